@@ -1,0 +1,139 @@
+"""The errors a user can meet, and the exit code of each.
+
+    DeployError                     what happened, where, what to do
+    |-- Usage                    2  the command line asks for something impossible
+    |-- Configuration            3  the configuration (or a file it names) is wrong
+    |   `-- ReleaseRefused       3  the release is not a project archive we would upload
+    |-- PlatformError               the platform said no, or said nothing
+    |   |-- Unreachable         10  no connection, no DNS name, no trusted certificate
+    |   |-- LoginFailed         11  wrong password, disabled or missing account
+    |   |-- Denied              12  signed in, but not allowed (403)
+    |   |-- DeadlineExceeded    13  a wait or a request took longer than it may
+    |   |-- Conflict            14  the name, endpoint or job is taken by something else
+    |   |-- NotFound            15  the platform does not have what was asked for
+    |   |-- Refused             16  any other answer of 400 and above
+    |   |-- UnexpectedAnswer    17  an answer that does not have the promised form
+    |   |-- AnswerLost          18  a write was sent and its outcome is not known
+    |   `-- WriteForbidden      19  a write was attempted where only reading is allowed (a plan)
+    |-- StageFailed             20  a stage could not make its promise true
+    |-- VerificationFailed      21  the server was there, and did not do what it should
+    `-- Locked                  22  another run holds the lock of this installation
+
+Not errors, but exit codes too: 0 done, 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
+130 interrupted (Ctrl-C).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_DONE = 0
+EXIT_BUG = 1
+EXIT_CHANGES_PENDING = 30
+EXIT_INTERRUPTED = 130
+
+
+class DeployError(Exception):
+    """Base of every error meant for a user.
+
+    what:   one sentence, no secret in it (callers scrub text that came from outside).
+    where:  the host, file, setting or stage concerned; empty when there is none.
+    remedy: what the reader can do now; empty when nothing is known to help.
+    detail: longer text such as the tail of a log; already scrubbed.
+    """
+
+    exit_code: ClassVar[int] = EXIT_BUG
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", detail: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        self.detail = detail
+
+    @property
+    def kind(self) -> str:
+        """The class name, as it stands in JSON output."""
+        return type(self).__name__
+
+
+class Usage(DeployError):
+    exit_code = 2
+
+
+class Configuration(DeployError):
+    exit_code = 3
+
+
+class ReleaseRefused(Configuration):
+    exit_code = 3
+
+
+class PlatformError(DeployError):
+    """status: the HTTP status behind it, or None when no answer arrived."""
+
+    exit_code = 16
+
+    def __init__(
+        self, what: str, *, where: str = "", remedy: str = "", detail: str = "", status: int | None = None
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy, detail=detail)
+        self.status = status
+
+
+class Unreachable(PlatformError):
+    exit_code = 10
+
+
+class LoginFailed(PlatformError):
+    exit_code = 11
+
+
+class Denied(PlatformError):
+    exit_code = 12
+
+
+class DeadlineExceeded(PlatformError):
+    exit_code = 13
+
+
+class Conflict(PlatformError):
+    exit_code = 14
+
+
+class NotFound(PlatformError):
+    exit_code = 15
+
+
+class Refused(PlatformError):
+    exit_code = 16
+
+
+class UnexpectedAnswer(PlatformError):
+    exit_code = 17
+
+
+class AnswerLost(PlatformError):
+    exit_code = 18
+
+
+class WriteForbidden(PlatformError):
+    exit_code = 19
+
+
+class StageFailed(DeployError):
+    """stage: the number of the runbook's step that failed."""
+
+    exit_code = 20
+
+    def __init__(self, what: str, *, stage: int, where: str = "", remedy: str = "", detail: str = "") -> None:
+        super().__init__(what, where=where, remedy=remedy, detail=detail)
+        self.stage = stage
+
+
+class VerificationFailed(DeployError):
+    exit_code = 21
+
+
+class Locked(DeployError):
+    exit_code = 22

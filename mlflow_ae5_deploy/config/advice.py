@@ -1,0 +1,31 @@
+"""What is allowed but deserves a word."""
+
+from __future__ import annotations
+
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.config.store_uri import parse_store_uri
+
+
+def advice(settings: Settings) -> list[str]:
+    """Sentences for the reader, in the order of the settings."""
+    words: list[str] = []
+    if not settings.platform.verify_tls:
+        words.append("platform.verify_tls is off: anyone between here and the platform can read the passwords sent.")
+    uri = settings.server.backend_store_uri
+    if isinstance(uri, str):
+        words += store_advice(uri)
+    return words
+
+
+def store_advice(uri: str) -> list[str]:
+    """About a valid database URI. Repeats no part of it but dialect and driver."""
+    store = parse_store_uri(uri)
+    words: list[str] = []
+    if store.driver_is_implied and store.dialect != "sqlite":
+        words.append(
+            f"The database URI states no driver; {store.dialect}:// means {store.driver} on SQLAlchemy 2.1 and meant "
+            f"another one before. Write {store.dialect}+{store.driver}:// to be sure."
+        )
+    if store.dialect == "oracle":
+        words.append("MLflow has no store for Oracle databases of its own; the server needs a plugin that brings one.")
+    return words

@@ -1,0 +1,227 @@
+"""Checks of single values. Each returns the value to use, or raises ValueError saying what is wrong and why; for a
+mapping the error carries a list of (key, problem) instead of a text.
+
+Messages never repeat the value: it may be a secret in the wrong place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from mlflow_ae5_deploy.config.store_uri import holds_password, parse_store_uri
+from mlflow_ae5_deploy.errors import DeployError
+
+ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
+_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_]+\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._,-]+\])?\Z")
+_CONFIDENTIAL = re.compile(
+    r"(PASSWORD|PASSWD|SECRET|SECRET_KEY|ACCESS_KEY|ACCOUNT_KEY|PRIVATE_KEY|API_KEY|TOKEN|CONNECTION_STRING)\Z"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+# The tool writes these itself, so a second source for them would only fight with the first.
+MANAGED_SECRETS = {
+    "MLFLOW_BACKEND_STORE_URI": "server.backend_store_uri",
+    "MLFLOW_ARTIFACTS_DESTINATION": "server.artifacts_destination",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT": "server.default_artifact_root",
+    "MLFLOW_TRACKING_GC_TTL": "server.gc_ttl",
+    "MLFLOW_TRACKING_URI": "the deployment (stage 10)",
+    "MLFLOW_REGISTRY_URI": "the deployment (stage 10)",
+    "MLFLOW_TRACKING_TOKEN": "the deployment (stage 12)",
+}
+
+
+def text(value: str) -> str:
+    """Something on one line."""
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if _CONTROL.search(value):
+        raise ValueError("must be one line of text without control characters")
+    return value
+
+
+def name(value: str) -> str:
+    """The name of a project, deployment or job."""
+    if not _NAME.match(value):
+        raise ValueError(
+            "may have letters, digits, '.', '_', '-' and spaces only: the platform's tools read "
+            ": / , * ? [ ] | & = < > in a name as a pattern or a path, and then find the wrong thing or nothing"
+        )
+    if value != value.strip():
+        raise ValueError("must not begin or end with a space")
+    return value
+
+
+def endpoint(value: str) -> str:
+    """A static endpoint: one label of a DNS name."""
+    if ENDPOINT.match(value):
+        return value
+    problem = "must be one label of a DNS name: 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'"
+    wanted = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:63].strip("-")
+    raise ValueError(f"{problem}; use '{wanted}'" if wanted else problem)
+
+
+def hostname(value: str) -> str:
+    """`host` or `host:port`, lower-cased."""
+    if "://" in value:
+        raise ValueError("is a host name, such as ae5.example.com: leave the scheme (https://) out")
+    if any(mark in value for mark in "/?#@"):
+        raise ValueError("is a host name, such as ae5.example.com: no path, query or user name belongs to it")
+    host, colon, port = value.partition(":")
+    if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("has something after ':' that is not a port (1 to 65535)")
+    host = host.lower()
+    if not host or len(host) > 253 or not all(_HOST_LABEL.match(label) for label in host.split(".")):
+        raise ValueError("is not a host name: letters, digits, '-' and '.' only, and optionally ':port'")
+    return f"{host}:{port}" if colon else host
+
+
+def account(value: str) -> str:
+    """The name of a user or group."""
+    if re.search(r"[\s/\x00-\x1f\x7f]", text(value)):
+        raise ValueError("must not have spaces or '/' in it")
+    return value
+
+
+def email(value: str) -> str:
+    if not re.match(r"[^@\s]+@[^@\s]+\Z", value):
+        raise ValueError("is not an e-mail address")
+    return value
+
+
+def secret_name(value: str) -> str:
+    """A name AE5 can store a secret under, and that the tool does not write itself."""
+    if not _SECRET_NAME.match(value):
+        raise ValueError("the name of a secret has letters, digits and '_' only")
+    if value in MANAGED_SECRETS:
+        raise ValueError(f"is written by this tool; its value comes from {MANAGED_SECRETS[value]}")
+    return value
+
+
+def variable_name(value: str) -> str:
+    if not _VARIABLE.match(value):
+        raise ValueError("the name of a variable has letters, digits and '_' only and does not begin with a digit")
+    if value.startswith("CONDA_"):
+        raise ValueError("variables that begin with CONDA_ are reserved by anaconda-project")
+    return value
+
+
+def variables(values: Any) -> Any:
+    """Variables that end up readable by others (in the archive, or in a job's record): no secret may be among them.
+
+    Checks types as well, so that all problems of all variables come at once.
+    """
+    return _each(values, _variable)
+
+
+def dependencies(values: Any) -> Any:
+    """Package name -> version constraint."""
+    return _each(values, _dependency)
+
+
+def _each(values: Any, problem_of: Callable[[str, str], str]) -> Any:
+    if not isinstance(values, dict):
+        return values  # said better by the type check that follows
+    problems = []
+    for key, value in values.items():
+        if not isinstance(key, str):
+            problem = "the name must be text; put it in quotes"
+        elif not isinstance(value, str):
+            problem = "must be text; put it in quotes"
+        else:
+            problem = problem_of(key, value)
+        if problem:
+            problems.append((str(key), problem))
+    if problems:
+        raise ValueError(problems)
+    return values
+
+
+def _variable(key: str, value: str) -> str:
+    try:
+        variable_name(key)
+        if key == "MLFLOW_BACKEND_STORE_URI":
+            parse_store_uri(value)
+        if key == "MLFLOW_TRACKING_GC_TTL":
+            ttl(value)
+    except ValueError as error:
+        return str(error)
+    if "\0" in value:
+        return "must not have a NUL character in it"
+    if holds_password(value) or (value and _CONFIDENTIAL.search(key.upper())):
+        return "would put a secret where others can read it; give it in server.secrets as a reference"
+    if re.match(r"env:[A-Za-z_]\w*\Z", value):
+        return "is not resolved here: variables are plain text; give secrets in server.secrets"
+    return ""
+
+
+def _dependency(key: str, value: str) -> str:
+    if not _PACKAGE.match(key):
+        return "is not the name of a package"
+    return "must be one line of text" if _CONTROL.search(value) else ""
+
+
+def no_password(value: str) -> str:
+    """A URL, URI or path without credentials in it."""
+    if holds_password(text(value)):
+        raise ValueError("has a password in it; a secret is not written into the configuration")
+    return value
+
+
+def shell_command(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if holds_password(value):
+        raise ValueError("has a password in it; everyone who may see the project could read it")
+    return value
+
+
+def accepts_options(unix: str) -> str:
+    """The platform appends its --anaconda-project-... options to the very end of the string."""
+    last = unix.rstrip("\n").rpartition("\n")[2]
+    if unix.endswith("\n"):
+        raise ValueError("must not end with a line break when options are appended to it: write '|-' or '>-', not '|'")
+    if unix.rstrip().endswith(("|", "&", ";")) or re.search(r"(^|\s)#[^'\"]*\Z", last):
+        raise ValueError("must end with the program that takes the options the platform appends to it")
+    return unix
+
+
+def cron(value: str) -> str:
+    from mlflow_ae5_deploy.schedule import parse_cron
+
+    try:
+        return parse_cron(value).expression
+    except DeployError as error:
+        raise ValueError(_with_remedy(error)) from None
+
+
+def ttl(value: str) -> str:
+    from mlflow_ae5_deploy.ttl import parse_ttl
+
+    try:
+        parse_ttl(value)
+    except DeployError as error:
+        raise ValueError(_with_remedy(error)) from None
+    return value
+
+
+def sha256(value: str) -> str:
+    if not re.match(r"[0-9a-fA-F]{64}\Z", value):
+        raise ValueError("is not a SHA-256 checksum (64 hexadecimal digits)")
+    return value.lower()
+
+
+def distinct(values: list[str]) -> list[str]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"has {', '.join(twice)} more than once")
+    return values
+
+
+def _with_remedy(error: DeployError) -> str:
+    return f"{error.what} {error.remedy}".strip()

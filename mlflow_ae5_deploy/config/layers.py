@@ -1,0 +1,116 @@
+"""Layers of settings, laid over each other: groups are merged key by key, everything else (lists too) is replaced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_origin
+
+from mlflow_ae5_deploy.config.problems import Problem, model_in
+from mlflow_ae5_deploy.config.settings import Settings
+
+Place = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """label: default | file | profile NAME | environment NAME | flag.
+    base: the folder relative paths of this layer are below. prefix: where the layer stands in its file.
+    """
+
+    label: str
+    values: Mapping[Any, Any]
+    base: Path
+    prefix: tuple[str, ...] = ()
+    lines: Mapping[Place, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """origins: the layer of each group and of each value in `values`, by its path."""
+
+    values: dict[Any, Any] = field(default_factory=dict)
+    origins: dict[Place, Layer] = field(default_factory=dict)
+
+    def origin(self, path: Place) -> Layer | None:
+        """The layer that said something about `path`, or about the group or list it is in."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.origins:
+                return self.origins[path[:end]]
+        return None
+
+    def located(self, problem: Problem) -> Problem:
+        """The problem with its path as it stands in the file, and its line; or the variable or flag it came from."""
+        layer = self.origin(problem.path)
+        if layer is None or problem.origin:
+            return problem
+        if layer.label == "flag":
+            return Problem(problem.path, problem.message, "command line")
+        if layer.label.startswith("environment "):
+            return Problem(problem.path, problem.message, layer.label)
+        path = (*layer.prefix, *problem.path)
+        line = next((layer.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in layer.lines), None)
+        return Problem(path, problem.message, f"line {line}" if line else "")
+
+
+def merge(layers: Iterable[Layer]) -> Merged:
+    """The last layer wins."""
+    merged = Merged()
+    for layer in layers:
+        _lay_over(merged.values, _blank_groups(layer.values), (), layer, merged.origins)
+    return merged
+
+
+def _lay_over(
+    under: dict[Any, Any], over: Mapping[Any, Any], path: Place, layer: Layer, origins: dict[Place, Layer]
+) -> None:
+    for key, value in over.items():
+        place = (*path, key)
+        origins[place] = layer
+        if isinstance(value, Mapping) and isinstance(under.get(key), dict):
+            _lay_over(under[key], value, place, layer, origins)
+            continue
+        for gone in [known for known in origins if len(known) > len(place) and known[: len(place)] == place]:
+            del origins[gone]
+        if isinstance(value, Mapping):
+            under[key] = {}
+            _lay_over(under[key], value, place, layer, origins)
+        else:
+            under[key] = list(value) if isinstance(value, tuple) else copy.copy(value)
+
+
+def _blank_groups(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """A group whose every line is commented out reads as null in YAML; it says nothing, which is no mistake."""
+    result = dict(values)
+    for section, about in Settings.model_fields.items():
+        model = model_in(about.annotation)
+        if section not in result or model is None or get_origin(about.annotation) is not None:
+            continue
+        if result[section] is None:
+            result[section] = {}
+        elif isinstance(result[section], Mapping):
+            result[section] = {
+                key: {} if value is None and key in model.model_fields and _is_mapping(model, key) else value
+                for key, value in result[section].items()
+            }
+    return result
+
+
+def _is_mapping(model: Any, key: str) -> bool:
+    return get_origin(model.model_fields[key].annotation) is dict
+
+
+def nested(dotted_values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"gc.schedule": x} -> {"gc": {"schedule": x}}. None means: not given."""
+    result: dict[str, Any] = {}
+    for name, value in dotted_values.items():
+        if value is None:
+            continue
+        *groups, key = name.split(".")
+        inner = result
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = {**inner[key], **value} if isinstance(value, Mapping) and key in inner else value
+    return result

@@ -1,0 +1,237 @@
+"""Puts the settings together: file < profile < environment < flags, and remembers where each came from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from mlflow_ae5_deploy.config.advice import advice
+from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, read_environment
+from mlflow_ae5_deploy.config.layers import Layer, Merged, Place, merge, nested
+from mlflow_ae5_deploy.config.problems import Problem, dotted, of_validation, refusal
+from mlflow_ae5_deploy.config.sandbox_view import without_real_places
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.config.yaml_file import YamlFile, read_yaml
+from mlflow_ae5_deploy.errors import Configuration
+
+DEFAULT_FILE = "mlflow-ae5-deploy.yaml"
+_PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+_ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar", ".zip")
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """path: the file, or None where there was none. profile: the one asked for.
+
+    sources: dotted path of every setting -> default | file | profile NAME | environment NAME | flag.
+    warnings: sentences for the reader about what is allowed but deserves a word.
+    """
+
+    settings: Settings
+    path: Path | None
+    profile: str | None
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def load(
+    path: Path | None,
+    *,
+    profile: str | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    sandbox: bool = False,
+    cwd: Path | None = None,
+) -> LoadedSettings:
+    """The settings in force.
+
+    path:      the file asked for; None takes MLFLOW_AE5_DEPLOY_CONFIG, else mlflow-ae5-deploy.yaml in `cwd` if it is
+               there, else no file.
+    overrides: dotted path -> value, from flags; None means that the flag was not given.
+    sandbox:   leave out what leads to a real platform or store, wherever but in `overrides` it is set.
+
+    Relative paths are below the file they are written in, or below `cwd` when they come from elsewhere.
+    Raises one Configuration that lists all problems.
+    """
+    here = Path.cwd() if cwd is None else cwd
+    file = _find(path, environ, here)
+    base, profiles, problems = _file_layers(file)
+    chosen = _choose(profiles, profile, file)
+    found, misread = read_environment(environ, sandbox=sandbox)
+    given = [Layer(f"environment {name.variable}", nested({dotted(name.path): value}), here) for name, value in found]
+    given.append(Layer("flag", nested(overrides), here))
+
+    problems += misread + _problems_of_file(base, profiles)
+    aside: list[str] = []
+    layers = [*base, *chosen]
+    if sandbox:
+        layers, aside = _for_sandbox(layers)
+    else:
+        layers = [_trust_of_environment(environ, here), *layers]
+    merged = merge([*layers, *given])
+    checked = validate(merged.values)
+    if isinstance(checked, Settings) and not problems:
+        return LoadedSettings(
+            settings=(settings := _anchored(checked, (), merged)),
+            path=file.path if file else None,
+            profile=profile,
+            sources=_sources(settings, merged),
+            warnings=tuple(_warnings(settings, file, aside)),
+        )
+    if not isinstance(checked, Settings):
+        problems += [merged.located(problem) for problem in checked]
+    raise refusal(problems, where=str(file.path) if file else "")
+
+
+def validate(values: Mapping[Any, Any]) -> Settings | list[Problem]:
+    """The settings, or everything that is wrong with them."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        return of_validation(error)
+
+
+def _find(path: Path | None, environ: Mapping[str, str], here: Path) -> YamlFile | None:
+    if path is None and environ.get(CONFIG_VARIABLE):
+        path = Path(environ[CONFIG_VARIABLE])
+    if path is None:
+        path = here / DEFAULT_FILE
+        if not path.exists():
+            return None
+    return read_yaml(here / path)
+
+
+def _file_layers(file: YamlFile | None) -> tuple[list[Layer], dict[str, Layer], list[Problem]]:
+    if file is None:
+        return [], {}, []
+    folder = Path(os.path.abspath(file.path)).parent  # noqa: PTH100 - links are kept: the file may be a mounted one
+    values = dict(file.values)
+    raw = values.pop("profiles", None)
+    base = [Layer("file", values, folder, (), file.lines)]
+    problems: list[Problem] = []
+    profiles: dict[str, Layer] = {}
+    if raw is not None and not isinstance(raw, dict):
+        problems.append(_at(file, ("profiles",), "must be a group of profiles (name: settings)"))
+    for name, settings in raw.items() if isinstance(raw, dict) else ():
+        place = ("profiles", str(name))
+        if not _PROFILE_NAME.match(str(name)):
+            problems.append(_at(file, place, "the name of a profile has letters, digits, '_' and '-' only"))
+        elif settings is not None and not isinstance(settings, dict):
+            problems.append(_at(file, place, "must be a group of settings (key: value)"))
+        else:
+            profiles[str(name)] = Layer(f"profile {name}", settings or {}, folder, place, file.lines)
+    return base, profiles, problems
+
+
+def _at(file: YamlFile, place: tuple[str, ...], message: str) -> Problem:
+    line = file.lines.get(place)
+    return Problem(place, message, f"line {line}" if line else "")
+
+
+def _choose(profiles: Mapping[str, Layer], wanted: str | None, file: YamlFile | None) -> list[Layer]:
+    if wanted is None:
+        return []
+    if wanted in profiles:
+        return [profiles[wanted]]
+    if file is None:
+        raise Configuration(
+            f"There is no configuration file, and so no profile '{wanted}'.",
+            remedy="`mlflow-ae5-deploy init` writes one; --config names one that is elsewhere.",
+        )
+    known = ", ".join(sorted(profiles))
+    raise Configuration(
+        f"There is no profile '{wanted}' in the configuration.",
+        where=str(file.path),
+        remedy=f"The profiles are: {known}." if known else "It has no profiles; leave --profile out.",
+    )
+
+
+def _problems_of_file(base: list[Layer], profiles: Mapping[str, Layer]) -> list[Problem]:
+    """Whatever is wrong in the file, also in profiles not asked for and in values that are overridden now."""
+    problems: list[Problem] = []
+    for layers in [base, *([*base, profile] for profile in profiles.values())]:
+        merged = merge(layers)
+        checked = validate(merged.values)
+        if not isinstance(checked, Settings):
+            problems += [merged.located(problem) for problem in checked]
+    return problems
+
+
+def _for_sandbox(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
+    kept: list[Layer] = []
+    aside: list[str] = []
+    for layer in layers:
+        values, gone = without_real_places(layer.values)
+        kept.append(replace(layer, values=values))
+        aside += gone
+    return kept, sorted(set(aside))
+
+
+def _trust_of_environment(environ: Mapping[str, str], here: Path) -> Layer:
+    """requests' own variable is below the file: it is often set for the whole machine."""
+    bundle = environ.get(CA_VARIABLE)
+    values = {"platform": {"ca_file": bundle}} if bundle else {}
+    return Layer(f"environment {CA_VARIABLE}", values, here)
+
+
+def _warnings(settings: Settings, file: YamlFile | None, aside: list[str]) -> list[str]:
+    words = advice(settings)
+    if file and file.writable_by_others:
+        words.append(f"Other accounts may change the configuration: chmod go-w '{file.path}'")
+    if aside:
+        words.append(f"Not used on the sandbox, because they lead to real places: {', '.join(aside)}.")
+    return words
+
+
+def _anchored(value: Any, path: Place, merged: Merged) -> Any:
+    """`value` with relative paths made absolute, each below the folder of the layer it came from."""
+    if isinstance(value, BaseModel):
+        inner = {key: getattr(value, key) for key in type(value).model_fields}
+        changed = {key: _anchored(item, (*path, key), merged) for key, item in inner.items()}
+        return value.model_copy(update=changed)
+    if isinstance(value, dict):
+        return {key: _anchored(item, (*path, key), merged) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_anchored(item, (*path, index), merged) for index, item in enumerate(value)]
+    layer = merged.origin(path)
+    if layer is None:
+        return value
+    if isinstance(value, Path):
+        return _below(layer.base, str(value))
+    if isinstance(value, SecretRef) and value.kind == "file":
+        return replace(value, name=str(_below(layer.base, value.name)))
+    if path == ("release", "source") and _is_path(value):
+        return str(_below(layer.base, value))
+    return value
+
+
+def _is_path(source: str) -> bool:
+    return "://" not in source and ("/" in source or source.startswith("~") or source.endswith(_ARCHIVES))
+
+
+def _below(base: Path, path: str) -> Path:
+    return base / os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises for an unknown ~user
+
+
+def _sources(settings: Settings, merged: Merged) -> dict[str, str]:
+    return {
+        dotted(path): layer.label if (layer := merged.origins.get(path)) else "default"
+        for path in _leaves(settings, ())
+    }
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    if isinstance(value, BaseModel):
+        inner = {key: getattr(value, key) for key in type(value).model_fields}
+    elif isinstance(value, dict) and value:
+        inner = value
+    else:
+        return [path]
+    return [leaf for key, item in inner.items() for leaf in _leaves(item, (*path, key))]

@@ -1,0 +1,122 @@
+"""What is wrong with a configuration, told in the words of the file: path, reason, and what may have been meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.redaction import scrub
+
+Path = tuple[str | int, ...]
+
+_WORDS: Mapping[str, str] = {
+    "string_type": "must be text; put it in quotes",
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "finite_number": "must be a finite number",
+    "list_type": "must be a list ([] when there is nothing in it)",
+    "dict_type": "must be a group of settings (key: value)",
+    "model_type": "must be a group of settings (key: value)",
+    "is_instance_of": "must be text: the path of a file or folder",
+    "missing": "is missing",
+    "invalid_key": "is not a setting: its name must be text",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """path: where in the settings, without the profile. origin: "line 12", "environment AE5_HOSTNAME" or ""."""
+
+    path: Path
+    message: str
+    origin: str = ""
+
+    def __str__(self) -> str:
+        origin = f" ({self.origin})" if self.origin else ""
+        return scrub(f"{dotted(self.path)}{origin}: {self.message}")
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def of_validation(error: ValidationError) -> list[Problem]:
+    """pydantic's findings in our words. The offending values stay behind."""
+    found: list[Problem] = []
+    for item in error.errors(include_url=False):
+        path = tuple(part for part in item["loc"] if part != "[key]")
+        found.extend(_translate(path, item["type"], item.get("ctx", {}), item.get("input")))
+    return found
+
+
+def _translate(path: Path, kind: str, context: dict[str, Any], value: Any) -> list[Problem]:
+    if kind == "extra_forbidden":
+        return [Problem(path, "is not a setting" + _hint(path))]
+    if kind == "value_error":
+        reason = context["error"].args[0]
+        if isinstance(reason, list):
+            return [Problem((*path, key), problem) for key, problem in reason]
+        return [Problem(path, reason)]
+    if kind == "literal_error":
+        return [Problem(path, f"must be {context['expected']}")]
+    if kind == "greater_than":
+        return [Problem(path, f"must be greater than {context['gt']:g}")]
+    words = _WORDS.get(kind, f"is not valid ({kind})")
+    return [Problem(path, f"must not be empty (null): it {words}" if value is None and kind != "missing" else words)]
+
+
+def _hint(path: Path) -> str:
+    """What may have been meant: a similar key in the same group, or the same key in another group."""
+    group, key = path[:-1], str(path[-1])
+    model = _model_at(group)
+    near = difflib.get_close_matches(key, model.model_fields, n=1) if model else []
+    if near:
+        return f"; did you mean '{dotted((*group, near[0]))}'?"
+    elsewhere = [name for name in _all_keys() if name.rpartition(".")[2] == key]
+    if elsewhere:
+        return f"; did you mean {' or '.join(repr(name) for name in elsewhere)}?"
+    return f"; known here: {', '.join(model.model_fields)}" if model else ""
+
+
+def _model_at(group: Path) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Settings
+    for part in group:
+        if model is None:
+            return None
+        if part not in model.model_fields:
+            continue  # the key of a mapping or the index of a list: its model was found one step before
+        model = model_in(model.model_fields[str(part)].annotation)
+    return model
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The group of settings an annotation is about: itself, or the members of a list or mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for found in map(model_in, get_args(annotation)) if found), None)
+
+
+def _all_keys() -> list[str]:
+    return [
+        dotted((section, key))
+        for section, field in Settings.model_fields.items()
+        if (model := model_in(field.annotation)) and isinstance(field.annotation, type)
+        for key in model.model_fields
+    ]
+
+
+def refusal(problems: Iterable[Problem], *, where: str, describe: Callable[[Problem], str] = str) -> Configuration:
+    """One error for all of them: a single one as the sentence itself, several as a list below it."""
+    lines = list(dict.fromkeys(describe(problem) for problem in problems))
+    remedy = "`mlflow-ae5-deploy init` writes a file with every setting, its default and what it means."
+    if len(lines) == 1:
+        return Configuration(lines[0], where=where, remedy=remedy)
+    listed = "\n".join(f"- {line}" for line in lines)
+    return Configuration(f"The configuration has {len(lines)} problems.", where=where, remedy=remedy, detail=listed)

@@ -1,0 +1,70 @@
+"""What of a configuration is set aside on the sandbox: everything that leads to a real platform or a real store.
+
+A rehearsal that takes the production profile must not sign in to the cluster, and above all not run the server and
+its garbage collection on the production database.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+# Replaced altogether; flags may still set them, which is how the sandbox's own address and accounts come in.
+_ASIDE = (
+    ("platform", "hostname"),
+    ("platform", "verify_tls"),
+    ("platform", "ca_file"),
+    ("platform", "client_cert"),
+    ("platform", "session"),
+    ("account", "password"),
+    ("account", "impersonate"),
+    ("admin", "username"),
+    ("admin", "password"),
+)
+_STORES = (("server", "backend_store_uri"), ("server", "artifacts_destination"), ("server", "default_artifact_root"))
+_STORE_VARIABLES = (
+    "MLFLOW_BACKEND_STORE_URI",
+    "MLFLOW_ARTIFACTS_DESTINATION",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+)
+
+
+def without_real_places(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
+    """A copy without those settings, and the dotted names of the ones that were there."""
+    result = copy.deepcopy(dict(values))
+    aside: list[str] = []
+    for section, key in _ASIDE:
+        group = result.get(section)
+        if isinstance(group, dict) and group.pop(key, None) is not None:
+            aside.append(f"{section}.{key}")
+    for section, key in _STORES:
+        group = result.get(section)
+        if isinstance(group, dict) and key in group and not _is_in_the_sandbox(group[key]):
+            del group[key]
+            aside.append(f"{section}.{key}")
+    for section in ("gc", "slipstream"):
+        aside += _variables_aside(result.get(section), section)
+    return result, aside
+
+
+def _variables_aside(group: Any, section: str) -> list[str]:
+    variables = group.get("variables") if isinstance(group, dict) else None
+    if not isinstance(variables, dict):
+        return []
+    gone = [name for name in _STORE_VARIABLES if name in variables and not _is_in_the_sandbox(variables[name])]
+    for name in gone:
+        del variables[name]
+    return [f"{section}.variables.{name}" for name in gone]
+
+
+def _is_in_the_sandbox(store: Any) -> bool:
+    """Whether a store is a relative file or folder, and so within the sandbox's own data volume."""
+    if not isinstance(store, str) or store == "prompt" or store.startswith(("env:", "file:", "/", "~")):
+        return False
+    scheme, separator, rest = store.partition("://")
+    if separator:
+        return scheme.startswith("sqlite") and not rest.startswith("//")
+    return ":" not in store or store == "mlflow-artifacts:/"

@@ -1,0 +1,137 @@
+"""Where a secret is to be found, and the fetching of it. A configuration holds references, never values."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.redaction import Secret
+
+FORMS = "env:NAME, file:PATH or prompt"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LARGEST = 64 * 1024  # bytes; a longer file is not a password but a mistake
+
+Prompt = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """A reference to a secret.
+
+    kind:  env (an environment variable), file (a private file), prompt (ask the person at the terminal), or
+           held (a value this program made or was handed; no text in a configuration can say that).
+    name:  the variable's name or the file's path; empty for prompt and held.
+    """
+
+    kind: Literal["env", "file", "prompt", "held"]
+    name: str = ""
+    held: Secret | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str, *, base: Path | None = None) -> SecretRef:
+        """The reference written as `text`; a relative file is below `base`.
+
+        Raises ValueError for anything else. Its message never repeats `text`: what is not a reference is, most
+        likely, the secret itself.
+        """
+        if text == "prompt":
+            return cls("prompt")
+        kind, _, name = text.partition(":")
+        if kind == "env" and _VARIABLE.match(name):
+            return cls("env", name)
+        if kind == "file" and name.strip() and "\0" not in name:
+            path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown ~user
+            return cls("file", str(path if base is None else base / path))
+        if kind == "env":
+            raise ValueError("'env:' must be followed by the name of an environment variable (letters, digits and _)")
+        if kind == "file":
+            raise ValueError("'file:' must be followed by the path of a file")
+        raise ValueError(f"a secret is not written into the configuration; refer to it with {FORMS}")
+
+    @classmethod
+    def holding(cls, secret: Secret) -> SecretRef:
+        """A reference to a value already at hand, such as the sandbox's generated password."""
+        return cls("held", "", secret)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+    def resolve(self, *, environ: Mapping[str, str], prompt: Prompt | None, label: str = "secret") -> Secret:
+        """The secret itself. `label` says what it is, in questions and errors; `prompt` is None without a terminal.
+
+        Raises Configuration when there is nothing to be had, or when a file is open to other people.
+        """
+        if self.kind == "held" and self.held is not None:
+            return self.held
+        if self.kind == "env":
+            return self._from_environment(environ, label)
+        if self.kind == "file":
+            return self._from_file(label)
+        return _from_person(prompt, label)
+
+    def _from_environment(self, environ: Mapping[str, str], label: str) -> Secret:
+        value = environ.get(self.name, "")
+        if value:
+            return Secret(value)
+        state = "empty" if self.name in environ else "not set"
+        raise Configuration(
+            f"The environment variable {self.name}, which holds the {label}, is {state}.",
+            where=str(self),
+            remedy=f"Set {self.name}, or refer to the secret in another way ({FORMS}).",
+        )
+
+    def _from_file(self, label: str) -> Secret:
+        path = Path(self.name)
+        try:
+            raw = _read_private(path, label)
+        except OSError as error:
+            raise Configuration(
+                f"The file that holds the {label} cannot be read: {error.strerror or error}.",
+                where=self.name,
+                remedy="Check the path after 'file:' and that this account may read it.",
+            ) from None
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            raise Configuration(f"The file that holds the {label} is not UTF-8 text.", where=self.name) from None
+        value = text[:-1].removesuffix("\r") if text.endswith("\n") else text
+        if not value:
+            raise Configuration(f"The file that holds the {label} is empty.", where=self.name)
+        return Secret(value)
+
+
+def _read_private(path: Path, label: str) -> bytes:
+    # Not blocking: opening a named pipe would wait for a writer for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Configuration(f"What should hold the {label} is not a regular file.", where=str(path))
+        if status.st_mode & 0o077:
+            raise Configuration(
+                f"The file that holds the {label} is open to other accounts (mode {stat.S_IMODE(status.st_mode):04o}).",
+                where=str(path),
+                remedy=f"chmod 600 '{path}'",
+            )
+        if status.st_size > _LARGEST:
+            raise Configuration(f"The file that holds the {label} is larger than {_LARGEST} bytes.", where=str(path))
+        return stream.read(_LARGEST + 1)
+
+
+def _from_person(prompt: Prompt | None, label: str) -> Secret:
+    remedy = "Run it in a terminal, or refer to the secret with env:NAME or file:PATH."
+    if prompt is None:
+        raise Configuration(f"The {label} is to be asked for, but there is no terminal.", where="prompt", remedy=remedy)
+    try:
+        value = prompt(label)
+    except EOFError:
+        value = ""
+    if not value:
+        raise Configuration(f"No {label} was entered.", where="prompt", remedy=remedy)
+    return Secret(value)

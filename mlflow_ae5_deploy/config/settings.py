@@ -1,0 +1,328 @@
+"""What an administrator may wish for, typed. The descriptions here are the documentation: reference.yaml and the
+configuration runbook are made from them.
+
+Settings are frozen and strict: nothing is converted silently, and unknown keys are errors. Problems are raised as
+pydantic's; `load` turns them into one Configuration error that repeats no value.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationInfo,
+    field_validator,
+)
+
+from mlflow_ae5_deploy.config import checks
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.store_uri import holds_password, parse_store_uri
+
+
+def _as_path(value: Any) -> Any:
+    if isinstance(value, str):
+        if not value.strip() or "\0" in value:
+            raise ValueError("must be the path of a file or folder")
+        return Path(value)
+    return value
+
+
+def _as_reference(value: Any) -> Any:
+    if value is None or isinstance(value, SecretRef):
+        return value
+    if isinstance(value, str):
+        return SecretRef.parse(value)
+    raise ValueError("a secret is a reference: env:NAME, file:PATH or prompt")
+
+
+def _as_store_uri(value: Any) -> Any:
+    """A reference, or a URI without a password in it."""
+    if isinstance(value, SecretRef):
+        return value
+    if not isinstance(value, str):  # ValueError, because pydantic does not collect a TypeError
+        raise ValueError("must be a database URI, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
+    if value == "prompt" or value.startswith(("env:", "file:")):
+        return SecretRef.parse(value)
+    parse_store_uri(value)
+    if holds_password(value):
+        raise ValueError("has a password in it; put the whole URI elsewhere and refer to it: env:NAME, file:PATH")
+    return value
+
+
+Text = Annotated[str, AfterValidator(checks.text)]
+Name = Annotated[str, AfterValidator(checks.name)]
+Account = Annotated[str, AfterValidator(checks.account)]
+Accounts = Annotated[list[Account], AfterValidator(checks.distinct)]
+Location = Annotated[str, AfterValidator(checks.no_password)]
+Locations = Annotated[list[Location], AfterValidator(checks.distinct)]
+Variables = Annotated[dict[str, str], BeforeValidator(checks.variables)]
+Dependencies = Annotated[dict[str, str], BeforeValidator(checks.dependencies)]
+SecretName = Annotated[str, AfterValidator(checks.secret_name)]
+FilePath = Annotated[Path, BeforeValidator(_as_path)]
+Reference = Annotated[InstanceOf[SecretRef], BeforeValidator(_as_reference)]
+OptionalReference = Annotated[InstanceOf[SecretRef] | None, BeforeValidator(_as_reference)]
+StoreReference = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_store_uri)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Base of every group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, use_enum_values=True)
+
+
+class PlatformSettings(Section):
+    """The AE5 cluster, and how to reach it."""
+
+    hostname: Annotated[str, AfterValidator(checks.hostname)] | None = Field(
+        default=None,
+        description="Host name of the platform, without https:// (a port may follow: ae5.example.com:8443).",
+    )
+    verify_tls: bool = Field(
+        default=True,
+        description="Check the platform's certificate. Switch off only to find out whether it is the cause.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None,
+        description="Certificate authority of the platform (PEM), where the system does not know it.",
+    )
+    client_cert: FilePath | None = Field(
+        default=None,
+        description="Client certificate and key in one file (PEM), where a proxy in front of the platform asks.",
+    )
+    session: Literal["auto", "ae5-tools", "built-in"] = Field(
+        default="auto",
+        description="Who signs in and carries the calls. auto: ae5-tools, and for the sandbox built-in where ae5-tools"
+        " is not installed. built-in is for the sandbox only.",
+    )
+    connect_timeout: Seconds = Field(default=10.0, description="Seconds to wait for a connection.")
+    read_timeout: Seconds = Field(default=60.0, description="Seconds to wait for an answer.")
+    upload_timeout: Seconds = Field(default=1800.0, description="Seconds an upload or download of a project may take.")
+    deployment_deadline: Seconds = Field(
+        default=900.0,
+        description="Seconds until a deployment must have started and be healthy.",
+    )
+    endpoint_release_deadline: Seconds = Field(
+        default=180.0,
+        description="Seconds until a stopped deployment's endpoint must be free (Kubernetes takes 1-2 minutes).",
+    )
+
+
+class AccountSettings(Section):
+    """The service account: the AE5 user that owns the project, the deployment, the secrets and the jobs. Use one
+    that is used for nothing else, because AE5 shows all secrets of an account to all its projects."""
+
+    username: Account | None = Field(default=None, description="Name of the service account.")
+    password: OptionalReference = Field(
+        default=None,
+        description="Its password, as a reference: env:NAME, file:PATH or prompt. Not needed with impersonate.",
+    )
+    impersonate: bool = Field(
+        default=False,
+        description="Act as the service account by way of an administrator (see admin), without its password.",
+    )
+    create: bool = Field(default=False, description="Create the account if it is missing (needs admin).")
+    email: Annotated[str, AfterValidator(checks.email)] | None = Field(
+        default=None,
+        description="E-mail address of an account that is created.",
+    )
+    first_name: Text = Field(default="MLflow", description="First name of an account that is created.")
+    last_name: Text = Field(default="Service", description="Last name of an account that is created.")
+
+
+class AdminSettings(Section):
+    """An administrator of the platform's identity provider (Keycloak). Needed to look an account up, to create it,
+    and to impersonate it."""
+
+    username: Account | None = Field(default=None, description="Name of the administrator.")
+    password: OptionalReference = Field(
+        default=None,
+        description="Password, as a reference: env:NAME, file:PATH or prompt.",
+    )
+
+
+class ProjectSettings(Section):
+    """The project that is uploaded."""
+
+    name: Name = Field(default="mlflow.tracking.server", description="Name of the project.")
+    resource_profile: Text | None = Field(
+        default=None,
+        description="Resource profile of the project's own sessions; null leaves the platform's default.",
+    )
+
+
+class ReleaseSettings(Section):
+    """The project archive to install."""
+
+    source: Location = Field(
+        default="bundled",
+        description="bundled (comes with this tool), latest or X.Y.Z (from GitHub or the mirror), a path, or a URL.",
+    )
+    sha256: Annotated[str, AfterValidator(checks.sha256)] | None = Field(
+        default=None,
+        description="Checksum the archive must have. Without it, the first download's is recorded and kept to.",
+    )
+    mirror: Location | None = Field(
+        default=None,
+        description="Where latest and X.Y.Z come from instead of GitHub, for platforms without internet access.",
+    )
+    cache_dir: FilePath | None = Field(
+        default=None,
+        description="Folder for downloaded archives; null is the usual cache folder of your account.",
+    )
+
+
+class CommandSettings(Section):
+    """A command added to anaconda-project.yml."""
+
+    unix: Annotated[str, AfterValidator(checks.shell_command)] = Field(
+        description="What is run: one line for the shell, in the folder of the project."
+    )
+    env_spec: Text = Field(
+        default="default",
+        description="Environment it runs in (default or minimum in the bundled project).",
+    )
+    supports_http_options: bool = Field(
+        default=False,
+        description="It is a web server: the platform appends its --anaconda-project-... options.",
+    )
+    description: str = Field(default="", description="What it is for.")
+
+    @field_validator("supports_http_options")
+    @classmethod
+    def _takes_options(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "unix" in info.data:
+            checks.accepts_options(info.data["unix"])
+        return value
+
+
+class SlipstreamSettings(Section):
+    """Changes made to the release before it is uploaded. All of them end up in the archive, readable by everyone the
+    project is shared with: no secrets here."""
+
+    variables: Variables = Field(default={}, description="Defaults of variables in anaconda-project.yml: NAME: value.")
+    dependencies: Dependencies = Field(
+        default={},
+        description="Package pins of the project's environments: package: constraint, such as boto3: '>=1.35'.",
+    )
+    channels: Locations = Field(
+        default=[],
+        description="Conda channels, in order, in place of the release's.",
+    )
+    commands: dict[str, CommandSettings] = Field(
+        default={},
+        description="Commands to add: NAME: {unix, env_spec, supports_http_options, description}.",
+    )
+    overlay: FilePath | None = Field(
+        default=None,
+        description="Folder whose files are laid over the project's; null means none.",
+    )
+
+
+class DeploymentSettings(Section):
+    """The running server. It is always private: whoever calls it needs a token or must be signed in."""
+
+    name: Name = Field(default="dev.mlflow.tracking.server", description="Name of the deployment.")
+    endpoint: Annotated[str, AfterValidator(checks.endpoint)] = Field(
+        default="dev-mlflow-tracking-server",
+        description="Static endpoint, the first part of the server's address: https://<endpoint>.<hostname>/.",
+    )
+    command: Text = Field(default="TrackingServer", description="Command of the project that is the server.")
+    resource_profile: Text = Field(default="default", description="Resource profile (CPU, memory) of the deployment.")
+    revision: Text = Field(default="latest", description="Revision of the project to run.")
+
+
+class ServerSettings(Section):
+    """What the server is told. These are stored as secrets of the service account before the deployment."""
+
+    backend_store_uri: StoreReference = Field(
+        default="sqlite:///data/mlflow/standalone/store/mydb.sqlite",
+        description="Database (MLFLOW_BACKEND_STORE_URI): sqlite, postgresql, mysql, oracle or mssql, with its driver."
+        " A URI with a password in it is given as a reference: env:NAME, file:PATH or prompt.",
+    )
+    artifacts_destination: Location = Field(
+        default="data/mlflow/standalone/artifacts",
+        description="Where artifacts are kept (MLFLOW_ARTIFACTS_DESTINATION): a folder, or s3://, gs://, wasbs://.",
+    )
+    default_artifact_root: Location = Field(
+        default="mlflow-artifacts:/",
+        description="Where clients find artifacts (MLFLOW_DEFAULT_ARTIFACT_ROOT). mlflow-artifacts:/ is the server.",
+    )
+    gc_ttl: Annotated[str, AfterValidator(checks.ttl)] = Field(
+        default="30d0h0m0s",
+        description="How long deleted things are kept before garbage collection takes them (MLFLOW_TRACKING_GC_TTL):"
+        " days, hours, minutes and seconds, such as 30d0h0m0s.",
+    )
+    secrets: dict[SecretName, Reference] = Field(
+        default={},
+        description="More secrets to store, by reference: AWS_SECRET_ACCESS_KEY: env:AWS_SECRET_ACCESS_KEY.",
+    )
+
+
+class GcSettings(Section):
+    """The scheduled job that purges what clients deleted."""
+
+    name: Name = Field(default="scheduled mlflow.tracking.server garbage collection", description="Name of the job.")
+    command: Text = Field(default="GarbageCollection", description="Command of the project that collects.")
+    schedule: Annotated[str, AfterValidator(checks.cron)] = Field(
+        default="*/10 * * * *",
+        description="When it runs, as cron: minute hour day month weekday, in UTC. A step must divide its field"
+        " (*/10, not */8).",
+    )
+    variables: Variables = Field(
+        default={},
+        description="Variables of the job; they win over secrets. Readable in the job's record: no secrets here.",
+    )
+    resource_profile: Text = Field(default="default", description="Resource profile (CPU, memory) of the job.")
+
+
+class SharingSettings(Section):
+    """Who may open the server's web pages. (Programs use the token.)"""
+
+    groups: Accounts = Field(default=["everyone"], description="Groups; everyone is all who are signed in.")
+    users: Accounts = Field(default=[], description="Single users.")
+
+
+class ConsumerSettings(Section):
+    """Another AE5 account that gets URL and token as secrets."""
+
+    username: Account = Field(description="Name of the account.")
+    password: OptionalReference = Field(
+        default=None,
+        description="Its password, as a reference: env:NAME, file:PATH or prompt. Not needed with an admin.",
+    )
+
+
+def _distinct_consumers(consumers: list[ConsumerSettings]) -> list[ConsumerSettings]:
+    checks.distinct([consumer.username for consumer in consumers])
+    return consumers
+
+
+class Settings(Section):
+    """All settings of one installation."""
+
+    platform: PlatformSettings = PlatformSettings()
+    account: AccountSettings = AccountSettings()
+    admin: AdminSettings = AdminSettings()
+    project: ProjectSettings = ProjectSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    slipstream: SlipstreamSettings = SlipstreamSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
+    server: ServerSettings = ServerSettings()
+    gc: GcSettings = GcSettings()
+    sharing: SharingSettings = SharingSettings()
+    consumers: Annotated[list[ConsumerSettings], AfterValidator(_distinct_consumers)] = Field(
+        default=[],
+        description="Other AE5 accounts that get URL and token as secrets: a list of {username, password}.",
+    )
+    state_dir: FilePath | None = Field(
+        default=None,
+        description="Folder for journal, lock and fingerprints; null is the usual state folder of your account.",
+    )

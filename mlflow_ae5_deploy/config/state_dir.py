@@ -1,0 +1,103 @@
+"""Where this tool keeps what it must remember: journal, lock, fingerprints, old archives. Nobody else may read it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.config.environment import STATE_VARIABLE
+from mlflow_ae5_deploy.errors import Configuration
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.settings import Settings
+
+_ELSEWHERE = f"or name another folder with state_dir or {STATE_VARIABLE}."
+_REMEDIES: Mapping[int, str] = {
+    errno.ENOSPC: f"The disk is full: free some space, {_ELSEWHERE}",
+    errno.EDQUOT: f"Your disk quota is used up: free some space, {_ELSEWHERE}",
+    errno.EROFS: f"The disk is mounted read-only: have that changed, {_ELSEWHERE}",
+    errno.EACCES: f"Ask its owner for write permission, {_ELSEWHERE}",
+    errno.EPERM: f"Ask its owner for write permission, {_ELSEWHERE}",
+    errno.ENOTDIR: f"A part of the path is a file: move it away, {_ELSEWHERE}",
+    errno.EEXIST: f"There is a file of that name: move it away, {_ELSEWHERE}",
+    errno.ENAMETOOLONG: f"The path is too long: shorten it, {_ELSEWHERE}",
+}
+
+
+def state_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """The folder for the state of all installations, made if need be (0700), and proved to be writable.
+
+    `state_dir` of the settings (which has the environment in it when it came from `load`), else
+    MLFLOW_AE5_DEPLOY_STATE, else the platform's usual place. Raises Configuration that names folder and remedy.
+    """
+    if settings.state_dir is not None:
+        folder = settings.state_dir
+    elif environ.get(STATE_VARIABLE):
+        folder = Path(os.path.abspath(environ[STATE_VARIABLE]))  # noqa: PTH100 - links are kept
+    else:
+        from platformdirs import user_state_dir
+
+        folder = Path(user_state_dir("mlflow-ae5-deploy", appauthor=False))
+    return private_dir(folder)
+
+
+def installation_dir(state: Path, hostname: str, account: str, project: str) -> Path:
+    """The folder of one installation below `state`; not made here (see private_dir).
+
+    Its name can be read, is safe on every file system, and differs for different installations even where letters
+    had to be replaced or the file system ignores case.
+    """
+    parts = (hostname.lower(), account, project)
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
+    readable = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip(".-")[:40] or "x" for part in parts)
+    return state / f"{readable}_{digest}"
+
+
+def private_dir(folder: Path, *, probe: Callable[[Path], None] | None = None) -> Path:
+    """`folder`, made with mode 0700 if it is not there, and proved to be writable by `probe`.
+
+    Raises Configuration that names the folder and what to do, also where others may write into it.
+    """
+    problem: OSError
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        mode = folder.stat().st_mode
+        if not mode & (stat.S_IWGRP | stat.S_IWOTH):
+            (probe or _write_something)(folder)
+    except OSError as error:
+        problem = error
+    else:
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise Configuration(
+                f"The folder for the state is open to other accounts (mode {stat.S_IMODE(mode):04o}).",
+                where=str(folder),
+                remedy=f"chmod 700 '{folder}', {_ELSEWHERE}",
+            )
+        return folder
+    raise storage_error(problem, folder)
+
+
+def storage_error(error: OSError, folder: Path) -> Configuration:
+    """What a failed write to the state means for the person at the keyboard."""
+    reason = error.strerror or type(error).__name__
+    return Configuration(
+        f"The state cannot be kept: {reason}.",
+        where=str(folder),
+        remedy=_REMEDIES.get(error.errno or 0, f"See that the folder can be written to, {_ELSEWHERE}"),
+    )
+
+
+def _write_something(folder: Path) -> None:
+    # A block, flushed: on a full disk the file itself can often still be made, and only its content does not fit.
+    with tempfile.TemporaryFile(dir=folder, prefix=".writable-") as stream:
+        stream.write(b"\0" * 4096)
+        stream.flush()
+        os.fsync(stream.fileno())

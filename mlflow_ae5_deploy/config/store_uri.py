@@ -1,0 +1,136 @@
+"""The database URI of the server: does it say which database and which driver, and is a password written in it?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, unquote_plus
+
+from mlflow_ae5_deploy.config.secret_refs import Prompt, SecretRef
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.redaction import Secret, register
+
+# dialect -> synchronous drivers SQLAlchemy 2.1 knows; MLflow cannot use the asynchronous ones
+DRIVERS: Mapping[str, frozenset[str]] = {
+    "sqlite": frozenset({"pysqlite"}),
+    "postgresql": frozenset({"psycopg", "psycopg2", "psycopg2cffi", "pg8000"}),
+    "mysql": frozenset({"pymysql", "mysqldb", "mysqlconnector", "mariadbconnector", "cymysql", "pyodbc"}),
+    "oracle": frozenset({"oracledb", "cx_oracle"}),
+    "mssql": frozenset({"pyodbc", "pymssql"}),
+}
+# What a URI without a driver means on SQLAlchemy 2.1. (Older versions: postgresql meant psycopg2, oracle cx_oracle.)
+# mysql is missing on purpose: it means mysqlclient, which has to be compiled and which the project does not bring.
+IMPLIED: Mapping[str, str] = {
+    "sqlite": "pysqlite",
+    "postgresql": "psycopg",
+    "oracle": "oracledb",
+    "mssql": "pyodbc",
+}
+_EXAMPLES = {
+    "postgresql": "postgresql+psycopg://",
+    "mysql": "mysql+pymysql://",
+    "oracle": "oracle+oracledb://",
+    "mssql": "mssql+pyodbc://",
+}
+_ALIASES = {"postgres": "postgresql", "mariadb": "mysql", "sqlserver": "mssql", "sqlite3": "sqlite"}
+
+_URI = re.compile(r"(?P<scheme>[A-Za-z0-9_+]+)://(?P<authority>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?\Z")
+# user:password@, but not host:8080/path@2, and not a shell variable in the password's place
+_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/\s:@]*:(?!\d{1,5}/|\$)[^\s@]+@")
+# ?password=..., the PWD of an ODBC connection string, the signature of a shared-access URL
+_PARAMETERS = re.compile(
+    r"(?:[?&;{\s]|\A|odbc_connect=)[\w-]*(?:password|passwd|pwd|secret|token|\bsig|signature|accountkey)"
+    r"\s*=\s*['\"]?[^&;\s$'\"]",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class StoreUri:
+    """The harmless parts of a database URI."""
+
+    dialect: str
+    driver: str
+    driver_is_implied: bool
+    database: str
+
+
+def holds_password(value: str) -> bool:
+    """Whether a password (or signature) is written in this URI, URL, connection string or command."""
+    plain = unquote_plus(value)
+    return bool(_CREDENTIALS.search(value) or _PARAMETERS.search(value) or _PARAMETERS.search(plain))
+
+
+def parse_store_uri(uri: str) -> StoreUri:
+    """Raises ValueError with a reason that repeats no part of the URI but its dialect and driver."""
+    match = _URI.match(uri)
+    if not match:
+        raise ValueError(
+            "is not a database URI; it looks like sqlite:///folder/file.sqlite or "
+            "postgresql+psycopg://user:password@host:5432/database"
+        )
+    dialect, _, driver = match["scheme"].lower().partition("+")
+    _check_driver(dialect, driver)
+    database = unquote(match["database"] or "")
+    if dialect == "sqlite":
+        _check_sqlite(match["authority"], database)
+    else:
+        _check_authority(match["authority"])
+        # A driver may print the password alone, so it is kept out of texts by itself too.
+        register(unquote(match["authority"].rpartition("@")[0].partition(":")[2]))
+    return StoreUri(dialect, driver or IMPLIED[dialect], not driver, database)
+
+
+def _check_driver(dialect: str, driver: str) -> None:
+    if dialect not in DRIVERS:
+        if dialect in _ALIASES:
+            raise ValueError(f"begins with '{dialect}', which SQLAlchemy calls '{_ALIASES[dialect]}'")
+        raise ValueError(f"is of an unknown kind of database; known are {', '.join(sorted(DRIVERS))}")
+    if driver and driver not in DRIVERS[dialect]:
+        raise ValueError(
+            f"states a driver for {dialect} that MLflow cannot use; known are {', '.join(sorted(DRIVERS[dialect]))}"
+        )
+    if not driver and dialect not in IMPLIED:
+        raise ValueError(
+            f"states no driver, and for {dialect} the one that is then taken is not in the project: "
+            f"write {_EXAMPLES[dialect]}..."
+        )
+
+
+def _check_sqlite(authority: str, database: str) -> None:
+    if authority:
+        raise ValueError("needs three slashes for a relative path (sqlite:///folder/file) and four for an absolute one")
+    if database in ("", ":memory:") or "mode=memory" in database:
+        raise ValueError("is a database in memory, which is lost at every restart and different in every worker")
+    if database.endswith("/"):
+        raise ValueError("names a folder; it must name a file")
+
+
+def _check_authority(authority: str) -> None:
+    if authority.count("@") > 1:
+        raise ValueError("has an '@' too many: write an '@' within the user name or password as %40")
+    host = authority.rpartition("@")[2]
+    bare = re.sub(r"\A\[[^\]]*\]", "", host)
+    port = bare.partition(":")[2]
+    if ":" in bare and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(
+            "has a port that is not a number from 1 to 65535 (within a password, write ':', '/' and '?' as "
+            "%3A, %2F and %3F)"
+        )
+
+
+def resolve_store_uri(uri: str | SecretRef, *, environ: Mapping[str, str], prompt: Prompt | None) -> Secret:
+    """The database URI itself, checked also where it came from a reference and could not be checked before.
+
+    Raises Configuration; its text holds no part of the URI.
+    """
+    secret = uri.resolve(environ=environ, prompt=prompt, label="database URI") if isinstance(uri, SecretRef) else None
+    value = Secret(str(uri)) if secret is None else secret
+    try:
+        parse_store_uri(value.reveal())
+    except ValueError as error:
+        problem = f"The database URI {error}."
+    else:
+        return value
+    raise Configuration(problem, where=f"server.backend_store_uri ({uri if secret else 'plain text'})")

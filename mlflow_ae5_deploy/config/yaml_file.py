@@ -1,0 +1,141 @@
+"""Reads a YAML 1.2 file strictly: one document, a mapping, no key twice. Errors give the line, and no text of the
+file, because a secret may stand on that line."""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import ComposerError
+from ruamel.yaml.constructor import ConstructorError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from mlflow_ae5_deploy.errors import Configuration
+
+_LARGEST = 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """values: the mapping in the file. lines: path of a key -> its line, counted from 1."""
+
+    path: Path
+    values: dict[Any, Any]
+    lines: Mapping[tuple[Any, ...], int] = field(default_factory=dict)
+    writable_by_others: bool = False
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Raises Configuration for everything that keeps the file from being read."""
+    text, writable_by_others = _text_of(path)
+    lines, twice = _lines(path, text)
+    if twice:
+        raise Configuration(
+            f"The configuration has {len(twice)} keys twice."
+            if len(twice) > 1
+            else "The configuration has a key twice.",
+            where=str(path),
+            remedy="Keep one of each; the reader cannot know which was meant.",
+            detail="\n".join(f"- {key} (lines {first} and {second})" for key, first, second in twice),
+        )
+    yaml = _reader()
+    try:
+        values = yaml.load(io.StringIO(text))
+    except (YAMLError, ValueError) as error:
+        problem = _syntax_error(path, error)
+    else:
+        if values is None:
+            values = {}
+        if isinstance(values, dict):
+            return YamlFile(path, values, lines, writable_by_others)
+        problem = Configuration("The configuration is not a list of settings (key: value).", where=str(path))
+    raise problem
+
+
+def _reader() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = True  # reported by us: ruamel's own message has the values in it
+    return yaml
+
+
+def _text_of(path: Path) -> tuple[str, bool]:
+    try:
+        with path.open("rb") as stream:
+            mode = path.stat().st_mode
+            raw = stream.read(_LARGEST + 1)
+    except FileNotFoundError:
+        raise Configuration(
+            "There is no such configuration file.",
+            where=str(path),
+            remedy="`mlflow-ae5-deploy init` writes one.",
+        ) from None
+    except OSError as error:
+        raise Configuration(
+            f"The configuration file cannot be read: {error.strerror or error}.", where=str(path)
+        ) from None
+    if len(raw) > _LARGEST:
+        raise Configuration(f"The configuration file is larger than {_LARGEST} bytes.", where=str(path))
+    try:
+        return raw.decode("utf-8-sig"), bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
+    except UnicodeDecodeError:
+        raise Configuration("The configuration file is not UTF-8 text.", where=str(path)) from None
+
+
+def _lines(path: Path, text: str) -> tuple[dict[tuple[Any, ...], int], list[tuple[str, int, int]]]:
+    """Lines of all keys, and the keys that are there twice with both lines."""
+    try:
+        root = _reader().compose(io.StringIO(text))
+    except YAMLError as error:
+        problem = _syntax_error(path, error)
+    else:
+        lines: dict[tuple[Any, ...], int] = {}
+        twice: list[tuple[str, int, int]] = []
+        for place, line in _keys(root, ()):
+            if place in lines:
+                twice.append((".".join(map(str, place)), lines[place], line))
+            else:
+                lines[place] = line
+        return lines, twice
+    raise problem
+
+
+def _keys(node: Node | None, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int]]:
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            if isinstance(key, ScalarNode) and key.value != "<<":
+                yield (*place, key.value), key.start_mark.line + 1
+                yield from _keys(value, (*place, key.value))
+    elif isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*place, index), item.start_mark.line + 1
+            yield from _keys(item, (*place, index))
+
+
+def _syntax_error(path: Path, error: Exception) -> Configuration:
+    line = ""
+    problem = "it is not valid YAML"
+    remedy = "Put values with special characters (: # * & @ % { [) in quotes."
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = _told(error)
+    return Configuration(f"The configuration cannot be read: {problem}.", where=f"{path}{line}", remedy=remedy)
+
+
+def _told(error: MarkedYAMLError) -> str:
+    """The parser's words, except where they quote the file."""
+    raw = str(error.problem or "it is not valid YAML")
+    if isinstance(error, ComposerError):
+        if "alias" in raw:
+            return "a value begins with '*' or '&', which has a meaning of its own in YAML; put it in quotes"
+        return "there is more than one document in it, or an anchor is defined twice"
+    if isinstance(error, ConstructorError):
+        return "a value has a tag ('!...') or a form that is not allowed here"
+    return re.sub(r"(['\"])(?!<)[^'\"]{3,}\1", "'...'", raw)

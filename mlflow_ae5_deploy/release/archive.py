@@ -1,0 +1,264 @@
+"""Reading a project archive, and refusing by name what AE5, or an honest reader, could not unpack safely.
+
+AE5 wants exactly one top-level folder with an `anaconda-project.yml` in it. Links to files inside that folder are
+read as copies of those files; every other link is refused, so that nothing unpacked ever points anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
+from mlflow_ae5_deploy.release.members import BrokenArchive, Kind, Limits, Member, damage_reported, walk
+from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
+
+_CHUNK = 1 << 16
+_DEEPEST_LINK = 40
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """mode: 0o755 or 0o644. size in bytes. sha256 in hex."""
+
+    mode: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ProjectContents:
+    """top: name of the one top folder. files: paths below it, with `/`, sorted. variables: defaults by name."""
+
+    top: str
+    files: Mapping[str, FileEntry]
+    commands: tuple[str, ...]
+    env_specs: tuple[str, ...]
+    variables: Mapping[str, str | None]
+
+
+@dataclass
+class Survey:
+    """What one pass over an archive found: entries by path below the top folder, links not yet followed."""
+
+    top: str = ""
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    links: dict[str, tuple[Kind, str]] = field(default_factory=dict)
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+
+def read_project_archive(
+    path: Path, extract_to: Path | None = None, *, limits: Limits | None = None
+) -> ProjectContents:
+    """Check an archive from end to end; then, if wanted, write its files (without the top folder) to `extract_to`.
+
+    Raises ReleaseRefused naming the file and the entry, before anything is written; Configuration when the file
+    cannot be read.
+    """
+    limits = limits or Limits()
+    with _refusals(path), path.open("rb") as file:
+        survey = survey_members(walk(file, limits), str(path), keep=(PROJECT_FILE,))
+        sources = follow_links(survey, str(path))
+        if PROJECT_FILE not in survey.kept:
+            raise _no_project_file(survey, str(path))
+        project = read_project_file(survey.kept[PROJECT_FILE], f"{path}: {survey.top}/{PROJECT_FILE}")
+        if extract_to is not None:
+            file.seek(0)
+            _extract(walk(file, limits), sources, extract_to, str(path))
+    return ProjectContents(
+        top=survey.top,
+        files=dict(sorted(survey.files.items())),
+        commands=project.commands,
+        env_specs=project.env_specs,
+        variables=project.variables,
+    )
+
+
+def survey_members(members: Iterator[Member], where: str, *, keep: tuple[str, ...] = ()) -> Survey:
+    """One pass: every path checked, every file hashed; the bytes of the files named in `keep` are returned."""
+    survey = Survey()
+    for member in members:
+        parts = safe_parts(member.name, where)
+        if not parts:
+            continue
+        if survey.top and parts[0] != survey.top:
+            raise ReleaseRefused(
+                f"The archive has two top folders, {survey.top!r} and {parts[0]!r}; AE5 takes exactly one.",
+                where=where,
+                remedy="Pack the one folder that holds the project: tar czf project.tar.gz <folder>",
+            )
+        survey.top = parts[0]
+        if len(parts) == 1:
+            if member.kind != "folder":
+                raise ReleaseRefused(f"Entry {member.name!r} stands outside of the one top folder.", where=where)
+            continue
+        _note(survey, "/".join(parts[1:]), member, where, keep)
+    _check_parents(survey, where)
+    if not survey.top:
+        raise ReleaseRefused("The archive is empty.", where=where)
+    return survey
+
+
+def safe_parts(name: str, where: str) -> list[str]:
+    """The parts of a stored path, without `.` and empty ones. Raises ReleaseRefused for one that may leave."""
+    problem = ""
+    if not name.isprintable():
+        problem = "has a name with control or undecodable characters"
+    elif name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+        problem = "has an absolute path"
+    elif "\\" in name:
+        problem = "has a backslash in its path"
+    elif ".." in name.split("/"):
+        problem = "has '..' in its path"
+    if problem:
+        raise ReleaseRefused(f"Entry {name!r} {problem}.", where=where, remedy="Do not use this archive.")
+    return [part for part in name.split("/") if part not in ("", ".")]
+
+
+def _note(survey: Survey, path: str, member: Member, where: str, keep: tuple[str, ...]) -> None:
+    known = survey.kinds.get(path)
+    if known is not None and not known == member.kind == "folder":
+        raise ReleaseRefused(f"Entry {member.name!r} is in the archive twice.", where=where)
+    if member.kind == "other":
+        raise ReleaseRefused(
+            f"Entry {member.name!r} is a device, a pipe or something else that is not a file.", where=where
+        )
+    survey.kinds[path] = member.kind
+    if member.kind in ("symlink", "hardlink"):
+        survey.links[path] = (member.kind, member.target)
+    elif member.kind == "file":
+        survey.files[path], content = _hash(member, path in keep)
+        if path in keep:
+            survey.kept[path] = content
+
+
+def _hash(member: Member, keep: bool) -> tuple[FileEntry, bytes]:
+    digest = hashlib.sha256()
+    size = 0
+    kept = bytearray()
+    with damage_reported(), member.read() as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            if keep:
+                kept += chunk
+    if size != member.size:
+        raise BrokenArchive(f"is truncated or damaged ({member.name!r} has {size} of {member.size} bytes)")
+    mode = 0o755 if member.mode & 0o111 else 0o644
+    return FileEntry(mode, size, digest.hexdigest()), bytes(kept)
+
+
+def _check_parents(survey: Survey, where: str) -> None:
+    for path in survey.kinds:
+        parent = path
+        while "/" in parent:
+            parent = parent.rpartition("/")[0]
+            if survey.kinds.get(parent, "folder") != "folder":
+                raise ReleaseRefused(
+                    f"Entry {path!r} lies below {parent!r}, which is a link or a file, not a folder.", where=where
+                )
+
+
+def follow_links(survey: Survey, where: str) -> dict[str, str]:
+    """Give every link the entry of the file it leads to. Returns path -> path of the stored file behind it."""
+    sources = {path: path for path in survey.files}
+    for link in survey.links:
+        path = link
+        for _ in range(_DEEPEST_LINK):
+            if path not in survey.links:
+                break
+            path = _link_target(survey, path, where)
+        if path not in sources:
+            what = "a folder" if path in _folders(survey) else "nothing in the archive"
+            raise ReleaseRefused(
+                f"Link {link!r} leads to {what}; only links to files of the same folder are taken.", where=where
+            )
+        sources[link] = sources[path]
+    for link in survey.links:
+        survey.files[link] = survey.files[sources[link]]
+    return sources
+
+
+def _link_target(survey: Survey, link: str, where: str) -> str:
+    kind, target = survey.links[link]
+    leaves = ReleaseRefused(
+        f"Link {link!r} leaves the project folder (it points to {target!r}).",
+        where=where,
+        remedy="Do not use this archive.",
+    )
+    if not target or target.startswith("/") or "\\" in target:
+        raise leaves
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    if kind == "hardlink":  # names another entry, from the archive's root
+        if parts[:1] != [survey.top] or ".." in parts:
+            raise leaves
+        return "/".join(parts[1:])
+    base = link.split("/")[:-1]
+    while parts[:1] == [".."]:
+        if not base:
+            raise leaves
+        base.pop()
+        parts.pop(0)
+    if ".." in parts:  # behind a folder that may be a link itself, `..` leads who knows where
+        raise leaves
+    return "/".join(base + parts)
+
+
+def _folders(survey: Survey) -> set[str]:
+    found = {path for path, kind in survey.kinds.items() if kind == "folder"}
+    for path in survey.kinds:
+        parts = path.split("/")
+        found.update("/".join(parts[:depth]) for depth in range(len(parts)))
+    return found
+
+
+def _no_project_file(survey: Survey, where: str) -> ReleaseRefused:
+    near = [path for path in sorted(survey.kinds) if path.rpartition("/")[2].startswith("anaconda-project.y")]
+    hint = f" (there is {near[0]!r}, which AE5 does not look at)" if near else ""
+    return ReleaseRefused(
+        f"The archive's folder {survey.top!r} holds no {PROJECT_FILE}{hint}.",
+        where=where,
+        remedy="This is not a project archive of AE5; name another release.",
+    )
+
+
+def _extract(members: Iterator[Member], sources: Mapping[str, str], folder: Path, where: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for member in members:
+        path = "/".join(safe_parts(member.name, where)[1:])
+        if member.kind == "folder":
+            (folder / path).mkdir(parents=True, exist_ok=True, mode=0o700)
+        elif member.kind == "file":
+            with damage_reported(), member.read() as stream:
+                _write(folder / path, stream, member.mode)
+    for link, source in sources.items():
+        if link != source:
+            (folder / link).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copy(folder / source, folder / link)
+
+
+def _write(target: Path, stream: IO[bytes], mode: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with target.open("xb") as out:
+        shutil.copyfileobj(stream, out)
+    target.chmod(0o700 if mode & 0o111 else 0o600)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenArchive as error:
+        raise ReleaseRefused(
+            f"The release {path.name} {error}.", where=str(path), remedy="Fetch it again, or name another release."
+        ) from None
+    except FileNotFoundError:
+        raise Configuration("The release archive is not there.", where=str(path)) from None
+    except OSError as error:
+        raise Configuration(f"The release archive cannot be read: {error.strerror}.", where=str(path)) from None

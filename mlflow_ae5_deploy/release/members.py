@@ -1,0 +1,205 @@
+"""One way to walk .tar.gz, .tar.bz2, .tar and .zip, which notices damage that the libraries let pass.
+
+Python's tarfile takes an archive that was cut off between two members for a complete one, and stops silently at a
+damaged header; here a missing end marker, or a checksum of the compression that does not fit, is an error.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Literal, cast
+
+Format = Literal["gzip", "bzip2", "tar", "zip"]
+Kind = Literal["file", "folder", "symlink", "hardlink", "other"]
+
+HEAD = 1024  # bytes that `recognise` wants to see
+_CHUNK = 1 << 16
+_LARGEST_HEADER = 1 << 20  # of extended tar headers, which the library reads into memory whole
+_EXTENDED = {
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+}
+
+
+class BrokenArchive(Exception):
+    """Not an archive, a damaged one, or one that outgrows the limits; the message completes "<file> ..."."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes in bytes, unpacked. AE5 takes uploads of up to 1 GB."""
+
+    total: int = 1 << 30
+    entries: int = 100_000
+
+
+@dataclass(frozen=True)
+class Member:
+    """name and target as stored, unchecked. mode: permission bits. read(): must be called before the next member."""
+
+    name: str
+    kind: Kind
+    mode: int
+    size: int
+    target: str
+    read: Callable[[], IO[bytes]]
+
+
+def recognise(head: bytes) -> Format | None:
+    """The format that the first HEAD bytes of a file announce, None when it is none of ours."""
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head.startswith(b"BZh"):
+        return "bzip2"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if len(head) >= tarfile.BLOCKSIZE and head[0] != 0:
+        try:
+            tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            return None
+        return "tar"
+    return None
+
+
+def describe_foreign(head: bytes) -> str:
+    """What a file that is no archive seems to be; completes "<file> is ..."."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "empty"
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml")):
+        return "a web page, not an archive (a login or error page, perhaps)"
+    if text.startswith((b"{", b"[")):
+        return "a JSON document, not an archive"
+    if head.startswith(b"\xfd7zXZ"):
+        return "compressed with xz, which AE5 does not take (.tar.gz, .tar.bz2, .tar and .zip it does)"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the archive it points to"
+    return "not an archive (.tar.gz, .tar.bz2, .tar or .zip)"
+
+
+@contextmanager
+def damage_reported() -> Iterator[None]:
+    """Turns what the archive libraries raise on damaged input into BrokenArchive; real I/O errors pass."""
+    try:
+        yield
+    except BrokenArchive:
+        raise
+    except (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        raise BrokenArchive(f"is truncated or damaged ({error})") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise BrokenArchive(f"is truncated or damaged ({error})") from None
+    except (NotImplementedError, RuntimeError) as error:
+        raise BrokenArchive(f"uses a feature that cannot be read ({error})") from None
+    except (ValueError, LookupError, OverflowError, ArithmeticError) as error:
+        raise BrokenArchive(f"is damaged ({type(error).__name__}: {error})") from None
+
+
+def walk(file: IO[bytes], limits: Limits) -> Iterator[Member]:
+    """Every member in stored order. Raises BrokenArchive, at the latest at the end."""
+    head = file.read(HEAD)
+    file.seek(0)
+    form = recognise(head)
+    if form is None:
+        raise BrokenArchive(f"is {describe_foreign(head)}")
+    members = _walk_zip(file) if form == "zip" else _walk_tar(file, form, limits)
+    total = count = 0
+    with damage_reported():
+        for member in members:
+            count += 1
+            total += max(0, member.size)
+            if count > limits.entries:
+                raise BrokenArchive(f"has more than {limits.entries} entries")
+            if total > limits.total:
+                raise BrokenArchive(f"unpacks to more than {limits.total} bytes (at {member.name!r})")
+            yield member
+
+
+def _walk_tar(file: IO[bytes], form: Format, limits: Limits) -> Iterator[Member]:
+    seen_end = False
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+            nonlocal seen_end
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                seen_end = True
+            header = super().frombuf(buf, encoding, errors)
+            if header.size < 0 or (header.type in _EXTENDED and header.size > _LARGEST_HEADER):
+                raise BrokenArchive("has a header of an impossible size")
+            return header
+
+    plain: IO[bytes] = file
+    if form == "gzip":
+        plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
+    elif form == "bzip2":
+        plain = cast("IO[bytes]", bz2.BZ2File(file, "rb"))
+    with tarfile.open(fileobj=plain, mode="r:", tarinfo=Header) as tar:
+        for info in tar:
+            yield _tar_member(tar, info)
+        if not seen_end:
+            raise BrokenArchive("is truncated or damaged (its end marker is missing)")
+    _drain(plain, limits.total)
+
+
+def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+    kind: Kind = "other"
+    if info.isreg():
+        kind = "file"
+    elif info.isdir():
+        kind = "folder"
+    elif info.issym():
+        kind = "symlink"
+    elif info.islnk():
+        kind = "hardlink"
+
+    def read() -> IO[bytes]:
+        stream = tar.extractfile(info)
+        if stream is None:
+            raise BrokenArchive(f"has no content for {info.name!r}")
+        return stream
+
+    return Member(info.name, kind, info.mode & 0o777, info.size if kind == "file" else 0, info.linkname, read)
+
+
+def _drain(plain: IO[bytes], at_most: int) -> None:
+    """Read what follows the end marker: the compression's checksum stands at the very end."""
+    while chunk := plain.read(_CHUNK):
+        at_most -= len(chunk)
+        if at_most < 0:
+            raise BrokenArchive("has too much data after its end marker")
+
+
+def _walk_zip(file: IO[bytes]) -> Iterator[Member]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            yield _zip_member(archive, info)
+
+
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    bits = info.external_attr >> 16  # zero in archives made on Windows
+    kind: Kind = "file"
+    target = ""
+    if info.is_dir() or stat.S_ISDIR(bits):
+        kind = "folder"
+    elif stat.S_ISLNK(bits):
+        kind = "symlink"
+        if info.file_size > 4096:
+            raise BrokenArchive(f"has an impossible link {info.filename!r}")
+        target = archive.read(info).decode("utf-8", "surrogateescape")
+    elif stat.S_IFMT(bits) not in (0, stat.S_IFREG):
+        kind = "other"
+    return Member(info.filename, kind, stat.S_IMODE(bits) & 0o777, info.file_size, target, lambda: archive.open(info))

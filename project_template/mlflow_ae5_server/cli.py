@@ -1,0 +1,125 @@
+"""The command line: `tracking-server`, `garbage-collection`, `database-upgrade`.
+
+AE5 appends `--anaconda-project-*` options to web commands. All of them are accepted, also ones it may invent later,
+by every command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from mlflow_ae5_server import scrub, settings
+from mlflow_ae5_server.errors import ProjectError, UsageError
+from mlflow_ae5_server.report import Report
+from mlflow_ae5_server.settings import Settings
+
+_AE5 = "--anaconda-project-"
+_JOBS = {"garbage-collection": "GarbageCollection", "database-upgrade": "DatabaseUpgrade"}  # as anaconda-project.yml
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(scrub.scrub(message), f"{self.prog} --help")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse `argv`; raises UsageError. Unknown options of AE5 are dropped, other unknown ones are errors."""
+    parser = _Parser(prog="python -m mlflow_ae5_server", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    for name, text in (
+        ("tracking-server", "serve the MLflow UI and API"),
+        ("garbage-collection", "remove for good what users deleted longer ago than MLFLOW_TRACKING_GC_TTL"),
+        ("database-upgrade", "bring the database's schema to the installed MLflow"),
+    ):
+        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        if name != "tracking-server":
+            command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        command.add_argument(_AE5 + "host", dest="hosts", action="append", default=[], metavar="HOST")
+        command.add_argument(_AE5 + "iframe-hosts", action="append", default=[], dest="iframe_hosts", metavar="HOST")
+        command.add_argument(_AE5 + "port", type=int, default=8086, dest="port")
+        command.add_argument(_AE5 + "address", default="0.0.0.0", dest="address")  # noqa: S104 - AE5 needs all addresses
+        command.add_argument(_AE5 + "url-prefix", default="", dest="url_prefix")
+        command.add_argument(_AE5 + "use-xheaders", action="store_true", dest="use_xheaders")
+        command.add_argument(_AE5 + "no-browser", action="store_true", dest="no_browser")
+    options, rest = parser.parse_known_args(argv)
+    unknown = _without_ae5_options(rest)
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    return options
+
+
+def _without_ae5_options(arguments: Sequence[str]) -> list[str]:
+    """`arguments` without options of AE5 that we do not know, and without the value such an option may have."""
+    kept, after_option = [], False
+    for argument in arguments:
+        if argument.startswith(_AE5):
+            after_option = "=" not in argument
+        elif after_option and not argument.startswith("-"):
+            after_option = False
+        else:
+            kept.append(argument)
+            after_option = False
+    return kept
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Every failure is one block on stderr; jobs end with a JSON line."""
+    scrub.install()
+    report: Report | None = None
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+        if options.command != "tracking-server":
+            report = Report(_JOBS[options.command])
+        return _finish(report, _run(options, report))
+    except ProjectError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if report:
+            report.failed(error)
+        return _finish(report, report.exit_code(error) if report else error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        return _finish(report, 130)
+
+
+def _run(options: argparse.Namespace, report: Report | None) -> int:
+    resolved = settings.load(os.environ)
+    print(resolved.table(), file=sys.stderr, flush=True)
+    if report is None:
+        return _serve(options, resolved)
+    signal.signal(signal.SIGTERM, _terminated)
+    from mlflow_ae5_server import collection, upgrade
+
+    jobs: dict[str, Callable[[Settings, Report, bool], int]] = {
+        "garbage-collection": collection.run,
+        "database-upgrade": upgrade.run,
+    }
+    return jobs[options.command](resolved, report, options.dry_run)
+
+
+def _serve(options: argparse.Namespace, resolved: Settings) -> int:
+    from mlflow_ae5_server import server
+
+    http = server.HttpOptions(
+        address=options.address,
+        port=options.port,
+        hosts=options.hosts,
+        iframe_hosts=options.iframe_hosts,
+        use_xheaders=options.use_xheaders,
+        url_prefix=options.url_prefix,
+    )
+    return server.run(http, resolved)
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _finish(report: Report | None, exit_code: int) -> int:
+    if report is not None:
+        report.print(exit_code)
+    return exit_code

@@ -1,0 +1,263 @@
+"""The database behind MLFLOW_BACKEND_STORE_URI: is the URI usable, does it answer, is its schema ours?"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_ae5_server.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ProjectError,
+    SchemaError,
+    UnreachableError,
+)
+from mlflow_ae5_server.folders import sqlite_file
+from mlflow_ae5_server.scrub import scrub
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+# dialect -> (driver in the URI, module to import, package to install), the preferred driver first.
+# SQLAlchemy's own idea of the default driver changes with its version; this table does not.
+DRIVERS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "postgresql": (("psycopg", "psycopg", "psycopg[binary]"), ("psycopg2", "psycopg2", "psycopg2-binary")),
+    "mysql": (
+        ("pymysql", "pymysql", "pymysql"),
+        ("mysqldb", "MySQLdb", "mysqlclient"),
+        ("mysqlconnector", "mysql.connector", "mysql-connector-python"),
+    ),
+    "mssql": (("pyodbc", "pyodbc", "pyodbc"), ("pymssql", "pymssql", "pymssql")),
+    "sqlite": (("pysqlite", "sqlite3", "python with sqlite"),),
+}
+_CONNECT_TIMEOUT = 5  # seconds for one attempt
+_TIMEOUT_ARGUMENT = {
+    "psycopg": "connect_timeout",
+    "psycopg2": "connect_timeout",
+    "pymysql": "connect_timeout",
+    "mysqldb": "connect_timeout",
+    "mysqlconnector": "connection_timeout",
+    "pyodbc": "timeout",
+    "pymssql": "login_timeout",
+}
+_REFUSED = re.compile(
+    r"password authentication failed|no password supplied|access denied for user|login failed for user"
+    r"|role \".*?\" does not exist|no pg_hba\.conf entry",
+    re.I,
+)
+_MISSING = re.compile(r"database \".*?\" does not exist|unknown database|cannot open database", re.I)
+_NOT_A_DATABASE = re.compile(r"unable to open database file|file is not a database|readonly database", re.I)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A usable URI. `uri` holds the password; `shown` does not."""
+
+    uri: str
+    dialect: str
+    driver: str
+    shown: str
+    file: Path | None
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown})"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """`state` is "empty", "current", "outdated" or "unknown" (a revision this MLflow has never heard of)."""
+
+    state: str
+    found: str | None
+    expected: str
+
+
+def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Database:
+    """Parse `uri` and make sure its driver is installed; names the driver in the URI, so that nothing has to guess.
+
+    Raises ConfigurationError, which never repeats the URI's secrets.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE, special characters in the password %-encoded"
+    if not uri:
+        raise ConfigurationError(f"{setting} is not set", f"set it as an AE5 secret: {example}")
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(f"{setting} is not a database URI", f"write it as {example}") from None
+    dialect, _, driver = url.drivername.partition("+")
+    if dialect not in DRIVERS:
+        known = ", ".join(DRIVERS)
+        hint = "write postgresql:// for postgres://" if dialect == "postgres" else f"MLflow stores its data in {known}"
+        raise ConfigurationError(f"{setting} names the database kind {dialect!r}, which MLflow does not know", hint)
+    driver = _installed_driver(dialect, driver.lower(), setting)
+    if dialect == "sqlite" and not url.database:
+        raise ConfigurationError(f"{setting} names no file", "write sqlite:///path/to/file.sqlite")
+    # A textual replacement keeps the rest of the URI to the letter, which is what MLflow's own parser is given.
+    full = uri if dialect == "sqlite" else f"{dialect}+{driver}" + uri[uri.index("://") :]
+    return Database(full, dialect, driver, scrub(url.render_as_string(hide_password=True)), sqlite_file(uri))
+
+
+def _installed_driver(dialect: str, wanted: str, setting: str) -> str:
+    candidates = [entry for entry in DRIVERS[dialect] if wanted in {"", entry[0]}]
+    if not candidates:
+        raise ConfigurationError(
+            f"{setting} names the driver {wanted!r}, which is not known for {dialect}",
+            f"write {dialect}+{DRIVERS[dialect][0][0]}://",
+        )
+    for driver, module, _package in candidates:
+        if _is_installed(module):
+            return driver
+    raise ConfigurationError(
+        f"{setting} needs the package {candidates[0][2]} for {dialect}, which is not installed",
+        f"use the environment `default` (the commands without `Minimum`), or add {candidates[0][2]} to the environment",
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def connect_engine(database: Database) -> Engine:
+    """An engine without a pool, for this process's own look at the database: nothing of it survives a fork."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    arguments: dict[str, Any] = {}
+    if name := _TIMEOUT_ARGUMENT.get(database.driver):
+        arguments[name] = _CONNECT_TIMEOUT
+    return create_engine(database.uri, poolclass=NullPool, connect_args=arguments)
+
+
+def wait_until_ready(
+    database: Database,
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    say: Callable[[str], None] = lambda _text: None,
+) -> None:
+    """Return when the database answers a query. What waiting cannot cure (wrong password, no such database) fails now.
+
+    Raises CredentialsError, ConfigurationError, or UnreachableError after `seconds`.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    deadline, pause, told = clock() + seconds, 0.25, False
+    engine = connect_engine(database)
+    while True:
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+                return
+        except (SQLAlchemyError, OSError, ValueError) as error:
+            reason = _reason(error)
+            if (final := _final(reason, database)) is not None:
+                raise final from None
+        if clock() + pause > deadline:
+            raise UnreachableError(
+                f"the database {database.shown} did not answer within {seconds:g} s: {reason}",
+                "check host, port and network; MLFLOW_TRACKING_DATABASE_WAIT sets how long to wait, in seconds",
+            )
+        if not told:
+            say(f"waiting up to {seconds:g} s for the database {database.shown}: {reason}")
+            told = True
+        sleep(pause)
+        pause = min(pause * 2, 5.0)
+
+
+def _reason(error: BaseException) -> str:
+    """The driver's own words: one line, without SQLAlchemy's wrapping and without secrets."""
+    lines = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines() if line.strip()]
+    return scrub(lines[0] if lines else type(error).__name__)[:300]
+
+
+def _final(reason: str, database: Database) -> ProjectError | None:
+    if _REFUSED.search(reason):
+        return CredentialsError(
+            f"the database {database.shown} refused the login: {reason}",
+            "correct user and password in MLFLOW_BACKEND_STORE_URI (special characters %-encoded)",
+        )
+    if _MISSING.search(reason):
+        return ConfigurationError(
+            f"the database {database.shown} does not exist: {reason}", "create it, or correct MLFLOW_BACKEND_STORE_URI"
+        )
+    if database.dialect == "sqlite" and _NOT_A_DATABASE.search(reason):
+        return ConfigurationError(
+            f"{database.shown} cannot be used: {reason}", "check the path in MLFLOW_BACKEND_STORE_URI and permissions"
+        )
+    return None
+
+
+def inspect_schema(engine: Engine) -> Schema:
+    """Compare the database's schema revision with the one of the installed MLflow. Reads only."""
+    from alembic.util import CommandError
+    from sqlalchemy import inspect
+
+    utils = _mlflow_database_utils()
+    expected = utils._get_latest_schema_revision()
+    found = utils._get_schema_version(engine)
+    tables = set(inspect(engine).get_table_names())
+    if found is None:
+        return Schema("outdated" if {"experiments", "runs"} & tables else "empty", None, expected)
+    if found == expected:
+        return Schema("current" if utils._all_tables_exist(engine) else "outdated", found, expected)
+    try:
+        known = _script_directory().get_revision(found) is not None
+    except CommandError:
+        known = False
+    return Schema("outdated" if known else "unknown", found, expected)
+
+
+def pending_revisions(schema: Schema) -> list[str]:
+    """The migrations an upgrade would run, oldest first."""
+    if schema.state in {"current", "unknown"}:
+        return []
+    steps = _script_directory().iterate_revisions(schema.expected, schema.found or "base")
+    return [step.revision for step in steps][::-1]
+
+
+def _script_directory() -> Any:
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_mlflow_database_utils()._get_alembic_config(db_url=""))
+
+
+def _mlflow_database_utils() -> Any:
+    """MLflow's own schema functions: not public, but the very ones its server refuses to start with (3.17.2)."""
+    from mlflow.store.db import utils
+
+    return utils
+
+
+def require_current(schema: Schema, database: Database) -> None:
+    """SchemaError unless the schema is exactly that of the installed MLflow."""
+    from mlflow.version import VERSION
+
+    if schema.state == "outdated":
+        raise SchemaError(
+            f"the schema of {database.shown} is at revision {schema.found}, MLflow {VERSION} needs {schema.expected}",
+            "stop the server, back up the database, run the command DatabaseUpgrade, then start again",
+        )
+    if schema.state == "unknown":
+        raise SchemaError(
+            f"the schema of {database.shown} is at revision {schema.found}, which MLflow {VERSION} does not know: "
+            "it was made by a newer MLflow, or by another application",
+            "use the release of this project that made it; DatabaseUpgrade cannot go back",
+        )
+    if schema.state == "empty":
+        raise ConfigurationError(
+            f"{database.shown} holds no MLflow tables",
+            "give this job the MLFLOW_BACKEND_STORE_URI of the server, or start the server first",
+        )

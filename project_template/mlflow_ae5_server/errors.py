@@ -1,0 +1,52 @@
+"""The failures a reader of an AE5 log can act on.
+
+    ProjectError             exit code
+      UsageError                2   an option we do not understand
+      ConfigurationError        3   a setting that cannot work as it stands
+      UnreachableError         10   database or server did not answer in time
+      CredentialsError         11   database or server refused the password or token
+      SchemaError              14   the database is of another MLflow version: run DatabaseUpgrade
+      BusyError                75   another maintenance run holds the lock (EX_TEMPFAIL: try again later)
+
+Failures inside MLflow's own commands keep MLflow's exit code (1, or what its command line would return).
+"""
+
+from __future__ import annotations
+
+
+class ProjectError(Exception):
+    """`message` says what happened and where, `hint` what to do about it. Neither holds a secret."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  what to do: {self.hint}" if self.hint else self.message
+
+
+class UsageError(ProjectError):
+    exit_code = 2
+
+
+class ConfigurationError(ProjectError):
+    exit_code = 3
+
+
+class UnreachableError(ProjectError):
+    exit_code = 10
+
+
+class CredentialsError(ProjectError):
+    exit_code = 11
+
+
+class SchemaError(ProjectError):
+    exit_code = 14
+
+
+class BusyError(ProjectError):
+    exit_code = 75

@@ -1,0 +1,148 @@
+"""Workers forked from one process that has already loaded MLflow.
+
+Plain `mlflow server` lets every worker import MLflow for itself (about 240 MB and two seconds each), under a parent
+that holds another copy and does nothing. Here the modules are loaded once, before the fork; the workers share those
+pages. Rules that make it safe: one thread at the time of the fork, no open database connection, no event loop.
+
+The parent only waits: for a dead worker (restarted, unless workers keep dying: then everything ends with an error)
+and for signals (passed on; the exit code is 0 when all workers ended in order).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+
+_WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+_PR_SET_PDEATHSIG = 1
+
+
+class Restarts:
+    """Decides whether a dead worker is replaced: not when `limit` of them died within `window` seconds."""
+
+    def __init__(self, limit: int, window: float) -> None:
+        self._limit, self._window = limit, window
+        self._deaths: deque[float] = deque()
+
+    def allowed(self, now: float) -> bool:
+        self._deaths.append(now)
+        while self._deaths and self._deaths[0] <= now - self._window:
+            self._deaths.popleft()
+        return len(self._deaths) < self._limit
+
+
+class Supervisor:
+    """Runs `work` in `count` forked processes until told to stop. `say` gets one line per event."""
+
+    def __init__(
+        self, work: Callable[[], int], count: int, *, grace: float, restarts: Restarts, say: Callable[[str], None]
+    ) -> None:
+        self._work, self._count, self._grace = work, count, grace
+        self._restarts, self._say = restarts, say
+        self._workers: set[int] = set()
+        self._exit_code = 0
+        self._deadline: float | None = None  # set once we are stopping
+
+    def run(self) -> int:
+        """Fork, wait, and return the exit code for this process."""
+        gc.collect()
+        gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        try:
+            for _ in range(self._count):
+                self._fork(previous)
+            while self._workers:
+                self._handle(self._next_signal(), previous)
+        finally:
+            self._signal_all(signal.SIGKILL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        return self._exit_code
+
+    def _next_signal(self) -> int | None:
+        # The second's limit is a net under a SIGCHLD that another library might have taken.
+        info = signal.sigtimedwait(_WATCHED, 1.0)
+        return info.si_signo if info else None
+
+    def _handle(self, number: int | None, mask: set[int | signal.Signals]) -> None:
+        if number in _STOP:
+            self._stop(f"received {signal.Signals(number).name}", signal.SIGTERM)
+        elif number == signal.SIGHUP:
+            self._say("received SIGHUP: nothing to reload, restart the deployment to change settings")
+        self._reap(mask)
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self._say(f"workers did not end within {self._grace:g} s: killing them")
+            self._signal_all(signal.SIGKILL)
+
+    def _stop(self, reason: str, number: int) -> None:
+        self._say(f"{reason}: stopping")
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._grace
+        self._signal_all(number)
+
+    def _reap(self, mask: set[int | signal.Signals]) -> None:
+        while self._workers:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._workers.clear()
+                return
+            if pid == 0:
+                return
+            if pid not in self._workers:
+                continue  # a helper, or an orphan that landed here because we are the container's first process
+            self._workers.discard(pid)
+            code = os.waitstatus_to_exitcode(status)
+            if self._deadline is not None:
+                if code not in {0, -signal.SIGTERM, -signal.SIGINT} and self._exit_code == 0:
+                    self._exit_code = code if code > 0 else 128 - code
+            elif self._restarts.allowed(time.monotonic()):
+                self._say(f"worker {pid} ended with {code}: starting another")
+                self._fork(mask)
+            else:
+                self._exit_code = code if code > 0 else 1
+                self._stop(f"worker {pid} ended with {code}, and others shortly before: giving up", signal.SIGTERM)
+
+    def _signal_all(self, number: int) -> None:
+        for pid in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _fork(self, mask: set[int | signal.Signals]) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            self._workers.add(pid)
+            return
+        code = 1
+        try:
+            _die_with(parent)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            code = self._work()
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:  # the last frame of a process: report, never return into the parent's code
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this worker when its parent is gone, even by SIGKILL, so that the port is freed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,0 +1,39 @@
+"""The last line of a job: JSON on stdout that says what was really done."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from mlflow_ae5_server.errors import BusyError, ProjectError
+from mlflow_ae5_server.scrub import scrub
+
+
+class Report:
+    """Collects facts while a job runs and prints them once, last."""
+
+    def __init__(self, command: str) -> None:
+        self._facts: dict[str, Any] = {"command": command, "outcome": "failed"}
+        self._started = time.monotonic()
+
+    def add(self, **facts: Any) -> None:
+        self._facts.update(facts)
+
+    def failed(self, error: ProjectError) -> None:
+        outcome = "skipped" if isinstance(error, BusyError) else "failed"
+        self.add(outcome=outcome, error=scrub(error.message), hint=scrub(error.hint))
+
+    def exit_code(self, error: ProjectError) -> int:
+        """A garbage collection that finds another one at work is in order: a cron job must not fail for that.
+
+        An upgrade that was asked for and did not happen is not.
+        """
+        return 0 if isinstance(error, BusyError) and self._facts["command"] == "GarbageCollection" else error.exit_code
+
+    def print(self, exit_code: int) -> None:
+        self.add(exit_code=exit_code, seconds=round(time.monotonic() - self._started, 2))
+        sys.stderr.flush()
+        sys.stdout.write(json.dumps(self._facts, default=str) + "\n")
+        sys.stdout.flush()

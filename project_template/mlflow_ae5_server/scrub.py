@@ -1,0 +1,125 @@
+"""Keeps passwords and tokens out of everything this process prints, also out of what MLflow and drivers print.
+
+`install()` puts a filter in front of stdout and stderr before MLflow is imported, so that its logging handlers,
+tracebacks and prints all pass through it. Processes that inherit only the file descriptors (MLflow's job runner)
+are piped through `python -m mlflow_ae5_server.scrub` instead.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from typing import TextIO
+from urllib.parse import quote, quote_plus, unquote
+
+MASK = "********"
+_SHORTEST = 4  # shorter values would blot out ordinary words; in URIs the patterns below still catch them
+
+_known: set[str] = set()
+
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # user:password@ in any URI; the password may itself hold a colon or an unencoded "@"
+    (re.compile(r"([a-z][a-z0-9+.\-]*://[^\s:/@'\"]*:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
+    (re.compile(r"(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.I), r"\1" + MASK),
+    # ?password=... in a URI, password=... in a libpq or ODBC connection string
+    (re.compile(r"(\b(?:password|passwd|pwd|sslpassword)\s*=\s*)[^\s&;'\"]+", re.I), r"\1" + MASK),
+)
+
+
+def register(value: str) -> None:
+    """Take `value`, and its URL-encoded and decoded forms, out of any text from now on; long ones line by line too."""
+    for part in {value, *value.splitlines()}:
+        stripped = part.strip()
+        for form in {stripped, quote(stripped, safe=""), quote_plus(stripped), unquote(stripped), repr(stripped)[1:-1]}:
+            if len(form) >= _SHORTEST and not form.startswith("-----"):
+                _known.add(form)
+
+
+def register_uri(uri: str) -> None:
+    """Register the password inside a database URI (and the query values that can carry one)."""
+    found = re.match(r"[^:/]+://[^:/@]*:(?P<password>.*)@", uri)
+    if found:
+        register(found.group("password"))
+    for value in re.findall(r"[?&;](?:password|passwd|pwd|sslpassword|token)=([^&;]+)", uri, re.I):
+        register(value)
+
+
+def scrub(text: str) -> str:
+    """`text` without any registered value and without anything that looks like a credential."""
+    for value in sorted(_known, key=len, reverse=True):
+        if value in text:
+            text = text.replace(value, MASK)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class ScrubbingStream(io.TextIOBase):
+    """A text stream that scrubs whole lines, so that a value split over several writes is still seen."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self._inner = inner
+        self._pending = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._inner.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self._inner.errors
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._inner.fileno()
+
+    def isatty(self) -> bool:
+        return self._inner.isatty()
+
+    def write(self, text: str) -> int:
+        self._pending += text
+        if "\n" in self._pending:
+            lines, _, self._pending = self._pending.rpartition("\n")
+            self._inner.write(scrub(lines + "\n"))
+            self._inner.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, ""
+            self._inner.write(scrub(pending))
+        self._inner.flush()
+
+
+def install() -> None:
+    """Filter stdout and stderr of this process, and of the workers forked from it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, ScrubbingStream):
+            setattr(sys, name, ScrubbingStream(stream))
+
+
+def pipe_main() -> None:
+    """Copy stdin to stdout, scrubbed; ends when the last writer is gone."""
+    # Our parent decides when we end: by closing the pipe. A signal to the whole group must not cut off the last lines.
+    import signal
+
+    from mlflow_ae5_server import settings
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    settings.load(os.environ)
+    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace"):
+        sys.stdout.write(scrub(line))
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    # Under -m this file is the module __main__; the registry that `settings` fills belongs to the imported one.
+    from mlflow_ae5_server.scrub import pipe_main as main
+
+    main()

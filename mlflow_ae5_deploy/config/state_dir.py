@@ -31,21 +31,24 @@ _REMEDIES: Mapping[int, str] = {
 }
 
 
-def state_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
-    """The folder for the state of all installations, made if need be (0700), and proved to be writable.
+def state_root(settings: Settings | None, environ: Mapping[str, str]) -> Path:
+    """Where the state of all installations is, whether or not it exists; nothing is made.
 
     `state_dir` of the settings (which has the environment in it when it came from `load`), else
-    MLFLOW_AE5_DEPLOY_STATE, else the platform's usual place. Raises Configuration that names folder and remedy.
+    MLFLOW_AE5_DEPLOY_STATE, else the platform's usual place.
     """
-    if settings.state_dir is not None:
-        folder = settings.state_dir
-    elif environ.get(STATE_VARIABLE):
-        folder = Path(os.path.abspath(environ[STATE_VARIABLE]))  # noqa: PTH100 - links are kept
-    else:
-        from platformdirs import user_state_dir
+    if settings is not None and settings.state_dir is not None:
+        return settings.state_dir
+    if environ.get(STATE_VARIABLE):
+        return Path(os.path.abspath(environ[STATE_VARIABLE]))  # noqa: PTH100 - links are kept
+    from platformdirs import user_state_dir
 
-        folder = Path(user_state_dir("mlflow-ae5-deploy", appauthor=False))
-    return private_dir(folder)
+    return Path(user_state_dir("mlflow-ae5-deploy", appauthor=False))
+
+
+def state_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """state_root, made if need be (0700) and proved to be writable; Configuration names folder and remedy."""
+    return private_dir(state_root(settings, environ))
 
 
 def installation_dir(state: Path, hostname: str, account: str, project: str) -> Path:

@@ -1,0 +1,69 @@
+"""What a person can do after an install or a plan: facts about the installation, and the next commands."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.cli.wiring import Choices
+from mlflow_ae5_deploy.report.summary import Installed
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.runbook.context import Context
+    from mlflow_ae5_deploy.runbook.model import RunResult
+
+PROGRAM = "mlflow-ae5-deploy"
+
+
+def installed_facts(context: Context) -> Installed:
+    settings, deployment = context.settings, context.found.deployment
+    ca_file = settings.platform.ca_file
+    return Installed(
+        host=context.access.target.options.hostname,
+        account=context.account,
+        project=settings.project.name,
+        deployment=settings.deployment.name,
+        deployment_id=deployment.id if deployment else None,
+        url=context.found.url,
+        ca_file=str(ca_file.resolve()) if ca_file else None,
+        kept_archives=tuple(str(path) for path in context.found.kept_archives),
+    )
+
+
+def same_target(choices: Choices) -> str:
+    """The options that make another verb work on the same installation."""
+    words: list[str] = []
+    if choices.sandbox:
+        words.append("--sandbox")
+    for option, value in (
+        ("--config", choices.config),
+        ("--profile", choices.profile),
+        ("--hostname", choices.hostname),
+        ("--username", choices.username),
+        ("--session", choices.session),
+    ):
+        if value is not None:
+            words += [option, str(value)]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def next_steps(verb: str, choices: Choices, result: RunResult) -> list[str]:
+    target = same_target(choices)
+
+    def line(words: str, meaning: str) -> str:
+        return f"{PROGRAM} {words} {target}".rstrip() + f"   # {meaning}"
+
+    if result.error is not None:
+        return []
+    if verb == "plan":
+        return [line("install", "do it")] if result.pending else []
+    steps = [
+        line("verify", "prove it from outside, as a client would use it"),
+        line("env --show-token", "what a client needs, with a new token; prints a secret"),
+    ]
+    if choices.sandbox:
+        steps.append(f"{PROGRAM} sandbox status   # where it runs, and how to sign in with a browser")
+        steps.append(f"{PROGRAM} sandbox down   # stop it; its state is kept")
+    else:
+        steps.append("tell the people who use it: tokens of an earlier deployment are void after every restart")
+    return steps

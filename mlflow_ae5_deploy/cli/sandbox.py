@@ -1,0 +1,168 @@
+"""sandbox: the local platform to rehearse on."""
+
+from __future__ import annotations
+
+import json as encoder
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.errors import EXIT_DONE, Configuration, DeployError, Unreachable, Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
+
+HELP = "The local platform: up, down, status, logs, reset."
+DATABASES = ("sqlite", "postgresql")
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[SandboxInfo, str | None]:
+    """Start the sandbox if it is not up; with the URI of its PostgreSQL when that was asked for."""
+    if database is not None and database not in DATABASES:
+        raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.")
+    lifecycle = _lifecycle()
+    folder = _folder(environ)
+    try:
+        # Without a wish the sandbox stays with what it has, so that a second install does not move the data.
+        if database is None and lifecycle.database_uri(folder) is not None:
+            database = "postgresql"
+        info = lifecycle.up(folder, database=database or "sqlite")
+        uri = lifecycle.database_uri(folder) if database == "postgresql" else None
+    except lifecycle.SandboxError as error:
+        raise Unreachable(
+            f"The sandbox did not start: {error}", remedy="See `mlflow-ae5-deploy sandbox logs`."
+        ) from None
+    if database == "postgresql" and uri is None:
+        raise Unreachable("The sandbox is up, but gives no PostgreSQL.", remedy="See `mlflow-ae5-deploy sandbox logs`.")
+    return info, uri
+
+
+def credentials(info: SandboxInfo) -> dict[str, Any]:
+    known: dict[str, Any] = encoder.loads(info.credentials_file.read_text())
+    return known
+
+
+@app.command()
+def up(
+    database: options.Database = None,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Start it, or say that it is up."""
+    info, _ = bring_up(os.environ, database=database)
+    return _tell(info, json=json)
+
+
+@app.command()
+def down(json: options.Json = False, traceback: options.Traceback = False) -> int:
+    """Stop it and every process it started; its state is kept."""
+    from mlflow_ae5_deploy.report.console import Reporter
+
+    lifecycle = _lifecycle()
+    was_up = _told(lifecycle, lambda: lifecycle.down(_folder(os.environ)))
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data({"schema": 1, "verb": "sandbox down", "was_up": was_up})
+    reporter.line("The sandbox is down; its state is kept." if was_up else "The sandbox was not up.")
+    return EXIT_DONE
+
+
+@app.command()
+def status(json: options.Json = False, traceback: options.Traceback = False) -> int:
+    """Where it runs, and how to sign in."""
+    from mlflow_ae5_deploy.report.console import Reporter
+
+    lifecycle = _lifecycle()
+    info = _told(lifecycle, lambda: lifecycle.status(_folder(os.environ)))
+    if info is not None:
+        return _tell(info, json=json)
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data({"schema": 1, "verb": "sandbox status", "up": False})
+    reporter.line("The sandbox is not up. Start it with `mlflow-ae5-deploy sandbox up`.")
+    return EXIT_DONE
+
+
+@app.command()
+def logs(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")] = 100,
+    traceback: options.Traceback = False,
+) -> int:
+    """The end of the sandbox's own log."""
+    from mlflow_ae5_deploy.report.console import Reporter
+
+    lifecycle = _lifecycle()
+    Reporter().line(_told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines)))
+    return EXIT_DONE
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Stop it and delete all its state: projects, deployments, experiments and artifacts in it."""
+    from mlflow_ae5_deploy.report.console import Reporter
+
+    if not yes:
+        typer.confirm("Delete everything in the sandbox, experiments and artifacts included?", abort=True, err=True)
+    lifecycle = _lifecycle()
+    _told(lifecycle, lambda: lifecycle.reset(_folder(os.environ)))
+    Reporter().line("The sandbox is gone; the next --sandbox starts a new one.")
+    return EXIT_DONE
+
+
+def _tell(info: SandboxInfo, *, json: bool) -> int:
+    from mlflow_ae5_deploy.report.console import Reporter
+
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data(
+            {
+                "schema": 1,
+                "verb": "sandbox status",
+                "up": True,
+                "hostname": info.hostname,
+                "ca_file": str(info.ca_file),
+                "pid": info.pid,
+                "state_dir": str(info.state_dir),
+                "credentials_file": str(info.credentials_file),
+            }
+        )
+    reporter.line(f"The sandbox is up at https://{info.hostname}/ (process {info.pid}).", style="bold")
+    reporter.line(f"  Certificate authority  {info.ca_file}")
+    reporter.line(f"  Accounts, passwords    {info.credentials_file} (readable by you only)")
+    reporter.line(f"  State                  {info.state_dir}")
+    reporter.line("  It runs commands in the Python environment it was started from; it solves no conda environment.")
+    return EXIT_DONE
+
+
+def _folder(environ: Mapping[str, str]) -> Path:
+    from mlflow_ae5_deploy.cli.wiring import sandbox_folder
+
+    return sandbox_folder(environ)
+
+
+def _lifecycle() -> Any:
+    try:
+        from mlflow_ae5_deploy.sandbox import lifecycle
+    except ImportError as error:
+        raise Configuration(
+            f"The sandbox needs the package `{error.name}`, which is not installed.",
+            remedy='Install the sandbox with its parts: pip install "mlflow-ae5-deploy[sandbox]".',
+        ) from None
+    return lifecycle
+
+
+def _told(lifecycle: Any, act: Any) -> Any:
+    try:
+        return act()
+    except lifecycle.SandboxError as error:
+        raise DeployError(str(error), remedy="See `mlflow-ae5-deploy sandbox logs`.") from None

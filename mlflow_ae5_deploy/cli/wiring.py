@@ -1,0 +1,198 @@
+"""Where the parts are put together: from flags and environment to a context with open doors."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_ae5_deploy.clock import Clock, SystemClock
+from mlflow_ae5_deploy.errors import Configuration, Usage
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.context import Context, Wishes
+
+SANDBOX_ACCOUNT = "mlflow-service"
+_SANDBOX_IGNORES = ("AE5_", "CF_ACCESS_")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the shared options say."""
+
+    config: Path | None = None
+    profile: str | None = None
+    sandbox: bool = False
+    json_mode: bool = False
+    hostname: str | None = None
+    username: str | None = None
+    session: str | None = None
+    release: str | None = None
+    database: str | None = None
+    traceback: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+def reporter_for(choices: Choices) -> Reporter:
+    from mlflow_ae5_deploy.report.console import Reporter
+
+    return Reporter(json_mode=choices.json_mode)
+
+
+def load_settings(choices: Choices) -> LoadedSettings:
+    """Settings from file, profile, environment and flags; with --sandbox the platform part is the sandbox's."""
+    from mlflow_ae5_deploy.config.load import load
+
+    overrides: dict[str, Any] = {
+        "platform.hostname": choices.hostname,
+        "account.username": choices.username,
+        "platform.session": choices.session,
+        "release.source": choices.release,
+    }
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    if not choices.sandbox:
+        if choices.database is not None:
+            raise Usage(
+                "--database goes with --sandbox.",
+                remedy="On a cluster, set server.backend_store_uri to the database's URI.",
+            )
+        return load(choices.config, profile=choices.profile, environ=choices.environ, overrides=overrides)
+    if choices.hostname is not None:
+        raise Usage("--hostname and --sandbox exclude each other.", remedy="Leave one of them out.")
+    # Variables meant for a real cluster must not reach the rehearsal.
+    environ = {k: v for k, v in choices.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
+    environ.pop("REQUESTS_CA_BUNDLE", None)
+    overrides.update(_sandbox_overrides(choices))
+    return load(choices.config, profile=choices.profile, environ=environ, overrides=overrides, sandbox=True)
+
+
+def sandbox_folder(environ: Mapping[str, str]) -> Path:
+    from mlflow_ae5_deploy.config.state_dir import state_root
+
+    return state_root(None, environ) / "sandbox"
+
+
+def _sandbox_overrides(choices: Choices) -> dict[str, Any]:
+    """Start the sandbox if need be; its address, trust and accounts, as settings."""
+    from mlflow_ae5_deploy.cli.sandbox import bring_up, credentials
+    from mlflow_ae5_deploy.config.secret_refs import SecretRef
+    from mlflow_ae5_deploy.redaction import Secret
+
+    info, database_uri = bring_up(choices.environ, database=choices.database)
+    known = credentials(info)
+    found: dict[str, Any] = {
+        "platform.hostname": info.hostname,
+        "platform.ca_file": info.ca_file,
+        "platform.verify_tls": True,
+        "platform.client_cert": None,
+        "account.impersonate": True,
+        "account.create": True,
+        "admin.username": known["admin"]["username"],
+        "admin.password": SecretRef.holding(Secret(known["admin"]["password"])),
+    }
+    if choices.username is None:
+        found["account.username"] = SANDBOX_ACCOUNT
+    if (password := known["users"].get(found.get("account.username", choices.username))) is not None:
+        found["account.password"] = SecretRef.holding(Secret(password))
+    if database_uri is not None:
+        found["server.backend_store_uri"] = SecretRef.holding(Secret(database_uri))
+    return found
+
+
+def prompt() -> Callable[[str], str] | None:
+    """A way to ask for a secret without echo; None where nobody could answer."""
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda question: getpass.getpass(f"{question}: ", stream=sys.stderr)
+
+
+def installation_folder(loaded: LoadedSettings, environ: Mapping[str, str]) -> Path:
+    from mlflow_ae5_deploy.config.state_dir import installation_dir, state_root
+
+    settings = loaded.settings
+    return installation_dir(
+        state_root(settings, environ),
+        _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME"),
+        _required(settings.account.username, "account.username", "--username or AE5_USERNAME"),
+        settings.project.name,
+    )
+
+
+@contextlib.contextmanager
+def opened(
+    choices: Choices,
+    reporter: Reporter,
+    *,
+    verb: str,
+    wishes: Callable[[LoadedSettings], Wishes],
+    clock: Clock | None = None,
+) -> Iterator[Context]:
+    """The context of one run; signs out and removes its scratch folder at the end, however it ends."""
+    from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
+    from mlflow_ae5_deploy.platform.options import ConnectionOptions
+    from mlflow_ae5_deploy.runbook.access import Access, Target
+    from mlflow_ae5_deploy.runbook.context import Context
+    from mlflow_ae5_deploy.runbook.journal import Journal
+    from mlflow_ae5_deploy.runbook.look import Look
+    from mlflow_ae5_deploy.runbook.memory import Memory
+    from mlflow_ae5_deploy.runbook.values import Values
+
+    clock = clock or SystemClock()
+    loaded = load_settings(choices)
+    for warning in loaded.warnings:
+        reporter.note(f"warning: {warning}", style="yellow")
+    settings, asked = loaded.settings, wishes(loaded)
+    hostname = _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")
+    folder = installation_folder(loaded, choices.environ)
+    if not asked.dry:
+        state_dir(settings, choices.environ)  # found unwritable now, not after the first effect
+    options = ConnectionOptions(
+        hostname=hostname,
+        verify_tls=settings.platform.verify_tls,
+        ca_file=settings.platform.ca_file,
+        client_cert=settings.platform.client_cert,
+        connect_timeout=settings.platform.connect_timeout,
+        read_timeout=settings.platform.read_timeout,
+        upload_timeout=settings.platform.upload_timeout,
+    )
+    values = Values(choices.environ, prompt())
+    target = Target(options, settings.platform.session, choices.sandbox, asked.dry)
+    access = Access(settings, target, values, clock, reporter.waiting)
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlflow-ae5-deploy-") as scratch:
+            yield Context(
+                settings=settings,
+                wishes=asked,
+                access=access,
+                look=Look(access),
+                memory=Memory(folder, read_only=asked.dry),
+                journal=Journal(folder, clock, verb=verb, read_only=asked.dry),
+                values=values,
+                clock=clock,
+                folder=folder,
+                scratch=Path(scratch),
+                cache=settings.release.cache_dir or state_root(settings, choices.environ) / "releases",
+                on_wait=reporter.waiting,
+                on_progress=reporter.progress,
+            )
+    finally:
+        access.close()
+
+
+def _required(value: str | None, setting: str, how: str) -> str:
+    if not value:
+        raise Configuration(
+            f"`{setting}` is not set.",
+            where=setting,
+            remedy=f"Set it in the configuration (`mlflow-ae5-deploy init` writes one) or with {how}; "
+            "--sandbox needs neither.",
+        )
+    return value

@@ -1,0 +1,206 @@
+"""Output for people: results on stdout, progress on stderr and only when somebody watches.
+
+Every line passes through `scrub`, the last of several guards against printing a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mlflow_ae5_deploy.redaction import scrub
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+    from mlflow_ae5_deploy.errors import DeployError
+    from mlflow_ae5_deploy.operations.verify import Check
+    from mlflow_ae5_deploy.report.summary import Installed
+    from mlflow_ae5_deploy.runbook.model import Action, RunResult, Stage, StageResult
+
+_MARKS = {
+    "unchanged": ("=", "green"),
+    "changed": ("+", "cyan"),
+    "planned": ("+", "yellow"),
+    "declined": ("?", "yellow"),
+    "failed": ("!", "red"),
+}
+
+
+class Reporter:
+    """json_mode: nothing but one JSON document goes to stdout."""
+
+    def __init__(self, *, json_mode: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.json_mode = json_mode
+        self._out_file = out or sys.stdout
+        self._err_file = err or sys.stderr
+        self._out: Console | None = None
+        self._err: Console | None = None
+        self._status: Status | None = None
+        self._doing = ""
+
+    # consoles are made when first needed: importing rich costs more than most verbs take --------------------------
+
+    @property
+    def out(self) -> Console:
+        if self._out is None:
+            from rich.console import Console
+
+            self._out = Console(file=self._out_file, highlight=False, soft_wrap=True)
+        return self._out
+
+    @property
+    def err(self) -> Console:
+        if self._err is None:
+            from rich.console import Console
+
+            self._err = Console(file=self._err_file, highlight=False, soft_wrap=True)
+        return self._err
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """One line of result."""
+        if not self.json_mode:
+            self.out.print(scrub(text), style=style, markup=False)
+
+    def note(self, text: str, style: str | None = None) -> None:
+        """One line beside the result, on stderr."""
+        self._pause()
+        self.err.print(scrub(text), style=style, markup=False)
+
+    def data(self, value: Any) -> None:
+        """The JSON document."""
+        self._out_file.write(json.dumps(_scrubbed(value), indent=2, ensure_ascii=False) + "\n")
+        self._out_file.flush()
+
+    # progress ---------------------------------------------------------------------------------------------------
+
+    def doing(self, text: str) -> None:
+        self._doing = text
+        self._show(text)
+
+    def waiting(self, what: str, seconds: float) -> None:
+        self._show(f"{self._doing}: waiting for {what}, {seconds:.0f} s")
+
+    def progress(self, what: str, done: float, total: float | None) -> None:
+        share = f" {100 * done / total:.0f} %" if total else ""
+        self._show(f"{what}: {done / 1e6:.1f} MB{share}")
+
+    def _show(self, text: str) -> None:
+        if self.json_mode or not self._err_file.isatty():
+            return
+        if self._status is None:
+            self._status = self.err.status(scrub(text))
+            self._status.start()
+        else:
+            self._status.update(scrub(text))
+
+    def _pause(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def close(self) -> None:
+        self._pause()
+
+    # the run ----------------------------------------------------------------------------------------------------
+
+    def stage_begins(self, stage: Stage) -> None:
+        self.doing(f"stage {stage.number} of 14, {stage.name}")
+
+    def stage_ends(self, result: StageResult) -> None:
+        self._pause()
+        if self.json_mode:
+            return
+        mark, style = _MARKS[result.outcome]
+        self.line(f"{mark} {result.number:>2} {result.name:<16} {result.reason}", style=style)
+        if result.outcome in ("changed", "planned", "declined"):
+            for action in result.actions:
+                self.line(f"{'':>22}{action.phrase}: {action.reason}")
+                for consequence in action.consequences:
+                    self.line(f"{'':>24}- {consequence}")
+        for warning in result.warnings:
+            self.line(f"{'':>22}warning: {warning}", style="yellow")
+
+    def meaning(self, actions: Sequence[Action]) -> None:
+        """What an action that needs consent would do; on stderr, because a question follows."""
+        for action in actions:
+            self.note(f"This will {action.phrase}: {action.reason}.", style="yellow")
+            for consequence in action.consequences:
+                self.note(f"  - {consequence}")
+
+    def run_ends(self, verb: str, result: RunResult, installed: Installed, next_steps: Sequence[str]) -> None:
+        self._pause()
+        if result.error is not None:
+            return
+        self.line()
+        self.line(_headline(verb, result), style="bold")
+        self.line()
+        rows = [
+            ("URL", installed.url or "(known once the deployment runs)"),
+            ("Deployment", f"{installed.deployment} ({installed.deployment_id or 'none yet'})"),
+            ("Project", f"{installed.project}, owned by {installed.account} on {installed.host}"),
+            ("Changed" if verb == "install" else "To change", _names(result, ("changed", "planned"))),
+            ("Already so", _names(result, ("unchanged",))),
+            ("Cost", f"{result.requests} requests, {result.writes} writes, {result.seconds:.1f} s"),
+        ]
+        for archive in installed.kept_archives:
+            rows.append(("Kept", archive))
+        for title, text in rows:
+            self.line(f"  {title:<11} {text}")
+        environment = installed.client_environment()
+        if environment:
+            self.line()
+            self.line("Connect a client")
+            for name, value in environment.items():
+                self.line(f"  export {name}={value}")
+            self.line("  export MLFLOW_TRACKING_TOKEN=...   (how to get one: see below)")
+        if next_steps:
+            self.line()
+            self.line("Next")
+            for step in next_steps:
+                self.line(f"  {step}")
+
+    def check(self, check: Check) -> None:
+        self._pause()
+        mark, style = ("=", "green") if check.passed else ("!", "red")
+        self.line(f"{mark} {check.name}: {check.said}", style=style)
+
+    def error(self, error: DeployError, *, stage: str = "") -> None:
+        """One block: what, where, what to do; then the detail."""
+        self._pause()
+        self.err.print()
+        self.note(f"Error: {error.what}", style="bold red")
+        place = ", ".join(part for part in (stage, error.where) if part)
+        if place:
+            self.note(f"  where    {place}")
+        if error.remedy:
+            self.note(f"  do this  {error.remedy}")
+        self.note(f"  exit     {error.exit_code} ({error.kind})")
+        if error.detail:
+            self.err.print()
+            self.note(textwrap.indent(error.detail, "    "))
+
+
+def _headline(verb: str, result: RunResult) -> str:
+    if verb == "plan":
+        count = sum(1 for s in result.stages if s.outcome == "planned")
+        return f"{count} of {len(result.stages)} stages would change something." if count else "Nothing to change."
+    return "The MLflow tracking server is installed." if result.changed else "Nothing had to be changed."
+
+
+def _names(result: RunResult, outcomes: tuple[str, ...]) -> str:
+    return ", ".join(s.name for s in result.stages if s.outcome in outcomes) or "nothing"
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {key: _scrubbed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(item) for item in value]
+    return value

@@ -1,0 +1,101 @@
+"""What the stages of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.clock import Clock
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.mlflow_api import ServerApi
+from mlflow_ae5_deploy.platform.platform import Platform
+from mlflow_ae5_deploy.platform.records import Deployment
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.access import Access
+from mlflow_ae5_deploy.runbook.journal import Journal
+from mlflow_ae5_deploy.runbook.look import Look
+from mlflow_ae5_deploy.runbook.memory import Memory
+from mlflow_ae5_deploy.runbook.model import Action
+from mlflow_ae5_deploy.runbook.values import Values
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.release.slipstream import BuiltArchive
+    from mlflow_ae5_deploy.release.source import Release
+
+OnProgress = Callable[[str, float, float | None], None]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for beyond the configuration.
+
+    consent(actions) is asked before anything that interrupts or replaces; True means go on.
+    """
+
+    create_account: bool = False
+    consent: Callable[[Sequence[Action]], bool] = field(default=lambda _actions: False)
+    dry: bool = False
+
+
+@dataclass
+class Findings:
+    """What earlier stages found out, for later ones."""
+
+    release: Release | None = None
+    built: BuiltArchive | None = None
+    deployment: Deployment | None = None
+    url: str | None = None
+    token: Secret | None = None
+    token_deployment: str | None = None
+    kept_archives: list[Path] = field(default_factory=list)
+
+
+@dataclass
+class Context:
+    """on_wait(what, seconds) and on_progress(what, done, total) feed a progress display; both may be None."""
+
+    settings: Settings
+    wishes: Wishes
+    access: Access
+    look: Look
+    memory: Memory
+    journal: Journal
+    values: Values
+    clock: Clock
+    folder: Path
+    scratch: Path
+    cache: Path
+    on_wait: Callable[[str, float], None] | None = None
+    on_progress: OnProgress | None = None
+    found: Findings = field(default_factory=Findings)
+
+    @property
+    def platform(self) -> Platform:
+        return self.access.platform()
+
+    @property
+    def account(self) -> str:
+        return self.access.account
+
+    def server(self, url: str, token: Secret | None) -> ServerApi:
+        """The MLflow server at `url`, with the same trust as the platform."""
+        options = self.access.target.options
+        return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls)
+
+    def token_for(self, deployment_id: str) -> Secret:
+        """An access token of this deployment: issued at most once in a run, and kept in memory only."""
+        if self.found.token is None or self.found.token_deployment != deployment_id:
+            self.found.token = self.platform.issue_token(deployment_id)
+            self.found.token_deployment = deployment_id
+            self.journal.write("effect", action="issue", target=f"token of deployment {deployment_id}")
+        return self.found.token
+
+    def store_secret(self, platform: Platform, account: str, name: str, value: Secret) -> None:
+        """Write one secret, remember its fingerprint, and note it in the journal."""
+        platform.put_secret(name, value)
+        self.memory.remember_secret(account, name, value, self.clock.now())
+        self.journal.write("effect", action="set", target=f"secret {name}", account=account)
+        if account == self.account:
+            self.look.forget("secrets")

@@ -1,0 +1,72 @@
+"""What the platform shows, read at most once until a write makes it stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from mlflow_ae5_deploy.platform.platform import Platform
+from mlflow_ae5_deploy.platform.records import (
+    Collaborator,
+    Deployment,
+    Job,
+    Project,
+    ResourceProfile,
+    Revision,
+    StaticEndpoint,
+)
+from mlflow_ae5_deploy.runbook.access import Access
+
+T = TypeVar("T")
+
+
+class Look:
+    """Cached lists. While the account does not exist (a forecast before stage 1), everything is empty."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._seen: dict[str, Any] = {}
+
+    def forget(self, *names: str) -> None:
+        """After a write: drop what it made stale (`projects`, `deployments`, ...); without names, everything."""
+        for name in names or tuple(self._seen):
+            for key in [k for k in self._seen if k == name or k.startswith(name + ":")]:
+                del self._seen[key]
+
+    def projects(self) -> list[Project]:
+        return self._once("projects", lambda p: p.projects(), [])
+
+    def project(self, name: str) -> Project | None:
+        return next((p for p in self.projects() if p.name == name and p.owner == self._access.account), None)
+
+    def revisions(self, project: Project) -> list[Revision]:
+        return self._once(f"revisions:{project.id}", lambda p: p.revisions(project.id), [])
+
+    def archive(self, project: Project) -> bytes:
+        return self._once(f"archive:{project.id}", lambda p: p.download_archive(project.id), b"")
+
+    def deployments(self) -> list[Deployment]:
+        return self._once("deployments", lambda p: p.deployments(), [])
+
+    def collaborators(self, deployment_id: str) -> list[Collaborator]:
+        return self._once(f"collaborators:{deployment_id}", lambda p: p.collaborators(deployment_id), [])
+
+    def static_endpoints(self) -> list[StaticEndpoint]:
+        return self._once("endpoints", lambda p: p.static_endpoints(), [])
+
+    def resource_profiles(self) -> list[ResourceProfile]:
+        return self._once("profiles", lambda p: p.resource_profiles(), [])
+
+    def secret_names(self) -> set[str]:
+        return self._once("secrets", lambda p: p.secret_names(), set())
+
+    def jobs(self) -> list[Job]:
+        return self._once("jobs", lambda p: p.jobs(), [])
+
+    def _once(self, key: str, read: Callable[[Platform], T], blank: T) -> T:
+        if self._access.missing:
+            return blank
+        if key not in self._seen:
+            self._seen[key] = read(self._access.platform())
+        found: T = self._seen[key]
+        return found

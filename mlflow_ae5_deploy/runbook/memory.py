@@ -1,0 +1,132 @@
+"""What is remembered between runs, next to the journal: fingerprints and ids, never a secret's value.
+
+AE5 never shows a secret's value again, so the only way to know that a secret is already right is to remember what
+was written. A fingerprint is HMAC-SHA256 under a random salt of this installation: it can be compared, and tells
+nothing without both the salt and a guess of the value.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.files import write_private_json
+
+SCHEMA = 1
+
+
+class Memory:
+    """`memory.json` of one installation. In a read-only run nothing is written, and nothing is created."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self._path = folder / "memory.json"
+        self._read_only = read_only
+        self._data = self._load()
+
+    def _load(self) -> dict[str, Any]:
+        fresh: dict[str, Any] = {
+            "schema": SCHEMA,
+            "salt": secrets.token_hex(16),
+            "secrets": {},
+            "token": None,
+            "shared": [],
+        }
+        try:
+            data = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return fresh
+        except (OSError, ValueError) as error:
+            raise Configuration(
+                f"What was remembered of this installation cannot be read: {error}.",
+                where=str(self._path),
+                remedy="Move the file away; the next run then stores every secret once more and issues a new token.",
+            ) from None
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("salt"), str):
+            raise Configuration(
+                "What was remembered of this installation has a form this version does not know.",
+                where=str(self._path),
+                remedy="Use the version of the tool that wrote it, or move the file away.",
+            )
+        return {**fresh, **data}
+
+    def _save(self) -> None:
+        if not self._read_only:
+            write_private_json(self._path, self._data)
+
+    def _fingerprint(self, value: Secret) -> str:
+        return value.fingerprint(bytes.fromhex(self._data["salt"]))
+
+    # secrets, by account and name -------------------------------------------------------------------------------
+
+    def secret_state(self, account: str, name: str, value: Secret) -> str:
+        """`same`, `different` (we wrote another value) or `unknown` (we never wrote it)."""
+        known = self._data["secrets"].get(f"{account}/{name}")
+        if known is None:
+            return "unknown"
+        return "same" if known["fingerprint"] == self._fingerprint(value) else "different"
+
+    def remember_secret(self, account: str, name: str, value: Secret, when: datetime) -> None:
+        self._data["secrets"][f"{account}/{name}"] = {
+            "fingerprint": self._fingerprint(value),
+            "stored": when.isoformat(timespec="seconds"),
+        }
+        self._save()
+
+    # the token --------------------------------------------------------------------------------------------------
+
+    def token_deployment(self) -> str | None:
+        """Id of the deployment whose token was last stored for the service account."""
+        token = self._data["token"]
+        return token["deployment_id"] if token else None
+
+    def token_stored_for(self, account: str) -> str | None:
+        """Id of the deployment whose token is stored as `account`'s secret."""
+        known = self._data["secrets"].get(f"{account}/MLFLOW_TRACKING_TOKEN")
+        return known.get("deployment_id") if known else None
+
+    def remember_token(self, account: str, deployment_id: str, value: Secret, when: datetime, *, own: bool) -> None:
+        stored = when.isoformat(timespec="seconds")
+        self._data["secrets"][f"{account}/MLFLOW_TRACKING_TOKEN"] = {
+            "fingerprint": self._fingerprint(value),
+            "stored": stored,
+            "deployment_id": deployment_id,
+        }
+        if own:
+            self._data["token"] = {"deployment_id": deployment_id, "stored": stored}
+        self._save()
+
+    def forget_token(self) -> None:
+        """After a change that may have voided it: the next token stage issues a new one."""
+        self._data["token"] = None
+        for name in [n for n in self._data["secrets"] if n.endswith("/MLFLOW_TRACKING_TOKEN")]:
+            del self._data["secrets"][name]
+        self._save()
+
+    # secrets the running server was started with ----------------------------------------------------------------
+
+    def note_stale_server(self, names: list[str]) -> None:
+        """Values changed under a running server: it must be started again, also when this run is cut off now."""
+        self._data["stale_server"] = sorted({*self._data.get("stale_server", []), *names})
+        self._save()
+
+    def stale_server(self) -> list[str]:
+        return list(self._data.get("stale_server", []))
+
+    def clear_stale_server(self) -> None:
+        if self._data.pop("stale_server", None) is not None:
+            self._save()
+
+    # sharing ----------------------------------------------------------------------------------------------------
+
+    def shared(self) -> set[tuple[str, str]]:
+        """(type, id) of every collaborator this tool added."""
+        return {(kind, name) for kind, name in self._data["shared"]}
+
+    def remember_shared(self, pairs: set[tuple[str, str]]) -> None:
+        self._data["shared"] = sorted([list(pair) for pair in pairs])
+        self._save()

@@ -1,0 +1,93 @@
+"""Runs the stages in order: observe, plan, then either show the plan or act on it and prove the result.
+
+The preview of `plan` is a forecast: a stage whose ground is laid by an earlier one says so. `install` observes each
+stage again when its turn comes. Both are this one loop; what keeps a plan from writing is the session behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mlflow_ae5_deploy.errors import Conflict, DeployError
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Decision, RunResult, Stage, StageResult
+
+OnStage = Callable[[Stage], None]
+OnResult = Callable[[StageResult], None]
+
+
+def run(
+    stages: Sequence[Stage],
+    context: Context,
+    *,
+    on_stage: OnStage | None = None,
+    on_result: OnResult | None = None,
+) -> RunResult:
+    """Every DeployError ends the run and is part of the result; anything else is a bug and is raised."""
+    began = context.clock.monotonic()
+    results: list[StageResult] = []
+    failure: DeployError | None = None
+    context.journal.write("begin", account=context.account, host=context.access.target.options.hostname)
+    try:
+        for stage in stages:
+            if on_stage is not None:
+                on_stage(stage)
+            result, failure = _run_stage(stage, context)
+            results.append(result)
+            if on_result is not None:
+                on_result(result)
+            if failure is not None:
+                break
+    except KeyboardInterrupt:
+        context.journal.write("interrupted")
+        raise
+    requests, writes = context.access.costs()
+    outcome = "done" if failure is None else failure.kind
+    context.journal.write("end", outcome=outcome, what=failure.what if failure else "", writes=writes)
+    return RunResult(tuple(results), failure, context.clock.monotonic() - began, requests, writes)
+
+
+def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError | None]:
+    began = context.clock.monotonic()
+    decision = Decision()
+
+    def result(outcome: str, reason: str) -> StageResult:
+        return StageResult(
+            stage.number,
+            stage.name,
+            outcome,
+            reason,
+            decision.actions,
+            decision.warnings,
+            context.clock.monotonic() - began,
+        )
+
+    try:
+        facts = stage.observe(context)
+        decision = stage.plan(facts, context)
+        if decision.no_change is not None:
+            return result("unchanged", decision.no_change.reason), None
+        if context.wishes.dry:
+            return result("planned", "; ".join(action.reason for action in decision.actions)), None
+        weighty = [action for action in decision.actions if action.needs_consent]
+        if weighty and not context.wishes.consent(weighty):
+            return result("declined", weighty[0].reason), _declined(stage, decision)
+        for action in decision.actions:
+            context.journal.write("intent", stage=stage.number, action=action.verb, target=action.target)
+            stage.apply(action, facts, context)
+        seen = stage.verify(context)
+        return result("changed", seen or "done"), None
+    except DeployError as error:
+        context.journal.write("failed", stage=stage.number, kind=error.kind, what=error.what)
+        return result("failed", error.what), error
+
+
+def _declined(stage: Stage, decision: Decision) -> Conflict:
+    weighty = [action for action in decision.actions if action.needs_consent]
+    meaning = "\n".join(f"- {line}" for action in weighty for line in action.consequences)
+    return Conflict(
+        f"{weighty[0].phrase.capitalize()} was not agreed to: {weighty[0].reason}.",
+        where=f"stage {stage.number} ({stage.name})",
+        remedy="Nothing was changed at this stage. If you want it, run this again with --replace.",
+        detail=f"It would mean:\n{meaning}",
+    )

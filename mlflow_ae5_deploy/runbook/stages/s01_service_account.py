@@ -1,0 +1,78 @@
+"""Stage 1: the account exists, is enabled and is dedicated to this server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlflow_ae5_deploy.errors import LoginFailed
+from mlflow_ae5_deploy.platform.records import User
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+
+
+@dataclass(frozen=True)
+class Facts:
+    """user is None without admin rights, or when the account does not exist."""
+
+    admin: bool
+    user: User | None
+    foreign_projects: tuple[str, ...]
+
+
+class ServiceAccount:
+    number: ClassVar[int] = 1
+    name: ClassVar[str] = "service-account"
+    promise: ClassVar[str] = "the service account exists, is enabled and is dedicated to the server"
+
+    def observe(self, context: Context) -> Facts:
+        user = context.access.find_account() if context.access.has_admin else None
+        may_look = not context.access.has_admin or (user is not None and user.enabled)
+        foreign = (
+            tuple(
+                sorted(
+                    p.name
+                    for p in context.look.projects()
+                    if p.owner == context.account and p.name != context.settings.project.name
+                )
+            )
+            if may_look
+            else ()
+        )
+        return Facts(context.access.has_admin, user, foreign)
+
+    def plan(self, facts: Facts, context: Context) -> Decision:
+        account = context.account
+        if facts.admin and facts.user is None:
+            if not context.wishes.create_account:
+                raise LoginFailed(
+                    f"The account `{account}` does not exist.",
+                    where=context.access.target.options.hostname,
+                    remedy="Have it created with --create-account, or correct account.username.",
+                )
+            return Decision.do(
+                Action("create", f"account {account}", "it does not exist, and creating it was asked for")
+            )
+        if facts.user is not None and not facts.user.enabled:
+            raise LoginFailed(
+                f"The account `{account}` exists but is disabled.",
+                where=context.access.target.options.hostname,
+                remedy="Enable it in the platform's user administration, then run this again.",
+            )
+        warnings = []
+        if facts.foreign_projects:
+            names = ", ".join(facts.foreign_projects)
+            warnings.append(
+                f"`{account}` also owns other projects ({names}): every secret of the account is visible to them. "
+                "A dedicated account is safer."
+            )
+        reason = "exists and is enabled" if facts.admin else "proved by signing in (no admin credentials to look it up)"
+        return Decision.nothing(f"`{account}` {reason}", *warnings)
+
+    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        context.access.create_account()
+        context.look.forget()
+
+    def verify(self, context: Context) -> str | None:
+        context.look.projects()
+        return f"`{context.account}` was created and can sign in"

@@ -1,0 +1,61 @@
+"""Stage 2: Python, ae5-tools, TLS trust and reachability are in order."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+
+
+@dataclass(frozen=True)
+class Facts:
+    """ae5_tools is None where that package is not installed."""
+
+    python: str
+    ae5_tools: str | None
+    hostname: str
+    answered: int
+
+
+class Environment:
+    number: ClassVar[int] = 2
+    name: ClassVar[str] = "environment"
+    promise: ClassVar[str] = "Python, ae5-tools, TLS trust and reachability are in order"
+
+    def observe(self, context: Context) -> Facts:
+        if not context.access.missing:
+            context.look.projects()
+        try:
+            ae5_tools = importlib.metadata.version("ae5-tools")
+        except importlib.metadata.PackageNotFoundError:
+            ae5_tools = None
+        requests, _ = context.access.costs()
+        return Facts(platform.python_version(), ae5_tools, context.access.target.options.hostname, requests)
+
+    def plan(self, facts: Facts, context: Context) -> Decision:
+        options = context.access.target.options
+        warnings = []
+        if not options.verify_tls:
+            trust = "TLS certificate NOT verified"
+            warnings.append(
+                "TLS verification is switched off: anyone between here and the platform can read the password. "
+                "Set platform.ca_file instead."
+            )
+        else:
+            trust = f"TLS certificate verified against {options.ca_file or 'the system trust store'}"
+        tools = (
+            f"ae5-tools {facts.ae5_tools}"
+            if facts.ae5_tools
+            else "ae5-tools not installed (not needed for the sandbox)"
+        )
+        return Decision.nothing(f"Python {facts.python}, {tools}; {facts.hostname} answers, {trust}", *warnings)
+
+    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        """Nothing to change here."""
+
+    def verify(self, context: Context) -> str | None:
+        return None

@@ -1,0 +1,31 @@
+"""Stage 3: we act as the service account."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+
+
+class Login:
+    number: ClassVar[int] = 3
+    name: ClassVar[str] = "login"
+    promise: ClassVar[str] = "we act as the service account"
+
+    def observe(self, context: Context) -> str | None:
+        if context.access.missing:
+            return None
+        context.look.projects()  # an API call that only a signed-in account gets an answer to
+        return context.platform.username
+
+    def plan(self, facts: str | None, context: Context) -> Decision:
+        if facts is None:
+            return Decision.do(Action("sign in", f"as {context.account}", "possible once the account exists"))
+        return Decision.nothing(f"signed in as `{facts}`, {context.access.how}")
+
+    def apply(self, action: Action, facts: str | None, context: Context) -> None:
+        context.platform.whoami()
+
+    def verify(self, context: Context) -> str | None:
+        return f"signed in as `{context.account}`, {context.access.how}"

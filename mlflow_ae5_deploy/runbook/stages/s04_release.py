@@ -1,0 +1,78 @@
+"""Stage 4: the release is at hand, and is what it should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlflow_ae5_deploy.errors import Unreachable
+from mlflow_ae5_deploy.release.source import FetchSettings, Release, obtain
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+
+_CHECKED = {
+    "given": "SHA-256 as given",
+    "recorded": "SHA-256 as recorded at its first use",
+    "first-use": "SHA-256 recorded, this being its first use",
+    "none": "no checksum to compare with",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """release is None when it would have to be downloaded first."""
+
+    release: Release | None
+
+
+class ReleaseAtHand:
+    number: ClassVar[int] = 4
+    name: ClassVar[str] = "release"
+    promise: ClassVar[str] = "the release is at hand, its checksum verified"
+
+    def observe(self, context: Context) -> Facts:
+        try:
+            release = obtain(context.settings.release.source, self._fetch(context, offline=True), clock=context.clock)
+        except Unreachable:
+            return Facts(None)
+        context.found.release = release
+        return Facts(release)
+
+    def plan(self, facts: Facts, context: Context) -> Decision:
+        if facts.release is None:
+            wanted = context.settings.release.source
+            return Decision.do(Action("download", f"release {wanted}", "it is not in the cache"))
+        return Decision.nothing(_describe(facts.release))
+
+    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        report = context.on_progress
+        label = f"downloading release {context.settings.release.source}"
+        context.found.release = obtain(
+            context.settings.release.source,
+            self._fetch(context, offline=False),
+            clock=context.clock,
+            on_progress=None if report is None else (lambda done, total: report(label, done, total)),
+        )
+
+    def verify(self, context: Context) -> str | None:
+        return _describe(context.found.release) if context.found.release else None
+
+    def _fetch(self, context: Context, *, offline: bool) -> FetchSettings:
+        wanted = context.settings.release
+        platform = context.settings.platform
+        return FetchSettings(
+            cache_dir=context.cache,
+            mirror=wanted.mirror,
+            sha256=wanted.sha256,
+            ca_file=platform.ca_file,
+            connect_timeout=platform.connect_timeout,
+            read_timeout=platform.read_timeout,
+            offline=offline,
+        )
+
+
+def _describe(release: Release) -> str:
+    if release.kind == "bundled":
+        return f"the bundled release {release.version}"
+    version = f" {release.version}" if release.version else ""
+    return f"release{version} from {release.source}, {_CHECKED[release.checked]}"

@@ -1,0 +1,85 @@
+"""Stage 5: the customised archive is built, the same bytes from the same input."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from mlflow_ae5_deploy.errors import ReleaseRefused
+from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, build
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.files import private_folder
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+
+
+@dataclass(frozen=True)
+class Facts:
+    """built is None while the release is not at hand; kept tells that the same bytes were built before."""
+
+    built: BuiltArchive | None
+    kept: bool
+
+
+class SlipStream:
+    number: ClassVar[int] = 5
+    name: ClassVar[str] = "slip-stream"
+    promise: ClassVar[str] = "the customised archive is built and its provenance is inside it"
+
+    def observe(self, context: Context) -> Facts:
+        if context.found.release is None:
+            return Facts(None, False)
+        wanted = context.settings.slipstream
+        built = build(
+            context.found.release,
+            Customisation(
+                variables=wanted.variables,
+                dependencies=wanted.dependencies,
+                channels=tuple(wanted.channels),
+                commands={name: command.model_dump(exclude_none=True) for name, command in wanted.commands.items()},
+                overlay=wanted.overlay,
+            ),
+            context.scratch / "project.tar.gz",
+        )
+        needed = {context.settings.deployment.command, context.settings.gc.command}
+        if absent := sorted(needed - set(built.commands)):
+            raise ReleaseRefused(
+                f"The release has no command {', '.join(f'`{name}`' for name in absent)}.",
+                where=context.found.release.source,
+                remedy=f"It has: {', '.join(built.commands)}. Set deployment.command and gc.command to two of them, "
+                "or add the command with slipstream.commands.",
+            )
+        context.found.built = built
+        return Facts(built, _kept(context, built).is_file())
+
+    def plan(self, facts: Facts, context: Context) -> Decision:
+        if facts.built is None:
+            return Decision.do(Action("build", "the project archive", "possible once the release is at hand"))
+        if facts.kept:
+            return Decision.nothing(f"the archive is already built, {_describe(facts.built)}")
+        return Decision.do(Action("build", "the project archive", f"not built before: {_describe(facts.built)}"))
+
+    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        built = context.found.built
+        if built is None:
+            raise ReleaseRefused("The release is not at hand, so nothing can be built from it.")
+        kept = _kept(context, built)
+        private_folder(kept.parent)
+        partial = kept.with_suffix(".part")
+        shutil.copyfile(built.path, partial)
+        partial.chmod(0o600)
+        partial.replace(kept)
+        context.found.built = replace(built, path=kept)
+
+    def verify(self, context: Context) -> str | None:
+        return f"built, {_describe(context.found.built)}" if context.found.built else None
+
+
+def _kept(context: Context, built: BuiltArchive) -> Path:
+    return context.folder / "archives" / f"{built.sha256}.tar.gz"
+
+
+def _describe(built: BuiltArchive) -> str:
+    changes = f"{len(built.changes)} changes" if len(built.changes) != 1 else "1 change"
+    return f"{built.size // 1024 or 1} KB, content {built.content_digest[:12]}, {changes} to the release"

@@ -1,0 +1,34 @@
+"""Stage 9: the public URL is known."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from mlflow_ae5_deploy.errors import StageFailed
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+
+
+class EndpointUrl:
+    number: ClassVar[int] = 9
+    name: ClassVar[str] = "endpoint-url"
+    promise: ClassVar[str] = "the public URL is known"
+
+    def observe(self, context: Context) -> str | None:
+        deployment = context.found.deployment
+        return deployment.url if deployment else None
+
+    def plan(self, facts: str | None, context: Context) -> Decision:
+        if facts is None:
+            return Decision.do(Action("read", "the endpoint's URL", "known once the deployment runs"))
+        if urlsplit(facts).scheme != "https":
+            raise StageFailed(f"The platform gives an endpoint URL that is not https: {facts}", stage=self.number)
+        context.found.url = facts.rstrip("/")
+        return Decision.nothing(context.found.url)
+
+    def apply(self, action: Action, facts: str | None, context: Context) -> None:
+        raise StageFailed("The platform does not tell the deployment's URL.", stage=self.number)
+
+    def verify(self, context: Context) -> str | None:
+        return None

@@ -1,0 +1,48 @@
+"""Stage 10: MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI are secrets, both the endpoint's URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlflow_ae5_deploy.errors import StageFailed
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, observe_secret
+
+NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
+
+@dataclass(frozen=True)
+class Facts:
+    url: str | None
+    secrets: tuple[SecretFact, ...]
+
+
+class StoreUrl:
+    number: ClassVar[int] = 10
+    name: ClassVar[str] = "store-url"
+    promise: ClassVar[str] = "the URL is stored as a secret for the garbage collection and other consumers"
+
+    def observe(self, context: Context) -> Facts:
+        url = context.found.url
+        wanted = Secret.public(url) if url else None
+        return Facts(url, tuple(observe_secret(context, name, wanted) for name in NAMES))
+
+    def plan(self, facts: Facts, context: Context) -> Decision:
+        needed = [fact for fact in facts.secrets if not fact.right]
+        if not needed:
+            return Decision.nothing(f"{' and '.join(NAMES)} are stored")
+        return Decision.do(*(Action("set", f"secret {fact.name}", fact.why) for fact in needed))
+
+    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        if facts.url is None:
+            raise StageFailed("The endpoint's URL is not known.", stage=self.number)
+        name = action.target.removeprefix("secret ")
+        context.store_secret(context.platform, context.account, name, Secret.public(facts.url))
+
+    def verify(self, context: Context) -> str | None:
+        if absent := set(NAMES) - context.look.secret_names():
+            raise StageFailed(f"The platform does not list {', '.join(sorted(absent))}.", stage=self.number)
+        return f"{' and '.join(NAMES)} are listed"

@@ -1,0 +1,57 @@
+"""Stage 12: MLFLOW_TRACKING_TOKEN is a secret, for the service account and each consumer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mlflow_ae5_deploy.errors import StageFailed
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.recipients import TOKEN, lacking, recipients
+
+_FOR = f"secret {TOKEN} for "
+
+
+class StoreToken:
+    number: ClassVar[int] = 12
+    name: ClassVar[str] = "store-token"
+    promise: ClassVar[str] = "the token is a secret of the service account and of each consumer"
+
+    def observe(self, context: Context) -> tuple[str, ...]:
+        deployment = context.found.deployment
+        absent = lacking(context, deployment.id if deployment else None)
+        # A token issued in this run goes to everybody: whether issuing one voids the former is not documented.
+        fresh = deployment is not None and context.found.token_deployment == deployment.id
+        return tuple(recipients(context)) if absent and fresh else absent
+
+    def plan(self, facts: tuple[str, ...], context: Context) -> Decision:
+        if not facts:
+            everyone = ", ".join(recipients(context))
+            return Decision.nothing(f"{TOKEN} of this deployment is stored for {everyone}")
+        return Decision.do(*(Action("set", _FOR + name, "it holds no token of this deployment") for name in facts))
+
+    def apply(self, action: Action, facts: tuple[str, ...], context: Context) -> None:
+        account = action.target.removeprefix(_FOR)
+        token, deployment = context.found.token, context.found.deployment
+        if token is None or deployment is None or context.found.token_deployment != deployment.id:
+            raise StageFailed("There is no proven token to store.", stage=self.number)
+        own = account == context.account
+        if own:
+            platform = context.platform
+        else:
+            consumer = next(c for c in context.settings.consumers if c.username == account)
+            password = consumer.password and context.values.secret(consumer.password, f"the password of {account}")
+            platform = context.access.consumer(account, password or None)
+            for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+                context.store_secret(platform, account, name, Secret.public(context.found.url or ""))
+        platform.put_secret(TOKEN, token)
+        context.memory.remember_token(account, deployment.id, token, context.clock.now(), own=own)
+        context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
+        if own:
+            context.look.forget("secrets")
+
+    def verify(self, context: Context) -> str | None:
+        if TOKEN not in context.look.secret_names():
+            raise StageFailed(f"The platform does not list {TOKEN}.", stage=self.number)
+        return f"{TOKEN} is stored for {', '.join(recipients(context))}"

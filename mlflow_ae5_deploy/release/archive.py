@@ -54,23 +54,24 @@ class Survey:
 
 
 def read_project_archive(
-    path: Path, extract_to: Path | None = None, *, limits: Limits | None = None
+    path: Path, extract_to: Path | None = None, *, limits: Limits | None = None, called: str | None = None
 ) -> ProjectContents:
     """Check an archive from end to end; then, if wanted, write its files (without the top folder) to `extract_to`.
 
     Raises ReleaseRefused naming the file and the entry, before anything is written; Configuration when the file
-    cannot be read.
+    cannot be read. `called`: how messages name the file, if not by its path.
     """
     limits = limits or Limits()
-    with _refusals(path), path.open("rb") as file:
-        survey = survey_members(walk(file, limits), str(path), keep=(PROJECT_FILE,))
-        sources = follow_links(survey, str(path))
+    where = called or str(path)
+    with _refusals(where), path.open("rb") as file:
+        survey = survey_members(walk(file, limits), where, keep=(PROJECT_FILE,))
+        sources = follow_links(survey, where)
         if PROJECT_FILE not in survey.kept:
-            raise _no_project_file(survey, str(path))
-        project = read_project_file(survey.kept[PROJECT_FILE], f"{path}: {survey.top}/{PROJECT_FILE}")
+            raise _no_project_file(survey, where)
+        project = read_project_file(survey.kept[PROJECT_FILE], f"{where}: {survey.top}/{PROJECT_FILE}")
         if extract_to is not None:
             file.seek(0)
-            _extract(walk(file, limits), sources, extract_to, str(path))
+            _extract(walk(file, limits), sources, extract_to, where)
     return ProjectContents(
         top=survey.top,
         files=dict(sorted(survey.files.items())),
@@ -251,14 +252,16 @@ def _write(target: Path, stream: IO[bytes], mode: int) -> None:
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _refusals(where: str) -> Iterator[None]:
     try:
         yield
     except BrokenArchive as error:
         raise ReleaseRefused(
-            f"The release {path.name} {error}.", where=str(path), remedy="Fetch it again, or name another release."
+            f"The release {where.rpartition('/')[2]} {error}.",
+            where=where,
+            remedy="Fetch it again, or name another release.",
         ) from None
     except FileNotFoundError:
-        raise Configuration("The release archive is not there.", where=str(path)) from None
+        raise Configuration("The release archive is not there.", where=where) from None
     except OSError as error:
-        raise Configuration(f"The release archive cannot be read: {error.strerror}.", where=str(path)) from None
+        raise Configuration(f"The release archive cannot be read: {error.strerror}.", where=where) from None

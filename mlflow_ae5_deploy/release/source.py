@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlflow_ae5_deploy.clock import Clock
+from mlflow_ae5_deploy.clock import Clock, Deadline
 
 GITHUB_API = "https://api.github.com/repos/anaconda/mlflow-tracking-server"
 
@@ -59,4 +59,22 @@ def obtain(
     clock: Clock,
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Release:
-    raise NotImplementedError
+    """Bring a release to hand: `bundled`, `latest`, `X.Y.Z`, a path, or an https URL.
+
+    A version or URL that is in the cache is taken from there without a request. `on_progress(bytes so far, bytes in
+    all or None)` is called while something is fetched. Raises Configuration (no such version, path or address; disk
+    full), ReleaseRefused (not an archive, wrong checksum), Unreachable, Denied or DeadlineExceeded.
+    """
+    from mlflow_ae5_deploy.release.catalogue import VERSION  # what talks HTTP is imported when it is needed
+    from mlflow_ae5_deploy.release.fetch import Fetcher
+
+    fetcher = Fetcher(settings, Deadline(clock, settings.deadline), on_progress)
+    if wanted == "bundled":
+        return fetcher.bundled()
+    if wanted == "latest":
+        return fetcher.version(fetcher.latest_version())
+    if VERSION.fullmatch(wanted.removeprefix("v")):
+        return fetcher.version(wanted.removeprefix("v"))
+    if "://" in wanted:
+        return fetcher.url(wanted)
+    return fetcher.file(Path(wanted).expanduser())

@@ -1,0 +1,128 @@
+"""Fetching one file into `<name>.part`, piece by piece and across runs.
+
+What has arrived is kept together with the server's ETag; the rest is asked for with Range and If-Range, so that a
+file which was replaced on the server in the meantime is fetched anew, never glued together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from mlflow_ae5_deploy.errors import Unreachable
+from mlflow_ae5_deploy.release.files import storage_errors, write_whole
+from mlflow_ae5_deploy.release.web import Passing, Web, public_form
+
+Progress = Callable[[int, int | None], None]
+
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known about the bytes in the .part file. url: a hash of it. etag: a strong one. total: in bytes."""
+
+    url: str
+    etag: str
+    total: int | None
+
+
+def download(web: Web, url: str, part: Path, on_progress: Progress | None = None) -> None:
+    """Complete `part`. Raises Absent, Unreachable, DeadlineExceeded, Denied, Refused or Configuration (full disk).
+
+    After an error the part stays, if it can be resumed.
+    """
+    web.retrying(lambda: _attempt(web, url, part, on_progress))
+    _state_file(part).unlink(missing_ok=True)
+
+
+def discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _state_file(part).unlink(missing_ok=True)
+
+
+def _attempt(web: Web, url: str, part: Path, on_progress: Progress | None) -> None:
+    state = _resumable(url, part)
+    headers = {"Accept": "*/*"}
+    have = part.stat().st_size if state else 0
+    if state is not None:
+        if state.total is not None and have == state.total:
+            return
+        headers |= {"Range": f"bytes={have}-", "If-Range": state.etag}
+    with web.opened(url, headers) as response:
+        start = _start_of(response)
+        other_file = start > 0 and state is not None and response.headers.get("ETag", state.etag) != state.etag
+        if response.status_code == 416 or start not in (0, have) or other_file:
+            discard(part)
+            raise Passing(web.unreachable(url, "it answers with another part of the file than was asked for"))
+        total = _total(response, start)
+        with storage_errors("store the download", part), part.open("r+b" if start else "wb") as file:
+            part.chmod(0o600)
+            file.seek(start)
+            _save_state(url, response, part, total)  # the old bytes are gone by now, so they never get the new ETag
+            done = start
+            if on_progress:
+                on_progress(done, total)
+            for chunk in web.chunks(response, url):
+                file.write(chunk)
+                done += len(chunk)
+                if on_progress:
+                    on_progress(done, total)
+    if total is not None and done != total:
+        raise Passing(_too_short(url, done, total))
+
+
+def _too_short(url: str, done: int, total: int) -> Unreachable:
+    return Unreachable(
+        f"The download ended too early: {done} of {total} bytes.",
+        where=public_form(url),
+        remedy="Run it again: the rest will be fetched.",
+    )
+
+
+def _start_of(response: requests.Response) -> int:
+    """Where the answer's bytes belong; -1 when it does not say so properly."""
+    if response.status_code != 206:
+        return 0
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    return int(found.group(1)) if found else -1
+
+
+def _total(response: requests.Response, start: int) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return start + int(length) if length.isascii() and length.isdigit() else None
+
+
+def _state_file(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _hashed(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _save_state(url: str, response: requests.Response, part: Path, total: int | None) -> None:
+    """Only with a strong ETag can the rest be asked for later."""
+    etag = response.headers.get("ETag", "")
+    if not etag.startswith('"'):
+        _state_file(part).unlink(missing_ok=True)
+        return
+    state = {"url": _hashed(url), "etag": etag, "total": total}
+    write_whole(_state_file(part), json.dumps(state).encode())
+
+
+def _resumable(url: str, part: Path) -> _State | None:
+    if not part.is_file() or part.stat().st_size == 0:
+        return None
+    try:
+        known = json.loads(_state_file(part).read_bytes())
+        state = _State(str(known["url"]), str(known["etag"]), known["total"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return state if state.url == _hashed(url) else None

@@ -1,0 +1,112 @@
+"""Writing dependency specs into the package lists of `anaconda-project.yml`, conda's and pip's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlflow_ae5_deploy.release.comments import append, append_item
+
+_LIST_KEYS = ("packages", "dependencies")  # both are anaconda-project's names for the same list
+_CONDA_ITEM = re.compile(r"(?P<channel>[^:\s]+::)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<rest>[^/@]*)")
+_PIP_ITEM = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\]]*\])?(?P<spec>[^;]*)(?P<marker>;.*)?")
+
+
+def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
+    for package, spec in sorted(dependencies.items()):
+        changed = [
+            f"Dependency {item} was {old}, in {place}."
+            for place, packages in _package_lists(document)
+            for old, item in _pin_in(packages, package, spec)
+        ]
+        stands = any(_find(packages, package) for _, packages in _package_lists(document))
+        if stands:
+            yield from changed
+            continue
+        for place, env_spec in _env_specs(document):
+            append_item(_list_of(env_spec), f"{package}{spec}")
+            yield f"Dependency {package}{spec} was added to {place}."
+
+
+def _env_specs(document: Any) -> Iterator[tuple[str, Any]]:
+    from ruamel.yaml.comments import CommentedMap
+
+    specs = document.get("env_specs")
+    if not isinstance(specs, dict) or not specs:  # then the document's own packages are the one environment
+        yield "the project", document
+        return
+    for name in specs:
+        if not isinstance(specs[name], dict):
+            specs[name] = CommentedMap()
+        yield f"env_spec {name}", specs[name]
+
+
+def _package_lists(document: Any) -> Iterator[tuple[str, Any]]:
+    places = [("the project", document), *_env_specs(document)]
+    seen: list[Any] = []
+    for place, holder in places:
+        for key in _LIST_KEYS:
+            packages = holder.get(key)
+            if isinstance(packages, list) and not any(packages is other for other in seen):
+                seen.append(packages)
+                yield place, packages
+
+
+def _list_of(holder: Any) -> Any:
+    from ruamel.yaml.comments import CommentedSeq
+
+    for key in _LIST_KEYS:
+        if isinstance(holder.get(key), list):
+            return holder[key]
+    append(holder, "packages", CommentedSeq())
+    return holder["packages"]
+
+
+def _find(packages: Any, package: str) -> list[tuple[Any, int, bool]]:
+    """(list, index, whether it is a pip list) of every entry for `package`."""
+    found: list[tuple[Any, int, bool]] = []
+    for index, item in enumerate(packages):
+        if isinstance(item, dict) and isinstance(item.get("pip"), list):
+            pip = item["pip"]
+            found += [(pip, n, True) for n, entry in enumerate(pip) if _name(_PIP_ITEM, entry) == _normal(package)]
+        elif _name(_CONDA_ITEM, item) == _normal(package):
+            found.append((packages, index, False))
+    return found
+
+
+def _name(pattern: re.Pattern[str], item: Any) -> str | None:
+    found = pattern.match(item.strip()) if isinstance(item, str) else None
+    return _normal(found["name"]) if found else None
+
+
+def _normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _pin_in(packages: Any, package: str, spec: str) -> list[tuple[str, str]]:
+    """Write the spec at every place of the package; returns (old, new) where they differ."""
+    changed = []
+    for holder, index, is_pip in _find(packages, package):
+        old = str(holder[index])
+        new = _pip_entry(old.strip(), spec) if is_pip else _conda_entry(old.strip(), spec)
+        if new != old:
+            holder[index] = new
+            changed.append((old, new))
+    return changed
+
+
+def _conda_entry(old: str, spec: str) -> str:
+    found = _CONDA_ITEM.match(old)
+    assert found is not None  # noqa: S101 - _find matched it
+    return f"{found['channel'] or ''}{found['name']}{spec}"
+
+
+def _pip_entry(old: str, spec: str) -> str:
+    """conda's `=2.9` means "any 2.9"; pip writes that `==2.9.*`."""
+    if re.match(r"=[^=]", spec):
+        spec = f"={spec}" if spec.endswith("*") else f"={spec}.*"
+    found = _PIP_ITEM.match(old)
+    assert found is not None  # noqa: S101 - _find matched it
+    marker = f" {found['marker']}" if found["marker"] else ""
+    return f"{found['name']}{found['extras'] or ''}{spec}{marker}"

@@ -34,8 +34,8 @@ def runbook(settings: Settings, *, schedule_words: str) -> str:
         f"# MLflow tracking server on {host}",
         "",
         f"What `mlflow-ae5-deploy install` does for this configuration, step by step, with the `ae5` command for each. "
-        f"Everything runs as the account `{account}`. Secrets are not shown: where a command needs one, a shell variable of its "
-        "name stands.",
+        f"Everything runs as the account `{account}`. Secrets are not shown: where a command needs one, a "
+        "shell variable of its name stands.",
     ]
     for number, step in enumerate(_steps(settings, schedule_words), start=1):
         lines += ["", f"## {number}. {step.title}", "", step.purpose]

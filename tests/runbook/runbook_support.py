@@ -1,0 +1,117 @@
+"""A context for the pure parts of stages: settings, a fixed account and lists instead of a platform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_deploy.clock import ManualClock
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.platform.options import ConnectionOptions
+from mlflow_ae5_deploy.platform.records import Collaborator, Deployment, Job, Project
+from mlflow_ae5_deploy.runbook.access import Target
+from mlflow_ae5_deploy.runbook.context import Context, Wishes
+from mlflow_ae5_deploy.runbook.journal import Journal
+from mlflow_ae5_deploy.runbook.memory import Memory
+from mlflow_ae5_deploy.runbook.values import Values
+
+ACCOUNT = "mlflow-service"
+OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner=ACCOUNT, resource_profile="default")
+OTHER = Project(id="a0-" + "2" * 32, name="other", owner="somebody", resource_profile="default")
+
+
+@dataclass
+class Lists:
+    """Stands where Look stands."""
+
+    projects_: Sequence[Project] = (OURS, OTHER)
+    deployments_: Sequence[Deployment] = ()
+    jobs_: Sequence[Job] = ()
+    secrets_: set[str] = field(default_factory=set)
+    collaborators_: Sequence[Collaborator] = ()
+
+    def projects(self) -> list[Project]:
+        return list(self.projects_)
+
+    def project(self, name: str) -> Project | None:
+        return next((p for p in self.projects_ if p.name == name and p.owner == ACCOUNT), None)
+
+    def deployments(self) -> list[Deployment]:
+        return list(self.deployments_)
+
+    def jobs(self) -> list[Job]:
+        return list(self.jobs_)
+
+    def secret_names(self) -> set[str]:
+        return set(self.secrets_)
+
+    def collaborators(self, deployment_id: str) -> list[Collaborator]:
+        return list(self.collaborators_)
+
+
+@dataclass
+class Doors:
+    """Stands where Access stands; nothing can be opened."""
+
+    has_admin: bool = False
+    missing: bool = False
+    account: str = ACCOUNT
+    how: str = "with the account's own password"
+    target: Target = field(
+        default_factory=lambda: Target(ConnectionOptions(hostname="ae5.example.com"), "auto", False, True)
+    )
+
+    def costs(self) -> tuple[int, int]:
+        return (0, 0)
+
+
+def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = None, **settings: Any) -> Context:
+    clock = ManualClock()
+    return Context(
+        settings=Settings.model_validate(settings),
+        wishes=Wishes(),
+        access=doors or Doors(),  # type: ignore[arg-type]
+        look=lists or Lists(),  # type: ignore[arg-type]
+        memory=Memory(folder),
+        journal=Journal(folder, clock, verb="test"),
+        values=Values({}, None),
+        clock=clock,
+        folder=folder,
+        scratch=folder,
+        cache=folder,
+    )
+
+
+def deployment(**changes: Any) -> Deployment:
+    values: dict[str, Any] = {
+        "id": "a2-" + "a" * 32,
+        "name": "dev.mlflow.tracking.server",
+        "owner": ACCOUNT,
+        "project_id": OURS.id,
+        "state": "started",
+        "status_text": "Started",
+        "url": "https://dev-mlflow-tracking-server.ae5.example.com/",
+        "endpoint": "dev-mlflow-tracking-server",
+        "command": "TrackingServer",
+        "revision": "latest",
+        "resource_profile": "default",
+        "public": False,
+    }
+    return Deployment(**{**values, **changes})
+
+
+def job(**changes: Any) -> Job:
+    values: dict[str, Any] = {
+        "id": "a2-" + "b" * 32,
+        "name": "scheduled mlflow.tracking.server garbage collection",
+        "owner": ACCOUNT,
+        "project_id": OURS.id,
+        "command": "GarbageCollection",
+        "schedule": "*/10 * * * *",
+        "state": "scheduled",
+        "resource_profile": "default",
+        "revision": "latest",
+    }
+    return Job(**{**values, **changes})

@@ -1,0 +1,116 @@
+"""Stage 8 decides from facts alone: every row is a state of the platform and what must follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from runbook_support import OTHER, OURS, context, deployment
+
+from mlflow_ae5_deploy.errors import Conflict
+from mlflow_ae5_deploy.mlflow_api import Health
+from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
+from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
+from mlflow_ae5_deploy.runbook.stages.s08_deploy import Deploy
+
+WANTED = Wanted(
+    account="mlflow-service",
+    name="dev.mlflow.tracking.server",
+    endpoint="dev-mlflow-tracking-server",
+    command="TrackingServer",
+    resource_profile="default",
+    revision="latest",
+)
+GOOD = Health("healthy", "the MLflow API answered from its database")
+RIGHT = Facts(
+    wanted=WANTED,
+    project=OURS,
+    secrets=(SecretFact("MLFLOW_BACKEND_STORE_URI", "same"),),
+    stale=(),
+    current=deployment(),
+    duplicates=(),
+    rival=None,
+    health=GOOD,
+)
+CHANGED = (SecretFact("MLFLOW_BACKEND_STORE_URI", "different"),)
+UNKNOWN = (SecretFact("MLFLOW_BACKEND_STORE_URI", "unknown"),)
+MISSING = (SecretFact("MLFLOW_BACKEND_STORE_URI", "missing"),)
+
+ROWS = [
+    ("already right", RIGHT, []),
+    ("nothing there", replace(RIGHT, current=None, health=None), ["start"]),
+    ("nothing there, secrets first", replace(RIGHT, current=None, health=None, secrets=MISSING), ["set", "start"]),
+    ("failed", replace(RIGHT, current=deployment(state="failed"), health=None), ["restart"]),
+    ("starting", replace(RIGHT, current=deployment(state="starting"), health=None), ["wait for"]),
+    ("public", replace(RIGHT, current=deployment(public=True)), ["correct"]),
+    ("another command", replace(RIGHT, current=deployment(command="MinimumTrackingServer")), ["restart"]),
+    ("another revision", replace(RIGHT, current=deployment(revision="0.0.1")), ["restart"]),
+    ("another endpoint", replace(RIGHT, current=deployment(endpoint="elsewhere")), ["restart"]),
+    ("no static endpoint", replace(RIGHT, current=deployment(endpoint=None)), ["restart"]),
+    ("another profile", replace(RIGHT, current=deployment(resource_profile="large")), ["restart"]),
+    ("public and another command", replace(RIGHT, current=deployment(public=True, command="X")), ["restart"]),
+    ("a secret changed", replace(RIGHT, secrets=CHANGED), ["set", "restart"]),
+    ("a secret changed in a run that was cut off", replace(RIGHT, stale=("MLFLOW_BACKEND_STORE_URI",)), ["restart"]),
+    ("a secret set elsewhere", replace(RIGHT, secrets=UNKNOWN), ["set"]),
+    ("started but not healthy", replace(RIGHT, health=Health("unhealthy", "503")), ["wait for"]),
+    ("health not observable", replace(RIGHT, health=Health("unauthorised", "302")), []),
+    ("two servers", replace(RIGHT, duplicates=(deployment(id="a2-" + "c" * 32),)), ["stop"]),
+]
+
+
+@pytest.mark.parametrize(("case", "facts", "verbs"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_follows_from_the_facts(tmp_path, case, facts, verbs):
+    decision = Deploy().plan(facts, context(tmp_path))
+
+    assert [action.verb for action in decision.actions] == verbs
+    assert (decision.no_change is None) == bool(verbs)
+
+
+def test_what_was_not_observed_is_said_not_assumed(tmp_path):
+    facts = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
+
+    decision = Deploy().plan(facts, context(tmp_path))
+
+    assert "healthy" not in decision.no_change.reason
+    assert "not observed" in decision.warnings[0]
+
+
+def test_a_server_that_may_run_on_other_values_is_warned_of(tmp_path):
+    decision = Deploy().plan(replace(RIGHT, secrets=UNKNOWN), context(tmp_path))
+
+    assert "earlier values of MLFLOW_BACKEND_STORE_URI" in decision.warnings[0]
+
+
+def test_an_endpoint_in_use_by_another_project_is_a_conflict_that_names_it(tmp_path):
+    rival = deployment(project_id=OTHER.id, owner="somebody", name="their server")
+
+    with pytest.raises(Conflict) as caught:
+        Deploy().plan(replace(RIGHT, current=None, rival=rival), context(tmp_path))
+
+    assert "somebody/other" in caught.value.what
+    assert "their server" in caught.value.what
+
+
+def test_the_deployment_on_the_endpoint_is_kept_and_the_others_are_duplicates():
+    on_endpoint = deployment(id="a2-" + "d" * 32, name="x")
+    by_name = deployment(id="a2-" + "e" * 32, endpoint=None)
+    foreign = deployment(id="a2-" + "f" * 32, project_id=OTHER.id, endpoint="elsewhere")
+
+    chosen = select([by_name, foreign, on_endpoint], OURS, WANTED)
+
+    assert chosen.current == on_endpoint
+    assert chosen.duplicates == (by_name,)
+    assert chosen.rival is None
+
+
+def test_another_command_of_the_project_is_not_a_duplicate():
+    notebook = deployment(id="a2-" + "f" * 32, name="docs", endpoint="docs", command="Docs")
+
+    assert select([notebook], OURS, WANTED).current is None
+
+
+def test_drift_names_what_it_is_and_what_it_should_be():
+    found = drift(deployment(command="X", public=True), WANTED)
+
+    assert found.restart == ("its command is X, wanted is TrackingServer",)
+    assert "public" in found.patch[0]

@@ -1,0 +1,60 @@
+"""One run at a time: the second caller learns who, since when and where."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mlflow_ae5_deploy.clock import ManualClock
+from mlflow_ae5_deploy.errors import Locked
+from mlflow_ae5_deploy.runbook.lock import InstallationLock
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_lock(tmp_path):
+    with InstallationLock(tmp_path, ManualClock(), verb="install").held() as first:
+        first.at_stage("8 deploy")
+
+        with (
+            pytest.raises(Locked) as caught,
+            InstallationLock(tmp_path, ManualClock(), verb="install").held(),
+        ):
+            pass
+
+    assert f"process {os.getpid()}" in caught.value.what
+    assert "8 deploy" in caught.value.what
+    assert "2026-01-01T00:00:00+00:00" in caught.value.what
+    assert caught.value.exit_code == 22
+
+
+def test_waiting_has_an_end(tmp_path):
+    clock = ManualClock()
+    with InstallationLock(tmp_path, clock, verb="install").held():
+        with pytest.raises(Locked), InstallationLock(tmp_path, clock, verb="install").held(wait_seconds=30):
+            pass
+        assert 30 <= clock.elapsed < 32
+
+
+def test_it_is_free_after_the_run_and_after_an_error(tmp_path):
+    lock = InstallationLock(tmp_path, ManualClock(), verb="install")
+    with pytest.raises(ValueError, match="x"), lock.held():
+        raise ValueError("x")
+    with lock.held():
+        pass
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path):
+    code = (
+        "import os, pathlib, sys\n"
+        "from mlflow_ae5_deploy.clock import SystemClock\n"
+        "from mlflow_ae5_deploy.runbook.lock import InstallationLock\n"
+        "with InstallationLock(pathlib.Path(sys.argv[1]), SystemClock(), verb='x').held():\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+
+    assert killed.returncode == -9
+    with InstallationLock(tmp_path, ManualClock(), verb="install").held():
+        pass

@@ -1,0 +1,143 @@
+"""The runner: order, consent, the end of a run, and what reaches the journal."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from runbook_support import context
+
+from mlflow_ae5_deploy.errors import Conflict, StageFailed
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.context import Wishes
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.runner import run
+
+
+class Scripted:
+    """A stage with a given decision that notes what is asked of it."""
+
+    def __init__(self, number, decision, *, fail=None):
+        self.number, self.name, self.promise = number, f"stage-{number}", "a promise"
+        self.decision, self.fail, self.done = decision, fail, []
+
+    def observe(self, context):
+        self.done.append("observe")
+        return "facts"
+
+    def plan(self, facts, context):
+        return self.decision
+
+    def apply(self, action, facts, context):
+        self.done.append(action.phrase)
+        if self.fail:
+            raise self.fail
+
+    def verify(self, context):
+        self.done.append("verify")
+        return "seen"
+
+
+CREATE = Decision.do(Action("create", "a thing", "it is missing"))
+WEIGHTY = Decision.do(Action("replace", "a thing", "it differs", consequences=("downtime",)))
+NOTHING = Decision.nothing("it is there")
+
+
+def journal(folder):
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+def test_stages_run_in_order_and_say_why(tmp_path):
+    first, second = Scripted(1, NOTHING), Scripted(2, CREATE)
+
+    result = run([first, second], context(tmp_path))
+
+    assert [(s.outcome, s.reason) for s in result.stages] == [("unchanged", "it is there"), ("changed", "seen")]
+    assert second.done == ["observe", "create a thing", "verify"]
+    assert result.changed
+    assert result.error is None
+
+
+def test_a_failing_stage_ends_the_run_and_is_in_the_result(tmp_path):
+    failing, never = Scripted(1, CREATE, fail=StageFailed("No.", stage=1)), Scripted(2, CREATE)
+
+    result = run([failing, never], context(tmp_path))
+
+    assert [s.outcome for s in result.stages] == ["failed"]
+    assert result.error.exit_code == 20
+    assert never.done == []
+
+
+def test_a_dry_run_applies_nothing_and_writes_nothing(tmp_path):
+    stage = Scripted(1, CREATE)
+    where = context(tmp_path / "never-made")
+    where.wishes = Wishes(dry=True)
+    where.journal._read_only = True
+
+    result = run([stage], where)
+
+    assert [s.outcome for s in result.stages] == ["planned"]
+    assert result.pending
+    assert stage.done == ["observe"]
+    assert not (tmp_path / "never-made").exists()
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_what_interrupts_needs_consent(tmp_path, agreed):
+    stage = Scripted(6, WEIGHTY)
+    where = context(tmp_path)
+    asked = []
+    where.wishes = Wishes(consent=lambda actions: asked.append(actions) or agreed)
+
+    result = run([stage], where)
+
+    assert [a.phrase for a in asked[0]] == ["replace a thing"]
+    assert ("replace a thing" in stage.done) is agreed
+    if not agreed:
+        assert isinstance(result.error, Conflict)
+        assert "downtime" in result.error.detail
+
+
+def test_every_intent_is_on_disk_before_its_effect(tmp_path):
+    where = context(tmp_path)
+    seen = []
+
+    class Looks(Scripted):
+        def apply(self, action, facts, context):
+            seen.extend(line["event"] for line in journal(tmp_path))
+
+    run([Looks(1, CREATE)], where)
+
+    assert seen == ["begin", "intent"]
+    assert journal(tmp_path)[-1]["outcome"] == "done"
+
+
+def test_an_interrupt_is_noted_and_passed_on(tmp_path):
+    stage = Scripted(1, CREATE, fail=KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        run([stage], context(tmp_path))
+
+    assert journal(tmp_path)[-1]["event"] == "interrupted"
+
+
+def test_a_bug_is_not_dressed_up_as_a_failed_stage(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run([Scripted(1, CREATE, fail=ZeroDivisionError())], context(tmp_path))
+
+
+def test_secrets_do_not_reach_the_journal(tmp_path):
+    Secret("correct-horse-battery")
+    failing = Scripted(1, CREATE, fail=StageFailed("it said correct-horse-battery", stage=1))
+
+    run([failing], context(tmp_path))
+
+    assert "correct-horse" not in (tmp_path / "journal.jsonl").read_text()
+
+
+def test_the_journal_is_private(tmp_path):
+    where = context(tmp_path / "new")
+    run([Scripted(1, NOTHING)], where)
+
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "new" / "journal.jsonl").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,37 @@
+"""Stage 13: what is shared, what is taken back, and what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+from runbook_support import context
+
+from mlflow_ae5_deploy.runbook.stages.s13_sharing import Facts, Sharing
+
+EVERYONE, TEAM, ANN = ("group", "everyone"), ("group", "team"), ("user", "ann")
+
+
+def facts(present, wanted, ours=()):
+    return Facts("a2-x", frozenset(present), frozenset(wanted), frozenset(ours))
+
+
+ROWS = [
+    ("nothing shared yet", facts([], [EVERYONE]), ["share with group everyone"], 0),
+    ("as wanted", facts([EVERYONE], [EVERYONE]), [], 0),
+    ("a user too", facts([EVERYONE], [EVERYONE, ANN]), ["share with user ann"], 0),
+    (
+        "narrowed after we shared it widely",
+        facts([EVERYONE], [TEAM], [EVERYONE]),
+        ["share with group team", "stop sharing with group everyone"],
+        0,
+    ),
+    ("somebody else added a person", facts([EVERYONE, ANN], [EVERYONE]), [], 1),
+    ("shared with nobody, as wanted", facts([], []), [], 0),
+]
+
+
+@pytest.mark.parametrize(("case", "seen", "phrases", "warnings"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_follows(tmp_path, case, seen, phrases, warnings):
+    decision = Sharing().plan(seen, context(tmp_path))
+
+    assert [action.phrase for action in decision.actions] == phrases
+    assert len(decision.warnings) == warnings

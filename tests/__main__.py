@@ -1,0 +1,30 @@
+"""`python tests` runs every check of the project: formatting, lint, types, tests. Extra arguments go to pytest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKS = (
+    ("format", ["-m", "ruff", "format", "--check", "."]),
+    ("lint", ["-m", "ruff", "check", "."]),
+    ("types", ["-m", "mypy"]),
+    ("tests", ["-m", "pytest", "-n", "2", "--dist", "loadscope"]),
+)
+
+
+def main(arguments: list[str]) -> int:
+    failed = []
+    for name, command in CHECKS:
+        print(f"== {name}", flush=True)
+        extra = arguments if name == "tests" else []
+        if subprocess.run([sys.executable, *command, *extra], cwd=ROOT, check=False).returncode != 0:
+            failed.append(name)
+    print(f"Failed: {', '.join(failed)}" if failed else "Everything passed.", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

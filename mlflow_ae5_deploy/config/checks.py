@@ -18,7 +18,9 @@ _NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]+\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._,-]+\])?\Z")
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_CONSTRAINT = re.compile(r"(?:==?|[<>]=?|!=|~=)[A-Za-z0-9.*+!_<>=,|~-]*[A-Za-z0-9*]\Z")
+_COMMAND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _CONFIDENTIAL = re.compile(
     r"(PASSWORD|PASSWD|SECRET|SECRET_KEY|ACCESS_KEY|ACCOUNT_KEY|PRIVATE_KEY|API_KEY|TOKEN|CONNECTION_STRING)\Z"
 )
@@ -163,7 +165,22 @@ def _variable(key: str, value: str) -> str:
 def _dependency(key: str, value: str) -> str:
     if not _PACKAGE.match(key):
         return "is not the name of a package"
-    return "must be one line of text" if _CONTROL.search(value) else ""
+    return "" if _CONSTRAINT.match(value) else "must be a version constraint, such as '==3.17.2' or '>=2.9,<3'"
+
+
+def channel(value: str) -> str:
+    """A conda channel: a name or an address."""
+    if re.search(r"\s", no_password(value)):
+        raise ValueError("must not have spaces in it")
+    if "@" in value.partition("://")[2].partition("/")[0] or re.search(r"/t/[^/]+", value):
+        raise ValueError("has a token or user name in it, which everyone who may see the project could read")
+    return value
+
+
+def command_name(value: str) -> str:
+    if not _COMMAND_NAME.match(value):
+        raise ValueError("the name of a command has letters, digits, '.', '_' and '-' only")
+    return value
 
 
 def no_password(value: str) -> str:
@@ -183,11 +200,10 @@ def shell_command(value: str) -> str:
 
 def accepts_options(unix: str) -> str:
     """The platform appends its --anaconda-project-... options to the very end of the string."""
-    last = unix.rstrip("\n").rpartition("\n")[2]
-    if unix.endswith("\n"):
-        raise ValueError("must not end with a line break when options are appended to it: write '|-' or '>-', not '|'")
-    if unix.rstrip().endswith(("|", "&", ";")) or re.search(r"(^|\s)#[^'\"]*\Z", last):
-        raise ValueError("must end with the program that takes the options the platform appends to it")
+    if "\n" in unix:
+        raise ValueError("needs a command of one line, without a line break at its end: write '>-', not '|' or '>'")
+    if unix.rstrip().endswith(("|", "&", ";")) or re.search(r"(^|\s)#[^'\"]*\Z", unix):
+        raise ValueError("needs a command that ends with the program that takes the options the platform appends")
     return unix
 
 

@@ -73,9 +73,9 @@ def load(
     layers = [*base, *chosen]
     if sandbox:
         layers, aside = _for_sandbox(layers)
-    else:
-        layers = [_trust_of_environment(environ, here), *layers]
     merged = merge([*layers, *given])
+    if not sandbox and not _says_ca_file(merged):
+        merged = merge([*layers, *given, _trust_of_environment(environ, here)])
     checked = validate(merged.values)
     if isinstance(checked, Settings) and not problems:
         return LoadedSettings(
@@ -174,8 +174,13 @@ def _for_sandbox(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
     return kept, sorted(set(aside))
 
 
+def _says_ca_file(merged: Merged) -> bool:
+    platform = merged.values.get("platform")
+    return not isinstance(platform, dict | None) or bool(platform and platform.get("ca_file") is not None)
+
+
 def _trust_of_environment(environ: Mapping[str, str], here: Path) -> Layer:
-    """requests' own variable is below the file: it is often set for the whole machine."""
+    """requests' own variable counts only where nothing else is said: it is often set for the whole machine."""
     bundle = environ.get(CA_VARIABLE)
     values = {"platform": {"ca_file": bundle}} if bundle else {}
     return Layer(f"environment {CA_VARIABLE}", values, here)

@@ -24,7 +24,6 @@ _WORDS: Mapping[str, str] = {
     "list_type": "must be a list ([] when there is nothing in it)",
     "dict_type": "must be a group of settings (key: value)",
     "model_type": "must be a group of settings (key: value)",
-    "is_instance_of": "must be text: the path of a file or folder",
     "missing": "is missing",
     "invalid_key": "is not a setting: its name must be text",
 }

@@ -26,27 +26,32 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.store_uri import holds_password, parse_store_uri
 
 
-def _as_path(value: Any) -> Any:
-    if isinstance(value, str):
-        if not value.strip() or "\0" in value:
-            raise ValueError("must be the path of a file or folder")
-        return Path(value)
-    return value
-
-
-def _as_reference(value: Any) -> Any:
-    if value is None or isinstance(value, SecretRef):
+# In these, ValueError also for wrong types: pydantic does not collect a TypeError.
+def _as_path(value: Any) -> Path | None:
+    if value is None or isinstance(value, Path):
         return value
-    if isinstance(value, str):
-        return SecretRef.parse(value)
-    raise ValueError("a secret is a reference: env:NAME, file:PATH or prompt")
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("must be text: the path of a file or folder")
+    return Path(value)
 
 
-def _as_store_uri(value: Any) -> Any:
+def _as_reference(value: Any) -> SecretRef:
+    if isinstance(value, SecretRef):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a reference to a secret: env:NAME, file:PATH or prompt")  # noqa: TRY004
+    return SecretRef.parse(value)
+
+
+def _as_optional_reference(value: Any) -> SecretRef | None:
+    return None if value is None else _as_reference(value)
+
+
+def _as_store_uri(value: Any) -> SecretRef | str:
     """A reference, or a URI without a password in it."""
     if isinstance(value, SecretRef):
         return value
-    if not isinstance(value, str):  # ValueError, because pydantic does not collect a TypeError
+    if not isinstance(value, str):
         raise ValueError("must be a database URI, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
     if value == "prompt" or value.startswith(("env:", "file:")):
         return SecretRef.parse(value)
@@ -61,13 +66,15 @@ Name = Annotated[str, AfterValidator(checks.name)]
 Account = Annotated[str, AfterValidator(checks.account)]
 Accounts = Annotated[list[Account], AfterValidator(checks.distinct)]
 Location = Annotated[str, AfterValidator(checks.no_password)]
-Locations = Annotated[list[Location], AfterValidator(checks.distinct)]
+Channel = Annotated[str, AfterValidator(checks.channel)]
+Channels = Annotated[list[Channel], AfterValidator(checks.distinct)]
+CommandName = Annotated[str, AfterValidator(checks.command_name)]
 Variables = Annotated[dict[str, str], BeforeValidator(checks.variables)]
 Dependencies = Annotated[dict[str, str], BeforeValidator(checks.dependencies)]
 SecretName = Annotated[str, AfterValidator(checks.secret_name)]
 FilePath = Annotated[Path, BeforeValidator(_as_path)]
 Reference = Annotated[InstanceOf[SecretRef], BeforeValidator(_as_reference)]
-OptionalReference = Annotated[InstanceOf[SecretRef] | None, BeforeValidator(_as_reference)]
+OptionalReference = Annotated[InstanceOf[SecretRef] | None, BeforeValidator(_as_optional_reference)]
 StoreReference = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_store_uri)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -183,11 +190,12 @@ class CommandSettings(Section):
     """A command added to anaconda-project.yml."""
 
     unix: Annotated[str, AfterValidator(checks.shell_command)] = Field(
-        description="What is run: one line for the shell, in the folder of the project."
+        description="What is run: a line for the shell, in the folder of the project.",
+        examples=["python report.py"],
     )
-    env_spec: Text = Field(
-        default="default",
-        description="Environment it runs in (default or minimum in the bundled project).",
+    env_spec: Text | None = Field(
+        default=None,
+        description="Environment it runs in (default or minimum in the bundled project); null is the project's first.",
     )
     supports_http_options: bool = Field(
         default=False,
@@ -210,15 +218,16 @@ class SlipstreamSettings(Section):
     variables: Variables = Field(default={}, description="Defaults of variables in anaconda-project.yml: NAME: value.")
     dependencies: Dependencies = Field(
         default={},
-        description="Package pins of the project's environments: package: constraint, such as boto3: '>=1.35'.",
+        description="Package pins of the project's environments: package: constraint, such as boto3: '>=1.35'. Added"
+        " where the package is missing.",
     )
-    channels: Locations = Field(
+    channels: Channels = Field(
         default=[],
-        description="Conda channels, in order, in place of the release's.",
+        description="Conda channels, put in front of the release's in this order.",
     )
-    commands: dict[str, CommandSettings] = Field(
+    commands: dict[CommandName, CommandSettings] = Field(
         default={},
-        description="Commands to add: NAME: {unix, env_spec, supports_http_options, description}.",
+        description="Commands to add, or to put in place of the release's: NAME: {unix: ...}.",
     )
     overlay: FilePath | None = Field(
         default=None,
@@ -293,7 +302,7 @@ class SharingSettings(Section):
 class ConsumerSettings(Section):
     """Another AE5 account that gets URL and token as secrets."""
 
-    username: Account = Field(description="Name of the account.")
+    username: Account = Field(description="Name of the account.", examples=["jdoe"])
     password: OptionalReference = Field(
         default=None,
         description="Its password, as a reference: env:NAME, file:PATH or prompt. Not needed with an admin.",
@@ -320,7 +329,7 @@ class Settings(Section):
     sharing: SharingSettings = SharingSettings()
     consumers: Annotated[list[ConsumerSettings], AfterValidator(_distinct_consumers)] = Field(
         default=[],
-        description="Other AE5 accounts that get URL and token as secrets: a list of {username, password}.",
+        description="Other AE5 accounts that get URL and token as secrets, too.",
     )
     state_dir: FilePath | None = Field(
         default=None,

@@ -25,8 +25,8 @@ _REMEDIES: Mapping[int, str] = {
     errno.EROFS: f"The disk is mounted read-only: have that changed, {_ELSEWHERE}",
     errno.EACCES: f"Ask its owner for write permission, {_ELSEWHERE}",
     errno.EPERM: f"Ask its owner for write permission, {_ELSEWHERE}",
-    errno.ENOTDIR: f"A part of the path is a file: move it away, {_ELSEWHERE}",
-    errno.EEXIST: f"There is a file of that name: move it away, {_ELSEWHERE}",
+    errno.ENOTDIR: f"There is a file in the way: move it away, {_ELSEWHERE}",
+    errno.EEXIST: f"There is a file in the way: move it away, {_ELSEWHERE}",
     errno.ENAMETOOLONG: f"The path is too long: shorten it, {_ELSEWHERE}",
 }
 

@@ -1,0 +1,72 @@
+"""Writes a first configuration: the annotated reference with what is known already filled in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from mlflow_ae5_deploy.config import checks
+from mlflow_ae5_deploy.errors import Configuration
+
+
+def write_initial(path: Path, *, hostname: str | None = None, username: str | None = None, force: bool = False) -> Path:
+    """Write the configuration to `path` (mode 0600, all or nothing) and return it.
+
+    Raises Configuration where a file is there already (unless `force`), where a value is not valid, or where
+    nothing can be written.
+    """
+    text = files("mlflow_ae5_deploy.config").joinpath("reference.yaml").read_text(encoding="utf-8")
+    if hostname:
+        text = _filled(text, "platform", "hostname", _checked(checks.hostname, hostname, "platform.hostname"))
+    if username:
+        text = _filled(text, "account", "username", _checked(checks.account, username, "account.username"))
+    try:
+        _write(path, text, force=force)
+    except FileExistsError:
+        problem = Configuration(
+            "There is a configuration already, and it is not overwritten.",
+            where=str(path),
+            remedy="Edit it, choose another path, or overwrite it with --force.",
+        )
+    except OSError as error:
+        problem = Configuration(f"The configuration cannot be written: {error.strerror or error}.", where=str(path))
+    else:
+        return path
+    raise problem
+
+
+def _checked(check: Callable[[str], str], value: str, setting: str) -> str:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise Configuration(f"{setting}: {error}") from None
+
+
+def _filled(text: str, section: str, key: str, value: str) -> str:
+    """`text` with the first `key: null` of a section replaced."""
+    start = re.search(rf"^{section}:$", text, re.MULTILINE)
+    spot = re.compile(rf"^  {key}: null$", re.MULTILINE).search(text, start.end()) if start else None
+    if spot is None:
+        raise AssertionError(f"reference.yaml has no {section}.{key}")
+    return f"{text[: spot.start()]}  {key}: {json.dumps(value)}{text[spot.end() :]}"
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    # mkstemp makes the file with mode 0600.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if force:
+            Path(temporary).replace(path)
+        else:
+            path.hardlink_to(temporary)  # unlike a rename, this fails where something is there already
+    finally:
+        Path(temporary).unlink(missing_ok=True)

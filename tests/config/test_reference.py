@@ -1,0 +1,164 @@
+"""The annotated file is the documentation, the schema check and the fixture: it cannot fall out of step."""
+
+from __future__ import annotations
+
+import re
+import stat
+import textwrap
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, NAMES
+from mlflow_ae5_deploy.config.initial import write_initial
+from mlflow_ae5_deploy.config.load import load
+from mlflow_ae5_deploy.config.problems import model_in
+from mlflow_ae5_deploy.config.reference import reference_yaml, settings_markdown
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.config.yaml_file import read_yaml
+from mlflow_ae5_deploy.errors import Configuration
+
+RUNBOOK = Path(__file__).parents[2] / "runbooks" / "configuration.md"
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    path = tmp_path / "reference.yaml"
+    path.write_text(files("mlflow_ae5_deploy.config").joinpath("reference.yaml").read_text(encoding="utf-8"))
+    return path
+
+
+def test_it_is_what_the_settings_say(reference: Path) -> None:
+    assert reference.read_text() == reference_yaml(), (
+        "renew it: python -m mlflow_ae5_deploy.config.reference yaml > mlflow_ae5_deploy/config/reference.yaml"
+    )
+
+
+def test_loading_it_gives_the_defaults(reference: Path) -> None:
+    assert load(reference, profile=None, environ={}, overrides={}).settings == Settings()
+
+
+def test_it_has_every_setting_and_no_other(reference: Path) -> None:
+    values = read_yaml(reference).values
+    assert set(values) == {*Settings.model_fields, "profiles"}
+    for section, field in Settings.model_fields.items():
+        if isinstance(values[section], dict):
+            model = model_in(field.annotation)
+            assert model is not None
+            assert list(values[section]) == list(model.model_fields)
+
+
+def test_every_setting_has_a_comment_before_it(reference: Path) -> None:
+    lines = reference.read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r"(  )?[a-z0-9_]+:", line)]
+    keys = [number for number in keys if number < lines.index("profiles:")]
+    assert len(keys) == len(Settings.model_fields) + sum(
+        len(model.model_fields)
+        for field in Settings.model_fields.values()
+        if isinstance(field.annotation, type) and (model := model_in(field.annotation))
+    )
+    assert [lines[number] for number in keys if not lines[number - 1].lstrip().startswith("# ")] == []
+
+
+@pytest.mark.parametrize("start", ["  # commands:", "# consumers:"])
+def test_the_examples_in_it_are_valid(tmp_path: Path, start: str) -> None:
+    text = reference_yaml()
+    block = re.search(rf"^{start}\n(?: *# .*\n)+", text, re.MULTILINE)
+    assert block is not None
+    section = textwrap.dedent(re.sub(r"^( *)# ", r"\1", block.group(), flags=re.MULTILINE))
+    if start.startswith(" "):
+        section = "slipstream:\n" + textwrap.indent(section, "  ")
+    path = tmp_path / "example.yaml"
+    path.write_text(section)
+    settings = load(path, profile=None, environ={}, overrides={}).settings
+    assert settings.slipstream.commands or settings.consumers
+
+
+def test_profiles_of_it(reference: Path) -> None:
+    dev = load(reference, profile="dev", environ={}, overrides={}).settings
+    prod = load(reference, profile="prod", environ={}, overrides={}).settings
+    assert dev == Settings()
+    assert prod.server.backend_store_uri == SecretRef("env", "MLFLOW_BACKEND_STORE_URI")
+    assert prod.deployment.endpoint != dev.deployment.endpoint
+    assert prod.account.username != dev.account.username
+    assert prod.platform == dev.platform
+
+
+def test_runbook_is_in_step() -> None:
+    text = RUNBOOK.read_text(encoding="utf-8")
+    found = re.search(r"<!-- settings -->\n(.*)<!-- end of settings -->", text, re.DOTALL)
+    assert found is not None
+    assert found.group(1).strip() == settings_markdown().strip(), (
+        "renew it: python -m mlflow_ae5_deploy.config.reference markdown"
+    )
+    for variable in (*(name.variable for name in NAMES), CA_VARIABLE, CONFIG_VARIABLE):
+        assert f"`{variable}`" in text
+
+
+def test_yaml_in_the_runbook_is_valid(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block)
+        load(path, profile=None, environ={}, overrides={})
+
+
+class TestInitial:
+    def test_is_filled_in_private_and_loads(self, tmp_path: Path) -> None:
+        path = write_initial(tmp_path / "my.yaml", hostname="AE5.example.com:8443", username="mlflow-service")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert [entry.name for entry in tmp_path.iterdir()] == ["my.yaml"]
+        result = load(path, profile=None, environ={}, overrides={})
+        changed = Settings().model_copy(
+            update={
+                "platform": Settings().platform.model_copy(update={"hostname": "ae5.example.com:8443"}),
+                "account": Settings().account.model_copy(update={"username": "mlflow-service"}),
+            }
+        )
+        assert result.settings == changed
+        assert result.warnings == ()
+        for profile in ("dev", "prod"):
+            shared = load(path, profile=profile, environ={}, overrides={}).settings.platform
+            assert shared.hostname == "ae5.example.com:8443"
+
+    def test_without_anything_known(self, tmp_path: Path) -> None:
+        path = write_initial(tmp_path / "my.yaml")
+        assert load(path, profile=None, environ={}, overrides={}).settings == Settings()
+
+    def test_does_not_overwrite_unless_forced(self, tmp_path: Path) -> None:
+        path = tmp_path / "my.yaml"
+        path.write_text("mine")
+        path.chmod(0o644)
+        with pytest.raises(Configuration, match="not overwritten"):
+            write_initial(path)
+        assert path.read_text() == "mine"
+        write_initial(path, force=True)
+        assert path.read_text() == reference_yaml()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert [entry.name for entry in tmp_path.iterdir()] == ["my.yaml"]
+
+    def test_a_dangling_link_is_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "my.yaml").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(Configuration, match="not overwritten"):
+            write_initial(tmp_path / "my.yaml")
+        assert not (tmp_path / "elsewhere").exists()
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"hostname": "https://ae5.example.com"}, "platform.hostname: is a host name"),
+            ({"hostname": 'x"\nadmin: {}'}, "platform.hostname"),
+            ({"username": "a b"}, "account.username"),
+        ],
+    )
+    def test_refuses_values_that_would_not_load(self, tmp_path: Path, given: dict[str, str], words: str) -> None:
+        with pytest.raises(Configuration, match=words):
+            write_initial(tmp_path / "my.yaml", **given)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_where_nothing_can_be_written(self, tmp_path: Path) -> None:
+        with pytest.raises(Configuration, match="cannot be written"):
+            write_initial(tmp_path / "no" / "my.yaml")

@@ -1,0 +1,266 @@
+"""Every setting against good and bad values: the decision table of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_ae5_deploy.config.layers import nested
+from mlflow_ae5_deploy.config.load import validate
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.release.customisation import Customisation, check
+
+SHA = "0123456789abcdef" * 4
+
+
+def value_at(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for key in path.split("."):
+        value = value[key] if isinstance(value, dict) else getattr(value, key)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "kept"),
+    [
+        ("platform.hostname", "ae5.example.com", "ae5.example.com"),
+        ("platform.hostname", "AE5.Example.com:8443", "ae5.example.com:8443"),
+        ("platform.hostname", "localhost:40123", "localhost:40123"),
+        ("platform.hostname", None, None),
+        ("platform.ca_file", "/etc/ca.pem", Path("/etc/ca.pem")),
+        ("platform.ca_file", Path("/etc/ca.pem"), Path("/etc/ca.pem")),
+        ("platform.connect_timeout", 5, 5.0),
+        ("platform.session", "built-in", "built-in"),
+        ("account.password", "env:PW", SecretRef("env", "PW")),
+        ("account.password", "prompt", SecretRef("prompt")),
+        ("account.username", "mlflow-service@example.com", "mlflow-service@example.com"),
+        ("account.email", "mlflow@example.com", "mlflow@example.com"),
+        ("project.name", "My project_1.2-x", "My project_1.2-x"),
+        ("release.sha256", SHA.upper(), SHA),
+        (
+            "release.source",
+            "https://mirror.example.com:8443/r@2/x.tar.gz",
+            "https://mirror.example.com:8443/r@2/x.tar.gz",
+        ),
+        ("slipstream.variables", {"A_1": "", "B": "x y"}, {"A_1": "", "B": "x y"}),
+        ("slipstream.dependencies", {"mlflow": "==3.17.2"}, {"mlflow": "==3.17.2"}),
+        ("slipstream.channels", ["conda-forge", "https://h/c"], ["conda-forge", "https://h/c"]),
+        ("deployment.endpoint", "a", "a"),
+        ("deployment.endpoint", "x" * 63, "x" * 63),
+        ("deployment.endpoint", "0-a--b", "0-a--b"),
+        ("server.backend_store_uri", "env:DB", SecretRef("env", "DB")),
+        ("server.backend_store_uri", "file:/run/db", SecretRef("file", "/run/db")),
+        ("server.backend_store_uri", "postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
+        ("server.artifacts_destination", "s3://bucket/mlflow", "s3://bucket/mlflow"),
+        ("server.gc_ttl", "0d0h10m0s", "0d0h10m0s"),
+        ("server.secrets", {"AWS_SECRET_ACCESS_KEY": "env:K"}, {"AWS_SECRET_ACCESS_KEY": SecretRef("env", "K")}),
+        ("gc.schedule", "30  3 * * *", "30 3 * * *"),
+        ("gc.variables", {"MLFLOW_TRACKING_GC_TTL": "0d0h10m0s"}, {"MLFLOW_TRACKING_GC_TTL": "0d0h10m0s"}),
+        ("gc.variables", {"AWS_ACCESS_KEY_ID": "AKIA"}, {"AWS_ACCESS_KEY_ID": "AKIA"}),
+        ("sharing.groups", [], []),
+    ],
+)
+def test_accepts(path: str, given: Any, kept: Any) -> None:
+    settings = validate(nested({path: given}))
+    assert isinstance(settings, Settings), settings
+    assert value_at(settings, path) == kept
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reported", "words"),
+    [
+        ("platform.hostname", "https://ae5.example.com", "", "leave the scheme"),
+        ("platform.hostname", "ae5.example.com/", "", "no path"),
+        ("platform.hostname", "me@ae5.example.com", "", "user name"),
+        ("platform.hostname", "ae5.example.com:", "", "not a port"),
+        ("platform.hostname", "ae5.example.com:0", "", "not a port"),
+        ("platform.hostname", "ae5.example.com:99999", "", "not a port"),
+        ("platform.hostname", "ae5_dev.example.com", "", "not a host name"),
+        ("platform.hostname", "ae5..example.com", "", "not a host name"),
+        ("platform.hostname", "ae5.example.com\n", "", "not a host name"),
+        ("platform.hostname", "", "", "not a host name"),
+        ("platform.hostname", 5, "", "must be text"),
+        ("platform.verify_tls", "yes", "", "true or false"),
+        ("platform.verify_tls", 1, "", "true or false"),
+        ("platform.ca_file", "", "", "path of a file"),
+        ("platform.ca_file", 5, "", "path of a file"),
+        ("platform.ca_file", True, "", "path of a file"),
+        ("platform.session", "built_in", "", "'auto', 'ae5-tools' or 'built-in'"),
+        ("platform.read_timeout", "60", "", "must be a number"),
+        ("platform.read_timeout", True, "", "must be a number"),
+        ("platform.read_timeout", 0, "", "greater than 0"),
+        ("platform.read_timeout", float("inf"), "", "finite"),
+        ("platform.hostnam", "x", "", "did you mean 'platform.hostname'"),
+        ("platform.endpoint", "x", "", "did you mean 'deployment.endpoint'"),
+        ("platform.zzzz", "x", "", "known here: hostname, verify_tls"),
+        ("endpoint", "x", "", "did you mean 'deployment.endpoint'"),
+        ("deploymnt", {}, "", "did you mean 'deployment'"),
+        ("account", "mlflow", "", "group of settings"),
+        ("account.username", "a b", "", "spaces or '/'"),
+        ("account.username", "a/b", "", "spaces or '/'"),
+        ("account.username", "", "", "must not be empty"),
+        ("account.password", "hunter2", "", "not written into the configuration"),
+        ("account.password", 5, "", "must be a reference"),
+        ("account.email", "mlflow", "", "e-mail"),
+        *(("project.name", f"a{mark}b", "", "letters, digits") for mark in ":/,*?[]|&=<>\n\\'\"é"),
+        ("project.name", " a", "", "space"),
+        ("project.name", "", "", "letters, digits"),
+        ("deployment.name", "a*", "", "pattern"),
+        ("gc.name", "job: 1", "", "pattern"),
+        ("release.sha256", "abc", "", "64 hexadecimal"),
+        ("release.source", "https://u:hunter2@h/x.tar.gz", "", "has a password"),
+        ("release.mirror", "https://h/x?token=hunter2", "", "has a password"),
+        ("slipstream.variables", {"1A": "x"}, ".1A", "name of a variable"),
+        ("slipstream.variables", {"A-B": "x"}, ".A-B", "name of a variable"),
+        ("slipstream.variables", {"CONDA_X": "x"}, ".CONDA_X", "reserved"),
+        ("slipstream.variables", {"A": 1}, ".A", "put it in quotes"),
+        ("slipstream.variables", {1: "x"}, ".1", "put it in quotes"),
+        ("slipstream.variables", {"A": None}, ".A", "put it in quotes"),
+        ("slipstream.variables", {"A": "postgresql://u:hunter2@h/d"}, ".A", "server.secrets"),
+        ("slipstream.variables", {"DB_PASSWORD": "hunter2"}, ".DB_PASSWORD", "server.secrets"),
+        ("slipstream.variables", {"A": "env:PW"}, ".A", "not resolved here"),
+        ("slipstream.variables", ["A"], "", "group of settings"),
+        ("slipstream.dependencies", {"mlflow": "3.17.2"}, ".mlflow", "version constraint"),
+        ("slipstream.dependencies", {"ml flow": "==1"}, ".ml flow", "name of a package"),
+        ("slipstream.channels", ["a", "a"], "", "more than once"),
+        ("slipstream.channels", ["https://h/t/hunter2/c"], ".0", "token"),
+        ("slipstream.commands", {"A B": {"unix": "x"}}, ".A B", "name of a command"),
+        ("slipstream.commands", {"A": {}}, ".A.unix", "is missing"),
+        (
+            "slipstream.commands",
+            {"A": {"unix": "x", "unx": "y"}},
+            ".A.unx",
+            "did you mean 'slipstream.commands.A.unix'",
+        ),
+        ("slipstream.commands", {"A": {"unix": "run --password=hunter2"}}, ".A.unix", "has a password"),
+        (
+            "slipstream.commands",
+            {"A": {"unix": "serve\n", "supports_http_options": True}},
+            ".A.supports_http_options",
+            "one line",
+        ),
+        (
+            "slipstream.commands",
+            {"A": {"unix": "serve # web", "supports_http_options": True}},
+            ".A.supports_http_options",
+            "ends with the program",
+        ),
+        ("deployment.endpoint", "dev_mlflow", "", "use 'dev-mlflow'"),
+        ("deployment.endpoint", "Dev-MLflow", "", "use 'dev-mlflow'"),
+        ("deployment.endpoint", "a.b", "", "use 'a-b'"),
+        ("deployment.endpoint", "-a", "", "use 'a'"),
+        ("deployment.endpoint", "x" * 64, "", f"use '{'x' * 63}'"),
+        ("deployment.endpoint", "a\n", "", "use 'a'"),
+        ("deployment.endpoint", "___", "", "one label"),
+        ("deployment.endpoint", None, "", "must not be empty"),
+        ("deployment.command", "", "", "must not be empty"),
+        ("deployment.command", "a\nb", "", "one line"),
+        ("server.backend_store_uri", "postgresql://u:hunter2@h/d", "", "has a password"),
+        ("server.backend_store_uri", "mysql://h/d", "", "no driver"),
+        ("server.backend_store_uri", "hunter2", "", "not a database URI"),
+        ("server.backend_store_uri", "env:hunter 2", "", "name of an environment variable"),
+        ("server.backend_store_uri", 5, "", "database URI"),
+        ("server.artifacts_destination", "s3://key:hunter2@bucket", "", "has a password"),
+        ("server.gc_ttl", "30 days", "", "30d0h0m0s"),
+        ("server.gc_ttl", "", "", "30d0h0m0s"),
+        ("server.gc_ttl", 30, "", "must be text"),
+        ("server.secrets", {"A-B": "env:X"}, ".A-B", "name of a secret"),
+        ("server.secrets", {"A\n": "env:X"}, ".A\n", "name of a secret"),
+        ("server.secrets", {"A": "hunter2"}, ".A", "not written into the configuration"),
+        ("server.secrets", {"A": None}, ".A", "must be a reference"),
+        (
+            "server.secrets",
+            {"MLFLOW_BACKEND_STORE_URI": "env:X"},
+            ".MLFLOW_BACKEND_STORE_URI",
+            "server.backend_store_uri",
+        ),
+        ("gc.schedule", "*/8 * * * *", "", "does not divide 60"),
+        ("gc.schedule", "* * * *", "", "five are needed"),
+        ("gc.schedule", "@daily", "", "five are needed"),
+        ("gc.variables", {"MLFLOW_TRACKING_GC_TTL": "30 days"}, ".MLFLOW_TRACKING_GC_TTL", "30d0h0m0s"),
+        ("gc.variables", {"MLFLOW_BACKEND_STORE_URI": "mysql://h/d"}, ".MLFLOW_BACKEND_STORE_URI", "no driver"),
+        ("gc.variables", {"MLFLOW_TRACKING_TOKEN": "hunter2"}, ".MLFLOW_TRACKING_TOKEN", "server.secrets"),
+        ("sharing.groups", "everyone", "", "must be a list"),
+        ("sharing.groups", ["a", 5], ".1", "must be text"),
+        ("sharing.users", ["a", "a"], "", "has a more than once"),
+        ("consumers", {"username": "x"}, "", "must be a list"),
+        ("consumers", ["x"], ".0", "group of settings"),
+        ("consumers", [{"password": "env:X"}], ".0.username", "is missing"),
+        ("consumers", [{"username": "x", "password": "hunter2"}], ".0.password", "not written"),
+        ("consumers", [{"username": "x"}, {"username": "x"}], "", "has x more than once"),
+        ("state_dir", "", "", "path of a file"),
+    ],
+)
+def test_refuses(path: str, value: Any, reported: str, words: str) -> None:
+    problems = validate(_with(path, value))
+    assert isinstance(problems, list), "accepted"
+    assert len(problems) == 1
+    assert ".".join(map(str, problems[0].path)) == path + reported
+    assert words in problems[0].message
+    assert "hunter2" not in str(problems[0])
+
+
+def _with(path: str, value: Any) -> Mapping[str, Any]:
+    """Like `nested`, but None is a value here."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value  # type: ignore[no-any-return]
+
+
+def test_settings_cannot_be_changed_or_show_a_secret() -> None:
+    settings = validate({"account": {"password": "env:PW"}})
+    assert isinstance(settings, Settings)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.account.username = "x"  # type: ignore[misc]
+    assert Settings().sharing.groups is not Settings().sharing.groups, "defaults are not shared between installations"
+
+
+@pytest.mark.parametrize(
+    "slipstream",
+    [
+        {"variables": {"A_1": "", "B": "x y", "URL": "https://h/x"}},
+        {"dependencies": {"mlflow": "==3.17.2", "boto3": ">=1.35,<2", "psycopg2-binary": "~=2.9"}},
+        {"channels": ["conda-forge", "https://h.example.com/channel"]},
+        {"commands": {"Report": {"unix": "python report.py", "supports_http_options": True, "env_spec": "minimum"}}},
+        {"commands": {"Two.lines": {"unix": "a\nb\n", "description": "x"}}},
+    ],
+)
+def test_what_is_accepted_here_is_accepted_by_the_slip_stream(slipstream: dict[str, Any]) -> None:
+    settings = validate({"slipstream": slipstream})
+    assert isinstance(settings, Settings)
+    wanted = settings.slipstream
+    check(
+        Customisation(
+            variables=wanted.variables,
+            dependencies=wanted.dependencies,
+            channels=tuple(wanted.channels),
+            commands={name: command.model_dump(exclude_none=True) for name, command in wanted.commands.items()},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Customisation(variables={"1A": "x"}),
+        Customisation(variables={"DB_PASSWORD": "hunter2"}),
+        Customisation(dependencies={"mlflow": "3"}),
+        Customisation(channels=("https://h/t/hunter2/c",)),
+        Customisation(commands={"A B": {"unix": "x"}}),
+    ],
+)
+def test_what_the_slip_stream_refuses_is_refused_here(bad: Customisation) -> None:
+    with pytest.raises(Configuration):
+        check(bad)
+    given = {
+        "variables": dict(bad.variables),
+        "dependencies": dict(bad.dependencies),
+        "channels": list(bad.channels),
+        "commands": dict(bad.commands),
+    }
+    assert isinstance(validate({"slipstream": given}), list)

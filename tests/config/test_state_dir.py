@@ -1,0 +1,149 @@
+"""The folder for the state: where it is, that it is private, and what is said when it cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.config.state_dir import installation_dir, private_dir, state_dir, storage_error
+from mlflow_ae5_deploy.errors import Configuration
+
+
+def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    environ = {"MLFLOW_AE5_DEPLOY_STATE": str(tmp_path / "env")}
+    chosen = Settings(state_dir=tmp_path / "set" / "deep")
+    assert state_dir(chosen, environ) == tmp_path / "set" / "deep"
+    assert state_dir(Settings(), environ) == tmp_path / "env"
+    usual = state_dir(Settings(), {})
+    assert usual.is_relative_to(tmp_path)
+    assert usual.name == "mlflow-ae5-deploy"
+    for folder in (tmp_path / "set" / "deep", tmp_path / "env", usual):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert list(folder.iterdir()) == [], "the proof that it can be written to is gone again"
+    assert state_dir(Settings(), environ) == tmp_path / "env", "an existing folder is fine"
+
+
+@pytest.mark.parametrize(
+    ("mode", "accepted"), [(0o700, True), (0o755, True), (0o770, False), (0o777, False), (0o1777, False)]
+)
+def test_a_folder_others_can_write_to_is_refused_and_left_alone(tmp_path: Path, mode: int, accepted: bool) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(mode)
+    if accepted:
+        assert private_dir(folder) == folder
+    else:
+        with pytest.raises(Configuration, match="open to other accounts") as caught:
+            private_dir(folder)
+        assert f"chmod 700 '{folder}'" in caught.value.remedy
+    assert stat.S_IMODE(folder.stat().st_mode) == mode
+
+
+def test_unusable_places(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder, words in (
+        (tmp_path / "file", "a file in the way"),
+        (tmp_path / "file" / "below", "a file in the way"),
+        (tmp_path / ("x" * 300), "too long"),
+    ):
+        with pytest.raises(Configuration) as caught:
+            private_dir(folder)
+        assert caught.value.where == str(folder)
+        assert words in caught.value.remedy
+        assert "or name another folder with state_dir or MLFLOW_AE5_DEPLOY_STATE" in caught.value.remedy
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Permissions do not bind root, so root steps down for a moment."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_no_write_permission_for_real(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        for folder in (tmp_path, tmp_path / "new"):
+            with without_privileges(), pytest.raises(Configuration, match="Permission denied") as caught:
+                private_dir(folder)
+            assert "write permission" in caught.value.remedy
+            assert caught.value.where == str(folder)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "write permission"),
+        (errno.EPERM, "write permission"),
+        (errno.EIO, "See that the folder"),
+    ],
+)
+def test_a_write_that_fails_is_explained(tmp_path: Path, number: int, remedy: str) -> None:
+    def failing(folder: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(Configuration, match=os.strerror(number)) as caught:
+        private_dir(tmp_path / "state", probe=failing)
+    error = caught.value
+    assert (remedy in error.remedy, error.where) == (True, str(tmp_path / "state"))
+    assert storage_error(OSError("odd"), tmp_path).what == "The state cannot be kept: OSError."
+
+
+def test_a_device_that_is_full(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        with Path("/dev/full").open("wb", buffering=0) as stream:
+            stream.write(b"x")
+
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    with pytest.raises(Configuration, match="No space left"):
+        private_dir(tmp_path / "state", probe=fill)
+
+
+@pytest.mark.parametrize(
+    ("parts", "begins"),
+    [
+        (
+            ("ae5.example.com:8443", "mlflow-service", "mlflow.tracking.server"),
+            "ae5.example.com-8443_mlflow-service_mlflow.tracking.server_",
+        ),
+        (("localhost", "../../etc", "a/b"), "localhost_etc_a-b_"),
+        (("h", "é", ""), "h_x_x_"),
+        (("h" * 300, "u" * 300, "p" * 300), "h" * 40 + "_" + "u" * 40),
+    ],
+)
+def test_folder_of_an_installation_has_a_safe_name(parts: tuple[str, str, str], begins: str) -> None:
+    folder = installation_dir(Path("/state"), *parts)
+    assert folder.parent == Path("/state")
+    assert folder.name.startswith(begins)
+    assert len(folder.name) < 150
+    assert set(folder.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def test_different_installations_have_different_folders() -> None:
+    names = {
+        installation_dir(Path(), *parts).name.lower()
+        for parts in [("h", "a", "b"), ("h", "A", "b"), ("h", "a_b", ""), ("h", "a/b", "c"), ("h", "a-b", "c")]
+    }
+    assert len(names) == 5
+    assert installation_dir(Path(), "H", "a", "b") == installation_dir(Path(), "h", "a", "b")

@@ -1,0 +1,95 @@
+"""What every part of the sandbox shares: the state, the settings, the addresses, the folders."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from .control import Control
+from .identity import Identity, digest
+from .model import Account, Deployment, Project
+from .processes import ProcessTable
+from .settings import Settings
+from .store import Store, make_private_folder
+from .timing import Timing
+
+VHOST = "ae5.localhost"
+LOG = logging.getLogger("mlflow_ae5_deploy.sandbox")
+
+
+class Core:
+    def __init__(self, state_dir: Path, store: Store, control: Control) -> None:
+        self.state_dir = state_dir
+        self.store = store
+        self.state = store.state
+        self.control = control
+        self.identity = Identity(store, control.settings)
+        self.timing = Timing()
+        self.table = ProcessTable(state_dir / "processes.json")
+        self.log = LOG
+
+    @property
+    def settings(self) -> Settings:
+        return self.control.settings
+
+    def save(self) -> None:
+        self.store.save()
+
+    # -- addresses ------------------------------------------------------------------------
+
+    @property
+    def vhosts(self) -> bool:
+        return self.state.addressing == "vhost"
+
+    @property
+    def host(self) -> str:
+        """The platform's host name, with its port."""
+        return f"{VHOST if self.vhosts else 'localhost'}:{self.state.port}"
+
+    def endpoint_host(self, label: str) -> str:
+        if self.vhosts:
+            return f"{label}.{self.host}"
+        return f"localhost:{self.state.endpoint_ports[label]}"
+
+    def label_of_alias(self, text: str) -> str | None:
+        """The endpoint that `localhost:EPORT` stands for: what ae5-tools makes of a URL without sub-domain."""
+        port = text.removeprefix("localhost:")
+        if port == text or not port.isdigit():
+            return None
+        return next((label for label, p in self.state.endpoint_ports.items() if p == int(port)), None)
+
+    # -- folders --------------------------------------------------------------------------
+
+    def folder(self, *parts: str) -> Path:
+        path = self.state_dir
+        for part in parts:
+            path = make_private_folder(path / part)
+        return path
+
+    def archive(self, project: Project, revision: str) -> Path:
+        return self.folder("archives", project.hex) / f"{digest(revision)[:16]}.tar.gz"
+
+    def secrets_folder(self, username: str) -> Path:
+        return self.folder("secrets", folder_name(username))
+
+    def volume(self, username: str) -> Path:
+        """The account's persistent storage: what `data` leads to in its sessions, deployments and jobs."""
+        return self.folder("volumes", folder_name(username), "data")
+
+    # -- who may what ---------------------------------------------------------------------
+
+    def project_permission(self, account: Account, project: Project) -> str | None:
+        """`owner`, `rw`, `r` or None."""
+        if project.owner == account.username:
+            return "owner"
+        return self.identity.shared_with(account, project.collaborators)
+
+    def may_open(self, account: Account, deployment: Deployment) -> bool:
+        if deployment.owner == account.username:
+            return True
+        return self.identity.shared_with(account, deployment.collaborators) is not None
+
+
+def folder_name(username: str) -> str:
+    return username if re.fullmatch(r"[A-Za-z0-9_@][A-Za-z0-9._@-]{0,63}", username) else digest(username)[:32]

@@ -1,0 +1,39 @@
+"""What a running sandbox tells about itself, and the one error its users see."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+class SandboxError(RuntimeError):
+    """The sandbox could not do what was asked; the message is fit for a user."""
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """hostname carries the port (`localhost:8443`). credentials_file is JSON, mode 0600:
+    `{"admin": {"username", "password"}, "users": {"<name>": "<password>"}}`."""
+
+    hostname: str
+    ca_file: Path
+    pid: int
+    state_dir: Path
+    control_url: str
+    credentials_file: Path
+
+    @property
+    def control_token_file(self) -> Path:
+        return self.state_dir / "control-token"
+
+    def to_json(self) -> str:
+        return json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> SandboxInfo:
+        data: dict[str, Any] = json.loads(text)
+        for name in ("ca_file", "state_dir", "credentials_file"):
+            data[name] = Path(data[name])
+        return cls(**data)

@@ -1,0 +1,149 @@
+"""Runs one command and never outlives the sandbox.
+
+Started as a process of its own (standard library only, isolated mode) and leader of its session. The sandbox holds
+the other end of its standard input: when that closes, because the sandbox asks for a stop or is gone, killed
+however hard, the command gets the stop signal, some grace, and then everything it started is killed.
+
+    launcher.py --grace SECONDS [--signal NAME] [--main-only] [--uid N --gid N] -- COMMAND...
+
+Exit status: the command's, or 128 + the signal that ended it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--signal", default="SIGTERM")
+    parser.add_argument("--main-only", action="store_true")
+    parser.add_argument("--uid", type=int)
+    parser.add_argument("--gid", type=int)
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    _adopt_orphans()
+    wake = _signal_pipe()
+    groups: list[int] | None = [] if options.uid is not None else None
+    child = subprocess.Popen(
+        options.command, stdin=subprocess.DEVNULL, user=options.uid, group=options.gid, extra_groups=groups
+    )
+    status = _wait(child.pid, wake)
+    if status is None:
+        number = signal.Signals[options.signal]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, number) if options.main_only else os.killpg(0, number)
+        status = _wait_all(child.pid, wake, time.monotonic() + options.grace)
+    _kill_the_rest(child.pid)
+    child.returncode = 0  # reaped above; keeps Popen's destructor quiet
+    return 137 if status is None else status
+
+
+def _adopt_orphans() -> None:
+    """On Linux, processes whose parent ended become ours instead of init's, so that none gets away."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _signal_pipe() -> int:
+    """A descriptor that becomes readable when a child ends. Handlers, unlike SIG_IGN, are not inherited."""
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    return readable
+
+
+def _wait(child: int, wake: int) -> int | None:
+    """The child's exit status, or None when a stop is wanted."""
+    while True:
+        status = _reap(child)
+        if status is not None:
+            return status
+        ready, _, _ = select.select([0, wake], [], [])
+        _drain(wake)
+        if 0 in ready and not os.read(0, 64):
+            return None
+
+
+def _wait_all(child: int, wake: int, deadline: float) -> int | None:
+    """Wait until the child and everything around it has ended, or the deadline has passed."""
+    status: int | None = None
+    while True:
+        found = _reap(child)
+        status = found if found is not None else status
+        left = deadline - time.monotonic()
+        if left <= 0 or (status is not None and not _others()):
+            return status
+        select.select([wake], [], [], min(left, 0.1))
+        _drain(wake)
+
+
+def _drain(wake: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(wake, 512):
+            pass
+
+
+def _reap(child: int) -> int | None:
+    status: int | None = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, raw = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == child:
+                code = os.waitstatus_to_exitcode(raw)
+                status = code if code >= 0 else 128 - code
+    return status
+
+
+def _others() -> list[int]:
+    """Processes of our group, or adopted by us, that still run (Linux; elsewhere unknown: none)."""
+    me, found = os.getpid(), []
+    if sys.platform != "linux":
+        return found
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if not name.isdigit() or int(name) == me:
+            continue
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+                state, parent, group = file.read().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state != "Z" and (int(group) == me or int(parent) == me):
+            found.append(int(name))
+    return found
+
+
+def _kill_the_rest(child: int) -> None:
+    if sys.platform != "linux":
+        if _reap(child) is None:
+            os.killpg(0, signal.SIGKILL)
+        return
+    for _ in range(100):
+        others = _others()
+        if not others:
+            return
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+        _reap(child)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

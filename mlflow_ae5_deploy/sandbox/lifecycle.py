@@ -1,0 +1,246 @@
+"""Starting, finding and stopping the sandbox's daemon. Cheap to import: no server code is loaded here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from .info import SandboxError, SandboxInfo
+
+__all__ = ["SandboxError", "SandboxInfo", "database_uri", "down", "logs", "reset", "status", "up"]
+
+_STOP_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+
+def up(
+    state_dir: Path,
+    *,
+    port: int | None = None,
+    database: Literal["sqlite", "postgresql"] = "sqlite",
+    settings: dict[str, Any] | None = None,
+    wait_seconds: float = 30,
+) -> SandboxInfo:
+    """Start the sandbox on `state_dir`, or find it running: then settings and database are applied to it.
+
+    Raises SandboxError with the end of its log when it does not come up, and when it runs on another port.
+    """
+    state_dir = _private(state_dir)
+    with _locked(state_dir / "up.lock", wait_seconds):
+        running = status(state_dir)
+        if running is None:
+            return _start(state_dir, port, database, settings or {}, wait_seconds)
+        if port is not None and running.hostname.rpartition(":")[2] != str(port):
+            raise SandboxError(f"The sandbox already runs on {running.hostname}. Run `sandbox down` first.")
+        if settings:
+            _control(running, "PATCH", "/settings", settings)
+        if database == "postgresql":
+            _control(running, "POST", "/database", {})
+        return running
+
+
+def status(state_dir: Path) -> SandboxInfo | None:
+    """The sandbox running on `state_dir`, or None."""
+    ready = Path(state_dir) / "daemon.json"
+    if not _alive(Path(state_dir)):
+        return None
+    try:
+        return SandboxInfo.from_json(ready.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def down(state_dir: Path) -> bool:
+    """Stop the daemon and every process it started; the state stays. False when there was nothing to stop."""
+    state_dir = Path(state_dir)
+    if not state_dir.is_dir():
+        return False
+    with _locked(state_dir / "up.lock", _STOP_SECONDS):
+        stopped = _stop_daemon(state_dir)
+        if (state_dir / "processes.json").exists():
+            from .processes import reap_stale
+
+            stopped = bool(reap_stale(state_dir / "processes.json")) or stopped
+    return stopped
+
+
+def reset(state_dir: Path) -> None:
+    """`down`, and then everything is forgotten: accounts, projects, data, logs, certificate authority."""
+    state_dir = Path(state_dir)
+    down(state_dir)
+    if state_dir.is_dir():
+        _check_ours(state_dir)
+        from .postgres import remove_data
+
+        remove_data(state_dir)
+        shutil.rmtree(state_dir)
+
+
+def logs(state_dir: Path, lines: int = 100) -> str:
+    """The end of the daemon's log; empty when it has never run."""
+    path = Path(state_dir) / "daemon.log"
+    if not path.exists():
+        return ""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def database_uri(state_dir: Path) -> str | None:
+    """Where the PostgreSQL of the running sandbox answers, password included; None without one."""
+    path = Path(state_dir) / "database-uri"
+    if status(state_dir) is None or not path.exists():
+        return None
+    return path.read_text(encoding="utf-8")
+
+
+# -- the daemon -----------------------------------------------------------------------------
+
+
+def _start(state_dir: Path, port: int | None, database: str, settings: dict[str, Any], wait: float) -> SandboxInfo:
+    (state_dir / "daemon.json").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "mlflow_ae5_deploy.sandbox.daemon", "--state-dir", str(state_dir)]
+    command += ["--database", database, "--settings", json.dumps(settings)]
+    if port is not None:
+        command += ["--port", str(port)]
+    descriptor = os.open(state_dir / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "ab") as log:
+        daemon = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", env=_env()
+        )
+    deadline = time.monotonic() + wait
+    while time.monotonic() < deadline:
+        running = status(state_dir)
+        if running is not None:
+            _leave_alone(daemon)
+            return running
+        if daemon.poll() is not None:
+            raise SandboxError(f"The sandbox did not start. The end of its log:\n{logs(state_dir, 15)}")
+        time.sleep(_POLL_SECONDS)
+    daemon.terminate()
+    daemon.wait(_STOP_SECONDS)
+    raise SandboxError(f"The sandbox did not answer within {wait:g} s. The end of its log:\n{logs(state_dir, 15)}")
+
+
+def _env() -> dict[str, str]:
+    """Ours, and able to import what we have imported, also where the package is only on this process's path."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def _leave_alone(daemon: subprocess.Popen[bytes]) -> None:
+    """It is meant to outlive us: no warning about a child still running."""
+    daemon.returncode = 0
+
+
+def _stop_daemon(state_dir: Path) -> bool:
+    if not _alive(state_dir):
+        (state_dir / "daemon.json").unlink(missing_ok=True)
+        return False
+    pid = _lock_holder(state_dir)
+    os.kill(pid, 15)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while _alive(state_dir):
+        if time.monotonic() > deadline:
+            os.kill(pid, 9)
+            deadline += _STOP_SECONDS
+        _collect(pid)
+        time.sleep(_POLL_SECONDS)
+    _collect(pid)
+    (state_dir / "daemon.json").unlink(missing_ok=True)
+    return True
+
+
+def _collect(pid: int) -> None:
+    """When the daemon is a child of this very process, do not leave it as a zombie."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _alive(state_dir: Path) -> bool:
+    """The daemon holds this lock as long as it lives, however it ends; unlike a pid, it cannot be mistaken."""
+    path = state_dir / "daemon.lock"
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock_holder(state_dir: Path) -> int:
+    return int((state_dir / "daemon.lock").read_text(encoding="ascii"))
+
+
+# -- helpers --------------------------------------------------------------------------------
+
+
+def _private(state_dir: Path) -> Path:
+    path = Path(state_dir).resolve()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise SandboxError(f"The sandbox cannot use the folder {path}: {error.strerror}.") from error
+    return path
+
+
+def _check_ours(state_dir: Path) -> None:
+    """Do not wipe a folder that is not a sandbox's."""
+    if any(state_dir.iterdir()) and not (state_dir / "up.lock").exists():
+        raise SandboxError(f"{state_dir} does not look like a sandbox's state folder; it was left alone.")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait: float) -> Iterator[None]:
+    """One `up` or `down` at a time. Raises SandboxError when another takes longer than `wait` seconds."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise SandboxError(
+                        f"Another command is still starting or stopping the sandbox ({path})."
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _control(info: SandboxInfo, method: str, path: str, body: dict[str, Any]) -> Any:
+    """A request to the control plane. Raises SandboxError with its message."""
+    token = info.control_token_file.read_text(encoding="utf-8")
+    request = urllib.request.Request(  # noqa: S310 - our own https address
+        info.control_url + path,
+        method=method,
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    context = ssl.create_default_context(cafile=str(info.ca_file))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        message = json.load(error).get("error", error.reason)
+        raise SandboxError(f"The sandbox refused: {message}") from error
+    except OSError as error:
+        raise SandboxError(f"The sandbox's control plane does not answer: {error}") from error

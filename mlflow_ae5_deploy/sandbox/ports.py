@@ -1,0 +1,71 @@
+"""Loopback ports that stay the same across restarts."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+
+from .info import SandboxError
+
+LOOPBACK = "127.0.0.1"
+# Below the range from which outgoing connections take theirs, so that a port is likely to be free again later.
+_RANGE = range(20000, 32000)
+
+
+def listen(port: int | None, purpose: str, patience: float = 3.0) -> socket.socket:
+    """A listening socket on loopback: on `port`, or on any free one when it is None or 0.
+
+    Raises SandboxError when a wanted port stays taken for `patience` seconds.
+    """
+    if not port:
+        return _listen_anywhere()
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _listen(port)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise SandboxError(
+                    f"Port {port} ({purpose}) on {LOOPBACK} is taken by another program ({error.strerror}). "
+                    "Stop that program, or run `sandbox reset` to let the sandbox choose other ports."
+                ) from error
+            time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with _listen_anywhere() as found:
+        port: int = found.getsockname()[1]
+    return port
+
+
+def _listen_anywhere() -> socket.socket:
+    for _ in range(50):
+        try:
+            return _listen(random.choice(_RANGE))  # noqa: S311 - not a secret
+        except OSError:
+            continue
+    return _listen(0)
+
+
+def _listen(port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((LOOPBACK, port))
+        found.listen(128)
+        found.setblocking(False)
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+def wildcard_names_resolve() -> bool:
+    """Whether `<anything>.ae5.localhost` leads to this machine: with systemd's resolver yes, with glibc's own no."""
+    try:
+        found = socket.getaddrinfo("x.ae5.localhost", None, socket.AF_INET)
+    except OSError:
+        return False
+    return all(entry[4][0] == LOOPBACK for entry in found)

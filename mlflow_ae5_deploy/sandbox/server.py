@@ -1,0 +1,261 @@
+"""The sandbox as one object: everything wired together, on an event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+from aiohttp import web
+
+from . import certificates
+from .control import Control
+from .core import LOG, Core
+from .deployments import Deployments
+from .endpoints import Endpoints
+from .http import deployments as deployment_routes
+from .http import jobs as job_routes
+from .http import profiles as profile_routes
+from .http.app import platform_app
+from .http.control_api import control_app
+from .http.proxy import Proxy
+from .identity import DEFAULT_ROLE, EVERYONE, hash_password
+from .info import SandboxError, SandboxInfo
+from .jobs import Jobs
+from .ports import listen, wildcard_names_resolve
+from .postgres import Postgres
+from .processes import reap_stale
+from .secret_files import SecretFiles
+from .settings import Settings
+from .store import Store, make_private_folder, write_private
+
+ADMIN = "admin"
+PERSON = "dev-user"
+SERVICE_ACCOUNT = "mlflow-service"
+Database = Literal["sqlite", "postgresql"]
+
+
+class SandboxServer:
+    """A sandbox on a state folder. `start()` returns when it answers; `stop()` when nothing of it runs any more.
+
+    Only one at a time may use a state folder; `lifecycle` sees to that with a lock, tests with fresh folders.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        settings: dict[str, Any] | None = None,
+        *,
+        port: int | None = None,
+        database: Database = "sqlite",
+    ) -> None:
+        self._state_dir = make_private_folder(Path(state_dir).resolve())
+        self._port = port
+        self._database = database
+        self._settings_file = self._state_dir / "settings.json"
+        self.control = Control(self._load_settings(settings or {}))
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._info: SandboxInfo | None = None
+        self._database_uri: str | None = None
+
+    @property
+    def info(self) -> SandboxInfo:
+        if self._info is None:
+            raise SandboxError("The sandbox is not running.")
+        return self._info
+
+    @property
+    def database_uri(self) -> str | None:
+        """The PostgreSQL it started, if it was asked for one. Holds the password."""
+        return self._database_uri
+
+    def start(self) -> SandboxInfo:
+        """Raises SandboxError when it cannot run, for instance because a port is taken."""
+        self._thread = threading.Thread(target=self._thread_main, name="ae5-sandbox", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+        return self.info
+
+    def stop(self) -> None:
+        loop, stopping = self._loop, self._stopping
+        if loop is not None and stopping is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(stopping.set)
+        if self._thread is not None:
+            self._thread.join()
+        self._info = None
+
+    def __enter__(self) -> SandboxServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _load_settings(self, changes: dict[str, Any]) -> Settings:
+        """Settings outlive a restart, so that a rehearsal goes on as it began."""
+        kept: dict[str, Any] = {}
+        if self._settings_file.exists():
+            kept = json.loads(self._settings_file.read_text(encoding="utf-8"))
+        try:
+            return Settings().changed(kept | changes)
+        except ValueError as error:
+            raise SandboxError(f"Settings of the sandbox: {error}") from error
+
+    # -- on the loop ----------------------------------------------------------------------
+
+    def _thread_main(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self._failure = error if isinstance(error, SandboxError) else SandboxError(f"The sandbox broke: {error!r}")
+            LOG.exception("the sandbox broke")
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        async with contextlib.AsyncExitStack() as stack:
+            self._info = await self._assemble(stack)
+            LOG.info("ready on https://%s (pid %s)", self._info.hostname, os.getpid())
+            self._ready.set()
+            await self._stopping.wait()
+            LOG.info("stopping")
+        LOG.info("stopped")
+
+    async def _assemble(self, stack: contextlib.AsyncExitStack) -> SandboxInfo:
+        """Build all parts. What is pushed on the stack is undone in reverse order, also after a failure."""
+        for pid in reap_stale(self._state_dir / "processes.json"):
+            LOG.warning("killed process group %s, left behind by a sandbox that was killed", pid)
+        core = Core(self._state_dir, Store(self._state_dir / "state.json"), self.control)
+        ca = certificates.authority(self._state_dir)
+        tls = certificates.server_context(ca, expired=core.settings.expired_certificate)
+        certificates.write_bundle(self._state_dir)
+        _seed(core)
+        _choose_addresses(core)
+
+        connector = aiohttp.TCPConnector(limit=0)
+        http = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        stack.push_async_callback(http.close)
+        postgres = Postgres(core)
+        stack.push_async_callback(postgres.stop)
+        if self._database == "postgresql" or core.state.database:
+            self._database_uri = await postgres.start()
+        deployments, jobs, secret_files = Deployments(core, http), Jobs(core), SecretFiles(core)
+        stack.callback(secret_files.stop)
+        stack.push_async_callback(deployments.halt_all)
+        stack.push_async_callback(jobs.stop)
+        await self._serve(stack, core, tls, postgres, (deployments, jobs, secret_files), http)
+        core.save()
+        secret_files.start()
+        deployments.start_all()
+        jobs.start()
+        loop = asyncio.get_running_loop()
+        self.control.connect(
+            on_clock=lambda: _soon(loop, jobs.wake),
+            on_settings=lambda changed: write_private(self._settings_file, json.dumps(changed.as_dict())),
+        )
+        write_private(self._settings_file, json.dumps(core.settings.as_dict()))
+        return SandboxInfo(
+            hostname=core.host,
+            ca_file=self._state_dir / "ca.pem",
+            pid=os.getpid(),
+            state_dir=self._state_dir,
+            control_url=f"https://localhost:{core.state.control_port}",
+            credentials_file=self._state_dir / "credentials.json",
+        )
+
+    async def _serve(
+        self,
+        stack: contextlib.AsyncExitStack,
+        core: Core,
+        tls: ssl.SSLContext,
+        postgres: Postgres,
+        parts: tuple[Deployments, Jobs, SecretFiles],
+        http: aiohttp.ClientSession,
+    ) -> None:
+        deployments, jobs, secret_files = parts
+        proxy = Proxy(core, deployments, http)
+        app = platform_app(core, proxy)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=False)
+        endpoints = Endpoints(core, runner, tls)
+        app[deployment_routes.DEPLOYMENTS] = deployments
+        app[deployment_routes.ENDPOINTS] = endpoints
+        app[job_routes.JOBS] = jobs
+        app[profile_routes.SECRET_FILES] = secret_files
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        wanted = self._port or core.state.port
+        socket = listen(wanted, "the platform")
+        core.state.port = socket.getsockname()[1]
+        await web.SockSite(runner, socket, ssl_context=tls).start()
+        await endpoints.start()
+
+        token = _control_token(self._state_dir)
+        control_runner = web.AppRunner(control_app(self.control, token, postgres.start), access_log=None)
+        await control_runner.setup()
+        stack.push_async_callback(control_runner.cleanup)
+        control_socket = listen(core.state.control_port, "the control plane")
+        core.state.control_port = control_socket.getsockname()[1]
+        await web.SockSite(control_runner, control_socket, ssl_context=tls).start()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed already
+        loop.call_soon_threadsafe(callback)
+
+
+def _choose_addresses(core: Core) -> None:
+    """Once chosen, the way endpoints are addressed stays: URLs are written into secrets."""
+    wanted = core.settings.addressing
+    if core.state.addressing and wanted in ("auto", core.state.addressing):
+        return
+    if wanted == "auto":
+        wanted = "vhost" if wildcard_names_resolve() else "ports"
+    core.state.addressing = wanted
+
+
+def _control_token(state_dir: Path) -> str:
+    path = state_dir / "control-token"
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32))
+    return path.read_text(encoding="utf-8")
+
+
+def _seed(core: Core) -> None:
+    """On an empty state: an administrator, a person, and a password ready for the service account to be made."""
+    if core.state.admin:
+        return
+    passwords = {name: secrets.token_urlsafe(18) for name in (ADMIN, PERSON, SERVICE_ACCOUNT)}
+    core.state.admin = {"username": ADMIN, "password_hash": hash_password(passwords[ADMIN])}
+    core.identity.create(
+        PERSON,
+        passwords[PERSON],
+        email=f"{PERSON}@example.invalid",
+        first_name="Dev",
+        last_name="User",
+        groups=[EVERYONE],
+        roles=[DEFAULT_ROLE],
+    )
+    users = {name: passwords[name] for name in (PERSON, SERVICE_ACCOUNT)}
+    credentials = {"admin": {"username": ADMIN, "password": passwords[ADMIN]}, "users": users}
+    write_private(core.state_dir / "credentials.json", json.dumps(credentials, indent=2))

@@ -1,0 +1,49 @@
+"""Keeping the state on disk: one JSON file, replaced whole, readable by its owner only."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .info import SandboxError
+from .model import State, state_from_json, state_to_json
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` in one step with mode 0600. A reader sees the old or the new content, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def make_private_folder(path: Path) -> Path:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+class Store:
+    """The state in memory and its file. `save()` comes before every answer that reports a change."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.state = self._load()
+
+    def _load(self) -> State:
+        if not self._path.exists():
+            return State()
+        try:
+            data: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+            return state_from_json(data)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SandboxError(
+                f"The sandbox's state file {self._path} cannot be read ({type(error).__name__}). "
+                "Run `mlflow-ae5-deploy sandbox reset` to begin with an empty one."
+            ) from error
+
+    def save(self) -> None:
+        write_private(self._path, json.dumps(state_to_json(self.state)))

@@ -1,0 +1,34 @@
+"""Fixtures for every test that needs a sandbox."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Helpers are plain modules beside the tests (`tests.sandbox.support`).
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.sandbox.server import SandboxServer
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    """A sandbox in this process, fresh for each test module, gone with all its processes afterwards."""
+    from mlflow_ae5_deploy.sandbox.server import SandboxServer  # heavy, and not needed by most tests
+
+    settings = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1}
+    with SandboxServer(tmp_path_factory.mktemp("sandbox"), settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def project_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose TrackingServer starts at once and needs nothing installed."""
+    from tests.sandbox.support import make_project_archive
+
+    return make_project_archive(tmp_path_factory.mktemp("archive") / "project.tar.gz")

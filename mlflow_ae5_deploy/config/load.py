@@ -73,9 +73,10 @@ def load(
     layers = [*base, *chosen]
     if sandbox:
         layers, aside = _for_sandbox(layers)
-    merged = merge([*layers, *given])
+    layers += given
+    merged = merge(layers)
     if not sandbox and not _says_ca_file(merged):
-        merged = merge([*layers, *given, _trust_of_environment(environ, here)])
+        merged = merge([*layers, _trust_of_environment(environ, here)])
     checked = validate(merged.values)
     if isinstance(checked, Settings) and not problems:
         return LoadedSettings(
@@ -212,13 +213,16 @@ def _anchored(value: Any, path: Place, merged: Merged) -> Any:
         return _below(layer.base, str(value))
     if isinstance(value, SecretRef) and value.kind == "file":
         return replace(value, name=str(_below(layer.base, value.name)))
-    if path == ("release", "source") and _is_path(value):
-        return str(_below(layer.base, value))
-    return value
+    return str(_below(layer.base, value)) if isinstance(value, str) and _is_path(path, value) else value
 
 
-def _is_path(source: str) -> bool:
-    return "://" not in source and ("/" in source or source.startswith("~") or source.endswith(_ARCHIVES))
+def _is_path(path: Place, value: str) -> bool:
+    """Whether one of the two settings that may be a path or something else is a path."""
+    if path == ("release", "mirror"):
+        return "://" not in value
+    if path == ("release", "source"):
+        return "://" not in value and ("/" in value or value.startswith("~") or value.endswith(_ARCHIVES))
+    return False
 
 
 def _below(base: Path, path: str) -> Path:

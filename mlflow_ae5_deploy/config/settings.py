@@ -178,11 +178,12 @@ class ReleaseSettings(Section):
     )
     mirror: Location | None = Field(
         default=None,
-        description="Where latest and X.Y.Z come from instead of GitHub, for platforms without internet access.",
+        description="Where latest and X.Y.Z come from instead of GitHub, where there is no internet access: an https"
+        " address or a folder.",
     )
     cache_dir: FilePath | None = Field(
         default=None,
-        description="Folder for downloaded archives; null is the usual cache folder of your account.",
+        description="Folder for downloaded archives; null is the folder releases in the state folder.",
     )
 
 

@@ -125,12 +125,16 @@ def resolve_store_uri(uri: str | SecretRef, *, environ: Mapping[str, str], promp
 
     Raises Configuration; its text holds no part of the URI.
     """
-    secret = uri.resolve(environ=environ, prompt=prompt, label="database URI") if isinstance(uri, SecretRef) else None
-    value = Secret(str(uri)) if secret is None else secret
+    if isinstance(uri, SecretRef):
+        value = uri.resolve(environ=environ, prompt=prompt, label="database URI")
+    else:
+        value = Secret.public(uri)
     try:
         parse_store_uri(value.reveal())
     except ValueError as error:
         problem = f"The database URI {error}."
     else:
         return value
-    raise Configuration(problem, where=f"server.backend_store_uri ({uri if secret else 'plain text'})")
+    raise Configuration(
+        problem, where=f"server.backend_store_uri ({uri if isinstance(uri, SecretRef) else 'plain text'})"
+    )

@@ -60,9 +60,7 @@ def read_yaml(path: Path) -> YamlFile:
 
 
 def _reader() -> YAML:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.allow_duplicate_keys = True  # reported by us: ruamel's own message has the values in it
-    return yaml
+    return YAML(typ="safe", pure=True)
 
 
 def _text_of(path: Path) -> tuple[str, bool]:

@@ -238,13 +238,14 @@ def test_flags(loaded: Load, tmp_path: Path) -> None:
 def test_relative_paths_are_below_the_file(loaded: Load, tmp_path: Path, source: str, kept: str) -> None:
     folder = tmp_path / "conf"
     text = f"""
-    release: {{source: {source}, cache_dir: cache}}
+    release: {{source: {source}, cache_dir: cache, mirror: mirror}}
     account: {{password: "file:pw.txt"}}
     admin: {{password: "file:/run/pw"}}
     consumers: [{{username: jo, password: "file:jo.txt"}}]
     server: {{secrets: {{A: "file:a.txt"}}, backend_store_uri: "file:db.txt", artifacts_destination: data/x}}
     """
     settings = loaded(text).settings
+    assert settings.release.mirror == str(folder / "mirror")
     assert Path(settings.release.source) == Path(kept.format(folder=folder))
     assert settings.release.cache_dir == folder / "cache"
     assert str(settings.account.password) == f"file:{folder}/pw.txt"
@@ -376,6 +377,29 @@ def test_sandbox_sets_aside_what_leads_to_real_places(loaded: Load, artifacts: s
     (warning,) = result.warnings
     assert "server.backend_store_uri" in warning
     assert ("server.artifacts_destination" in warning) is not kept
+
+
+def test_sandbox_does_not_look_at_variables_for_real_platforms(loaded: Load, tmp_path: Path) -> None:
+    environ = {"AE5_HOSTNAME": "h", "REQUESTS_CA_BUNDLE": "ca.pem", "MLFLOW_AE5_DEPLOY_STATE": "state"}
+    result = loaded(environ=environ, sandbox=True)
+    assert result.settings == Settings(state_dir=tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("sqlite:///data/x.db", True),
+        ("sqlite:////data/x.db", False),
+        ("postgresql+psycopg://u@h/d", False),
+        ("env:DB", False),
+        ("prompt", False),
+    ],
+)
+def test_sandbox_database(loaded: Load, uri: str, kept: bool) -> None:
+    result = loaded(f"server: {{backend_store_uri: '{uri}'}}", sandbox=True)
+    store = result.settings.server.backend_store_uri
+    assert store == (uri if kept else Settings().server.backend_store_uri)
+    assert bool(result.warnings) is not kept
 
 
 def test_sandbox_keeps_the_stores_named_by_a_flag(loaded: Load) -> None:

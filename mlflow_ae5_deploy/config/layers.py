@@ -72,8 +72,6 @@ def _lay_over(
         if isinstance(value, Mapping) and isinstance(under.get(key), dict):
             _lay_over(under[key], value, place, layer, origins)
             continue
-        for gone in [known for known in origins if len(known) > len(place) and known[: len(place)] == place]:
-            del origins[gone]
         if isinstance(value, Mapping):
             under[key] = {}
             _lay_over(under[key], value, place, layer, origins)

@@ -10,11 +10,12 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mlflow_ae5_server import scrub, settings
-from mlflow_ae5_server.errors import ProjectError, UsageError
+from mlflow_ae5_server.errors import ProjectError, StoppedError, UsageError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 
@@ -39,13 +40,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         if name != "tracking-server":
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-        command.add_argument(_AE5 + "host", dest="hosts", action="append", default=[], metavar="HOST")
-        command.add_argument(_AE5 + "iframe-hosts", action="append", default=[], dest="iframe_hosts", metavar="HOST")
+        command.add_argument(_AE5 + "host", dest="hosts", action="extend", nargs="+", default=[], metavar="HOST")
+        command.add_argument(_AE5 + "iframe-hosts", action="extend", nargs="+", default=[], dest="iframe_hosts")
         command.add_argument(_AE5 + "port", type=int, default=8086, dest="port")
         command.add_argument(_AE5 + "address", default="0.0.0.0", dest="address")  # noqa: S104 - AE5 needs all addresses
         command.add_argument(_AE5 + "url-prefix", default="", dest="url_prefix")
-        command.add_argument(_AE5 + "use-xheaders", action="store_true", dest="use_xheaders")
-        command.add_argument(_AE5 + "no-browser", action="store_true", dest="no_browser")
+        for switch in ("use-xheaders", "no-browser"):
+            command.add_argument(_AE5 + switch, nargs="?", const="true", default="", dest=switch.replace("-", "_"))
     options, rest = parser.parse_known_args(argv)
     unknown = _without_ae5_options(rest)
     if unknown:
@@ -75,15 +76,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(sys.argv[1:] if argv is None else argv)
         if options.command != "tracking-server":
             report = Report(_JOBS[options.command])
+            signal.signal(signal.SIGTERM, _terminated)
         return _finish(report, _run(options, report))
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if report:
             report.failed(error)
         return _finish(report, report.exit_code(error) if report else error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError) as stop:
         print("interrupted", file=sys.stderr, flush=True)
-        return _finish(report, 130)
+        if report:
+            report.add(outcome="interrupted")
+        return _finish(report, stop.exit_code if isinstance(stop, StoppedError) else 130)
+    except Exception as error:  # foreseen by nobody, and the last line of a job must still tell that it failed
+        traceback.print_exc()
+        unforeseen = ProjectError(f"{type(error).__name__}: {error}".splitlines()[0], "see the traceback in this log")
+        print(f"error: {unforeseen}", file=sys.stderr, flush=True)
+        if report:
+            report.failed(unforeseen)
+        return _finish(report, unforeseen.exit_code)
 
 
 def _run(options: argparse.Namespace, report: Report | None) -> int:
@@ -91,7 +102,6 @@ def _run(options: argparse.Namespace, report: Report | None) -> int:
     print(resolved.table(), file=sys.stderr, flush=True)
     if report is None:
         return _serve(options, resolved)
-    signal.signal(signal.SIGTERM, _terminated)
     from mlflow_ae5_server import collection, upgrade
 
     jobs: dict[str, Callable[[Settings, Report, bool], int]] = {
@@ -109,14 +119,16 @@ def _serve(options: argparse.Namespace, resolved: Settings) -> int:
         port=options.port,
         hosts=options.hosts,
         iframe_hosts=options.iframe_hosts,
-        use_xheaders=options.use_xheaders,
+        use_xheaders=options.use_xheaders.lower() not in {"", "false", "0"},
         url_prefix=options.url_prefix,
     )
     return server.run(http, resolved)
 
 
 def _terminated(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    """A job that is stopped still writes its last line; a second signal must not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise StoppedError
 
 
 def _finish(report: Report | None, exit_code: int) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_server import database, locks, ttl
+from mlflow_ae5_server import database, locks, mlflow_command, ttl
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, ProjectError
+from mlflow_ae5_server.errors import ConfigurationError, ProjectError, StoppedError
 from mlflow_ae5_server.probe import Experiment, Prober
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
@@ -103,42 +102,23 @@ def _dry_run(store: Database, age: timedelta, report: Report) -> int:
 
 def _collect(engine: Engine, store: Database, older_than: str, age: timedelta, report: Report) -> int:
     before = find_due(engine, age)
-    code, interrupted = 1, False
-    try:
-        code = _run_mlflow(store, older_than)
-    except KeyboardInterrupt:
-        code, interrupted = 130, True
-    after = _still_there(engine, before)
-    facts = {
-        kind: {"due": len(ids), "removed": len(ids - vars(after)[kind]), "left": len(vars(after)[kind])}
-        for kind, ids in vars(before).items()
-    }
-    outcome = "interrupted" if interrupted else "done" if code == 0 else "failed"
-    report.add(outcome=outcome, **facts)
-    return code
-
-
-def _run_mlflow(store: Database, older_than: str) -> int:
-    """MLflow's own command, in this process: the URI is an argument of a function, not of a process."""
-    # MLflow's defaults retry a failing request for four minutes, and the next run of the schedule is ten away.
+    # MLflow's defaults retry a failing request for four minutes, and the next run of the schedule is near.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    import click
     from mlflow.cli import gc as command
 
     arguments = ["--older-than", older_than, "--backend-store-uri", store.uri]
+    interrupted = False
     try:
-        command.main(arguments, prog_name="mlflow gc", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        raise KeyboardInterrupt from None
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
-    except Exception:  # whatever stops MLflow is its failure to report; ours is to count what it did
-        traceback.print_exc()
-        return 1
-    return 0
+        ended = mlflow_command.run(command, arguments, "mlflow gc")
+    except (KeyboardInterrupt, StoppedError):
+        ended, interrupted = mlflow_command.Ended(StoppedError.exit_code, "stopped by a signal"), True
+    after = _still_there(engine, before)
+    for kind, ids in vars(before).items():
+        left = len(vars(after)[kind])
+        report.add(**{kind: {"due": len(ids), "removed": len(ids) - left, "left": left}})
+    outcome = "interrupted" if interrupted else "done" if ended.exit_code == 0 else "failed"
+    report.add(outcome=outcome, **({"error": ended.error} if ended.error else {}))
+    return ended.exit_code
 
 
 def find_due(engine: Engine, age: timedelta) -> Due:

@@ -28,6 +28,13 @@ class ProjectError(Exception):
         return f"{self.message}\n  what to do: {self.hint}" if self.hint else self.message
 
 
+class StoppedError(BaseException):
+    """SIGTERM. Not a KeyboardInterrupt: one of those that passes through `exec` (as imports may) makes CPython end the
+    process by SIGINT, whatever exit code was asked for; and not an Exception, so that nothing retries over it."""
+
+    exit_code = 143
+
+
 class UsageError(ProjectError):
     exit_code = 2
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from mlflow_ae5_server.errors import UsageError
 
 _HOST = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?\Z"
+    r"(?P<host>\*|\[[0-9A-Fa-f:.]+\]|(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?\Z"
 )
 
 # As in mlflow.server.security_utils, which cannot be imported before these settings are made.
@@ -66,10 +66,12 @@ def derive(
     endpoints, platforms = split_hosts(endpoint_hosts), split_hosts(platform_hosts)
     allowed: dict[str, None] = {}
     for host, _port in (*endpoints, *platforms):
+        if host == "*":
+            continue  # "any host" would switch MLflow's check off
         allowed[host] = allowed[host.replace("[", "[[]") + ":*"] = None
     allowed.update(dict.fromkeys((*_LOCAL, *_PRIVATE)))
     allowed.update(dict.fromkeys(item for item in extra_hosts if item))
-    origins = dict.fromkeys(_origin(host, port) for host, port in endpoints)
+    origins = dict.fromkeys(_origin(host, port) for host, port in endpoints if host != "*")
     origins.update(dict.fromkeys(item for item in extra_origins if item))
     return HostPolicy(
         allowed_hosts=tuple(allowed),
@@ -79,4 +81,6 @@ def derive(
 
 
 def _origin(host: str, port: str | None) -> str:
+    if host == "*":
+        return "*"
     return f"https://{host}" if port in {None, "443"} else f"https://{host}:{port}"

@@ -43,6 +43,8 @@ class Restarts:
 class Supervisor:
     """Runs `work` in `count` forked processes until told to stop. `say` gets one line per event."""
 
+    HOPELESS = 3  # exit code of a worker that could not begin to serve: the next one could not either (as in uvicorn)
+
     def __init__(
         self, work: Callable[[], int], count: int, *, grace: float, restarts: Restarts, say: Callable[[str], None]
     ) -> None:
@@ -104,6 +106,9 @@ class Supervisor:
             if self._deadline is not None:
                 if code not in {0, -signal.SIGTERM, -signal.SIGINT} and self._exit_code == 0:
                     self._exit_code = code if code > 0 else 128 - code
+            elif code == self.HOPELESS:
+                self._exit_code = code
+                self._stop(f"worker {pid} could not start", signal.SIGTERM)
             elif self._restarts.allowed(time.monotonic()):
                 self._say(f"worker {pid} ended with {code}: starting another")
                 self._fork(mask)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
@@ -50,6 +51,12 @@ class Prober:
         token = environ.get("MLFLOW_TRACKING_TOKEN")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._verify: bool | str = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
+        bundle = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or environ.get("REQUESTS_CA_BUNDLE")
+        if bundle and not Path(bundle).exists():
+            raise ConfigurationError(
+                f"there is no certificate file {bundle}",
+                "correct MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE",
+            )
         if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"true", "1"}:
             self._verify = False
         self._clock, self._sleep = clock, sleep

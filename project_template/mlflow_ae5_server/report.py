@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from mlflow_ae5_server.errors import BusyError, ProjectError
-from mlflow_ae5_server.scrub import scrub
+from mlflow_ae5_server.scrub import ScrubbingStream, scrub
 
 
 class Report:
@@ -23,7 +23,7 @@ class Report:
 
     def failed(self, error: ProjectError) -> None:
         outcome = "skipped" if isinstance(error, BusyError) else "failed"
-        self.add(outcome=outcome, error=scrub(error.message), hint=scrub(error.hint))
+        self.add(outcome=outcome, error=error.message, hint=error.hint)
 
     def exit_code(self, error: ProjectError) -> int:
         """A garbage collection that finds another one at work is in order: a cron job must not fail for that.
@@ -34,6 +34,10 @@ class Report:
 
     def print(self, exit_code: int) -> None:
         self.add(exit_code=exit_code, seconds=round(time.monotonic() - self._started, 2))
+        facts = {key: scrub(value) if isinstance(value, str) else value for key, value in self._facts.items()}
         sys.stderr.flush()
-        sys.stdout.write(json.dumps(self._facts, default=str) + "\n")
         sys.stdout.flush()
+        # Past the filter, which knows text, not JSON: a password like "12345" must not turn a number into stars.
+        stream = sys.stdout.inner if isinstance(sys.stdout, ScrubbingStream) else sys.stdout
+        stream.write(json.dumps(facts) + "\n")
+        stream.flush()

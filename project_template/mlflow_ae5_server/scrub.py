@@ -15,6 +15,7 @@ from typing import TextIO
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "********"
+_WORDS = frozenset({"true", "false", "none", "null", "auto", "unset", "default"})  # secrets may say these; so may logs
 _SHORTEST = 4  # shorter values would blot out ordinary words; in URIs the patterns below still catch them
 
 _known: set[str] = set()
@@ -33,7 +34,7 @@ def register(value: str) -> None:
     for part in {value, *value.splitlines()}:
         stripped = part.strip()
         for form in {stripped, quote(stripped, safe=""), quote_plus(stripped), unquote(stripped), repr(stripped)[1:-1]}:
-            if len(form) >= _SHORTEST and not form.startswith("-----"):
+            if len(form) >= _SHORTEST and form.lower() not in _WORDS and not form.startswith("-----"):
                 _known.add(form)
 
 
@@ -60,39 +61,39 @@ class ScrubbingStream(io.TextIOBase):
     """A text stream that scrubs whole lines, so that a value split over several writes is still seen."""
 
     def __init__(self, inner: TextIO) -> None:
-        self._inner = inner
+        self.inner = inner
         self._pending = ""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return self._inner.encoding
+        return self.inner.encoding
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
-        return self._inner.errors
+        return self.inner.errors
 
     def writable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return self._inner.fileno()
+        return self.inner.fileno()
 
     def isatty(self) -> bool:
-        return self._inner.isatty()
+        return self.inner.isatty()
 
     def write(self, text: str) -> int:
         self._pending += text
         if "\n" in self._pending:
             lines, _, self._pending = self._pending.rpartition("\n")
-            self._inner.write(scrub(lines + "\n"))
-            self._inner.flush()
+            self.inner.write(scrub(lines + "\n"))
+            self.inner.flush()
         return len(text)
 
     def flush(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, ""
-            self._inner.write(scrub(pending))
-        self._inner.flush()
+            self.inner.write(scrub(pending))
+        self.inner.flush()
 
 
 def install() -> None:

@@ -146,9 +146,11 @@ def _set_environment(
         environ["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(policy.cors_origins)
     if prefix:
         environ["_MLFLOW_STATIC_PREFIX"] = prefix
-    # The server does no linear algebra: spare the threads of every BLAS and the arenas of every worker thread.
+    # One thread at the time of the fork: no linear algebra here, so no threads of any BLAS, and none of pyarrow's
+    # allocator. And few malloc arenas for the many threads of a worker.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environ.setdefault(name, "1")
+    environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX (glibc)
     if "MLFLOW_SERVER_X_FRAME_OPTIONS" in environ:

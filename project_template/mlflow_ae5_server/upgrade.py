@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-
-from mlflow_ae5_server import database, locks
+from mlflow_ae5_server import database, locks, mlflow_command
 from mlflow_ae5_server.database import Database, Schema
 from mlflow_ae5_server.errors import SchemaError
 from mlflow_ae5_server.report import Report
@@ -35,13 +33,16 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
             report.add(outcome="unchanged", now=before.found)
             return 0
         _refuse_unknown(before, store)
-        code = _run_mlflow(store)
+        from mlflow.db import commands
+
+        ended = mlflow_command.run(commands, ["upgrade", store.uri], "mlflow db")
         after = _inspect(store)
         report.add(now=after.found)
-        if code == 0 and after.state == "current":
+        if ended.exit_code == 0 and after.state == "current":
             report.add(outcome="initialised" if before.state == "empty" else "upgraded")
             return 0
-        return code or SchemaError.exit_code
+        report.add(error=ended.error or "the schema is still not the one MLflow needs", hint="restore the backup")
+        return ended.exit_code or SchemaError.exit_code
 
 
 def _inspect(store: Database) -> Schema:
@@ -62,24 +63,4 @@ def _dry_run(store: Database, report: Report) -> int:
     for revision in pending:
         print(f"  would apply {revision}")
     report.add(outcome="dry-run", pending=len(pending))
-    return 0
-
-
-def _run_mlflow(store: Database) -> int:
-    """MLflow's own command, in this process: the URI is an argument of a function, not of a process."""
-    import click
-    from mlflow.db import commands
-
-    try:
-        commands.main(["upgrade", store.uri], prog_name="mlflow db", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        raise KeyboardInterrupt from None
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
-    except Exception:  # whatever stops MLflow is reported as its failure, with the schema it left
-        traceback.print_exc()
-        return 1
     return 0

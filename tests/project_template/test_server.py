@@ -1,0 +1,167 @@
+"""TrackingServer for real: who gets in, who may frame it, how it ends, what it does not say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.real_mlflow
+
+SEARCH = "/api/2.0/mlflow/experiments/search"
+ENDPOINT = "dev-mlflow-tracking-server.ae5.example.com"
+SECRETS = ("pa55-w@rd/%secret", "pa55-w%40rd%2F%25secret")
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Host": ENDPOINT}, 200),
+        ({"Host": ENDPOINT + ":443"}, 200),
+        ({"Host": "localhost:8086"}, 200),
+        ({"Host": "10.1.2.3:8086"}, 200),
+        ({"Host": "evil.example.net"}, 403),
+        ({"Host": ENDPOINT + ".evil.example.net"}, 403),
+        ({"Origin": f"https://{ENDPOINT}"}, 200),
+        ({"Origin": "https://evil.example.net"}, 403),
+    ],
+)
+def test_the_api_answers_the_endpoint_and_nobody_else(on_sqlite: Any, headers: dict[str, str], expected: int) -> None:
+    answer = on_sqlite.server.call("POST", SEARCH, json={"max_results": 1}, headers=headers)
+    assert answer.status_code == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/static-files/manifest.json", "/api/2.0/mlflow/experiments/get?experiment_id=0"]
+)
+def test_only_the_platform_may_frame_the_ui(on_sqlite: Any, path: str) -> None:
+    headers = on_sqlite.server.call("GET", path).headers
+    assert headers["Content-Security-Policy"] == "frame-ancestors 'self' https://ae5.example.com:8443"
+    assert "X-Frame-Options" not in headers
+
+
+def test_nobody_is_local_to_the_assistant(on_sqlite: Any) -> None:
+    answer = on_sqlite.server.call("POST", "/ajax-api/3.0/mlflow/assistant/message", json={"message": "ls"})
+    assert answer.status_code == 403
+
+
+def test_the_parent_shares_no_connection_and_no_thread_with_its_workers(deployed: Any) -> None:
+    parent, *workers = deployed.server.processes()
+    open_files = [os.readlink(f"/proc/{parent.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{parent.pid}/fd")]
+    assert len(workers) == 2
+    assert parent.num_threads() == 1
+    assert [name for name in open_files if "mydb" in name] == []
+    assert len([name for name in open_files if name.startswith("socket:")]) == 1  # the one it listens on
+
+
+def test_no_password_in_any_command_line_or_log(on_postgres: Any) -> None:
+    command_lines = [" ".join(process.cmdline()) for process in on_postgres.server.processes()]
+    for secret in SECRETS:
+        assert not [line for line in command_lines if secret in line]
+        assert secret not in on_postgres.server.log()
+    assert "MLFLOW_BACKEND_STORE_URI            secret    (not shown)" in on_postgres.server.log()
+
+
+def test_a_worker_that_dies_is_replaced_and_sigterm_ends_all_with_code_0(project: Any) -> None:
+    with project.server() as server:
+        parent, first, second = server.processes()
+        first.kill()
+        assert eventually(lambda: len(server.processes()) == 3 and first not in server.processes())
+        assert server.call("POST", SEARCH, json={"max_results": 1}).status_code == 200
+        everybody = server.processes()
+        assert server.stop() == 0
+        assert psutil.wait_procs(everybody, timeout=5)[1] == []
+        assert "Application shutdown complete" in server.log()
+
+
+def test_workers_end_with_a_parent_that_was_killed(on_sqlite: Any) -> None:
+    with on_sqlite.project.server() as server:  # a second server on the same database
+        workers = server.processes()[1:]
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert eventually(lambda: not any(worker.is_running() for worker in workers))
+
+
+def test_workers_that_keep_dying_end_the_server_with_an_error(on_sqlite: Any) -> None:
+    with on_sqlite.project.server() as server:
+        for _ in range(20):
+            for worker in server.processes()[1:] if server.process.poll() is None else []:
+                worker.kill()
+            if server.process.poll() is not None:
+                break
+            time.sleep(0.2)
+        assert server.process.wait(timeout=30) not in {0, None}
+        assert "giving up" in server.log()
+
+
+def test_a_port_in_use_is_said_at_once(project: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = project.run("TrackingServer", "--anaconda-project-address=127.0.0.1", f"--anaconda-project-port={port}")
+    assert ended.code == 3
+    assert f"port {port} on 127.0.0.1 is in use" in ended.stderr
+
+
+def test_another_schema_is_refused_and_left_alone(project: Any) -> None:
+    file = project.folder / "old.sqlite"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        connection.execute("INSERT INTO alembic_version VALUES ('451aebb31d03')")
+    before = file.read_bytes()
+    ended = project.run(
+        "TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0",
+        MLFLOW_BACKEND_STORE_URI="sqlite:///old.sqlite",
+    )  # fmt: skip
+    assert ended.code == 14
+    assert "run the command DatabaseUpgrade" in ended.stderr
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "words"),
+    [
+        ("{wrong}", 11, "refused the login"),
+        ("{absent}", 3, "does not exist"),
+        ("postgresql://mlflow:pa55-w%40rd%2F%25secret@127.0.0.1:1/x", 10, "did not answer within 1 s"),
+    ],
+)
+def test_a_database_that_cannot_be_used(project: Any, postgres: Any, uri: str, code: int, words: str) -> None:
+    uri = uri.format(wrong=postgres.uri("postgres", "wr0ng-password"), absent=postgres.uri("absent"))
+    ended = project.run(
+        "TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0",
+        MLFLOW_BACKEND_STORE_URI=uri, MLFLOW_TRACKING_DATABASE_WAIT="1",
+    )  # fmt: skip
+    assert ended.code == code, ended.output
+    assert words in ended.stderr
+    for secret in (*SECRETS, "wr0ng-password"):
+        assert secret not in ended.output
+
+
+def test_folders_are_made_for_local_stores_only(project: Any, tmp_path: Path) -> None:
+    ended = project.run(
+        "TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0",
+        MLFLOW_ARTIFACTS_DESTINATION="s3://bucket/artifacts",
+        MLFLOW_BACKEND_STORE_URI="postgresql://u:pppp@127.0.0.1:1/x", MLFLOW_TRACKING_DATABASE_WAIT="0",
+    )  # fmt: skip
+    assert ended.code == 10
+    assert not list(project.folder.rglob("*s3*"))
+    assert not (project.folder / "data").exists()

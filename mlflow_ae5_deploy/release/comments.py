@@ -1,7 +1,7 @@
-"""Appending to YAML that was loaded with its comments.
+"""Changing YAML that was loaded with its comments.
 
-A comment between two sections belongs, for the YAML library, to the last entry of the first one. Appended as the
-library does it, new entries would stand behind that comment; here it is moved.
+A comment between two sections belongs, for the YAML library, to the last entry of the first one. Whoever adds behind
+that entry, moves or replaces it, takes the comment off first and puts it back at the new end.
 """
 
 from __future__ import annotations
@@ -10,15 +10,74 @@ from typing import Any
 
 
 def append(section: Any, key: str, value: Any) -> None:
-    holder, last = _last_leaf(section)
+    """Add an entry to a mapping."""
+    trailing = detach(section)
     section[key] = value
-    _move_comment(holder, last, *_last_leaf(section))
+    attach(section, trailing)
 
 
 def append_item(items: Any, value: str) -> None:
-    holder, last = _last_leaf(items)
+    """Add an entry to a list."""
+    trailing = detach(items)
     items.append(value)
-    _move_comment(holder, last, *_last_leaf(items))
+    attach(items, trailing)
+
+
+def replace(section: Any, key: str, value: Any) -> None:
+    """Put another value into a mapping; comments inside of the old one go with it."""
+    trailing = detach(section[key])
+    section[key] = value
+    attach(section[key], trailing)
+
+
+def rearrange(items: Any, order: list[str]) -> None:
+    """Give a list of distinct texts new content; entries that stay keep the comments on their lines."""
+    trailing = detach(items)
+    notes = {item: items.ca.items[index] for index, item in enumerate(items) if index in items.ca.items}
+    items.ca.items.clear()
+    del items[:]
+    items.extend(order)
+    items.ca.items.update({index: notes[item] for index, item in enumerate(order) if item in notes})
+    attach(items, trailing)
+
+
+def detach(node: Any) -> Any:
+    """Take the comment lines below the last entry of `node` off; a comment on the entry's own line stays."""
+    holder, last = _last_leaf(node)
+    slot = _slot(holder)
+    tokens: Any = holder.ca.items.get(last) if last is not None else None
+    token = tokens[slot] if tokens else None
+    if token is None or isinstance(token, list):
+        return None
+    own, newline, following = token.value.partition("\n")
+    if not following:
+        return None
+    detached = type(token)("\n" + following, token.start_mark, None)
+    if own.strip():
+        token.value = own + newline
+    else:
+        tokens[slot] = None
+    return detached
+
+
+def attach(node: Any, trailing: Any) -> None:
+    """Put what `detach` gave below the last entry of `node`."""
+    holder, last = _last_leaf(node)
+    if trailing is None or last is None:
+        return
+    tokens: list[Any] = list(holder.ca.items.get(last) or [])
+    tokens += [None] * ((4 if isinstance(holder, dict) else 2) - len(tokens))
+    slot = _slot(holder)
+    if tokens[slot] is None:
+        tokens[slot] = trailing
+    else:
+        tokens[slot].value = tokens[slot].value.rstrip("\n") + trailing.value
+    holder.ca.items[last] = tokens
+
+
+def _slot(holder: Any) -> int:
+    """Where ruamel.yaml keeps what follows an entry, in its list of comments of that entry."""
+    return 2 if isinstance(holder, dict) else 0
 
 
 def _last_leaf(node: Any) -> tuple[Any, Any]:
@@ -29,24 +88,3 @@ def _last_leaf(node: Any) -> tuple[Any, Any]:
         last = next(reversed(node)) if isinstance(node, dict) else len(node) - 1
         node = node[last]
     return holder, last
-
-
-def _move_comment(holder: Any, last: Any, new_holder: Any, new_key: Any) -> None:
-    """Let the lines after the entry `last` follow the new entry; a comment on its own line stays with it."""
-    slot = 2 if isinstance(holder, dict) else 0
-    tokens: Any = holder.ca.items.get(last) if last is not None else None
-    token = tokens[slot] if tokens else None
-    if token is None or isinstance(token, list):
-        return
-    own, newline, following = token.value.partition("\n")
-    if not following:
-        return
-    new_slot = 2 if isinstance(new_holder, dict) else 0
-    moved = type(token)("\n" + following, token.start_mark, None)
-    fresh: list[Any] = [None] * (4 if isinstance(new_holder, dict) else 2)
-    fresh[new_slot] = moved
-    new_holder.ca.items[new_key] = fresh
-    if own.strip():
-        token.value = own + newline
-    else:
-        tokens[slot] = None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import requests
 
@@ -62,9 +64,7 @@ def _attempt(web: Web, url: str, part: Path, on_progress: Progress | None) -> No
             discard(part)
             raise Passing(web.unreachable(url, "it answers with another part of the file than was asked for"))
         total = _total(response, start)
-        with storage_errors("store the download", part), part.open("r+b" if start else "wb") as file:
-            part.chmod(0o600)
-            file.seek(start)
+        with storage_errors("store the download", part), _opened(part, start) as file:
             _save_state(url, response, part, total)  # the old bytes are gone by now, so they never get the new ETag
             done = start
             if on_progress:
@@ -76,6 +76,14 @@ def _attempt(web: Web, url: str, part: Path, on_progress: Progress | None) -> No
                     on_progress(done, total)
     if total is not None and done != total:
         raise Passing(_too_short(url, done, total))
+
+
+def _opened(part: Path, start: int) -> IO[bytes]:
+    flags = os.O_WRONLY | os.O_CREAT | (0 if start else os.O_TRUNC)
+    file = os.fdopen(os.open(part, flags, 0o600), "wb")
+    if start:
+        file.seek(start)
+    return file
 
 
 def _too_short(url: str, done: int, total: int) -> Unreachable:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
-from mlflow_ae5_deploy.release.comments import append
+from mlflow_ae5_deploy.release.comments import append, rearrange, replace
 from mlflow_ae5_deploy.release.customisation import Customisation
 from mlflow_ae5_deploy.release.pins import pin
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, variable_default
@@ -115,12 +115,10 @@ def _prefer(document: Any, channels: tuple[str, ...]) -> Iterator[str]:
         else:
             append(document, "channels", section)
     wanted = list(dict.fromkeys(channels))
-    if list(section[: len(wanted)]) == wanted:
+    order = [*wanted, *(channel for channel in section if channel not in wanted)]
+    if order == list(section):
         return
-    for channel in reversed(wanted):
-        if channel in section:
-            section.remove(channel)
-        section.insert(0, channel)
+    rearrange(section, order)
     yield f"Channels {', '.join(wanted)} come first."
 
 
@@ -144,7 +142,7 @@ def _add_commands(document: Any, commands: Mapping[str, Mapping[str, Any]], wher
         if name in section:
             if dict(section[name]) == dict(entry):
                 continue
-            section[name] = entry
+            replace(section, name, entry)
             yield f"Command {name} was replaced."
         else:
             append(section, name, entry)

@@ -7,6 +7,7 @@ damaged header; here a missing end marker, or a checksum of the compression that
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import stat
 import tarfile
@@ -99,7 +100,7 @@ def damage_reported() -> Iterator[None]:
     except (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
         raise BrokenArchive(f"is truncated or damaged ({error})") from None
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (None, errno.EINVAL):  # EINVAL: a damaged offset led before the file's beginning
             raise
         raise BrokenArchive(f"is truncated or damaged ({error})") from None
     except (NotImplementedError, RuntimeError) as error:

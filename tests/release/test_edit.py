@@ -1,0 +1,245 @@
+"""Edits of anaconda-project.yml as rows of data: what is asked for, which lines change, what is told."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import pytest
+import yaml
+from ruamel.yaml import YAML
+
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.release.customisation import Customisation, check
+from mlflow_ae5_deploy.release.edit import edit_project_file
+
+
+def edit(data: bytes, **wanted: Any) -> tuple[str, list[str]]:
+    customisation = Customisation(**wanted)
+    check(customisation)
+    edited, changes = edit_project_file(data, customisation, "here")
+    return edited.decode(), changes
+
+
+def lines_changed(before: bytes, after: str) -> list[str]:
+    diff = difflib.ndiff(before.decode().splitlines(), after.splitlines())
+    return [line for line in diff if line[0] in "+-"]
+
+
+CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    (
+        {"variables": {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}},
+        ["-   MLFLOW_TRACKING_GC_TTL: 30d0h0m0s  # how long", "+   MLFLOW_TRACKING_GC_TTL: 7d0h0m0s   # how long"],
+        ["Variable MLFLOW_TRACKING_GC_TTL has the default '7d0h0m0s' instead of '30d0h0m0s'."],
+    ),
+    (
+        {"variables": {"DESCRIBED": "new"}},
+        ["-     default: old", "+     default: new"],
+        ["Variable DESCRIBED has the default 'new' instead of 'old'."],
+    ),
+    (
+        {"variables": {"NEW": "x"}},
+        ["+   NEW: x"],
+        ["Variable NEW was added (the release does not know it), with the default 'x'."],
+    ),
+    (
+        {"dependencies": {"mlflow": "==3.17.1"}},
+        [
+            '-           - MLflow[extras] == 3.17.2 ; python_version > "3.8"',
+            '+           - MLflow[extras]==3.17.1 ; python_version > "3.8"',
+            "-       - mlflow=2.9",
+            "+       - mlflow==3.17.1",
+        ],
+        [
+            'Dependency MLflow[extras]==3.17.1 ; python_version > "3.8" was MLflow[extras] == 3.17.2 ; '
+            'python_version > "3.8", in env_spec default.',
+            "Dependency mlflow==3.17.1 was mlflow=2.9, in env_spec minimum.",
+        ],
+    ),
+    (
+        {"dependencies": {"Azure.Identity": "=1.25"}},  # names are compared as package tools do; pip has no single =
+        ["-           - azure_identity>=1", "+           - azure_identity==1.25.*"],
+        ["Dependency azure_identity==1.25.* was azure_identity>=1, in env_spec default."],
+    ),
+    (
+        {"dependencies": {"psycopg2": "=2.9.9"}},
+        ["-       - conda-forge::psycopg2=2.9.3", "+       - conda-forge::psycopg2=2.9.9"],
+        ["Dependency conda-forge::psycopg2=2.9.9 was conda-forge::psycopg2=2.9.3, in env_spec default."],
+    ),
+    (
+        {"dependencies": {"cowsay": ">=1,<2"}},
+        ["+       - cowsay>=1,<2", "+       - cowsay>=1,<2"],
+        [
+            "Dependency cowsay>=1,<2 was added to env_spec default.",
+            "Dependency cowsay>=1,<2 was added to env_spec minimum.",
+        ],
+    ),
+    (
+        {"channels": ("https://a.example/x", "defaults", "https://a.example/x")},
+        ["+   - https://a.example/x"],
+        ["Channels https://a.example/x, defaults come first."],
+    ),
+    ({"channels": ("defaults",)}, [], []),
+    (
+        {"commands": {"Hello": {"unix": "echo hello\n", "description": "yes", "supports_http_options": True}}},
+        [
+            "+   Hello:",
+            "+     unix: echo hello",
+            "+     env_spec: default",
+            "+     supports_http_options: true",
+            '+     description: "yes"',
+        ],
+        ["Command Hello was added."],
+    ),
+    (
+        {"channels": ("https://a.example/x",)},
+        ["+   - https://a.example/x"],
+        ["Channels https://a.example/x come first."],
+    ),
+    (
+        {"commands": {"GarbageCollection": {"unix": "python -m other", "env_spec": "minimum"}}},
+        [
+            "-     unix: python -m gc  # end of line",
+            "+     unix: python -m other",
+            "+     supports_http_options: false",
+        ],
+        ["Command GarbageCollection was replaced."],
+    ),
+]
+
+
+@pytest.mark.parametrize(("wanted", "lines", "told"), CASES)
+def test_only_the_wanted_lines_change(make: Any, wanted: dict[str, Any], lines: list[str], told: list[str]) -> None:
+    after, changes = edit(make.project, **wanted)
+    assert sorted(lines_changed(make.project, after)) == sorted(lines)
+    assert changes == told
+
+
+def test_every_comment_stays_in_front_of_what_it_explains(make: Any) -> None:
+    after, _ = edit(
+        make.project,
+        variables={"NEW": "x", "QUOTED": "61"},
+        dependencies={"cowsay": "=1", "mlflow": "==3.17.1"},
+        channels=("https://a.example/x",),
+        commands={"Hello": {"unix": "echo hello"}, "TrackingServer": {"unix": "other"}},
+    )
+    lines = after.splitlines()
+    for comment, below in [
+        ("# heading of the file", "name: demo  # the name"),
+        ("  # where runs are kept", "  MLFLOW_BACKEND_STORE_URI: sqlite:///data/mydb.sqlite"),
+        ("    # inner comment", "    default: old"),
+        ("# all commands", "commands:"),
+        ("  # the server", "  TrackingServer:"),
+        ("# environments", "env_specs:"),
+        ("      # databases", "      - conda-forge::psycopg2=2.9.3"),
+        ("          # exactly", '          - MLflow[extras]==3.17.1 ; python_version > "3.8"'),
+        ("  # the small one", "  minimum:"),
+    ]:
+        assert lines[lines.index(comment) + 1] == below
+    assert "    unix: python -m gc  # end of line" in lines
+    assert "  - defaults  # the usual one" in lines
+    assert lines[lines.index("# environments") - 1] == ""
+    assert lines[lines.index("commands:") + 1] == "  # the server"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["no", "yes", "on", "true", "null", "~", "", "1", "0.10", "1e3", "0x10", "0o17", "017", "12:30:45", "2026-01-01",
+     "a: b", "a #b", "- a", "{x}", "*x", "&x", "!x", "%x", "@x", "`x", "'", '"', "a\nb", " a ", "é☃", "\t", "=", "<<"],
+)  # fmt: skip
+def test_values_are_texts_for_every_yaml(make: Any, value: str) -> None:
+    """1.1 (PyYAML) and 1.2 (ruamel.yaml) disagree about what is a number or a bool; ours is a text for both."""
+    after, _ = edit(make.project, variables={"NEW": value, "DESCRIBED": value})
+    for loaded in (yaml.safe_load(after), YAML(typ="safe", pure=True).load(after)):
+        assert loaded["variables"]["NEW"] == value
+        assert loaded["variables"]["DESCRIBED"]["default"] == value
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "expected"),
+    [
+        (b"commands: {}\n", {"variables": {"A": "1"}}, {"commands": {}, "variables": {"A": "1"}}),
+        (b"variables:\n", {"variables": {"A": "1"}}, {"variables": {"A": "1"}}),
+        (b"variables: [A, B]\n", {"variables": {"A": "1"}}, {"variables": {"A": "1", "B": None}}),
+        (b"variables: {A: 5}\n", {"variables": {"A": "5"}}, {"variables": {"A": 5}}),
+        (b"packages: [x=1]\n", {"dependencies": {"x": "=2"}}, {"packages": ["x=2"]}),
+        (b"dependencies: [x=1]\n", {"dependencies": {"y": "=2"}}, {"dependencies": ["x=1", "y=2"]}),
+        (b"env_specs: {a: }\n", {"dependencies": {"y": "=2"}}, {"env_specs": {"a": {"packages": ["y=2"]}}}),
+        (b"channels:\n", {"channels": ("c",)}, {"channels": ["c"]}),
+        (b"\xef\xbb\xbfname: x\r\n", {"channels": ("c",)}, {"name": "x", "channels": ["c"]}),
+        (
+            b"packages: [x=1]\nenv_specs: {a: {packages: [x, y]}}\n",
+            {"dependencies": {"x": "=2"}},
+            {"packages": ["x=2"], "env_specs": {"a": {"packages": ["x=2", "y"]}}},
+        ),
+    ],
+)
+def test_other_shapes(data: bytes, wanted: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert yaml.safe_load(edit(data, **wanted)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "where", "says"),
+    [
+        ({"variables": {"A": True}}, "variable A", "is a bool"),
+        ({"variables": {"A": None}}, "variable A", "is a NoneType"),
+        ({"variables": {"A-B": "x"}}, "variable A-B", "not a name"),
+        ({"variables": {"A\n": "x"}}, "variable A\n", "not a name"),
+        ({"variables": {"CONDA_PREFIX": "x"}}, "variable CONDA_PREFIX", "reserved"),
+        ({"variables": {"A": "x\0"}}, "variable A", "NUL"),
+        ({"dependencies": {"mlflow": "3.17.2"}}, "dependency mlflow", "not a version specification"),
+        ({"dependencies": {"mlflow": ""}}, "dependency mlflow", "not a version specification"),
+        ({"dependencies": {"mlflow": "==1; rm"}}, "dependency mlflow", "not a version specification"),
+        ({"dependencies": {"ml flow": "==1"}}, "dependency ml flow", "not the name of a package"),
+        ({"channels": ("",)}, "channels", "not a channel"),
+        ({"channels": ("https://u:p@a.example/x",)}, "channels", "token or password"),
+        ({"channels": ("https://a.example/t/abc-123/x",)}, "channels", "token or password"),
+        ({"commands": {"a:b": {"unix": "x"}}}, "command a:b", "not a name"),
+        ({"commands": {"A": {"unix": ""}}}, "command A", "missing"),
+        ({"commands": {"A": "x"}}, "command A", "mapping"),
+        ({"commands": {"A": {"unix": "x", "unxi": "y"}}}, "command A", "Unknown key 'unxi'"),
+        ({"commands": {"A": {"unix": "x", "supports_http_options": "no"}}}, "command A", "neither true nor false"),
+        ({"commands": {"A": {"unix": "x\ny", "supports_http_options": True}}}, "command A", "one line"),
+        ({"commands": {"A": {"unix": "x", "env_spec": 3}}}, "command A", "not a text"),
+        ({"commands": {"A": {"unix": "x", "env_spec": "gone"}}}, "here", "which the release does not have"),
+        ({"commands": {"A": {"unix": "psql postgresql://u:hunter2@h/d"}}}, "command A", "has a password"),
+    ],
+)
+def test_refused_customisations(make: Any, wanted: dict[str, Any], where: str, says: str) -> None:
+    with pytest.raises(Configuration) as caught:
+        edit(make.project, **wanted)
+    assert caught.value.where == where
+    assert says in caught.value.what
+    assert "hunter2" not in str(vars(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://user:hunter2@db/x", True),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://user:hunt/er@2@db/x", True),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://:hunter2@db/x", True),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://db/x?user=u&password=hunter2", True),
+        ("MLFLOW_BACKEND_STORE_URI", "mssql+pyodbc:///?odbc_connect=DRIVER%3DX%3BPWD%3Dhunter2", True),
+        ("AZURE", "DefaultEndpointsProtocol=https;AccountKey=hunter2==", True),
+        ("PGPASSWORD", "hunter2", True),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2", True),
+        ("MLFLOW_TRACKING_TOKEN", "hunter2", True),
+        ("MLFLOW_TRACKING_TOKEN", "", False),
+        ("MLFLOW_TRACKING_TOKEN", "unset", False),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://user@db/x", False),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://db:5432/x", False),
+        ("MLFLOW_BACKEND_STORE_URI", "sqlite:////data/a@b/x.db", False),
+        ("MLFLOW_ARTIFACTS_DESTINATION", "wasbs://box@account.blob.core.windows.net/x", False),
+        ("AWS_ACCESS_KEY_ID", "AKIA0", False),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/data/key.json", False),
+    ],
+)
+def test_secrets_do_not_go_into_archives(make: Any, name: str, value: str, secret: bool) -> None:
+    if not secret:
+        assert edit(make.project, variables={name: value})[1]
+        return
+    with pytest.raises(Configuration) as caught:
+        edit(make.project, variables={name: value})
+    assert "Store it as a secret" in caught.value.remedy
+    assert value not in str(vars(caught.value))

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_ae5_deploy.release.recognise import content_digest_of, same_content
+from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, build
+from mlflow_ae5_deploy.release.source import Release
+
+PROVENANCE = ".mlflow-ae5-deploy/provenance.json"
+
+
+@pytest.fixture
+def built(template: Release, tmp_path: Path) -> BuiltArchive:
+    (template.path / ".gitignore").write_text("*.pyc\n")
+    return build(template, Customisation(), tmp_path / "a.tar.gz")
+
+
+def as_downloaded(built: BuiltArchive, change: Callable[[dict[str, bytes]], object] = lambda files: None) -> bytes:
+    """What AE5 gives back: another top folder, other modes, a link of its own, and `change`d files."""
+    with tarfile.open(built.path) as tar:
+        files = {
+            m.name.partition("/")[2]: tar.extractfile(m).read()  # type: ignore[union-attr]
+            for m in tar.getmembers()
+            if m.isfile()
+        }
+    change(files)
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"mlflow-service-0a1b2c/{name}")
+            info.size = len(content)
+            info.mode = 0o664
+            info.mtime = 1_700_000_000
+            tar.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("mlflow-service-0a1b2c/data")
+        link.type = tarfile.SYMTYPE
+        link.linkname = "/data"
+        tar.addfile(link)
+    return raw.getvalue()
+
+
+def test_own_archive_is_recognised(built: BuiltArchive) -> None:
+    for data in (built.path.read_bytes(), as_downloaded(built)):
+        recognition = same_content(data, built)
+        assert recognition.same
+        assert recognition.release == "bundled release 0.1.0"
+        assert "exactly this content" in recognition.reason
+        assert content_digest_of(data) == built.content_digest
+
+
+def test_files_of_the_platform_do_not_matter(built: BuiltArchive) -> None:
+    def change(files: dict[str, bytes]) -> None:
+        files[".gitignore"] += b"/data\n!/data/\n"
+        files[".projectignore"] = b"x"
+
+    assert same_content(as_downloaded(built, change), built).same
+
+
+def spoil_provenance(**fields: Any) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        files[PROVENANCE] = json.dumps({**json.loads(files[PROVENANCE]), **fields}).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda f: f.update({"run.sh": b"other"}), "changed since it was uploaded: run.sh was edited"),
+        (lambda f: f.pop("run.sh"), "changed since it was uploaded: run.sh is missing"),
+        (lambda f: f.pop(PROVENANCE), "not made by this tool"),
+        (lambda f: f.update({PROVENANCE: b"{"}), "provenance cannot be read"),
+        (lambda f: f.update({PROVENANCE: b"[]"}), "provenance cannot be read"),
+        (lambda f: f.update({PROVENANCE: b"[" * 100_000}), "provenance cannot be read"),
+        (spoil_provenance(schema=2), "provenance cannot be read"),
+        (spoil_provenance(files=3), "provenance cannot be read"),
+        (spoil_provenance(files={"a": 3}), "provenance cannot be read"),
+        (spoil_provenance(release=None), "provenance cannot be read"),
+        (spoil_provenance(content_digest=None), "provenance cannot be read"),
+    ],
+)
+def test_other_content_is_told_apart(built: BuiltArchive, change: Any, says: str) -> None:
+    data = as_downloaded(built, change)
+    recognition = same_content(data, built)
+    assert not recognition.same
+    assert says in recognition.reason
+    assert content_digest_of(data) is None
+
+
+def test_another_version_of_ours_is_named(built: BuiltArchive, template: Release, tmp_path: Path) -> None:
+    (template.path / "run.sh").write_text("newer")
+    wanted = build(template, Customisation(), tmp_path / "b.tar.gz")
+    recognition = same_content(as_downloaded(built), wanted)
+    assert not recognition.same
+    assert recognition.release == "bundled release 0.1.0"
+    assert built.content_digest[:12] in recognition.reason
+    assert wanted.content_digest[:12] in recognition.reason
+    assert content_digest_of(as_downloaded(built)) == built.content_digest
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"\x1f\x8bxxxxxxxxxxxxxxxxxxxx"])
+def test_what_is_no_archive_is_not_ours(built: BuiltArchive, data: bytes) -> None:
+    assert not same_content(data, built).same
+    assert content_digest_of(data) is None
+
+
+def test_truncated_archive_is_not_ours(built: BuiltArchive) -> None:
+    assert not same_content(built.path.read_bytes()[:-20], built).same

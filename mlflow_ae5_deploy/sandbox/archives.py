@@ -41,6 +41,9 @@ def _unpack_tar(archive: Path, target: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
+            for member in members:
+                if member.name.startswith("/"):
+                    raise bad(f"Unsafe entry in the project archive: {member.name}")
             if sum(m.size for m in members) > MAX_UNPACKED_BYTES:
                 raise bad("The project archive unpacks to more than 4 GiB")
             # The `data` filter refuses absolute and escaping paths, escaping links and devices.

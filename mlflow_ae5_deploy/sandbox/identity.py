@@ -77,6 +77,7 @@ class Identity:
     def delete(self, account: Account) -> None:
         state = self._store.state
         del state.accounts[account.id]
+        state.secrets.pop(account.username, None)
         self.revoke_all(account.username)
 
     def authenticate(self, username: str, password: str) -> Account | None:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -37,7 +38,12 @@ def main() -> int:
     wake = _signal_pipe()
     groups: list[int] | None = [] if options.uid is not None else None
     child = subprocess.Popen(
-        options.command, stdin=subprocess.DEVNULL, user=options.uid, group=options.gid, extra_groups=groups
+        options.command,
+        stdin=subprocess.DEVNULL,
+        user=options.uid,
+        group=options.gid,
+        extra_groups=groups,
+        preexec_fn=_die_with_parent,  # safe: this process has one thread
     )
     status = _wait(child.pid, wake)
     if status is None:
@@ -54,6 +60,12 @@ def _adopt_orphans() -> None:
     """On Linux, processes whose parent ended become ours instead of init's, so that none gets away."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _die_with_parent() -> None:
+    """On Linux, the command is killed when this launcher is."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _signal_pipe() -> int:

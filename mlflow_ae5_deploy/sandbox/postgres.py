@@ -139,10 +139,14 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
     data.mkdir(mode=0o700)
     if uid is not None and gid is not None:
         os.chown(data, uid, gid)
-    arguments = ["-D", str(data), "-U", USER, "--auth=scram-sha-256", "--pwfile=/dev/stdin", "--encoding=UTF8"]
+    password_file = data.with_name(f"{data.name}.password")
+    write_private(password_file, password)
+    if uid is not None and gid is not None:
+        os.chown(password_file, uid, gid)
+    arguments = ["-D", str(data), "-U", USER, "--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8"]
     done = subprocess.run(
         [str(binaries / "initdb"), *arguments, "--no-sync", "--no-instructions", "--locale=C"],
-        input=password + "\n",
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         user=uid,
@@ -151,6 +155,7 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
         cwd="/",
         check=False,
     )
+    password_file.unlink()
     if done.returncode:
         shutil.rmtree(data, ignore_errors=True)
         raise SandboxError(f"PostgreSQL could not be set up:\n{done.stderr.strip()[-800:]}")

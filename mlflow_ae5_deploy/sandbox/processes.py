@@ -83,15 +83,23 @@ class Supervised:
         options: tuple[str, ...] = (),
     ) -> Supervised:
         with open_log(log) as output:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", str(LAUNCHER), "--grace", str(grace), *options, "--", *command),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                cwd=cwd,
-                env=env,
-                start_new_session=True,
+            starting = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", str(LAUNCHER), "--grace", str(grace), *options, "--", *command),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    cwd=cwd,
+                    env=env,
+                    start_new_session=True,
+                )
             )
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # Half-way there is no going back: let it start, and end it properly.
+                await cls(await starting, table, grace).stop()
+                raise
         table.add(process.pid)
         return cls(process, table, grace)
 
@@ -105,6 +113,10 @@ class Supervised:
 
     async def wait(self) -> int:
         code = await self._process.wait()
+        if code < 0:
+            # The launcher itself was killed and could not clean up.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._table.remove(self.pid)
         return code
 

@@ -41,7 +41,7 @@ class SecretFiles:
                 path.unlink()
         for name, secret in secrets.items():
             if secret.due <= now:
-                write_private(folder / name, secret.value)
+                write_private(folder / name, secret.value, scratch=folder.parent)
         later = [s.due for s in secrets.values() if s.due > now]
         if later:
             loop = asyncio.get_running_loop()

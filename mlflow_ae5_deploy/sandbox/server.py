@@ -121,9 +121,11 @@ class SandboxServer:
     def _thread_main(self) -> None:
         try:
             asyncio.run(self._main())
+        except SandboxError as error:
+            self._failure = error
         except BaseException as error:
-            self._failure = error if isinstance(error, SandboxError) else SandboxError(f"The sandbox broke: {error!r}")
             LOG.exception("the sandbox broke")
+            self._failure = SandboxError(f"The sandbox broke: {error!r}")
         finally:
             self._ready.set()
 

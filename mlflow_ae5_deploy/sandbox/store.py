@@ -11,9 +11,12 @@ from .info import SandboxError
 from .model import State, state_from_json, state_to_json
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace `path` in one step with mode 0600. A reader sees the old or the new content, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_private(path: Path, text: str, *, scratch: Path | None = None) -> None:
+    """Replace `path` in one step with mode 0600. A reader sees the old or the new content, never half of it.
+
+    scratch: the folder for the temporary file, on the same file system; by default that of `path`.
+    """
+    temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

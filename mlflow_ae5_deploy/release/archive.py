@@ -201,12 +201,10 @@ def _link_target(survey: Survey, link: str, where: str) -> str:
             raise leaves
         return "/".join(parts[1:])
     base = link.split("/")[:-1]
-    while parts[:1] == [".."]:
-        if not base:
-            raise leaves
+    while base and parts[:1] == [".."]:
         base.pop()
         parts.pop(0)
-    if ".." in parts:  # behind a folder that may be a link itself, `..` leads who knows where
+    if ".." in parts:  # above the top, or behind a folder that may be a link itself: it leads who knows where
         raise leaves
     return "/".join(base + parts)
 

@@ -17,9 +17,8 @@ from typing import IO
 
 import requests
 
-from mlflow_ae5_deploy.errors import Unreachable
 from mlflow_ae5_deploy.release.files import storage_errors, write_whole
-from mlflow_ae5_deploy.release.web import Passing, Web, public_form
+from mlflow_ae5_deploy.release.web import Passing, Web
 
 Progress = Callable[[int, int | None], None]
 
@@ -74,8 +73,6 @@ def _attempt(web: Web, url: str, part: Path, on_progress: Progress | None) -> No
                 done += len(chunk)
                 if on_progress:
                     on_progress(done, total)
-    if total is not None and done != total:
-        raise Passing(_too_short(url, done, total))
 
 
 def _opened(part: Path, start: int) -> IO[bytes]:
@@ -84,14 +81,6 @@ def _opened(part: Path, start: int) -> IO[bytes]:
     if start:
         file.seek(start)
     return file
-
-
-def _too_short(url: str, done: int, total: int) -> Unreachable:
-    return Unreachable(
-        f"The download ended too early: {done} of {total} bytes.",
-        where=public_form(url),
-        remedy="Run it again: the rest will be fetched.",
-    )
 
 
 def _start_of(response: requests.Response) -> int:

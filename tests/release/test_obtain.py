@@ -348,6 +348,7 @@ def test_compression_in_transit_does_not_unpack_the_archive(
 ) -> None:
     blob.headers = {"Content-Encoding": "gzip"}  # what web servers say about .gz files when set up carelessly
     assert get("1.2.3", settings).path.read_bytes() == archive
+    assert {headers["Accept-Encoding"] for _, headers in github.asked} == {"identity"}
 
 
 # --- the server says no

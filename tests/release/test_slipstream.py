@@ -68,7 +68,7 @@ def test_same_content_from_elsewhere_has_the_same_digest(template: Release, tmp_
     [
         lambda folder: (folder / "run.sh").chmod(0o644),
         lambda folder: (folder / "run.sh").write_text("other"),
-        lambda folder: (folder / "run.sh").rename(folder / "walk.sh"),
+        lambda folder: (folder / "run.sh").rename(folder / "rum.sh"),
         lambda folder: (folder / "new").write_text(""),
     ],
 )

@@ -17,7 +17,7 @@ from requests.auth import AuthBase
 from mlflow_ae5_deploy.redaction import Secret, scrub
 
 PROBE = "api/2.0/mlflow/experiments/search?max_results=1"
-_LOGIN_FORM = b"kc-form-login"
+LOGIN_FORM = b"kc-form-login"
 _LONGEST_QUOTE = 300
 
 
@@ -56,7 +56,7 @@ class Answer:
             return self.problem
         if 300 <= self.status < 400:
             return f"{self.status}, a redirect to the login page"
-        if _LOGIN_FORM in self.body:
+        if LOGIN_FORM in self.body:
             return f"{self.status} with the platform's login page"
         text = scrub(" ".join(self.body[:2000].decode("utf-8", "replace").split()))
         return f"{self.status} {text[:_LONGEST_QUOTE]}".strip()
@@ -84,7 +84,7 @@ def judge(status: int, content_type: str, body: bytes, said: str) -> Health:
         # MLflow leaves the list out when there is no experiment at all.
         if answer == {} or (isinstance(answer, dict) and isinstance(answer.get("experiments"), list)):
             return Health("healthy", "the MLflow API answered from its database")
-    if status in (301, 302, 303, 307, 308, 401) or (status == 200 and _LOGIN_FORM in body):
+    if status in (301, 302, 303, 307, 308, 401) or (status == 200 and LOGIN_FORM in body):
         return Health("unauthorised", said)
     if status == 403:
         if b"Invalid Host header" in body:

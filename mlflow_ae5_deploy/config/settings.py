@@ -120,6 +120,10 @@ class PlatformSettings(Section):
         default=180.0,
         description="Seconds until a stopped deployment's endpoint must be free (Kubernetes takes 1-2 minutes).",
     )
+    lost_answer_deadline: Seconds = Field(
+        default=20.0,
+        description="Seconds to look for the effect of a change whose answer was lost, before it is asked for again.",
+    )
 
 
 class AccountSettings(Section):
@@ -159,10 +163,6 @@ class ProjectSettings(Section):
     """The project that is uploaded."""
 
     name: Name = Field(default="mlflow.tracking.server", description="Name of the project.")
-    resource_profile: Text | None = Field(
-        default=None,
-        description="Resource profile of the project's own sessions; null leaves the platform's default.",
-    )
 
 
 class ReleaseSettings(Section):

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.clock import Clock
 from mlflow_ae5_deploy.errors import VerificationFailed
-from mlflow_ae5_deploy.mlflow_api import PROBE, Answer, ServerApi, judge
+from mlflow_ae5_deploy.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, judge
 
 API = "api/2.0/mlflow"
 ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"
@@ -136,7 +136,9 @@ class Verifier:
         if rest.startswith("//"):  # mlflow-artifacts://host/path names a host first
             root = root.partition("/")[2]
         self._artifact_path = f"{root}/verify/payload.bin"
-        self._json(self._api.call("PUT", f"{ARTIFACTS}/{self._artifact_path}", data=self._payload, timeout=60))
+        answer = self._api.call("PUT", f"{ARTIFACTS}/{self._artifact_path}", data=self._payload, timeout=60)
+        if answer.status != 200 or LOGIN_FORM in answer.body:
+            raise _Failed(answer.said)
         return f"{_SIZE} bytes"
 
     def _download(self) -> str:

@@ -60,8 +60,7 @@ class _User(_Corrected, AEUserSession):  # type: ignore[misc, unused-ignore]
             return
         # theirs lists all users again and treats the name as a pattern
         signing.adopt_cookies(self.session, self._impersonate())
-        url, params = signing.login_request(self.hostname)
-        self.session.get(url, params=params)
+        signing.start_login(self.session, self.hostname)
 
 
 class _Admin(_Corrected, AEAdminSession):  # type: ignore[misc, unused-ignore]

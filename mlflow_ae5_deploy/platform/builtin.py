@@ -42,8 +42,7 @@ class BuiltInUserLine:
         self.http.cookies.clear()
         if self._impersonate is not None:
             signing.adopt_cookies(self.http, self._impersonate())
-        url, params = signing.login_request(self._hostname)
-        page = self.http.get(url, params=params)
+        page = signing.start_login(self.http, self._hostname)
         form = signing.find_login_form(page.text, page.url)
         if form is not None and self._password is not None:
             self.http.post(form.action, data={"username": self._username, "password": self._password.reveal()})

@@ -23,6 +23,7 @@ from mlflow_ae5_deploy.redaction import Secret, register
 
 XSRF_COOKIE = "_xsrf"  # its presence is the platform's only sign of a successful login
 _MOST_LOGOUT_STEPS = 4
+_MOST_LOGIN_STEPS = 15
 
 # words on Keycloak's pages -> what to tell; the first that matches wins
 _LOGIN_WORDS: tuple[tuple[str, str, str], ...] = (
@@ -67,6 +68,23 @@ def login_request(hostname: str) -> tuple[str, dict[str, str]]:
         "response_type": "code",
         "redirect_uri": f"https://{hostname}/login",
     }
+
+
+def start_login(http: requests.Session, hostname: str) -> requests.Response:
+    """Open the login page and follow it until signed in, or until it is a page.
+
+    An account that is signed in at the identity provider is sent through /login to the front page. /login is where
+    the code is exchanged for a session; once that has happened the front page is not fetched.
+    """
+    url, params = login_request(hostname)
+    response = http.get(url, params=params, allow_redirects=False)
+    for _ in range(_MOST_LOGIN_STEPS):
+        following = response.next
+        arrived = urlsplit(response.url).path == "/login" and is_signed_in(http.cookies)
+        if following is None or arrived:
+            return response
+        response = http.send(following, allow_redirects=False)
+    raise requests.exceptions.TooManyRedirects(response=response)
 
 
 def find_login_form(page: str, url: str) -> LoginForm | None:

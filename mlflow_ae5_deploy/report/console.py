@@ -118,8 +118,9 @@ class Reporter:
         mark, style = _MARKS[result.outcome]
         self.line(f"{mark} {result.number:>2} {result.name:<16} {result.reason}", style=style)
         if result.outcome in ("changed", "planned", "declined"):
+            tense = "" if result.outcome == "changed" else "would "
             for action in result.actions:
-                self.line(f"{'':>22}{action.phrase}: {action.reason}")
+                self.line(f"{'':>22}{tense}{action.phrase}, because {action.reason}")
                 for consequence in action.consequences:
                     self.line(f"{'':>24}- {consequence}")
         for warning in result.warnings:
@@ -157,7 +158,7 @@ class Reporter:
             self.line("Connect a client")
             for name, value in environment.items():
                 self.line(f"  export {name}={value}")
-            self.line("  export MLFLOW_TRACKING_TOKEN=...   (how to get one: see below)")
+            self.line("  export MLFLOW_TRACKING_TOKEN=...   # `env --show-token` below prints one")
         if next_steps:
             self.line()
             self.line("Next")
@@ -193,7 +194,10 @@ def _headline(verb: str, result: RunResult) -> str:
 
 
 def _names(result: RunResult, outcomes: tuple[str, ...]) -> str:
-    return ", ".join(s.name for s in result.stages if s.outcome in outcomes) or "nothing"
+    names = [s.name for s in result.stages if s.outcome in outcomes]
+    if len(names) == len(result.stages):
+        return f"all {len(names)} stages"
+    return ", ".join(names) or "nothing"
 
 
 def _scrubbed(value: Any) -> Any:

@@ -97,7 +97,7 @@ class Access:
                 self._target.options,
                 provider=self._target.provider,
                 credentials=AdminCredentials(
-                    admin.username, self._values.secret(admin.password, "the administrator's password")
+                    admin.username, self._values.secret(admin.password, "administrator's password")
                 ),
                 clock=self._clock,
                 read_only=self._target.read_only,
@@ -117,7 +117,7 @@ class Access:
         """Create the account. Without a configured password it gets a random one that nobody keeps."""
         account = self._settings.account
         password = (
-            self._values.secret(account.password, f"the password for the new account {self.account}")
+            self._values.secret(account.password, f"password for the new account {self.account}")
             if account.password is not None
             else Secret(self._values.random_password())
         )
@@ -176,7 +176,7 @@ class Access:
                 where="account.password",
                 remedy="Set AE5_PASSWORD or a reference in the configuration, or give admin credentials.",
             )
-        credentials = UserCredentials(self.account, self._values.secret(reference, f"the password of {self.account}"))
+        credentials = UserCredentials(self.account, self._values.secret(reference, f"password of {self.account}"))
         try:
             return self._open(credentials)
         except LoginFailed as error:
@@ -204,5 +204,9 @@ class Access:
 
     def _wrap(self, session: Session) -> Platform:
         settings = self._settings.platform
-        waits = Waits(deployment=settings.deployment_deadline, endpoint_free=settings.endpoint_release_deadline)
+        waits = Waits(
+            deployment=settings.deployment_deadline,
+            endpoint_free=settings.endpoint_release_deadline,
+            lost_answer=settings.lost_answer_deadline,
+        )
         return Platform(session, self._clock, waits, self._on_wait)

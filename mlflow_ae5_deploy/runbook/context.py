@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,10 +92,11 @@ class Context:
             self.journal.write("effect", action="issue", target=f"token of deployment {deployment_id}")
         return self.found.token
 
-    def store_secret(self, platform: Platform, account: str, name: str, value: Secret) -> None:
-        """Write one secret, remember its fingerprint, and note it in the journal."""
-        platform.put_secret(name, value)
-        self.memory.remember_secret(account, name, value, self.clock.now())
-        self.journal.write("effect", action="set", target=f"secret {name}", account=account)
+    def store_secrets(self, platform: Platform, account: str, values: Mapping[str, Secret]) -> None:
+        """Write secrets, see them listed, remember their fingerprints, and note it in the journal."""
+        platform.put_secrets(values)
+        for name, value in values.items():
+            self.memory.remember_secret(account, name, value, self.clock.now())
+        self.journal.write("effect", action="set", target=f"secrets {', '.join(values)}", account=account)
         if account == self.account:
-            self.look.forget("secrets")
+            self.look.saw_secrets(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from mlflow_ae5_deploy.platform.platform import Platform
@@ -59,6 +59,11 @@ class Look:
 
     def secret_names(self) -> set[str]:
         return self._once("secrets", lambda p: p.secret_names(), set())
+
+    def saw_secrets(self, names: Iterable[str]) -> None:
+        """The platform has just listed these, after they were set."""
+        if "secrets" in self._seen:
+            self._seen["secrets"] = self._seen["secrets"] | set(names)
 
     def jobs(self) -> list[Job]:
         return self._once("jobs", lambda p: p.jobs(), [])

@@ -68,7 +68,7 @@ def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError
         if decision.no_change is not None:
             return result("unchanged", decision.no_change.reason), None
         if context.wishes.dry:
-            return result("planned", "; ".join(action.reason for action in decision.actions)), None
+            return result("planned", f"{len(decision.actions)} to do"), None
         weighty = [action for action in decision.actions if action.needs_consent]
         if weighty and not context.wishes.consent(weighty):
             return result("declined", weighty[0].reason), _declined(stage, decision)

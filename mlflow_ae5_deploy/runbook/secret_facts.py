@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action
+
+SET = "set"
 
 _WHY = {
-    "missing": "it is not set",
-    "different": "the configuration has another value than the one last stored",
-    "unknown": "it is set, but not by this machine, and its value cannot be read back",
-    "unset": "its value is not known yet",
+    "missing": "not set",
+    "different": "changed in the configuration since last stored",
+    "unknown": "set, but not from this machine, and a value cannot be read back",
+    "unset": "known only once the deployment runs",
 }
 
 
@@ -37,3 +41,18 @@ def observe_secret(context: Context, name: str, wanted: Secret | None) -> Secret
     if name not in context.look.secret_names():
         return SecretFact(name, "missing")
     return SecretFact(name, context.memory.secret_state(context.account, name, wanted))
+
+
+def setting(facts: Sequence[SecretFact]) -> list[Action]:
+    """One action that sets all secrets that are not right; none when all are."""
+    wrong = [fact for fact in facts if not fact.right]
+    if not wrong:
+        return []
+    reasons = [
+        f"{', '.join(fact.name for fact in wrong if fact.state == state)}: {why}"
+        for state, why in _WHY.items()
+        if any(fact.state == state for fact in wrong)
+    ]
+    names = ", ".join(fact.name for fact in wrong)
+    reason = ("they are " if len(wrong) > 1 else "it is ") + wrong[0].why if len(reasons) == 1 else "; ".join(reasons)
+    return [Action(SET, f"{'secrets' if len(wrong) > 1 else 'secret'} {names}", reason)]

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.store_uri import resolve_store_uri
 from mlflow_ae5_deploy.redaction import Secret
 
 
@@ -15,20 +16,21 @@ class Values:
     def __init__(self, environ: Mapping[str, str], prompt: Callable[[str], str] | None) -> None:
         self._environ = environ
         self._prompt = prompt
-        self._known: dict[tuple[str, str], Secret] = {}
+        self._known: dict[tuple[SecretRef | str, str], Secret] = {}
 
     def secret(self, reference: SecretRef, meaning: str) -> Secret:
-        """Raises Configuration when the reference leads nowhere. meaning: what a prompt asks for."""
-        key = (repr(reference), meaning)
+        """Raises Configuration when the reference leads nowhere. meaning: what it is, in prompts and errors."""
+        key = (reference, meaning)
         if key not in self._known:
-            prompt = self._prompt
-            ask = None if prompt is None else (lambda _question: prompt(meaning))
-            self._known[key] = reference.resolve(environ=self._environ, prompt=ask)
+            self._known[key] = reference.resolve(environ=self._environ, prompt=self._prompt, label=meaning)
         return self._known[key]
 
-    def text(self, value: SecretRef | str, meaning: str) -> Secret:
-        """A setting that may be plain text (then it holds no password) or a reference."""
-        return Secret.public(value) if isinstance(value, str) else self.secret(value, meaning)
+    def store_uri(self, uri: SecretRef | str) -> Secret:
+        """The database URI, checked also where it comes from a reference."""
+        key = (uri, "database URI")
+        if key not in self._known:
+            self._known[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt)
+        return self._known[key]
 
     @staticmethod
     def random_password() -> str:

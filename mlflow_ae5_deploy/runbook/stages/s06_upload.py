@@ -40,12 +40,12 @@ class Upload:
         if facts.recognition is None:
             return Decision.do(Action("compare", f"project {name}", "possible once the archive is built"))
         if facts.recognition.same:
-            return Decision.nothing(f"project {name} already has this content ({facts.recognition.reason})")
+            return Decision.nothing(f"project {name} is up to date: {_lower(facts.recognition.reason)}")
         return Decision.do(
             Action(
                 REPLACE,
                 f"project {name}",
-                facts.recognition.reason,
+                _lower(facts.recognition.reason),
                 consequences=(
                     "the server is down until stage 8 has started it again",
                     "the deployment gets a new id: every token issued so far is void, stages 11 and 12 issue a new one",
@@ -102,6 +102,11 @@ class Upload:
         seen = same_content(context.look.archive(project), built)
         if not seen.same:
             raise StageFailed(
-                f"The platform does not return the content that was uploaded: {seen.reason}.", stage=self.number
+                f"The platform does not return the content that was uploaded: {_lower(seen.reason)}.", stage=self.number
             )
         return f"project {project.name} ({project.id}) holds the uploaded content, read back and compared"
+
+
+def _lower(sentence: str) -> str:
+    """A sentence as a part of a longer one."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")

@@ -18,9 +18,9 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
 from mlflow_ae5_deploy.runbook.health import await_health, failure
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.secret_facts import observe_secret
+from mlflow_ae5_deploy.runbook.secret_facts import SET, observe_secret, setting
 
-SET, START, RESTART, PATCH, STOP, WAIT = "set", "start", "restart", "correct", "stop", "wait for"
+START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
 
 
 class Deploy:
@@ -77,7 +77,7 @@ class Deploy:
                 where="deployment.endpoint",
                 remedy="Choose another deployment.endpoint, or have that deployment stopped.",
             )
-        actions = [Action(SET, f"secret {fact.name}", fact.why) for fact in facts.secrets if not fact.right]
+        actions = setting(facts.secrets)
         actions += [
             Action(STOP, f"deployment {d.name} ({d.id})", "a second server on the same data is dangerous")
             for d in facts.duplicates
@@ -129,7 +129,7 @@ class Deploy:
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         if action.verb == SET:
-            self._set(action.target.removeprefix("secret "), facts, context)
+            self._set(facts, context)
         elif action.verb == STOP:
             for duplicate in facts.duplicates:
                 if duplicate.id in action.target:
@@ -145,11 +145,14 @@ class Deploy:
                 self._stop(facts.current, context)
             self._start(facts, context)
 
-    def _set(self, name: str, facts: Facts, context: Context) -> None:
-        if any(fact.name == name and fact.state == "different" for fact in facts.secrets) and facts.current:
+    def _set(self, facts: Facts, context: Context) -> None:
+        changed = [fact.name for fact in facts.secrets if fact.state == "different"]
+        if changed and facts.current:
             # Noted before the write: a run that is killed in between must still know that a new start is due.
-            context.memory.note_stale_server([name])
-        context.store_secret(context.platform, context.account, name, self._values(context)[name])
+            context.memory.note_stale_server(changed)
+        values = self._values(context)
+        wrong = {fact.name: values[fact.name] for fact in facts.secrets if not fact.right}
+        context.store_secrets(context.platform, context.account, wrong)
 
     def _check_before_start(self, facts: Facts, context: Context) -> None:
         """Everything that would make the start fail, found out before anything is stopped."""
@@ -245,11 +248,11 @@ class Deploy:
     def _values(self, context: Context) -> Mapping[str, Secret]:
         server, values = context.settings.server, context.values
         return {
-            "MLFLOW_BACKEND_STORE_URI": values.text(server.backend_store_uri, "the database URI"),
+            "MLFLOW_BACKEND_STORE_URI": values.store_uri(server.backend_store_uri),
             "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
             "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
-            **{name: values.secret(ref, f"the secret {name}") for name, ref in server.secrets.items()},
+            **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
         }
 
 

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.errors import StageFailed
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, observe_secret
+from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, observe_secret, setting
 
 NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
@@ -31,16 +31,14 @@ class StoreUrl:
         return Facts(url, tuple(observe_secret(context, name, wanted) for name in NAMES))
 
     def plan(self, facts: Facts, context: Context) -> Decision:
-        needed = [fact for fact in facts.secrets if not fact.right]
-        if not needed:
-            return Decision.nothing(f"{' and '.join(NAMES)} are stored")
-        return Decision.do(*(Action("set", f"secret {fact.name}", fact.why) for fact in needed))
+        actions = setting(facts.secrets)
+        return Decision.do(*actions) if actions else Decision.nothing(f"{' and '.join(NAMES)} are stored")
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         if facts.url is None:
             raise StageFailed("The endpoint's URL is not known.", stage=self.number)
-        name = action.target.removeprefix("secret ")
-        context.store_secret(context.platform, context.account, name, Secret.public(facts.url))
+        wrong = {fact.name: Secret.public(facts.url) for fact in facts.secrets if not fact.right}
+        context.store_secrets(context.platform, context.account, wrong)
 
     def verify(self, context: Context) -> str | None:
         if absent := set(NAMES) - context.look.secret_names():

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.errors import StageFailed
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.health import await_health
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recipients import TOKEN, lacking
+from mlflow_ae5_deploy.runbook.recipients import lacking
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,4 @@ class Token:
         await_health(context, deployment)
 
     def verify(self, context: Context) -> str | None:
-        return f"a new token opens the endpoint, proved by a call that reaches the database; not stored yet ({TOKEN})"
+        return "a new token opens the endpoint, proved by a call that reaches the database"

@@ -41,15 +41,15 @@ class StoreToken:
             platform = context.platform
         else:
             consumer = next(c for c in context.settings.consumers if c.username == account)
-            password = consumer.password and context.values.secret(consumer.password, f"the password of {account}")
+            password = consumer.password and context.values.secret(consumer.password, f"password of {account}")
             platform = context.access.consumer(account, password or None)
-            for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-                context.store_secret(platform, account, name, Secret.public(context.found.url or ""))
+            url = Secret.public(context.found.url or "")
+            context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
         platform.put_secret(TOKEN, token)
         context.memory.remember_token(account, deployment.id, token, context.clock.now(), own=own)
         context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
         if own:
-            context.look.forget("secrets")
+            context.look.saw_secrets([TOKEN])
 
     def verify(self, context: Context) -> str | None:
         if TOKEN not in context.look.secret_names():

@@ -63,8 +63,9 @@ class GcSchedule:
             if job is not keep
         ]
         if keep is None:
-            why = "none exists" if not facts.jobs else "a job cannot be changed in place"
-            actions.append(Action("create", f"job {facts.wanted.name}", f"{why}; {in_words(schedule, context)}"))
+            why = "there is none" if not facts.jobs else "a job cannot be changed in place"
+            target = f"job `{facts.wanted.name}` ({in_words(schedule, context)})"
+            actions.append(Action("create", target, why))
         if actions:
             return Decision.do(*actions)
         warnings = []
@@ -150,4 +151,4 @@ def differences(job: Job, wanted: WantedJob) -> list[str]:
 
 def in_words(schedule: Schedule, context: Context) -> str:
     times = ", ".join(f"{when:%Y-%m-%d %H:%M}" for when in schedule.next_times(context.clock.now(), 3))
-    return f"{schedule.words} ({schedule.expression}); next {times} UTC"
+    return f"{schedule.expression}, {schedule.words[:1].lower()}{schedule.words[1:]}; next {times} UTC"

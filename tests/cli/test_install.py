@@ -1,0 +1,204 @@
+"""The main job through `main(argv)`, on a sandbox whose server starts at once. Tests build on one another, in order."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.bench import ACCOUNT, make_release
+
+
+def outcomes(outcome):
+    return {stage["name"]: stage["outcome"] for stage in outcome.data["stages"]}
+
+
+class TestFirstInstall:
+    def test_a_plan_before_anything_exists_writes_nothing(self, bench, capsys):
+        plan = bench.run(capsys, "plan", "--sandbox", "--json", "--exit-code", "--release", str(bench.release))
+
+        assert plan.code == 30
+        assert plan.data["outcome"] == "changes pending"
+        assert len(plan.data["stages"]) == 14
+        assert bench.writes() == []
+        assert [path.name for path in (bench.folder / "state").iterdir()] == ["sandbox"]
+
+    def test_installs_within_the_budget_of_requests(self, bench, capsys):
+        bench.forget_calls()
+
+        done = bench.install(capsys)
+
+        assert done.code == 0, done.err
+        assert done.data["outcome"] == "changed"
+        assert [s["number"] for s in done.data["stages"]] == list(range(1, 15))
+        platform = [call for call in bench.calls() if call["surface"] == "platform"]
+        assert len(platform) <= 45
+        assert done.data["client"]["MLFLOW_TRACKING_URI"] == done.data["installation"]["url"]
+
+    def test_the_platform_holds_what_was_asked_for(self, bench):
+        owner = bench.owner()
+        (project,) = [p for p in owner.get("projects") if p["owner"] == ACCOUNT]
+        (deployment,) = owner.get("deployments")
+        (job,) = owner.get("jobs")
+
+        assert project["name"] == "mlflow.tracking.server"
+        assert deployment["name"] == "dev.mlflow.tracking.server"
+        assert (deployment["command"], deployment["public"]) == ("TrackingServer", False)
+        assert job["schedule"] == "*/10 * * * *"
+        assert job["command"] == "GarbageCollection"
+        assert set(owner.get("credentials/user")["data"]) == {
+            "MLFLOW_BACKEND_STORE_URI",
+            "MLFLOW_ARTIFACTS_DESTINATION",
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+            "MLFLOW_TRACKING_GC_TTL",
+            "MLFLOW_TRACKING_URI",
+            "MLFLOW_REGISTRY_URI",
+            "MLFLOW_TRACKING_TOKEN",
+        }
+        (collaborator,) = owner.get(f"deployments/{deployment['id']}/collaborators")
+        assert (collaborator["id"], collaborator["type"]) == ("everyone", "group")
+
+
+class TestRepeatedInstall:
+    def test_changes_nothing_with_no_write_and_few_requests(self, bench, capsys):
+        bench.install(capsys)
+        bench.forget_calls()
+
+        again = bench.install(capsys)
+
+        assert again.code == 0, again.err
+        assert set(outcomes(again).values()) == {"unchanged"}
+        assert all(stage["reason"] for stage in again.data["stages"])
+        assert bench.writes() == []
+        assert len(bench.calls()) <= 15
+        assert again.data["writes"] == 0
+
+    def test_needs_no_memory_of_its_own_to_recognise_the_project(self, bench, capsys):
+        for file in (bench.folder / "state").glob("localhost*/memory.json"):
+            file.unlink()
+
+        again = bench.install(capsys)
+
+        assert again.code == 0, again.err
+        assert outcomes(again)["upload"] == "unchanged"
+        assert outcomes(again)["token"] == "changed"
+        assert "earlier values" in again.data["stages"][7]["warnings"][0]
+
+    def test_a_plan_then_has_nothing_to_do(self, bench, capsys):
+        plan = bench.run(capsys, "plan", "--sandbox", "--exit-code", "--release", str(bench.release))
+
+        assert plan.code == 0, plan.err
+        assert "Nothing to change." in plan.out
+
+
+DRIFTS = [
+    ("made public", lambda owner, d: owner.call("PATCH", f"deployments/{d['id']}", json={"public": True}), "deploy"),
+    (
+        "another profile",
+        lambda o, d: o.call("PATCH", f"deployments/{d['id']}", json={"resource_profile": "large"}),
+        "deploy",
+    ),
+    ("stopped", lambda owner, d: owner.call("DELETE", f"deployments/{d['id']}"), "deploy"),
+    ("unshared", lambda owner, d: owner.call("PUT", f"deployments/{d['id']}/collaborators", json=[]), "sharing"),
+    ("secret deleted", lambda owner, d: owner.call("DELETE", "credentials/user/MLFLOW_TRACKING_URI"), "store-url"),
+    ("token deleted", lambda owner, d: owner.call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN"), "store-token"),
+]
+
+
+class TestDrift:
+    @pytest.mark.parametrize(("case", "disturb", "stage"), DRIFTS, ids=[row[0] for row in DRIFTS])
+    def test_is_reported_corrected_and_then_gone(self, bench, capsys, case, disturb, stage):
+        bench.install(capsys)
+        owner = bench.owner()
+        (deployment,) = owner.get("deployments")
+        assert disturb(owner, deployment).status_code < 300
+
+        mended = bench.install(capsys)
+        again = bench.install(capsys)
+
+        assert mended.code == 0, mended.err
+        assert outcomes(mended)[stage] == "changed"
+        assert set(outcomes(again).values()) == {"unchanged"}
+        (now,) = owner.get("deployments")
+        assert (now["public"], now["resource_profile"], now["state"]) == (False, "default", "started")
+
+    def test_a_second_gc_job_and_a_blocking_leftover_run_are_cleaned(self, bench, capsys):
+        bench.install(capsys)
+        owner = bench.owner()
+        (project,) = [p for p in owner.get("projects") if p["owner"] == ACCOUNT]
+        (job,) = owner.get("jobs")
+        run = owner.post(f"jobs/{job['id']}/runs")
+        owner.finished(run["id"])
+        owner.call("DELETE", f"jobs/{job['id']}")  # its run stays and blocks the name
+        body = owner.job_body(project["id"], "hourly gc", schedule="0 * * * *")
+        owner.post(f"projects/{project['id']}/jobs", body)
+
+        mended = bench.install(capsys)
+
+        assert mended.code == 0, mended.err
+        (job,) = owner.get("jobs")
+        assert (job["name"], job["schedule"]) == ("scheduled mlflow.tracking.server garbage collection", "*/10 * * * *")
+
+
+class TestReplacement:
+    def test_is_refused_without_consent_and_says_what_it_would_mean(self, bench, capsys):
+        bench.install(capsys)
+        other = make_release(bench.folder, "other.tar.gz", extra__txt="new content")
+        before = bench.owner().get("projects")
+        bench.forget_calls()
+
+        refused = bench.install(capsys, "--release", str(other))
+
+        assert refused.code == 14
+        assert "--replace" in refused.err
+        assert "down until" in refused.err
+        assert bench.writes() == []
+        assert bench.owner().get("projects") == before
+
+    @pytest.mark.parametrize("flag", ["--replace", "--yes"])
+    def test_with_consent_keeps_the_old_archive_and_makes_everything_again(self, bench, capsys, flag):
+        bench.install(capsys, "--replace")
+        other = make_release(bench.folder, "other.tar.gz", extra__txt=f"new content {flag}")
+
+        done = bench.install(capsys, "--release", str(other), flag)
+        again = bench.install(capsys, "--release", str(other))
+
+        assert done.code == 0, done.err
+        assert "down until" in done.err
+        (kept,) = done.data["installation"]["kept_archives"]
+        assert set(outcomes(again).values()) == {"unchanged"}
+        back = bench.install(capsys, "--release", kept, "--replace")
+        assert back.code == 0, back.err
+        assert len(bench.owner().get("deployments")) == 1
+        assert len(bench.owner().get("jobs")) == 1
+
+
+class TestTroubleOnTheWay:
+    WRITES = (
+        "projects/upload$",
+        "/deployments$",
+        "credentials/user$",
+        "/token$",
+        "/collaborators$",
+        "/jobs$",
+        "/users$",
+        "/impersonation$",
+    )
+
+    @pytest.mark.parametrize("path", WRITES)
+    @pytest.mark.parametrize("fault", [{"drop": "after"}, {"drop": "before"}, {"status": 503}], ids=str)
+    def test_one_lost_or_refused_write_ends_in_the_same_installation(self, bench, capsys, path, fault):
+        method = "PUT" if "collaborators" in path else "POST"
+        bench.run(capsys, "sandbox", "reset", "--yes")
+        bench.start()
+        bench.control("POST", "/faults", {"method": method, "path": path, "times": 1, **fault})
+
+        first = bench.install(capsys)
+        second = bench.install(capsys)
+        third = bench.install(capsys)
+
+        assert first.code in (0, 10, 16, 18), first.err
+        assert second.code == 0, second.err
+        assert set(outcomes(third).values()) == {"unchanged"}
+        owner = bench.owner()
+        assert len([p for p in owner.get("projects") if p["owner"] == ACCOUNT]) == 1
+        assert len(owner.get("deployments")) == 1
+        assert len(owner.get("jobs")) == 1

@@ -52,8 +52,10 @@ class Fault:
     after: bool = False
 
     def __post_init__(self) -> None:
-        re.compile(self.method)
-        re.compile(self.path)
+        try:
+            re.compile(self.method), re.compile(self.path)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
         if self.drop not in (None, "before", "after"):
             raise ValueError("drop must be 'before' or 'after'")
         if self.drop and self.status:

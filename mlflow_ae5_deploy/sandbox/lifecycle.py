@@ -45,9 +45,9 @@ def up(
         if port is not None and running.hostname.rpartition(":")[2] != str(port):
             raise SandboxError(f"The sandbox already runs on {running.hostname}. Run `sandbox down` first.")
         if settings:
-            _control(running, "PATCH", "/settings", settings)
+            control_request(running, "PATCH", "/settings", settings)
         if database == "postgresql":
-            _control(running, "POST", "/database", {})
+            control_request(running, "POST", "/database", {})
         return running
 
 
@@ -225,13 +225,13 @@ def _locked(path: Path, wait: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _control(info: SandboxInfo, method: str, path: str, body: dict[str, Any]) -> Any:
+def control_request(info: SandboxInfo, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """A request to the control plane. Raises SandboxError with its message."""
     token = info.control_token_file.read_text(encoding="utf-8")
     request = urllib.request.Request(  # noqa: S310 - our own https address
         info.control_url + path,
         method=method,
-        data=json.dumps(body).encode(),
+        data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
     context = ssl.create_default_context(cafile=str(info.ca_file))

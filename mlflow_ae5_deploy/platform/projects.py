@@ -84,9 +84,14 @@ class ProjectVerbs(Verbs):
         self._delete(f"projects/{part(project_id)}")
 
     def revisions(self, project_id: str) -> list[Revision]:
-        """Newest first."""
-        answer = self._session.call("GET", f"projects/{part(project_id)}/revisions")
-        return [parse_revision(record) for record in as_list(answer, "revisions")]
+        """Newest first. A project that was just made may have none for a moment, which is waited for."""
+        path = f"projects/{part(project_id)}/revisions"
+
+        def probe() -> list[Revision] | None:
+            answer = self._session.call("GET", path)
+            return [parse_revision(record) for record in as_list(answer, "revisions")] or None
+
+        return self._poll(probe, "a revision of the project to be listed", self._waits.visible)
 
     def download_archive(self, project_id: str, revision: str = "latest") -> bytes:
         """The gzip'ed tar archive of a revision (its id, which is its name, or `latest`)."""

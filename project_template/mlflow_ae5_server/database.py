@@ -155,11 +155,13 @@ def wait_until_ready(
     from sqlalchemy.exc import SQLAlchemyError
 
     deadline, pause, told = clock() + seconds, 0.25, False
+    # SQLite opens a file without looking into it until a table is asked for.
+    query = text("SELECT count(*) FROM sqlite_master" if database.dialect == "sqlite" else "SELECT 1")
     engine = connect_engine(database)
     while True:
         try:
             with engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
+                connection.execute(query)
                 return
         except (SQLAlchemyError, OSError, ValueError) as error:
             reason = _reason(error)

@@ -16,7 +16,7 @@ from typing import Any
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
 from mlflow_ae5_server.scrub import scrub
 
-DEADLINE = 12.0  # seconds for all probes together
+DEADLINE = 10.0  # seconds for all probes together
 _PER_REQUEST = 6.0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -266,10 +265,3 @@ def deployed(request: pytest.FixtureRequest) -> Deployed:
     name = "on_sqlite" if request.param == "sqlite" else "on_postgres"
     found: Deployed = request.getfixturevalue(name)
     return found
-
-
-@pytest.fixture
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "_MLFLOW_")):
-            monkeypatch.delenv(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import sqlite3
 import time
@@ -48,9 +46,7 @@ def test_the_api_answers_the_endpoint_and_nobody_else(on_sqlite: Any, headers: d
     assert answer.status_code == expected
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/static-files/manifest.json", "/api/2.0/mlflow/experiments/get?experiment_id=0"]
-)
+@pytest.mark.parametrize("path", ["/", "/static-files/manifest.json", "/version"])
 def test_only_the_platform_may_frame_the_ui(on_sqlite: Any, path: str) -> None:
     headers = on_sqlite.server.call("GET", path).headers
     assert headers["Content-Security-Policy"] == "frame-ancestors 'self' https://ae5.example.com:8443"
@@ -64,7 +60,7 @@ def test_nobody_is_local_to_the_assistant(on_sqlite: Any) -> None:
 
 def test_the_parent_shares_no_connection_and_no_thread_with_its_workers(deployed: Any) -> None:
     parent, *workers = deployed.server.processes()
-    open_files = [os.readlink(f"/proc/{parent.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{parent.pid}/fd")]
+    open_files = [str(entry.readlink()) for entry in Path(f"/proc/{parent.pid}/fd").iterdir()]
     assert len(workers) == 2
     assert parent.num_threads() == 1
     assert [name for name in open_files if "mydb" in name] == []
@@ -79,9 +75,9 @@ def test_no_password_in_any_command_line_or_log(on_postgres: Any) -> None:
     assert "MLFLOW_BACKEND_STORE_URI            secret    (not shown)" in on_postgres.server.log()
 
 
-def test_a_worker_that_dies_is_replaced_and_sigterm_ends_all_with_code_0(project: Any) -> None:
-    with project.server() as server:
-        parent, first, second = server.processes()
+def test_a_worker_that_dies_is_replaced_and_sigterm_ends_all_with_code_0(on_sqlite: Any) -> None:
+    with on_sqlite.project.server() as server:  # a second server on the same database
+        first = server.processes()[1]
         first.kill()
         assert eventually(lambda: len(server.processes()) == 3 and first not in server.processes())
         assert server.call("POST", SEARCH, json={"max_results": 1}).status_code == 200
@@ -89,25 +85,6 @@ def test_a_worker_that_dies_is_replaced_and_sigterm_ends_all_with_code_0(project
         assert server.stop() == 0
         assert psutil.wait_procs(everybody, timeout=5)[1] == []
         assert "Application shutdown complete" in server.log()
-
-
-def test_workers_end_with_a_parent_that_was_killed(on_sqlite: Any) -> None:
-    with on_sqlite.project.server() as server:  # a second server on the same database
-        workers = server.processes()[1:]
-        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-        assert eventually(lambda: not any(worker.is_running() for worker in workers))
-
-
-def test_workers_that_keep_dying_end_the_server_with_an_error(on_sqlite: Any) -> None:
-    with on_sqlite.project.server() as server:
-        for _ in range(20):
-            for worker in server.processes()[1:] if server.process.poll() is None else []:
-                worker.kill()
-            if server.process.poll() is not None:
-                break
-            time.sleep(0.2)
-        assert server.process.wait(timeout=30) not in {0, None}
-        assert "giving up" in server.log()
 
 
 def test_a_port_in_use_is_said_at_once(project: Any) -> None:

@@ -1,0 +1,235 @@
+"""Database URIs and probes of the server: every way they can be wrong, and the answer to it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server import database, locks
+from mlflow_ae5_server.errors import (
+    BusyError,
+    ConfigurationError,
+    CredentialsError,
+    ProjectError,
+    SchemaError,
+    UnreachableError,
+)
+from mlflow_ae5_server.probe import Experiment, Prober
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        (None, "is not set"),
+        ("not a uri", "is not a database URI"),
+        ("postgresql://u:p@h:port/d", "is not a database URI"),
+        ("oracle+oracledb://u:p4ss@h/d", "which MLflow does not know"),
+        ("postgres://u:p4ss@h/d", "write postgresql://"),
+        ("mysql+mysqlconnector://u:p4ss@h/d", "mysql-connector-python"),
+        ("postgresql+asyncpg://u:p4ss@h/d", "write postgresql+psycopg://"),
+        ("sqlite://", "names no file"),
+        ("s3://bucket/db", "which MLflow does not know"),
+    ],
+)
+def test_uris_that_cannot_work(uri: str | None, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        database.check_uri(uri)
+    assert words in str(caught.value)
+    assert "p4ss" not in str(caught.value)
+
+
+def test_a_missing_driver_is_named() -> None:
+    if database._is_installed("pymssql"):
+        pytest.skip("the driver is installed here")
+    with pytest.raises(ConfigurationError, match="pymssql"):
+        database.check_uri("mssql+pymssql://u:p@h/d")
+
+
+def test_the_driver_is_written_into_the_uri_and_nothing_else_is_touched() -> None:
+    checked = database.check_uri("postgresql://u:p%40%2F@/d?host=/tmp/x&sslmode=disable")
+    assert checked.uri == "postgresql+psycopg://u:p%40%2F@/d?host=/tmp/x&sslmode=disable"
+    assert "p%40" not in repr(checked)
+
+
+def test_waiting_ends_at_the_deadline_with_the_drivers_reason() -> None:
+    time, said = Time(), []
+    store = database.check_uri("postgresql://u:p4ssword@127.0.0.1:1/d")
+    with pytest.raises(UnreachableError, match=r"within 30 s.*refused") as caught:
+        database.wait_until_ready(store, 30, clock=time.clock, sleep=time.sleep, say=said.append)
+    assert 20 < time.now <= 30
+    assert len(said) == 1
+    assert "p4ssword" not in str(caught.value) + said[0]
+
+
+def test_a_file_that_is_no_database_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a database, but long enough to have a header " * 40)
+    time = Time()
+    for uri in (f"sqlite:///{tmp_path}/text", f"sqlite:///{tmp_path}/absent/folder/x.sqlite"):
+        with pytest.raises(ConfigurationError, match="cannot be used"):
+            database.wait_until_ready(database.check_uri(uri), 30, clock=time.clock, sleep=time.sleep)
+    assert time.now == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "words"),
+    [
+        ("outdated", SchemaError, "DatabaseUpgrade"),
+        ("unknown", SchemaError, "newer MLflow"),
+        ("empty", ConfigurationError, "no MLflow tables"),
+    ],
+)
+def test_schemas_that_do_not_fit(state: str, error: type[ProjectError], words: str) -> None:
+    store = database.check_uri("sqlite:///x.sqlite")
+    with pytest.raises(error, match=words):
+        database.require_current(database.Schema(state, "abc", "def"), store)
+
+
+def test_the_lock_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
+    store, time = database.check_uri(f"sqlite:///{tmp_path}/x.sqlite"), Time()
+    second = locks.maintenance(store, 60, clock=time.clock, sleep=time.sleep)
+    with locks.maintenance(store), pytest.raises(BusyError), second:
+        raise AssertionError("two at once")
+    assert time.now == 60
+    with locks.maintenance(store):
+        pass  # free again
+
+
+# The probe before garbage collection
+
+FOUND = {"experiments": [{"experiment_id": "3", "creation_time": 17}]}
+
+
+@pytest.fixture
+def answers() -> Iterator[tuple[str, dict[str, tuple[int, str, str]], list[tuple[str, str | None]]]]:
+    """A server that answers by path prefix: (status, content type, body); and what it was asked, with which token."""
+    table: dict[str, tuple[int, str, str]] = {}
+    asked: list[tuple[str, str | None]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked.append((self.path, self.headers.get("Authorization")))
+            status, content_type, body = next(v for k, v in table.items() if self.path.startswith(k))
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST = _answer  # noqa: N815 - the names http.server wants
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", table, asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_works_is_asked_for_data_and_artifacts_with_the_token(answers: Any) -> None:
+    uri, table, asked = answers
+    table["/api/2.0/mlflow/"] = (200, "application/json", json.dumps(FOUND))
+    table["/api/2.0/mlflow-artifacts/"] = (200, "application/json", "{}")
+    assert Prober(uri + "/", {"MLFLOW_TRACKING_TOKEN": "abc"}).check() == Experiment("3", 17)
+    assert [path.split("?")[0] for path, _ in asked] == [
+        "/api/2.0/mlflow/experiments/search",
+        "/api/2.0/mlflow-artifacts/artifacts",
+    ]
+    assert {token for _, token in asked} == {"Bearer abc"}
+
+
+@pytest.mark.parametrize(
+    ("data", "artifacts", "error", "waited"),
+    [
+        ((401, "text/plain", ""), None, CredentialsError, False),
+        ((302, "text/html", ""), None, CredentialsError, False),
+        ((403, "text/plain", "denied"), None, CredentialsError, False),
+        ((403, "text/plain", "Invalid Host header - possible"), None, ConfigurationError, False),
+        ((200, "text/html", "<html>log in</html>"), None, CredentialsError, False),
+        ((404, "text/html", "not here"), None, ConfigurationError, False),
+        ((503, "text/plain", "the database is gone"), None, UnreachableError, True),
+        ((200, "application/json", json.dumps(FOUND)), (500, "text/plain", "no bucket"), UnreachableError, True),
+        ((200, "application/json", json.dumps(FOUND)), (401, "text/plain", ""), CredentialsError, False),
+    ],
+)
+def test_a_server_that_does_not_work(answers: Any, data: Any, artifacts: Any, error: Any, waited: bool) -> None:
+    uri, table, _asked = answers
+    table["/api/2.0/mlflow/"] = data
+    table["/api/2.0/mlflow-artifacts/"] = artifacts or (200, "application/json", "{}")
+    time = Time()
+    with pytest.raises(error):
+        Prober(uri, {}, clock=time.clock, sleep=time.sleep).check()
+    assert (time.now > 0) is waited
+    assert time.now < 30
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "words"),
+    [
+        (None, {}, "MLFLOW_TRACKING_URI is not set"),
+        ("sqlite:///x", {}, "not an http"),
+        ("https://h", {"REQUESTS_CA_BUNDLE": "/nowhere/ca.pem"}, "no certificate file"),
+    ],
+)
+def test_settings_the_probe_cannot_use(uri: str | None, environment: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Prober(uri, environment)
+
+
+def test_a_private_authority_is_trusted_when_named(tmp_path: Path) -> None:
+    import ssl
+
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_GET = do_POST = _answer  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        uri = f"https://127.0.0.1:{server.server_port}"
+        try:
+            trusting = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(tmp_path / "ca.pem")}
+            assert Prober(uri, trusting).check() is None  # a server without experiments
+            with pytest.raises(ConfigurationError, match="is not trusted"):
+                Prober(uri, {}).check()
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,209 @@
+"""GarbageCollection and DatabaseUpgrade for real, on both databases: what they do, and what they say they did."""
+
+from __future__ import annotations
+
+import http.server
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from mlflow_ae5_server import database, locks
+
+pytestmark = pytest.mark.real_mlflow
+
+AT_ONCE = {"MLFLOW_TRACKING_GC_TTL": "0d0h0m0s"}
+OLDER_REVISION = "451aebb31d03"  # the first migration after MLflow's initial tables
+
+
+def lifecycle(deployed: Any, *ids: str) -> dict[str, str]:
+    """Lifecycle stage by id, of the runs that still exist."""
+    from sqlalchemy import text
+
+    with closing(database.connect_engine(database.check_uri(deployed.database)).connect()) as connection:
+        rows = connection.execute(text("SELECT run_uuid, lifecycle_stage FROM runs")).all()
+    return {run: stage for run, stage in rows if run in ids}
+
+
+def delete(deployed: Any, run: str) -> str:
+    deployed.server.api("runs/delete", run_id=run)
+    return run
+
+
+def test_collection_removes_what_is_due_and_says_so(deployed: Any) -> None:
+    server = deployed.server
+    kept, first, second = (server.new_run() for _ in range(3))
+    delete(deployed, first)
+    delete(deployed, second)
+    experiment = server.api("experiments/create", name="gone")["experiment_id"]
+    inside = server.new_run(experiment)
+    server.api("experiments/delete", experiment_id=experiment)
+
+    rehearsal = deployed.job("GarbageCollection", MLFLOW_TRACKING_GC_DRY_RUN="true", **AT_ONCE)
+    assert rehearsal.code == 0, rehearsal.output
+    assert rehearsal.last["outcome"] == "dry-run"
+    assert (rehearsal.last["runs"], rehearsal.last["experiments"]) == ({"due": 3}, {"due": 1})
+    assert all(run in rehearsal.stdout for run in (first, second, inside))
+    assert set(lifecycle(deployed, kept, first, second, inside).values()) == {"active", "deleted"}
+    assert server.artifacts(first) == 1
+
+    if deployed.password is None:  # on one database
+        too_young = deployed.job("GarbageCollection")  # 30 days
+        assert too_young.last["outcome"] == "done"
+        assert too_young.last["runs"] == {"due": 0, "removed": 0, "left": 0}
+        assert len(lifecycle(deployed, kept, first, second, inside)) == 4
+
+    ended = deployed.job("GarbageCollection", **AT_ONCE)
+    assert ended.code == 0, ended.output
+    assert ended.last["outcome"] == "done"
+    assert ended.last["runs"] == {"due": 3, "removed": 3, "left": 0}
+    assert ended.last["experiments"] == {"due": 1, "removed": 1, "left": 0}
+    assert lifecycle(deployed, kept, first, second, inside) == {kept: "active"}
+    assert [server.artifacts(run) for run in (kept, first, second)] == [1, 0, 0]
+    assert server.artifacts(inside, experiment) == 0
+    assert deployed.password is None or deployed.password not in ended.output
+
+
+def test_a_second_run_steps_aside(deployed: Any) -> None:
+    run = delete(deployed, deployed.server.new_run())
+    with locks.maintenance(database.check_uri(deployed.database)):
+        ended = deployed.job("GarbageCollection", **AT_ONCE)
+    assert (ended.code, ended.last["outcome"]) == (0, "skipped")
+    assert "another maintenance run" in ended.stderr
+    assert lifecycle(deployed, run) == {run: "deleted"}
+
+
+def test_a_dead_server_ends_collection_soon_with_nothing_deleted(on_sqlite: Any) -> None:
+    run = delete(on_sqlite, on_sqlite.server.new_run())
+    dead = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", **AT_ONCE}
+    ended = on_sqlite.project.run("GarbageCollection", timeout=30, **dead)
+    assert (ended.code, ended.last["outcome"]) == (10, "failed")
+    assert "Connection refused" in ended.last["error"]
+    assert lifecycle(on_sqlite, run) == {run: "deleted"}
+
+
+@pytest.fixture
+def gate() -> Iterator[str]:
+    """Answers like a private endpoint to a token it does not know."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "/auth/realms/AnacondaPlatform/login")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_stale_token_ends_collection_with_nothing_deleted(on_sqlite: Any, gate: str) -> None:
+    run = delete(on_sqlite, on_sqlite.server.new_run())
+    token = "stale-token-0123456789"
+    ended = on_sqlite.job("GarbageCollection", MLFLOW_TRACKING_URI=gate, MLFLOW_TRACKING_TOKEN=token, **AT_ONCE)
+    assert (ended.code, ended.last["outcome"]) == (11, "failed")
+    assert "did not accept the token" in ended.last["error"]
+    assert token not in ended.output
+    assert lifecycle(on_sqlite, run) == {run: "deleted"}
+
+
+def test_collection_refuses_a_database_that_is_not_the_servers(on_sqlite: Any, project: Any) -> None:
+    missing = project.run("GarbageCollection", MLFLOW_TRACKING_URI=on_sqlite.server.uri)
+    assert (missing.code, missing.last["outcome"]) == (3, "failed")
+    assert not (project.folder / "data").exists()
+
+    copy = project.folder / "data/mlflow/standalone/store/mydb.sqlite"
+    copy.parent.mkdir(parents=True)
+    with (
+        closing(sqlite3.connect(on_sqlite.database.removeprefix("sqlite:///"))) as source,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+        target.execute("UPDATE experiments SET creation_time = creation_time - 1")
+        target.commit()
+    other = project.run("GarbageCollection", MLFLOW_TRACKING_URI=on_sqlite.server.uri)
+    assert (other.code, other.last["outcome"]) == (3, "failed")
+    assert "does not work on" in other.last["error"]
+
+
+def old_database(uri: str) -> None:
+    """Tables as an early MLflow made them, by MLflow's own migrations, with one experiment in them."""
+    from alembic import command
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import text
+
+    engine = database.connect_engine(database.check_uri(uri))
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config = utils._get_alembic_config("")
+        config.attributes["connection"] = connection
+        command.upgrade(config, OLDER_REVISION)
+        connection.execute(
+            text("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (7, 'before', 'active')")
+        )
+
+
+def test_an_upgrade_is_foretold_then_done_then_not_needed(project: Any) -> None:
+    from sqlalchemy import text
+
+    uri = f"sqlite:///{project.folder}/old.sqlite"
+    old_database(uri)
+    project.secret("MLFLOW_BACKEND_STORE_URI", uri)
+
+    rehearsal = project.run("DatabaseUpgrade", "--dry-run")
+    assert (rehearsal.code, rehearsal.last["outcome"]) == (0, "dry-run"), rehearsal.output
+    assert (rehearsal.last["found"], rehearsal.last["pending"] > 20) == (OLDER_REVISION, True)
+    assert rehearsal.stdout.count("would apply") == rehearsal.last["pending"]
+
+    done = project.run("DatabaseUpgrade")
+    assert (done.code, done.last["outcome"]) == (0, "upgraded"), done.output
+    assert done.last["found"] == OLDER_REVISION  # so the rehearsal changed nothing
+    assert done.last["now"] == done.last["expected"]
+    with database.connect_engine(database.check_uri(uri)).connect() as connection:
+        assert connection.execute(text("SELECT name FROM experiments WHERE experiment_id = 7")).scalar() == "before"
+
+    again = project.run("DatabaseUpgrade")
+    assert (again.code, again.last["outcome"]) == (0, "unchanged")
+
+
+@pytest.mark.parametrize(("name", "outcome"), [("fresh", "initialised"), ("old", "upgraded")])
+def test_an_upgrade_on_postgresql(name: str, outcome: str, postgres: Any, project: Any) -> None:
+    uri = postgres.create(name)
+    if name == "old":
+        old_database(uri)
+    project.secret("MLFLOW_BACKEND_STORE_URI", uri)
+    ended = project.run("DatabaseUpgrade")
+    assert (ended.code, ended.last["outcome"]) == (0, outcome), ended.output
+    assert ended.last["now"] == ended.last["expected"]
+    assert "pa55" not in ended.output
+
+
+def test_a_job_that_is_stopped_still_says_so(on_sqlite: Any, gate: str) -> None:
+    project = on_sqlite.project
+    # It waits for a server that is not there; AE5 stops it meanwhile.
+    process = subprocess.Popen(
+        project._shell("GarbageCollection", []),
+        cwd=project.folder,
+        env=project.environment({"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "MLFLOW_WORKERS" in line:  # the last line of the table: settings are read, work begins
+            break
+    process.terminate()
+    stdout, _ = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert '"outcome": "interrupted"' in stdout

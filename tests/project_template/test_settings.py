@@ -1,0 +1,136 @@
+"""Where settings come from, what is shown of them, and what the project file promises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow_ae5_server import scrub, settings
+from mlflow_ae5_server.errors import ConfigurationError
+
+PROJECT = Path(__file__).parents[2] / "project_template" / "anaconda-project.yml"
+TTL = "MLFLOW_TRACKING_GC_TTL"
+YML = {TTL: "30d0h0m0s"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "secret", "value", "source"),
+    [
+        ({TTL: "30d0h0m0s"}, None, "30d0h0m0s", "default"),  # AE5 puts the default into the environment
+        ({}, None, "30d0h0m0s", "default"),  # started by hand
+        ({TTL: "30d0h0m0s"}, "7d", "7d", "secret"),
+        ({TTL: "1d"}, "7d", "1d", "variable"),
+        ({TTL: "1d"}, None, "1d", "variable"),
+        ({TTL: ""}, "7d", "7d", "secret"),
+        ({TTL: "unset"}, "7d", None, "variable"),  # a variable may take a secret away
+        ({TTL: "30d"}, "7d", "30d", "variable"),  # the default spelled differently is not the default
+    ],
+)
+def test_a_variable_beats_a_secret_beats_the_default(
+    environment: dict[str, str], secret: str | None, value: str | None, source: str
+) -> None:
+    secrets = {} if secret is None else {TTL: secret}
+    setting = settings.resolve(environment, YML, secrets)[TTL]
+    assert (setting.value, setting.source) == (value, source)
+
+
+def test_the_default_is_what_the_project_file_says_also_after_it_was_customised() -> None:
+    resolved = settings.resolve({TTL: "5d", "AWS_REGION": "eu"}, {TTL: "5d", "AWS_REGION": "eu"}, {"AWS_REGION": "us"})
+    assert (resolved[TTL].value, resolved[TTL].source) == ("5d", "default")
+    assert (resolved["AWS_REGION"].value, resolved["AWS_REGION"].source) == ("us", "secret")
+
+
+def test_the_environment_is_made_to_say_what_was_resolved(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "anaconda-project.yml").write_text(
+        "variables:\n  A_SETTING: {default: one, description: x}\n  NOTHING: unset\n  WITHOUT: null\n"
+    )
+    (tmp_path / "secrets" / "..data").mkdir(parents=True)
+    (tmp_path / "secrets" / "..data" / "MLFLOW_TRACKING_TOKEN").write_text("tok-en-1234\n")
+    (tmp_path / "secrets" / "MLFLOW_TRACKING_TOKEN").symlink_to("..data/MLFLOW_TRACKING_TOKEN")
+    (tmp_path / "secrets" / "AWS_SECRET_ACCESS_KEY").write_text("aws-1234\r\n")
+    (tmp_path / "secrets" / "not-a-variable").write_text("x")
+    environ = {
+        "PROJECT_DIR": str(tmp_path / "project"),
+        "MLFLOW_AE5_SECRETS_DIR": str(tmp_path / "secrets"),
+        "A_SETTING": "one",
+        "NOTHING": "unset",
+        "PATH": "/bin",
+    }
+    settings.load(environ)
+    assert environ["MLFLOW_TRACKING_TOKEN"] == "tok-en-1234"
+    assert environ["AWS_SECRET_ACCESS_KEY"] == "aws-1234"
+    assert environ["A_SETTING"] == "one"
+    assert environ["PATH"] == "/bin"
+    assert not {"NOTHING", "WITHOUT", "not-a-variable", "MLFLOW_TRACKING_URI"} & environ.keys()
+    assert scrub.scrub("key aws-1234, token tok-en-1234") == "key ********, token ********"
+
+
+def test_a_certificate_kept_as_a_secret_becomes_its_file(tmp_path: Path) -> None:
+    (tmp_path / "REQUESTS_CA_BUNDLE").write_text("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n")
+    assert settings.read_secrets(tmp_path) == {"REQUESTS_CA_BUNDLE": str(tmp_path / "REQUESTS_CA_BUNDLE")}
+
+
+def test_the_table_names_the_source_and_hides_what_is_sensitive() -> None:
+    secrets = {
+        "MLFLOW_BACKEND_STORE_URI": "postgresql://u:hidden-1@h/d",
+        "MLFLOW_TRACKING_TOKEN": "hidden-2",
+        "X": "hidden-3",
+    }
+    table = settings.resolve({"AWS_SECRET_ACCESS_KEY": "hidden-4"}, {"AWS_SECRET_ACCESS_KEY": "x"}, secrets).table()
+    assert "hidden" not in table
+    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines()[1:]}
+    assert lines["MLFLOW_BACKEND_STORE_URI"] == ["secret", "(not", "shown)"]
+    assert lines["AWS_SECRET_ACCESS_KEY"] == ["variable", "(not", "shown)"]
+    assert lines["MLFLOW_TRACKING_GC_TTL"] == ["default", "30d0h0m0s"]
+    assert lines["MLFLOW_TRACKING_URI"] == ["default", "(unset)"]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("Yes", True), ("0", False), ("unset", False)])
+def test_flags(text: str, expected: bool) -> None:
+    assert settings.resolve({"FLAG": text}, {"FLAG": "off"}, {}).flag("FLAG") is expected
+
+
+@pytest.mark.parametrize(
+    ("method", "text"), [("flag", "maybe"), ("seconds", "soon"), ("seconds", "-1"), ("seconds", "nan")]
+)
+def test_values_that_mean_nothing_are_refused_by_name(method: str, text: str) -> None:
+    resolved = settings.resolve({"SETTING": text}, {"SETTING": "1"}, {})
+    with pytest.raises(ConfigurationError, match="SETTING"):
+        getattr(resolved, method)("SETTING")
+
+
+# The project file
+
+
+def test_code_and_project_file_agree_on_the_defaults() -> None:
+    assert settings.read_project_defaults(PROJECT.parent) == settings.DEFAULTS
+
+
+def test_every_variable_has_a_value_a_comment_and_a_name_ae5_does_not_encrypt() -> None:
+    lines = PROJECT.read_text().splitlines()
+    for name, value in yaml.safe_load("\n".join(lines))["variables"].items():
+        where = next(i for i, line in enumerate(lines) if line.startswith(f"  {name}:"))
+        assert lines[where - 1].strip().startswith("#"), name
+        assert isinstance(value, str), name
+        assert value, name
+        assert not re.search(r"(_PASSWORD|_SECRET|_SECRET_KEY)$", name)
+
+
+def test_commands_have_twins_and_every_environment_pins_mlflow() -> None:
+    document = yaml.safe_load(PROJECT.read_text())
+    commands, specs = document["commands"], document["env_specs"]
+    for name, http in (("TrackingServer", True), ("GarbageCollection", False), ("DatabaseUpgrade", False)):
+        for command, spec in ((commands[name], "default"), (commands["Minimum" + name], "minimum")):
+            assert (command["env_spec"], command["supports_http_options"]) == (spec, http)
+            assert re.fullmatch(r"exec python -m mlflow_ae5_server [a-z-]+", command["unix"])  # options are appended
+    assert len(commands) == 6
+    for spec in specs.values():
+        [pip] = [package["pip"] for package in spec["packages"] if isinstance(package, dict)]
+        assert "mlflow==3.17.2" in pip
+        assert any(re.fullmatch(r"SQLAlchemy>=[\d.]+,<[\d.]+", requirement) for requirement in pip)
+    wanted = "psycopg PyMySQL oracledb pyodbc boto3 azure-storage-blob azure-identity google-cloud-storage"
+    default = next(package["pip"] for package in specs["default"]["packages"] if isinstance(package, dict))
+    assert set(wanted.split()) <= {re.split(r"[\[><=]", requirement)[0] for requirement in default}

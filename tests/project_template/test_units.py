@@ -1,0 +1,289 @@
+"""Small decisions, as tables: hosts, workers, durations, folders, options, redaction, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server import asgi, cli, folders, hosts, scrub, ttl, workers
+from mlflow_ae5_server.errors import ConfigurationError, UsageError
+from mlflow_ae5_server.prefork import Restarts
+
+MIB = 1024 * 1024
+
+
+# Hosts
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "platforms", "allowed", "origins", "frames"),
+    [
+        (["a.example.com"], ["example.com"], ["a.example.com", "a.example.com:*"], ["https://a.example.com"], "https://example.com"),
+        (["localhost:8443"], ["localhost:8000"], ["localhost", "localhost:*"], ["https://localhost:8443"], "https://localhost:8000"),
+        (["https://A.example.com:443/x"], [], ["a.example.com"], ["https://a.example.com"], ""),
+        (["a.b, c.d"], ["e.f g.h"], ["a.b", "c.d:*"], ["https://a.b", "https://c.d"], "https://e.f https://g.h"),
+        (["[2001:db8::1]:8443"], [], ["[2001:db8::1]", "[[]2001:db8::1]:*"], ["https://[2001:db8::1]:8443"], ""),
+        (["*"], ["*"], ["127.0.0.1"], [], "*"),
+        ([], [], ["localhost", "127.0.0.1:*", "10.*", "192.168.*", "172.31.*"], [], ""),
+    ],
+)  # fmt: skip
+def test_host_policy(
+    endpoints: list[str], platforms: list[str], allowed: list[str], origins: list[str], frames: str
+) -> None:
+    policy = hosts.derive(endpoints, platforms)
+    assert set(allowed) <= set(policy.allowed_hosts)
+    assert {"localhost", "127.0.0.1", "10.*"} <= set(policy.allowed_hosts)
+    assert "*" not in policy.allowed_hosts
+    assert list(policy.cors_origins) == origins
+    assert policy.content_security_policy == f"frame-ancestors 'self' {frames}".strip()
+
+
+def test_hosts_and_origins_of_variables_are_added() -> None:
+    policy = hosts.derive(["a.b"], [], ["extra.example.com"], ["https://extra.example.com"])
+    assert "extra.example.com" in policy.allowed_hosts
+    assert policy.cors_origins == ("https://a.b", "https://extra.example.com")
+
+
+@pytest.mark.parametrize("text", ["a b;c", "-x", "a.b:port", "a..b\n;script"])
+def test_what_is_no_host_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        hosts.derive([text.replace(" ", "_;")], [])
+
+
+# Frame policy and assistant
+
+
+async def _ask(application: asgi.Application, path: str) -> tuple[dict[bytes, bytes], Any]:
+    seen: dict[str, Any] = {}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        seen.update(message)
+
+    async def receive() -> dict[str, Any]:
+        return {}
+
+    await application({"type": "http", "path": path, "client": ("127.0.0.1", 5)}, receive, send)
+    return dict(seen["headers"]), seen["client"]
+
+
+async def _echo(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")], "client": scope["client"]})
+
+
+@pytest.mark.parametrize(
+    ("policy", "path", "header"),
+    [
+        ("frame-ancestors 'self'", "/", b"frame-ancestors 'self'"),
+        (None, "/", None),
+        ("frame-ancestors 'self'", "/static-files/lib/notebook-trace-renderer/index.html", None),
+    ],
+)
+def test_the_policy_is_added_to_answers(policy: str | None, path: str, header: bytes | None) -> None:
+    headers, client = asyncio.run(_ask(asgi.wrap(_echo, policy), path))
+    assert headers.get(b"content-security-policy") == header
+    assert (headers[b"x"], client) == (b"y", ("127.0.0.1", 5))
+
+
+def test_callers_of_the_assistant_come_from_elsewhere() -> None:
+    _, client = asyncio.run(_ask(asgi.wrap(_echo, None), "/prefix/ajax-api/3.0/mlflow/assistant/message"))
+    assert client[0] != "127.0.0.1"
+
+
+# Workers
+
+
+@pytest.mark.parametrize(
+    ("requested", "cpus", "memory", "expected"),
+    [
+        ("auto", 0.5, None, 1),
+        ("auto", 1.0, None, 1),
+        ("auto", 1.9, None, 1),
+        ("auto", 2.0, None, 2),
+        ("auto", 64.0, None, 4),
+        ("auto", 8.0, 512 * MIB, 1),
+        ("auto", 8.0, 1024 * MIB, 4),
+        ("auto", 8.0, 600 * MIB, 2),
+        ("auto", 8.0, 64 * MIB, 1),
+        ("3", 1.0, 64 * MIB, 3),
+    ],
+)
+def test_number_of_workers(requested: str, cpus: float, memory: int | None, expected: int) -> None:
+    assert workers.choose(requested, workers.Limits(cpus, memory))[0] == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "65"])
+def test_a_senseless_number_of_workers_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="MLFLOW_WORKERS"):
+        workers.choose(text, workers.Limits(4, None))
+
+
+@pytest.mark.parametrize(
+    ("files", "group", "expected"),
+    [
+        ({"cpu.max": "150000 100000", "memory.max": "1073741824"}, "0::/", (1.5, 1024 * MIB)),
+        ({"cpu.max": "max 100000", "memory.max": "max"}, "0::/", (8.0, None)),
+        ({"pods/one/cpu.max": "50000 100000"}, "0::/pods/one", (0.5, None)),
+        ({"pods/cpu.max": "200000 100000", "pods/one/cpu.max": "max 100000"}, "0::/pods/one", (2.0, None)),
+        ({"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, "3:cpu:/x", (2.5, None)),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "3:cpu:/x", (8.0, None)),
+        ({"memory/memory.limit_in_bytes": "536870912"}, "5:memory:/", (8.0, 512 * MIB)),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, "5:memory:/", (8.0, None)),
+        ({}, "", (8.0, None)),
+    ],
+)
+def test_limits_of_a_container(
+    tmp_path: Path, files: dict[str, str], group: str, expected: tuple[float, int | None]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(text + "\n")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text(group + "\n")
+    limits = workers.read_limits(tmp_path / "cgroup", tmp_path, cpus=8)
+    assert (limits.cpus, limits.memory) == expected
+
+
+# Durations
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30d0h0m0s", 2592000),
+        ("0d0h10m0s", 600),
+        ("1.5d", 129600),
+        (".5h", 1800),
+        ("12h", 43200),
+        ("90s", 90),
+        ("0s", 0),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert ttl.parse(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["30 days", "", "30", "d", "1..5d", "1h1d", "-1d", "30D", "30d ", "99999999999d"])
+def test_what_is_no_duration_is_refused_and_the_form_shown(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="MLFLOW_TRACKING_GC_TTL") as caught:
+        ttl.parse(text)
+    assert text == "99999999999d" or "#d#h#m#s" in str(caught.value)
+
+
+# Folders
+
+
+@pytest.mark.parametrize(
+    ("location", "folder"),
+    [
+        ("data/artifacts", "data/artifacts"),
+        ("/data/artifacts", "/data/artifacts"),
+        ("file:///data/my%20artifacts", "/data/my artifacts"),
+        ("s3://bucket/path", None),
+        ("gs://bucket", None),
+        ("abfss://fs@account.dfs.core.windows.net/x", None),
+        ("mlflow-artifacts:/", None),
+    ],
+)
+def test_local_folders(location: str, folder: str | None) -> None:
+    assert folders.local_folder(location) == (Path(folder) if folder else None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:///data/x.sqlite", "data/x.sqlite"),
+        ("sqlite:////data/x.sqlite?timeout=5", "/data/x.sqlite"),
+        ("sqlite://", None),
+        ("sqlite:///:memory:", None),
+        ("postgresql://h/d", None),
+    ],
+)
+def test_sqlite_files(uri: str, file: str | None) -> None:
+    assert folders.sqlite_file(uri) == (Path(file) if file else None)
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="SETTING"):
+        folders.make_writable(tmp_path / "file", "SETTING")
+
+
+@pytest.mark.parametrize(
+    ("environment", "warned"),
+    [
+        ({"PROJECT_DIR": "/opt/continuum/project"}, True),
+        ({"PROJECT_DIR": "/opt/continuum/project", "MLFLOW_AE5_SANDBOX": "1"}, False),
+        ({"PROJECT_DIR": "/home/me/project"}, False),
+    ],
+)
+def test_data_on_the_containers_own_disk_is_warned_of(environment: dict[str, str], warned: bool) -> None:
+    assert (folders.persistence_warning(Path("/nowhere/mlflow"), environment) is not None) is warned
+    assert folders.persistence_warning(Path("/proc/self"), environment) is None  # /proc is a mount
+
+
+# Options
+
+
+def test_all_options_of_ae5_are_taken_also_those_it_may_invent() -> None:
+    given = (
+        "tracking-server --anaconda-project-host a --anaconda-project-host=b --anaconda-project-iframe-hosts c d "
+        "--anaconda-project-port 9000 --anaconda-project-address=127.0.0.1 --anaconda-project-use-xheaders "
+        "--anaconda-project-no-browser --anaconda-project-url-prefix /p --anaconda-project-new 1 --anaconda-project-x"
+    )
+    options = cli.parse(given.split())
+    assert (options.hosts, options.iframe_hosts, options.port) == (["a", "b"], ["c", "d"], 9000)
+    assert (options.address, options.url_prefix, bool(options.use_xheaders)) == ("127.0.0.1", "/p", True)
+
+
+@pytest.mark.parametrize("given", ["", "nonsense", "tracking-server --port 1", "garbage-collection --dry-run x"])
+def test_other_options_are_refused(given: str) -> None:
+    with pytest.raises(UsageError):
+        cli.parse(given.split())
+
+
+# Redaction
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://user:{}@host/db",
+        "connect to postgresql+psycopg://user:{}@[::1]:5432/db?x=y failed",
+        "mssql+pyodbc://host/db?driver=x&PWD={}&y=1",
+        "Authorization: Bearer {}",
+        "password={} host=x",
+    ],
+)
+def test_what_looks_like_a_credential_is_never_shown(text: str) -> None:
+    assert "unregistered-1" not in scrub.scrub(text.format("unregistered-1"))
+
+
+def test_a_password_is_known_in_all_its_spellings() -> None:
+    scrub.register_uri("postgresql://user:p%40ss%2Fword@host/db")
+    assert scrub.scrub("p%40ss%2Fword, p@ss/word") == "********, ********"
+
+
+def test_a_value_split_over_writes_is_still_seen() -> None:
+    scrub.register("split-secret-value")
+    target = io.StringIO()
+    stream = scrub.ScrubbingStream(target)
+    for part in ("before split-", "secret-", "value after\nnext ", "line"):
+        stream.write(part)
+    stream.flush()
+    assert target.getvalue() == "before ******** after\nnext line"
+
+
+# Restarts
+
+
+@pytest.mark.parametrize(
+    ("deaths", "allowed"),
+    [([0, 1], [True, True]), ([0, 1, 2], [True, True, False]), ([0, 1, 100, 101], [True, True, True, True])],
+)
+def test_workers_are_replaced_unless_they_keep_dying(deaths: list[float], allowed: list[bool]) -> None:
+    restarts = Restarts(limit=3, window=60)
+    assert [restarts.allowed(now) for now in deaths] == allowed

@@ -53,6 +53,7 @@ class Jobs:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._checked = core.control.now()
+        self._since: dict[str, float] = {}
 
     def start(self) -> None:
         """Runs that a stop of the sandbox cut off are over; times that passed meanwhile are not made up for."""
@@ -69,6 +70,10 @@ class Jobs:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await asyncio.gather(*(self.stop_run(i, "failed") for i in list(self._workers)))
+
+    def scheduled(self, job: Job) -> None:
+        """The job was made, changed or unpaused: only times from now on count."""
+        self._since[job.id] = self._core.control.now()
 
     def wake(self) -> None:
         """The clock or a schedule has changed. On the server's loop only."""
@@ -98,7 +103,8 @@ class Jobs:
         for job in list(self._core.state.jobs.values()):
             if job.schedule is None or job.paused:
                 continue
-            for moment in CronSim(job.schedule, datetime.fromtimestamp(after, UTC)):
+            begin = max(after, self._since.get(job.id, 0.0))
+            for moment in CronSim(job.schedule, datetime.fromtimestamp(begin, UTC)):
                 if moment > end:
                     break
                 self._core.log.info("job %s (%s) is due at %s", job.id, job.name, moment.isoformat())

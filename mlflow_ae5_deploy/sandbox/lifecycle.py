@@ -23,6 +23,8 @@ __all__ = ["SandboxError", "SandboxInfo", "database_uri", "down", "logs", "reset
 
 _STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.02
+_MARKS = ("up.lock", "daemon.lock", "state.json")
+"""Files that only a sandbox makes."""
 
 
 def up(
@@ -65,7 +67,7 @@ def status(state_dir: Path) -> SandboxInfo | None:
 def down(state_dir: Path) -> bool:
     """Stop the daemon and every process it started; the state stays. False when there was nothing to stop."""
     state_dir = Path(state_dir)
-    if not state_dir.is_dir():
+    if not any((state_dir / name).exists() for name in _MARKS):
         return False
     with _locked(state_dir / "up.lock", _STOP_SECONDS):
         stopped = _stop_daemon(state_dir)
@@ -79,9 +81,9 @@ def down(state_dir: Path) -> bool:
 def reset(state_dir: Path) -> None:
     """`down`, and then everything is forgotten: accounts, projects, data, logs, certificate authority."""
     state_dir = Path(state_dir)
-    down(state_dir)
     if state_dir.is_dir():
         _check_ours(state_dir)
+        down(state_dir)
         from .postgres import remove_data
 
         remove_data(state_dir)
@@ -200,7 +202,7 @@ def _private(state_dir: Path) -> Path:
 
 def _check_ours(state_dir: Path) -> None:
     """Do not wipe a folder that is not a sandbox's."""
-    if any(state_dir.iterdir()) and not (state_dir / "up.lock").exists():
+    if any(state_dir.iterdir()) and not any((state_dir / name).exists() for name in _MARKS):
         raise SandboxError(f"{state_dir} does not look like a sandbox's state folder; it was left alone.")
 
 

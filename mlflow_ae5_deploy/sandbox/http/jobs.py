@@ -73,6 +73,7 @@ async def create(request: web.Request) -> web.Response:
     core.state.jobs[job.id] = job
     core.timing.born(job.id, core.settings)
     core.save()
+    request.app[JOBS].scheduled(job)
     if fields["autorun"]:
         request.app[JOBS].launch(job)
     return web.json_response(views.job(core, job))
@@ -157,6 +158,7 @@ def _changed(request: web.Request, job: Job) -> web.Response:
     core = core_of(request)
     job.updated = now_text()
     core.save()
+    request.app[JOBS].scheduled(job)
     return web.json_response(views.job(core, job))
 
 

@@ -1,0 +1,104 @@
+"""The launcher: the exit status is the command's, and nothing the command started outlives it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlflow_ae5_deploy.sandbox.processes import LAUNCHER
+from tests.sandbox.support import wait_for
+
+
+class Launched:
+    def __init__(self, command: str, *options: str, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(LAUNCHER), "--grace", "1", *options, "--", "/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            cwd=folder,
+            start_new_session=True,
+        )
+
+    def stop(self) -> int:
+        """Close its standard input, as the sandbox does, or as the kernel does when the sandbox is gone."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[type[Launched] | object]:
+    started: list[Launched] = []
+
+    def start(command: str, *options: str) -> Launched:
+        started.append(Launched(command, *options, folder=tmp_path))
+        return started[-1]
+
+    yield start
+    for launched in started:
+        if launched.process.poll() is None:
+            launched.process.kill()
+        launched.process.wait()
+
+
+def pid_in(file: Path) -> psutil.Process:
+    wait_for(lambda: file.exists() and file.read_text().strip(), f"{file.name}")
+    return psutil.Process(int(file.read_text()))
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(("command", "status"), [("true", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)])
+def test_the_exit_status_is_the_commands(launch, command: str, status: int) -> None:
+    assert launch(command).process.wait(20) == status
+
+
+def test_a_stop_is_a_term_signal_that_the_command_may_answer(launch, tmp_path: Path) -> None:
+    launched = launch("trap 'echo bye > bye; exit 5' TERM; echo $$ > pid; while :; do sleep 0.05; done")
+    pid_in(tmp_path / "pid")
+    assert launched.stop() == 5
+    assert (tmp_path / "bye").read_text() == "bye\n"
+
+
+def test_who_ignores_the_signal_is_killed_after_the_grace(launch, tmp_path: Path) -> None:
+    launched = launch("trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done")
+    command = pid_in(tmp_path / "pid")
+    assert launched.stop() == 137
+    assert gone(command)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the process group is ended")
+@pytest.mark.parametrize("ending", ["by itself", "stopped"])
+def test_children_are_ended_also_those_that_left_the_session(launch, tmp_path: Path, ending: str) -> None:
+    rest = "" if ending == "by itself" else "sleep 300"
+    launched = launch(
+        f"setsid sh -c 'echo $$ > away; exec sleep 300' & sh -c 'echo $$ > near; exec sleep 300' &"
+        f" while [ ! -s away ] || [ ! -s near ]; do sleep 0.02; done; echo $$ > main; {rest}"
+    )
+    children = [pid_in(tmp_path / name) for name in ("away", "near")]
+    if ending == "stopped":
+        pid_in(tmp_path / "main")
+        launched.stop()
+    else:
+        assert launched.process.wait(20) == 0
+    wait_for(lambda: all(gone(c) for c in children), "the children's end")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
+def test_a_killed_launcher_takes_the_command_along(launch, tmp_path: Path) -> None:
+    launched = launch("echo $$ > pid; exec sleep 300")
+    command = pid_in(tmp_path / "pid")
+    launched.process.kill()
+    wait_for(lambda: gone(command), "the command's end")
+
+
+def test_signals_are_not_ignored_by_inheritance(launch) -> None:
+    """What the launcher does about signals for itself must not reach the command."""
+    assert launch("kill -TERM $$; exit 1").process.wait(20) == 143
+    assert launch("kill -INT $$; exit 1").process.wait(20) == 130

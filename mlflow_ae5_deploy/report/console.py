@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.report.summary import Installed
     from mlflow_ae5_deploy.runbook.model import Action, RunResult, Stage, StageResult
 
+_BAR = 30  # characters
 _MARKS = {
     "unchanged": ("=", "green"),
     "changed": ("+", "cyan"),
@@ -86,8 +87,13 @@ class Reporter:
         self._show(f"{self._doing}: waiting for {what}, {seconds:.0f} s")
 
     def progress(self, what: str, done: float, total: float | None) -> None:
-        share = f" {100 * done / total:.0f} %" if total else ""
-        self._show(f"{what}: {done / 1e6:.1f} MB{share}")
+        """A bar where the size is known. done and total in bytes."""
+        if not total:
+            self._show(f"{what}: {done / 1e6:.1f} MB")
+            return
+        filled = int(_BAR * min(done / total, 1))
+        bar = "█" * filled + "░" * (_BAR - filled)
+        self._show(f"{what}: {bar} {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
     def _show(self, text: str) -> None:
         if self.json_mode or not self._err_file.isatty():

@@ -10,33 +10,77 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import html
 import json
 import re
+import shlex
 import threading
 from urllib.parse import quote, quote_plus
 
 MASK = "********"
+_LINE = 8  # lines of secrets of several lines (keys) are registered one by one from this length on
 _SHORTEST = 4  # shorter values would blot out ordinary text; they are still never printed by us
 
 _lock = threading.Lock()
 _known: set[str] = set()
 
+# Every quantifier that can start anywhere is bounded, or stands behind a look-behind: a megabyte of base64 in an
+# error text must not take minutes.
+# Quoted, quoted inside of quoted JSON (\"...\"), and quoted but cut off.
+_QUOTED = (
+    r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+    r"|(?P<q>\\+[\"'])(?:(?!(?<!\\)(?P=q)).)*(?<!\\)(?P=q)"
+    r"|\\*[\"'][^\r\n]*"
+)
+_NAME = (
+    r"(?<![A-Za-z0-9_.\-])(?:[A-Za-z0-9_.\-]{0,64}(?:password|passwd|passwort|passphrase|pwd|secret|token|credential"
+    r"|api[-_]?key|access[-_]?key|account[-_]?key|private[-_]?key|secret[-_]?key|xsrf|authorization)|value|sig|otp)"
+)
+_HARMLESS = frozenset(
+    ["true", "false", "null", "none", "unset", "yes", "no", "not", "a", "an", "the", "is", "was", "of", "for"]
+)
+
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # user:password@ in any URI
-    (re.compile(r"(?P<a>[a-z][a-z0-9+.\-]*://[^\s:/@'\"]*:)[^\s/@'\"]+(?=@)", re.I), r"\g<a>" + MASK),
-    (re.compile(r"(?P<a>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.I), r"\g<a>" + MASK),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), MASK),
+    # scheme://user:password@host, also with `@` in the user's name or the password, or `/` in the password
+    (
+        re.compile(r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:'\"]*:)[^\s/'\"]+(?=@)", re.I),
+        r"\g<a>" + MASK,
+    ),
+    (
+        re.compile(r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:'\"]*:)(?!\d+/|\*)[^\s'\"]+(?=@)", re.I),
+        r"\g<a>" + MASK,
+    ),
+    # scheme://token@host, and the token in a conda channel's path
+    (re.compile(r"(?P<a>://)[A-Za-z0-9_.\-]{20,200}(?=@)"), r"\g<a>" + MASK),
+    (re.compile(r"(?P<a>/t/)[A-Za-z0-9\-]{6,200}(?=/)"), r"\g<a>" + MASK),
     # JSON web tokens
-    (re.compile(r"\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)?"), MASK),
-    # password=..., 'token': '...', "value": "..."
+    (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*){1,4}"), MASK),
+    (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}"), MASK),
+    # headers
+    (
+        re.compile(r"(?P<a>\b(?:set-)?cookie2?['\"]?\s*[:=]\s*[bB]?)(?P<v>" + _QUOTED + r"|[^\r\n'\"][^\r\n]*)", re.I),
+        "",
+    ),
+    (re.compile(r"(?P<a><Cookie [^=\s]+=)[^\s>]+"), r"\g<a>" + MASK),
     (
         re.compile(
-            r"(?P<a>['\"]?\b(?:password|passwd|pwd|secret|token|access_token|refresh_token|value|credential|_xsrf)"
-            r"\b['\"]?\s*[:=]\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s,;&'\"}\])]+)",
+            r"(?P<a>\b(?:bearer|basic)(?:\s+|%20|\+|:\s*)['\"]?)(?=[^\s'\"]*\d|[^\s'\"]{20})[A-Za-z0-9._~+/=\-]{6,}",
             re.I,
         ),
         r"\g<a>" + MASK,
     ),
-    (re.compile(r"(?P<a>\b(?:set-)?cookie['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", re.I), r"\g<a>" + MASK),
+    # password=..., 'token': '...', "value": "...", MLFLOW_TRACKING_TOKEN: ..., and these inside of quoted JSON
+    (
+        re.compile(
+            rf"(?P<a>{_NAME}\\*['\"]?\s*(?:=>|:=|[:=])\s*(?:(?:bearer|basic|token|digest|negotiate)\s+)?[\[(]?[bBuU]?)"
+            rf"(?P<v>{_QUOTED}|\{{[^}}\s]*\}}|[^\s&;'\"<]+)",
+            re.I,
+        ),
+        "",
+    ),
+    (re.compile(r"(?P<a>(?<!\S)--?(?:[a-z]{1,20}-)?(?:password|passwd|secret|token)\s+)(?!-)(?P<v>\S+)", re.I), ""),
+    (re.compile(r"(?P<a><(?P<tag>password|secret|token|value)>)[^<]+(?=</(?P=tag)>)", re.I), r"\g<a>" + MASK),
 )
 
 
@@ -81,32 +125,94 @@ class Secret:
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not serialised")
 
+    def __getstate__(self) -> object:
+        raise TypeError("a Secret is not serialised")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_value"):
+            raise AttributeError("a Secret does not change")
+        super().__setattr__(name, value)
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
 
 def register(value: str) -> None:
     """Make `scrub` take this value, and its usual encodings, out of any text from now on."""
-    if len(value) < _SHORTEST:
-        return
-    raw = value.encode()
-    forms = {
-        value,
-        quote(value, safe=""),
-        quote(value),
-        quote_plus(value),
-        json.dumps(value)[1:-1],
-        repr(value)[1:-1],
-        base64.b64encode(raw).decode(),
-    }
+    forms: set[str] = set()
+    for part in {value, value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) >= _LINE)}:
+        forms |= _encodings(part)
     with _lock:
         _known.update(form for form in forms if len(form) >= _SHORTEST)
 
 
+def _encodings(value: str) -> set[str]:
+    """How other software writes a value down: in URLs, JSON, Python, shell, HTML and base64."""
+    if len(value) < _SHORTEST:
+        return set()
+    raw = value.encode("utf-8", "surrogatepass")
+    quoted = {quote(raw, safe=safe) for safe in ("", "/", "!'()*~", " +", "!#$%&'()*+,/:;=?@[]~")}
+    quoted.add(quote_plus(raw))
+    quoted |= {re.sub(r"%[0-9A-F]{2}", lambda found: found.group().lower(), form) for form in quoted}
+    based = {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
+    return {
+        value,
+        *quoted,
+        *based,
+        *(form.rstrip("=") for form in based),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+        repr(raw)[2:-1],
+        shlex.quote(value),
+        html.escape(value),
+        html.escape(value, quote=False),
+    }
+
+
 def scrub(text: str) -> str:
-    """`text` without any registered secret and without anything that looks like a credential."""
+    """`text` without any registered secret and without anything that looks like a credential.
+
+    Scrubbing twice is the same as once, and a JSON document stays one (values in quotes keep their quotes).
+    """
     with _lock:
-        known = sorted(_known, key=len, reverse=True)
-    for value in known:
-        if value in text:
-            text = text.replace(value, MASK)
+        known = tuple(_known)
+    text = _without(text, known)
     for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+        text = pattern.sub(replacement or _masked, text)
     return text
+
+
+def _without(text: str, known: tuple[str, ...]) -> str:
+    """Mask every occurrence; of two that overlap, nothing of either is left."""
+    spans = []
+    for value in known:
+        start = text.find(value)
+        while start >= 0:
+            spans.append((start, start + len(value)))
+            start = text.find(value, start + 1)
+    if not spans:
+        return text
+    out: list[str] = []
+    done = 0
+    for start, end in sorted(spans):
+        if start >= done:
+            out += [text[done:start], MASK]
+        done = max(done, end)
+    return "".join([*out, text[done:]])
+
+
+def _masked(found: re.Match[str]) -> str:
+    """Mask the value `v` behind `a`; quotes around it and closing brackets behind it stay."""
+    before, value = found["a"], found["v"]
+    quotes = re.match(r"\\*['\"]", value)
+    if quotes:
+        mark = quotes.group()
+        end = mark if len(value) >= 2 * len(mark) and value.endswith(mark) else ""
+        return f"{before}{mark}{MASK}{end}" if value[len(mark) :] != end else found.group()
+    if value.startswith("{") and value.endswith("}"):
+        return f"{before}{MASK}"
+    bare = value.rstrip(",.)]}>\\")
+    if not bare or bare.lower() in _HARMLESS:
+        return found.group()
+    return f"{before}{MASK}{value[len(bare) :]}"

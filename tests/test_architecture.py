@@ -1,0 +1,209 @@
+"""Who may import whom, read from the source by AST: lazy imports inside functions and relative ones count too."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "mlflow_ae5_deploy"
+SERVER = "mlflow_ae5_server"
+
+FOUNDATION = {"", "errors", "redaction", "clock", "schedule", "ttl", "mlflow_api"}  # "" is the package: its version
+
+# unit -> what it may import of the package; a unit may always import itself
+ALLOWED: dict[str, set[str]] = {
+    "": set(),
+    "errors": set(),
+    "redaction": set(),
+    "clock": {"errors"},
+    "schedule": {"errors"},
+    "ttl": {"errors"},
+    "mlflow_api": {"", "errors", "redaction", "clock"},
+    "config": FOUNDATION,
+    "platform": FOUNDATION | {"config"},
+    "release": FOUNDATION | {"config"},
+    "runbook": FOUNDATION | {"config", "platform", "release"},
+    "operations": FOUNDATION | {"config", "platform", "release", "runbook"},
+    # shows what stages and operations found, so it knows their records; they know nothing of it
+    "report": FOUNDATION | {"config", "runbook", "operations"},
+    "sandbox": set(),
+    "cli": FOUNDATION | {"config", "platform", "release", "runbook", "operations", "report", "sandbox"},
+    "__main__": {"cli"},
+}
+
+
+def imported(source: str, module: str, is_package: bool = False) -> Iterator[str]:
+    """Full dotted names of everything that a module imports; for `from a import b` both a and a.b."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield str(node.args[0].value)
+
+
+def modules(top: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(top.rglob("*.py")):
+        parts = [top.name, *path.relative_to(top).with_suffix("").parts]
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports_of(top: Path) -> Iterator[tuple[str, str]]:
+    for module, path in modules(top):
+        for target in imported(path.read_text(encoding="utf-8"), module, path.name == "__init__.py"):
+            yield module, target
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def unit(module: str) -> str:
+    """`mlflow_ae5_deploy.release.web` -> `release`; the package itself -> ``."""
+    return module.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
+
+
+CLIENT = [(source, target) for source, target in imports_of(ROOT / PACKAGE)]
+UNITS = {unit(module) for module, _ in modules(ROOT / PACKAGE)}
+
+
+def test_every_unit_has_its_place() -> None:
+    assert set(ALLOWED) == UNITS
+
+
+@pytest.mark.parametrize("importer", sorted(ALLOWED))
+def test_imports_point_one_way(importer: str) -> None:
+    wrong = [
+        f"{source} imports {target}"
+        for source, target in CLIENT
+        if unit(source) == importer
+        and inside(target, PACKAGE)
+        and (wanted := unit(target) if unit(target) in UNITS else "") != importer
+        and wanted not in ALLOWED[importer]
+    ]
+    assert wrong == []
+
+
+def test_allowed_imports_are_free_of_circles() -> None:
+    done: set[str] = set()
+    waiting = dict(ALLOWED)
+    while ready := [name for name, needs in waiting.items() if needs - {name} <= done]:
+        done.update(ready)
+        for name in ready:
+            del waiting[name]
+    assert waiting == {}
+
+
+def test_a_stage_never_imports_another_stage() -> None:
+    stages = f"{PACKAGE}.runbook.stages"
+    files = {module for module, _ in modules(ROOT / PACKAGE) if inside(module, stages) and module != stages}
+    numbered = {module for module in files if module.rpartition(".")[2].startswith(("s0", "s1"))} or files
+    assert len(numbered) >= 14
+    wrong = [f"{s} imports {t}" for s, t in CLIENT if s in numbered and t in numbered and s != t]
+    assert wrong == []
+
+
+def test_only_the_command_line_knows_the_sandbox_and_only_its_lifecycle() -> None:
+    door = f"{PACKAGE}.sandbox.lifecycle"
+    wrong = [
+        f"{source} imports {target}"
+        for source, target in CLIENT
+        if inside(target, f"{PACKAGE}.sandbox")
+        and not inside(source, f"{PACKAGE}.sandbox")
+        and not (inside(source, f"{PACKAGE}.cli") and (inside(target, door) or target == f"{PACKAGE}.sandbox"))
+    ]
+    assert wrong == []
+
+
+def test_the_client_does_not_import_mlflow() -> None:
+    """It needs neither MLflow nor what only the sandbox brings."""
+    foreign = ("mlflow", "sqlalchemy", "aiohttp", "trustme", "psutil", "psycopg", SERVER)
+    wrong = [
+        f"{source} imports {target}"
+        for source, target in CLIENT
+        if not inside(source, f"{PACKAGE}.sandbox") and any(inside(target, name) for name in foreign)
+    ]
+    assert wrong == []
+
+
+def test_the_server_project_stands_alone() -> None:
+    wrong = [
+        f"{source} imports {target}"
+        for source, target in imports_of(ROOT / "project_template" / SERVER)
+        if inside(target, PACKAGE)
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_the_vendored_or_absent_click() -> None:
+    assert [f"{s} imports {t}" for s, t in CLIENT if inside(t, "click")] == []
+
+
+def sleepers(top: Path) -> Iterator[str]:
+    """Modules that pause by the machine's clock: `time.sleep`, however it is imported."""
+    for module, path in modules(top):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name == "time"
+        }
+        for node in ast.walk(tree):
+            called = isinstance(node, ast.Attribute) and node.attr == "sleep" and isinstance(node.value, ast.Name)
+            by_name = (
+                isinstance(node, ast.ImportFrom)
+                and node.module == "time"
+                and any(alias.name in ("sleep", "*") for alias in node.names)
+            )
+            if (called and node.value.id in names) or by_name:  # type: ignore[attr-defined]
+                yield module
+
+
+def test_only_the_clock_sleeps() -> None:
+    found = {module for module in sleepers(ROOT / PACKAGE) if not inside(module, f"{PACKAGE}.sandbox")}
+    assert found == {f"{PACKAGE}.clock"}
+
+
+def test_starting_the_command_line_is_cheap() -> None:
+    heavy = ["pydantic", "requests", "rich", "ruamel", "aiohttp", "mlflow", "yaml", "cronsim", "urllib3"]
+    script = f"import sys, {PACKAGE}.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import a.b", {"a.b"}),
+        ("from a import b", {"a", "a.b"}),
+        ("from . import x", {"p.q", "p.q.x"}),
+        ("from ..r import x", {"p.r", "p.r.x"}),
+        ("def f():\n    import z", {"z"}),
+        ("if TYPE_CHECKING:\n    import z", {"z"}),
+        ("import importlib\nimportlib.import_module('z.y')", {"importlib", "z.y"}),
+    ],
+)
+def test_the_reader_sees_every_kind_of_import(source: str, found: set[str]) -> None:
+    assert set(imported(source, "p.q.m")) == found

@@ -1,0 +1,427 @@
+"""errors.py, redaction.py and clock.py as tables."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import json
+import pickle
+import re
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from mlflow_ae5_deploy import errors, redaction
+from mlflow_ae5_deploy.clock import Deadline, ManualClock, SystemClock, poll_until
+from mlflow_ae5_deploy.errors import DeadlineExceeded, DeployError
+from mlflow_ae5_deploy.redaction import MASK, Secret, register, scrub
+
+# --- errors
+
+
+def error_classes() -> dict[str, type[DeployError]]:
+    return {c.__name__: c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, DeployError)}
+
+
+def test_the_table_in_the_docstring_is_the_tree() -> None:
+    """Name, parent and exit code of every class, as drawn."""
+    drawn: dict[str, tuple[str | None, int | None]] = {}
+    above: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.fullmatch(r"(?P<art>[ |`-]*)(?P<name>[A-Z][A-Za-z]+) {2,}(?P<code>\d+)? *(?P<text>\S.*)", line)
+        if not found:
+            continue
+        depth = len(found["art"])
+        while above and above[-1][0] >= depth:
+            above.pop()
+        parent = above[-1][1] if above else None
+        drawn[found["name"]] = (parent, int(found["code"]) if found["code"] else None)
+        above.append((depth, found["name"]))
+    actual = {
+        name: (None if c is DeployError else c.__base__.__name__, c.exit_code)  # type: ignore[union-attr]
+        for name, c in error_classes().items()
+    }
+    assert set(drawn) == set(actual)
+    for name, (parent, code) in drawn.items():
+        assert actual[name][0] == parent, name
+        assert code is None or actual[name][1] == code, name
+
+
+def test_exit_codes_that_are_no_errors_are_in_the_docstring() -> None:
+    text = errors.__doc__ or ""
+    for code in (errors.EXIT_DONE, errors.EXIT_BUG, errors.EXIT_CHANGES_PENDING, errors.EXIT_INTERRUPTED):
+        assert re.search(rf"\b{code}\b", text)
+    special = {errors.EXIT_DONE, errors.EXIT_CHANGES_PENDING, errors.EXIT_INTERRUPTED}
+    assert special.isdisjoint(c.exit_code for c in error_classes().values())
+
+
+@pytest.mark.parametrize("cls", error_classes().values(), ids=error_classes().keys())
+def test_every_error_says_what_where_and_what_to_do(cls: type[DeployError]) -> None:
+    more = {"stage": 3} if cls is errors.StageFailed else {}
+    error = cls("It broke.", where="there", remedy="Mend it.", detail="log", **more)
+    assert (error.what, error.where, error.remedy, error.detail) == ("It broke.", "there", "Mend it.", "log")
+    assert str(error) == "It broke."
+    assert error.kind == cls.__name__
+    assert cls("It broke.", **more).remedy == ""
+
+
+# --- Secret
+
+VALUE = "corr3ct-h0rse"
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Any:
+    """Each test begins with nothing registered, and leaves to others what they registered."""
+    before = set(redaction._known)
+    redaction._known.clear()
+    yield
+    redaction._known.clear()
+    redaction._known.update(before)
+
+
+@dataclasses.dataclass
+class Holder:
+    secret: Secret
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        str,
+        repr,
+        lambda s: f"{s}",
+        lambda s: f"{s!r:>20}",
+        lambda s: f"{s:>20}",
+        lambda s: "%s %r" % (s, s),  # noqa: UP031 - this way of formatting is in the table on purpose
+        lambda s: format(s),
+        lambda s: str([s]) + str({"a": s}) + str((s,)),
+        lambda s: repr(Holder(s)),
+        lambda s: json.dumps(s, default=str),
+        lambda s: str(dir(s)),
+        lambda s: str(ValueError(s)),
+    ],
+)
+def test_a_secret_shows_a_mask(show: Callable[[Secret], str]) -> None:
+    assert VALUE not in show(Secret(VALUE))
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda s: "a" + s,
+        lambda s: s + "a",
+        lambda s: "".join([s]),
+        lambda s: json.dumps(s),
+        lambda s: pickle.dumps(s),
+        lambda s: copy.copy(s),
+        lambda s: copy.deepcopy(s),
+        lambda s: dataclasses.asdict(Holder(s)),
+        lambda s: s.__getstate__(),
+        lambda s: vars(s),
+        lambda s: list(s),
+        lambda s: len(s),
+        lambda s: s[0],
+        lambda s: s.encode(),
+        lambda s: setattr(s, "_value", "x"),
+    ],
+)
+def test_a_secret_used_as_a_text_fails_without_telling(misuse: Callable[[Secret], Any]) -> None:
+    with pytest.raises((TypeError, AttributeError)) as caught:
+        misuse(Secret(VALUE))
+    assert VALUE not in str(caught.value)
+
+
+def test_a_secret_is_comparable_and_its_fingerprint_does_not_tell_it() -> None:
+    one, same, other = Secret(VALUE), Secret(VALUE), Secret("another")
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != VALUE
+    assert (bool(one), bool(Secret(""))) == (True, False)
+    assert one.reveal() == VALUE
+    assert one.fingerprint(b"salt") == same.fingerprint(b"salt")
+    assert one.fingerprint(b"salt") != one.fingerprint(b"pepper")
+    assert VALUE not in one.fingerprint(b"salt")
+
+
+# --- scrub: registered values
+
+NASTY = "p@ss/w:rd&<'\"é\\ 1%+=~"
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        str,
+        lambda v: quote(v, safe=""),
+        quote,
+        quote_plus,
+        lambda v: quote(v, safe="").lower(),
+        lambda v: quote(v, safe=" +"),  # SQLAlchemy
+        lambda v: quote(v, safe="!'()*~"),  # JavaScript's encodeURIComponent
+        lambda v: json.dumps({"x": v}),
+        lambda v: json.dumps({"x": v}, ensure_ascii=False),
+        repr,
+        lambda v: repr(v.encode()),
+        lambda v: __import__("shlex").quote(v),
+        lambda v: __import__("html").escape(v),
+        lambda v: v.replace("&", "&amp;").replace("<", "&lt;"),
+        lambda v: base64.b64encode(v.encode()).decode(),
+        lambda v: base64.b64encode(v.encode()).decode().rstrip("="),
+        lambda v: base64.urlsafe_b64encode(v.encode()).decode(),
+    ],
+)
+def test_registered_values_go_in_every_encoding(encode: Callable[[str], str]) -> None:
+    register(NASTY)
+    written = encode(NASTY)
+    scrubbed = scrub(f"said <<{written}>> and no more")
+    assert MASK in scrubbed
+    assert "rd" not in scrubbed.replace("and", "")
+    assert written not in scrubbed
+
+
+def test_surrounding_whitespace_and_single_lines_are_known_too() -> None:
+    register("first-line-of-key\nsecond-line-of-key\nshort\n")
+    assert scrub("it had second-line-of-key in it") == f"it had {MASK} in it"
+    register("trailing-newline\n")
+    assert scrub("x trailing-newline y") == f"x {MASK} y"
+
+
+def test_overlapping_secrets_leave_nothing() -> None:
+    register("abcdefgh")
+    register("efghijkl")
+    register("cdef")
+    assert scrub("-abcdefghijkl-abcdefgh-efghijkl-") == f"-{MASK}-{MASK}-{MASK}-"
+
+
+def test_short_values_do_not_blot_out_texts() -> None:
+    for short in ("", "a", "abc"):
+        register(short)
+    assert scrub("abc a b c") == "abc a b c"
+
+
+# --- scrub: what looks like a credential
+
+LEAKS = [
+    "postgresql://user:hunter2@db/x",
+    "postgresql+psycopg2://:hunter2@db",
+    "postgresql://svc@server:hunter2@server.example.com/db",
+    "postgresql://user:1@hunter2@db/x",
+    "postgresql://user:a/hunter2@db/x",
+    "HTTPS://U:hunter2@HOST",
+    "connecting to 'mysql://u:hunter2@h/d' failed",
+    '{"uri": "mysql://u:hunter2@h/d"}',
+    "https://hunter2hunter2hunter2@github.com/x",
+    "https://conda.example.com/t/hunter2-abc/main",
+    "Authorization: Bearer hunter2abcdef",
+    "{'Authorization': 'Bearer hunter2abcdef'}",
+    '{"authorization": "Basic aHVudGVyMg=="}',
+    "Authorization: Basic aHVudGVyMg==",
+    "Authorization: Token hunter2",
+    "authorization=hunter2",
+    "curl -H 'Authorization: Bearer hunter2abcdef' https://x",
+    "got bearer hunter2abcdef back",
+    "Bearer%20hunter2abcdef",
+    "PRIVATE-TOKEN: hunter2",
+    "X-Api-Key: hunter2",
+    "x-xsrftoken: hunter2",
+    "_xsrf=hunter2; path=/",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.hunter2-sig_",
+    "eyJhbGciOiJSU0EifQ.hunter2.hunter2.hunter2.hunter2",
+    "ghp_hunter2hunter2hunter2",
+    "password=hunter2",
+    "password = hunter2",
+    "password: hunter2",
+    "password:\n  hunter2",
+    "PGPASSWORD=hunter2 psql",
+    "DB_PASSWORD='hunter2'",
+    "MLFLOW_TRACKING_TOKEN: hunter2",
+    "AWS_SECRET_ACCESS_KEY=hunter2",
+    "client_secret=hunter2&grant_type=x",
+    "grant_type=password&username=u&password=hunter2",
+    "AccountKey=hunter2==;EndpointSuffix=x",
+    "DRIVER=x;UID=u;PWD=hunter2;",
+    "PWD={hun;ter;hunter2};x",
+    "https://a.blob.core.windows.net/c?sv=1&sig=hunter2",
+    "https://x/?token=hunter2#frag",
+    "{'password': 'hunter2'}",
+    "{'password': b'hunter2'}",
+    "{b'password': b'hunter2'}",
+    "{'password': ['hunter2']}",
+    "{'password': ('x', 'y')} password=hunter2",
+    '{"password": "hun\\"hunter2"}',
+    '{"key": "X", "value": "hunter2"}',
+    '{"password": "hunter2 and then it was cut off',
+    '{"password": "hunter2\\\\", "a": "b"}',
+    '"{\\"password\\": \\"hunter2\\"}"',
+    "Secret(value='hunter2')",
+    "login(user=u, password=hunter2)",
+    "password=a,hunter2",
+    "password=a)hunter2",
+    "PASSWORD => hunter2",
+    "password := hunter2",
+    "mlflow --token hunter2 run",
+    "psql --db-password hunter2",
+    "<password>hunter2</password>",
+    '<input name="password" value="hunter2"/>',
+    "Cookie: a=1; session=hunter2",
+    "Set-Cookie: AUTH=hunter2; Path=/",
+    "{'Cookie': 'a=\"1\"; b=hunter2'}",
+    'cookie: a="1"; b=hunter2',
+    "<RequestsCookieJar[<Cookie AUTH_SESSION=hunter2 for x/>]>",
+    "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----\nhunter2 (cut off",
+]
+
+
+@pytest.mark.parametrize("text", LEAKS)
+def test_what_looks_like_a_credential_goes(text: str) -> None:
+    once = scrub(text)
+    assert "hunter2" not in once
+    assert "aHVudGVyMg" not in once
+    assert MASK in once
+    assert scrub(once) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host.example.com:8443/path/@user?x=1",
+        "https://localhost:8443",
+        "postgresql://user@db:5432/x",
+        "mail to user@example.com: see https://x/y",
+        "sqlite:////data/a@b/x.db",
+        "basic authentication is off; the bearer of bad news",
+        "token: a token is on record",
+        "token: none",
+        "password: not given",
+        '{"token": null, "secret": true, "password": ""}',
+        "3 secrets: MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI",
+        "tokens=5 token_count=7",
+        "the secret MLFLOW_TRACKING_TOKEN is stored for 2 accounts",
+        "2026-01-01T00:00:00 INFO keyboard layout: de",
+        "HTTP 401: Invalid username or password.",
+        "cookies: 3",
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert scrub(text) == text
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"password": "hunter2", "token": None, "n": 5, "list": [{"value": "x"}]},
+        {"uri": "postgresql://u:hunter2@h/d", "headers": {"Authorization": "Bearer abc.def-123456"}},
+        {"text": 'password="hunter2", and \\ "quotes"', "cookie": 'a="b"; c'},
+        {"nested": json.dumps({"password": "hunter2", "twice": json.dumps({"token": "hunter2"})})},
+    ],
+)
+def test_json_stays_json(document: dict[str, Any]) -> None:
+    scrubbed = scrub(json.dumps(document))
+    assert "hunter2" not in scrubbed
+    assert json.loads(scrubbed).keys() == document.keys()
+
+
+TRAPS = ["a", "ab.", "eyJ", "password", "://", "a:/", "'", '"', "\\", "=", ")", "{"]
+TRAPS += ["token=", 'password="', "password='x\n", '\\"', "-----BEGIN PRIVATE KEY-----", "<password>"]
+
+
+@pytest.mark.parametrize("piece", TRAPS)
+def test_long_texts_are_no_trap(piece: str) -> None:
+    """A pattern that backtracks would run here until the suite's time limit."""
+    scrub(piece * (300_000 // len(piece)))
+
+
+def test_tracebacks_are_scrubbed() -> None:
+    register(VALUE)
+    with pytest.raises(ValueError, match="cannot connect") as caught:
+        int("cannot connect with " + VALUE)
+    text = "".join(traceback.format_exception(caught.value))
+    assert VALUE in text
+    assert VALUE not in scrub(text)
+
+
+# --- clock
+
+
+def probe_after(times: int) -> Callable[[], str | None]:
+    calls = iter([None] * times + ["found"])
+    return lambda: next(calls)
+
+
+@pytest.mark.parametrize(
+    ("empty_answers", "naps"),
+    [(0, []), (1, [0.2]), (4, [0.2, 0.3, 0.45, 0.675])],
+)
+def test_poll_until_waits_longer_and_longer(empty_answers: int, naps: list[float]) -> None:
+    clock = ManualClock()
+    assert poll_until(probe_after(empty_answers), waiting_for="it", deadline=Deadline(clock, 60)) == "found"
+    assert clock.naps == pytest.approx(naps)
+
+
+def test_poll_until_has_a_longest_pause_and_reports_progress() -> None:
+    clock = ManualClock()
+    told: list[tuple[str, float]] = []
+    poll_until(
+        probe_after(20),
+        waiting_for="it",
+        deadline=Deadline(clock, 600),
+        longest=2,
+        on_wait=lambda what, seconds: told.append((what, seconds)),
+    )
+    assert max(clock.naps) == 2
+    assert len(told) == 20
+    assert told[0] == ("it", 0.0)
+    assert told[-1][1] == pytest.approx(clock.elapsed - clock.naps[-1])
+
+
+def test_poll_until_ends_at_the_deadline_with_a_last_look() -> None:
+    clock = ManualClock()
+    looks: list[float] = []
+    with pytest.raises(DeadlineExceeded) as caught:
+        poll_until(
+            lambda: looks.append(clock.elapsed),
+            waiting_for="the server",
+            deadline=Deadline(clock, 7),
+            remedy="Look at its log.",
+        )
+    assert clock.elapsed == pytest.approx(7)
+    assert looks[-1] == pytest.approx(7)
+    assert (caught.value.what, caught.value.remedy) == ("Waited 7 s for the server, in vain.", "Look at its log.")
+
+
+@pytest.mark.parametrize("falsy", [0, "", False, [], ()])
+def test_poll_until_takes_anything_but_none_for_an_answer(falsy: Any) -> None:
+    assert poll_until(lambda: falsy, waiting_for="it", deadline=Deadline(ManualClock(), 0)) == falsy
+
+
+def test_poll_until_looks_once_even_when_time_is_up() -> None:
+    assert poll_until(lambda: "there", waiting_for="it", deadline=Deadline(ManualClock(), 0)) == "there"
+
+
+def test_deadline_counts_down_and_never_below_zero() -> None:
+    clock = ManualClock()
+    deadline = Deadline(clock, 5)
+    assert (deadline.remaining(), deadline.expired()) == (5, False)
+    clock.sleep(3)
+    assert deadline.remaining() == 2
+    clock.sleep(3)
+    assert (deadline.remaining(), deadline.expired()) == (0, True)
+
+
+def test_clocks_tell_time_in_utc() -> None:
+    clock = ManualClock()
+    clock.sleep(90)
+    assert clock.now() == datetime(2026, 1, 1, 0, 1, 30, tzinfo=UTC)
+    system = SystemClock()
+    assert system.now().tzinfo is UTC
+    before = system.monotonic()
+    system.sleep(-1)  # a pause of what remains of nothing
+    assert system.monotonic() >= before

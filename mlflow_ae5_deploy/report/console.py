@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.model import Action, RunResult, Stage, StageResult
 
 _BAR = 30  # characters
+_UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
     "unchanged": ("=", "green"),
     "changed": ("+", "cyan"),
@@ -66,6 +67,10 @@ class Reporter:
         """One line of result."""
         if not self.json_mode:
             self.out.print(scrub(text), style=style, markup=False)
+
+    def hanging(self, lead: str, text: str, style: str | None = None) -> None:
+        """A line of result that goes on under its own beginning; whole where no terminal sets a width."""
+        self.line(_wrapped(self.out, lead, text), style)
 
     def note(self, text: str, style: str | None = None) -> None:
         """One line beside the result, on stderr."""
@@ -122,15 +127,15 @@ class Reporter:
         if self.json_mode:
             return
         mark, style = _MARKS[result.outcome]
-        self.line(f"{mark} {result.number:>2} {result.name:<16} {result.reason}", style=style)
+        self.hanging(f"{mark} {result.number:>2} {result.name:<16} ", result.reason, style)
         if result.outcome in ("changed", "planned", "declined"):
             tense = "" if result.outcome == "changed" else "would "
             for action in result.actions:
-                self.line(f"{'':>22}{tense}{action.phrase}, because {action.reason}")
+                self.hanging(_UNDER, f"{tense}{action.phrase}, because {action.reason}")
                 for consequence in action.consequences:
-                    self.line(f"{'':>24}- {consequence}")
+                    self.hanging(f"{_UNDER}  - ", consequence)
         for warning in result.warnings:
-            self.line(f"{'':>22}warning: {warning}", style="yellow")
+            self.hanging(_UNDER, f"warning: {warning}", "yellow")
 
     def meaning(self, actions: Sequence[Action]) -> None:
         """What an action that needs consent would do; on stderr, because a question follows."""
@@ -157,7 +162,7 @@ class Reporter:
         for archive in installed.kept_archives:
             rows.append(("Kept", archive))
         for title, text in rows:
-            self.line(f"  {title:<11} {text}")
+            self.hanging(f"  {title:<11} ", text)
         environment = installed.client_environment()
         if environment:
             self.line()
@@ -183,13 +188,26 @@ class Reporter:
         self.note(f"Error: {error.what}", style="bold red")
         place = ", ".join(part for part in (stage, error.where) if part)
         if place:
-            self.note(f"  where    {place}")
+            self.note(_wrapped(self.err, "  where    ", place))
         if error.remedy:
-            self.note(f"  do this  {error.remedy}")
+            self.note(_wrapped(self.err, "  do this  ", error.remedy))
         self.note(f"  exit     {error.exit_code} ({error.kind})")
         if error.detail:
             self.err.print()
             self.note(textwrap.indent(error.detail, "    "))
+
+
+def _wrapped(console: Console, lead: str, text: str) -> str:
+    if not console.is_terminal:
+        return lead + text
+    return textwrap.fill(
+        text,
+        width=max(console.width, len(lead) + 20),
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _headline(verb: str, result: RunResult) -> str:

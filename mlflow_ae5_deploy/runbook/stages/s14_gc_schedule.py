@@ -64,8 +64,9 @@ class GcSchedule:
         ]
         if keep is None:
             why = "there is none" if not facts.jobs else "a job cannot be changed in place"
-            target = f"job `{facts.wanted.name}` ({in_words(schedule, context)})"
-            actions.append(Action("create", target, why))
+            if context.wishes.dry:
+                why += f"; it would run {in_words(schedule, context)}"
+            actions.append(Action("create", f"job {facts.wanted.name}", why))
         if actions:
             return Decision.do(*actions)
         warnings = []

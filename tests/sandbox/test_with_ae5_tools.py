@@ -216,6 +216,16 @@ def test_revisions(user: Any, project: Any) -> None:
     assert commands["TrackingServer"]["supports_http_options"] is True
 
 
+def settled(user: Any, deployment: Any) -> Any:
+    """ae5-tools' own wait looks every two seconds; this one is for tests of something else."""
+
+    def probe() -> Any:
+        record = user.deployment_info(deployment["id"])
+        return None if record["state"] in ("initial", "starting") else record
+
+    return wait_for(probe, "the deployment")
+
+
 # -- deployments ------------------------------------------------------------------------------
 
 
@@ -250,7 +260,7 @@ def test_the_life_of_a_deployment(ae5: Any, user: Any, project: Any, sandbox: Sa
     assert patched["public"] is True
     user.deployment_patch(patched, public=False)
 
-    again = user.deployment_restart(started)
+    again = settled(user, user.deployment_restart(started, wait=False))
     assert again["id"] != started["id"]
     assert (again["name"], again["url"]) == ("life", started["url"])
     assert [c["id"] for c in user.deployment_collaborator_list(again)] == ["everyone"]
@@ -265,20 +275,18 @@ def test_the_life_of_a_deployment(ae5: Any, user: Any, project: Any, sandbox: Sa
 
 
 def test_restarting_a_deployment_without_a_static_endpoint(user: Any, project: Any) -> None:
-    first = user.deployment_start(project, name="no-endpoint", command="TrackingServer")
-    second = user.deployment_restart(first)
-    assert second["state"] == "started"
+    first = settled(user, user.deployment_start(project, name="no-endpoint", command="TrackingServer", wait=False))
+    second = settled(user, user.deployment_restart(first, wait=False))
+    assert (first["state"], second["state"]) == ("started", "started")
     user.deployment_stop(second)
 
 
 def test_a_broken_command_fails_with_the_platforms_text(ae5: Any, user: Any, project: Any) -> None:
-    with pytest.raises(ae5.AEException, match="Error completing deployment start: App failed to run"):
-        user.deployment_start(project, name="broken", command="Crash")
-    failed = user.deployment_info("broken")
+    failed = settled(user, user.deployment_start(project, name="broken", command="Crash", wait=False))
     assert failed["state"] == "failed"
     assert "something is broken" in user.deployment_logs(failed, which="app")
     user.deployment_stop(failed)
-    with pytest.raises(ae5.AEException, match="App failed to run"):
+    with pytest.raises(ae5.AEException, match="Error completing deployment start: App failed to run"):
         user.deployment_start(project, name="broken", command="Crash", stop_on_error=True)
     assert "broken" not in {d["name"] for d in user.deployment_list()}
 

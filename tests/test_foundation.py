@@ -329,6 +329,10 @@ def test_json_stays_json(document: dict[str, Any]) -> None:
     assert json.loads(scrubbed).keys() == document.keys()
 
 
+def test_no_more_of_an_address_goes_than_must() -> None:
+    assert scrub("see https://u:hunter2@host/p/@x now") == f"see https://u:{MASK}@host/p/@x now"
+
+
 TRAPS = ["a", "ab.", "eyJ", "password", "://", "a:/", "'", '"', "\\", "=", ")", "{"]
 TRAPS += ["token=", 'password="', "password='x\n", '\\"', "-----BEGIN PRIVATE KEY-----", "<password>"]
 

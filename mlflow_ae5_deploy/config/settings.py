@@ -106,8 +106,8 @@ class PlatformSettings(Section):
     )
     session: Literal["auto", "ae5-tools", "built-in"] = Field(
         default="auto",
-        description="Who signs in and carries the calls. auto: ae5-tools, and for the sandbox built-in where ae5-tools"
-        " is not installed. built-in is for the sandbox only.",
+        description="Who signs in and carries the calls. auto: ae5-tools, and built-in on the sandbox. built-in is for"
+        " the sandbox only.",
     )
     connect_timeout: Seconds = Field(default=10.0, description="Seconds to wait for a connection.")
     read_timeout: Seconds = Field(default=60.0, description="Seconds to wait for an answer.")

@@ -182,7 +182,7 @@ def _tokens(settings: Settings) -> Sequence[Step]:
         Step(
             "Token",
             "An access token of this very deployment. After every restart it is void and a new one is needed.",
-            (f'MLFLOW_TRACKING_TOKEN="$({_ae5("deployment token", name)})"',),
+            (f"{_ae5('deployment token', name)}   # put what it prints into the shell variable MLFLOW_TRACKING_TOKEN",),
         ),
         Step(
             "Store the token",

@@ -38,17 +38,18 @@ class DeployError(Exception):
 
     what:   one sentence, no secret in it (callers scrub text that came from outside).
     where:  the host, file, setting or stage concerned; empty when there is none.
-    remedy: what the reader can do now; empty when nothing is known to help.
+    remedy: what the reader can do now; without one, what usually helps against this class of errors.
     detail: longer text such as the tail of a log; already scrubbed.
     """
 
     exit_code: ClassVar[int] = EXIT_BUG
+    usual_remedy: ClassVar[str] = ""
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "", detail: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.where = where
-        self.remedy = remedy
+        self.remedy = remedy or self.usual_remedy
         self.detail = detail
 
     @property
@@ -59,14 +60,19 @@ class DeployError(Exception):
 
 class Usage(DeployError):
     exit_code = 2
+    usual_remedy = "See the --help of the verb."
 
 
 class Configuration(DeployError):
     exit_code = 3
+    usual_remedy = "Correct it, then run this again."
 
 
 class ReleaseRefused(Configuration):
     exit_code = 3
+    usual_remedy = (
+        "Have the release mended where it was made, or take another: `--release bundled` comes with this tool."
+    )
 
 
 class PlatformError(DeployError):
@@ -99,18 +105,26 @@ class DeadlineExceeded(PlatformError):
 
 class Conflict(PlatformError):
     exit_code = 14
+    usual_remedy = "Look on the platform what is in the way, then run this again."
 
 
 class NotFound(PlatformError):
     exit_code = 15
+    usual_remedy = "Look on the platform whether somebody removed it, then run this again."
 
 
 class Refused(PlatformError):
     exit_code = 16
+    usual_remedy = (
+        "Run this again. If the answer stays, the platform's administrator can tell from its logs what it means."
+    )
 
 
 class UnexpectedAnswer(PlatformError):
     exit_code = 17
+    usual_remedy = (
+        "Run this again. If the answer stays, the platform is of another version than this tool knows: report it."
+    )
 
 
 class AnswerLost(PlatformError):
@@ -119,12 +133,16 @@ class AnswerLost(PlatformError):
 
 class WriteForbidden(PlatformError):
     exit_code = 19
+    usual_remedy = "Run `install` to have it done."
 
 
 class StageFailed(DeployError):
     """stage: the number of the runbook's step that failed."""
 
     exit_code = 20
+    usual_remedy = (
+        "Run this again: it continues at this stage. If it stays, look at the platform what the stage is about."
+    )
 
     def __init__(self, what: str, *, stage: int, where: str = "", remedy: str = "", detail: str = "") -> None:
         super().__init__(what, where=where, remedy=remedy, detail=detail)

@@ -67,7 +67,7 @@ def test_every_error_says_what_where_and_what_to_do(cls: type[DeployError]) -> N
     assert (error.what, error.where, error.remedy, error.detail) == ("It broke.", "there", "Mend it.", "log")
     assert str(error) == "It broke."
     assert error.kind == cls.__name__
-    assert cls("It broke.", **more).remedy == ""
+    assert cls("It broke.", **more).remedy == cls.usual_remedy
 
 
 # --- Secret

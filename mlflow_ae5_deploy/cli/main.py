@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
 
 from mlflow_ae5_deploy import __version__
 from mlflow_ae5_deploy.cli import env, init, install, plan, runbook, sandbox, verify
-from mlflow_ae5_deploy.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, DeployError, Usage
+from mlflow_ae5_deploy.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, Configuration, DeployError, Usage
 
 PROGRAM = "mlflow-ae5-deploy"
+# What the machine, and not this tool, is to blame for, wherever it comes up.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 app = typer.Typer(
     name=PROGRAM,
@@ -46,53 +50,90 @@ app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    traceback = "--traceback" in arguments
+    json_mode, traceback = "--json" in arguments, "--traceback" in arguments
     try:
         code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk behind stdout can still be told
     except TyperException as error:
         text = error.format_message()
         if text.startswith("Usage:"):  # no verb given: the message is the help itself
             sys.stderr.write(f"{text}\n")
             return Usage.exit_code
         usage = Usage(text, remedy=f"See `{' '.join([PROGRAM, *arguments[:1]])} --help`.")
-        _show(usage, json_mode="--json" in arguments, traceback=traceback)
-        return usage.exit_code
+        return _failed(usage, json_mode=json_mode, traceback=traceback)
     except DeployError as error:
-        _show(error, json_mode="--json" in arguments, traceback=traceback)
-        return error.exit_code
+        return _failed(error, json_mode=json_mode, traceback=traceback)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("\nInterrupted. What was done is in the journal; running it again goes on from there.\n")
-        return EXIT_INTERRUPTED
+        return _interrupted(json_mode=json_mode)
     except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return EXIT_BUG
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            return _bug(error, json_mode=json_mode, traceback=traceback)
+        if error.filename is None:  # stdout itself is what is full
+            _discard_stdout()
+        return _failed(_no_room(error), json_mode=json_mode, traceback=traceback)
     except Exception as error:  # the last line: a bug is told as one, without the secrets it may carry
-        _bug(error, traceback=traceback)
-        return EXIT_BUG
+        return _bug(error, json_mode=json_mode, traceback=traceback)
     return code if isinstance(code, int) else EXIT_DONE
 
 
-def _show(error: DeployError, *, json_mode: bool, traceback: bool) -> None:
+def _failed(error: DeployError, *, json_mode: bool, traceback: bool) -> int:
     from mlflow_ae5_deploy.report.console import Reporter
-    from mlflow_ae5_deploy.report.summary import SCHEMA, error_data
+    from mlflow_ae5_deploy.report.summary import error_data
 
-    reporter = Reporter(json_mode=json_mode)
     if json_mode:
-        reporter.data({"schema": SCHEMA, "outcome": "failed", "error": error_data(error)})
-    reporter.error(error)
+        _document("failed", error_data(error))
+    Reporter(json_mode=json_mode).error(error)
     if traceback:
         _traceback(error)
+    return error.exit_code
 
 
-def _bug(error: Exception, *, traceback: bool) -> None:
+def _interrupted(*, json_mode: bool) -> int:
+    what = "Interrupted. What was done is in the journal; running it again goes on from there."
+    sys.stderr.write(f"\n{what}\n")
+    if json_mode:
+        _document("interrupted", {"kind": "Interrupted", "what": what, "exit_code": EXIT_INTERRUPTED})
+    return EXIT_INTERRUPTED
+
+
+def _no_room(error: OSError) -> Configuration:
+    return Configuration(
+        f"Something could not be written: {error.strerror}.",
+        where=str(error.filename or "standard output"),
+        remedy="Make room, or send it to another disk. For temporary files that is TMPDIR, for the state "
+        "MLFLOW_AE5_DEPLOY_STATE.",
+    )
+
+
+def _bug(error: Exception, *, json_mode: bool, traceback: bool) -> int:
     from mlflow_ae5_deploy.redaction import scrub
 
-    sys.stderr.write(f"\nA bug in {PROGRAM}: {type(error).__name__}: {scrub(str(error))}\n")
+    what = f"A bug in {PROGRAM}: {type(error).__name__}: {scrub(str(error))}"
+    sys.stderr.write(f"\n{what}\n")
+    if json_mode:
+        _document("failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
     if traceback:
         _traceback(error)
     else:
         sys.stderr.write("  do this  Run it again with --traceback and report what it prints (secrets are masked).\n")
+    return EXIT_BUG
+
+
+def _document(outcome: str, error: dict[str, Any]) -> None:
+    """The JSON document of a run that ended before it could write its own."""
+    from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.report.summary import SCHEMA
+
+    Reporter(json_mode=True).data({"schema": SCHEMA, "outcome": outcome, "error": error})
+
+
+def _discard_stdout() -> None:
+    """So that the interpreter, at its end, does not try once more to write what nobody takes."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _traceback(error: BaseException) -> None:
@@ -101,7 +142,3 @@ def _traceback(error: BaseException) -> None:
     from mlflow_ae5_deploy.redaction import scrub
 
     sys.stderr.write(scrub("".join(traceback.format_exception(error))))
-
-
-def entrypoint() -> None:
-    sys.exit(main())

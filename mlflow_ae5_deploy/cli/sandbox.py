@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as encoder
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,10 +26,13 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[SandboxInfo, str | None]:
     """Start the sandbox if it is not up; with the URI of its PostgreSQL when that was asked for."""
+    from mlflow_ae5_deploy.config.state_dir import private_dir
+
     if database is not None and database not in DATABASES:
-        raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.")
+        raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.", where="--database")
     lifecycle = _lifecycle()
     folder = _folder(environ)
+    private_dir(folder.parent)  # said here in the words of the configuration when it is not possible
     try:
         # Without a wish the sandbox stays with what it has, so that a second install does not move the data.
         if database is None and lifecycle.database_uri(folder) is not None:
@@ -93,30 +97,48 @@ def status(json: options.Json = False, traceback: options.Traceback = False) -> 
 @app.command()
 def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")] = 100,
+    json: options.Json = False,
     traceback: options.Traceback = False,
 ) -> int:
     """The end of the sandbox's own log."""
     from mlflow_ae5_deploy.report.console import Reporter
 
     lifecycle = _lifecycle()
-    Reporter().line(_told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines)))
+    text = _told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines))
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data({"schema": 1, "verb": "sandbox logs", "lines": text.splitlines()})
+    reporter.line(text)
     return EXIT_DONE
 
 
 @app.command()
 def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: options.Json = False,
     traceback: options.Traceback = False,
 ) -> int:
     """Stop it and delete all its state: projects, deployments, experiments and artifacts in it."""
     from mlflow_ae5_deploy.report.console import Reporter
 
-    if not yes:
-        typer.confirm("Delete everything in the sandbox, experiments and artifacts included?", abort=True, err=True)
+    if not yes and not _agreed(json):
+        raise Usage(
+            "The sandbox was not reset: that was not agreed to.", remedy="Add --yes to do it without a question."
+        )
     lifecycle = _lifecycle()
     _told(lifecycle, lambda: lifecycle.reset(_folder(os.environ)))
-    Reporter().line("The sandbox is gone; the next --sandbox starts a new one.")
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data({"schema": 1, "verb": "sandbox reset"})
+    reporter.line("The sandbox is gone; the next --sandbox starts a new one.")
     return EXIT_DONE
+
+
+def _agreed(json: bool) -> bool:
+    """Nobody is asked where nobody could answer."""
+    if json or sys.stdin is None or not sys.stdin.isatty():
+        return False
+    return typer.confirm("Delete everything in the sandbox, experiments and artifacts included?", err=True)
 
 
 def _tell(info: SandboxInfo, *, json: bool) -> int:

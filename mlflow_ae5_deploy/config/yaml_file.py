@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> YamlFile:
             values = {}
         if isinstance(values, dict):
             return YamlFile(path, values, lines, writable_by_others)
-        problem = Configuration("The configuration is not a list of settings (key: value).", where=str(path))
+        problem = Configuration("The configuration is not a group of settings (key: value).", where=str(path))
     raise problem
 
 

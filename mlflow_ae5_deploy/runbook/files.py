@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mlflow_ae5_deploy.errors import Configuration
 
@@ -26,12 +28,22 @@ def private_folder(path: Path) -> Path:
 
 def write_private(path: Path, content: bytes) -> None:
     """Replace `path` by `content` in one step (0600). A full disk leaves the former file as it was."""
+    _replace(path, io.BytesIO(content))
+
+
+def copy_private(source: Path, path: Path) -> None:
+    """Replace `path` by a copy of `source`, as `write_private` does."""
+    with source.open("rb") as content:
+        _replace(path, content)
+
+
+def _replace(path: Path, content: BinaryIO) -> None:
     private_folder(path.parent)
     temporary: str | None = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)
+            shutil.copyfileobj(content, handle)
             handle.flush()
             os.fsync(handle.fileno())
         Path(temporary).replace(path)

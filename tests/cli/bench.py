@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from tests.sandbox.support import Client, make_project_archive, new_session
 
 ACCOUNT = "mlflow-service"
+ROOT = Path(__file__).resolve().parents[2]
 SIGNING = ("/auth/", "/login", "/logout")
 
 
@@ -59,6 +63,41 @@ class Bench:
     def install(self, capsys: pytest.CaptureFixture[str], *argv: str) -> Outcome:
         return self.run(capsys, "install", "--sandbox", "--json", "--release", str(self.release), *argv)
 
+    def environment(self, **changes: str) -> dict[str, str]:
+        """Of a process of its own. Nothing of this machine's configuration reaches it."""
+        ours = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return {
+            **ours,
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_AE5_DEPLOY_STATE": str(self.folder / "state"),
+            "AE5_TOOLS_CONFIG_DIR": str(self.folder / "ae5-tools"),
+            "TERM": "dumb",
+            **changes,
+        }
+
+    def spawn(self, *argv: str, environment: dict[str, str] | None = None, **popen: Any) -> subprocess.Popen[str]:
+        """The program as a process of its own, in the bench's folder."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlflow_ae5_deploy", *argv],
+            cwd=self.folder,
+            env=environment or self.environment(),
+            stdin=subprocess.DEVNULL,
+            text=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
+        )
+
+    def process(self, *argv: str, **popen: Any) -> Outcome:
+        with self.spawn(*argv, **popen) as process:
+            out, err = process.communicate(timeout=120)
+        return Outcome(process.returncode, out or "", err or "")
+
+    def configure(self, text: str) -> Path:
+        """Another configuration file, for --config."""
+        path = self.folder / f"config-{len(list(self.folder.glob('config-*')))}.yaml"
+        path.write_text(text)
+        path.chmod(0o600)
+        return path
+
     # the platform's side ----------------------------------------------------------------------------------------
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
@@ -85,6 +124,21 @@ class Bench:
             and (not call["path"].startswith(SIGNING) or "/users" in call["path"])
             and not call["path"].endswith("/impersonation")
         ]
+
+    def everything(self) -> dict[str, Any]:
+        """What the service account has on the platform, as far as it can be told apart."""
+        owner = self.owner()
+        found = {
+            "projects": sorted(p["id"] for p in owner.get("projects") if p["owner"] == ACCOUNT),
+            "deployments": sorted(d["id"] for d in owner.get("deployments")),
+            "jobs": sorted((j["id"], j["schedule"]) for j in owner.get("jobs")),
+            "secrets": sorted(owner.get("credentials/user")["data"]),
+            "shared": [
+                [c["id"] for c in owner.get(f"deployments/{d['id']}/collaborators")] for d in owner.get("deployments")
+            ],
+        }
+        owner.call("GET", "/logout")
+        return found
 
     def owner(self) -> Client:
         """The service account, signed in by itself."""

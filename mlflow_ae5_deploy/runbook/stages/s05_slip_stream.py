@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +9,7 @@ from typing import ClassVar
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, build
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.files import private_folder
+from mlflow_ae5_deploy.runbook.files import copy_private
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 
 
@@ -65,11 +64,7 @@ class SlipStream:
         if built is None:
             raise ReleaseRefused("The release is not at hand, so nothing can be built from it.")
         kept = _kept(context, built)
-        private_folder(kept.parent)
-        partial = kept.with_suffix(".part")
-        shutil.copyfile(built.path, partial)
-        partial.chmod(0o600)
-        partial.replace(kept)
+        copy_private(built.path, kept)
         context.found.built = replace(built, path=kept)
 
     def verify(self, context: Context) -> str | None:

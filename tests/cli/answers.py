@@ -1,0 +1,38 @@
+"""What every answer to trouble must be like, whatever the trouble."""
+
+from __future__ import annotations
+
+import json
+
+from mlflow_ae5_deploy import errors
+from tests.cli.bench import Outcome
+
+# exit code -> class, read from the error tree: the published table.
+CLASSES = {
+    cls.exit_code: cls.__name__
+    for cls in vars(errors).values()
+    if isinstance(cls, type) and issubclass(cls, errors.DeployError) and "exit_code" in vars(cls)
+}
+
+
+def assert_tells(outcome: Outcome, code: int, *words: str) -> None:
+    """Ended with this code, and one block of text that says what, where and what to do, with these words in it."""
+    assert outcome.code == code, f"{outcome.code}\n{outcome.out}\n{outcome.err}"
+    block = outcome.err[outcome.err.rindex("Error: ") :]
+    assert f"  exit     {code} (" in block
+    for part in ("\n  where    ", "\n  do this  "):
+        assert part in block, block
+    for word in words:
+        assert word in block, f"{word!r} is not in\n{block}"
+    assert_no_accident(outcome)
+    if outcome.out.startswith("{"):
+        told = json.loads(outcome.out)
+        assert told["outcome"] == "failed"
+        assert told["error"]["exit_code"] == code
+
+
+def assert_no_accident(outcome: Outcome) -> None:
+    """Neither a traceback nor a `bug`."""
+    for text in (outcome.out, outcome.err):
+        assert "Traceback" not in text
+        assert "A bug in" not in text

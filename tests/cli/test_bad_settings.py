@@ -1,0 +1,120 @@
+"""Settings that cannot be right are refused by name, before anything reaches the platform."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.answers import assert_tells
+
+# a line or more of configuration -> the words of the answer: where it is, what is wrong, what would be right
+SETTINGS = [
+    ("project: {name: 'mlflow:server'}", ["project.name", "line 1", ": / , * ?"]),
+    ("project: {name: 'mlflow*'}", ["project.name", ": / , * ?"]),
+    ("deployment: {name: 'a/b'}", ["deployment.name", ": / , * ?"]),
+    ("gc: {name: 'every [day]'}", ["gc.name", ": / , * ?"]),
+    ("deployment: {endpoint: my_server}", ["deployment.endpoint", "one label of a DNS name", "use 'my-server'"]),
+    ("deployment: {endpoint: MyServer}", ["deployment.endpoint", "use 'myserver'"]),
+    ("gc: {schedule: '*/8 * * * *'}", ["gc.schedule", "*/8", "divide"]),
+    ("gc: {schedule: '61 * * * *'}", ["gc.schedule"]),
+    ("server: {gc_ttl: 30 days}", ["server.gc_ttl", "not a duration", "30d0h0m0s"]),
+    ("server: {gc_ttl: ''}", ["server.gc_ttl"]),
+    (
+        "server: {backend_store_uri: 'mysql://host/mlflow'}",
+        ["server.backend_store_uri", "no driver", "mysql+pymysql://"],
+    ),
+    ("server: {backend_store_uri: '/data/mydb.sqlite'}", ["server.backend_store_uri", "is not a database URI"]),
+    ("server: {backend_store_uri: 'postgres://host/mlflow'}", ["server.backend_store_uri", "'postgresql'"]),
+    ("server: {backend_store_uri: 'sqlite:///:memory:'}", ["server.backend_store_uri", "in memory"]),
+    ("platform: {hostname: 'https://ae5.example.com'}", ["platform.hostname", "leave the scheme"]),
+    ("platform: {read_timeout: soon}", ["platform.read_timeout", "must be a number"]),
+    ("admin: {password: hunter2-plain}", ["admin.password", "env:NAME", "file:PATH"]),
+    ("release: {sha256: abc}", ["release.sha256", "64 hexadecimal digits"]),
+    ("deployments: {}", ["deployments (line 1): is not a setting", "did you mean 'deployment'"]),
+    ("[1, 2]", ["not a group of settings"]),
+    ("project: {name: [", ["line"]),
+    ("profiles: {prod: {gc: {schedule: never}}}", ["profiles.prod.gc.schedule"]),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), SETTINGS, ids=[row[0] for row in SETTINGS])
+@pytest.mark.parametrize("verb", ["install"])
+def test_a_wrong_setting_is_named_and_nothing_is_asked_of_the_platform(bench, capsys, verb, text, words):
+    path = bench.configure(text + "\n")
+    bench.forget_calls()
+
+    refused = bench.run(capsys, verb, "--sandbox", "--config", str(path))
+
+    assert_tells(refused, 3, str(path), *words)
+    assert "hunter2" not in refused.out + refused.err
+    assert bench.calls() == []
+
+
+def test_all_wrong_settings_are_told_at_once(bench, capsys):
+    path = bench.configure("project: {name: 'a:b'}\ngc: {schedule: '*/8 * * * *'}\nnonsense: 1\n")
+
+    refused = bench.run(capsys, "plan", "--sandbox", "--json", "--config", str(path))
+
+    assert_tells(refused, 3, "3 problems", "project.name", "gc.schedule", "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["install"], 3, ["platform.hostname", "--hostname", "AE5_HOSTNAME", "--sandbox"]),
+        (["plan"], 3, ["platform.hostname"]),
+        (["verify"], 3, ["platform.hostname"]),
+        (["env"], 3, ["platform.hostname"]),
+        (["install", "--hostname", "ae5.example.com"], 3, ["account.username", "--username", "AE5_USERNAME"]),
+        (["install", "--hostname", "ae5.example.com/x", "--username", "svc"], 3, ["platform.hostname", "no path"]),
+        (["install", "--sandbox", "--config", "nowhere.yaml"], 3, ["nowhere.yaml"]),
+        (["install", "--sandbox", "--profile", "prod"], 3, ["profile 'prod'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_what_is_missing_on_the_command_line_is_named(bench, capsys, argv, code, words):
+    bench.forget_calls()
+
+    refused = bench.run(capsys, *argv)
+
+    assert_tells(refused, code, *words)
+    assert bench.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["install", "--sandbox", "--hostname", "ae5.example.com"], ["--hostname", "--sandbox"]),
+        (["install", "--database", "postgresql", "--hostname", "h", "--username", "u"], ["--database", "--sandbox"]),
+        (["install", "--sandbox", "--database", "oracle"], ["sqlite or postgresql"]),
+        (["install", "--lock-wait", "long"], ["--lock-wait"]),
+        (["install", "--nonsense"], ["--nonsense"]),
+        (["deploy"], ["deploy"]),
+        (["sandbox", "fly"], ["fly"]),
+        (["sandbox", "logs", "--lines", "0"], ["--lines"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_an_impossible_command_line_is_refused_as_usage(bench, capsys, argv, words):
+    bench.forget_calls()
+
+    refused = bench.run(capsys, *argv)
+
+    assert refused.code == 2
+    for word in words:
+        assert word in refused.err
+    assert "do this" in refused.err
+    assert refused.out == ""
+    assert bench.calls() == []
+
+
+def test_a_database_uri_by_reference_is_checked_without_being_shown(bench, capsys, monkeypatch):
+    """The value is seen only when it is resolved; on the sandbox a real store is set aside, so a secret is used."""
+    monkeypatch.delenv("NOT_SET_ANYWHERE", raising=False)
+    path = bench.configure("server: {secrets: {EXTRA: 'env:NOT_SET_ANYWHERE'}}\n")
+
+    refused = bench.run(
+        capsys, "install", "--sandbox", "--json", "--release", str(bench.release), "--config", str(path)
+    )
+
+    assert_tells(refused, 3, "NOT_SET_ANYWHERE", "EXTRA", "is not set")
+    assert bench.owner().get("deployments") == []

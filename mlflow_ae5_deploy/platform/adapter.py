@@ -97,6 +97,8 @@ class GuardedAdapter(HTTPAdapter):
     def _check(self, request: requests.PreparedRequest, method: str, url: str, at_home: bool) -> None:
         if self._read_only and is_write(method, urlsplit(url).path):
             raise WriteForbidden(f"{method} {urlsplit(url).path} was stopped: only reading is allowed now.")
+        if request.headers.get("Authorization", "").startswith("Basic "):
+            del request.headers["Authorization"]  # from ~/.netrc; requests looks there again at every redirect
         if at_home:
             return
         host = urlsplit(url).hostname or ""
@@ -142,7 +144,8 @@ class GuardedAdapter(HTTPAdapter):
         """Read the whole answer. An answer that trickles without end counts as none."""
         end = self._clock.monotonic() + seconds
         chunks = []
-        for chunk in response.iter_content(_CHUNK):
+        # read1 returns what is there; read would wait, without a limit of its own, until a chunk is full
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
             chunks.append(chunk)
             if self._clock.monotonic() > end:
                 response.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.clock import Deadline, poll_until
-from mlflow_ae5_deploy.errors import Configuration, Conflict, NotFound, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.errors import Configuration, Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.platform.judgement import refused_in_words
 from mlflow_ae5_deploy.platform.parsing import (
     as_list,
@@ -30,7 +31,6 @@ from mlflow_ae5_deploy.platform.verbs import Verbs, part
 from mlflow_ae5_deploy.redaction import Secret, scrub
 
 ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_ENDPOINT_WORDS = re.compile(r"endpoint|url|sub-?domain|host", re.I)
 
 
 @dataclass(frozen=True)
@@ -196,32 +196,44 @@ class DeploymentVerbs(Verbs):
 
     def _try_start(self, wanted: _Wanted) -> Deployment | None:
         """One attempt. None when the endpoint is still held, though no deployment uses it any more."""
-        clash: Conflict | None = None
+        clash: Conflict | Refused | None = None
         try:
             return self._write_once(
                 lambda: self._post_start(wanted), lambda: self._look_for(wanted), f"the start of {wanted.name}"
             )
-        except Conflict as error:
+        except (Conflict, Refused) as error:
             clash = error
-        if wanted.endpoint is None or not _ENDPOINT_WORDS.search(clash.what):
+        if wanted.endpoint is None or _is_about_the_name(clash.what, wanted.name):
             raise clash
-        holder = next((item for item in self.static_endpoints() if item.name == wanted.endpoint), None)
-        if holder is not None and holder.project_id not in ("", wanted.project.id):
+        self._raise_if_claimed(wanted.endpoint, wanted.project, clash)
+        if isinstance(clash, Refused):
+            raise clash
+        self._raise_if_used(wanted.endpoint, clash)
+        return None
+
+    def _raise_if_claimed(self, endpoint: str, project: Project, clash: Conflict | Refused) -> None:
+        """Conflict if another project has the endpoint. A refusal in other words is looked into, but not hidden."""
+        claims: list[StaticEndpoint] = []
+        with contextlib.suppress(*([PlatformError] if isinstance(clash, Refused) else [])):
+            claims = self.static_endpoints()
+        holder = next((item for item in claims if item.name == endpoint), None)
+        if holder is not None and holder.project_id not in ("", project.id):
             raise Conflict(
-                f"The endpoint {wanted.endpoint} is claimed by another project, {holder.project_id}.",
-                where=wanted.endpoint,
+                f"The endpoint {endpoint} is claimed by another project, {holder.project_id}.",
+                where=endpoint,
                 remedy="Choose another endpoint, or delete that project.",
                 status=clash.status,
             )
-        user = next((item for item in self.deployments() if item.endpoint == wanted.endpoint), None)
+
+    def _raise_if_used(self, endpoint: str, clash: Conflict) -> None:
+        user = next((item for item in self.deployments() if item.endpoint == endpoint), None)
         if user is not None:
             raise Conflict(
-                f"The endpoint {wanted.endpoint} is used by the deployment {user.name} ({user.id}) of {user.owner}.",
-                where=wanted.endpoint,
+                f"The endpoint {endpoint} is used by the deployment {user.name} ({user.id}) of {user.owner}.",
+                where=endpoint,
                 remedy="Stop that deployment, or choose another endpoint.",
                 status=clash.status,
             )
-        return None
 
     def _post_start(self, wanted: _Wanted) -> Deployment:
         path = f"projects/{part(wanted.project.id)}/deployments"
@@ -236,3 +248,9 @@ class DeploymentVerbs(Verbs):
             if same and item.endpoint in (wanted.endpoint, None):  # a new record may have no URL yet
                 return item
         return None
+
+
+def _is_about_the_name(said: str, name: str) -> bool:
+    """Whether a conflict is over the deployment's name and not over its endpoint. The words are not documented."""
+    rest = said.replace(name, "")
+    return "name" in rest and "endpoint" not in rest.lower()

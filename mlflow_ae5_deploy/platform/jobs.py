@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_ae5_deploy.errors import Conflict, NotFound, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.errors import Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.platform.judgement import refused_in_words
 from mlflow_ae5_deploy.platform.parsing import as_list, as_record, parse_job, parse_run
 from mlflow_ae5_deploy.platform.records import Job, Project, Revision, Run
@@ -31,8 +32,9 @@ class JobVerbs(Verbs):
     ) -> Job:
         """Create a job; schedule is cron, or None for one that runs when told. run: start a run at once.
 
-        Leftover runs of a deleted job block its name: when the platform says the name is taken, they are deleted
-        (see free_job_name) and the job is created after all. An existing job of that name is a Conflict.
+        Leftover runs of a deleted job block its name, and how a platform says so is not documented: when it refuses,
+        such runs are deleted (see free_job_name) and, if there were any, the job is asked for once more. An existing
+        job of that name is a Conflict.
         """
         body: dict[str, Any] = {
             "source": revision.url,
@@ -62,7 +64,7 @@ class JobVerbs(Verbs):
             return self._write_once(send, look, f"the creation of job {name}")
         except (Conflict, Refused) as error:
             clash = error
-        if self.free_job_name(name) == 0:
+        if self._freed_after(clash, name) == 0:
             raise clash
         return self._write_once(send, look, f"the creation of job {name}")
 
@@ -85,6 +87,14 @@ class JobVerbs(Verbs):
         for run in leftover:
             self.delete_run(run.id)
         return len(leftover)
+
+    def _freed_after(self, clash: Conflict | Refused, name: str) -> int:
+        """free_job_name, without hiding a refusal that may be about something else."""
+        if isinstance(clash, Conflict):
+            return self.free_job_name(name)
+        with contextlib.suppress(PlatformError):
+            return self.free_job_name(name)
+        return 0
 
     def delete_job(self, job_id: str) -> None:
         """Delete by id; one that is gone already is fine. The platform refuses while a run is active."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused, UnexpectedAnswer
-from mlflow_ae5_deploy.release.web import Absent, Web, check_url, public_form
+from mlflow_ae5_deploy.release.addresses import check_url, public_form
+from mlflow_ae5_deploy.release.web import Absent, Web
 
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-.+]?[A-Za-z0-9.]+)?")
 _ASSET = re.compile(rf"mlflow\.tracking\.server\.({VERSION.pattern})\.tar\.gz")

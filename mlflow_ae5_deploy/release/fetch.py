@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mlflow_ae5_deploy.clock import Deadline
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused, Unreachable
+from mlflow_ae5_deploy.release.addresses import check_url, public_form
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
 from mlflow_ae5_deploy.release.catalogue import (
@@ -30,7 +31,7 @@ from mlflow_ae5_deploy.release.files import sha256_of, storage_errors
 from mlflow_ae5_deploy.release.members import HEAD, describe_foreign, recognise
 from mlflow_ae5_deploy.release.source import Checked, FetchSettings, Release, ReleaseKind
 from mlflow_ae5_deploy.release.store import Expectation, Store
-from mlflow_ae5_deploy.release.web import Absent, Timeouts, Web, check_url, public_form
+from mlflow_ae5_deploy.release.web import Absent, Timeouts, Web
 
 
 class Fetcher:
@@ -189,13 +190,9 @@ class Fetcher:
     def _need_network(self, what: str, stored: str | None = None) -> None:
         if not self.settings.offline:
             return
-        if stored is not None:
-            raise ReleaseRefused(
-                f"The cached release has another SHA-256 than was given: expected {self.given}, found {stored}.",
-                where=what,
-            )
+        found = f"; in the cache is another one, with SHA-256 {stored} instead of {self.given}" if stored else ""
         raise Unreachable(
-            f"The release {what} is not at hand, and fetching is switched off (offline).",
+            f"The release {what} is not at hand{found}, and nothing may be fetched (offline).",
             where=what,
             remedy=self._way_out(),
         )

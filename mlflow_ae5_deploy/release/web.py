@@ -6,7 +6,6 @@ Not the platform's session: this one talks to GitHub, to a mirror or to a URL th
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -14,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import requests
+import requests.adapters
 import urllib3.exceptions
+from urllib3.util.ssl_ import create_urllib3_context
 
 from mlflow_ae5_deploy.clock import Clock, Deadline
 from mlflow_ae5_deploy.errors import (
@@ -29,7 +29,7 @@ from mlflow_ae5_deploy.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
-from mlflow_ae5_deploy.redaction import register
+from mlflow_ae5_deploy.release.addresses import check_url, host_of, public_form
 
 T = TypeVar("T")
 
@@ -37,7 +37,6 @@ TRIES = 3
 _PAUSES = (1.0, 3.0)  # seconds before the second and the third try
 _CHUNK = 1 << 16
 _LARGEST_DOCUMENT = 8 << 20
-_LONG_ENOUGH_FOR_A_SECRET = 16
 
 
 class Absent(Exception):
@@ -60,51 +59,32 @@ class Timeouts:
     read: float
 
 
-def public_form(url: str) -> str:
-    """The URL without user, password, query and fragment, fit for messages and records."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, _host(url), parts.path, "", ""))
-
-
-def check_url(url: str, called: str) -> str:
-    """The URL, if it is https (or http on this very machine). What is secret in it is registered for scrubbing."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise Configuration(f"The address of {called} is not a URL.", where=called) from None
-    for secret in (parts.password, *(value for _, value in parse_qsl(parts.query))):
-        if secret and (secret == parts.password or len(secret) >= _LONG_ENOUGH_FOR_A_SECRET):
-            register(secret)
-    if not host:
-        raise Configuration(f"The address of {called} names no host.", where=public_form(url))
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
-        return url
-    raise Configuration(
-        f"The address of {called} is not https.",
-        where=public_form(url),
-        remedy="Use an https:// address; http:// is only taken for this very machine.",
-    )
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Called for every redirect, before it is followed."""
         check_url(prepared_request.url or "", "the redirect's target")
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+
+
+class _TrustingAlso(requests.adapters.HTTPAdapter):
+    """Trusts the authorities of a file besides the usual ones: a company's mirror and GitHub, both can be met."""
+
+    def __init__(self, ca_file: Path) -> None:
+        self._context = create_urllib3_context()
+        try:
+            self._context.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror if error.errno and error.strerror else "it holds no certificate"
+            raise Configuration(
+                f"The file of certificate authorities cannot be used: {reason}.", where=str(ca_file)
+            ) from None
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        return super().proxy_manager_for(proxy, **more, ssl_context=self._context)
 
 
 class Web:
@@ -117,8 +97,8 @@ class Web:
         self._remedy = remedy
         self._session = _Session()
         self._session.max_redirects = 5
-        # Given with each request: requests lets REQUESTS_CA_BUNDLE override what is set for a whole session.
-        self._verify: bool | str = True if ca_file is None else str(ca_file)
+        if ca_file is not None:
+            self._session.mount("https://", _TrustingAlso(ca_file))
 
     def __enter__(self) -> Web:
         return self
@@ -167,7 +147,6 @@ class Web:
                 headers={"Accept-Encoding": "identity", **headers},
                 stream=True,
                 timeout=timeouts,
-                verify=self._verify,
             )
         with response:
             if response.status_code not in (200, 206, 416):
@@ -194,7 +173,7 @@ class Web:
         )
 
     def unreachable(self, url: str, reason: str) -> Unreachable:
-        return Unreachable(f"{_host(url)} cannot be reached: {reason}.", where=public_form(url), remedy=self._remedy)
+        return Unreachable(f"{host_of(url)} cannot be reached: {reason}.", where=public_form(url), remedy=self._remedy)
 
     def _failure(self, response: requests.Response, url: str) -> Exception:
         status = response.status_code
@@ -206,14 +185,14 @@ class Web:
             return Passing(error) if status == 429 else error
         if status in (401, 403, 407):
             return Denied(
-                f"{_host(url)} does not let us fetch this ({said}).",
+                f"{host_of(url)} does not let us fetch this ({said}).",
                 where=public_form(url),
                 remedy="Put the credentials for it into ~/.netrc. " + self._remedy,
                 status=status,
             )
         if status >= 500:
             return Passing(self.unreachable(url, f"it answers {said}"))
-        return Refused(f"{_host(url)} answers {said}.", where=public_form(url), remedy=self._remedy, status=status)
+        return Refused(f"{host_of(url)} answers {said}.", where=public_form(url), remedy=self._remedy, status=status)
 
     @contextmanager
     def _translated(self, url: str) -> Iterator[None]:
@@ -226,7 +205,7 @@ class Web:
             raise Passing(self.unreachable(url, "the proxy (HTTPS_PROXY) does not work")) from None
         except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
             raise Unreachable(
-                f"The certificate of {_host(url)} is not trusted: {_innermost(error)}.",
+                f"The certificate of {host_of(url)} is not trusted: {_innermost(error)}.",
                 where=public_form(url),
                 remedy="Name the file with its certificate authority in the configuration (ca_file). " + self._remedy,
             ) from None
@@ -242,10 +221,10 @@ class Web:
             raise Configuration(
                 f"{public_form(url)} cannot be requested ({type(error).__name__}).", where=public_form(url)
             ) from None
-        except OSError as error:  # the file of certificate authorities
+        except OSError as error:  # REQUESTS_CA_BUNDLE names a file that is not there
             raise Configuration(
-                f"The file of certificate authorities cannot be used: {error.strerror or 'not valid'}.",
-                where=public_form(url),
+                "The environment's certificate authorities (REQUESTS_CA_BUNDLE) cannot be used.",
+                where=str(getattr(error, "filename", None) or "REQUESTS_CA_BUNDLE"),
             ) from None
 
 

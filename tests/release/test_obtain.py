@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from mlflow_ae5_deploy.clock import ManualClock
 from mlflow_ae5_deploy.errors import (
@@ -312,7 +313,8 @@ def test_damaged_cache_is_fetched_again(github: Any, settings: FetchSettings, ar
 def test_cached_copy_stays_when_another_checksum_is_given(github: Any, settings: FetchSettings, archive: bytes) -> None:
     get("1.2.3", settings)
     refusal(ReleaseRefused, "1.2.3", replace(settings, sha256="0" * 64))
-    error = refusal(ReleaseRefused, "1.2.3", replace(settings, sha256="0" * 64, offline=True))
+    # offline it is only "not at hand": with a network, the right one might be had
+    error = refusal(Unreachable, "1.2.3", replace(settings, sha256="0" * 64, offline=True))
     assert sha(archive) in error.what
     github.clear()
     assert get("1.2.3", settings).checked == "recorded"
@@ -406,21 +408,45 @@ def test_untrusted_certificate(https: Any, settings: FetchSettings) -> None:
     assert https.asked == []
 
 
-def test_own_authority_beats_the_environment(
-    github: Any, settings: FetchSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("ours_in_the_environment", [True, False])
+def test_authorities_of_the_file_and_the_usual_ones_are_trusted(
+    github: Any,
+    settings: FetchSettings,
+    ca_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ours_in_the_environment: bool,
 ) -> None:
-    (tmp_path / "other.pem").write_text("")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
-    assert get("1.2.3", settings).version == "1.2.3"
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    in_environment, in_file = (ca_file, other) if ours_in_the_environment else (other, ca_file)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(in_environment))
+    assert get("1.2.3", replace(settings, ca_file=in_file)).version == "1.2.3"
 
 
-def test_missing_and_broken_authority_file(https: Any, settings: FetchSettings, tmp_path: Path) -> None:
-    error = refusal(Configuration, f"{https.url}/x", replace(settings, ca_file=tmp_path / "gone.pem"))
-    assert "not there" in error.what
+def test_trust_is_neither_blind_nor_careless_about_names(
+    https: Any, settings: FetchSettings, reply: Any, archive: bytes, tmp_path: Path
+) -> None:
+    https.replies["/x.tar.gz"] = reply(archive)
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    error = refusal(Unreachable, f"{https.url}/x.tar.gz", replace(settings, ca_file=other))
+    assert "is not trusted" in error.what
+    by_another_name = https.url.replace("127.0.0.1", "localhost")
+    error = refusal(Unreachable, f"{by_another_name}/x.tar.gz", settings)
+    assert "not valid for 'localhost'" in error.what
+    assert https.asked == []
+
+
+def test_files_of_authorities_that_cannot_be_used(
+    https: Any, settings: FetchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{https.url}/x.tar.gz"
+    assert "is not there" in refusal(Configuration, url, replace(settings, ca_file=tmp_path / "gone.pem")).what
     (tmp_path / "bad.pem").write_text("nothing of the kind")
-    with pytest.raises(DeployError) as caught:
-        get(f"{https.url}/x", replace(settings, ca_file=tmp_path / "bad.pem"))
-    assert caught.value.exit_code in (3, 10)
+    assert "no certificate" in refusal(Configuration, url, replace(settings, ca_file=tmp_path / "bad.pem")).what
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "gone.pem"))
+    assert "REQUESTS_CA_BUNDLE" in refusal(Configuration, url, replace(settings, ca_file=None)).what
 
 
 # --- offline

@@ -44,7 +44,7 @@ def test_accepts_what_mlflow_accepts(text: str, expected: timedelta) -> None:
         "٣d",
         "nan d",
         "9" * 400 + "d",
-    ],  # noqa: E501
+    ],
 )
 def test_refuses_the_rest(text: str) -> None:
     with pytest.raises(Configuration) as caught:

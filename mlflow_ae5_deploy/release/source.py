@@ -52,6 +52,13 @@ class FetchSettings:
     github_api: str = GITHUB_API
 
 
+def latest_version(settings: FetchSettings, *, clock: Clock) -> str:
+    """The version that `latest` is now: asks GitHub or the mirror, and fetches no release. Raises as obtain does."""
+    from mlflow_ae5_deploy.release.fetch import Fetcher
+
+    return Fetcher(settings, Deadline(clock, settings.deadline), None).latest_version()
+
+
 def obtain(
     wanted: str,
     settings: FetchSettings,

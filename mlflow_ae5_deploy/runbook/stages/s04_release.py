@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mlflow_ae5_deploy.errors import Unreachable
-from mlflow_ae5_deploy.release.source import FetchSettings, Release, obtain
+from mlflow_ae5_deploy.release.source import FetchSettings, Release, latest_version, obtain
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 
@@ -20,8 +20,9 @@ _CHECKED = {
 
 @dataclass(frozen=True)
 class Facts:
-    """release is None when it would have to be downloaded first."""
+    """wanted: the configured release, with `latest` made a version. release: None when it must be downloaded first."""
 
+    wanted: str
     release: Release | None
 
 
@@ -31,27 +32,28 @@ class ReleaseAtHand:
     promise: ClassVar[str] = "the release is at hand, its checksum verified"
 
     def observe(self, context: Context) -> Facts:
+        wanted = context.settings.release.source
+        if wanted == "latest":
+            wanted = latest_version(self._fetch(context, offline=False), clock=context.clock)
         try:
-            release = obtain(context.settings.release.source, self._fetch(context, offline=True), clock=context.clock)
+            release = obtain(wanted, self._fetch(context, offline=True), clock=context.clock)
         except Unreachable:
-            return Facts(None)
+            return Facts(wanted, None)
         context.found.release = release
-        return Facts(release)
+        return Facts(wanted, release)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         if facts.release is None:
-            wanted = context.settings.release.source
-            return Decision.do(Action("download", f"release {wanted}", "it is not in the cache"))
+            return Decision.do(Action("download", f"release {facts.wanted}", "it is not in the cache"))
         return Decision.nothing(_describe(facts.release))
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         report = context.on_progress
-        label = f"downloading release {context.settings.release.source}"
         context.found.release = obtain(
-            context.settings.release.source,
+            facts.wanted,
             self._fetch(context, offline=False),
             clock=context.clock,
-            on_progress=None if report is None else (lambda done, total: report(label, done, total)),
+            on_progress=None if report is None else (lambda done, total: report(action.phrase, done, total)),
         )
 
     def verify(self, context: Context) -> str | None:

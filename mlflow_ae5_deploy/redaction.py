@@ -79,7 +79,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         "",
     ),
-    (re.compile(r"(?P<a>(?<!\S)--?(?:[a-z]{1,20}-)?(?:password|passwd|secret|token)\s+)(?!-)(?P<v>\S+)", re.I), ""),
+    (re.compile(r"(?P<a>(?<!\S)--?(?:[a-z]{1,20}-)?(?:password|passwd|secret|token)\s+)(?!-|#\s)(?P<v>\S+)", re.I), ""),
     (re.compile(r"(?P<a><(?P<tag>password|secret|token|value)>)[^<]+(?=</(?P=tag)>)", re.I), r"\g<a>" + MASK),
 )
 

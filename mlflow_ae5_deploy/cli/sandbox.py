@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.errors import EXIT_DONE, Configuration, DeployError, Unreachable, Usage
+from mlflow_ae5_deploy.errors import EXIT_DONE, Configuration, Unreachable, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HELP = "The local platform: up, down, status, logs, reset."
 DATABASES = ("sqlite", "postgresql")
+_SEE_LOGS = "See `mlflow-ae5-deploy sandbox logs`."
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -40,11 +41,9 @@ def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[Sandb
         info = lifecycle.up(folder, database=database or "sqlite")
         uri = lifecycle.database_uri(folder) if database == "postgresql" else None
     except lifecycle.SandboxError as error:
-        raise Unreachable(
-            f"The sandbox did not start: {error}", remedy="See `mlflow-ae5-deploy sandbox logs`."
-        ) from None
+        raise _trouble(error, folder) from None
     if database == "postgresql" and uri is None:
-        raise Unreachable("The sandbox is up, but gives no PostgreSQL.", remedy="See `mlflow-ae5-deploy sandbox logs`.")
+        raise Unreachable("The sandbox is up, but gives no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
     return info, uri
 
 
@@ -187,4 +186,10 @@ def _told(lifecycle: Any, act: Any) -> Any:
     try:
         return act()
     except lifecycle.SandboxError as error:
-        raise DeployError(str(error), remedy="See `mlflow-ae5-deploy sandbox logs`.") from None
+        raise _trouble(error, _folder(os.environ)) from None
+
+
+def _trouble(error: Exception, folder: Path) -> Unreachable:
+    """Its first line says what; what follows is the end of the sandbox's log."""
+    what, _, log = str(error).partition("\n")
+    return Unreachable(what.removesuffix(" The end of its log:"), where=str(folder), remedy=_SEE_LOGS, detail=log)

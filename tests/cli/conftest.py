@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,9 @@ def module_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture
 def bench(module_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    for name in [n for n in os.environ if n.startswith(("AE5_", "MLFLOW_", "CF_ACCESS_")) or n == "REQUESTS_CA_BUNDLE"]:
+        monkeypatch.delenv(name)  # no test may reach the cluster of whoever runs it
+    monkeypatch.setenv("AE5_TOOLS_CONFIG_DIR", str(module_bench.folder / "ae5-tools"))
     monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(module_bench.folder / "state"))
     monkeypatch.chdir(module_bench.folder)
     return module_bench

@@ -1,0 +1,204 @@
+"""A cluster instead of the sandbox: reached through ae5-tools only. Where that is installed, the sandbox plays the
+cluster, and everything is as an administrator would have it: the environment of ae5-tools and no --sandbox."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+
+import pytest
+
+from tests.cli.answers import assert_tells
+from tests.cli.bench import ACCOUNT
+from tests.sandbox.support import Admin, credentials
+
+HAS_AE5_TOOLS = importlib.util.find_spec("ae5_tools") is not None
+through_ae5_tools = pytest.mark.skipif(
+    not HAS_AE5_TOOLS, reason="ae5-tools is not installed here (conda channel ae5-admin)"
+)
+
+
+@pytest.fixture
+def cluster(bench, monkeypatch):
+    """The bench's sandbox, as the environment of ae5-tools describes a cluster. Passwords are the right ones."""
+    known = credentials(bench.info)
+    monkeypatch.setenv("AE5_HOSTNAME", bench.info.hostname)
+    monkeypatch.setenv("AE5_USERNAME", ACCOUNT)
+    monkeypatch.setenv("AE5_PASSWORD", known["users"][ACCOUNT])
+    monkeypatch.setenv("AE5_ADMIN_USERNAME", known["admin"]["username"])
+    monkeypatch.setenv("AE5_ADMIN_PASSWORD", known["admin"]["password"])
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
+    bench.forget_calls()
+    return bench
+
+
+class TestWithoutAe5Tools:
+    def test_the_built_in_session_is_refused(self, cluster, capsys):
+        refused = cluster.run(capsys, "install", "--session", "built-in")
+
+        assert_tells(refused, 3, "built-in", "sandbox only", "platform.session", "ae5-tools")
+        assert cluster.calls() == []
+
+    @pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")
+    @pytest.mark.parametrize("verb", ["install", "plan", "verify", "env"])
+    def test_a_missing_ae5_tools_is_told_with_the_way_to_install_it(self, cluster, capsys, verb):
+        refused = cluster.run(capsys, verb)
+
+        assert_tells(refused, 3, "ae5-tools", "cannot be imported", "conda env create -f environment.yml")
+        assert cluster.calls() == []
+
+    @pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")
+    def test_ae5_tools_on_the_sandbox_too_is_refused_when_it_is_missing(self, bench, capsys):
+        refused = bench.run(capsys, "plan", "--sandbox", "--session", "ae5-tools")
+
+        assert_tells(refused, 3, "ae5-tools", "conda env create -f environment.yml")
+
+
+@through_ae5_tools
+class TestAddress:
+    @pytest.mark.parametrize("verb", ["install", "plan"])
+    def test_a_host_nobody_knows(self, cluster, capsys, verb):
+        refused = cluster.run(capsys, verb, "--json", "--hostname", "ae5.nowhere.invalid")
+
+        assert_tells(refused, 10, "ae5.nowhere.invalid", "does not resolve", "platform.hostname")
+        assert cluster.calls() == []
+
+    def test_a_host_where_nothing_listens(self, cluster, capsys):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+
+            refused = cluster.run(capsys, "install", "--hostname", f"localhost:{port}")
+
+        assert_tells(refused, 10, f"localhost:{port}", "refuses the connection")
+
+    def test_a_host_that_is_something_else(self, cluster, capsys):
+        control = cluster.info.control_url.removeprefix("https://").rstrip("/")
+
+        refused = cluster.run(capsys, "install", "--hostname", control)
+
+        assert refused.code in (11, 15, 16, 17), refused.err
+        assert_tells(refused, refused.code, control)
+
+    def test_a_certificate_of_an_unknown_authority(self, cluster, capsys, monkeypatch):
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+
+        refused = cluster.run(capsys, "install")
+
+        assert_tells(refused, 10, "unknown authority", "platform.ca_file", cluster.info.hostname)
+        assert cluster.calls() == []
+
+    def test_verification_is_switched_off_by_name_only_and_is_warned_about(self, cluster, capsys, monkeypatch):
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        monkeypatch.setenv("AE5_TLS_VERIFY", "false")
+
+        planned = cluster.run(capsys, "plan")
+
+        assert "verify_tls is off" in planned.err
+
+
+@through_ae5_tools
+class TestAccount:
+    """In order: the account is missing, is created, has a wrong password, is disabled. Three different messages."""
+
+    def test_a_missing_account_is_not_created_unasked(self, cluster, capsys):
+        refused = cluster.run(capsys, "install", "--json", "--release", str(cluster.release))
+
+        assert_tells(refused, 11, "stage 1 (service-account)", f"`{ACCOUNT}` does not exist", "--create-account")
+        assert cluster.writes() == []
+
+    def test_without_admin_rights_a_missing_account_is_what_keycloak_says(self, cluster, capsys, monkeypatch):
+        monkeypatch.delenv("AE5_ADMIN_USERNAME")
+
+        refused = cluster.run(capsys, "install")
+
+        assert_tells(refused, 11, "does not accept the name or the password", ACCOUNT)
+
+    def test_it_is_created_when_asked_for_and_everything_is_installed(self, cluster, capsys):
+        install = ("install", "--json", "--create-account", "--release", str(cluster.release))
+
+        first = cluster.run(capsys, *install)
+        cluster.forget_calls()
+        second = cluster.run(capsys, *install)
+
+        assert first.code == 0, first.err
+        assert first.data["stages"][0]["outcome"] == "changed"
+        assert second.code == 0, second.err
+        assert second.data["outcome"] == "unchanged"
+        assert second.data["writes"] == 0
+        assert len([c for c in cluster.calls() if c["surface"] == "platform"]) <= 15
+        assert cluster.writes() == []
+
+    def test_a_wrong_password_of_an_existing_account(self, cluster, capsys, monkeypatch):
+        monkeypatch.setenv("AE5_PASSWORD", "wrong-account-password")
+        before = cluster.everything()
+
+        refused = cluster.run(capsys, "install", "--json", "--release", str(cluster.release))
+
+        assert_tells(refused, 11, f"password of `{ACCOUNT}` is wrong", "exists and is enabled", "impersonate")
+        assert "wrong-account-password" not in refused.out + refused.err
+        assert cluster.everything() == before
+
+    def test_a_disabled_account(self, cluster, capsys):
+        admin = Admin(cluster.info)
+        (user,) = admin.call("GET", "users", params={"username": ACCOUNT, "exact": "true"}).json()
+        assert admin.call("PUT", f"users/{user['id']}", json={"enabled": False}).ok
+        cluster.forget_calls()
+
+        refused = cluster.run(capsys, "install", "--json", "--release", str(cluster.release))
+
+        assert_tells(refused, 11, f"`{ACCOUNT}` exists but is disabled", "Enable it")
+        assert cluster.writes() == []
+        admin.call("PUT", f"users/{user['id']}", json={"enabled": True})
+
+    def test_a_wrong_administrator_password(self, cluster, capsys, monkeypatch):
+        monkeypatch.setenv("AE5_ADMIN_PASSWORD", "wrong-admin-password")
+
+        refused = cluster.run(capsys, "install")
+
+        assert_tells(refused, 11, "administrator", "AE5_ADMIN_PASSWORD")
+        assert "wrong-admin-password" not in refused.out + refused.err
+
+    def test_an_administrator_without_a_password(self, cluster, capsys, monkeypatch):
+        monkeypatch.delenv("AE5_ADMIN_PASSWORD")
+
+        refused = cluster.run(capsys, "install")
+
+        assert_tells(refused, 3, "not complete", "admin.password", "AE5_ADMIN_PASSWORD")
+
+    def test_neither_password_nor_administrator(self, cluster, capsys, monkeypatch):
+        for name in ("AE5_PASSWORD", "AE5_ADMIN_USERNAME", "AE5_ADMIN_PASSWORD"):
+            monkeypatch.delenv(name)
+
+        refused = cluster.run(capsys, "install")
+
+        assert_tells(refused, 3, "No password", ACCOUNT, "AE5_PASSWORD")
+
+    def test_a_password_to_be_asked_for_where_there_is_no_terminal(self, cluster, capsys, monkeypatch):
+        for name in ("AE5_PASSWORD", "AE5_ADMIN_USERNAME", "AE5_ADMIN_PASSWORD"):
+            monkeypatch.delenv(name)
+        path = cluster.configure("account: {password: prompt}\n")
+
+        refused = cluster.run(capsys, "install", "--config", str(path))
+
+        assert_tells(refused, 3, "no terminal", "env:NAME")
+
+    def test_impersonation_needs_no_password_of_the_account(self, cluster, capsys, monkeypatch):
+        monkeypatch.delenv("AE5_PASSWORD")
+        monkeypatch.setenv("AE5_IMPERSONATE", "1")
+
+        done = cluster.run(capsys, "install", "--json", "--release", str(cluster.release))
+
+        assert done.code == 0, done.err
+        assert done.data["writes"] == 0
+
+    def test_a_database_uri_of_a_reference_is_refused_without_being_shown(self, cluster, capsys, monkeypatch):
+        monkeypatch.setenv("DB_URI", "postgres://scott:planted-tiger@db.example.com/mlflow")
+        path = cluster.configure("server: {backend_store_uri: 'env:DB_URI'}\n")
+        before = cluster.everything()
+
+        refused = cluster.run(capsys, "install", "--config", str(path), "--release", str(cluster.release))
+
+        assert_tells(refused, 3, "database URI", "'postgresql'", "server.backend_store_uri (env:DB_URI)")
+        assert "planted-tiger" not in refused.out + refused.err
+        assert cluster.everything() == before

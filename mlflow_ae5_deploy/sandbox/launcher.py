@@ -148,13 +148,13 @@ def _kill_the_rest(child: int) -> None:
         return
     for _ in range(100):
         others = _others()
+        _reap(child)  # also what has just ended, so that not even a zombie is left
         if not others:
             return
         for pid in others:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
-        _reap(child)
 
 
 if __name__ == "__main__":

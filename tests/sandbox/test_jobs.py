@@ -261,11 +261,11 @@ def test_secret_names_that_are_no_file_names(client: Client, name: str) -> None:
 
 def test_a_secret_is_mounted_late(sandbox: SandboxServer, client: Client) -> None:
     folder: Path = sandbox.info.state_dir / "secrets" / "dev-user"
-    sandbox.control.change_settings(secret_mount_seconds=0.2)
-    try:
-        put(client, "LATE", "value")
-    finally:
-        sandbox.control.change_settings(secret_mount_seconds=0)
-    assert "LATE" in client.get("credentials/user")["data"]
-    wait_for(lambda: (folder / "LATE").exists(), "the secret's file")
-    assert (folder / "LATE").read_text() == "value"
+    for name, seconds in (("SOON", 0.05), ("LATE", 3600)):
+        sandbox.control.change_settings(secret_mount_seconds=seconds)
+        put(client, name, f"value of {name}")
+    sandbox.control.change_settings(secret_mount_seconds=0)
+    assert {"SOON", "LATE"} <= set(client.get("credentials/user")["data"])
+    wait_for(lambda: (folder / "SOON").exists(), "the secret's file")
+    assert (folder / "SOON").read_text() == "value of SOON"
+    assert not (folder / "LATE").exists()

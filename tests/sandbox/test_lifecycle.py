@@ -98,8 +98,9 @@ def test_killed_hard_it_takes_everything_along_and_comes_back(state_dir: Path, p
     assert answers(again, record["url"], token)
 
 
+@pytest.mark.parametrize("by", ["down", "up"])
 def test_even_launchers_that_were_stopped_in_their_tracks_are_found_again(
-    state_dir: Path, project_archive: Path
+    state_dir: Path, project_archive: Path, by: str
 ) -> None:
     info = lifecycle.up(state_dir, settings=QUICK)
     serve(info, project_archive)
@@ -107,8 +108,12 @@ def test_even_launchers_that_were_stopped_in_their_tracks_are_found_again(
     for process in processes[1:]:
         process.suspend()
     os.kill(info.pid, signal.SIGKILL)
+    wait_for(lambda: not alive(processes[:1]), "the daemon's end")
     assert len(alive(processes[1:])) == len(processes) - 1
-    assert lifecycle.down(state_dir) is True
+    if by == "down":
+        assert lifecycle.down(state_dir) is True
+    else:
+        lifecycle.up(state_dir)
     wait_for(lambda: not alive(processes), "the end of all processes")
 
 

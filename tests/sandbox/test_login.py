@@ -110,6 +110,16 @@ def test_logging_out_ends_session_and_sso(sandbox: SandboxServer) -> None:
     assert 'id="kc-form-login"' in client.open_login().text
 
 
+def test_a_session_ends_by_itself(sandbox: SandboxServer) -> None:
+    sandbox.control.change_settings(session_seconds=0)
+    try:
+        client = Client(sandbox.info, "dev-user")
+        assert client.call("GET", "projects").status_code == 401
+        assert 'id="kc-form-login"' in client.open_login().text
+    finally:
+        sandbox.control.change_settings(session_seconds=3600)
+
+
 def test_a_code_works_once(sandbox: SandboxServer) -> None:
     client = Client(sandbox.info, "dev-user")
     query: dict[str, Any] = {"client_id": "anaconda-platform", "response_type": "code", "scope": "openid"}

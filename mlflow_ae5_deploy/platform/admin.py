@@ -74,7 +74,6 @@ class ProviderAdminSession:
     def impersonate(self, user: User) -> CookieJar:
         """Cookies of a new session of that account. The administrator's own line keeps none of them."""
         jar = self._line.http.cookies
-        jar.clear()
         try:
             self._caller.call("POST", f"users/{user.id}/impersonation", expect="text")
             refusal = None

@@ -55,7 +55,7 @@ def open_session(
 ) -> Session:
     """Sign in as the service account, at once. Raises Configuration, LoginFailed and what a call may raise."""
     chosen = choose_provider(provider, is_sandbox=is_sandbox)
-    options.check_files()
+    options.check()
     password: Secret | None = None
     impersonate: Callable[[], CookieJar] | None = None
     if isinstance(credentials, Impersonation):
@@ -72,8 +72,8 @@ def open_session(
             return admin.impersonate(user)
     else:
         username, password = credentials.username, credentials.password
-    if not options.hostname or not username:
-        raise Configuration("A host name and an account are needed.", where="platform")
+    if not username:
+        raise Configuration("No account is given to sign in as.", where="account.username")
     make = _ae5tools().Ae5ToolsUserLine if chosen == "ae5-tools" else builtin.BuiltInUserLine
     line = make(options, clock, username, password=password, impersonate=impersonate, read_only=read_only)
     session = ProviderSession(line, options.hostname, username, read_only=read_only)
@@ -92,7 +92,7 @@ def open_admin(
 ) -> AdminSession:
     """Sign in as an administrator of the identity provider, at once."""
     chosen = choose_provider(provider, is_sandbox=is_sandbox)
-    options.check_files()
+    options.check()
     make = _ae5tools().Ae5ToolsAdminLine if chosen == "ae5-tools" else builtin.BuiltInAdminLine
     line = make(options, clock, credentials.username, credentials.password, read_only=read_only)
     admin = ProviderAdminSession(line, options.hostname, credentials.username, read_only=read_only)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_deploy.errors import Configuration
+
+_HOST = re.compile(r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,14 @@ class ConnectionOptions:
             return str(self.ca_file)
         return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
-    def check_files(self) -> None:
-        """Raise Configuration if a file named here cannot be used; later it would be an obscure OSError or a prompt."""
+    def check(self) -> None:
+        """Raise Configuration for a host name or a file that cannot be used; later it would be an obscure error."""
+        if not _HOST.fullmatch(self.hostname):
+            raise Configuration(
+                f"{self.hostname!r} is not a host name." if self.hostname else "No host name is given.",
+                where="platform.hostname",
+                remedy="Give the platform's name without https:// and path, with :port if it needs one.",
+            )
         trust = self.trust()
         if isinstance(trust, str) and not Path(trust).is_dir():
             _load(trust, "platform.ca_file", "the PEM file of the authority that signed the platform's certificate")

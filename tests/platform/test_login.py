@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from mlflow_ae5_deploy.clock import ManualClock
 from mlflow_ae5_deploy.errors import (
+    Configuration,
     Conflict,
     Denied,
     LoginFailed,
@@ -16,10 +18,14 @@ from mlflow_ae5_deploy.errors import (
     Unreachable,
     WriteForbidden,
 )
+from mlflow_ae5_deploy.platform.adapter import guarded_session
+from mlflow_ae5_deploy.platform.connect import Provider, UserCredentials, choose_provider, open_session
+from mlflow_ae5_deploy.platform.options import ConnectionOptions
 from mlflow_ae5_deploy.platform.records import User
+from mlflow_ae5_deploy.platform.session import Session
 from mlflow_ae5_deploy.redaction import Secret
 
-from .conftest import Opener, leaks
+from .conftest import HAS_AE5_TOOLS, Opener, leaks
 from .stub import FORM, Reply, Stub, answer, page, redirect
 
 AUTH = "/auth/realms/AnacondaPlatform/protocol/openid-connect/auth"
@@ -191,6 +197,35 @@ def test_cloudflare_headers_are_sent_to_the_platform(
     assert all(call.headers.get("cf-access-client-secret") == "cf-secret" for call in stub.calls)
 
 
+def test_a_redirect_elsewhere_takes_no_header_of_ours_along(
+    opener: Opener, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CF_ACCESS_CLIENT_ID", "cf-id")
+    monkeypatch.setenv("CF_ACCESS_CLIENT_SECRET", "cf-secret")
+    session = opener.user()
+    session.call("GET", "projects")
+    stub.forget_sessions()
+    stub.on("GET", AUTH, redirect(f"https://127.0.0.1:{stub.address.split(':')[1]}/elsewhere"))
+    with pytest.raises(LoginFailed):
+        session.call("GET", "projects")
+    (call,) = stub.sent("GET", "/elsewhere")
+    assert {"x-xsrftoken", "cf-access-client-id", "cf-access-client-secret", "cookie"} & set(call.headers) == set()
+
+
+def test_a_new_xsrf_token_is_taken_up(session: Session, stub: Stub) -> None:
+    stub.on("GET", "things", Reply(body=b"1", headers=(("Set-Cookie", "_xsrf=newer; Path=/"),)))
+    session.call("GET", "things")
+    session.call("GET", "projects")
+    assert stub.sent("GET", "projects")[-1].headers["x-xsrftoken"] == "newer"
+
+
+@pytest.mark.parametrize("hostname", ["", "https://localhost", "localhost/", "a b", "u@localhost", "localhost:x"])
+def test_what_is_no_host_name_is_a_configuration_error(opener: Opener, hostname: str) -> None:
+    for act in (opener.user, opener.admin):
+        with pytest.raises(Configuration, match="host name"):
+            act(hostname=hostname)
+
+
 # impersonation and administrators
 
 
@@ -313,3 +348,58 @@ def test_a_plan_reads_and_impersonates(opener: Opener, stub: Stub) -> None:
     assert session.call("GET", "projects") == []
     with pytest.raises(WriteForbidden):
         admin.create_user("a", "b@c", "d", "e", Secret("some-password"))
+
+
+def test_a_refused_write_does_not_even_sign_in(opener: Opener, stub: Stub) -> None:
+    session = opener.user(read_only=True)
+    session.close()
+    before = len(stub.calls)
+    with pytest.raises(WriteForbidden):
+        session.call("POST", "credentials/user", json={})
+    assert len(stub.calls) == before
+
+
+def test_a_plan_cannot_write_around_the_session_either(options: ConnectionOptions, stub: Stub) -> None:
+    http, _ = guarded_session(options, ManualClock(), read_only=True)
+    with pytest.raises(WriteForbidden):
+        http.post(f"{stub.origin}/api/v2/credentials/user", json={})
+    assert stub.calls == []
+
+
+# which provider
+
+
+def test_a_real_platform_is_not_reached_through_the_built_in_provider() -> None:
+    with pytest.raises(Configuration, match="sandbox only"):
+        choose_provider("built-in", is_sandbox=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_sandbox", "chosen"),
+    [
+        ("auto", True, "built-in"),
+        ("auto", False, "ae5-tools"),
+        ("ae5-tools", True, "ae5-tools"),
+        ("ae5-tools", False, "ae5-tools"),
+        ("built-in", True, "built-in"),
+    ],
+)
+def test_the_choice_of_provider(asked: Provider, is_sandbox: bool, chosen: str) -> None:
+    assert choose_provider(asked, is_sandbox=is_sandbox) == chosen
+
+
+@pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")
+def test_without_ae5_tools_a_real_platform_is_an_error_that_says_how_to_get_it(
+    options: ConnectionOptions, stub: Stub
+) -> None:
+    with pytest.raises(Configuration) as caught:
+        open_session(
+            options,
+            provider="auto",
+            credentials=UserCredentials("svc", Secret("right-password")),
+            clock=ManualClock(),
+            is_sandbox=False,
+        )
+    assert "conda env create -f environment.yml" in caught.value.remedy
+    assert "ae5-admin" in caught.value.remedy
+    assert stub.calls == []

@@ -152,6 +152,16 @@ def test_an_upload_without_an_action_is_accepted_when_listed(scripted: Platform,
     assert scripted.upload("p", gz, None).id == "a0-1"
 
 
+def test_no_local_path_is_sent(scripted: Platform, stub: Stub, gz: Path) -> None:
+    """ae5-tools states the whole path as the file's name."""
+    stub.on("POST", "projects/upload", answer(_record()))
+    stub.on("GET", "projects", answer([_record()]))
+    scripted.upload("p", gz, "1.0")
+    (call,) = stub.sent("POST", "projects/upload")
+    assert b'filename="p.tar.gz"' in call.body
+    assert str(gz.parent).encode() not in call.body
+
+
 def test_an_upload_refused_in_a_200_answer(scripted: Platform, stub: Stub, gz: Path) -> None:
     stub.on("POST", "projects/upload", answer({"error": {"message": "Quota exceeded"}}))
     with pytest.raises(Refused, match="Quota exceeded"):

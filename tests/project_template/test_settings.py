@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,35 @@ def test_commands_have_twins_and_every_environment_pins_mlflow() -> None:
     wanted = "psycopg PyMySQL oracledb pyodbc boto3 azure-storage-blob azure-identity google-cloud-storage"
     default = next(package["pip"] for package in specs["default"]["packages"] if isinstance(package, dict))
     assert set(wanted.split()) <= {re.split(r"[\[><=]", requirement)[0] for requirement in default}
+
+
+# Redaction of a whole process
+
+
+LEAKY = """
+import logging, os, subprocess, sys
+from mlflow_ae5_server import scrub, settings
+scrub.install()
+settings.load(os.environ)
+uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
+print(uri, os.environ["MLFLOW_TRACKING_TOKEN"])
+logging.basicConfig()
+logging.error("cannot connect to %s", uri)
+line = "a child says " + uri
+child = subprocess.Popen([sys.executable, "-m", "mlflow_ae5_server.scrub"], stdin=subprocess.PIPE)
+child.communicate(line.encode())
+raise RuntimeError("no way to " + uri.partition("@")[0])
+"""
+
+
+def test_nothing_a_process_prints_holds_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "MLFLOW_BACKEND_STORE_URI").write_text("postgresql://user:in-a-%2Flog@host/db\n")
+    (tmp_path / "MLFLOW_TRACKING_TOKEN").write_text("in-another-log\n")
+    environment = {"PYTHONPATH": str(PROJECT.parent), "MLFLOW_AE5_SECRETS_DIR": str(tmp_path), "PATH": "/bin"}
+    command = [sys.executable, "-c", LEAKY]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert "a child says postgresql://user:********@host/db" in output
+    assert "RuntimeError: no way to postgresql://user:********" in output
+    assert "cannot connect to postgresql://user:********@host/db" in output
+    assert "in-a" not in output

@@ -9,7 +9,12 @@ import typer
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="Configuration file. Default: mlflow-ae5-deploy.yaml here, if there is one."),
+    typer.Option(
+        "--config",
+        "-c",
+        readable=False,  # not checked here: the loader says it in the words, and with the code, of a configuration
+        help="Configuration file. Default: mlflow-ae5-deploy.yaml here, if there is one.",
+    ),
 ]
 Profile = Annotated[
     str | None, typer.Option("--profile", "-p", help="Profile of the configuration, such as dev or prod.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
+from mlflow_ae5_deploy.release.files import storage_errors
 from mlflow_ae5_deploy.release.members import BrokenArchive, Kind, Limits, Member, damage_reported, walk
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 
@@ -71,7 +72,8 @@ def read_project_archive(
         project = read_project_file(survey.kept[PROJECT_FILE], f"{where}: {survey.top}/{PROJECT_FILE}")
         if extract_to is not None:
             file.seek(0)
-            _extract(walk(file, limits), sources, extract_to, where)
+            with storage_errors("unpack the release", extract_to):
+                _extract(walk(file, limits), sources, extract_to, where)
     return ProjectContents(
         top=survey.top,
         files=dict(sorted(survey.files.items())),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.cli.main import main
+from mlflow_ae5_deploy.config.state_dir import installation_dir
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from tests.sandbox.support import Client, make_project_archive, new_session
@@ -97,6 +98,11 @@ class Bench:
         path.write_text(text)
         path.chmod(0o600)
         return path
+
+    @property
+    def memory_folder(self) -> Path:
+        """Where journal, memory, lock and archives of the installation are."""
+        return installation_dir(self.folder / "state", self.info.hostname, ACCOUNT, "mlflow.tracking.server")
 
     # the platform's side ----------------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-"""env: what a client needs to use the server, as shell lines."""
+"""env: what a client needs to use the server, in the form it can read."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,17 +10,20 @@ import typer
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.verify import running
 from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
-from mlflow_ae5_deploy.errors import EXIT_DONE
+from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.runbook.context import Wishes
 
 NAME = "env"
-HELP = "Print what a client needs, as `export` lines for a shell; the token only with --show-token."
+HELP = "Print what a client needs, for a shell or another reader; the token only with --show-token."
 
 ShowToken = Annotated[
     bool, typer.Option("--show-token", help="Issue a new token and print it. The output is then a secret.")
+]
+Format = Annotated[
+    str | None, typer.Option("--format", "-f", help="shell, dotenv, python, notebook, conda or json. Default: shell.")
 ]
 
 
@@ -29,6 +31,7 @@ def command(
     config: options.Config = None,
     profile: options.Profile = None,
     sandbox: options.Sandbox = False,
+    format_: Format = None,
     show_token: ShowToken = False,
     hostname: options.Hostname = None,
     username: options.Username = None,
@@ -38,9 +41,11 @@ def command(
 ) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.closing import installed_facts
+    from mlflow_ae5_deploy.report.client_environment import FORMATS
     from mlflow_ae5_deploy.runbook.context import Wishes
 
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    form = _form(format_, json=json, known=tuple(FORMATS))
+    choices = Choices(config, profile, sandbox, form == "json", hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
 
     def wishes(_loaded: LoadedSettings) -> Wishes:
@@ -56,13 +61,14 @@ def command(
     finally:
         reporter.close()
     # Written without the scrubber: a token stands here only because it was asked for.
-    if json:
-        import json as encoder
-
-        sys.stdout.write(encoder.dumps({"schema": 1, "verb": NAME, "environment": environment}, indent=2) + "\n")
-    else:
-        for name, value in environment.items():
-            sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
-        if token is None:
-            sys.stdout.write("# MLFLOW_TRACKING_TOKEN: add --show-token to have one issued and printed\n")
+    sys.stdout.write(FORMATS[form](environment))
     return EXIT_DONE
+
+
+def _form(wanted: str | None, *, json: bool, known: tuple[str, ...]) -> str:
+    if json and wanted not in (None, "json"):
+        raise Usage(f"--json and --format {wanted} exclude each other.", remedy="Leave one of them out.")
+    form = "json" if json else wanted or "shell"
+    if form not in known:
+        raise Usage(f"--format takes {', '.join(known[:-1])} or {known[-1]}, not {form!r}.", where="--format")
+    return form

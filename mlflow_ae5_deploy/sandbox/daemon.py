@@ -13,9 +13,7 @@ import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import cast
 
 from .info import SandboxError
@@ -43,15 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
-    end = threading.Event()
-
-    def finish(number: int, _: FrameType | None) -> None:
-        logging.info("received %s", signal.Signals(number).name)
-        end.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, finish)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    wake = _signals()
     try:
         server = SandboxServer(
             state_dir, options.settings, port=options.port, database=cast("Database", options.database)
@@ -61,10 +51,25 @@ def main(argv: list[str] | None = None) -> int:
         logging.error("%s", error)  # noqa: TRY400 - written for users, who need no traceback
         return 1
     write_private(state_dir / READY_FILE, info.to_json())
-    end.wait()
+    number = os.read(wake, 1)[0]
+    logging.info("received %s", signal.Signals(number).name)
     (state_dir / READY_FILE).unlink(missing_ok=True)
     server.stop()
     return 0
+
+
+def _signals() -> int:
+    """A descriptor that yields the number of a stop signal.
+
+    Not an Event set by a handler: handlers wait for the main thread to be interrupted, and a signal that comes just
+    before it goes to sleep, or to another thread, does not interrupt it.
+    """
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return readable
 
 
 if __name__ == "__main__":

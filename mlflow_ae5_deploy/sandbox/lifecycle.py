@@ -41,7 +41,7 @@ def up(
     """
     state_dir = _private(state_dir)
     with _locked(state_dir / "up.lock", wait_seconds):
-        running = status(state_dir)
+        running = _answering(state_dir, wait_seconds)
         if running is None:
             return _start(state_dir, port, database, settings or {}, wait_seconds)
         if port is not None and running.hostname.rpartition(":")[2] != str(port):
@@ -104,6 +104,24 @@ def database_uri(state_dir: Path) -> str | None:
     if status(state_dir) is None or not path.exists():
         return None
     return path.read_text(encoding="utf-8")
+
+
+def _answering(state_dir: Path, wait: float) -> SandboxInfo | None:
+    """The running sandbox, having asked it. A killed daemon may hold its lock for a moment longer.
+
+    Raises SandboxError when something holds the lock and does not answer.
+    """
+    deadline = time.monotonic() + wait
+    while (running := status(state_dir)) is not None:
+        try:
+            control_request(running, "GET", "/", timeout=5)
+        except SandboxError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return running
+    return None
 
 
 # -- the daemon -----------------------------------------------------------------------------
@@ -227,7 +245,9 @@ def _locked(path: Path, wait: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def control_request(info: SandboxInfo, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+def control_request(
+    info: SandboxInfo, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 60
+) -> Any:
     """A request to the control plane. Raises SandboxError with its message."""
     token = info.control_token_file.read_text(encoding="utf-8")
     request = urllib.request.Request(  # noqa: S310 - our own https address
@@ -239,7 +259,7 @@ def control_request(info: SandboxInfo, method: str, path: str, body: dict[str, A
     context = ssl.create_default_context(cafile=str(info.ca_file))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(request, timeout=60) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         message = json.load(error).get("error", error.reason)

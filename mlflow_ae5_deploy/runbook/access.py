@@ -167,7 +167,11 @@ class Access:
         if self.impersonates:
             user = self.find_account()
             if user is None:
-                raise LoginFailed(f"The account `{self.account}` does not exist.", where=self._target.options.hostname)
+                raise LoginFailed(
+                    f"The account `{self.account}` does not exist.",
+                    where=self._target.options.hostname,
+                    remedy="`mlflow-ae5-deploy install` makes it, on a cluster with --create-account.",
+                )
             return self._open(Impersonation(self.admin(), user))
         reference = self._settings.account.password
         if reference is None:

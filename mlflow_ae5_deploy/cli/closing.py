@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli.wiring import Choices
@@ -13,6 +16,14 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.model import RunResult
 
 PROGRAM = "mlflow-ae5-deploy"
+
+
+def program() -> str:
+    """This program as the reader can call it: by name where that is found, else as it was called now."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name == PROGRAM else f"{shlex.quote(sys.executable)} -m mlflow_ae5_deploy"
 
 
 def installed_facts(context: Context) -> Installed:
@@ -48,10 +59,10 @@ def same_target(choices: Choices) -> str:
 
 
 def next_steps(verb: str, choices: Choices, result: RunResult) -> list[str]:
-    target = same_target(choices)
+    target, name = same_target(choices), program()
 
     def line(words: str, meaning: str) -> str:
-        return f"{PROGRAM} {words} {target}".rstrip() + f"   # {meaning}"
+        return f"{name} {words} {target}".rstrip() + f"   # {meaning}"
 
     if result.error is not None:
         return []
@@ -62,8 +73,8 @@ def next_steps(verb: str, choices: Choices, result: RunResult) -> list[str]:
         line("env --show-token", "what a client needs, with a new token; prints a secret"),
     ]
     if choices.sandbox:
-        steps.append(f"{PROGRAM} sandbox status   # where it runs, and how to sign in with a browser")
-        steps.append(f"{PROGRAM} sandbox down   # stop it; its state is kept")
+        steps.append(f"{name} sandbox status   # where it runs, and how to sign in with a browser")
+        steps.append(f"{name} sandbox down   # stop it; its state is kept")
     else:
         steps.append("tell the people who use it: tokens of an earlier deployment are void after every restart")
     return steps

@@ -42,15 +42,15 @@ def test_collection_removes_what_is_due_and_says_so(deployed: Any) -> None:
     inside = server.new_run(experiment)
     server.api("experiments/delete", experiment_id=experiment)
 
-    rehearsal = deployed.job("GarbageCollection", MLFLOW_TRACKING_GC_DRY_RUN="true", **AT_ONCE)
-    assert rehearsal.code == 0, rehearsal.output
-    assert rehearsal.last["outcome"] == "dry-run"
-    assert (rehearsal.last["runs"], rehearsal.last["experiments"]) == ({"due": 3}, {"due": 1})
-    assert all(run in rehearsal.stdout for run in (first, second, inside))
-    assert set(lifecycle(deployed, kept, first, second, inside).values()) == {"active", "deleted"}
-    assert server.artifacts(first) == 1
-
     if deployed.password is None:  # on one database
+        rehearsal = deployed.job("GarbageCollection", MLFLOW_TRACKING_GC_DRY_RUN="true", **AT_ONCE)
+        assert rehearsal.code == 0, rehearsal.output
+        assert rehearsal.last["outcome"] == "dry-run"
+        assert (rehearsal.last["runs"], rehearsal.last["experiments"]) == ({"due": 3}, {"due": 1})
+        assert all(run in rehearsal.stdout for run in (first, second, inside))
+        assert set(lifecycle(deployed, kept, first, second, inside).values()) == {"active", "deleted"}
+        assert server.artifacts(first) == 1
+
         too_young = deployed.job("GarbageCollection")  # 30 days
         assert too_young.last["outcome"] == "done"
         assert too_young.last["runs"] == {"due": 0, "removed": 0, "left": 0}

@@ -93,6 +93,8 @@ class Verifier:
             said, passed = step(), True
         except _Failed as failure:
             said, passed = str(failure), False
+        except (KeyError, TypeError) as error:  # JSON, but not what MLflow would say
+            said, passed = f"the answer does not have the promised form ({type(error).__name__}: {error})", False
         return Check(name, passed, said, self._clock.monotonic() - began)
 
     # the steps --------------------------------------------------------------------------------------------------

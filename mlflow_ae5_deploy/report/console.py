@@ -186,7 +186,7 @@ class Reporter:
         self._pause()
         self.err.print()
         self.note(f"Error: {error.what}", style="bold red")
-        place = ", ".join(part for part in (stage, error.where) if part)
+        place = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))
         if place:
             self.note(_wrapped(self.err, "  where    ", place))
         if error.remedy:

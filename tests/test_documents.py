@@ -1,0 +1,309 @@
+"""The documents keep their word: commands work, tables match the code, links lead somewhere.
+
+Every `mlflow-ae5-deploy` command in a `sh` block is run, in the order it is written in, against a sandbox: what
+README.md tells to try at once with the bundled release and real MLflow, the rest with a stand-in for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from mlflow_ae5_deploy import errors
+from mlflow_ae5_deploy.cli.main import main
+from mlflow_ae5_deploy.config.load import load
+from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+from mlflow_ae5_deploy.sandbox import lifecycle
+from tests.sandbox.support import make_project_archive
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNBOOKS = sorted((ROOT / "runbooks").glob("*.md"))
+TEXTS = {"README.md": README} | {path.name: path.read_text(encoding="utf-8") for path in RUNBOOKS}
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "project_template" / "README.md", *RUNBOOKS]
+PROGRAM = "mlflow-ae5-deploy"
+
+CLUSTER = "\n## First steps on a real cluster\n"
+
+NOT_RUN = {
+    "conda": "environments are not made in tests, and ae5-tools' channel may be out of reach",
+    "python3": "the README's own set-up; `.ci/run` does it",
+    "python": "installs this very project; `python tests` is the suite itself",
+    "source": "a shell's own",
+    "read": "asks a person",
+    "export": "a shell's own",
+    "ae5": "ae5-tools comes from conda only; tests/sandbox drives it where it is installed",
+}
+NEEDS_SANDBOX = ("plan", "install", "verify", "env", "runbook")
+TAKES_RELEASE = ("plan", "install")
+
+
+# reading the documents --------------------------------------------------------------------------------------------
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Fenced blocks of a language, without the indentation that a list gives them."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", text, re.M | re.S)
+    return [re.sub(rf"^{indent}", "", block, flags=re.M) for indent, block in found]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One simple command. words: without variables before it, redirections behind it, and comments."""
+
+    line: str
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return Path(self.words[0]).name
+
+
+def commands(text: str) -> list[Command]:
+    lines = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
+    return [command for line in lines for command in simple_commands(line)]
+
+
+def simple_commands(line: str) -> Iterator[Command]:
+    """Those of a list (`a && b`), and the inner one of `eval "$(a)"`."""
+    if inner := re.fullmatch(r'eval "\$\((.*)\)"', line.strip()):
+        yield from simple_commands(inner[1])
+        return
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, "&&"]:
+        if word not in ("&&", ";", "|"):
+            words.append(word)
+            continue
+        if ">" in words:
+            words = words[: words.index(">")]
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words.pop(0)
+        if words:
+            yield Command(line, tuple(words))
+        words = []
+
+
+def table(text: str) -> list[list[str]]:
+    """Cells of every row of every table, without header and ruler."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block.splitlines()]
+        found += rows[2:]
+    return found
+
+
+def section(text: str, title: str) -> str:
+    return re.split(r"^## ", text.split(f"\n## {title}\n", 1)[1], flags=re.M)[0]
+
+
+# what they say ----------------------------------------------------------------------------------------------------
+
+
+def test_the_second_command_is_what_ci_runs():
+    first, second = blocks(README, "sh")[:2]
+
+    assert first.strip().endswith(f"{PROGRAM} install --sandbox")
+    assert len(first.splitlines()) == len(second.splitlines()) == 1
+    assert second.strip() in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_exit_codes_are_those_of_the_error_tree():
+    tree = re.findall(r"^[ |`-]+-- (\w+) +(\d+)  (.+)$", errors.__doc__ or "", re.M)
+    others = re.findall(r"(\d+) ([^,.]+?)(?=[,.]\s)", (errors.__doc__ or "").partition("Not errors")[2])
+    wanted = [(int(code), f"`{kind}`", meaning) for kind, code, meaning in tree]
+    wanted += [(int(code), "", " ".join(meaning.split())) for code, meaning in others]
+
+    told = [(int(code), kind, meaning) for code, kind, meaning in table(section(README, "Exit codes"))]
+
+    assert told == sorted(wanted)
+
+
+def test_the_error_tree_is_drawn_as_it_is():
+    drawn = dict(re.findall(r"^[ |`-]+-- (\w+) +(\d+)  ", errors.__doc__ or "", re.M))
+    abstract = {"DeployError", "PlatformError"}
+    classes = {
+        name: str(thing.exit_code)
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and issubclass(thing, errors.DeployError) and name not in abstract
+    }
+    codes = {errors.EXIT_DONE, errors.EXIT_BUG, errors.EXIT_CHANGES_PENDING, errors.EXIT_INTERRUPTED}
+
+    assert drawn == classes
+    assert {int(row[0]) for row in table(section(README, "Exit codes")) if not row[1]} == codes
+
+
+def verbs(help_text: str) -> list[str]:
+    listed = help_text.partition("\nCommands:\n")[2].partition("\n\n")[0]
+    return re.findall(r"^  ([a-z][a-z-]*) ", listed, re.M)
+
+
+def test_verbs_are_those_of_the_help(capsys):
+    assert main(["--help"]) == 0
+    program = verbs(capsys.readouterr().out)
+    assert main(["sandbox", "--help"]) == 0
+    sandbox = verbs(capsys.readouterr().out)
+
+    rows = {row[0].strip("`"): row[1] for row in table(section(README, "Verbs"))}
+
+    assert list(rows) == program
+    assert re.findall(r"`([a-z]+)`", rows["sandbox"]) == sandbox
+
+
+def test_stages_are_those_of_the_registry():
+    rows = [(row[0], row[1]) for row in table(section(README, "The 14 stages"))]
+
+    assert rows == [(str(stage.number), stage.name) for stage in STAGES]
+
+
+def test_the_transcript_shows_all_stages_and_no_secret():
+    (transcript,) = blocks(README, "console")
+
+    shown = re.findall(r"^[=+] +(\d+) ([a-z-]+) ", transcript, re.M)
+    assert shown == [(str(stage.number), stage.name) for stage in STAGES]
+    assert "eyJ" not in transcript
+    for line in re.findall(r"^\$ (.*)$", transcript, re.M):
+        (command,) = simple_commands(line)
+        assert command.words[1:] in {other.words[1:] for other in commands(README)} | {("verify", "--sandbox")}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path):
+    text = re.sub(r"^( *)```.*?^\1```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (path.parent / unquote(name)).resolve() if name else path
+        if not there.is_relative_to(ROOT) or not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(target)
+    assert broken == []
+
+
+def anchors(path: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    text = re.sub(r"^( *)```.*?^\1```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *RUNBOOKS], ids=lambda path: path.name)
+def test_configuration_in_it_is_valid(path, tmp_path):
+    for number, block in enumerate(blocks(path.read_text(encoding="utf-8"), "yaml")):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block)
+        load(file, profile=None, environ={}, overrides={})
+
+
+def test_the_picture_is_well_formed_and_follows_the_readers_theme():
+    picture = ROOT / "runbooks" / "architecture.svg"
+    tree = ElementTree.parse(picture)  # noqa: S314 - our own file
+
+    assert "prefers-color-scheme: dark" in picture.read_text()
+    words = " ".join("".join(text.itertext()) for text in tree.iter("{http://www.w3.org/2000/svg}text"))
+    for word in ("ae5-tools", "TrackingServer", "GarbageCollection", "verify"):
+        assert word in words
+
+
+# what they tell to run ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_run_is_known_with_its_reason():
+    names = {command.name for text in TEXTS.values() for command in commands(text)}
+
+    assert names - {PROGRAM, "mlflow"} == set(NOT_RUN)
+
+
+class Reader:
+    """Types what a document says, in a folder and with a state of its own."""
+
+    def __init__(self, folder: Path, release: str | None) -> None:
+        self.folder = folder
+        self.release = release
+        self.exported: dict[str, str] = {}
+        (folder / "quick.yaml").write_text("platform:\n  lost_answer_deadline: 0.5\nrelease:\n  mirror: mirror\n")
+
+    def arguments(self, command: Command) -> list[str]:
+        """On the sandbox where a cluster is meant, and with the stand-in where a release is not named."""
+        words = list(command.words[1:])
+        if words[0] in NEEDS_SANDBOX and "--sandbox" not in words:
+            words.append("--sandbox")
+        if words[0] in NEEDS_SANDBOX and not {"--config", "-c", "--profile", "-p"} & set(words):
+            words += ["--config", "quick.yaml"]
+        if "--release" in words:
+            self.release = words[words.index("--release") + 1]  # and stays with it
+        elif words[0] in TAKES_RELEASE and self.release is not None:
+            words += ["--release", self.release]
+        return words
+
+    def type(self, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+        words = self.arguments(command)
+        capsys.readouterr()
+        code = main(words)
+        printed = capsys.readouterr()
+        assert code in self.expected(words), f"{command.line}\nexit code {code}\n{printed.out}\n{printed.err}"
+        assert "Traceback" not in printed.err
+        if "--json" not in words:
+            self.exported |= dict(re.findall(r"^ *export (\w+)=(\S+)$", printed.out, re.M))
+
+    def expected(self, words: list[str]) -> set[int]:
+        if "--exit-code" in words:
+            return {errors.EXIT_DONE, errors.EXIT_CHANGES_PENDING}
+        if words[0] == "verify" and self.release is not None:
+            return {errors.VerificationFailed.exit_code}  # the stand-in keeps nothing, and verify must notice
+        return {errors.EXIT_DONE}
+
+    def run_mlflow(self, command: Command) -> None:
+        """MLflow's own client, with what `env` has exported."""
+        environment = {**os.environ, **self.exported}
+        client = [sys.executable, "-m", *command.words]
+        done = subprocess.run(client, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Default" in done.stdout
+
+
+@pytest.fixture
+def typing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name in [n for n in os.environ if n.startswith(("AE5_", "MLFLOW_", "CF_ACCESS_")) or n == "REQUESTS_CA_BUNDLE"]:
+        monkeypatch.delenv(name)  # no test may reach the cluster of whoever runs it
+    monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    lifecycle.reset(tmp_path / "state" / "sandbox")
+
+
+@pytest.mark.real_mlflow
+def test_what_the_readme_tells_to_try_works(typing, capsys):
+    reader = Reader(typing, release=None)
+
+    for command in commands(README.partition(CLUSTER)[0]):
+        if command.name == PROGRAM:
+            reader.type(command, capsys)
+        elif command.name == "mlflow":
+            reader.run_mlflow(command)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_is_told_about_a_cluster_works(name, typing, capsys):
+    text = TEXTS[name].partition(CLUSTER)[2] or TEXTS[name]
+    (typing / "mirror").mkdir()
+    release = make_project_archive(typing / "mirror" / "mlflow.tracking.server.1.0.0.tar.gz")
+    make_project_archive(typing / "mirror" / "mlflow.tracking.server.1.2.0.tar.gz", files={"new.txt": "newer"})
+    reader = Reader(typing, str(release))
+
+    for command in commands(text):
+        assert command.name != "mlflow", "its client needs a real server: put it into README.md"
+        if command.name == PROGRAM:
+            reader.type(command, capsys)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 import requests
@@ -110,6 +113,48 @@ def test_bodies_pass_through_in_both_directions(sandbox: SandboxServer, deployme
     assert (head.status_code, head.headers["Content-Length"]) == (200, "2")
     missing = visitor.ask("missing?a=%2Fb")
     assert (missing.status_code, missing.text) == (404, "no such page")
+
+
+ECHO = """
+import sys
+from aiohttp import WSMsgType, web
+
+options = dict(zip(sys.argv[1::1], sys.argv[2::1]))
+
+async def handle(request):
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        return web.Response(text="plain")
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for message in socket:
+        if message.type == WSMsgType.TEXT:
+            await socket.send_str(request.headers["Anaconda-User"] + ": " + message.data)
+        else:
+            await socket.send_bytes(message.data[::-1])
+    return socket
+
+app = web.Application()
+app.router.add_get("/{path:.*}", handle)
+web.run_app(app, host="127.0.0.1", port=int(options["--anaconda-project-port"]), print=None)
+"""
+
+
+def test_web_sockets_pass_through(sandbox: SandboxServer, client: Client, tmp_path: Path) -> None:
+    archive = make_project_archive(tmp_path / "ws.tar.gz", files={"app.py": ECHO})
+    project = client.upload(archive, "sockets").json()
+    record = client.deploy(project["id"], name="sockets")
+    headers = {"Authorization": f"Bearer {client.token(record['id'])}"}
+
+    async def talk() -> tuple[Any, Any]:
+        tls = ssl.create_default_context(cafile=str(sandbox.info.ca_file))
+        url = record["url"] + "ws?a=1"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers, ssl=tls) as socket:
+            await socket.send_str("hello")
+            await socket.send_bytes(b"abc")
+            return await socket.receive_str(), await socket.receive_bytes()
+
+    assert asyncio.run(talk()) == ("dev-user: hello", b"cba")
+    client.call("DELETE", f"deployments/{record['id']}")
 
 
 # -- the door ---------------------------------------------------------------------------------

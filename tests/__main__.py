@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SERVER_TYPES = ["--config-file", os.devnull, "--strict", "--ignore-missing-imports", "-p", "mlflow_ae5_server"]
 CHECKS = (
-    ("format", ["-m", "ruff", "format", "--check", "."]),
-    ("lint", ["-m", "ruff", "check", "."]),
-    ("types", ["-m", "mypy"]),
-    ("tests", ["-m", "pytest", "-n", "2", "--dist", "loadscope"]),
+    ("format", ".", ["-m", "ruff", "format", "--check", "."]),
+    ("lint", ".", ["-m", "ruff", "check", "."]),
+    ("types", ".", ["-m", "mypy"]),
+    ("types of the server project", "project_template", ["-m", "mypy", *SERVER_TYPES]),
+    ("tests", ".", ["-m", "pytest", "-n", "2", "--dist", "loadscope"]),
 )
 
 
 def main(arguments: list[str]) -> int:
     failed = []
-    for name, command in CHECKS:
+    for name, folder, command in CHECKS:
         print(f"== {name}", flush=True)
         extra = arguments if name == "tests" else []
-        if subprocess.run([sys.executable, *command, *extra], cwd=ROOT, check=False).returncode != 0:
+        if subprocess.run([sys.executable, *command, *extra], cwd=ROOT / folder, check=False).returncode != 0:
             failed.append(name)
     print(f"Failed: {', '.join(failed)}" if failed else "Everything passed.", flush=True)
     return 1 if failed else 0

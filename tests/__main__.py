@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVER_TYPES = ["--config-file", os.devnull, "--strict", "--ignore-missing-imports", "-p", "mlflow_ae5_server"]
+SERVER_TYPES = [
+    "--config-file",
+    os.devnull,
+    "--cache-dir",
+    str(ROOT / ".mypy_cache"),
+    "--strict",
+    "--ignore-missing-imports",
+    "-p",
+    "mlflow_ae5_server",
+]
 CHECKS = (
     ("format", ".", ["-m", "ruff", "format", "--check", "."]),
     ("lint", ".", ["-m", "ruff", "check", "."]),

@@ -1,0 +1,186 @@
+"""A run of the collection job: what came of it, a rehearsal of it, and the records that runs leave behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mlflow_ae5_deploy.clock import Deadline, poll_until
+from mlflow_ae5_deploy.errors import PlatformError
+from mlflow_ae5_deploy.platform.records import Job, Project, Run
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
+from mlflow_ae5_deploy.runbook.gc_job import WantedJob
+
+DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
+KINDS = ("runs", "experiments", "logged_models")
+_GOOD = ("done", "dry-run", "skipped")
+_VISIBLE = 60.0  # seconds until a run that was just started must be listed
+_STOPPED = 120.0  # seconds until a run that was told to stop must have ended
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one run.
+
+    state:   the platform's word for how it ended.
+    outcome: the job's own word, from the last JSON line of its log: done | dry-run | skipped | failed | interrupted;
+             unknown where it left none (a release that does not report, or a run that was killed).
+    facts:   that line. said: one sentence for a person.
+    """
+
+    run_id: str
+    state: str
+    outcome: str
+    exit_code: int | None
+    said: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return self.state == "completed" and self.outcome in (*_GOOD, "unknown") and self.exit_code in (0, None)
+
+
+def judge(run: Run, log: str) -> Verdict:
+    """Pure. A run counts as failed when either the platform or the job itself says so."""
+    facts = last_report(log)
+    outcome = str(facts.get("outcome") or "unknown")
+    code = facts.get("exit_code")
+    verdict = Verdict(run.id, run.state, outcome, code if isinstance(code, int) else None, "", facts)
+    return replace(verdict, said=_sentence(verdict))
+
+
+def last_report(log: str) -> dict[str, Any]:
+    """The JSON object on the last line that is one; empty where there is none."""
+    for line in reversed(log.splitlines()):
+        text = line.strip()
+        if not (text.startswith("{") and text.endswith("}")):
+            continue
+        try:
+            found = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and "outcome" in found:
+            return found
+    return {}
+
+
+def _sentence(verdict: Verdict) -> str:
+    facts = verdict.facts
+    if not verdict.passed:
+        words = [f"the run is {verdict.state}"]
+        if verdict.outcome != "unknown":
+            words.append(f"the job says {verdict.outcome}")
+        if verdict.exit_code is not None:
+            words.append(f"exit code {verdict.exit_code}")
+        words += [str(facts[key]) for key in ("error", "hint") if facts.get(key)]
+        return ", ".join(words)
+    if verdict.outcome == "unknown":
+        return "the run is completed, and its log states no result"
+    if verdict.outcome == "skipped":
+        return "skipped, because another collection was at work"
+    counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
+    if verdict.outcome == "dry-run":
+        return "would remove " + (", ".join(f"{item.get('due', 0)} {kind}" for kind, item in counts) or "nothing known")
+    told = ", ".join(f"{item.get('removed', 0)} of {item.get('due', 0)} {kind}" for kind, item in counts)
+    return f"removed {told}" if told else "done"
+
+
+# runs ------------------------------------------------------------------------------------------------------------
+
+
+def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> Verdict:
+    """Start a run of this job and follow it to its end."""
+    run = context.platform.run_job(job.id)
+    context.journal.write("effect", action="run", target=f"job {job.name}", id=run.id)
+    return judge(*follow_run(context, run.id, show, seconds=seconds))
+
+
+def rehearse(context: Context, project: Project, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
+    """Run the job's dry run once, as a job of its own that is taken away again. The schedule is not touched.
+
+    Proves that the job starts, reaches server and database with what is stored for it, and has something to say.
+    """
+    name = f"{wanted.name} dry run"
+    _clear(context, project, name)  # what a rehearsal that was cut off has left
+    job = context.platform.create_job(
+        project=project,
+        revision=context.look.revisions(project)[0],
+        revision_name="latest",
+        name=name,
+        command=wanted.command,
+        schedule=None,
+        variables={**wanted.revealed(), DRY_RUN: "true"},
+        resource_profile=wanted.resource_profile,
+        run=True,
+    )
+    context.journal.write("effect", action="create", target=f"job {name}", id=job.id)
+    try:
+        run = poll_until(
+            lambda: next(iter(context.platform.runs(job.id)), None),
+            waiting_for="the dry run to be listed",
+            deadline=Deadline(context.clock, _VISIBLE),
+            on_wait=context.on_wait,
+        )
+        verdict = judge(*follow_run(context, run.id, show, seconds=seconds))
+    except BaseException:
+        with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next rehearsal cleans up
+            _clear(context, project, name)
+        raise
+    _clear(context, project, name)
+    return verdict
+
+
+def _clear(context: Context, project: Project, name: str) -> None:
+    """Take this run-once job away, with its runs, those at work too."""
+    for job in [j for j in context.platform.jobs() if j.name == name and j.project_id == project.id]:
+        runs = context.platform.runs(job.id)
+        stop(context, runs)
+        context.platform.delete_job(job.id)
+        context.journal.write("effect", action="delete", target=f"job {name}", id=job.id)
+    for run in context.platform.runs():
+        if run.name == name and run.owner == context.account:
+            stop(context, [run])
+            context.platform.delete_run(run.id)
+    context.look.forget("jobs")
+
+
+def stop(context: Context, runs: Iterable[Run]) -> None:
+    """Stop those at work, and see them end."""
+
+    def over(run_id: str) -> bool | None:
+        now = context.platform.run(run_id)
+        return True if now is None or not now.is_active else None
+
+    for run in [r for r in runs if r.is_active]:
+        context.platform.stop_run(run.id)
+        poll_until(
+            lambda run=run: over(run.id),  # type: ignore[misc]
+            waiting_for=f"the run of {run.name} to stop",
+            deadline=Deadline(context.clock, _STOPPED),
+            on_wait=context.on_wait,
+        )
+        context.journal.write("effect", action="stop", target=f"run of {run.name}", id=run.id)
+
+
+def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
+    """Pure: the ended runs behind the newest `keep`. One whose age is not known counts as new."""
+    ended = [run for run in runs if not run.is_active and run.created is not None]
+    ended.sort(key=lambda run: (run.created, run.id), reverse=True)
+    return ended[keep:]
+
+
+def prune(context: Context, name: str, *, keep: int) -> int:
+    """Delete the records of all but the newest `keep` ended runs of the job called `name`. Returns how many."""
+    ours = [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
+    old = surplus(ours, keep)
+    for number, run in enumerate(old, 1):
+        context.platform.delete_run(run.id)
+        if context.on_wait is not None and number % 10 == 0:
+            context.on_wait(f"{len(old) - number} old run records to be deleted", 0.0)
+    if old:
+        context.journal.write("effect", action="delete", target=f"{len(old)} old run records of job {name}")
+    return len(old)

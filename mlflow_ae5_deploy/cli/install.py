@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.changing import LockWait, Yes, asking
 from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.runbook.context import Context, Wishes
-    from mlflow_ae5_deploy.runbook.model import Action, RunResult, Stage
+    from mlflow_ae5_deploy.runbook.model import RunResult, Stage
 
 NAME = "install"
 HELP = "Install the tracking server: run the 14 stages, each changing only what is not yet so."
@@ -24,8 +23,6 @@ HELP = "Install the tracking server: run the 14 stages, each changing only what 
 Replace = Annotated[
     bool, typer.Option("--replace", help="Replace a project of the same name that has other content (downtime).")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to what would be asked, after showing what it means.")]
-LockWait = Annotated[float, typer.Option("--lock-wait", min=0, help="Seconds to wait for another run to end.")]
 
 
 def command(
@@ -62,7 +59,7 @@ def _install(choices: Choices, reporter: Reporter, *, create: bool, replace: boo
     def wishes(loaded: LoadedSettings) -> Wishes:
         return Wishes(
             create_account=create or loaded.settings.account.create,
-            consent=_consent(reporter, agreed=replace or yes),
+            consent=asking(reporter, agreed=replace or yes),
         )
 
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
@@ -76,18 +73,6 @@ def _install(choices: Choices, reporter: Reporter, *, create: bool, replace: boo
             result = run(STAGES, context, on_stage=begins, on_result=reporter.stage_ends)
         finish(NAME, choices, reporter, context, result)
     return result.error.exit_code if result.error else EXIT_DONE
-
-
-def _consent(reporter: Reporter, *, agreed: bool) -> Callable[[Sequence[Action]], bool]:
-    def consent(actions: Sequence[Action]) -> bool:
-        reporter.meaning(actions)
-        if agreed:
-            return True
-        if reporter.json_mode or not sys.stdin.isatty():
-            return False
-        return typer.confirm("Go on?", default=False, err=True)
-
-    return consent
 
 
 def finish(verb: str, choices: Choices, reporter: Reporter, context: Context, result: RunResult) -> None:

@@ -26,7 +26,7 @@ _SANDBOX_IGNORES = ("AE5_", "CF_ACCESS_")
 
 @dataclass(frozen=True)
 class Choices:
-    """What the shared options say."""
+    """What the shared options say. overrides: dotted setting -> value, from a verb's own options."""
 
     config: Path | None = None
     profile: str | None = None
@@ -38,6 +38,7 @@ class Choices:
     release: str | None = None
     database: str | None = None
     traceback: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
@@ -56,6 +57,7 @@ def load_settings(choices: Choices) -> LoadedSettings:
         "account.username": choices.username,
         "platform.session": choices.session,
         "release.source": choices.release,
+        **choices.overrides,
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if not choices.sandbox:

@@ -1,0 +1,62 @@
+"""What every verb that changes an installation does around its work: hold the lock, keep the journal, ask."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlflow_ae5_deploy.cli.wiring import Choices, opened
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.context import Context, Wishes
+    from mlflow_ae5_deploy.runbook.model import Action
+
+LockWait = Annotated[float, typer.Option("--lock-wait", min=0, help="Seconds to wait for another run to end.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to what would be asked, after showing what it means.")]
+
+
+@contextlib.contextmanager
+def changing(
+    choices: Choices, reporter: Reporter, *, verb: str, lock_wait: float, agreed: bool = False
+) -> Iterator[Context]:
+    """The context of a verb that writes, with the installation's lock held and the journal's frame around it."""
+    from mlflow_ae5_deploy.runbook.context import Wishes
+    from mlflow_ae5_deploy.runbook.lock import InstallationLock
+    from mlflow_ae5_deploy.runbook.recorded import recorded
+
+    def wishes(_loaded: LoadedSettings) -> Wishes:
+        return Wishes(consent=asking(reporter, agreed=agreed))
+
+    with opened(choices, reporter, verb=verb, wishes=wishes) as context:
+        lock = InstallationLock(context.folder, context.clock, verb=verb)
+        with lock.held(lock_wait), recorded(context):
+            yield context
+
+
+@contextlib.contextmanager
+def looking(choices: Choices, reporter: Reporter, *, verb: str) -> Iterator[Context]:
+    """The context of a verb that only reads: its session refuses every write."""
+    from mlflow_ae5_deploy.runbook.context import Wishes
+
+    with opened(choices, reporter, verb=verb, wishes=lambda _loaded: Wishes(dry=True)) as context:
+        yield context
+
+
+def asking(reporter: Reporter, *, agreed: bool) -> Callable[[Sequence[Action]], bool]:
+    """Shows what the actions mean, then asks; agreed answers for the person, and nobody there means no."""
+
+    def consent(actions: Sequence[Action]) -> bool:
+        reporter.meaning(actions)
+        if agreed:
+            return True
+        if reporter.json_mode or not sys.stdin.isatty():
+            return False
+        return typer.confirm("Go on?", default=False, err=True)
+
+    return consent

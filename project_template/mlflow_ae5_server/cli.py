@@ -1,4 +1,4 @@
-"""The command line: `tracking-server`, `garbage-collection`, `database-upgrade`.
+"""The command line: `tracking-server`, `garbage-collection`, `database-upgrade`, `check`.
 
 AE5 appends `--anaconda-project-*` options to web commands. All of them are accepted, also ones it may invent later,
 by every command.
@@ -20,7 +20,8 @@ from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 
 _AE5 = "--anaconda-project-"
-_JOBS = {"garbage-collection": "GarbageCollection", "database-upgrade": "DatabaseUpgrade"}  # as anaconda-project.yml
+# as in anaconda-project.yml
+_JOBS = {"garbage-collection": "GarbageCollection", "database-upgrade": "DatabaseUpgrade", "check": "Check"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,9 +37,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ("tracking-server", "serve the MLflow UI and API"),
         ("garbage-collection", "remove for good what users deleted longer ago than MLFLOW_TRACKING_GC_TTL"),
         ("database-upgrade", "bring the database's schema to the installed MLflow"),
+        ("check", "say whether database, artifact store and server can be used from here; change nothing"),
     ):
         command = commands.add_parser(name, help=text, allow_abbrev=False)
-        if name != "tracking-server":
+        command.set_defaults(dry_run=False)
+        if name in ("garbage-collection", "database-upgrade"):
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         command.add_argument(_AE5 + "host", dest="hosts", action="extend", nargs="+", default=[], metavar="HOST")
         command.add_argument(_AE5 + "iframe-hosts", action="extend", nargs="+", default=[], dest="iframe_hosts")
@@ -102,11 +105,12 @@ def _run(options: argparse.Namespace, report: Report | None) -> int:
     print(resolved.table(), file=sys.stderr, flush=True)
     if report is None:
         return _serve(options, resolved)
-    from mlflow_ae5_server import collection, upgrade
+    from mlflow_ae5_server import checking, collection, upgrade
 
     jobs: dict[str, Callable[[Settings, Report, bool], int]] = {
         "garbage-collection": collection.run,
         "database-upgrade": upgrade.run,
+        "check": checking.run,
     }
     return jobs[options.command](resolved, report, options.dry_run)
 

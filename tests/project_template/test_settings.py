@@ -124,11 +124,12 @@ def test_every_variable_has_a_value_a_comment_and_a_name_ae5_does_not_encrypt() 
 def test_commands_have_twins_and_every_environment_pins_mlflow() -> None:
     document = yaml.safe_load(PROJECT.read_text())
     commands, specs = document["commands"], document["env_specs"]
-    for name, http in (("TrackingServer", True), ("GarbageCollection", False), ("DatabaseUpgrade", False)):
+    jobs = ("GarbageCollection", "DatabaseUpgrade", "Check")
+    for name, http in (("TrackingServer", True), *((job, False) for job in jobs)):
         for command, spec in ((commands[name], "default"), (commands["Minimum" + name], "minimum")):
             assert (command["env_spec"], command["supports_http_options"]) == (spec, http)
             assert re.fullmatch(r"exec python -m mlflow_ae5_server [a-z-]+", command["unix"])  # options are appended
-    assert len(commands) == 6
+    assert len(commands) == 8
     for spec in specs.values():
         [pip] = [package["pip"] for package in spec["packages"] if isinstance(package, dict)]
         assert "mlflow==3.17.2" in pip

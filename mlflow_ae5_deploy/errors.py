@@ -17,7 +17,8 @@
     |   `-- WriteForbidden      19  a write was attempted where only reading is allowed (a plan)
     |-- StageFailed             20  a stage could not make its promise true
     |-- VerificationFailed      21  the server was there, and did not do what it should
-    `-- Locked                  22  another run holds the lock of this installation
+    |-- Locked                  22  another run holds the lock of this installation
+    `-- PartlyDone              23  some accounts were served and others are left; running it again does those
 
 Not errors, but exit codes too: 0 done, 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 130 interrupted (Ctrl-C).
@@ -155,3 +156,8 @@ class VerificationFailed(DeployError):
 
 class Locked(DeployError):
     exit_code = 22
+
+
+class PartlyDone(DeployError):
+    exit_code = 23
+    usual_remedy = "Mend the cause, then run this again: it does only what is left."

@@ -13,9 +13,10 @@ _TAIL_LINES = 25
 _LOOK_EVERY = 4  # probes between two looks at the deployment's own state
 
 
-def await_health(context: Context, deployment: Deployment) -> Health:
+def await_health(context: Context, deployment: Deployment, seconds: float | None = None) -> Health:
     """Probe the public URL with a token until the API answers from its database.
 
+    seconds: how long at most, if not as long as a deployment may take to start.
     Raises StageFailed with the tail of the deployment's log when it fails meanwhile or the deadline passes.
     """
     if not deployment.url:
@@ -39,7 +40,7 @@ def await_health(context: Context, deployment: Deployment) -> Health:
                 raise failure(context, deployment, f"The deployment is {now.state} ({now.status_text})")
         return None
 
-    deadline = Deadline(context.clock, context.settings.platform.deployment_deadline)
+    deadline = Deadline(context.clock, seconds or context.settings.platform.deployment_deadline)
     try:
         return poll_until(
             probe, waiting_for="the MLflow API at the endpoint", deadline=deadline, longest=3.0, on_wait=context.on_wait

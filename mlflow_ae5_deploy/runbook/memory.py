@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,29 @@ from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.files import write_private_json
 
 SCHEMA = 1
+_TOKEN = "/MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the end of a key, not a value
+
+
+@dataclass(frozen=True)
+class StoredToken:
+    """What is known of the token in one account's secret. expires: None where the token does not say."""
+
+    account: str
+    deployment_id: str
+    stored: datetime
+    expires: datetime | None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A rotation that has not ended. left: accounts still to be served; none when only the gc job is unproved.
+
+    void_since: from when on the former token did not work, or None if it does.
+    """
+
+    deployment_id: str
+    left: tuple[str, ...]
+    void_since: datetime | None
 
 
 class Memory:
@@ -34,6 +59,8 @@ class Memory:
             "salt": secrets.token_hex(16),
             "secrets": {},
             "token": None,
+            "rotation": None,
+            "restart": None,
             "shared": [],
         }
         try:
@@ -86,26 +113,98 @@ class Memory:
 
     def token_stored_for(self, account: str) -> str | None:
         """Id of the deployment whose token is stored as `account`'s secret."""
-        known = self._data["secrets"].get(f"{account}/MLFLOW_TRACKING_TOKEN")
-        return known.get("deployment_id") if known else None
+        known = self.stored_token(account)
+        return known.deployment_id if known else None
 
-    def remember_token(self, account: str, deployment_id: str, value: Secret, when: datetime, *, own: bool) -> None:
-        stored = when.isoformat(timespec="seconds")
-        self._data["secrets"][f"{account}/MLFLOW_TRACKING_TOKEN"] = {
+    def stored_token(self, account: str) -> StoredToken | None:
+        """None also when the record is damaged or was overtaken by another write of that secret."""
+        known = self._data["secrets"].get(account + _TOKEN)
+        if not known or "deployment_id" not in known:
+            return None
+        own = self._data["token"]
+        if own and own.get("account") == account and own.get("fingerprint") != known.get("fingerprint"):
+            return None
+        try:
+            expires = known.get("expires")
+            return StoredToken(
+                account,
+                known["deployment_id"],
+                datetime.fromisoformat(known["stored"]),
+                datetime.fromisoformat(expires) if expires else None,
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def stored_tokens(self) -> list[StoredToken]:
+        """One for each account that was given a token, consumers included."""
+        accounts = [name.removesuffix(_TOKEN) for name in self._data["secrets"] if name.endswith(_TOKEN)]
+        return [found for account in accounts if (found := self.stored_token(account)) is not None]
+
+    def remember_token(
+        self,
+        account: str,
+        deployment_id: str,
+        value: Secret,
+        when: datetime,
+        *,
+        own: bool,
+        expires: datetime | None = None,
+    ) -> None:
+        """own: it is the service account's; a restart of the server is then complete."""
+        record = {
             "fingerprint": self._fingerprint(value),
-            "stored": stored,
+            "stored": when.isoformat(timespec="seconds"),
             "deployment_id": deployment_id,
+            "expires": expires.isoformat(timespec="seconds") if expires else None,
         }
+        self._data["secrets"][account + _TOKEN] = record
         if own:
-            self._data["token"] = {"deployment_id": deployment_id, "stored": stored}
+            self._data["token"] = {"account": account, **record}
+            self._data["restart"] = None
+        rotation = self._data["rotation"]
+        if rotation and rotation["deployment_id"] == deployment_id:
+            rotation["left"] = [name for name in rotation["left"] if name != account]
         self._save()
 
     def forget_token(self) -> None:
         """After a change that may have voided it: the next token stage issues a new one."""
         self._data["token"] = None
-        for name in [n for n in self._data["secrets"] if n.endswith("/MLFLOW_TRACKING_TOKEN")]:
+        self._data["rotation"] = None
+        for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
             del self._data["secrets"][name]
         self._save()
+
+    # a rotation, and a restart, that may be cut off ---------------------------------------------------------------
+
+    def begin_rotation(self, deployment_id: str, accounts: Sequence[str], void_since: datetime | None) -> None:
+        self._data["rotation"] = {
+            "deployment_id": deployment_id,
+            "left": list(accounts),
+            "void_since": void_since.isoformat() if void_since else None,
+        }
+        self._save()
+
+    def unfinished_rotation(self) -> Unfinished | None:
+        known = self._data["rotation"]
+        if not known:
+            return None
+        since = known.get("void_since")
+        return Unfinished(
+            known["deployment_id"], tuple(known["left"]), datetime.fromisoformat(since) if since else None
+        )
+
+    def end_rotation(self) -> None:
+        if self._data["rotation"] is not None:
+            self._data["rotation"] = None
+            self._save()
+
+    def note_restart(self, facts: dict[str, Any]) -> None:
+        """Before the server is stopped: what it takes to start it again, also when this run is cut off now."""
+        self._data["restart"] = facts
+        self._save()
+
+    def pending_restart(self) -> dict[str, Any] | None:
+        return dict(self._data["restart"]) if self._data["restart"] else None
 
     # secrets the running server was started with ----------------------------------------------------------------
 

@@ -95,6 +95,13 @@ def test_the_life_of_a_deployment(bench: Bench, start: Starter) -> None:
     assert bench.platform.deployment(asked.id) is None
 
 
+def test_variables_of_its_own_reach_it(bench: Bench, start: Starter) -> None:
+    running = bench.platform.wait_started(start(_endpoint(), variables={"GREETING": "good day"}))
+    assert running.variables == {"GREETING": "good day"}
+    seen = bench.session.browse(f"{(running.url or '').rstrip('/')}/about")
+    assert '"GREETING": "good day"' in seen.text
+
+
 def test_without_a_static_endpoint_there_is_none(bench: Bench, start: Starter) -> None:
     assert bench.platform.wait_started(start(None)).endpoint is None
 

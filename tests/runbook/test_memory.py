@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -66,3 +67,57 @@ def test_read_only_writes_nothing(tmp_path):
     Memory(tmp_path / "x", read_only=True).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
 
     assert not (tmp_path / "x").exists()
+
+
+class TestTokens:
+    END = datetime(2027, 1, 1, tzinfo=UTC)
+
+    def remember(self, folder, *accounts, deployment="a2-1", **more):
+        memory = Memory(folder)
+        for account in accounts:
+            memory.remember_token(account, deployment, Secret("token-value"), WHEN, own=account == "svc", **more)
+        return memory
+
+    def test_age_end_and_consumers_are_kept(self, tmp_path):
+        self.remember(tmp_path, "svc", "reader", expires=self.END)
+
+        reader, own = sorted(Memory(tmp_path).stored_tokens(), key=lambda token: token.account)
+
+        assert (own.account, own.deployment_id, own.stored, own.expires) == ("svc", "a2-1", WHEN, self.END)
+        assert reader.account == "reader"
+
+    def test_a_secret_overwritten_by_another_write_is_no_stored_token(self, tmp_path):
+        memory = self.remember(tmp_path, "svc")
+        memory.remember_secret("svc", "MLFLOW_TRACKING_TOKEN", Secret("from elsewhere"), WHEN)
+
+        assert Memory(tmp_path).stored_token("svc") is None
+
+    def test_a_record_that_does_not_match_the_fingerprint_is_no_stored_token(self, tmp_path):
+        self.remember(tmp_path, "svc")
+        file = tmp_path / "memory.json"
+        data = json.loads(file.read_text())
+        data["secrets"]["svc/MLFLOW_TRACKING_TOKEN"]["fingerprint"] = "0" * 64
+        file.write_text(json.dumps(data))
+
+        assert Memory(tmp_path).stored_token("svc") is None
+
+    def test_a_rotation_shrinks_by_each_account_served(self, tmp_path):
+        Memory(tmp_path).begin_rotation("a2-1", ["svc", "reader"], WHEN)
+        self.remember(tmp_path, "svc")
+
+        left = Memory(tmp_path).unfinished_rotation()
+        assert (left.left, left.void_since) == (("reader",), WHEN)
+
+        self.remember(tmp_path, "reader", deployment="another")
+        assert Memory(tmp_path).unfinished_rotation().left == ("reader",)
+
+        Memory(tmp_path).end_rotation()
+        assert Memory(tmp_path).unfinished_rotation() is None
+
+    def test_a_restart_is_pending_until_the_service_account_has_its_token(self, tmp_path):
+        Memory(tmp_path).note_restart({"deployment_id": "a2-0"})
+        self.remember(tmp_path, "reader")
+        assert Memory(tmp_path).pending_restart() == {"deployment_id": "a2-0"}
+
+        self.remember(tmp_path, "svc")
+        assert Memory(tmp_path).pending_restart() is None

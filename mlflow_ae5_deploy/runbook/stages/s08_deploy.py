@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import Configuration, Conflict, NotFound, PlatformError, StageFailed
+from mlflow_ae5_deploy.errors import Conflict, PlatformError, StageFailed
 from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
-from mlflow_ae5_deploy.platform.records import Deployment, Project
+from mlflow_ae5_deploy.platform.records import Deployment
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import project_name, wanted_of
 from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
-from mlflow_ae5_deploy.runbook.health import await_health, failure
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.secret_facts import SET, observe_secret, setting
+from mlflow_ae5_deploy.runbook.starting import await_serving, check_before_start, start, stop
 
 START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
 
@@ -31,7 +32,7 @@ class Deploy:
     # observe ----------------------------------------------------------------------------------------------------
 
     def observe(self, context: Context) -> Facts:
-        wanted = _wanted(context)
+        wanted = wanted_of(context)
         project = context.look.project(context.settings.project.name)
         secrets = tuple(observe_secret(context, name, value) for name, value in self._values(context).items())
         chosen = select(context.look.deployments(), project, wanted)
@@ -73,7 +74,7 @@ class Deploy:
         if facts.rival is not None:
             raise Conflict(
                 f"The endpoint `{facts.wanted.endpoint}` is in use by deployment `{facts.rival.name}` of another "
-                f"project ({_project_name(context, facts.rival.project_id)}, owner {facts.rival.owner}).",
+                f"project ({project_name(context, facts.rival.project_id)}, owner {facts.rival.owner}).",
                 where="deployment.endpoint",
                 remedy="Choose another deployment.endpoint, or have that deployment stopped.",
             )
@@ -133,17 +134,17 @@ class Deploy:
         elif action.verb == STOP:
             for duplicate in facts.duplicates:
                 if duplicate.id in action.target:
-                    self._stop(duplicate, context)
+                    stop(context, duplicate)
         elif action.verb == WAIT and facts.current is not None:
-            self._await(facts.current, context)
+            await_serving(context, facts.current)
         elif action.verb == PATCH and facts.current is not None:
             self._patch(facts.current, facts.wanted, context)
         elif action.verb in (START, RESTART):
-            self._check_before_start(facts, context)
+            check_before_start(context, facts.wanted, facts.project)
             if action.verb == RESTART and facts.current is not None:
                 context.memory.forget_token()
-                self._stop(facts.current, context)
-            self._start(facts, context)
+                stop(context, facts.current)
+            await_serving(context, start(context, facts.wanted, facts.project))
 
     def _set(self, facts: Facts, context: Context) -> None:
         changed = [fact.name for fact in facts.secrets if fact.state == "different"]
@@ -153,68 +154,6 @@ class Deploy:
         values = self._values(context)
         wrong = {fact.name: values[fact.name] for fact in facts.secrets if not fact.right}
         context.store_secrets(context.platform, context.account, wrong)
-
-    def _check_before_start(self, facts: Facts, context: Context) -> None:
-        """Everything that would make the start fail, found out before anything is stopped."""
-        wanted = facts.wanted
-        profiles = [profile.name for profile in context.look.resource_profiles()]
-        if wanted.resource_profile not in profiles:
-            raise Configuration(
-                f"The platform has no resource profile `{wanted.resource_profile}`.",
-                where="deployment.resource_profile",
-                remedy=f"It has: {', '.join(profiles) or 'none that this account may use'}.",
-            )
-        if facts.project is None:
-            raise StageFailed("There is no project to deploy.", stage=self.number)
-        claim = next((e for e in context.look.static_endpoints() if e.name == wanted.endpoint), None)
-        if claim is not None and claim.project_id != facts.project.id:
-            raise Conflict(
-                f"The endpoint `{wanted.endpoint}` is claimed by another project "
-                f"({_project_name(context, claim.project_id)}).",
-                where="deployment.endpoint",
-                remedy="Choose another deployment.endpoint, or have that project release it "
-                "(AE5 keeps the claim until the project is deleted).",
-            )
-
-    def _start(self, facts: Facts, context: Context) -> None:
-        wanted, project = facts.wanted, facts.project
-        if project is None:
-            raise StageFailed("There is no project to deploy.", stage=self.number)
-        revisions = context.look.revisions(project)
-        by_name = {revision.name: revision for revision in revisions}
-        revision = revisions[0] if wanted.revision == "latest" else by_name.get(wanted.revision)
-        if revision is None:
-            raise NotFound(
-                f"Project {project.name} has no revision `{wanted.revision}`.",
-                where="deployment.revision",
-                remedy=f"It has: {', '.join(by_name)}.",
-            )
-        if wanted.command not in {command.id for command in revision.commands}:
-            raise StageFailed(
-                f"Revision {revision.name} has no command `{wanted.command}`.",
-                stage=self.number,
-                where="deployment.command",
-                remedy=f"It has: {', '.join(command.id for command in revision.commands)}.",
-            )
-        deployment = context.platform.start_deployment(
-            project=project,
-            revision=revision,
-            revision_name=wanted.revision,
-            command=wanted.command,
-            name=wanted.name,
-            endpoint=wanted.endpoint,
-            resource_profile=wanted.resource_profile,
-            public=False,
-        )
-        context.journal.write("effect", action="start", target=f"deployment {wanted.name}", id=deployment.id)
-        context.memory.clear_stale_server()
-        context.look.forget("deployments", "endpoints")
-        self._await(deployment, context)
-
-    def _stop(self, deployment: Deployment, context: Context) -> None:
-        context.platform.stop_deployment(deployment.id)
-        context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
-        context.look.forget("deployments", "endpoints")
 
     def _patch(self, current: Deployment, wanted: Wanted, context: Context) -> None:
         # Whether a patch keeps tokens is not documented, so the token stages issue a new one afterwards.
@@ -229,15 +168,7 @@ class Deploy:
                 stage=self.number,
                 remedy="Stop it on the platform, then run this again.",
             )
-        self._await(now, context)
-
-    def _await(self, deployment: Deployment, context: Context) -> None:
-        try:
-            started = context.platform.wait_started(deployment)
-        except PlatformError as error:
-            raise failure(context, deployment, error.what) from None
-        context.found.deployment = started
-        await_health(context, started)
+        await_serving(context, now)
 
     def verify(self, context: Context) -> str | None:
         deployment = context.found.deployment
@@ -254,20 +185,3 @@ class Deploy:
             "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
             **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
         }
-
-
-def _wanted(context: Context) -> Wanted:
-    wanted = context.settings.deployment
-    return Wanted(
-        account=context.account,
-        name=wanted.name,
-        endpoint=wanted.endpoint,
-        command=wanted.command,
-        resource_profile=wanted.resource_profile,
-        revision=wanted.revision,
-    )
-
-
-def _project_name(context: Context, project_id: str) -> str:
-    project: Project | None = next((p for p in context.look.projects() if p.id == project_id), None)
-    return f"{project.owner}/{project.name}" if project else project_id

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mlflow_ae5_deploy.errors import StageFailed
-from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.recipients import TOKEN, lacking, recipients
+from mlflow_ae5_deploy.runbook.token_store import store_token
 
 _FOR = f"secret {TOKEN} for "
 
@@ -32,24 +32,10 @@ class StoreToken:
         return Decision.do(*(Action("set", _FOR + name, "it holds no token of this deployment") for name in facts))
 
     def apply(self, action: Action, facts: tuple[str, ...], context: Context) -> None:
-        account = action.target.removeprefix(_FOR)
-        token, deployment = context.found.token, context.found.deployment
-        if token is None or deployment is None or context.found.token_deployment != deployment.id:
-            raise StageFailed("There is no proven token to store.", stage=self.number)
-        own = account == context.account
-        if own:
-            platform = context.platform
-        else:
-            consumer = next(c for c in context.settings.consumers if c.username == account)
-            password = consumer.password and context.values.secret(consumer.password, f"password of {account}")
-            platform = context.access.consumer(account, password or None)
-            url = Secret.public(context.found.url or "")
-            context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
-        platform.put_secret(TOKEN, token)
-        context.memory.remember_token(account, deployment.id, token, context.clock.now(), own=own)
-        context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
-        if own:
-            context.look.saw_secrets([TOKEN])
+        deployment = context.found.deployment
+        if deployment is None:
+            raise StageFailed("There is no deployment whose token could be stored.", stage=self.number)
+        store_token(context, action.target.removeprefix(_FOR), deployment)
 
     def verify(self, context: Context) -> str | None:
         if TOKEN not in context.look.secret_names():

@@ -1,0 +1,39 @@
+"""Storing a proved token: for the service account, or for a consumer along with the server's address."""
+
+from __future__ import annotations
+
+from mlflow_ae5_deploy.errors import StageFailed
+from mlflow_ae5_deploy.platform.platform import Platform
+from mlflow_ae5_deploy.platform.records import Deployment
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.recipients import TOKEN
+from mlflow_ae5_deploy.runbook.token_life import expiry
+
+
+def store_token(context: Context, account: str, deployment: Deployment) -> None:
+    """Store this run's token of `deployment` as `account`'s secret, and remember that it was stored.
+
+    `context.found.url` is the server's address. Raises what signing in and writing may raise.
+    """
+    token = context.found.token
+    if token is None or context.found.token_deployment != deployment.id:
+        raise StageFailed("There is no proven token to store.", stage=12)
+    own = account == context.account
+    if own:
+        platform = context.platform
+    else:
+        platform = _as_consumer(context, account)
+        url = Secret.public(context.found.url or "")
+        context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
+    platform.put_secret(TOKEN, token)
+    context.memory.remember_token(account, deployment.id, token, context.clock.now(), own=own, expires=expiry(token))
+    context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
+    if own:
+        context.look.saw_secrets([TOKEN])
+
+
+def _as_consumer(context: Context, account: str) -> Platform:
+    consumer = next(c for c in context.settings.consumers if c.username == account)
+    password = consumer.password and context.values.secret(consumer.password, f"password of {account}")
+    return context.access.consumer(account, password or None)

@@ -104,8 +104,25 @@ def rehearse(context: Context, project: Project, wanted: WantedJob, show: OnLine
 
     Proves that the job starts, reaches server and database with what is stored for it, and has something to say.
     """
-    name = f"{wanted.name} dry run"
-    _clear(context, project, name)  # what a rehearsal that was cut off has left
+    return judge(
+        *run_once(
+            context,
+            project,
+            replace(wanted, name=f"{wanted.name} dry run", variables=(*wanted.variables, (DRY_RUN, "true"))),
+            show,
+            seconds=seconds,
+        )
+    )
+
+
+def run_once(context: Context, project: Project, wanted: WantedJob, show: OnLine, *, seconds: float) -> tuple[Run, str]:
+    """Run a command of the project once, as a job that is taken away again: the ended run and its whole log.
+
+    The job's name must be for this purpose alone: whatever has it is removed, before and after. wanted.schedule does
+    not matter. Raises what follow_run raises.
+    """
+    name = wanted.name
+    _clear(context, project, name)  # what one that was cut off has left
     job = context.platform.create_job(
         project=project,
         revision=context.look.revisions(project)[0],
@@ -113,7 +130,7 @@ def rehearse(context: Context, project: Project, wanted: WantedJob, show: OnLine
         name=name,
         command=wanted.command,
         schedule=None,
-        variables={**wanted.revealed(), DRY_RUN: "true"},
+        variables=wanted.revealed(),
         resource_profile=wanted.resource_profile,
         run=True,
     )
@@ -121,17 +138,17 @@ def rehearse(context: Context, project: Project, wanted: WantedJob, show: OnLine
     try:
         run = poll_until(
             lambda: next(iter(context.platform.runs(job.id)), None),
-            waiting_for="the dry run to be listed",
+            waiting_for=f"the run of {name} to be listed",
             deadline=Deadline(context.clock, _VISIBLE),
             on_wait=context.on_wait,
         )
-        verdict = judge(*follow_run(context, run.id, show, seconds=seconds))
+        ended = follow_run(context, run.id, show, seconds=seconds)
     except BaseException:
-        with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next rehearsal cleans up
+        with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next one cleans up
             _clear(context, project, name)
         raise
     _clear(context, project, name)
-    return verdict
+    return ended
 
 
 def _clear(context: Context, project: Project, name: str) -> None:

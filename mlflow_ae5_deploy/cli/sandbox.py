@@ -36,7 +36,14 @@ def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[Sandb
     private_dir(folder.parent)  # said here in the words of the configuration when it is not possible
     try:
         # Without a wish the sandbox stays with what it has, so that a second install does not move the data.
-        if database is None and lifecycle.database_uri(folder) is not None:
+        has_postgresql = lifecycle.database_uri(folder) is not None
+        if database == "sqlite" and has_postgresql:
+            raise Usage(
+                "This sandbox runs on PostgreSQL already, and its data would stay behind there.",
+                where="--database",
+                remedy="Leave --database out, or start anew with `mlflow-ae5-deploy sandbox reset`.",
+            )
+        if database is None and has_postgresql:
             database = "postgresql"
         info = lifecycle.up(folder, database=database or "sqlite")
         uri = lifecycle.database_uri(folder) if database == "postgresql" else None

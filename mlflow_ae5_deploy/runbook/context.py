@@ -31,7 +31,8 @@ OnProgress = Callable[[str, float, float | None], None]
 class Wishes:
     """What the command line asks for beyond the configuration.
 
-    consent(actions) is asked before anything that interrupts or replaces; True means go on.
+    consent(actions) is asked before anything that takes more away than the configuration plainly asks for (see
+    Action.consequences), such as replacing a project; True means go on.
     """
 
     create_account: bool = False

@@ -26,12 +26,17 @@ class Look:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._seen: dict[str, Any] = {}
+        self._gone: set[str] = set()
 
     def forget(self, *names: str) -> None:
         """After a write: drop what it made stale (`projects`, `deployments`, ...); without names, everything."""
         for name in names or tuple(self._seen):
             for key in [k for k in self._seen if k == name or k.startswith(name + ":")]:
                 del self._seen[key]
+
+    def expect_gone(self, project_id: str) -> None:
+        """For a forecast: from now on show no deployment and no job of this project, as if it were replaced."""
+        self._gone.add(project_id)
 
     def projects(self) -> list[Project]:
         return self._once("projects", lambda p: p.projects(), [])
@@ -46,7 +51,8 @@ class Look:
         return self._once(f"archive:{project.id}", lambda p: p.download_archive(project.id), b"")
 
     def deployments(self) -> list[Deployment]:
-        return self._once("deployments", lambda p: p.deployments(), [])
+        found = self._once("deployments", lambda p: p.deployments(), [])
+        return [deployment for deployment in found if deployment.project_id not in self._gone]
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:
         return self._once(f"collaborators:{deployment_id}", lambda p: p.collaborators(deployment_id), [])
@@ -66,7 +72,7 @@ class Look:
             self._seen["secrets"] = self._seen["secrets"] | set(names)
 
     def jobs(self) -> list[Job]:
-        return self._once("jobs", lambda p: p.jobs(), [])
+        return [job for job in self._once("jobs", lambda p: p.jobs(), []) if job.project_id not in self._gone]
 
     def _once(self, key: str, read: Callable[[Platform], T], blank: T) -> T:
         if self._access.missing:

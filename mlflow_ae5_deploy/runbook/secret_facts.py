@@ -10,9 +10,11 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action
 
 SET = "set"
+_READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL",)
 
 _WHY = {
-    "missing": "not set",
+    "new": "not set",
+    "missing": "no longer set",
     "different": "changed in the configuration since last stored",
     "unknown": "set, but not from this machine, and a value cannot be read back",
     "unset": "known only once the deployment runs",
@@ -21,7 +23,8 @@ _WHY = {
 
 @dataclass(frozen=True)
 class SecretFact:
-    """state: same | missing | different | unknown | unset (no value wanted yet)."""
+    """state: same | new (not set, and this value never was) | missing (not set any more) | different (set, with
+    another value) | unknown (set from elsewhere) | unset (no value wanted yet)."""
 
     name: str
     state: str
@@ -34,13 +37,19 @@ class SecretFact:
     def why(self) -> str:
         return _WHY[self.state]
 
+    @property
+    def is_news_to_the_server(self) -> bool:
+        """A server that runs now was started without this value, and reads it only at its start."""
+        return self.state in ("new", "different") and self.name not in _READ_BY_JOBS_ONLY
+
 
 def observe_secret(context: Context, name: str, wanted: Secret | None) -> SecretFact:
     if wanted is None:
         return SecretFact(name, "unset")
+    remembered = context.memory.secret_state(context.account, name, wanted)
     if name not in context.look.secret_names():
-        return SecretFact(name, "missing")
-    return SecretFact(name, context.memory.secret_state(context.account, name, wanted))
+        return SecretFact(name, "missing" if remembered == "same" else "new")
+    return SecretFact(name, remembered)
 
 
 def setting(facts: Sequence[SecretFact]) -> list[Action]:

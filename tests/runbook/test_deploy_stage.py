@@ -35,11 +35,16 @@ RIGHT = Facts(
 CHANGED = (SecretFact("MLFLOW_BACKEND_STORE_URI", "different"),)
 UNKNOWN = (SecretFact("MLFLOW_BACKEND_STORE_URI", "unknown"),)
 MISSING = (SecretFact("MLFLOW_BACKEND_STORE_URI", "missing"),)
+NEW = (SecretFact("AWS_SECRET_ACCESS_KEY", "new"),)
+TTL = (SecretFact("MLFLOW_TRACKING_GC_TTL", "different"),)
 
 ROWS = [
     ("already right", RIGHT, []),
     ("nothing there", replace(RIGHT, current=None, health=None), ["start"]),
-    ("nothing there, secrets first", replace(RIGHT, current=None, health=None, secrets=MISSING), ["set", "start"]),
+    ("nothing there, secrets first", replace(RIGHT, current=None, health=None, secrets=NEW), ["set", "start"]),
+    ("a secret that the server has not seen", replace(RIGHT, secrets=NEW), ["set", "restart"]),
+    ("a secret that was taken away and comes back", replace(RIGHT, secrets=MISSING), ["set"]),
+    ("a value that only jobs read", replace(RIGHT, secrets=TTL), ["set"]),
     ("failed", replace(RIGHT, current=deployment(state="failed"), health=None), ["restart"]),
     ("starting", replace(RIGHT, current=deployment(state="starting"), health=None), ["wait for"]),
     ("public", replace(RIGHT, current=deployment(public=True)), ["correct"]),

@@ -31,7 +31,10 @@ class Upload:
         built = context.found.built
         if project is None or built is None:
             return Facts(project, None)
-        return Facts(project, same_content(context.look.archive(project), built))
+        seen = same_content(context.look.archive(project), built)
+        if context.wishes.dry and not seen.same:
+            context.look.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
+        return Facts(project, seen)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         name = context.settings.project.name

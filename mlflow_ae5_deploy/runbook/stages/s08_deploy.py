@@ -98,7 +98,7 @@ class Deploy:
 
     def _plan_server(self, facts: Facts) -> Decision:
         current, name = facts.current, facts.wanted.name
-        changed = [fact.name for fact in facts.secrets if fact.state == "different"] + list(facts.stale)
+        changed = [fact.name for fact in facts.secrets if fact.is_news_to_the_server] + list(facts.stale)
         if current is None:
             return Decision.do(Action(START, f"deployment {name}", "the project has no deployment of this name"))
         if not current.is_started and not current.is_starting:
@@ -147,7 +147,7 @@ class Deploy:
             await_serving(context, start(context, facts.wanted, facts.project))
 
     def _set(self, facts: Facts, context: Context) -> None:
-        changed = [fact.name for fact in facts.secrets if fact.state == "different"]
+        changed = [fact.name for fact in facts.secrets if fact.is_news_to_the_server]
         if changed and facts.current:
             # Noted before the write: a run that is killed in between must still know that a new start is due.
             context.memory.note_stale_server(changed)

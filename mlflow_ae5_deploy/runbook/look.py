@@ -51,7 +51,7 @@ class Look:
         return self._once(f"archive:{project.id}", lambda p: p.download_archive(project.id), b"")
 
     def deployments(self) -> list[Deployment]:
-        found = self._once("deployments", lambda p: p.deployments(), [])
+        found: list[Deployment] = self._once("deployments", lambda p: p.deployments(), [])
         return [deployment for deployment in found if deployment.project_id not in self._gone]
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:
@@ -72,7 +72,8 @@ class Look:
             self._seen["secrets"] = self._seen["secrets"] | set(names)
 
     def jobs(self) -> list[Job]:
-        return [job for job in self._once("jobs", lambda p: p.jobs(), []) if job.project_id not in self._gone]
+        found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
+        return [job for job in found if job.project_id not in self._gone]
 
     def _once(self, key: str, read: Callable[[Platform], T], blank: T) -> T:
         if self._access.missing:

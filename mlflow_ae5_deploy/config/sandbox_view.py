@@ -22,6 +22,8 @@ _ASIDE = (
     ("admin", "username"),
     ("admin", "password"),
 )
+# What `init` writes: nothing is lost, so nothing is said.
+_DEFAULTS = {("platform", "verify_tls"): True, ("platform", "session"): "auto", ("account", "impersonate"): False}
 _STORES = (("server", "backend_store_uri"), ("server", "artifacts_destination"), ("server", "default_artifact_root"))
 _STORE_VARIABLES = (
     "MLFLOW_BACKEND_STORE_URI",
@@ -38,7 +40,7 @@ def without_real_places(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], list
     aside: list[str] = []
     for section, key in _ASIDE:
         group = result.get(section)
-        if isinstance(group, dict) and group.pop(key, None) is not None:
+        if isinstance(group, dict) and group.pop(key, None) not in (None, _DEFAULTS.get((section, key))):
             aside.append(f"{section}.{key}")
     for section, key in _STORES:
         group = result.get(section)
@@ -47,6 +49,8 @@ def without_real_places(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], list
             aside.append(f"{section}.{key}")
     for section in ("gc", "slipstream"):
         aside += _variables_aside(result.get(section), section)
+    if isinstance(result.get("server"), dict) and result["server"].pop("secrets", None):
+        aside.append("server.secrets")  # keys of real stores, which are set aside themselves
     return result, aside
 
 

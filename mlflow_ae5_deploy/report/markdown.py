@@ -76,8 +76,9 @@ def _prepare(settings: Settings) -> Sequence[Step]:
         Step(
             "Service account",
             f"`{account}` exists, is enabled and is used for nothing else: all its projects see all its secrets.",
-            (f'{create} --password "$PASSWORD"', _ae5("user info", account)),
-            "Needs admin credentials. A password on a command line is visible in the process list.",
+            (create, _ae5("user list", account)),
+            "Needs admin credentials, and the account's password as one more option, where it is visible in the process "
+            "list; `mlflow-ae5-deploy install --create-account` shows it to nobody.",
         ),
         Step(
             "Environment",

@@ -77,7 +77,7 @@ def _prepare(settings: Settings) -> Sequence[Step]:
             "Service account",
             f"`{account}` exists, is enabled and is used for nothing else: all its projects see all its secrets.",
             (create, _ae5("user list", account)),
-            "Needs admin credentials, and the account's password as one more option, where it is visible in the process "
+            "Needs admin credentials, and the password as one more option, where it is visible in the process "
             "list; `mlflow-ae5-deploy install --create-account` shows it to nobody.",
         ),
         Step(

@@ -13,7 +13,19 @@ import typer
 from typer.exceptions import TyperException
 
 from mlflow_ae5_deploy import __version__
-from mlflow_ae5_deploy.cli import env, init, install, plan, runbook, sandbox, verify
+from mlflow_ae5_deploy.cli import (
+    env,
+    init,
+    install,
+    plan,
+    rotate_token,
+    runbook,
+    sandbox,
+    schedule_gc,
+    schedule_rotation,
+    status,
+    verify,
+)
 from mlflow_ae5_deploy.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, Configuration, DeployError, Usage
 
 PROGRAM = "mlflow-ae5-deploy"
@@ -43,7 +55,7 @@ def root(
     """Options of the program itself."""
 
 
-for module in (init, plan, install, verify, env, runbook):
+for module in (init, plan, install, status, verify, rotate_token, schedule_rotation, schedule_gc, env, runbook):
     app.command(module.NAME, help=module.HELP, short_help=module.HELP)(module.command)
 app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 
@@ -76,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(_no_room(error), json_mode=json_mode, traceback=traceback)
     except Exception as error:  # the last line: a bug is told as one, without the secrets it may carry
         return _bug(error, json_mode=json_mode, traceback=traceback)
+    if code == EXIT_INTERRUPTED:  # how typer passes Ctrl-C on
+        return _interrupted(json_mode=json_mode)
     return code if isinstance(code, int) else EXIT_DONE
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +78,12 @@ class Bench:
             **changes,
         }
 
-    def spawn(self, *argv: str, environment: dict[str, str] | None = None, **popen: Any) -> subprocess.Popen[str]:
-        """The program as a process of its own, in the bench's folder."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def spawn(
+        self, *argv: str, environment: dict[str, str] | None = None, **popen: Any
+    ) -> Iterator[subprocess.Popen[str]]:
+        """The program as a process of its own, in the bench's folder; gone when the block ends, however it ends."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "mlflow_ae5_deploy", *argv],
             cwd=self.folder,
             env=environment or self.environment(),
@@ -86,6 +91,11 @@ class Bench:
             text=True,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
         )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def process(self, *argv: str, **popen: Any) -> Outcome:
         with self.spawn(*argv, **popen) as process:

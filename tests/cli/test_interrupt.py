@@ -1,0 +1,206 @@
+"""Ctrl-C, and a kill that leaves no time for anything, at every stage of a real process. The next run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_ae5_deploy.config.state_dir import installation_dir
+from tests.cli.answers import assert_no_accident, assert_tells
+from tests.cli.bench import ACCOUNT, Bench, Outcome
+from tests.sandbox.support import wait_for
+
+# stage -> a request of that stage which is made to hang, so that the moment is known
+MOMENTS = {
+    "1 service-account": ("POST", "/users$"),
+    "3 login": ("GET", "/projects$"),
+    "6 upload": ("POST", "/projects/upload$"),
+    "8 deploy": ("POST", "/deployments$"),
+    "11 token": ("POST", "/token$"),
+    "12 store-token": ("POST", "/credentials/user$"),
+    "13 sharing": ("PUT", "/collaborators$"),
+    "14 gc-schedule": ("POST", "/jobs$"),
+}
+
+
+def end(process: subprocess.Popen[str]) -> Outcome:
+    out, err = process.communicate(timeout=60)
+    return Outcome(process.returncode, out, err)
+
+
+class Installation:
+    """One of many on the same sandbox, each with names of its own."""
+
+    def __init__(self, bench: Bench, name: str) -> None:
+        self.bench = bench
+        self.name = f"interrupted-{name}"
+        names = f"project: {{name: {self.name}}}\ngc: {{name: gc {self.name}}}\n"
+        names += f"deployment: {{name: dev {self.name}, endpoint: {self.name}}}\n"
+        self.options = (
+            *("install", "--sandbox", "--json", "--release", str(bench.release)),
+            *("--config", str(bench.configure(names + "platform: {lost_answer_deadline: 0.5}\n"))),
+        )
+
+    @property
+    def folder(self) -> Path:
+        return installation_dir(self.bench.folder / "state", self.bench.info.hostname, ACCOUNT, self.name)
+
+    def stage(self) -> str:
+        """What the running process has written into its lock."""
+        try:
+            found: str = json.loads((self.folder / "lock").read_text())["stage"]
+        except (FileNotFoundError, ValueError):
+            return ""
+        return found
+
+    def assert_converges(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The lock is free, and what was begun is finished, with nothing twice."""
+        second = self.bench.run(capsys, *self.options)
+        third = self.bench.run(capsys, *self.options)
+        assert second.code == 0, second.err
+        assert third.data["outcome"] == "unchanged", third.out
+        owner = self.bench.owner()
+        assert [p["name"] for p in owner.get("projects")].count(self.name) == 1
+        assert [d["name"] for d in owner.get("deployments")].count(f"dev {self.name}") == 1
+        assert [j["name"] for j in owner.get("jobs")].count(f"gc {self.name}") == 1
+
+
+def assert_interrupted(ended: Outcome) -> None:
+    assert ended.code == 130
+    assert "Interrupted." in ended.err
+    assert "running it again goes on" in ended.err
+    assert json.loads(ended.out)["error"]["exit_code"] == 130
+    assert_no_accident(ended)
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [(stage, signal.SIGINT) for stage in MOMENTS]
+    + [(stage, signal.SIGKILL) for stage in ("6 upload", "8 deploy", "12 store-token", "14 gc-schedule")],
+)
+def test_in_the_middle_of_a_request(bench, capsys, stage, number):
+    """The request's effect takes place all the same, a little later: the platform does not know of Ctrl-C."""
+    method, path = MOMENTS[stage]
+    skip = 6 if stage == "12 store-token" else 0  # six secrets are set by the stages 8 and 10
+    installation = Installation(bench, f"{stage.split()[0]}-{number}")
+    bench.forget_calls()
+    bench.control("POST", "/faults", {"method": method, "path": path, "skip": skip, "delay": 0.7})
+
+    def hit(call: dict[str, Any]) -> bool:
+        return call["method"] == method and re.search(path, call["path"]) is not None
+
+    with bench.spawn(*installation.options) as process:
+        wait_for(lambda: bench.control("GET", "/")["faults"] == [], f"the request of stage {stage}")
+        process.send_signal(number)
+        ended = end(process)
+
+    if number == signal.SIGINT:
+        assert_interrupted(ended)
+        last = json.loads((installation.folder / "journal.jsonl").read_text().splitlines()[-1])
+        assert last["event"] == "interrupted"
+    else:
+        assert ended.code == -signal.SIGKILL
+    wait_for(lambda: sum(hit(call) for call in bench.calls()) > skip, "the effect of the request")
+    installation.assert_converges(capsys)
+
+
+class TestWaiting:
+    def test_for_the_deployment_to_start(self, bench, capsys):
+        installation = Installation(bench, "starting")
+        bench.control("POST", "/faults", {"method": "POST", "path": "/credentials/user$", "delay": 1.0})
+
+        with bench.spawn(*installation.options) as process:
+            wait_for(lambda: installation.stage() == "8 deploy", "stage 8")
+            bench.control("PATCH", "/settings", {"state_seconds": 6})  # from now on things start slowly
+            named = f"dev {installation.name}"
+            wait_for(lambda: named in [d["name"] for d in bench.owner().get("deployments")], "the deployment")
+            process.send_signal(signal.SIGINT)
+            ended = end(process)
+
+        bench.control("PATCH", "/settings", {"state_seconds": 0})
+        assert_interrupted(ended)
+        installation.assert_converges(capsys)
+
+    def test_for_a_server_that_does_not_become_healthy(self, bench, capsys):
+        installation = Installation(bench, "unhealthy")
+        bench.forget_calls()
+        bench.control("POST", "/faults", {"path": "experiments/search", "status": 503, "times": None})
+
+        with bench.spawn(*installation.options) as process:
+            wait_for(lambda: [c for c in bench.calls() if "experiments/search" in c["path"]], "a health check")
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # the impatient press it twice
+            ended = end(process)
+
+        bench.control("DELETE", "/faults")
+        assert_interrupted(ended)
+        installation.assert_converges(capsys)
+
+    def test_for_the_lock_that_another_run_holds(self, bench, capsys):
+        installation = Installation(bench, "locked")
+        assert bench.run(capsys, *installation.options).code == 0
+        bench.control("POST", "/faults", {"method": "GET", "path": "/jobs$", "delay": 4.0})
+
+        with bench.spawn(*installation.options) as first:
+            wait_for(lambda: bench.control("GET", "/")["faults"] == [], "stage 14 of the first run")
+            refused = bench.run(capsys, *installation.options)
+            with bench.spawn(*installation.options, "--lock-wait", "60") as second:
+                wait_for(lambda: has_open(second.pid, installation.folder / "lock"), "the second run to wait")
+                second.send_signal(signal.SIGINT)
+                interrupted = end(second)
+            done = end(first)
+
+        assert_tells(refused, 22, f"process {first.pid}", "now at stage 14 gc-schedule", "--lock-wait")
+        assert_interrupted(interrupted)
+        assert done.code == 0, done.err
+
+
+def has_open(pid: int, path: Path) -> bool:
+    try:
+        return str(path) in [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
+    except FileNotFoundError:
+        return False  # a descriptor that was closed while we looked
+
+
+def test_while_the_sandbox_starts(bench, capsys):
+    bench.run(capsys, "sandbox", "reset", "--yes")
+    folder = bench.folder / "state" / "sandbox"
+
+    with bench.spawn("install", "--sandbox", "--json", "--release", str(bench.release)) as process:
+        wait_for(lambda: (folder / "daemon.log").exists(), "the sandbox to be started")
+        process.send_signal(signal.SIGINT)
+        ended = end(process)
+
+    assert_interrupted(ended)
+    assert bench.install(capsys).code == 0
+    assert bench.install(capsys).data["outcome"] == "unchanged"
+
+
+@pytest.mark.parametrize("module", ["typer.core", "mlflow_ae5_deploy.cli.main", "rich.console", "pydantic.main"])
+def test_while_the_program_is_being_loaded(bench, module):
+    """Python tells of every import that it has ended; the signal comes at the next one."""
+    command = [sys.executable, "-X", "importtime", "-m", "mlflow_ae5_deploy", "runbook", "--sandbox"]
+    with subprocess.Popen(
+        command, env=bench.environment(), cwd=bench.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.rstrip().endswith(f" {module}"):
+                process.send_signal(signal.SIGINT)
+                break
+        out, rest = process.communicate(timeout=60)
+
+    assert f" {module}\n" in said
+    assert process.returncode == 130, rest
+    assert "Interrupted." in rest
+    assert_no_accident(Outcome(process.returncode, out, rest))

@@ -38,6 +38,32 @@ def content_digest_of(archive_bytes: bytes) -> str | None:
     return str(provenance["content_digest"])
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a project on the platform says it was made from. edited: how its files differ from that."""
+
+    release: str
+    tool: str
+    content_digest: str
+    changes: tuple[str, ...]
+    edited: tuple[str, ...]
+
+
+def made_of(archive_bytes: bytes) -> tuple[Made | None, str]:
+    """(what its provenance says, or why that is not known). Never raises for bad bytes."""
+    provenance, survey, problem = _read(archive_bytes)
+    if provenance is None or survey is None:
+        return None, problem
+    changes = provenance.get("changes")
+    return Made(
+        _release_name(provenance),
+        str(provenance.get("tool") or ""),
+        provenance["content_digest"],
+        tuple(str(change) for change in changes) if isinstance(changes, list) else (),
+        tuple(_deviations(provenance, survey)),
+    ), ""
+
+
 def same_content(archive_bytes: bytes, built: BuiltArchive) -> Recognition:
     """Compare a downloaded project archive with the archive that would be uploaded. Never raises for bad bytes."""
     provenance, survey, problem = _read(archive_bytes)

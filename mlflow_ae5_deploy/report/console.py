@@ -77,9 +77,9 @@ class Reporter:
         self._pause()
         self.err.print(scrub(text), style=style, markup=False)
 
-    def data(self, value: Any) -> None:
-        """The JSON document."""
-        self._out_file.write(json.dumps(_scrubbed(value), indent=2, ensure_ascii=False) + "\n")
+    def data(self, value: Any, *, compact: bool = False) -> None:
+        """The JSON document; compact: on one line, where several follow one another."""
+        self._out_file.write(json.dumps(_scrubbed(value), indent=None if compact else 2, ensure_ascii=False) + "\n")
         self._out_file.flush()
 
     # progress ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,156 @@
+"""How an installation is: what was seen, what is wrong with it, and how it differs from the configuration.
+
+Healthy means that the server answers from its database to those it is shared with, that consumers and garbage
+collection have what they need, and that the last collection did its work. Drift is told beside that: a setting that
+was changed and not yet installed does not make a server ill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlflow_ae5_deploy.operations.forecast import SIGN_IN, StageView, forecast
+from mlflow_ae5_deploy.operations.status_facts import Collection, Seen, look_at
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook import token_life
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Stage
+
+
+@dataclass(frozen=True)
+class Status:
+    """problems: why it is not healthy. stages: every stage, compared with the configuration."""
+
+    observed: datetime
+    host: str
+    account: str
+    project: str
+    seen: Seen
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    stages: tuple[StageView, ...]
+    requests: int
+    seconds: float
+
+    @property
+    def healthy(self) -> bool:
+        return not self.problems
+
+    @property
+    def drift(self) -> list[StageView]:
+        return [stage for stage in self.stages if stage.state == "differs"]
+
+    @property
+    def not_compared(self) -> list[StageView]:
+        return [stage for stage in self.stages if stage.state == "unknown"]
+
+
+def status(context: Context, stages: Sequence[Stage], token: Secret | None = None) -> Status:
+    """Look once; see look_at for `token`. Raises PlatformError when the platform cannot be asked at all."""
+    began, before = context.clock.monotonic(), context.access.costs()[0]
+    context.look.forget()
+    first = forecast([stage for stage in stages if stage.number <= SIGN_IN], context)
+    seen = look_at(context, token)
+    rest = forecast([stage for stage in stages if stage.number > SIGN_IN], context)
+    now = context.clock.now()
+    views = (*first, *rest)
+    return Status(
+        observed=now,
+        host=context.access.target.options.hostname,
+        account=context.account,
+        project=context.settings.project.name,
+        seen=seen,
+        problems=tuple(problems(seen, now)),
+        warnings=tuple(warnings(seen, views, now)),
+        stages=views,
+        requests=context.access.costs()[0] - before,
+        seconds=context.clock.monotonic() - began,
+    )
+
+
+# the judgement: pure ----------------------------------------------------------------------------------------------
+
+
+def problems(seen: Seen, now: datetime) -> list[str]:
+    """Sentences; none means healthy."""
+    if seen.project is None:
+        return ["Nothing is installed: the account has no such project."]
+    found = _about_server(seen) + _about_token(seen, now) + _about_collection(seen.collection)
+    missing = [name for name in seen.wanted_secrets if name not in seen.secrets]
+    if missing:
+        found.append(f"Not set as secrets of the account: {', '.join(missing)}.")
+    unshared = [pair for pair in seen.wanted_shared if pair not in seen.shared]
+    if unshared and seen.deployment is not None:
+        found.append(f"Not shared with {', '.join(f'{kind} {name}' for kind, name in unshared)}, as configured.")
+    return found
+
+
+def _about_server(seen: Seen) -> list[str]:
+    current, found = seen.deployment, []
+    if seen.rival is not None:
+        found.append(f"The endpoint is used by deployment {seen.rival.name} of another project ({seen.rival.owner}).")
+    for other in seen.duplicates:
+        found.append(f"A second server works on the same data: deployment {other.name} ({other.id}).")
+    if current is None:
+        return [*found, "No server runs: the project has no such deployment."]
+    if current.public:
+        found.append("The deployment is public: anyone can read and delete experiments.")
+    if not current.is_started:
+        return [*found, f"The deployment is {current.state}{_in_brackets(current.status_text)}, not started."]
+    if not current.url:
+        return [*found, "The platform tells no URL of the deployment."]
+    if seen.health is None or not seen.health.healthy:
+        said = seen.health.said if seen.health else "it was not asked"
+        if seen.health is not None and seen.health.verdict == "unauthorised":
+            return [*found, f"Whether the API works was not seen: the endpoint turned the login session away ({said})."]
+        return [*found, f"The API does not answer from its database: {said}."]
+    return found
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _about_token(seen: Seen, now: datetime) -> list[str]:
+    if seen.deployment is None:
+        return []
+    found = []
+    void = [known.account for known in seen.token.stored if known.deployment_id != seen.deployment.id]
+    if void:
+        found.append(f"The token stored for {', '.join(void)} is of an earlier deployment, and void.")
+    ended = [k.account for k in seen.token.stored if k.account not in void and k.expires and k.expires <= now]
+    if ended:
+        found.append(f"The token stored for {', '.join(ended)} has expired.")
+    return found
+
+
+def _about_collection(collection: Collection) -> list[str]:
+    if collection.jobs == 0:
+        return ["There is no garbage collection job."]
+    found = []
+    if collection.jobs > 1:
+        found.append(f"There are {collection.jobs} garbage collection jobs; there must be one.")
+    last = collection.last
+    if last is not None and not last.passed:
+        found.append(f"The last garbage collection failed: {last.said or last.state}.")
+    return found
+
+
+def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str]:
+    found = [text for stage in stages for text in stage.warnings]
+    if seen.project is None:
+        return found
+    if seen.token.listed and not seen.token.stored:
+        found.append("Whether the stored token is of this deployment is not known here: it was stored elsewhere.")
+    for known in seen.token.stored:
+        if known.expires is not None and known.expires > now and (text := token_life.warning(known.expires, now)):
+            found.append(f"{text.rstrip('.')} ({known.account}).")
+    if seen.collection.overdue is not None:
+        found.append(
+            f"No garbage collection has begun since one was due at {seen.collection.overdue:%Y-%m-%d %H:%M} UTC."
+        )
+    if seen.made is not None and seen.made.edited:
+        found.append(f"The project's files were changed after the upload: {', '.join(seen.made.edited[:3])}.")
+    return list(dict.fromkeys(found))

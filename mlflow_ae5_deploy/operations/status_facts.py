@@ -1,0 +1,240 @@
+"""What `status` sees: records of what was observed, and nothing that was not.
+
+Everything is read over one session, one request after another. That session must not be shared by threads (a lost
+login is renewed in the middle of a call), and on the sandbox the whole look takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mlflow_ae5_deploy.errors import Configuration, PlatformError
+from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.release.recognise import Made, made_of
+from mlflow_ae5_deploy.runbook import gc_job, gc_run
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of
+from mlflow_ae5_deploy.runbook.memory import StoredToken
+from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
+from mlflow_ae5_deploy.schedule import parse_cron
+
+_VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
+_GRACE = timedelta(hours=1)
+NO_SCHEMA = (
+    "unknown: no endpoint tells it. MLflow does not start on a schema of another version; "
+    "`doctor --from-platform` reads it"
+)
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """outcome: the job's own word, see gc_run.Verdict; empty for one that still runs. passed: None for that one."""
+
+    id: str
+    state: str
+    began: datetime | None
+    outcome: str
+    passed: bool | None
+    said: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The garbage collection. jobs: how many there are. overdue: when a run should have begun and none did."""
+
+    jobs: int
+    name: str
+    schedule: str
+    words: str
+    paused: bool
+    next: datetime | None
+    last: LastRun | None
+    running: LastRun | None
+    overdue: datetime | None
+
+
+@dataclass(frozen=True)
+class Token:
+    """stored: one record for each account that was given a token from this machine. listed: the secret exists."""
+
+    listed: bool
+    stored: tuple[StoredToken, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at an installation. None stands for what is not there, an empty text for what was not told.
+
+    health: None where there was nothing to ask. release_unknown, version_unknown: why it is not known.
+    newest: name of the project's newest revision. wanted_secrets: names an install makes sure of.
+    """
+
+    project: Project | None
+    deployment: Deployment | None
+    duplicates: tuple[Deployment, ...]
+    rival: Deployment | None
+    health: Health | None
+    newest: str
+    made: Made | None
+    release_unknown: str
+    version: str | None
+    version_unknown: str
+    token: Token
+    collection: Collection
+    secrets: frozenset[str]
+    wanted_secrets: tuple[str, ...]
+    shared: tuple[tuple[str, str], ...]
+    wanted_shared: tuple[tuple[str, str], ...]
+
+
+def look_at(context: Context, token: Secret | None) -> Seen:
+    """token: what opens the endpoint where the login session does not; may be None."""
+    project = context.look.project(context.settings.project.name)
+    chosen = chosen_of(context)
+    current = chosen.current
+    made, why = made_of(context.look.archive(project)) if project else (None, "there is no project")
+    health, version, version_why = _ask_server(context, current, token)
+    sharing = context.settings.sharing
+    return Seen(
+        project=project,
+        deployment=current,
+        duplicates=chosen.duplicates,
+        rival=chosen.rival,
+        health=health,
+        newest=context.look.revisions(project)[0].name if project else "",
+        made=made,
+        release_unknown=why,
+        version=version,
+        version_unknown=version_why,
+        token=_token(context),
+        collection=_collection(context, project),
+        secrets=frozenset(context.look.secret_names()),
+        wanted_secrets=wanted_secrets(context),
+        shared=tuple(sorted((c.type, c.id) for c in context.look.collaborators(current.id))) if current else (),
+        wanted_shared=tuple(
+            sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
+        ),
+    )
+
+
+def wanted_secrets(context: Context) -> tuple[str, ...]:
+    return (
+        "MLFLOW_BACKEND_STORE_URI",
+        "MLFLOW_ARTIFACTS_DESTINATION",
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+        "MLFLOW_TRACKING_GC_TTL",
+        *sorted(context.settings.server.secrets),
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        TOKEN,
+    )
+
+
+# the server -------------------------------------------------------------------------------------------------------
+
+
+def _ask_server(
+    context: Context, current: Deployment | None, token: Secret | None
+) -> tuple[Health | None, str | None, str]:
+    """(health, version, why the version is not known), as the signed-in owner, because that needs no token."""
+    if current is None or not current.is_started or not current.url:
+        return None, None, "no server runs"
+    health = health_of(context, current)
+    if health.verdict == "unauthorised" and token is not None:
+        server = context.server(current.url, token)
+        try:
+            health, answer = server.health(), server.call("GET", "version")
+        finally:
+            server.close()
+        return health, *read_version(answer.status, answer.body.decode("utf-8", "replace"), answer.said)
+    try:
+        page = context.platform.session.browse(f"{current.url.rstrip('/')}/version")
+    except PlatformError as error:
+        return health, None, error.what
+    return health, *read_version(page.status, page.text, f"{page.status} at {page.url}")
+
+
+def health_of(context: Context, current: Deployment) -> Health:
+    try:
+        answer = context.platform.session.browse(f"{(current.url or '').rstrip('/')}/{PROBE}")
+    except PlatformError as error:
+        return Health("unhealthy", error.what)
+    return judge(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
+
+
+def read_version(status: int, text: str, said: str) -> tuple[str | None, str]:
+    """(version, why it is not known). A login page also answers 200."""
+    found = _VERSION.match(text) if status == 200 else None
+    return (found[1], "") if found else (None, f"/version did not answer with a version: {said}")
+
+
+def _token(context: Context) -> Token:
+    wanted = recipients(context)
+    stored = {known.account: known for known in context.memory.stored_tokens()}
+    return Token(TOKEN in context.look.secret_names(), tuple(stored[name] for name in wanted if name in stored))
+
+
+# garbage collection -----------------------------------------------------------------------------------------------
+
+
+def _collection(context: Context, project: Project | None) -> Collection:
+    wanted = gc_job.wanted_job(context.settings)
+    jobs = gc_job.gc_jobs(context.look.jobs(), project, wanted)
+    if not jobs:
+        return Collection(0, "", "", "", False, None, None, None, None)
+    job = min(jobs, key=lambda j: (j.name != wanted.name, j.id))
+    runs = in_order(context.platform.runs(job.id))
+    ended = [run for run in runs if not run.is_active]
+    active = [run for run in runs if run.is_active]
+    paused, now = gc_job.is_paused(job), context.clock.now()
+    words, following = _in_words(job, now)
+    return Collection(
+        jobs=len(jobs),
+        name=job.name,
+        schedule=job.schedule or "",
+        words=words,
+        paused=paused,
+        next=None if paused else following,
+        last=_last_run(context, ended[-1]) if ended else None,
+        running=LastRun(active[-1].id, active[-1].state, active[-1].created, "", None, "") if active else None,
+        overdue=None if paused or active else overdue(job, runs, now),
+    )
+
+
+def in_order(runs: list[Run]) -> list[Run]:
+    """Oldest first. The platform's order is not documented; where times are missing it is kept."""
+    if all(run.created is not None for run in runs):
+        return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0)
+    return runs
+
+
+def overdue(job: Job, runs: list[Run], now: datetime) -> datetime | None:
+    """When a run should have begun that did not, at least an hour ago; None when all is in time or not known."""
+    latest = max((run.created for run in runs if run.created), default=job.created)
+    if latest is None or not job.schedule:
+        return None
+    try:
+        (due,) = parse_cron(job.schedule).next_times(latest + timedelta(minutes=1), 1)
+    except Configuration:
+        return None
+    return due if now - due > _GRACE else None
+
+
+def _in_words(job: Job, now: datetime) -> tuple[str, datetime | None]:
+    try:
+        schedule = parse_cron(job.schedule or "")
+    except Configuration:
+        return "a schedule this tool does not understand", None
+    return schedule.words[:1].lower() + schedule.words[1:], schedule.next_times(now, 1)[0]
+
+
+def _last_run(context: Context, run: Run) -> LastRun:
+    try:
+        verdict = gc_run.judge(run, context.platform.run_log(run.id))
+    except PlatformError as error:
+        return LastRun(run.id, run.state, run.created, "unknown", run.state == "completed", f"its log: {error.what}")
+    return LastRun(run.id, run.state, run.created, verdict.outcome, verdict.passed, verdict.said)

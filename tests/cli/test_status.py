@@ -1,0 +1,222 @@
+"""`status` on a sandbox: what it shows of a healthy server, what it notices, and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.cli.bench import make_release
+from tests.sandbox.support import PROJECT_FILE, make_project_archive, wait_for
+
+REPORT = (
+    '{"command": "GarbageCollection", "outcome": "%s", "exit_code": %d, "runs": {"due": 3, "removed": 3, "left": 0}}'
+)
+
+
+def status(bench, capsys, *argv):
+    return bench.run(capsys, "status", "--sandbox", "--json", "--release", str(bench.release), *argv)
+
+
+def run_gc(bench):
+    owner = bench.owner()
+    (job,) = owner.get("jobs")
+    return owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
+
+
+class TestHealthy:
+    def test_tells_what_there_is_without_a_write_and_with_few_requests(self, bench, capsys):
+        bench.install(capsys)
+        run = run_gc(bench)
+        bench.forget_calls()
+
+        seen = status(bench, capsys)
+
+        assert seen.code == 0, seen.err
+        assert bench.writes() == []
+        assert len(bench.calls()) <= 22
+        told, (record,) = seen.data, bench.owner().get("deployments")
+        assert told["outcome"] == "healthy"
+        assert (told["problems"], told["drift"], told["warnings"]) == ([], [], [])
+        assert told["deployment"]["id"] == record["id"]
+        assert told["deployment"]["url"] == record["url"]
+        assert told["deployment"]["state"] == "started"
+        assert told["api"]["verdict"] == "healthy"
+        assert told["mlflow"]["version"] == "3.17.2"
+        assert told["database_schema"]["revision"] is None
+        assert told["release"]["name"] == "release release.tar.gz"
+        assert told["token"]["stored"][0]["of_this_deployment"] is True
+        assert told["collection"]["last"]["id"] == run["id"]
+        assert told["collection"]["last"]["state"] == "completed"
+        assert told["collection"]["next"] > told["observed"]
+        assert told["secrets"]["missing"] == []
+        assert told["sharing"] == [{"type": "group", "id": "everyone"}]
+
+    def test_a_person_reads_it_on_one_screen(self, bench, capsys):
+        bench.install(capsys)
+
+        seen = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
+
+        assert seen.code == 0, seen.err
+        assert seen.out.startswith("healthy: project mlflow.tracking.server of mlflow-service on localhost")
+        assert len(seen.out.splitlines()) <= 24
+        for words in ("started since", "MLflow      3.17.2", "unknown: no endpoint tells it", "Drift       none"):
+            assert words in seen.out
+
+    def test_another_machine_knows_less_and_says_so(self, bench, capsys, monkeypatch):
+        bench.install(capsys)
+        memory = next((bench.folder / "state").glob("localhost*/memory.json"))
+        kept = memory.read_bytes()
+        memory.unlink()
+        try:
+            seen = status(bench, capsys)
+        finally:
+            memory.write_bytes(kept)
+
+        assert seen.code == 0, seen.err
+        assert seen.data["drift"] == []
+        assert {row["name"] for row in seen.data["not_compared"]} == {"deploy", "store-url", "token", "store-token"}
+        assert any("not known here" in text for text in seen.data["warnings"])
+
+
+class TestTheCollectionsOwnWord:
+    @pytest.mark.parametrize(
+        ("outcome", "code", "exit_code", "said"),
+        [("done", 0, 0, "removed 3 of 3 runs"), ("failed", 10, 20, "the job says failed, exit code 10")],
+    )
+    def test_the_last_line_of_the_log_decides(self, bench, capsys, outcome, code, exit_code, said):
+        line = f"unix: 'echo {REPORT % (outcome, code)}; exit {code}'".replace('"', '\\"').replace("'", '"')
+        file = PROJECT_FILE.replace(
+            """unix: 'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'""",
+            line.replace('"echo ', "\"echo '").replace("; exit", "'; exit"),
+        )
+        release = make_project_archive(bench.folder / f"gc-{outcome}.tar.gz", project_file=file)
+        done = bench.install(capsys, "--release", str(release), "--replace")
+        assert done.code == 0, done.err
+        run_gc(bench)
+
+        seen = status(bench, capsys, "--release", str(release))
+
+        assert seen.code == exit_code, seen.out
+        assert seen.data["collection"]["last"]["outcome"] == outcome
+        assert said in seen.data["collection"]["last"]["said"]
+        bench.install(capsys, "--replace")
+
+
+def stop(owner, d):
+    return owner.call("DELETE", f"deployments/{d['id']}")
+
+
+def restart(owner, d):
+    stop(owner, d)
+    owner.deploy(d["project_url"].replace("http://anaconda-enterprise-ap-storage/projects/", "a0-"), name=d["name"],
+                 static_endpoint="dev-mlflow-tracking-server")  # fmt: skip
+
+
+def delete_job(owner, d):
+    (job,) = owner.get("jobs")
+    return owner.call("DELETE", f"jobs/{job['id']}")
+
+
+ILL = [
+    ("stopped", stop, "No server runs"),
+    ("started anew behind our back", restart, "of an earlier deployment, and void"),
+    ("public", lambda o, d: o.call("PATCH", f"deployments/{d['id']}", json={"public": True}), "is public"),
+    ("unshared", lambda o, d: o.call("PUT", f"deployments/{d['id']}/collaborators", json=[]), "Not shared with"),
+    ("token gone", lambda o, d: o.call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN"), "MLFLOW_TRACKING_TOKEN"),
+    ("gc gone", delete_job, "no garbage collection job"),
+]
+
+
+class TestNotHealthy:
+    @pytest.mark.parametrize(("case", "disturb", "said"), ILL, ids=[row[0] for row in ILL])
+    def test_what_stops_somebody_from_working_ends_with_20(self, bench, capsys, case, disturb, said):
+        bench.install(capsys)
+        owner = bench.owner()
+        (deployment,) = owner.get("deployments")
+        disturb(owner, deployment)
+
+        seen = status(bench, capsys)
+
+        assert seen.code == 20, seen.out
+        assert seen.data["outcome"] == "unhealthy"
+        assert any(said in text for text in seen.data["problems"]), seen.data["problems"]
+        assert seen.data["drift"]
+        mended = bench.install(capsys)
+        assert mended.code == 0, mended.err
+        assert status(bench, capsys).data["problems"] == []
+
+    def test_a_server_without_its_database_is_noticed_though_it_answers(self, bench, capsys):
+        bench.install(capsys)
+        bench.control("POST", "/faults", {"method": "GET", "path": "experiments/search", "status": 503, "times": None})
+        try:
+            seen = status(bench, capsys)
+        finally:
+            bench.control("DELETE", "/faults")
+
+        assert seen.code == 20
+        assert "does not answer from its database" in seen.data["problems"][0]
+        assert seen.data["deployment"]["state"] == "started"
+
+    def test_nothing_installed(self, bench, capsys):
+        bench.install(capsys)
+        config = bench.configure("project:\n  name: another\n")
+        seen = status(bench, capsys, "--config", str(config))
+        assert seen.code == 20
+        assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
+        assert seen.data["deployment"] is None
+
+
+class TestDrift:
+    def test_a_setting_not_yet_installed_is_shown_and_makes_nothing_ill(self, bench, capsys):
+        bench.install(capsys)
+        config = bench.configure("gc:\n  schedule: '0 3 * * *'\n")
+
+        seen = status(bench, capsys, "--config", str(config))
+
+        assert seen.code == 0, seen.out
+        (row,) = seen.data["drift"]
+        assert (row["stage"], row["name"]) == (14, "gc-schedule")
+        assert "its schedule is */10 * * * *, wanted is 0 3 * * *" in row["actions"][0]
+
+    def test_another_release_is_drift(self, bench, capsys):
+        bench.install(capsys)
+        other = make_release(bench.folder, "other.tar.gz", extra__txt="new")
+        seen = status(bench, capsys, "--release", str(other))
+        assert 6 in [row["stage"] for row in seen.data["drift"]]
+        assert seen.data["deployment"]["state"] == "started"
+
+
+class TestTrouble:
+    def test_a_platform_that_is_away_is_an_error_of_its_own(self, bench, capsys):
+        bench.install(capsys)
+        bench.control("POST", "/faults", {"path": "/api/v2/", "status": 503, "times": None})
+        try:
+            seen = status(bench, capsys)
+        finally:
+            bench.control("DELETE", "/faults")
+        assert seen.code == 10
+        assert seen.data["error"]["kind"] == "Unreachable"
+
+
+class TestWatch:
+    def test_looks_again_until_interrupted_and_ends_with_the_last_word(self, bench, capsys):
+        bench.install(capsys)
+        words = ("status", "--sandbox", "--json", "--watch", "0.5", "--release", str(bench.release))
+        with bench.spawn(*words) as process:
+            first = json.loads(process.stdout.readline())
+            stop(bench.owner(), first["deployment"])
+            seen = wait_for(lambda: _unhealthy(process), "a look that finds it stopped")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+
+        assert first["outcome"] == "healthy"
+        assert seen["problems"][0].startswith("No server runs")
+        assert process.returncode == 20, err
+        assert "Traceback" not in err
+
+
+def _unhealthy(process):
+    told = json.loads(process.stdout.readline())
+    return told if told["outcome"] == "unhealthy" else None

@@ -1,0 +1,199 @@
+"""What makes an installation unhealthy, what is only drift, and what is only not known: rows of data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from mlflow_ae5_deploy.mlflow_api import Health
+from mlflow_ae5_deploy.operations.forecast import DIFFERS, SAME, UNKNOWN, StageView, view
+from mlflow_ae5_deploy.operations.status import problems, warnings
+from mlflow_ae5_deploy.operations.status_facts import (
+    Collection,
+    LastRun,
+    Seen,
+    Token,
+    in_order,
+    overdue,
+    read_version,
+)
+from mlflow_ae5_deploy.platform.records import Run
+from mlflow_ae5_deploy.release.recognise import Made
+from mlflow_ae5_deploy.runbook.memory import StoredToken
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
+from tests.runbook.runbook_support import OURS, deployment, job
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
+STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None)
+COLLECTION = Collection(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
+WELL = Seen(
+    project=OURS,
+    deployment=deployment(),
+    duplicates=(),
+    rival=None,
+    health=Health("healthy", "it answers"),
+    newest="0.0.1",
+    made=Made("bundled release 0.1.0", "tool", "d" * 64, (), ()),
+    release_unknown="",
+    version="3.17.2",
+    version_unknown="",
+    token=Token(True, (STORED,)),
+    collection=COLLECTION,
+    secrets=frozenset({"A", "B"}),
+    wanted_secrets=("A", "B"),
+    shared=(("group", "everyone"),),
+    wanted_shared=(("group", "everyone"),),
+)
+
+
+def stored(**changes):
+    return {"token": Token(True, (replace(STORED, **changes),))}
+
+
+def collected(**changes):
+    return {"collection": replace(COLLECTION, **changes)}
+
+
+PROBLEMS = [
+    ("nothing", {"project": None, "deployment": None}, "Nothing is installed"),
+    ("no server", {"deployment": None, "health": None}, "No server runs"),
+    ("failed", {"deployment": deployment(state="failed", status_text="App failed"), "health": None}, "(App failed)"),
+    ("starting", {"deployment": deployment(state="starting", status_text=""), "health": None}, "starting, not started"),
+    ("no url", {"deployment": deployment(url=None), "health": None}, "tells no URL"),
+    ("public", {"deployment": deployment(public=True)}, "anyone can read and delete"),
+    ("a second server", {"duplicates": (deployment(id="a2-2", name="two"),)}, "same data: deployment two"),
+    ("a rival", {"rival": deployment(name="theirs", owner="jdoe")}, "theirs of another project (jdoe)"),
+    ("database gone", {"health": Health("unhealthy", "503 no database")}, "from its database: 503 no database"),
+    ("turned away", {"health": Health("unauthorised", "302")}, "was not seen: the endpoint turned"),
+    ("a secret gone", {"secrets": frozenset({"A"})}, "Not set as secrets of the account: B."),
+    ("not shared", {"shared": ()}, "Not shared with group everyone"),
+    ("void token", stored(deployment_id="a2-old"), "stored for mlflow-service is of an earlier deployment"),
+    ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
+    ("no gc", {"collection": Collection(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
+    ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
+    ("gc failed", collected(last=replace(RAN, passed=False, said="no token")), "collection failed: no token."),
+]
+
+
+@pytest.mark.parametrize(("case", "changes", "said"), PROBLEMS, ids=[row[0] for row in PROBLEMS])
+def test_one_problem_makes_it_unhealthy_and_is_told_alone(case, changes, said):
+    (problem,) = problems(replace(WELL, **changes), NOW)
+    assert said in problem
+
+
+HEALTHY = [
+    ("as it should be", {}),
+    ("stored from another machine", {"token": Token(True, ())}),
+    ("never collected yet", collected(last=None)),
+    ("collecting now", collected(running=replace(RAN, passed=None))),
+    ("paused", collected(paused=True, next=None)),
+    ("shared with more", {"shared": (("group", "everyone"), ("user", "jdoe"))}),
+    ("token that ends", stored(expires=NOW + HOUR)),
+    ("version not told", {"version": None}),
+]
+
+
+@pytest.mark.parametrize(("case", "changes"), HEALTHY, ids=[row[0] for row in HEALTHY])
+def test_healthy_all_the_same(case, changes):
+    assert problems(replace(WELL, **changes), NOW) == []
+
+
+WARNINGS = [
+    ("nothing to say", {}, None),
+    ("token from elsewhere", {"token": Token(True, ())}, "not known here"),
+    ("no token at all", {"token": Token(False, ())}, None),
+    ("token ends soon", stored(expires=NOW + 3 * HOUR), "in 3 hours (mlflow-service)"),
+    ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
+    ("token has ended", stored(expires=NOW - HOUR), None),  # a problem, told once
+    ("no run for long", collected(overdue=NOW - 3 * HOUR), "since one was due at 2026-03-01 09:00 UTC"),
+    ("edited", {"made": replace(WELL.made, edited=("app.py was edited",))}, "app.py was edited"),
+]
+
+
+@pytest.mark.parametrize(("case", "changes", "said"), WARNINGS, ids=[row[0] for row in WARNINGS])
+def test_warnings(case, changes, said):
+    found = warnings(replace(WELL, **changes), [], NOW)
+    assert [said in text for text in found] == ([True] if said else [])
+
+
+def test_warnings_of_the_stages_are_told_once():
+    stages = [StageView(n, "x", SAME, "", (), ("look out",)) for n in (1, 2)]
+    assert warnings(WELL, stages, NOW) == ["look out"]
+
+
+def secrets_of(*states):
+    return SimpleNamespace(secrets=tuple(SecretFact(f"S{n}", state) for n, state in enumerate(states)))
+
+
+DO = Decision.do(Action("share with", "group everyone", "it is not"))
+SET = Decision.do(Action("set", "secrets", "because"))
+START = Decision.do(Action("set", "secrets", "because"), Action("start", "it", "because"))
+DRIFT = [
+    ("nothing to do", 8, Decision.nothing("fine"), None, True, SAME),
+    ("something to do", 13, DO, None, True, DIFFERS),
+    ("archive only not kept here", 5, DO, SimpleNamespace(built=object()), True, SAME),
+    ("archive not built", 5, DO, SimpleNamespace(built=None), True, UNKNOWN),
+    ("release not at hand", 4, DO, SimpleNamespace(release=None), True, UNKNOWN),
+    ("content not compared", 6, Decision.do(Action("compare", "project", "later")), None, True, UNKNOWN),
+    ("values not known here", 8, SET, secrets_of("same", "unknown"), True, UNKNOWN),
+    ("one value known to differ", 8, SET, secrets_of("different", "unknown"), True, DIFFERS),
+    ("not known, and not running", 8, START, secrets_of("unknown"), True, DIFFERS),
+    ("token not known here", 12, SET, (), False, UNKNOWN),
+    ("token known to be void", 12, SET, (), True, DIFFERS),
+]
+
+
+@pytest.mark.parametrize(("case", "number", "decision", "facts", "knows", "state"), DRIFT, ids=[r[0] for r in DRIFT])
+def test_only_what_is_seen_to_differ_is_drift(case, number, decision, facts, knows, state):
+    assert view(number, "stage", decision, facts, knows_token=knows).state == state
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "version"),
+    [
+        (200, "3.17.2", "3.17.2"),
+        (200, "2.6.0\n", "2.6.0"),
+        (200, "3.18.0rc1", "3.18.0rc1"),
+        (200, '<form id="kc-form-login">', None),
+        (404, "3.17.2", None),
+        (200, "OK", None),
+    ],
+)
+def test_a_version_is_what_looks_like_one(status, text, version):
+    found, why = read_version(status, text, "what was seen")
+    assert (found, bool(why)) == (version, version is None)
+
+
+def run(minutes_ago, **changes):
+    created = None if minutes_ago is None else NOW - timedelta(minutes=minutes_ago)
+    return Run(**{"id": f"r{minutes_ago}", "name": "gc", "owner": "x", "project_id": "p", "state": "completed",
+                  "created": created, **changes})  # fmt: skip
+
+
+def test_runs_are_put_in_order_only_if_all_tell_their_time():
+    assert [r.id for r in in_order([run(1), run(3), run(2)])] == ["r3", "r2", "r1"]
+    assert [r.id for r in in_order([run(1), run(None), run(3)])] == ["r1", "rNone", "r3"]
+
+
+OVERDUE = [
+    ("in time", "*/10 * * * *", [run(5)], 600, None),
+    ("a little late", "*/10 * * * *", [run(60)], 600, None),
+    ("long due", "*/10 * * * *", [run(125)], 600, NOW - timedelta(minutes=120)),
+    ("never ran, and made long ago", "0 * * * *", [], 600, NOW - timedelta(minutes=540)),
+    ("never ran, and made just now", "0 * * * *", [], 10, None),
+    ("daily, ran yesterday", "0 11 * * *", [run(25 * 60)], 6000, None),
+    ("run once", None, [], 600, None),
+    ("not understood", "@daily", [], 6000, None),
+]
+
+
+@pytest.mark.parametrize(("case", "schedule", "runs", "made", "expected"), OVERDUE, ids=[row[0] for row in OVERDUE])
+def test_a_collection_that_never_begins_is_noticed(case, schedule, runs, made, expected):
+    made_at = NOW - timedelta(minutes=made)
+    assert overdue(job(schedule=schedule, created=made_at), runs, NOW) == expected

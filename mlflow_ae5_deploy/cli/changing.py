@@ -35,8 +35,10 @@ def changing(
 
     with opened(choices, reporter, verb=verb, wishes=wishes) as context:
         lock = InstallationLock(context.folder, context.clock, verb=verb)
-        with lock.held(lock_wait), recorded(context):
-            yield context
+        with lock.held(lock_wait):
+            context.memory.refresh()  # whoever held the lock before may have remembered something
+            with recorded(context):
+                yield context
 
 
 @contextlib.contextmanager

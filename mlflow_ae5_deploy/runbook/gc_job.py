@@ -6,12 +6,13 @@ name, so a wrong job is deleted, the name freed, and the job made again. Stage 1
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, StageFailed
+from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, PlatformError, StageFailed
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.context import Context
@@ -159,9 +160,19 @@ def create(project: Project, wanted: WantedJob, context: Context, *, wait: float
 
 
 def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE) -> None:
-    """Pause it, wait until no run of it is at work (the platform refuses to delete it before), delete it."""
-    context.platform.pause_job(job.id)
-    await_idle(lambda: context.platform.runs(job.id), f"job {job.name}", context, wait)
+    """Pause it, wait until no run of it is at work (the platform refuses to delete it before), delete it.
+
+    When the wait is in vain, the job is let go on as before.
+    """
+    if job.schedule is not None:  # only those can be paused
+        context.platform.pause_job(job.id)
+    try:
+        await_idle(lambda: context.platform.runs(job.id), f"job {job.name}", context, wait)
+    except DeadlineExceeded:
+        if job.schedule is not None and not is_paused(job):
+            with contextlib.suppress(PlatformError):
+                context.platform.unpause_job(job.id)
+        raise
     context.platform.delete_job(job.id)
     context.journal.write("effect", action=DELETE, target=f"job {job.name}", id=job.id)
     context.look.forget("jobs")

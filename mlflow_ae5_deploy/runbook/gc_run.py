@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow_ae5_deploy.clock import Deadline, poll_until
-from mlflow_ae5_deploy.errors import PlatformError
+from mlflow_ae5_deploy.errors import PlatformError, ReleaseRefused
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
+from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
 from mlflow_ae5_deploy.runbook.gc_job import WantedJob
 
@@ -99,10 +101,24 @@ def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> Verd
     return judge(*follow_run(context, run.id, show, seconds=seconds))
 
 
+def cannot_rehearse(context: Context, project: Project, wanted: WantedJob) -> str | None:
+    """Why this release's job must not be asked for a dry run: one that does not know the variable would collect."""
+    if wanted.command not in {command.id for command in context.look.revisions(project)[0].commands}:
+        return f"the release has no command `{wanted.command}`"
+    archive = context.scratch / "stored-project.tar.gz"
+    write_private(archive, context.look.archive(project))
+    try:
+        variables = read_project_archive(archive, called=f"project {project.name}").variables
+    except ReleaseRefused as error:
+        return f"the stored release cannot be read ({error.what.rstrip('.')})"
+    return None if DRY_RUN in variables else f"the release does not know {DRY_RUN}"
+
+
 def rehearse(context: Context, project: Project, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
     """Run the job's dry run once, as a job of its own that is taken away again. The schedule is not touched.
 
     Proves that the job starts, reaches server and database with what is stored for it, and has something to say.
+    Ask `cannot_rehearse` first.
     """
     return judge(
         *run_once(

@@ -1,0 +1,225 @@
+"""The schedule of garbage collection after the install: make it so, pause it, resume it, run it, remove it.
+
+What is wanted is the configuration with the command line laid over it. The command line is not remembered: the next
+`install` goes by the configuration alone, so every departure from it is told, with the lines that would keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, NotFound, StageFailed
+from mlflow_ae5_deploy.platform.records import Job, Project
+from mlflow_ae5_deploy.redaction import MASK, Secret
+from mlflow_ae5_deploy.runbook import gc_job, gc_run
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.follow import OnLine
+from mlflow_ae5_deploy.runbook.gc_job import WantedJob
+from mlflow_ae5_deploy.runbook.gc_run import Verdict
+from mlflow_ae5_deploy.runbook.model import Action
+
+DATABASE = "MLFLOW_BACKEND_STORE_URI"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done to the schedule. outcome: changed | unchanged | paused | resumed | removed.
+
+    job: the one there is now; None after its removal. said: one sentence.
+    """
+
+    outcome: str
+    said: str
+    job: Job | None
+    actions: tuple[Action, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Something wanted by the command line that the configuration says otherwise. Texts are fit to be shown."""
+
+    setting: str
+    asked: str
+    configured: str
+    hidden: bool = False
+
+
+def with_database(wanted: WantedJob, context: Context, uri: Secret) -> WantedJob:
+    """The job with a database of its own, out of sight; unchanged where it reads that one from the secret anyway."""
+    stored = DATABASE in context.look.secret_names() and DATABASE not in dict(wanted.variables)
+    if stored and context.memory.secret_state(context.account, DATABASE, uri) == "same":
+        return wanted
+    variables = tuple(pair for pair in wanted.variables if pair[0] != DATABASE)
+    return WantedJob(
+        wanted.name, wanted.command, wanted.schedule, variables, wanted.resource_profile, ((DATABASE, uri),)
+    )
+
+
+def departures(asked: WantedJob, configured: WantedJob) -> list[Departure]:
+    """Pure: how what was asked for differs from the configuration."""
+    found = []
+    if asked.schedule != configured.schedule:
+        found.append(Departure("gc.schedule", asked.schedule, configured.schedule))
+    before = dict(configured.variables)
+    for name, value in asked.variables:
+        if before.get(name) != value:
+            found.append(Departure(f"gc.variables.{name}", value, before.get(name, "not set")))
+    for name, _secret in asked.hidden:
+        found.append(Departure(f"gc.variables.{name}", MASK, before.get(name, "not set"), hidden=True))
+    return found
+
+
+def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
+    """Exactly this one schedule, whatever was there before."""
+    project = required_project(context)
+    _check_command(context, project, wanted)
+    if dict(wanted.variables).get(gc_run.DRY_RUN, "false").lower() == "true":
+        _check_dry_run(context, project, wanted)
+    facts = gc_job.observe(context, wanted)
+    decision = gc_job.plan(facts, context)
+    if decision.no_change is not None:
+        said = f"job `{wanted.name}` is as wanted"
+        return Done("unchanged", said, _found(context, wanted), warnings=decision.warnings)
+    warnings = list(decision.warnings)
+    if any(gc_job.is_paused(job) for job in facts.jobs) and any(a.verb == gc_job.CREATE for a in decision.actions):
+        warnings.append("The former job was paused; the new one is not. `schedule-gc --pause` pauses it.")
+    for action in decision.actions:
+        context.journal.write("intent", action=action.verb, target=action.target)
+        gc_job.apply(action, facts, context, wait=wait)
+    said = gc_job.confirm(context, wanted)
+    return Done("changed", said, _found(context, wanted), decision.actions, tuple(warnings))
+
+
+def pause(context: Context, wanted: WantedJob) -> Done:
+    """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
+    jobs = _present(context, wanted)
+    active = [job for job in jobs if not gc_job.is_paused(job)]
+    if not active:
+        return Done("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
+    actions = [Action("pause", f"job {job.name} ({job.id})", "asked for") for job in active]
+    _switch(context, actions, active, context.platform.pause_job)
+    return Done("paused", f"job `{active[0].name}` is paused: nothing is collected", active[0], tuple(actions))
+
+
+def resume(context: Context, wanted: WantedJob) -> Done:
+    jobs = _present(context, wanted)
+    if len(jobs) > 1:
+        raise Conflict(
+            f"There are {len(jobs)} garbage collection jobs; resuming them would be too many.",
+            where=", ".join(job.id for job in jobs),
+            remedy="Run `schedule-gc` first: it leaves one.",
+        )
+    (job,) = jobs
+    if not gc_job.is_paused(job):
+        return Done("unchanged", f"job `{job.name}` is not paused", job)
+    actions = [Action("resume", f"job {job.name} ({job.id})", "asked for")]
+    _switch(context, actions, [job], context.platform.unpause_job)
+    return Done("resumed", f"job `{job.name}` runs again", job, tuple(actions))
+
+
+def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
+    """Every job that does this work, after its run at work has ended, and the records of its runs."""
+    project = required_project(context)
+    jobs = gc_job.gc_jobs(context.look.jobs(), project, wanted)
+    actions = [Action(gc_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
+    for action, job in zip(actions, jobs, strict=True):
+        context.journal.write("intent", action=action.verb, target=action.target)
+        gc_job.delete(job, context, wait=wait)
+    pruned = sum(gc_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
+    if not jobs and not pruned:
+        return Done("unchanged", "there is no garbage collection job", None)
+    return Done("removed", f"{len(jobs)} jobs and {pruned} run records are gone", None, tuple(actions))
+
+
+def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
+    """Run the scheduled job at once. Raises NotFound when there is none."""
+    job = _present(context, wanted)[0]
+    return _followed(lambda: gc_run.run_now(context, job, show, seconds=seconds))
+
+
+def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
+    """The dry run as a job of its own; the schedule stays as it is."""
+    project = required_project(context)
+    _check_command(context, project, wanted)
+    _check_dry_run(context, project, wanted)
+    return _followed(lambda: gc_run.rehearse(context, project, wanted, show, seconds=seconds))
+
+
+def require(verdict: Verdict) -> None:
+    """Raises StageFailed when the run did not do its work."""
+    if not verdict.passed:
+        raise StageFailed(
+            f"The garbage collection did not do its work: {verdict.said}.",
+            stage=gc_job.STAGE,
+            where=f"run {verdict.run_id}",
+            remedy=f"Its log says why: `logs --run {verdict.run_id}`. Mend the cause, then run it again.",
+        )
+
+
+def required_project(context: Context) -> Project:
+    name = context.settings.project.name
+    project = context.look.project(name)
+    if project is None:
+        raise NotFound(
+            f"`{context.account}` has no project `{name}`.",
+            where=context.access.target.options.hostname,
+            remedy="Run `mlflow-ae5-deploy install` first.",
+        )
+    return project
+
+
+def _followed(run: Callable[[], Verdict]) -> Verdict:
+    try:
+        return run()
+    except DeadlineExceeded as error:
+        raise DeadlineExceeded(
+            error.what, where=error.where, remedy="Allow more with --wait, or look at it with `logs --run latest`."
+        ) from None
+
+
+def _check_command(context: Context, project: Project, wanted: WantedJob) -> None:
+    revision = context.look.revisions(project)[0]
+    known = [command.id for command in revision.commands]
+    if wanted.command not in known:
+        raise StageFailed(
+            f"Revision {revision.name} of the project has no command `{wanted.command}`.",
+            stage=gc_job.STAGE,
+            where="gc.command",
+            remedy=f"It has: {', '.join(known)}.",
+        )
+
+
+def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> None:
+    if problem := gc_run.cannot_rehearse(context, project, wanted):
+        raise StageFailed(
+            f"A dry run is not possible, and its job would collect in earnest: {problem}.",
+            stage=gc_job.STAGE,
+            where=f"project {project.name}",
+            remedy="Leave --dry-run out, or install a release that knows it (`--release bundled`).",
+        )
+
+
+def _present(context: Context, wanted: WantedJob) -> list[Job]:
+    jobs = gc_job.gc_jobs(context.look.jobs(), required_project(context), wanted)
+    if not jobs:
+        raise NotFound(
+            "There is no garbage collection job.",
+            where=f"job {wanted.name}",
+            remedy="Run `schedule-gc` without --run-now, --pause or --resume: it makes one.",
+        )
+    return sorted(jobs, key=lambda job: job.name != wanted.name)
+
+
+def _found(context: Context, wanted: WantedJob) -> Job | None:
+    right = [job for job in gc_job.observe(context, wanted).jobs if not gc_job.differences(job, wanted)]
+    return min(right, key=gc_job.is_paused, default=None)
+
+
+def _switch(context: Context, actions: Sequence[Action], jobs: Sequence[Job], switch: Callable[[str], Job]) -> None:
+    for action, job in zip(actions, jobs, strict=True):
+        context.journal.write("intent", action=action.verb, target=action.target)
+        switch(job.id)
+        context.journal.write("effect", action=action.verb, target=f"job {job.name}", id=job.id)
+    context.look.forget("jobs")

@@ -1,0 +1,36 @@
+"""A release for the bench whose collection tells what it was given, as the real one does, and does as it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.sandbox.support import PROJECT_FILE, make_project_archive
+
+COLLECTION = r"""
+import json, os, pathlib, sys, time
+
+known = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_BACKEND_STORE_URI")
+database = os.environ.get("MLFLOW_BACKEND_STORE_URI") or (known.read_text() if known.exists() else "")
+print("collecting older than", os.environ["MLFLOW_TRACKING_GC_TTL"], flush=True)
+print("the database ends in", database[-6:], flush=True)
+gate = os.environ.get("GATE")
+while gate and not pathlib.Path(gate).exists():
+    time.sleep(0.02)
+dry = os.environ.get("MLFLOW_TRACKING_GC_DRY_RUN") == "true"
+if os.environ.get("BREAK") == "state":
+    sys.exit(4)
+if os.environ.get("BREAK") == "report":
+    print(json.dumps({"outcome": "failed", "error": "no server", "exit_code": 3}))
+    sys.exit(0)
+found = {"due": 2} if dry else {"due": 2, "removed": 2, "left": 0}
+print(json.dumps({"outcome": "dry-run" if dry else "done", "runs": found, "exit_code": 0}))
+"""
+
+
+def make_collecting_release(target: Path, *, knows_dry_run: bool = True) -> Path:
+    before = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
+    assert before in PROJECT_FILE
+    project_file = PROJECT_FILE.replace(before, "exec python collection.py")
+    if knows_dry_run:
+        project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n", 1)
+    return make_project_archive(target, project_file=project_file, files={"collection.py": COLLECTION})

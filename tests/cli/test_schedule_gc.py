@@ -1,0 +1,307 @@
+"""The schedule of garbage collection through `main(argv)`. Every test begins with the schedule as configured."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.answers import assert_tells
+from tests.cli.bench import ACCOUNT
+from tests.cli.collecting import make_collecting_release
+from tests.sandbox.support import wait_for
+
+JOB = "scheduled mlflow.tracking.server garbage collection"
+SECRET_URI = "postgresql+psycopg://mlflow:planted-gc-password@db.example.com/mlflow"
+
+
+@pytest.fixture
+def gc(bench, capsys):
+    """The verb, on an installation that is as configured."""
+    if not hasattr(bench, "collecting"):
+        bench.collecting = bench.release = make_collecting_release(bench.folder / "collecting.tar.gz")
+    assert bench.install(capsys).code == 0
+
+    def run(*argv):
+        return bench.run(capsys, "schedule-gc", "--sandbox", "--json", *argv)
+
+    return run
+
+
+@pytest.fixture
+def owner(bench, gc):
+    return bench.owner()
+
+
+class TestMakeItSo:
+    def test_what_is_as_configured_is_left_alone(self, bench, gc, owner):
+        before = owner.get("jobs")
+        bench.forget_calls()
+
+        done = gc()
+
+        assert (done.code, done.data["outcome"]) == (0, "unchanged"), done.err
+        assert bench.writes() == []
+        assert owner.get("jobs") == before
+
+    def test_cron_and_ttl_are_set_and_told_in_words_and_times(self, gc, owner):
+        done = gc("--cron", "30 3 * * 0", "--ttl", "7d0h0m0s", "--variable", "GREETING=hi")
+
+        assert done.code == 0, done.err
+        (job,) = owner.get("jobs")
+        assert (job["name"], job["schedule"]) == (JOB, "30 3 * * 0")
+        assert job["variables"] == {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s", "GREETING": "hi"}
+        assert done.data["schedule"]["words"] == "At 03:30, only on Sunday"
+        assert len(done.data["schedule"]["next"]) == 3
+        assert all(time["utc"].endswith("03:30 UTC") for time in done.data["schedule"]["next"])
+        again = gc("--cron", "30 3 * * 0", "--ttl", "7d0h0m0s", "--variable", "GREETING=hi")
+        assert again.data["outcome"] == "unchanged"
+
+    def test_what_install_would_undo_is_said_with_the_lines_that_keep_it(self, bench, capsys, gc, owner):
+        told = bench.run(capsys, "schedule-gc", "--sandbox", "--cron", "0 4 * * *", "--ttl", "1d")
+
+        assert "the next `install` goes by it" in told.out
+        lines = told.out.partition("put this into the configuration:\n")[2]
+        path = bench.configure("\n".join(line[2:] for line in lines.splitlines()))
+        kept = bench.install(capsys, "--config", str(path))
+        assert kept.data["stages"][13]["outcome"] == "unchanged", kept.out
+        undone = bench.install(capsys)
+        assert "its schedule is 0 4 * * *, wanted is */10 * * * *" in undone.data["stages"][13]["actions"][0]["reason"]
+        (job,) = owner.get("jobs")
+        assert (job["schedule"], job["variables"]) == ("*/10 * * * *", {})
+
+    def test_exactly_one_remains_whatever_was_there(self, gc, owner):
+        (project,) = [p for p in owner.get("projects") if p["owner"] == ACCOUNT]
+        (job,) = owner.get("jobs")
+        run = owner.post(f"jobs/{job['id']}/runs")
+        owner.finished(run["id"])
+        owner.call("DELETE", f"jobs/{job['id']}")  # its run stays and blocks the name
+        for name in ("hourly", "daily"):
+            owner.post(f"projects/{project['id']}/jobs", owner.job_body(project["id"], name, schedule="0 * * * *"))
+        owner.post(f"projects/{project['id']}/jobs", owner.job_body(project["id"], "somebody's one-off"))
+
+        done = gc()
+
+        assert done.code == 0, done.err
+        assert [a["verb"] for a in done.data["actions"]] == ["delete", "delete", "create"]
+        assert sorted((j["name"], j["schedule"]) for j in owner.get("jobs")) == [
+            (JOB, "*/10 * * * *"),
+            ("somebody's one-off", None),
+        ]
+        for job in owner.get("jobs"):
+            if job["schedule"] is None:
+                owner.call("DELETE", f"jobs/{job['id']}")
+
+    def test_a_run_at_work_is_waited_for(self, bench, gc, owner):
+        gate = bench.folder / "gate"
+        assert gc("--variable", f"GATE={gate}").code == 0
+        (job,) = owner.get("jobs")
+        run = owner.post(f"jobs/{job['id']}/runs")
+        wait_for(lambda: owner.get(f"runs/{run['id']}")["state"] == "running", "the run to begin")
+        bench.forget_calls()
+
+        impatient = gc("--wait", "1")
+        assert owner.get("jobs")[0]["state"] == "scheduled"
+        with bench.spawn("schedule-gc", "--sandbox", "--json") as process:
+            path = f"/api/v2/jobs/{job['id']}/runs"
+            wait_for(lambda: [c for c in bench.calls() if c["path"] == path][3:], "the run to be looked at")
+            assert [j["id"] for j in owner.get("jobs")] == [job["id"]]
+            gate.touch()
+            process.communicate(timeout=60)
+
+        assert_tells(impatient, 13, "the running garbage collection", "Stop the run")
+        assert process.returncode == 0
+        assert [j["variables"] for j in owner.get("jobs")] == [{}]
+
+    @pytest.mark.parametrize(("setting", "value", "usual"), [("list_visibility_polls", 3, 0), ("state_polls", 2, 0)])
+    def test_a_platform_that_takes_its_time_changes_nothing(self, bench, gc, owner, setting, value, usual):
+        bench.control("PATCH", "/settings", {setting: value})
+        try:
+            done = gc("--cron", "0 5 * * *", "--run-now")
+        finally:
+            bench.control("PATCH", "/settings", {setting: usual})
+
+        assert done.code == 0, done.err
+        wait_for(lambda: [j["schedule"] for j in owner.get("jobs")] == ["0 5 * * *"], "one job")
+
+
+class TestSwitches:
+    def test_pause_and_resume_are_seen_by_install_and_kept(self, bench, capsys, gc, owner):
+        paused = gc("--pause")
+        again = gc("--pause")
+        installed = bench.install(capsys)
+        (job,) = owner.get("jobs")
+        resumed = gc("--resume")
+
+        assert [paused.data["outcome"], again.data["outcome"]] == ["paused", "unchanged"]
+        assert job["state"] == "paused"
+        assert "paused" in installed.data["stages"][13]["warnings"][0]
+        assert resumed.data["outcome"] == "resumed"
+        assert owner.get("jobs")[0]["state"] == "scheduled"
+
+    def test_remove_takes_jobs_and_run_records_and_is_done_twice_in_peace(self, bench, capsys, gc, owner):
+        assert gc("--run-now").code == 0
+
+        removed = gc("--remove")
+        again = gc("--remove")
+        refused = gc("--run-now")
+
+        assert (removed.code, removed.data["outcome"]) == (0, "removed"), removed.err
+        assert (again.code, again.data["outcome"]) == (0, "unchanged")
+        assert (owner.get("jobs"), owner.get("runs")) == ([], [])
+        assert_tells(refused, 15, "no garbage collection job", "schedule-gc")
+
+
+class TestRuns:
+    def test_run_now_shows_the_log_and_ends_with_the_verdict(self, bench, capsys, gc, owner):
+        done = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now", "--ttl", "3d")
+        as_data = gc("--run-now")
+
+        assert done.code == 0, done.err
+        assert "  | collecting older than 3d\n" in done.out
+        assert "= removed 2 of 2 runs" in done.out
+        assert as_data.data["run"]["report"]["runs"] == {"due": 2, "removed": 2, "left": 0}
+        assert len(owner.get("jobs")) == 1
+
+    @pytest.mark.parametrize(
+        ("how", "words"),
+        [("state", ("the run is failed",)), ("report", ("the job says failed", "exit code 3", "no server"))],
+    )
+    def test_a_run_that_fails_fails_the_verb(self, bench, capsys, gc, how, words):
+        done = gc("--variable", f"BREAK={how}", "--run-now")
+        told = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now")
+
+        assert_tells(done, 20, *words, "logs --run")
+        assert done.data["run"]["passed"] is False
+        assert told.code == 20
+        assert "Traceback" not in told.err
+
+    def test_a_dry_run_is_a_job_of_its_own_that_is_gone_afterwards(self, gc, owner):
+        before = owner.get("jobs")
+        runs = {run["id"] for run in owner.get("runs")}
+
+        done = gc("--run-now", "--dry-run", "--ttl", "1h")
+        refused = gc("--run-now", "--dry-run", "--variable", "BREAK=report")
+
+        assert done.code == 0, done.err
+        assert done.data["run"]["said"] == "would remove 2 runs"
+        assert_tells(refused, 20, "no server")
+        assert owner.get("jobs") == before
+        assert {run["id"] for run in owner.get("runs")} == runs
+
+    def test_a_release_that_would_collect_in_earnest_is_not_asked_for_a_dry_run(self, bench, capsys, gc, owner):
+        release = make_collecting_release(bench.folder / "older.tar.gz", knows_dry_run=False)
+        assert bench.install(capsys, "--release", str(release), "--replace").code == 0
+        runs = owner.get("runs")
+
+        refused = [gc("--run-now", "--dry-run"), gc("--dry-run"), gc("--variable", "MLFLOW_TRACKING_GC_DRY_RUN=true")]
+
+        for outcome in refused:
+            assert_tells(outcome, 20, "would collect in earnest", "MLFLOW_TRACKING_GC_DRY_RUN")
+        assert (owner.get("runs"), [j["variables"] for j in owner.get("jobs")]) == (runs, [{}])
+        assert bench.install(capsys, "--replace").code == 0
+
+    def test_a_schedule_of_dry_runs_is_warned_of(self, gc, owner):
+        done = gc("--dry-run")
+
+        assert owner.get("jobs")[0]["variables"] == {"MLFLOW_TRACKING_GC_DRY_RUN": "true"}
+        assert "only lists" in done.data["warnings"][0]
+
+    def test_old_run_records_go_and_the_newest_stay(self, gc, owner):
+        for _ in range(4):
+            (job,) = owner.get("jobs")
+            owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
+        newest = [run["id"] for run in sorted(owner.get("runs"), key=lambda run: run["created"])][-2:]
+
+        done = gc("--keep-runs", "2")
+
+        assert done.data["pruned_runs"] >= 2
+        assert sorted(run["id"] for run in owner.get("runs")) == sorted(newest)
+
+
+class TestSecrets:
+    def test_a_password_on_the_command_line_is_refused_and_not_repeated(self, bench, gc):
+        bench.forget_calls()
+        for options in (
+            ["--backend-store-uri", SECRET_URI],
+            ["--variable", f"MLFLOW_BACKEND_STORE_URI={SECRET_URI}"],
+            ["--variable", f"OTHER_DATABASE={SECRET_URI}"],
+            ["--variable", "DB_PASSWORD=planted-gc-password"],
+        ):
+            refused = gc(*options)
+
+            assert refused.code in (2, 3)
+            assert "env:" in refused.err or "as a reference" in refused.err
+            assert "planted" not in refused.out + refused.err
+        assert bench.calls() == []
+
+    @pytest.mark.parametrize("kind", ["env", "file"])
+    def test_a_reference_reaches_the_job_and_nothing_else(self, bench, capsys, gc, owner, monkeypatch, kind):
+        monkeypatch.setenv("GC_DATABASE", SECRET_URI)
+        file = bench.folder / "database-uri"
+        file.write_text(SECRET_URI + "\n")
+        file.chmod(0o600)
+        reference = {"env": "env:GC_DATABASE", "file": f"file:{file}"}[kind]
+
+        told = bench.run(capsys, "schedule-gc", "--sandbox", "--backend-store-uri", reference, "--run-now")
+        again = gc("--backend-store-uri", reference)
+
+        assert told.code == 0, told.err
+        assert "the database ends in mlflow" in told.out
+        assert owner.get("jobs")[0]["variables"] == {"MLFLOW_BACKEND_STORE_URI": SECRET_URI}
+        assert again.data["outcome"] == "unchanged"
+        state = "".join(f.read_text() for f in (bench.folder / "state").glob("localhost*/*.json*"))
+        assert "planted" not in told.out + told.err + again.out + again.err + state
+
+    def test_the_servers_own_database_needs_no_variable(self, gc, owner, monkeypatch):
+        monkeypatch.setenv("GC_DATABASE", "sqlite:///data/mlflow/standalone/store/mydb.sqlite")
+
+        done = gc("--backend-store-uri", "env:GC_DATABASE")
+
+        assert done.data["outcome"] == "unchanged"
+        assert owner.get("jobs")[0]["variables"] == {}
+
+
+WRONG = [
+    (["--cron", "*/8 * * * *"], 3, "does not divide 60"),
+    (["--ttl", "30 days"], 3, "30d0h0m0s"),
+    (["--ttl", "1d", "--variable", "MLFLOW_TRACKING_GC_TTL=2d"], 2, "more than once"),
+    (["--variable", "NAME"], 2, "NAME=VALUE"),
+    (["--pause", "--resume"], 2, "exclude"),
+    (["--pause", "--cron", "0 1 * * *"], 2, "--pause"),
+    (["--run-now", "--dry-run", "--cron", "0 1 * * *"], 2, "--cron"),
+    (["--backend-store-uri", "env:NOT SET"], 2, "reference"),
+    (["--backend-store-uri", "env:NOT_SET_ANYWHERE"], 3, "NOT_SET_ANYWHERE"),
+]
+
+
+@pytest.mark.parametrize(("options", "code", "word"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
+def test_what_is_wrong_is_told_before_anything_is_done(bench, capsys, options, code, word):
+    bench.forget_calls()
+
+    refused = bench.run(capsys, "schedule-gc", "--sandbox", "--json", *options)
+
+    assert refused.code == code, refused.err
+    assert word in refused.err
+    assert bench.writes() == []
+
+
+def test_without_an_installation_it_says_what_to_do(bench, capsys, gc):
+    refused = gc("--config", str(bench.configure("project: {name: another}\n")))
+
+    assert_tells(refused, 15, "no project `another`", "install")
+
+
+@pytest.mark.parametrize("path", ["/jobs$", "/pause$", "/jobs/[^/]+$"])
+@pytest.mark.parametrize("fault", [{"drop": "after"}, {"drop": "before"}, {"status": 503}], ids=str)
+def test_one_lost_or_refused_write_ends_in_the_same_schedule(bench, gc, owner, path, fault):
+    bench.control("POST", "/faults", {"method": "POST|DELETE", "path": path, "times": 1, **fault})
+
+    first = gc("--cron", "0 6 * * *")
+    bench.control("DELETE", "/faults")
+    second = gc("--cron", "0 6 * * *")
+    third = gc("--cron", "0 6 * * *")
+
+    assert first.code in (0, 10, 16, 18), first.err
+    assert second.code == 0, second.err
+    assert third.data["outcome"] == "unchanged"
+    (job,) = owner.get("jobs")
+    assert (job["schedule"], job["state"]) == ("0 6 * * *", "scheduled")

@@ -53,6 +53,10 @@ class Memory:
         self._read_only = read_only
         self._data = self._load()
 
+    def refresh(self) -> None:
+        """Read it again: whoever waited for the lock must see what its former holder remembered."""
+        self._data = self._load()
+
     def _load(self) -> dict[str, Any]:
         fresh: dict[str, Any] = {
             "schema": SCHEMA,

@@ -1,0 +1,125 @@
+"""Proof that the garbage collection works with the stored token: one dry run of the job, and what it says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from mlflow_ae5_deploy.clock import Deadline
+from mlflow_ae5_deploy.errors import ReleaseRefused, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.redaction import Secret, scrub
+from mlflow_ae5_deploy.release.archive import read_project_archive
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.files import write_private
+from mlflow_ae5_deploy.runbook.gc_job import WantedJob, wanted_job
+from mlflow_ae5_deploy.runbook.gc_run import DRY_RUN, Verdict, rehearse
+
+_MOUNTED = 300.0  # seconds until a job must see a changed secret; ae5-tools speaks of several minutes
+_SHORTEST, _LONGEST = 2.0, 30.0  # seconds between two dry runs
+_DIGITS = 12
+
+Judgement = Literal["proved", "unproved", "stale", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class GcProof:
+    """state: proved; unproved (this release cannot be asked); refused (the stored token does not work)."""
+
+    state: Literal["proved", "unproved", "refused"]
+    said: str
+
+
+def digest(token: Secret) -> str:
+    """What the job reports of the token it used: enough to tell it from another, useless for anything else."""
+    return hashlib.sha256(token.reveal().encode()).hexdigest()[:_DIGITS]
+
+
+def classify(verdict: Verdict, token: Secret | None) -> Judgement:
+    """What one dry run proves. token: the one that was just stored; None if the stored one is not at hand.
+
+    stale: it worked with another token than that, or may have; the changed secret is not mounted yet.
+    """
+    facts = verdict.facts
+    if not facts:
+        return "unproved" if verdict.passed else "failed"
+    if facts.get("dry_run") is not True:
+        return "failed"
+    used = facts.get("token_sha256")
+    if token is not None and used is not None and used != digest(token):
+        return "stale"
+    server = str(facts.get("server") or "")
+    if server == "ok":
+        return "proved" if verdict.passed else "failed"
+    if "token" not in server.lower():
+        return "failed"
+    if token is None:
+        return "refused"
+    return "failed" if used is not None else "stale"
+
+
+def prove_gc(context: Context, token: Secret | None) -> GcProof:
+    """Run the job once as a dry run; again while it still sees an earlier token. Its records are taken away.
+
+    Raises VerificationFailed when the job does not work, with the reason it gives.
+    """
+    project = context.look.project(context.settings.project.name)
+    if project is None:
+        raise StageFailed("There is no project whose job could be run.", stage=14)
+    wanted = wanted_job(context.settings)
+    if problem := _cannot_be_asked(context, wanted):
+        return GcProof("unproved", f"{problem}, so it was not proved that the gc job works with this token")
+    deadline, pause = Deadline(context.clock, _MOUNTED), _SHORTEST
+    while True:
+        verdict = rehearse(
+            context, project, wanted, lambda _line: None, seconds=context.settings.platform.deployment_deadline
+        )
+        judgement = classify(verdict, token)
+        if judgement != "stale" or deadline.expired():
+            return _told(judgement, verdict, token)
+        if context.on_wait is not None:
+            context.on_wait("the gc job to see the new token", deadline.seconds - deadline.remaining())
+        context.clock.sleep(min(pause, deadline.remaining()))
+        pause = min(pause * 2, _LONGEST)
+
+
+def _cannot_be_asked(context: Context, wanted: WantedJob) -> str | None:
+    """A release that does not know the variable would not rehearse: it would collect."""
+    project = context.look.project(context.settings.project.name)
+    if project is None:
+        return "there is no project"
+    if wanted.command not in {command.id for command in context.look.revisions(project)[0].commands}:
+        return f"the release has no command `{wanted.command}`"
+    archive = context.scratch / "stored-project.tar.gz"
+    write_private(archive, context.look.archive(project))
+    try:
+        variables = read_project_archive(archive, called=f"project {project.name}").variables
+    except ReleaseRefused as error:
+        return f"the stored release cannot be read ({error.what.rstrip('.')})"
+    return None if DRY_RUN in variables else f"the release does not know {DRY_RUN}"
+
+
+def _told(judgement: Judgement, verdict: Verdict, token: Secret | None) -> GcProof:
+    said, facts = scrub(verdict.said), verdict.facts
+    if judgement == "proved":
+        blind = token is not None and facts.get("token_sha256") is None
+        return GcProof("proved", said + (" (the release does not say with which token)" if blind else ""))
+    if judgement == "unproved":
+        return GcProof("unproved", said)
+    server = scrub(str(facts.get("server") or ""))
+    if judgement == "refused":
+        return GcProof("refused", server)
+    if judgement == "stale":
+        what = f"After {_MOUNTED:.0f} s the gc job still does not use the token that was stored"
+        what += f": {server}." if server not in ("", "ok") else "."
+    elif facts and facts.get("dry_run") is not True:
+        what = f"The gc job does not say that its run was a dry one: {said}."
+    else:
+        what = f"The gc job does not work: {server if server not in ('', 'ok') else said}."
+    raise VerificationFailed(
+        what,
+        where=f"run {verdict.run_id}",
+        remedy="The token itself works and is stored. Mend the job (`schedule-gc --dry-run` shows its log), then run "
+        "this again: it only proves the job.",
+        detail=scrub(str(facts.get("hint") or "")),
+    )

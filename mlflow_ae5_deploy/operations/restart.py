@@ -1,0 +1,222 @@
+"""Restarting the server. AE5 has no restart in place: it is a stop and a start, and makes a new deployment.
+
+What runs is taken from the platform, not from the configuration, and started again as it was: name, endpoint,
+command, resource profile, revision, variables and sharing. It is noted on disk before the stop, so that a run that
+is cut off in between can be made up for by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mlflow_ae5_deploy.errors import Conflict, DeployError, NotFound, StageFailed
+from mlflow_ae5_deploy.platform.records import Collaborator, Deployment, Revision
+from mlflow_ae5_deploy.redaction import scrub
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of
+from mlflow_ae5_deploy.runbook.deployment_facts import Wanted
+from mlflow_ae5_deploy.runbook.starting import STAGE, await_serving, check_before_start, start, stop
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What it takes to start a deployment again. shared: (type, id, permission) of each collaborator.
+
+    variables: None stands for a value that was not kept on disk because it looks like a credential.
+    """
+
+    name: str
+    endpoint: str
+    command: str
+    resource_profile: str
+    revision: str
+    variables: Mapping[str, str | None]
+    shared: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A restart that has begun. deployment_id: the one that goes. since: when its token became void."""
+
+    deployment_id: str
+    since: datetime
+    definition: Definition
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """failed: why the first start did not come up, when `deployment` is the one that was rolled back to."""
+
+    deployment: Deployment
+    since: datetime
+    failed: DeployError | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def define(
+    current: Deployment, shared: Sequence[Collaborator], revisions: Sequence[Revision], endpoint: str
+) -> Definition:
+    """Pure. endpoint: the configured one, for a deployment that has none."""
+    return Definition(
+        name=current.name,
+        endpoint=current.endpoint or endpoint,
+        command=current.command,
+        resource_profile=current.resource_profile,
+        revision=kept_revision(current, revisions),
+        variables=dict(current.variables),
+        shared=tuple((c.type, c.id, c.permission) for c in shared),
+    )
+
+
+def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
+    """`latest` means the newest at the time of the start, so it is pinned if a newer one was made since.
+
+    revisions: newest first.
+    """
+    if current.revision != "latest" or current.created is None:
+        return current.revision
+    made = current.created
+    older = [r for r in revisions if r.created is not None and r.created <= made]
+    newest = revisions[0] if revisions else None
+    if not older or newest is None or newest.created is None or newest.created <= made:
+        return current.revision
+    return older[0].name
+
+
+def to_record(pending: Pending) -> dict[str, Any]:
+    """For the memory on disk; without what looks like a credential."""
+    definition = asdict(pending.definition)
+    definition["variables"] = {
+        name: value if value is not None and scrub(f"{name}={value}") == f"{name}={value}" else None
+        for name, value in pending.definition.variables.items()
+    }
+    return {
+        "deployment_id": pending.deployment_id,
+        "since": pending.since.isoformat(),
+        "definition": {**definition, "shared": [list(item) for item in pending.definition.shared]},
+    }
+
+
+def from_record(record: Mapping[str, Any]) -> Pending:
+    definition = dict(record["definition"])
+    definition["shared"] = tuple((kind, name, permission) for kind, name, permission in definition["shared"])
+    return Pending(record["deployment_id"], datetime.fromisoformat(record["since"]), Definition(**definition))
+
+
+def pending_restart(context: Context) -> Pending | None:
+    record = context.memory.pending_restart()
+    return from_record(record) if record else None
+
+
+def restart(context: Context, current: Deployment) -> Restarted:
+    """Stop `current` and start it again as it was. StageFailed when neither that nor rolling back comes up."""
+    project = context.look.project(context.settings.project.name)
+    revisions = context.look.revisions(project) if project else []
+    endpoint = context.settings.deployment.endpoint
+    definition = define(current, context.look.collaborators(current.id), revisions, endpoint)
+    check_before_start(context, _wanted(context, definition), project)
+    pending = Pending(current.id, context.clock.now(), definition)
+    context.journal.write("intent", action="restart", target=f"deployment {current.name}", id=current.id)
+    context.memory.note_restart(to_record(pending))
+    context.memory.forget_token()
+    stop(context, current)
+    notes = []
+    if current.public:
+        notes.append("The former deployment was public; it is private now, because anyone could delete experiments.")
+    if definition.revision != current.revision:
+        notes.append(f"A newer revision was made since the former start; kept at {definition.revision}.")
+    return _bring_up(context, pending, None, tuple(notes))
+
+
+def resume(context: Context, pending: Pending, current: Deployment | None) -> Restarted:
+    """Finish a restart that was cut off after the stop. current: what was started meanwhile, if anything."""
+    if current is None:
+        lost = [name for name, value in pending.definition.variables.items() if value is None]
+        if lost:
+            raise Conflict(
+                f"A restart was cut off after the stop, and the former values of {', '.join(sorted(lost))} were not "
+                "kept, because they look like credentials.",
+                where=f"deployment {pending.definition.name}",
+                remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
+            )
+    return _bring_up(context, pending, current, ())
+
+
+def _bring_up(context: Context, pending: Pending, current: Deployment | None, notes: tuple[str, ...]) -> Restarted:
+    project = context.look.project(context.settings.project.name)
+    definition, failed = pending.definition, None
+    wanted = _wanted(context, definition)
+    variables = {name: value for name, value in definition.variables.items() if value is not None}
+    try:
+        started = current or start(context, wanted, project, variables)
+        deployment = await_serving(context, started)
+    except DeployError as error:
+        failed = error
+    if failed is not None:
+        deployment = _roll_back(context, definition, failed)
+    _share(context, deployment, definition)
+    return Restarted(deployment, pending.since, failed, notes)
+
+
+def _roll_back(context: Context, definition: Definition, failed: DeployError) -> Deployment:
+    """Take away what did not come up, and start the former definition once more."""
+    context.journal.write("failed", kind=failed.kind, what=failed.what)
+    context.journal.write("intent", action="roll back", target=f"deployment {definition.name}")
+    project = context.look.project(context.settings.project.name)
+    variables = {name: value for name, value in definition.variables.items() if value is not None}
+    try:
+        context.look.forget("deployments", "endpoints")
+        left = chosen_of(context).current
+        if left is not None:
+            stop(context, left)
+        return await_serving(context, start(context, _wanted(context, definition), project, variables))
+    except DeployError as error:
+        again = error
+    raise StageFailed(
+        f"The server did not come up after the restart: {failed.what} Rolling back to the former definition was "
+        f"tried and did not come up either: {again.what}",
+        stage=STAGE,
+        where=again.where or failed.where,
+        remedy="The server is down. Mend the cause, then run this again: it starts the former definition; or run "
+        "`install`, which starts it as configured.",
+        detail="\n".join(
+            f"{title}:\n{error.detail}"
+            for title, error in (("First start", failed), ("Rolled back", again))
+            if error.detail
+        ),
+    )
+
+
+def _share(context: Context, deployment: Deployment, definition: Definition) -> None:
+    wanted = {
+        Collaborator(id=name, type="group" if kind == "group" else "user", permission=permission)
+        for kind, name, permission in definition.shared
+    }
+    present = context.platform.collaborators(deployment.id)
+    if missing := wanted - set(present):
+        context.platform.set_collaborators(deployment.id, [*present, *sorted(missing)])
+        names = sorted(f"{item.type} {item.id}" for item in missing)
+        context.journal.write("effect", action="share", target=deployment.id, added=names)
+        context.look.forget("collaborators")
+
+
+def _wanted(context: Context, definition: Definition) -> Wanted:
+    return Wanted(
+        account=context.account,
+        name=definition.name,
+        endpoint=definition.endpoint,
+        command=definition.command,
+        resource_profile=definition.resource_profile,
+        revision=definition.revision,
+    )
+
+
+def nothing_runs(context: Context) -> NotFound:
+    return NotFound(
+        f"`{context.account}` has no deployment `{context.settings.deployment.name}` to issue a token for.",
+        where=context.access.target.options.hostname,
+        remedy="Run `mlflow-ae5-deploy install`, which starts it.",
+    )

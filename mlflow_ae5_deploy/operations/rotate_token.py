@@ -1,0 +1,339 @@
+"""Rotating the token: issue one, prove it on the endpoint, store it for everybody, prove the gc job with it.
+
+A token's value is never kept. So what an earlier run left undone is done with a token of its own, for those who
+were left: the others keep theirs, because AE5 lets several tokens of a deployment live side by side. Should a platform
+void the earlier ones after all, the dry run of the gc job shows it, and everybody gets the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from mlflow_ae5_deploy.errors import DeployError, PartlyDone, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.operations.gc_proof import GcProof, prove_gc
+from mlflow_ae5_deploy.operations.restart import Restarted, nothing_runs, pending_restart, restart, resume
+from mlflow_ae5_deploy.operations.rotation_plan import Decision, Situation, Wish, decide
+from mlflow_ae5_deploy.platform.records import Deployment
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of
+from mlflow_ae5_deploy.runbook.health import await_health
+from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
+from mlflow_ae5_deploy.runbook.recorded import recorded
+from mlflow_ae5_deploy.runbook.starting import await_serving
+from mlflow_ae5_deploy.runbook.token_life import expiry, is_due, warning
+from mlflow_ae5_deploy.runbook.token_store import store_token
+
+_PROOF = 60.0  # seconds until a new token must open the endpoint of a running server
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Served:
+    """One account. outcome: stored | kept | failed. gap: seconds during which its stored token did not work; None
+    when that is not over, or not known."""
+
+    account: str
+    outcome: str
+    gap: float | None = None
+    error: DeployError | None = None
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. gap: the longest of the accounts'.
+
+    gc is None when there was no reason to prove it. error ended the run early, or tells what is left.
+    """
+
+    outcome: str
+    reason: str
+    deployment: Deployment
+    url: str
+    accounts: tuple[Served, ...] = ()
+    gap: float | None = 0.0
+    gap_said: str = ""
+    gc: GcProof | None = None
+    stored: datetime | None = None
+    expires: datetime | None = None
+    restarted: Restarted | None = None
+    warnings: tuple[str, ...] = ()
+    error: DeployError | None = None
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What a rotation stands on. void_since: from when on the stored token did not work, or None if it does."""
+
+    deployment: Deployment
+    url: str
+    decision: Decision
+    void_since: datetime | None
+    restarted: Restarted | None
+
+
+def rotate(context: Context, wish: Wish, on_step: OnStep = lambda _name: None) -> Rotation:
+    """Raises what ends it before anything was stored; an error after that is part of the result.
+
+    Where there is nothing to do, nothing is written, not even to the journal: cron asks often.
+    """
+    on_step("look")
+    if unchanged := _unneeded(context, wish):
+        return unchanged
+    result: Rotation | None = None
+    try:
+        with recorded(context):
+            restarted = _restarted(context, wish, on_step)
+            result = _do(context, _ground(context, wish, restarted), on_step)
+            if result.error is not None:
+                raise result.error
+    except DeployError:
+        if result is None:
+            raise
+    return result
+
+
+# the ground ---------------------------------------------------------------------------------------------------------
+
+
+def _unneeded(context: Context, wish: Wish) -> Rotation | None:
+    current = chosen_of(context).current
+    if not wish.if_needed or current is None or not current.is_started or pending_restart(context) is not None:
+        return None
+    ground = _ground(context, wish, None)
+    return _unchanged(context, ground) if ground.decision.nothing else None
+
+
+def _restarted(context: Context, wish: Wish, on_step: OnStep) -> Restarted | None:
+    """Restart if that was asked for; finish one that was cut off in any case."""
+    current, pending = chosen_of(context).current, pending_restart(context)
+    if pending is not None and (current is None or current.id != pending.deployment_id):
+        on_step("finish the restart")
+        return resume(context, pending, current)
+    if not wish.restart:
+        return None
+    if current is None:
+        raise nothing_runs(context)
+    on_step("restart")
+    return restart(context, current)
+
+
+def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> _Ground:
+    deployment = restarted.deployment if restarted else _running(context)
+    url = (deployment.url or "").rstrip("/")
+    if urlsplit(url).scheme != "https":
+        raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
+    context.found.deployment, context.found.url = deployment, url
+    decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment))
+    return _Ground(deployment, url, decision, _void_since(context, deployment, restarted), restarted)
+
+
+def _running(context: Context) -> Deployment:
+    current = chosen_of(context).current
+    if current is None:
+        raise nothing_runs(context)
+    if current.is_starting:
+        return await_serving(context, current)
+    if not current.is_started:
+        raise StageFailed(
+            f"The deployment {current.name} is {current.state} ({current.status_text or 'no reason given'}).",
+            stage=8,
+            where=current.id,
+            remedy="`rotate-token --restart` starts it again as it was; `install` as it is configured.",
+        )
+    return current
+
+
+def _situation(context: Context, deployment: Deployment) -> Situation:
+    known = {token.account: token for token in context.memory.stored_tokens()}
+    own, unfinished = known.get(context.account), context.memory.unfinished_rotation()
+    return Situation(
+        deployment_id=deployment.id,
+        recipients=tuple(recipients(context)),
+        stored={name: token.deployment_id for name, token in known.items()},
+        listed=TOKEN in context.look.secret_names(),
+        due=own is not None and is_due(own.stored, own.expires, context.clock.now()),
+        left=unfinished.left if unfinished and unfinished.deployment_id == deployment.id else None,
+    )
+
+
+def _void_since(context: Context, deployment: Deployment, restarted: Restarted | None) -> datetime | None:
+    if restarted is not None:
+        return restarted.since
+    unfinished = context.memory.unfinished_rotation()
+    if unfinished is not None and unfinished.deployment_id == deployment.id:
+        return unfinished.void_since
+    own = context.memory.stored_token(context.account)
+    if own is None:
+        return None
+    if own.deployment_id != deployment.id:
+        return deployment.created
+    return own.expires if own.expires is not None and own.expires <= context.clock.now() else None
+
+
+def _unchanged(context: Context, ground: _Ground) -> Rotation:
+    own = context.memory.stored_token(context.account)
+    expires = own.expires if own else None
+    note = warning(expires, context.clock.now())
+    return Rotation(
+        "unchanged",
+        ground.decision.reason,
+        ground.deployment,
+        ground.url,
+        tuple(Served(name, "kept", 0.0) for name in recipients(context)),
+        gap_said="the stored token stays as it is",
+        stored=own.stored if own else None,
+        expires=expires,
+        warnings=(note,) if note else (),
+    )
+
+
+# the deed -----------------------------------------------------------------------------------------------------------
+
+
+def _do(context: Context, ground: _Ground, on_step: OnStep) -> Rotation:
+    decision = ground.decision
+    context.journal.write("intent", action="rotate", target=TOKEN, why=decision.reason)
+    served: dict[str, Served] = {}
+    if decision.accounts:
+        on_step("prove the token")
+        _prove(context, ground.deployment)
+        context.memory.begin_rotation(ground.deployment.id, decision.accounts, ground.void_since)
+        _serve(context, ground, decision.accounts, served, on_step)
+    gc, broken = _gc(context, ground, served, on_step)
+    if not broken and not any(item.outcome == "failed" for item in served.values()):
+        context.memory.end_rotation()
+    return _result(context, ground, served, gc, broken)
+
+
+def _prove(context: Context, deployment: Deployment) -> None:
+    """A new token opens the endpoint, and the answer comes from the database; else nothing is stored."""
+    seconds = min(_PROOF, context.settings.platform.deployment_deadline)
+    problem: StageFailed | None = None
+    try:
+        await_health(context, deployment, seconds)
+    except StageFailed as error:
+        problem = error
+    if problem is not None:
+        raise VerificationFailed(
+            f"The new token was not proved, so it was not stored: {problem.what}",
+            where=problem.where,
+            remedy="What was stored before is untouched. The end of the server's log is below; mend the cause, then "
+            "run this again. `--restart` starts the server anew.",
+            detail=problem.detail,
+        )
+
+
+def _serve(
+    context: Context, ground: _Ground, accounts: tuple[str, ...], served: dict[str, Served], on_step: OnStep
+) -> None:
+    """Store the token for each; one that fails does not keep it from the others."""
+    for account in accounts:
+        on_step(f"store for {account}")
+        context.journal.write("intent", action="set", target=f"secret {TOKEN}", account=account)
+        try:
+            store_token(context, account, ground.deployment)
+        except DeployError as error:
+            context.journal.write("failed", account=account, kind=error.kind, what=error.what)
+            served[account] = Served(account, "failed", 0.0 if ground.void_since is None else None, error)
+            continue
+        served[account] = Served(account, "stored", _gap(context, ground))
+
+
+def _gap(context: Context, ground: _Ground) -> float:
+    if ground.void_since is None:
+        return 0.0
+    return max(0.0, (context.clock.now() - ground.void_since).total_seconds())
+
+
+def _gc(
+    context: Context, ground: _Ground, served: dict[str, Served], on_step: OnStep
+) -> tuple[GcProof | None, DeployError | None]:
+    """Prove the gc job with what is stored for the service account."""
+    own = served.get(context.account)
+    if own is not None and own.outcome == "failed":
+        return None, None
+    on_step("prove the gc job")
+    try:
+        proof = prove_gc(context, context.found.token if own else None)
+        if proof.state == "refused" and not served:
+            _prove(context, ground.deployment)
+        if proof.state == "refused":
+            # The earlier tokens are void after all: everybody needs the one that was just proved.
+            everyone = tuple(recipients(context))
+            context.memory.begin_rotation(ground.deployment.id, everyone, ground.void_since)
+            _serve(context, ground, everyone, served, on_step)
+            proof = prove_gc(context, context.found.token)
+    except DeployError as error:
+        context.journal.write("failed", action="prove", kind=error.kind, what=error.what)
+        return None, error
+    context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", said=proof.said)
+    return proof, None
+
+
+# the account of it --------------------------------------------------------------------------------------------------
+
+
+def _result(
+    context: Context, ground: _Ground, served: dict[str, Served], gc: GcProof | None, broken: DeployError | None
+) -> Rotation:
+    accounts = tuple(served.get(name, Served(name, "kept", 0.0)) for name in recipients(context))
+    own = context.memory.stored_token(context.account)
+    warnings = list(ground.restarted.notes) if ground.restarted else []
+    if note := warning(expiry(context.found.token) if context.found.token else None, context.clock.now()):
+        warnings.append(note)
+    error = _what_is_left(ground, accounts, broken)
+    whole = len(served) == len(accounts)
+    known = [item.gap for item in accounts if item.gap is not None]
+    return Rotation(
+        "incomplete" if error else "rotated" if whole else "finished",
+        ground.decision.reason,
+        ground.deployment,
+        ground.url,
+        accounts,
+        gap=max(known, default=0.0) if len(known) == len(accounts) else None,
+        gap_said=_gap_said(ground),
+        gc=gc,
+        stored=own.stored if own else None,
+        expires=own.expires if own else None,
+        restarted=ground.restarted,
+        warnings=tuple(warnings),
+        error=error,
+    )
+
+
+def _gap_said(ground: _Ground) -> str:
+    if ground.restarted is not None:
+        return "from the stop of the former deployment until the new token was stored"
+    if ground.void_since is not None:
+        return f"the stored token did not work from {ground.void_since:%Y-%m-%d %H:%M:%S} UTC on"
+    return "earlier tokens of this deployment stay valid"
+
+
+def _what_is_left(ground: _Ground, accounts: tuple[Served, ...], broken: DeployError | None) -> DeployError | None:
+    """The one error of a run: accounts left come first, because somebody waits for them."""
+    left = [item for item in accounts if item.outcome == "failed"]
+    if left:
+        names = ", ".join(item.account for item in left)
+        return PartlyDone(
+            f"The token is not stored for {names}; {len(accounts) - len(left)} of {len(accounts)} accounts have one.",
+            where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
+            remedy=f"Mend the cause, then run this again: it does {'those' if len(left) > 1 else 'that one'} only.",
+            detail="\n".join(f"{item.account}: {item.error.what} {item.error.remedy}" for item in left if item.error),
+        )
+    if broken is not None:
+        return broken
+    if ground.restarted is not None and ground.restarted.failed is not None:
+        failed = ground.restarted.failed
+        return StageFailed(
+            f"The first start after the restart did not come up, and it was rolled back: {failed.what}",
+            stage=8,
+            where=failed.where,
+            remedy=f"The server runs as before, as deployment {ground.deployment.id}, and its token is stored. The end "
+            "of the log of the one that failed is below.",
+            detail=failed.detail,
+        )
+    return None

@@ -1,0 +1,79 @@
+"""Who gets a new token, and why. Pure: the decision is a table of facts and wishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Wish:
+    """restart: start the server anew first. if_needed: only if something is not right. everyone: a new token for all,
+    also where only some are left of an earlier rotation."""
+
+    restart: bool = False
+    if_needed: bool = False
+    everyone: bool = False
+
+
+@dataclass(frozen=True)
+class Situation:
+    """deployment_id: the running one. recipients: the service account, then the consumers.
+
+    stored: by account, of which deployment the token is that is on record as stored.
+    listed: the platform lists the secret for the service account.
+    due: the stored token ends soon, or has ended.
+    left: accounts an earlier rotation of this deployment did not serve; empty when it only lacks the proof of the
+    gc job, None when there is no unfinished one.
+    """
+
+    deployment_id: str
+    recipients: tuple[str, ...]
+    stored: Mapping[str, str] = field(default_factory=dict)
+    listed: bool = True
+    due: bool = False
+    left: tuple[str, ...] | None = None
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        own = self.recipients[0]
+        return tuple(
+            name
+            for name in self.recipients
+            if self.stored.get(name) != self.deployment_id or (name == own and not self.listed)
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """accounts: who gets the new token; empty with `prove` when only the gc job is to be proved."""
+
+    accounts: tuple[str, ...]
+    prove: bool
+    reason: str
+
+    @property
+    def nothing(self) -> bool:
+        return not self.accounts and not self.prove
+
+
+def decide(wish: Wish, now: Situation) -> Decision:
+    everyone = now.recipients
+    if wish.restart:
+        return Decision(everyone, True, "the server was restarted, so every earlier token is void")
+    if wish.everyone:
+        return Decision(everyone, True, "a new token for everybody was asked for")
+    if now.due:
+        return Decision(everyone, True, "the stored token ends soon or has ended")
+    lacking = now.lacking
+    if now.left is not None:
+        rest = tuple(name for name in everyone if name in now.left or name in lacking)
+        if not rest:
+            return Decision((), True, "an earlier rotation stored the token and did not prove the gc job")
+        return Decision(rest, True, f"an earlier rotation left {', '.join(rest)}")
+    if wish.if_needed:
+        if not lacking:
+            why = f"the token of the running deployment {now.deployment_id} is on record for {', '.join(everyone)}"
+            return Decision((), False, why)
+        return Decision(lacking, True, f"no token of the running deployment is on record for {', '.join(lacking)}")
+    return Decision(everyone, True, "a new token was asked for")

@@ -1,0 +1,50 @@
+"""What a dry run of the gc job proves about a token. Rows: what the run left, and what follows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlflow_ae5_deploy.operations.gc_proof import classify, digest
+from mlflow_ae5_deploy.platform.records import Run
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.gc_run import judge
+
+NEW, OLD = Secret("the-new-token"), Secret("the-old-token")
+GOOD = {"outcome": "dry-run", "dry_run": True, "server": "ok", "exit_code": 0}
+TURNED_AWAY = {**GOOD, "server": "https://x did not accept the token (HTTP 401)"}
+USED_NEW, USED_OLD = {"token_sha256": digest(NEW)}, {"token_sha256": digest(OLD)}
+
+ROWS = [
+    ("with the new token", {**GOOD, **USED_NEW}, "completed", NEW, "proved"),
+    ("with an earlier one", {**GOOD, **USED_OLD}, "completed", NEW, "stale"),
+    ("turned away with an earlier one", {**TURNED_AWAY, **USED_OLD}, "completed", NEW, "stale"),
+    ("turned away with the new one", {**TURNED_AWAY, **USED_NEW}, "completed", NEW, "failed"),
+    ("does not say with which", GOOD, "completed", NEW, "proved"),
+    ("turned away, does not say with which", TURNED_AWAY, "completed", NEW, "stale"),
+    ("the stored one works", {**GOOD, **USED_OLD}, "completed", None, "proved"),
+    ("the stored one is void", {**TURNED_AWAY, **USED_OLD}, "completed", None, "refused"),
+    ("the server is away", {**GOOD, **USED_NEW, "server": "does not answer"}, "completed", NEW, "failed"),
+    ("the server is away, the stored one", {**GOOD, "server": "does not answer"}, "completed", None, "failed"),
+    ("not a dry run", {**GOOD, **USED_NEW, "dry_run": False}, "completed", NEW, "failed"),
+    ("does not say whether it was dry", {"outcome": "done", "server": "ok"}, "completed", NEW, "failed"),
+    ("the job failed by itself", {**GOOD, **USED_NEW, "outcome": "failed", "exit_code": 14}, "failed", NEW, "failed"),
+    ("the platform calls it failed", {**GOOD, **USED_NEW}, "failed", NEW, "failed"),
+    ("says nothing about a server", {"outcome": "dry-run", "dry_run": True}, "completed", NEW, "failed"),
+    ("an old release: no last line", None, "completed", NEW, "unproved"),
+    ("no last line, and failed", None, "failed", NEW, "failed"),
+]
+
+
+@pytest.mark.parametrize(("case", "report", "state", "token", "expected"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_a_dry_run_proves(case, report, state, token, expected):
+    run = Run("a2-1", "job dry run", "svc", "a0-1", state)
+    log = "collecting\n" + (json.dumps(report) + "\n" if report is not None else "")
+
+    assert classify(judge(run, log), token) == expected
+
+
+def test_the_digest_tells_tokens_apart_and_tells_nothing_else():
+    assert digest(NEW) != digest(OLD)
+    assert len(digest(NEW)) == 12

@@ -1,0 +1,52 @@
+"""Who gets a new token: every row is a state of affairs, a wish, and what must follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mlflow_ae5_deploy.operations.rotation_plan import Situation, Wish, decide
+
+RIGHT = Situation("a2-1", ("svc", "ann", "bob"), {"svc": "a2-1", "ann": "a2-1", "bob": "a2-1"})
+ALL = ("svc", "ann", "bob")
+PLAIN, NEEDED, RESTART, EVERYONE = Wish(), Wish(if_needed=True), Wish(restart=True), Wish(everyone=True)
+
+NEW_CONSUMER = replace(RIGHT, stored={"svc": "a2-1", "ann": "a2-1"})
+RESTARTED_ELSEWHERE = replace(RIGHT, deployment_id="a2-2")
+UNLISTED = replace(RIGHT, listed=False)
+DUE = replace(RIGHT, due=True)
+BOB_LEFT = replace(RIGHT, left=("bob",))
+GC_LEFT = replace(RIGHT, left=())
+CUT_OFF = replace(RIGHT, stored={}, left=ALL)
+LEFT_HAS_GONE = replace(RIGHT, left=("carl",))
+
+ROWS = [
+    ("asked for", PLAIN, RIGHT, ALL, True),
+    ("not needed", NEEDED, RIGHT, (), False),
+    ("nobody has one", NEEDED, replace(RIGHT, stored={}), ALL, True),
+    ("restarted by somebody else", NEEDED, RESTARTED_ELSEWHERE, ALL, True),
+    ("the secret was deleted", NEEDED, UNLISTED, ("svc",), True),
+    ("a new consumer", NEEDED, NEW_CONSUMER, ("bob",), True),
+    ("a new consumer, asked for", PLAIN, NEW_CONSUMER, ALL, True),
+    ("it ends soon", NEEDED, DUE, ALL, True),
+    ("it ends soon and one is left", PLAIN, replace(BOB_LEFT, due=True), ALL, True),
+    ("one was left", PLAIN, BOB_LEFT, ("bob",), True),
+    ("one was left, by cron", NEEDED, BOB_LEFT, ("bob",), True),
+    ("one was left, but all are wanted", EVERYONE, BOB_LEFT, ALL, True),
+    ("one was left, but it was restarted", RESTART, BOB_LEFT, ALL, True),
+    ("one was left, and another is new", PLAIN, replace(NEW_CONSUMER, left=("ann",)), ("ann", "bob"), True),
+    ("cut off before the first", PLAIN, CUT_OFF, ALL, True),
+    ("only the gc job is unproved", PLAIN, GC_LEFT, (), True),
+    ("only the gc job is unproved, by cron", NEEDED, GC_LEFT, (), True),
+    ("the one left is no consumer any more", NEEDED, LEFT_HAS_GONE, (), True),
+]
+
+
+@pytest.mark.parametrize(("case", "wish", "now", "accounts", "prove"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_decision(case, wish, now, accounts, prove):
+    decision = decide(wish, now)
+
+    assert (decision.accounts, decision.prove) == (accounts, prove)
+    assert decision.nothing == (not accounts and not prove)
+    assert decision.reason

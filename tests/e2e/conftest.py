@@ -1,0 +1,62 @@
+"""One installation for each database, made once. The tests of a file use it in turn, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.site import Site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Not installed yet. Afterwards nothing of it runs any more."""
+    made = Site(tmp_path_factory.mktemp("site"))
+    yield made
+    known = made.processes()
+    made.reset()
+    left = {p.pid: p for p in [*known, *made.processes()] if p.is_running()}
+    assert left == {}, "processes were left behind"
+
+
+@pytest.fixture(scope="session")
+def helper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A client program for a process of its own."""
+    path = tmp_path_factory.mktemp("client") / "client.py"
+    path.write_text(CLIENT)
+    return path
+
+
+CLIENT = '''\
+"""What a data scientist does, with nothing but the environment that `env` prints."""
+import json, pathlib, sys
+import mlflow
+
+verb, *arguments = sys.argv[1:]
+client = mlflow.MlflowClient()
+
+if verb == "log":
+    mlflow.set_experiment(arguments[0])
+    with mlflow.start_run() as run:
+        mlflow.log_param("rate", 0.1)
+        mlflow.log_metric("loss", 0.25, step=1)
+        pathlib.Path("note.txt").write_text("an artifact of " + run.info.run_id)
+        mlflow.log_artifact("note.txt")
+    print(json.dumps({"run": run.info.run_id, "experiment": run.info.experiment_id}))
+elif verb == "read":
+    run = client.get_run(arguments[0])
+    path = mlflow.artifacts.download_artifacts(run_id=arguments[0], artifact_path="note.txt", dst_path="down")
+    text = pathlib.Path(path).read_text()
+    print(json.dumps({"loss": run.data.metrics["loss"], "note": text, "stage": run.info.lifecycle_stage}))
+elif verb == "delete":
+    client.delete_run(arguments[0])
+    print(json.dumps({"stage": client.get_run(arguments[0]).info.lifecycle_stage}))
+elif verb == "exists":
+    try:
+        client.get_run(arguments[0])
+        print("true")
+    except mlflow.exceptions.MlflowException as error:
+        print(json.dumps(error.error_code))
+'''

@@ -1,0 +1,87 @@
+"""The same on PostgreSQL, started by the sandbox from the wheel. In order."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.site import Site
+
+pytestmark = pytest.mark.real_mlflow
+
+
+@pytest.fixture(scope="module")
+def installed(site: Site) -> Site:
+    done = site.install("--database", "postgresql")
+    assert done.code == 0, done.err
+    return site
+
+
+def test_the_server_is_proved_from_outside(installed: Site) -> None:
+    proved = installed.run("verify", "--sandbox", "--json")
+
+    assert proved.code == 0, proved.out
+    assert proved.data["outcome"] == "passed"
+    assert not list(installed.data().rglob("*.sqlite")), "the data is in PostgreSQL"
+
+
+def test_a_second_install_writes_nothing_and_stays_with_the_database(installed: Site) -> None:
+    for options in (["--database", "postgresql"], []):
+        again = installed.install(*options)
+
+        assert again.code == 0, again.err
+        assert again.data["writes"] == 0
+        assert again.data["requests"] <= 15
+
+
+def test_garbage_collection_works_there_too(installed: Site, helper) -> None:
+    environment = installed.client_environment()
+    kept = installed.client(helper, environment, "log", "kept")
+    doomed = installed.client(helper, environment, "log", "doomed")
+    installed.client(helper, environment, "delete", doomed["run"])
+    assert installed.install(*installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n")).code == 0
+
+    done, log = installed.run_gc()
+
+    assert done["state"] == "completed", log
+    assert json.loads(log.strip().splitlines()[-1])["outcome"] == "done"
+    assert installed.client(helper, environment, "exists", doomed["run"]) == "RESOURCE_DOES_NOT_EXIST"
+    assert installed.client(helper, environment, "exists", kept["run"]) is True
+    assert secret_of(installed) not in log
+
+
+def test_a_wrong_password_ends_stage_8_with_the_log_and_without_the_password(installed: Site) -> None:
+    """The sandbox's note of its database's URI is what the install takes it from."""
+    note = installed.sandbox / "database-uri"
+    right = note.read_text()
+    note.write_text(right.replace(secret_of(installed), "planted-wrong-password"))
+    deadline = installed.configure("platform: {deployment_deadline: 25}\n")
+
+    failed = installed.install(*deadline)
+    note.write_text(right)
+    mended = installed.install(*deadline)
+
+    assert failed.code == 20, failed.err
+    told = failed.data["error"]
+    assert told["kind"] == "StageFailed"
+    assert "password authentication failed" in told["detail"], told
+    everything = failed.out + failed.err + memory_of(installed)
+    assert "planted-wrong-password" not in everything
+    assert secret_of(installed) not in everything
+    assert mended.code == 0, mended.err
+    assert installed.run("verify", "--sandbox", "--json").code == 0
+
+
+def secret_of(site: Site) -> str:
+    password = urlsplit((site.sandbox / "database-uri").read_text()).password
+    assert password
+    return password
+
+
+def memory_of(site: Site) -> str:
+    """What the tool wrote down of the installation."""
+    files = [file for file in site.state.glob("localhost*/*") if file.is_file()]
+    assert {"journal.jsonl", "memory.json"} <= {file.name for file in files}
+    return "".join(file.read_text() for file in files)

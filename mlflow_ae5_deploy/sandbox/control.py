@@ -34,7 +34,8 @@ class Fault:
     """What goes wrong, for which requests.
 
     path: regular expression searched in the path. skip: matching requests let through first. times: how many are
-    hit (None: all). delay: seconds waited before anything else. Then one of:
+    hit (None: all). delay: seconds waited before anything else. hold: waits, after the delay, until `clear_faults`;
+    `held()` tells that it does, so a test need not guess when the request is there. Then one of:
     drop="before" | "after" the effect: the connection is cut without an answer;
     status (with reason, body, headers): answered instead of acting, or, with after=True, after acting.
     """
@@ -44,6 +45,7 @@ class Fault:
     skip: int = 0
     times: int | None = 1
     delay: float = 0.0
+    hold: bool = False
     drop: str | None = None
     status: int | None = None
     reason: str = ""
@@ -72,6 +74,7 @@ class Control:
         self._lock = threading.Lock()
         self._settings = settings
         self._faults: list[Fault] = []
+        self._held: set[object] = set()
         self._calls: list[Call] = []
         self._count = 0
         self._clock_offset = 0.0
@@ -108,8 +111,26 @@ class Control:
             return list(self._faults)
 
     def clear_faults(self) -> None:
+        """None is to come any more; requests that are held go on."""
         with self._lock:
             self._faults.clear()
+            self._held.clear()
+
+    def hold(self) -> object:
+        """A request begins to wait. Returns what `is_held` is asked with."""
+        ticket = object()
+        with self._lock:
+            self._held.add(ticket)
+        return ticket
+
+    def is_held(self, ticket: object) -> bool:
+        with self._lock:
+            return ticket in self._held
+
+    def held(self) -> int:
+        """How many requests are waiting."""
+        with self._lock:
+            return len(self._held)
 
     def take_fault(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -169,5 +190,6 @@ class Control:
         return {
             "settings": self.settings.as_dict(),
             "faults": [asdict(f) for f in self.faults()],
+            "held": self.held(),
             "now": self.now(),
         }

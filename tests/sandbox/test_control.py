@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import requests
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from mlflow_ae5_deploy.sandbox.settings import Settings
 from mlflow_ae5_deploy.sandbox.testing import RemoteControl
-from tests.sandbox.support import Client, new_session
+from tests.sandbox.support import Client, new_session, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,27 @@ def test_a_fault_waits_for_its_turn(sandbox: SandboxServer, client: Client) -> N
     sandbox.control.add_fault(method="GET", path="/projects$", times=None, status=503)
     assert {client.call("GET", "projects").status_code for _ in range(3)} == {503}
     assert client.call("GET", "jobs").status_code == 200
+
+
+@pytest.mark.parametrize(("more", "done"), [({}, True), ({"drop": "before"}, False)], ids=["let go", "dropped"])
+def test_a_held_request_waits_until_it_is_released(
+    sandbox: SandboxServer, client: Client, more: dict[str, Any], done: bool
+) -> None:
+    name = f"HELD{done}"
+    sandbox.control.add_fault(method="POST", path="credentials/user$", hold=True, **more)
+
+    def ask() -> None:
+        with contextlib.suppress(requests.ConnectionError):
+            put(client, name)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_for(lambda: sandbox.control.held() == 1, "the request to arrive")
+    assert name not in names(Client(sandbox.info, "dev-user"))
+    sandbox.control.clear_faults()
+    asking.join()
+    assert sandbox.control.held() == 0
+    assert (name in names(client)) is done
 
 
 @pytest.mark.parametrize(

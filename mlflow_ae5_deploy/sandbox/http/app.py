@@ -20,6 +20,7 @@ from .requests import ACCOUNT, CORE, LABEL, check_queries
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_HOLD_POLL_SECONDS = 0.005
 
 
 def platform_app(core: Core, proxy: Proxy) -> web.Application:
@@ -78,6 +79,11 @@ async def _with_fault(request: web.Request, handler: _Handler, fault: Fault | No
         return await handler(request)
     if fault.delay:
         await asyncio.sleep(fault.delay)
+    if fault.hold:
+        control = request.app[CORE].control
+        ticket = control.hold()
+        while control.is_held(ticket):
+            await asyncio.sleep(_HOLD_POLL_SECONDS)
     if fault.drop == "before" or (fault.status and not fault.after):
         return _cut(request) if fault.drop else _faulty(fault)
     response = await handler(request)

@@ -179,7 +179,7 @@ class TestNoPermission:
     def test_a_secret_that_others_may_read(self, bench, tmp_path, capsys):
         (tmp_path / "secret").write_text("planted-in-a-file")
         (tmp_path / "secret").chmod(0o644)
-        path = bench.configure(f"server: {{secrets: {{EXTRA: 'file:{tmp_path / 'secret'}'}}}}\n")
+        path = bench.configure(f"consumers: [{{username: dev-user, password: 'file:{tmp_path / 'secret'}'}}]\n")
 
         refused = bench.install(capsys, "--config", str(path))
 

@@ -107,14 +107,11 @@ def test_an_impossible_command_line_is_refused_as_usage(bench, capsys, argv, wor
     assert bench.calls() == []
 
 
-def test_a_database_uri_by_reference_is_checked_without_being_shown(bench, capsys, monkeypatch):
-    """The value is seen only when it is resolved; on the sandbox a real store is set aside, so a secret is used."""
-    monkeypatch.delenv("NOT_SET_ANYWHERE", raising=False)
-    path = bench.configure("server: {secrets: {EXTRA: 'env:NOT_SET_ANYWHERE'}}\n")
+def test_a_reference_that_leads_nowhere_is_named(bench, capsys):
+    path = bench.configure("consumers: [{username: dev-user, password: 'env:NOT_SET_ANYWHERE'}]\n")
 
     refused = bench.run(
         capsys, "install", "--sandbox", "--json", "--release", str(bench.release), "--config", str(path)
     )
 
-    assert_tells(refused, 3, "NOT_SET_ANYWHERE", "EXTRA", "is not set")
-    assert bench.owner().get("deployments") == []
+    assert_tells(refused, 3, "NOT_SET_ANYWHERE", "password of dev-user", "is not set", "file:PATH")

@@ -202,3 +202,27 @@ class TestAccount:
         assert_tells(refused, 3, "database URI", "'postgresql'", "server.backend_store_uri (env:DB_URI)")
         assert "planted-tiger" not in refused.out + refused.err
         assert cluster.everything() == before
+
+    def test_the_keys_of_real_stores_are_set_and_shown_nowhere(self, cluster, capsys, monkeypatch):
+        """On the sandbox such keys are set aside, so this is the place for them."""
+        planted = {
+            "DB_URI": "postgresql+psycopg://scott:planted-tiger@db.example.com/mlflow",
+            "S3_KEY": "planted/key+with=odd&characters",
+        }
+        for name, value in planted.items():
+            monkeypatch.setenv(name, value)
+        server = "backend_store_uri: 'env:DB_URI', secrets: {AWS_SECRET_ACCESS_KEY: 'env:S3_KEY'}"
+        path = cluster.configure(f"server: {{{server}}}\n")
+
+        done = cluster.run(capsys, "install", "--config", str(path), "--release", str(cluster.release))
+        again = cluster.run(capsys, "install", "--json", "--config", str(path), "--release", str(cluster.release))
+        printed = cluster.run(capsys, "runbook", "--config", str(path))
+
+        assert done.code == 0, done.err
+        assert again.data["writes"] == 0
+        mounted = cluster.folder / "state" / "sandbox" / "secrets" / ACCOUNT
+        assert (mounted / "AWS_SECRET_ACCESS_KEY").read_text().strip() == planted["S3_KEY"]
+        assert (mounted / "MLFLOW_BACKEND_STORE_URI").read_text().strip() == planted["DB_URI"]
+        kept = [file.read_bytes() for file in cluster.memory_folder.rglob("*") if file.is_file()]
+        for text in (done.out, done.err, again.out, again.err, printed.out, *map(repr, kept)):
+            assert "planted" not in text

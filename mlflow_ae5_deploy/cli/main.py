@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from mlflow_ae5_deploy import __version__
 from mlflow_ae5_deploy.cli import (
+    doctor,
     env,
     init,
     install,
@@ -55,7 +56,7 @@ def root(
     """Options of the program itself."""
 
 
-for module in (init, plan, install, status, verify, rotate_token, schedule_rotation, schedule_gc, env, runbook):
+for module in (init, plan, install, status, doctor, verify, rotate_token, schedule_rotation, schedule_gc, env, runbook):
     app.command(module.NAME, help=module.HELP, short_help=module.HELP)(module.command)
 app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 

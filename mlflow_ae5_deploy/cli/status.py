@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +45,7 @@ def command(
     reporter = reporter_for(choices)
     try:
         with looking(choices, reporter, verb=NAME) as context:
+            context.wishes = replace(context.wishes, create_account=context.settings.account.create)
             if watch is None:
                 return _tell(choices, reporter, _look(choices, context))
             return _watch(choices, reporter, context, watch)

@@ -77,7 +77,7 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     """Sentences; none means healthy."""
     if seen.project is None:
         return ["Nothing is installed: the account has no such project."]
-    found = _about_server(seen) + _about_token(seen, now) + _about_collection(seen.collection)
+    found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
     missing = [name for name in seen.wanted_secrets if name not in seen.secrets]
     if missing:
         found.append(f"Not set as secrets of the account: {', '.join(missing)}.")
@@ -87,7 +87,7 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     return found
 
 
-def _about_server(seen: Seen) -> list[str]:
+def about_server(seen: Seen) -> list[str]:
     current, found = seen.deployment, []
     if seen.rival is not None:
         found.append(f"The endpoint is used by deployment {seen.rival.name} of another project ({seen.rival.owner}).")
@@ -113,7 +113,7 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _about_token(seen: Seen, now: datetime) -> list[str]:
+def about_token(seen: Seen, now: datetime) -> list[str]:
     if seen.deployment is None:
         return []
     found = []
@@ -126,7 +126,7 @@ def _about_token(seen: Seen, now: datetime) -> list[str]:
     return found
 
 
-def _about_collection(collection: Collection) -> list[str]:
+def about_collection(collection: Collection) -> list[str]:
     if collection.jobs == 0:
         return ["There is no garbage collection job."]
     found = []

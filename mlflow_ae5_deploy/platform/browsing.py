@@ -28,14 +28,14 @@ class Browser:
         self._sign_in = sign_in
         self._http: requests.Session | None = None
 
-    def browse(self, url: str, timeout: float | None) -> EndpointAnswer:
+    def browse(self, url: str, timeout: float | None, host: str | None = None) -> EndpointAnswer:
         problem: PlatformError
         try:
-            answer = self._visit(url, timeout)
+            answer = self._visit(url, timeout, host)
             if LOGIN_FORM.search(answer.text) and self._is_ours(answer.url, url):
                 self._sign_in()  # the session has ended meanwhile
                 self._http = None
-                answer = self._visit(url, timeout)
+                answer = self._visit(url, timeout, host)
         except PlatformError as error:
             problem = error
         else:
@@ -44,12 +44,14 @@ class Browser:
             raise problem
         raise Unreachable(problem.what, where=problem.where, remedy=problem.remedy, status=problem.status)
 
-    def _visit(self, url: str, timeout: float | None) -> EndpointAnswer:
+    def _visit(self, url: str, timeout: float | None, host: str | None) -> EndpointAnswer:
         if urlsplit(url).scheme != "https" or not urlsplit(url).hostname:
             raise Unreachable("This is not an https address of a deployment.", where=_bare(url))
         http, at = self._session(), url
         for _ in range(_MOST_REDIRECTS):
-            response = shielded(partial(http.get, at, allow_redirects=False, timeout=timeout), host=_bare(at))
+            headers = {"Host": host} if host and at == url else None
+            request = partial(http.get, at, allow_redirects=False, timeout=timeout, headers=headers)
+            response = shielded(request, host=_bare(at))
             location = response.headers.get("location", "").strip()
             following = urljoin(at, location)
             if not 300 <= response.status_code < 400 or not location or not self._is_ours(following, url):

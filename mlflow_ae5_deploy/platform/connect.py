@@ -150,8 +150,8 @@ class ProviderSession:
             method, path, json=json, data=data, files=files, params=params, timeout=timeout, expect=expect
         )
 
-    def browse(self, url: str, *, timeout: float | None = None) -> EndpointAnswer:
-        return self._browser.browse(url, timeout)
+    def browse(self, url: str, *, timeout: float | None = None, host: str | None = None) -> EndpointAnswer:
+        return self._browser.browse(url, timeout, host)
 
     def close(self) -> None:
         signing.quietly(self._caller.sign_out)

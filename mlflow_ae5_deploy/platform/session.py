@@ -64,10 +64,11 @@ class Session(Protocol):
         UnexpectedAnswer; AnswerLost for a write of unknown outcome; WriteForbidden in a read-only session.
         """
 
-    def browse(self, url: str, *, timeout: float | None = None) -> EndpointAnswer:
+    def browse(self, url: str, *, timeout: float | None = None, host: str | None = None) -> EndpointAnswer:
         """GET an absolute https URL at a deployment as the signed-in person, following redirects.
 
-        For looking at a private endpoint as its owner. Raises Unreachable and nothing else.
+        For looking at a private endpoint as its owner. host: what to state as Host instead of the URL's own.
+        Raises Unreachable and nothing else.
         """
 
     def close(self) -> None:

@@ -1,0 +1,143 @@
+"""The service account and what the platform shows it: login, rights, profiles, the endpoint's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.errors import Denied, DeployError, PlatformError
+from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of, project_name
+from mlflow_ae5_deploy.runbook.model import Stage
+
+CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name")
+
+
+def references(context: Context) -> Iterator[Finding]:
+    """Whether every secret that the configuration refers to is there. Values stay unseen, and nobody is asked."""
+    settings = context.settings
+    wanted: list[tuple[str, SecretRef | str | None]] = [
+        ("account.password", None if context.access.impersonates else settings.account.password),
+        ("admin.password", settings.admin.password),
+        ("server.backend_store_uri", settings.server.backend_store_uri),
+        *((f"server.secrets.{name}", ref) for name, ref in settings.server.secrets.items()),
+        *((f"consumers: {consumer.username}", consumer.password) for consumer in settings.consumers),
+    ]
+    asked, found = [], 0
+    for setting, ref in wanted:
+        if not isinstance(ref, SecretRef):
+            continue
+        if ref.kind == "prompt":
+            asked.append(setting)
+            continue
+        try:
+            if setting == "server.backend_store_uri":
+                context.values.store_uri(ref)
+            else:
+                context.values.secret(ref, setting)
+            found += 1
+        except DeployError as trouble:
+            yield of_error("secret-references", trouble)
+            return
+    if asked:
+        yield info(
+            "secret-references",
+            f"{found} found; {', '.join(asked)} would be asked for, which a scheduled run cannot answer",
+        )
+    else:
+        yield ok("secret-references", f"all {found} found" if found else "none is configured")
+
+
+def login(context: Context, first_stage: Stage) -> Iterator[Finding]:
+    """Signing in, and the account's own state. first_stage: the runbook's, about the service account."""
+    try:
+        facts = first_stage.observe(context)
+        decision = first_stage.plan(facts, context)
+        name = "" if context.access.missing else context.platform.whoami()
+    except DeployError as trouble:
+        yield of_error("login", trouble)
+        for check in CHECKS[1:]:
+            yield skipped(check, "nobody is signed in")
+        return
+    if not name:
+        yield info("login", f"`{context.account}` does not exist yet; `install` creates it")
+        for check in CHECKS[1:]:
+            yield skipped(check, "the account does not exist yet")
+        return
+    yield ok("login", f"signed in as `{name}`, {context.access.how}")
+    reason = decision.no_change.reason if decision.no_change else "it will be created"
+    if decision.warnings:
+        yield warning("service-account", " ".join(decision.warnings), "Use an account that is used for nothing else.")
+    else:
+        yield ok("service-account", f"{reason}; it owns no other project")
+    yield _rights(context)
+    try:
+        yield _profiles(context)
+        yield _endpoint_name(context)
+    except PlatformError as trouble:
+        yield of_error("platform", trouble)
+
+
+def _rights(context: Context) -> Finding:
+    reads: list[tuple[str, Callable[[], Any]]] = [
+        ("projects", context.look.projects),
+        ("deployments", context.look.deployments),
+        ("jobs", context.look.jobs),
+        ("runs", lambda: context.platform.runs()),
+        ("secrets", context.look.secret_names),
+        ("static endpoints", context.look.static_endpoints),
+        ("resource profiles", context.look.resource_profiles),
+    ]
+    denied = []
+    for name, read in reads:
+        try:
+            read()
+        except Denied:
+            denied.append(name)
+    seen = ", ".join(name for name, _ in reads if name not in denied)
+    if denied:
+        return error(
+            "rights",
+            f"the account may not see: {', '.join(denied)}",
+            "Have an administrator give it the role of an ordinary user of the platform.",
+        )
+    return ok("rights", f"it sees {seen}; what it may change shows only when something is changed")
+
+
+def _profiles(context: Context) -> Finding:
+    offered = [profile.name for profile in context.look.resource_profiles()]
+    settings = context.settings
+    wanted = {
+        "deployment.resource_profile": settings.deployment.resource_profile,
+        "gc.resource_profile": settings.gc.resource_profile,
+    }
+    absent = [f"{name} (`{setting}`)" for setting, name in wanted.items() if name not in offered]
+    if absent:
+        return error(
+            "resource-profiles",
+            f"not offered to the account: {', '.join(absent)}",
+            f"Take one of: {', '.join(offered) or 'none is offered; ask an administrator'}.",
+        )
+    return ok("resource-profiles", ", ".join(sorted(set(wanted.values()))))
+
+
+def _endpoint_name(context: Context) -> Finding:
+    name = context.settings.deployment.endpoint
+    chosen = chosen_of(context)
+    if chosen.rival is not None:
+        return error(
+            "endpoint-name",
+            f"`{name}` is in use by deployment {chosen.rival.name} of another project ({chosen.rival.owner})",
+            "Choose another deployment.endpoint, or have that deployment stopped.",
+        )
+    project = context.look.project(context.settings.project.name)
+    claim = next((item for item in context.look.static_endpoints() if item.name == name), None)
+    if claim is not None and (project is None or claim.project_id != project.id):
+        return error(
+            "endpoint-name",
+            f"`{name}` is claimed by another project ({project_name(context, claim.project_id)})",
+            "Choose another deployment.endpoint, or have that project deleted: it keeps the claim until then.",
+        )
+    return ok("endpoint-name", f"`{name}` is {'ours' if claim else 'claimed by nobody'}")

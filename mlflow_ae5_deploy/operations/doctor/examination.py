@@ -1,0 +1,72 @@
+"""The whole examination, in the order of the way: this machine, the network, the account, the release, the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from mlflow_ae5_deploy.errors import PlatformError
+from mlflow_ae5_deploy.operations.doctor import account, from_platform, server, way
+from mlflow_ae5_deploy.operations.doctor import release as of_release
+from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, skipped, warning
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of
+from mlflow_ae5_deploy.runbook.model import Stage
+
+OnFinding = Callable[[Finding], None]
+
+
+def examine(
+    context: Context,
+    stages: Sequence[Stage],
+    *,
+    advice: Sequence[str] = (),
+    token: Secret | None = None,
+    job: bool = False,
+    on_finding: OnFinding = lambda _finding: None,
+    on_log: Callable[[str], None] = lambda _line: None,
+) -> list[Finding]:
+    """Every finding; on_finding is given each as soon as it is made.
+
+    advice: what loading the configuration had to say. token: tried at the endpoint, if given. job: run a job on the
+    platform for what only that can tell; on_log is given its log.
+    """
+    found: list[Finding] = []
+
+    def note(findings: Iterable[Finding]) -> list[Finding]:
+        begun = len(found)
+        for finding in findings:
+            found.append(finding)
+            on_finding(finding)
+        return found[begun:]
+
+    note(way.machine(context))
+    note(warning("configuration", text, "See runbooks/configuration.md.") for text in advice)
+    note(account.references(context))
+    away = _failed(note(way.network(context))) & {"dns", "reachable", "tls"}
+    release, environment = of_release.release(context, [s for s in stages if s.number in (4, 5)])
+    note(release)
+    note(of_release.database(context, environment))
+    if away:
+        note(skipped(check, "the platform cannot be reached") for check in (*account.CHECKS, *server.CHECKS))
+        note(way.endpoint(context, None))
+        note(skipped(check, "the platform cannot be reached") for check in from_platform.CHECKS)
+        return found
+    refused = "login" in _failed(note(account.login(context, next(s for s in stages if s.number == 1))))
+    if refused or context.access.missing:
+        why = "nobody is signed in" if refused else "the account does not exist yet"
+        note(way.endpoint(context, None))
+        note(skipped(check, why) for check in (*server.CHECKS, *from_platform.CHECKS))
+        return found
+    try:
+        current = chosen_of(context).current
+        note(way.endpoint(context, current.url if current else None))
+        note(server.server(context, environment, token))
+    except PlatformError as trouble:
+        note(server.of_trouble(trouble))
+    note(from_platform.from_platform(context, on_log) if job else from_platform.not_asked())
+    return found
+
+
+def _failed(findings: Iterable[Finding]) -> set[str]:
+    return {finding.check for finding in findings if finding.severity == ERROR}

@@ -1,0 +1,78 @@
+"""What only a job on the platform can tell: are database, artifact store and endpoint reachable from there?
+
+The job runs the project's command `Check` once, with the secrets that are stored, and is taken away again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlflow_ae5_deploy.errors import DeployError
+from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.runbook import gc_run
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.gc_job import WantedJob
+
+JOB = "mlflow-ae5-deploy doctor"
+CHECKS = {
+    "database-from-platform": "database",
+    "artifacts-from-platform": "artifacts",
+    "endpoint-from-platform": "server",
+}
+_ASK = "Add --from-platform: it runs a job on the platform for this and takes it away again."
+_LOOK = "Look at the deployment's log (`logs`), and at what the platform's administrator knows of its network."
+
+
+def not_asked() -> list[Finding]:
+    return _all_skipped("it takes a job on the platform, which was not asked for", _ASK)
+
+
+def from_platform(context: Context, show: Callable[[str], None]) -> list[Finding]:
+    """show is given the job's log, line by line."""
+    try:
+        return _run(context, show)
+    except DeployError as trouble:
+        return [of_error(check, trouble) for check in CHECKS]
+
+
+def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
+    settings = context.settings
+    project = context.look.project(settings.project.name)
+    if project is None:
+        return _all_skipped("the job runs in the installed project, and nothing is installed", "Run `install` first.")
+    command = "MinimumCheck" if settings.deployment.command.startswith("Minimum") else "Check"
+    revision = context.look.revisions(project)[0]
+    if command not in {known.id for known in revision.commands}:
+        return _all_skipped(
+            f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
+        )
+    wanted = WantedJob(JOB, command, "", (), settings.deployment.resource_profile)
+    run, log = gc_run.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
+    return read_report(run.state, gc_run.last_report(log))
+
+
+def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
+    """Pure: findings from the job's last line. state: how the platform says that the run ended."""
+    found = [_read_part(check, report.get(part)) for check, part in CHECKS.items()]
+    if all(finding is None for finding in found):
+        why = str(report.get("error") or f"the job is {state}, and its log states no result")
+        return [error(check, why, str(report.get("hint") or _LOOK)) for check in CHECKS]
+    return [finding or skipped(check, "the job did not tell") for check, finding in zip(CHECKS, found, strict=True)]
+
+
+def _read_part(check: str, part: Any) -> Finding | None:
+    if not isinstance(part, dict) or "said" not in part:
+        return None
+    said = str(part["said"])
+    if part.get("ok") is None:
+        return skipped(check, said)
+    if not part["ok"]:
+        return error(check, said, str(part.get("hint") or _LOOK))
+    if part.get("warning"):
+        return warning(check, f"{said}. {part['warning']}", "Ask for persistent storage, or use another store.")
+    return ok(check, f"{said} (revision {part['found']})" if part.get("found") else said)
+
+
+def _all_skipped(why: str, remedy: str) -> list[Finding]:
+    return [skipped(check, why, remedy) for check in CHECKS]

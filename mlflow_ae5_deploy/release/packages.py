@@ -1,0 +1,109 @@
+"""Which packages the environment of a command asks for, read from a project archive's `anaconda-project.yml`."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_deploy.errors import ReleaseRefused
+from mlflow_ae5_deploy.release.archive import survey_members
+from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE
+from mlflow_ae5_deploy.release.members import BrokenArchive, Limits, walk
+from mlflow_ae5_deploy.release.project_file import PROJECT_FILE
+
+_ITEM = re.compile(r"(?:[^:\s]+::)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?P<spec>[^;#]*)")
+_EXACT = re.compile(r"={1,2}\s*(?P<version>[0-9]+(?:\.[0-9]+)*)(?:\.\*)?(?:=[^=]*)?\Z")
+_LOWER = re.compile(r">=?\s*(?P<version>[0-9]+(?:\.[0-9]+)*)")
+_UPPER = re.compile(r"<(?P<too>=?)\s*(?P<version>[0-9]+(?:\.[0-9]+)*)")
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """packages: normalised name -> what is asked of its version, as written (`==3.17.2`, `>=2.1,<2.2`, empty).
+
+    ours: the server in the archive is the one that this tool brings, which names the database driver itself.
+    """
+
+    command: str
+    name: str
+    packages: Mapping[str, str]
+    ours: bool = False
+
+
+def environment_of(archive: bytes, command: str) -> Environment:
+    """Raises ReleaseRefused for what is not a project archive."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    trouble = ""
+    try:
+        survey = survey_members(walk(io.BytesIO(archive), Limits()), "the project", keep=(PROJECT_FILE,))
+        document = YAML(typ="safe", pure=True).load(survey.kept.get(PROJECT_FILE, b"").decode("utf-8-sig"))
+    except (BrokenArchive, YAMLError, UnicodeDecodeError) as error:
+        trouble = type(error).__name__
+    if trouble or not isinstance(document, dict):
+        raise ReleaseRefused(f"{PROJECT_FILE} of the archive cannot be read ({trouble or 'not a mapping'}).")
+    ours = any(path.startswith(f"{SERVER_PACKAGE}/") for path in survey.files)
+    return read_environment(document, command, ours=ours)
+
+
+def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = False) -> Environment:
+    """The packages of the project and of the command's env_spec, what that inherits included; the last word wins."""
+    commands, specs = document.get("commands") or {}, document.get("env_specs") or {}
+    entry = commands.get(command) if isinstance(commands, dict) else None
+    name = str((entry or {}).get("env_spec") or next(iter(specs), "") or "the project's")
+    packages: dict[str, str] = {}
+    for holder in (document, *_heirs(specs, name)):
+        for key in ("packages", "dependencies"):
+            packages.update(_packages(holder.get(key)))
+    return Environment(command, name, packages, ours)
+
+
+def _heirs(specs: Any, name: str, seen: frozenset[str] = frozenset()) -> list[Mapping[str, Any]]:
+    """The env_spec and what it inherits from, ancestors first."""
+    spec = specs.get(name) if isinstance(specs, dict) else None
+    if not isinstance(spec, dict) or name in seen:
+        return []
+    parents = spec.get("inherit_from") or []
+    parents = [parents] if isinstance(parents, str) else parents
+    return [*(h for parent in parents for h in _heirs(specs, str(parent), seen | {name})), spec]
+
+
+def _packages(items: Any) -> Iterator[tuple[str, str]]:
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict):
+            yield from _packages(item.get("pip"))
+        elif isinstance(item, str) and (found := _ITEM.match(item.strip())):
+            yield normal(found["name"]), found["spec"].strip()
+
+
+def normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def exact_version(spec: str) -> Version | None:
+    """(3, 17, 2) of `==3.17.2`, `=3.17.2` or `==3.17.*`; None when no one version (or series) is asked for."""
+    found = _EXACT.match(spec.strip())
+    return _numbers(found["version"]) if found else None
+
+
+def bounds(spec: str) -> tuple[Version | None, Version | None]:
+    """(lowest version that will do, lowest above it that will not), each None where it is open."""
+    if (exact := exact_version(spec)) is not None:
+        return exact, _next(exact)
+    low, high = _LOWER.search(spec), _UPPER.search(spec)
+    end = _numbers(high["version"]) if high else None
+    return (_numbers(low["version"]) if low else None), _next(end) if end and high and high["too"] else end
+
+
+def _next(version: Version) -> Version:
+    return (*version[:-1], version[-1] + 1)
+
+
+def _numbers(text: str) -> Version:
+    return tuple(int(part) for part in text.split("."))

@@ -1,0 +1,212 @@
+"""`doctor` on a sandbox: what it finds in order, what it finds wrong, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.bench import ACCOUNT
+from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
+
+SEVERITIES = {"ok", "info", "warning", "error", "skipped"}
+GOOD = {
+    "command": "Check",
+    "outcome": "ok",
+    "exit_code": 0,
+    "database": {"ok": True, "said": "sqlite answers, its schema is current", "found": "abc", "expected": "abc"},
+    "artifacts": {"ok": True, "said": "data is writable"},
+    "server": {"ok": True, "said": "lets this job in"},
+}
+BAD = {
+    **GOOD,
+    "outcome": "failed",
+    "database": {"ok": False, "said": "the database refused the login", "hint": "correct user and password"},
+}
+
+
+# Says what the secret CHECK_REPORT tells it to say.
+CHECKING = PROJECT_FILE.replace(
+    "commands:\n",
+    "commands:\n  Check:\n    unix: 'cat $MLFLOW_AE5_SECRETS_DIR/CHECK_REPORT; echo'\n    env_spec: default\n",
+)
+
+
+def release_with(bench, name, *, file=PROJECT_FILE, app=APP):
+    return make_project_archive(bench.folder / name, project_file=file, files={"app.py": app})
+
+
+def doctor(bench, capsys, *argv, release=None):
+    seen = bench.run(capsys, "doctor", "--sandbox", "--json", "--release", str(release or bench.release), *argv)
+    return seen, {finding["check"]: finding for finding in seen.data["findings"]}
+
+
+def test_before_anything_exists_it_finds_nothing_wrong_and_makes_nothing(bench, capsys):
+    bench.forget_calls()
+
+    seen, found = doctor(bench, capsys)
+
+    assert seen.code == 0, seen.out
+    assert bench.writes() == []
+    assert found["login"]["said"] == f"`{ACCOUNT}` does not exist yet; `install` creates it"
+    assert found["server"]["severity"] == "skipped"
+    assert {"python", "ae5-tools", "dns", "reachable", "tls", "clock", "release", "database-driver"} <= set(found)
+
+
+class TestInstalled:
+    def test_finds_it_in_order_without_a_write(self, bench, capsys):
+        bench.install(capsys)
+        bench.forget_calls()
+
+        seen, found = doctor(bench, capsys)
+
+        assert seen.code == 0, seen.out
+        assert bench.writes() == []
+        assert seen.data["outcome"] == "passed"
+        assert {finding["severity"] for finding in found.values()} <= SEVERITIES - {"error", "warning"}
+        assert sum(seen.data["counts"].values()) == len(found)
+        for check in ("tls", "login", "rights", "resource-profiles", "endpoint-name", "server", "allowed-hosts",
+                      "token", "gc-job"):  # fmt: skip
+            assert found[check]["severity"] == "ok", found[check]
+        for check in ("database-from-platform", "artifacts-from-platform"):
+            assert found[check]["severity"] == "skipped"
+            assert "--from-platform" in found[check]["remedy"]
+
+    def test_a_person_reads_a_line_for_each_and_a_remedy(self, bench, capsys):
+        bench.install(capsys)
+        config = bench.configure("deployment:\n  resource_profile: huge\n")
+
+        seen = bench.run(capsys, "doctor", "--sandbox", "--release", str(bench.release), "--config", str(config))
+
+        assert seen.code == 20
+        assert "! resource-profiles" in seen.out
+        assert "huge (`deployment.resource_profile`)" in seen.out
+        assert "do this: Take one of: default, large." in seen.out
+        assert seen.out.splitlines()[-1].endswith("1 errors, 3 skipped")
+
+    def test_a_stopped_server_and_a_void_token_are_errors_with_remedies(self, bench, capsys):
+        bench.install(capsys)
+        owner = bench.owner()
+        (deployment,) = owner.get("deployments")
+        owner.call("PATCH", f"deployments/{deployment['id']}", json={"public": True})
+        owner.call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN")
+
+        seen, found = doctor(bench, capsys)
+
+        assert seen.code == 20
+        assert "public" in found["server"]["said"]
+        assert found["token"]["severity"] == "error"
+        assert all(finding["remedy"] for finding in found.values() if finding["severity"] == "error")
+        assert bench.install(capsys).code == 0
+
+    def test_a_server_that_rejects_a_form_of_its_own_name_is_found_out(self, bench, capsys):
+        picky = APP.replace(
+            '        path = self.path.partition("?")[0]\n',
+            '        path = self.path.partition("?")[0]\n'
+            '        if path.startswith("/api") and ":" not in self.headers["Host"]:\n'
+            '            return self.answer("Invalid Host header - possible DNS rebinding", "text/plain", 403)\n',
+            1,
+        )
+        release = release_with(bench, "picky.tar.gz", app=picky)
+        done = bench.install(capsys, "--release", str(release), "--replace")
+        assert done.code == 0, done.err
+
+        seen, found = doctor(bench, capsys, release=release)
+
+        assert seen.code == 20
+        assert found["server"]["severity"] == "ok"
+        assert "rejects the host name localhost with 403" in found["allowed-hosts"]["said"]
+
+
+def test_a_release_without_the_command_is_said_not_guessed(bench, capsys):
+    bench.install(capsys, "--replace")
+    seen, found = doctor(bench, capsys, "--from-platform")
+    assert seen.code == 0, seen.out
+    assert found["database-from-platform"]["severity"] == "skipped"
+    assert "no command `Check`" in found["database-from-platform"]["said"]
+
+
+class TestTheWay:
+    def real(self, bench, capsys, hostname):
+        seen = bench.run(capsys, "doctor", "--json", "--hostname", hostname, "--username", "x")
+        return seen, {finding["check"]: finding for finding in seen.data["findings"]}
+
+    def test_nothing_listens(self, bench, capsys):
+        seen, found = self.real(bench, capsys, "localhost:1")
+        assert seen.code == 20
+        assert "nothing listens there" in found["reachable"]["said"]
+        assert found["login"] == {
+            "check": "login",
+            "severity": "skipped",
+            "said": "the platform cannot be reached",
+            "remedy": "",
+        }
+
+    def test_an_unknown_name(self, bench, capsys):
+        seen, found = self.real(bench, capsys, "no-such-host.invalid")
+        assert seen.code == 20
+        assert "does not resolve" in found["dns"]["said"]
+        assert found["tls"]["severity"] == "skipped"
+
+    def test_an_unknown_authority_with_what_the_certificate_says(self, bench, capsys):
+        seen, found = self.real(bench, capsys, bench.info.hostname)
+        assert seen.code == 20
+        assert "signed by an unknown authority. It says: for localhost" in found["tls"]["said"]
+        assert "platform.ca_file" in found["tls"]["remedy"]
+
+
+class TestFromPlatform:
+    """Last, because another release is installed for it."""
+
+    @pytest.fixture
+    def release(self, bench, capsys):
+        release = release_with(bench, "checking.tar.gz", file=CHECKING)
+        done = bench.install(capsys, "--release", str(release), "--replace")
+        assert done.code == 0, done.err
+        return release
+
+    def say(self, bench, report):
+        bench.owner().post("credentials/user", {"key": "CHECK_REPORT", "value": json.dumps(report)})
+
+    def left(self, bench):
+        owner = bench.owner()
+        names = [job["name"] for job in owner.get("jobs")] + [run["name"] for run in owner.get("runs")]
+        return [name for name in names if "doctor" in name]
+
+    @pytest.mark.parametrize(
+        ("report", "exit_code", "severities"),
+        [
+            (GOOD, 0, ("ok", "ok", "ok")),
+            (BAD, 20, ("error", "ok", "ok")),
+            ({"nothing": 1}, 20, ("error", "error", "error")),
+        ],
+    )
+    def test_a_job_tells_and_is_taken_away_again(self, bench, capsys, release, report, exit_code, severities):
+        self.say(bench, report)
+
+        seen, found = doctor(bench, capsys, "--from-platform", release=release)
+
+        assert seen.code == exit_code, seen.out
+        checks = ("database-from-platform", "artifacts-from-platform", "endpoint-from-platform")
+        assert tuple(found[check]["severity"] for check in checks) == severities
+        assert self.left(bench) == []
+        if report is GOOD:
+            assert found["database-from-platform"]["said"].endswith("schema is current (revision abc)")
+        journal = next((bench.folder / "state").glob("localhost*/journal.jsonl")).read_text().splitlines()
+        assert json.loads(journal[-1])["event"] == "end"
+
+    def test_what_a_cut_off_job_left_is_cleaned_by_the_next(self, bench, capsys, release):
+        self.say(bench, GOOD)
+        bench.control("POST", "/faults", {"method": "GET", "path": "/runs/.*/logs$", "status": 403, "times": None})
+        bench.control("POST", "/faults", {"method": "DELETE", "path": "/jobs/", "status": 403, "times": None})
+        try:
+            cut, found = doctor(bench, capsys, "--from-platform", release=release)
+        finally:
+            bench.control("DELETE", "/faults")
+        assert (cut.code, found["database-from-platform"]["severity"]) == (20, "error")
+        assert self.left(bench)
+
+        seen, _ = doctor(bench, capsys, "--from-platform", release=release)
+
+        assert seen.code == 0, seen.out
+        assert self.left(bench) == []

@@ -1,0 +1,269 @@
+"""What doctor makes of what it sees: rows of data."""
+
+from __future__ import annotations
+
+import ast
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlflow_ae5_deploy.config.store_uri import DRIVERS, parse_store_uri
+from mlflow_ae5_deploy.mlflow_api import Health, judge
+from mlflow_ae5_deploy.operations.doctor import software, way
+from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPED, WARNING
+from mlflow_ae5_deploy.operations.doctor.from_platform import CHECKS, read_report
+from mlflow_ae5_deploy.operations.doctor.server import judge_hosts, variants
+from mlflow_ae5_deploy.platform.probing import Certificate, Handshake
+from mlflow_ae5_deploy.release.bundled import template_dir
+from mlflow_ae5_deploy.release.packages import Environment, bounds, environment_of, exact_version, read_environment
+from tests.sandbox.support import make_project_archive
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def env(*, ours=False, **packages):
+    return Environment("TrackingServer", "default", {k.replace("_", "-"): v for k, v in packages.items()}, ours)
+
+
+def assert_told(finding, severity, said):
+    assert (finding.severity, said in finding.said) == (severity, True), finding
+    assert bool(finding.remedy) is (severity in (WARNING, ERROR)), finding
+
+
+TOOLS = [
+    ("0.7.3", True, OK, "0.7.3"),
+    ("0.7.4", True, OK, "0.7.4"),
+    ("0.10.0", True, OK, "0.10.0"),
+    ("0.7.3.post3+gbad", True, OK, "0.7.3"),
+    ("0.6.1", True, WARNING, "older than 0.7.3"),
+    (None, True, ERROR, "not installed"),
+    (None, False, INFO, "not needed"),
+]
+
+
+@pytest.mark.parametrize(("version", "needed", "severity", "said"), TOOLS)
+def test_ae5_tools(version, needed, severity, said):
+    assert_told(software.ae5_tools(version, needed=needed), severity, said)
+
+
+PINS = [
+    ("==3.17.2", True, OK, "mlflow 3.17.2"),
+    ("=3.17.2", True, OK, "mlflow 3.17.2"),
+    ("=3.17.2=py311_0", True, OK, "mlflow 3.17.2"),
+    ("==3.4.0", True, OK, "3.4.0"),
+    ("==3.5.0", True, ERROR, "30 GB of memory"),
+    ("==3.8.1", False, WARNING, "yours do not go that way"),
+    ("==3.11.9", True, ERROR, "30 GB of memory"),
+    ("==3.12.0", True, OK, "3.12.0"),
+    ("==3.18.0", True, WARNING, "mlflow-skinny"),
+    ("=2.6.0", True, INFO, "old"),
+    ("", True, WARNING, "mlflow of any version"),
+    (">=3,<4", True, WARNING, "mlflow>=3,<4"),
+    ("==3.17.*", True, WARNING, "another one may be installed"),
+    ("=3", True, WARNING, "another one may be installed"),
+]
+
+
+@pytest.mark.parametrize(("spec", "proxied", "severity", "said"), PINS)
+def test_mlflow_pin(spec, proxied, severity, said):
+    assert_told(software.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, said)
+
+
+def test_a_release_without_mlflow_in_its_packages_is_not_judged():
+    assert_told(software.mlflow_pin(env(python="=3.11"), proxied=True), INFO, "not known")
+
+
+@pytest.mark.parametrize(
+    ("version", "pinned", "severity", "said"),
+    [
+        ("3.17.2", (3, 17, 2), OK, "3.17.2"),
+        ("3.17.2", None, OK, "3.17.2"),
+        ("3.17.1", (3, 17, 2), WARNING, "asks for 3.17.2"),
+        ("3.7.0", (3, 7, 0), ERROR, "30 GB"),
+        ("2.6.0", None, INFO, "old"),
+    ],
+)
+def test_mlflow_running(version, pinned, severity, said):
+    assert_told(software.mlflow_running(version, pinned, proxied=True), severity, said)
+
+
+PG, SA20, SA21 = {"psycopg": ">=3"}, {"sqlalchemy": ">=2.0,<2.1"}, {"sqlalchemy": ">=2.1,<2.2"}
+PG2 = {"psycopg2_binary": ""}
+DATABASES = [
+    ("sqlite:///data/x.sqlite", env(), INFO, "one server only"),
+    ("postgresql+psycopg://h/d", env(**PG), OK, "through psycopg"),
+    ("postgresql+psycopg://h/d", env(**PG2), ERROR, "postgresql+psycopg needs psycopg"),
+    ("postgresql+psycopg2://h/d", env(**PG2), OK, "through psycopg2"),
+    ("postgresql://h/d", env(**PG, **SA21), OK, "through psycopg"),
+    ("postgresql://h/d", env(**PG2, **SA21), ERROR, "needs psycopg,"),
+    ("postgresql://h/d", env(**PG2, **SA20), OK, "through psycopg2"),
+    ("postgresql://h/d", env(**PG, **SA20), ERROR, "needs psycopg2,"),
+    ("postgresql://h/d", env(**PG, sqlalchemy="=2"), WARNING, "which SQLAlchemy will be installed is not stated"),
+    ("postgresql://h/d", env(**PG), WARNING, "which SQLAlchemy"),
+    ("postgresql://h/d", env(**PG2, sqlalchemy="==1.4.49"), OK, "through psycopg2"),
+    ("postgresql://h/d", env(**PG2, sqlalchemy="<=2.1"), WARNING, "which SQLAlchemy"),
+    ("mysql+pymysql://h/d", env(pymysql="", mlflow=""), OK, "through pymysql"),
+    ("mysql+mysqldb://h/d", env(pymysql=""), ERROR, "needs mysqldb"),
+    ("mssql://h/d", env(pyodbc=""), OK, "through pyodbc"),
+    ("oracle+oracledb://h/d", env(oracledb=""), OK, "through oracledb"),
+    # the server this tool brings names the driver itself
+    ("postgresql://h/d", env(ours=True, **PG2, **SA21), OK, "through psycopg2"),
+    ("postgresql://h/d", env(ours=True, **SA21), ERROR, "needs psycopg or psycopg2"),
+    ("postgresql+pg8000://h/d", env(ours=True, pg8000=""), ERROR, "does not take the driver pg8000"),
+    ("oracle+oracledb://h/d", env(ours=True, oracledb=""), ERROR, "no store for oracle"),
+    ("postgresql+psycopg://h/d", env(), SKIPPED, "lists no packages"),
+]
+
+
+@pytest.mark.parametrize(("uri", "environment", "severity", "said"), DATABASES)
+def test_database_driver(uri, environment, severity, said):
+    assert_told(software.database_driver(parse_store_uri(uri), environment), severity, said)
+
+
+def test_the_tables_know_every_driver_there_is():
+    known = {driver for drivers in DRIVERS.values() for driver in drivers} - {"pysqlite"}
+    assert known == set(software.DRIVER_PACKAGES)
+
+
+def test_our_drivers_are_those_the_server_takes():
+    source = (template_dir() / "mlflow_ae5_server" / "database.py").read_text()
+    (table,) = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "DRIVERS"
+    ]
+    assert {kind: tuple(row[0] for row in rows) for kind, rows in table.items()} == software.OUR_DRIVERS
+
+
+# the environment of a command -------------------------------------------------------------------------------------
+
+
+def test_packages_are_those_of_project_and_environment_the_last_word_wins():
+    document = {
+        "packages": ["python=3.10", "conda-forge::Boto_3 >=1"],
+        "commands": {"TrackingServer": {"unix": "x", "env_spec": "small"}},
+        "env_specs": {
+            "base": {"packages": ["python=3.11", {"pip": ["psycopg[binary]>=3.2,<4 ; python_version > '3'"]}]},
+            "small": {"inherit_from": ["base", "small"], "dependencies": ["mlflow=3.17.2"]},
+            "other": {"packages": ["unrelated"]},
+        },
+    }
+    found = read_environment(document, "TrackingServer")
+    assert found.name == "small"
+    assert found.packages == {"python": "=3.11", "boto-3": ">=1", "psycopg": ">=3.2,<4", "mlflow": "=3.17.2"}
+
+
+def test_without_environments_the_projects_own_packages_count():
+    found = read_environment({"packages": ["mlflow"], "commands": {}}, "TrackingServer")
+    assert (found.name, found.packages) == ("the project's", {"mlflow": ""})
+
+
+def test_an_archive_tells_whether_the_server_in_it_is_ours(tmp_path: Path):
+    plain = make_project_archive(tmp_path / "a.tar.gz")
+    ours = make_project_archive(tmp_path / "b.tar.gz", files={"mlflow_ae5_server/__init__.py": ""})
+    assert environment_of(plain.read_bytes(), "TrackingServer").packages == {"python": ""}
+    assert [environment_of(p.read_bytes(), "TrackingServer").ours for p in (plain, ours)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("spec", "exact", "both"),
+    [
+        ("==3.17.2", (3, 17, 2), ((3, 17, 2), (3, 17, 3))),
+        ("=2", (2,), ((2,), (3,))),
+        (">=2.1,<2.2", None, ((2, 1), (2, 2))),
+        ("<=2.0", None, (None, (2, 1))),
+        ("", None, (None, None)),
+        ("!=3.5", None, (None, None)),
+    ],
+)
+def test_specs(spec, exact, both):
+    assert (exact_version(spec), bounds(spec)) == (exact, both)
+
+
+# the way ----------------------------------------------------------------------------------------------------------
+
+
+def handshake(*days):
+    return Handshake("TLSv1.3", tuple(Certificate(f"c{n}", "ca", ("h",), NOW + timedelta(days=n)) for n in days))
+
+
+@pytest.mark.parametrize(
+    ("seen", "severity", "said"),
+    [
+        (handshake(90, 3650), OK, "a chain of 2 that ends 2026-05-30"),
+        (handshake(90, 10), WARNING, "the certificate c10 ends in 10 days"),
+        (handshake(29), WARNING, "in 29 days"),
+        (handshake(), INFO, "does not tell"),
+    ],
+)
+def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, said):
+    assert_told(way.certificate("tls", seen, NOW), severity, said)
+
+
+@pytest.mark.parametrize(
+    ("skew", "severity", "said"),
+    [
+        (0.4, OK, "the same"),
+        (-12.0, OK, "12 s behind"),
+        (45.0, WARNING, "45 s ahead"),
+        (-400.0, ERROR, "400 s behind"),
+    ],
+)
+def test_clock(skew, severity, said):
+    assert_told(way.clock(skew), severity, said)
+
+
+# host names -------------------------------------------------------------------------------------------------------
+
+GOOD = Health("healthy", "it answers")
+REFUSED = judge(403, "text/plain", b"Invalid Host header - possible DNS rebinding attack detected", "403")
+INGRESS = Health("unhealthy", "404 no such host")
+
+
+@pytest.mark.parametrize(
+    ("answers", "severity", "said"),
+    [
+        ({"h": GOOD, "h:443": GOOD}, OK, "answers to h, h:443"),
+        ({"h": GOOD, "h:443": REFUSED}, ERROR, "rejects the host name h:443"),
+        ({"h": REFUSED, "h:443": REFUSED}, ERROR, "rejects the host name h, h:443"),
+        ({"h": GOOD, "h:443": INGRESS}, INFO, "not known: h:443 (404 no such host)"),
+        ({"h": INGRESS, "h:443": INGRESS}, SKIPPED, "did not answer"),
+    ],
+)
+def test_only_mlflows_own_refusal_of_a_host_name_counts(answers, severity, said):
+    assert_told(judge_hosts(answers), severity, said)
+
+
+def test_every_form_of_the_name_is_asked():
+    assert variants("https://m.ae5.example.com/") == ["m.ae5.example.com", "m.ae5.example.com:443"]
+    assert variants("https://localhost:8443") == ["localhost", "localhost:8443"]
+
+
+# the job's word ---------------------------------------------------------------------------------------------------
+
+
+def part(ok, said="told", **more):
+    return {"ok": ok, "said": said, **more}
+
+
+REPORTS = [
+    ("all well", {"database": part(True, found="abc"), "artifacts": part(True), "server": part(True)}, [OK, OK, OK]),
+    ("one bad", {"database": part(False, hint="do"), "artifacts": part(True), "server": part(None)},
+     [ERROR, OK, SKIPPED]),
+    ("not persistent", {"database": part(True, warning="lost"), "artifacts": part(True), "server": part(True)},
+     [WARNING, OK, OK]),
+    ("one untold", {"database": part(True), "artifacts": part(True)}, [OK, OK, SKIPPED]),
+    ("died", {}, [ERROR, ERROR, ERROR]),
+    ("failed before it began", {"outcome": "failed", "error": "no settings", "hint": "set them"}, [ERROR] * 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "report", "severities"), REPORTS, ids=[row[0] for row in REPORTS])
+def test_the_jobs_last_line_becomes_findings(case, report, severities):
+    found = read_report("failed", report)
+    assert [finding.check for finding in found] == list(CHECKS)
+    assert [finding.severity for finding in found] == severities
+    assert all(finding.remedy for finding in found if finding.severity == ERROR)
+    if "error" in report:
+        assert found[0].said == "no settings"

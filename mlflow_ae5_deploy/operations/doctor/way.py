@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.errors import DeployError, PlatformError
+from mlflow_ae5_deploy.errors import DeployError, PlatformError, UnexpectedAnswer
 from mlflow_ae5_deploy.operations.doctor import software
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, error, info, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.platform import probing
@@ -44,6 +44,8 @@ def network(context: Context) -> Iterator[Finding]:
     yield _tls("tls", options.hostname, context)
     try:
         yield clock(probing.clock_skew(options, context.clock))
+    except UnexpectedAnswer as trouble:
+        yield info("clock", f"not known: {trouble.what}")
     except PlatformError as trouble:
         yield of_error("clock", trouble)
 

@@ -8,7 +8,7 @@ is cut off in between can be made up for by the next one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -132,17 +132,32 @@ def restart(context: Context, current: Deployment) -> Restarted:
 
 
 def resume(context: Context, pending: Pending, current: Deployment | None) -> Restarted:
-    """Finish a restart that was cut off after the stop. current: what was started meanwhile, if anything."""
+    """Finish a restart that was cut off after the stop. current: what was started meanwhile, if anything.
+
+    One that was started and failed is replaced.
+    """
+    if current is not None:
+        known = {
+            name: current.variables.get(name) if v is None else v for name, v in pending.definition.variables.items()
+        }
+        pending = replace(pending, definition=replace(pending.definition, variables=known))
+        if not current.is_started and not current.is_starting:
+            _refuse_if_lost(pending.definition)
+            stop(context, current)
+            current = None
     if current is None:
-        lost = [name for name, value in pending.definition.variables.items() if value is None]
-        if lost:
-            raise Conflict(
-                f"A restart was cut off after the stop, and the former values of {', '.join(sorted(lost))} were not "
-                "kept, because they look like credentials.",
-                where=f"deployment {pending.definition.name}",
-                remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
-            )
+        _refuse_if_lost(pending.definition)
     return _bring_up(context, pending, current, ())
+
+
+def _refuse_if_lost(definition: Definition) -> None:
+    if lost := sorted(name for name, value in definition.variables.items() if value is None):
+        raise Conflict(
+            f"A restart was cut off after the stop, and the former values of {', '.join(lost)} were not kept, because "
+            "they look like credentials.",
+            where=f"deployment {definition.name}",
+            remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
+        )
 
 
 def _bring_up(context: Context, pending: Pending, current: Deployment | None, notes: tuple[str, ...]) -> Restarted:

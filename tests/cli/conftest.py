@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.bench import Bench
+from tests.cli.rotating import make_rotatable
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +27,9 @@ def bench(module_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(module_bench.folder / "state"))
     monkeypatch.chdir(module_bench.folder)
     return module_bench
+
+
+@pytest.fixture
+def rotatable(bench: Bench, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Installed, with a consumer, and with a collection that uses its token."""
+    return make_rotatable(bench, capsys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import sqlite3
 import subprocess
@@ -112,6 +113,7 @@ def test_a_stale_token_ends_collection_with_nothing_deleted(on_sqlite: Any, gate
     ended = on_sqlite.job("GarbageCollection", MLFLOW_TRACKING_URI=gate, MLFLOW_TRACKING_TOKEN=token, **AT_ONCE)
     assert (ended.code, ended.last["outcome"]) == (11, "failed")
     assert "did not accept the token" in ended.last["error"]
+    assert ended.last["token_sha256"] == hashlib.sha256(token.encode()).hexdigest()[:12]
     assert token not in ended.output
     assert lifecycle(on_sqlite, run) == {run: "deleted"}
 

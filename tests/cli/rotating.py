@@ -1,0 +1,118 @@
+"""A release for the bench whose server can be told not to come up, and whose collection calls it with its token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import requests
+
+from tests.cli.bench import ACCOUNT
+from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
+
+PROBE = "/api/2.0/mlflow/experiments/search"
+PLATFORM = "platform:\n  lost_answer_deadline: 0.5\n  deployment_deadline: 5\n"
+CONSUMER = "consumers:\n  - username: dev-user\n"
+
+COLLECTION = r"""
+import hashlib, json, os, pathlib, ssl, urllib.error, urllib.request
+
+secrets = {p.name: p.read_text() for p in pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"]).iterdir()}
+token, url = secrets.get("MLFLOW_TRACKING_TOKEN", ""), secrets["MLFLOW_TRACKING_URI"]
+report = {"command": "GarbageCollection", "dry_run": os.environ.get("MLFLOW_TRACKING_GC_DRY_RUN") == "true"}
+if not pathlib.Path("data/silent").exists():
+    report["token_sha256"] = hashlib.sha256(token.encode()).hexdigest()[:12]
+call = urllib.request.Request(url + "/api/2.0/mlflow/experiments/search?max_results=1")
+call.add_header("Authorization", "Bearer " + token)
+try:
+    with urllib.request.urlopen(call, context=ssl.create_default_context()) as answer:
+        report["server"] = "ok" if "experiments" in json.load(answer) else "no MLflow"
+except urllib.error.HTTPError as error:
+    report["server"] = f"{url} did not accept the token (HTTP {error.code})"
+if pathlib.Path("data/broken-collection").exists():
+    print(json.dumps({**report, "outcome": "failed", "error": "the database is of another version", "exit_code": 14}))
+    raise SystemExit(14)
+print(json.dumps({**report, "outcome": "dry-run", "runs": {"due": 0}, "exit_code": 0}))
+"""
+
+# Fails to start as often as the number in data/failures says.
+GATE = r"""
+import pathlib, sys
+left = pathlib.Path("data/failures")
+if left.exists() and int(left.read_text()) > 0:
+    left.write_text(str(int(left.read_text()) - 1))
+    sys.exit("the database refuses the connection")
+"""
+
+
+def make_rotating_release(target: Path, *, dry_run: bool = True) -> Path:
+    before = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
+    assert before in PROJECT_FILE
+    project_file = PROJECT_FILE.replace(before, "exec python collection.py")
+    if dry_run:
+        project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n")
+    files = {"collection.py": COLLECTION, "app.py": GATE + APP}
+    return make_project_archive(target, project_file=project_file, files=files)
+
+
+def rotation(bench, capsys, *argv):
+    return bench.run(capsys, "rotate-token", "--sandbox", "--json", *argv)
+
+
+def volume(bench) -> Path:
+    return bench.folder / "state" / "sandbox" / "volumes" / ACCOUNT / "data"
+
+
+def stored(bench, account=ACCOUNT) -> str:
+    return (bench.folder / "state" / "sandbox" / "secrets" / account / "MLFLOW_TRACKING_TOKEN").read_text()
+
+
+def memory_file(bench) -> Path:
+    (file,) = (bench.folder / "state").glob("localhost*/memory.json")
+    return file
+
+
+def running(bench):
+    (deployment,) = bench.owner().get("deployments")
+    return deployment
+
+
+def opens(bench, token: str, url: str | None = None) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    url = (url or running(bench)["url"]).rstrip("/")
+    return requests.get(
+        url + PROBE, headers=headers, verify=str(bench.info.ca_file), allow_redirects=False, timeout=10
+    ).status_code
+
+
+def outcomes(outcome):
+    return {item["account"]: item["outcome"] for item in outcome.data["accounts"]}
+
+
+def token_writes(bench) -> list[str]:
+    """Accounts whose secrets were written."""
+    return [c["account"] for c in bench.calls() if c["method"] == "POST" and c["path"].endswith("/credentials/user")]
+
+
+def tokens_issued(bench) -> int:
+    return sum(
+        1 for c in bench.calls() if c["method"] == "POST" and c["path"].endswith("/token") and "deploy" in c["path"]
+    )
+
+
+def jobs_made(bench) -> int:
+    return sum(1 for c in bench.calls() if c["method"] == "POST" and c["path"].endswith("/jobs"))
+
+
+def make_rotatable(bench, capsys):
+    """An installation as the configuration wants it, with nothing of an earlier test in the way."""
+    if bench.release.name != "rotating.tar.gz":
+        bench.release = make_rotating_release(bench.folder / "rotating.tar.gz")
+        (bench.folder / "mlflow-ae5-deploy.yaml").write_text(PLATFORM + CONSUMER)
+    bench.control("DELETE", "/faults")
+    for file in volume(bench).iterdir() if volume(bench).exists() else ():
+        file.unlink()
+    done = bench.install(capsys)
+    assert done.code == 0, done.err
+    assert rotation(bench, capsys, "--if-needed").code == 0
+    bench.forget_calls()
+    return bench

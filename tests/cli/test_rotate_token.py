@@ -1,0 +1,311 @@
+"""rotate-token through `main(argv)`, on a sandbox whose server starts at once. Each test leaves a healthy server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mlflow_ae5_deploy.clock import SystemClock
+from mlflow_ae5_deploy.runbook.lock import InstallationLock
+from tests.cli.bench import ACCOUNT
+from tests.cli.rotating import (
+    CONSUMER,
+    PLATFORM,
+    PROBE,
+    jobs_made,
+    make_rotating_release,
+    memory_file,
+    opens,
+    outcomes,
+    rotation,
+    running,
+    stored,
+    token_writes,
+    tokens_issued,
+    volume,
+)
+from tests.sandbox.support import Admin, Client, endpoint_name
+
+
+class TestRotation:
+    def test_a_new_token_is_proved_then_stored_for_everybody_then_the_job_is_proved(self, rotatable, capsys):
+        old = {account: stored(rotatable, account) for account in (ACCOUNT, "dev-user")}
+
+        done = rotation(rotatable, capsys)
+
+        assert done.code == 0, done.err
+        assert (done.data["outcome"], done.data["gap_seconds"]) == ("rotated", 0.0)
+        assert outcomes(done) == {ACCOUNT: "stored", "dev-user": "stored"}
+        assert done.data["gc"]["state"] == "proved"
+        assert done.data["token"]["expires"] > "2030"
+        assert stored(rotatable) == stored(rotatable, "dev-user") != old[ACCOUNT]
+        assert opens(rotatable, stored(rotatable)) == 200
+        calls = rotatable.calls()
+        steps = [
+            next(c["number"] for c in calls if c["path"].endswith("/token") and "/deployments/" in c["path"]),
+            next(c["number"] for c in calls if c["surface"].startswith("endpoint") and c["path"] == PROBE),
+            next(c["number"] for c in calls if c["method"] == "POST" and c["path"].endswith("/credentials/user")),
+            next(c["number"] for c in calls if c["method"] == "POST" and c["path"].endswith("/jobs")),
+        ]
+        assert steps == sorted(steps)
+        assert tokens_issued(rotatable) == 1
+
+    def test_the_dry_run_leaves_nothing_behind(self, rotatable, capsys):
+        before = rotatable.everything()
+
+        rotation(rotatable, capsys)
+
+        assert rotatable.everything() == before
+        assert not [run for run in rotatable.owner().get("runs") if "dry run" in run["name"]]
+
+    def test_who_uses_the_old_token_meanwhile_notices_nothing(self, rotatable, capsys):
+        url, old = running(rotatable)["url"], stored(rotatable)
+        over, seen = threading.Event(), []
+
+        def hammer():
+            while not over.is_set():
+                seen.append(opens(rotatable, old, url))
+
+        threads = [threading.Thread(target=hammer) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            done = rotation(rotatable, capsys)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+        assert done.data["gap_seconds"] == 0.0
+        assert stored(rotatable) != old
+        assert len(seen) > 10
+        assert set(seen) == {200}
+
+    def test_people_are_told_the_same(self, rotatable, capsys):
+        done = rotatable.run(capsys, "rotate-token", "--sandbox")
+
+        assert done.code == 0, done.err
+        for words in ("The token was rotated.", f"{ACCOUNT}, dev-user", "0.0 s", "proved", running(rotatable)["id"]):
+            assert words in done.out
+        assert done.err == ""
+
+    def test_no_token_is_told_or_kept(self, rotatable, capsys):
+        old = stored(rotatable)
+        done = rotation(rotatable, capsys)
+        told = rotatable.run(capsys, "rotate-token", "--sandbox", "--traceback")
+
+        kept = [p for p in (rotatable.folder / "state").glob("localhost*/**/*") if p.is_file()]
+        text = done.out + done.err + told.out + told.err + json.dumps(rotatable.calls())
+        text += "".join(file.read_bytes().decode("utf-8", "replace") for file in kept)
+        assert len(kept) >= 3
+        for token in (old, stored(rotatable)):
+            assert token not in text
+            assert token.split(".")[1] not in text
+
+    def test_a_token_that_fails_its_proof_is_never_stored(self, rotatable, capsys):
+        old, known = stored(rotatable), memory_file(rotatable).read_bytes()
+        rotatable.control("POST", "/faults", {"method": "GET", "path": PROBE, "times": None, "status": 500})
+
+        impatient = rotatable.configure(f"platform: {{deployment_deadline: 0.5}}\n{CONSUMER}")
+        failed = rotatable.run(capsys, "rotate-token", "--sandbox", "--config", str(impatient))
+
+        assert failed.code == 21, failed.err
+        assert "was not stored" in failed.err
+        assert "app:" in failed.err  # the end of the server's log
+        assert token_writes(rotatable) == []
+        assert (stored(rotatable), stored(rotatable, "dev-user")) == (old, old)
+        assert memory_file(rotatable).read_bytes() == known
+
+    @pytest.mark.parametrize("status", [401, 302, 403])
+    def test_nor_one_that_is_turned_away(self, rotatable, capsys, status):
+        fault = {"method": "GET", "path": PROBE, "times": None, "status": status, "headers": {"Location": "/login"}}
+        rotatable.control("POST", "/faults", fault)
+
+        failed = rotation(
+            rotatable, capsys, "--config", str(rotatable.configure("platform: {deployment_deadline: 0.3}\n"))
+        )
+
+        assert failed.code == 21, failed.err
+        assert failed.data["error"]["kind"] == "VerificationFailed"
+        assert token_writes(rotatable) == []
+
+    def test_without_a_deployment_it_says_what_to_do(self, bench, capsys):
+        config = bench.configure("project: {name: elsewhere}\n")
+
+        for argv in ([], ["--restart"], ["--if-needed"]):
+            failed = rotation(bench, capsys, "--config", str(config), *argv)
+            assert failed.code == 15
+            assert "install" in failed.data["error"]["remedy"]
+
+    def test_a_second_run_at_the_same_time_is_refused(self, rotatable, capsys):
+        folder = memory_file(rotatable).parent
+        with InstallationLock(folder, SystemClock(), verb="install").held():
+            refused = rotation(rotatable, capsys)
+
+        assert refused.code == 22
+        assert "install" in refused.data["error"]["what"]
+        assert tokens_issued(rotatable) == 0
+
+    @pytest.mark.parametrize("other", ["--restart", "--all"])
+    def test_contradictory_wishes_are_refused(self, bench, capsys, other):
+        assert rotation(bench, capsys, "--if-needed", other).code == 2
+
+
+class TestIfNeeded:
+    def test_does_nothing_when_nothing_is_needed(self, rotatable, capsys):
+        files = sorted(memory_file(rotatable).parent.glob("*"))
+        before = {file: file.read_bytes() for file in files if file.is_file() and file.name != "lock"}
+
+        done = rotation(rotatable, capsys, "--if-needed")
+
+        assert (done.code, done.data["outcome"]) == (0, "unchanged")
+        assert rotatable.writes() == []
+        assert len(rotatable.calls()) <= 15
+        assert {file: file.read_bytes() for file in before} == before
+
+    def test_rotates_after_somebody_else_restarted_the_server(self, rotatable, capsys):
+        owner, former = rotatable.owner(), running(rotatable)
+        project = next(p for p in owner.get("projects") if p["owner"] == ACCOUNT)
+        owner.call("DELETE", f"deployments/{former['id']}")
+        owner.deploy(project["id"], name=former["name"], static_endpoint=endpoint_name(former))
+
+        done = rotation(rotatable, capsys, "--if-needed")
+
+        assert (done.code, done.data["outcome"]) == (0, "rotated"), done.err
+        assert done.data["gap_seconds"] > 0
+        assert opens(rotatable, stored(rotatable)) == 200
+
+    def test_stores_it_again_where_the_secret_was_deleted(self, rotatable, capsys):
+        rotatable.owner().call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN")
+        rotatable.forget_calls()
+
+        done = rotation(rotatable, capsys, "--if-needed")
+
+        assert outcomes(done) == {ACCOUNT: "stored", "dev-user": "kept"}
+
+    def test_rotates_when_the_end_is_near_and_warns_before(self, rotatable, capsys):
+        file = memory_file(rotatable)
+        for days, outcome, warned in ((20, "unchanged", True), (2, "rotated", False), (-1, "rotated", False)):
+            data = json.loads(file.read_text())
+            end = (datetime.now(UTC) + timedelta(days)).isoformat(timespec="seconds")
+            data["secrets"][f"{ACCOUNT}/MLFLOW_TRACKING_TOKEN"] |= {
+                "expires": end,
+                "stored": "2020-01-01T00:00:00+00:00",
+            }
+            file.write_text(json.dumps(data))
+
+            done = rotation(rotatable, capsys, "--if-needed")
+
+            assert done.data["outcome"] == outcome
+            assert bool(done.data["warnings"]) is warned
+        assert done.data["gap_seconds"] > 80000  # the one that had ended a day ago
+
+    def test_a_new_token_of_short_life_is_warned_of(self, rotatable, capsys):
+        rotatable.control("PATCH", "/settings", {"deployment_token_seconds": 3 * 86400})
+        try:
+            done = rotatable.run(capsys, "rotate-token", "--sandbox")
+        finally:
+            rotatable.control("PATCH", "/settings", {"deployment_token_seconds": 1e9})
+
+        assert "in 3 days" in done.out
+        rotation(rotatable, capsys, "--all")
+
+
+class TestConsumers:
+    def test_one_that_fails_is_named_the_others_are_served_and_the_next_run_does_just_that_one(
+        self, rotatable, capsys, tmp_path
+    ):
+        password = "the-password-of-a-consumer"
+        secret = tmp_path / "password"
+        secret.write_text(password)
+        secret.chmod(0o600)
+        both = f"consumers:\n  - username: late-comer\n    password: file:{secret}\n  - username: dev-user\n"
+        config = ["--config", str(rotatable.configure(PLATFORM + both))]
+
+        first = rotation(rotatable, capsys, *config)
+
+        assert (first.code, first.data["outcome"], first.data["left"]) == (23, "incomplete", ["late-comer"])
+        assert "late-comer" in first.data["error"]["what"]
+        assert outcomes(first) == {ACCOUNT: "stored", "late-comer": "failed", "dev-user": "stored"}
+        assert stored(rotatable, "dev-user") == stored(rotatable)
+        kept = stored(rotatable)
+
+        Admin(rotatable.info).create("late-comer", password)
+        rotatable.forget_calls()
+        second = rotation(rotatable, capsys, *config)
+
+        assert (second.code, second.data["outcome"]) == (0, "finished"), second.err
+        assert outcomes(second) == {ACCOUNT: "kept", "late-comer": "stored", "dev-user": "kept"}
+        assert set(token_writes(rotatable)) == {"late-comer"}
+        assert not [c for c in rotatable.calls() if c["account"] == "dev-user"]
+        assert (stored(rotatable), stored(rotatable, "dev-user")) == (kept, kept)
+        assert opens(rotatable, stored(rotatable, "late-comer")) == 200
+        names = Client(rotatable.info, "late-comer", password).get("credentials/user")["data"]
+        assert set(names) == {"MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_URI"}
+        assert rotation(rotatable, capsys, "--if-needed", *config).data["outcome"] == "unchanged"
+        everybody = rotation(rotatable, capsys, *config)
+        assert set(outcomes(everybody).values()) == {"stored"}
+        assert password not in first.out + first.err + second.out + second.err
+
+    def test_a_platform_that_voids_earlier_tokens_is_noticed_and_everybody_is_served(self, rotatable, capsys):
+        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
+        rotation(rotatable, capsys, *config)
+        rotatable.owner().post("credentials/user", {"key": "MLFLOW_TRACKING_TOKEN", "value": "void-since-the-new-one"})
+
+        second = rotation(rotatable, capsys, *config)
+
+        assert outcomes(second) == {ACCOUNT: "stored", "dev-user": "stored", "nobody-here": "failed"}
+        assert second.data["gc"]["state"] == "proved"
+        assert opens(rotatable, stored(rotatable)) == 200
+        assert rotation(rotatable, capsys).code == 0  # without that consumer in the configuration
+
+
+class TestGarbageCollection:
+    def test_a_job_that_does_not_work_is_told_and_the_next_run_proves_only_the_job(self, rotatable, capsys):
+        (volume(rotatable) / "broken-collection").touch()
+
+        first = rotation(rotatable, capsys)
+
+        assert (first.code, first.data["error"]["kind"]) == (21, "VerificationFailed")
+        assert "another version" in first.data["error"]["what"]
+        assert outcomes(first) == {ACCOUNT: "stored", "dev-user": "stored"}
+
+        (volume(rotatable) / "broken-collection").unlink()
+        rotatable.forget_calls()
+        second = rotation(rotatable, capsys, "--if-needed")
+
+        assert (second.code, second.data["outcome"]) == (0, "finished"), second.err
+        assert second.data["gc"]["state"] == "proved"
+        assert (tokens_issued(rotatable), token_writes(rotatable)) == (0, [])
+
+    def test_a_secret_that_reaches_the_job_late_is_waited_for(self, rotatable, capsys):
+        rotatable.control("PATCH", "/settings", {"secret_mount_seconds": 1.5})
+        try:
+            done = rotation(rotatable, capsys)
+        finally:
+            rotatable.control("PATCH", "/settings", {"secret_mount_seconds": 0})
+
+        assert (done.code, done.data["gc"]["state"]) == (0, "proved"), done.err
+        assert jobs_made(rotatable) == 2
+
+    @pytest.mark.parametrize("missing", ["command", "dry run"])
+    def test_a_release_that_cannot_rehearse_is_not_made_to_collect(self, rotatable, capsys, missing):
+        if missing == "command":
+            argv = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "gc: {command: Elsewhere}\n"))]
+        else:
+            plain = make_rotating_release(rotatable.folder / "plain.tar.gz", dry_run=False)
+            assert rotatable.install(capsys, "--release", str(plain), "--replace").code == 0
+            argv = []
+        rotatable.forget_calls()
+
+        done = rotation(rotatable, capsys, *argv)
+        made = jobs_made(rotatable)
+        if missing != "command":
+            rotatable.install(capsys, "--replace")
+
+        assert (done.code, done.data["gc"]["state"]) == (0, "unproved"), done.err
+        assert ("Elsewhere" if missing == "command" else "GC_DRY_RUN") in done.data["gc"]["said"]
+        assert made == 0

@@ -44,7 +44,20 @@ NOT_RUN = {
     "export": "a shell's own",
     "ae5": "ae5-tools comes from conda only; tests/sandbox drives it where it is installed",
 }
-NEEDS_SANDBOX = ("plan", "install", "verify", "env", "runbook")
+NEEDS_SANDBOX = (
+    "plan",
+    "install",
+    "verify",
+    "env",
+    "runbook",
+    "schedule-gc",
+    "share",
+    "open",
+    "logs",
+    "history",
+    "uninstall",
+)
+DATABASE_URI = "postgresql+psycopg://mlflow:not-a-password@db.example.com/mlflow"
 TAKES_RELEASE = ("plan", "install")
 
 
@@ -263,6 +276,10 @@ class Reader:
             return {errors.EXIT_DONE, errors.EXIT_CHANGES_PENDING}
         if words[0] == "verify" and self.release is not None:
             return {errors.VerificationFailed.exit_code}  # the stand-in keeps nothing, and verify must notice
+        if words[0] == "schedule-gc" and "--dry-run" in words and self.release is not None:
+            return {errors.StageFailed.exit_code}  # the stand-in knows no dry run, and must not be asked for one
+        if words[0] == "uninstall" and "--yes" not in words:
+            return {errors.Conflict.exit_code}  # nobody is there to agree
         return {errors.EXIT_DONE}
 
     def run_mlflow(self, command: Command) -> None:
@@ -279,6 +296,9 @@ def typing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [n for n in os.environ if n.startswith(("AE5_", "MLFLOW_", "CF_ACCESS_")) or n == "REQUESTS_CA_BUNDLE"]:
         monkeypatch.delenv(name)  # no test may reach the cluster of whoever runs it
     monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("GC_DATABASE_URI", DATABASE_URI)
+    (tmp_path / "gc-database-uri").write_text(DATABASE_URI)
+    (tmp_path / "gc-database-uri").chmod(0o600)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     lifecycle.reset(tmp_path / "state" / "sandbox")

@@ -16,15 +16,20 @@ from mlflow_ae5_deploy import __version__
 from mlflow_ae5_deploy.cli import (
     doctor,
     env,
+    history,
     init,
     install,
+    logs,
+    open_page,
     plan,
     rotate_token,
     runbook,
     sandbox,
     schedule_gc,
     schedule_rotation,
+    share,
     status,
+    uninstall,
     verify,
 )
 from mlflow_ae5_deploy.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, Configuration, DeployError, Usage
@@ -56,7 +61,24 @@ def root(
     """Options of the program itself."""
 
 
-for module in (init, plan, install, status, doctor, verify, rotate_token, schedule_rotation, schedule_gc, env, runbook):
+for module in (
+    init,
+    plan,
+    install,
+    status,
+    doctor,
+    verify,
+    rotate_token,
+    schedule_rotation,
+    schedule_gc,
+    share,
+    env,
+    open_page,
+    logs,
+    history,
+    uninstall,
+    runbook,
+):
     app.command(module.NAME, help=module.HELP, short_help=module.HELP)(module.command)
 app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 

@@ -233,3 +233,24 @@ class Memory:
     def remember_shared(self, pairs: set[tuple[str, str]]) -> None:
         self._data["shared"] = sorted([list(pair) for pair in pairs])
         self._save()
+
+    # after an uninstall -------------------------------------------------------------------------------------------
+
+    def secrets_of(self, account: str) -> set[str]:
+        """Names of the secrets this tool wrote for an account, from this machine."""
+        return {name for owner, _, name in (key.rpartition("/") for key in self._data["secrets"]) if owner == account}
+
+    def forget_secret(self, account: str, name: str) -> None:
+        if self._data["secrets"].pop(f"{account}/{name}", None) is not None:
+            self._save()
+
+    def forget_deployment(self) -> None:
+        """There is none any more: its tokens, its sharing and what was pending for it are gone. Secrets stay."""
+        fresh: dict[str, Any] = {"token": None, "rotation": None, "restart": None, "shared": []}
+        before = json.dumps(self._data, sort_keys=True)
+        self._data = {**self._data, **{key: value for key, value in fresh.items() if key in self._data}}
+        self._data.pop("stale_server", None)
+        for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
+            del self._data["secrets"][name]
+        if json.dumps(self._data, sort_keys=True) != before:
+            self._save()

@@ -1,0 +1,108 @@
+"""logs: what the server or a run of a job has printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.changing import looking
+from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
+from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.context import Context
+
+NAME = "logs"
+HELP = "Show the log of the server, or of a run of its jobs."
+_LONGEST = 24 * 3600.0  # seconds a run is followed
+
+Run = Annotated[
+    str | None, typer.Option("--run", help="The id of a run, or `latest`: its log instead of the server's.")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on until the run ends, the deployment is gone, or Ctrl-C.")
+]
+Lines = Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end; 0 means all.")]
+Part = Annotated[str, typer.Option("--part", help="Of the server: app, events (what the platform did) or proxy.")]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    run: Run = None,
+    follow: Follow = False,
+    lines: Lines = 100,
+    part: Part = "app",
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Reads only. Secrets are masked."""
+    from mlflow_ae5_deploy.operations.logs import PARTS
+
+    if part not in PARTS:
+        raise Usage(f"--part takes {', '.join(PARTS)}, not {part!r}.", where="--part")
+    if follow and json:
+        raise Usage("--follow and --json exclude each other: a log that goes on is no document.")
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+    try:
+        with looking(choices, reporter, verb=NAME) as context:
+            if run is not None:
+                return _run(reporter, context, run, follow=follow, lines=lines)
+            return _deployment(reporter, context, part, follow=follow, lines=lines)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        return EXIT_DONE  # how one stops following
+    finally:
+        reporter.close()
+
+
+def _run(reporter: Reporter, context: Context, wanted: str, *, follow: bool, lines: int) -> int:
+    from mlflow_ae5_deploy.operations.logs import run_of
+    from mlflow_ae5_deploy.runbook.follow import follow_run, read_log
+    from mlflow_ae5_deploy.runbook.gc_run import judge
+
+    run = run_of(context, wanted)
+    reporter.note(f"run {run.id} of {run.name}, {run.state}")
+    if follow:
+        ended, text = follow_run(context, run.id, reporter.line, seconds=_LONGEST)
+        reporter.note(f"run {run.id}: {judge(ended, text).said}")
+        return EXIT_DONE
+    text = read_log(context, run)
+    _tell(reporter, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, text, lines)
+    return EXIT_DONE
+
+
+def _deployment(reporter: Reporter, context: Context, part: str, *, follow: bool, lines: int) -> int:
+    from mlflow_ae5_deploy.operations.logs import deployment_of, part_of
+    from mlflow_ae5_deploy.runbook.follow import follow_deployment
+
+    found = deployment_of(context)
+    reporter.note(f"deployment {found.name} ({found.id}), {found.state}, {part}")
+    if follow:
+        follow_deployment(context, found.id, lambda: part_of(context.platform.logs(found.id), part), reporter.line)
+    logs = context.platform.logs(found.id)
+    text = part_of(logs, part)
+    if part == "app" and not text.strip() and logs.events.strip():
+        reporter.note("The application has printed nothing yet; this is what the platform did (--part events):")
+        part, text = "events", logs.events
+    source = {"kind": "deployment", "id": found.id, "name": found.name, "state": found.state, "part": part}
+    _tell(reporter, source, text, lines)
+    return EXIT_DONE
+
+
+def _tell(reporter: Reporter, source: dict[str, str], text: str, lines: int) -> None:
+    wanted = text.splitlines()[-lines:] if lines else text.splitlines()
+    for line in wanted:
+        reporter.line(line)
+    if reporter.json_mode:
+        document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": "done", "source": source, "lines": wanted}
+        reporter.data(document)

@@ -1,0 +1,59 @@
+"""Which deployment or run a person means when asking for a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from mlflow_ae5_deploy.errors import NotFound
+from mlflow_ae5_deploy.platform.records import Deployment, DeploymentLogs, Project, Run
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of
+
+PARTS = ("app", "events", "proxy")
+LATEST = "latest"
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def deployment_of(context: Context) -> Deployment:
+    """The server's deployment, running or not."""
+    found = chosen_of(context).current
+    if found is None:
+        raise NotFound(
+            f"`{context.account}` has no deployment `{context.settings.deployment.name}`.",
+            where=context.access.target.options.hostname,
+            remedy="Run `mlflow-ae5-deploy install` first.",
+        )
+    return found
+
+
+def part_of(logs: DeploymentLogs, part: str) -> str:
+    return {"app": logs.app, "events": logs.events, "proxy": logs.proxy}[part]
+
+
+def run_of(context: Context, wanted: str) -> Run:
+    """A run by its id, or the `latest` one of the project's jobs."""
+    if wanted != LATEST:
+        found = context.platform.run(wanted)
+        if found is None:
+            raise NotFound(f"There is no run {wanted}.", where=wanted, remedy="`logs --run latest` takes the newest.")
+        return found
+    project = context.look.project(context.settings.project.name)
+    latest = newest(context.platform.runs(), project, context.settings.gc.name)
+    if latest is None:
+        raise NotFound(
+            "No job of this project has a run on record.",
+            where=context.settings.project.name,
+            remedy="Wait for the next time of its schedule, or start one: `schedule-gc --run-now`.",
+        )
+    return latest
+
+
+def newest(runs: Sequence[Run], project: Project | None, job: str) -> Run | None:
+    """Pure. Runs whose record names no project are told by the name of their job."""
+    ours = [run for run in runs if (project is not None and run.project_id == project.id) or _nameless(run, job)]
+    return max(ours, key=lambda run: run.created or _NEVER, default=None)
+
+
+def _nameless(run: Run, job: str) -> bool:
+    return not run.project_id and run.name == job

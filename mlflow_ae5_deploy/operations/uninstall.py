@@ -1,0 +1,255 @@
+"""Taking an installation down: what would go, and its going. Data, the account and the archive stay.
+
+In an order in which being cut off anywhere leaves something that the next call finds and takes on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow_ae5_deploy.clock import Deadline, poll_until
+from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.errors import DeployError, NotFound, PlatformError
+from mlflow_ae5_deploy.platform.platform import Platform
+from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
+from mlflow_ae5_deploy.runbook import gc_run
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.files import write_private
+from mlflow_ae5_deploy.runbook.model import Action
+
+_GONE = 120.0  # seconds until a deleted project must be off the list
+_CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A consumer account and those of its secrets that this tool wrote; trouble: why they cannot be listed."""
+
+    username: str
+    secrets: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class There:
+    """What there is of the installation. secrets: of the service account, written by this tool."""
+
+    project: Project | None = None
+    deployments: tuple[Deployment, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    runs: tuple[Run, ...] = ()
+    secrets: tuple[str, ...] = ()
+    consumers: tuple[Consumer, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Besides secrets."""
+        return bool(self.project or self.deployments or self.jobs or self.runs)
+
+
+@dataclass
+class Removed:
+    """kept: the project's archive on this machine. left: consumers whose secrets could not be deleted, and why."""
+
+    kept: Path | None = None
+    left: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def observe(context: Context, *, purge: bool) -> There:
+    """Reads only. Consumers are looked at only when their secrets are to go."""
+    if context.access.has_admin and context.access.find_account() is None:
+        return There()
+    project = context.look.project(context.settings.project.name)
+    projects = {item.id for item in context.look.projects()}
+    names = {context.settings.gc.name, f"{context.settings.gc.name} dry run"}
+
+    def ours(item: Job | Run) -> bool:
+        if item.owner not in ("", context.account):
+            return False
+        if project is not None and item.project_id == project.id:
+            return True
+        return item.name in names and item.project_id not in projects  # what an earlier call left behind
+
+    return There(
+        project=project,
+        deployments=tuple(d for d in context.look.deployments() if project and d.project_id == project.id),
+        jobs=tuple(job for job in context.look.jobs() if ours(job)),
+        runs=tuple(run for run in context.platform.runs() if ours(run)),
+        secrets=tuple(sorted(context.look.secret_names() & _own_names(context))),
+        consumers=tuple(_consumer(context, c.username) for c in context.settings.consumers) if purge else (),
+    )
+
+
+def plan(there: There, *, purge: bool) -> list[Action]:
+    """Pure: what goes, in this order, and what that means."""
+    actions: list[Action] = []
+    for job in there.jobs:
+        active = any(run.is_active and run.job_id == job.id for run in there.runs)
+        meaning = "its run at work is stopped" if active else "nothing is collected any more"
+        actions.append(Action("delete", f"job {job.name} ({job.id})", "it belongs to the installation", (meaning,)))
+    if there.runs:
+        name = f"{len(there.runs)} run records"
+        actions.append(Action("delete", name, "they belong to its jobs", ("their logs go with them",)))
+    for item in there.deployments:
+        meaning = "clients lose the server at once, and every token of it is void"
+        actions.append(Action("stop", f"deployment {item.name} ({item.id})", "it is the server", (meaning,)))
+    if there.project is not None:
+        name = f"project {there.project.name} ({there.project.id})"
+        meanings = ("its archive is kept on this machine first", "its endpoint becomes free for anybody")
+        actions.append(Action("delete", name, "it is what the server was made of", meanings))
+    if purge:
+        actions += _purges(there)
+    return actions
+
+
+def _purges(there: There) -> list[Action]:
+    meaning = ("their values cannot be read back from the platform",)
+    actions = []
+    if there.secrets:
+        actions.append(Action("delete", f"secrets {', '.join(there.secrets)}", "--purge-secrets was given", meaning))
+    for consumer in there.consumers:
+        if consumer.secrets:
+            target = f"secrets {', '.join(consumer.secrets)} of {consumer.username}"
+            actions.append(Action("delete", target, "--purge-secrets was given", meaning))
+    return actions
+
+
+def kept(context: Context, there: There, *, purge: bool) -> list[str]:
+    """What stays, in words."""
+    server = context.settings.server
+    uri = server.backend_store_uri
+    database = "the one given by this tool" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri)
+    found = [
+        f"the account {context.account}",
+        f"the database ({database}) and the artifacts ({server.artifacts_destination}); what is below "
+        "data/ only where the platform mounts a persistent volume there",
+        f"journal, memory and kept archives on this machine ({context.folder})",
+    ]
+    if there.secrets and not purge:
+        found.append(f"the secrets {', '.join(there.secrets)} (--purge-secrets deletes them)")
+    return found
+
+
+def carry_out(context: Context, there: There, *, purge: bool) -> Removed:
+    removed = Removed()
+    if there.project is not None:
+        removed.kept = _keep_archive(context, there.project, removed)
+    context.memory.forget_deployment()  # before the first effect: a token of it must not be taken for good any more
+    for job in there.jobs:
+        _remove_job(context, job)
+    _remove_runs(context, there.runs)
+    for deployment in there.deployments:
+        _intent(context, "stop", f"deployment {deployment.name}")
+        context.platform.stop_deployment(deployment.id)
+        context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
+    if there.project is not None:
+        _remove_project(context, there.project)
+    if purge:
+        _purge(context, there, removed)
+    context.look.forget()
+    return removed
+
+
+def _keep_archive(context: Context, project: Project, removed: Removed) -> Path | None:
+    folder = context.folder / "removed"
+    try:
+        content = context.look.archive(project)
+    except NotFound as error:
+        removed.warnings.append(f"The project has no archive that could be kept: {error.what}")
+        return None
+    for earlier in sorted(folder.glob(f"*-{project.id}.tar.gz")):
+        if earlier.read_bytes() == content:
+            return earlier  # a call that was cut off has kept it
+    path = folder / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
+    write_private(path, content)
+    context.journal.write("effect", action="keep", target=str(path), id=project.id)
+    return path
+
+
+def _remove_job(context: Context, job: Job) -> None:
+    _intent(context, "delete", f"job {job.name}")
+    if job.schedule is not None:
+        context.platform.pause_job(job.id)  # so that no run starts between the next two calls
+    gc_run.stop(context, context.platform.runs(job.id))
+    context.platform.delete_job(job.id)
+    context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
+
+
+def _remove_runs(context: Context, runs: Sequence[Run]) -> None:
+    """Also those that started after the plan was made: the project cannot go while one is at work."""
+    if not runs:
+        return
+    _intent(context, "delete", f"{len(runs)} run records")
+    gc_run.stop(context, runs)
+    for run in runs:
+        context.platform.delete_run(run.id)
+    context.journal.write("effect", action="delete", target=f"{len(runs)} run records")
+
+
+def _remove_project(context: Context, project: Project) -> None:
+    _intent(context, "delete", f"project {project.name}")
+    late = [run for run in context.platform.runs() if run.project_id == project.id]
+    _remove_runs(context, late)
+    context.platform.delete_project(project.id)
+    context.journal.write("effect", action="delete", target=f"project {project.name}", id=project.id)
+    poll_until(
+        lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
+        waiting_for="the project to be off the list",
+        deadline=Deadline(context.clock, _GONE),
+        on_wait=context.on_wait,
+    )
+
+
+def _purge(context: Context, there: There, removed: Removed) -> None:
+    _delete_secrets(context, context.platform, context.account, there.secrets)
+    for consumer in there.consumers:
+        trouble = consumer.trouble
+        if not trouble and consumer.secrets:
+            try:
+                platform = _as_consumer(context, consumer.username)
+                _delete_secrets(context, platform, consumer.username, consumer.secrets)
+            except PlatformError as error:
+                trouble = error.what
+        if trouble:
+            context.journal.write("failed", account=consumer.username, what=trouble)
+            removed.left.append(f"{consumer.username}: {trouble}")
+
+
+def _delete_secrets(context: Context, platform: Platform, account: str, names: Sequence[str]) -> None:
+    if not names:
+        return
+    _intent(context, "delete", f"secrets {', '.join(names)}")
+    for name in names:
+        platform.delete_secret(name)
+        context.memory.forget_secret(account, name)
+    context.journal.write("effect", action="delete", target=f"secrets {', '.join(names)}", account=account)
+
+
+def _own_names(context: Context) -> set[str]:
+    """Of the service account: everything this tool may have written, from here or elsewhere."""
+    return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.memory.secrets_of(context.account)}
+
+
+def _consumer(context: Context, username: str) -> Consumer:
+    """A consumer may have a server of its own, so only what is remembered to be ours is touched."""
+    if not context.memory.secrets_of(username) & _CONSUMER:
+        return Consumer(username)
+    try:
+        names = _as_consumer(context, username).secret_names()
+    except DeployError as error:
+        return Consumer(username, trouble=error.what)
+    return Consumer(username, tuple(sorted(names & _CONSUMER)))
+
+
+def _as_consumer(context: Context, username: str) -> Platform:
+    consumer = next(c for c in context.settings.consumers if c.username == username)
+    password = context.values.secret(consumer.password, f"password of {username}") if consumer.password else None
+    return context.access.consumer(username, password)
+
+
+def _intent(context: Context, verb: str, target: str) -> None:
+    context.journal.write("intent", action=verb, target=target)

@@ -1,0 +1,229 @@
+"""The pure parts behind schedule-gc, logs and share, as rows of data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from mlflow_ae5_deploy.clock import ManualClock
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.errors import DeadlineExceeded
+from mlflow_ae5_deploy.operations.logs import newest
+from mlflow_ae5_deploy.operations.schedule_gc import departures
+from mlflow_ae5_deploy.operations.sharing import kept_by_install, undone_by_install
+from mlflow_ae5_deploy.platform.records import Project, Run
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.report.schedule import next_times, to_keep
+from mlflow_ae5_deploy.runbook.follow import CUT, LogTail, follow_run
+from mlflow_ae5_deploy.runbook.gc_job import wanted_job
+from mlflow_ae5_deploy.runbook.gc_run import judge, last_report, surplus
+from mlflow_ae5_deploy.schedule import parse_cron
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner="service", resource_profile="default")
+
+
+def run(number: int = 1, **changes: Any) -> Run:
+    values: dict[str, Any] = {"id": f"a2-{number:032x}", "name": "gc", "owner": "service", "project_id": OURS.id}
+    values |= {"state": "completed", "created": NOON + timedelta(minutes=number)}
+    return Run(**{**values, **changes})
+
+
+def report(**facts: Any) -> str:
+    return "collecting\n" + json.dumps({"command": "GarbageCollection", **facts}) + "\n"
+
+
+RUNS = {"runs": {"due": 3, "removed": 3, "left": 0}}
+VERDICTS = [
+    ("collected", "completed", report(outcome="done", exit_code=0, **RUNS), True, "removed 3 of 3 runs"),
+    ("a dry run", "completed", report(outcome="dry-run", exit_code=0, runs={"due": 3}), True, "would remove 3 runs"),
+    ("another at work", "completed", report(outcome="skipped", exit_code=0), True, "another collection"),
+    ("a release that does not report", "completed", "collecting\n", True, "states no result"),
+    ("no log at all", "completed", "", True, "states no result"),
+    (
+        "the job failed, the platform did not see it",
+        "completed",
+        report(outcome="failed", exit_code=3),
+        False,
+        "code 3",
+    ),
+    ("an exit code against the words", "completed", report(outcome="done", exit_code=5), False, "code 5"),
+    ("failed with its reason", "failed", report(outcome="failed", exit_code=3, error="no token"), False, "no token"),
+    ("killed without a word", "failed", "collecting\n", False, "the run is failed"),
+    ("stopped", "stopped", report(outcome="interrupted", exit_code=143), False, "interrupted"),
+    ("stopped though it was done", "stopped", report(outcome="done", exit_code=0), False, "the run is stopped"),
+    ("an error of the platform", "error", "", False, "the run is error"),
+]
+
+
+@pytest.mark.parametrize(("case", "state", "log", "passed", "words"), VERDICTS, ids=[row[0] for row in VERDICTS])
+def test_the_verdict_on_a_run(case, state, log, passed, words):
+    verdict = judge(run(state=state), log)
+
+    assert verdict.passed is passed
+    assert words in verdict.said
+
+
+REPORTS = [
+    ("the last one counts", '{"outcome": "failed"}\n{"outcome": "done"}\n', "done"),
+    ("text behind it", '{"outcome": "done"}\nbye\n', "done"),
+    ("JSON of somebody else", '{"outcome": "done"}\n{"level": "info"}\n', "done"),
+    ("cut off", '{"outcome": "done"}\n{"outcome": "fai', "done"),
+    ("broken", "{not json}\n", None),
+    ("a list", "[1]\n", None),
+]
+
+
+@pytest.mark.parametrize(("case", "log", "outcome"), REPORTS, ids=[row[0] for row in REPORTS])
+def test_the_report_is_the_last_line_that_is_one(case, log, outcome):
+    assert last_report(log).get("outcome") == outcome
+
+
+TAILS = [
+    ("grows by lines", ["a\n", "a\nb\n", "a\nb\nc\n"], ["a", "b", "c"]),
+    ("half a line waits until it is whole", ["a\nb", "a\nbc\n"], ["a", "bc"]),
+    ("the same again", ["a\n", "a\n"], ["a"]),
+    ("an older answer for once", ["a\nb\n", "a\n", "a\nb\nc\n"], ["a", "b", "c"]),
+    ("the beginning is lost", ["a\nb\nc\n", "b\nc\nd\n"], ["a", "b", "c", CUT, "b", "c", "d"]),
+    ("everything is lost", ["a\n", "y\nz\n"], ["a", CUT, "y", "z"]),
+    ("empty at first", ["", "", "a\n"], ["a"]),
+]
+
+
+@pytest.mark.parametrize(("case", "answers", "lines"), TAILS, ids=[row[0] for row in TAILS])
+def test_what_is_new_in_a_log(case, answers, lines):
+    tail = LogTail()
+
+    assert [line for answer in answers for line in tail.feed(answer)] == lines
+
+
+def test_a_log_that_lost_its_beginning_goes_on_where_it_was():
+    tail, lines = LogTail(), [f"line {number}\n" for number in range(100)]
+
+    shown = [*tail.feed("".join(lines[:60])), *tail.feed("".join(lines[30:]))]
+
+    assert shown == [line.rstrip("\n") for line in lines]
+
+
+def test_an_unfinished_last_line_is_shown_at_the_end():
+    tail = LogTail()
+
+    assert [tail.feed("a\nb"), tail.feed("a\nb", ended=True)] == [["a"], ["b"]]
+
+
+KEEP = [
+    ("fewer than kept", [run(1), run(2)], 3, []),
+    ("the newest stay, in whatever order they come", [run(2), run(3), run(1)], 1, [2, 1]),
+    ("none kept", [run(1), run(2)], 0, [2, 1]),
+    ("those at work stay and do not count", [run(1), run(2, state="running"), run(3)], 1, [1]),
+    ("those of unknown age stay and do not count", [run(1), run(2, created=None), run(3)], 1, [1]),
+    ("failed and stopped ones are records too", [run(1, state="failed"), run(2, state="stopped")], 0, [2, 1]),
+]
+
+
+@pytest.mark.parametrize(("case", "runs", "keep", "gone"), KEEP, ids=[row[0] for row in KEEP])
+def test_which_records_go(case, runs, keep, gone):
+    assert [item.id for item in surplus(runs, keep)] == [run(number).id for number in gone]
+
+
+LATEST = [
+    ("none", [], None),
+    ("the newest of the project, of whatever job", [run(1), run(3, name="by hand"), run(2)], 3),
+    ("not of another project", [run(1), run(5, project_id="a0-" + "2" * 32)], 1),
+    ("by its name where the record names no project", [run(1), run(5, project_id="")], 5),
+    ("and not by another name", [run(1), run(5, project_id="", name="other")], 1),
+    ("a known age before an unknown one", [run(1), run(5, created=None)], 1),
+]
+
+
+@pytest.mark.parametrize(("case", "runs", "number"), LATEST, ids=[row[0] for row in LATEST])
+def test_which_run_is_the_latest(case, runs, number):
+    found = newest(runs, OURS, "gc")
+
+    assert (found.id if found else None) == (run(number).id if number else None)
+
+
+class TestAgainstTheConfiguration:
+    def asked(self, **gc):
+        return wanted_job(Settings.model_validate({"gc": gc}))
+
+    def test_nothing_to_say_when_it_is_the_same(self):
+        assert departures(self.asked(schedule="*/10  * * * *"), self.asked()) == []
+        assert to_keep([], None) == []
+
+    def test_every_difference_is_told_and_can_be_kept(self):
+        found = departures(
+            self.asked(schedule="0 3 * * *", variables={"A": "it's", "B": "1"}), self.asked(variables={"B": "1"})
+        )
+
+        assert [(item.setting, item.asked, item.configured) for item in found] == [
+            ("gc.schedule", "0 3 * * *", "*/10 * * * *"),
+            ("gc.variables.A", "it's", "not set"),
+        ]
+        assert to_keep(found, None) == ["gc:", "  schedule: '0 3 * * *'", "  variables:", "    A: 'it''s'"]
+        assert to_keep(found, "prod")[:3] == ["profiles:", "  prod:", "    gc:"]
+
+    def test_a_hidden_value_is_told_of_and_never_shown(self):
+        uri = Secret("postgresql://u:planted-password@h/d")
+        asked = replace(self.asked(), hidden=(("MLFLOW_BACKEND_STORE_URI", uri),))
+
+        found = departures(asked, self.asked())
+
+        assert [item.hidden for item in found] == [True]
+        assert to_keep(found, None) == []
+        assert "planted" not in repr(found) + repr(asked)
+
+
+def test_the_next_times_are_told_in_both_clocks():
+    zone = timezone(timedelta(hours=5, minutes=30), "IST")
+
+    assert next_times(parse_cron("30 20 * * *"), NOON, zone)[0] == ("2026-01-01 20:30 UTC", "2026-01-02 02:00 IST")
+
+
+SHARES = [
+    ([("user", "a")], set(), "users: [a]", ""),
+    ([("user", "a"), ("group", "b")], set(), "groups: [b], users: [a]", ""),
+    ([("group", "b")], {("group", "b")}, "", "groups: [b]"),
+    ([("group", "b"), ("user", "a")], {("group", "b")}, "users: [a]", "groups: [b]"),
+]
+
+
+@pytest.mark.parametrize(("pairs", "configured", "after_adding", "after_removing"), SHARES)
+def test_what_install_will_make_of_a_change_in_sharing(pairs, configured, after_adding, after_removing):
+    added, removed = " ".join(kept_by_install(pairs, configured)), " ".join(undone_by_install(pairs, configured))
+
+    assert (after_adding in added) if after_adding else added == ""
+    assert (after_removing in removed) if after_removing else removed == ""
+
+
+class Scripted:
+    """Stands where Platform stands: a run that is never over, or not there."""
+
+    def __init__(self, found: Run | None) -> None:
+        self.found = found
+
+    def run(self, run_id: str) -> Run | None:
+        return self.found
+
+    def run_log(self, run_id: str) -> str:
+        return "working\n"
+
+
+@pytest.mark.parametrize(("found", "seconds"), [(run(state="running"), 90.0), (None, 30.0)], ids=["hangs", "not there"])
+def test_a_run_is_followed_until_its_deadline_and_no_longer(found, seconds):
+    clock, lines = ManualClock(), []
+
+    class Context:
+        platform, on_wait = Scripted(found), None
+
+    Context.clock = clock
+    with pytest.raises(DeadlineExceeded) as caught:
+        follow_run(Context, run().id, lines.append, seconds=seconds)
+
+    assert clock.elapsed == pytest.approx(seconds)
+    assert lines == (["working"] if found else [])
+    assert "logs --follow" in caught.value.remedy

@@ -1,0 +1,87 @@
+"""The journal as runs of verbs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlflow_ae5_deploy.operations.history import read, told
+
+
+def line(event, second=0, verb="install", who="a@b", **fields):
+    time = f"2026-01-01T00:00:{second:02d}+00:00"
+    return json.dumps({"time": time, "who": who, "verb": verb, "event": event, **fields})
+
+
+BEGIN, END = line("begin"), line("end", 5, outcome="done", what="")
+EFFECT = line("effect", 1, action="set", target="secrets A, B", account="service")
+ROWS = [
+    ("nothing", [], []),
+    ("a whole run", [BEGIN, EFFECT, END], [("install", "done", ["set secrets A, B for service"], [])]),
+    ("without a change", [BEGIN, END], [("install", "done", [], [])]),
+    ("killed", [BEGIN, EFFECT], [("install", "cut off", ["set secrets A, B for service"], [])]),
+    ("killed, and run again", [BEGIN, BEGIN, END], [("install", "cut off", [], []), ("install", "done", [], [])]),
+    ("interrupted", [BEGIN, line("interrupted", 2)], [("install", "interrupted", [], [])]),
+    (
+        "failed at a stage, told once",
+        [BEGIN, line("failed", 1, stage=8, what="no luck"), line("end", 2, outcome="StageFailed", what="no luck")],
+        [("install", "StageFailed", [], ["stage 8: no luck"])],
+    ),
+    (
+        "failed with nothing before",
+        [BEGIN, line("end", 2, outcome="Unreachable", what="no answer")],
+        [("install", "Unreachable", [], ["no answer"])],
+    ),
+    (
+        "one consumer failed",
+        [BEGIN, line("failed", 1, account="dev", what="wrong password"), END],
+        [("install", "done", [], ["dev: wrong password"])],
+    ),
+    (
+        "an effect without a frame",
+        [line("effect", verb="env", action="issue", target="token of deployment a2-1")],
+        [("env", "noted", ["issue token of deployment a2-1"], [])],
+    ),
+    (
+        "an id is told once",
+        [BEGIN, line("effect", 1, action="stop", target="deployment x", id="a2-1"), END],
+        [("install", "done", ["stop deployment x (a2-1)"], [])],
+    ),
+    (
+        "two people at a time",
+        [BEGIN, line("begin", who="c@d", verb="share"), EFFECT, line("end", 3, who="c@d", verb="share"), END],
+        [("install", "done", ["set secrets A, B for service"], []), ("share", "done", [], [])],
+    ),
+    (
+        "an intent is no change",
+        [BEGIN, line("intent", 1, action="set", target="x"), END],
+        [("install", "done", [], [])],
+    ),
+    ("an end of nothing", [END], []),
+]
+
+
+@pytest.mark.parametrize(("case", "lines", "entries"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_the_journal_tells(case, lines, entries):
+    found = told(lines)
+
+    assert [(e.verb, e.outcome, e.changed, e.trouble) for e in found.entries] == entries
+    assert found.unreadable == 0
+
+
+def test_who_when_and_how_long():
+    (entry,) = told([BEGIN, END]).entries
+
+    assert (entry.who, entry.seconds, entry.began.isoformat()) == ("a@b", 5.0, "2026-01-01T00:00:00+00:00")
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '"text"', "{}", '{"event": "begi'])
+def test_lines_that_are_none_are_counted_and_passed_over(broken):
+    found = told([BEGIN, broken, "", END])
+
+    assert (len(found.entries), found.unreadable) == (1, 1)
+
+
+def test_a_journal_that_is_not_there_is_empty(tmp_path):
+    assert read(tmp_path / "journal.jsonl").entries == ()

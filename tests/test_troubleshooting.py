@@ -1,0 +1,117 @@
+"""runbooks/troubleshooting.md quotes only messages that the code can print, each with the exit code it ends with."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mlflow_ae5_deploy import errors
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "runbooks" / "troubleshooting.md"
+# Errors that a stage passes on under its own exit code, together with the deployment's log.
+WRAPPED = {"The deployment did not start: … (state …).": errors.StageFailed.exit_code}
+SHORTEST = 6  # characters of a part between two … that must be found
+
+
+def load_server_errors() -> object:
+    spec = importlib.util.spec_from_file_location(
+        "server_errors", ROOT / "project_template/mlflow_ae5_server/errors.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CODES = {
+    name: cls.exit_code
+    for module in (errors, load_server_errors())
+    for name, cls in vars(module).items()
+    if isinstance(cls, type) and hasattr(cls, "exit_code")
+} | {"Trouble": errors.Unreachable.exit_code, "failure": errors.StageFailed.exit_code}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A text of the code, with … for what is filled in. code: where it is the text of an error, else None."""
+
+    text: str
+    code: int | None
+
+
+def text_of(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"\{\w+\}", "…", node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return None
+
+
+def code_of(call: ast.Call) -> int | None:
+    """By the class that is called; a Trouble names another one than usual."""
+    name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+    if name == "Trouble":
+        named = [n.id for n in ast.walk(call) if isinstance(n, ast.Name) and n.id in CODES and n.id != "Trouble"]
+        name = named[0] if named else name
+    return CODES.get(name)
+
+
+def printed_by(tree: ast.AST, code: int | None = None) -> Iterator[Printed]:
+    for node in ast.iter_child_nodes(tree):
+        inner = code
+        if isinstance(node, ast.Call):
+            inner = code_of(node) if code_of(node) is not None else code
+        if isinstance(node, ast.expr) and (text := text_of(node)):
+            yield Printed(text, inner)
+            continue
+        yield from printed_by(node, inner)
+
+
+def everything_printed() -> list[Printed]:
+    found: list[Printed] = []
+    for top in ("mlflow_ae5_deploy", "project_template"):
+        for path in (ROOT / top).rglob("*.py"):
+            found += printed_by(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+PRINTED = everything_printed()
+
+
+def rows() -> list[tuple[str, int]]:
+    """(message, exit code) of every table that has such columns."""
+    page = PAGE.read_text(encoding="utf-8")
+    return [(message, int(code)) for message, code in re.findall(r"^\| `([^`]+)` \| (\d+) \|", page, re.M)]
+
+
+def parts(message: str) -> list[str]:
+    return [part for part in message.split("…") if len(part.strip(" .:,()")) >= SHORTEST]
+
+
+def test_the_page_has_messages_and_the_reader_of_the_code_finds_texts():
+    assert len(rows()) > 50
+    assert len(PRINTED) > 1000
+    # a row of the message tables that the pattern above does not catch would not be checked
+    page = PAGE.read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| ") and line.count(" | ") >= 2]
+    assert len(lines) - 2 * page.count("| message | exit code |") == len(rows())
+
+
+@pytest.mark.parametrize(("message", "code"), rows(), ids=[message[:60] for message, _ in rows()])
+def test_a_message_is_one_the_code_prints_with_that_exit_code(message, code):
+    wanted = parts(message)
+    assert wanted, "nothing in it could be looked for"
+
+    places = [printed for printed in PRINTED if all(part.strip() in printed.text for part in wanted)]
+
+    assert places, f"no text in the code has {wanted}"
+    codes = {WRAPPED.get(place.text, place.code) for place in places}
+    assert codes & {None, code}, codes

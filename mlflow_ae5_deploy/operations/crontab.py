@@ -37,7 +37,7 @@ def line(schedule: str, command: Sequence[str], environment: Mapping[str, str], 
 
 def with_line(table: str, wanted: str, installation: str) -> str:
     """Pure: the table with exactly this line of ours, in the place of an earlier one."""
-    lines = table.splitlines()
+    lines = _lines(table)
     ours = [number for number, text in enumerate(lines) if _is_ours(text, installation)]
     kept = [text for text in lines if not _is_ours(text, installation)]
     kept.insert(ours[0] if ours else len(kept), wanted)
@@ -46,12 +46,17 @@ def with_line(table: str, wanted: str, installation: str) -> str:
 
 def without_line(table: str, installation: str) -> str:
     """Pure: the table without any line of ours."""
-    kept = [text for text in table.splitlines() if not _is_ours(text, installation)]
+    kept = [text for text in _lines(table) if not _is_ours(text, installation)]
     return "\n".join(kept) + "\n" if kept else ""
 
 
 def has_line(table: str, installation: str) -> bool:
-    return any(_is_ours(text, installation) for text in table.splitlines())
+    return any(_is_ours(text, installation) for text in _lines(table))
+
+
+def _lines(table: str) -> list[str]:
+    """Only at line breaks: what else `splitlines` takes for one may stand inside of somebody's line."""
+    return table.removesuffix("\n").split("\n") if table else []
 
 
 def _is_ours(text: str, installation: str) -> bool:
@@ -78,7 +83,7 @@ class Crontab:
         done = self._run("-", given=table)
         if done.returncode != 0:
             raise self._refused("written", done.stderr)
-        if self.read() != table:
+        if not self.read().endswith(table):  # some put a header of their own in front
             raise self._refused("written", "it reads back differently")
 
     def _run(self, argument: str, given: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,7 @@ def test_the_line_is_there_once(case, before, after):
     assert has_line(after, "host_svc_x")
 
 
-@pytest.mark.parametrize("table", [THEIRS, "", f"{OTHER}\n"])
+@pytest.mark.parametrize("table", [THEIRS, "", f"{OTHER}\n", "\n\n# form\x0cfeed\u2028\n"])
 def test_taking_it_out_leaves_the_rest_as_it_was(table):
     assert without_line(with_line(table, OURS, "host_svc_x"), "host_svc_x") == table
     assert not has_line(table, "host_svc_x")

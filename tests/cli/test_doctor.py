@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
 
 from tests.cli.bench import ACCOUNT
-from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
+from tests.sandbox.support import APP, PROJECT_FILE, credentials, make_project_archive
 
 SEVERITIES = {"ok", "info", "warning", "error", "skipped"}
 GOOD = {
@@ -210,3 +211,21 @@ class TestFromPlatform:
 
         assert seen.code == 0, seen.out
         assert self.left(bench) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ae5_tools") is None, reason="ae5-tools is not installed here")
+def test_on_a_cluster_through_ae5_tools(bench, capsys, monkeypatch):
+    """The sandbox plays the cluster; without --sandbox it is reached as one."""
+    monkeypatch.setenv("AE5_HOSTNAME", bench.info.hostname)
+    monkeypatch.setenv("AE5_USERNAME", ACCOUNT)
+    monkeypatch.setenv("AE5_PASSWORD", credentials(bench.info)["users"][ACCOUNT])
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
+
+    seen = bench.run(capsys, "doctor", "--json", "--from-platform", "--release", str(bench.release))
+    status = bench.run(capsys, "status", "--json", "--release", str(bench.release))
+
+    found = {finding["check"]: finding["severity"] for finding in seen.data["findings"]}
+    for check in ("ae5-tools", "tls", "login", "rights", "server", "allowed-hosts", "database-from-platform"):
+        assert found[check] == "ok", seen.out
+    assert seen.code == 0
+    assert (status.data["api"]["verdict"], status.data["problems"]) == ("healthy", [])

@@ -70,6 +70,10 @@ def _tell(choices: Choices, reporter: Reporter, seen: Status, *, compact: bool =
     if choices.json_mode:
         reporter.data(status_data(seen), compact=compact)
     show(reporter, seen)
+    return _code(seen)
+
+
+def _code(seen: Status) -> int:
     return EXIT_DONE if seen.healthy else NOT_HEALTHY
 
 
@@ -89,7 +93,8 @@ def _watch(choices: Choices, reporter: Reporter, context: Context, seconds: floa
             else:
                 if sys.stdout.isatty() and not choices.json_mode:
                     reporter.out.clear()
-                code = _tell(choices, reporter, seen, compact=True)
+                code = _code(seen)  # before it is told: whoever reads it may interrupt at once
+                _tell(choices, reporter, seen, compact=True)
                 reporter.line()
             context.clock.sleep(seconds)
     except KeyboardInterrupt:

@@ -25,6 +25,14 @@ def run_gc(bench):
     return owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
 
 
+def test_before_anything_exists_it_says_so_and_makes_nothing(bench, capsys):
+    bench.forget_calls()
+    seen = status(bench, capsys)
+    assert seen.code == 20, seen.err
+    assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
+    assert bench.writes() == []
+
+
 class TestHealthy:
     def test_tells_what_there_is_without_a_write_and_with_few_requests(self, bench, capsys):
         bench.install(capsys)
@@ -189,15 +197,15 @@ class TestDrift:
 
 
 class TestTrouble:
-    def test_a_platform_that_is_away_is_an_error_of_its_own(self, bench, capsys):
+    def test_a_platform_that_cannot_be_asked_is_an_error_of_its_own(self, bench, capsys):
         bench.install(capsys)
-        bench.control("POST", "/faults", {"path": "/api/v2/", "status": 503, "times": None})
+        bench.control("POST", "/faults", {"path": "/api/v2/", "status": 403, "times": None})
         try:
             seen = status(bench, capsys)
         finally:
             bench.control("DELETE", "/faults")
-        assert seen.code == 10
-        assert seen.data["error"]["kind"] == "Unreachable"
+        assert seen.code == 12
+        assert seen.data["error"]["kind"] == "Denied"
 
 
 class TestWatch:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from mlflow_ae5_deploy.errors import Denied
 from mlflow_ae5_deploy.mlflow_api import Health
-from mlflow_ae5_deploy.operations.forecast import DIFFERS, SAME, UNKNOWN, StageView, view
+from mlflow_ae5_deploy.operations.forecast import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
 from mlflow_ae5_deploy.operations.status import problems, warnings
 from mlflow_ae5_deploy.operations.status_facts import (
     Collection,
@@ -25,7 +26,7 @@ from mlflow_ae5_deploy.release.recognise import Made
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
-from tests.runbook.runbook_support import OURS, deployment, job
+from tests.runbook.runbook_support import OURS, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -152,6 +153,23 @@ DRIFT = [
 @pytest.mark.parametrize(("case", "number", "decision", "facts", "knows", "state"), DRIFT, ids=[r[0] for r in DRIFT])
 def test_only_what_is_seen_to_differ_is_drift(case, number, decision, facts, knows, state):
     assert view(number, "stage", decision, facts, knows_token=knows).state == state
+
+
+class Failing:
+    name = "stage"
+
+    def __init__(self, number):
+        self.number = number
+
+    def observe(self, context):
+        raise Denied("not allowed")
+
+
+def test_without_signing_in_nothing_is_known_later_one_stage_is_not(tmp_path):
+    with pytest.raises(Denied):
+        forecast([Failing(3)], context(tmp_path))
+    (seen,) = forecast([Failing(13)], context(tmp_path))
+    assert (seen.state, seen.said) == (UNKNOWN, "not allowed")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def _install(choices: Choices, reporter: Reporter, *, create: bool, replace: boo
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
         lock = InstallationLock(context.folder, context.clock, verb=NAME)
         with lock.held(lock_wait):
+            context.memory.refresh()  # whoever held the lock before may have remembered something
 
             def begins(stage: Stage) -> None:
                 lock.at_stage(f"{stage.number} {stage.name}")

@@ -8,14 +8,15 @@ void the earlier ones after all, the dry run of the gc job shows it, and everybo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.errors import DeployError, PartlyDone, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.errors import DeployError, StageFailed, VerificationFailed
 from mlflow_ae5_deploy.operations.gc_proof import GcProof, prove_gc
 from mlflow_ae5_deploy.operations.restart import Restarted, nothing_runs, pending_restart, restart, resume
-from mlflow_ae5_deploy.operations.rotation_plan import Decision, Situation, Wish, decide
+from mlflow_ae5_deploy.operations.rotation_plan import Situation, Wish, decide
+from mlflow_ae5_deploy.operations.rotation_result import Ground, Rotation, Served, result_of, unchanged
 from mlflow_ae5_deploy.platform.records import Deployment
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
@@ -23,56 +24,12 @@ from mlflow_ae5_deploy.runbook.health import await_health
 from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
 from mlflow_ae5_deploy.runbook.recorded import recorded
 from mlflow_ae5_deploy.runbook.starting import await_serving
-from mlflow_ae5_deploy.runbook.token_life import expiry, is_due, warning
+from mlflow_ae5_deploy.runbook.token_life import is_due
 from mlflow_ae5_deploy.runbook.token_store import store_token
 
 _PROOF = 60.0  # seconds until a new token must open the endpoint of a running server
 
 OnStep = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Served:
-    """One account. outcome: stored | kept | failed. gap: seconds during which its stored token did not work; None
-    when that is not over, or not known."""
-
-    account: str
-    outcome: str
-    gap: float | None = None
-    error: DeployError | None = None
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. gap: the longest of the accounts'.
-
-    gc is None when there was no reason to prove it. error ended the run early, or tells what is left.
-    """
-
-    outcome: str
-    reason: str
-    deployment: Deployment
-    url: str
-    accounts: tuple[Served, ...] = ()
-    gap: float | None = 0.0
-    gap_said: str = ""
-    gc: GcProof | None = None
-    stored: datetime | None = None
-    expires: datetime | None = None
-    restarted: Restarted | None = None
-    warnings: tuple[str, ...] = ()
-    error: DeployError | None = None
-
-
-@dataclass(frozen=True)
-class _Ground:
-    """What a rotation stands on. void_since: from when on the stored token did not work, or None if it does."""
-
-    deployment: Deployment
-    url: str
-    decision: Decision
-    void_since: datetime | None
-    restarted: Restarted | None
 
 
 def rotate(context: Context, wish: Wish, on_step: OnStep = lambda _name: None) -> Rotation:
@@ -81,8 +38,8 @@ def rotate(context: Context, wish: Wish, on_step: OnStep = lambda _name: None) -
     Where there is nothing to do, nothing is written, not even to the journal: cron asks often.
     """
     on_step("look")
-    if unchanged := _unneeded(context, wish):
-        return unchanged
+    if nothing_to_do := _unneeded(context, wish):
+        return nothing_to_do
     result: Rotation | None = None
     try:
         with recorded(context):
@@ -104,7 +61,7 @@ def _unneeded(context: Context, wish: Wish) -> Rotation | None:
     if not wish.if_needed or current is None or not current.is_started or pending_restart(context) is not None:
         return None
     ground = _ground(context, wish, None)
-    return _unchanged(context, ground) if ground.decision.nothing else None
+    return unchanged(context, ground) if ground.decision.nothing else None
 
 
 def _restarted(context: Context, wish: Wish, on_step: OnStep) -> Restarted | None:
@@ -121,14 +78,14 @@ def _restarted(context: Context, wish: Wish, on_step: OnStep) -> Restarted | Non
     return restart(context, current)
 
 
-def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> _Ground:
+def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> Ground:
     deployment = restarted.deployment if restarted else _running(context)
     url = (deployment.url or "").rstrip("/")
     if urlsplit(url).scheme != "https":
         raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
     context.found.deployment, context.found.url = deployment, url
     decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment))
-    return _Ground(deployment, url, decision, _void_since(context, deployment, restarted), restarted)
+    return Ground(deployment, url, decision, _void_since(context, deployment, restarted), restarted)
 
 
 def _running(context: Context) -> Deployment:
@@ -174,27 +131,10 @@ def _void_since(context: Context, deployment: Deployment, restarted: Restarted |
     return own.expires if own.expires is not None and own.expires <= context.clock.now() else None
 
 
-def _unchanged(context: Context, ground: _Ground) -> Rotation:
-    own = context.memory.stored_token(context.account)
-    expires = own.expires if own else None
-    note = warning(expires, context.clock.now())
-    return Rotation(
-        "unchanged",
-        ground.decision.reason,
-        ground.deployment,
-        ground.url,
-        tuple(Served(name, "kept", 0.0) for name in recipients(context)),
-        gap_said="the stored token stays as it is",
-        stored=own.stored if own else None,
-        expires=expires,
-        warnings=(note,) if note else (),
-    )
-
-
 # the deed -----------------------------------------------------------------------------------------------------------
 
 
-def _do(context: Context, ground: _Ground, on_step: OnStep) -> Rotation:
+def _do(context: Context, ground: Ground, on_step: OnStep) -> Rotation:
     decision = ground.decision
     context.journal.write("intent", action="rotate", target=TOKEN, why=decision.reason)
     served: dict[str, Served] = {}
@@ -206,7 +146,7 @@ def _do(context: Context, ground: _Ground, on_step: OnStep) -> Rotation:
     gc, broken = _gc(context, ground, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
         context.memory.end_rotation()
-    return _result(context, ground, served, gc, broken)
+    return result_of(context, ground, served, gc, broken)
 
 
 def _prove(context: Context, deployment: Deployment) -> None:
@@ -228,7 +168,7 @@ def _prove(context: Context, deployment: Deployment) -> None:
 
 
 def _serve(
-    context: Context, ground: _Ground, accounts: tuple[str, ...], served: dict[str, Served], on_step: OnStep
+    context: Context, ground: Ground, accounts: tuple[str, ...], served: dict[str, Served], on_step: OnStep
 ) -> None:
     """Store the token for each; one that fails does not keep it from the others."""
     for account in accounts:
@@ -243,14 +183,14 @@ def _serve(
         served[account] = Served(account, "stored", _gap(context, ground))
 
 
-def _gap(context: Context, ground: _Ground) -> float:
+def _gap(context: Context, ground: Ground) -> float:
     if ground.void_since is None:
         return 0.0
     return max(0.0, (context.clock.now() - ground.void_since).total_seconds())
 
 
 def _gc(
-    context: Context, ground: _Ground, served: dict[str, Served], on_step: OnStep
+    context: Context, ground: Ground, served: dict[str, Served], on_step: OnStep
 ) -> tuple[GcProof | None, DeployError | None]:
     """Prove the gc job with what is stored for the service account."""
     own = served.get(context.account)
@@ -272,68 +212,3 @@ def _gc(
         return None, error
     context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", said=proof.said)
     return proof, None
-
-
-# the account of it --------------------------------------------------------------------------------------------------
-
-
-def _result(
-    context: Context, ground: _Ground, served: dict[str, Served], gc: GcProof | None, broken: DeployError | None
-) -> Rotation:
-    accounts = tuple(served.get(name, Served(name, "kept", 0.0)) for name in recipients(context))
-    own = context.memory.stored_token(context.account)
-    warnings = list(ground.restarted.notes) if ground.restarted else []
-    if note := warning(expiry(context.found.token) if context.found.token else None, context.clock.now()):
-        warnings.append(note)
-    error = _what_is_left(ground, accounts, broken)
-    whole = len(served) == len(accounts)
-    known = [item.gap for item in accounts if item.gap is not None]
-    return Rotation(
-        "incomplete" if error else "rotated" if whole else "finished",
-        ground.decision.reason,
-        ground.deployment,
-        ground.url,
-        accounts,
-        gap=max(known, default=0.0) if len(known) == len(accounts) else None,
-        gap_said=_gap_said(ground),
-        gc=gc,
-        stored=own.stored if own else None,
-        expires=own.expires if own else None,
-        restarted=ground.restarted,
-        warnings=tuple(warnings),
-        error=error,
-    )
-
-
-def _gap_said(ground: _Ground) -> str:
-    if ground.restarted is not None:
-        return "from the stop of the former deployment until the new token was stored"
-    if ground.void_since is not None:
-        return f"the stored token did not work from {ground.void_since:%Y-%m-%d %H:%M:%S} UTC on"
-    return "earlier tokens of this deployment stay valid"
-
-
-def _what_is_left(ground: _Ground, accounts: tuple[Served, ...], broken: DeployError | None) -> DeployError | None:
-    """The one error of a run: accounts left come first, because somebody waits for them."""
-    left = [item for item in accounts if item.outcome == "failed"]
-    if left:
-        names = ", ".join(item.account for item in left)
-        return PartlyDone(
-            f"The token is not stored for {names}; {len(accounts) - len(left)} of {len(accounts)} accounts have one.",
-            where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
-            remedy=f"Mend the cause, then run this again: it does {'those' if len(left) > 1 else 'that one'} only.",
-            detail="\n".join(f"{item.account}: {item.error.what} {item.error.remedy}" for item in left if item.error),
-        )
-    if broken is not None:
-        return broken
-    if ground.restarted is not None and ground.restarted.failed is not None:
-        failed = ground.restarted.failed
-        return StageFailed(
-            f"The first start after the restart did not come up, and it was rolled back: {failed.what}",
-            stage=8,
-            where=failed.where,
-            remedy=f"The server runs as before, as deployment {ground.deployment.id}, and its token is stored. The end "
-            "of the log of the one that failed is below.",
-            detail=failed.detail,
-        )
-    return None

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.report.summary import SCHEMA, error_data
 from mlflow_ae5_deploy.runbook.token_life import duration
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.operations.rotate_token import Rotation
+    from mlflow_ae5_deploy.operations.rotation_result import Rotation
     from mlflow_ae5_deploy.report.console import Reporter
 
 _HEADLINES = {

@@ -241,6 +241,9 @@ class TestConsumers:
         assert outcomes(second) == {ACCOUNT: "kept", "late-comer": "stored", "dev-user": "kept"}
         assert set(token_writes(rotatable)) == {"late-comer"}
         assert not [c for c in rotatable.calls() if c["account"] == "dev-user"]
+        assert (
+            sum(c["path"].endswith("/impersonation") for c in rotatable.calls()) == 1
+        )  # the late-comer has a password
         assert (stored(rotatable), stored(rotatable, "dev-user")) == (kept, kept)
         assert opens(rotatable, stored(rotatable, "late-comer")) == 200
         names = Client(rotatable.info, "late-comer", password).get("credentials/user")["data"]

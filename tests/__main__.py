@@ -23,7 +23,7 @@ CHECKS = (
     ("lint", ".", ["-m", "ruff", "check", "."]),
     ("types", ".", ["-m", "mypy"]),
     ("types of the server project", "project_template", ["-m", "mypy", *SERVER_TYPES]),
-    ("tests", ".", ["-m", "pytest", "-n", "2", "--dist", "loadscope"]),
+    ("tests", ".", ["-m", "pytest", "-n", "2", "--dist", "loadfile"]),
 )
 
 

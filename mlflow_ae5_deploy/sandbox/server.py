@@ -7,13 +7,13 @@ import contextlib
 import json
 import os
 import secrets
-import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import aiohttp
+import trustme
 from aiohttp import web
 
 from . import certificates
@@ -145,7 +145,6 @@ class SandboxServer:
             LOG.warning("killed process group %s, left behind by a sandbox that was killed", pid)
         core = Core(self._state_dir, Store(self._state_dir / "state.json"), self.control)
         ca = certificates.authority(self._state_dir)
-        tls = certificates.server_context(ca, expired=core.settings.expired_certificate)
         certificates.write_bundle(self._state_dir)
         _seed(core)
         _choose_addresses(core)
@@ -166,7 +165,7 @@ class SandboxServer:
         stack.callback(secret_files.stop)
         stack.push_async_callback(deployments.halt_all)
         stack.push_async_callback(jobs.stop)
-        await self._serve(stack, core, tls, postgres, (deployments, jobs, secret_files), http)
+        await self._serve(stack, core, ca, postgres, (deployments, jobs, secret_files), http)
         core.save()
         secret_files.start()
         deployments.start_all()
@@ -190,12 +189,13 @@ class SandboxServer:
         self,
         stack: contextlib.AsyncExitStack,
         core: Core,
-        tls: ssl.SSLContext,
+        ca: trustme.CA,
         postgres: Postgres,
         parts: tuple[Deployments, Jobs, SecretFiles],
         http: aiohttp.ClientSession,
     ) -> None:
         deployments, jobs, secret_files = parts
+        tls = certificates.server_context(ca, expired=core.settings.expired_certificate)
         proxy = Proxy(core, deployments, http)
         app = platform_app(core, proxy)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=False)
@@ -218,7 +218,8 @@ class SandboxServer:
         stack.push_async_callback(control_runner.cleanup)
         control_socket = listen(core.state.control_port, "the control plane")
         core.state.control_port = control_socket.getsockname()[1]
-        await web.SockSite(control_runner, control_socket, ssl_context=tls).start()
+        # Never the expired certificate: whoever wants it to end must get through.
+        await web.SockSite(control_runner, control_socket, ssl_context=certificates.server_context(ca)).start()
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -87,18 +87,18 @@ def assert_interrupted(ended: Outcome) -> None:
     + [(stage, signal.SIGKILL) for stage in ("6 upload", "8 deploy", "12 store-token", "14 gc-schedule")],
 )
 def test_in_the_middle_of_a_request(bench, capsys, stage, number):
-    """The request's effect takes place all the same, a little later: the platform does not know of Ctrl-C."""
+    """The request's effect takes place all the same, afterwards: the platform does not know of Ctrl-C."""
     method, path = MOMENTS[stage]
     skip = 6 if stage == "12 store-token" else 0  # six secrets are set by the stages 8 and 10
     installation = Installation(bench, f"{stage.split()[0]}-{number}")
     bench.forget_calls()
-    bench.control("POST", "/faults", {"method": method, "path": path, "skip": skip, "delay": 0.7})
+    bench.control("POST", "/faults", {"method": method, "path": path, "skip": skip, "hold": True})
 
     def hit(call: dict[str, Any]) -> bool:
         return call["method"] == method and re.search(path, call["path"]) is not None
 
     with bench.spawn(*installation.options) as process:
-        wait_for(lambda: bench.control("GET", "/")["faults"] == [], f"the request of stage {stage}")
+        wait_for(lambda: bench.control("GET", "/")["held"], f"the request of stage {stage}")
         process.send_signal(number)
         ended = end(process)
 
@@ -108,6 +108,7 @@ def test_in_the_middle_of_a_request(bench, capsys, stage, number):
         assert last["event"] == "interrupted"
     else:
         assert ended.code == -signal.SIGKILL
+    bench.control("DELETE", "/faults")
     wait_for(lambda: sum(hit(call) for call in bench.calls()) > skip, "the effect of the request")
     installation.assert_converges(capsys)
 
@@ -115,11 +116,13 @@ def test_in_the_middle_of_a_request(bench, capsys, stage, number):
 class TestWaiting:
     def test_for_the_deployment_to_start(self, bench, capsys):
         installation = Installation(bench, "starting")
-        bench.control("POST", "/faults", {"method": "POST", "path": "/credentials/user$", "delay": 1.0})
+        bench.control("POST", "/faults", {"method": "POST", "path": "/credentials/user$", "hold": True})
 
         with bench.spawn(*installation.options) as process:
-            wait_for(lambda: installation.stage() == "8 deploy", "stage 8")
-            bench.control("PATCH", "/settings", {"state_seconds": 6})  # from now on things start slowly
+            wait_for(lambda: bench.control("GET", "/")["held"], "stage 8")
+            assert installation.stage() == "8 deploy"
+            bench.control("PATCH", "/settings", {"state_seconds": 4})  # from now on things start slowly
+            bench.control("DELETE", "/faults")
             named = f"dev {installation.name}"
             wait_for(lambda: named in [d["name"] for d in bench.owner().get("deployments")], "the deployment")
             process.send_signal(signal.SIGINT)
@@ -147,15 +150,16 @@ class TestWaiting:
     def test_for_the_lock_that_another_run_holds(self, bench, capsys):
         installation = Installation(bench, "locked")
         assert bench.run(capsys, *installation.options).code == 0
-        bench.control("POST", "/faults", {"method": "GET", "path": "/jobs$", "delay": 4.0})
+        bench.control("POST", "/faults", {"method": "GET", "path": "/jobs$", "hold": True})
 
         with bench.spawn(*installation.options) as first:
-            wait_for(lambda: bench.control("GET", "/")["faults"] == [], "stage 14 of the first run")
+            wait_for(lambda: bench.control("GET", "/")["held"], "stage 14 of the first run")
             refused = bench.run(capsys, *installation.options)
             with bench.spawn(*installation.options, "--lock-wait", "60") as second:
                 wait_for(lambda: has_open(second.pid, installation.folder / "lock"), "the second run to wait")
                 second.send_signal(signal.SIGINT)
                 interrupted = end(second)
+            bench.control("DELETE", "/faults")
             done = end(first)
 
         assert_tells(refused, 22, f"process {first.pid}", "now at stage 14 gc-schedule", "--lock-wait")

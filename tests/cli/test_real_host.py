@@ -226,3 +226,15 @@ class TestAccount:
         kept = [file.read_bytes() for file in cluster.memory_folder.rglob("*") if file.is_file()]
         for text in (done.out, done.err, again.out, again.err, printed.out, *map(repr, kept)):
             assert "planted" not in text
+
+
+@through_ae5_tools
+def test_the_sandbox_too_can_be_worked_on_through_ae5_tools(bench, capsys):
+    first = bench.install(capsys, "--session", "ae5-tools")
+    bench.forget_calls()
+    second = bench.install(capsys, "--session", "ae5-tools")
+
+    assert first.code == 0, first.err
+    assert (second.code, second.data["outcome"], second.data["writes"]) == (0, "unchanged", 0), second.err
+    assert len(bench.calls()) <= 15
+    assert bench.install(capsys, "--session", "built-in").data["outcome"] == "unchanged"

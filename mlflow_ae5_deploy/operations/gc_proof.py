@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlflow_ae5_deploy.clock import Deadline
-from mlflow_ae5_deploy.errors import ReleaseRefused, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.errors import StageFailed, VerificationFailed
 from mlflow_ae5_deploy.redaction import Secret, scrub
-from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.files import write_private
-from mlflow_ae5_deploy.runbook.gc_job import WantedJob, wanted_job
-from mlflow_ae5_deploy.runbook.gc_run import DRY_RUN, Verdict, rehearse
+from mlflow_ae5_deploy.runbook.gc_job import wanted_job
+from mlflow_ae5_deploy.runbook.gc_run import Verdict, cannot_rehearse, rehearse
 
 _MOUNTED = 300.0  # seconds until a job must see a changed secret; ae5-tools speaks of several minutes
 _SHORTEST, _LONGEST = 2.0, 30.0  # seconds between two dry runs
@@ -67,7 +65,7 @@ def prove_gc(context: Context, token: Secret | None) -> GcProof:
     if project is None:
         raise StageFailed("There is no project whose job could be run.", stage=14)
     wanted = wanted_job(context.settings)
-    if problem := _cannot_be_asked(context, wanted):
+    if problem := cannot_rehearse(context, project, wanted):
         return GcProof("unproved", f"{problem}, so it was not proved that the gc job works with this token")
     deadline, pause = Deadline(context.clock, _MOUNTED), _SHORTEST
     while True:
@@ -81,22 +79,6 @@ def prove_gc(context: Context, token: Secret | None) -> GcProof:
             context.on_wait("the gc job to see the new token", deadline.seconds - deadline.remaining())
         context.clock.sleep(min(pause, deadline.remaining()))
         pause = min(pause * 2, _LONGEST)
-
-
-def _cannot_be_asked(context: Context, wanted: WantedJob) -> str | None:
-    """A release that does not know the variable would not rehearse: it would collect."""
-    project = context.look.project(context.settings.project.name)
-    if project is None:
-        return "there is no project"
-    if wanted.command not in {command.id for command in context.look.revisions(project)[0].commands}:
-        return f"the release has no command `{wanted.command}`"
-    archive = context.scratch / "stored-project.tar.gz"
-    write_private(archive, context.look.archive(project))
-    try:
-        variables = read_project_archive(archive, called=f"project {project.name}").variables
-    except ReleaseRefused as error:
-        return f"the stored release cannot be read ({error.what.rstrip('.')})"
-    return None if DRY_RUN in variables else f"the release does not know {DRY_RUN}"
 
 
 def _told(judgement: Judgement, verdict: Verdict, token: Secret | None) -> GcProof:
@@ -119,7 +101,7 @@ def _told(judgement: Judgement, verdict: Verdict, token: Secret | None) -> GcPro
     raise VerificationFailed(
         what,
         where=f"run {verdict.run_id}",
-        remedy="The token itself works and is stored. Mend the job (`schedule-gc --dry-run` shows its log), then run "
-        "this again: it only proves the job.",
+        remedy="The token itself works and is stored. Mend the job (`schedule-gc --run-now --dry-run` shows its log), "
+        "then run this again: it only proves the job.",
         detail=scrub(str(facts.get("hint") or "")),
     )

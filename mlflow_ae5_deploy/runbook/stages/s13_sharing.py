@@ -51,7 +51,7 @@ class Sharing:
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         warnings = [
-            f"The deployment is also shared with {kind} {name}; this tool did not do that and leaves it."
+            f"The deployment is also shared with {kind} {name}, whom the configuration does not name; that is left."
             for kind, name in facts.others
         ]
         actions = [Action("share with", f"{kind} {name}", "it is not shared with them") for kind, name in facts.missing]

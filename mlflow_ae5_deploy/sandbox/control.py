@@ -34,8 +34,8 @@ class Fault:
     """What goes wrong, for which requests.
 
     path: regular expression searched in the path. skip: matching requests let through first. times: how many are
-    hit (None: all). delay: seconds waited before anything else. hold: waits, after the delay, until `clear_faults`;
-    `held()` tells that it does, so a test need not guess when the request is there. Then one of:
+    hit (None: all). delay: seconds waited before anything else. hold: waits, after the delay, until `clear_faults`
+    (with after=True: acts first, then waits, then answers); `held()` tells that it does. Then one of:
     drop="before" | "after" the effect: the connection is cut without an answer;
     status (with reason, body, headers): answered instead of acting, or, with after=True, after acting.
     """

@@ -72,11 +72,15 @@ def test_a_fault_waits_for_its_turn(sandbox: SandboxServer, client: Client) -> N
     assert client.call("GET", "jobs").status_code == 200
 
 
-@pytest.mark.parametrize(("more", "done"), [({}, True), ({"drop": "before"}, False)], ids=["let go", "dropped"])
+@pytest.mark.parametrize(
+    ("more", "meanwhile", "done"),
+    [({}, False, True), ({"drop": "before"}, False, False), ({"after": True}, True, True)],
+    ids=["let go", "dropped", "held after it acted"],
+)
 def test_a_held_request_waits_until_it_is_released(
-    sandbox: SandboxServer, client: Client, more: dict[str, Any], done: bool
+    sandbox: SandboxServer, client: Client, more: dict[str, Any], meanwhile: bool, done: bool
 ) -> None:
-    name = f"HELD{done}"
+    name = f"HELD_{meanwhile}_{done}"
     sandbox.control.add_fault(method="POST", path="credentials/user$", hold=True, **more)
 
     def ask() -> None:
@@ -86,7 +90,7 @@ def test_a_held_request_waits_until_it_is_released(
     asking = threading.Thread(target=ask)
     asking.start()
     wait_for(lambda: sandbox.control.held() == 1, "the request to arrive")
-    assert name not in names(Client(sandbox.info, "dev-user"))
+    assert (name in names(Client(sandbox.info, "dev-user"))) is meanwhile
     sandbox.control.clear_faults()
     asking.join()
     assert sandbox.control.held() == 0

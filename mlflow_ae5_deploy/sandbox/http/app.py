@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from ..control import Fault
+from ..control import Control, Fault
 from ..core import VHOST, Core
 from ..endpoints import Endpoints
 from ..errors import ApiError
@@ -79,17 +79,23 @@ async def _with_fault(request: web.Request, handler: _Handler, fault: Fault | No
         return await handler(request)
     if fault.delay:
         await asyncio.sleep(fault.delay)
-    if fault.hold:
-        control = request.app[CORE].control
-        ticket = control.hold()
-        while control.is_held(ticket):
-            await asyncio.sleep(_HOLD_POLL_SECONDS)
+    control = request.app[CORE].control
+    if fault.hold and not fault.after:
+        await _hold(control)
     if fault.drop == "before" or (fault.status and not fault.after):
         return _cut(request) if fault.drop else _faulty(fault)
     response = await handler(request)
+    if fault.hold and fault.after:
+        await _hold(control)
     if fault.drop == "after":
         return _cut(request)
     return _faulty(fault) if fault.status else response
+
+
+async def _hold(control: Control) -> None:
+    ticket = control.hold()
+    while control.is_held(ticket):
+        await asyncio.sleep(_HOLD_POLL_SECONDS)
 
 
 def _cut(request: web.Request) -> web.Response:

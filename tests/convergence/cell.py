@@ -1,0 +1,207 @@
+"""One sandbox and one operator's folder, put back to a prepared state before each point; verbs as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_deploy.config.state_dir import installation_dir
+from mlflow_ae5_deploy.sandbox.control import Call, Control
+from mlflow_ae5_deploy.sandbox.daemon import LOCK_FILE, READY_FILE
+from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.store import write_private
+from tests.cli.bench import SIGNING, Outcome
+from tests.convergence import child
+
+ACCOUNT = "mlflow-service"
+CONSUMER = "dev-user"
+PROJECT = "mlflow.tracking.server"
+LONGEST = 90.0  # seconds that a verb may take before a test calls it hung
+# Short waits, so that hundreds of points fit into minutes. What they shorten is waited for in vain here.
+CONFIGURATION = """\
+platform:
+  lost_answer_deadline: 0.3
+  deployment_deadline: 30
+"""
+WITH_CONSUMER = f"{CONFIGURATION}consumers:\n  - username: {CONSUMER}\n"
+SETTINGS = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1}
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(child.LOADED_ONCE)
+
+
+# Asking for one child's end also collects the ends of others, which goes wrong in two threads at once.
+_CHILDREN = threading.Lock()
+
+
+@dataclass
+class Running:
+    """A verb at work, as a process of its own."""
+
+    process: BaseProcess
+    out: Path
+    err: Path
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._ends_within(0)
+
+    def kill(self) -> None:
+        """SIGKILL: no `finally` of it runs."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._ends_within(LONGEST)
+
+    def _ends_within(self, seconds: float) -> bool:
+        return bool(connection.wait([self.process.sentinel], seconds))
+
+    def outcome(self) -> Outcome:
+        hung = not self._ends_within(LONGEST)
+        if hung:
+            self.kill()
+        with _CHILDREN:
+            code = self.process.exitcode
+            self.process.close()
+        out, err = self.out.read_text(), self.err.read_text()
+        assert not hung, f"still running after {LONGEST:g} s\n{out}\n{err}"
+        assert code is not None
+        return Outcome(code, out, err)
+
+
+class Cell:
+    """`release` is archived in `folder`; the sandbox is where `--sandbox` looks for it, and runs in this process."""
+
+    def __init__(self, folder: Path, make_release: Callable[[Path], Path]) -> None:
+        self.folder = folder
+        self.state = folder / "work" / "state"
+        self.sandbox = self.state / "sandbox"
+        self.server: SandboxServer | None = None
+        self._lock: int | None = None
+        self._runs = 0
+        (folder / "home").mkdir()
+        (folder / "output").mkdir()
+        self.sandbox.mkdir(parents=True, mode=0o700)
+        (folder / "work" / "mlflow-ae5-deploy.yaml").write_text(CONFIGURATION)
+        self.release = make_release(folder / "release.tar.gz")
+
+    @property
+    def control(self) -> Control:
+        assert self.server is not None
+        return self.server.control
+
+    # the sandbox ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """What the daemon does, in this process: hold the lock, serve, say where."""
+        self._lock = os.open(self.sandbox / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # a process that another cell is just starting may still share it
+        self.server = SandboxServer(self.sandbox, SETTINGS)
+        write_private(self.sandbox / READY_FILE, self.server.start().to_json())
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.control.clear()  # what is held would hold up the stop
+            self.server.stop()
+            self.server = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def keep(self, name: str) -> None:
+        """Remember how everything is, platform and operator's folder, under this name."""
+        self.stop()
+        shutil.copytree(self.folder / "work", self.folder / name, symlinks=True)
+        self.start()
+
+    def restore(self, name: str) -> None:
+        self.stop()
+        shutil.rmtree(self.folder / "work")
+        shutil.copytree(self.folder / name, self.folder / "work", symlinks=True)
+        self.start()
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def records(self) -> dict[str, Any]:
+        """The platform's own books."""
+        found: dict[str, Any] = json.loads((self.sandbox / "state.json").read_text())
+        return found
+
+    def mounted(self, account: str) -> dict[str, str]:
+        """The secrets as a deployment or a job of the account finds them."""
+        folder = self.sandbox / "secrets" / account
+        return {path.name: path.read_text() for path in folder.iterdir()} if folder.exists() else {}
+
+    @property
+    def memory_folder(self) -> Path:
+        """Journal, memory and lock of the installation."""
+        assert self.server is not None
+        return installation_dir(self.state, self.server.info.hostname, ACCOUNT, PROJECT)
+
+    # verbs ------------------------------------------------------------------------------------------------------
+
+    def spawn(self, *argv: str) -> Running:
+        self._runs += 1
+        out, err = (self.folder / "output" / f"{self._runs}.{kind}" for kind in ("out", "err"))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "home"),
+            "MLFLOW_AE5_DEPLOY_STATE": str(self.state),
+            "AE5_TOOLS_CONFIG_DIR": str(self.folder / "home"),
+            "TERM": "dumb",
+        }
+        words = [word.format(release=self.release) for word in argv]
+        process = _FORKS.Process(target=child.run, args=(words, self.folder / "work", environment, out, err))
+        with _CHILDREN:
+            process.start()
+        return Running(process, out, err)
+
+    def run(self, *argv: str) -> Outcome:
+        return self.spawn(*argv).outcome()
+
+    def counted(self, *argv: str) -> tuple[Outcome, list[str]]:
+        """A run, and the changes it asked the platform for."""
+        self.control.clear_calls()
+        outcome = self.run(*argv)
+        return outcome, [f"{call.method} {call.path}" for call in self.control.calls("platform") if is_change(call)]
+
+    def until(self, probe: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + LONGEST
+        while not probe():
+            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            time.sleep(0.002)
+
+
+def is_change(call: Call) -> bool:
+    if call.method in ("GET", "HEAD") or call.path.endswith("/impersonation"):
+        return False
+    return not call.path.startswith(SIGNING) or "/users" in call.path
+
+
+@contextlib.contextmanager
+def opened(folder: Path, make_release: Callable[[Path], Path]) -> Any:
+    folder.mkdir(parents=True)
+    cell = Cell(folder, make_release)
+    cell.start()
+    try:
+        yield cell
+    finally:
+        cell.stop()

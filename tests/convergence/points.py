@@ -1,0 +1,155 @@
+"""Every request of a run, one after the other, as the point at which something goes wrong."""
+
+from __future__ import annotations
+
+import re
+import threading
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlflow_ae5_deploy.errors import EXIT_BUG
+from tests.cli.bench import Outcome
+from tests.convergence.cell import Cell, Running
+from tests.convergence.rows import Row
+
+WRITES = "(?!GET|HEAD).*"
+MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What goes wrong at request k. fault: of the sandbox. kill: the process ends while the request is held."""
+
+    name: str
+    fault: dict[str, Any]
+    kill: bool = False
+
+
+KILLED = Mode("killed before it takes effect", {"hold": True, "drop": "before"}, kill=True)
+KILLED_AFTER = Mode("killed before the answer", {"method": WRITES, "hold": True, "after": True}, kill=True)
+LOST = Mode("takes effect, and the answer is lost", {"drop": "after"})
+BUSY = Mode("answers 503 once", {"status": 503})
+LOST_TWICE = Mode("this and the next answer are lost", {"drop": "after", "times": 2})
+BUSY_TWICE = Mode("this and the next answer 503", {"status": 503, "times": 2})
+
+
+@dataclass
+class Tally:
+    """reached: how many points there were. undisturbed: what a run did whose point lay behind its end."""
+
+    reached: int = 0
+    failures: list[str] = field(default_factory=list)
+    undisturbed: list[Outcome] = field(default_factory=list)
+
+
+def every_point(cells: Sequence[Cell], row: Row, mode: Mode) -> Tally:
+    """Points are taken by whichever cell is free, until one lies behind the end of the run."""
+    tally, lock, points = Tally(), threading.Lock(), iter(range(MOST_POINTS))
+    over = threading.Event()
+
+    def work(cell: Cell) -> None:
+        while not over.is_set():
+            with lock:
+                k = next(points)
+            problem, reached = "", True
+            trial = Trial(cell, row, mode, k)
+            try:
+                reached = trial.run(tally)
+            except Exception:
+                problem = f"request {k} of {row.name} {mode.name} ({trial.request}):\n{traceback.format_exc()}"
+            with lock:
+                tally.reached += reached
+                if problem:
+                    tally.failures.append(problem)
+            if not reached or len(tally.failures) >= 5:
+                over.set()
+
+    with ThreadPoolExecutor(len(cells)) as pool:
+        list(pool.map(work, cells))
+    return tally
+
+
+class Trial:
+    """One point. request: what was hit, for the message when it does not converge."""
+
+    def __init__(self, cell: Cell, row: Row, mode: Mode, k: int) -> None:
+        self.cell, self.row, self.mode, self.k = cell, row, mode, k
+        self.request = "not reached"
+
+    def run(self, tally: Tally) -> bool:
+        """Whether the run had a request k."""
+        prepare(self.cell, self.row)
+        control = self.cell.control
+        control.add_fault(skip=self.k, **self.mode.fault)
+        running = self.cell.spawn(*self.row.argv)
+        killed = self.mode.kill and self._kill(running)
+        first = running.outcome()
+        reached = killed or not any(fault.skip for fault in control.faults())
+        control.clear_faults()
+        self._name_request()
+        if killed:
+            assert first.code == -9, first
+        else:
+            assert_well_said(first)
+        if not reached:
+            assert first.code == 0, first
+            tally.undisturbed.append(first)
+        converges(self.cell, self.row, str(first))
+        return reached
+
+    def _kill(self, running: Running) -> bool:
+        """Exactly when the request has arrived. False if the run ended before."""
+        control = self.cell.control
+        self.cell.until(lambda: running.ended or control.held() > 0, "the request to arrive")
+        if not control.held():
+            return False
+        before = len(control.calls())
+        running.kill()
+        control.clear_faults()
+        self.cell.until(lambda: len(control.calls()) > before, "the held request to be done with")
+        assert {call.status for call in control.calls()[before:]} == {0}  # nobody was there to take an answer
+        return True
+
+    def _name_request(self) -> None:
+        pattern = self.mode.fault.get("method", ".*")
+        hit = [call for call in self.cell.control.calls() if re.fullmatch(pattern, call.method)]
+        if self.k < len(hit):
+            self.request = f"{hit[self.k].method} {hit[self.k].path}"
+
+
+def prepare(cell: Cell, row: Row) -> None:
+    """The ground of the row, made once for each cell and copied after that."""
+    if not cell.has(row.name):
+        if not cell.has("fresh"):
+            cell.keep("fresh")
+        cell.restore("fresh")
+        (cell.folder / "work" / "mlflow-ae5-deploy.yaml").write_text(row.configuration)
+        for argv in row.ground:
+            done = cell.run(*argv)
+            assert done.code == 0, done
+        cell.keep(row.name)
+    else:
+        cell.restore(row.name)
+    cell.control.clear()
+
+
+def converges(cell: Cell, row: Row, before: str = "") -> None:
+    again = cell.run(*row.again)
+    assert again.code == 0, f"again: {again}\nbefore: {before}"
+    settled, writes = cell.counted(*row.settled)
+    assert settled.code == 0, settled
+    assert row.unchanged(settled.data), f"the second run: {settled}\nthe first: {again}\nbefore: {before}"
+    assert writes == [], f"the second run: {settled}"
+    row.holds(cell)
+
+
+def assert_well_said(outcome: Outcome) -> None:
+    """A failure is one that the program knows, in its own words."""
+    assert outcome.code != EXIT_BUG, outcome
+    assert "Traceback" not in outcome.err, outcome
+    if outcome.code != 0:
+        assert outcome.data["outcome"] != "unchanged", outcome
+        assert "  do this  " in outcome.err, outcome

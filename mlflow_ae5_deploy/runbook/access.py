@@ -149,7 +149,9 @@ class Access:
                     f"Cannot act as the consumer `{username}`: "
                     + ("no such account." if self.has_admin else "no password and no administrator is configured."),
                     where=f"consumers: {username}",
-                    remedy="Give the consumer a `password` reference, or configure admin credentials.",
+                    remedy="Correct the name, or have the account made."
+                    if self.has_admin
+                    else "Give the consumer a `password` reference, or configure admin credentials.",
                 )
             credentials = Impersonation(self.admin(), user)
         return self._wrap(self._open(credentials))

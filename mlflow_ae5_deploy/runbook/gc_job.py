@@ -17,6 +17,7 @@ from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.starting import check_profile, revision_for
 from mlflow_ae5_deploy.schedule import Schedule, parse_cron
 
 STAGE = 14
@@ -67,7 +68,7 @@ def observe(context: Context, wanted: WantedJob) -> JobFacts:
 
 
 def plan(facts: JobFacts, context: Context) -> Decision:
-    """Pure: which jobs go, and whether one is made."""
+    """Which jobs go, and whether one is made; raises Configuration if that one could not be made."""
     schedule = parse_cron(facts.wanted.schedule)
     right = sorted((job for job in facts.jobs if not differences(job, facts.wanted)), key=is_paused)
     keep = right[0] if right else None
@@ -81,12 +82,23 @@ def plan(facts: JobFacts, context: Context) -> Decision:
         if context.wishes.dry:
             why += f"; it would run {in_words(schedule, context)}"
         actions.append(Action(CREATE, f"job {facts.wanted.name}", why))
+    if keep is None:
+        _check_before_create(facts, context)
     if actions:
         return Decision.do(*actions)
     warnings = []
     if keep is not None and is_paused(keep):
         warnings.append(f"The job `{keep.name}` is paused, so nothing is collected until somebody resumes it.")
     return Decision.nothing(f"job `{facts.wanted.name}` exists: {in_words(schedule, context)}", *warnings)
+
+
+def _check_before_create(facts: JobFacts, context: Context) -> None:
+    """Found out before a working job is taken down."""
+    if context.access.missing:
+        return
+    check_profile(context, facts.wanted.resource_profile, "gc.resource_profile")
+    if facts.project is not None and not context.look.is_going(facts.project):
+        revision_for(context, facts.project, "latest", facts.wanted.command)
 
 
 def apply(action: Action, facts: JobFacts, context: Context, *, wait: float = RUN_DEADLINE) -> None:

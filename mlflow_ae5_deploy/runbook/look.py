@@ -38,6 +38,10 @@ class Look:
         """For a forecast: from now on show no deployment and no job of this project, as if it were replaced."""
         self._gone.add(project_id)
 
+    def is_going(self, project: Project) -> bool:
+        """Whether a forecast takes this project for gone."""
+        return project.id in self._gone
+
     def projects(self) -> list[Project]:
         return self._once("projects", lambda p: p.projects(), [])
 

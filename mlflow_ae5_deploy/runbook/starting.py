@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlflow_ae5_deploy.errors import Configuration, Conflict, NotFound, PlatformError, StageFailed
-from mlflow_ae5_deploy.platform.records import Deployment, Project
+from mlflow_ae5_deploy.platform.records import Deployment, Project, Revision
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import project_name
 from mlflow_ae5_deploy.runbook.deployment_facts import Wanted
@@ -15,18 +15,14 @@ STAGE = 8
 
 
 def check_before_start(context: Context, wanted: Wanted, project: Project | None) -> None:
-    """Everything that would make the start fail, found out before anything is stopped."""
-    profiles = [profile.name for profile in context.look.resource_profiles()]
-    if wanted.resource_profile not in profiles:
-        raise Configuration(
-            f"The platform has no resource profile `{wanted.resource_profile}`.",
-            where="deployment.resource_profile",
-            remedy=f"It has: {', '.join(profiles) or 'none that this account may use'}.",
-        )
-    if project is None:
-        raise StageFailed("There is no project to deploy.", stage=STAGE)
+    """Everything that would make the start fail, found out before anything is stopped.
+
+    project: None in a forecast, while it is not there yet or is to be replaced.
+    """
+    check_profile(context, wanted.resource_profile, "deployment.resource_profile")
     claim = next((e for e in context.look.static_endpoints() if e.name == wanted.endpoint), None)
-    if claim is not None and claim.project_id != project.id:
+    ours = context.look.project(context.settings.project.name)
+    if claim is not None and (ours is None or claim.project_id != ours.id):
         raise Conflict(
             f"The endpoint `{wanted.endpoint}` is claimed by another project "
             f"({project_name(context, claim.project_id)}).",
@@ -34,6 +30,40 @@ def check_before_start(context: Context, wanted: Wanted, project: Project | None
             remedy="Choose another deployment.endpoint, or have that project release it "
             "(AE5 keeps the claim until the project is deleted).",
         )
+    if project is not None:
+        revision_for(context, project, wanted.revision, wanted.command)
+
+
+def check_profile(context: Context, name: str, where: str) -> None:
+    """Raise Configuration unless the platform has a resource profile of that name."""
+    profiles = [profile.name for profile in context.look.resource_profiles()]
+    if name not in profiles:
+        raise Configuration(
+            f"The platform has no resource profile `{name}`.",
+            where=where,
+            remedy=f"It has: {', '.join(profiles) or 'none that this account may use'}.",
+        )
+
+
+def revision_for(context: Context, project: Project, name: str, command: str) -> Revision:
+    """The revision of that name (or `latest`), proved to have the command. Raises NotFound or Configuration."""
+    revisions = context.look.revisions(project)
+    by_name = {revision.name: revision for revision in revisions}
+    revision = revisions[0] if name == "latest" else by_name.get(name)
+    if revision is None:
+        raise NotFound(
+            f"Project {project.name} has no revision `{name}`.",
+            where="deployment.revision",
+            remedy=f"It has: {', '.join(by_name)}. Set deployment.revision to `latest` or to one of them.",
+        )
+    commands = [known.id for known in revision.commands]
+    if command not in commands:
+        raise Configuration(
+            f"Revision {revision.name} of project {project.name} has no command `{command}`.",
+            where="deployment.command, gc.command",
+            remedy=f"It has: {', '.join(commands)}.",
+        )
+    return revision
 
 
 def start(
@@ -42,22 +72,7 @@ def start(
     """Ask for a private deployment. It is starting then; see `await_serving`."""
     if project is None:
         raise StageFailed("There is no project to deploy.", stage=STAGE)
-    revisions = context.look.revisions(project)
-    by_name = {revision.name: revision for revision in revisions}
-    revision = revisions[0] if wanted.revision == "latest" else by_name.get(wanted.revision)
-    if revision is None:
-        raise NotFound(
-            f"Project {project.name} has no revision `{wanted.revision}`.",
-            where="deployment.revision",
-            remedy=f"It has: {', '.join(by_name)}.",
-        )
-    if wanted.command not in {command.id for command in revision.commands}:
-        raise StageFailed(
-            f"Revision {revision.name} has no command `{wanted.command}`.",
-            stage=STAGE,
-            where="deployment.command",
-            remedy=f"It has: {', '.join(command.id for command in revision.commands)}.",
-        )
+    revision = revision_for(context, project, wanted.revision, wanted.command)
     deployment = context.platform.start_deployment(
         project=project,
         revision=revision,

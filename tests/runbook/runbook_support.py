@@ -10,7 +10,16 @@ from typing import Any
 from mlflow_ae5_deploy.clock import ManualClock
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.platform.options import ConnectionOptions
-from mlflow_ae5_deploy.platform.records import Collaborator, Deployment, Job, Project
+from mlflow_ae5_deploy.platform.records import (
+    Collaborator,
+    Command,
+    Deployment,
+    Job,
+    Project,
+    ResourceProfile,
+    Revision,
+    StaticEndpoint,
+)
 from mlflow_ae5_deploy.runbook.access import Target
 from mlflow_ae5_deploy.runbook.context import Context, Wishes
 from mlflow_ae5_deploy.runbook.journal import Journal
@@ -31,6 +40,7 @@ class Lists:
     jobs_: Sequence[Job] = ()
     secrets_: set[str] = field(default_factory=set)
     collaborators_: Sequence[Collaborator] = ()
+    endpoints_: Sequence[StaticEndpoint] = ()
 
     def projects(self) -> list[Project]:
         return list(self.projects_)
@@ -46,6 +56,19 @@ class Lists:
 
     def secret_names(self) -> set[str]:
         return set(self.secrets_)
+
+    def is_going(self, project: Project) -> bool:
+        return False
+
+    def resource_profiles(self) -> list[ResourceProfile]:
+        return [ResourceProfile("default", ""), ResourceProfile("large", "")]
+
+    def static_endpoints(self) -> list[StaticEndpoint]:
+        return list(self.endpoints_)
+
+    def revisions(self, project: Project) -> list[Revision]:
+        commands = tuple(Command(name) for name in ("TrackingServer", "GarbageCollection", "DatabaseUpgrade"))
+        return [Revision("0.0.1", "0.0.1", "http://x/projects/1/archive/0.0.1", commands)]
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:
         return list(self.collaborators_)

@@ -22,6 +22,11 @@ from mlflow_ae5_deploy.runbook.secret_facts import SET, observe_secret, setting
 from mlflow_ae5_deploy.runbook.starting import await_serving, check_before_start, start, stop
 
 START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
+_VOID = "every token of it is void then, and stages 11 and 12 issue and store a new one"
+_AFTER_PATCH = (
+    "Whether AE5 keeps a deployment's tokens when it is made private is not documented. If clients are turned away "
+    "afterwards, `rotate-token` gives them a new one."
+)
 
 
 class Deploy:
@@ -92,9 +97,22 @@ class Deploy:
                 "the configuration, stop the deployment and run this again."
             )
         actions += decision.actions
+        self._foresee(decision, facts, context)
         if actions:
             return Decision.do(*actions, warnings=warnings)
         return replace(decision, warnings=tuple(warnings))
+
+    def _foresee(self, decision: Decision, facts: Facts, context: Context) -> None:
+        """Refuse now what could not be started later; in a forecast, tell the later stages what will be new."""
+        if context.access.missing or not any(action.verb in (START, RESTART) for action in decision.actions):
+            return
+        going = facts.project is None or context.look.is_going(facts.project)
+        check_before_start(context, facts.wanted, None if going else facts.project)
+        if context.wishes.dry:
+            current = facts.current
+            same = current is not None and current.url and current.endpoint == facts.wanted.endpoint
+            context.found.url = current.url if current is not None and same else None
+            context.found.deployment = None
 
     def _plan_server(self, facts: Facts) -> Decision:
         current, name = facts.current, facts.wanted.name
@@ -103,15 +121,15 @@ class Deploy:
             return Decision.do(Action(START, f"deployment {name}", "the project has no deployment of this name"))
         if not current.is_started and not current.is_starting:
             why = f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else "")
-            return Decision.do(Action(RESTART, f"deployment {name}", why))
+            return Decision.do(Action(RESTART, f"deployment {name}", f"{why}; {_VOID}"))
         found = drift(current, facts.wanted)
         if found.restart or changed:
             reasons = [*found.restart, *found.patch]
             if changed:
                 reasons.append(f"the running server does not see the new {', '.join(sorted(set(changed)))}")
-            return Decision.do(Action(RESTART, f"deployment {name}", "; ".join(reasons)))
+            return Decision.do(Action(RESTART, f"deployment {name}", "; ".join([*reasons, _VOID])))
         if found.patch:
-            return Decision.do(Action(PATCH, f"deployment {name}", "; ".join(found.patch)))
+            return Decision.do(Action(PATCH, f"deployment {name}", "; ".join(found.patch)), warnings=[_AFTER_PATCH])
         if current.is_starting:
             return Decision.do(Action(WAIT, f"deployment {name}", "it is starting"))
         health = facts.health
@@ -156,8 +174,6 @@ class Deploy:
         context.store_secrets(context.platform, context.account, wrong)
 
     def _patch(self, current: Deployment, wanted: Wanted, context: Context) -> None:
-        # Whether a patch keeps tokens is not documented, so the token stages issue a new one afterwards.
-        context.memory.forget_token()
         context.platform.patch_deployment(current.id, public=False)
         context.journal.write("effect", action="make private", target=f"deployment {wanted.name}", id=current.id)
         context.look.forget("deployments")
@@ -168,7 +184,10 @@ class Deploy:
                 stage=self.number,
                 remedy="Stop it on the platform, then run this again.",
             )
-        await_serving(context, now)
+        context.found.deployment = now
+        health = self._health(context, now)
+        if health is None or health.verdict == "unhealthy":
+            await_serving(context, now)
 
     def verify(self, context: Context) -> str | None:
         deployment = context.found.deployment

@@ -17,7 +17,7 @@ class EndpointUrl:
 
     def observe(self, context: Context) -> str | None:
         deployment = context.found.deployment
-        return deployment.url if deployment else None
+        return deployment.url if deployment else context.found.url  # the latter only in a forecast
 
     def plan(self, facts: str | None, context: Context) -> Decision:
         if facts is None:

@@ -9,15 +9,17 @@ from mlflow_ae5_deploy.errors import StageFailed
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.health import await_health
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recipients import lacking
+from mlflow_ae5_deploy.runbook.recipients import TOKEN, lacking
 
 
 @dataclass(frozen=True)
 class Facts:
-    """lacking: accounts for which no token of this deployment is on record."""
+    """lacking: accounts for which no token of this deployment is on record. unlisted: the platform does not list
+    the secret any more, though a token was stored."""
 
     deployment_id: str | None
     lacking: tuple[str, ...]
+    unlisted: bool
 
 
 class Token:
@@ -27,11 +29,18 @@ class Token:
 
     def observe(self, context: Context) -> Facts:
         deployment = context.found.deployment
-        return Facts(deployment.id if deployment else None, lacking(context, deployment.id if deployment else None))
+        identity = deployment.id if deployment else None
+        stored = identity is not None and context.memory.token_stored_for(context.account) == identity
+        unlisted = stored and TOKEN not in context.look.secret_names()
+        return Facts(identity, lacking(context, identity), unlisted)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         if facts.deployment_id is None:
             return Decision.do(Action("issue", "a token", "possible once the deployment runs"))
+        if facts.unlisted:
+            return Decision.do(
+                Action("issue", "a token", f"the secret {TOKEN} is gone, and a token cannot be read back")
+            )
         if facts.lacking:
             return Decision.do(
                 Action(

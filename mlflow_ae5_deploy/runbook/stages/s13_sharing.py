@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import StageFailed
+from mlflow_ae5_deploy.errors import Refused, StageFailed
 from mlflow_ae5_deploy.platform.records import Collaborator
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
@@ -73,7 +73,15 @@ class Sharing:
             return  # an earlier action of this stage has written the whole list already
         kept = [c for c in current if (c.type, c.id) in facts.wanted or (c.type, c.id) not in facts.ours]
         added = [Collaborator(id=n, type="group" if k == "group" else "user") for k, n in facts.missing]
-        context.platform.set_collaborators(facts.deployment_id, [*kept, *added])
+        try:
+            context.platform.set_collaborators(facts.deployment_id, [*kept, *added])
+        except Refused as error:
+            raise Refused(
+                error.what,
+                where="sharing.groups, sharing.users",
+                remedy="Check that the platform has every group and user named there.",
+                status=error.status,
+            ) from None
         context.memory.remember_shared(set((facts.ours | set(facts.missing)) - set(facts.surplus)))
         context.journal.write("effect", action="share", target=facts.deployment_id, added=facts.missing)
         context.look.forget("collaborators")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,8 +59,7 @@ def command(
                 environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
     finally:
         reporter.close()
-    # Written without the scrubber: a token stands here only because it was asked for.
-    sys.stdout.write(FORMATS[form](environment))
+    reporter.as_it_is(FORMATS[form](environment))
     return EXIT_DONE
 
 

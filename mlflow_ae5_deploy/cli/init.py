@@ -32,7 +32,7 @@ def command(
     write_initial(path, hostname=hostname, username=username, force=force)
     reporter = Reporter(json_mode=json)
     if json:
-        reporter.data({"schema": 1, "verb": NAME, "path": str(path)})
+        reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "path": str(path)})
     reporter.line(f"Wrote {path}, every setting with its default and what it means.")
     reporter.line(f"Next: edit it, then `mlflow-ae5-deploy plan --config {path}`.")
     return EXIT_DONE

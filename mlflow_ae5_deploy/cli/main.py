@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import itertools
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -85,54 +86,96 @@ app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    json_mode, traceback = "--json" in arguments, "--traceback" in arguments
+    _open_what_is_closed()
+    asked = _Asked.of(arguments)
     try:
-        code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()  # here, where a full disk behind stdout can still be told
+        code = _run(arguments)
     except TyperException as error:
         text = error.format_message()
         if text.startswith("Usage:"):  # no verb given: the message is the help itself
             sys.stderr.write(f"{text}\n")
             return Usage.exit_code
-        usage = Usage(text, remedy=f"See `{' '.join([PROGRAM, *arguments[:1]])} --help`.")
-        return _failed(usage, json_mode=json_mode, traceback=traceback)
+        usage = Usage(text, remedy=f"See `{' '.join([PROGRAM, *asked.verb.split(), '--help'])}`.")
+        return _failed(usage, asked)
     except DeployError as error:
-        return _failed(error, json_mode=json_mode, traceback=traceback)
+        return _failed(error, asked)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(json_mode=json_mode)
-    except BrokenPipeError:
-        _discard_stdout()
-        return EXIT_BUG
+        return _interrupted(asked)
     except OSError as error:
         if error.errno not in _NO_ROOM:
-            return _bug(error, json_mode=json_mode, traceback=traceback)
+            return _bug(error, asked)
         if error.filename is None:  # stdout itself is what is full
             _discard_stdout()
-        return _failed(_no_room(error), json_mode=json_mode, traceback=traceback)
+        return _failed(_no_room(error), asked)
     except Exception as error:  # the last line: a bug is told as one, without the secrets it may carry
-        return _bug(error, json_mode=json_mode, traceback=traceback)
+        return _bug(error, asked)
     if code == EXIT_INTERRUPTED:  # how typer passes Ctrl-C on
-        return _interrupted(json_mode=json_mode)
+        return _interrupted(asked)
     return code if isinstance(code, int) else EXIT_DONE
 
 
-def _failed(error: DeployError, *, json_mode: bool, traceback: bool) -> int:
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says, as far as it matters when it cannot be carried out. verb: `sandbox up`, or empty."""
+
+    verb: str
+    json_mode: bool
+    traceback: bool
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> _Asked:
+        command, words = typer.main.get_command(app), list[str]()
+        for argument in arguments:
+            inner = getattr(command, "commands", {})
+            if argument not in inner:
+                break
+            command = inner[argument]
+            words.append(argument)
+        as_json = any(pair in (("--format", "json"), ("-f", "json")) for pair in itertools.pairwise(arguments))
+        as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
+        json_mode = "--json" in arguments or (words == [env.NAME] and as_json)
+        return cls(" ".join(words), json_mode, "--traceback" in arguments)
+
+
+def _run(arguments: list[str]) -> Any:
+    """A reader of stdout that has gone (`| head`) is no trouble: the verb itself has run."""
+    try:
+        code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except SystemExit as end:  # how typer answers a closed pipe that no reporter was between
+        _discard_stdout()
+        return end.code
+    try:
+        sys.stdout.flush()  # here, where a full disk behind stdout can still be told
+    except BrokenPipeError:
+        _discard_stdout()
+    return code
+
+
+def _open_what_is_closed() -> None:
+    """`plan >&-` leaves no stdout at all."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
+
+def _failed(error: DeployError, asked: _Asked) -> int:
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.report.summary import error_data
 
-    if json_mode:
-        _document("failed", error_data(error))
-    Reporter(json_mode=json_mode).error(error)
-    if traceback:
+    if asked.json_mode:
+        _document(asked, "failed", error_data(error))
+    Reporter(json_mode=asked.json_mode).error(error)
+    if asked.traceback:
         _traceback(error)
     return error.exit_code
 
 
-def _interrupted(*, json_mode: bool) -> int:
+def _interrupted(asked: _Asked) -> int:
     what = "Interrupted. What was done is in the journal; running it again goes on from there."
     sys.stderr.write(f"\n{what}\n")
-    if json_mode:
-        _document("interrupted", {"kind": "Interrupted", "what": what, "exit_code": EXIT_INTERRUPTED})
+    if asked.json_mode:
+        _document(asked, "interrupted", {"kind": "Interrupted", "what": what, "exit_code": EXIT_INTERRUPTED})
     return EXIT_INTERRUPTED
 
 
@@ -145,32 +188,33 @@ def _no_room(error: OSError) -> Configuration:
     )
 
 
-def _bug(error: Exception, *, json_mode: bool, traceback: bool) -> int:
+def _bug(error: Exception, asked: _Asked) -> int:
     from mlflow_ae5_deploy.redaction import scrub
 
     what = f"A bug in {PROGRAM}: {type(error).__name__}: {scrub(str(error))}"
     sys.stderr.write(f"\n{what}\n")
-    if json_mode:
-        _document("failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
-    if traceback:
+    if asked.json_mode:
+        _document(asked, "failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
+    if asked.traceback:
         _traceback(error)
     else:
         sys.stderr.write("  do this  Run it again with --traceback and report what it prints (secrets are masked).\n")
     return EXIT_BUG
 
 
-def _document(outcome: str, error: dict[str, Any]) -> None:
+def _document(asked: _Asked, outcome: str, error: dict[str, Any]) -> None:
     """The JSON document of a run that ended before it could write its own."""
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.report.summary import SCHEMA
 
-    Reporter(json_mode=True).data({"schema": SCHEMA, "outcome": outcome, "error": error})
+    Reporter(json_mode=True).data({"schema": SCHEMA, "verb": asked.verb, "outcome": outcome, "error": error})
 
 
 def _discard_stdout() -> None:
     """So that the interpreter, at its end, does not try once more to write what nobody takes."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    from mlflow_ae5_deploy.report.console import discard
+
+    discard(sys.stdout)
 
 
 def _traceback(error: BaseException) -> None:

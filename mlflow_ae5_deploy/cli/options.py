@@ -38,4 +38,4 @@ Database = Annotated[
 CreateAccount = Annotated[
     bool, typer.Option("--create-account", help="Create the service account if it does not exist (admin credentials).")
 ]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.", hidden=True)]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.")]

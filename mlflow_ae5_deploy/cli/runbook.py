@@ -28,6 +28,6 @@ def command(
     text = runbook(settings, schedule_words=parse_cron(settings.gc.schedule).words)
     reporter = reporter_for(choices)
     if json:
-        reporter.data({"schema": 1, "verb": NAME, "markdown": text})
+        reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "markdown": text})
     reporter.line(text.rstrip("\n"))
     return EXIT_DONE

@@ -67,7 +67,7 @@ def up(
 ) -> int:
     """Start it, or say that it is up."""
     info, _ = bring_up(os.environ, database=database)
-    return _tell(info, json=json)
+    return _tell(info, "sandbox up", json=json)
 
 
 @app.command()
@@ -79,7 +79,7 @@ def down(json: options.Json = False, traceback: options.Traceback = False) -> in
     was_up = _told(lifecycle, lambda: lifecycle.down(_folder(os.environ)))
     reporter = Reporter(json_mode=json)
     if json:
-        reporter.data({"schema": 1, "verb": "sandbox down", "was_up": was_up})
+        reporter.data({"schema": 1, "verb": "sandbox down", "outcome": "done", "was_up": was_up})
     reporter.line("The sandbox is down; its state is kept." if was_up else "The sandbox was not up.")
     return EXIT_DONE
 
@@ -92,10 +92,10 @@ def status(json: options.Json = False, traceback: options.Traceback = False) -> 
     lifecycle = _lifecycle()
     info = _told(lifecycle, lambda: lifecycle.status(_folder(os.environ)))
     if info is not None:
-        return _tell(info, json=json)
+        return _tell(info, "sandbox status", json=json)
     reporter = Reporter(json_mode=json)
     if json:
-        reporter.data({"schema": 1, "verb": "sandbox status", "up": False})
+        reporter.data({"schema": 1, "verb": "sandbox status", "outcome": "done", "up": False})
     reporter.line("The sandbox is not up. Start it with `mlflow-ae5-deploy sandbox up`.")
     return EXIT_DONE
 
@@ -113,7 +113,7 @@ def logs(
     text = _told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines))
     reporter = Reporter(json_mode=json)
     if json:
-        reporter.data({"schema": 1, "verb": "sandbox logs", "lines": text.splitlines()})
+        reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": text.splitlines()})
     reporter.line(text)
     return EXIT_DONE
 
@@ -135,7 +135,7 @@ def reset(
     _told(lifecycle, lambda: lifecycle.reset(_folder(os.environ)))
     reporter = Reporter(json_mode=json)
     if json:
-        reporter.data({"schema": 1, "verb": "sandbox reset"})
+        reporter.data({"schema": 1, "verb": "sandbox reset", "outcome": "done"})
     reporter.line("The sandbox is gone; the next --sandbox starts a new one.")
     return EXIT_DONE
 
@@ -147,7 +147,7 @@ def _agreed(json: bool) -> bool:
     return typer.confirm("Delete everything in the sandbox, experiments and artifacts included?", err=True)
 
 
-def _tell(info: SandboxInfo, *, json: bool) -> int:
+def _tell(info: SandboxInfo, verb: str, *, json: bool) -> int:
     from mlflow_ae5_deploy.report.console import Reporter
 
     reporter = Reporter(json_mode=json)
@@ -155,7 +155,8 @@ def _tell(info: SandboxInfo, *, json: bool) -> int:
         reporter.data(
             {
                 "schema": 1,
-                "verb": "sandbox status",
+                "verb": verb,
+                "outcome": "done",
                 "up": True,
                 "hostname": info.hostname,
                 "ca_file": str(info.ca_file),

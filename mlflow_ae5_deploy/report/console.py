@@ -5,7 +5,9 @@ Every line passes through `scrub`, the last of several guards against printing a
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -50,17 +52,13 @@ class Reporter:
     @property
     def out(self) -> Console:
         if self._out is None:
-            from rich.console import Console
-
-            self._out = Console(file=self._out_file, highlight=False, soft_wrap=True)
+            self._out = _console(self._out_file)
         return self._out
 
     @property
     def err(self) -> Console:
         if self._err is None:
-            from rich.console import Console
-
-            self._err = Console(file=self._err_file, highlight=False, soft_wrap=True)
+            self._err = _console(self._err_file)
         return self._err
 
     def line(self, text: str = "", style: str | None = None) -> None:
@@ -79,8 +77,15 @@ class Reporter:
 
     def data(self, value: Any, *, compact: bool = False) -> None:
         """The JSON document; compact: on one line, where several follow one another."""
-        self._out_file.write(json.dumps(_scrubbed(value), indent=None if compact else 2, ensure_ascii=False) + "\n")
-        self._out_file.flush()
+        self.as_it_is(json.dumps(_scrubbed(value), indent=None if compact else 2, ensure_ascii=False) + "\n")
+
+    def as_it_is(self, text: str) -> None:
+        """To stdout without the scrubber, for a token that was asked for."""
+        try:
+            self._out_file.write(text)
+            self._out_file.flush()
+        except BrokenPipeError:
+            discard(self._out_file)
 
     # progress ---------------------------------------------------------------------------------------------------
 
@@ -195,6 +200,28 @@ class Reporter:
         if error.detail:
             self.err.print()
             self.note(textwrap.indent(error.detail, "    "))
+
+
+def discard(file: TextIO) -> None:
+    """From here on nothing reaches `file`, and nothing fails for it: its reader has gone (`install | head`)."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, file.fileno())
+        finally:
+            os.close(nowhere)
+
+
+def _console(file: TextIO) -> Console:
+    from rich.console import Console
+
+    class Steady(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the program here, half-way through an install."""
+            self.quiet = True
+            discard(file)
+
+    return Steady(file=file, highlight=False, soft_wrap=True)
 
 
 def _wrapped(console: Console, lead: str, text: str) -> str:

@@ -1,0 +1,109 @@
+"""What stdout and stderr carry when their reader has gone, and what the JSON documents always say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.answers import assert_no_accident
+from tests.cli.bench import Outcome
+
+PROGRAM = f"{sys.executable} -m mlflow_ae5_deploy"
+
+
+def in_shell(bench, script: str) -> Outcome:
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=bench.folder,
+        env=bench.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class TestAReaderThatGoes:
+    """In order: the install comes first."""
+
+    def test_does_not_cut_an_install_off(self, bench, capsys):
+        # The pipe's only reader ends before the first line is written.
+        told = in_shell(bench, f"{PROGRAM} install --sandbox --release {bench.release} | true; exit ${{PIPESTATUS[0]}}")
+
+        assert (told.code, told.err) == (0, "")
+        planned = bench.run(capsys, "plan", "--sandbox", "--json", "--release", str(bench.release))
+        assert planned.data["outcome"] == "unchanged"
+
+    @pytest.mark.parametrize(
+        ("verb", "code"),
+        [
+            ("plan --sandbox --exit-code --release bundled", 30),
+            ("plan --sandbox --exit-code --release bundled --json", 30),
+            ("env --sandbox --show-token", 0),
+            ("runbook --sandbox", 0),
+        ],
+    )
+    @pytest.mark.parametrize("gone", ["| true; exit ${PIPESTATUS[0]}", ">&-"])
+    def test_does_not_change_how_it_ends(self, bench, verb, code, gone):
+        told = in_shell(bench, f"{PROGRAM} {verb} {gone}")
+
+        assert (told.code, told.out, told.err) == (code, "", "")
+
+    def test_an_error_needs_no_stderr(self, bench):
+        assert in_shell(bench, f"{PROGRAM} env --sandbox --format nonsense 2>&-").code == 2
+        assert in_shell(bench, f"{PROGRAM} plan --config nowhere.yaml 2>&-").code == 3
+
+
+class TestDocuments:
+    @pytest.mark.parametrize(
+        ("argv", "verb", "code"),
+        [
+            (["plan", "--json", "--config", "nowhere.yaml"], "plan", 3),
+            (["sandbox", "logs", "--json", "-n", "0"], "sandbox logs", 2),
+            (["instal", "--json"], "", 2),
+            (["env", "--format", "json", "--config", "nowhere.yaml"], "env", 3),
+            (["env", "--format=json", "--config", "nowhere.yaml"], "env", 3),
+            (["env", "-f", "json", "--nonsense"], "env", 2),
+        ],
+    )
+    def test_an_error_names_the_verb(self, bench, capsys, argv, verb, code):
+        told = bench.run(capsys, *argv)
+
+        assert (told.code, told.data["verb"], told.data["outcome"]) == (code, verb, "failed")
+        assert told.data["error"]["exit_code"] == code
+
+    @pytest.mark.parametrize(
+        ("argv", "verb"),
+        [
+            (["sandbox", "up"], "sandbox up"),
+            (["sandbox", "status"], "sandbox status"),
+            (["sandbox", "logs"], "sandbox logs"),
+            (["runbook", "--sandbox"], "runbook"),
+            (["init", "another.yaml", "--force"], "init"),
+            (["sandbox", "down"], "sandbox down"),
+            (["sandbox", "reset", "--yes"], "sandbox reset"),
+        ],
+    )
+    def test_a_success_says_what_came_of_it(self, bench, capsys, argv, verb):
+        told = bench.run(capsys, *argv, "--json")
+
+        assert (told.code, told.data["verb"], told.data["outcome"]) == (0, verb, "done")
+
+    @pytest.mark.parametrize(
+        ("argv", "remedy"),
+        [
+            (["instal"], "`mlflow-ae5-deploy --help`"),
+            (["sandbox", "logs", "-n", "0"], "`mlflow-ae5-deploy sandbox logs --help`"),
+            (["plan", "--nonsense"], "`mlflow-ae5-deploy plan --help`"),
+        ],
+    )
+    def test_a_wrong_command_line_is_led_to_the_right_help(self, bench, capsys, argv, remedy):
+        told = bench.run(capsys, *argv)
+
+        assert told.code == 2
+        assert f"do this  See {remedy}." in told.err
+        assert_no_accident(told)

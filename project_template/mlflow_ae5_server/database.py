@@ -35,6 +35,8 @@ DRIVERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "mssql": (("pyodbc", "pyodbc", "pyodbc"), ("pymssql", "pymssql", "pymssql")),
     "sqlite": (("pysqlite", "sqlite3", "python with sqlite"),),
 }
+# dialect -> the driver whose package the environment `default` of anaconda-project.yml has
+_IN_DEFAULT = {"postgresql": "psycopg", "mysql": "pymysql", "mssql": "pyodbc"}
 _CONNECT_TIMEOUT = 5  # seconds for one attempt
 _TIMEOUT_ARGUMENT = {
     "psycopg": "connect_timeout",
@@ -115,10 +117,13 @@ def _installed_driver(dialect: str, wanted: str, setting: str) -> str:
     for driver, module, _package in candidates:
         if _is_installed(module):
             return driver
-    raise ConfigurationError(
-        f"{setting} needs the package {candidates[0][2]} for {dialect}, which is not installed",
-        f"use the environment `default` (the commands without `Minimum`), or add {candidates[0][2]} to the environment",
-    )
+    _driver, _module, package = candidates[0]
+    hint = f"add {package} to the project's environment"
+    if (shipped := _IN_DEFAULT.get(dialect)) in {entry[0] for entry in candidates}:
+        hint = f"use the environment `default` (the commands without `Minimum`), or {hint}"
+    elif shipped:
+        hint = f"write {dialect}+{shipped}://, whose package is in the environment `default`, or {hint}"
+    raise ConfigurationError(f"{setting} needs the package {package} for {dialect}, which is not installed", hint)
 
 
 def _is_installed(module: str) -> bool:

@@ -38,6 +38,14 @@ class HostPolicy:
     def content_security_policy(self) -> str:
         return "frame-ancestors " + " ".join(("'self'", *self.frame_ancestors))
 
+    @property
+    def summary(self) -> str:
+        """All hosts for a reader: those that were given by name first and whole, the usual ones in words."""
+        usual = {*_LOCAL, *_PRIVATE}
+        given = [host for host in self.allowed_hosts if host not in usual]
+        named = [host for host in given if not (host.endswith(":*") and _without_port(host) in given)]
+        return ", ".join((*named, "local and private addresses"))
+
 
 def split_hosts(values: Iterable[str]) -> list[tuple[str, str | None]]:
     """(host, port) pairs of repeated, comma- or space-separated values; a scheme and a path are dropped.
@@ -69,8 +77,8 @@ def derive(
         if host == "*":
             continue  # "any host" would switch MLflow's check off
         allowed[host] = allowed[host.replace("[", "[[]") + ":*"] = None
-    allowed.update(dict.fromkeys((*_LOCAL, *_PRIVATE)))
     allowed.update(dict.fromkeys(item for item in extra_hosts if item))
+    allowed.update(dict.fromkeys((*_LOCAL, *_PRIVATE)))
     origins = dict.fromkeys(_origin(host, port) for host, port in endpoints if host != "*")
     origins.update(dict.fromkeys(item for item in extra_origins if item))
     return HostPolicy(
@@ -78,6 +86,10 @@ def derive(
         cors_origins=tuple(origins),
         frame_ancestors=tuple(dict.fromkeys(_origin(host, port) for host, port in platforms)),
     )
+
+
+def _without_port(pattern: str) -> str:
+    return pattern.removesuffix(":*").replace("[[]", "[")
 
 
 def _origin(host: str, port: str | None) -> str:

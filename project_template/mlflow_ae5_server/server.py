@@ -68,7 +68,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
         job_environment = _prepare_jobs(store.uri, artifact_root, options) if jobs else None
         _drop_connections()
         say(f"serving on {options.address}:{listener.getsockname()[1]} with {count} workers ({reason})")
-        say(f"hosts: {', '.join(policy.allowed_hosts[:6])}...; frames: {policy.content_security_policy}")
+        say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
         work = _worker(application, policy.content_security_policy if framed else None, listener, options)
         supervisor = Supervisor(work, count, grace=_GRACE, restarts=Restarts(limit=5, window=60.0), say=say)
         with _job_runner(job_environment):

@@ -233,3 +233,21 @@ def test_a_private_authority_is_trusted_when_named(tmp_path: Path) -> None:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_the_drivers_called_shipped_are_those_of_the_environment_default() -> None:
+    import yaml
+
+    project = yaml.safe_load((Path(database.__file__).parents[1] / "anaconda-project.yml").read_text())
+    packages = str(project["env_specs"]["default"]["packages"]).lower()
+    for dialect, driver in database._IN_DEFAULT.items():
+        package = next(entry[2] for entry in database.DRIVERS[dialect] if entry[0] == driver)
+        assert f"'{package}>=" in packages
+
+
+def test_a_driver_that_no_environment_has_is_not_looked_for_in_default() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        database._installed_driver("mssql", "pymssql", "X")
+    assert "write mssql+pyodbc://" in caught.value.hint
+    assert "add pymssql" in caught.value.hint
+    assert "use the environment" not in caught.value.hint

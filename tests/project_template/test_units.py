@@ -48,6 +48,14 @@ def test_hosts_and_origins_of_variables_are_added() -> None:
     assert policy.cors_origins == ("https://a.b", "https://extra.example.com")
 
 
+def test_the_hosts_that_matter_come_first_and_whole() -> None:
+    many = [f"h{number}.example.com" for number in range(9)]
+    policy = hosts.derive(["[::2]:8443", "end.example.com"], ["ae5.example.com"], many)
+    usual = "local and private addresses"
+    assert policy.summary == ", ".join(("[::2]", "end.example.com", "ae5.example.com", *many, usual))
+    assert hosts.derive(["localhost:8443"], []).summary == usual
+
+
 @pytest.mark.parametrize("text", ["a b;c", "-x", "a.b:port", "a..b\n;script"])
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

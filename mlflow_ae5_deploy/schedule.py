@@ -108,7 +108,9 @@ def _check_step(spec: _Field, term: str, expression: str) -> None:
         return  # no step, or one that the general check refuses
     if spec.size % int(step):
         good = [str(n) for n in range(2, spec.size) if spec.size % n == 0]
-        listed = f"Steps that do: {', '.join(good)}." if good else "No step does; list the values instead (1,11,21)."
+        # Sizes that no step divides are those of the days, of the month and of the week.
+        instead = "1,11,21" if spec.size > 7 else "1,3,5"
+        listed = f"Steps that do: {', '.join(good)}." if good else f"No step does; list the values ({instead})."
         raise _refusal(
             f"The {spec.name} field {term!r} of the schedule {expression!r} steps by {int(step)}, "
             f"which does not divide {spec.size}.",

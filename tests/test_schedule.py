@@ -87,6 +87,17 @@ def test_refused_step_lists_the_good_ones() -> None:
     assert "2, 3, 4, 5, 6, 10, 12, 15, 20, 30." in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("expression", "example"), [("0 0 */2 * *", "1,11,21"), ("0 0 * * */2", "1,3,5"), ("0 0 * * */5", "1,3,5")]
+)
+def test_a_step_where_none_divides_leads_to_a_list_that_is_valid(expression: str, example: str) -> None:
+    with pytest.raises(Configuration) as caught:
+        parse_cron(expression)
+    assert f"({example})" in caught.value.remedy
+    field = next(part for part in expression.split() if "/" in part)
+    parse_cron(expression.replace(field, example))
+
+
 def test_times_are_in_utc_and_after_the_given_moment() -> None:
     tokyo = timezone(timedelta(hours=9))
     times = parse_cron("0 0 * * *").next_times(datetime(2026, 1, 2, 9, 0, tzinfo=tokyo))  # midnight UTC exactly

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.store_uri import parse_store_uri
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.ttl import parse_ttl
+
+_TTL = "MLFLOW_TRACKING_GC_TTL"
 
 
 def advice(settings: Settings) -> list[str]:
@@ -14,7 +18,25 @@ def advice(settings: Settings) -> list[str]:
     uri = settings.server.backend_store_uri
     if isinstance(uri, str):
         words += store_advice(uri)
+    words += _ttl_advice(settings)
     return words
+
+
+def _ttl_advice(settings: Settings) -> list[str]:
+    """The time until deletion may be zero, and whoever writes it may have meant `never`."""
+    said = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{_TTL}": settings.gc.variables.get(_TTL)}
+    return [
+        f"{setting} is {text}: the garbage collection takes away at once, and for good, whatever anybody deletes."
+        for setting, text in said.items()
+        if text is not None and _is_zero(text)
+    ]
+
+
+def _is_zero(text: str) -> bool:
+    try:
+        return not parse_ttl(text)
+    except Configuration:
+        return False
 
 
 def store_advice(uri: str) -> list[str]:

@@ -20,6 +20,9 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mlflow_ae5_deploy.errors import Configuration
 
 _LARGEST = 1024 * 1024  # bytes
+_MARK = 2  # characters of the longest mark that the parser quotes
+# One quoted piece after the other, so that what stands between two of them is not taken for a third.
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 @dataclass(frozen=True)
@@ -136,4 +139,11 @@ def _told(error: MarkedYAMLError) -> str:
         return "there is more than one document in it, or an anchor is defined twice"
     if isinstance(error, ConstructorError):
         return "a value has a tag ('!...') or a form that is not allowed here"
-    return re.sub(r"(['\"])(?!<)[^'\"]{3,}\1", "'...'", raw)
+    return _QUOTED.sub(_masked, raw)
+
+
+def _masked(quoted: re.Match[str]) -> str:
+    """What the parser expected or found instead is a mark or the name of a token: `','`, `'<scalar>'`."""
+    text = quoted.group()
+    harmless = len(text) <= _MARK + 2 or text[1:-1].startswith("<")
+    return text if harmless else "'...'"

@@ -99,7 +99,8 @@ class Fetcher:
                 found = self._found or on_github(self.settings.github_api, version, web)
             return found.url, found.sha256
 
-        return self._cached_or_fetched("version", version, name, self._origin(name), locate)
+        missing = f"The mirror has no release {version}." if self.settings.mirror is not None else ""
+        return self._cached_or_fetched("version", version, name, self._origin(name), locate, missing)
 
     def url(self, url: str) -> Release:
         check_url(url, "the release")
@@ -132,8 +133,12 @@ class Fetcher:
         name: str,
         origin: str,
         locate: Callable[[Web], tuple[str, str | None]],
+        missing: str = "",
     ) -> Release:
-        """locate: gives URL and announced SHA-256; called only when something must be fetched."""
+        """locate: gives URL and announced SHA-256; called only when something must be fetched.
+
+        missing: what it means that the file is not at that URL.
+        """
         store = Store(self.settings.cache_dir)
         with store.locked(name, self.deadline):
             stored = store.intact(name)
@@ -143,16 +148,22 @@ class Fetcher:
             self._need_network(version or origin, stored)
             with self._web() as web:
                 url, announced = locate(web)
-                digest = self._fetch(web, url, store.part(name), public_form(url))
+                digest = self._fetch(web, url, store.part(name), public_form(url), missing)
                 checked = self._accept(store, name, digest, Expectation(self.given, announced), public_form(url))
             return Release(kind, version, origin, store.path(name), digest, checked)
 
-    def _fetch(self, web: Web, url: str, part: Path, shown: str) -> str:
+    def _fetch(self, web: Web, url: str, part: Path, shown: str, missing: str) -> str:
         """SHA-256 of the finished download, which is a whole archive."""
         try:
             download(web, url, part, self.on_progress)
         except Absent:
-            raise Configuration("There is no such file on the server.", where=shown) from None
+            raise Configuration(
+                missing or "There is no such file on the server.",
+                where=shown,
+                remedy="Name a release that is there (--release latest takes the newest), or put this file there."
+                if missing
+                else "Check the address.",
+            ) from None
         try:
             return _archive_digest(part, shown)
         except ReleaseRefused:

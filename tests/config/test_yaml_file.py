@@ -14,6 +14,8 @@ from mlflow_ae5_deploy.errors import Configuration
     ("content", "place", "words"),
     [
         (b"a: 1\nb: [1,\nc: 2", ", line 3", "cannot be read"),
+        (b"a: 1\nb: [1,\nc: 2", ", line 3", r"expected ',' or '\]', but got '<stream end>'\."),
+        (b"a: [1 2\nhunter2: x", ", line 2", r"expected ',' or '\]', but got"),
         (b"a: hunter2: x", ", line 1", "mapping values"),
         (b"a: 1\nb: 'hunter2", ", line 2", "quoted scalar|end of stream"),
         (b"a:\n\t- hunter2", ", line 2", "cannot start any token"),

@@ -568,7 +568,7 @@ def test_mirror_on_the_web(https: Any, settings: FetchSettings, reply: Any, arch
         ({}, "latest", Configuration, "no file 'latest'"),
         ({"latest": b"<html>"}, "latest", ReleaseRefused, "does not hold a version"),
         ({"latest": b"../../etc"}, "latest", ReleaseRefused, "does not hold a version"),
-        ({}, "1.2.3", Configuration, "no such file"),
+        ({}, "1.2.3", Configuration, "The mirror has no release 1.2.3."),
         ({f"{NAME}.sha256": b"<html>"}, "1.2.3", ReleaseRefused, "does not hold a SHA-256"),
     ],
 )

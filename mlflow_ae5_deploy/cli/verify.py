@@ -77,19 +77,27 @@ def _verify(choices: Choices, reporter: Reporter) -> int:
 
 
 def running(context: Context) -> tuple[str, str]:
-    """(id, URL) of the running deployment; raises NotFound when there is none."""
+    """(id, URL) of the running deployment; raises NotFound when there is none.
+
+    One that is starting is awaited, except in a run that writes nothing: whether it answers takes a token to see.
+    """
     from mlflow_ae5_deploy.errors import NotFound
+    from mlflow_ae5_deploy.runbook.starting import await_serving
 
     name, project = context.settings.deployment.name, context.look.project(context.settings.project.name)
     deployment = next(
         (d for d in context.look.deployments() if project and d.project_id == project.id and d.name == name), None
     )
+    if deployment is not None and deployment.is_starting and not context.wishes.dry:
+        deployment = await_serving(context, deployment)
     if deployment is None or not deployment.url or not deployment.is_started:
         state = f"it is {deployment.state}" if deployment else "there is none"
         raise NotFound(
             f"No running deployment `{name}` of `{context.account}`: {state}.",
             where=context.access.target.options.hostname,
-            remedy="Run `mlflow-ae5-deploy install` first.",
+            remedy="Wait until it has started; `mlflow-ae5-deploy status` tells."
+            if deployment and deployment.is_starting
+            else "Run `mlflow-ae5-deploy install` first.",
         )
     return deployment.id, deployment.url.rstrip("/")
 

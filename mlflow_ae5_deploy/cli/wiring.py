@@ -17,6 +17,7 @@ from mlflow_ae5_deploy.errors import Configuration, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.runbook.context import Context, Wishes
 
@@ -72,8 +73,17 @@ def load_settings(choices: Choices) -> LoadedSettings:
     # Variables meant for a real cluster must not reach the rehearsal.
     environ = {k: v for k, v in choices.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
     environ.pop("REQUESTS_CA_BUNDLE", None)
-    overrides.update(_sandbox_overrides(choices))
-    return load(choices.config, profile=choices.profile, environ=environ, overrides=overrides, sandbox=True)
+    found, passwords = _sandbox_overrides(choices)
+    overrides.update(found)
+
+    def loaded() -> LoadedSettings:
+        return load(choices.config, profile=choices.profile, environ=environ, overrides=overrides, sandbox=True)
+
+    account = loaded().settings.account.username or SANDBOX_ACCOUNT
+    overrides["account.username"] = account
+    if account in passwords:
+        overrides["account.password"] = passwords[account]
+    return loaded()
 
 
 def sandbox_folder(environ: Mapping[str, str]) -> Path:
@@ -82,8 +92,8 @@ def sandbox_folder(environ: Mapping[str, str]) -> Path:
     return state_root(None, environ) / "sandbox"
 
 
-def _sandbox_overrides(choices: Choices) -> dict[str, Any]:
-    """Start the sandbox if need be; its address, trust and accounts, as settings."""
+def _sandbox_overrides(choices: Choices) -> tuple[dict[str, Any], dict[str, SecretRef]]:
+    """Start the sandbox if need be; its address, trust and administrator as settings, and its accounts' passwords."""
     from mlflow_ae5_deploy.cli.sandbox import bring_up, credentials
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.redaction import Secret
@@ -100,13 +110,9 @@ def _sandbox_overrides(choices: Choices) -> dict[str, Any]:
         "admin.username": known["admin"]["username"],
         "admin.password": SecretRef.holding(Secret(known["admin"]["password"])),
     }
-    if choices.username is None:
-        found["account.username"] = SANDBOX_ACCOUNT
-    if (password := known["users"].get(found.get("account.username", choices.username))) is not None:
-        found["account.password"] = SecretRef.holding(Secret(password))
     if database_uri is not None:
         found["server.backend_store_uri"] = SecretRef.holding(Secret(database_uri))
-    return found
+    return found, {name: SecretRef.holding(Secret(password)) for name, password in known["users"].items()}
 
 
 def prompt() -> Callable[[str], str] | None:
@@ -165,7 +171,7 @@ def opened(
         read_timeout=settings.platform.read_timeout,
         upload_timeout=settings.platform.upload_timeout,
     )
-    values = Values(choices.environ, prompt())
+    values = Values(choices.environ, prompt(), added=settings.added_packages)
     target = Target(options, settings.platform.session, choices.sandbox, asked.dry)
     access = Access(settings, target, values, clock, reporter.waiting)
     try:

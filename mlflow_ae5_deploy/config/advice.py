@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlflow_ae5_deploy.config.lasting import lost_at_restart
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.store_uri import parse_store_uri
 from mlflow_ae5_deploy.errors import Configuration
@@ -19,7 +20,7 @@ def advice(settings: Settings) -> list[str]:
     if isinstance(uri, str):
         words += store_advice(uri)
     words += _ttl_advice(settings)
-    return words
+    return words + lost_at_restart(settings)
 
 
 def _ttl_advice(settings: Settings) -> list[str]:

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mlflow_ae5_deploy.config.store_uri import holds_password, parse_store_uri
+from mlflow_ae5_deploy.config.store_uri import holds_password, leaves_its_folder, parse_store_uri
 from mlflow_ae5_deploy.errors import DeployError
 
 ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
+_ACCOUNT = re.compile(r"[\w@.+-]+\Z")
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]+\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -24,6 +25,7 @@ _COMMAND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _CONFIDENTIAL = re.compile(
     r"(PASSWORD|PASSWD|SECRET|SECRET_KEY|ACCESS_KEY|ACCOUNT_KEY|PRIVATE_KEY|API_KEY|TOKEN|CONNECTION_STRING)\Z"
 )
+_PLACES = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # The tool writes these itself, so a second source for them would only fight with the first.
@@ -84,7 +86,18 @@ def hostname(value: str) -> str:
 
 
 def account(value: str) -> str:
-    """The name of a user or group."""
+    """The name of a user."""
+    group(value)
+    if not _ACCOUNT.match(value):
+        raise ValueError(
+            "may have letters, digits, '@', '.', '_', '-' and '+' only: the platform's tools read "
+            ": , * ? [ ] | & = < > in the name of an account as a pattern, and then find the wrong one or none"
+        )
+    return value
+
+
+def group(value: str) -> str:
+    """The name of a group."""
     if re.search(r"[\s/\x00-\x1f\x7f]", text(value)):
         raise ValueError("must not have spaces or '/' in it")
     return value
@@ -149,6 +162,8 @@ def _variable(key: str, value: str) -> str:
         variable_name(key)
         if key == "MLFLOW_BACKEND_STORE_URI":
             parse_store_uri(value)
+        if key in _PLACES:
+            place(value)
         if key == "MLFLOW_TRACKING_GC_TTL":
             ttl(value)
     except ValueError as error:
@@ -187,6 +202,13 @@ def no_password(value: str) -> str:
     """A URL, URI or path without credentials in it."""
     if holds_password(text(value)):
         raise ValueError("has a password in it; a secret is not written into the configuration")
+    return value
+
+
+def place(value: str) -> str:
+    """Where artifacts are: a folder or a URL, without credentials in it and without a way out of it."""
+    if value and leaves_its_folder(no_password(value)):
+        raise ValueError("has '..' in its path: write the path without it, below data/ or from the root")
     return value
 
 

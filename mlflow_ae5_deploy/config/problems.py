@@ -61,7 +61,7 @@ def _translate(path: Path, kind: str, context: dict[str, Any], value: Any) -> li
     if kind == "value_error":
         reason = context["error"].args[0]
         if isinstance(reason, list):
-            return [Problem((*path, key), problem) for key, problem in reason]
+            return [Problem((*path, *(key if isinstance(key, tuple) else (key,))), problem) for key, problem in reason]
         return [Problem(path, reason)]
     if kind == "literal_error":
         return [Problem(path, f"must be {context['expected']}")]

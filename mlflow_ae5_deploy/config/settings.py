@@ -19,11 +19,12 @@ from pydantic import (
     InstanceOf,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from mlflow_ae5_deploy.config import checks
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.store_uri import holds_password, parse_store_uri
+from mlflow_ae5_deploy.config.store_uri import check_shipped, holds_password, parse_store_uri
 
 
 # In these, ValueError also for wrong types: pydantic does not collect a TypeError.
@@ -65,7 +66,9 @@ Text = Annotated[str, AfterValidator(checks.text)]
 Name = Annotated[str, AfterValidator(checks.name)]
 Account = Annotated[str, AfterValidator(checks.account)]
 Accounts = Annotated[list[Account], AfterValidator(checks.distinct)]
+Groups = Annotated[list[Annotated[str, AfterValidator(checks.group)]], AfterValidator(checks.distinct)]
 Location = Annotated[str, AfterValidator(checks.no_password)]
+ArtifactPlace = Annotated[str, AfterValidator(checks.place)]
 Channel = Annotated[str, AfterValidator(checks.channel)]
 Channels = Annotated[list[Channel], AfterValidator(checks.distinct)]
 CommandName = Annotated[str, AfterValidator(checks.command_name)]
@@ -188,7 +191,8 @@ class ReleaseSettings(Section):
 
 
 class CommandSettings(Section):
-    """A command added to anaconda-project.yml."""
+    """A command added to anaconda-project.yml, or put in place of the release's. What is left out (null) stays as it
+    is in the release's command of that name."""
 
     unix: Annotated[str, AfterValidator(checks.shell_command)] = Field(
         description="What is run: a line for the shell, in the folder of the project.",
@@ -196,17 +200,19 @@ class CommandSettings(Section):
     )
     env_spec: Text | None = Field(
         default=None,
-        description="Environment it runs in (default or minimum in the bundled project); null is the project's first.",
+        description="Environment it runs in (default or minimum in the bundled project); null is the release's, and"
+        " default for a new command.",
     )
-    supports_http_options: bool = Field(
-        default=False,
-        description="It is a web server: the platform appends its --anaconda-project-... options.",
+    supports_http_options: bool | None = Field(
+        default=None,
+        description="It is a web server: the platform appends its --anaconda-project-... options. null is the"
+        " release's, and false for a new command.",
     )
-    description: str = Field(default="", description="What it is for.")
+    description: str | None = Field(default=None, description="What it is for; null is the release's.")
 
     @field_validator("supports_http_options")
     @classmethod
-    def _takes_options(cls, value: bool, info: ValidationInfo) -> bool:
+    def _takes_options(cls, value: bool | None, info: ValidationInfo) -> bool | None:
         if value and "unix" in info.data:
             checks.accepts_options(info.data["unix"])
         return value
@@ -257,11 +263,11 @@ class ServerSettings(Section):
         description="Database (MLFLOW_BACKEND_STORE_URI): sqlite, postgresql, mysql, oracle or mssql, with its driver."
         " A URI with a password in it is given as a reference: env:NAME, file:PATH or prompt.",
     )
-    artifacts_destination: Location = Field(
+    artifacts_destination: ArtifactPlace = Field(
         default="data/mlflow/standalone/artifacts",
         description="Where artifacts are kept (MLFLOW_ARTIFACTS_DESTINATION): a folder, or s3://, gs://, wasbs://.",
     )
-    default_artifact_root: Location = Field(
+    default_artifact_root: ArtifactPlace = Field(
         default="mlflow-artifacts:/",
         description="Where clients find artifacts (MLFLOW_DEFAULT_ARTIFACT_ROOT). mlflow-artifacts:/ is the server.",
     )
@@ -296,7 +302,7 @@ class GcSettings(Section):
 class SharingSettings(Section):
     """Who may open the server's web pages. (Programs use the token.)"""
 
-    groups: Accounts = Field(default=["everyone"], description="Groups; everyone is all who are signed in.")
+    groups: Groups = Field(default=["everyone"], description="Groups; everyone is all who are signed in.")
     users: Accounts = Field(default=[], description="Single users.")
 
 
@@ -336,3 +342,31 @@ class Settings(Section):
         default=None,
         description="Folder for journal, lock and fingerprints; null is the usual state folder of your account.",
     )
+
+    @property
+    def added_packages(self) -> list[str] | None:
+        """What comes on top of the bundled project's packages; None where another release is used."""
+        return list(self.slipstream.dependencies) if self.release.source == "bundled" else None
+
+    @model_validator(mode="after")
+    def _drivers_are_there(self) -> Settings:
+        """What is wrong is told by (path of the setting, problem)."""
+        added = self.added_packages
+        if added is None:
+            return self
+        name = "MLFLOW_BACKEND_STORE_URI"
+        uris: list[tuple[tuple[str, ...], Any]] = [
+            (("server", "backend_store_uri"), self.server.backend_store_uri),
+            (("slipstream", "variables", name), self.slipstream.variables.get(name)),
+            (("gc", "variables", name), self.gc.variables.get(name)),
+        ]
+        problems = []
+        for path, uri in uris:
+            try:
+                if isinstance(uri, str):
+                    check_shipped(parse_store_uri(uri), added)
+            except ValueError as error:
+                problems.append((path, str(error)))
+        if problems:
+            raise ValueError(problems)
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus
 
@@ -26,6 +26,21 @@ IMPLIED: Mapping[str, str] = {
     "postgresql": "psycopg",
     "oracle": "oracledb",
     "mssql": "pyodbc",
+}
+# What the bundled project's environment `default` brings: dialect -> driver.
+SHIPPED: Mapping[str, str] = {
+    "sqlite": "pysqlite",
+    "postgresql": "psycopg",
+    "mysql": "pymysql",
+    "oracle": "oracledb",
+    "mssql": "pyodbc",
+}
+# Further drivers that the bundled project's server takes once one of these packages is added.
+ADDABLE: Mapping[str, tuple[str, ...]] = {
+    "psycopg2": ("psycopg2-binary", "psycopg2"),
+    "mysqldb": ("mysqlclient",),
+    "mysqlconnector": ("mysql-connector-python",),
+    "pymssql": ("pymssql",),
 }
 _EXAMPLES = {
     "postgresql": "postgresql+psycopg://",
@@ -105,6 +120,8 @@ def _check_sqlite(authority: str, database: str) -> None:
         raise ValueError("is a database in memory, which is lost at every restart and different in every worker")
     if database.endswith("/"):
         raise ValueError("names a folder; it must name a file")
+    if leaves_its_folder(database):
+        raise ValueError("has '..' in its path: write the path without it, below data/ or from the root")
 
 
 def _check_authority(authority: str) -> None:
@@ -120,17 +137,49 @@ def _check_authority(authority: str) -> None:
         )
 
 
-def resolve_store_uri(uri: str | SecretRef, *, environ: Mapping[str, str], prompt: Prompt | None) -> Secret:
+def check_shipped(store: StoreUri, added: Collection[str]) -> None:
+    """Raises ValueError for a driver that is neither in the bundled project nor among the packages added to it."""
+    shipped = SHIPPED[store.dialect]
+    if store.driver == shipped:
+        return
+    problem = f"states the driver {store.driver}, which the bundled project does not "
+    instead = f"write {store.dialect}+{shipped}://, which it ships"
+    packages = ADDABLE.get(store.driver, ())
+    if not packages:
+        raise ValueError(f"{problem}take: {instead}")
+    if not {_canonical(package) for package in packages} & {_canonical(package) for package in added}:
+        raise ValueError(f"{problem}ship: {instead}, or add {packages[0]} to slipstream.dependencies")
+
+
+def _canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package.lower())
+
+
+def leaves_its_folder(location: str) -> bool:
+    """Whether a path, or the path of a URL, has a `..` in it: what it leads to cannot be told by reading it."""
+    return ".." in re.split(r"[/\\:]", unquote(location))
+
+
+def resolve_store_uri(
+    uri: str | SecretRef,
+    *,
+    environ: Mapping[str, str],
+    prompt: Prompt | None,
+    added: Collection[str] | None = None,
+) -> Secret:
     """The database URI itself, checked also where it came from a reference and could not be checked before.
 
-    Raises Configuration; its text holds no part of the URI.
+    added: packages that come on top of the bundled project's; None where another release is used, whose drivers are
+    not known. Raises Configuration; its text holds no part of the URI but dialect and driver.
     """
     if isinstance(uri, SecretRef):
         value = uri.resolve(environ=environ, prompt=prompt, label="database URI")
     else:
         value = Secret.public(uri)
     try:
-        parse_store_uri(value.reveal())
+        store = parse_store_uri(value.reveal())
+        if added is not None:
+            check_shipped(store, added)
     except ValueError as error:
         problem = f"The database URI {error}."
     else:

@@ -37,7 +37,8 @@ class Customisation:
                   `packages` or their `pip` list, of any env spec); a package that stands nowhere is added to the
                   conda packages of every env spec.
     channels:     put in front of the channels that are there, in this order.
-    commands:     name -> {unix, env_spec, supports_http_options, description}; an existing command is replaced.
+    commands:     name -> {unix, env_spec, supports_http_options, description}; what is left out (or
+                  None) is as in the release's command of this name; without one it is default, false and nothing.
     overlay:      a folder whose files are laid over the release's, before the changes above are made.
     """
 
@@ -137,7 +138,7 @@ def _check_command(name: str, command: Any) -> None:
     for key in ("env_spec", "description"):
         if command.get(key) is not None and not isinstance(command[key], str):
             raise Configuration(f"{key!r} is not a text.", where=where)
-    if not isinstance(command.get("supports_http_options", False), bool):
+    if not isinstance(command.get("supports_http_options"), bool | None):
         raise Configuration("'supports_http_options' is neither true nor false.", where=where)
     if command.get("supports_http_options") and "\n" in unix.strip():
         raise Configuration(

@@ -128,7 +128,8 @@ def _add_commands(document: Any, commands: Mapping[str, Mapping[str, Any]], wher
     specs = document.get("env_specs") or {}
     section = document.get("commands")
     for name, command in sorted(commands.items()):
-        env_spec = command.get("env_spec") or "default"
+        command = _completed(command, section.get(name))
+        env_spec = command["env_spec"]
         if specs and env_spec not in specs:
             raise Configuration(
                 f"Command {name} wants env_spec {env_spec!r}, which the release does not have.",
@@ -136,7 +137,8 @@ def _add_commands(document: Any, commands: Mapping[str, Mapping[str, Any]], wher
                 remedy=f"It has: {', '.join(map(str, specs))}.",
             )
         entry = CommentedMap(unix=_text(command["unix"].strip()), env_spec=env_spec)
-        entry["supports_http_options"] = bool(command.get("supports_http_options", False))
+        entry["supports_http_options"] = command["supports_http_options"]
+        _check_one_line(name, entry)
         if command.get("description"):
             entry["description"] = _text(command["description"])
         if name in section:
@@ -147,3 +149,24 @@ def _add_commands(document: Any, commands: Mapping[str, Mapping[str, Any]], wher
         else:
             append(section, name, entry)
             yield f"Command {name} was added."
+
+
+def _completed(command: Mapping[str, Any], present: Any) -> dict[str, Any]:
+    """A command with what it leaves out: as in the release's command of the same name, if there is one."""
+    inherited = {
+        key: present[key]
+        for key in ("env_spec", "supports_http_options", "description")
+        if isinstance(present, Mapping) and present.get(key) is not None
+    }
+    said = {key: value for key, value in command.items() if value is not None}
+    return {"env_spec": "default", "supports_http_options": False} | inherited | said
+
+
+def _check_one_line(name: str, entry: Mapping[str, Any]) -> None:
+    """That the release's command takes options may have been inherited, and so not been known to `check`."""
+    if entry["supports_http_options"] and "\n" in entry["unix"]:
+        raise Configuration(
+            "AE5 appends its options to the end of the 'unix' line, so it must be one line.",
+            where=f"command {name}",
+            remedy="Write one line, or say `supports_http_options: false`.",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.store_uri import resolve_store_uri
@@ -11,9 +11,19 @@ from mlflow_ae5_deploy.redaction import Secret
 
 
 class Values:
-    """prompt(question) asks a person without echo; None where there is no terminal."""
+    """prompt(question) asks a person without echo; None where there is no terminal.
 
-    def __init__(self, environ: Mapping[str, str], prompt: Callable[[str], str] | None) -> None:
+    added: packages on top of the bundled project's, for the driver of a database; None where another release is used.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        prompt: Callable[[str], str] | None,
+        *,
+        added: Collection[str] | None = None,
+    ) -> None:
+        self._added = added
         self._environ = environ
         self._prompt = prompt
         self._known: dict[tuple[SecretRef | str, str], Secret] = {}
@@ -29,7 +39,7 @@ class Values:
         """The database URI, checked also where it comes from a reference."""
         key = (uri, "database URI")
         if key not in self._known:
-            self._known[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt)
+            self._known[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt, added=self._added)
         return self._known[key]
 
     @staticmethod

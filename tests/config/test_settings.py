@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlflow_ae5_deploy.config.advice import advice
 from mlflow_ae5_deploy.config.layers import nested
 from mlflow_ae5_deploy.config.load import validate
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.config.store_uri import ADDABLE, SHIPPED, resolve_store_uri
 from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.release.bundled import template_dir
 from mlflow_ae5_deploy.release.customisation import Customisation, check
 
 SHA = "0123456789abcdef" * 4
@@ -39,6 +44,7 @@ def value_at(settings: Settings, path: str) -> Any:
         ("account.password", "env:PW", SecretRef("env", "PW")),
         ("account.password", "prompt", SecretRef("prompt")),
         ("account.username", "mlflow-service@example.com", "mlflow-service@example.com"),
+        ("account.username", "a-b_c.d+e", "a-b_c.d+e"),
         ("account.email", "mlflow@example.com", "mlflow@example.com"),
         ("project.name", "My project_1.2-x", "My project_1.2-x"),
         ("release.sha256", SHA.upper(), SHA),
@@ -103,6 +109,10 @@ def test_accepts(path: str, given: Any, kept: Any) -> None:
         ("account", "mlflow", "", "group of settings"),
         ("account.username", "a b", "", "spaces or '/'"),
         ("account.username", "a/b", "", "spaces or '/'"),
+        *(("account.username", f"a{mark}b", "", "letters, digits, '@'") for mark in ":,*?[]|&=<>\\'\"$"),
+        ("admin.username", "a:b*", "", "letters, digits, '@'"),
+        ("sharing.users", ["a*"], ".0", "letters, digits, '@'"),
+        ("consumers", [{"username": "a|b"}], ".0.username", "letters, digits, '@'"),
         ("account.username", "", "", "must not be empty"),
         ("account.password", "hunter2", "", "not written into the configuration"),
         ("account.password", 5, "", "must be a reference"),
@@ -166,6 +176,23 @@ def test_accepts(path: str, given: Any, kept: Any) -> None:
         ("server.backend_store_uri", "env:hunter 2", "", "name of an environment variable"),
         ("server.backend_store_uri", 5, "", "database URI"),
         ("server.artifacts_destination", "s3://key:hunter2@bucket", "", "has a password"),
+        ("server.artifacts_destination", "../../../../escape", "", "has '..'"),
+        ("server.artifacts_destination", "data/../x", "", "has '..'"),
+        ("server.artifacts_destination", "file:///data/%2e%2e/x", "", "has '..'"),
+        ("server.default_artifact_root", "../x", "", "has '..'"),
+        ("server.backend_store_uri", "sqlite:///../esc.sqlite", "", "has '..'"),
+        ("server.backend_store_uri", "sqlite:////data/../esc.sqlite", "", "has '..'"),
+        ("server.backend_store_uri", "sqlite:///file:../x.db?uri=true", "", "has '..'"),
+        ("gc.variables", {"MLFLOW_ARTIFACTS_DESTINATION": "../x"}, ".MLFLOW_ARTIFACTS_DESTINATION", "has '..'"),
+        ("server.backend_store_uri", "postgresql+psycopg2://h/d", "", "ship: write postgresql+psycopg://"),
+        ("server.backend_store_uri", "postgresql+pg8000://h/d", "", "take: write postgresql+psycopg://"),
+        ("server.backend_store_uri", "mysql+mysqldb://h/d", "", "or add mysqlclient to slipstream.dependencies"),
+        (
+            "gc.variables",
+            {"MLFLOW_BACKEND_STORE_URI": "mssql+pymssql://h/d"},
+            ".MLFLOW_BACKEND_STORE_URI",
+            "write mssql+pyodbc://",
+        ),
         ("server.gc_ttl", "30 days", "", "30d0h0m0s"),
         ("server.gc_ttl", "", "", "30d0h0m0s"),
         ("server.gc_ttl", 30, "", "must be text"),
@@ -264,3 +291,70 @@ def test_what_the_slip_stream_refuses_is_refused_here(bad: Customisation) -> Non
         "commands": dict(bad.commands),
     }
     assert isinstance(validate({"slipstream": given}), list)
+
+
+@pytest.mark.parametrize(
+    ("release", "packages", "uri", "good"),
+    [
+        ("bundled", {}, "postgresql+psycopg2://h/d", False),
+        ("bundled", {"boto3": ">=1"}, "postgresql+psycopg2://h/d", False),
+        ("bundled", {"psycopg2_binary": ">=2.9"}, "postgresql+psycopg2://h/d", True),
+        ("bundled", {"psycopg2": ">=2.9"}, "postgresql+psycopg2://h/d", True),
+        ("bundled", {"pg8000": ">=1"}, "postgresql+pg8000://h/d", False),  # its server does not take that one
+        ("latest", {}, "postgresql+pg8000://h/d", True),  # what another release brings is not known here
+    ],
+)
+def test_driver_must_be_in_the_project(release: str, packages: dict[str, str], uri: str, good: bool) -> None:
+    values = {
+        "release": {"source": release},
+        "slipstream": {"dependencies": packages},
+        "server": {"backend_store_uri": uri},
+    }
+    assert isinstance(validate(values), Settings) is good
+    settings = validate(values | {"server": {"backend_store_uri": "env:URI"}})
+    assert isinstance(settings, Settings)
+    resolve = partial(
+        resolve_store_uri, SecretRef("env", "URI"), environ={"URI": uri}, prompt=None, added=settings.added_packages
+    )
+    if good:
+        assert resolve().reveal() == uri
+    else:
+        with pytest.raises(Configuration, match=r"write postgresql\+psycopg://"):
+            resolve()
+
+
+def test_shipped_drivers_are_those_of_the_bundled_project() -> None:
+    import yaml
+
+    packages = str(yaml.safe_load((template_dir() / "anaconda-project.yml").read_text())["env_specs"]["default"])
+    for driver in SHIPPED.values():
+        assert driver == "pysqlite" or re.search(rf"'{driver}(\[binary\])?>=", packages.lower()), driver
+    server = (template_dir() / "mlflow_ae5_server" / "database.py").read_text()
+    for driver, (package, *_) in ADDABLE.items():
+        assert f'("{driver}", ' in server
+        assert f'"{package}")' in server
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ({"server": {"artifacts_destination": "artifacts"}}, "server.artifacts_destination"),
+        ({"server": {"artifacts_destination": "./database/x"}}, "server.artifacts_destination"),
+        ({"server": {"default_artifact_root": "mlruns"}}, "server.default_artifact_root"),
+        ({"server": {"backend_store_uri": "sqlite:///my.sqlite"}}, "server.backend_store_uri"),
+        ({"server": {"backend_store_uri": "sqlite:///file:my.sqlite?uri=true"}}, "server.backend_store_uri"),
+        (
+            {"gc": {"variables": {"MLFLOW_BACKEND_STORE_URI": "sqlite:///a.db"}}},
+            "gc.variables.MLFLOW_BACKEND_STORE_URI",
+        ),
+        ({"server": {"artifacts_destination": "./data/x", "backend_store_uri": "sqlite:///data/x.db"}}, ""),
+        ({"server": {"artifacts_destination": "/data/x", "backend_store_uri": "sqlite:////data/x.db"}}, ""),
+        ({"server": {"artifacts_destination": "s3://bucket/x", "backend_store_uri": "postgresql+psycopg://h/d"}}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_is_lost_at_every_restart_is_said(values: dict[str, Any], setting: str) -> None:
+    settings = validate(values)
+    assert isinstance(settings, Settings)
+    words = advice(settings)
+    assert [word.partition(" is a relative path")[0] for word in words] == ([setting] if setting else [])

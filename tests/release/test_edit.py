@@ -105,6 +105,21 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
         ],
         ["Command GarbageCollection was replaced."],
     ),
+    (  # what is left out is the release's
+        {"commands": {"TrackingServer": {"unix": "python -m other", "supports_http_options": None}}},
+        ["-     unix: python -m server", "+     unix: python -m other"],
+        ["Command TrackingServer was replaced."],
+    ),
+    (
+        {"commands": {"TrackingServer": {"unix": "python -m server", "supports_http_options": False}}},
+        ["-     supports_http_options: true", "+     supports_http_options: false"],
+        ["Command TrackingServer was replaced."],
+    ),
+    (
+        {"commands": {"GarbageCollection": {"unix": "x"}}},  # env_spec minimum stays
+        ["-     unix: python -m gc  # end of line", "+     unix: x", "+     supports_http_options: false"],
+        ["Command GarbageCollection was replaced."],
+    ),
 ]
 
 
@@ -200,6 +215,7 @@ def test_other_shapes(data: bytes, wanted: dict[str, Any], expected: dict[str, A
         ({"commands": {"A": {"unix": "x", "unxi": "y"}}}, "command A", "Unknown key 'unxi'"),
         ({"commands": {"A": {"unix": "x", "supports_http_options": "no"}}}, "command A", "neither true nor false"),
         ({"commands": {"A": {"unix": "x\ny", "supports_http_options": True}}}, "command A", "one line"),
+        ({"commands": {"TrackingServer": {"unix": "x\ny"}}}, "command TrackingServer", "one line"),  # inherited
         ({"commands": {"A": {"unix": "x", "env_spec": 3}}}, "command A", "not a text"),
         ({"commands": {"A": {"unix": "x", "env_spec": "gone"}}}, "here", "which the release does not have"),
         ({"commands": {"A": {"unix": "psql postgresql://u:hunter2@h/d"}}}, "command A", "has a password"),

@@ -84,7 +84,7 @@ class GuardedAdapter(HTTPAdapter):
                 break
             self._clock.sleep(_pause(attempt, response))
         if response is None:
-            raise self._as_error(trouble, url, write=at_home and is_write(method, urlsplit(url).path))
+            raise _as_error(trouble, method, url, write=at_home and is_write(method, urlsplit(url).path))
         if at_home:
             self._remember_page(response, url)
             if error := judge(method, url, response):
@@ -161,10 +161,6 @@ class GuardedAdapter(HTTPAdapter):
         if response.headers.get("content-type", "").startswith("text/html"):
             self.last_page, self.last_page_url = response.text, url
 
-    def _as_error(self, trouble: Trouble | None, url: str, *, write: bool) -> PlatformError:
-        host = urlsplit(url).netloc
-        return (trouble or READ_TIMEOUT).as_error(host, write=write)
-
 
 class _NoPlainHttp(BaseAdapter):
     def send(self, request: requests.PreparedRequest, *_args: Any, **_options: Any) -> requests.Response:
@@ -178,6 +174,12 @@ class _NoPlainHttp(BaseAdapter):
 def _address(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     return (parts.hostname or "").lower(), parts.port or 443
+
+
+def _as_error(trouble: Trouble | None, method: str, url: str, *, write: bool) -> PlatformError:
+    parts = urlsplit(url)  # without the query, which may carry login codes
+    where = f"{method} {parts.netloc}{parts.path}"
+    return (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where)
 
 
 def _pause(attempt: int, response: requests.Response | None) -> float:

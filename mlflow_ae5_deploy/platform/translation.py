@@ -44,15 +44,16 @@ class Trouble:
     transient: bool = False
     sent: bool = False
 
-    def as_error(self, host: str, *, write: bool) -> PlatformError:
+    def as_error(self, host: str, *, write: bool, where: str = "") -> PlatformError:
+        """where: the request, if it is known, as METHOD host/path."""
         what = self.what.format(host=host)
         if write and self.sent:
             return AnswerLost(
                 f"The answer to a change was lost. {what}",
-                where=host,
+                where=where or host,
                 remedy="Run the command again: it looks at what was done before it repeats anything.",
             )
-        return self.error(what, where=host, remedy=self.remedy)
+        return self.error(what, where=where or host, remedy=self.remedy)
 
 
 _CA_REMEDY = (

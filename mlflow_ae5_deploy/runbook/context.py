@@ -81,9 +81,10 @@ class Context:
         return self.access.account
 
     def server(self, url: str, token: Secret | None) -> ServerApi:
-        """The MLflow server at `url`, with the same trust as the platform."""
+        """The MLflow server at `url`, with the same trust and patience as for the platform."""
         options = self.access.target.options
-        return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls)
+        timeout = (options.connect_timeout, options.read_timeout)
+        return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls, timeout=timeout)
 
     def token_for(self, deployment_id: str) -> Secret:
         """An access token of this deployment: issued at most once in a run, and kept in memory only."""

@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.runbook.context import Context
 
 _TAIL_LINES = 25
+_LONGEST_PROBE = 30.0  # seconds, however long the platform may take
 _LOOK_EVERY = 4  # probes between two looks at the deployment's own state
 
 
@@ -23,13 +24,15 @@ def await_health(context: Context, deployment: Deployment, seconds: float | None
         raise failure(context, deployment, "The platform gives no URL for the started deployment")
     token = context.token_for(deployment.id)
     server = context.server(deployment.url, token)
+    deadline = Deadline(context.clock, seconds or context.settings.platform.deployment_deadline)
+    patience = min(_LONGEST_PROBE, context.settings.platform.read_timeout)
     seen = [Health("unhealthy", "no answer yet")]
     probes = 0
 
     def probe() -> Health | None:
         nonlocal probes
         probes += 1
-        seen[0] = server.health()
+        seen[0] = server.health(timeout=max(1.0, min(patience, deadline.remaining())))
         if seen[0].healthy:
             return seen[0]
         if probes % _LOOK_EVERY == 0:
@@ -40,7 +43,6 @@ def await_health(context: Context, deployment: Deployment, seconds: float | None
                 raise failure(context, deployment, f"The deployment is {now.state} ({now.status_text})")
         return None
 
-    deadline = Deadline(context.clock, seconds or context.settings.platform.deployment_deadline)
     try:
         return poll_until(
             probe, waiting_for="the MLflow API at the endpoint", deadline=deadline, longest=3.0, on_wait=context.on_wait

@@ -76,9 +76,11 @@ def _prepare(settings: Settings) -> Sequence[Step]:
         Step(
             "Service account",
             f"`{account}` exists, is enabled and is used for nothing else: all its projects see all its secrets.",
-            (create, _ae5("user list", account)),
-            "Needs admin credentials, and the password as one more option, where it is visible in the process "
-            "list; `mlflow-ae5-deploy install --create-account` shows it to nobody.",
+            # ae5 takes AE5_USERNAME, which step 3 exports, for one more --username.
+            (f"env -u AE5_USERNAME {create}", _ae5("user list", "--filter", f"username={account}")),
+            "Do this after step 2 and the `export` lines of step 3. It needs an administrator: export "
+            "AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD. `user create` takes the password as one more option, where it is visible in the "
+            "process list; `mlflow-ae5-deploy install --create-account` shows it to nobody.",
         ),
         Step(
             "Environment",
@@ -109,19 +111,21 @@ def _project(settings: Settings) -> Sequence[Step]:
     ]
     if changes.overlay:
         wishes.append(f"the files of {changes.overlay}")
+    where, unpack = _release(release.source)
     return (
         Step(
             "Release",
             f"The release is `{release.source}`"
             + (f", from the mirror {release.mirror}" if release.mirror else "")
-            + (f", SHA-256 `{release.sha256}`." if release.sha256 else "."),
+            + (f", SHA-256 `{release.sha256}`." if release.sha256 else ".")
+            + where,
         ),
         Step(
             "Slip-stream",
             "Unpack, change and repack it: "
             + (", ".join(wishes) if wishes else "this configuration changes nothing")
             + ".",
-            ("tar xzf release.tar.gz", "$EDITOR */anaconda-project.yml", "tar czf project.tar.gz */"),
+            (unpack, "$EDITOR project/anaconda-project.yml", "tar czf project.tar.gz --exclude __pycache__ project"),
             "Exactly one folder at the top, and no `data/` folder in it.",
         ),
         Step(
@@ -133,6 +137,25 @@ def _project(settings: Settings) -> Sequence[Step]:
         ),
         Step("Recovery", "Only after a disaster: restore database and artifacts now, before the server first starts."),
     )
+
+
+def _release(source: str) -> tuple[str, str]:
+    """(a sentence on where its files are, the command that unpacks them into the folder `project`)."""
+    if source == "bundled":
+        return (
+            " It is part of this tool: the folder `project_template` of its repository. `mlflow-ae5-deploy install` "
+            "keeps the archive it builds as `archives/<sha256>.tar.gz` in the folder of the installation, below the "
+            "state folder; it can be uploaded in step 6 as it is, without step 5."
+        ), "cp -r project_template project"
+    if "://" in source:
+        where, file = " Download it.", source.partition("?")[0].rpartition("/")[2] or "release.tar.gz"
+    elif "/" in source or source.endswith((".gz", ".tgz", ".tar")):
+        where, file = "", source
+    else:
+        version = "X.Y.Z" if source == "latest" else source.removeprefix("v")
+        file = f"mlflow.tracking.server.{version}.tar.gz"
+        where = f" Its file is `{file}`."
+    return where, f"mkdir project && tar xzf {shlex.quote(file)} -C project --strip-components 1"
 
 
 def _serve(settings: Settings) -> Sequence[Step]:
@@ -151,7 +174,8 @@ def _serve(settings: Settings) -> Sequence[Step]:
         *("--name", deployment.name, "--endpoint", deployment.endpoint, "--command", deployment.command),
         *("--resource-profile", deployment.resource_profile, "--private", "--wait", identifier),
     )
-    url = f"https://{deployment.endpoint}.{settings.platform.hostname or '<host>'}"
+    info = _ae5("deployment info", "--format", "json", f"{account}/{deployment.name}")
+    read_url = """python3 -c 'import json, sys; print(json.load(sys.stdin)["url"].rstrip("/"))'"""
     return (
         Step(
             "Deploy",
@@ -163,12 +187,12 @@ def _serve(settings: Settings) -> Sequence[Step]:
         Step(
             "Endpoint URL",
             "The public URL of the deployment.",
-            (_ae5("deployment info", f"{account}/{deployment.name}"),),
+            (f'URL="$({info} | {read_url})"', 'echo "$URL"'),
         ),
         Step(
             "Store the URL",
             "For the garbage collection, and for every consumer.",
-            (_secret("MLFLOW_TRACKING_URI", url), _secret("MLFLOW_REGISTRY_URI", url)),
+            ('ae5 secret add MLFLOW_TRACKING_URI "$URL"', 'ae5 secret add MLFLOW_REGISTRY_URI "$URL"'),
         ),
     )
 

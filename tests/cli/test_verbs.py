@@ -227,8 +227,9 @@ class TestEnv:
 def ae5_commands(text: str) -> list[str]:
     """The `ae5` commands in the printed runbook, those within other words included."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [line.partition("   #")[0].strip() for line in lines if line.startswith("ae5 ")]
+    lines = [line.partition("   #")[0].strip() for block in blocks for line in block.splitlines()]
+    found = [re.search(r"(?:^|^env -u AE5_USERNAME |\$\()(ae5 [^|]*)", line) for line in lines]
+    return [match[1].strip() for match in found if match]
 
 
 class TestRunbook:

@@ -187,7 +187,7 @@ def opened(
                 clock=clock,
                 folder=folder,
                 scratch=Path(scratch),
-                cache=settings.release.cache_dir or state_root(settings, choices.environ) / "releases",
+                cache=settings.release.cache_dir or state_root(settings, choices.environ),
                 on_wait=reporter.waiting,
                 on_progress=reporter.progress,
             )

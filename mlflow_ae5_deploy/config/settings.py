@@ -186,7 +186,7 @@ class ReleaseSettings(Section):
     )
     cache_dir: FilePath | None = Field(
         default=None,
-        description="Folder for downloaded archives; null is the folder releases in the state folder.",
+        description="Folder below which downloaded archives are kept, in a folder releases; null is the state folder.",
     )
 
 

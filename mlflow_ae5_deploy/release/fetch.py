@@ -123,7 +123,7 @@ class Fetcher:
             )
         actual = _archive_digest(path)
         expected = Expectation(self.given, sha256_beside(path))
-        checked = Store(self.settings.cache_dir).judge(path.name, actual, expected, str(path))
+        checked = self._store().judge(path.name, actual, expected, str(path))
         return Release("version", version, f"mirror: {path.name}", path.resolve(), actual, checked)
 
     def _cached_or_fetched(
@@ -139,18 +139,21 @@ class Fetcher:
 
         missing: what it means that the file is not at that URL.
         """
-        store = Store(self.settings.cache_dir)
+        store = self._store()
         with store.locked(name, self.deadline):
             stored = store.intact(name)
             if stored is not None and self.given in (None, stored):
                 checked: Checked = "recorded" if self.given is None else "given"
                 return Release(kind, version, origin, store.path(name), stored, checked)
-            self._need_network(version or origin, stored)
+            self._need_network(version or origin, stored, download=True)
             with self._web() as web:
                 url, announced = locate(web)
                 digest = self._fetch(web, url, store.part(name), public_form(url), missing)
                 checked = self._accept(store, name, digest, Expectation(self.given, announced), public_form(url))
             return Release(kind, version, origin, store.path(name), digest, checked)
+
+    def _store(self) -> Store:
+        return Store(self.settings.cache_dir, read_only=not self.settings.record)
 
     def _fetch(self, web: Web, url: str, part: Path, shown: str, missing: str) -> str:
         """SHA-256 of the finished download, which is a whole archive."""
@@ -191,19 +194,20 @@ class Fetcher:
         return Web(self.deadline, timeouts, ca_file, self._way_out())
 
     def _way_out(self) -> str:
-        known = Store(self.settings.cache_dir).versions()
+        known = self._store().versions()
         cached = f" In the cache: {', '.join(reversed(known[-5:]))}." if known else ""
         return (
             "Without a way to the internet, name a mirror in the configuration (release.mirror), a downloaded archive "
             f"(--release PATH), or use the bundled release (--release bundled).{cached}"
         )
 
-    def _need_network(self, what: str, stored: str | None = None) -> None:
-        if not self.settings.offline:
+    def _need_network(self, what: str, stored: str | None = None, *, download: bool = False) -> None:
+        if not self.settings.offline and (self.settings.record or not download):
             return
         found = f"; in the cache is another one, with SHA-256 {stored} instead of {self.given}" if stored else ""
+        why = " (offline)" if self.settings.offline else ""
         raise Unreachable(
-            f"The release {what} is not at hand{found}, and nothing may be fetched (offline).",
+            f"The release {what} is not at hand{found}, and nothing may be fetched{why}.",
             where=what,
             remedy=self._way_out(),
         )

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.clock import Clock, Deadline
 GITHUB_API = "https://api.github.com/repos/anaconda/mlflow-tracking-server"
 
 ReleaseKind = Literal["bundled", "version", "path", "url"]
-Checked = Literal["given", "recorded", "first-use", "none"]
+Checked = Literal["given", "recorded", "first-use", "announced", "none"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Release:
     source: where it is from, without userinfo and query of a URL, without folders of a path.
     path: a folder for the bundled template, an archive file otherwise. sha256: of that file; None for a folder.
     checked: what the checksum was compared with: `given` by the user, `recorded` on an earlier use, `first-use`
-    (recorded now, compared from now on), or `none` (nothing to compare with).
+    (recorded now, compared from now on), `announced` (by the place it is from, and not recorded), or `none` (nothing
+    to compare with, and not recorded).
     """
 
     kind: ReleaseKind
@@ -38,7 +39,8 @@ class FetchSettings:
     """mirror: base URL, or local folder, that replaces GitHub (see `catalogue`). sha256: what the archive must have.
 
     ca_file: PEM file of the authorities to trust. Times in seconds; deadline: of one `obtain` altogether.
-    offline: no request is made.
+    offline: no request is made. record: whether the cache may be written; without it no checksum is recorded, no
+    folder or lock made, nothing damaged removed, and an archive that would have to be downloaded is Unreachable.
     """
 
     cache_dir: Path
@@ -49,6 +51,7 @@ class FetchSettings:
     read_timeout: float = 60
     deadline: float = 1800
     offline: bool = False
+    record: bool = True
     github_api: str = GITHUB_API
 
 

@@ -8,6 +8,7 @@ a mirror that serves something else under a known version is noticed.
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,13 @@ class Expectation:
 
 
 class Store:
-    def __init__(self, cache_dir: Path) -> None:
-        self.folder = private_folder(cache_dir / "releases", tighten=True)
+    """read_only: the folder is left as it is, and is not made; what is not recorded stays so."""
+
+    def __init__(self, cache_dir: Path, *, read_only: bool = False) -> None:
+        self.read_only = read_only
+        self.folder = cache_dir / "releases"
+        if not read_only:
+            private_folder(self.folder, tighten=True)
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -42,30 +48,31 @@ class Store:
         return self.folder / f"{name}.part"
 
     def versions(self) -> list[str]:
-        return in_folder(self.folder)
+        return in_folder(self.folder) if self.folder.is_dir() else []
 
     def recorded(self, name: str) -> str | None:
         try:
             found = _RECORD.match(self._record(name).read_text(encoding="ascii", errors="replace"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return found.group(1) if found else None
 
     def intact(self, name: str) -> str | None:
-        """SHA-256 of the stored archive, if it is there and as it was recorded; a damaged one is removed."""
+        """SHA-256 of the stored archive, if it is there and as recorded; a damaged one is removed."""
         path = self.path(name)
         with storage_errors("read the cache", path):
             recorded = self.recorded(name)
             if not path.is_file():
                 return None
             if recorded is None or sha256_of(path) != recorded:
-                path.unlink()
+                if not self.read_only:
+                    path.unlink()
                 return None
             return recorded
 
     def judge(
         self, name: str, actual: str, expected: Expectation, where: str
-    ) -> Literal["given", "recorded", "first-use"]:
+    ) -> Literal["given", "recorded", "first-use", "announced", "none"]:
         """Compare a checksum with all that is known, and record it. Raises ReleaseRefused naming both sides."""
         recorded = self.recorded(name)
         if expected.given is not None:
@@ -81,15 +88,21 @@ class Store:
             )
             self._must_match(actual, recorded, "the one recorded on first use", where, remedy)
             return "recorded"
+        if self.read_only:
+            return "none" if expected.announced is None else "announced"
         self._write_record(name, actual)
         return "first-use"
 
     @contextmanager
     def locked(self, name: str, deadline: Deadline) -> Iterator[None]:
         """One process at a time works on `name`; the others wait, at most until the deadline."""
+        if self.read_only:
+            yield
+            return
         path = self.folder / f"{name}.lock"
         with storage_errors("lock the cache", path):
-            file = path.open("w")
+            file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w")
+            os.fchmod(file.fileno(), 0o600)
         with file:
             poll_until(
                 lambda: _try_lock(file.fileno()),
@@ -110,6 +123,8 @@ class Store:
         return self.folder / f"{name}.sha256"
 
     def _write_record(self, name: str, digest: str) -> None:
+        if self.read_only:
+            return
         with storage_errors("write to the cache", self.folder):
             write_whole(self._record(name), f"{digest}  {name}\n".encode())
 

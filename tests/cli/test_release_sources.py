@@ -48,8 +48,14 @@ def test_a_newer_latest_is_a_planned_replacement(bench, capsys, mirror):
     newer = make_release(bench.folder, "newer.tar.gz", extra__txt="newer")
     shutil.copy(newer, mirror / "mlflow.tracking.server.1.1.0.tar.gz")
 
+    cache = bench.folder / "state" / "releases"
+    records = sorted(path.name for path in cache.iterdir())
+
     plan = bench.run(capsys, "plan", "--sandbox", "--json", *options)
 
+    assert records == ["mlflow.tracking.server.1.0.0.tar.gz.sha256"]
+    assert sorted(path.name for path in cache.iterdir()) == records, "a plan writes nothing, no checksum either"
+    assert "no checksum to compare with" in plan.data["stages"][3]["reason"]
     assert "1.1.0" in plan.data["stages"][3]["reason"]
     (action,) = plan.data["stages"][5]["actions"]
     assert action["verb"] == "replace"

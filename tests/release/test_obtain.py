@@ -463,6 +463,32 @@ def test_offline_names_the_ways_out_and_what_is_cached(github: Any, settings: Fe
     assert github.asked == []
 
 
+def test_without_record_the_cache_is_only_read(
+    github: Any, settings: FetchSettings, archive: bytes, tmp_path: Path
+) -> None:
+    looking = replace(settings, record=False)
+    folder = tmp_path / "only"
+    folder.mkdir()
+    (folder / NAME).write_bytes(archive)
+    mirrored = replace(looking, mirror=str(folder), offline=True)
+    assert get("latest", mirrored).checked == "none"
+    (folder / f"{NAME}.sha256").write_text(sha(archive))
+    assert get("1.2.3", mirrored).checked == "announced"
+    assert get("1.2.3", replace(mirrored, sha256=sha(archive))).checked == "given"
+    for wanted in ("1.2.3", "latest"):  # would have to be downloaded
+        refusal(Unreachable, wanted, looking)
+        refusal(Unreachable, wanted, replace(looking, offline=True))
+    assert not settings.cache_dir.exists()
+
+    get("1.2.3", settings)
+    kept = settings.cache_dir / "releases"
+    kept.joinpath(f"{NAME}.lock").unlink()
+    assert get("1.2.3", looking).checked == "recorded"
+    kept.joinpath(NAME).write_bytes(b"damaged")
+    refusal(Unreachable, "1.2.3", looking)
+    assert sorted(path.name for path in kept.iterdir()) == [NAME, f"{NAME}.sha256"]
+
+
 # --- URLs
 
 
@@ -660,6 +686,7 @@ def test_cache_of_old_becomes_private(github: Any, settings: FetchSettings) -> N
     (settings.cache_dir / "releases").mkdir(parents=True, mode=0o755)
     get("1.2.3", settings)
     assert stat.S_IMODE((settings.cache_dir / "releases").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (settings.cache_dir / "releases").iterdir()} == {0o600}
 
 
 def test_another_process_at_work_is_waited_for(github: Any, settings: FetchSettings) -> None:

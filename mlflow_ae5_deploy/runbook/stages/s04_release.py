@@ -14,6 +14,7 @@ _CHECKED = {
     "given": "SHA-256 as given",
     "recorded": "SHA-256 as recorded at its first use",
     "first-use": "SHA-256 recorded, this being its first use",
+    "announced": "SHA-256 as published beside it; recorded when it is installed",
     "none": "no checksum to compare with",
 }
 
@@ -70,6 +71,7 @@ class ReleaseAtHand:
             connect_timeout=platform.connect_timeout,
             read_timeout=platform.read_timeout,
             offline=offline,
+            record=not context.wishes.dry,
         )
 
 

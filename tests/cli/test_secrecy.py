@@ -51,7 +51,9 @@ class Secrets:
         if uri := lifecycle.database_uri(folder):
             self.values |= {"database URI": uri, "database password": urlsplit(uri).password or ""}
         for file in (folder / "secrets").rglob("MLFLOW_TRACKING_TOKEN"):
-            self.values["token"] = file.read_text().strip()
+            token = file.read_text().strip()
+            if token not in self.values.values():  # a former one stays planted
+                self.values["token" if "token" not in self.values else f"token {len(self.values)}"] = token
 
     def found_in(self, content: bytes) -> list[str]:
         self.learn()
@@ -124,7 +126,25 @@ class TestSuccess:
         assert any(b"mlflow_ae5_deploy" in line and b"install" in line for line in processes.seen)
         assert secrets.found_in(b"\n".join(processes.seen)) == []
 
-    @pytest.mark.parametrize("verb", ["plan", "install", "verify", "env", "runbook", "sandbox status", "sandbox logs"])
+    @pytest.mark.parametrize("how", [[], ["--restart"]], ids=str)
+    def test_a_rotation_that_serves_a_consumer_by_its_own_password(self, bench, secrets, config, how):
+        environment = bench.environment(PLANTED=os.environ["PLANTED"])
+        with ProcessList() as processes:
+            done = bench.process(
+                *("rotate-token", "--sandbox", "--config", config, "--traceback", *how), environment=environment
+            )
+
+        assert done.code == 0, done.err
+        secrets.assert_not_in(done)
+        assert len([what for what in secrets.values if what.startswith("token")]) == 2, "the former and the new one"
+        assert any(b"mlflow_ae5_deploy" in line and b"rotate-token" in line for line in processes.seen)
+        assert secrets.found_in(b"\n".join(processes.seen)) == []
+        assert [path for path, content in kept(bench) if secrets.found_in(content)] == []
+
+    @pytest.mark.parametrize(
+        "verb",
+        ["plan", "install", "verify", "rotate-token", "env", "runbook", "sandbox status", "sandbox logs"],
+    )
     @pytest.mark.parametrize("json_mode", [False, True])
     def test_every_verb(self, bench, capsys, secrets, config, verb, json_mode):
         options = ["--json"] if json_mode else []
@@ -202,6 +222,49 @@ class TestFailure:
         )
 
         assert refused.code == 11, refused.err
+        secrets.assert_not_in(refused)
+
+
+class TestFailedRotation:
+    @pytest.fixture
+    def installed(self, bench, capsys, install):
+        """Whatever the failures before have left behind."""
+        assert bench.run(capsys, *install, "--replace").code == 0
+
+    @pytest.mark.parametrize("options", [[], ["--json"], ["--traceback"]], ids=str)
+    def test_a_wrong_password_of_a_consumer(self, bench, capsys, secrets, installed, monkeypatch, options):
+        monkeypatch.setenv("CONSUMER_PASSWORD", "planted-consumer-password")
+        secrets.values["wrong password"] = "planted-consumer-password"
+        config = bench.configure("consumers: [{username: dev-user, password: 'env:CONSUMER_PASSWORD'}]\n")
+
+        partly = bench.run(capsys, "rotate-token", "--sandbox", "--config", str(config), "--all", *options)
+
+        assert partly.code == 23, partly.err
+        assert "dev-user" in partly.out
+        secrets.assert_not_in(partly)
+
+    @pytest.mark.parametrize("options", [[], ["--json"], ["--traceback"]], ids=str)
+    @pytest.mark.parametrize(
+        ("fault", "code"),
+        [
+            ({"method": "POST", "path": "/credentials/user$", "status": 400}, 23),
+            ({"method": "POST", "path": "/credentials/user$", "status": 500}, 23),
+            ({"method": "POST", "path": "deployments/.*/token$", "status": 409}, 14),
+            ({"method": "POST", "path": "login-actions/authenticate$", "status": 500}, 23),
+        ],
+        ids=str,
+    )
+    def test_a_platform_that_echoes_what_it_refuses(
+        self, bench, capsys, secrets, installed, config, fault, code, options
+    ):
+        echo = json.dumps({"error": {"message": f"refused: {json.dumps(secrets.values)}"}, "json": secrets.values})
+        headers = {"Content-Type": "application/json"}
+        bench.control("POST", "/faults", {**fault, "times": None, "body": echo, "headers": headers})
+
+        refused = bench.run(capsys, "rotate-token", "--sandbox", "--config", config, "--all", *options)
+        bench.control("DELETE", "/faults")
+
+        assert refused.code == code, refused.err
         secrets.assert_not_in(refused)
 
 

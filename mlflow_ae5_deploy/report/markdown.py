@@ -79,8 +79,8 @@ def _prepare(settings: Settings) -> Sequence[Step]:
             # ae5 takes AE5_USERNAME, which step 3 exports, for one more --username.
             (f"env -u AE5_USERNAME {create}", _ae5("user list", "--filter", f"username={account}")),
             "Do this after step 2 and the `export` lines of step 3. It needs an administrator: export "
-            "AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD. `user create` takes the password as one more option, where it is visible in the "
-            "process list; `mlflow-ae5-deploy install --create-account` shows it to nobody.",
+            "AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD. `user create` takes the password as one more option, where it "
+            "is visible in the process list; `mlflow-ae5-deploy install --create-account` shows it to nobody.",
         ),
         Step(
             "Environment",

@@ -22,10 +22,13 @@
 
 Not errors, but exit codes too: 0 done, 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 130 interrupted (Ctrl-C).
+
+`python -m mlflow_ae5_deploy.errors` prints the table of them that the documents have.
 """
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 EXIT_DONE = 0
@@ -161,3 +164,21 @@ class Locked(DeployError):
 class PartlyDone(DeployError):
     exit_code = 23
     usual_remedy = "Mend the cause, then run this again: it does only what is left."
+
+
+def exit_code_table() -> str:
+    """All exit codes as a table in Markdown: codes and names from the classes, meanings from the tree at the top."""
+    tree, _, others = (__doc__ or "").partition("Not errors")
+    meanings = dict(re.findall(r"^[ |`-]+-- (\w+) +\d+  (.+)$", tree, re.M))
+    rows = [
+        (thing.exit_code, f"`{name}`", meanings[name])
+        for name, thing in globals().items()
+        if isinstance(thing, type) and issubclass(thing, DeployError) and thing not in (DeployError, PlatformError)
+    ]
+    rows += [(int(code), "", " ".join(text.split())) for code, text in re.findall(r"(\d+) ([^,.]+?)(?=[,.]\s)", others)]
+    lines = [f"| {code} | {kind} | {meaning} |" for code, kind, meaning in sorted(rows)]
+    return "\n".join(["| code | kind | meaning |", "| --- | --- | --- |", *lines])
+
+
+if __name__ == "__main__":
+    print(exit_code_table())

@@ -6,6 +6,7 @@ README.md tells to try at once with the bundled release and real MLflow, the res
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -99,7 +101,7 @@ def commands(text: str) -> list[Command]:
 
 
 def simple_commands(line: str) -> Iterator[Command]:
-    """Those of a list (`a && b`), and the inner one of `eval "$(a)"`."""
+    """Those of a list (`a && b`; of `a || b` both), and the inner one of `eval "$(a)"`."""
     if inner := re.fullmatch(r'eval "\$\((.*)\)"', line.strip()):
         yield from simple_commands(inner[1])
         return
@@ -107,7 +109,7 @@ def simple_commands(line: str) -> Iterator[Command]:
     lexer.whitespace_split = True
     words: list[str] = []
     for word in [*lexer, "&&"]:
-        if word not in ("&&", ";", "|"):
+        if word not in ("&&", "||", ";", "|"):
             words.append(word)
             continue
         if ">" in words:
@@ -132,6 +134,15 @@ def section(text: str, title: str) -> str:
     return re.split(r"^## ", text.split(f"\n## {title}\n", 1)[1], flags=re.M)[0]
 
 
+def shape(value: object, path: str = "") -> set[str]:
+    """The path of every field, whatever its value."""
+    if isinstance(value, dict):
+        return {path} | {found for key, item in value.items() for found in shape(item, f"{path}.{key}")}
+    if isinstance(value, list):
+        return {path} | {found for item in value for found in shape(item, f"{path}[]")}
+    return {path}
+
+
 # what they say ----------------------------------------------------------------------------------------------------
 
 
@@ -143,15 +154,11 @@ def test_the_second_command_is_what_ci_runs():
     assert second.strip() in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_exit_codes_are_those_of_the_error_tree():
-    tree = re.findall(r"^[ |`-]+-- (\w+) +(\d+)  (.+)$", errors.__doc__ or "", re.M)
-    others = re.findall(r"(\d+) ([^,.]+?)(?=[,.]\s)", (errors.__doc__ or "").partition("Not errors")[2])
-    wanted = [(int(code), f"`{kind}`", meaning) for kind, code, meaning in tree]
-    wanted += [(int(code), "", " ".join(meaning.split())) for code, meaning in others]
+@pytest.mark.parametrize("name", ["README.md", "automation.md"])
+def test_exit_codes_are_the_table_that_the_code_makes(name):
+    (told,) = re.findall(r"^<!-- exit codes -->\n(.*?)\n<!-- end of exit codes -->$", TEXTS[name], re.M | re.S)
 
-    told = [(int(code), kind, meaning) for code, kind, meaning in table(section(README, "Exit codes"))]
-
-    assert told == sorted(wanted)
+    assert told == errors.exit_code_table()
 
 
 def test_the_error_tree_is_drawn_as_it_is():
@@ -257,6 +264,7 @@ class Reader:
         self.folder = folder
         self.release = release
         self.exported: dict[str, str] = {}
+        self.documents: dict[str, Any] = {}
         (folder / "quick.yaml").write_text("platform:\n  lost_answer_deadline: 0.5\nrelease:\n  mirror: mirror\n")
 
     def arguments(self, command: Command) -> list[str]:
@@ -279,7 +287,9 @@ class Reader:
         printed = capsys.readouterr()
         assert code in self.expected(words), f"{command.line}\nexit code {code}\n{printed.out}\n{printed.err}"
         assert "Traceback" not in printed.err
-        if "--json" not in words:
+        if "--json" in words:
+            self.documents[words[0]] = json.loads(printed.out)
+        else:
             self.exported |= dict(re.findall(r"^ *export (\w+)=(\S+)$", printed.out, re.M))
 
     def expected(self, words: list[str]) -> set[int]:
@@ -342,3 +352,8 @@ def test_what_is_told_about_a_cluster_works(name, typing, capsys):
         assert command.name != "mlflow", "its client needs a real server: put it into README.md"
         if command.name == PROGRAM:
             reader.type(command, capsys)
+
+    for block in blocks(text, "json"):
+        example = json.loads(block)
+        printed = reader.documents[example["verb"]]
+        assert shape(example) <= shape(printed), "it shows a field that the program does not print"

@@ -124,7 +124,11 @@ def reset(
     json: options.Json = False,
     traceback: options.Traceback = False,
 ) -> int:
-    """Stop it and delete all its state: projects, deployments, experiments and artifacts in it."""
+    """Stop it and delete all its state: projects, deployments, experiments and artifacts in it, and what was
+    remembered of the installations on it (journals, old archives)."""
+    import shutil
+
+    from mlflow_ae5_deploy.config.state_dir import installations_on, state_root, storage_error
     from mlflow_ae5_deploy.report.console import Reporter
 
     if not yes and not _agreed(json):
@@ -132,10 +136,21 @@ def reset(
             "The sandbox was not reset: that was not agreed to.", remedy="Add --yes to do it without a question."
         )
     lifecycle = _lifecycle()
-    _told(lifecycle, lambda: lifecycle.reset(_folder(os.environ)))
+    folder = _folder(os.environ)
+    hostname = _told(lifecycle, lambda: lifecycle.hostname(folder))
+    _told(lifecycle, lambda: lifecycle.reset(folder))
+    installations = installations_on(state_root(None, os.environ), hostname) if hostname else []
+    for installation in installations:
+        try:
+            shutil.rmtree(installation)
+        except OSError as error:
+            raise storage_error(error, installation) from None
     reporter = Reporter(json_mode=json)
     if json:
-        reporter.data({"schema": 1, "verb": "sandbox reset", "outcome": "done"})
+        removed = [str(installation) for installation in installations]
+        reporter.data({"schema": 1, "verb": "sandbox reset", "outcome": "done", "removed": removed})
+    for installation in installations:
+        reporter.line(f"Removed what was remembered of an installation on {hostname}: {installation}")
     reporter.line("The sandbox is gone; the next --sandbox starts a new one.")
     return EXIT_DONE
 

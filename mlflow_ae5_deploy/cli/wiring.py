@@ -112,7 +112,8 @@ def _sandbox_overrides(choices: Choices) -> tuple[dict[str, Any], dict[str, Secr
     }
     if database_uri is not None:
         found["server.backend_store_uri"] = SecretRef.holding(Secret(database_uri))
-    return found, {name: SecretRef.holding(Secret(password)) for name, password in known["users"].items()}
+    passwords = {**known.get("reserved", {}), **known["users"]}
+    return found, {name: SecretRef.holding(Secret(password)) for name, password in passwords.items()}
 
 
 def prompt() -> Callable[[str], str] | None:

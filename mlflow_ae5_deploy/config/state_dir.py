@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
@@ -59,8 +60,47 @@ def installation_dir(state: Path, hostname: str, account: str, project: str) -> 
     """
     parts = (hostname.lower(), account, project)
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
-    readable = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip(".-")[:40] or "x" for part in parts)
+    readable = "_".join(_readable(part) for part in parts)
     return state / f"{readable}_{digest}"
+
+
+def _readable(part: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip(".-")[:40] or "x"
+
+
+def installations_on(state: Path, hostname: str) -> list[Path]:
+    """The folders below `state` of installations on exactly this host.
+
+    Different hosts can have the same readable name, so the name alone is not enough: the journal in the folder must
+    name the host, and no other. A folder without such a journal is not listed, nor is a link.
+    """
+    name = re.compile(rf"{re.escape(_readable(hostname.lower()))}_.+_.+_[0-9a-f]{{10}}\Z")
+    if not state.is_dir():
+        return []
+    return sorted(
+        folder
+        for folder in state.iterdir()
+        if name.match(folder.name)
+        and not folder.is_symlink()
+        and _hosts_of(folder / "journal.jsonl") == {hostname.lower()}
+    )
+
+
+def _hosts_of(journal: Path) -> set[str]:
+    """The hosts a journal names; empty when it cannot be read."""
+    hosts = set()
+    try:
+        lines = journal.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return set()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # cut off by a full disk or a crash
+        if isinstance(entry, dict) and isinstance(entry.get("host"), str):
+            hosts.add(entry["host"].lower())
+    return hosts
 
 
 def private_dir(folder: Path, *, probe: Callable[[Path], None] | None = None) -> Path:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from .control import Control
 from .identity import Identity, digest
+from .info import VHOST as VHOST
 from .model import Account, Deployment, Project
 from .processes import ProcessTable
 from .settings import Settings
 from .store import Store, make_private_folder
 from .timing import Timing
 
-VHOST = "ae5.localhost"
 LOG = logging.getLogger("mlflow_ae5_deploy.sandbox")
 
 

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+VHOST = "ae5.localhost"
+"""The platform's name where names below localhost resolve."""
+
 
 class SandboxError(RuntimeError):
     """The sandbox could not do what was asked; the message is fit for a user."""
@@ -15,7 +18,8 @@ class SandboxError(RuntimeError):
 @dataclass(frozen=True)
 class SandboxInfo:
     """hostname carries the port (`localhost:8443`). credentials_file is JSON, mode 0600:
-    `{"admin": {"username", "password"}, "users": {"<name>": "<password>"}}`."""
+    `{"admin": {"username", "password"}, "users": {"<name>": "<password>"}, "reserved": {...}}`. reserved: passwords
+    for accounts that do not exist until somebody makes them."""
 
     hostname: str
     ca_file: Path

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from .info import SandboxError, SandboxInfo
+from .info import VHOST, SandboxError, SandboxInfo
 
-__all__ = ["SandboxError", "SandboxInfo", "database_uri", "down", "logs", "reset", "status", "up"]
+__all__ = ["SandboxError", "SandboxInfo", "database_uri", "down", "hostname", "logs", "reset", "status", "up"]
 
 _STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -96,6 +96,18 @@ def logs(state_dir: Path, lines: int = 100) -> str:
     if not path.exists():
         return ""
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def hostname(state_dir: Path) -> str | None:
+    """Where the sandbox on `state_dir` answers, or answered when it was up; None if it never was."""
+    if (running := status(state_dir)) is not None:
+        return running.hostname
+    try:
+        state = json.loads((Path(state_dir) / "state.json").read_text(encoding="utf-8"))
+        port, vhosts = int(state["port"]), state["addressing"] == "vhost"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return f"{VHOST if vhosts else 'localhost'}:{port}" if port else None
 
 
 def database_uri(state_dir: Path) -> str | None:

@@ -259,6 +259,9 @@ def _seed(core: Core) -> None:
         groups=[EVERYONE],
         roles=[DEFAULT_ROLE],
     )
-    users = {name: passwords[name] for name in (PERSON, SERVICE_ACCOUNT)}
-    credentials = {"admin": {"username": ADMIN, "password": passwords[ADMIN]}, "users": users}
+    credentials = {
+        "admin": {"username": ADMIN, "password": passwords[ADMIN]},
+        "users": {PERSON: passwords[PERSON]},
+        "reserved": {SERVICE_ACCOUNT: passwords[SERVICE_ACCOUNT]},  # no account yet: whoever makes it may take this
+    }
     write_private(core.state_dir / "credentials.json", json.dumps(credentials, indent=2))

@@ -218,7 +218,7 @@ def test_on_a_cluster_through_ae5_tools(bench, capsys, monkeypatch):
     """The sandbox plays the cluster; without --sandbox it is reached as one."""
     monkeypatch.setenv("AE5_HOSTNAME", bench.info.hostname)
     monkeypatch.setenv("AE5_USERNAME", ACCOUNT)
-    monkeypatch.setenv("AE5_PASSWORD", credentials(bench.info)["users"][ACCOUNT])
+    monkeypatch.setenv("AE5_PASSWORD", credentials(bench.info)["reserved"][ACCOUNT])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
 
     seen = bench.run(capsys, "doctor", "--json", "--from-platform", "--release", str(bench.release))

@@ -24,7 +24,7 @@ def cluster(bench, monkeypatch):
     known = credentials(bench.info)
     monkeypatch.setenv("AE5_HOSTNAME", bench.info.hostname)
     monkeypatch.setenv("AE5_USERNAME", ACCOUNT)
-    monkeypatch.setenv("AE5_PASSWORD", known["users"][ACCOUNT])
+    monkeypatch.setenv("AE5_PASSWORD", known["reserved"][ACCOUNT])
     monkeypatch.setenv("AE5_ADMIN_USERNAME", known["admin"]["username"])
     monkeypatch.setenv("AE5_ADMIN_PASSWORD", known["admin"]["password"])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))

@@ -51,7 +51,7 @@ def test_every_step_works_as_it_is_printed(bench, capsys):
     known = json.loads(Path(bench.info.credentials_file).read_text())
     environment = bench.environment(
         AE5_ADMIN_PASSWORD=known["admin"]["password"],
-        NEW_PASSWORD=known["users"][ACCOUNT],
+        NEW_PASSWORD=known["reserved"][ACCOUNT],
         EDITOR="true",
         PYTHONWARNINGS="ignore",
     )

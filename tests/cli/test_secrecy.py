@@ -40,7 +40,7 @@ class Secrets:
         known = credentials(bench.info)
         self.values = {
             "administrator's password": known["admin"]["password"],
-            "account's password": known["users"][ACCOUNT],
+            "account's password": known["reserved"][ACCOUNT],
             "consumer's password": known["users"]["dev-user"],
         }
         self.learn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.config.state_dir import installation_dir, private_dir, state_dir, storage_error
+from mlflow_ae5_deploy.config.state_dir import installation_dir, installations_on, private_dir, state_dir, storage_error
 from mlflow_ae5_deploy.errors import Configuration
 
 
@@ -147,3 +148,29 @@ def test_different_installations_have_different_folders() -> None:
     }
     assert len(names) == 5
     assert installation_dir(Path(), "H", "a", "b") == installation_dir(Path(), "h", "a", "b")
+
+
+def test_installations_on_a_host_are_found_by_name_and_journal(tmp_path: Path) -> None:
+    def made(host: str, account: str = "svc", *journal: str) -> Path:
+        folder = installation_dir(tmp_path, host, account, "a project")
+        folder.mkdir()
+        if journal:
+            (folder / "journal.jsonl").write_text("".join(journal))
+        return folder
+
+    def line(host: str) -> str:
+        return json.dumps({"event": "begin", "host": host}) + "\n"
+
+    assert installations_on(tmp_path / "gone", "localhost:123") == []
+    mine = [
+        made("localhost:123", "svc", line("localhost:123"), '{"event": "intent"}\n', line("localhost:123"), '{"cut'),
+        made("localhost:123", "a_b@x", line("localhost:123")),
+    ]
+    made("localhost:1234", "svc", line("localhost:1234"))
+    made("localhost-123", "svc", line("localhost-123"))  # another host, whose name looks the same in a folder's name
+    made("ae5.example.com", "svc", line("localhost:123"))
+    made("localhost:123", "nothing-known")
+    made("localhost:123", "both", line("localhost:123"), line("localhost-123"))
+    (tmp_path / "sandbox").mkdir()
+    (tmp_path / "localhost-123_x_y_0123456789").symlink_to(mine[0])
+    assert installations_on(tmp_path, "localhost:123") == sorted(mine)

@@ -169,6 +169,13 @@ def credentials(info: SandboxInfo) -> dict[str, Any]:
     return found
 
 
+def password_of(info: SandboxInfo, username: str) -> str:
+    """Also the one that is set aside for an account that has to be made."""
+    known = credentials(info)
+    found: str = {**known["reserved"], **known["users"]}[username]
+    return found
+
+
 def new_session(info: SandboxInfo) -> requests.Session:
     """Verifies the sandbox's certificate; ignores proxies and certificate bundles of the environment."""
     session = requests.Session()
@@ -185,7 +192,7 @@ class Client:
         self.session = new_session(info)
         self.username = username
         if username is not None:
-            answer = self.sign_in(username, password or credentials(info)["users"][username])
+            answer = self.sign_in(username, password or password_of(info, username))
             if "_xsrf" not in self.session.cookies:
                 raise AssertionError(f"login failed: {answer.status_code} {answer.text[:300]}")
 

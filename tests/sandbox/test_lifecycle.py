@@ -18,7 +18,7 @@ import pytest
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxError, SandboxInfo
 from mlflow_ae5_deploy.sandbox.testing import RemoteControl
-from tests.sandbox.support import Client, new_session, wait_for
+from tests.sandbox.support import Admin, Client, new_session, wait_for
 
 QUICK = {"stop_grace_seconds": 2, "restart_backoff_seconds": 0.1}
 
@@ -144,9 +144,14 @@ def test_what_it_writes_is_private(state_dir: Path, project_archive: Path) -> No
     assert len(own) >= 10
     assert [p for p in own if p.stat().st_mode & 0o077] == []
     passwords = json.loads(info.credentials_file.read_text())
-    assert set(passwords["users"]) == {"dev-user", "mlflow-service"}
+    assert set(passwords["users"]) == {user["username"] for user in Admin(info).call("GET", "users").json()}
+    assert set(passwords["reserved"]) == {"mlflow-service"}
     told = lifecycle.logs(state_dir, 1000)
-    assert [p for p in (*passwords["users"].values(), passwords["admin"]["password"]) if p in told] == []
+    assert [
+        p
+        for p in (*passwords["users"].values(), *passwords["reserved"].values(), passwords["admin"]["password"])
+        if p in told
+    ] == []
 
 
 def test_it_listens_on_loopback_only(state_dir: Path, project_archive: Path) -> None:

@@ -193,7 +193,12 @@ def test_accounts_that_cannot_be_made(sandbox: SandboxServer, change: dict[str, 
 def test_no_password_and_no_token_is_kept_in_clear(sandbox: SandboxServer, client: Client) -> None:
     admin = Admin(sandbox.info)
     known = credentials(sandbox.info)
-    secrets = [known["admin"]["password"], *known["users"].values(), *admin.tokens.values()]
+    secrets = [
+        known["admin"]["password"],
+        *known["users"].values(),
+        *known["reserved"].values(),
+        *admin.tokens.values(),
+    ]
     secrets += [c.value for c in client.session.cookies]
     state = (sandbox.info.state_dir / "state.json").read_text()
     assert [s for s in secrets if isinstance(s, str) and len(s) > 10 and s in state] == []

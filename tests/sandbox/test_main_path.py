@@ -10,7 +10,7 @@ from tests.sandbox.support import Admin, Client, credentials, new_session
 
 def test_the_main_path(sandbox: SandboxServer, project_archive: Path) -> None:
     info = sandbox.info
-    service_id = Admin(info).create("mlflow-service", credentials(info)["users"]["mlflow-service"])
+    service_id = Admin(info).create("mlflow-service", credentials(info)["reserved"]["mlflow-service"])
     service = Admin(info).impersonate(service_id)
     assert service.get("projects") == []
 

@@ -12,6 +12,8 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import copy_private
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 
+_NAMED = 3  # changes told in words
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -76,5 +78,13 @@ def _kept(context: Context, built: BuiltArchive) -> Path:
 
 
 def _describe(built: BuiltArchive) -> str:
-    changes = f"{len(built.changes)} changes" if len(built.changes) != 1 else "1 change"
-    return f"{built.size // 1024 or 1} KB, content {built.content_digest[:12]}, {changes} to the release"
+    return f"{built.size // 1024 or 1} KB, content {built.content_digest[:12]}, {_changes(built)}"
+
+
+def _changes(built: BuiltArchive) -> str:
+    """What was done to the release; the archive's provenance has all of it."""
+    if not built.changes:
+        return "the release unchanged"
+    named = [change[:1].lower() + change[1:].rstrip(".") for change in built.changes[:_NAMED]]
+    more = len(built.changes) - len(named)
+    return "changed: " + "; ".join(named) + (f"; and {more} more" if more else "")

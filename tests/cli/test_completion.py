@@ -65,7 +65,7 @@ def verbs() -> set[str]:
         ("rotate-token --re", {"--restart"}),
         ("install --lock-w", {"--lock-wait"}),
     ],
-    ids=str,
+    ids=["verbs", "part of a verb", "verbs of the sandbox", "option", "part of an option"],
 )
 def test_verbs_and_options_are_offered(program, line, wanted):
     done = completed(program, f"{PROGRAM} {line}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mlflow_ae5_deploy.errors import ReleaseRefused
@@ -52,13 +53,12 @@ def variable_default(value: Any) -> Any:
 
 
 def _parse(data: bytes, where: str) -> Mapping[str, Any]:
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     if len(data) > _LARGEST:
         raise ReleaseRefused(f"{PROJECT_FILE} is larger than {_LARGEST} bytes.", where=where)
     try:
-        document = YAML(typ="safe", pure=True).load(data.decode("utf-8-sig"))
+        document = _load(data)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark is not None else ""
@@ -69,6 +69,14 @@ def _parse(data: bytes, where: str) -> Mapping[str, Any]:
     if not isinstance(document, Mapping):
         raise ReleaseRefused(f"{PROJECT_FILE} is not a mapping of keys to values.", where=where)
     return document
+
+
+@lru_cache(maxsize=4)
+def _load(data: bytes) -> Any:
+    """Kept, because one run looks at the same file several times and the parser is slow. Callers only read it."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(data.decode("utf-8-sig"))
 
 
 def _section(document: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:

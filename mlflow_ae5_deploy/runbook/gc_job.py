@@ -161,7 +161,7 @@ def create(project: Project, wanted: WantedJob, context: Context, *, wait: float
         clash = error
     if clash is not None:
         # A run that was cut off may have made it a moment ago, and the list not have shown it.
-        job = _shows_up(wanted, project, context)
+        job = shows_up(wanted.name, project, context)
         if job is None or differences(job, wanted):
             raise clash
     if job is None:
@@ -256,14 +256,16 @@ def _free_name(name: str, context: Context, wait: float) -> None:
         context.journal.write("effect", action=DELETE, target=f"{removed} runs that block the name {name}")
 
 
-def _shows_up(wanted: WantedJob, project: Project, context: Context) -> Job | None:
+def shows_up(name: str, project: Project, context: Context) -> Job | None:
+    """Wait for a job that must be there, because its name is taken, and is not listed. None when it stays out."""
+
     def probe() -> Job | None:
-        return next((j for j in context.platform.jobs() if j.name == wanted.name and j.project_id == project.id), None)
+        return next((j for j in context.platform.jobs() if j.name == name and j.project_id == project.id), None)
 
     try:
         return poll_until(
             probe,
-            waiting_for=f"job {wanted.name} to be listed",
+            waiting_for=f"job {name} to be listed",
             deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
             on_wait=context.on_wait,
         )

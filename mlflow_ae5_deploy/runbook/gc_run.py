@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow_ae5_deploy.clock import Deadline, poll_until
-from mlflow_ae5_deploy.errors import PlatformError, ReleaseRefused
+from mlflow_ae5_deploy.errors import Conflict, PlatformError, ReleaseRefused
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
-from mlflow_ae5_deploy.runbook.gc_job import WantedJob
+from mlflow_ae5_deploy.runbook.gc_job import WantedJob, shows_up
 
 DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
 KINDS = ("runs", "experiments", "logged_models")
@@ -139,45 +139,64 @@ def run_once(context: Context, project: Project, wanted: WantedJob, show: OnLine
     """
     name = wanted.name
     _clear(context, project, name)  # what one that was cut off has left
-    job = context.platform.create_job(
-        project=project,
-        revision=context.look.revisions(project)[0],
-        revision_name="latest",
-        name=name,
-        command=wanted.command,
-        schedule=None,
-        variables=wanted.revealed(),
-        resource_profile=wanted.resource_profile,
-        run=True,
-    )
+    job = _create_once(context, project, wanted)
     context.journal.write("effect", action="create", target=f"job {name}", id=job.id)
+    runs: list[Run] = []
     try:
-        run = poll_until(
-            lambda: next(iter(context.platform.runs(job.id)), None),
+        runs = poll_until(
+            lambda: context.platform.runs(job.id) or None,
             waiting_for=f"the run of {name} to be listed",
             deadline=Deadline(context.clock, _VISIBLE),
             on_wait=context.on_wait,
         )
-        ended = follow_run(context, run.id, show, seconds=seconds)
+        ended = follow_run(context, runs[0].id, show, seconds=seconds)
     except BaseException:
         with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next one cleans up
-            _clear(context, project, name)
+            _clear(context, project, name, job, runs)
         raise
-    _clear(context, project, name)
+    _clear(context, project, name, job, [ended[0]])
     return ended
 
 
-def _clear(context: Context, project: Project, name: str) -> None:
-    """Take this run-once job away, with its runs, those at work too."""
-    for job in [j for j in context.platform.jobs() if j.name == name and j.project_id == project.id]:
-        runs = context.platform.runs(job.id)
-        stop(context, runs)
+def _create_once(context: Context, project: Project, wanted: WantedJob) -> Job:
+    def create() -> Job:
+        return context.platform.create_job(
+            project=project,
+            revision=context.look.revisions(project)[0],
+            revision_name="latest",
+            name=wanted.name,
+            command=wanted.command,
+            schedule=None,
+            variables=wanted.revealed(),
+            resource_profile=wanted.resource_profile,
+            run=True,
+        )
+
+    try:
+        return create()
+    except Conflict as error:
+        clash = error
+    if shows_up(wanted.name, project, context) is None:
+        raise clash
+    _clear(context, project, wanted.name)  # made by a run that was cut off a moment ago, and not listed until now
+    return create()
+
+
+def _clear(
+    context: Context, project: Project, name: str, known: Job | None = None, known_runs: Sequence[Run] = ()
+) -> None:
+    """Take this run-once job away, with its runs, those at work too. What is known need not be listed yet."""
+    jobs = {job.id: job for job in context.platform.jobs() if job.name == name and job.project_id == project.id}
+    if known is not None:
+        jobs[known.id] = known
+    for job in jobs.values():
+        stop(context, [*context.platform.runs(job.id), *(known_runs if job is known else ())])
         context.platform.delete_job(job.id)
         context.journal.write("effect", action="delete", target=f"job {name}", id=job.id)
-    for run in context.platform.runs():
-        if run.name == name and run.owner == context.account:
-            stop(context, [run])
-            context.platform.delete_run(run.id)
+    listed = [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
+    for run in {run.id: run for run in (*known_runs, *listed)}.values():
+        stop(context, [run])
+        context.platform.delete_run(run.id)
     context.look.forget("jobs")
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlflow_ae5_deploy.errors import Configuration, Conflict, NotFound, PlatformError, StageFailed
+from mlflow_ae5_deploy.clock import Deadline, poll_until
+from mlflow_ae5_deploy.errors import Configuration, Conflict, DeadlineExceeded, NotFound, PlatformError, StageFailed
 from mlflow_ae5_deploy.platform.records import Deployment, Project, Revision
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import project_name
-from mlflow_ae5_deploy.runbook.deployment_facts import Wanted
+from mlflow_ae5_deploy.runbook.deployment_facts import Drift, Wanted, drift
 from mlflow_ae5_deploy.runbook.health import await_health, failure
 
 STAGE = 8
+_VISIBLE = 60.0  # seconds until a list must show what was just started
 
 
 def check_before_start(context: Context, wanted: Wanted, project: Project | None) -> None:
@@ -69,21 +71,33 @@ def revision_for(context: Context, project: Project, name: str, command: str) ->
 def start(
     context: Context, wanted: Wanted, project: Project | None, variables: Mapping[str, str] | None = None
 ) -> Deployment:
-    """Ask for a private deployment. It is starting then; see `await_serving`."""
+    """Ask for a private deployment. It is starting then; see `await_serving`.
+
+    One that is as wanted and has the name already, made by a run that was cut off a moment ago, is taken for it.
+    """
     if project is None:
         raise StageFailed("There is no project to deploy.", stage=STAGE)
     revision = revision_for(context, project, wanted.revision, wanted.command)
-    deployment = context.platform.start_deployment(
-        project=project,
-        revision=revision,
-        revision_name=wanted.revision,
-        command=wanted.command,
-        name=wanted.name,
-        endpoint=wanted.endpoint,
-        resource_profile=wanted.resource_profile,
-        public=False,
-        variables=variables,
-    )
+    clash: Conflict | None = None
+    deployment: Deployment | None = None
+    try:
+        deployment = context.platform.start_deployment(
+            project=project,
+            revision=revision,
+            revision_name=wanted.revision,
+            command=wanted.command,
+            name=wanted.name,
+            endpoint=wanted.endpoint,
+            resource_profile=wanted.resource_profile,
+            public=False,
+            variables=variables,
+        )
+    except Conflict as error:
+        clash = error
+    if clash is not None:
+        deployment = _shows_up(context, wanted, project)
+    if deployment is None:
+        raise clash or AssertionError
     context.journal.write("effect", action="start", target=f"deployment {wanted.name}", id=deployment.id)
     context.memory.clear_stale_server()
     context.look.forget("deployments", "endpoints")
@@ -104,4 +118,39 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
         raise failure(context, deployment, error.what) from None
     context.found.deployment = started
     await_health(context, started)
+    _await_listed(context, started)
     return started
+
+
+def _await_listed(context: Context, deployment: Deployment) -> None:
+    """Whoever comes next goes by the list."""
+
+    def probe() -> bool | None:
+        context.look.forget("deployments")
+        return True if any(item.id == deployment.id for item in context.look.deployments()) else None
+
+    poll_until(
+        probe,
+        waiting_for=f"deployment {deployment.name} to be listed",
+        deadline=Deadline(context.clock, _VISIBLE),
+        on_wait=context.on_wait,
+    )
+
+
+def _shows_up(context: Context, wanted: Wanted, project: Project) -> Deployment | None:
+    """Wait for the deployment that has the name, if it is not listed yet. None if it is not as wanted."""
+
+    def probe() -> list[Deployment] | None:
+        return [item for item in context.platform.deployments() if item.name == wanted.name] or None
+
+    try:
+        found = poll_until(
+            probe,
+            waiting_for=f"deployment {wanted.name} to be listed",
+            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        return None
+    ours = (item for item in found if item.project_id == project.id and (item.is_started or item.is_starting))
+    return next((item for item in ours if drift(item, wanted) == Drift((), ())), None)

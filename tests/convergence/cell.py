@@ -11,9 +11,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from mlflow_ae5_deploy.sandbox.control import Call, Control
 from mlflow_ae5_deploy.sandbox.daemon import LOCK_FILE, READY_FILE
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from mlflow_ae5_deploy.sandbox.store import write_private
-from tests.cli.bench import SIGNING, Outcome
+from tests.cli.bench import ROOT, SIGNING, Outcome
 from tests.convergence import child
+from tests.convergence.release import make_tiny_release
 
 ACCOUNT = "mlflow-service"
 CONSUMER = "dev-user"
@@ -40,7 +41,7 @@ WITH_CONSUMER = f"{CONFIGURATION}consumers:\n  - username: {CONSUMER}\n"
 SETTINGS = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1}
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(child.LOADED_ONCE)
+_FORKS.set_forkserver_preload([child.__name__])
 
 
 # Asking for one child's end also collects the ends of others, which goes wrong in two threads at once.
@@ -86,9 +87,9 @@ class Running:
 
 
 class Cell:
-    """`release` is archived in `folder`; the sandbox is where `--sandbox` looks for it, and runs in this process."""
+    """The sandbox is where `--sandbox` looks for it, and runs in this process."""
 
-    def __init__(self, folder: Path, make_release: Callable[[Path], Path]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state = folder / "work" / "state"
         self.sandbox = self.state / "sandbox"
@@ -99,7 +100,10 @@ class Cell:
         (folder / "output").mkdir()
         self.sandbox.mkdir(parents=True, mode=0o700)
         (folder / "work" / "mlflow-ae5-deploy.yaml").write_text(CONFIGURATION)
-        self.release = make_release(folder / "release.tar.gz")
+        self.releases = {
+            "release": str(make_tiny_release(folder / "release.tar.gz")),
+            "plain": str(make_tiny_release(folder / "plain.tar.gz", rehearses=False)),
+        }
 
     @property
     def control(self) -> Control:
@@ -160,7 +164,16 @@ class Cell:
     def spawn(self, *argv: str) -> Running:
         self._runs += 1
         out, err = (self.folder / "output" / f"{self._runs}.{kind}" for kind in ("out", "err"))
-        environment = {
+        words = [word.format(**self.releases) for word in argv]
+        arguments = (words, self.folder / "work", self._environment(), out, err)
+        process = _FORKS.Process(target=child.run, args=arguments)
+        with _CHILDREN:
+            self._start_forking()
+            process.start()
+        return Running(process, out, err)
+
+    def _environment(self) -> dict[str, str]:
+        return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "home"),
@@ -168,11 +181,24 @@ class Cell:
             "AE5_TOOLS_CONFIG_DIR": str(self.folder / "home"),
             "TERM": "dumb",
         }
-        words = [word.format(release=self.release) for word in argv]
-        process = _FORKS.Process(target=child.run, args=(words, self.folder / "work", environment, out, err))
-        with _CHILDREN:
-            process.start()
-        return Running(process, out, err)
+
+    def _start_forking(self) -> None:
+        """Once in a test process. The fork server finds its modules and its warm-up in the environment only."""
+        argv = ["plan", "--sandbox", "--json", "--release", self.releases["release"]]
+        found = {
+            "PYTHONPATH": str(ROOT),
+            child.WARM_UP: json.dumps([argv, str(self.folder / "work"), self._environment()]),
+        }
+        before = {name: os.environ.get(name) for name in found}
+        os.environ.update(found)
+        try:
+            forkserver.ensure_running()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
     def run(self, *argv: str) -> Outcome:
         return self.spawn(*argv).outcome()
@@ -197,9 +223,9 @@ def is_change(call: Call) -> bool:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, make_release: Callable[[Path], Path]) -> Any:
+def opened(folder: Path) -> Iterator[Cell]:
     folder.mkdir(parents=True)
-    cell = Cell(folder, make_release)
+    cell = Cell(folder)
     cell.start()
     try:
         yield cell

@@ -6,32 +6,20 @@ hundreds of runs can be real processes with a real SIGKILL.
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import json
 import os
 import sys
 from pathlib import Path
 
-# What the verbs import on their way; the fork server cannot find this folder's own modules. Only speed depends on it.
-LOADED_ONCE = [
-    "mlflow_ae5_deploy.cli.main",
-    "mlflow_ae5_deploy.cli.closing",
-    "mlflow_ae5_deploy.cli.sandbox",
-    "mlflow_ae5_deploy.config.load",
-    "mlflow_ae5_deploy.operations.rotate_token",
-    "mlflow_ae5_deploy.operations.schedule_gc",
-    "mlflow_ae5_deploy.platform.builtin",
-    "mlflow_ae5_deploy.release.fetch",
-    "mlflow_ae5_deploy.report.console",
-    "rich.console",
-    "cron_descriptor.ExpressionDescriptor",
-    "mlflow_ae5_deploy.runbook.lock",
-    "mlflow_ae5_deploy.runbook.runner",
-    "mlflow_ae5_deploy.runbook.stages.registry",
-    "mlflow_ae5_deploy.sandbox.lifecycle",
-]
+WARM_UP = "CONVERGENCE_WARM_UP"
 
 
 def run(argv: list[str], folder: Path, environment: dict[str, str], out: Path, err: Path) -> None:
     """The program as if it had been started in `folder` with this environment; ends with its exit code."""
+    from mlflow_ae5_deploy.cli.main import main
+
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -39,6 +27,25 @@ def run(argv: list[str], folder: Path, environment: dict[str, str], out: Path, e
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    sys.exit(main(argv))
+
+
+def _warm_up(argv: list[str], folder: str, environment: dict[str, str]) -> None:
+    """In the fork server itself: one run that changes nothing, for what it loads and caches."""
     from mlflow_ae5_deploy.cli.main import main
 
-    sys.exit(main(argv))
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        main(argv)
+    os.chdir("/")
+    gc.freeze()  # so that collecting garbage does not copy all of this into each fork
+
+
+if wanted := os.environ.get(WARM_UP):
+    _warm_up(*json.loads(wanted))

@@ -11,7 +11,6 @@ import pytest
 pytest.register_assert_rewrite("tests.convergence.expectations", "tests.convergence.points")
 
 from tests.convergence.cell import Cell, opened  # noqa: E402 - after the registration
-from tests.convergence.release import make_tiny_release  # noqa: E402
 
 POINTS = "points tried"
 CELLS = 4  # at once: most of a point's time is spent waiting
@@ -21,7 +20,7 @@ CELLS = 4  # at once: most of a point's time is spent waiting
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Cell]]:
     base = tmp_path_factory.mktemp("cells")
     with ExitStack() as stack:
-        yield [stack.enter_context(opened(base / str(n), make_tiny_release)) for n in range(CELLS)]
+        yield [stack.enter_context(opened(base / str(n))) for n in range(CELLS)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -48,6 +48,8 @@ def installed(cell: Cell, job: dict[str, Any] = JOB, *, consumer: bool = False) 
 
 def serves(cell: Cell, *, consumer: bool) -> None:
     """The call that reaches the database, with what is mounted for the service account and for the consumer."""
+    kept = {user: {n: item["value"] for n, item in found.items()} for user, found in cell.records()["secrets"].items()}
+    cell.until(lambda: all(cell.mounted(user) == found for user, found in kept.items()), "secrets to be mounted")
     own, theirs = cell.mounted(ACCOUNT), cell.mounted(CONSUMER)
     assert set(own) == CLIENT | SERVER, sorted(own)
     assert set(theirs) == (CLIENT if consumer else set()), sorted(theirs)

@@ -21,11 +21,13 @@ MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Mode:
-    """What goes wrong at request k. fault: of the sandbox. kill: the process ends while the request is held."""
+    """What goes wrong at request k. fault, settings: of the sandbox. kill: the process ends while the request is
+    held."""
 
     name: str
     fault: dict[str, Any]
     kill: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 KILLED = Mode("killed before it takes effect", {"hold": True, "drop": "before"}, kill=True)
@@ -83,6 +85,7 @@ class Trial:
         """Whether the run had a request k."""
         prepare(self.cell, self.row)
         control = self.cell.control
+        control.change_settings(**self.mode.settings)
         control.add_fault(skip=self.k, **self.mode.fault)
         running = self.cell.spawn(*self.row.argv)
         killed = self.mode.kill and self._kill(running)
@@ -110,7 +113,7 @@ class Trial:
         running.kill()
         control.clear_faults()
         self.cell.until(lambda: len(control.calls()) > before, "the held request to be done with")
-        assert {call.status for call in control.calls()[before:]} == {0}  # nobody was there to take an answer
+        assert all(call.status < 300 for call in control.calls()[before:])  # it did what it was to do
         return True
 
     def _name_request(self) -> None:

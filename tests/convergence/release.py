@@ -36,10 +36,12 @@ Server((address, int(port)), Handler).serve_forever()
 """
 
 
-def make_tiny_release(target: Path) -> Path:
+def make_tiny_release(target: Path, *, rehearses: bool = True) -> Path:
+    """rehearses: its collection can be asked for a dry run, which is what proves the job when a token is rotated."""
     before = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
     assert before in PROJECT_FILE
     project_file = PROJECT_FILE.replace(before, "exec python -IS collection.py")
     project_file = project_file.replace("unix: python app.py", "unix: exec python -IS app.py")
-    project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n", 1)
+    if rehearses:
+        project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n", 1)
     return make_project_archive(target, project_file=project_file, files={"app.py": APP, "collection.py": COLLECTION})

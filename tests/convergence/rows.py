@@ -11,6 +11,7 @@ from tests.convergence.cell import CONFIGURATION, WITH_CONSUMER, Cell
 from tests.convergence.expectations import JOB, installed, uninstalled
 
 INSTALL = ("install", "--sandbox", "--json", "--release", "{release}")
+PLAIN_INSTALL = ("install", "--sandbox", "--json", "--release", "{plain}")
 
 
 def all_stages_unchanged(told: Any) -> bool:
@@ -54,7 +55,15 @@ ROWS = (
         partial(installed, consumer=True),
         configuration=WITH_CONSUMER,
     ),
-    Row("rotate-token --restart", (*ROTATE, "--restart"), ROTATE, INSTALL, all_stages_unchanged, installed),
+    Row(
+        "rotate-token --restart",
+        (*ROTATE, "--restart"),
+        ROTATE,
+        PLAIN_INSTALL,
+        all_stages_unchanged,
+        installed,
+        ground=(PLAIN_INSTALL,),
+    ),
     Row("schedule-gc", CHANGED_JOB, CHANGED_JOB, CHANGED_JOB, outcome_unchanged, partial(installed, job=CHANGED)),
     Row("uninstall", UNINSTALL, UNINSTALL, UNINSTALL, outcome_unchanged, uninstalled),
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import Conflict, StageFailed
+from mlflow_ae5_deploy.clock import Deadline, poll_until
+from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, StageFailed
 from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import Recognition, same_content
+from mlflow_ae5_deploy.release.slipstream import BuiltArchive
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action, Decision
@@ -66,18 +68,38 @@ class Upload:
         built = context.found.built
         if built is None:
             raise StageFailed("There is no archive to upload.", stage=self.number)
-        try:
-            project = context.platform.upload(context.settings.project.name, built.path, tag=None)
-        except Conflict as error:
-            raise Conflict(
-                f"The platform refuses a second project named `{context.settings.project.name}`: {error.what}",
-                where=error.where,
-                remedy="A project of that name exists and is not visible to this account, or was made a moment ago. "
-                "Run this again; if it stays so, choose another project.name.",
-                status=error.status,
-            ) from None
+        project = self._upload(built, context)
         context.journal.write("effect", action="upload", target=project.name, id=project.id)
         context.look.forget("projects", "archive", "revisions")
+
+    def _upload(self, built: BuiltArchive, context: Context) -> Project:
+        name = context.settings.project.name
+        try:
+            return context.platform.upload(name, built.path, tag=None)
+        except Conflict as error:
+            clash = error
+        # A run that was cut off may have uploaded it a moment ago, and the list not have shown it.
+        project = self._shows_up(name, context)
+        if project is not None and same_content(context.platform.download_archive(project.id), built).same:
+            return project
+        raise Conflict(
+            f"The platform refuses a second project named `{name}`: {clash.what}",
+            where=clash.where,
+            remedy="A project of that name exists and is not visible to this account, or was made a moment ago. "
+            "Run this again; if it stays so, choose another project.name.",
+            status=clash.status,
+        )
+
+    def _shows_up(self, name: str, context: Context) -> Project | None:
+        try:
+            return poll_until(
+                lambda: context.platform.project(context.account, name),
+                waiting_for=f"project {name} to be listed",
+                deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
+                on_wait=context.on_wait,
+            )
+        except DeadlineExceeded:
+            return None
 
     def _remove(self, project: Project, context: Context) -> None:
         """Keep the archive, then take down what hangs on the project, then the project."""

@@ -1,0 +1,64 @@
+"""A platform that is slow, shows what it has late, fails twice in a row, or forgets who is asking."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.convergence.cell import Cell
+from tests.convergence.points import KILLED_AFTER, LOST_TWICE, WRITES, Mode, converges, prepare
+from tests.convergence.rows import ROWS, Row
+from tests.convergence.test_kill_it_anywhere import assert_converges, rows
+
+INSTALL = next(row for row in ROWS if row.name == "install")
+UNAUTHORISED = Mode("answers 401 once", {"status": 401})
+LOST_WRITE = Mode("takes effect, and the answer is lost", {"method": WRITES, "drop": "after"})
+LATE = {"list_visibility_polls": 2}
+
+
+class TestTwiceInARow:
+    def test_two_answers_are_lost(self, cells, record_property):
+        assert_converges(cells, INSTALL, LOST_TWICE, record_property)
+
+
+class TestASessionThatEnds:
+    def test_at_any_request(self, cells, record_property):
+        assert_converges(cells, INSTALL, UNAUTHORISED, record_property)
+
+
+class TestLateRecords:
+    """What was just made is missing from the next answers, also when its making was cut off."""
+
+    @pytest.mark.parametrize("mode", [LOST_WRITE, KILLED_AFTER], ids=["lost answer", "killed"])
+    def test_an_install(self, cells, mode, record_property):
+        late = replace(mode, settings=LATE)
+        assert_converges(cells, INSTALL, late, record_property)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "records show late": {"list_visibility_polls": 4},
+    "states show late": {"state_polls": 3},
+    "everything starts slowly": {"state_seconds": 1.5},
+    "endpoints are freed late": {"endpoint_release_seconds": 3.0},
+    "secrets are mounted late": {"secret_mount_seconds": 2.5},
+    "an administrator's token lives for a moment": {"access_token_seconds": 0.3},
+    "sessions live for a moment": {"session_seconds": 0.5},
+}
+
+
+@rows
+class TestSlow:
+    """Not at one request, but all the time. Each verb does its work in one go."""
+
+    @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+    def test_a_habit_of_the_platform(self, cells: list[Cell], row: Row, settings: dict[str, Any]) -> None:
+        cell = cells[0]
+        prepare(cell, row)
+        cell.control.change_settings(**settings)
+
+        done = cell.run(*row.argv)
+
+        assert done.code == 0, done
+        converges(cell, row)

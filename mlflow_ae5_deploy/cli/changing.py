@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.context import Context, Wishes
     from mlflow_ae5_deploy.runbook.model import Action
 
-LockWait = Annotated[float, typer.Option("--lock-wait", min=0, help="Seconds to wait for another run to end.")]
+LockWait = Annotated[
+    float,
+    typer.Option(
+        "--lock-wait",
+        min=0,
+        help="Seconds to wait for another run on this machine to end. Runs on other machines are not seen.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to what would be asked, after showing what it means.")]
 
 

@@ -70,6 +70,12 @@ class Running:
         os.kill(self.pid, signal.SIGKILL)
         self._ends_within(LONGEST)
 
+    def holds_open(self, path: Path) -> bool:
+        try:
+            return str(path) in [os.readlink(link) for link in Path(f"/proc/{self.pid}/fd").iterdir()]  # noqa: PTH115
+        except FileNotFoundError:
+            return False  # a descriptor that was closed while we looked
+
     def _ends_within(self, seconds: float) -> bool:
         return bool(connection.wait([self.process.sentinel], seconds))
 

@@ -23,7 +23,8 @@ CHECKS = (
     ("lint", ".", ["-m", "ruff", "check", "."]),
     ("types", ".", ["-m", "mypy"]),
     ("types of the server project", "project_template", ["-m", "mypy", *SERVER_TYPES]),
-    ("tests", ".", ["-m", "pytest", "-n", "2", "--dist", "loadfile"]),
+    # tests/convergence tries every request of a run and takes longer: `python -m pytest -n 2 tests/convergence`.
+    ("tests", ".", ["-m", "pytest", "-n", "2", "--dist", "loadfile", "--ignore", "tests/convergence"]),
 )
 
 

@@ -133,11 +133,18 @@ def test_stopping_a_run_ends_all_its_processes(client: Client, project: Any) -> 
     (run,) = runs_of(client, job)
     wait_for(lambda: "sleeping" in client.get(f"runs/{run['id']}/logs")["job"], "the run to begin")
     launcher = next(p for p in psutil.Process().children() if run["id"][3:] in p.cwd())
-    family = launcher.children(recursive=True)
-    assert len(family) >= 2
+    # The shell says "sleeping" before it starts what sleeps.
+    family = wait_for(lambda: [p for p in [launcher.children(recursive=True)] if len(p) >= 2], "its children")[0]
     assert client.post(f"runs/{run['id']}/stop")["state"] == "stopped"
-    assert [p for p in (launcher, *family) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    assert [p for p in (launcher, *family) if _is_at_work(p)] == []
     assert client.get(f"jobs/{job['id']}")["state"] == "stopped"
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 def test_variables_of_the_job_beat_the_projects(client: Client, project: Any) -> None:

@@ -85,9 +85,9 @@ def test_whoever_only_looks_is_not_kept_waiting(cell: Cell, verb: str) -> None:
 def test_a_second_call_that_waits_goes_by_what_the_first_has_done(cell: Cell) -> None:
     """On a fresh platform: had it looked before it waited, it would install everything once more."""
     prepare(cell, ROW["install"])
-    cell.control.add_fault(method="POST", path="/jobs$", hold=True)
+    cell.control.add_fault(method="POST", path="/projects/upload$", hold=True)
     first = cell.spawn(*INSTALL)
-    cell.until(lambda: first.ended or cell.control.held() > 0, "stage 14 of the first")
+    cell.until(lambda: first.ended or cell.control.held() > 0, "stage 6 of the first")
     second = cell.spawn(*INSTALL, "--lock-wait", "60")
     lock = cell.memory_folder / "lock"
     cell.until(lambda: second.ended or second.holds_open(lock), "the second to wait")

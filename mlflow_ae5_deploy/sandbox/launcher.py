@@ -23,6 +23,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_KILL_SECONDS = 2.0  # less than what the sandbox waits for beyond the grace
 
 
 def main() -> int:
@@ -124,7 +125,10 @@ def _reap(child: int) -> int | None:
 
 
 def _others() -> list[int]:
-    """Processes of our group, or adopted by us, that still run (Linux; elsewhere unknown: none)."""
+    """Processes of our group, or adopted by us, that are not yet waited for (Linux; elsewhere unknown: none).
+
+    Zombies count: a process whose first thread has ended is listed as one while its other threads still run.
+    """
     me, found = os.getpid(), []
     if sys.platform != "linux":
         return found
@@ -133,22 +137,24 @@ def _others() -> list[int]:
             continue
         try:
             with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-                state, parent, group = file.read().rpartition(")")[2].split()[:3]
+                _, parent, group = file.read().rpartition(")")[2].split()[:3]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if state != "Z" and (int(group) == me or int(parent) == me):
+        if me in (int(group), int(parent)):
             found.append(int(name))
     return found
 
 
 def _kill_the_rest(child: int) -> None:
+    """Kill and wait for all that is left, so that not even a zombie remains; give up after some seconds."""
     if sys.platform != "linux":
         if _reap(child) is None:
             os.killpg(0, signal.SIGKILL)
         return
-    for _ in range(100):
+    deadline = time.monotonic() + _KILL_SECONDS
+    while time.monotonic() < deadline:
+        _reap(child)
         others = _others()
-        _reap(child)  # also what has just ended, so that not even a zombie is left
         if not others:
             return
         for pid in others:

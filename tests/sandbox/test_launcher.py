@@ -91,6 +91,23 @@ def test_children_are_ended_also_those_that_left_the_session(launch, tmp_path: P
     assert [c for c in children if psutil.pid_exists(c.pid)] == []
 
 
+THREADS_THAT_OUTLIVE_THE_FIRST = """
+import ctypes, os, pathlib, threading, time
+pathlib.Path("pid").write_text(str(os.getpid()))
+threading.Thread(target=time.sleep, args=(300,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the process group is ended")
+def test_a_process_whose_first_thread_has_ended_is_waited_for(launch, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(THREADS_THAT_OUTLIVE_THE_FIRST)
+    launched = launch(f"setsid {sys.executable} app.py & while [ ! -s pid ]; do sleep 0.02; done")
+    process = pid_in(tmp_path / "pid")
+    launched.process.wait(20)
+    assert not psutil.pid_exists(process.pid)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
 def test_a_killed_launcher_takes_the_command_along(launch, tmp_path: Path) -> None:
     launched = launch("echo $$ > pid; exec sleep 300")

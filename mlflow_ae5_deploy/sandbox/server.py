@@ -137,6 +137,7 @@ class SandboxServer:
             self._ready.set()
             await self._stopping.wait()
             LOG.info("stopping")
+        await _abort_connections(self._loop)
         LOG.info("stopped")
 
     async def _assemble(self, stack: contextlib.AsyncExitStack) -> SandboxInfo:
@@ -220,6 +221,15 @@ class SandboxServer:
         core.state.control_port = control_socket.getsockname()[1]
         # Never the expired certificate: whoever wants it to end must get through.
         await web.SockSite(control_runner, control_socket, ssl_context=certificates.server_context(ca)).start()
+
+
+async def _abort_connections(loop: asyncio.AbstractEventLoop) -> None:
+    """End what is still open when everything has been shut down: connections whose other end neither finishes the TLS
+    handshake nor answers the closing one. Only the loop knows them all, and only by a private name."""
+    for transport in list(getattr(loop, "_transports", {}).values()):
+        transport.abort()
+    for _ in range(3):  # each connection says goodbye in one turn of the loop and closes its socket in the next
+        await asyncio.sleep(0)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -6,6 +6,10 @@
       UnreachableError         10   database or server did not answer in time
       CredentialsError         11   database or server refused the password or token
       SchemaError              14   the database is of another MLflow version: run DatabaseUpgrade
+      DamagedError             16   a snapshot is not what its manifest says
+      NotEmptyError            17   the target of a restore holds something
+      InUseError               18   a server runs on the target
+      StorageError             19   the place of the backups is full, gone, not ours or not writable
       BusyError                75   another maintenance run holds the lock (EX_TEMPFAIL: try again later)
 
 Failures inside MLflow's own commands keep MLflow's exit code (1, or what its command line would return).
@@ -53,6 +57,22 @@ class CredentialsError(ProjectError):
 
 class SchemaError(ProjectError):
     exit_code = 14
+
+
+class DamagedError(ProjectError):
+    exit_code = 16
+
+
+class NotEmptyError(ProjectError):
+    exit_code = 17
+
+
+class InUseError(ProjectError):
+    exit_code = 18
+
+
+class StorageError(ProjectError):
+    exit_code = 19
 
 
 class BusyError(ProjectError):

@@ -1,0 +1,1 @@
+"""Snapshots of database and artifacts together: taken, checked, kept, brought back."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.report.schedule import Scheduled
     from mlflow_ae5_deploy.runbook.context import Context
-    from mlflow_ae5_deploy.runbook.gc_job import WantedJob
-    from mlflow_ae5_deploy.runbook.gc_run import Verdict
+    from mlflow_ae5_deploy.runbook.job_run import Verdict
+    from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 
 NAME = "schedule-gc"
 HELP = "Make, change, pause, resume, run or remove the scheduled garbage collection."
@@ -159,11 +159,11 @@ def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, 
 
 
 def _prune(asked: Asked, context: Context, wanted: WantedJob, keep: int, reporter: Reporter) -> int:
-    from mlflow_ae5_deploy.runbook import gc_run
+    from mlflow_ae5_deploy.runbook import job_run
 
     if asked.verb not in ("set", "run"):
         return 0
-    pruned = gc_run.prune(context, wanted.name, keep=keep)
+    pruned = job_run.prune(context, wanted.name, keep=keep)
     if pruned:
         reporter.line(f"{pruned} old run records deleted, the newest {keep} kept")
     return pruned

@@ -11,7 +11,8 @@ from mlflow_ae5_deploy.errors import StageFailed, VerificationFailed
 from mlflow_ae5_deploy.redaction import Secret, scrub
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.gc_job import wanted_job
-from mlflow_ae5_deploy.runbook.gc_run import Verdict, cannot_rehearse, rehearse
+from mlflow_ae5_deploy.runbook.gc_run import cannot_rehearse, rehearse
+from mlflow_ae5_deploy.runbook.job_run import Verdict
 
 _MOUNTED = 300.0  # seconds until a job must see a changed secret; ae5-tools speaks of several minutes
 _SHORTEST, _LONGEST = 2.0, 30.0  # seconds between two dry runs

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, NotFound, StageFailed
 from mlflow_ae5_deploy.platform.records import Job, Project
 from mlflow_ae5_deploy.redaction import MASK, Secret
-from mlflow_ae5_deploy.runbook import gc_job, gc_run
+from mlflow_ae5_deploy.runbook import gc_run, job_run, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import OnLine
-from mlflow_ae5_deploy.runbook.gc_job import WantedJob
-from mlflow_ae5_deploy.runbook.gc_run import Verdict
+from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action
+from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -77,25 +77,27 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     _check_command(context, project, wanted)
     if dict(wanted.variables).get(gc_run.DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, wanted)
-    facts = gc_job.observe(context, wanted)
-    decision = gc_job.plan(facts, context)
+    facts = scheduled_job.observe(context, wanted)
+    decision = scheduled_job.plan(facts, context)
     if decision.no_change is not None:
         said = f"job `{wanted.name}` is as wanted"
         return Done("unchanged", said, _found(context, wanted), warnings=decision.warnings)
     warnings = list(decision.warnings)
-    if any(gc_job.is_paused(job) for job in facts.jobs) and any(a.verb == gc_job.CREATE for a in decision.actions):
+    if any(scheduled_job.is_paused(job) for job in facts.jobs) and any(
+        a.verb == scheduled_job.CREATE for a in decision.actions
+    ):
         warnings.append("The former job was paused; the new one is not. `schedule-gc --pause` pauses it.")
     for action in decision.actions:
         context.journal.write("intent", action=action.verb, target=action.target)
-        gc_job.apply(action, facts, context, wait=wait)
-    said = gc_job.confirm(context, wanted)
+        scheduled_job.apply(action, facts, context, wait=wait)
+    said = scheduled_job.confirm(context, wanted)
     return Done("changed", said, _found(context, wanted), decision.actions, tuple(warnings))
 
 
 def pause(context: Context, wanted: WantedJob) -> Done:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
     jobs = _present(context, wanted)
-    active = [job for job in jobs if not gc_job.is_paused(job)]
+    active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
         return Done("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
     actions = [Action("pause", f"job {job.name} ({job.id})", "asked for") for job in active]
@@ -112,7 +114,7 @@ def resume(context: Context, wanted: WantedJob) -> Done:
             remedy="Run `schedule-gc` first: it leaves one.",
         )
     (job,) = jobs
-    if not gc_job.is_paused(job):
+    if not scheduled_job.is_paused(job):
         return Done("unchanged", f"job `{job.name}` is not paused", job)
     actions = [Action("resume", f"job {job.name} ({job.id})", "asked for")]
     _switch(context, actions, [job], context.platform.unpause_job)
@@ -122,12 +124,12 @@ def resume(context: Context, wanted: WantedJob) -> Done:
 def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     """Every job that does this work, after its run at work has ended, and the records of its runs."""
     project = required_project(context)
-    jobs = gc_job.gc_jobs(context.look.jobs(), project, wanted)
-    actions = [Action(gc_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
+    jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
+    actions = [Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
-        gc_job.delete(job, context, wait=wait)
-    pruned = sum(gc_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
+        scheduled_job.delete(job, context, wait=wait)
+    pruned = sum(job_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return Done("unchanged", "there is no garbage collection job", None)
     return Done("removed", f"{len(jobs)} jobs and {pruned} run records are gone", None, tuple(actions))
@@ -152,7 +154,7 @@ def require(verdict: Verdict) -> None:
     if not verdict.passed:
         raise StageFailed(
             f"The garbage collection did not do its work: {verdict.said}.",
-            stage=gc_job.STAGE,
+            stage=scheduled_job.STAGE,
             where=f"run {verdict.run_id}",
             remedy=f"Its log says why: `logs --run {verdict.run_id}`. Mend the cause, then run it again.",
         )
@@ -185,7 +187,7 @@ def _check_command(context: Context, project: Project, wanted: WantedJob) -> Non
     if wanted.command not in known:
         raise StageFailed(
             f"Revision {revision.name} of the project has no command `{wanted.command}`.",
-            stage=gc_job.STAGE,
+            stage=scheduled_job.STAGE,
             where="gc.command",
             remedy=f"It has: {', '.join(known)}.",
         )
@@ -195,14 +197,14 @@ def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> Non
     if problem := gc_run.cannot_rehearse(context, project, wanted):
         raise StageFailed(
             f"A dry run is not possible, and its job would collect in earnest: {problem}.",
-            stage=gc_job.STAGE,
+            stage=scheduled_job.STAGE,
             where=f"project {project.name}",
             remedy="Leave --dry-run out, or install a release that knows it (`--release bundled`).",
         )
 
 
 def _present(context: Context, wanted: WantedJob) -> list[Job]:
-    jobs = gc_job.gc_jobs(context.look.jobs(), required_project(context), wanted)
+    jobs = scheduled_job.jobs_for(context.look.jobs(), required_project(context), wanted)
     if not jobs:
         raise NotFound(
             "There is no garbage collection job.",
@@ -213,8 +215,8 @@ def _present(context: Context, wanted: WantedJob) -> list[Job]:
 
 
 def _found(context: Context, wanted: WantedJob) -> Job | None:
-    right = [job for job in gc_job.observe(context, wanted).jobs if not gc_job.differences(job, wanted)]
-    return min(right, key=gc_job.is_paused, default=None)
+    right = [job for job in scheduled_job.observe(context, wanted).jobs if not scheduled_job.differences(job, wanted)]
+    return min(right, key=scheduled_job.is_paused, default=None)
 
 
 def _switch(context: Context, actions: Sequence[Action], jobs: Sequence[Job], switch: Callable[[str], Job]) -> None:

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.release.recognise import Made, made_of
-from mlflow_ae5_deploy.runbook import gc_job, gc_run
+from mlflow_ae5_deploy.runbook import gc_job, gc_run, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.memory import StoredToken
@@ -32,7 +32,7 @@ NO_SCHEMA = (
 
 @dataclass(frozen=True)
 class LastRun:
-    """outcome: the job's own word, see gc_run.Verdict; empty for one that still runs. passed: None for that one."""
+    """outcome: the job's own word, see job_run.Verdict; empty for one that still runs. passed: None for that one."""
 
     id: str
     state: str
@@ -183,14 +183,14 @@ def _token(context: Context) -> Token:
 
 def _collection(context: Context, project: Project | None) -> Collection:
     wanted = gc_job.wanted_job(context.settings)
-    jobs = gc_job.gc_jobs(context.look.jobs(), project, wanted)
+    jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
     if not jobs:
         return Collection(0, "", "", "", False, None, None, None, None)
     job = min(jobs, key=lambda j: (j.name != wanted.name, j.id))
     runs = in_order(context.platform.runs(job.id))
     ended = [run for run in runs if not run.is_active]
     active = [run for run in runs if run.is_active]
-    paused, now = gc_job.is_paused(job), context.clock.now()
+    paused, now = scheduled_job.is_paused(job), context.clock.now()
     words, following = _in_words(job, now)
     return Collection(
         jobs=len(jobs),

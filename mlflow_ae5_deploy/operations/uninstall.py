@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.errors import DeployError, NotFound, PlatformError
 from mlflow_ae5_deploy.platform.platform import Platform
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.runbook import gc_run
+from mlflow_ae5_deploy.runbook import job_run
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action
@@ -174,7 +174,7 @@ def _remove_job(context: Context, job: Job) -> None:
     _intent(context, "delete", f"job {job.name}")
     if job.schedule is not None:
         context.platform.pause_job(job.id)  # so that no run starts between the next two calls
-    gc_run.stop(context, context.platform.runs(job.id))
+    job_run.stop(context, context.platform.runs(job.id))
     context.platform.delete_job(job.id)
     context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
 
@@ -184,7 +184,7 @@ def _remove_runs(context: Context, runs: Sequence[Run]) -> None:
     if not runs:
         return
     _intent(context, "delete", f"{len(runs)} run records")
-    gc_run.stop(context, runs)
+    job_run.stop(context, runs)
     for run in runs:
         context.platform.delete_run(run.id)
     context.journal.write("effect", action="delete", target=f"{len(runs)} run records")

@@ -11,8 +11,9 @@ from mlflow_ae5_deploy.operations.schedule_gc import Departure, Done
 from mlflow_ae5_deploy.redaction import MASK
 from mlflow_ae5_deploy.report.console import Reporter
 from mlflow_ae5_deploy.report.summary import SCHEMA
-from mlflow_ae5_deploy.runbook.gc_job import WantedJob, is_paused
-from mlflow_ae5_deploy.runbook.gc_run import DRY_RUN, Verdict
+from mlflow_ae5_deploy.runbook.gc_run import DRY_RUN
+from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob, is_paused
 from mlflow_ae5_deploy.schedule import Schedule, parse_cron
 
 _TIMES = 3

@@ -20,7 +20,8 @@ from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.report.schedule import next_times, to_keep
 from mlflow_ae5_deploy.runbook.follow import CUT, LogTail, follow_run
 from mlflow_ae5_deploy.runbook.gc_job import wanted_job
-from mlflow_ae5_deploy.runbook.gc_run import judge, last_report, surplus
+from mlflow_ae5_deploy.runbook.gc_run import judge
+from mlflow_ae5_deploy.runbook.job_run import last_report, surplus
 from mlflow_ae5_deploy.schedule import parse_cron
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

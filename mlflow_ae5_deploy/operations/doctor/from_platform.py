@@ -10,9 +10,9 @@ from typing import Any
 
 from mlflow_ae5_deploy.errors import DeployError
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
-from mlflow_ae5_deploy.runbook import gc_run
+from mlflow_ae5_deploy.runbook import job_run
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.gc_job import WantedJob
+from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 
 JOB = "mlflow-ae5-deploy doctor"
 CHECKS = {
@@ -48,8 +48,8 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
             f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
         )
     wanted = WantedJob(JOB, command, "", (), settings.deployment.resource_profile)
-    run, log = gc_run.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
-    return read_report(run.state, gc_run.last_report(log))
+    run, log = job_run.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
+    return read_report(run.state, job_run.last_report(log))
 
 
 def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:

@@ -1,0 +1,268 @@
+"""A scheduled job: what it must be like, which jobs do its work, and how to get from these to the one.
+
+A job cannot be changed through ae5-tools (its patch is broken), and a leftover run of a deleted job blocks the
+name, so a wrong job is deleted, the name freed, and the job made again. Stage 14 and the scheduling verbs share this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.clock import Deadline, poll_until
+from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, PlatformError, StageFailed
+from mlflow_ae5_deploy.platform.records import Job, Project, Run
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.starting import check_profile, revision_for
+from mlflow_ae5_deploy.schedule import Schedule, parse_cron
+
+STAGE = 14
+RUN_DEADLINE = 900.0  # seconds a collection at work is waited for before its job is taken down
+_VISIBLE = 60.0  # seconds until a list must show what was just done
+CREATE, DELETE = "create", "delete"
+
+RunSource = Callable[[], Sequence[Run]]
+
+
+@dataclass(frozen=True)
+class WantedJob:
+    """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
+
+    purpose: what it does, as words for a person. section: the group of settings that its profile stands in.
+    """
+
+    name: str
+    command: str
+    schedule: str
+    variables: tuple[tuple[str, str], ...]
+    resource_profile: str
+    hidden: tuple[tuple[str, Secret], ...] = ()
+    purpose: str = "garbage collection"
+    section: str = "gc"
+
+    def revealed(self) -> dict[str, str]:
+        """All variables as the platform must be given them."""
+        return {**dict(self.variables), **{name: value.reveal() for name, value in self.hidden}}
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    project: Project | None
+    wanted: WantedJob
+    jobs: tuple[Job, ...]
+
+
+def observe(context: Context, wanted: WantedJob) -> JobFacts:
+    project = context.look.project(context.settings.project.name)
+    return JobFacts(project, wanted, tuple(jobs_for(context.look.jobs(), project, wanted)))
+
+
+def plan(facts: JobFacts, context: Context) -> Decision:
+    """Which jobs go, and whether one is made; raises Configuration if that one could not be made."""
+    schedule = parse_cron(facts.wanted.schedule)
+    right = sorted((job for job in facts.jobs if not differences(job, facts.wanted)), key=is_paused)
+    keep = right[0] if right else None
+    actions = [
+        Action(DELETE, f"job {job.name} ({job.id})", "; ".join(differences(job, facts.wanted)) or "one is enough")
+        for job in facts.jobs
+        if job is not keep
+    ]
+    if keep is None:
+        why = "there is none" if not facts.jobs else "a job cannot be changed in place"
+        if context.wishes.dry:
+            why += f"; it would run {in_words(schedule, context)}"
+        actions.append(Action(CREATE, f"job {facts.wanted.name}", why))
+    if keep is None:
+        _check_before_create(facts, context)
+    if actions:
+        return Decision.do(*actions)
+    warnings = []
+    if keep is not None and is_paused(keep):
+        warnings.append(f"The job `{keep.name}` is paused: the {facts.wanted.purpose} rests until somebody resumes it.")
+    return Decision.nothing(f"job `{facts.wanted.name}` exists: {in_words(schedule, context)}", *warnings)
+
+
+def _check_before_create(facts: JobFacts, context: Context) -> None:
+    """Found out before a working job is taken down."""
+    if context.access.missing:
+        return
+    check_profile(context, facts.wanted.resource_profile, f"{facts.wanted.section}.resource_profile")
+    if facts.project is not None and not context.look.is_going(facts.project):
+        revision_for(context, facts.project, "latest", facts.wanted.command)
+
+
+def apply(action: Action, facts: JobFacts, context: Context, *, wait: float = RUN_DEADLINE) -> None:
+    """wait: seconds that a collection at work is waited for."""
+    if action.verb == DELETE:
+        for job in facts.jobs:
+            if job.id in action.target:
+                delete(job, context, wait=wait, purpose=facts.wanted.purpose)
+        return
+    if facts.project is None:
+        raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
+    create(facts.project, facts.wanted, context, wait=wait)
+
+
+def confirm(context: Context, wanted: WantedJob) -> str:
+    """Wait until the platform lists exactly the wanted job, and say so. StageFailed when it does not."""
+    seen: list[JobFacts] = []
+
+    def probe() -> bool | None:
+        context.look.forget("jobs")
+        seen[:] = [observe(context, wanted)]
+        jobs = seen[0].jobs
+        return True if len(jobs) == 1 and not differences(jobs[0], wanted) else None
+
+    try:
+        poll_until(
+            probe,
+            waiting_for=f"the platform to list exactly one {wanted.purpose} job",
+            deadline=Deadline(context.clock, _VISIBLE),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        jobs = seen[0].jobs
+        wrong = [job.name for job in jobs if differences(job, wanted)]
+        raise StageFailed(
+            f"The platform lists {len(jobs)} {wanted.purpose} jobs, "
+            f"{len(wrong)} of them not as wanted; there must be one.",
+            stage=STAGE,
+        ) from None
+    return f"job `{wanted.name}`: {in_words(parse_cron(wanted.schedule), context)}"
+
+
+def create(project: Project, wanted: WantedJob, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
+    """Make the scheduled job. Leftover runs that block its name are removed, those at work waited for."""
+    _free_name(wanted, context, wait)
+    job: Job | None = None
+    clash: Conflict | None = None
+    try:
+        job = context.platform.create_job(
+            project=project,
+            revision=context.look.revisions(project)[0],
+            revision_name="latest",
+            name=wanted.name,
+            command=wanted.command,
+            schedule=wanted.schedule,
+            variables=wanted.revealed(),
+            resource_profile=wanted.resource_profile,
+        )
+    except Conflict as error:
+        clash = error
+    if clash is not None:
+        # A run that was cut off may have made it a moment ago, and the list not have shown it.
+        job = shows_up(wanted.name, project, context)
+        if job is None or differences(job, wanted):
+            raise clash
+    if job is None:
+        raise AssertionError
+    context.journal.write("effect", action=CREATE, target=f"job {job.name}", id=job.id)
+    context.look.forget("jobs")
+    return job
+
+
+def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: str = "garbage collection") -> None:
+    """Pause it, wait until no run of it is at work (the platform refuses to delete it before), delete it.
+
+    When the wait is in vain, the job is let go on as before.
+    """
+    if job.schedule is not None:  # only those can be paused
+        context.platform.pause_job(job.id)
+    try:
+        await_idle(lambda: context.platform.runs(job.id), f"job {job.name}", context, wait, purpose)
+    except DeadlineExceeded:
+        if job.schedule is not None and not is_paused(job):
+            with contextlib.suppress(PlatformError):
+                context.platform.unpause_job(job.id)
+        raise
+    context.platform.delete_job(job.id)
+    context.journal.write("effect", action=DELETE, target=f"job {job.name}", id=job.id)
+    context.look.forget("jobs")
+
+
+def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: WantedJob) -> list[Job]:
+    """The jobs that do what the wanted one does: scheduled with its command, or of its name."""
+    if project is None:
+        return []
+    return [
+        job
+        for job in jobs
+        if job.project_id == project.id
+        and (job.name == wanted.name or (job.schedule and job.command == wanted.command))
+    ]
+
+
+def differences(job: Job, wanted: WantedJob) -> list[str]:
+    rows = (
+        ("name", job.name, wanted.name),
+        ("command", job.command, wanted.command),
+        ("schedule", " ".join((job.schedule or "run once").split()), wanted.schedule),
+        ("resource profile", job.resource_profile, wanted.resource_profile),
+    )
+    found = [f"its {what} is {has}, wanted is {wish}" for what, has, wish in rows if has != wish]
+    names = sorted(
+        name for name in {*job.variables, *wanted.revealed()} if job.variables.get(name) != wanted.revealed().get(name)
+    )
+    if names:  # values are not shown: a variable may hold a password
+        found.append(f"its variables differ ({', '.join(names)})")
+    return found
+
+
+def is_paused(job: Job) -> bool:
+    return "pause" in job.state.lower()
+
+
+def in_words(schedule: Schedule, context: Context) -> str:
+    times = ", ".join(f"{when:%Y-%m-%d %H:%M}" for when in schedule.next_times(context.clock.now(), 3))
+    return f"{schedule.expression}, {schedule.words[:1].lower()}{schedule.words[1:]}; next {times} UTC"
+
+
+def await_idle(runs: RunSource, what: str, context: Context, wait: float, purpose: str = "garbage collection") -> None:
+    """Wait until none of these runs is at work. DeadlineExceeded after `wait` seconds."""
+
+    def idle() -> bool | None:
+        return None if any(run.is_active for run in runs()) else True
+
+    poll_until(
+        idle,
+        waiting_for=f"the running {purpose} of {what}",
+        deadline=Deadline(context.clock, wait),
+        on_wait=context.on_wait,
+        remedy="Stop the run on the platform if it hangs, then run this again.",
+    )
+
+
+def _free_name(wanted: WantedJob, context: Context, wait: float) -> None:
+    name = wanted.name
+
+    def leftover() -> list[Run]:
+        return [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
+
+    found = leftover()
+    if not found:
+        return
+    if any(run.is_active for run in found):
+        await_idle(leftover, f"a deleted job {name}", context, wait, wanted.purpose)
+    removed = context.platform.free_job_name(name)
+    if removed:
+        context.journal.write("effect", action=DELETE, target=f"{removed} runs that block the name {name}")
+
+
+def shows_up(name: str, project: Project, context: Context) -> Job | None:
+    """Wait for a job that must be there, because its name is taken, and is not listed. None when it stays out."""
+
+    def probe() -> Job | None:
+        return next((j for j in context.platform.jobs() if j.name == name and j.project_id == project.id), None)
+
+    try:
+        return poll_until(
+            probe,
+            waiting_for=f"job {name} to be listed",
+            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        return None

@@ -18,7 +18,14 @@
     |-- StageFailed             20  a stage could not make its promise true
     |-- VerificationFailed      21  the server was there, and did not do what it should
     |-- Locked                  22  another run holds the lock of this installation
-    `-- PartlyDone              23  some accounts were served and others are left; running it again does those
+    |-- PartlyDone              23  some of it was done and some is left; the message says which
+    |-- JobFailed               24  a job on the platform did not do its work
+    |   |-- SnapshotDamaged     25  a snapshot is not what its manifest says
+    |   |-- TargetNotEmpty      26  where a snapshot would be restored to, something is kept already
+    |   |-- TargetInUse         27  a server runs on what would be restored
+    |   `-- BackupPlaceFailed   28  the backup destination is full, gone, foreign or not writable
+    |-- WentBack                29  an upgrade failed; everything is as it was before, and verified
+    `-- NotBack                 31  an upgrade failed, and going back failed as well; the message says how it stands
 
 Not errors, but exit codes too: 0 done, 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 130 interrupted (Ctrl-C).
@@ -164,6 +171,43 @@ class Locked(DeployError):
 class PartlyDone(DeployError):
     exit_code = 23
     usual_remedy = "Mend the cause, then run this again: it does only what is left."
+
+
+class JobFailed(DeployError):
+    exit_code = 24
+    usual_remedy = "The end of the job's log says why. Mend the cause, then run this again."
+
+
+class SnapshotDamaged(JobFailed):
+    exit_code = 25
+    usual_remedy = "Take another snapshot (`backup list` shows them), and find out what happened to this one."
+
+
+class TargetNotEmpty(JobFailed):
+    exit_code = 26
+    usual_remedy = "Nothing was changed. `--replace` keeps what is there aside; `restore --undo` brings it back."
+
+
+class TargetInUse(JobFailed):
+    exit_code = 27
+    usual_remedy = "Nothing was changed. Stop the server that is named, then run this again."
+
+
+class BackupPlaceFailed(JobFailed):
+    exit_code = 28
+    usual_remedy = "Make room or mend the access, or set another backup.destination, then run this again."
+
+
+class WentBack(DeployError):
+    exit_code = 29
+    usual_remedy = (
+        "The server is as it was. Mend the cause, then run this again; `upgrade --rehearse` tries it on a copy."
+    )
+
+
+class NotBack(DeployError):
+    exit_code = 31
+    usual_remedy = "Mend the cause, then run `upgrade --back`: it goes on going back."
 
 
 def exit_code_table() -> str:

@@ -37,7 +37,9 @@ MANAGED_SECRETS = {
     "MLFLOW_TRACKING_URI": "the deployment (stage 10)",
     "MLFLOW_REGISTRY_URI": "the deployment (stage 10)",
     "MLFLOW_TRACKING_TOKEN": "the deployment (stage 12)",
+    "MLFLOW_TRACKING_BACKUP_DESTINATION": "backup.destination",
 }
+BACKUP_SCHEMES = ("s3", "gs", "abfs", "abfss", "wasb", "wasbs", "az")
 
 
 def text(value: str) -> str:
@@ -209,6 +211,16 @@ def place(value: str) -> str:
     """Where artifacts are: a folder or a URL, without credentials in it and without a way out of it."""
     if value and leaves_its_folder(no_password(value)):
         raise ValueError("has '..' in its path: write the path without it, below data/ or from the root")
+    return value
+
+
+def backup_place(value: str) -> str:
+    """Where snapshots are kept: a folder or an object store, without credentials in it and without a way out of it."""
+    if not value:
+        raise ValueError("must not be empty")
+    scheme, separator, _ = place(value).partition("://")
+    if separator and scheme.lower() not in BACKUP_SCHEMES:
+        raise ValueError(f"is neither a folder nor one of {', '.join(f'{name}://' for name in BACKUP_SCHEMES)}")
     return value
 
 

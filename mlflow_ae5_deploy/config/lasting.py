@@ -33,6 +33,9 @@ def _paths(settings: Settings) -> dict[str, str]:
         place: str = getattr(server, key)
         if not _SCHEME.match(place):
             paths[f"server.{key}"] = place
+    backups = settings.backup.destination
+    if isinstance(backups, str) and not _SCHEME.match(backups):
+        paths["backup.destination"] = backups
     return paths
 
 

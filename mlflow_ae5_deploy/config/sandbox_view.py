@@ -24,13 +24,19 @@ _ASIDE = (
 )
 # What `init` writes: nothing is lost, so nothing is said.
 _DEFAULTS = {("platform", "verify_tls"): True, ("platform", "session"): "auto", ("account", "impersonate"): False}
-_STORES = (("server", "backend_store_uri"), ("server", "artifacts_destination"), ("server", "default_artifact_root"))
+_STORES = (
+    ("server", "backend_store_uri"),
+    ("server", "artifacts_destination"),
+    ("server", "default_artifact_root"),
+    ("backup", "destination"),
+)
 _STORE_VARIABLES = (
     "MLFLOW_BACKEND_STORE_URI",
     "MLFLOW_ARTIFACTS_DESTINATION",
     "MLFLOW_DEFAULT_ARTIFACT_ROOT",
     "MLFLOW_TRACKING_URI",
     "MLFLOW_REGISTRY_URI",
+    "MLFLOW_TRACKING_BACKUP_DESTINATION",
 )
 
 

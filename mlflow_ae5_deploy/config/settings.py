@@ -62,6 +62,17 @@ def _as_store_uri(value: Any) -> SecretRef | str:
     return value
 
 
+def _as_backup_place(value: Any) -> SecretRef | str:
+    """A reference, or a folder or URI without credentials in it."""
+    if isinstance(value, SecretRef):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a folder, a URI, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
+    if value == "prompt" or value.startswith(("env:", "file:")):
+        return SecretRef.parse(value)
+    return checks.backup_place(value)
+
+
 Text = Annotated[str, AfterValidator(checks.text)]
 Name = Annotated[str, AfterValidator(checks.name)]
 Account = Annotated[str, AfterValidator(checks.account)]
@@ -79,6 +90,9 @@ FilePath = Annotated[Path, BeforeValidator(_as_path)]
 Reference = Annotated[InstanceOf[SecretRef], BeforeValidator(_as_reference)]
 OptionalReference = Annotated[InstanceOf[SecretRef] | None, BeforeValidator(_as_optional_reference)]
 StoreReference = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_store_uri)]
+BackupPlace = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_backup_place)]
+Cron = Annotated[str, AfterValidator(checks.cron)]
+Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -299,6 +313,36 @@ class GcSettings(Section):
     resource_profile: Text = Field(default="default", description="Resource profile (CPU, memory) of the job.")
 
 
+class BackupSettings(Section):
+    """Snapshots of database and artifacts: where they are kept, when they are taken, how many stay."""
+
+    destination: BackupPlace = Field(
+        default="data/mlflow/standalone/backups",
+        description="Where snapshots are kept (MLFLOW_TRACKING_BACKUP_DESTINATION): a folder, or s3://, gs://, abfss://"
+        " or az:// with a prefix. Not on the volume of the data: who loses that would lose both. A URI with credentials"
+        " in it is given as a reference: env:NAME, file:PATH or prompt.",
+    )
+    schedule: Cron | None = Field(
+        default=None,
+        description="When a backup is taken, as cron in UTC, such as 30 2 * * *; null schedules none.",
+    )
+    drill_schedule: Cron | None = Field(
+        default=None,
+        description="When the newest snapshot is restored into a scratch place to prove it, as cron; null never.",
+    )
+    keep_last: Count | None = Field(
+        default=None, description="Snapshots that `backup prune` keeps: the newest so many."
+    )
+    keep_daily: Count | None = Field(default=None, description="And the newest of each of so many days.")
+    keep_weekly: Count | None = Field(default=None, description="And the newest of each of so many weeks.")
+    name: Name = Field(default="scheduled mlflow.tracking.server backup", description="Name of the scheduled job.")
+    drill_name: Name = Field(default="scheduled mlflow.tracking.server drill", description="Name of the drill's job.")
+    resource_profile: Text = Field(
+        default="default",
+        description="Resource profile (CPU, memory) of the jobs that back up, restore, rehearse and upgrade.",
+    )
+
+
 class SharingSettings(Section):
     """Who may open the server's web pages. (Programs use the token.)"""
 
@@ -333,6 +377,7 @@ class Settings(Section):
     deployment: DeploymentSettings = DeploymentSettings()
     server: ServerSettings = ServerSettings()
     gc: GcSettings = GcSettings()
+    backup: BackupSettings = BackupSettings()
     sharing: SharingSettings = SharingSettings()
     consumers: Annotated[list[ConsumerSettings], AfterValidator(_distinct_consumers)] = Field(
         default=[],

@@ -1,0 +1,62 @@
+"""Where snapshots may be kept, and that no credential of that place is written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlflow_ae5_deploy.config.lasting import lost_at_restart
+from mlflow_ae5_deploy.config.load import load
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.errors import Configuration
+
+
+def loaded(tmp_path: Path, text: str, *, sandbox: bool = False):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"backup:\n  {text}\n")
+    return load(path, profile=None, environ={}, overrides={}, sandbox=sandbox)
+
+
+@pytest.mark.parametrize(
+    "place", ["data/snapshots", "/mnt/backup", "s3://bucket/prefix", "gs://bucket", "abfss://c@account.dfs.core/p"]
+)
+def test_folders_and_object_stores_are_places(tmp_path, place):
+    assert loaded(tmp_path, f"destination: '{place}'").settings.backup.destination == place
+
+
+def test_a_reference_is_kept_as_one(tmp_path):
+    assert loaded(tmp_path, "destination: env:BACKUPS").settings.backup.destination == SecretRef("env", "BACKUPS")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("destination: 's3://key:planted-secret@bucket/prefix'", "backup.destination"),
+        ("destination: 'az://container/x?sig=planted-secret'", "backup.destination"),
+        ("destination: 'ftp://host/x'", "neither a folder nor one of s3://"),
+        ("destination: data/../../elsewhere", "'..'"),
+        ("destination: ''", "must not be empty"),
+        ("schedule: '*/8 * * * *'", "does not divide 60"),
+        ("keep_last: 0", "must be greater than 0"),
+        ("keep_daily: soon", "must be a whole number"),
+    ],
+)
+def test_what_is_wrong_is_told_without_the_value(tmp_path, text, words):
+    with pytest.raises(Configuration) as refused:
+        loaded(tmp_path, text)
+    told = f"{refused.value.what} {refused.value.detail}"
+    assert words in told
+    assert "planted" not in told
+
+
+def test_a_real_place_is_set_aside_on_the_sandbox(tmp_path):
+    real, own = (loaded(tmp_path, f"destination: '{place}'", sandbox=True) for place in ("s3://b/p", "data/b"))
+
+    assert real.settings.backup.destination == "data/mlflow/standalone/backups"
+    assert any("backup.destination" in text for text in real.warnings)
+    assert own.settings.backup.destination == "data/b"
+
+
+def test_a_folder_that_is_lost_at_every_restart_is_warned_of(tmp_path):
+    assert any("backup.destination" in text for text in lost_at_restart(loaded(tmp_path, "destination: b").settings))

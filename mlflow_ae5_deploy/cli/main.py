@@ -15,7 +15,9 @@ from typer.exceptions import TyperException
 
 from mlflow_ae5_deploy import __version__
 from mlflow_ae5_deploy.cli import (
+    backup,
     doctor,
+    drill,
     env,
     history,
     init,
@@ -23,6 +25,7 @@ from mlflow_ae5_deploy.cli import (
     logs,
     open_page,
     plan,
+    restore,
     rotate_token,
     runbook,
     sandbox,
@@ -77,6 +80,9 @@ for module in (
     open_page,
     logs,
     history,
+    backup,
+    restore,
+    drill,
     uninstall,
     runbook,
 ):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.install import finish
+from mlflow_ae5_deploy.cli.installing import finish
 from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_CHANGES_PENDING, EXIT_DONE
 

@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.operations.verify import Verification
     from mlflow_ae5_deploy.redaction import Secret
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.runbook.context import Context, Wishes
@@ -40,8 +41,7 @@ def command(
 
 
 def _verify(choices: Choices, reporter: Reporter) -> int:
-    from mlflow_ae5_deploy.operations.verify import Verifier, require
-    from mlflow_ae5_deploy.redaction import Secret
+    from mlflow_ae5_deploy.operations.verify import require
     from mlflow_ae5_deploy.report.summary import SCHEMA
     from mlflow_ae5_deploy.runbook.context import Wishes
 
@@ -50,30 +50,40 @@ def _verify(choices: Choices, reporter: Reporter) -> int:
 
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
         reporter.doing("verify")
-        url, token = url_and_token(choices, context)
-        verifier = Verifier(
-            context.server(url, token),
-            context.server(url, None),
-            context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}")),
-            context.clock,
-        )
-        reporter.line(f"Verifying {url} from outside")
-        outcome = verifier.verify(on_check=reporter.check)
+        outcome = prove(choices, reporter, context)
         if choices.json_mode:
             reporter.data(
                 {
                     "schema": SCHEMA,
                     "verb": NAME,
                     "outcome": "passed" if outcome.passed else "failed",
-                    "url": url,
+                    "url": outcome.url,
                     "checks": [asdict(check) for check in outcome.checks],
                 }
             )
             if not outcome.passed:
                 return 21
         require(outcome)
-        reporter.line(f"All {len(outcome.checks)} checks passed.", style="bold")
     return EXIT_DONE
+
+
+def prove(choices: Choices, reporter: Reporter, context: Context) -> Verification:
+    """Every check, each told when it is made."""
+    from mlflow_ae5_deploy.operations.verify import Verifier
+    from mlflow_ae5_deploy.redaction import Secret
+
+    url, token = url_and_token(choices, context)
+    verifier = Verifier(
+        context.server(url, token),
+        context.server(url, None),
+        context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}")),
+        context.clock,
+    )
+    reporter.line(f"Verifying {url} from outside")
+    outcome = verifier.verify(on_check=reporter.check)
+    if outcome.passed:
+        reporter.line(f"All {len(outcome.checks)} checks passed.", style="bold")
+    return outcome
 
 
 def running(context: Context) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.forecast import SIGN_IN, StageView, forecast
 from mlflow_ae5_deploy.operations.status_facts import Collection, Seen, look_at
 from mlflow_ae5_deploy.redaction import Secret
@@ -151,6 +152,7 @@ def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str
         found.append(
             f"No garbage collection has begun since one was due at {seen.collection.overdue:%Y-%m-%d %H:%M} UTC."
         )
+    found += status_backups.warnings(seen.backups, now)
     if seen.made is not None and seen.made.edited:
         found.append(f"The project's files were changed after the upload: {', '.join(seen.made.edited[:3])}.")
     return list(dict.fromkeys(found))

@@ -7,11 +7,12 @@ login is renewed in the middle of a call), and on the sandbox the whole look tak
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mlflow_ae5_deploy.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.operations.status_backups import Backups, look_at_backups
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.release.recognise import Made, made_of
@@ -89,6 +90,7 @@ class Seen:
     wanted_secrets: tuple[str, ...]
     shared: tuple[tuple[str, str], ...]
     wanted_shared: tuple[tuple[str, str], ...]
+    backups: Backups = field(default_factory=Backups)
 
 
 def look_at(context: Context, token: Secret | None) -> Seen:
@@ -118,6 +120,7 @@ def look_at(context: Context, token: Secret | None) -> Seen:
         wanted_shared=tuple(
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
         ),
+        backups=look_at_backups(context, project),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.status import Status
 from mlflow_ae5_deploy.operations.status_facts import NO_SCHEMA, LastRun, Seen
 from mlflow_ae5_deploy.report.console import Reporter
@@ -42,6 +43,7 @@ def rows(status: Status) -> list[tuple[str, str]]:
         ("Schema", NO_SCHEMA),
         ("Token", _token(seen, now)),
         ("Collection", _collection(seen, now)),
+        ("Backup", status_backups.words(seen.backups, now)),
         ("Secrets", _secrets(seen)),
         ("Sharing", ", ".join(f"{kind} {name}" for kind, name in seen.shared) or "with nobody"),
         ("Drift", _drift(status)),
@@ -171,6 +173,7 @@ def status_data(status: Status) -> dict[str, Any]:
         "database_schema": {"revision": None, "unknown_because": NO_SCHEMA.removeprefix("unknown: ")},
         "token": _token_data(status),
         "collection": _collection_data(seen),
+        "backup": status_backups.data(seen.backups),
         "secrets": {
             "present": [name for name in seen.wanted_secrets if name in seen.secrets],
             "missing": [name for name in seen.wanted_secrets if name not in seen.secrets],

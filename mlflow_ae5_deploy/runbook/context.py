@@ -23,8 +23,28 @@ from mlflow_ae5_deploy.runbook.values import Values
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.release.slipstream import BuiltArchive
     from mlflow_ae5_deploy.release.source import Release
+    from mlflow_ae5_deploy.runbook.job_run import Verdict
 
 OnProgress = Callable[[str, float, float | None], None]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What stage 7 is to bring back. snapshot: an id or `latest`. replace: keep what is there aside.
+
+    undo: bring back what the last restore kept aside, instead. stop_server: a server on the data may be stopped.
+    wait: seconds the job may take.
+    """
+
+    snapshot: str = "latest"
+    replace: bool = False
+    undo: bool = False
+    stop_server: bool = False
+    wait: float = 14400.0
+
+    @property
+    def asked(self) -> str:
+        return "--undo" if self.undo else self.snapshot
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,7 @@ class Wishes:
     create_account: bool = False
     consent: Callable[[Sequence[Action]], bool] = field(default=lambda _actions: False)
     dry: bool = False
+    recovery: Recovery | None = None
 
 
 @dataclass
@@ -51,11 +72,13 @@ class Findings:
     token: Secret | None = None
     token_deployment: str | None = None
     kept_archives: list[Path] = field(default_factory=list)
+    recovered: Verdict | None = None
 
 
 @dataclass
 class Context:
-    """on_wait(what, seconds) and on_progress(what, done, total) feed a progress display; both may be None."""
+    """on_wait(what, seconds) and on_progress(what, done, total) feed a progress display, on_line(line) is given the log
+    of a job that is followed; all may be None."""
 
     settings: Settings
     wishes: Wishes
@@ -70,6 +93,7 @@ class Context:
     cache: Path
     on_wait: Callable[[str, float], None] | None = None
     on_progress: OnProgress | None = None
+    on_line: Callable[[str], None] | None = None
     found: Findings = field(default_factory=Findings)
 
     @property

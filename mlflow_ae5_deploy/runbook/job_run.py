@@ -27,7 +27,7 @@ class Verdict:
     state:   the platform's word for how it ended.
     outcome: the job's own word, from the last JSON line of its log, such as done, dry-run, skipped, failed or
              interrupted; unknown where it left none (a release that does not report, or a run that was killed).
-    facts:   that line. said: one sentence for a person.
+    facts:   that line. said: one sentence for a person. tail: the end of its log, where nobody has seen it.
     """
 
     run_id: str
@@ -36,6 +36,7 @@ class Verdict:
     exit_code: int | None
     said: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    tail: str = ""
 
     @property
     def passed(self) -> bool:
@@ -58,17 +59,25 @@ def last_report(log: str) -> dict[str, Any]:
 
 
 def run_once(
-    context: Context, project: Project, wanted: WantedJob, show: OnLine, *, seconds: float, keep_going: bool = False
+    context: Context,
+    project: Project,
+    wanted: WantedJob,
+    show: OnLine,
+    *,
+    seconds: float,
+    keep_going: bool = False,
+    take_ended: bool = False,
 ) -> tuple[Run, str]:
     """Run a command of the project once, as a job that is taken away again: the ended run and its whole log.
 
     The job's name must be for this purpose alone: whatever has it is removed, before and after. wanted.schedule does
     not matter. keep_going: the work matters more than the wait. A run of just this job that is at work already, left
     by a call that was cut off, is followed instead of a new one, and one that takes longer than `seconds` is left at
-    work. Raises what follow_run raises.
+    work. take_ended: one that has ended while nobody watched is taken for the answer, too.
+    Raises what follow_run raises.
     """
     name = wanted.name
-    job = _at_work(context, project, wanted) if keep_going else None
+    job = _left(context, project, wanted, ended=take_ended) if keep_going else None
     if job is None:
         _clear(context, project, name)  # what one that was cut off has left
         job = _create_once(context, project, wanted)
@@ -92,12 +101,14 @@ def run_once(
     return ended
 
 
-def _at_work(context: Context, project: Project, wanted: WantedJob) -> Job | None:
-    """The job that is already doing exactly this."""
+def _left(context: Context, project: Project, wanted: WantedJob, *, ended: bool) -> Job | None:
+    """The job of a call that was cut off which is doing exactly this, or, with `ended`, has done it."""
     for job in context.platform.jobs():
         same = job.name == wanted.name and job.project_id == project.id and job.command == wanted.command
-        if same and job.variables == wanted.revealed() and any(r.is_active for r in context.platform.runs(job.id)):
-            return job
+        if same and job.variables == wanted.revealed():
+            runs = context.platform.runs(job.id)
+            if any(run.is_active or (ended and run.state == "completed") for run in runs):
+                return job
     return None
 
 

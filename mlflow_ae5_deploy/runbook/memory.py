@@ -66,6 +66,9 @@ class Memory:
             "rotation": None,
             "restart": None,
             "shared": [],
+            "snapshot": None,
+            "recovery": None,
+            "upgrade": None,
         }
         try:
             data = json.loads(self._path.read_text())
@@ -210,6 +213,33 @@ class Memory:
     def pending_restart(self) -> dict[str, Any] | None:
         return dict(self._data["restart"]) if self._data["restart"] else None
 
+    # snapshots, a restore and an upgrade, that may be cut off -------------------------------------------------------
+
+    def remember_snapshot(self, facts: dict[str, Any]) -> None:
+        """The newest one this machine knows of: id, finished, verified (times in ISO 8601, or None), complete, ..."""
+        known = self._data["snapshot"]
+        self._data["snapshot"] = {**known, **facts} if known and known.get("id") == facts.get("id") else facts
+        self._save()
+
+    def snapshot(self) -> dict[str, Any] | None:
+        return dict(self._data["snapshot"]) if self._data["snapshot"] else None
+
+    def note_recovery(self, facts: dict[str, Any] | None) -> None:
+        """asked, snapshot, project_id, state (begun or done), ended (the whole run came to its end), when."""
+        self._data["recovery"] = facts
+        self._save()
+
+    def recovery(self) -> dict[str, Any] | None:
+        return dict(self._data["recovery"]) if self._data["recovery"] else None
+
+    def note_upgrade(self, facts: dict[str, Any] | None) -> None:
+        """Before each step of an upgrade: what it takes to go on, or back, also when this run is cut off now."""
+        self._data["upgrade"] = facts
+        self._save()
+
+    def pending_upgrade(self) -> dict[str, Any] | None:
+        return dict(self._data["upgrade"]) if self._data["upgrade"] else None
+
     # secrets the running server was started with ----------------------------------------------------------------
 
     def note_stale_server(self, names: list[str]) -> None:
@@ -246,7 +276,7 @@ class Memory:
 
     def forget_deployment(self) -> None:
         """There is none any more: its tokens, its sharing and what was pending for it are gone. Secrets stay."""
-        fresh: dict[str, Any] = {"token": None, "rotation": None, "restart": None, "shared": []}
+        fresh: dict[str, Any] = {"token": None, "rotation": None, "restart": None, "shared": [], "upgrade": None}
         before = json.dumps(self._data, sort_keys=True)
         self._data = {**self._data, **{key: value for key, value in fresh.items() if key in self._data}}
         self._data.pop("stale_server", None)

@@ -88,6 +88,7 @@ def _declined(stage: Stage, decision: Decision) -> Conflict:
     return Conflict(
         f"{weighty[0].phrase.capitalize()} was not agreed to: {weighty[0].reason}.",
         where=f"stage {stage.number} ({stage.name})",
-        remedy="Nothing was changed at this stage. If you want it, run this again with --replace.",
+        remedy="Nothing was changed at this stage. If you want it, run this again with "
+        f"{'--replace' if stage.name == 'upload' else '--yes'}.",
         detail=f"It would mean:\n{meaning}",
     )

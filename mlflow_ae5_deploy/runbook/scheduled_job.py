@@ -32,6 +32,7 @@ class WantedJob:
     """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
 
     purpose: what it does, as words for a person. section: the group of settings that its profile stands in.
+    alone: every scheduled job with its command does its work; otherwise only one of its name does.
     """
 
     name: str
@@ -42,6 +43,7 @@ class WantedJob:
     hidden: tuple[tuple[str, Secret], ...] = ()
     purpose: str = "garbage collection"
     section: str = "gc"
+    alone: bool = True
 
     def revealed(self) -> dict[str, str]:
         """All variables as the platform must be given them."""
@@ -191,7 +193,7 @@ def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: WantedJob) ->
         job
         for job in jobs
         if job.project_id == project.id
-        and (job.name == wanted.name or (job.schedule and job.command == wanted.command))
+        and (job.name == wanted.name or (wanted.alone and job.schedule and job.command == wanted.command))
     ]
 
 

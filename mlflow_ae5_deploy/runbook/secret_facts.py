@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action
 
 SET = "set"
-_READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL",)
+_READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION")
 
 _WHY = {
     "new": "not set",

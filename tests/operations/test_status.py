@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.errors import Denied
 from mlflow_ae5_deploy.mlflow_api import Health
 from mlflow_ae5_deploy.operations.forecast import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
 from mlflow_ae5_deploy.operations.status import problems, warnings
+from mlflow_ae5_deploy.operations.status_backups import Backups, KnownSnapshot, remembered
 from mlflow_ae5_deploy.operations.status_facts import (
     Collection,
     LastRun,
@@ -50,6 +51,7 @@ WELL = Seen(
     wanted_secrets=("A", "B"),
     shared=(("group", "everyone"),),
     wanted_shared=(("group", "everyone"),),
+    backups=Backups(KnownSnapshot("S1", NOW - HOUR), "0 2 * * *"),
 )
 
 
@@ -59,6 +61,10 @@ def stored(**changes):
 
 def collected(**changes):
     return {"collection": replace(COLLECTION, **changes)}
+
+
+def backed_up(**changes):
+    return {"backups": replace(WELL.backups, newest=replace(WELL.backups.newest, **changes))}
 
 
 PROBLEMS = [
@@ -113,6 +119,13 @@ WARNINGS = [
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has ended", stored(expires=NOW - HOUR), None),  # a problem, told once
     ("no run for long", collected(overdue=NOW - 3 * HOUR), "since one was due at 2026-03-01 09:00 UTC"),
+    ("no backup", {"backups": Backups()}, "No backup is known here"),
+    ("old backup", backed_up(finished=NOW - timedelta(days=8)), "is 8 days old"),
+    ("young backup", backed_up(finished=NOW - timedelta(days=7)), None),
+    ("damaged backup", backed_up(damaged=True), "S1 did not pass"),
+    ("incomplete backup", backed_up(complete=False), "kept outside"),
+    ("backup failed", {"backups": replace(WELL.backups, trouble="no room")}, "backup failed: no room."),
+    ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
     ("edited", {"made": replace(WELL.made, edited=("app.py was edited",))}, "app.py was edited"),
 ]
 
@@ -121,6 +134,11 @@ WARNINGS = [
 def test_warnings(case, changes, said):
     found = warnings(replace(WELL, **changes), [], NOW)
     assert [said in text for text in found] == ([True] if said else [])
+
+
+@pytest.mark.parametrize("record", [None, {}, {"id": "S1"}, {"id": "S1", "finished": "soon"}])
+def test_a_damaged_record_of_a_snapshot_is_none(record):
+    assert remembered(record) is None
 
 
 def test_warnings_of_the_stages_are_told_once():

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.runbook.stages.s03_login import Login
 from mlflow_ae5_deploy.runbook.stages.s04_release import ReleaseAtHand
 from mlflow_ae5_deploy.runbook.stages.s05_slip_stream import SlipStream
 from mlflow_ae5_deploy.runbook.stages.s06_upload import Upload
-from mlflow_ae5_deploy.runbook.stages.s07_recovery import Recovery
+from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 from mlflow_ae5_deploy.runbook.stages.s08_deploy import Deploy
 from mlflow_ae5_deploy.runbook.stages.s09_endpoint_url import EndpointUrl
 from mlflow_ae5_deploy.runbook.stages.s10_store_url import StoreUrl
@@ -25,7 +25,7 @@ STAGES: tuple[Stage, ...] = (
     ReleaseAtHand(),
     SlipStream(),
     Upload(),
-    Recovery(),
+    RecoveryStage(),
     Deploy(),
     EndpointUrl(),
     StoreUrl(),

@@ -1,26 +1,161 @@
-"""Stage 7: data is restored before the server first starts, when that is asked for."""
+"""Stage 7: data is restored before the server first starts, when that is asked for.
+
+The secrets that say where the data is are set first, because the job that restores reads them. What was restored is
+remembered with the project's id, so that a run that was cut off later does not restore again, and one on a platform
+that was built anew does.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.errors import StageFailed, TargetInUse
+from mlflow_ae5_deploy.platform.records import Deployment, Project
+from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
+from mlflow_ae5_deploy.runbook.context import Context, Recovery
+from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
+from mlflow_ae5_deploy.runbook.starting import stop
+
+STOP, RESTORE = "stop", "restore"
 
 
-class Recovery:
+@dataclass(frozen=True)
+class Facts:
+    """servers: deployments of the project, which serve the data. done: what memory says of a restore into this very
+    project, see Memory.note_recovery."""
+
+    wanted: Recovery | None
+    project: Project | None = None
+    secrets: tuple[SecretFact, ...] = ()
+    servers: tuple[Deployment, ...] = ()
+    done: dict[str, Any] | None = None
+
+
+class RecoveryStage:
     number: ClassVar[int] = 7
     name: ClassVar[str] = "recovery"
     promise: ClassVar[str] = "database and artifacts are restored before the server first starts, if asked for"
 
-    def observe(self, context: Context) -> None:
-        """Nothing to look at: an install never restores."""
+    def observe(self, context: Context) -> Facts:
+        wanted = context.wishes.recovery
+        if wanted is None:
+            return Facts(None)
+        project = context.look.project(context.settings.project.name)
+        place = backup_place.observe(context)
+        chosen = chosen_of(context)
+        servers = tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
+        known = context.memory.recovery()
+        ours = known is not None and project is not None and known.get("project_id") == project.id
+        secrets = (*server_secrets.observe(context), *((place,) if place is not None else ()))
+        return Facts(wanted, project, secrets, servers, known if ours else None)
 
-    def plan(self, facts: None, context: Context) -> Decision:
-        return Decision.nothing("no restore was asked for")
+    def plan(self, facts: Facts, context: Context) -> Decision:
+        wanted, done = facts.wanted, facts.done
+        if wanted is None:
+            return Decision.nothing("no restore was asked for")
+        if facts.project is not None:
+            maintenance.require_command(context, facts.project, "Restore")
+        if done is not None and done.get("state") == "done" and _same(wanted, done):
+            if not done.get("ended"):
+                return Decision.nothing(f"{_told(done)} by the run that was cut off; going on")
+            if facts.servers and not wanted.replace and not wanted.undo:
+                return Decision.nothing(
+                    f"{_told(done)}, and a server has run on it since; `--replace --stop-server` goes back to it"
+                )
+        if facts.servers and not wanted.stop_server:
+            raise in_use(facts.servers)
+        stops = [
+            Action(
+                STOP,
+                f"deployment {item.name} ({item.id})",
+                "a server must not run on data that is restored",
+                ("clients lose the server until stage 8 has started it again", "every token issued so far is void"),
+            )
+            for item in facts.servers
+        ]
+        return Decision.do(*stops, *setting(facts.secrets), _action(wanted))
 
-    def apply(self, action: Action, facts: None, context: Context) -> None:
-        """Nothing to change here."""
+    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        wanted = facts.wanted
+        if wanted is None or facts.project is None:
+            raise StageFailed("There is no project whose job could restore.", stage=self.number)
+        if action.verb == STOP:
+            for server in facts.servers:
+                if server.id in action.target:
+                    context.memory.forget_token()
+                    stop(context, server)
+        elif action.verb == SET:
+            server_secrets.store(
+                context, [fact for fact in facts.secrets if fact.name != backup_place.VARIABLE], server_runs=False
+            )
+            backup_place.store(context)
+        else:
+            self._restore(wanted, facts.project, context)
+
+    def _restore(self, wanted: Recovery, project: Project, context: Context) -> None:
+        note = {
+            "asked": wanted.asked,
+            "snapshot": None,
+            "project_id": project.id,
+            "state": "begun",
+            "ended": False,
+            "when": context.clock.now().isoformat(timespec="seconds"),
+        }
+        before = context.memory.recovery() or {}
+        begun = before.get("state") == "begun" and all(before.get(k) == note[k] for k in ("asked", "project_id"))
+        context.memory.note_recovery(note)
+        words = (
+            ["--undo"] if wanted.undo else ["--snapshot", wanted.snapshot, *(["--replace"] if wanted.replace else [])]
+        )
+        # One that ended while nobody watched is not done twice: what it has put there would be in the way of the next.
+        verdict = maintenance.run(context, project, maintenance.restore(*words), seconds=wanted.wait, take_ended=begun)
+        snapshot = str(verdict.facts.get("snapshot") or wanted.snapshot)
+        context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
+        target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
+        context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
+        context.found.recovered = verdict
 
     def verify(self, context: Context) -> str | None:
-        return None
+        return context.found.recovered.said if context.found.recovered else None
+
+
+def in_use(servers: tuple[Deployment, ...]) -> TargetInUse:
+    names = ", ".join(f"`{item.name}` ({item.id}, {item.state})" for item in servers)
+    return TargetInUse(
+        f"A server of this installation runs on the data that would be restored: deployment {names}.",
+        where="stage 7 (recovery)",
+        remedy="Nothing was changed. Add --stop-server to have it stopped first; what it has written since the "
+        "snapshot is then not served any more.",
+    )
+
+
+def _same(wanted: Recovery, done: dict[str, Any]) -> bool:
+    if wanted.undo or done.get("asked") == "--undo":
+        return wanted.asked == done.get("asked")
+    return wanted.snapshot in ("latest", done.get("snapshot")) or wanted.asked == done.get("asked")
+
+
+def _told(done: dict[str, Any]) -> str:
+    what = "what was kept aside was brought back" if done.get("asked") == "--undo" else None
+    return f"{what or 'snapshot ' + str(done.get('snapshot')) + ' was restored'} at {done.get('when')}"
+
+
+def _action(wanted: Recovery) -> Action:
+    if wanted.undo:
+        return Action(
+            RESTORE,
+            "what the last restore kept aside",
+            "--undo was given",
+            ("what that restore has put there is taken away",),
+        )
+    if wanted.replace:
+        return Action(
+            RESTORE,
+            f"snapshot {wanted.snapshot}",
+            "--replace was given",
+            ("database and artifacts that are there are kept aside; `restore --undo` brings them back",),
+        )
+    return Action(RESTORE, f"snapshot {wanted.snapshot}", "it was asked for")

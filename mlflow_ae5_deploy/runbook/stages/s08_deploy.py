@@ -6,19 +6,18 @@ at its start are stored first; a running server does not see new values, so a ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from mlflow_ae5_deploy.errors import Conflict, PlatformError, StageFailed
 from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.platform.records import Deployment
-from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook import server_secrets
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import project_name, wanted_of
 from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.secret_facts import SET, observe_secret, setting
+from mlflow_ae5_deploy.runbook.secret_facts import SET, setting
 from mlflow_ae5_deploy.runbook.starting import await_serving, check_before_start, start, stop
 
 START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
@@ -39,7 +38,7 @@ class Deploy:
     def observe(self, context: Context) -> Facts:
         wanted = wanted_of(context)
         project = context.look.project(context.settings.project.name)
-        secrets = tuple(observe_secret(context, name, value) for name, value in self._values(context).items())
+        secrets = server_secrets.observe(context)
         chosen = select(context.look.deployments(), project, wanted)
         current = chosen.current
         health: Health | None = None
@@ -148,7 +147,7 @@ class Deploy:
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         if action.verb == SET:
-            self._set(facts, context)
+            server_secrets.store(context, facts.secrets, server_runs=facts.current is not None)
         elif action.verb == STOP:
             for duplicate in facts.duplicates:
                 if duplicate.id in action.target:
@@ -163,15 +162,6 @@ class Deploy:
                 context.memory.forget_token()
                 stop(context, facts.current)
             await_serving(context, start(context, facts.wanted, facts.project))
-
-    def _set(self, facts: Facts, context: Context) -> None:
-        changed = [fact.name for fact in facts.secrets if fact.is_news_to_the_server]
-        if changed and facts.current:
-            # Noted before the write: a run that is killed in between must still know that a new start is due.
-            context.memory.note_stale_server(changed)
-        values = self._values(context)
-        wrong = {fact.name: values[fact.name] for fact in facts.secrets if not fact.right}
-        context.store_secrets(context.platform, context.account, wrong)
 
     def _patch(self, current: Deployment, wanted: Wanted, context: Context) -> None:
         context.platform.patch_deployment(current.id, public=False)
@@ -194,13 +184,3 @@ class Deploy:
         if deployment is None or not deployment.url:
             raise StageFailed("The platform shows no running deployment.", stage=self.number)
         return f"deployment {deployment.name} ({deployment.id}) runs and the MLflow API answers from its database"
-
-    def _values(self, context: Context) -> Mapping[str, Secret]:
-        server, values = context.settings.server, context.values
-        return {
-            "MLFLOW_BACKEND_STORE_URI": values.store_uri(server.backend_store_uri),
-            "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
-            "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
-            "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
-            **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
-        }

@@ -1,14 +1,28 @@
-"""Stage 14: exactly one garbage collection job exists, with the wanted cron, command and variables."""
+"""Stage 14: exactly one garbage collection job exists, with the wanted cron, command and variables.
+
+The same goes for the scheduled backup and drill, where the configuration has a schedule for them.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from mlflow_ae5_deploy.runbook import scheduled_job
+from mlflow_ae5_deploy.runbook import backup_place, scheduled_job
+from mlflow_ae5_deploy.runbook.backup_job import configured_jobs
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.gc_job import wanted_job
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.scheduled_job import JobFacts
+from mlflow_ae5_deploy.runbook.model import Action, Decision, NoChange
+from mlflow_ae5_deploy.runbook.scheduled_job import JobFacts, WantedJob
+from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
+
+
+@dataclass(frozen=True)
+class Facts:
+    """place: the secret that tells a scheduled backup where to; None where none is needed."""
+
+    jobs: tuple[JobFacts, ...]
+    place: SecretFact | None = None
 
 
 class GcSchedule:
@@ -16,14 +30,31 @@ class GcSchedule:
     name: ClassVar[str] = "gc-schedule"
     promise: ClassVar[str] = "exactly one garbage collection job exists, with the wanted cron, command and variables"
 
-    def observe(self, context: Context) -> JobFacts:
-        return scheduled_job.observe(context, wanted_job(context.settings))
+    def observe(self, context: Context) -> Facts:
+        jobs = tuple(scheduled_job.observe(context, wanted) for wanted in self._wanted(context))
+        return Facts(jobs, backup_place.observe(context) if len(jobs) > 1 else None)
 
-    def plan(self, facts: JobFacts, context: Context) -> Decision:
-        return scheduled_job.plan(facts, context)
+    def plan(self, facts: Facts, context: Context) -> Decision:
+        decisions = [scheduled_job.plan(item, context) for item in facts.jobs]
+        place = setting([facts.place]) if facts.place is not None else []
+        actions = (*place, *(action for decision in decisions for action in decision.actions))
+        warnings = tuple(warning for decision in decisions for warning in decision.warnings)
+        if actions:
+            return Decision(actions, warnings=warnings)
+        reasons = "; ".join(decision.no_change.reason for decision in decisions if decision.no_change)
+        return Decision(no_change=NoChange(reasons), warnings=warnings)
 
-    def apply(self, action: Action, facts: JobFacts, context: Context) -> None:
-        scheduled_job.apply(action, facts, context)
+    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        if action.verb == SET:
+            backup_place.store(context)
+            return
+        for item in facts.jobs:
+            mine = [job for job in item.jobs if job.id in action.target]
+            if mine or action.target == f"job {item.wanted.name}":
+                scheduled_job.apply(action, replace(item, jobs=tuple(mine)), context)
 
     def verify(self, context: Context) -> str | None:
-        return scheduled_job.confirm(context, wanted_job(context.settings))
+        return "; ".join(scheduled_job.confirm(context, wanted) for wanted in self._wanted(context))
+
+    def _wanted(self, context: Context) -> list[WantedJob]:
+        return [wanted_job(context.settings), *configured_jobs(context.settings)]

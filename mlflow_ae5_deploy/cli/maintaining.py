@@ -1,0 +1,63 @@
+"""What `backup` and `drill` share: run a task under the lock and end with its verdict, or look after its schedule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.cli.changing import changing
+from mlflow_ae5_deploy.cli.wiring import Choices
+from mlflow_ae5_deploy.errors import EXIT_DONE, DeployError
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.job_run import Verdict
+    from mlflow_ae5_deploy.runbook.maintenance import Task
+
+
+def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wait: float, lock_wait: float) -> int:
+    from mlflow_ae5_deploy.cli.installing import follow
+    from mlflow_ae5_deploy.operations import snapshots
+    from mlflow_ae5_deploy.report.snapshots import run_data, show
+    from mlflow_ae5_deploy.runbook import maintenance
+
+    verdict: Verdict | None = None
+    action = task.words[0] if task.command == "Backup" else verb
+    try:
+        with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
+            reporter.doing(task.purpose)
+            follow(context, reporter)
+            verdict = snapshots.carry_out(context, task, seconds=wait)
+            if maintenance.succeeded(verdict):
+                show(reporter, verdict)
+            maintenance.require(task, verdict)
+    except DeployError as error:
+        if verdict is None or not choices.json_mode:
+            raise
+        reporter.data(run_data(verb, action, verdict, error))
+        reporter.error(error)
+        return error.exit_code
+    if choices.json_mode:
+        reporter.data(run_data(verb, action, verdict, None))
+    return EXIT_DONE
+
+
+def look_after_schedule(
+    verb: str, command: str, setting: str, cron: str | None, choices: Choices, reporter: Reporter, *, lock_wait: float
+) -> int:
+    """cron: None removes the schedule."""
+    from mlflow_ae5_deploy.operations import snapshots
+    from mlflow_ae5_deploy.report.snapshots import scheduled_data, show_scheduled
+    from mlflow_ae5_deploy.schedule import parse_cron
+
+    wanted = parse_cron(cron).expression if cron is not None else None
+    with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
+        reporter.doing(f"{verb} schedule")
+        if wanted is None:
+            done = snapshots.unschedule(context, command)
+        else:
+            done = snapshots.schedule(context, command, wanted)
+        configured = getattr(context.settings.backup, setting.partition(".")[2])
+    show_scheduled(reporter, done, setting, wanted, configured)
+    if choices.json_mode:
+        reporter.data(scheduled_data(verb, done))
+    return EXIT_DONE

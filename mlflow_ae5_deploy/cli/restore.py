@@ -1,0 +1,108 @@
+"""restore: bring a snapshot back, then the rest of the runbook, ending in a proof from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.changing import LockWait, Yes
+from mlflow_ae5_deploy.cli.installing import follow, run_all
+from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_snapshot
+from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
+from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.context import Recovery, Wishes
+    from mlflow_ae5_deploy.runbook.model import RunResult, Stage
+
+NAME = "restore"
+HELP = "Bring a snapshot back before the server starts, then run the other stages and verify; --undo takes it back."
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check every object and say what would be written; write no data.")
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Keep the data that is there aside instead of refusing; see --undo.")
+]
+Undo = Annotated[bool, typer.Option("--undo", help="Bring back what the last restore kept aside.")]
+StopServer = Annotated[bool, typer.Option("--stop-server", help="Stop a server that runs on the data; asks first.")]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    snapshot: Snapshot = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
+    undo: Undo = False,
+    stop_server: StopServer = False,
+    wait: Wait = 14400.0,
+    release: options.Release = None,
+    create_account: options.CreateAccount = False,
+    yes: Yes = False,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    database: options.Database = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Interrupted anywhere, run it again: it goes on."""
+    from mlflow_ae5_deploy.runbook.context import Recovery
+
+    if undo and (snapshot is not None or dry_run or replace):
+        raise Usage("--undo goes with none of --snapshot, --dry-run and --replace.", remedy="Leave those out.")
+    if dry_run and stop_server:
+        raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
+    recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait)
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    reporter = reporter_for(choices)
+    try:
+        if dry_run:
+            return _rehearse(choices, reporter, recovery, create=create_account, agreed=yes, lock_wait=lock_wait)
+        return run_all(
+            NAME, choices, reporter, create=create_account, agreed=yes, lock_wait=lock_wait, recovery=recovery
+        )
+    finally:
+        reporter.close()
+
+
+def _rehearse(
+    choices: Choices, reporter: Reporter, recovery: Recovery, *, create: bool, agreed: bool, lock_wait: float
+) -> int:
+    from mlflow_ae5_deploy.cli.changing import asking
+    from mlflow_ae5_deploy.operations import restore
+    from mlflow_ae5_deploy.report.snapshots import run_data, show
+    from mlflow_ae5_deploy.runbook.context import Wishes
+    from mlflow_ae5_deploy.runbook.lock import InstallationLock
+    from mlflow_ae5_deploy.runbook.runner import run
+    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+
+    def wishes(loaded: LoadedSettings) -> Wishes:
+        account = create or loaded.settings.account.create
+        return Wishes(create_account=account, consent=asking(reporter, agreed=agreed))
+
+    with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
+        follow(context, reporter)
+        lock = InstallationLock(context.folder, context.clock, verb=NAME)
+
+        def prepare(stages: Sequence[Stage]) -> RunResult:
+            reporter.line("There is no project whose job could look, so it is made first")
+            return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends)
+
+        with lock.held(lock_wait):
+            context.memory.refresh()
+            reporter.doing("restore dry run")
+            verdict = restore.rehearse(context, recovery, STAGES, prepare)
+    show(reporter, verdict)
+    if choices.json_mode:
+        reporter.data(run_data(NAME, "dry-run", verdict, None))
+    return EXIT_DONE

@@ -1,0 +1,51 @@
+"""Asking what a restore would do, without doing it. The restore itself is stage 7 of the runbook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mlflow_ae5_deploy.errors import Conflict
+from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
+from mlflow_ae5_deploy.runbook.context import Context, Recovery
+from mlflow_ae5_deploy.runbook.current import chosen_of
+from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.model import RunResult, Stage
+
+UPLOAD = 6  # the stage after which the job can be run
+
+
+def rehearse(
+    context: Context, wanted: Recovery, stages: Sequence[Stage], run: Callable[[Sequence[Stage]], RunResult]
+) -> Verdict:
+    """What `restore` would write, and whether every object is right. Database and artifacts are not touched.
+
+    The job that looks is part of the project, so where there is none it is uploaded first: stages 1 to 6, by `run`.
+    """
+    if context.access.has_admin and context.access.find_account() is None:
+        project = None
+    else:
+        project = context.look.project(context.settings.project.name)
+    if project is None:
+        result = run([stage for stage in stages if stage.number <= UPLOAD])
+        if result.error is not None:
+            raise result.error
+        project = maintenance.required_project(context)
+    maintenance.require_command(context, project, "Restore")
+    _tell_where(context)
+    words = ["--snapshot", wanted.snapshot, "--dry-run", *(["--replace"] if wanted.replace else [])]
+    return maintenance.run(context, project, maintenance.restore(*words), seconds=wanted.wait)
+
+
+def _tell_where(context: Context) -> None:
+    """The secrets the job reads, where they are not set. Those of a running server stay as they are."""
+    facts = server_secrets.observe(context)
+    if chosen_of(context).current is None:
+        server_secrets.store(context, facts, server_runs=False)
+    elif different := sorted(fact.name for fact in facts if fact.state == "different"):
+        raise Conflict(
+            f"The configuration says another {', '.join(different)} than what the running server uses, and its other "
+            "jobs would follow a dry run there.",
+            where=", ".join(different),
+            remedy="Ask with the configuration that the server runs with, or stop the server first.",
+        )
+    backup_place.store(context)

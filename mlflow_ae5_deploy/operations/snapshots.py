@@ -1,0 +1,121 @@
+"""Snapshots: made, checked, listed and thinned out by jobs of the project, and the schedule of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_deploy.platform.records import Job
+from mlflow_ae5_deploy.runbook import backup_job, backup_place, job_run, maintenance, scheduled_job
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.maintenance import Task
+from mlflow_ae5_deploy.runbook.maintenance_words import outside
+from mlflow_ae5_deploy.runbook.model import Action
+from mlflow_ae5_deploy.runbook.scheduled_job import RUN_DEADLINE
+
+
+def carry_out(context: Context, task: Task, *, seconds: float) -> Verdict:
+    """One backup task or drill, its result noted. The verdict may be one that `maintenance.require` refuses."""
+    project = maintenance.required_project(context)
+    maintenance.require_command(context, project, task.command)
+    backup_place.store(context)
+    context.journal.write("intent", action=task.purpose, target=backup_place.shown(context))
+    verdict = maintenance.attempt(context, project, task, seconds=seconds)
+    _note(context, task, verdict)
+    return verdict
+
+
+def create(context: Context, *words: str, seconds: float) -> Verdict:
+    """A new snapshot; raises what `maintenance.require` raises."""
+    task = maintenance.backup("create", *words)
+    verdict = carry_out(context, task, seconds=seconds)
+    maintenance.require(task, verdict)
+    return verdict
+
+
+def check(context: Context, snapshot: str, *words: str, seconds: float) -> Verdict:
+    """Read a snapshot back; raises SnapshotDamaged when it is not what its manifest says."""
+    task = maintenance.backup("verify", "--snapshot", snapshot, *words)
+    verdict = carry_out(context, task, seconds=seconds)
+    maintenance.require(task, verdict)
+    return verdict
+
+
+def _note(context: Context, task: Task, verdict: Verdict) -> None:
+    facts, snapshot = verdict.facts, verdict.facts.get("snapshot")
+    if task.command != "Backup" or not isinstance(snapshot, str):
+        return
+    now = context.clock.now().isoformat(timespec="seconds")
+    action = task.words[0]
+    if action == "create" and (maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE):
+        context.memory.remember_snapshot(made(facts, now))
+        context.journal.write("effect", action="back up", target=f"snapshot {snapshot}")
+    elif action == "verify":
+        known = context.memory.snapshot()
+        if known is not None and known.get("id") == snapshot:
+            passed = maintenance.succeeded(verdict)
+            context.memory.remember_snapshot({**known, "verified": now if passed else None, "damaged": not passed})
+
+
+def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
+    """What is remembered of a snapshot, from its job's last line."""
+    return {
+        "id": facts.get("snapshot"),
+        "finished": finished,
+        "verified": None,
+        "damaged": False,
+        "complete": not outside(facts),
+        "runs": facts.get("runs"),
+        "artifacts": facts.get("artifacts"),
+        "bytes": facts.get("artifact_bytes"),
+    }
+
+
+# schedules --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """outcome: changed | unchanged | removed. said: one sentence. job: the one there is now."""
+
+    outcome: str
+    said: str
+    job: Job | None = None
+    actions: tuple[Action, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> Scheduled:
+    """Exactly one job of this name, with this cron."""
+    project = maintenance.required_project(context)
+    maintenance.require_command(context, project, command)
+    backup_place.store(context)
+    wanted = backup_job.wanted_job(context.settings, command, cron)
+    facts = scheduled_job.observe(context, wanted)
+    decision = scheduled_job.plan(facts, context)
+    for action in decision.actions:
+        context.journal.write("intent", action=action.verb, target=action.target)
+        scheduled_job.apply(action, facts, context, wait=wait)
+    if decision.no_change is not None:
+        said, outcome = decision.no_change.reason, "unchanged"
+    else:
+        said, outcome = scheduled_job.confirm(context, wanted), "changed"
+    (job,) = scheduled_job.observe(context, wanted).jobs
+    return Scheduled(outcome, said, job, decision.actions, decision.warnings)
+
+
+def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> Scheduled:
+    """The job goes, after its run at work has ended, and with it the records of its runs."""
+    project = maintenance.required_project(context)
+    wanted = backup_job.wanted_job(context.settings, command, "")
+    jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
+    actions = tuple(Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs)
+    for action, job in zip(actions, jobs, strict=True):
+        context.journal.write("intent", action=action.verb, target=action.target)
+        scheduled_job.delete(job, context, wait=wait, purpose=wanted.purpose)
+    pruned = job_run.prune(context, wanted.name, keep=0)
+    if not jobs and not pruned:
+        return Scheduled("unchanged", f"there is no scheduled {wanted.purpose}")
+    return Scheduled("removed", f"{len(jobs)} jobs and {pruned} run records are gone", None, actions)

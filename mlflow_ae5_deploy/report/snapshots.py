@@ -1,0 +1,119 @@
+"""What `backup`, `drill` and a restore's dry run have to say, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_ae5_deploy.errors import DeployError
+from mlflow_ae5_deploy.operations.snapshots import Scheduled
+from mlflow_ae5_deploy.report.console import Reporter
+from mlflow_ae5_deploy.report.summary import SCHEMA, error_data
+from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.maintenance import succeeded
+from mlflow_ae5_deploy.runbook.maintenance_words import size
+
+_HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
+
+
+def show(reporter: Reporter, verdict: Verdict) -> None:
+    """The end of a run that did its work."""
+    facts = verdict.facts
+    reporter.line(f"= {verdict.said}", style="green")
+    if facts.get("snapshots"):
+        _table(reporter, facts["snapshots"])
+    for name in facts.get("unfinished") or []:
+        reporter.line(f"  {name}  unfinished: the next backup takes it up or cleans it away")
+    if isinstance(facts.get("manifest"), dict):
+        for key, value in facts["manifest"].items():
+            reporter.hanging(f"  {key:<18} ", _plain(value))
+    for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
+        for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:
+            reporter.line(f"  {_name(item)}  {word}")
+    if "would_remove" in facts:
+        reporter.line("Nothing was removed. `backup prune --yes` removes what would go.")
+    for check in facts.get("checks") or []:
+        if isinstance(check, dict):
+            mark, style = ("=", "green") if check.get("passed") else ("!", "red")
+            reporter.line(f"{mark} {check.get('name')}: {check.get('detail')}", style=style)
+
+
+def _table(reporter: Reporter, snapshots: list[Any]) -> None:
+    rows = [_HEADS, *(_row(item) for item in snapshots if isinstance(item, dict))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
+    for row in rows:
+        reporter.line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(item: Mapping[str, Any]) -> tuple[str, ...]:
+    verified = str(item.get("verified") or "never")[:16]
+    return (
+        str(item.get("snapshot")),
+        str(item.get("finished") or "")[:16],
+        str(item.get("mlflow_version") or ""),
+        f"{item.get('rows') or 0:,}",
+        f"{item.get('artifacts') or 0:,}",
+        size(item.get("artifact_bytes")),
+        verified if item.get("complete", True) else f"{verified}, artifacts outside are not in it",
+    )
+
+
+def _name(item: Any) -> str:
+    return str(item.get("snapshot") if isinstance(item, dict) else item)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return f"{len(value)} entries" if len(value) > 5 else ", ".join(_plain(item) for item in value) or "none"
+    return str(value)
+
+
+def run_data(verb: str, action: str, verdict: Verdict, error: DeployError | None) -> dict[str, Any]:
+    """run.outcome is the job's own word, such as incomplete: a snapshot without what is kept outside."""
+    return {
+        "schema": SCHEMA,
+        "verb": verb,
+        "action": action,
+        "outcome": "done" if error is None else "failed",
+        "run": {
+            "id": verdict.run_id,
+            "state": verdict.state,
+            "outcome": verdict.outcome,
+            "passed": succeeded(verdict),
+            "said": verdict.said,
+            "report": dict(verdict.facts),
+        },
+        **({"error": error_data(error)} if error is not None else {}),
+    }
+
+
+def show_scheduled(reporter: Reporter, done: Scheduled, setting: str, cron: str | None, configured: str | None) -> None:
+    for action in done.actions:
+        reporter.line(f"+ {action.phrase}", style="cyan")
+    reporter.line(f"= {done.said}", style="green")
+    for warning in done.warnings:
+        reporter.note(f"warning: {warning}", style="yellow")
+    if (cron or None) != configured:
+        key = setting.partition(".")[2]
+        reporter.line(f"The configuration says {f'{configured}' if configured else 'nothing'} for {setting}.")
+        if cron:
+            reporter.line("A replaced project loses its jobs, and `install` makes those of the configuration again:")
+            reporter.line(f"  backup:\n    {key}: '{cron}'")
+        else:
+            reporter.line(f"The next `install` makes the job again, unless {setting} is taken out.")
+
+
+def scheduled_data(verb: str, done: Scheduled) -> dict[str, Any]:
+    job = done.job
+    return {
+        "schema": SCHEMA,
+        "verb": verb,
+        "action": "schedule",
+        "outcome": done.outcome,
+        "said": done.said,
+        "job": job and {"id": job.id, "name": job.name, "schedule": job.schedule, "command": job.command},
+        "actions": [{"verb": action.verb, "target": action.target} for action in done.actions],
+        "warnings": list(done.warnings),
+    }

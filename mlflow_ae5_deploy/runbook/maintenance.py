@@ -1,0 +1,228 @@
+"""The project's maintenance commands, each run once as a job: backup, restore, drill, upgrade of the schema.
+
+They run on the platform because they must reach database and volume, which an administrator's machine often cannot.
+A job takes its command line from one variable, and answers with a last line of JSON.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.errors import (
+    BackupPlaceFailed,
+    DeadlineExceeded,
+    DeployError,
+    JobFailed,
+    Locked,
+    NotFound,
+    PartlyDone,
+    ReleaseRefused,
+    SnapshotDamaged,
+    TargetInUse,
+    TargetNotEmpty,
+)
+from mlflow_ae5_deploy.platform.records import Project, Run
+from mlflow_ae5_deploy.redaction import scrub
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
+from mlflow_ae5_deploy.runbook.maintenance_words import outside, sentence
+from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
+
+ARGUMENTS = {
+    "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
+    "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
+    "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
+}
+REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
+INCOMPLETE, BUSY = 23, 75  # exit codes of the jobs
+_GOOD = ("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised")
+_TAIL = 15
+# What the project's own exit codes (its errors.py) mean here.
+_ERRORS: Mapping[int, type[DeployError]] = {
+    16: SnapshotDamaged,
+    17: TargetNotEmpty,
+    18: TargetInUse,
+    19: BackupPlaceFailed,
+    INCOMPLETE: PartlyDone,
+    BUSY: Locked,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call of a command. command: its name without `Minimum`. words: its arguments. purpose: for people."""
+
+    command: str
+    words: tuple[str, ...]
+    purpose: str
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def all_variables(self) -> tuple[tuple[str, str], ...]:
+        given = ((ARGUMENTS[self.command], shlex.join(self.words)),) if self.words else ()
+        return tuple(sorted((*given, *self.variables)))
+
+
+def backup(action: str, *words: str) -> Task:
+    return Task("Backup", (action, *words), "backup" if action == "create" else f"backup {action}")
+
+
+def restore(*words: str) -> Task:
+    return Task("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
+
+
+def drill(snapshot: str) -> Task:
+    return Task("Drill", ("--snapshot", snapshot), "drill")
+
+
+def database_upgrade() -> Task:
+    return Task("DatabaseUpgrade", (), "upgrade of the database schema")
+
+
+def rehearsal() -> Task:
+    return Task("DatabaseUpgrade", (), "rehearsal of the upgrade", ((REHEARSE, "true"),))
+
+
+# the command ------------------------------------------------------------------------------------------------------
+
+
+def command_of(settings: Settings, command: str) -> str:
+    """The command in the environment that the server uses: `minimum` has commands of its own."""
+    return f"Minimum{command}" if settings.deployment.command.startswith("Minimum") else command
+
+
+def knows(context: Context, project: Project, command: str) -> bool:
+    known = {item.id for item in context.look.revisions(project)[0].commands}
+    return command_of(context.settings, command) in known
+
+
+def required_project(context: Context) -> Project:
+    name = context.settings.project.name
+    project = context.look.project(name)
+    if project is None:
+        raise NotFound(
+            f"`{context.account}` has no project `{name}`.",
+            where=context.access.target.options.hostname,
+            remedy="Run `mlflow-ae5-deploy install` first; `restore` brings a snapshot back where nothing is left.",
+        )
+    return project
+
+
+def require_command(context: Context, project: Project, command: str) -> None:
+    if not knows(context, project, command):
+        raise ReleaseRefused(
+            f"The installed release has no command `{command_of(context.settings, command)}`.",
+            where=f"project {project.name}",
+            remedy="The bundled release has it: `upgrade --release bundled`.",
+        )
+
+
+def wanted_once(context: Context, task: Task) -> WantedJob:
+    return WantedJob(
+        f"mlflow-ae5-deploy {task.purpose}",
+        command_of(context.settings, task.command),
+        "",
+        task.all_variables(),
+        context.settings.backup.resource_profile,
+        purpose=task.purpose,
+        section="backup",
+    )
+
+
+# the run ----------------------------------------------------------------------------------------------------------
+
+
+def run(context: Context, project: Project, task: Task, *, seconds: float, take_ended: bool = False) -> Verdict:
+    """`attempt` it, and raise what `require` raises."""
+    verdict = attempt(context, project, task, seconds=seconds, take_ended=take_ended)
+    require(task, verdict)
+    return verdict
+
+
+def attempt(context: Context, project: Project, task: Task, *, seconds: float, take_ended: bool = False) -> Verdict:
+    """Run it once and follow its log. One that is at work already, left by a call that was cut off, is taken up.
+
+    take_ended: see run_once. Raises DeadlineExceeded after `seconds`; the job goes on then.
+    """
+    require_command(context, project, task.command)
+    wanted, show = wanted_once(context, task), context.on_line or (lambda _line: None)
+    late: DeadlineExceeded | None = None
+    try:
+        ended, log = run_once(context, project, wanted, show, seconds=seconds, keep_going=True, take_ended=take_ended)
+    except DeadlineExceeded as error:
+        late = error
+    if late is not None:
+        raise DeadlineExceeded(
+            late.what,
+            where=late.where,
+            remedy="It goes on at the platform. Run this again to follow it, with more --wait.",
+        )
+    verdict = judge(ended, log)
+    context.journal.write("note", action=task.purpose, outcome=verdict.outcome, what=verdict.said)
+    return verdict if context.on_line is not None else replace(verdict, tail=_tail(log))
+
+
+def judge(ended: Run, log: str) -> Verdict:
+    """Pure. A run that states no result has not done its work: nothing may be built on it."""
+    facts = last_report(log)
+    code = facts.get("exit_code")
+    outcome = str(facts.get("outcome") or "unknown")
+    number = code if isinstance(code, int) else None
+    verdict = Verdict(ended.id, ended.state, outcome, number, "", facts)
+    said = sentence(facts) if succeeded(verdict) or number == INCOMPLETE else _trouble(verdict)
+    return replace(verdict, said=scrub(said))
+
+
+def succeeded(verdict: Verdict) -> bool:
+    return verdict.state == "completed" and verdict.outcome in _GOOD and verdict.exit_code in (0, None)
+
+
+def require(task: Task, verdict: Verdict) -> None:
+    """Raise the error that the job's exit code stands for, unless it did its work."""
+    if succeeded(verdict):
+        return
+    facts, code = verdict.facts, verdict.exit_code
+    kind = _ERRORS.get(code, JobFailed) if code is not None else JobFailed
+    hint = scrub(str(facts.get("hint") or ""))
+    if code == INCOMPLETE and outside(facts):
+        raise PartlyDone(
+            f"{verdict.said[:1].upper()}{verdict.said[1:]}. Not in it: artifacts kept outside the server's own place.",
+            where=", ".join(scrub(root) for root in outside(facts)),
+            remedy=hint[:1].upper() + hint[1:]
+            or "Back those up where they are. `backup --allow-outside` takes the rest for good.",
+        )
+    detail = [_damage(facts), verdict.tail]
+    raise kind(
+        f"The {task.purpose} did not do its work: {verdict.said}.",
+        where=f"run {verdict.run_id}",
+        remedy=hint[:1].upper() + hint[1:],
+        detail="\n".join(text for text in detail if text),
+    )
+
+
+def _trouble(verdict: Verdict) -> str:
+    facts = verdict.facts
+    if facts.get("error"):
+        return str(facts["error"]).rstrip(".")
+    words = [f"the run is {verdict.state}"]
+    words.append("and its log states no result" if verdict.outcome == "unknown" else f"the job says {verdict.outcome}")
+    if verdict.exit_code is not None:
+        words.append(f"exit code {verdict.exit_code}")
+    return ", ".join(words)
+
+
+def _damage(facts: Mapping[str, Any]) -> str:
+    found = facts.get("damaged")
+    lines = [
+        f"- {item.get('object') or item.get('name')}: {item.get('what')}"
+        for item in (found if isinstance(found, list) else [])[:20]
+        if isinstance(item, dict)
+    ]
+    return scrub("\n".join(lines))
+
+
+def _tail(log: str) -> str:
+    return scrub("\n".join([line for line in log.splitlines() if line.strip()][-_TAIL - 1 : -1]))

@@ -1,0 +1,147 @@
+"""What a maintenance job's last line says, as one sentence for a person. Pure; no field of it need be there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from mlflow_ae5_deploy.runbook.token_life import duration
+
+Facts = Mapping[str, Any]
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def sentence(facts: Facts) -> str:
+    command, action = str(facts.get("command") or ""), str(facts.get("action") or "create")
+    key = f"{command.removeprefix('Minimum')} {action}" if command.endswith("Backup") else command
+    words = _WORDS.get(key.removeprefix("Minimum"))
+    said = words(facts) if words else ""
+    return said or str(facts.get("outcome") or "done")
+
+
+def size(value: Any) -> str:
+    """1234567 -> 1.2 MB; an unknown size is said to be one."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "an unknown size"
+    amount, unit = float(value), 0
+    while amount >= 1000 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
+
+
+def lasting(seconds: Any) -> str:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return "an unknown time"
+    return f"{seconds:.1f} s" if seconds < 100 else duration(timedelta(seconds=seconds))
+
+
+def count(facts: Facts, key: str, noun: str = "") -> str:
+    value = facts.get(key)
+    number = f"{value:,}" if isinstance(value, int) else "an unknown number of"
+    return f"{number} {noun or key.replace('_', ' ')}"
+
+
+def outside(facts: Facts) -> list[str]:
+    """Places of artifacts that are not in a snapshot."""
+    found = facts.get("outside")
+    return [str(item.get("root", item) if isinstance(item, dict) else item) for item in found or []]
+
+
+def _create(facts: Facts) -> str:
+    said = (
+        f"snapshot {facts.get('snapshot')}: {count(facts, 'runs')}, {count(facts, 'rows')} in "
+        f"{count(facts, 'tables')}, {count(facts, 'artifacts')} ({size(facts.get('artifact_bytes'))}); "
+        f"{count(facts, 'new_objects')}, {size(facts.get('stored_bytes'))} written"
+    )
+    flight = facts.get("in_flight") or {}
+    running = flight.get("running_runs") if isinstance(flight, dict) else None
+    number = len(running) if isinstance(running, list) else running
+    return f"{said}; {number} runs were going on" if number else said
+
+
+def _verify(facts: Facts) -> str:
+    checked, of = facts.get("checked_objects"), count(facts, "of_objects", "objects")
+    return (
+        f"snapshot {facts.get('snapshot')}: {checked} of {of} read back and right ({size(facts.get('checked_bytes'))})"
+    )
+
+
+def _list(facts: Facts) -> str:
+    found, left = facts.get("snapshots") or [], facts.get("unfinished") or []
+    said = f"{len(found)} snapshots" if len(found) != 1 else "1 snapshot"
+    return f"{said}, {len(left)} unfinished" if left else said
+
+
+def _show(facts: Facts) -> str:
+    manifest = facts.get("manifest")
+    return f"snapshot {manifest.get('snapshot')}" if isinstance(manifest, dict) else "the manifest is not told"
+
+
+def _prune(facts: Facts) -> str:
+    kept = facts.get("kept") or []
+    if "would_remove" in facts:
+        going = facts.get("would_remove") or []
+        return f"would remove {len(going)} of {len(going) + len(kept)} snapshots"
+    gone = facts.get("removed") or []
+    return f"removed {len(gone)} snapshots, {size(facts.get('freed_bytes'))} freed; {len(kept)} kept"
+
+
+def _restore(facts: Facts) -> str:
+    if facts.get("outcome") == "undone":
+        return "what was kept aside is back in its place"
+    what = (
+        f"snapshot {facts.get('snapshot')}: {count(facts, 'rows')} in {count(facts, 'tables')}, "
+        f"{count(facts, 'artifacts')} ({size(facts.get('artifact_bytes'))})"
+    )
+    dialects = facts.get("dialect")
+    if isinstance(dialects, dict) and dialects.get("from") != dialects.get("to"):
+        what += f", from {dialects.get('from')} to {dialects.get('to')}"
+    if facts.get("outcome") == "dry-run":
+        return f"would restore {what}; it would take about {lasting(facts.get('estimate_seconds'))}"
+    proof = [word for word in ("database", "artifacts") if facts.get(f"{word}_identical") is True]
+    said = f"restored {what}"
+    if proof:
+        said += f"; {' and '.join(proof)} identical to the manifest"
+    upgraded = facts.get("upgraded")
+    if isinstance(upgraded, dict):
+        said += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
+    if facts.get("kept_aside"):
+        said += f"; what was there is kept aside as {facts['kept_aside']}"
+    return said
+
+
+def _drill(facts: Facts) -> str:
+    checks = facts.get("checks") or []
+    return (
+        f"snapshot {facts.get('snapshot')} was restored into a scratch place and served from there in "
+        f"{lasting(facts.get('recovery_seconds'))}; {len(checks)} checks passed, "
+        f"{count(facts, 'models_read', 'models')} read back"
+    )
+
+
+def _upgrade(facts: Facts) -> str:
+    outcome = facts.get("outcome")
+    if outcome == "unchanged":
+        return f"the schema is current ({facts.get('now') or facts.get('found')})"
+    if outcome == "rehearsed":
+        number = len(facts.get("migrations") or [])
+        if not number:
+            return f"the schema stays as it is ({facts.get('to') or facts.get('from')})"
+        return (
+            f"the schema would go from {facts.get('from')} to {facts.get('to')}: {number} migrations in "
+            f"{lasting(facts.get('migration_seconds'))} on a copy"
+        )
+    return f"the schema went from {facts.get('found')} to {facts.get('now')}"
+
+
+_WORDS: Mapping[str, Callable[[Facts], str]] = {
+    "Backup create": _create,
+    "Backup verify": _verify,
+    "Backup list": _list,
+    "Backup show": _show,
+    "Backup prune": _prune,
+    "Restore": _restore,
+    "Drill": _drill,
+    "DatabaseUpgrade": _upgrade,
+}

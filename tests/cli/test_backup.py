@@ -1,0 +1,280 @@
+"""`backup` and `drill` through `main(argv)`, on a release whose commands snapshot a file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.answers import assert_tells
+from tests.cli.rotating import volume
+from tests.cli.snapshotting import make_snapshotting_release
+from tests.sandbox.support import wait_for
+
+SECRET_PLACE = "s3://key:planted-backup-password@bucket/prefix"
+
+
+@pytest.fixture
+def verb(bench, capsys):
+    """Installed as configured, with nothing told to break."""
+    if bench.release.name != "snapshotting.tar.gz":
+        bench.release = make_snapshotting_release(bench.folder / "snapshotting.tar.gz")
+        assert bench.install(capsys).code == 0
+    for pattern in ("break-*", "gate-*", "calls"):
+        for file in volume(bench).glob(pattern):
+            file.unlink()
+
+    def run(*argv):
+        return bench.run(capsys, argv[0], "--sandbox", "--json", *argv[1:])
+
+    return run
+
+
+@pytest.fixture
+def owner(bench, verb):
+    return bench.owner()
+
+
+def calls(bench) -> list[str]:
+    file = volume(bench) / "calls"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+class TestActions:
+    def test_a_snapshot_is_made_told_and_remembered_and_the_job_is_gone(self, bench, capsys, verb, owner):
+        before = owner.get("jobs"), owner.get("runs")
+
+        done = bench.run(capsys, "backup", "--sandbox")
+        as_data = verb("backup", "create", "--rehash", "--allow-outside")
+
+        assert done.code == 0, done.err
+        assert "  | Backup begins; to the usual place\n" in done.out
+        assert "3 runs, 12 rows in 4 tables, 5 artifacts (5.0 kB); 6 new objects, 2.5 kB written; 1 runs" in done.out
+        assert as_data.data["run"]["report"]["artifacts"] == 5
+        assert calls(bench) == ["Backup create", "Backup create --rehash --allow-outside"]
+        assert (owner.get("jobs"), owner.get("runs")) == before
+        history = bench.run(capsys, "history", "--sandbox", "--limit", "1")
+        assert f"snapshot {as_data.data['run']['report']['snapshot']}" in history.out
+
+    def test_verify_list_show_and_prune_pass_on_what_is_asked(self, bench, capsys, verb):
+        newest = verb("backup").data["run"]["report"]["snapshot"]
+
+        told = [
+            bench.run(capsys, "backup", *words, "--sandbox")
+            for words in (
+                ("verify", "--sample", "25%"),
+                ("verify", "--all", "--snapshot", newest),
+                ("list",),
+                ("show",),
+                ("prune", "--keep-last", "1", "--keep-daily", "7"),
+                ("prune", "--keep-last", "1", "--yes"),
+            )
+        ]
+
+        assert [outcome.code for outcome in told] == [0] * 6, [outcome.err for outcome in told]
+        assert calls(bench)[1:] == [
+            "Backup verify --snapshot latest --sample 25%",
+            f"Backup verify --snapshot {newest} --all",
+            "Backup list",
+            "Backup show --snapshot latest",
+            "Backup prune --keep-last 1 --keep-daily 7",
+            "Backup prune --keep-last 1 --yes",
+        ]
+        assert "6 of 6 objects read back and right" in told[0].out
+        assert newest in told[2].out
+        assert "unfinished" in told[2].out
+        assert "mlflow_version" in told[3].out
+        assert "Nothing was removed. `backup prune --yes`" in told[4].out
+        assert "freed" in told[5].out
+
+    def test_what_is_kept_comes_from_the_configuration_where_it_is_not_said(self, bench, verb):
+        path = bench.configure("backup:\n  keep_last: 2\n  keep_weekly: 4\n")
+
+        assert verb("backup", "prune", "--config", str(path)).code == 0
+        assert_tells(verb("backup", "prune"), 2, "What is to be kept is not said")
+
+        assert calls(bench) == ["Backup prune --keep-last 2 --keep-weekly 4"]
+
+    def test_a_server_in_the_small_environment_has_commands_of_its_own(self, bench, capsys, verb, owner):
+        path = bench.configure("deployment:\n  command: MinimumTrackingServer\n")
+        bench.forget_calls()
+
+        assert verb("backup", "--config", str(path)).code == 0
+
+        (made,) = [c for c in bench.calls() if c["method"] == "POST" and c["path"].endswith("/jobs")]
+        assert made["status"] == 200
+        assert calls(bench) == ["Backup create"]
+
+    def test_drill_tells_how_long_a_recovery_took(self, bench, capsys, verb):
+        verb("backup")
+
+        done = bench.run(capsys, "drill", "--sandbox")
+
+        assert done.code == 0, done.err
+        assert "served from there in 4.2 s; 1 checks passed, 1 models read back" in done.out
+        assert "= the API answers: it does" in done.out
+
+
+FAILURES = [
+    ("10", 24, "JobFailed"),
+    ("16", 25, "SnapshotDamaged"),
+    ("17", 26, "TargetNotEmpty"),
+    ("18", 27, "TargetInUse"),
+    ("19", 28, "BackupPlaceFailed"),
+    ("75", 22, "Locked"),
+    ("mute", 24, "JobFailed"),
+    ("kill", 24, "JobFailed"),
+]
+
+
+class TestFailures:
+    @pytest.mark.parametrize(("how", "code", "kind"), FAILURES, ids=[row[0] for row in FAILURES])
+    def test_a_job_that_fails_fails_the_verb_with_its_own_code(self, bench, verb, owner, how, code, kind):
+        (volume(bench) / "break-Backup").write_text(how)
+
+        failed = verb("backup")
+
+        assert_tells(failed, code, "The backup did not do its work", kind)
+        assert failed.data["run"]["passed"] is False
+        if how not in ("mute", "kill"):
+            assert "something broke in Backup" in failed.err
+            assert "Mend it" in failed.err
+        assert [job["name"] for job in owner.get("jobs")] == ["scheduled mlflow.tracking.server garbage collection"]
+
+    def test_damage_is_told_piece_by_piece(self, bench, verb):
+        verb("backup")
+        report = {"action": "verify", "damaged": [{"object": "ab12", "what": "is missing"}]}
+        (volume(bench) / "break-Backup").write_text(f"16 {json.dumps(report)}")
+
+        assert_tells(verb("backup", "verify"), 25, "- ab12: is missing")
+
+    def test_artifacts_outside_make_it_incomplete_and_say_where_they_are(self, bench, verb):
+        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "outside": ["s3://theirs/models"]}
+        (volume(bench) / "break-Backup").write_text(f"23 {json.dumps(report)}")
+
+        left = verb("backup")
+
+        assert_tells(left, 23, "s3://theirs/models", "Mend it")
+        assert left.data["run"]["outcome"] == "incomplete"
+        status = verb("status")
+        assert any("outside" in text for text in status.data["warnings"])
+
+    def test_a_release_without_the_command_is_told_before_anything_is_done(self, bench, capsys, verb, owner):
+        old = make_snapshotting_release(bench.folder / "old.tar.gz", without=("Backup",))
+        assert bench.install(capsys, "--release", str(old), "--replace").code == 0
+        bench.forget_calls()
+
+        refused = verb("backup")
+
+        assert_tells(refused, 3, "no command `Backup`", "upgrade --release bundled")
+        assert bench.writes() == []
+        assert bench.install(capsys, "--replace").code == 0
+
+    def test_without_an_installation_it_says_what_to_do(self, bench, verb):
+        path = bench.configure("project: {name: another}\n")
+
+        assert_tells(verb("backup", "--config", str(path)), 15, "no project `another`", "restore")
+
+
+class TestTime:
+    def test_one_that_takes_longer_goes_on_and_is_taken_up_by_the_next_call(self, bench, verb, owner):
+        gate = volume(bench) / "gate-Backup"
+        gate.touch()
+
+        late = verb("backup", "--wait", "1")
+        jobs = [job["id"] for job in owner.get("jobs") if "backup" in job["name"]]
+        with bench.spawn("backup", "--sandbox", "--json") as process:
+            wait_for(lambda: sum("/runs/" in c["path"] for c in bench.calls()) > 8, "the run to be looked at")
+            assert [job["id"] for job in owner.get("jobs") if "backup" in job["name"]] == jobs
+            gate.unlink()
+            out, err = process.communicate(timeout=60)
+
+        assert_tells(late, 13, "goes on at the platform")
+        assert process.returncode == 0, err
+        assert json.loads(out)["run"]["passed"] is True
+        assert calls(bench) == ["Backup create"]
+
+    def test_one_that_was_interrupted_is_stopped_and_the_next_is_a_new_one(self, bench, verb, owner):
+        gate = volume(bench) / "gate-Backup"
+        gate.touch()
+        with bench.spawn("backup", "--sandbox", "--json") as process:
+            wait_for(lambda: calls(bench), "the job to begin")
+            process.send_signal(2)
+            process.communicate(timeout=60)
+        gate.unlink()
+
+        assert process.returncode == 130
+        assert [job["name"] for job in owner.get("jobs") if "backup" in job["name"]] == []
+        assert verb("backup").code == 0
+
+
+class TestPlace:
+    def test_credentials_of_the_place_go_into_a_secret_and_nowhere_else(self, bench, capsys, verb, owner, monkeypatch):
+        monkeypatch.setenv("BACKUPS", SECRET_PLACE)
+        path = bench.configure("backup: {destination: 'data/b'}\n")
+        told = []
+        for place in ("env:BACKUPS", "data/b"):
+            path.write_text(f"backup: {{destination: '{place}'}}\n")
+            told.append(bench.run(capsys, "backup", "--sandbox", "--config", str(path)))
+
+        # on the sandbox a reference is set aside: it may lead to a real place
+        assert "Not used on the sandbox" in told[0].err
+        assert "MLFLOW_TRACKING_BACKUP_DESTINATION" in owner.get("credentials/user")["data"]
+        assert "a place given by a secret" in told[1].out
+        assert all("planted" not in outcome.out + outcome.err for outcome in told)
+        assert "planted" not in json.dumps(bench.calls())
+
+
+class TestSchedule:
+    def test_exactly_one_job_and_what_install_makes_of_it(self, bench, capsys, verb, owner):
+        told = bench.run(capsys, "backup", "--sandbox", "--schedule", "30 2 * * *")
+        again = verb("backup", "--schedule", "30 2 * * *")
+        (job,) = [job for job in owner.get("jobs") if job["command"] == "Backup"]
+        changed = verb("backup", "--schedule", "30 3 * * *")
+
+        assert told.code == 0, told.err
+        assert "At 02:30" in told.out or "at 02:30" in told.out
+        assert "schedule: '30 2 * * *'" in told.out
+        assert again.data["outcome"] == "unchanged"
+        assert (job["schedule"], job["variables"]) == ("30 2 * * *", {})
+        assert [a["verb"] for a in changed.data["actions"]] == ["delete", "create"]
+        config = bench.configure("backup:\n  schedule: 0 1 * * *\n  drill_schedule: 0 5 * * 0\n")
+        installed = bench.install(capsys, "--config", str(config))
+        assert installed.code == 0, installed.err
+        found = {job["command"]: job["schedule"] for job in owner.get("jobs")}
+        assert found == {"Backup": "0 1 * * *", "Drill": "0 5 * * 0", "GarbageCollection": "*/10 * * * *"}
+        removed = [verb("backup", "--remove-schedule"), verb("drill", "--remove-schedule")]
+        assert [outcome.data["outcome"] for outcome in removed] == ["removed", "removed"]
+        assert verb("backup", "--remove-schedule").data["outcome"] == "unchanged"
+        assert [job["command"] for job in owner.get("jobs")] == ["GarbageCollection"]
+
+    def test_the_drill_has_a_schedule_of_its_own(self, verb, owner):
+        assert verb("drill", "--schedule", "0 6 * * 0").code == 0
+        assert {job["command"] for job in owner.get("jobs")} == {"Drill", "GarbageCollection"}
+        assert verb("drill", "--remove-schedule").data["outcome"] == "removed"
+
+
+WRONG = [
+    (["backup", "list", "--all"], "--all goes with `backup verify`"),
+    (["backup", "--sample", "1%"], "--sample goes with"),
+    (["backup", "verify", "--sample", "1"], "such as 1%"),
+    (["backup", "verify", "--sample", "1%", "--all"], "exclude each other"),
+    (["backup", "show", "--snapshot=--undo"], "the id of a snapshot"),
+    (["backup", "--schedule", "0 1 * * *", "--remove-schedule"], "exclude each other"),
+    (["backup", "everything"], "everything"),
+    (["drill", "--snapshot", "latest", "--schedule", "0 1 * * *"], "exclude each other"),
+    (["restore", "--undo", "--replace"], "--undo goes with none"),
+    (["restore", "--dry-run", "--stop-server"], "stops no server"),
+    (["install", "--restore", "../x"], "the id of a snapshot"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
+def test_what_is_wrong_is_told_before_anything_is_done(bench, capsys, words, told):
+    bench.forget_calls()
+
+    refused = bench.run(capsys, *words, "--sandbox", "--json")
+
+    assert refused.code == 2, refused.err
+    assert told in refused.err
+    assert bench.calls() == []

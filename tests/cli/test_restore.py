@@ -1,0 +1,224 @@
+"""`restore` and `install --restore` through `main(argv)`, on a release whose commands restore a file.
+
+Every test begins with a snapshot of the data `before`, and the server taken down.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.answers import assert_tells
+from tests.cli.rotating import memory_file, volume
+from tests.cli.snapshotting import make_snapshotting_release
+from tests.sandbox.support import wait_for
+
+STAGES = [(7, "changed"), (8, "changed"), (13, "changed"), (14, "changed")]
+
+
+@pytest.fixture
+def site(bench, capsys):
+    """A snapshot of `before`; nothing is installed, no data is left."""
+    if bench.release.name != "snapshotting.tar.gz":
+        bench.release = make_snapshotting_release(bench.folder / "snapshotting.tar.gz")
+    for pattern in ("break-*", "gate-*", "calls", "kept"):
+        for file in volume(bench).glob(pattern):
+            file.unlink()
+    bench.control("DELETE", "/faults")
+    if not (volume(bench) / "backups").exists():
+        assert bench.install(capsys).code == 0
+        (volume(bench) / "db").write_text("schema-1\nbefore\n")
+        assert bench.run(capsys, "backup", "--sandbox").code == 0
+    gone(bench, capsys)
+    return bench
+
+
+def gone(bench, capsys):
+    assert bench.run(capsys, "uninstall", "--sandbox", "--yes", "--purge-secrets").code == 0
+    (volume(bench) / "db").unlink(missing_ok=True)
+    (volume(bench) / "calls").unlink(missing_ok=True)
+
+
+def restore(bench, capsys, *argv):
+    return bench.run(capsys, "restore", "--sandbox", "--json", "--release", str(bench.release), *argv)
+
+
+def data(bench) -> str:
+    file = volume(bench) / "db"
+    return file.read_text() if file.exists() else ""
+
+
+def calls(bench) -> list[str]:
+    file = volume(bench) / "calls"
+    return [line for line in file.read_text().splitlines() if line.startswith("Restore")] if file.exists() else []
+
+
+def outcomes(done):
+    return {(stage["number"], stage["outcome"]) for stage in done.data["stages"]}
+
+
+class TestAfterADisaster:
+    def test_everything_comes_back_and_is_proved(self, site, capsys):
+        done = restore(site, capsys)
+
+        assert done.code == 0, done.err
+        assert set(STAGES) <= outcomes(done)
+        assert data(site) == "schema-1\nbefore\n"
+        assert done.data["verification"]["passed"] is True
+        assert done.data["recovery"]["report"]["database_identical"] is True
+        recovery = done.data["stages"][6]
+        assert [action["verb"] for action in recovery["actions"]] == ["set", "restore"]
+        assert "identical to the manifest" in recovery["reason"]
+        assert calls(site) == ["Restore --snapshot latest"]
+        assert memory_file(site).stat().st_mode & 0o077 == 0
+
+    def test_install_can_do_it_and_a_person_can_read_it(self, site, capsys):
+        snapshot = sorted(p.name for p in (volume(site) / "backups").iterdir())[0]
+
+        done = site.run(capsys, "install", "--sandbox", "--release", str(site.release), "--restore", snapshot)
+
+        assert done.code == 0, done.err
+        assert "  | Restore begins; " in done.out
+        assert f"restored snapshot {snapshot}: 12 rows in 4 tables" in done.out
+        assert "All 9 checks passed." in done.out
+
+    def test_done_again_it_restores_nothing_and_changes_nothing(self, site, capsys):
+        assert restore(site, capsys).code == 0
+
+        again = restore(site, capsys)
+
+        assert again.code == 0, again.err
+        assert again.data["outcome"] == "unchanged"
+        assert "--replace --stop-server" in again.data["stages"][6]["reason"]
+        assert again.data["verification"]["passed"] is True
+        assert len(calls(site)) == 1
+
+    def test_on_a_platform_built_anew_memory_does_not_keep_it_from_restoring(self, site, capsys):
+        assert restore(site, capsys).code == 0
+        gone(site, capsys)
+
+        assert restore(site, capsys).code == 0
+        assert data(site) == "schema-1\nbefore\n"
+
+    def test_dry_run_checks_where_nothing_is_installed_and_writes_no_data(self, site, capsys):
+        told = site.run(capsys, "restore", "--sandbox", "--release", str(site.release), "--dry-run")
+
+        assert told.code == 0, told.err
+        assert "would restore snapshot" in told.out
+        assert "it would take about 3.5 s" in told.out
+        assert "no project whose job could look" in told.out
+        assert data(site) == ""
+        assert site.owner().get("deployments") == []
+        again = restore(site, capsys, "--dry-run")
+        assert again.data["run"]["outcome"] == "dry-run"
+        assert restore(site, capsys).code == 0
+
+
+class TestRefused:
+    def test_a_running_server_is_named_and_nothing_is_done(self, site, capsys):
+        assert site.install(capsys).code == 0
+        site.forget_calls()
+
+        refused = restore(site, capsys)
+
+        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server")
+        assert calls(site) == []
+        assert not [path for path in site.writes() if "deployments" in path or "jobs" in path]
+
+    def test_stopping_it_is_asked_for(self, site, capsys):
+        assert site.install(capsys).code == 0
+
+        refused = restore(site, capsys, "--stop-server", "--replace")
+        agreed = restore(site, capsys, "--stop-server", "--replace", "--yes")
+
+        assert_tells(refused, 14, "was not agreed to", "every token issued so far is void", "--yes")
+        assert agreed.code == 0, agreed.err
+        assert data(site) == "schema-1\nbefore\n"
+
+    def test_data_that_is_there_is_not_written_over(self, site, capsys):
+        (volume(site) / "db").write_text("schema-1\nprecious\n")
+
+        refused = restore(site, capsys)
+
+        assert_tells(refused, 26, "the database holds 12 rows", "--replace")
+        assert data(site) == "schema-1\nprecious\n"
+        assert site.owner().get("deployments") == []
+
+    @pytest.mark.parametrize(("how", "code"), [("16", 25), ("14", 24), ("3", 24), ("kill", 24)])
+    def test_a_restore_that_fails_starts_no_server(self, site, capsys, how, code):
+        (volume(site) / "break-Restore").write_text(how)
+
+        failed = restore(site, capsys)
+
+        assert_tells(failed, code, "The restore did not do its work", "stage 7 (recovery)")
+        assert site.owner().get("deployments") == []
+
+    def test_a_release_that_cannot_restore_is_told_so(self, site, capsys):
+        old = make_snapshotting_release(site.folder / "cannot.tar.gz", without=("Restore",))
+
+        refused = site.run(capsys, "restore", "--sandbox", "--json", "--release", str(old))
+
+        assert_tells(refused, 3, "no command `Restore`")
+        assert site.owner().get("deployments") == []
+
+
+class TestReplaceAndUndo:
+    def test_what_was_there_comes_back(self, site, capsys):
+        assert restore(site, capsys).code == 0
+        (volume(site) / "db").write_text("schema-1\nafter\n")
+
+        replaced = restore(site, capsys, "--replace", "--stop-server", "--yes")
+        kept = data(site)
+        undone = restore(site, capsys, "--undo", "--stop-server", "--yes")
+
+        assert (replaced.code, undone.code) == (0, 0), undone.err
+        assert kept == "schema-1\nbefore\n"
+        assert data(site) == "schema-1\nafter\n"
+        assert "kept aside as kept-1" in replaced.data["recovery"]["said"]
+        assert undone.data["recovery"]["said"] == "what was kept aside is back in its place"
+        assert undone.data["verification"]["passed"] is True
+
+
+class TestCutOff:
+    def test_a_run_killed_after_the_restore_goes_on_without_restoring_again(self, site, capsys):
+        site.control("POST", "/faults", {"method": "POST", "path": "/deployments$", "status": 400, "reason": "no"})
+
+        failed = restore(site, capsys)
+        site.control("DELETE", "/faults")
+        again = restore(site, capsys)
+
+        assert failed.code == 16, failed.err
+        assert failed.data["stages"][6]["outcome"] == "changed"
+        assert again.code == 0, again.err
+        assert "by the run that was cut off; going on" in again.data["stages"][6]["reason"]
+        assert again.data["verification"]["passed"] is True
+        assert len(calls(site)) == 1
+
+    @pytest.mark.parametrize("ended", [False, True], ids=["at work", "ended meanwhile"])
+    def test_killed_while_the_job_runs_its_result_is_taken_up(self, site, capsys, ended):
+        gate = volume(site) / "gate-Restore"
+        volume(site).mkdir(parents=True, exist_ok=True)
+        gate.touch()
+        with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
+            wait_for(lambda: calls(site), "the job to begin")
+            wait_for(lambda: '"begun"' in memory_file(site).read_text(), "the note of it")
+            process.kill()
+        if ended:
+            gate.unlink()
+            wait_for(lambda: data(site), "the restore to end")
+            wait_for(lambda: all(r["state"] == "completed" for r in site.owner().get("runs")), "the run to end")
+            again = restore(site, capsys)
+        else:
+            with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
+                wait_for(lambda: sum("/runs/" in c["path"] for c in site.calls()) > 12, "the run to be looked at")
+                gate.unlink()
+                out, err = process.communicate(timeout=90)
+            assert process.returncode == 0, err
+            assert json.loads(out)["verification"]["passed"] is True
+            again = restore(site, capsys)
+
+        assert again.code == 0, again.err
+        assert len(calls(site)) == 1
+        assert data(site) == "schema-1\nbefore\n"
+        assert [job["command"] for job in site.owner().get("jobs")] == ["GarbageCollection"]

@@ -34,6 +34,7 @@ from mlflow_ae5_deploy.cli import (
     share,
     status,
     uninstall,
+    upgrade,
     verify,
 )
 from mlflow_ae5_deploy.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, Configuration, DeployError, Usage
@@ -83,6 +84,7 @@ for module in (
     backup,
     restore,
     drill,
+    upgrade,
     uninstall,
     runbook,
 ):

@@ -117,7 +117,7 @@ def restart(context: Context, current: Deployment) -> Restarted:
     revisions = context.look.revisions(project) if project else []
     endpoint = context.settings.deployment.endpoint
     definition = define(current, context.look.collaborators(current.id), revisions, endpoint)
-    check_before_start(context, _wanted(context, definition), project)
+    check_before_start(context, wanted_by(context, definition), project)
     pending = Pending(current.id, context.clock.now(), definition)
     context.journal.write("intent", action="restart", target=f"deployment {current.name}", id=current.id)
     context.memory.note_restart(to_record(pending))
@@ -163,7 +163,7 @@ def _refuse_if_lost(definition: Definition) -> None:
 def _bring_up(context: Context, pending: Pending, current: Deployment | None, notes: tuple[str, ...]) -> Restarted:
     project = context.look.project(context.settings.project.name)
     definition, failed = pending.definition, None
-    wanted = _wanted(context, definition)
+    wanted = wanted_by(context, definition)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
         started = current or start(context, wanted, project, variables)
@@ -172,7 +172,7 @@ def _bring_up(context: Context, pending: Pending, current: Deployment | None, no
         failed = error
     if failed is not None:
         deployment = _roll_back(context, definition, failed)
-    _share(context, deployment, definition)
+    share_again(context, deployment, definition)
     return Restarted(deployment, pending.since, failed, notes)
 
 
@@ -187,7 +187,7 @@ def _roll_back(context: Context, definition: Definition, failed: DeployError) ->
         left = chosen_of(context).current
         if left is not None:
             stop(context, left)
-        return await_serving(context, start(context, _wanted(context, definition), project, variables))
+        return await_serving(context, start(context, wanted_by(context, definition), project, variables))
     except DeployError as error:
         again = error
     raise StageFailed(
@@ -205,7 +205,7 @@ def _roll_back(context: Context, definition: Definition, failed: DeployError) ->
     )
 
 
-def _share(context: Context, deployment: Deployment, definition: Definition) -> None:
+def share_again(context: Context, deployment: Deployment, definition: Definition) -> None:
     wanted = {
         Collaborator(id=name, type="group" if kind == "group" else "user", permission=permission)
         for kind, name, permission in definition.shared
@@ -218,7 +218,7 @@ def _share(context: Context, deployment: Deployment, definition: Definition) -> 
         context.look.forget("collaborators")
 
 
-def _wanted(context: Context, definition: Definition) -> Wanted:
+def wanted_by(context: Context, definition: Definition) -> Wanted:
     return Wanted(
         account=context.account,
         name=definition.name,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_ae5_deploy.platform.records import Job
+from mlflow_ae5_deploy.platform.records import Job, Project
 from mlflow_ae5_deploy.runbook import backup_job, backup_place, job_run, maintenance, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
@@ -16,9 +16,12 @@ from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.scheduled_job import RUN_DEADLINE
 
 
-def carry_out(context: Context, task: Task, *, seconds: float) -> Verdict:
-    """One backup task or drill, its result noted. The verdict may be one that `maintenance.require` refuses."""
-    project = maintenance.required_project(context)
+def carry_out(context: Context, task: Task, *, seconds: float, project: Project | None = None) -> Verdict:
+    """One backup task or drill, its result noted. The verdict may be one that `maintenance.require` refuses.
+
+    project: whose command is run, where that is not the installed one.
+    """
+    project = project or maintenance.required_project(context)
     maintenance.require_command(context, project, task.command)
     backup_place.store(context)
     context.journal.write("intent", action=task.purpose, target=backup_place.shown(context))
@@ -27,18 +30,18 @@ def carry_out(context: Context, task: Task, *, seconds: float) -> Verdict:
     return verdict
 
 
-def create(context: Context, *words: str, seconds: float) -> Verdict:
+def create(context: Context, *words: str, seconds: float, project: Project | None = None) -> Verdict:
     """A new snapshot; raises what `maintenance.require` raises."""
     task = maintenance.backup("create", *words)
-    verdict = carry_out(context, task, seconds=seconds)
+    verdict = carry_out(context, task, seconds=seconds, project=project)
     maintenance.require(task, verdict)
     return verdict
 
 
-def check(context: Context, snapshot: str, *words: str, seconds: float) -> Verdict:
+def check(context: Context, snapshot: str, *words: str, seconds: float, project: Project | None = None) -> Verdict:
     """Read a snapshot back; raises SnapshotDamaged when it is not what its manifest says."""
     task = maintenance.backup("verify", "--snapshot", snapshot, *words)
-    verdict = carry_out(context, task, seconds=seconds)
+    verdict = carry_out(context, task, seconds=seconds, project=project)
     maintenance.require(task, verdict)
     return verdict
 

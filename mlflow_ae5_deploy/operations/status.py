@@ -76,6 +76,8 @@ def status(context: Context, stages: Sequence[Stage], token: Secret | None = Non
 
 def problems(seen: Seen, now: datetime) -> list[str]:
     """Sentences; none means healthy."""
+    if seen.half_upgraded:
+        return [*_half_upgraded(seen), *(about_server(seen) if seen.project else [])]
     if seen.project is None:
         return ["Nothing is installed: the account has no such project."]
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
@@ -86,6 +88,10 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     if unshared and seen.deployment is not None:
         found.append(f"Not shared with {', '.join(f'{kind} {name}' for kind, name in unshared)}, as configured.")
     return found
+
+
+def _half_upgraded(seen: Seen) -> list[str]:
+    return [f"An upgrade to {seen.half_upgraded} was cut off: run `upgrade` again to finish it, or `upgrade --back`."]
 
 
 def about_server(seen: Seen) -> list[str]:

@@ -70,6 +70,7 @@ class Token:
 class Seen:
     """One look at an installation. None stands for what is not there, an empty text for what was not told.
 
+    half_upgraded: the release an upgrade was on the way to when it was cut off.
     health: None where there was nothing to ask. release_unknown, version_unknown: why it is not known.
     newest: name of the project's newest revision. wanted_secrets: names an install makes sure of.
     """
@@ -91,6 +92,7 @@ class Seen:
     shared: tuple[tuple[str, str], ...]
     wanted_shared: tuple[tuple[str, str], ...]
     backups: Backups = field(default_factory=Backups)
+    half_upgraded: str = ""
 
 
 def look_at(context: Context, token: Secret | None) -> Seen:
@@ -121,6 +123,7 @@ def look_at(context: Context, token: Secret | None) -> Seen:
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
         ),
         backups=look_at_backups(context, project),
+        half_upgraded=str((context.memory.pending_upgrade() or {}).get("wanted") or ""),
     )
 
 

@@ -65,19 +65,19 @@ def run_once(
     show: OnLine,
     *,
     seconds: float,
-    keep_going: bool = False,
+    take_up: bool = False,
     take_ended: bool = False,
+    leave_late: bool = False,
 ) -> tuple[Run, str]:
     """Run a command of the project once, as a job that is taken away again: the ended run and its whole log.
 
     The job's name must be for this purpose alone: whatever has it is removed, before and after. wanted.schedule does
-    not matter. keep_going: the work matters more than the wait. A run of just this job that is at work already, left
-    by a call that was cut off, is followed instead of a new one, and one that takes longer than `seconds` is left at
-    work. take_ended: one that has ended while nobody watched is taken for the answer, too.
-    Raises what follow_run raises.
+    not matter. take_up: a run of just this job that is at work already, left by a call that was cut off, is followed
+    instead of a new one; with take_ended also one that has ended while nobody watched. leave_late: one that takes
+    longer than `seconds` is left at work instead of being stopped. Raises what follow_run raises.
     """
     name = wanted.name
-    job = _left(context, project, wanted, ended=take_ended) if keep_going else None
+    job = _left(context, project, wanted, ended=take_ended) if take_up else None
     if job is None:
         _clear(context, project, name)  # what one that was cut off has left
         job = _create_once(context, project, wanted)
@@ -92,7 +92,7 @@ def run_once(
         )
         ended = follow_run(context, runs[0].id, show, seconds=seconds)
     except BaseException as trouble:
-        if keep_going and isinstance(trouble, DeadlineExceeded) and runs:
+        if leave_late and isinstance(trouble, DeadlineExceeded) and runs:
             raise
         with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next one cleans up
             _clear(context, project, name, job, runs)

@@ -145,20 +145,31 @@ def run(context: Context, project: Project, task: Task, *, seconds: float, take_
 def attempt(context: Context, project: Project, task: Task, *, seconds: float, take_ended: bool = False) -> Verdict:
     """Run it once and follow its log. One that is at work already, left by a call that was cut off, is taken up.
 
-    take_ended: see run_once. Raises DeadlineExceeded after `seconds`; the job goes on then.
+    take_ended: see run_once. Raises DeadlineExceeded after `seconds`.
     """
     require_command(context, project, task.command)
     wanted, show = wanted_once(context, task), context.on_line or (lambda _line: None)
+    leave_late = task.command != "DatabaseUpgrade"  # a migration must not go on behind the back of who goes back
     late: DeadlineExceeded | None = None
     try:
-        ended, log = run_once(context, project, wanted, show, seconds=seconds, keep_going=True, take_ended=take_ended)
+        ended, log = run_once(
+            context,
+            project,
+            wanted,
+            show,
+            seconds=seconds,
+            take_up=True,
+            take_ended=take_ended,
+            leave_late=leave_late,
+        )
     except DeadlineExceeded as error:
         late = error
     if late is not None:
+        goes_on = "It goes on at the platform. Run this again to follow it, with more --wait."
         raise DeadlineExceeded(
             late.what,
             where=late.where,
-            remedy="It goes on at the platform. Run this again to follow it, with more --wait.",
+            remedy=goes_on if leave_late else "It was stopped. Allow more with --wait.",
         )
     verdict = judge(ended, log)
     context.journal.write("note", action=task.purpose, outcome=verdict.outcome, what=verdict.said)

@@ -22,12 +22,17 @@ def run(
     *,
     on_stage: OnStage | None = None,
     on_result: OnResult | None = None,
+    framed: bool = True,
 ) -> RunResult:
-    """Every DeployError ends the run and is part of the result; anything else is a bug and is raised."""
+    """Every DeployError ends the run and is part of the result; anything else is a bug and is raised.
+
+    framed: begin and end are written to the journal; not where the stages are part of something that does so itself.
+    """
     began = context.clock.monotonic()
     results: list[StageResult] = []
     failure: DeployError | None = None
-    context.journal.write("begin", account=context.account, host=context.access.target.options.hostname)
+    if framed:
+        context.journal.write("begin", account=context.account, host=context.access.target.options.hostname)
     try:
         for stage in stages:
             if on_stage is not None:
@@ -39,11 +44,13 @@ def run(
             if failure is not None:
                 break
     except KeyboardInterrupt:
-        context.journal.write("interrupted")
+        if framed:
+            context.journal.write("interrupted")
         raise
     requests, writes = context.access.costs()
     outcome = "done" if failure is None else failure.kind
-    context.journal.write("end", outcome=outcome, what=failure.what if failure else "", writes=writes)
+    if framed:
+        context.journal.write("end", outcome=outcome, what=failure.what if failure else "", writes=writes)
     return RunResult(tuple(results), failure, context.clock.monotonic() - began, requests, writes)
 
 

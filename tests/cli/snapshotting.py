@@ -184,7 +184,12 @@ _VARIABLES = """variables:
 
 
 def make_snapshotting_release(
-    target: Path, *, schema: str = "schema-1", version: str = "3.17.2", without: tuple[str, ...] = ()
+    target: Path,
+    *,
+    schema: str = "schema-1",
+    version: str = "3.17.2",
+    without: tuple[str, ...] = (),
+    rehearses: bool = True,
 ) -> Path:
     """schema: what its server asks of the database. without: commands it does not have."""
     app = APP.replace('        elif path == "/about":\n', GETS)
@@ -202,6 +207,8 @@ def make_snapshotting_release(
     commands += "    supports_http_options: true\n"
     project_file = PROJECT_FILE.replace("commands:\n", f"commands:\n{commands}", 1)
     project_file = project_file.replace("variables:\n", _VARIABLES, 1)
+    if not rehearses:
+        project_file = project_file.replace("  MLFLOW_TRACKING_UPGRADE_REHEARSE: 'false'\n", "")
     project_file = project_file.replace(
         """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'""", "exec python jobs.py GarbageCollection"
     )

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_ae5_deploy.clock import Deadline, poll_until
-from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, StageFailed
+from mlflow_ae5_deploy.errors import StageFailed
 from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import Recognition, same_content
-from mlflow_ae5_deploy.release.slipstream import BuiltArchive
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
 
 UPLOAD, REPLACE = "upload", "replace"
 
@@ -64,61 +62,14 @@ class Upload:
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         if action.verb == REPLACE and facts.project is not None:
-            self._remove(facts.project, context)
+            keep_archive(context, facts.project)
+            remove_project(context, facts.project)
         built = context.found.built
         if built is None:
             raise StageFailed("There is no archive to upload.", stage=self.number)
-        project = self._upload(built, context)
-        context.journal.write("effect", action="upload", target=project.name, id=project.id)
-        context.look.forget("projects", "archive", "revisions")
-
-    def _upload(self, built: BuiltArchive, context: Context) -> Project:
-        name = context.settings.project.name
-        try:
-            return context.platform.upload(name, built.path, tag=None)
-        except Conflict as error:
-            clash = error
-        # A run that was cut off may have uploaded it a moment ago, and the list not have shown it.
-        project = self._shows_up(name, context)
-        if project is not None and same_content(context.platform.download_archive(project.id), built).same:
-            return project
-        raise Conflict(
-            f"The platform refuses a second project named `{name}`: {clash.what}",
-            where=clash.where,
-            remedy="A project of that name exists and is not visible to this account, or was made a moment ago. "
-            "Run this again; if it stays so, choose another project.name.",
-            status=clash.status,
+        upload_project(
+            context, context.settings.project.name, built.path, lambda archive: same_content(archive, built).same
         )
-
-    def _shows_up(self, name: str, context: Context) -> Project | None:
-        try:
-            return poll_until(
-                lambda: context.platform.project(context.account, name),
-                waiting_for=f"project {name} to be listed",
-                deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-                on_wait=context.on_wait,
-            )
-        except DeadlineExceeded:
-            return None
-
-    def _remove(self, project: Project, context: Context) -> None:
-        """Keep the archive, then take down what hangs on the project, then the project."""
-        kept = context.folder / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
-        write_private(kept, context.look.archive(project))
-        context.found.kept_archives.append(kept)
-        context.journal.write("effect", action="keep", target=str(kept), id=project.id)
-        for job in [j for j in context.look.jobs() if j.project_id == project.id]:
-            for run in [r for r in context.platform.runs(job.id) if r.is_active]:
-                context.platform.stop_run(run.id)
-            context.platform.delete_job(job.id)
-            context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
-        for deployment in [d for d in context.look.deployments() if d.project_id == project.id]:
-            context.platform.stop_deployment(deployment.id)
-            context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
-        context.memory.forget_token()
-        context.platform.delete_project(project.id)
-        context.journal.write("effect", action="delete", target=f"project {project.name}", id=project.id)
-        context.look.forget()
 
     def verify(self, context: Context) -> str | None:
         project, built = context.look.project(context.settings.project.name), context.found.built

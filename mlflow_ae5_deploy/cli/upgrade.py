@@ -1,0 +1,143 @@
+"""upgrade: from one release to the next, and back by itself when anything fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.changing import LockWait, Yes, changing
+from mlflow_ae5_deploy.cli.snapshot_options import Wait
+from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
+from mlflow_ae5_deploy.errors import EXIT_DONE, Conflict, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_ae5_deploy.operations.upgrade.changes import Changes
+    from mlflow_ae5_deploy.operations.upgrade.steps import Crew
+    from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.context import Context
+    from mlflow_ae5_deploy.runbook.job_run import Verdict
+    from mlflow_ae5_deploy.runbook.model import RunResult, Stage
+
+NAME = "upgrade"
+HELP = "Go to another release: rehearse, back up, stop, replace, migrate, start, verify; any failure goes back."
+
+Rehearse = Annotated[
+    bool, typer.Option("--rehearse", help="Only migrate a copy of the data on the platform, and tell time and result.")
+]
+NoRehearsal = Annotated[bool, typer.Option("--no-rehearsal", help="Do not rehearse first.")]
+Back = Annotated[bool, typer.Option("--back", help="Go back from an upgrade that was cut off, or failed to go back.")]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    release: options.Release = None,
+    rehearse: Rehearse = False,
+    no_rehearsal: NoRehearsal = False,
+    back: Back = False,
+    yes: Yes = False,
+    wait: Wait = 14400.0,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    database: options.Database = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Interrupted, run it again: it goes on; or go back with --back."""
+    chosen = [
+        name for name, given in (("--rehearse", rehearse), ("--no-rehearsal", no_rehearsal), ("--back", back)) if given
+    ]
+    if len(chosen) > 1:
+        raise Usage(f"{' and '.join(chosen)} exclude each other.", remedy="Leave one out.")
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    reporter = reporter_for(choices)
+    try:
+        with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes) as context:
+            document = _upgrade(context, reporter, wait, chosen[0] if chosen else "")
+        if json:
+            reporter.data(document)
+    finally:
+        reporter.close()
+    return EXIT_DONE
+
+
+def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dict[str, Any]:
+    from mlflow_ae5_deploy.operations.upgrade import back, changes, forward, record
+    from mlflow_ae5_deploy.report.upgrading import show_changes, show_upgraded, upgrade_data
+
+    crew = _crew(context, reporter, wait)
+    if how == "--back":
+        gone = back.on_request(context, crew)
+        reporter.line(f"Everything is as it was before: release {gone.former}, verified.", style="bold")
+        return upgrade_data("back", None, None, None)
+    begun = record.pending(context)
+    result = crew.run([stage for stage in crew.stages if stage.number < 6])
+    if result.error is not None:
+        raise result.error
+    found = changes.look(context)
+    if begun is not None:
+        _same_target(begun, found, context)
+        reporter.line(f"An upgrade to {begun.wanted} was cut off ({begun.phase}); going on with it.")
+        done = forward.go_on(context, begun, crew)
+        show_upgraded(reporter, done, begun.wanted)
+        return upgrade_data("upgraded", None, None, done)
+    show_changes(reporter, found)
+    if found.same and how != "--rehearse":
+        reporter.line("This release is installed already.", style="bold")
+        return upgrade_data("unchanged", found, None, None)
+    rehearsed = _rehearse(context, reporter, crew, found, how)
+    if how == "--rehearse":
+        return upgrade_data("rehearsed", found, rehearsed, None)
+    forward.agree(context, found, rehearsed)
+    done = forward.upgrade(context, found, crew)
+    show_upgraded(reporter, done, found.release[1])
+    return upgrade_data("upgraded", found, rehearsed, done)
+
+
+def _rehearse(context: Context, reporter: Reporter, crew: Crew, found: Changes, how: str) -> Verdict | None:
+    """Also what would keep the upgrade from being begun at all is found out here."""
+    from mlflow_ae5_deploy.operations.upgrade import changes, forward
+    from mlflow_ae5_deploy.report.upgrading import show_rehearsal
+
+    if how != "--rehearse":
+        changes.check(context, found)
+    if how == "--no-rehearsal":
+        return None
+    verdict = forward.rehearse(context, found, crew)
+    show_rehearsal(reporter, verdict)
+    return verdict
+
+
+def _same_target(begun: Any, found: Changes, context: Context) -> None:
+    from mlflow_ae5_deploy.operations.upgrade.changes import built_of
+
+    if begun.target != built_of(context).content_digest:
+        raise Conflict(
+            f"An upgrade to {begun.wanted} was cut off ({begun.phase}), and this would be one to {found.release[1]}.",
+            where=f"project {found.project.name}",
+            remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --back`.",
+        )
+
+
+def _crew(context: Context, reporter: Reporter, wait: float) -> Crew:
+    from mlflow_ae5_deploy.cli.installing import follow
+    from mlflow_ae5_deploy.operations.upgrade.steps import Crew
+    from mlflow_ae5_deploy.runbook.runner import run
+    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+
+    def run_stages(stages: Sequence[Stage]) -> RunResult:
+        return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends, framed=False)
+
+    def tell(text: str) -> None:
+        reporter.doing(text)
+        reporter.line(f"> {text[:1].upper()}{text[1:]}")
+
+    follow(context, reporter)
+    return Crew(STAGES, run_stages, tell, reporter.check, wait)

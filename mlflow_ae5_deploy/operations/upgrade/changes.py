@@ -1,0 +1,108 @@
+"""What an upgrade would change, and whether it can be begun at all. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_deploy.errors import Conflict, DeployError, ReleaseRefused, StageFailed
+from mlflow_ae5_deploy.operations.status_facts import health_of
+from mlflow_ae5_deploy.platform.records import Deployment, Project
+from mlflow_ae5_deploy.release.archive import read_project_archive
+from mlflow_ae5_deploy.release.packages import environment_of
+from mlflow_ae5_deploy.release.recognise import made_of, same_content
+from mlflow_ae5_deploy.release.slipstream import BuiltArchive
+from mlflow_ae5_deploy.runbook import maintenance
+from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of, wanted_of
+from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.starting import check_before_start, check_profile
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """release, mlflow: (now, then), in words. same: the project holds the wanted content already.
+
+    rehearsable: the new release knows how to upgrade a copy. backs_up: the installed one knows how to back up.
+    """
+
+    project: Project
+    server: Deployment | None
+    release: tuple[str, str]
+    mlflow: tuple[str, str]
+    same: bool
+    rehearsable: bool
+    backs_up: bool
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "release": {"from": self.release[0], "to": self.release[1]},
+            "mlflow": {"from": self.mlflow[0], "to": self.mlflow[1]},
+        }
+
+
+def look(context: Context) -> Changes:
+    """After stage 5 has built the new archive."""
+    project, built = maintenance.required_project(context), built_of(context)
+    stored, wanted = context.look.archive(project), built.path.read_bytes()
+    made, _ = made_of(stored)
+    new, _ = made_of(wanted)
+    return Changes(
+        project=project,
+        server=chosen_of(context).current,
+        release=(made.release if made else UNKNOWN, new.release if new else UNKNOWN),
+        mlflow=(_mlflow(context, stored), _mlflow(context, wanted)),
+        same=same_content(stored, built).same,
+        rehearsable=maintenance.REHEARSE in read_project_archive(built.path).variables,
+        backs_up=maintenance.knows(context, project, "Backup"),
+    )
+
+
+def built_of(context: Context) -> BuiltArchive:
+    if context.found.built is None:
+        raise StageFailed("The new release is not built.", stage=5)
+    return context.found.built
+
+
+def check(context: Context, changes: Changes) -> None:
+    """Everything that would make it fail, as far as it can be told before anything is done."""
+    built = built_of(context)
+    needed = {maintenance.command_of(context.settings, name) for name in ("Backup", "Restore", "DatabaseUpgrade")}
+    if absent := sorted(needed - set(built.commands)):
+        raise ReleaseRefused(
+            f"The new release has no command {', '.join(f'`{name}`' for name in absent)}, without which there is no "
+            "upgrade that could be taken back.",
+            where=changes.release[1],
+            remedy="`install --replace` changes the release all the same, without a way back.",
+        )
+    check_before_start(context, wanted_of(context), None)
+    check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
+    server = changes.server
+    if server is not None and server.is_started and server.url:
+        health = health_of(context, server)
+        if health.verdict == "unhealthy":
+            raise Conflict(
+                f"The server is not well now ({health.said}), so nobody could tell what an upgrade did to it.",
+                where=f"deployment {server.name}",
+                remedy="Mend it first: `status` and `doctor` say what is wrong.",
+            )
+
+
+def schema(verdict: Verdict | None) -> dict[str, Any] | None:
+    """What the rehearsal said of the schema."""
+    if verdict is None:
+        return None
+    facts = verdict.facts
+    return {key: facts.get(key) for key in ("from", "to", "migrations", "migration_seconds")} | {
+        "seconds": facts.get("seconds")
+    }
+
+
+def _mlflow(context: Context, archive: bytes) -> str:
+    try:
+        spec = environment_of(archive, context.settings.deployment.command).packages.get("mlflow", "")
+    except DeployError:
+        return UNKNOWN
+    return spec.lstrip("= ") or UNKNOWN

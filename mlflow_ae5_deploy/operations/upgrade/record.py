@@ -1,0 +1,85 @@
+"""What is noted on disk before each step of an upgrade: enough to go on, and enough to go back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.operations import restart
+from mlflow_ae5_deploy.operations.restart import Definition
+from mlflow_ae5_deploy.runbook.context import Context
+
+# In this order. What a phase is called after has begun; it may not have ended.
+STOPPING, SAVING, REPLACING, MIGRATING, STARTING = "stopping", "saving", "replacing", "migrating", "starting"
+PHASES = (STOPPING, SAVING, REPLACING, MIGRATING, STARTING)
+
+
+@dataclass(frozen=True)
+class Record:
+    """target: content digest of the new release, in words `wanted`. definition: of the server; None if none ran.
+
+    archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron) of its
+    scheduled backup and drill. snapshot: made after the stop. touched: the schema may have been changed.
+    restored, returned: how far going back has come: the data, the project (its new id).
+    """
+
+    target: str
+    wanted: str
+    former: str
+    old_project: str
+    archive: str
+    phase: str
+    began: str
+    definition: Definition | None = None
+    jobs: tuple[tuple[str, str, str], ...] = ()
+    snapshot: str | None = None
+    touched: bool = False
+    restored: bool = False
+    returned: str | None = None
+
+    def at_least(self, phase: str) -> bool:
+        return PHASES.index(self.phase) >= PHASES.index(phase)
+
+
+def note(context: Context, record: Record, **changes: Any) -> Record:
+    """On disk before the step that it is about."""
+    changed = replace(record, **changes)
+    context.memory.note_upgrade(to_json(changed))
+    return changed
+
+
+def pending(context: Context) -> Record | None:
+    known = context.memory.pending_upgrade()
+    if known is None:
+        return None
+    try:
+        return from_json(known)
+    except (KeyError, TypeError, ValueError):
+        raise Configuration(
+            "An upgrade was cut off, and what was noted of it cannot be read.",
+            where=str(context.folder / "memory.json"),
+            remedy="The former project's archive is in the folder `replaced` beside it: `install --release <archive>`.",
+        ) from None
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    plain = {key: value for key, value in vars(record).items() if key != "definition"}
+    plain["jobs"] = [list(job) for job in record.jobs]
+    definition = record.definition
+    if definition is not None:
+        # The same form, without what looks like a credential, as a restart leaves behind.
+        since = datetime.fromisoformat(record.began)
+        plain["definition"] = restart.to_record(restart.Pending("", since, definition))
+    return plain
+
+
+def from_json(data: Mapping[str, Any]) -> Record:
+    fields = dict(data)
+    known = fields.pop("definition", None)
+    fields["jobs"] = tuple((name, command, cron) for name, command, cron in fields["jobs"])
+    record = Record(**fields, definition=restart.from_record(known).definition if known else None)
+    PHASES.index(record.phase)
+    return record

@@ -1,0 +1,271 @@
+"""`upgrade` through `main(argv)`, between two releases of which the second wants another schema.
+
+Every test begins with the first release installed on its schema, with data, a scheduled backup and a guest.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.answers import assert_tells
+from tests.cli.rotating import memory_file, opens, running, stored, volume
+from tests.cli.snapshotting import make_snapshotting_release
+from tests.sandbox.support import wait_for
+
+BEFORE = "schema-1\nbefore\n"
+AFTER = "schema-2\nbefore\n"
+GC, BACKUP = "GarbageCollection", "Backup"
+
+
+@pytest.fixture
+def site(bench, capsys):
+    if not hasattr(bench, "first"):
+        bench.first = bench.release = make_snapshotting_release(bench.folder / "first.tar.gz")
+        bench.second = make_snapshotting_release(bench.folder / "second.tar.gz", schema="schema-2", version="3.18.0")
+        (bench.folder / "mlflow-ae5-deploy.yaml").write_text(
+            "platform:\n  lost_answer_deadline: 0.5\n  deployment_deadline: 8\nbackup:\n  schedule: 0 2 * * *\n"
+        )
+    bench.control("DELETE", "/faults")
+    for pattern in ("break-*", "gate-*", "calls", "kept"):
+        for file in volume(bench).glob(pattern):
+            file.unlink()
+    if (volume(bench) / "db").exists():
+        (volume(bench) / "db").write_text(BEFORE)
+    memory_of_upgrade(bench, None)
+    assert bench.install(capsys, "--replace").code == 0
+    (volume(bench) / "db").write_text(BEFORE)
+    assert bench.run(capsys, "share", "--sandbox", "--user", "dev-user").code == 0
+    return bench
+
+
+def memory_of_upgrade(bench, value):
+    found = list((bench.folder / "state").glob("localhost*/memory.json"))
+    if found:
+        data = json.loads(found[0].read_text())
+        found[0].write_text(json.dumps({**data, "upgrade": value}))
+
+
+def upgrade(bench, capsys, *argv, release=None):
+    return bench.run(capsys, "upgrade", "--sandbox", "--json", "--release", str(release or bench.second), *argv)
+
+
+def data(bench) -> str:
+    return (volume(bench) / "db").read_text()
+
+
+def calls(bench) -> list[str]:
+    file = volume(bench) / "calls"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def projects(bench) -> list[str]:
+    return sorted(p["name"] for p in bench.owner().get("projects") if p["owner"] == "mlflow-service")
+
+
+def assert_serves(bench):
+    """One server, one gc job, one backup job, shared as before; its stored token opens it; nothing is left over."""
+    owner, deployment = bench.owner(), running(bench)
+    assert deployment["state"] == "started"
+    assert sorted(job["command"] for job in owner.get("jobs")) == [BACKUP, GC]
+    assert projects(bench) == ["mlflow.tracking.server"]
+    shared = {c["id"] for c in owner.get(f"deployments/{deployment['id']}/collaborators")}
+    assert {"everyone", "dev-user"} <= shared
+    assert opens(bench, stored(bench)) == 200
+
+
+def assert_is_first(bench, capsys):
+    assert data(bench) == BEFORE
+    assert_serves(bench)
+    again = bench.install(capsys)
+    assert (again.code, again.data["outcome"]) == (0, "unchanged"), again.out
+
+
+class TestForward:
+    def test_the_new_release_serves_the_old_data_and_what_belongs_to_it_is_there(self, site, capsys):
+        before = running(site)["id"]
+
+        done = upgrade(site, capsys, "--yes")
+
+        assert done.code == 0, done.err
+        told = done.data
+        assert told["outcome"] == "upgraded"
+        assert told["changes"]["mlflow"] == {"from": "3.17.2", "to": "3.18.0"}
+        assert told["rehearsal"]["migrations"] == ["to schema-2"]
+        assert (told["migration"]["found"], told["migration"]["now"]) == ("schema-1", "schema-2")
+        assert all(check["passed"] for check in told["checks"])
+        assert data(site) == AFTER
+        assert running(site)["id"] != before
+        assert_serves(site)
+        order = [line.split(" --snapshot")[0] for line in calls(site)]
+        assert order == [
+            "DatabaseUpgrade",
+            "Backup create --allow-outside",
+            "Backup verify",
+            "Backup create --allow-outside",
+            "Backup verify",
+            "DatabaseUpgrade",
+        ]
+        again = upgrade(site, capsys, "--yes")
+        assert (again.code, again.data["outcome"]) == (0, "unchanged")
+
+    def test_a_person_is_told_what_changes_and_asked(self, site, capsys):
+        before = running(site)["id"]
+
+        told = site.run(capsys, "upgrade", "--sandbox", "--release", str(site.second))
+
+        assert_tells(told, 14, "was not agreed to", "--yes")
+        assert "MLflow    3.17.2 -> 3.18.0" in told.out
+        assert "the schema would go from schema-1 to schema-2: 1 migrations in 0.2 s on a copy" in told.out
+        assert "every token issued so far is void" in told.err
+        assert running(site)["id"] == before
+        assert_is_first(site, capsys)
+
+    def test_rehearsing_changes_nothing_and_leaves_nothing(self, site, capsys):
+        before = running(site)["id"]
+
+        done = upgrade(site, capsys, "--rehearse")
+
+        assert done.code == 0, done.err
+        assert done.data["outcome"] == "rehearsed"
+        assert done.data["rehearsal"]["to"] == "schema-2"
+        assert calls(site) == ["DatabaseUpgrade"]
+        assert running(site)["id"] == before
+        assert site.owner().get("runs") == []
+        assert_is_first(site, capsys)
+
+    def test_a_release_that_would_migrate_in_earnest_is_not_asked_to_rehearse(self, site, capsys):
+        blunt = make_snapshotting_release(site.folder / "blunt.tar.gz", schema="schema-2", rehearses=False)
+
+        for options in (["--rehearse"], ["--yes"]):
+            refused = upgrade(site, capsys, *options, release=blunt)
+
+            assert_tells(refused, 14, "would migrate in earnest", "--no-rehearsal")
+        assert calls(site) == []
+        assert upgrade(site, capsys, "--no-rehearsal", "--yes", release=blunt).code == 0
+        assert data(site) == AFTER
+
+    def test_an_installed_release_that_cannot_back_up_is_backed_up_from_beside(self, site, capsys):
+        old = make_snapshotting_release(site.folder / "bare.tar.gz", without=("Backup", "Restore", "DatabaseUpgrade"))
+        config = site.configure("platform:\n  lost_answer_deadline: 0.5\n")
+        assert site.install(capsys, "--config", str(config), "--release", str(old), "--replace").code == 0
+
+        done = upgrade(site, capsys, "--yes", "--config", str(config))
+
+        assert done.code == 0, done.err
+        assert data(site) == AFTER
+        assert projects(site) == ["mlflow.tracking.server"]
+
+    @pytest.mark.parametrize("command", ["Backup", "Restore", "DatabaseUpgrade"])
+    def test_a_new_release_without_a_way_back_is_refused(self, site, capsys, command):
+        poor = make_snapshotting_release(site.folder / "poor.tar.gz", schema="schema-2", without=(command,))
+
+        refused = upgrade(site, capsys, "--yes", release=poor)
+
+        assert_tells(refused, 3, f"no command `{command}`", "install --replace")
+        assert calls(site) == []
+
+
+class TestBack:
+    @pytest.mark.parametrize("broken", ["after-upgrade", "server-schema-2"])
+    def test_a_failure_after_the_data_was_touched_brings_everything_back(self, site, capsys, broken):
+        (volume(site) / f"break-{broken}").touch()
+
+        failed = upgrade(site, capsys, "--yes")
+
+        assert_tells(failed, 29, "Everything is as it was before", "verified")
+        assert any(line.startswith("Restore --snapshot") and "--replace --no-upgrade" in line for line in calls(site))
+        assert_is_first(site, capsys)
+
+    def test_a_failure_before_that_restores_nothing(self, site, capsys):
+        site.control(
+            "POST", "/faults", {"method": "POST", "path": "/projects/upload$", "skip": 1, "times": 1, "status": 400}
+        )
+
+        failed = upgrade(site, capsys, "--yes")
+
+        assert_tells(failed, 29, "Everything is as it was before")
+        assert not any(line.startswith("Restore") for line in calls(site))
+        assert_is_first(site, capsys)
+
+    def test_a_backup_that_fails_leaves_the_server_alone(self, site, capsys):
+        before = running(site)["id"]
+        (volume(site) / "break-Backup").write_text("19")
+
+        failed = upgrade(site, capsys, "--yes")
+
+        assert_tells(failed, 28, "The backup did not do its work")
+        assert running(site)["id"] == before
+        assert_is_first(site, capsys)
+
+    def test_what_does_not_come_back_is_told_apart_and_can_be_brought_back_later(self, site, capsys):
+        (volume(site) / "break-after-upgrade").touch()
+        (volume(site) / "break-Restore").write_text("19")
+
+        failed = upgrade(site, capsys, "--yes")
+        status = site.run(capsys, "status", "--sandbox", "--json")
+        (volume(site) / "break-Restore").unlink()
+        back = upgrade(site, capsys, "--back")
+        nothing = upgrade(site, capsys, "--back")
+
+        assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --back")
+        assert any("upgrade --back" in text for text in status.data["problems"])
+        assert (back.code, back.data["outcome"]) == (0, "back"), back.err
+        assert_is_first(site, capsys)
+        assert_tells(nothing, 15, "No upgrade was begun")
+
+
+class TestCutOff:
+    def kill(self, site, *, at: str):
+        gate = volume(site) / f"gate-{at}"
+        gate.touch()
+        words = ("--sandbox", "--json", "--yes", "--no-rehearsal", "--release", str(site.second))
+        with site.spawn("upgrade", *words) as process:
+            wait_for(lambda: [line for line in calls(site) if line.startswith(at)], "the job to begin", 60)
+            process.kill()
+        gate.unlink()
+
+    def test_killed_while_migrating_the_next_call_goes_on(self, site, capsys):
+        self.kill(site, at="DatabaseUpgrade")
+        other = make_snapshotting_release(site.folder / "third.tar.gz", schema="schema-3")
+
+        elsewhere = upgrade(site, capsys, "--yes", release=other)
+        done = upgrade(site, capsys, "--yes")
+
+        assert_tells(elsewhere, 14, "was cut off (migrating)", "upgrade --back")
+        assert (done.code, done.data["outcome"]) == (0, "upgraded"), done.err
+        assert data(site) == AFTER
+        assert_serves(site)
+
+    def test_killed_while_migrating_it_can_be_taken_back(self, site, capsys):
+        self.kill(site, at="DatabaseUpgrade")
+
+        back = upgrade(site, capsys, "--back")
+
+        assert back.code == 0, back.err
+        assert_is_first(site, capsys)
+        assert json.loads(memory_file(site).read_text())["upgrade"] is None
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            ("DELETE", "/projects/"),
+            ("POST", "/projects/upload$"),
+            ("DELETE", "/deployments/"),
+            ("POST", "/deployments$"),
+        ],
+        ids=" ".join,
+    )
+    def test_an_answer_that_is_lost_ends_upgraded_or_back(self, site, capsys, request_):
+        method, path = request_
+        site.control("POST", "/faults", {"method": method, "path": path, "times": 1, "drop": "after"})
+
+        done = upgrade(site, capsys, "--yes", "--no-rehearsal")
+
+        assert done.code in (0, 29), done.err
+        if done.code == 0:
+            assert data(site) == AFTER
+            assert_serves(site)
+        else:
+            assert_is_first(site, capsys)

@@ -10,7 +10,7 @@ import pytest
 
 from mlflow_ae5_deploy.config.store_uri import DRIVERS, parse_store_uri
 from mlflow_ae5_deploy.mlflow_api import Health, judge
-from mlflow_ae5_deploy.operations.doctor import software, way
+from mlflow_ae5_deploy.operations.doctor import backups, software, way
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPED, WARNING
 from mlflow_ae5_deploy.operations.doctor.from_platform import CHECKS, read_report
 from mlflow_ae5_deploy.operations.doctor.server import judge_hosts, variants
@@ -267,3 +267,24 @@ def test_the_jobs_last_line_becomes_findings(case, report, severities):
     assert all(finding.remedy for finding in found if finding.severity == ERROR)
     if "error" in report:
         assert found[0].said == "no settings"
+
+
+# where snapshots are kept ------------------------------------------------------------------------------------------
+
+PLACES = [
+    ("data/b", "data/db.sqlite", "data/artifacts", "database and the artifacts (/data)"),
+    ("data/b", "", "data/artifacts", "volume of the artifacts (/data)"),
+    ("/data/b", "data/db.sqlite", "s3://bucket/a", "volume of the database (/data)"),
+    ("/mnt/backup/b", "data/db.sqlite", "data/artifacts", None),
+    ("/mnt/backup/b", "/mnt/store/db", "/mnt/store/a", None),
+    ("s3://bucket/b", "data/db.sqlite", "s3://bucket/a", None),
+    ("data/b", "", "s3://bucket/a", None),
+]
+
+
+@pytest.mark.parametrize(("destination", "database", "artifacts", "said"), PLACES, ids=[str(row[:3]) for row in PLACES])
+def test_snapshots_beside_the_data_are_warned_of(destination, database, artifacts, said):
+    found = backups.judge(destination, database, artifacts)
+
+    assert found.severity == ("warning" if said else "ok")
+    assert (said or "away from the data") in found.said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from mlflow_ae5_deploy.errors import PlatformError
-from mlflow_ae5_deploy.operations.doctor import account, from_platform, server, way
+from mlflow_ae5_deploy.operations.doctor import account, backups, from_platform, server, way
 from mlflow_ae5_deploy.operations.doctor import release as of_release
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, skipped, warning
 from mlflow_ae5_deploy.redaction import Secret
@@ -47,6 +47,7 @@ def examine(
     release, environment = of_release.release(context, [s for s in stages if s.number in (4, 5)])
     note(release)
     note(of_release.database(context, environment))
+    note(backups.backups(context))
     if away:
         note(skipped(check, "the platform cannot be reached") for check in (*account.CHECKS, *server.CHECKS))
         note(way.endpoint(context, None))

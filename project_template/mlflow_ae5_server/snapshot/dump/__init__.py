@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, NotEmptyError
-from mlflow_ae5_server.snapshot.dump import sqlite
+from mlflow_ae5_server.snapshot.dump import postgresql, sqlite
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.objects import ObjectReader, ObjectWriter
 
@@ -47,6 +47,8 @@ def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
     """
     if database.dialect == "sqlite":
         return sqlite.dump(database, objects)
+    if database.dialect == "postgresql":
+        return postgresql.dump(database, objects)
     raise _unsupported(database)
 
 
@@ -65,6 +67,8 @@ def digests(target: Database) -> dict[str, tuple[int, str]]:
     """Rows and canonical digest of each of MLflow's tables; compare with `DatabasePart.digests()`."""
     if target.dialect == "sqlite":
         return sqlite.digests(target)
+    if target.dialect == "postgresql":
+        return postgresql.digests(target)
     raise _unsupported(target)
 
 
@@ -72,6 +76,8 @@ def state(target: Database) -> State:
     """What `target` holds. A SQLite file that does not exist is empty."""
     if target.dialect == "sqlite":
         return sqlite.state(target)
+    if target.dialect == "postgresql":
+        return postgresql.state(target)
     raise _unsupported(target)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,22 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK = 5000  # rows
+
+
+def shares(sized: Sequence[tuple[int, Any]], worth: int) -> list[list[Any]]:
+    """Tables with their sizes, in two heaps of about the same work; one where there is little, or one core."""
+    heaps: list[list[Any]] = [[] for _core in range(min(2, len(os.sched_getaffinity(0))))]
+    weights = [0] * len(heaps)
+    for size, table in sorted(sized, key=lambda entry: -entry[0]):
+        lightest = weights.index(min(weights))
+        heaps[lightest].append(table)
+        weights[lightest] += size + 1
+    return heaps if min(weights) > worth else [[table for _size, table in sized]]
+
+
+def task_of(table: Any, query: str) -> dict[str, Any]:
+    """The part of a task for one table (shape.Shape); `query` selects its columns in their order, in canonical form."""
+    return {"name": table.name, "columns": table.names, "json": table.json, "query": query}
 
 
 class Hasher:
@@ -78,11 +95,11 @@ def _postgresql_rows(connection: Any, query: str) -> Iterator[Sequence[tuple[Any
 def _connect(task: dict[str, Any], stack: contextlib.ExitStack) -> Any:
     if task["dialect"] == "sqlite":
         path = Path(task["file"]).absolute().as_uri()
-        connection = stack.enter_context(contextlib.closing(sqlite3.connect(f"{path}?mode=ro", uri=True)))
+        file = stack.enter_context(contextlib.closing(sqlite3.connect(f"{path}?mode=ro", uri=True)))
         # Bytes that are no UTF-8 are kept apart from every real character.
         if task.get("broken_text"):
-            connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-        return connection
+            file.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        return file
     import psycopg
 
     connection = stack.enter_context(psycopg.connect(**task["connect"]))

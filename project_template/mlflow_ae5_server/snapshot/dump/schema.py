@@ -52,7 +52,7 @@ def require_known(revision: str, what: str) -> None:
 
 @lru_cache(maxsize=8)
 def own_tables(revision: str) -> frozenset[str]:
-    """The tables of MLflow's schema at `revision`, with alembic's own. Makes an old schema in memory to know it (2 s)."""
+    """The tables of MLflow's schema at `revision`, and alembic's own. Makes an old schema in memory (2 s)."""
     if revision == latest():
         return all_tables()
     from sqlalchemy import create_engine, inspect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import sqlite3
@@ -104,7 +105,7 @@ def backup(source: Path, copy: Path) -> None:
 
     def restarts(_status: int, remaining: int, _total: int) -> None:
         left.append(remaining)
-        if sum(later > earlier for earlier, later in zip(left, left[1:], strict=False)) > _RESTARTS:
+        if sum(later > earlier for earlier, later in itertools.pairwise(left)) > _RESTARTS:
             raise _TooBusyError
 
     with reading(source) as connection, storage_errors(copy.parent), translated(copy):
@@ -150,15 +151,8 @@ def revision_of(connection: sqlite3.Connection) -> str | None:
 
 
 def _shares(connection: sqlite3.Connection, shapes: Sequence[Shape]) -> list[list[Shape]]:
-    """The tables in two heaps of about the same work (one heap where there is one core)."""
-    heaps: list[list[Shape]] = [[] for _core in range(min(2, os.cpu_count() or 1))]
-    weights = [0] * len(heaps)
     sized = [(_about_rows(connection, table.name) * len(table.columns), table) for table in shapes]
-    for weight, table in sorted(sized, key=lambda entry: -entry[0]):
-        lightest = weights.index(min(weights))
-        heaps[lightest].append(table)
-        weights[lightest] += weight + 1
-    return heaps if min(weights) > 20_000 else [[*shapes]]
+    return hasher.shares(sized, worth=20_000)
 
 
 def _about_rows(connection: sqlite3.Connection, table: str) -> int:
@@ -166,10 +160,7 @@ def _about_rows(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _hash(file: Path, shapes: Sequence[Shape], broken_text: bool = False) -> hasher.Hasher:
-    tables = [
-        {"name": s.name, "columns": s.names, "json": s.json, "query": f"SELECT {listed(s.names)} FROM {quoted(s.name)}"}  # noqa: S608
-        for s in shapes
-    ]
+    tables = [hasher.task_of(s, f"SELECT {listed(s.names)} FROM {quoted(s.name)}") for s in shapes]  # noqa: S608
     return hasher.Hasher({"dialect": "sqlite", "file": str(file), "tables": tables, "broken_text": broken_text})
 
 
@@ -282,3 +273,22 @@ def row_blocks(connection: sqlite3.Connection, table: Shape, size: int = 5000) -
 def is_name(text: str) -> bool:
     """Whether `text` can be part of a file name and of a schema's name."""
     return re.fullmatch(r"[a-z][a-z0-9_]{0,50}", text) is not None
+
+
+def create(file: Path, revision: str) -> None:
+    """A new file with MLflow's schema at `revision`."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    engine = create_engine(uri_for(file), poolclass=NullPool)
+    with translated(file), engine.connect() as connection, connection.begin():
+        schema.create(connection, revision)
+    file.chmod(0o600)
+
+
+def flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

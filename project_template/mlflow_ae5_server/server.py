@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_server import asgi, database, folders, hosts, locks, workers
+from mlflow_ae5_server import asgi, database, folders, hosts, locks, presence, workers
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, UsageError
 from mlflow_ae5_server.prefork import Restarts, Supervisor
@@ -61,8 +61,9 @@ def run(options: HttpOptions, settings: Settings) -> int:
     prefix = _static_prefix(options.url_prefix)
 
     _prepare_folders(store, destination, artifact_root)
-    with _bind(options) as listener:
+    with _bind(options) as listener, contextlib.ExitStack() as marks:
         database.wait_until_ready(store, wait, say=say)
+        marks.enter_context(presence.serving(store))
         framed = _set_environment(store.uri, registry_uri, artifact_root, destination, prefix, policy, jobs)
         application = _load(store, registry_uri, artifact_root, wait)
         job_environment = _prepare_jobs(store.uri, artifact_root, options) if jobs else None

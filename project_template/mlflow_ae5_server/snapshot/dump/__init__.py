@@ -6,7 +6,7 @@
     state(target)                    empty, ours, or foreign
     keep_aside / bring_back / drop_kept / kept
     scratch(target)                  an empty database beside the real one, removed afterwards
-    in_use(target), serving(target)  whether a server works on it; the mark by which a server is known
+    in_use(target)                   whether a server works on it
 
 SQLite and PostgreSQL (psycopg 3) are tested against the real thing. MySQL is written after its documentation and has
 never been run.
@@ -17,9 +17,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from mlflow_ae5_server import presence
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, NotEmptyError
-from mlflow_ae5_server.snapshot.dump import postgresql, sqlite
+from mlflow_ae5_server.snapshot.dump import aside, postgresql, sqlite
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.objects import ObjectReader, ObjectWriter
 
@@ -82,35 +83,38 @@ def state(target: Database) -> State:
 
 
 def keep_aside(target: Database, name: str) -> None:
-    """Move what `target` holds out of the way, in one step, under `name` (lower-case letters, digits, _)."""
-    raise NotImplementedError
+    """Move what `target` holds out of the way, in one step, under `name` (at most 40 letters, digits, - and _).
+
+    Raises NotEmptyError (the name is taken), InUseError, CredentialsError, ConfigurationError (MySQL).
+    """
+    aside.keep_aside(target, name)
 
 
 def bring_back(target: Database, name: str) -> None:
     """Put what was kept as `name` back into its place, in one step; what `target` holds now is removed."""
-    raise NotImplementedError
+    aside.bring_back(target, name)
 
 
 def drop_kept(target: Database, name: str) -> None:
     """Remove for good what was kept as `name`. Nothing happens where there is none."""
-    raise NotImplementedError
+    aside.drop_kept(target, name)
 
 
 def kept(target: Database) -> tuple[str, ...]:
     """The names of what is kept aside."""
-    raise NotImplementedError
+    return aside.kept(target)
 
 
 @contextlib.contextmanager
 def scratch(target: Database) -> Iterator[Database]:
     """An empty database of the same kind beside `target`, removed afterwards; and what a killed run left of one."""
-    raise NotImplementedError
-    yield target
+    with aside.scratch(target) as database:
+        yield database
 
 
 def in_use(target: Database) -> str | None:
-    """Who serves on `target`, in words for a person; None where nobody does."""
-    raise NotImplementedError
+    """Who serves on `target`, in words for a person; None where nobody does. The mark is `presence.serving`."""
+    return presence.in_use(target)
 
 
 def _unsupported(database: Database) -> ConfigurationError:

@@ -13,8 +13,8 @@ A row is a tuple of its values, the columns in alphabetical order, each value of
 
 The row's canonical form is `ascii()` of that tuple: unambiguous, and the same in every version of Python. The
 SHA-256 of the rows are added up modulo 2**256; count, columns and sum make the table's digest. So nothing has to be
-sorted, and nothing kept in memory. It is a proof against loss and change by accident; what guards against forgery are the
-SHA-256 of the objects themselves.
+sorted, and nothing kept in memory. It is a proof against loss and change by accident; what guards against forgery
+are the SHA-256 of the objects themselves.
 
 Imports the standard library only: a child process runs it without loading anything else (see hasher.py).
 """

@@ -22,7 +22,7 @@ def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
     schema.require_known(part.revision, "the snapshot")
     if (strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision)) != set():
         raise DamagedError(
-            f"the snapshot does not have the tables of its schema revision {part.revision}: {', '.join(sorted(strange))}",
+            f"the snapshot's tables are not those of revision {part.revision}: {', '.join(sorted(strange))}",
             "use another snapshot",
         )
     dump.require_empty(target)
@@ -98,7 +98,7 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
 
 def _rows_of_file(file: Path, loading: postgresql.Loading) -> None:
     with sqlite.reading(file) as connection:
-        for name, target in loading.shapes.items():
+        for target in loading.shapes.values():
             portable.check(connection, target)
         for name, target in loading.shapes.items():
             loading.rows(name, target.names, sqlite.row_blocks(connection, target))

@@ -1,4 +1,4 @@
-"""SQLite keeps any value in any column; the other databases don't. What they would refuse is found before, and named."""
+"""SQLite keeps any value in any column; other databases don't. What they would refuse is found before, and named."""
 
 from __future__ import annotations
 

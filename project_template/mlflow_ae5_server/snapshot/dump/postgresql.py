@@ -12,6 +12,7 @@ from mlflow_ae5_server.errors import (
     ConfigurationError,
     CredentialsError,
     DamagedError,
+    InUseError,
     ProjectError,
     SchemaError,
     StorageError,
@@ -37,7 +38,8 @@ def connect_arguments(database: Database) -> dict[str, Any]:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
     from sqlalchemy.engine import make_url
 
-    _none, arguments = PGDialect_psycopg().create_connect_args(make_url(database.uri))
+    dialect: Any = PGDialect_psycopg
+    _none, arguments = dialect().create_connect_args(make_url(database.uri))
     arguments.pop("context", None)
     return {"connect_timeout": 10, **arguments, "application_name": _NAME}
 
@@ -85,6 +87,8 @@ def _meaning(error: Any, database: Database) -> ProjectError:
             f"the user of {database.shown} lacks a right: {reason}",
             "let the user own the database, or grant it that right (CREATE on the schema, SELECT on the tables)",
         )
+    if state == "55P03":
+        return InUseError(f"{database.shown} is in use: {reason}", "stop whatever works on that database")
     if state == "53100":
         return StorageError(f"the disk of {database.shown} is full: {reason}", "make room there")
     if state.startswith(("22", "23", "54")):
@@ -231,7 +235,8 @@ def state(database: Database) -> State:
         revision = revision_of(cursor) if schema.VERSION_TABLE in real else None
         rows = 0
         for table in sorted(real - {schema.VERSION_TABLE}):
-            rows += cursor.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0]  # noqa: S608
+            cursor.execute(f"SELECT count(*) FROM {quoted(table)}")  # noqa: S608
+            rows += (cursor.fetchone() or (0,))[0]
     return judge(own, set(found) - own, revision, rows)
 
 
@@ -292,7 +297,8 @@ def _strip(cursor: Any, tables: Sequence[str]) -> list[str]:
     cursor.execute(
         """SELECT c.conrelid::regclass::text, quote_ident(c.conname), c.contype = 'f', pg_get_constraintdef(c.oid)
            FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
-           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s) AND c.contype IN ('p', 'u', 'f')
+           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)
+             AND c.contype IN ('p', 'u', 'f')
            ORDER BY c.contype = 'f' DESC, 1, 2""",
         [list(tables)],
     )
@@ -301,7 +307,8 @@ def _strip(cursor: Any, tables: Sequence[str]) -> list[str]:
         """SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
            FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
            WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)
-             AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x'))
+             AND NOT EXISTS (
+               SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x'))
            ORDER BY 1""",
         [list(tables)],
     )

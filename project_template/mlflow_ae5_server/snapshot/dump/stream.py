@@ -1,4 +1,4 @@
-"""Rows as PostgreSQL's COPY text: a line each, columns by tabs, \\N for NULL. The form every dialect but SQLite dumps to.
+"""Rows as PostgreSQL's COPY text: a line each, columns by tabs, \\N for NULL. So dumps every dialect but SQLite.
 
 Values: booleans t/f or 1/0, floats in their shortest exact form, binary as \\x and hexadecimal digits.
 """

@@ -18,7 +18,8 @@ from typing import Any
 from mlflow_ae5_server.errors import DamagedError
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 
-RESTORE = ("database-aside", "artifacts-aside", "artifacts", "database", "upgrade")
+ASIDE = ("database-aside", "artifacts-aside")
+RESTORE = (*ASIDE, "artifacts", "database", "upgrade")
 UNDO = ("undo-database-aside", "undo-artifacts-aside", "undo-artifacts", "undo-database")
 _NAME = re.compile(r"(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
 
@@ -27,16 +28,17 @@ _NAME = re.compile(r"(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
 class Running:
     """A restore or an undo that has begun and not ended.
 
-    `phase` is the next thing to do; doing it twice does no harm. `kept`: where the old data goes (restore with
-    --replace) or comes from (undo). `undone`: where an undo puts what it displaces.
+    `phase` is the next thing to do; doing it twice does no harm. `aside`: where what is in the way goes. `kept`: where
+    the data is, or will be, that an undo brings back; another name than `aside` when a restore displaces what an
+    unfinished one has left.
     """
 
     phase: str
     snapshot: str
     started: str
     who: str
+    aside: str | None = None
     kept: str | None = None
-    undone: str | None = None
 
     @property
     def is_undo(self) -> bool:
@@ -45,11 +47,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Kept:
-    """Data kept aside under `name` when `snapshot` took its place at `time`. A restore's can be brought back."""
+    """Data kept aside under `name` when `snapshot` took its place at `time`, or gave it up (an undo).
+
+    `database`, `artifacts`: whether there was any.
+    """
 
     name: str
     snapshot: str
     time: str
+    database: bool
+    artifacts: bool
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Ledger:
             raise _damaged(where) from None
         names = [entry.name for entry in kept]
         if running is not None:
-            names += [name for name in (running.kept, running.undone) if name is not None]
+            names += [name for name in (running.aside, running.kept) if name is not None]
             known = known and running.phase in RESTORE + UNDO
         if not known or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
             raise _damaged(where)
@@ -96,23 +103,26 @@ class Book:
     def running(self) -> Running | None:
         return self.ledger.running
 
-    def begin(self, running: Running) -> None:
-        self._write(replace(self.ledger, running=running))
+    def begin(self, running: Running, kept: Kept | None = None) -> None:
+        """`running` begins; what it is about to put aside is `kept`."""
+        others = tuple(entry for entry in self.ledger.kept if kept is None or entry.name != kept.name)
+        self._write(replace(self.ledger, running=running, kept=(*others, kept) if kept else others))
 
     def turn(self, phase: str) -> None:
         """What comes next is `phase`."""
         if self.ledger.running is not None:
             self._write(replace(self.ledger, running=replace(self.ledger.running, phase=phase)))
 
-    def end(self) -> None:
-        self._write(replace(self.ledger, running=None))
+    def end(self, forget: str | None = None) -> None:
+        """Nothing runs any more, and `forget` is not kept any more."""
+        kept = tuple(entry for entry in self.ledger.kept if entry.name != forget)
+        self._write(replace(self.ledger, running=None, kept=kept))
 
-    def keep(self, name: str, snapshot: str) -> None:
-        others = tuple(entry for entry in self.ledger.kept if entry.name != name)
-        self._write(replace(self.ledger, kept=(*others, Kept(name, snapshot, now()))))
+    def keep(self, kept: Kept) -> None:
+        self._write(replace(self.ledger, kept=(*self.ledger.kept, kept)))
 
-    def forget(self, name: str) -> None:
-        self._write(replace(self.ledger, kept=tuple(entry for entry in self.ledger.kept if entry.name != name)))
+    def kept(self, name: str | None) -> Kept | None:
+        return next((entry for entry in self.ledger.kept if entry.name == name), None)
 
     def last_kept(self) -> Kept | None:
         """What the last --replace kept; not what an undo put aside, which would make undo undo itself."""

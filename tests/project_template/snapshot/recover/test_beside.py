@@ -167,8 +167,8 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
     book = Book(beside(url))
     assert (book.running, book.last_kept(), recover_ledger.unfinished(url)) == (None, None, None)
     name = recover_ledger.new_name("kept")
-    book.begin(Running("database-aside", "20261123T001122Z-abcdef", recover_ledger.now(), "here:1", kept=name))
-    book.keep(name, "20261123T001122Z-abcdef")
+    running = Running("database-aside", "20261123T001122Z-abcdef", recover_ledger.now(), "here:1", name, name)
+    book.begin(running, Kept(name, running.snapshot, running.started, database=True, artifacts=False))
     book.turn("artifacts")
 
     again = Book(beside(url))
@@ -179,13 +179,12 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
     again.end()
     assert recover_ledger.unfinished(url) is None
     undone = recover_ledger.new_name("undone")
-    again.keep(undone, "20261123T001122Z-abcdef")
+    again.keep(Kept(undone, running.snapshot, running.started, database=True, artifacts=True))
     found = Book(beside(url)).last_kept()
-    assert found is not None
-    assert found.name == name  # not what an undo has put aside
-    again.forget(name)
+    assert found == book.kept(name)  # not what an undo has put aside
+    again.end(forget=name)
     assert again.last_kept() is None
-    again.forget(undone)
+    again.end(forget=undone)
     assert not (tmp_path / "artifacts.restore.json").exists()
 
 
@@ -207,7 +206,6 @@ def test_a_ledger_that_is_none(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_ledger_reads_what_it_writes() -> None:
-    ledger = Ledger(
-        Running("undo-artifacts", "s", "t", "w", NAME, NAME.replace("kept", "undone")), (Kept(NAME, "s", "t"),)
-    )
+    running = Running("undo-artifacts", "s", "t", "w", NAME.replace("kept", "undone"), NAME)
+    ledger = Ledger(running, (Kept(NAME, "s", "t", database=True, artifacts=False),))
     assert Ledger.from_bytes(ledger.to_bytes(), "here") == ledger

@@ -91,7 +91,7 @@ class _Capture:
         self, store: Database, source: Source, destination: str, dump: Callable[[Database, ObjectWriter], Dumped]
     ) -> Manifest:
         repository, wishes = self._repository, self._wishes
-        repository.place.clean()
+        repository.tidy()
         begun = repository.begun()
         previous = self._previous()
         mine = self._begin(begun)
@@ -134,8 +134,7 @@ class _Capture:
             for listed in self._repository.listed()
             for found in self._repository.verification(listed.name).get("damaged", [])
         }
-        names = (item.name.rpartition("/")[2] for item in self._repository.object_items() if item.size)
-        self._known.add(name for name in names if len(name) == 64 and name not in damaged)
+        self._known.add(sha256 for sha256, _size in self._repository.objects() if sha256 not in damaged)
 
     def _copy(
         self,

@@ -24,7 +24,7 @@ from mlflow_ae5_server.snapshot.contents import Reader
 from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.lease import Lease, Timing
 from mlflow_ae5_server.snapshot.manifest import Manifest
-from mlflow_ae5_server.snapshot.places import Item, Place, open_place
+from mlflow_ae5_server.snapshot.places import Place, open_place
 
 MARKER = "mlflow-ae5-backups.json"
 SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"
@@ -70,11 +70,7 @@ class Repository:
 
     def listed(self) -> list[Listed]:
         """Every published snapshot, oldest first, damaged ones included."""
-        found = []
-        for item in self.place.items(SNAPSHOTS):
-            name = item.name.removeprefix(f"{SNAPSHOTS}/")
-            if name.endswith(".json") and item.size:
-                found.append(self._listed(name))
+        found = [self._listed(name) for name in self._names(SNAPSHOTS) if name.endswith(".json")]
         return sorted(found, key=lambda one: (one.sequence, one.id))
 
     def _listed(self, name: str) -> Listed:
@@ -112,20 +108,34 @@ class Repository:
         return snapshot.database
 
     def begun(self) -> list[Begun]:
-        """Unfinished snapshots, oldest first. Half-written or discarded notes count as begun, with nothing kept."""
+        """Unfinished snapshots, oldest first. A note that cannot be read counts as one with nothing kept."""
+        published = self._names(SNAPSHOTS)
         found = []
-        for item in self.place.items(UNFINISHED):
-            named = manifest.parse_name(item.name.removeprefix(f"{UNFINISHED}/"))
-            if named is None:
+        for name in self._names(UNFINISHED) - published:
+            if (named := manifest.parse_name(name)) is None:
                 continue
-            note = _decode(self.place.read(item.name))
-            lists = tuple(sha for sha in note.get("lists", []) if isinstance(sha, str))
+            note = _decode(self.place.read(f"{UNFINISHED}/{name}"))
+            lists = tuple(str(sha256) for sha256 in note.get("lists", []))
+            read_from = note.get("read_from")
             found.append(
                 Begun(
-                    *named, str(note.get("started", "")), float(note.get("read_from", 0)), lists if _hex(lists) else ()
+                    *named,
+                    str(note.get("started", "")),
+                    float(read_from) if isinstance(read_from, int | float) else 0.0,
+                    lists if _hex(lists) else (),
                 )
             )
         return sorted(found, key=lambda one: (one.sequence, one.id))
+
+    def tidy(self) -> None:
+        """Remove notes that have lost their purpose. Only for whoever holds the lease."""
+        published = self._names(SNAPSHOTS)
+        self.place.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
+        self.place.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
+        self.place.clean()
+
+    def _names(self, folder: str) -> set[str]:
+        return {item.name.removeprefix(f"{folder}/") for item in self.place.items(folder) if item.size}
 
     def note(self, begun: Begun) -> None:
         """Say how far an unfinished snapshot has come."""
@@ -149,9 +159,12 @@ class Repository:
                 f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
             )
 
-    def object_items(self) -> Iterator[Item]:
-        """What is kept, by name; see `contents`."""
-        return self.place.items(contents.FOLDER)
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Digest, and size as kept, of every object in the place. One without any content is none."""
+        for item in self.place.items(contents.FOLDER):
+            sha256 = item.name.rpartition("/")[2]
+            if item.size and _hex((sha256,)):
+                yield sha256, item.size
 
     def verification(self, name: str) -> dict[str, Any]:
         return _decode(self.place.read(f"{VERIFIED}/{name}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from typing import Any
 
 from mlflow_ae5_server import database, locks
@@ -18,17 +19,20 @@ from mlflow_ae5_server.snapshot.recover_ledger import Book
 from mlflow_ae5_server.snapshot.recover_target import open_target
 from mlflow_ae5_server.snapshot.repository import open_repository
 
-_LOCK_WAIT = 60.0  # seconds for a garbage collection or a backup in progress to end
+LOCK_WAIT = 60.0  # seconds
 _DATABASE_WAIT = 20.0
 
 
-def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
-    """Restore, say what a restore would do, or undo one; the facts go to `report`. Returns the exit code."""
+def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wait: float = LOCK_WAIT) -> int:
+    """Restore, say what a restore would do, or undo one; the facts go to `report`. Returns the exit code.
+
+    `lock_wait`: seconds for a garbage collection or a backup at work to end.
+    """
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
     place = beside(destination)
     if options.undo:
-        return _undo(settings, report, store, place)
+        return _undo(settings, report, store, place, lock_wait)
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
     recover_check.refuse_nesting(store, destination, backups)
     source = find(backups, _wanted(options.snapshot, place))
@@ -45,7 +49,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     if Book(place).running is None:
         recover_check.refuse_tight(store, destination, source.snapshot, source.part)
     _refuse(store, place, replace=options.replace)  # before the lock makes a file beside a SQLite database
-    with _locked(store):
+    with _locked(store, lock_wait):
         found = _refuse(store, place, replace=options.replace)
         recovery = Recovery(source, store, target, place, Book(place))
         done = recovery.run(found, replace=options.replace, migrate=not options.no_upgrade)
@@ -106,9 +110,10 @@ def _wanted(which: str, place: Beside) -> str:
 def _check(source: Source, *, read: bool) -> recover_check.Checked:
     snapshot = source.snapshot
     say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
-    checked = recover_check.check(source.repository, snapshot, source.part, read=read)
-    how = f"read {checked.bytes} bytes of them" if read else "all of them looked for"
-    say(f"{checked.objects} objects, {how}, {len(checked.damaged)} damaged, in {checked.seconds:.1f} s")
+    checked = recover_check.check(source.repository, snapshot, read=read)
+    found = checked.verified
+    how = f"{found.checked_objects} of them read ({found.checked_bytes} bytes)"
+    say(f"{found.of_objects} objects, {how}, {found.found} damaged, in {checked.seconds:.1f} s")
     return checked
 
 
@@ -128,12 +133,12 @@ def _wait(settings: Settings, store: Database) -> None:
         database.wait_until_ready(store, wait, say=say)
 
 
-def _locked(store: Database) -> Any:
+def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
     if store.file is not None:
         from mlflow_ae5_server import folders
 
         folders.make_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
-    return locks.maintenance(store, _LOCK_WAIT)
+    return locks.maintenance(store, seconds)
 
 
 def _dry_run(
@@ -149,9 +154,10 @@ def _dry_run(
     checked = _check(source, read=True)
     report.add(
         dry_run=True,
-        checked_objects=checked.read,
-        checked_bytes=checked.bytes,
-        damaged=checked.damaged[:20],
+        checked_objects=checked.verified.checked_objects,
+        of_objects=checked.verified.of_objects,
+        checked_bytes=checked.verified.checked_bytes,
+        damaged=checked.verified.damaged[:20],
         estimate_seconds=recover_check.estimate(checked, source.snapshot, source.part),
     )
     checked.require_sound(source.snapshot)
@@ -181,12 +187,12 @@ def _dry_run(
     return 0
 
 
-def _undo(settings: Settings, report: Report, store: Database, place: Beside) -> int:
+def _undo(settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float) -> int:
     _wait(settings, store)
     recover_check.refuse_user(recover_check.look(store, place), store)
     if store.file is not None and not store.file.parent.is_dir():
         raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")
-    with _locked(store):
+    with _locked(store, lock_wait):
         recover_check.refuse_user(recover_check.look(store, place), store)
         brought, aside = Undo(store, place, Book(place)).run()
     say(f"brought back {brought}" + (f"; what was there is kept as {aside}" if aside else ""))

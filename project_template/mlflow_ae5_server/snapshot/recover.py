@@ -45,9 +45,18 @@ class Source:
     part: DatabasePart
 
     def artifacts(self, target: Target, *, again: bool) -> Restored:
-        return recover_files.restore(
+        """Every file to `target`; raises DamagedError where they are not those the manifest counts."""
+        found = recover_files.restore(
             lambda: self.repository.files(self.snapshot), self.repository.reader(), target, again=again
         )
+        counted = self.snapshot.artifacts
+        if (found.files, found.bytes) != (counted.files, counted.bytes):
+            raise DamagedError(
+                f"the snapshot {self.snapshot.id} lists {found.files} files of {found.bytes} bytes, "
+                f"and counts {counted.files} of {counted.bytes}",
+                "use another snapshot",
+            )
+        return found
 
     def database(self, store: Database) -> None:
         """Into the empty `store`; raises DamagedError where what is then read from it is not the snapshot's."""

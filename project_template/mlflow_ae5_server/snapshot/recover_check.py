@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,45 +20,31 @@ from mlflow_ae5_server.errors import (
     StorageError,
 )
 from mlflow_ae5_server.folders import local_folder
-from mlflow_ae5_server.snapshot import contents, dump, recover_files
+from mlflow_ae5_server.snapshot import dump
 from mlflow_ae5_server.snapshot.dump import DatabasePart, State, schema
-from mlflow_ae5_server.snapshot.known import Known
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.recover_beside import Beside, Holdings
 from mlflow_ae5_server.snapshot.repository import Repository
+from mlflow_ae5_server.snapshot.verify import Verified, verify
 
 DIALECTS = ("sqlite", "postgresql")
-_NAMED = 20  # damaged objects in a report
-_BATCH = 16
 _ROOM = 1.05  # of what a snapshot needs
 
 
-@dataclass
+@dataclass(frozen=True)
 class Checked:
-    """`objects` were looked for, `read` of them also read, and `damaged` says which are not as they must be."""
+    """What came of looking at a snapshot's objects, and how many seconds that took."""
 
-    objects: int = 0
-    read: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    damaged: list[dict[str, str]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, size: int) -> None:
-        with self._lock:
-            self.read += 1
-            self.bytes += size
-
-    def wrong(self, sha256: str, what: str) -> None:
-        with self._lock:
-            self.damaged.append({"object": sha256, "what": what})
+    verified: Verified
+    seconds: float
 
     def require_sound(self, snapshot: Manifest) -> None:
-        if not self.damaged:
+        found = self.verified
+        if not found.found:
             return
-        first = "; ".join(f"{entry['object']}: {entry['what']}" for entry in self.damaged[:3])
+        named = [f"{entry.get('object') or entry.get('name')}: {entry['what']}" for entry in found.damaged[:3]]
         raise DamagedError(
-            f"the snapshot {snapshot.id} is damaged: {len(self.damaged)} of its {self.objects} objects, {first}",
+            f"the snapshot {snapshot.id} is damaged in {found.found} of {found.of_objects} objects: {'; '.join(named)}",
             "nothing was touched; choose another one with --snapshot ID, and verify the backups",
         )
 
@@ -77,65 +59,10 @@ def refuse_kind(snapshot: Manifest, part: DatabasePart, store: Database) -> None
         )
 
 
-def check(repository: Repository, snapshot: Manifest, part: DatabasePart, *, read: bool) -> Checked:
+def check(repository: Repository, snapshot: Manifest, *, read: bool) -> Checked:
     """Look for every object of a snapshot; with `read`, read each once. What is wrong is in the result, not raised."""
-    started, result = time.monotonic(), Checked()
-    with contextlib.closing(Known()) as present:
-        if not read:
-            names = (item.name for item in repository.object_items() if item.size > 1)
-            present.add(name.rpartition("/")[2] for name in names if len(name) == len(contents.object_name("0" * 64)))
-        reader = contents.Reader(repository.place, remembered=0)
-
-        def look(batch: list[tuple[str, int | None]]) -> None:
-            for sha256, size in batch:
-                if not read:
-                    if not present.has(sha256):
-                        result.wrong(sha256, "missing")
-                    continue
-                try:
-                    data = reader.get(sha256)
-                except DamagedError as error:
-                    result.wrong(sha256, error.message)
-                    continue
-                if size is not None and len(data) != size:
-                    result.wrong(sha256, f"is of {len(data)} bytes, not {size}")
-                result.add(len(data))
-
-        recover_files.each(look, _batches(_objects(repository, snapshot, part, result)), repository.place.threads)
-    result.seconds = time.monotonic() - started
-    result.damaged.sort(key=lambda entry: entry["object"])
-    return result
-
-
-def _objects(
-    repository: Repository, snapshot: Manifest, part: DatabasePart, result: Checked
-) -> Iterator[tuple[str, int | None]]:
-    """Every object once, with the size it must have where that is known. A list that cannot be read is noted."""
-    with contextlib.closing(Known()) as seen:
-        for sha256 in (*snapshot.artifacts.lists, *part.objects()):
-            if seen.claim(sha256):
-                result.objects += 1
-                yield sha256, None
-        files, size = 0, 0
-        try:
-            for entry in repository.files(snapshot):
-                files, size = files + (entry.kind == "file"), size + entry.size
-                for piece in entry.parts:
-                    if seen.claim(piece.sha256):
-                        result.objects += 1
-                        yield piece.sha256, piece.total
-        except DamagedError as error:
-            result.wrong("the list of artifacts", error.message)
-            return
-        if (files, size) != (snapshot.artifacts.files, snapshot.artifacts.bytes):
-            said = f"names {files} files of {size} bytes"
-            expected = f"{snapshot.artifacts.files} of {snapshot.artifacts.bytes}"
-            result.wrong("the list of artifacts", f"{said}, the manifest {expected}")
-
-
-def _batches(objects: Iterator[tuple[str, int | None]]) -> Iterator[list[tuple[str, int | None]]]:
-    while batch := list(islice(objects, _BATCH)):
-        yield batch
+    started = time.monotonic()
+    return Checked(verify(repository, snapshot, fraction=1.0 if read else 0.0), time.monotonic() - started)
 
 
 # The target

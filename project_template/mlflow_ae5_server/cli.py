@@ -1,4 +1,4 @@
-"""The command line: `tracking-server`, `garbage-collection`, `database-upgrade`, `check`.
+"""The command line: `tracking-server`, and the jobs around it.
 
 AE5 appends `--anaconda-project-*` options to web commands. All of them are accepted, also ones it may invent later,
 by every command.
@@ -7,6 +7,7 @@ by every command.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -14,14 +15,26 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mlflow_ae5_server import scrub, settings
+from mlflow_ae5_server import arguments, scrub, settings
 from mlflow_ae5_server.errors import ProjectError, StoppedError, UsageError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 
 _AE5 = "--anaconda-project-"
 # as in anaconda-project.yml
-_JOBS = {"garbage-collection": "GarbageCollection", "database-upgrade": "DatabaseUpgrade", "check": "Check"}
+_JOBS = {
+    "garbage-collection": "GarbageCollection",
+    "database-upgrade": "DatabaseUpgrade",
+    "check": "Check",
+    "backup": "Backup",
+    "restore": "Restore",
+    "drill": "Drill",
+}
+_OWN_WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "backup": arguments.backup,
+    "restore": arguments.restore,
+    "drill": arguments.drill,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,11 +51,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ("garbage-collection", "remove for good what users deleted longer ago than MLFLOW_TRACKING_GC_TTL"),
         ("database-upgrade", "bring the database's schema to the installed MLflow"),
         ("check", "say whether database, artifact store and server can be used from here; change nothing"),
+        ("backup", "snapshot database and artifacts, or verify, list, show or prune snapshots"),
+        ("restore", "bring a snapshot back into an empty database and artifact store"),
+        ("drill", "restore a snapshot into a scratch place, prove it there, remove it"),
     ):
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         command.set_defaults(dry_run=False)
+        if name in _OWN_WORDS:
+            _OWN_WORDS[name](command)
         if name in ("garbage-collection", "database-upgrade"):
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        if name == "database-upgrade":
+            command.add_argument("--rehearse", action="store_true", help="migrate a copy, and say how long it took")
         command.add_argument(_AE5 + "host", dest="hosts", action="extend", nargs="+", default=[], metavar="HOST")
         command.add_argument(_AE5 + "iframe-hosts", action="extend", nargs="+", default=[], dest="iframe_hosts")
         command.add_argument(_AE5 + "port", type=int, default=8086, dest="port")
@@ -54,7 +74,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     unknown = _without_ae5_options(rest)
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}")
+    if options.command == "restore":
+        arguments.check_restore(parser, options)
     return options
+
+
+def _says_nothing(argv: Sequence[str]) -> bool:
+    """Whether `argv` is a command of its own words with none of them, so that its variable has the say."""
+    return len(argv) > 0 and argv[0] in arguments.VARIABLES and not _without_ae5_options(argv[1:])
 
 
 def _without_ae5_options(arguments: Sequence[str]) -> list[str]:
@@ -76,11 +103,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     scrub.install()
     report: Report | None = None
     try:
-        options = parse(sys.argv[1:] if argv is None else argv)
+        argv = sys.argv[1:] if argv is None else argv
+        silent = _says_nothing(argv)
+        options = argparse.Namespace(command=argv[0]) if silent else parse(argv)
         if options.command != "tracking-server":
             report = Report(_JOBS[options.command])
             signal.signal(signal.SIGTERM, _terminated)
-        return _finish(report, _run(options, report))
+        resolved = settings.load(os.environ)
+        print(resolved.table(), file=sys.stderr, flush=True)
+        if silent:
+            options = parse([options.command, *arguments.words(options.command, resolved)])
+        return _finish(report, _run(options, resolved, report))
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if report:
@@ -100,19 +133,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _finish(report, unforeseen.exit_code)
 
 
-def _run(options: argparse.Namespace, report: Report | None) -> int:
-    resolved = settings.load(os.environ)
-    print(resolved.table(), file=sys.stderr, flush=True)
+def _run(options: argparse.Namespace, resolved: Settings, report: Report | None) -> int:
     if report is None:
         return _serve(options, resolved)
+    name = options.command
+    if name in arguments.VARIABLES:
+        module = importlib.import_module(f"mlflow_ae5_server.{name}")
+        code: int = module.run(resolved, report, options)
+        return code
     from mlflow_ae5_server import checking, collection, upgrade
 
     jobs: dict[str, Callable[[Settings, Report, bool], int]] = {
         "garbage-collection": collection.run,
-        "database-upgrade": upgrade.run,
+        "database-upgrade": upgrade.rehearse if getattr(options, "rehearse", False) else upgrade.run,
         "check": checking.run,
     }
-    return jobs[options.command](resolved, report, options.dry_run)
+    return jobs[name](resolved, report, options.dry_run)
 
 
 def _serve(options: argparse.Namespace, resolved: Settings) -> int:

@@ -209,7 +209,6 @@ def _final(reason: str, database: Database) -> ProjectError | None:
 
 def inspect_schema(engine: Engine) -> Schema:
     """Compare the database's schema revision with the one of the installed MLflow. Reads only."""
-    from alembic.util import CommandError
     from sqlalchemy import inspect
 
     utils = _mlflow_database_utils()
@@ -220,11 +219,7 @@ def inspect_schema(engine: Engine) -> Schema:
         return Schema("outdated" if {"experiments", "runs"} & tables else "empty", None, expected)
     if found == expected:
         return Schema("current" if utils._all_tables_exist(engine) else "outdated", found, expected)
-    try:
-        known = _script_directory().get_revision(found) is not None
-    except CommandError:
-        known = False
-    return Schema("outdated" if known else "unknown", found, expected)
+    return Schema("outdated" if knows_revision(found) else "unknown", found, expected)
 
 
 def pending_revisions(schema: Schema) -> list[str]:
@@ -233,6 +228,21 @@ def pending_revisions(schema: Schema) -> list[str]:
         return []
     steps = _script_directory().iterate_revisions(schema.expected, schema.found or "base")
     return [step.revision for step in steps][::-1]
+
+
+def describe_revision(revision: str) -> str:
+    """What a migration does, in the words of its author."""
+    return str(_script_directory().get_revision(revision).doc)
+
+
+def knows_revision(revision: str) -> bool:
+    """Whether the installed MLflow has this revision among its migrations; if not, it is of a newer MLflow."""
+    from alembic.util import CommandError
+
+    try:
+        return _script_directory().get_revision(revision) is not None
+    except CommandError:
+        return False
 
 
 def _script_directory() -> Any:

@@ -131,7 +131,7 @@ class Supervisor:
             return
         code = 1
         try:
-            _die_with(parent)
+            die_with(parent)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = self._work()
         except SystemExit as leaving:
@@ -145,7 +145,7 @@ class Supervisor:
             os._exit(code)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the kernel end this worker when its parent is gone, even by SIGKILL, so that the port is freed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_server import asgi, database, folders, hosts, locks, workers
+from mlflow_ae5_server import asgi, database, folders, hosts, locks, presence, workers
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, UsageError
+from mlflow_ae5_server.errors import BusyError, ConfigurationError, ProjectError, UsageError
 from mlflow_ae5_server.prefork import Restarts, Supervisor
 from mlflow_ae5_server.settings import Settings
 
@@ -61,10 +61,11 @@ def run(options: HttpOptions, settings: Settings) -> int:
     prefix = _static_prefix(options.url_prefix)
 
     _prepare_folders(store, destination, artifact_root)
-    with _bind(options) as listener:
+    with _bind(options) as listener, contextlib.ExitStack() as marks:
         database.wait_until_ready(store, wait, say=say)
+        marks.enter_context(presence.serving(store))
         framed = _set_environment(store.uri, registry_uri, artifact_root, destination, prefix, policy, jobs)
-        application = _load(store, registry_uri, artifact_root, wait)
+        application = _load(store, registry_uri, artifact_root, destination, wait)
         job_environment = _prepare_jobs(store.uri, artifact_root, options) if jobs else None
         _drop_connections()
         say(f"serving on {options.address}:{listener.getsockname()[1]} with {count} workers ({reason})")
@@ -160,7 +161,7 @@ def _set_environment(
     return True
 
 
-def _load(store: Database, registry_uri: str, artifact_root: str, wait: float) -> asgi.Application:
+def _load(store: Database, registry_uri: str, artifact_root: str, destination: str, wait: float) -> asgi.Application:
     """Import MLflow's application and open its stores once; a fresh database is initialised, an old one refused."""
     import warnings
 
@@ -175,6 +176,7 @@ def _load(store: Database, registry_uri: str, artifact_root: str, wait: float) -
     if schema.state == "empty":
         with locks.maintenance(store, max(wait, 60.0)):
             if database.inspect_schema(engine).state == "empty":
+                refuse_unfinished(destination)
                 say(f"initialising the empty database {store.shown}")
             initialize_backend_stores(store.uri, registry_uri, artifact_root)
     else:
@@ -183,6 +185,21 @@ def _load(store: Database, registry_uri: str, artifact_root: str, wait: float) -
     validate_sql_trace_rollup_startup(store.uri)
     application: asgi.Application = app
     return application
+
+
+def refuse_unfinished(destination: str) -> None:
+    """BusyError where a restore was cut off: its database is empty until the end, and a new one would be in its way."""
+    from mlflow_ae5_server.snapshot import recover_ledger
+
+    try:
+        unfinished = recover_ledger.unfinished(destination)
+    except ProjectError as error:  # a kind of store that restores do not know, or one that does not answer now
+        say(f"note: whether a restore is under way cannot be told: {error.message}")
+        return
+    if unfinished:
+        raise BusyError(
+            unfinished, "run the command Restore again to finish it, or with --undo, before the server starts"
+        )
 
 
 def _drop_connections() -> None:

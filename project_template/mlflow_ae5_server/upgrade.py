@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mlflow_ae5_server import database, locks, mlflow_command
 from mlflow_ae5_server.database import Database, Schema
-from mlflow_ae5_server.errors import SchemaError
+from mlflow_ae5_server.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.mlflow_command import Ended
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 
@@ -14,6 +15,8 @@ _LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
 def run(settings: Settings, report: Report, dry_run: bool) -> int:
     """Upgrade, or with `dry_run` say what would be done, and leave the facts in `report`. Returns the exit code."""
     dry_run = dry_run or settings.flag("MLFLOW_TRACKING_UPGRADE_DRY_RUN")
+    if not dry_run and settings.flag("MLFLOW_TRACKING_UPGRADE_REHEARSE"):
+        return rehearse(settings, report)
     report.add(dry_run=dry_run)
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():
@@ -33,16 +36,43 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
             report.add(outcome="unchanged", now=before.found)
             return 0
         _refuse_unknown(before, store)
-        from mlflow.db import commands
-
-        ended = mlflow_command.run(commands, ["upgrade", store.uri], "mlflow db")
-        after = _inspect(store)
+        ended, after = migrate(store)
         report.add(now=after.found)
-        if ended.exit_code == 0 and after.state == "current":
+        if ended.exit_code == 0:
             report.add(outcome="initialised" if before.state == "empty" else "upgraded")
             return 0
-        report.add(error=ended.error or "the schema is still not the one MLflow needs", hint="restore the backup")
-        return ended.exit_code or SchemaError.exit_code
+        report.add(error=ended.error, hint="restore the backup")
+        return ended.exit_code
+
+
+def migrate(store: Database) -> tuple[Ended, Schema]:
+    """MLflow's own migrations on `store`, and the schema they left; what ends with 0 is the schema MLflow needs.
+
+    Whoever calls this holds the maintenance lock, or has a database that nobody else knows.
+    """
+    from mlflow.db import commands
+
+    ended = mlflow_command.run(commands, ["upgrade", store.uri], "mlflow db")
+    after = _inspect(store)
+    if ended.exit_code == 0 and after.state != "current":
+        ended = Ended(
+            SchemaError.exit_code,
+            f"the schema is at revision {after.found} after the migrations, and MLflow needs {after.expected}",
+        )
+    return ended, after
+
+
+def rehearse(settings: Settings, report: Report, _dry_run: bool = False) -> int:
+    """Upgrade a copy, which is removed again. Returns the exit code."""
+    from mlflow_ae5_server import rehearsal
+
+    store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    if store.file is not None and not store.file.is_file():
+        raise ConfigurationError(
+            f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+        )
+    database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
+    return rehearsal.rehearse(store, report)
 
 
 def _inspect(store: Database) -> Schema:
@@ -61,6 +91,6 @@ def _dry_run(store: Database, report: Report) -> int:
     pending = database.pending_revisions(schema)
     print(f"{store.shown} is at revision {schema.found}, the installed MLflow needs {schema.expected}")
     for revision in pending:
-        print(f"  would apply {revision}")
+        print(f"  would apply {revision}: {database.describe_revision(revision)}")
     report.add(outcome="dry-run", pending=len(pending))
     return 0

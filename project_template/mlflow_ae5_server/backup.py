@@ -1,0 +1,242 @@
+"""Backup: `create`, `verify`, `list`, `show` and `prune` of snapshots of this server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from mlflow_ae5_server import database, folders
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, UsageError
+from mlflow_ae5_server.report import Report
+from mlflow_ae5_server.settings import Settings
+from mlflow_ae5_server.snapshot.places import open_place
+from mlflow_ae5_server.snapshot.repository import Repository, make_in, open_repository
+
+INCOMPLETE = 23
+_TOLD = 100  # damaged objects in the report
+
+
+def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
+    """Do `options.action` and leave the facts in `report`. Returns the exit code."""
+    report.add(action=options.action)
+    actions: dict[str, Callable[[Settings, Report, argparse.Namespace], int]] = {
+        "create": _create,
+        "verify": _verify,
+        "list": _list,
+        "show": _show,
+        "prune": _prune,
+    }
+    return actions[options.action](settings, report, options)
+
+
+def destination(settings: Settings) -> str:
+    """MLFLOW_TRACKING_BACKUP_DESTINATION. Raises ConfigurationError where it says nothing."""
+    url = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
+    if not url:
+        raise ConfigurationError(
+            "MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "give a folder, or s3://, gs://, abfss:// or az://"
+        )
+    return url
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _create(settings: Settings, report: Report, options: argparse.Namespace) -> int:
+    from mlflow_ae5_server.snapshot import capture, dump
+    from mlflow_ae5_server.snapshot.artifacts import open_source
+
+    place = destination(settings)
+    store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    artifacts = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
+    if not artifacts:
+        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "give this job the one of the server")
+    if store.file is not None and not store.file.is_file():
+        raise ConfigurationError(
+            f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+        )
+    capture.refuse_overlap(artifacts, place)
+    source = open_source(artifacts, capture.database_files(store))
+    database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
+    _require_tables(store)
+    repository = make_in(open_place(place))
+    if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
+        _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
+    wishes = capture.Wishes(rehash=options.rehash, say=_say)
+    manifest = capture.create(repository, store, source, artifacts, dump.dump, wishes)
+    elsewhere = list(manifest.outside)
+    if registry := _other_registry(settings, store.uri):
+        elsewhere.append(registry)
+    nothing = "; nothing new had to be copied" if not manifest.new_objects else ""
+    _say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{nothing}")
+    for name in (*elsewhere, *manifest.artifacts.unreadable):
+        _say(f"warning: not in the snapshot: {name}")
+    whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_outside)
+    report.add(
+        outcome="done" if whole else "incomplete",
+        **_facts(manifest),
+        new_objects=manifest.new_objects,
+        new_bytes=manifest.new_bytes,
+        stored_bytes=manifest.stored_bytes,
+        in_flight={
+            "running_runs": manifest.in_flight.running_runs,
+            "changed_files": manifest.in_flight.changed_files,
+            "vanished_files": manifest.in_flight.vanished_files,
+        },
+        outside=elsewhere,
+        unreadable=list(manifest.artifacts.unreadable),
+        links=manifest.artifacts.links,
+        special=manifest.artifacts.special,
+    )
+    return 0 if whole else INCOMPLETE
+
+
+def _facts(manifest: Any) -> dict[str, Any]:
+    return {
+        "snapshot": manifest.id,
+        "runs": manifest.runs,
+        "rows": manifest.rows,
+        "tables": manifest.tables,
+        "artifacts": manifest.artifacts.files,
+        "artifact_bytes": manifest.artifacts.bytes,
+    }
+
+
+def _require_tables(store: database.Database) -> None:
+    """Any schema that MLflow ever had can be in a snapshot, but an empty database is a mistake, not a backup."""
+    schema = database.inspect_schema(database.connect_engine(store))
+    if schema.state == "empty":
+        database.require_current(schema, store)
+
+
+def _other_registry(settings: Settings, store: str) -> str | None:
+    """The registry's own database, where it has one: it is not in the snapshot."""
+    uri = settings.value("MLFLOW_REGISTRY_STORE_URI")
+    if not uri:
+        return None
+    registry = database.check_uri(uri, "MLFLOW_REGISTRY_STORE_URI")
+    return None if registry.uri == store else f"the model registry in {registry.shown}"
+
+
+def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> int:
+    from mlflow_ae5_server.snapshot import verify
+
+    fraction = _fraction(options.sample)
+    repository = open_repository(destination(settings))
+    manifest = repository.snapshot(options.snapshot)
+    verified = verify.verify(repository, manifest, fraction=fraction)
+    if verified.found:
+        repository.snapshot(manifest.id)  # pruned meanwhile, its objects are rightly gone
+    verify.note(repository, manifest, verified, fraction)
+    for found in verified.damaged[:_TOLD]:
+        _say(f"damaged: {found.get('object') or found.get('name')}: {found['what']}")
+    report.add(
+        outcome="failed" if verified.found else "done",
+        snapshot=manifest.id,
+        checked_objects=verified.checked_objects,
+        of_objects=verified.of_objects,
+        checked_bytes=verified.checked_bytes,
+        damaged=verified.damaged[:_TOLD],
+    )
+    if verified.found:
+        report.add(
+            damaged_total=verified.found,
+            error=f"{verified.found} objects of the snapshot {manifest.id} are missing or damaged",
+            hint="take another backup: what the server still has is stored anew",
+        )
+        return DamagedError.exit_code
+    _say(f"snapshot {manifest.id}: {verified.checked_objects} of {verified.of_objects} objects read, all right")
+    return 0
+
+
+def _fraction(sample: str | None) -> float:
+    """`1%` as 0.01; 1 where nothing was said. Raises UsageError."""
+    if sample is None:
+        return 1.0
+    try:
+        fraction = float(sample.removesuffix("%")) / 100
+    except ValueError:
+        fraction = 0.0
+    if not 0 < fraction <= 1:
+        raise UsageError(f"--sample {sample} is no share of the objects", "write --sample 1%, or up to 100%")
+    return fraction
+
+
+def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> int:
+    repository = open_repository(destination(settings))
+    listed = repository.listed()
+    shown = [_line(repository, one) for one in listed]
+    unfinished = [one.id for one in repository.begun()]
+    for line in shown:
+        state = line.get("damaged") or ("verified " + line["verified"] if line["verified"] else "never verified")
+        _say(f"{line['sequence']:>6}  {line['snapshot']}  {line.get('artifact_bytes', 0):>15} bytes  {state}")
+    for name in unfinished:
+        _say(f"unfinished: {name}")
+    report.add(outcome="done", snapshots=shown, unfinished=unfinished)
+    return 0
+
+
+def _line(repository: Repository, one: Any) -> dict[str, Any]:
+    from mlflow_ae5_server.snapshot import verify
+
+    line: dict[str, Any] = {"snapshot": one.id, "sequence": one.sequence}
+    if one.manifest is None:
+        return {**line, "verified": None, "complete": False, "damaged": one.problem}
+    verified = verify.when(repository, one.name)
+    return {
+        **line,
+        "started": one.manifest.started,
+        "finished": one.manifest.finished,
+        "mlflow_version": one.manifest.mlflow_version,
+        "revision": one.manifest.revision,
+        "dialect": one.manifest.dialect,
+        "rows": one.manifest.rows,
+        "artifacts": one.manifest.artifacts.files,
+        "artifact_bytes": one.manifest.artifacts.bytes,
+        "verified": verified[0] if verified else None,
+        "complete": one.manifest.complete,
+    }
+
+
+def _show(settings: Settings, report: Report, options: argparse.Namespace) -> int:
+    import json
+
+    manifest = open_repository(destination(settings)).snapshot(options.snapshot)
+    shown = asdict(manifest)
+    shown["artifacts"].pop("lists")
+    shown["database"] = {**shown["database"], "file": len(shown["database"].get("file", ()))}
+    shown["database"]["tables"] = [
+        {key: value for key, value in table.items() if key != "objects"} for table in shown["database"]["tables"]
+    ]
+    shown["complete"] = manifest.complete
+    _say(json.dumps(shown, indent=2))
+    report.add(outcome="done", manifest=shown)
+    return 0
+
+
+def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> int:
+    from mlflow_ae5_server.snapshot import prune
+
+    keep = prune.Keep(options.keep_last, options.keep_daily, options.keep_weekly)
+    repository = open_repository(destination(settings))
+    plan = prune.prune(repository, keep, act=options.yes)
+    verb = "removed" if options.yes else "would remove"
+    for name in plan.removed:
+        _say(f"{verb} the snapshot {name}")
+    for name in plan.unfinished:
+        _say(f"{verb} the unfinished snapshot {name}")
+    _say(f"{verb} {plan.objects} objects that nothing refers to, {plan.freed_bytes} bytes")
+    report.add(
+        outcome="done" if options.yes else "dry-run",
+        kept=list(plan.kept),
+        unfinished=list(plan.unfinished),
+        objects=plan.objects,
+        freed_bytes=plan.freed_bytes,
+        **{"removed" if options.yes else "would_remove": list(plan.removed)},
+    )
+    return 0

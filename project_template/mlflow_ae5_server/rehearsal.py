@@ -1,0 +1,85 @@
+"""DatabaseUpgrade on a copy: which migrations there are between the two schemas, how long they take, and do they end?
+
+The copy is taken in one transaction while the server runs, and lies beside the real database, which is not written to.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mlflow_ae5_server import database, upgrade
+from mlflow_ae5_server.database import Database, Schema
+from mlflow_ae5_server.errors import StorageError
+from mlflow_ae5_server.report import Report
+from mlflow_ae5_server.snapshot import dump
+from mlflow_ae5_server.snapshot.spool import Spool
+
+
+def rehearse(store: Database, report: Report) -> int:
+    """Migrate a copy of `store`, and leave what came of it in `report`. Returns the exit code."""
+    found = _inspect(store)
+    migrations = database.pending_revisions(found)
+    report.add(**{"from": found.found, "to": found.expected, "migrations": migrations, "migration_seconds": 0.0})
+    if found.state in {"empty", "unknown"}:
+        database.require_current(found, store)
+    if not migrations:
+        say(f"{store.shown} is at revision {found.found}, which is what the installed MLflow needs: nothing to migrate")
+        report.add(outcome="rehearsed")
+        return 0
+    for revision in migrations:
+        say(f"  will apply {revision}: {database.describe_revision(revision)}")
+    _require_room(store)
+    with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=_folder(store)) as folder:
+        spool = Spool(Path(folder))
+        part = dump.dump(store, spool)
+        rows = sum(table.rows for table in part.tables)
+        say(f"copied {rows} rows in {len(part.tables)} tables; migrating the copy")
+        report.add(rows=rows, tables=len(part.tables))
+        with dump.scratch(store) as copy:
+            dump.load(part, spool, copy)
+            return _migrate(copy, report)
+
+
+def _migrate(copy: Database, report: Report) -> int:
+    started = time.monotonic()
+    ended, after = upgrade.migrate(copy)
+    seconds = round(time.monotonic() - started, 2)
+    report.add(migration_seconds=seconds)
+    if ended.exit_code:
+        report.add(
+            error=ended.error,
+            hint="do not upgrade; the real database was not touched, and the release that made it goes on working",
+        )
+        return ended.exit_code
+    rows = sum(count for count, _digest in dump.digests(copy).values())
+    say(f"the copy is at revision {after.found} after {seconds:g} s, with {rows} rows")
+    report.add(outcome="rehearsed", rows_after=rows)
+    return 0
+
+
+def _folder(store: Database) -> str | None:
+    """Where a copy of this size surely has its like: beside a SQLite file. Else the temporary folder."""
+    return str(store.file.parent) if store.file is not None else None
+
+
+def _require_room(store: Database) -> None:
+    if store.file is None:
+        return
+    size = store.file.stat().st_size
+    free = shutil.disk_usage(store.file.parent).free
+    if free < 3 * size:  # the packed copy, the copy itself, and what SQLite writes anew while it changes tables
+        raise StorageError(
+            f"a rehearsal needs about {3 * size} bytes beside {store.shown}, and {free} are free", "make room there"
+        )
+
+
+def _inspect(store: Database) -> Schema:
+    return database.inspect_schema(database.connect_engine(store))
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,214 @@
+"""Restore: a snapshot into an empty database and artifact store, or with what they hold kept aside; and its undo."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager
+from typing import Any
+
+from mlflow_ae5_server import database, locks
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
+from mlflow_ae5_server.report import Report
+from mlflow_ae5_server.settings import Settings
+from mlflow_ae5_server.snapshot import dump, recover_check, recover_files
+from mlflow_ae5_server.snapshot.dump import schema
+from mlflow_ae5_server.snapshot.recover import Recovery, Source, Undo, say
+from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
+from mlflow_ae5_server.snapshot.recover_ledger import Book
+from mlflow_ae5_server.snapshot.recover_target import open_target
+from mlflow_ae5_server.snapshot.repository import open_repository
+
+LOCK_WAIT = 60.0  # seconds
+_DATABASE_WAIT = 20.0
+
+
+def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wait: float = LOCK_WAIT) -> int:
+    """Restore, say what a restore would do, or undo one; the facts go to `report`. Returns the exit code.
+
+    `lock_wait`: seconds for a garbage collection or a backup at work to end.
+    """
+    store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
+    place = beside(destination)
+    if options.undo:
+        return _undo(settings, report, store, place, lock_wait)
+    backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
+    recover_check.refuse_nesting(store, destination, backups)
+    source = find(backups, _wanted(options.snapshot, place))
+    report.add(**describe(source, store))
+    recover_check.refuse_kind(source.snapshot, source.part, store)
+    if options.dry_run:
+        return _dry_run(settings, report, options, source, store, destination, place)
+    checked = _check(source, read=options.replace or not backups_are_remote(backups))
+    checked.require_sound(source.snapshot)
+    _wait(settings, store)
+    target = open_target(destination)
+    recover_files.refuse_names(source.repository.files(source.snapshot), target)
+    recover_check.refuse_rights(store, destination, replace=options.replace)
+    if Book(place).running is None:
+        recover_check.refuse_tight(store, destination, source.snapshot, source.part)
+    _refuse(store, place, replace=options.replace)  # before the lock makes a file beside a SQLite database
+    with _locked(store, lock_wait):
+        found = _refuse(store, place, replace=options.replace)
+        recovery = Recovery(source, store, target, place, Book(place))
+        done = recovery.run(found, replace=options.replace, migrate=not options.no_upgrade)
+    report.add(
+        artifacts=done.restored.files,
+        artifact_bytes=done.restored.bytes,
+        written_files=done.restored.written,
+        links=done.restored.links,
+        left_out=done.restored.left_out[:20],
+        artifacts_identical=True,  # or an exception would have left `run`
+        database_identical=done.database_identical,
+        kept_aside=done.kept_aside,
+        upgraded=done.upgraded,
+        outcome="done",
+    )
+    _tell_kept(place)
+    return 0
+
+
+def find(backups: str, which: str) -> Source:
+    """The snapshot `which` ("latest" or an id). Raises ConfigurationError, StorageError, DamagedError."""
+    repository = open_repository(backups)
+    snapshot = repository.snapshot(which)
+    return Source(repository, snapshot, dump.DatabasePart.from_json(repository.database(snapshot)))
+
+
+def describe(source: Source, store: Database) -> dict[str, Any]:
+    """What every report says of the snapshot."""
+    return {
+        "snapshot": source.snapshot.id,
+        "dialect": {"from": source.part.dialect, "to": store.dialect},
+        "rows": source.part.rows,
+        "tables": len(source.part.tables),
+        "artifacts": source.snapshot.artifacts.files,
+        "artifact_bytes": source.snapshot.artifacts.bytes,
+    }
+
+
+def backups_are_remote(backups: str) -> bool:
+    """In an object store reading everything once more doubles the time to recover, and the store has checksums."""
+    from mlflow_ae5_server.folders import local_folder
+
+    return local_folder(backups) is None
+
+
+def _wanted(which: str, place: Beside) -> str:
+    """`latest` means the snapshot of an unfinished restore, where there is one."""
+    running = Book(place).running
+    if running is None:
+        return which
+    if running.is_undo:
+        raise ConfigurationError(
+            f"an undo that {running.who} began {running.started} has not ended", "finish it first: restore --undo"
+        )
+    return running.snapshot if which == "latest" else which
+
+
+def _check(source: Source, *, read: bool) -> recover_check.Checked:
+    snapshot = source.snapshot
+    say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
+    checked = recover_check.check(source.repository, snapshot, read=read)
+    found = checked.verified
+    how = f"{found.checked_objects} of them read ({found.checked_bytes} bytes)"
+    say(f"{found.of_objects} objects, {how}, {found.found} damaged, in {checked.seconds:.1f} s")
+    return checked
+
+
+def _refuse(store: Database, place: Beside, *, replace: bool) -> recover_check.Found:
+    """Raises InUseError, or NotEmptyError where no restore is to be gone on with and nothing may be put aside."""
+    found = recover_check.look(store, place)
+    recover_check.refuse_user(found, store)
+    recover_check.refuse_foreign(found, store)
+    if not replace and Book(place).running is None:
+        recover_check.refuse_occupied(found, store, place)
+    return found
+
+
+def _wait(settings: Settings, store: Database) -> None:
+    if store.file is None or store.file.is_file():
+        wait = min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
+        database.wait_until_ready(store, wait, say=say)
+
+
+def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
+    if store.file is not None:
+        from mlflow_ae5_server import folders
+
+        folders.make_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
+    return locks.maintenance(store, seconds)
+
+
+def _dry_run(
+    settings: Settings,
+    report: Report,
+    options: argparse.Namespace,
+    source: Source,
+    store: Database,
+    destination: str,
+    place: Beside,
+) -> int:
+    """Check every object, and everything that a restore would check; what it would refuse is told, not raised."""
+    checked = _check(source, read=True)
+    report.add(
+        dry_run=True,
+        checked_objects=checked.verified.checked_objects,
+        of_objects=checked.verified.of_objects,
+        checked_bytes=checked.verified.checked_bytes,
+        damaged=checked.verified.damaged[:20],
+        estimate_seconds=recover_check.estimate(checked, source.snapshot, source.part),
+    )
+    checked.require_sound(source.snapshot)
+    refusals = []
+    for attempt in (
+        lambda: _wait(settings, store),
+        lambda: _refuse(store, place, replace=options.replace),
+        lambda: recover_files.refuse_names(source.repository.files(source.snapshot), open_target(destination)),
+        lambda: recover_check.refuse_rights(store, destination, replace=options.replace),
+        lambda: recover_check.refuse_tight(store, destination, source.snapshot, source.part),
+    ):
+        try:
+            attempt()
+        except ProjectError as error:
+            refusals.append(recover_check.said(error))
+            say(f"a restore would be refused: {error}")
+            if len(refusals) == 1 and isinstance(error, UnreachableError | CredentialsError):
+                break  # without a database there is nothing more to ask
+    part, artifacts = source.part, source.snapshot.artifacts
+    print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
+    print(f"would write {artifacts.files} files ({artifacts.bytes} bytes) to {place.shown}")
+    upgrade = None
+    if not options.no_upgrade and part.revision != schema.latest():
+        upgrade = {"from": part.revision, "to": schema.latest()}
+        print(f"would upgrade the schema from {upgrade['from']} to {upgrade['to']}")
+    report.add(outcome="dry-run", would_refuse=refusals, would_upgrade=upgrade, written_files=0)
+    return 0
+
+
+def _undo(settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float) -> int:
+    _wait(settings, store)
+    recover_check.refuse_user(recover_check.look(store, place), store)
+    if store.file is not None and not store.file.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")
+    with _locked(store, lock_wait):
+        recover_check.refuse_user(recover_check.look(store, place), store)
+        brought, aside = Undo(store, place, Book(place)).run()
+    say(f"brought back {brought}" + (f"; what was there is kept as {aside}" if aside else ""))
+    report.add(outcome="undone", brought_back=brought, kept_aside=aside)
+    _tell_kept(place)
+    return 0
+
+
+def _tell_kept(place: Beside) -> None:
+    for entry in Book(place).ledger.kept:
+        what = " and ".join(name for name in ("database", "artifacts") if getattr(entry, name))
+        say(f"kept aside: {entry.name} ({what}), {entry.time}")
+
+
+def _required(settings: Settings, name: str) -> str:
+    value = settings.value(name)
+    if not value:
+        raise ConfigurationError(f"{name} is not set", "set it as for the server")
+    return value

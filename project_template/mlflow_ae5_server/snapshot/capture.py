@@ -1,0 +1,266 @@
+"""`backup create`: the database first, in one transaction, then the artifacts; the manifest last of all.
+
+Whatever the database speaks of was in the store before it was read, so it is in the snapshot. Nothing is visible before
+everything is on disk; cut off at any point, this leaves a note of how far it came, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlflow_ae5_server import __version__, locks
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.scrub import scrub
+from mlflow_ae5_server.snapshot import filelist, outside
+from mlflow_ae5_server.snapshot.artifacts import Source
+from mlflow_ae5_server.snapshot.contents import Reader, Writer
+from mlflow_ae5_server.snapshot.copying import Copier, Totals
+from mlflow_ae5_server.snapshot.entries import FileEntry
+from mlflow_ae5_server.snapshot.filelist import ListWriter
+from mlflow_ae5_server.snapshot.known import Known
+from mlflow_ae5_server.snapshot.lease import Lease
+from mlflow_ae5_server.snapshot.manifest import Artifacts, InFlight, Manifest
+from mlflow_ae5_server.snapshot.objects import ObjectWriter
+from mlflow_ae5_server.snapshot.repository import Begun, Repository
+
+_LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
+
+
+class Dumped(Protocol):
+    """What `create` needs of the database's part."""
+
+    @property
+    def dialect(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def tables(self) -> tuple[Any, ...]: ...
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """`note_every`: seconds between two notes of how far it came."""
+
+    rehash: bool = False
+    note_every: float = 15.0
+    now: Callable[[], float] = time.time
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
+
+
+def create(
+    repository: Repository,
+    store: Database,
+    source: Source,
+    destination: str,
+    dump: Callable[[Database, ObjectWriter], Dumped],
+    wishes: Wishes | None = None,
+) -> Manifest:
+    """Take a snapshot and publish it. `destination` is MLFLOW_ARTIFACTS_DESTINATION, to tell what lies outside.
+
+    Raises BusyError, StorageError, ConfigurationError, and what `dump` raises; nothing is published then.
+    """
+    wishes = wishes or Wishes()
+    with (
+        locks.maintenance(store, _LOCK_WAIT),
+        repository.lease("backup") as lease,
+        contextlib.closing(Known()) as known,
+    ):
+        return _Capture(repository, lease, known, wishes).run(store, source, destination, dump)
+
+
+class _Capture:
+    def __init__(self, repository: Repository, lease: Lease, known: Known, wishes: Wishes) -> None:
+        self._repository = repository
+        self._lease = lease
+        self._known = known
+        self._wishes = wishes
+        self._reader = Reader(repository.place, remembered=0)
+
+    def run(
+        self, store: Database, source: Source, destination: str, dump: Callable[[Database, ObjectWriter], Dumped]
+    ) -> Manifest:
+        repository, wishes = self._repository, self._wishes
+        repository.tidy()
+        begun = repository.begun()
+        previous = self._previous()
+        mine = self._begin(begun)
+        self._learn()
+        # Cut off before: what then was written last may never have reached the disk.
+        writer = Writer(repository.place, self._known, doubted=bool(begun))
+        read_from = wishes.now()
+        elsewhere, running = outside.find(store, destination)
+        database = dump(store, writer)
+        wishes.say(f"database: {len(database.tables)} tables, {sum(table.rows for table in database.tables)} rows")
+        lists, totals = self._copy(source, writer, mine, begun, previous, read_from)
+        self._lease.check()
+        manifest = _manifest(mine, source, database, lists, totals, elsewhere, running, writer, read_from, wishes)
+        repository.publish(manifest)
+        repository.forget([mine])
+        return manifest
+
+    def _previous(self) -> Manifest | None:
+        listed = self._repository.listed()
+        for one in listed:
+            if one.manifest is None:
+                self._wishes.say(f"warning: {one.problem}")
+        return next((one.manifest for one in reversed(listed) if one.manifest is not None), None)
+
+    def _begin(self, begun: list[Begun]) -> Begun:
+        """The newest unfinished snapshot, to be finished, or a new one."""
+        if begun:
+            self._wishes.say(f"resuming the unfinished snapshot {begun[-1].id}")
+            return begun[-1]
+        started = datetime.fromtimestamp(self._wishes.now(), UTC)
+        name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        mine = Begun(self._repository.next_sequence(), name, started.isoformat(timespec="seconds"), 0.0, ())
+        self._repository.note(mine)
+        return mine
+
+    def _learn(self) -> None:
+        """Which objects are there. One that a verification found damaged is not: its content is stored again."""
+        damaged = {
+            str(found.get("object"))
+            for listed in self._repository.listed()
+            for found in self._repository.verification(listed.name).get("damaged", [])
+        }
+        self._known.add(sha256 for sha256, _size in self._repository.objects() if sha256 not in damaged)
+
+    def _copy(
+        self,
+        source: Source,
+        writer: Writer,
+        mine: Begun,
+        begun: list[Begun],
+        previous: Manifest | None,
+        read_from: float,
+    ) -> tuple[tuple[str, ...], Totals]:
+        wishes = self._wishes
+        noted = time.monotonic()
+
+        def note() -> None:
+            nonlocal noted
+            if time.monotonic() - noted >= wishes.note_every:
+                copier.drain()
+                self._repository.place.sync()  # what the note names is believed
+                first = min(mine.read_from or read_from, read_from)
+                self._repository.note(Begun(mine.sequence, mine.id, mine.started, first, tuple(lists.lists)))
+                wishes.say(f"artifacts: {copier.totals.files} files so far, {copier.totals.bytes} bytes")
+                noted = time.monotonic()
+
+        lists = ListWriter(writer, note)
+        copier = Copier(
+            source,
+            writer,
+            self._known,
+            lists,
+            store_threads=self._repository.place.threads,
+            load_slices=lambda: self._load_slices(begun),
+        )
+        before = _tolerant(self._repository.files(previous), wishes) if previous else iter(())
+        trusted = [previous.read_from] if previous else []
+        if mine.lists:
+            before = filelist.continued(_tolerant(filelist.read(self._reader, mine.lists), wishes), before)
+            trusted.append(mine.read_from)
+        totals = copier.run(before, min(trusted, default=0.0), rehash=wishes.rehash)
+        return tuple(lists.lists), totals
+
+    def _load_slices(self, begun: list[Begun]) -> None:
+        """What lies in shared objects, by content, from every list there is. Lists have most parts in common."""
+        manifests = [one.manifest for one in self._repository.listed() if one.manifest is not None]
+        groups = [manifest.artifacts.lists for manifest in reversed(manifests)] + [one.lists for one in begun]
+        seen: set[str] = set()
+        for lists in groups:
+            new = [sha256 for sha256 in lists if sha256 not in seen]
+            seen.update(new)
+            for sha256 in new:
+                with contextlib.suppress(DamagedError):
+                    self._known.add_slices(_slices(filelist.lines(self._reader, sha256)))
+
+
+def _slices(entries: Iterable[FileEntry]) -> Iterator[tuple[str, str, int, int, int]]:
+    for entry in entries:
+        if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256:
+            yield entry.sha256, *entry.parts[0]
+
+
+def _tolerant(entries: Iterator[FileEntry], wishes: Wishes) -> Iterator[FileEntry]:
+    """Up to where the list of an earlier snapshot is damaged: what is not known from it is read again."""
+    try:
+        yield from entries
+    except DamagedError as error:
+        wishes.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
+
+
+def _manifest(
+    mine: Begun,
+    source: Source,
+    database: Dumped,
+    lists: tuple[str, ...],
+    totals: Totals,
+    elsewhere: list[str],
+    running: int,
+    writer: Writer,
+    read_from: float,
+    wishes: Wishes,
+) -> Manifest:
+    return Manifest(
+        id=mine.id,
+        sequence=mine.sequence,
+        started=mine.started,
+        finished=datetime.fromtimestamp(wishes.now(), UTC).isoformat(timespec="seconds"),
+        read_from=read_from,
+        mlflow_version=importlib.metadata.version("mlflow"),
+        release=__version__,
+        dialect=database.dialect,
+        revision=database.revision,
+        tables=len(database.tables),
+        rows=sum(table.rows for table in database.tables),
+        runs=next((table.rows for table in database.tables if table.name == "runs"), 0),
+        database=database.to_json(),
+        artifacts=Artifacts(
+            source=source.shown,
+            files=totals.files,
+            bytes=totals.bytes,
+            lists=lists,
+            links=totals.links,
+            special=totals.special,
+            unreadable=tuple(totals.unreadable),
+        ),
+        in_flight=InFlight(running, totals.changed, totals.vanished, tuple(totals.names)),
+        outside=tuple(elsewhere + totals.outside),
+        new_objects=writer.new_objects,
+        new_bytes=writer.new_bytes,
+        stored_bytes=writer.stored_bytes,
+    )
+
+
+def refuse_overlap(destination: str, place: str) -> None:
+    """Backups among the artifacts would back themselves up; artifacts among the backups would be taken for foreign.
+
+    Raises ConfigurationError.
+    """
+    if outside.is_inside(place, destination) or outside.is_inside(destination, place):
+        raise ConfigurationError(
+            f"the backups in {scrub(place)} and the artifacts in {scrub(destination)} lie in each other",
+            "give MLFLOW_TRACKING_BACKUP_DESTINATION a place of its own, best on another volume",
+        )
+
+
+def database_files(store: Database) -> frozenset[Path]:
+    """The files of an SQLite database: where they lie among the artifacts, they are none."""
+    if store.file is None:
+        return frozenset()
+    file = store.file.resolve()
+    suffixes = ("", "-wal", "-shm", "-journal", ".maintenance.lock")
+    return frozenset(file.with_name(file.name + suffix) for suffix in suffixes)

@@ -1,0 +1,145 @@
+"""Object stores through obstore, with the addresses and credentials that MLflow's own clients use."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, StorageError
+from mlflow_ae5_server.scrub import scrub
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_SCHEMES = {"s3": "s3", "gs": "gs", "az": "azure", "abfs": "azure", "abfss": "azure", "wasb": "azure", "wasbs": "azure"}
+
+
+def known(url: str) -> bool:
+    return urlsplit(url).scheme.lower() in _SCHEMES
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store with the url's path as prefix. Nothing is sent yet. Raises ConfigurationError."""
+    if importlib.util.find_spec("obstore") is None:
+        raise ConfigurationError(
+            f"{scrub(url)} needs the package obstore, which is not installed",
+            "use the environment `default` (the commands without `Minimum`)",
+        )
+    parts = urlsplit(url)
+    kind = _SCHEMES.get(parts.scheme.lower())
+    if kind is None or not parts.netloc:
+        raise ConfigurationError(f"{scrub(url)} is not an object store", "write s3://BUCKET/PREFIX, gs:// or abfss://")
+    prefix = unquote(parts.path).strip("/") or None
+    opened = {"s3": _s3, "gs": _gs, "azure": _azure}[kind]
+    try:
+        return opened(parts.netloc, prefix, dict(os.environ))
+    except ProjectError:
+        raise
+    except Exception as error:  # obstore's and the cloud libraries' own, of many classes
+        raise ConfigurationError(
+            f"{scrub(url)} cannot be used: {_said(error)}", "check address and credentials of the object store"
+        ) from None
+
+
+def _client(endpoint: str | None, ignore_tls: bool = False) -> Any:
+    """A ClientConfig."""
+    options: dict[str, Any] = {"timeout": "120s", "connect_timeout": "10s"}
+    if endpoint and endpoint.startswith("http://"):
+        options["allow_http"] = True
+    if ignore_tls:
+        options["allow_invalid_certificates"] = True
+    return options
+
+
+def _retries() -> Any:
+    from datetime import timedelta
+
+    return {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+
+
+def _s3(bucket: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
+    from obstore.store import S3Store
+
+    endpoint = environ.get("MLFLOW_S3_ENDPOINT_URL") or environ.get("AWS_ENDPOINT_URL")
+    ignore_tls = environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in {"true", "1"}
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else None)
+    options: dict[str, Any] = {
+        "virtual_hosted_style_request": environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") == "virtual" or not endpoint
+    }
+    if endpoint:
+        options["endpoint"] = endpoint
+    if importlib.util.find_spec("boto3") is not None:
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        session = boto3.session.Session()
+        region = region or session.region_name
+        if session.get_credentials() is not None:
+            options["credential_provider"] = Boto3CredentialProvider(session)
+    if region:
+        options["region"] = region
+    return S3Store(
+        bucket, prefix=prefix, client_options=_client(endpoint, ignore_tls), retry_config=_retries(), **options
+    )
+
+
+def _gs(bucket: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
+    from obstore.store import GCSStore
+
+    options: dict[str, Any] = {}
+    if not environ.get("GOOGLE_APPLICATION_CREDENTIALS") and importlib.util.find_spec("google.auth") is not None:
+        from obstore.auth.google import GoogleCredentialProvider
+
+        options["credential_provider"] = GoogleCredentialProvider()
+    return GCSStore(bucket, prefix=prefix, client_options=_client(None), retry_config=_retries(), **options)
+
+
+def _azure(netloc: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
+    """`CONTAINER@ACCOUNT.blob.core.windows.net` as MLflow writes it, or `az://CONTAINER` with the account outside."""
+    from obstore.store import AzureStore
+
+    container, _, host = netloc.rpartition("@")
+    if not container:
+        container, host = netloc, ""
+    connection = dict(
+        part.split("=", 1) for part in environ.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";") if "=" in part
+    )
+    account = host.partition(".")[0] or connection.get("AccountName") or environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    key = connection.get("AccountKey") or environ.get("AZURE_STORAGE_ACCESS_KEY") or ""
+    options: dict[str, Any] = {"account_name": account} if account else {}
+    if endpoint := connection.get("BlobEndpoint"):
+        options["endpoint"] = endpoint
+    if key:
+        options["account_key"] = key
+    elif signature := connection.get("SharedAccessSignature"):
+        options["sas_key"] = signature
+    elif importlib.util.find_spec("azure.identity") is not None:
+        from obstore.auth.azure import AzureCredentialProvider
+
+        options["credential_provider"] = AzureCredentialProvider()
+    client = _client(connection.get("BlobEndpoint"))
+    return AzureStore(container, prefix=prefix, client_options=client, retry_config=_retries(), **options)
+
+
+def translate(error: BaseException, shown: str, what: str) -> ProjectError:
+    """What obstore or a credential library raised, in our words; never with a secret."""
+    from obstore import exceptions
+
+    said = _said(error)
+    message = f"cannot {what} {shown}: {said}"
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        return CredentialsError(message, "check credentials and policy of the object store")
+    if re.search(r"credential|no such profile|DefaultCredentialsError", f"{type(error).__name__} {said}", re.I):
+        return CredentialsError(message, "give this job credentials for the object store")
+    if isinstance(error, exceptions.NotFoundError):
+        return StorageError(message, "does the bucket or container exist?")
+    return StorageError(message, "check address and network of the object store")
+
+
+def _said(error: BaseException) -> str:
+    """The first line that says something; obstore repeats a whole debug tree below it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return scrub(lines[0] if lines else type(error).__name__)[:300]

@@ -1,0 +1,143 @@
+"""Objects: contents kept once, under their SHA-256, compressed where that makes them smaller.
+
+In the place an object is `objects/ab/abcdef…`: one byte that says how it is kept (`z` a zstd frame, `r` as it is), then
+that. The name is the digest of the plain bytes, so whoever reads it can tell whether it is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import zstandard
+
+from mlflow_ae5_server.errors import DamagedError
+from mlflow_ae5_server.snapshot.entries import FileEntry, Part
+from mlflow_ae5_server.snapshot.known import Known
+from mlflow_ae5_server.snapshot.objects import LIMIT, Stored
+from mlflow_ae5_server.snapshot.places import Place
+
+FOLDER = "objects"
+_PLAIN, _ZSTD = b"r", b"z"
+_LEVEL = 1  # artifacts are mostly packed already, and the time of a backup counts
+_SAMPLE = 256 * 1024  # of larger contents this much is tried first
+
+
+class Writer:
+    """Keeps contents. Safe for several threads; what another thread is just writing counts as kept.
+
+    `known` are the objects that are there already. Where `doubted`, one of them is believed only after a look: a
+    snapshot that was cut off may have left contents that never reached the disk.
+    """
+
+    def __init__(self, place: Place, known: Known, *, doubted: bool = False) -> None:
+        self.new_objects = 0
+        self.new_bytes = 0  # plain
+        self.stored_bytes = 0  # in the place
+        self._place = place
+        self._known = known
+        self._doubted = doubted
+        self._lock = threading.Lock()
+
+    def put(self, data: bytes | memoryview) -> Stored:
+        stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
+        self.keep(stored.sha256, data)
+        return stored
+
+    def keep(self, sha256: str, data: bytes | memoryview) -> None:
+        """`put` for content whose digest is known."""
+        if len(data) > LIMIT:
+            raise ValueError("an object is larger than the limit")
+        there = self._known.has(sha256)
+        if (there and not self._doubted) or not self._known.claim(sha256):
+            return
+        if there and self._is_right(sha256):
+            return
+        packed = pack(data)
+        self._place.write(object_name(sha256), packed)
+        with self._lock:
+            self.new_objects += 1
+            self.new_bytes += len(data)
+            self.stored_bytes += len(packed)
+
+    def keeps(self, parts: tuple[Part, ...]) -> bool:
+        """Whether all of them are kept already."""
+        return all(self._known.present(part.sha256) for part in parts)
+
+    def _is_right(self, sha256: str) -> bool:
+        found = self._place.read(object_name(sha256))
+        return found is not None and unpack(found, sha256) is not None
+
+
+class Reader:
+    """Reads contents and checks them. Safe for several threads; remembers the last few, which small files share."""
+
+    def __init__(self, place: Place, remembered: int = 6) -> None:
+        self._place = place
+        self._remembered: OrderedDict[str, bytes] = OrderedDict()
+        self._limit = remembered
+        self._lock = threading.Lock()
+
+    def get(self, sha256: str) -> bytes:
+        with self._lock:
+            if (data := self._remembered.get(sha256)) is not None:
+                self._remembered.move_to_end(sha256)
+                return data
+        kept = self._place.read(object_name(sha256))
+        if kept is None:
+            raise DamagedError(f"the object {sha256} is missing in {self._place.shown}", "verify the snapshots there")
+        plain = unpack(kept, sha256)
+        if plain is None:
+            raise DamagedError(
+                f"the object {sha256} in {self._place.shown} is damaged: its {len(kept)} bytes are not its content",
+                "verify the snapshots there",
+            )
+        with self._lock:
+            self._remembered[sha256] = plain
+            while len(self._remembered) > self._limit:
+                self._remembered.popitem(last=False)
+        return plain
+
+    def chunks(self, entry: FileEntry) -> Iterator[memoryview]:
+        """The content of a file, at most LIMIT bytes at a time. Objects are checked, the whole is for the caller."""
+        for part in entry.parts:
+            data = self.get(part.sha256)
+            if len(data) != part.total:
+                raise DamagedError(f"the object {part.sha256} is of {len(data)} bytes, not {part.total}", "")
+            yield memoryview(data)[part.offset : part.offset + part.length]
+
+
+def object_name(sha256: str) -> str:
+    return f"{FOLDER}/{sha256[:2]}/{sha256}"
+
+
+def pack(data: bytes | memoryview) -> bytes:
+    """As it is kept."""
+    compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    size = len(data)
+    if size > 4 * _SAMPLE:
+        middle = memoryview(data)[size // 2 : size // 2 + _SAMPLE]
+        start = memoryview(data)[:_SAMPLE]
+        if all(len(compressor.compress(sample)) > 0.97 * _SAMPLE for sample in (start, middle)):
+            return _PLAIN + data
+    packed = compressor.compress(data)
+    return _ZSTD + packed if len(packed) < size else _PLAIN + data
+
+
+def unpack(kept: bytes, sha256: str) -> bytes | None:
+    """The plain content; None where `kept` is not the content of that digest."""
+    how, body = kept[:1], memoryview(kept)[1:]
+    try:
+        if how == _ZSTD:
+            if zstandard.frame_content_size(body) > LIMIT:
+                return None
+            plain = zstandard.ZstdDecompressor().decompress(body)
+        elif how == _PLAIN:
+            plain = bytes(body)
+        else:
+            return None
+    except zstandard.ZstdError:
+        return None
+    return plain if hashlib.sha256(plain).hexdigest() == sha256 else None

@@ -1,0 +1,135 @@
+"""The database of a snapshot: dumped under the running server, proven table by table, loaded into any dialect.
+
+    dump(database, objects)          one consistent state, into objects
+    load(part, objects, target)      into an empty target, of whatever dialect: all or nothing
+    digests(target)                  rows and canonical digest per table: equal where the data is
+    state(target)                    empty, ours, or foreign
+    keep_aside / bring_back / drop_kept / kept
+    scratch(target)                  an empty database beside the real one, removed afterwards
+    in_use(target)                   whether a server works on it
+
+SQLite and PostgreSQL (psycopg 3) are tested against the real thing. MySQL is written after its documentation and has
+never been run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from mlflow_ae5_server import presence
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError, NotEmptyError
+from mlflow_ae5_server.snapshot.dump import aside, postgresql, sqlite
+from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
+from mlflow_ae5_server.snapshot.objects import ObjectReader, ObjectWriter
+
+__all__ = [
+    "DatabasePart",
+    "State",
+    "TablePart",
+    "bring_back",
+    "digests",
+    "drop_kept",
+    "dump",
+    "in_use",
+    "keep_aside",
+    "kept",
+    "load",
+    "scratch",
+    "state",
+]
+
+
+def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
+    """Everything MLflow keeps in `database`, in one consistent state, while its server goes on.
+
+    Raises UnreachableError, CredentialsError, SchemaError, StorageError, DamagedError.
+    """
+    if database.dialect == "sqlite":
+        return sqlite.dump(database, objects)
+    if database.dialect == "postgresql":
+        return postgresql.dump(database, objects)
+    raise _unsupported(database)
+
+
+def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+    """Put the rows of `part` into the empty `target`: all, or nothing. The schema becomes the one of `part.revision`.
+
+    Raises NotEmptyError, SchemaError (a newer schema than the installed MLflow's) and ConfigurationError (something
+    `target` cannot hold) before anything is written; DamagedError, UnreachableError, CredentialsError, StorageError.
+    """
+    from mlflow_ae5_server.snapshot.dump import loading
+
+    loading.load(part, objects, target)
+
+
+def digests(target: Database) -> dict[str, tuple[int, str]]:
+    """Rows and canonical digest of each of MLflow's tables; compare with `DatabasePart.digests()`."""
+    if target.dialect == "sqlite":
+        return sqlite.digests(target)
+    if target.dialect == "postgresql":
+        return postgresql.digests(target)
+    raise _unsupported(target)
+
+
+def state(target: Database) -> State:
+    """What `target` holds. A SQLite file that does not exist is empty."""
+    if target.dialect == "sqlite":
+        return sqlite.state(target)
+    if target.dialect == "postgresql":
+        return postgresql.state(target)
+    raise _unsupported(target)
+
+
+def keep_aside(target: Database, name: str) -> None:
+    """Move what `target` holds out of the way, in one step, under `name` (at most 40 letters, digits, - and _).
+
+    Raises NotEmptyError (the name is taken), InUseError, CredentialsError, ConfigurationError (MySQL).
+    """
+    aside.keep_aside(target, name)
+
+
+def bring_back(target: Database, name: str) -> None:
+    """Put what was kept as `name` back into its place, in one step; what `target` holds now is removed."""
+    aside.bring_back(target, name)
+
+
+def drop_kept(target: Database, name: str) -> None:
+    """Remove for good what was kept as `name`. Nothing happens where there is none."""
+    aside.drop_kept(target, name)
+
+
+def kept(target: Database) -> tuple[str, ...]:
+    """The names of what is kept aside."""
+    return aside.kept(target)
+
+
+@contextlib.contextmanager
+def scratch(target: Database) -> Iterator[Database]:
+    """An empty database of the same kind beside `target`, removed afterwards; and what a killed run left of one."""
+    with aside.scratch(target) as database:
+        yield database
+
+
+def in_use(target: Database) -> str | None:
+    """Who serves on `target`, in words for a person; None where nobody does. The mark is `presence.serving`."""
+    return presence.in_use(target)
+
+
+def _unsupported(database: Database) -> ConfigurationError:
+    return ConfigurationError(
+        f"snapshots of {database.dialect} databases are not supported", "use SQLite, PostgreSQL or MySQL"
+    )
+
+
+def require_empty(target: Database) -> State:
+    """Raises NotEmptyError unless `target` holds nothing of MLflow's."""
+    found = state(target)
+    if found.kind != "empty":
+        what = ", ".join((found.tables or found.others)[:5])
+        raise NotEmptyError(
+            f"{target.shown} is not empty: it holds {what} ({found.rows} rows)",
+            "restore into an empty database, or keep what is there aside",
+        )
+    return found

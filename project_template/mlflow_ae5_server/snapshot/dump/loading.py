@@ -1,0 +1,104 @@
+"""Into an empty database of any dialect, from a snapshot of any dialect."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.snapshot import dump
+from mlflow_ae5_server.snapshot.dump import portable, postgresql, schema, shape, sqlite, stream
+from mlflow_ae5_server.snapshot.dump.records import DatabasePart, TablePart
+from mlflow_ae5_server.snapshot.dump.shape import Shape, listed, quoted
+from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
+from mlflow_ae5_server.snapshot.objects import ObjectReader
+
+
+def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+    schema.require_known(part.revision, "the snapshot")
+    if (strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision)) != set():
+        raise DamagedError(
+            f"the snapshot's tables are not those of revision {part.revision}: {', '.join(sorted(strange))}",
+            "use another snapshot",
+        )
+    dump.require_empty(target)
+    if target.dialect == "sqlite":
+        _into_sqlite(part, objects, target)
+    elif target.dialect == "postgresql":
+        _into_postgresql(part, objects, target)
+    else:
+        raise ConfigurationError(f"{part.dialect} to {target.dialect} is not supported")
+
+
+def _into_sqlite(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+    """A file made aside, complete, then moved to its place."""
+    place = sqlite.file_of(target)
+    with storage_errors(place.parent):
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with workplace(place.parent) as folder:
+        new = folder / "new.sqlite"
+        if part.dialect == "sqlite":
+            sqlite.assemble(part, objects, new)
+        else:
+            _new_file(part, objects, new)
+        sqlite.publish(new, place)
+
+
+def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
+    sqlite.create(file, part.revision)
+    with sqlite.translated(file), contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA cache_size = -64000")
+        connection.execute("BEGIN")
+        for table in part.tables:
+            connection.execute(f"DELETE FROM {quoted(table.name)}")  # noqa: S608 - migrations write rows too
+            kinds = shape.of_sqlite(connection, table.name)
+            marks = ", ".join("?" * len(table.columns))
+            insert = f"INSERT INTO {quoted(table.name)} ({listed(table.columns)}) VALUES ({marks})"  # noqa: S608
+            for block in _blocks(table, kinds, objects):
+                connection.executemany(insert, block)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA synchronous = FULL")
+    sqlite.flush(file)
+
+
+def _blocks(table: TablePart, target: Shape, objects: ObjectReader) -> Iterator[Sequence[tuple[Any, ...]]]:
+    kinds = {column.name: column.kind for column in target.columns}
+    if unknown := set(table.columns) ^ set(kinds):
+        if not table.objects:
+            return iter(())
+        raise DamagedError(
+            f"the snapshot's table {table.name} differs from its schema in {', '.join(sorted(unknown))}",
+            "use another snapshot",
+        )
+    chunks = (objects.get(sha256) for sha256 in table.objects)
+    return stream.parse(chunks, [kinds[column] for column in table.columns])
+
+
+def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+    with contextlib.ExitStack() as stack:
+        file = None
+        if part.dialect == "sqlite":
+            file = stack.enter_context(workplace()) / "source.sqlite"
+            sqlite.assemble(part, objects, file)
+        loading = stack.enter_context(postgresql.loading(target, part.revision))
+        if file is not None:
+            _rows_of_file(file, loading)
+        else:
+            for table in part.tables:
+                chunks = (objects.get(sha256) for sha256 in table.objects)
+                loading.stream(table.name, table.columns or loading.shapes[table.name].names, chunks)
+        loading.finish()
+
+
+def _rows_of_file(file: Path, loading: postgresql.Loading) -> None:
+    with sqlite.reading(file) as connection:
+        for target in loading.shapes.values():
+            portable.check(connection, target)
+        for name, target in loading.shapes.items():
+            loading.rows(name, target.names, sqlite.row_blocks(connection, target))

@@ -1,0 +1,117 @@
+"""The list of artifacts of a snapshot: one line of JSON per name, sorted by the bytes of the path."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from mlflow_ae5_server.errors import DamagedError
+
+_NOWHERE = frozenset({"", ".", ".."})
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Part(NamedTuple):
+    """`length` bytes at `offset` of the object `sha256`. `total` is the plain size of an object that files share."""
+
+    sha256: str
+    offset: int
+    length: int
+    total: int
+
+
+class FileEntry(NamedTuple):
+    """What was found under `path`, relative to the root of the artifacts, `/` between its parts.
+
+    A path that is not UTF-8 carries its other bytes as surrogate escapes (PEP 383). `kind` is "file", "link" (a
+    symbolic link: `target` is where it points) or "special" (a device, socket or pipe: recorded, never opened).
+    `sha256` is of the whole content, which is the parts one after another. `mark` is what an unchanged file is
+    recognised by: size, mtime_ns, ctime_ns and inode, or the store's own etag; "" where it changed while it was read.
+    """
+
+    path: str
+    kind: str
+    size: int
+    sha256: str
+    mtime_ns: int
+    mark: str
+    parts: tuple[Part, ...]
+    target: str = ""
+
+
+def key(path: str) -> bytes:
+    """What the list is sorted by."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def shown(path: str) -> str:
+    """`path` for people, on one line: what cannot be printed is escaped."""
+    escaped = path.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escaped)
+
+
+def line(entry: FileEntry) -> bytes:
+    """`entry` as one line. The same entry always gives the same bytes."""
+    data: dict[str, Any] = {"p": entry.path}
+    if entry.kind == "file":
+        data["s"], data["d"], data["m"] = entry.size, entry.sha256, entry.mtime_ns
+        if entry.mark:
+            data["k"] = entry.mark
+        if not _is_whole(entry):
+            data["o"] = [
+                list(part) if part.offset or part.total != part.length else part[:1] + part[2:3] for part in entry.parts
+            ]
+    elif entry.kind == "link":
+        data["l"] = entry.target
+    else:
+        data["x"] = 1
+    return (json.dumps(data, separators=(",", ":")) + "\n").encode("ascii")
+
+
+def _is_whole(entry: FileEntry) -> bool:
+    """One object that is the file and nothing else, or no object for no bytes."""
+    parts = entry.parts
+    return not parts or (len(parts) == 1 and parts[0].sha256 == entry.sha256)
+
+
+def parse(data: bytes) -> FileEntry:
+    """The entry in one line. Raises DamagedError for anything a careful writer would not have written."""
+    try:
+        found = json.loads(data)
+        path = found["p"]
+        if "l" in found:
+            return _safe(FileEntry(path, "link", 0, "", 0, "", (), str(found["l"])))
+        if "x" in found:
+            return _safe(FileEntry(path, "special", 0, "", 0, "", ()))
+        size, digest = found["s"], found["d"]
+        if "o" in found:
+            parts = tuple(Part(p[0], 0, p[1], p[1]) if len(p) == 2 else Part(*p) for p in found["o"])
+        else:
+            parts = (Part(digest, 0, size, size),) if size else ()
+        return _safe(FileEntry(path, "file", size, digest, int(found["m"]), found.get("k", ""), parts))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        raise DamagedError("the list of artifacts has a line that makes no sense", "use another snapshot") from None
+
+
+def _safe(entry: FileEntry) -> FileEntry:
+    """`entry`, whose path is relative and no way out of the folder it will be written to; else ValueError."""
+    path = entry.path
+    if not isinstance(path, str) or not path or "\0" in path or any(part in _NOWHERE for part in path.split("/")):
+        raise ValueError(path)
+    if entry.kind == "file" and not _is_consistent(entry):
+        raise ValueError(path)
+    return entry
+
+
+def _is_consistent(entry: FileEntry) -> bool:
+    if not isinstance(entry.size, int) or not _SHA256.match(entry.sha256):
+        return False
+    return sum(part.length for part in entry.parts) == entry.size and all(
+        _SHA256.match(part.sha256) and part.offset >= 0 and 0 < part.length <= part.total - part.offset
+        for part in entry.parts
+    )

@@ -1,0 +1,84 @@
+"""Which artifacts that the database speaks of are not in the store of this server, and so in no snapshot of it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_server import database
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.folders import local_folder
+from mlflow_ae5_server.scrub import scrub
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+# table -> (column with a location, column with the id that ends it, further condition). Tables and columns that an
+# older schema does not have are left out.
+_LOCATIONS: tuple[tuple[str, str, str], ...] = (
+    ("experiments", "artifact_location", "1 = 1"),
+    ("runs", "artifact_uri", "1 = 1"),
+    ("logged_models", "artifact_location", "1 = 1"),
+    ("model_versions", "storage_location", "1 = 1"),
+    ("trace_tags", "value", "key = 'mlflow.artifactLocation'"),
+)
+_INSIDE = ("mlflow-artifacts:", "runs:", "models:")  # through this server, or by way of something that is looked at
+_LIMIT = 50  # roots that are told
+
+
+def find(store: Database, destination: str) -> tuple[list[str], int]:
+    """Roots of artifacts that are not below `destination`, for people, and the number of running runs."""
+    from sqlalchemy import inspect, text
+
+    engine = database.connect_engine(store)
+    roots: dict[str, None] = {}
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        present = set(inspector.get_table_names())
+        for table, column, condition in _LOCATIONS:
+            if table in present and column in {found["name"] for found in inspector.get_columns(table)}:
+                for location in _foreign(connection, table, column, condition):
+                    if len(roots) < _LIMIT and not is_inside(location, destination):
+                        roots.setdefault(_root(location))
+        running = connection.execute(text("SELECT count(*) FROM runs WHERE status = 'RUNNING'")).scalar()
+    return [scrub(root) for root in roots], int(running or 0)
+
+
+def _foreign(connection: Connection, table: str, column: str, condition: str) -> Iterator[str]:
+    """Distinct locations but those that the commonest prefix shows to be ours, which may be millions."""
+    from sqlalchemy import text
+
+    query = (
+        f"SELECT DISTINCT {column} FROM {table} WHERE {condition} AND {column} IS NOT NULL "  # noqa: S608 - our own names
+        f"AND {column} <> '' AND {column} NOT LIKE 'mlflow-artifacts:%'"
+    )
+    for (location,) in connection.execution_options(stream_results=True).execute(text(query)):
+        yield str(location)
+
+
+def is_inside(location: str, destination: str) -> bool:
+    """Whether `location` is at or below `destination`, or goes through the server itself."""
+    if location.lower().startswith(_INSIDE):
+        return True
+    folder, store = local_folder(location), local_folder(destination)
+    if folder is not None and store is not None:
+        real, root = os.path.realpath(folder), os.path.realpath(store)
+        return real == root or real.startswith(root.rstrip("/") + "/")
+    if folder is not None or store is not None:
+        return False
+    inner, outer = _plain(location), _plain(destination)
+    return inner == outer or inner.startswith(outer + "/")
+
+
+def _plain(url: str) -> str:
+    return posixpath.normpath(url).rstrip("/")
+
+
+def _root(location: str) -> str:
+    """Without what belongs to one run, model or trace: `s3://bucket/1/<run id>/artifacts` is `s3://bucket/1`."""
+    return (
+        re.sub(r"/(?:traces/[^/]+|models/[^/]+|[0-9a-f]{32})(?:/artifacts)?(?:/.*)?\Z", "", location.rstrip("/")) or "/"
+    )

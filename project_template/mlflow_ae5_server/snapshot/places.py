@@ -1,0 +1,71 @@
+"""Where snapshots are kept: a folder, or a prefix in an object store. The same few verbs for both.
+
+Names are relative, of ASCII letters, digits, `.`, `-` and `/`. Every write is atomic: a reader sees all
+of it or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlflow_ae5_server.errors import ConfigurationError
+from mlflow_ae5_server.folders import local_folder
+from mlflow_ae5_server.scrub import scrub
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """`modified` is seconds by the clock of the storage, comparable only with other times of the same storage."""
+
+    name: str
+    size: int
+    modified: float
+
+
+class Place(Protocol):
+    """Raises StorageError for everything that goes wrong, except where something is simply not there."""
+
+    shown: str
+    threads: int  # how many requests at a time are worth while
+
+    def read(self, name: str) -> bytes | None:
+        """The content, None where there is nothing of that name."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put `data` there, over what may be there."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put `data` there for good (it survives a power failure); False, and nothing done, where something is."""
+
+    def items(self, prefix: str) -> Iterator[Item]:
+        """Everything below the folder `prefix` ("" for all), in any order."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Take names away; those that are gone already are no error."""
+
+    def sync(self) -> None:
+        """Return when everything written so far survives a power failure."""
+
+    def prepare(self) -> None:
+        """Make the place, where it can be made."""
+
+    def clean(self) -> None:
+        """Remove what writers that were killed have left. Only for whoever holds the lease."""
+
+
+def open_place(url: str) -> Place:
+    """The place that `url` names; nothing is made or asked for yet. Raises ConfigurationError."""
+    if (folder := local_folder(url)) is not None:
+        from mlflow_ae5_server.snapshot.folder_place import FolderPlace
+
+        return FolderPlace(folder)
+    from mlflow_ae5_server.snapshot import clouds
+    from mlflow_ae5_server.snapshot.cloud_place import CloudPlace
+
+    if not clouds.known(url):
+        raise ConfigurationError(
+            f"{scrub(url)} is not a place for snapshots", "give a folder, or s3://, gs://, abfss://, wasbs:// or az://"
+        )
+    return CloudPlace(clouds.open_store(url), scrub(url))

@@ -1,0 +1,295 @@
+"""The restore of one snapshot, step by step, so that it can be killed anywhere and run again.
+
+    the ledger            says what is about to happen
+    database aside        first, so that no database is left whose files have gone   (only with --replace)
+    artifacts aside                                                                  (only with --replace)
+    artifacts             each written, read back and compared
+    database              last, all or nothing; its tables are read back and compared
+    upgrade               by MLflow's own migrations, where the snapshot's schema is older
+    the ledger            is closed
+
+A run that finds the ledger open goes on from there. It trusts nothing of the first run but what was put aside: files
+that are there are read and compared, and so is the database.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+
+from mlflow_ae5_server import database, upgrade
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError, ProjectError, SchemaError
+from mlflow_ae5_server.snapshot import dump, recover_check, recover_files
+from mlflow_ae5_server.snapshot.dump import DatabasePart, schema
+from mlflow_ae5_server.snapshot.manifest import Manifest
+from mlflow_ae5_server.snapshot.recover_beside import Beside
+from mlflow_ae5_server.snapshot.recover_check import Found
+from mlflow_ae5_server.snapshot.recover_files import Restored
+from mlflow_ae5_server.snapshot.recover_ledger import ASIDE, Book, Kept, Running, new_name, now, who
+from mlflow_ae5_server.snapshot.recover_target import Target
+from mlflow_ae5_server.snapshot.repository import Repository
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A snapshot and where it is."""
+
+    repository: Repository
+    snapshot: Manifest
+    part: DatabasePart
+
+    def artifacts(self, target: Target, *, again: bool) -> Restored:
+        """Every file to `target`; raises DamagedError where they are not those the manifest counts."""
+        found = recover_files.restore(
+            lambda: self.repository.files(self.snapshot), self.repository.reader(), target, again=again
+        )
+        counted = self.snapshot.artifacts
+        if (found.files, found.bytes) != (counted.files, counted.bytes):
+            raise DamagedError(
+                f"the snapshot {self.snapshot.id} lists {found.files} files of {found.bytes} bytes, "
+                f"and counts {counted.files} of {counted.bytes}",
+                "use another snapshot",
+            )
+        return found
+
+    def database(self, store: Database) -> None:
+        """Into the empty `store`; raises DamagedError where what is then read from it is not the snapshot's."""
+        dump.load(self.part, self.repository.reader(), store)
+        if different := differences(self.part, store):
+            raise DamagedError(
+                f"{', '.join(different[:5])} in {store.shown} is not what the snapshot {self.snapshot.id} has",
+                "use another snapshot, and verify this one",
+            )
+
+
+def differences(part: DatabasePart, store: Database) -> list[str]:
+    """The tables of `store` that differ from the snapshot's in rows or digest."""
+    wanted, found = part.digests(), dump.digests(store)
+    return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+
+
+@dataclass(frozen=True)
+class Done:
+    """`database_identical` is None where an interrupted run had proved it and upgraded the schema since."""
+
+    restored: Restored
+    database_identical: bool | None
+    kept_aside: str | None
+    upgraded: dict[str, str] | None
+
+
+@dataclass
+class Recovery:
+    """One restore of `source` into `store` and `target`. The caller holds the maintenance lock."""
+
+    source: Source
+    store: Database
+    target: Target
+    place: Beside
+    book: Book
+
+    def run(self, found: Found, *, replace: bool, migrate: bool) -> Done:
+        again = self._begin(found, replace=replace)
+        self._put_aside()
+        restored = self.source.artifacts(self.target, again=again)
+        say(f"{restored.files} files ({restored.bytes} bytes) are there as in the snapshot, {restored.written} written")
+        identical = self._database(replace=replace)
+        upgraded = self._upgrade() if migrate else None
+        kept = self._running().kept
+        self.book.end()
+        return Done(restored, identical, kept, upgraded)
+
+    def _running(self) -> Running:
+        if self.book.running is None:
+            raise AssertionError("the ledger was opened")
+        return self.book.running
+
+    def _begin(self, found: Found, *, replace: bool) -> bool:
+        """Open the ledger, or find it open: then True. Raises NotEmptyError."""
+        old, snapshot = self.book.running, self.source.snapshot.id
+        if old is not None and old.snapshot == snapshot:
+            say(f"going on with the restore of {snapshot} that {old.who} began {old.started}, at: {old.phase}")
+            return old.phase not in ASIDE
+        if not replace:
+            recover_check.refuse_occupied(found, self.store, self.place)
+        if old is not None and old.phase in ASIDE:  # half of the old data has gone there: the other half follows
+            self.book.begin(dataclasses.replace(old, snapshot=snapshot, who=who(), started=now()))
+            return False
+        aside = None
+        if found.occupied:
+            # What an unfinished restore has left is not what an undo is for.
+            aside = new_name("failed" if old is not None else "kept")
+        kept = old.kept if old is not None else aside
+        entry = Kept(aside, snapshot, now(), found.has_database, found.holdings is not None) if aside else None
+        phase = "database-aside" if aside else "artifacts"
+        self.book.begin(Running(phase, snapshot, now(), who(), aside, kept), entry)
+        return False
+
+    def _put_aside(self) -> None:
+        aside = self._running().aside
+        if self._running().phase == "database-aside":
+            if aside is not None and recover_check.look(self.store, self.place).has_database:
+                say(f"keeping the tables of {self.store.shown} aside as {aside}")
+                dump.keep_aside(self.store, aside)
+            self.book.turn("artifacts-aside")
+        if self._running().phase == "artifacts-aside":
+            if aside is not None and self.place.holdings() is not None:
+                say(f"keeping the artifacts of {self.place.shown} aside as {aside}")
+                self.place.aside(aside)
+            self.book.turn("artifacts")
+
+    def _database(self, *, replace: bool) -> bool | None:
+        was = self._running().phase
+        if was == "artifacts":
+            self.book.turn("database")
+        found = recover_check.look(self.store, self.place)
+        recover_check.refuse_user(found, self.store)
+        if found.has_database:
+            if self._is_the_snapshots():
+                return True
+            if was == "upgrade" and found.state.revision == schema.latest() != self.source.part.revision:
+                return None
+            self._displace(found, allowed=replace or was == "upgrade")
+        try:
+            self.source.database(self.store)
+        except DamagedError:
+            if dump.state(self.store).kind != "empty":  # loaded, and not what was to be loaded
+                self._displace(found, allowed=True)
+            raise
+        say(f"{self.source.part.rows} rows in {len(self.source.part.tables)} tables are there as in the snapshot")
+        return True
+
+    def _is_the_snapshots(self) -> bool:
+        try:
+            return not differences(self.source.part, self.store)
+        except ProjectError:  # a migration that was cut off leaves tables that are of no revision
+            return False
+
+    def _displace(self, found: Found, *, allowed: bool) -> None:
+        """Out of the way with a database that this restore did not load, or half changed."""
+        recover_check.refuse_foreign(found, self.store)
+        if not allowed:
+            raise NotEmptyError(
+                f"since the restore of {self.source.snapshot.id} was interrupted, {self.store.shown} has come to hold "
+                f"{found.state.rows} rows that are not the snapshot's",
+                "run it again with --replace, which keeps them aside",
+            )
+        name = new_name("failed")
+        dump.keep_aside(self.store, name)
+        self.book.keep(Kept(name, self.source.snapshot.id, now(), database=True, artifacts=False))
+        say(f"kept the tables of {self.store.shown} aside as {name}")
+
+    def _upgrade(self) -> dict[str, str] | None:
+        before = self.source.part.revision
+        found = database.inspect_schema(database.connect_engine(self.store))
+        if before == found.expected:
+            return None
+        self.book.turn("upgrade")
+        if found.state != "current":
+            say(f"the snapshot's schema is at {before}: upgrading it to {found.expected}")
+            ended, _after = upgrade.migrate(self.store)
+            if ended.exit_code:
+                raise SchemaError(
+                    f"the snapshot {self.source.snapshot.id} is restored, and its schema could not be upgraded from "
+                    f"{before}: {ended.error}",
+                    "run it again with --no-upgrade to have it as it was, or use the release that made it",
+                )
+        return {"from": before, "to": found.expected}
+
+
+# Undo
+
+
+@dataclass
+class Undo:
+    """Brings back what the last --replace kept aside; what is there now is kept in its stead. Repeatable, as above."""
+
+    store: Database
+    place: Beside
+    book: Book
+
+    def run(self) -> tuple[str, str | None]:
+        """The names of what was brought back and of what was put aside for it. Raises ConfigurationError."""
+        running = self.book.running
+        if running is None or not running.is_undo:
+            running = self._begin(running)
+        else:
+            say(f"going on with the undo that {running.who} began {running.started}, at: {running.phase}")
+        aside, kept = running.aside, running.kept
+        if kept is None:
+            raise AssertionError("an undo has something to bring back")
+        if self._phase() == "undo-database-aside":
+            if aside is not None and recover_check.look(self.store, self.place).has_database:
+                dump.keep_aside(self.store, aside)
+            self.book.turn("undo-artifacts-aside")
+        if self._phase() == "undo-artifacts-aside":
+            if aside is not None:
+                self.place.aside(aside)
+            self.book.turn("undo-artifacts")
+        if self._phase() == "undo-artifacts":
+            self.place.back(kept)
+            self.book.turn("undo-database")
+        if kept in dump.kept(self.store):
+            if recover_check.look(self.store, self.place).has_database:  # made since this undo was interrupted
+                failed = new_name("failed")
+                dump.keep_aside(self.store, failed)
+                self.book.keep(Kept(failed, running.snapshot, now(), database=True, artifacts=False))
+            dump.bring_back(self.store, kept)
+        self.book.end(forget=kept)
+        return kept, aside
+
+    def _phase(self) -> str:
+        return self.book.running.phase if self.book.running is not None else ""
+
+    def _begin(self, unfinished: Running | None) -> Running:
+        kept = self.book.kept(unfinished.kept) if unfinished is not None else self.book.last_kept()
+        if kept is None:
+            raise ConfigurationError(
+                f"nothing is kept aside beside {self.place.shown}: there is nothing to bring back",
+                "only what `restore --replace` has kept aside can be brought back",
+            )
+        found = recover_check.look(self.store, self.place)
+        recover_check.refuse_foreign(found, self.store)
+        if unfinished is None or unfinished.phase not in ASIDE:
+            self._require(kept)
+        # Of a restore that was cut off while it put things aside, some may be here still: they are of what is kept.
+        if unfinished is not None and unfinished.phase in ASIDE:
+            return self._begin_early(unfinished, kept, found)
+        aside = new_name("undone") if found.occupied else None
+        entry = Kept(aside, kept.snapshot, now(), found.has_database, found.holdings is not None) if aside else None
+        running = Running("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name)
+        self.book.begin(running, entry)
+        return running
+
+    def _begin_early(self, unfinished: Running, kept: Kept, found: Found) -> Running:
+        """Nothing was restored yet: what was moved goes back to what was not."""
+        if unfinished.aside != unfinished.kept:
+            raise ConfigurationError(
+                "a restore was interrupted while it put an unfinished one aside", "run that restore again first"
+            )
+        if found.has_database and kept.name in dump.kept(self.store):
+            raise NotEmptyError(
+                f"{self.store.shown} has come to hold {found.state.rows} rows since the restore was interrupted",
+                "run that restore again with --replace first",
+            )
+        running = Running("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
+        self.book.begin(running)
+        return running
+
+    def _require(self, kept: Kept) -> None:
+        missing = []
+        if kept.database and kept.name not in dump.kept(self.store):
+            missing.append(f"tables of {self.store.shown}")
+        if kept.artifacts and not self.place.kept(kept.name):
+            missing.append(f"artifacts of {self.place.shown}")
+        if missing:
+            raise DamagedError(
+                f"the ledger says that {kept.name} keeps the {' and the '.join(missing)}, and it does not",
+                "has somebody removed it, or was it kept with another MLFLOW_BACKEND_STORE_URI?",
+            )

@@ -1,0 +1,264 @@
+"""The artifact store as the target of a restore. What is written is read back from it; nothing is believed."""
+# A file's name is bytes, which need not be text.
+# ruff: noqa: PTH103, PTH114, PTH115, PTH120, PTH211
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mlflow_ae5_server.errors import ConfigurationError, StorageError
+from mlflow_ae5_server.folders import local_folder
+from mlflow_ae5_server.scrub import scrub
+from mlflow_ae5_server.snapshot.entries import FileEntry, shown
+from mlflow_ae5_server.snapshot.recover_beside import RESERVED
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_PIECE = 1024 * 1024
+_ZEROS = bytes(_PIECE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_KEY = 1024  # bytes, in all three clouds
+_MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
+
+
+class Target(Protocol):
+    """Raises StorageError and CredentialsError. Safe for several threads."""
+
+    shown: str
+    threads: int
+
+    def refusal(self, entry: FileEntry) -> str:
+        """Why this store cannot hold a name; "" where it can."""
+
+    def prepare(self) -> None:
+        """Make the top, where it can be made."""
+
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> None:
+        """Put the file there, over what may be there."""
+
+    def digest(self, path: str) -> tuple[int, str] | None:
+        """Size and SHA-256 as read from the store; None where there is no such file."""
+
+    def size(self, path: str) -> int | None: ...
+
+    def link(self, entry: FileEntry) -> bool:
+        """Make a symbolic link; False where the store has none."""
+
+    def count(self) -> int:
+        """How many names there are, folders aside."""
+
+    def sync(self) -> None:
+        """Return when everything written survives a power failure."""
+
+
+def open_target(destination: str) -> Target:
+    if (folder := local_folder(destination)) is not None:
+        return FolderTarget(folder)
+    from mlflow_ae5_server.snapshot import clouds
+
+    if not clouds.known(destination):
+        raise ConfigurationError(
+            f"artifacts cannot be restored to {scrub(destination)}",
+            "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
+        )
+    return CloudTarget(clouds.open_store(destination), scrub(destination))
+
+
+class FolderTarget:
+    def __init__(self, folder: Path) -> None:
+        self.shown = str(folder)
+        self.threads = min(8, (os.cpu_count() or 1) + 2)
+        self._root = os.fsencode(os.path.realpath(folder))
+        self._made: set[bytes] = set()
+
+    def refusal(self, entry: FileEntry) -> str:
+        if entry.path.startswith(RESERVED):
+            return "the name is one of ours"
+        if any(len(part) > 255 for part in os.fsencode(entry.path).split(b"/")):
+            return "a part of the name is longer than 255 bytes"
+        return ""
+
+    def prepare(self) -> None:
+        with self._translated("make", ""):
+            Path(os.fsdecode(self._root)).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> None:
+        path = self._at(entry.path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        with self._translated("write", entry.path):
+            self._make(os.path.dirname(path))
+            descriptor = os.open(path, flags, 0o666)
+            try:
+                for chunk in chunks:
+                    _write_sparse(descriptor, chunk)
+                os.ftruncate(descriptor, entry.size)
+                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            finally:
+                os.close(descriptor)
+
+    def digest(self, path: str) -> tuple[int, str] | None:
+        digest, size = hashlib.sha256(), 0
+        with self._translated("read", path):
+            try:
+                descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                while data := os.read(descriptor, _PIECE):
+                    digest.update(data)
+                    size += len(data)
+            finally:
+                os.close(descriptor)
+        return size, digest.hexdigest()
+
+    def size(self, path: str) -> int | None:
+        with self._translated("read", path):
+            try:
+                return os.lstat(self._at(path)).st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def link(self, entry: FileEntry) -> bool:
+        path, target = self._at(entry.path), os.fsencode(entry.target)
+        with self._translated("write", entry.path):
+            if os.path.islink(path) and os.readlink(path) == target:
+                return True
+            self._make(os.path.dirname(path))
+            os.symlink(target, path)
+        return True
+
+    def count(self) -> int:
+        found = 0
+        with self._translated("list", ""):
+            for folder, folders, files in os.walk(self._root, onerror=_raise):
+                names = files + [name for name in folders if os.path.islink(folder + b"/" + name)]
+                if folder == self._root:
+                    folders[:] = [name for name in folders if not name.startswith(RESERVED.encode())]
+                    names = [name for name in names if not name.startswith(RESERVED.encode())]
+                found += len(names)
+        return found
+
+    def sync(self) -> None:
+        from mlflow_ae5_server.snapshot.folder_place import FolderPlace
+
+        FolderPlace(Path(os.fsdecode(self._root))).sync()
+
+    def _make(self, folder: bytes) -> None:
+        if folder not in self._made:
+            os.makedirs(folder, exist_ok=True)
+            self._made.add(folder)
+
+    def _at(self, path: str) -> bytes:
+        return self._root + b"/" + path.encode("utf-8", "surrogateescape")
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            what = f"{shown(path)} in {self.shown}" if path else self.shown
+            raise StorageError(
+                f"cannot {verb} {what}: {(error.strerror or str(error)).lower()}",
+                "make room there and run it again" if full else "give this account write permission there",
+            ) from None
+
+
+class CloudTarget:
+    def __init__(self, store: ObjectStore, shown: str) -> None:
+        self.shown = shown
+        self.threads = 16
+        self._store = store
+
+    def refusal(self, entry: FileEntry) -> str:
+        try:
+            name = entry.path.encode()
+        except UnicodeEncodeError:
+            return "an object store's names are UTF-8, and this one is not"
+        if entry.path.startswith(RESERVED):
+            return "the name is one of ours"
+        if _CONTROL.search(entry.path):
+            return "an object store takes no line breaks and control characters in names"
+        return f"the name is longer than {_LONGEST_KEY} bytes" if len(name) > _LONGEST_KEY else ""
+
+    def prepare(self) -> None:
+        """A bucket is the administrator's to make."""
+
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> None:
+        import obstore
+
+        with self._translated("write to"):
+            if entry.size <= _MULTIPART:
+                obstore.put(self._store, entry.path, b"".join(chunks), use_multipart=False)
+            else:
+                obstore.put(self._store, entry.path, map(bytes, chunks), chunk_size=_MULTIPART, max_concurrency=2)
+
+    def digest(self, path: str) -> tuple[int, str] | None:
+        import obstore
+
+        digest, size = hashlib.sha256(), 0
+        with self._translated("read"):
+            try:
+                for piece in obstore.get(self._store, path).stream(min_chunk_size=_PIECE):
+                    digest.update(piece)
+                    size += len(piece)
+            except FileNotFoundError:
+                return None
+        return size, digest.hexdigest()
+
+    def size(self, path: str) -> int | None:
+        import obstore
+
+        with self._translated("read"):
+            try:
+                return int(obstore.head(self._store, path)["size"])
+            except FileNotFoundError:
+                return None
+
+    def link(self, entry: FileEntry) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
+    def count(self) -> int:
+        import obstore
+
+        with self._translated("list"):
+            chunks = obstore.list(self._store)
+            return sum(not str(meta["path"]).startswith(RESERVED) for chunk in chunks for meta in chunk)
+
+    def sync(self) -> None:
+        """Nothing to do: what a store has answered for is there."""
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        from mlflow_ae5_server.errors import ProjectError
+        from mlflow_ae5_server.snapshot import clouds
+
+        try:
+            yield
+        except ProjectError:  # of the chunks: the snapshot's side
+            raise
+        except Exception as error:  # obstore's, of many classes
+            raise clouds.translate(error, self.shown, verb) from None
+
+
+def _write_sparse(descriptor: int, chunk: memoryview) -> None:
+    """Pieces of zeros become holes, as they may have been."""
+    while chunk:
+        piece, chunk = chunk[:_PIECE], chunk[_PIECE:]
+        if len(piece) == _PIECE and piece == _ZEROS:
+            os.lseek(descriptor, _PIECE, os.SEEK_CUR)
+            continue
+        while piece:
+            piece = piece[os.write(descriptor, piece) :]
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,241 @@
+"""The snapshots of one place.
+
+mlflow-ae5-backups.json            what this place is, and an id of its own
+snapshots/<sequence>-<id>.json     manifests; one that is here is whole, and everything it names is on disk
+unfinished/<sequence>-<id>.json    begun and not ended, with how far they came
+verified/<sequence>-<id>.json      when a snapshot was last read back, and what was wrong
+objects/ab/abcdef…                 contents, once each
+lease/<number>.json                who may write
+tmp/                               (folders only) files that are being made
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError
+from mlflow_ae5_server.snapshot import contents, entries, filelist, lease, manifest
+from mlflow_ae5_server.snapshot.contents import Reader
+from mlflow_ae5_server.snapshot.entries import FileEntry
+from mlflow_ae5_server.snapshot.lease import Lease, Timing
+from mlflow_ae5_server.snapshot.manifest import Manifest
+from mlflow_ae5_server.snapshot.places import Place, open_place
+
+MARKER = "mlflow-ae5-backups.json"
+SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"
+_NOBODYS = ("lost+found", "tmp", ".snapshot")  # of file systems, and of a first backup that was killed
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A snapshot as its file names it. `manifest` is None where the file is damaged; `problem` then says how."""
+
+    sequence: int
+    id: str
+    manifest: Manifest | None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return manifest.file_name(self.sequence, self.id)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An unfinished snapshot. `lists` are the parts of its list of artifacts that were kept, up to a point."""
+
+    sequence: int
+    id: str
+    started: str
+    read_from: float
+    lists: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return manifest.file_name(self.sequence, self.id)
+
+
+class Repository:
+    """Snapshots, by sequence. Reading needs no lease: what is published never changes."""
+
+    def __init__(self, place: Place, identity: str) -> None:
+        self.place = place
+        self.identity = identity
+        self.shown = place.shown
+
+    def listed(self) -> list[Listed]:
+        """Every published snapshot, oldest first, damaged ones included."""
+        found = [self._listed(name) for name in self._names(SNAPSHOTS) if name.endswith(".json")]
+        return sorted(found, key=lambda one: (one.sequence, one.id))
+
+    def _listed(self, name: str) -> Listed:
+        sequence, snapshot = manifest.parse_name(name) or (0, name.removesuffix(".json"))
+        data = self.place.read(f"{SNAPSHOTS}/{name}")
+        try:
+            return Listed(sequence, snapshot, manifest.parse(data or b"", name))
+        except DamagedError as error:
+            return Listed(sequence, snapshot, None, error.message)
+
+    def snapshot(self, which: str = "latest") -> Manifest:
+        """The snapshot of that id, or the newest. Raises ConfigurationError where there is none such, DamagedError."""
+        listed = self.listed()
+        if not listed:
+            raise ConfigurationError(f"there is no snapshot in {self.shown}", "run the command Backup first")
+        if which == "latest":
+            return _sound(listed[-1])
+        found = [one for one in listed if one.id == which]
+        if not found:
+            known = ", ".join(one.id for one in listed[-10:])
+            raise ConfigurationError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {known}")
+        if len(found) > 1:
+            names = ", ".join(one.name for one in found)
+            raise DamagedError(f"two manifests are of the snapshot {which}: {names}", "remove the one that is a copy")
+        return _sound(found[0])
+
+    def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
+        """The list of artifacts, sorted by the bytes of the path. Raises DamagedError where it is not whole."""
+        return filelist.read(Reader(self.place, remembered=0), snapshot.artifacts.lists)
+
+    def reader(self) -> Reader:
+        return Reader(self.place)
+
+    def database(self, snapshot: Manifest) -> dict[str, Any]:
+        return snapshot.database
+
+    def begun(self) -> list[Begun]:
+        """Unfinished snapshots, oldest first. A note that cannot be read counts as one with nothing kept."""
+        published = self._names(SNAPSHOTS)
+        found = []
+        for name in self._names(UNFINISHED) - published:
+            if (named := manifest.parse_name(name)) is None:
+                continue
+            note = _decode(self.place.read(f"{UNFINISHED}/{name}"))
+            lists = tuple(str(sha256) for sha256 in note.get("lists", []))
+            read_from = note.get("read_from")
+            found.append(
+                Begun(
+                    *named,
+                    str(note.get("started", "")),
+                    float(read_from) if isinstance(read_from, int | float) else 0.0,
+                    lists if _hex(lists) else (),
+                )
+            )
+        return sorted(found, key=lambda one: (one.sequence, one.id))
+
+    def tidy(self) -> None:
+        """Remove notes that have lost their purpose. Only for whoever holds the lease."""
+        published = self._names(SNAPSHOTS)
+        self.place.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
+        self.place.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
+        self.place.clean()
+
+    def _names(self, folder: str) -> set[str]:
+        return {item.name.removeprefix(f"{folder}/") for item in self.place.items(folder) if item.size}
+
+    def note(self, begun: Begun) -> None:
+        """Say how far an unfinished snapshot has come."""
+        data = {"started": begun.started, "read_from": begun.read_from, "lists": begun.lists}
+        self.place.write(f"{UNFINISHED}/{begun.name}", json.dumps(data).encode())
+
+    def forget(self, begun: list[Begun]) -> None:
+        self.place.delete([f"{UNFINISHED}/{one.name}" for one in begun])
+
+    def publish(self, snapshot: Manifest) -> None:
+        """Make it visible, after everything it names is on disk."""
+        self.require_ours()
+        self.place.sync()
+        if not self.place.create(f"{SNAPSHOTS}/{snapshot.name}", snapshot.to_bytes()):
+            raise StorageError(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
+
+    def require_ours(self) -> None:
+        """That this is still the place that was opened: not another volume, not the empty folder below its mount."""
+        if _decode(self.place.read(MARKER)).get("repository") != self.identity:
+            raise StorageError(
+                f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
+            )
+
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Digest, and size as kept, of every object in the place. One without any content is none."""
+        for item in self.place.items(contents.FOLDER):
+            sha256 = item.name.rpartition("/")[2]
+            if item.size and _hex((sha256,)):
+                yield sha256, item.size
+
+    def verification(self, name: str) -> dict[str, Any]:
+        return _decode(self.place.read(f"{VERIFIED}/{name}"))
+
+    def note_verification(self, name: str, data: dict[str, Any]) -> None:
+        self.place.write(f"{VERIFIED}/{name}", json.dumps(data).encode())
+
+    def remove(self, listed: list[Listed]) -> None:
+        self.place.delete([f"{SNAPSHOTS}/{one.name}" for one in listed])
+        self.place.delete([f"{VERIFIED}/{one.name}" for one in listed])
+
+    def next_sequence(self) -> int:
+        published = [one.sequence for one in self.listed()]
+        return max(published + [one.sequence for one in self.begun()], default=0) + 1
+
+    def lease(self, purpose: str, timing: Timing | None = None) -> AbstractContextManager[Lease]:
+        """Be the only writer. Raises BusyError."""
+        return lease.hold(self.place, purpose, timing)
+
+
+def open_repository(url: str) -> Repository:
+    """The snapshots at `url`, for reading. Raises StorageError where there are none, or something else."""
+    return open_in(open_place(url))
+
+
+def open_in(place: Place) -> Repository:
+    marker = place.read(MARKER)
+    if marker is None:
+        raise StorageError(
+            f"{place.shown} is no place of backups: there is no {MARKER} in it",
+            "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",
+        )
+    identity = _decode(marker).get("repository")
+    if not isinstance(identity, str):
+        raise StorageError(f"{MARKER} in {place.shown} is damaged", "bring that file back, or give another place")
+    if _decode(marker).get("format") != manifest.FORMAT:
+        raise StorageError(
+            f"the backups in {place.shown} are of a format this release does not know", "use a newer one"
+        )
+    return Repository(place, identity)
+
+
+def make_in(place: Place) -> Repository:
+    """The same, made where there is nothing yet. Raises StorageError where there is something that is not ours."""
+    place.prepare()
+    if not place.read(MARKER):
+        for item in place.items(""):
+            if item.name != MARKER and item.name.partition("/")[0] not in _NOBODYS:
+                raise StorageError(
+                    f"{place.shown} holds something else: {entries.shown(item.name)}", "give an empty or a new place"
+                )
+        content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
+        data = (json.dumps(content) + "\n").encode()
+        if not place.create(MARKER, data) and not place.read(MARKER):
+            place.write(MARKER, data)  # one that was made and never filled
+    return open_in(place)
+
+
+def _sound(listed: Listed) -> Manifest:
+    if listed.manifest is None:
+        raise DamagedError(listed.problem, "choose another one by its id: --snapshot ID")
+    return listed.manifest
+
+
+def _decode(data: bytes | None) -> dict[str, Any]:
+    try:
+        content = json.loads(data or b"")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _hex(digests: tuple[str, ...]) -> bool:
+    return all(len(digest) == 64 and set(digest) <= set("0123456789abcdef") for digest in digests)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import json
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server import cli, database, settings
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.report import Report
+from mlflow_ae5_server.settings import Settings
+from mlflow_ae5_server.snapshot import capture, dump
+from mlflow_ae5_server.snapshot.artifacts import open_source
+from mlflow_ae5_server.snapshot.manifest import Manifest
+from mlflow_ae5_server.snapshot.places import open_place
+from mlflow_ae5_server.snapshot.repository import make_in
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An S3 on loopback; its address."""
+    server_module = pytest.importorskip("moto.server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Makes a bucket and returns its url; the object store's settings are those of this server."""
+    import boto3
+
+    for name, value in {
+        "MLFLOW_S3_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def make(name: str) -> str:
+        boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1").create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+    return make
+
+
+# A server's data, and its snapshot
+
+
+def fill(store_file: Path, artifacts: Path) -> None:
+    """Data as MLflow's own client makes it: runs with odd metrics, a deleted one, a model with aliases, a trace."""
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag, TraceInfo, TraceLocation, TraceState
+
+    client = mlflow.MlflowClient(f"sqlite:///{store_file}", f"sqlite:///{store_file}")
+    experiment = client.create_experiment("pilot ✓", artifact_location="mlflow-artifacts:/1", tags={"team": "é"})
+    runs = []
+    for number in range(6):
+        run = client.create_run(experiment, run_name=f"run {number}")
+        values = (0.5, float("nan"), float("inf"), -0.0)
+        metrics = [Metric("loss", value, 1_700_000_000_000 + step, step) for step, value in enumerate(values)]
+        client.log_batch(run.info.run_id, metrics, [Param("p", "x" * 300)], [RunTag("note", "line\nbreak")])
+        folder = artifacts / "1" / run.info.run_id / "artifacts" / "model"
+        folder.mkdir(parents=True)
+        (folder / "MLmodel").write_text(f"model {number}\n")
+        (folder / "weights.bin").write_bytes(bytes([number]) * (5_000_000 if number == 0 else 50_000))
+        (folder / "empty ünïcode").write_bytes(b"")
+        client.set_terminated(run.info.run_id, end_time=1_700_000_100_000)
+        runs.append(run.info.run_id)
+    client.delete_run(runs[-1])
+    client.create_registered_model("churn", tags={"a": "b"}, description="it's")
+    for run_id in runs[:2]:
+        source = f"mlflow-artifacts:/1/{run_id}/artifacts/model"
+        version = client.create_model_version("churn", source, run_id)
+    client.set_registered_model_alias("churn", "champion", version.version)
+    client._tracking_client.store.start_trace(
+        TraceInfo("tr-1", TraceLocation.from_experiment_id(experiment), 1_700_000_000_000, TraceState.OK)
+    )
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a server keeps its things, and the jobs around it, run in this process."""
+
+    folder: Path
+    backups: str
+    uri: str
+    destination: str
+
+    @classmethod
+    def at(cls, folder: Path, backups: str, uri: str = "", destination: str = "") -> Home:
+        file = folder / "store" / "mydb.sqlite"
+        return cls(folder, backups, uri or f"sqlite:///{file}", destination or str(folder / "artifacts"))
+
+    @property
+    def store(self) -> Database:
+        return database.check_uri(self.uri)
+
+    @property
+    def artifacts(self) -> Path:
+        return Path(self.destination)
+
+    def settings(self) -> Settings:
+        return settings.resolve(
+            {
+                "MLFLOW_BACKEND_STORE_URI": self.uri,
+                "MLFLOW_ARTIFACTS_DESTINATION": self.destination,
+                "MLFLOW_TRACKING_BACKUP_DESTINATION": self.backups,
+            },
+            {},
+            {},
+        )
+
+    def job(self, *words: str) -> dict[str, Any]:
+        """The last line of the job's report. Failures are raised."""
+        options = cli.parse(words)
+        report = Report(words[0])
+        module = importlib.import_module(f"mlflow_ae5_server.{words[0]}")
+        code = module.run(self.settings(), report, options)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            report.print(code)
+        facts: dict[str, Any] = json.loads(printed.getvalue())
+        return facts
+
+    def restore(self, *words: str) -> dict[str, Any]:
+        return self.job("restore", *words)
+
+    def files(self) -> dict[str, str]:
+        """Digest by path of everything below the folder but the backups; the content of the artifacts, that is."""
+        return tree(self.artifacts)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Digest by path of every file below `folder`."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def take(home: Home) -> Manifest:
+    """A snapshot of what is there."""
+    repository = make_in(open_place(home.backups))
+    source = open_source(home.destination, capture.database_files(home.store))
+    return capture.create(
+        repository, home.store, source, home.destination, dump.dump, capture.Wishes(say=lambda _text: None)
+    )
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A server's home with data, and its snapshot. Not to be changed: it is the same for all tests."""
+
+    home: Home
+    snapshot: Manifest
+    digests: dict[str, tuple[int, str]]
+    files: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def pilot(tmp_path_factory: pytest.TempPathFactory) -> Pilot:
+    folder = tmp_path_factory.mktemp("pilot")
+    home = Home.at(folder, str(folder / "backups"))
+    (folder / "store").mkdir()
+    home.artifacts.mkdir()
+    fill(folder / "store" / "mydb.sqlite", home.artifacts)
+    return Pilot(home, take(home), dump.digests(home.store), home.files())
+
+
+@pytest.fixture
+def home_at() -> Callable[..., Home]:
+    return Home.at

@@ -30,6 +30,9 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
         for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:
             reporter.line(f"  {_name(item)}  {word}")
+    refusals = facts.get("would_refuse")
+    for item in refusals if isinstance(refusals, list) else []:
+        reporter.line(f"! As things are now it would be refused: {_plain(item)}", style="yellow")
     if "would_remove" in facts:
         reporter.line("Nothing was removed. `backup prune --yes` removes what would go.")
     for check in facts.get("checks") or []:
@@ -47,6 +50,10 @@ def _table(reporter: Reporter, snapshots: list[Any]) -> None:
 
 def _row(item: Mapping[str, Any]) -> tuple[str, ...]:
     verified = str(item.get("verified") or "never")[:16]
+    if item.get("damaged"):
+        verified = f"DAMAGED: {item['damaged']}"
+    elif not item.get("complete", True):
+        verified += ", artifacts outside are not in it"
     return (
         str(item.get("snapshot")),
         str(item.get("finished") or "")[:16],
@@ -54,7 +61,7 @@ def _row(item: Mapping[str, Any]) -> tuple[str, ...]:
         f"{item.get('rows') or 0:,}",
         f"{item.get('artifacts') or 0:,}",
         size(item.get("artifact_bytes")),
-        verified if item.get("complete", True) else f"{verified}, artifacts outside are not in it",
+        verified,
     )
 
 

@@ -89,7 +89,7 @@ def _prune(facts: Facts) -> str:
 
 def _restore(facts: Facts) -> str:
     if facts.get("outcome") == "undone":
-        return "what was kept aside is back in its place"
+        return f"{facts.get('brought_back') or 'what was kept aside'} is back in its place{_aside(facts)}"
     what = (
         f"snapshot {facts.get('snapshot')}: {count(facts, 'rows')} in {count(facts, 'tables')}, "
         f"{count(facts, 'artifacts')} ({size(facts.get('artifact_bytes'))})"
@@ -98,7 +98,8 @@ def _restore(facts: Facts) -> str:
     if isinstance(dialects, dict) and dialects.get("from") != dialects.get("to"):
         what += f", from {dialects.get('from')} to {dialects.get('to')}"
     if facts.get("outcome") == "dry-run":
-        return f"would restore {what}; it would take about {lasting(facts.get('estimate_seconds'))}"
+        said = f"would restore {what}; every object is right, and it would take about "
+        return said + lasting(facts.get("estimate_seconds"))
     proof = [word for word in ("database", "artifacts") if facts.get(f"{word}_identical") is True]
     said = f"restored {what}"
     if proof:
@@ -106,9 +107,11 @@ def _restore(facts: Facts) -> str:
     upgraded = facts.get("upgraded")
     if isinstance(upgraded, dict):
         said += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
-    if facts.get("kept_aside"):
-        said += f"; what was there is kept aside as {facts['kept_aside']}"
-    return said
+    return said + _aside(facts)
+
+
+def _aside(facts: Facts) -> str:
+    return f"; what was there is kept aside as {facts['kept_aside']}" if facts.get("kept_aside") else ""
 
 
 def _drill(facts: Facts) -> str:

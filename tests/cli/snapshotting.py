@@ -144,7 +144,7 @@ if command == "Restore":
         if not kept.exists():
             end(3, outcome="failed", error="nothing is kept aside", hint="")
         kept.replace(db)
-        end(outcome="undone")
+        end(outcome="undone", brought_back="kept-1", kept_aside=None)
     facts = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,
              "dialect": {"from": "sqlite", "to": "sqlite"}}
     if "--dry-run" in words:

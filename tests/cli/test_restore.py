@@ -176,7 +176,7 @@ class TestReplaceAndUndo:
         assert kept == "schema-1\nbefore\n"
         assert data(site) == "schema-1\nafter\n"
         assert "kept aside as kept-1" in replaced.data["recovery"]["said"]
-        assert undone.data["recovery"]["said"] == "what was kept aside is back in its place"
+        assert undone.data["recovery"]["said"] == "kept-1 is back in its place"
         assert undone.data["verification"]["passed"] is True
 
 

@@ -26,6 +26,7 @@ from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.config.load import load
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 from mlflow_ae5_deploy.sandbox import lifecycle
+from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import make_project_archive
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +62,10 @@ NEEDS_SANDBOX = (
     "open",
     "logs",
     "history",
+    "backup",
+    "restore",
+    "drill",
+    "upgrade",
     "uninstall",
 )
 CRONTAB = """#!/bin/sh
@@ -71,7 +76,10 @@ case "$1" in
 esac
 """
 DATABASE_URI = "postgresql+psycopg://mlflow:not-a-password@db.example.com/mlflow"
-TAKES_RELEASE = ("plan", "install", "status", "doctor")
+TAKES_RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
+# Their stand-in keeps data, and makes snapshots of it.
+KEEPS_DATA = ("backup-and-restore.md", "upgrade.md", "automation.md")
+DISASTER = "\n## The cluster is gone\n"
 
 
 # reading the documents --------------------------------------------------------------------------------------------
@@ -260,9 +268,10 @@ def test_what_is_not_run_is_known_with_its_reason():
 class Reader:
     """Types what a document says, in a folder and with a state of its own."""
 
-    def __init__(self, folder: Path, release: str | None) -> None:
+    def __init__(self, folder: Path, release: str | None, *, keeps_data: bool = False) -> None:
         self.folder = folder
         self.release = release
+        self.keeps_data = keeps_data or release is None
         self.exported: dict[str, str] = {}
         self.documents: dict[str, Any] = {}
         (folder / "quick.yaml").write_text("platform:\n  lost_answer_deadline: 0.5\nrelease:\n  mirror: mirror\n")
@@ -295,9 +304,9 @@ class Reader:
     def expected(self, words: list[str]) -> set[int]:
         if "--exit-code" in words:
             return {errors.EXIT_DONE, errors.EXIT_CHANGES_PENDING}
-        if words[0] == "verify" and self.release is not None:
+        if words[0] == "verify" and not self.keeps_data:
             return {errors.VerificationFailed.exit_code}  # the stand-in keeps nothing, and verify must notice
-        if words[0] == "schedule-gc" and "--dry-run" in words and self.release is not None:
+        if words[0] == "schedule-gc" and "--dry-run" in words and not self.keeps_data:
             return {errors.StageFailed.exit_code}  # the stand-in knows no dry run, and must not be asked for one
         if words[0] == "uninstall" and "--yes" not in words:
             return {errors.Conflict.exit_code}  # nobody is there to agree
@@ -329,6 +338,25 @@ def typing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     lifecycle.reset(tmp_path / "state" / "sandbox")
 
 
+def stand_ins(mirror: Path, keeps_data: bool) -> Path:
+    """Two releases; the first of them is returned."""
+    mirror.mkdir()
+    first, second = (mirror / f"mlflow.tracking.server.{version}.tar.gz" for version in ("1.0.0", "1.2.0"))
+    if keeps_data:
+        make_snapshotting_release(second, schema="schema-2", version="3.18.0")
+        return make_snapshotting_release(first)
+    make_project_archive(second, files={"new.txt": "newer"})
+    return make_project_archive(first)
+
+
+def lose_everything(folder: Path) -> None:
+    """The installation, its secrets, its data and what this machine remembers of it. Only the snapshots stay."""
+    assert main(["uninstall", "--sandbox", "--yes", "--purge-secrets", "--config", "quick.yaml"]) == 0
+    (folder / "state" / "sandbox" / "volumes" / "mlflow-service" / "data" / "db").unlink()
+    for memory in (folder / "state").glob("localhost*/memory.json"):
+        memory.unlink()
+
+
 @pytest.mark.real_mlflow
 def test_what_the_readme_tells_to_try_works(typing, capsys):
     reader = Reader(typing, release=None)
@@ -343,15 +371,15 @@ def test_what_the_readme_tells_to_try_works(typing, capsys):
 @pytest.mark.parametrize("name", TEXTS)
 def test_what_is_told_about_a_cluster_works(name, typing, capsys):
     text = TEXTS[name].partition(CLUSTER)[2] or TEXTS[name]
-    (typing / "mirror").mkdir()
-    release = make_project_archive(typing / "mirror" / "mlflow.tracking.server.1.0.0.tar.gz")
-    make_project_archive(typing / "mirror" / "mlflow.tracking.server.1.2.0.tar.gz", files={"new.txt": "newer"})
-    reader = Reader(typing, str(release))
+    reader = Reader(typing, str(stand_ins(typing / "mirror", name in KEEPS_DATA)), keeps_data=name in KEEPS_DATA)
 
-    for command in commands(text):
-        assert command.name != "mlflow", "its client needs a real server: put it into README.md"
-        if command.name == PROGRAM:
-            reader.type(command, capsys)
+    for number, part in enumerate(text.split(DISASTER)):
+        if number:
+            lose_everything(typing)
+        for command in commands(part):
+            assert command.name != "mlflow", "its client needs a real server: put it into README.md"
+            if command.name == PROGRAM:
+                reader.type(command, capsys)
 
     for block in blocks(text, "json"):
         example = json.loads(block)

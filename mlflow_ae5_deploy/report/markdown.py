@@ -135,7 +135,13 @@ def _project(settings: Settings) -> Sequence[Step]:
             "A project of that name is never updated by an upload: it is refused. Replacing means stopping the "
             "deployment, deleting the project and doing everything from here again.",
         ),
-        Step("Recovery", "Only after a disaster: restore database and artifacts now, before the server first starts."),
+        Step(
+            "Recovery",
+            "Only after a disaster: restore database and artifacts now, before the server first starts. "
+            "`mlflow-ae5-deploy restore` does this and all other steps. By hand: set the secrets of step 8 first, and "
+            "MLFLOW_TRACKING_BACKUP_DESTINATION; then run the command `Restore` once, as a job with the variable "
+            'MLFLOW_TRACKING_RESTORE_ARGUMENTS="--snapshot latest", and wait until its last line says `done`.',
+        ),
     )
 
 

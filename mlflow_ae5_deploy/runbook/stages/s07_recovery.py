@@ -149,7 +149,7 @@ def _action(wanted: Recovery) -> Action:
             RESTORE,
             "what the last restore kept aside",
             "--undo was given",
-            ("what that restore has put there is taken away",),
+            ("what that restore has put there is kept aside in its stead",),
         )
     if wanted.replace:
         return Action(

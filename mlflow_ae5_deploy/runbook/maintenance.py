@@ -31,6 +31,7 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
 from mlflow_ae5_deploy.runbook.maintenance_words import outside, sentence
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
+from mlflow_ae5_deploy.runbook.starting import check_profile
 
 ARGUMENTS = {
     "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
@@ -148,6 +149,7 @@ def attempt(context: Context, project: Project, task: Task, *, seconds: float, t
     take_ended: see run_once. Raises DeadlineExceeded after `seconds`.
     """
     require_command(context, project, task.command)
+    check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     wanted, show = wanted_once(context, task), context.on_line or (lambda _line: None)
     leave_late = task.command != "DatabaseUpgrade"  # a migration must not go on behind the back of who goes back
     late: DeadlineExceeded | None = None
@@ -202,16 +204,19 @@ def require(task: Task, verdict: Verdict) -> None:
         raise PartlyDone(
             f"{verdict.said[:1].upper()}{verdict.said[1:]}. Not in it: artifacts kept outside the server's own place.",
             where=", ".join(scrub(root) for root in outside(facts)),
-            remedy=hint[:1].upper() + hint[1:]
-            or "Back those up where they are. `backup --allow-outside` takes the rest for good.",
+            remedy=_capital(hint) or "Back those up where they are. `backup --allow-outside` takes the rest for good.",
         )
     detail = [_damage(facts), verdict.tail]
     raise kind(
         f"The {task.purpose} did not do its work: {verdict.said}.",
         where=f"run {verdict.run_id}",
-        remedy=hint[:1].upper() + hint[1:],
+        remedy=_capital(hint),
         detail="\n".join(text for text in detail if text),
     )
+
+
+def _capital(hint: str) -> str:
+    return f"{hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else ""
 
 
 def _trouble(verdict: Verdict) -> str:

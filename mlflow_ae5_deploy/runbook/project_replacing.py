@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded
 from mlflow_ae5_deploy.platform.records import Project
+from mlflow_ae5_deploy.runbook import job_run
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 
@@ -27,8 +28,7 @@ def keep_archive(context: Context, project: Project) -> Path:
 def remove_project(context: Context, project: Project) -> None:
     """Take down what hangs on the project, then the project. Its archive should be kept before."""
     for job in [j for j in context.look.jobs() if j.project_id == project.id]:
-        for run in [r for r in context.platform.runs(job.id) if r.is_active]:
-            context.platform.stop_run(run.id)
+        job_run.stop(context, context.platform.runs(job.id))  # the platform deletes no job with a run at work
         context.platform.delete_job(job.id)
         context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
     for deployment in [d for d in context.look.deployments() if d.project_id == project.id]:

@@ -67,7 +67,9 @@ class Lists:
         return list(self.endpoints_)
 
     def revisions(self, project: Project) -> list[Revision]:
-        commands = tuple(Command(name) for name in ("TrackingServer", "GarbageCollection", "DatabaseUpgrade"))
+        commands = tuple(
+            Command(name) for name in ("TrackingServer", "GarbageCollection", "DatabaseUpgrade", "Restore")
+        )
         return [Revision("0.0.1", "0.0.1", "http://x/projects/1/archive/0.0.1", commands)]
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:

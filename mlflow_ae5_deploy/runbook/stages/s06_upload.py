@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.release.recognise import Recognition, same_content
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
+from mlflow_ae5_deploy.runbook.recovering import refuse_in_use, servers_of
 
 UPLOAD, REPLACE = "upload", "replace"
 
@@ -42,6 +43,8 @@ class Upload:
             return Decision.do(Action(UPLOAD, f"project {name}", f"`{context.account}` has no project of this name"))
         if facts.recognition is None:
             return Decision.do(Action("compare", f"project {name}", "possible once the archive is built"))
+        if context.wishes.recovery is not None and not facts.recognition.same:
+            refuse_in_use(context.wishes.recovery, servers_of(context))
         if facts.recognition.same:
             return Decision.nothing(f"project {name} is up to date: {_lower(facts.recognition.reason)}")
         return Decision.do(

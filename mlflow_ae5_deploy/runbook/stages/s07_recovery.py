@@ -10,16 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mlflow_ae5_deploy.errors import StageFailed, TargetInUse
+from mlflow_ae5_deploy.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.platform.records import Deployment, Project
 from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
-from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.recovering import refuse_in_use, refuse_occupied, require_place, servers_of
 from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
 from mlflow_ae5_deploy.runbook.starting import stop
 
-STOP, RESTORE = "stop", "restore"
+CHECK, STOP, RESTORE = "check", "stop", "restore"
+_WHILE_DOWN = "The server was stopped for this; `install` starts it again on the data that is there."
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class RecoveryStage:
             return Facts(None)
         project = context.look.project(context.settings.project.name)
         place = backup_place.observe(context)
-        chosen = chosen_of(context)
-        servers = tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
+        servers = servers_of(context)
         known = context.memory.recovery()
         ours = known is not None and project is not None and known.get("project_id") == project.id
         secrets = (*server_secrets.observe(context), *((place,) if place is not None else ()))
@@ -65,9 +65,11 @@ class RecoveryStage:
                 return Decision.nothing(
                     f"{_told(done)}, and a server has run on it since; `--replace --stop-server` goes back to it"
                 )
-        if facts.servers and not wanted.stop_server:
-            raise in_use(facts.servers)
-        stops = [
+        refuse_in_use(wanted, facts.servers)
+        refuse_occupied(wanted, facts.servers, facts.secrets)
+        stops = [Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")]
+        stops = stops if facts.servers and not wanted.undo else []
+        stops += [
             Action(
                 STOP,
                 f"deployment {item.name} ({item.id})",
@@ -87,13 +89,22 @@ class RecoveryStage:
                 if server.id in action.target:
                     context.memory.forget_token()
                     stop(context, server)
+        elif action.verb == CHECK:
+            backup_place.store(context)
+            task = maintenance.restore("--snapshot", wanted.snapshot, "--dry-run")
+            maintenance.run(context, facts.project, task, seconds=wanted.wait)
         elif action.verb == SET:
             server_secrets.store(
                 context, [fact for fact in facts.secrets if fact.name != backup_place.VARIABLE], server_runs=False
             )
             backup_place.store(context)
         else:
-            self._restore(wanted, facts.project, context)
+            try:
+                self._restore(wanted, facts.project, context)
+            except DeployError as error:
+                if facts.servers:
+                    error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
+                raise
 
     def _restore(self, wanted: Recovery, project: Project, context: Context) -> None:
         note = {
@@ -112,6 +123,7 @@ class RecoveryStage:
         )
         # One that ended while nobody watched is not done twice: what it has put there would be in the way of the next.
         verdict = maintenance.run(context, project, maintenance.restore(*words), seconds=wanted.wait, take_ended=begun)
+        require_place(context, verdict)
         snapshot = str(verdict.facts.get("snapshot") or wanted.snapshot)
         context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
         target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
@@ -120,16 +132,6 @@ class RecoveryStage:
 
     def verify(self, context: Context) -> str | None:
         return context.found.recovered.said if context.found.recovered else None
-
-
-def in_use(servers: tuple[Deployment, ...]) -> TargetInUse:
-    names = ", ".join(f"`{item.name}` ({item.id}, {item.state})" for item in servers)
-    return TargetInUse(
-        f"A server of this installation runs on the data that would be restored: deployment {names}.",
-        where="stage 7 (recovery)",
-        remedy="Nothing was changed. Add --stop-server to have it stopped first; what it has written since the "
-        "snapshot is then not served any more.",
-    )
 
 
 def _same(wanted: Recovery, done: dict[str, Any]) -> bool:

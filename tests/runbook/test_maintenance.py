@@ -1,0 +1,127 @@
+"""What a maintenance job's end means: its sentence, its error, and the line that asked for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from runbook_support import OURS
+
+from mlflow_ae5_deploy import errors
+from mlflow_ae5_deploy.platform.records import Run
+from mlflow_ae5_deploy.runbook import maintenance
+from mlflow_ae5_deploy.runbook.maintenance_words import lasting, sentence, size
+
+
+def run(state="completed"):
+    return Run("a2-1", "job", "mlflow-service", OURS.id, state)
+
+
+def judged(state="completed", **facts):
+    return maintenance.judge(run(state), "working\n" + (json.dumps(facts) + "\n" if facts else ""))
+
+
+GOOD = ["done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised"]
+BAD = [
+    ("failed by its own word", "completed", {"outcome": "failed", "exit_code": 0}),
+    ("failed by the platform's word", "failed", {"outcome": "done", "exit_code": 0}),
+    ("with a code", "completed", {"outcome": "done", "exit_code": 4}),
+    ("skipped", "completed", {"outcome": "skipped", "exit_code": 75}),
+    ("stopped", "stopped", {"outcome": "interrupted", "exit_code": 143}),
+    ("mute", "completed", {}),
+]
+
+
+@pytest.mark.parametrize("outcome", GOOD)
+def test_what_counts_as_done(outcome):
+    assert maintenance.succeeded(judged(outcome=outcome, exit_code=0))
+
+
+@pytest.mark.parametrize(("case", "state", "facts"), BAD, ids=[row[0] for row in BAD])
+def test_what_does_not(case, state, facts):
+    verdict = judged(state, **facts)
+    assert not maintenance.succeeded(verdict)
+    with pytest.raises(errors.DeployError):
+        maintenance.require(maintenance.backup("create"), verdict)
+
+
+KINDS = {
+    2: errors.JobFailed,
+    10: errors.JobFailed,
+    14: errors.JobFailed,
+    16: errors.SnapshotDamaged,
+    17: errors.TargetNotEmpty,
+    18: errors.TargetInUse,
+    19: errors.BackupPlaceFailed,
+    23: errors.PartlyDone,
+    75: errors.Locked,
+}
+
+
+@pytest.mark.parametrize(("code", "kind"), KINDS.items())
+def test_an_exit_code_of_the_project_has_an_error_here_with_the_jobs_own_words(code, kind):
+    verdict = judged(outcome="failed", exit_code=code, error="it broke", hint="mend it")
+
+    with pytest.raises(errors.DeployError) as raised:
+        maintenance.require(maintenance.restore("--snapshot", "S1"), verdict)
+
+    assert type(raised.value) is kind
+    assert (raised.value.where, raised.value.remedy) == ("run a2-1", "Mend it.")
+    if code != 23:
+        assert "The restore did not do its work: it broke." in raised.value.what
+
+
+WORDS = [
+    (
+        {"command": "Backup", "action": "create", "snapshot": "S1", "runs": 1200, "rows": 5, "tables": 2,
+         "artifacts": 3, "artifact_bytes": 1_500_000, "new_objects": 4, "stored_bytes": 700},
+        "snapshot S1: 1,200 runs, 5 rows in 2 tables, 3 artifacts (1.5 MB); 4 new objects, 700 bytes written",
+    ),
+    ({"command": "Backup", "action": "list", "snapshots": [1], "unfinished": []}, "1 snapshot"),
+    ({"command": "Backup", "action": "prune", "would_remove": [1], "kept": [1, 2]}, "would remove 1 of 3 snapshots"),
+    (
+        {"command": "Restore", "outcome": "done", "snapshot": "S1", "rows": 5, "tables": 2, "artifacts": 3,
+         "artifact_bytes": 10, "dialect": {"from": "sqlite", "to": "postgresql"}, "database_identical": True,
+         "artifacts_identical": True, "kept_aside": "K", "upgraded": {"from": "a", "to": "b"}},
+        "restored snapshot S1: 5 rows in 2 tables, 3 artifacts (10 bytes), from sqlite to postgresql; database and "
+        "artifacts identical to the manifest; schema upgraded from a to b; what was there is kept aside as K",
+    ),
+    ({"command": "DatabaseUpgrade", "outcome": "rehearsed", "from": "a", "to": "a", "migrations": []},
+     "the schema stays as it is (a)"),
+    ({"command": "DatabaseUpgrade", "outcome": "unchanged", "now": "a"}, "the schema is current (a)"),
+    ({"command": "DatabaseUpgrade", "outcome": "upgraded", "found": "a", "now": "b"}, "the schema went from a to b"),
+    ({"command": "Something", "outcome": "done"}, "done"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "said"), WORDS, ids=[row[1][:30] for row in WORDS])
+def test_a_sentence_for_a_person(facts, said):
+    assert sentence(facts) == said
+
+
+@pytest.mark.parametrize("command", ["Backup", "Restore", "Drill", "DatabaseUpgrade", ""])
+@pytest.mark.parametrize("action", ["create", "verify", "list", "show", "prune", "unheard-of"])
+@pytest.mark.parametrize("outcome", ["done", "dry-run", "rehearsed", "unchanged"])
+def test_no_field_need_be_there(command, action, outcome):
+    assert sentence({"command": command, "action": action, "outcome": outcome})
+
+
+@pytest.mark.parametrize(
+    ("task", "variables"),
+    [
+        (maintenance.backup("create"), {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "create"}),
+        (maintenance.restore("--snapshot", "a b"), {"MLFLOW_TRACKING_RESTORE_ARGUMENTS": "--snapshot 'a b'"}),
+        (maintenance.drill("latest"), {"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot latest"}),
+        (maintenance.rehearsal(), {"MLFLOW_TRACKING_UPGRADE_REHEARSE": "true"}),
+        (maintenance.database_upgrade(), {}),
+    ],
+)
+def test_a_job_is_asked_by_variables(task, variables):
+    assert dict(task.all_variables()) == variables
+
+
+def test_sizes_and_times():
+    assert [size(value) for value in (0, 999, 1000, 2_500_000_000, None, True)] == [
+        "0 bytes", "999 bytes", "1.0 kB", "2.5 GB", "an unknown size", "an unknown size",
+    ]  # fmt: skip
+    assert [lasting(value) for value in (0.25, 99, 600, None)] == ["0.2 s", "99.0 s", "10 minutes", "an unknown time"]

@@ -188,6 +188,7 @@ def _dry_run(
 
 
 def _undo(settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float) -> int:
+    Undo(store, place, Book(place)).require()
     _wait(settings, store)
     recover_check.refuse_user(recover_check.look(store, place), store)
     if store.file is not None and not store.file.parent.is_dir():

@@ -18,10 +18,11 @@ from mlflow_ae5_server import cli, database, settings
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
-from mlflow_ae5_server.snapshot import capture, dump
+from mlflow_ae5_server.snapshot import capture, dump, recover_ledger
 from mlflow_ae5_server.snapshot.artifacts import open_source
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.places import open_place
+from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 from mlflow_ae5_server.snapshot.repository import make_in
 
 from tests.project_template.snapshot.recover import killing
@@ -148,13 +149,19 @@ class Home:
 
     def cut_off(self, phase: str, *words: str) -> None:
         """A restore that is killed as soon as it has written that `phase` comes next."""
-        ledger = self.artifacts.with_name(f"{self.artifacts.name}.restore.json")
-
-        def reached() -> bool:
-            return ledger.is_file() and json.loads(ledger.read_bytes())["running"]["phase"] == phase
-
-        ended, _events = killing.run(lambda: self.restore(*words), when=reached)
+        ended, _events = killing.run(lambda: self.restore(*words), when=lambda: self.phase() == phase)
         assert ended, "it was not killed"
+
+    def place(self) -> Beside:
+        return beside(self.destination)
+
+    def unfinished(self) -> str | None:
+        return recover_ledger.unfinished(self.destination)
+
+    def phase(self) -> str:
+        """Of the restore at work; "" where there is none."""
+        running = recover_ledger.Book(self.place()).running
+        return running.phase if running is not None else ""
 
     def store_folder(self) -> None:
         if self.store.file is not None:

@@ -41,6 +41,12 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: An
     return home_at(tmp_path / "home", pilot.home.backups, uri)
 
 
+@pytest.fixture
+def here(tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """An empty place, for what does not depend on the database."""
+    return home_at(tmp_path / "home", pilot.home.backups)
+
+
 @contextlib.contextmanager
 def serving(store: database.Database) -> Iterator[None]:
     """The mark of a server, without what it does to the connections that this process makes later."""
@@ -124,55 +130,56 @@ def test_from_and_to_an_object_store(pilot: Any, tmp_path: Path, home_at: Any, t
     assert open_target(f"{url}/artifacts.{kept}").count() == 0
 
 
-def test_a_dry_run_says_and_touches_nothing(pilot: Any, home: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    before = everything(home)
-    told = home.restore("--dry-run")
-    assert everything(home) == before
+def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(here)
+    told = here.restore("--dry-run")
+    assert everything(here) == before
     assert told.items() >= {"outcome": "dry-run", "would_refuse": [], "damaged": [], "written_files": 0}.items()
     assert told["checked_objects"] == told["of_objects"] > 1
     assert told["estimate_seconds"] > 0
     said = capsys.readouterr().out
-    assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {home.store.shown}" in said
+    assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {here.store.shown}" in said
     assert "would write 18 files" in said
 
-    home.restore("--snapshot", "latest")
-    with serving(home.store):
-        told = home.restore("--dry-run")
+    here.restore("--snapshot", "latest")
+    with serving(here.store):
+        told = here.restore("--dry-run")
     assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [18])
-    assert [entry["exit_code"] for entry in home.restore("--dry-run")["would_refuse"]] == [17]
-    assert home.restore("--dry-run", "--replace")["would_refuse"] == []
-    assert is_identical(home, pilot)
+    assert [entry["exit_code"] for entry in here.restore("--dry-run")["would_refuse"]] == [17]
+    assert here.restore("--dry-run", "--replace")["would_refuse"] == []
+    assert is_identical(here, pilot)
 
 
 # Refused
 
 
 def test_a_server_at_work_is_named(home: Any, pilot: Any) -> None:
-    home.restore("--snapshot", "latest")
+    work_on(home, pilot)
+    assert f"{pilot.snapshot.tables} tables with {pilot.snapshot.rows} rows" in refused(home, NotEmptyError)
     with serving(home.store):
         for words in (("--snapshot", "latest"), ("--replace",)):
             assert "a tracking server" in refused(home, InUseError, *words)
 
 
 @pytest.mark.parametrize("held", ["database", "artifacts", "both"])
-def test_what_the_target_holds_is_named(held: str, home: Any, pilot: Any) -> None:
+def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> None:
     if held != "artifacts":
-        work_on(home, pilot)
-        shutil.rmtree(home.artifacts)
+        work_on(here, pilot)
+        shutil.rmtree(here.artifacts)
     if held != "database":
-        (home.artifacts / "7").mkdir(parents=True)
-        (home.artifacts / "7" / "precious.bin").write_bytes(b"12345")
-    said = refused(home, NotEmptyError)
+        (here.artifacts / "7").mkdir(parents=True)
+        (here.artifacts / "7" / "precious.bin").write_bytes(b"12345")
+    said = refused(here, NotEmptyError)
     assert ("tables with" in said) == (held != "artifacts")
     assert ("1 files (5 bytes), among them 'precious.bin'" in said) == (held != "database")
     assert "--replace" in said
 
 
-def test_another_run_at_work(home: Any, pilot: Any) -> None:
-    home.store_folder()
-    with locks.maintenance(home.store), pytest.raises(BusyError):
-        restore.run(home.settings(), home.report(), home.words("restore", "--replace"), lock_wait=0)
-    assert not home.artifacts.exists()
+def test_another_run_at_work(here: Any, pilot: Any) -> None:
+    here.store_folder()
+    with locks.maintenance(here.store), pytest.raises(BusyError):
+        restore.run(here.settings(), here.report(), here.words("restore", "--replace"), lock_wait=0)
+    assert not here.artifacts.exists()
 
 
 def test_foreign_tables_are_never_moved(tmp_path: Path, home_at: Any, pilot: Any) -> None:
@@ -323,17 +330,17 @@ def test_replace_and_undo(home: Any, pilot: Any) -> None:
     assert again["kept_aside"] != done["kept_aside"]
 
 
-def test_nothing_to_undo(home: Any) -> None:
-    assert "nothing to bring back" in refused(home, ConfigurationError, "--undo")
-    home.restore("--replace")  # into an empty place there is nothing to keep
-    assert "nothing to bring back" in refused(home, ConfigurationError, "--undo")
+def test_nothing_to_undo(here: Any) -> None:
+    assert "nothing to bring back" in refused(here, ConfigurationError, "--undo")
+    here.restore("--replace")  # into an empty place there is nothing to keep
+    assert "nothing to bring back" in refused(here, ConfigurationError, "--undo")
 
 
-def test_undo_when_somebody_has_removed_what_was_kept(home: Any, pilot: Any) -> None:
-    work_on(home, pilot)
-    kept = home.restore("--replace")["kept_aside"]
-    shutil.rmtree(home.artifacts.with_name(f"artifacts.{kept}"))
-    assert f"artifacts of {home.destination}" in refused(home, DamagedError, "--undo")
+def test_undo_when_somebody_has_removed_what_was_kept(here: Any, pilot: Any) -> None:
+    work_on(here, pilot)
+    kept = here.restore("--replace")["kept_aside"]
+    shutil.rmtree(here.artifacts.with_name(f"artifacts.{kept}"))
+    assert f"artifacts of {here.destination}" in refused(here, DamagedError, "--undo")
 
 
 def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, take: Any) -> None:

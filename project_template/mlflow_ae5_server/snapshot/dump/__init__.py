@@ -85,6 +85,8 @@ def state(target: Database) -> State:
 def keep_aside(target: Database, name: str) -> None:
     """Move what `target` holds out of the way, in one step, under `name` (at most 40 letters, digits, - and _).
 
+    A SQLite file that is not there is not kept, and cannot be brought back.
+
     Raises NotEmptyError (the name is taken), InUseError, CredentialsError, ConfigurationError (MySQL).
     """
     aside.keep_aside(target, name)

@@ -65,7 +65,6 @@ def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
     with sqlite.translated(file), contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA cache_size = -64000")
         connection.execute("BEGIN")
         for table in part.tables:
             connection.execute(f"DELETE FROM {quoted(table.name)}")  # noqa: S608 - migrations write rows too

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,19 +22,23 @@ from mlflow_ae5_server.errors import (
     UnreachableError,
 )
 from mlflow_ae5_server.snapshot import dump
+from mlflow_ae5_server.snapshot.dump import sqlite
 
-from tests.project_template.snapshot.dump.support import Objects, execute
+from tests.project_template.snapshot.dump.support import Objects, execute, sqlite_database
 
 DIALECTS = ("sqlite", "postgresql")
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(("dialect", "mode"), [("sqlite", "delete"), ("sqlite", "wal"), ("postgresql", "")])
 def test_a_snapshot_is_of_one_moment(
-    dialect: str, native: dict[str, Database], empty: Callable[[str], Database]
+    dialect: str, mode: str, native: dict[str, Database], empty: Callable[[str], Database]
 ) -> None:
     """Each transaction of the writer adds a row to two tables; a snapshot between the two would show."""
     objects, database = Objects(), empty(dialect)
     dump.load(dump.dump(native[dialect], objects), objects, database)
+    if database.file is not None:
+        with closing(sqlite3.connect(database.file)) as connection:
+            assert connection.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode,)
     run = "SELECT min(run_uuid) FROM runs"
     stop, started = threading.Event(), threading.Event()
 
@@ -59,6 +65,28 @@ def test_a_snapshot_is_of_one_moment(
     grown = [[part.digests()[table][0] - before[table][0] for table in ("tags", "params")] for part in parts]
     assert all(tags == params for tags, params in grown), grown
     assert grown[-1][0] > 0
+
+
+def test_page_by_page_is_the_same(copied: Database, tmp_path: Path) -> None:
+    assert copied.file is not None
+    backup, file = dump.digests(copied), tmp_path / "pages.sqlite"
+    sqlite.page_by_page(copied.file, file)
+    assert dump.digests(sqlite_database(file)) == backup
+
+
+def test_what_a_killed_writer_left_half_done_is_not_in_the_snapshot(copied: Database, tmp_path: Path) -> None:
+    before = dump.digests(copied)
+    assert copied.file is not None
+    with closing(sqlite3.connect(copied.file)) as writer:
+        writer.execute("PRAGMA cache_size = 1")  # it writes into the file before it commits
+        writer.execute("PRAGMA cache_spill = 1")
+        writer.execute("UPDATE spans SET content = content || replace(hex(zeroblob(200000)), '0', 'x')")
+        writer.execute("DELETE FROM tags")
+        torn = tmp_path / "torn.sqlite"
+        for side in ("", "-journal"):  # as the disk looks when the writer is killed now
+            shutil.copy(f"{copied.file}{side}", f"{torn}{side}")
+    assert torn.read_bytes() != copied.file.read_bytes()
+    assert dump.dump(sqlite_database(torn), Objects()).digests() == before
 
 
 def execute_together(database: Database, *statements: str) -> None:

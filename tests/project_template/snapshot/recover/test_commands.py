@@ -25,7 +25,7 @@ def test_words_from_a_variable(project: Any, pilot: Any, home_at: Any) -> None:
 
     again = project.run("Restore", **variables)
     assert (again.code, again.last["outcome"]) == (17, "failed"), again.output
-    assert f"{pilot.snapshot.rows} rows" in again.last["error"]
+    assert f"{pilot.snapshot.rows - 1} rows" in again.last["error"]  # alembic's own is not counted
 
 
 def test_a_real_server_is_in_the_way(on_sqlite: Any, pilot: Any) -> None:

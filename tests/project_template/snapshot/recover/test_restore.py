@@ -155,7 +155,7 @@ def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytes
 
 def test_a_server_at_work_is_named(home: Any, pilot: Any) -> None:
     work_on(home, pilot)
-    assert f"{pilot.snapshot.tables} tables with {pilot.snapshot.rows} rows" in refused(home, NotEmptyError)
+    assert f"tables with {dump.state(home.store).rows} rows" in refused(home, NotEmptyError)
     with serving(home.store):
         for words in (("--snapshot", "latest"), ("--replace",)):
             assert "a tracking server" in refused(home, InUseError, *words)

@@ -109,9 +109,12 @@ def _facts(manifest: Any) -> dict[str, Any]:
 
 def _require_tables(store: database.Database) -> None:
     """Any schema that MLflow ever had can be in a snapshot, but an empty database is a mistake, not a backup."""
-    schema = database.inspect_schema(database.connect_engine(store))
-    if schema.state == "empty":
-        database.require_current(schema, store)
+    from sqlalchemy import inspect
+
+    if not {"experiments", "runs"} <= set(inspect(database.connect_engine(store)).get_table_names()):
+        raise ConfigurationError(
+            f"{store.shown} holds no MLflow tables", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+        )
 
 
 def _other_registry(settings: Settings, store: str) -> str | None:

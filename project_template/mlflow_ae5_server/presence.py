@@ -61,6 +61,19 @@ def _hold_connection(database: Database, stack: contextlib.ExitStack) -> None:
         name = _application_name(connection.execute(text("SELECT current_schema()")).scalar())
         connection.execute(text("SELECT set_config('application_name', :name, false)"), {"name": name})
         os.environ["PGAPPNAME"] = name
+        _keep_from_forks(connection.connection.fileno())
+
+
+def _keep_from_forks(descriptor: int) -> None:
+    """A worker shall have no part in the connection of its parent."""
+    inode, ours = os.fstat(descriptor).st_ino, os.getpid()
+
+    def close() -> None:
+        with contextlib.suppress(OSError):
+            if os.getppid() == ours and os.fstat(descriptor).st_ino == inode:
+                os.close(descriptor)
+
+    os.register_at_fork(after_in_child=close)
 
 
 def _application_name(schema: Any) -> str:

@@ -42,7 +42,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
         return _dry_run(settings, report, options, source, store, destination, place)
     checked = _check(source, read=options.replace or not backups_are_remote(backups))
     checked.require_sound(source.snapshot)
-    _wait(settings, store)
+    wait(settings, store)
     target = open_target(destination)
     recover_files.refuse_names(source.repository.files(source.snapshot), target)
     recover_check.refuse_rights(store, destination, replace=options.replace)
@@ -127,7 +127,8 @@ def _refuse(store: Database, place: Beside, *, replace: bool) -> recover_check.F
     return found
 
 
-def _wait(settings: Settings, store: Database) -> None:
+def wait(settings: Settings, store: Database) -> None:
+    """For a database that does not answer yet; a SQLite file that is not there is not waited for."""
     if store.file is None or store.file.is_file():
         wait = min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
         database.wait_until_ready(store, wait, say=say)
@@ -163,7 +164,7 @@ def _dry_run(
     checked.require_sound(source.snapshot)
     refusals = []
     for attempt in (
-        lambda: _wait(settings, store),
+        lambda: wait(settings, store),
         lambda: _refuse(store, place, replace=options.replace),
         lambda: recover_files.refuse_names(source.repository.files(source.snapshot), open_target(destination)),
         lambda: recover_check.refuse_rights(store, destination, replace=options.replace),
@@ -188,7 +189,8 @@ def _dry_run(
 
 
 def _undo(settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float) -> int:
-    _wait(settings, store)
+    Undo(store, place, Book(place)).require()
+    wait(settings, store)
     recover_check.refuse_user(recover_check.look(store, place), store)
     if store.file is not None and not store.file.parent.is_dir():
         raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sqlite3
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow_ae5_server import database, presence
 
 pytestmark = pytest.mark.real_mlflow
 
@@ -60,11 +62,21 @@ def test_nobody_is_local_to_the_assistant(on_sqlite: Any) -> None:
 
 def test_the_parent_shares_no_connection_and_no_thread_with_its_workers(deployed: Any) -> None:
     parent, *workers = deployed.server.processes()
-    open_files = [str(entry.readlink()) for entry in Path(f"/proc/{parent.pid}/fd").iterdir()]
     assert len(workers) == 2
     assert parent.num_threads() == 1
-    assert [name for name in open_files if "mydb" in name] == []
-    assert len([name for name in open_files if name.startswith("socket:")]) == 1  # the one it listens on
+    assert [name for name in open_files(parent) if name.endswith(("mydb.sqlite", "-wal", "-journal"))] == []
+    sockets = {name for name in open_files(parent) if name.startswith("socket:")}
+    assert len(sockets) <= 2  # the one it listens on, and the connection that marks the database as in use
+    for worker in workers:
+        assert len(sockets & open_files(worker)) == 1
+
+
+def open_files(process: psutil.Process) -> set[str]:
+    return {str(entry.readlink()) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
+
+
+def test_a_running_server_is_known_by_its_database(deployed: Any) -> None:
+    assert "tracking server" in str(presence.in_use(database.check_uri(deployed.database)))
 
 
 def test_no_password_in_any_command_line_or_log(on_postgres: Any) -> None:
@@ -72,7 +84,7 @@ def test_no_password_in_any_command_line_or_log(on_postgres: Any) -> None:
     for secret in SECRETS:
         assert not [line for line in command_lines if secret in line]
         assert secret not in on_postgres.server.log()
-    assert "MLFLOW_BACKEND_STORE_URI            secret    (not shown)" in on_postgres.server.log()
+    assert re.search(r"MLFLOW_BACKEND_STORE_URI +secret +\(not shown\)", on_postgres.server.log())
 
 
 def test_a_worker_that_dies_is_replaced_and_sigterm_ends_all_with_code_0(on_sqlite: Any) -> None:

@@ -20,6 +20,7 @@ from mlflow_ae5_server.snapshot.recover_beside import RESERVED
 
 CHUNK = 4 * 1024 * 1024  # bytes: of longer files this much is one object
 SMALL = 256 * 1024  # bytes: shorter files share objects
+ZEROS = bytes(CHUNK)  # what a hole reads as
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _TRIES = 3  # readings of a file that changes meanwhile
 
@@ -191,18 +192,15 @@ def _names(folder: bytes) -> Iterator[tuple[bytes, bool]]:
         yield (folder + b"/" + name[:-1], True) if name[-1:] == b"/" else (folder + b"/" + name, False)
 
 
-_ZEROS = bytes(CHUNK)
-
-
 def _next_chunk(descriptor: int, offset: int, size: int) -> bytes:
     """Up to CHUNK bytes; where the file has a hole, zeros that need not be read."""
     if size - offset >= CHUNK:
         try:
             if os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + CHUNK:
-                return _ZEROS
+                return ZEROS
         except OSError:  # ENXIO: nothing but a hole to the end; or a file system that cannot tell
             if _hole_to_end(descriptor, offset):
-                return _ZEROS
+                return ZEROS
     os.lseek(descriptor, offset, os.SEEK_SET)
     return _read(descriptor, min(CHUNK, size - offset))
 

@@ -40,7 +40,7 @@ def open_store(url: str) -> ObjectStore:
         raise
     except Exception as error:  # obstore's and the cloud libraries' own, of many classes
         raise ConfigurationError(
-            f"{scrub(url)} cannot be used: {_said(error)}", "check address and credentials of the object store"
+            f"{scrub(url)} cannot be used: {said(error)}", "check address and credentials of the object store"
         ) from None
 
 
@@ -128,18 +128,18 @@ def translate(error: BaseException, shown: str, what: str) -> ProjectError:
     """What obstore or a credential library raised, in our words; never with a secret."""
     from obstore import exceptions
 
-    said = _said(error)
-    message = f"cannot {what} {shown}: {said}"
+    reason = said(error)
+    message = f"cannot {what} {shown}: {reason}"
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
         return CredentialsError(message, "check credentials and policy of the object store")
-    if re.search(r"credential|no such profile|DefaultCredentialsError", f"{type(error).__name__} {said}", re.I):
+    if re.search(r"credential|no such profile|DefaultCredentialsError", f"{type(error).__name__} {reason}", re.I):
         return CredentialsError(message, "give this job credentials for the object store")
     if isinstance(error, exceptions.NotFoundError):
         return StorageError(message, "does the bucket or container exist?")
     return StorageError(message, "check address and network of the object store")
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """The first line that says something; obstore repeats a whole debug tree below it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return scrub(lines[0] if lines else type(error).__name__)[:300]

@@ -133,7 +133,7 @@ def unpack(kept: bytes, sha256: str) -> bytes | None:
         if how == _ZSTD:
             if zstandard.frame_content_size(body) > LIMIT:
                 return None
-            plain = zstandard.ZstdDecompressor().decompress(body)
+            plain = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
         elif how == _PLAIN:
             plain = bytes(body)
         else:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from mlflow_ae5_server.snapshot.artifacts import (
     SMALL,
+    ZEROS,
     Content,
     Found,
     Source,
@@ -96,6 +97,7 @@ class Copier:
         self._window: deque[Future[list[FileEntry | _Read]]] = deque()
         self._packer = Packer(known, writer, lists, self._store, load_slices)
         self._lists = lists
+        self._zeros: Future[Part] | None = None  # where a hole is kept
 
     def run(self, previous: Iterable[FileEntry], trusted_before: float, *, rehash: bool = False) -> Totals:
         """Copy everything. A file is taken for unchanged by its mark in `previous`, if it last changed before
@@ -179,6 +181,14 @@ class Copier:
             return _Read(wanted, problem=str(error) or "it cannot be read")
 
     def _store_part(self, chunk: bytes) -> Future[Part]:
+        if chunk is ZEROS and self._zeros is not None:
+            return self._zeros
+        stored = self._store_chunk(chunk)
+        if chunk is ZEROS:
+            self._zeros = stored
+        return stored
+
+    def _store_chunk(self, chunk: bytes) -> Future[Part]:
         def work() -> Part:
             try:
                 return Part(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk))

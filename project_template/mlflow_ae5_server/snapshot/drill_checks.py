@@ -7,13 +7,16 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from mlflow_ae5_server.errors import ProjectError, UnreachableError
+from mlflow_ae5_server.errors import DamagedError, ProjectError, UnreachableError
 from mlflow_ae5_server.snapshot.drill_api import Api
+from mlflow_ae5_server.snapshot.dump import DatabasePart
+from mlflow_ae5_server.snapshot.entries import FileEntry, shown
 
 _PROXIED = "mlflow-artifacts:"
 _PAGE = 100
+Step = Callable[[], str]  # says what was found; raises ProjectError
 MOST_BYTES = 4 * 1024**3  # of models read back: a drill proves that reading works, `backup verify` reads everything
 
 
@@ -29,17 +32,6 @@ class Check:
         return {"name": self.name, "passed": self.passed, "detail": self.detail}
 
 
-class File(Protocol):
-    """A file as the snapshot lists it; `path` is relative to the artifact destination."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def sha256(self) -> str: ...
-
-
 @dataclass
 class Use:
     """A small piece of work on the server, as a user would do it; the steps build on each other."""
@@ -50,7 +42,7 @@ class Use:
     run: str = ""
     root: str = ""  # the run's artifacts, relative to the artifact destination
 
-    def steps(self) -> list[tuple[str, Callable[[], str]]]:
+    def steps(self) -> list[tuple[str, Step]]:
         return [
             ("experiment and run", self._create),
             ("metric and parameter", self._log),
@@ -63,7 +55,7 @@ class Use:
         self.experiment = self.api.post("experiments/create", name=self.word)["experiment_id"]
         info = self.api.post("runs/create", experiment_id=self.experiment, run_name=self.word)["run"]["info"]
         self.run = info["run_id"]
-        root = relative(info["artifact_uri"], None)
+        root = relative(info["artifact_uri"])
         if root is None:
             raise UnreachableError(f"a new run keeps its artifacts at {info['artifact_uri']}, not behind the server")
         self.root = root
@@ -95,7 +87,7 @@ class Use:
         made = self.api.post("model-versions/create", name=self.word, source=source, run_id=self.run)
         version = made["model_version"]["version"]
         found = self.api.get("model-versions/get-download-uri", name=self.word, version=version)["artifact_uri"]
-        if relative(found, None) != f"{self.root}/model":
+        if relative(found) != f"{self.root}/model":
             raise UnreachableError(f"registered a version of {source}, and its address is {found}")
         return f"registered version {version}"
 
@@ -118,7 +110,7 @@ def use(api: Api) -> list[Check]:
     return checks
 
 
-def attempt(name: str, step: Callable[[], str]) -> Check:
+def attempt(name: str, step: Step) -> Check:
     try:
         return Check(name, True, step())
     except ProjectError as error:
@@ -151,28 +143,47 @@ class ReadBack:
     left_out: int = 0
     wrong: list[str] = field(default_factory=list)
 
-    def check(self) -> Check:
-        said = f"read {self.files} files ({self.bytes} bytes) of {self.models} models"
+    def said(self) -> str:
+        """For people. Raises DamagedError where a file is not the snapshot's."""
+        text = f"{self.files} files ({self.bytes} bytes) of {self.models} models"
         for count, what in (
             (self.outside, "keep their files outside this server"),
             (self.without_files, "have no files in the snapshot"),
             (self.left_out, "were left out to end in time"),
         ):
-            said += f"; {count} {what}" if count else ""
+            text += f"; {count} {what}" if count else ""
         if self.wrong:
-            said += "; wrong: " + "; ".join(self.wrong[:5])
-        return Check("models read back", not self.wrong, said)
+            raise DamagedError(f"{text}; {len(self.wrong)} wrong: {'; '.join(self.wrong[:5])}")
+        return text
 
 
-def read_models(api: Api, destination: str, files: Iterable[File], most_bytes: int = MOST_BYTES) -> ReadBack:
+def count(api: Api, part: DatabasePart) -> str:
+    """Runs and experiments as the server counts them are those of the snapshot. Raises DamagedError."""
+    experiments: set[str] = set()
+    token = ""
+    while True:
+        page = api.post("experiments/search", max_results=1000, view_type="ALL", page_token=token)
+        experiments |= {entry["experiment_id"] for entry in page.get("experiments", [])}
+        token = page.get("next_page_token", "")
+        if not token:
+            break
+    wanted = next((table.rows for table in part.tables if table.name == "experiments"), 0)
+    if len(experiments) != wanted:
+        raise DamagedError(f"the server has {len(experiments)} experiments, the snapshot {wanted}")
+    return f"the server has the {wanted} experiments of the snapshot"
+
+
+def read_models(
+    api: Api, destinations: tuple[str, ...], files: Iterable[FileEntry], most_bytes: int = MOST_BYTES
+) -> ReadBack:
     """Download the newest version of every registered model and compare each file with the snapshot's digest.
 
-    `destination` is the artifact destination that the snapshot was taken from: a path below it is behind this server
-    as well. `files` are passed over once.
+    `destinations` are the artifact destinations that the snapshot may have been taken from: a path below one of them
+    is behind this server as well. `files` are passed over once.
     """
     result = ReadBack()
     by_root: dict[str, list[Version]] = {}
-    for version in versions(api, destination):
+    for version in versions(api, destinations):
         if version.root is None:
             result.outside += 1
         else:
@@ -180,6 +191,8 @@ def read_models(api: Api, destination: str, files: Iterable[File], most_bytes: i
     seen: set[str] = set()
     skipped: set[str] = set()
     for file in files:
+        if file.kind != "file":
+            continue
         root = next((parent for parent in _parents(file.path) if parent in by_root), None)
         if root is None:
             continue
@@ -194,7 +207,7 @@ def read_models(api: Api, destination: str, files: Iterable[File], most_bytes: i
     return result
 
 
-def _compare(api: Api, file: File, result: ReadBack) -> None:
+def _compare(api: Api, file: FileEntry, result: ReadBack) -> None:
     try:
         found = api.digest(file.path)
     except UnreachableError as error:
@@ -203,10 +216,10 @@ def _compare(api: Api, file: File, result: ReadBack) -> None:
     result.files += 1
     result.bytes += found[0]
     if found != (file.size, file.sha256):
-        result.wrong.append(f"{file.path!r} has {found[0]} bytes that are not those of the snapshot")
+        result.wrong.append(f"{shown(file.path)} has {found[0]} bytes that are not those of the snapshot")
 
 
-def versions(api: Api, destination: str) -> Iterator[Version]:
+def versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
     """The newest version of every registered model that has any."""
     token = ""
     while True:
@@ -217,21 +230,22 @@ def versions(api: Api, destination: str) -> Iterator[Version]:
                 continue
             name, number = model["name"], str(max(numbers))
             uri = api.get("model-versions/get-download-uri", name=name, version=number).get("artifact_uri", "")
-            yield Version(name, number, relative(uri, destination))
+            yield Version(name, number, relative(uri, destinations))
         token = page.get("next_page_token", "")
         if not token:
             return
 
 
-def relative(uri: str, destination: str | None) -> str | None:
+def relative(uri: str, destinations: tuple[str, ...] = ()) -> str | None:
     """The path below the artifact destination that `uri` means; None where it lies elsewhere."""
     if uri.startswith(_PROXIED):
         rest = uri.removeprefix(_PROXIED)
         if rest.startswith("//"):
             _host, _, rest = rest[2:].partition("/")
         return rest.strip("/")
-    if destination and uri.startswith(destination.rstrip("/") + "/"):
-        return uri[len(destination.rstrip("/")) :].strip("/")
+    for top in (destination.rstrip("/") + "/" for destination in destinations if destination):
+        if uri.startswith(top):
+            return uri.removeprefix(top).strip("/")
     return None
 
 

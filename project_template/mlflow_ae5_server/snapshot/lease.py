@@ -63,7 +63,10 @@ class Lease:
         self._thread.join(timeout=60)
         with contextlib.suppress(ProjectError):
             if self._is_ours():
-                self._write(released=True)
+                try:
+                    self._write(released=True)
+                except ProjectError:  # no room for it
+                    self._place.delete([_name(self.number)])
 
     def _beat(self) -> None:
         while not self._ended.wait(self._timing.beat):

@@ -124,9 +124,9 @@ def _proven(repository: Repository, manifests: Sequence[Manifest]) -> list[Manif
         verified = when(repository, manifest.name)
         if verified is None:
             continue
-        if not found or verified[1] >= 1:
+        if not found or verified[1]:
             found.append(manifest)
-        if verified[1] >= 1:
+        if verified[1]:
             break
     return found
 

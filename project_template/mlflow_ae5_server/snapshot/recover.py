@@ -97,7 +97,7 @@ class Recovery:
     def run(self, found: Found, *, replace: bool, migrate: bool) -> Done:
         again = self._begin(found, replace=replace)
         self._put_aside()
-        restored = self.source.artifacts(self.target, again=again)
+        restored = self._artifacts(again=again, replace=replace)
         say(f"{restored.files} files ({restored.bytes} bytes) are there as in the snapshot, {restored.written} written")
         identical = self._database(replace=replace)
         upgraded = self._upgrade() if migrate else None
@@ -143,6 +143,18 @@ class Recovery:
                 say(f"keeping the artifacts of {self.place.shown} aside as {aside}")
                 self.place.aside(aside)
             self.book.turn("artifacts")
+
+    def _artifacts(self, *, again: bool, replace: bool) -> Restored:
+        try:
+            return self.source.artifacts(self.target, again=again)
+        except NotEmptyError:
+            if not (again and replace):
+                raise
+        name = new_name("failed")
+        self.book.keep(Kept(name, self.source.snapshot.id, now(), database=False, artifacts=True))
+        say(f"{self.place.shown} holds files that are not the snapshot's: keeping all of them aside as {name}")
+        self.place.aside(name)
+        return self.source.artifacts(self.target, again=False)
 
     def _database(self, *, replace: bool) -> bool | None:
         was = self._running().phase
@@ -247,13 +259,19 @@ class Undo:
     def _phase(self) -> str:
         return self.book.running.phase if self.book.running is not None else ""
 
-    def _begin(self, unfinished: Running | None) -> Running:
-        kept = self.book.kept(unfinished.kept) if unfinished is not None else self.book.last_kept()
+    def require(self) -> Kept:
+        """What is to be brought back. Raises ConfigurationError where there is nothing."""
+        running = self.book.running
+        kept = self.book.last_kept() if running is None else self.book.kept(running.kept)
         if kept is None:
             raise ConfigurationError(
                 f"nothing is kept aside beside {self.place.shown}: there is nothing to bring back",
                 "only what `restore --replace` has kept aside can be brought back",
             )
+        return kept
+
+    def _begin(self, unfinished: Running | None) -> Running:
+        kept = self.require()
         found = recover_check.look(self.store, self.place)
         recover_check.refuse_foreign(found, self.store)
         if unfinished is None or unfinished.phase not in ASIDE:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.snapshot.contents import Reader
 from mlflow_ae5_server.snapshot.entries import FileEntry, shown
 from mlflow_ae5_server.snapshot.recover_target import Target
@@ -43,7 +43,8 @@ class Restored:
 def restore(files: Callable[[], Iterator[FileEntry]], reader: Reader, target: Target, *, again: bool) -> Restored:
     """Bring every file to `target` and prove it there. `again`: some may be there, and are left if they are right.
 
-    `files` gives the list anew at each call. Raises DamagedError (the snapshot), StorageError (the target).
+    `files` gives the list anew at each call. Raises DamagedError (the snapshot), StorageError (the target), and
+    NotEmptyError where the target holds other files as well.
     """
     result = Restored()
     target.prepare()
@@ -112,7 +113,7 @@ def _is_right(entry: FileEntry, target: Target) -> bool:
     return target.digest(entry.path) == (entry.size, entry.sha256)
 
 
-def _not_as_written(entry: FileEntry, target: Target) -> DamagedError | StorageError:
+def _not_as_written(entry: FileEntry, target: Target) -> DamagedError:
     """The contents of the objects were right one by one. So either the list of them is wrong, or the store is."""
     found = target.digest(entry.path)
     said = "nothing" if found is None else f"{found[0]} bytes with the digest {found[1]}"
@@ -126,8 +127,8 @@ def _not_as_written(entry: FileEntry, target: Target) -> DamagedError | StorageE
 def _require_nothing_else(result: Restored, target: Target) -> None:
     found = target.count()
     if found != result.files + result.links:
-        raise StorageError(
+        raise NotEmptyError(
             f"{target.shown} holds {found} files, and the snapshot {result.files + result.links}: "
             "somebody else has written there",
-            "find out who; then run it again with --replace, which keeps all of it aside",
+            "find out who; then run it again with --replace, which keeps all of them aside",
         )

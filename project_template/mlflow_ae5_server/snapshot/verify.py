@@ -169,22 +169,25 @@ def _check(reader: Reader, sha256: str, slices: list[tuple[int, int, bytes]]) ->
 
 
 def note(repository: Repository, manifest: Manifest, verified: Verified, fraction: float) -> None:
-    """Remember the outcome: `list` shows it, `prune` keeps what was proven, the next backup stores the damaged anew."""
-    repository.note_verification(
-        manifest.name,
-        {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sequence": manifest.sequence,
-            "fraction": fraction,
-            "checked_objects": verified.checked_objects,
-            "damaged": verified.damaged,
-        },
-    )
+    """Remember the outcome: `list` shows it, `prune` keeps what was proven, the next backup stores the damaged anew.
+
+    That everything was read once and was right stays known when later only a sample is read, and is right as well.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    before = repository.verification(manifest.name)
+    in_full = before.get("in_full") if before.get("damaged") == [] else None
+    noted = {
+        "at": now,
+        "in_full": None if verified.found else now if fraction >= 1 else in_full,
+        "checked_objects": verified.checked_objects,
+        "damaged": verified.damaged,
+    }
+    repository.note_verification(manifest.name, noted)
 
 
-def when(repository: Repository, name: str) -> tuple[str, float] | None:
-    """When the snapshot was last verified and found right, and how much of it was read; None where it was not."""
+def when(repository: Repository, name: str) -> tuple[str, bool] | None:
+    """When the snapshot was last verified and found right, and whether ever in full; None where it was not."""
     noted: dict[str, Any] = repository.verification(name)
     if not isinstance(noted.get("at"), str) or noted.get("damaged") != []:
         return None
-    return noted["at"], float(noted.get("fraction", 0))
+    return noted["at"], bool(noted.get("in_full"))

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 
 from mlflow_ae5_server import presence
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, NotEmptyError
-from mlflow_ae5_server.snapshot.dump import aside, postgresql, sqlite
+from mlflow_ae5_server.errors import ConfigurationError
+from mlflow_ae5_server.snapshot.dump import aside, loading, postgresql, sqlite
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.objects import ObjectReader, ObjectWriter
 
@@ -59,8 +59,8 @@ def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
     Raises NotEmptyError, SchemaError (a newer schema than the installed MLflow's) and ConfigurationError (something
     `target` cannot hold) before anything is written; DamagedError, UnreachableError, CredentialsError, StorageError.
     """
-    from mlflow_ae5_server.snapshot.dump import loading
-
+    loading.check(part)
+    loading.require_empty(target, state(target))
     loading.load(part, objects, target)
 
 
@@ -84,6 +84,8 @@ def state(target: Database) -> State:
 
 def keep_aside(target: Database, name: str) -> None:
     """Move what `target` holds out of the way, in one step, under `name` (at most 40 letters, digits, - and _).
+
+    A SQLite file that is not there is not kept, and cannot be brought back.
 
     Raises NotEmptyError (the name is taken), InUseError, CredentialsError, ConfigurationError (MySQL).
     """
@@ -121,15 +123,3 @@ def _unsupported(database: Database) -> ConfigurationError:
     return ConfigurationError(
         f"snapshots of {database.dialect} databases are not supported", "use SQLite, PostgreSQL or MySQL"
     )
-
-
-def require_empty(target: Database) -> State:
-    """Raises NotEmptyError unless `target` holds nothing of MLflow's."""
-    found = state(target)
-    if found.kind != "empty":
-        what = ", ".join((found.tables or found.others)[:5])
-        raise NotEmptyError(
-            f"{target.shown} is not empty: it holds {what} ({found.rows} rows)",
-            "restore into an empty database, or keep what is there aside",
-        )
-    return found

@@ -88,10 +88,9 @@ def _keep_file(file: Path, name: str) -> None:
     kept = _kept_file(file, name)
     if kept.exists():
         raise NotEmptyError(f"{kept} exists already", "use another name")
-    if not file.exists():
-        raise ConfigurationError(f"there is no {file} to keep aside", "there is nothing in the way")
-    _settle(file)
-    sqlite.publish(file, kept)
+    if file.exists():
+        _settle(file)
+        sqlite.publish(file, kept)
 
 
 def _bring_file_back(file: Path, name: str) -> None:

@@ -7,6 +7,7 @@ task comes as JSON on stdin: a database's address holds a password, which has no
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sqlite3
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-_BLOCK = 5000  # rows
+_BLOCK = 2000  # rows
 
 
 def shares(sized: Sequence[tuple[int, Any]], worth: int) -> list[list[Any]]:
@@ -78,12 +79,6 @@ class Hasher:
         self._process.wait()
 
 
-def _sqlite_rows(connection: sqlite3.Connection, query: str) -> Iterator[Sequence[tuple[Any, ...]]]:
-    cursor = connection.execute(query)
-    while block := cursor.fetchmany(_BLOCK):
-        yield block
-
-
 def _postgresql_rows(connection: Any, query: str) -> Iterator[Sequence[tuple[Any, ...]]]:
     with connection.cursor(name="digest", binary=True) as cursor:
         cursor.itersize = _BLOCK
@@ -115,10 +110,12 @@ def work(task: dict[str, Any]) -> list[tuple[str, int, str]]:
     done = []
     with contextlib.ExitStack() as stack:
         connection = _connect(task, stack)
-        rows = _sqlite_rows if task["dialect"] == "sqlite" else _postgresql_rows
         for table in task["tables"]:
-            blocks = rows(connection, table["query"])
-            done.append((table["name"], *canonical.digest_of(table["name"], table["columns"], table["json"], blocks)))
+            if task["dialect"] == "sqlite":
+                rows = connection.execute(table["query"])
+            else:
+                rows = itertools.chain.from_iterable(_postgresql_rows(connection, table["query"]))
+            done.append((table["name"], *canonical.digest_of(table["name"], table["columns"], table["json"], rows)))
     return done
 
 

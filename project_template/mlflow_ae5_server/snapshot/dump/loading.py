@@ -9,23 +9,35 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError
-from mlflow_ae5_server.snapshot import dump
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.snapshot.dump import portable, postgresql, schema, shape, sqlite, stream
-from mlflow_ae5_server.snapshot.dump.records import DatabasePart, TablePart
+from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.dump.shape import Shape, listed, quoted
 from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
 from mlflow_ae5_server.snapshot.objects import ObjectReader
 
 
-def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+def check(part: DatabasePart) -> None:
+    """Raises SchemaError for a schema the installed MLflow does not know, DamagedError for tables that are not its."""
     schema.require_known(part.revision, "the snapshot")
-    if (strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision)) != set():
+    if strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision):
         raise DamagedError(
             f"the snapshot's tables are not those of revision {part.revision}: {', '.join(sorted(strange))}",
             "use another snapshot",
         )
-    dump.require_empty(target)
+
+
+def require_empty(target: Database, found: State) -> None:
+    """Raises NotEmptyError unless `target` holds nothing of MLflow's."""
+    if found.kind != "empty":
+        what = ", ".join((found.tables or found.others)[:5])
+        raise NotEmptyError(
+            f"{target.shown} is not empty: it holds {what} ({found.rows} rows)",
+            "restore into an empty database, or keep what is there aside",
+        )
+
+
+def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
     if target.dialect == "sqlite":
         _into_sqlite(part, objects, target)
     elif target.dialect == "postgresql":
@@ -53,7 +65,6 @@ def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
     with sqlite.translated(file), contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA cache_size = -64000")
         connection.execute("BEGIN")
         for table in part.tables:
             connection.execute(f"DELETE FROM {quoted(table.name)}")  # noqa: S608 - migrations write rows too
@@ -86,6 +97,7 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
         if part.dialect == "sqlite":
             file = stack.enter_context(workplace()) / "source.sqlite"
             sqlite.assemble(part, objects, file)
+            _require_portable(part, file)
         loading = stack.enter_context(postgresql.loading(target, part.revision))
         if file is not None:
             _rows_of_file(file, loading)
@@ -96,9 +108,13 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
         loading.finish()
 
 
+def _require_portable(part: DatabasePart, file: Path) -> None:
+    with sqlite.reading(file) as connection:
+        for table in part.tables:
+            portable.check(connection, shape.of_sqlite(connection, table.name))
+
+
 def _rows_of_file(file: Path, loading: postgresql.Loading) -> None:
     with sqlite.reading(file) as connection:
-        for target in loading.shapes.values():
-            portable.check(connection, target)
         for name, target in loading.shapes.items():
             loading.rows(name, target.names, sqlite.row_blocks(connection, target))

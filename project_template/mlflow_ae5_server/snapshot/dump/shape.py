@@ -73,7 +73,7 @@ def of_sqlite(connection: sqlite3.Connection, table: str) -> Shape:
 
 
 def _limit(declared: str) -> int | None:
-    found = re.search(r"char\w*\s*\((\d+)\)", declared, re.I)
+    found = re.search(r"char[\w ]*\((\d+)\)", declared, re.I)
     return int(found[1]) if found else None
 
 

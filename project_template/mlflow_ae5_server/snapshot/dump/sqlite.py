@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import sqlite3
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,10 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
     if not file.is_file():
         raise UnreachableError(f"there is no database file {file}", "check MLFLOW_BACKEND_STORE_URI, and the volume")
     with translated(file):
-        uri = file.absolute().as_uri() + "?mode=ro"
+        # With the right to write, SQLite first undoes what a writer that was killed has left half done.
+        uri = f"{file.absolute().as_uri()}?mode={'rw' if os.access(file, os.W_OK) else 'ro'}"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_WAIT, isolation_level=None)) as connection:
+            connection.execute("PRAGMA query_only = ON")
             yield connection
 
 
@@ -100,7 +103,26 @@ def _writable(folder: Path) -> Path | None:
 
 
 def backup(source: Path, copy: Path) -> None:
-    """A consistent copy of a database others may be writing to. Raises as `reading` does, and StorageError."""
+    """A consistent copy of a database others may be writing to. Raises as `reading` does, and StorageError.
+
+    While somebody reads, SQLite lets nobody write into the file itself (but in WAL mode, where changes lie beside it).
+    So the file can be copied as a whole, which keeps writers out for a tenth of the time that SQLite's own backup
+    takes, page by page. `cp`, because a process that closes the file loses the locks it has on it.
+    """
+    with reading(source) as connection, storage_errors(copy.parent):
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        if mode in {"delete", "truncate", "persist"}:
+            copied = subprocess.run(["cp", "--", source, copy], capture_output=True, check=False)
+            if copied.returncode == 0:
+                copy.chmod(0o600)
+                return
+    page_by_page(source, copy)
+
+
+def page_by_page(source: Path, copy: Path) -> None:
+    """The same by SQLite's backup API. A writer makes it begin anew; after some times it is kept out for one copy."""
     left: list[int] = []
 
     def restarts(_status: int, remaining: int, _total: int) -> None:

@@ -5,6 +5,7 @@ Values: booleans t/f or 1/0, floats in their shortest exact form, binary as \\x 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from mlflow_ae5_server.errors import DamagedError
 from mlflow_ae5_server.snapshot.dump.shape import Kind
 
+_BATCH = 2000  # rows
 _ESCAPED = re.compile(r"\\(.)", re.S)
 _MEANS = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}
 _TO_ESCAPE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -21,7 +23,7 @@ _BOOLEANS = {"t": 1, "f": 0, "1": 1, "0": 0}
 def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of rows of plain values: booleans as 0 and 1, dates and JSON as text. Raises DamagedError."""
     readers = [_READERS[kind] for kind in kinds]
-    for lines in _lines(chunks):
+    for lines in itertools.chain.from_iterable(_batches(lines) for lines in _lines(chunks)):
         rows = [line.split("\t") for line in lines]
         if any(len(row) != len(readers) for row in rows):
             raise DamagedError("the stream of a table has a row of another width", "use another snapshot")
@@ -32,6 +34,10 @@ def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple
                 f"the stream of a table has a value of another type: {error}", "use another snapshot"
             ) from None
         yield list(zip(*columns, strict=True))
+
+
+def _batches(lines: list[str]) -> Iterator[list[str]]:
+    return (lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH))
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[list[str]]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import argparse
 import contextlib
+import gzip
 import hashlib
 import importlib
 import io
@@ -16,11 +18,14 @@ from mlflow_ae5_server import cli, database, settings
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
-from mlflow_ae5_server.snapshot import capture, dump
+from mlflow_ae5_server.snapshot import capture, dump, recover_ledger
 from mlflow_ae5_server.snapshot.artifacts import open_source
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.places import open_place
+from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 from mlflow_ae5_server.snapshot.repository import make_in
+
+from tests.project_template.snapshot.recover import killing
 
 
 @pytest.fixture(scope="session")
@@ -123,12 +128,17 @@ class Home:
             {},
         )
 
+    def report(self) -> Report:
+        return Report("Restore")
+
+    def words(self, *words: str) -> argparse.Namespace:
+        return cli.parse(words)
+
     def job(self, *words: str) -> dict[str, Any]:
         """The last line of the job's report. Failures are raised."""
-        options = cli.parse(words)
-        report = Report(words[0])
+        report = self.report()
         module = importlib.import_module(f"mlflow_ae5_server.{words[0]}")
-        code = module.run(self.settings(), report, options)
+        code = module.run(self.settings(), report, self.words(*words))
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             report.print(code)
         facts: dict[str, Any] = json.loads(printed.getvalue())
@@ -137,8 +147,31 @@ class Home:
     def restore(self, *words: str) -> dict[str, Any]:
         return self.job("restore", *words)
 
+    def cut_off(self, phase: str, *words: str) -> None:
+        """A restore that is killed as soon as it has written that `phase` comes next."""
+        ended, _events = killing.run(lambda: self.restore(*words), when=lambda: self.phase() == phase)
+        assert ended, "it was not killed"
+
+    def place(self) -> Beside:
+        return beside(self.destination)
+
+    def unfinished(self) -> str | None:
+        return recover_ledger.unfinished(self.destination)
+
+    def phase(self) -> str:
+        """Of the restore at work; "" where there is none."""
+        running = recover_ledger.Book(self.place()).running
+        return running.phase if running is not None else ""
+
+    def store_folder(self) -> None:
+        if self.store.file is not None:
+            self.store.file.parent.mkdir(parents=True, exist_ok=True)
+
+    def tree(self, folder: Path | None = None) -> dict[str, str]:
+        return tree(folder or self.folder)
+
     def files(self) -> dict[str, str]:
-        """Digest by path of everything below the folder but the backups; the content of the artifacts, that is."""
+        """Digest by path of the artifacts."""
         return tree(self.artifacts)
 
 
@@ -147,17 +180,39 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        if file.is_file() and not file.name.endswith(".lock")
     }
 
 
-def take(home: Home) -> Manifest:
-    """A snapshot of what is there."""
+def take_snapshot(home: Home) -> Manifest:
     repository = make_in(open_place(home.backups))
     source = open_source(home.destination, capture.database_files(home.store))
     return capture.create(
         repository, home.store, source, home.destination, dump.dump, capture.Wishes(say=lambda _text: None)
     )
+
+
+@pytest.fixture
+def take() -> Callable[[Home], Manifest]:
+    """Takes a snapshot of what is at a home."""
+    return take_snapshot
+
+
+@pytest.fixture
+def older() -> Callable[[Path], Home]:
+    """Makes a home whose database is of MLflow 2.6."""
+
+    def make(folder: Path) -> Home:
+        home = Home.at(folder, str(folder / "backups"))
+        home.store_folder()
+        packed = Path(__file__).parents[1] / "fixtures" / "mlflow-2.6.0.sqlite.gz"
+        assert home.store.file is not None
+        home.store.file.write_bytes(gzip.decompress(packed.read_bytes()))
+        (home.artifacts / "0").mkdir(parents=True)
+        (home.artifacts / "0" / "a").write_text("old")
+        return home
+
+    return make
 
 
 @dataclass(frozen=True)
@@ -177,7 +232,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Pilot:
     (folder / "store").mkdir()
     home.artifacts.mkdir()
     fill(folder / "store" / "mydb.sqlite", home.artifacts)
-    return Pilot(home, take(home), dump.digests(home.store), home.files())
+    return Pilot(home, take_snapshot(home), dump.digests(home.store), home.files())
 
 
 @pytest.fixture

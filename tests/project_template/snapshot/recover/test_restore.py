@@ -2,34 +2,407 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.snapshot import dump
+import pytest
+from mlflow_ae5_server import database, locks, presence, restore, server
+from mlflow_ae5_server.errors import (
+    BusyError,
+    ConfigurationError,
+    CredentialsError,
+    DamagedError,
+    InUseError,
+    NotEmptyError,
+    ProjectError,
+    SchemaError,
+)
+from mlflow_ae5_server.snapshot import dump, recover_check, recover_ledger
+from mlflow_ae5_server.snapshot.recover_target import open_target
+from mlflow_ae5_server.snapshot.repository import open_repository
 
 
 def is_identical(home: Any, pilot: Any) -> bool:
     return dump.digests(home.store) == pilot.digests and home.files() == pilot.files
 
 
-def test_into_an_empty_place(pilot: Any, tmp_path: Path, home_at: Any) -> None:
-    home = home_at(tmp_path, pilot.home.backups)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def home(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """An empty place, on either database."""
+    uri = ""
+    if request.param == "postgresql":
+        uri = request.getfixturevalue("postgres").create(f"r{uuid.uuid4().hex[:12]}")
+    return home_at(tmp_path / "home", pilot.home.backups, uri)
+
+
+@pytest.fixture
+def here(tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """An empty place, for what does not depend on the database."""
+    return home_at(tmp_path / "home", pilot.home.backups)
+
+
+@contextlib.contextmanager
+def serving(store: database.Database) -> Iterator[None]:
+    """The mark of a server, without what it does to the connections that this process makes later."""
+    named = os.environ.get("PGAPPNAME")
+    with presence.serving(store):
+        os.environ.pop("PGAPPNAME", None)
+        yield
+    if named is not None:
+        os.environ["PGAPPNAME"] = named
+
+
+def everything(home: Any) -> tuple[object, ...]:
+    """What a restore that is refused must leave as it was."""
+    names = {path.name for path in home.folder.rglob("*") if not path.name.endswith(".lock")} - {"store"}
+    return dump.state(home.store), names, home.tree()
+
+
+def refused(home: Any, error: type[ProjectError], *words: str) -> str:
+    """The message with which a restore is refused, and that nothing was touched."""
+    before = everything(home)
+    with pytest.raises(error) as caught:
+        home.restore(*words or ("--snapshot", "latest"))
+    assert everything(home) == before
+    return str(caught.value)
+
+
+def test_into_an_empty_place(pilot: Any, home: Any) -> None:
     done = home.restore("--snapshot", "latest")
     assert is_identical(home, pilot)
     assert (
         done.items()
         >= {
-            "command": "restore",
             "outcome": "done",
             "snapshot": pilot.snapshot.id,
-            "dialect": {"from": "sqlite", "to": "sqlite"},
+            "dialect": {"from": "sqlite", "to": home.store.dialect},
             "rows": pilot.snapshot.rows,
+            "tables": pilot.snapshot.tables,
             "artifacts": 18,
             "written_files": 18,
+            "artifact_bytes": sum(file.stat().st_size for file in home.artifacts.rglob("*") if file.is_file()),
             "database_identical": True,
             "artifacts_identical": True,
             "kept_aside": None,
             "upgraded": None,
         }.items()
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"store", "artifacts"}
+    left = {path.name for path in home.folder.iterdir()}
+    assert left - {"store"} == {"artifacts"}
+    assert recover_ledger.unfinished(home.destination) is None
+
+
+def test_from_one_database_into_the_other_and_back(
+    pilot: Any, tmp_path: Path, home_at: Any, postgres: Any, take: Any
+) -> None:
+    there = home_at(tmp_path / "there", pilot.home.backups, postgres.create(f"r{uuid.uuid4().hex[:12]}"))
+    there.restore("--snapshot", pilot.snapshot.id)
+    moved = dataclasses.replace(there, backups=str(tmp_path / "backups"))
+    take(moved)
+    back = home_at(tmp_path / "back", moved.backups)
+    done = back.restore("--snapshot", "latest")
+    assert done["dialect"] == {"from": "postgresql", "to": "sqlite"}
+    assert is_identical(back, pilot)
+
+
+def test_from_and_to_an_object_store(pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any) -> None:
+    url = bucket(f"b{uuid.uuid4().hex}")
+    source = dataclasses.replace(pilot.home, backups=f"{url}/backups")
+    take(source)
+    home = home_at(tmp_path / "home", source.backups, destination=f"{url}/artifacts")
+    done = home.restore("--snapshot", "latest")
+    assert (done["artifacts_identical"], done["database_identical"]) == (True, True)
+    target = open_target(home.destination)
+    assert {path: (target.digest(path) or (0, ""))[1] for path in pilot.files} == pilot.files
+    assert target.count() == len(pilot.files)
+    with pytest.raises(NotEmptyError, match="18 files"):
+        home.restore("--snapshot", "latest")
+    kept = home.restore("--replace")["kept_aside"]
+    assert open_target(f"{url}/artifacts.{kept}").count() == len(pilot.files)
+    home.restore("--undo")
+    assert target.count() == len(pilot.files)
+    assert open_target(f"{url}/artifacts.{kept}").count() == 0
+
+
+def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(here)
+    told = here.restore("--dry-run")
+    assert everything(here) == before
+    assert told.items() >= {"outcome": "dry-run", "would_refuse": [], "damaged": [], "written_files": 0}.items()
+    assert told["checked_objects"] == told["of_objects"] > 1
+    assert told["estimate_seconds"] > 0
+    said = capsys.readouterr().out
+    assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {here.store.shown}" in said
+    assert "would write 18 files" in said
+
+    here.restore("--snapshot", "latest")
+    with serving(here.store):
+        told = here.restore("--dry-run")
+    assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [18])
+    assert [entry["exit_code"] for entry in here.restore("--dry-run")["would_refuse"]] == [17]
+    assert here.restore("--dry-run", "--replace")["would_refuse"] == []
+    assert is_identical(here, pilot)
+
+
+# Refused
+
+
+def test_a_server_at_work_is_named(home: Any, pilot: Any) -> None:
+    work_on(home, pilot)
+    assert f"tables with {dump.state(home.store).rows} rows" in refused(home, NotEmptyError)
+    with serving(home.store):
+        for words in (("--snapshot", "latest"), ("--replace",)):
+            assert "a tracking server" in refused(home, InUseError, *words)
+
+
+@pytest.mark.parametrize("held", ["database", "artifacts", "both"])
+def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> None:
+    if held != "artifacts":
+        work_on(here, pilot)
+        shutil.rmtree(here.artifacts)
+    if held != "database":
+        (here.artifacts / "7").mkdir(parents=True)
+        (here.artifacts / "7" / "precious.bin").write_bytes(b"12345")
+    said = refused(here, NotEmptyError)
+    assert ("tables with" in said) == (held != "artifacts")
+    assert ("1 files (5 bytes), among them 'precious.bin'" in said) == (held != "database")
+    assert "--replace" in said
+
+
+def test_another_run_at_work(here: Any, pilot: Any) -> None:
+    here.store_folder()
+    with locks.maintenance(here.store), pytest.raises(BusyError):
+        restore.run(here.settings(), here.report(), here.words("restore", "--replace"), lock_wait=0)
+    assert not here.artifacts.exists()
+
+
+def test_foreign_tables_are_never_moved(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    home = home_at(tmp_path / "home", pilot.home.backups)
+    home.store_folder()
+    with closing(sqlite3.connect(home.store.file)) as connection:
+        connection.execute("CREATE TABLE accounts (id INTEGER)")
+        connection.commit()
+    for words in (("--snapshot", "latest"), ("--replace",)):
+        assert "accounts" in refused(home, NotEmptyError, *words)
+    home.store.file.write_bytes(b"no database at all" * 1000)
+    assert "not a database" in refused(home, ConfigurationError, "--replace")
+
+
+@pytest.fixture
+def copied(home_at: Any, pilot: Any, tmp_path: Path) -> Any:
+    """An empty home, with a copy of the backups of its own."""
+    shutil.copytree(pilot.home.backups, tmp_path / "backups")
+    return home_at(tmp_path / "home", str(tmp_path / "backups"))
+
+
+def objects(home: Any) -> list[Path]:
+    return sorted(path for path in Path(home.backups, "objects").rglob("*") if path.is_file())
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip, Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-5]), lambda path: path.write_bytes(b"")],
+    ids=["flipped bit", "missing", "too short", "empty"],
+)
+def test_a_damaged_object_is_named(damage: Callable[[Path], object], copied: Any) -> None:
+    copied.restore("--snapshot", "latest")  # with something to lose
+    victim = objects(copied)[0]
+    damage(victim)
+    for words in (("--replace",), ("--dry-run",)):
+        assert victim.name in refused(copied, DamagedError, *words)
+
+
+def test_every_object_counts(copied: Any) -> None:
+    for victim in objects(copied):
+        data = victim.read_bytes()
+        flip(victim)
+        assert victim.name in refused(copied, DamagedError), victim
+        victim.write_bytes(data)
+    assert copied.restore("--snapshot", "latest")["outcome"] == "done"
+
+
+def test_a_damaged_manifest_is_named(copied: Any) -> None:
+    manifest = next(Path(copied.backups, "snapshots").iterdir())
+    flip(manifest)
+    assert "manifest" in refused(copied, DamagedError)
+
+
+def test_a_newer_schema_is_named(copied: Any) -> None:
+    repository = open_repository(copied.backups)
+    old = repository.snapshot()
+    newer = dataclasses.replace(
+        old,
+        id="20990101T000000Z-abcdef",
+        sequence=old.sequence + 1,
+        revision="ffffffffffff",
+        database={**old.database, "revision": "ffffffffffff"},
+    )
+    repository.publish(newer)
+    for words in (("--snapshot", "latest"), ("--replace",), ("--dry-run",)):
+        said = refused(copied, SchemaError, *words)
+        assert "ffffffffffff" in said
+        assert newer.id in said
+    assert copied.restore("--snapshot", old.id)["outcome"] == "done"
+
+
+def test_an_unknown_snapshot_names_those_there_are(copied: Any, pilot: Any) -> None:
+    assert pilot.snapshot.id in refused(copied, ConfigurationError, "--snapshot", "20990101T000000Z-abcdef")
+
+
+def test_a_database_of_another_kind(pilot: Any, home_at: Any, tmp_path: Path) -> None:
+    store = dataclasses.replace(pilot.home.store, dialect="mssql", shown="mssql://host/db")
+    with pytest.raises(ConfigurationError, match="mssql"):
+        recover_check.refuse_kind(pilot.snapshot, dump.DatabasePart.from_json(pilot.snapshot.database), store)
+
+
+def test_a_role_without_rights_is_named(postgres: Any, home_at: Any, pilot: Any, tmp_path: Path) -> None:
+    name = f"r{uuid.uuid4().hex[:12]}"
+    postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own, so that it may only look
+    home = home_at(tmp_path / "home", pilot.home.backups, postgres.uri(name))
+    assert "cannot make tables" in refused(home, CredentialsError)
+    told = home.restore("--dry-run")
+    assert [entry["exit_code"] for entry in told["would_refuse"]] == [CredentialsError.exit_code]
+
+
+@pytest.mark.parametrize("inner", ["store", "backups"])
+def test_nothing_of_ours_within_the_artifacts(inner: str, pilot: Any, home_at: Any, tmp_path: Path) -> None:
+    backups = str(tmp_path / "artifacts" / "backups") if inner == "backups" else pilot.home.backups
+    uri = f"sqlite:///{tmp_path}/artifacts/db.sqlite" if inner == "store" else ""
+    with pytest.raises(ConfigurationError, match="within the artifacts"):
+        home_at(tmp_path, backups, uri).restore("--replace")
+
+
+# Replaced, and brought back
+
+
+def work_on(home: Any, pilot: Any) -> tuple[object, object]:
+    """Data of its own in `home`, as it is after a server has worked there; its digests."""
+    from sqlalchemy import text
+
+    home.store_folder()
+    if dump.state(home.store).kind == "empty":
+        dump.load(
+            dump.DatabasePart.from_json(pilot.snapshot.database), open_repository(home.backups).reader(), home.store
+        )
+    word = uuid.uuid4().hex
+    with database.connect_engine(home.store).begin() as connection:
+        connection.execute(text("UPDATE runs SET name = :word"), {"word": word})
+    (home.artifacts / "1" / word).mkdir(parents=True)
+    (home.artifacts / "1" / word / "a").write_text(word)
+    return dump.digests(home.store), home.files()
+
+
+def test_replace_and_undo(home: Any, pilot: Any) -> None:
+    before = work_on(home, pilot)
+    done = home.restore("--replace")
+    assert done["outcome"] == "done"
+    assert is_identical(home, pilot)
+    assert done["kept_aside"] in dump.kept(home.store)
+    later = work_on(home, pilot)  # a server has gone on from there
+    with serving(home.store):
+        assert "a tracking server" in refused(home, InUseError, "--undo")
+
+    undone = home.restore("--undo")
+    assert (undone["outcome"], undone["brought_back"]) == ("undone", done["kept_aside"])
+    assert (dump.digests(home.store), home.files()) == before
+    assert undone["kept_aside"] in dump.kept(home.store)  # what was displaced is not lost either
+    assert home.tree(home.artifacts.with_name(f"artifacts.{undone['kept_aside']}")) == later[1]
+
+    assert "nothing to bring back" in refused(home, ConfigurationError, "--undo")
+    again = home.restore("--replace")
+    home.restore("--undo")
+    assert (dump.digests(home.store), home.files()) == before
+    assert again["kept_aside"] != done["kept_aside"]
+
+
+def test_nothing_to_undo(here: Any) -> None:
+    assert "nothing to bring back" in refused(here, ConfigurationError, "--undo")
+    here.restore("--replace")  # into an empty place there is nothing to keep
+    assert "nothing to bring back" in refused(here, ConfigurationError, "--undo")
+
+
+def test_undo_when_somebody_has_removed_what_was_kept(here: Any, pilot: Any) -> None:
+    work_on(here, pilot)
+    kept = here.restore("--replace")["kept_aside"]
+    shutil.rmtree(here.artifacts.with_name(f"artifacts.{kept}"))
+    assert f"artifacts of {here.destination}" in refused(here, DamagedError, "--undo")
+
+
+def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, take: Any) -> None:
+    """What the unfinished one left is put aside, and undo still knows what was there at first."""
+    second = take(dataclasses.replace(pilot.home, backups=copied.backups))
+    before = work_on(copied, pilot)
+    place = restore.beside(copied.destination)
+    copied.cut_off("database", "--snapshot", pilot.snapshot.id, "--replace")
+    book = recover_ledger.Book(place)
+    assert book.running is not None
+    assert (book.running.snapshot, book.running.phase) == (pilot.snapshot.id, "database")
+    refused(copied, NotEmptyError, "--snapshot", second.id)
+    with pytest.raises(BusyError, match=pilot.snapshot.id):
+        server.refuse_unfinished(copied.destination)
+    done = copied.restore("--snapshot", second.id, "--replace")
+    assert done["snapshot"] == second.id
+    assert is_identical(copied, pilot)
+    copied.restore("--undo")
+    assert (dump.digests(copied.store), copied.files()) == before
+
+
+def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: Any) -> None:
+    copied.cut_off("artifacts", "--snapshot", "latest")
+    take(dataclasses.replace(pilot.home, backups=copied.backups))
+    assert copied.restore("--snapshot", "latest")["snapshot"] == pilot.snapshot.id
+
+
+def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None:
+    copied.cut_off("database", "--snapshot", "latest")
+    assert dump.state(copied.store).kind == "empty"
+    rows, _files = work_on(copied, pilot)
+    with pytest.raises(NotEmptyError, match="19 files, and the snapshot 18"):
+        copied.restore("--snapshot", "latest")
+    added = next(copied.artifacts.glob("1/*/a"))
+    shutil.move(added.parent, copied.folder / "elsewhere")
+    with pytest.raises(NotEmptyError, match="has come to hold"):
+        copied.restore("--snapshot", "latest")
+    assert dump.digests(copied.store) == rows
+
+    shutil.move(copied.folder / "elsewhere", added.parent)
+    assert copied.restore("--replace")["database_identical"] is True
+    assert is_identical(copied, pilot)
+    assert len(dump.kept(copied.store)) == 1
+    assert len(list(copied.folder.glob("artifacts.failed_*/1/*/a"))) == 1
+
+
+# Older schemas
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_an_older_schema_is_restored_and_then_upgraded(
+    upgrade: bool, tmp_path: Path, home_at: Any, older: Any, take: Any
+) -> None:
+    source = older(tmp_path / "old")
+    snapshot = take(source)
+    home = home_at(tmp_path / "home", source.backups)
+    done = home.restore("--snapshot", "latest", *([] if upgrade else ["--no-upgrade"]))
+    assert done["database_identical"] is True
+    schema = database.inspect_schema(database.connect_engine(home.store))
+    if upgrade:
+        assert done["upgraded"] == {"from": snapshot.revision, "to": schema.expected}
+        assert schema.state == "current"
+    else:
+        assert done["upgraded"] is None
+        assert dump.digests(home.store) == dump.digests(source.store)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.snapshot import contents, recover_files
 from mlflow_ae5_server.snapshot.contents import Reader, Writer
 from mlflow_ae5_server.snapshot.entries import FileEntry, Part, key
@@ -85,7 +85,7 @@ def test_other_files_are_found(target: Target, tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     target.prepare()
     target.write(snapshot.entries[0]._replace(path="9/of/somebody else"), iter([memoryview(b"a")]))
-    with pytest.raises(StorageError, match="6 files, and the snapshot 5"):
+    with pytest.raises(NotEmptyError, match="6 files, and the snapshot 5"):
         snapshot.restore(target)
 
 

@@ -1,0 +1,56 @@
+"""Databases with some of everything in them, made once; and empty ones."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.database import Database, check_uri
+
+from tests.project_template.snapshot.dump.support import sqlite_database
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> dict[str, Database]:
+    """The same calls of MLflow's client, written to a database of each dialect. Not to be changed."""
+    folder = tmp_path_factory.mktemp("native")
+    found = {"sqlite": sqlite_database(folder / "mlflow.sqlite"), "postgresql": check_uri(postgres.create("native"))}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTEST_"))}
+    subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("populate.py")), *(database.uri for database in found.values())],
+        cwd=folder,
+        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        check=True,
+        capture_output=True,
+    )
+    return found
+
+
+@pytest.fixture
+def empty(tmp_path: Path, postgres: Any) -> Callable[[str], Database]:
+    """An empty database of a dialect."""
+
+    def make(dialect: str) -> Database:
+        number = next(_numbers)
+        if dialect == "sqlite":
+            return sqlite_database(tmp_path / f"empty-{number}.sqlite")
+        return check_uri(postgres.create(f"empty_{number}"))
+
+    return make
+
+
+@pytest.fixture
+def copied(tmp_path: Path, native: dict[str, Database]) -> Database:
+    """A copy of the SQLite database, to be changed."""
+    original = native["sqlite"].file
+    assert original is not None
+    return sqlite_database(Path(shutil.copy(original, tmp_path / "copied.sqlite")))

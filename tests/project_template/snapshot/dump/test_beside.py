@@ -1,0 +1,113 @@
+"""Kept aside and brought back, scratch places, and who is at work on a database."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from mlflow_ae5_server import presence
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
+from mlflow_ae5_server.snapshot import dump
+
+from tests.project_template.snapshot.dump.support import Objects, execute
+
+DIALECTS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=DIALECTS)
+def filled(request: pytest.FixtureRequest, native: dict[str, Database], empty: Callable[[str], Database]) -> Database:
+    objects, database = Objects(), empty(request.param)
+    dump.load(dump.dump(native[request.param], objects), objects, database)
+    return database
+
+
+def test_kept_aside_and_brought_back(filled: Database, native: dict[str, Database]) -> None:
+    before, objects = dump.digests(filled), Objects()
+    part = dump.dump(native["sqlite"], objects)
+    assert dump.kept(filled) == ()
+    if filled.file is None:
+        execute(filled, "CREATE TABLE zebra (a int)")
+    dump.keep_aside(filled, "2024-05-06T07-08-09Z-a1b2c3")
+    assert dump.kept(filled) == ("2024-05-06T07-08-09Z-a1b2c3",)
+    assert dump.state(filled) == dump.State("empty", others=("zebra",) if filled.file is None else ())
+
+    dump.load(part, objects, filled)
+    execute(filled, "DELETE FROM tags")
+    with pytest.raises(NotEmptyError):
+        dump.keep_aside(filled, "2024-05-06T07-08-09Z-a1b2c3")
+    dump.bring_back(filled, "2024-05-06T07-08-09Z-a1b2c3")
+    assert dump.digests(filled) == before
+    assert dump.kept(filled) == ()
+
+    dump.keep_aside(filled, "again")
+    dump.drop_kept(filled, "again")
+    dump.drop_kept(filled, "again")
+    assert dump.kept(filled) == ()
+    with pytest.raises(ConfigurationError):
+        dump.bring_back(filled, "again")
+    assert dump.state(filled).kind == "empty"
+
+
+def test_numbering_goes_on_after_coming_back(filled: Database) -> None:
+    dump.keep_aside(filled, "x")
+    dump.bring_back(filled, "x")
+    execute(filled, "INSERT INTO experiments (name, lifecycle_stage, workspace) VALUES ('n', 'active', 'default')")
+
+
+@pytest.mark.parametrize("name", ["", "../x", 'a"b', "a b", "x" * 41, "-x"])
+def test_names_that_could_lead_elsewhere(name: str, filled: Database) -> None:
+    for act in (dump.keep_aside, dump.bring_back, dump.drop_kept):
+        with pytest.raises(UsageError):
+            act(filled, name)
+
+
+def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Database) -> None:
+    file = copied.file
+    assert file is not None
+    before = dump.digests(copied)
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("UPDATE runs SET user_id = user_id")
+        with pytest.raises(InUseError):
+            dump.keep_aside(copied, "x")
+    assert dump.digests(copied) == before
+    dump.keep_aside(copied, "x")
+    dump.bring_back(copied, "x")
+    assert dump.digests(copied) == before
+
+
+def test_a_scratch_place_is_apart_and_goes_away(filled: Database) -> None:
+    before, objects = dump.digests(filled), Objects()
+    part = dump.dump(filled, objects)
+    with dump.scratch(filled) as place:
+        assert dump.state(place) == dump.State("empty")
+        dump.load(part, objects, place)
+        execute(place, "DELETE FROM tags")
+        assert dump.digests(place) != before
+        assert dump.digests(filled) == before
+        with dump.scratch(filled) as second:
+            assert dump.state(second).kind == "empty"
+            assert dump.state(place).kind == "ours"
+    assert dump.digests(filled) == before
+    with dump.scratch(filled) as place:
+        assert dump.state(place) == dump.State("empty")
+    assert dump.state(filled).others == ()
+
+
+def test_a_server_is_known_by_its_mark(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGAPPNAME", "")  # put back afterwards
+    assert dump.in_use(filled) is None
+    with presence.serving(filled):
+        told = dump.in_use(filled)
+        assert told is not None
+        assert "tracking server" in told
+        with dump.scratch(filled) as place:
+            assert dump.in_use(place) is None
+            with presence.serving(place):
+                assert dump.in_use(place) is not None
+    assert dump.in_use(filled) is None
+    assert filled.file is not None or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")

@@ -1,0 +1,159 @@
+"""From each dialect into each: everything arrives, proven by digests and read back through MLflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.database import Database, connect_engine, inspect_schema
+from mlflow_ae5_server.snapshot import dump
+
+from tests.project_template.snapshot.dump.support import OLD, Objects, execute, old_database
+
+DIALECTS = ("sqlite", "postgresql")
+# What `populate.py` writes; a table that stays empty proves nothing.
+FILLED = {
+    *("alembic_version", "assessments", "datasets", "entity_associations", "evaluation_dataset_records"),
+    *("evaluation_dataset_tags", "evaluation_datasets", "experiment_tags", "experiments", "input_tags", "inputs"),
+    *("latest_metrics", "logged_model_metrics", "logged_model_params", "logged_model_tags", "logged_models", "metrics"),
+    *("model_version_tags", "model_versions", "params", "registered_model_aliases", "registered_model_tags"),
+    *("registered_models", "runs", "spans", "tags", "trace_info", "trace_request_metadata", "trace_tags", "workspaces"),
+}
+
+
+def through_mlflow(database: Database) -> dict[str, Any]:
+    """What a user sees of it, from MLflow's own stores on that database."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
+
+    tracking, registry = Tracking(database.uri, "mlflow-artifacts:/"), Registry(database.uri)
+    runs = tracking.search_runs(["1"], "", 3)
+    seen = {
+        "runs": sorted(repr(run.to_dictionary()) for run in runs),
+        "history": [
+            [(repr(m.value + 0.0), m.timestamp, m.step) for m in tracking.get_metric_history(run.info.run_id, key)]
+            for run in sorted(runs, key=lambda run: run.info.run_name)
+            for key in sorted(run.data.metrics)
+        ],
+        "versions": [repr(dict(v)) for v in registry.search_model_versions("name = 'registered'")],
+        "models": [repr(dict(m)) for m in registry.search_registered_models()],
+        "traces": [repr(t.to_dict()) for t in tracking.search_traces(["1"])[0]],
+    }
+    tracking.engine.dispose()
+    registry.engine.dispose()
+    return seen
+
+
+def next_experiment(database: Database) -> int:
+    """The id of a new experiment; made once, to see that numbers go on where they ended."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(database.uri, "mlflow-artifacts:/")
+    try:
+        return int(store.create_experiment("one more"))
+    finally:
+        store.engine.dispose()
+
+
+@pytest.mark.parametrize("target", DIALECTS)
+@pytest.mark.parametrize("source", DIALECTS)
+def test_everything_arrives(
+    source: str, target: str, native: dict[str, Database], empty: Callable[[str], Database]
+) -> None:
+    objects = Objects()
+    part = dump.dump(native[source], objects)
+    assert {table.name for table in part.tables if table.rows} == FILLED
+    part = dump.DatabasePart.from_json(part.to_json())
+
+    restored = empty(target)
+    dump.load(part, objects, restored)
+    assert dump.digests(restored) == part.digests()
+    there_and_back = empty(source)
+    dump.load(dump.dump(restored, objects), objects, there_and_back)
+    assert dump.digests(there_and_back) == part.digests()
+
+    assert through_mlflow(restored) == through_mlflow(native[source])
+    assert next_experiment(restored) == 3
+
+
+def test_the_values_that_are_easily_lost_are_there(native: dict[str, Database]) -> None:
+    for database in native.values():
+        with closing(connect_engine(database).connect()) as connection:
+            rows = connection.exec_driver_sql("SELECT value, is_nan FROM metrics WHERE key = 'm0'").all()
+            values = [math.nan if is_nan else value for value, is_nan in rows]
+            assert sum(map(math.isnan, values)) == 1
+            assert {5e-324, 0.1 + 0.2, 1.7976931348623157e308, -1.7976931348623157e308, 1e22} <= set(values)
+            texts = [row[0] for row in connection.exec_driver_sql("SELECT value FROM tags")]
+            assert sum("漢字 \U0001f600" in text for text in texts) == 3
+
+
+@pytest.mark.parametrize("target", DIALECTS)
+@pytest.mark.parametrize("version", sorted(OLD))
+def test_an_old_schema_comes_back_as_it_was_and_upgrades(
+    version: str, target: str, tmp_path: Path, empty: Callable[[str], Database]
+) -> None:
+    from mlflow.store.db.utils import _upgrade_db
+
+    objects, restored = Objects(), empty(target)
+    part = dump.dump(old_database(version, tmp_path), objects)
+    assert part.revision == OLD[version]
+    assert part.rows > 60
+    dump.load(part, objects, restored)
+    assert dump.digests(restored) == part.digests()
+    assert dump.state(restored).revision == OLD[version]
+
+    engine = connect_engine(restored)
+    _upgrade_db(engine)
+    assert inspect_schema(engine).state == "current"
+    after = dump.digests(restored)
+    for table in ("experiments", "runs", "metrics", "params", "tags", "inputs", "model_versions", "registered_models"):
+        assert after[table][0] == part.digests()[table][0] > 0
+    assert next_experiment(restored) == 3
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_kind_of_value_counts(
+    dialect: str, native: dict[str, Database], empty: Callable[[str], Database]
+) -> None:
+    """A digest changes with the last bit of any value, and comes back with it."""
+    objects, database = Objects(), empty(dialect)
+    part = dump.dump(native["sqlite"], objects)
+    dump.load(part, objects, database)
+    for table, change, back in (
+        (
+            "metrics",
+            "SET value = 0.3 WHERE value = 0.30000000000000004",
+            "SET value = 0.30000000000000004 WHERE value = 0.3",
+        ),
+        ("runs", "SET end_time = NULL WHERE name = 'run 1'", None),
+        ("tags", "SET value = value || ' ' WHERE key = 't0'", "SET value = '' WHERE key = 't0'"),
+        ("assessments", "SET valid = NOT valid", "SET valid = NOT valid"),
+        ("evaluation_dataset_records", "SET source_id = ''", None),
+    ):
+        execute(database, f"UPDATE {table} {change}")
+        changed = dump.digests(database)
+        assert {name for name, found in changed.items() if found != part.digests()[name]} >= {table}
+        assert changed[table][0] == part.digests()[table][0]
+        if back:
+            execute(database, f"UPDATE {table} {back}")
+            assert dump.digests(database)[table] == part.digests()[table]
+
+
+def test_numbers_without_a_row_begin_at_one(native: dict[str, Database], empty: Callable[[str], Database]) -> None:
+    objects, database = Objects(), empty("postgresql")
+    dump.load(dump.dump(native["sqlite"], objects), objects, database)
+    execute(
+        database,
+        "INSERT INTO sql_trace_metric_daily_rollups (experiment_id, rollup_day, metric_name, grouping_set, "
+        "sample_count)"
+        " VALUES (1, '2024-02-29', 'm', 'g', 1)",
+    )
+    part = dump.dump(database, objects)
+    again = empty("sqlite")
+    dump.load(part, objects, again)
+    assert dump.digests(again) == part.digests()
+    assert part.digests()["sql_trace_metric_daily_rollups"][0] == 1

@@ -1,0 +1,158 @@
+"""A drill restores, serves, checks, tells how long it took, and leaves nothing: no file, no schema, no process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow_ae5_server import cli, database
+from mlflow_ae5_server.errors import StoppedError
+from mlflow_ae5_server.snapshot import dump
+
+pytestmark = pytest.mark.real_mlflow
+
+
+def schemas(home: Any) -> list[str]:
+    from sqlalchemy import text
+
+    if home.store.dialect == "sqlite":
+        return []
+    with database.connect_engine(home.store).connect() as connection:
+        found = connection.execute(text("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_%'"))
+        return sorted(row[0] for row in found)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def real(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """A home with data of its own, on either database."""
+    uri = request.getfixturevalue("postgres").create(f"d{uuid.uuid4().hex[:12]}") if request.param != "sqlite" else ""
+    home = home_at(tmp_path / "home", pilot.home.backups, uri)
+    home.restore("--snapshot", "latest")
+    (home.artifacts / "1" / "later").write_text("not in the snapshot")
+    return home
+
+
+def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) -> None:
+    before = real.tree(), dump.digests(real.store), schemas(real)
+    done = real.job("drill")
+    assert done["outcome"] == "done", done
+    assert (real.tree(), dump.digests(real.store), schemas(real)) == before
+    assert {path.name for path in real.folder.iterdir()} <= {"artifacts", "store"}
+    assert done["snapshot"] == pilot.snapshot.id
+    assert done["recovery_seconds"] > 0
+    assert done["models_read"] == 1
+    assert all(check["passed"] for check in done["checks"])
+    assert [check["name"] for check in done["checks"]] == [
+        "artifacts",
+        "database",
+        "server",
+        "experiments",
+        "experiment and run",
+        "metric and parameter",
+        "artifact through the server",
+        "model version",
+        "clean up",
+        "models read back",
+        "removed",
+    ]
+    details = {check["name"]: check["detail"] for check in done["checks"]}
+    assert details["models read back"].startswith("3 files (50008 bytes) of 1 models")
+
+
+def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    home = damaged(tmp_path, home_at, pilot)
+    done = home.job("drill")
+    assert (done["outcome"], done["exit_code"], done["recovery_seconds"]) == ("failed", 1, None)
+    assert [check["passed"] for check in done["checks"]] == [False, True]
+    assert not home.folder.exists() or not any(home.folder.rglob("*drill*"))
+
+
+def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:
+    """A home whose backups have lost the artifacts: a drill of them ends soon."""
+    backups = tmp_path / f"backups{uuid.uuid4().hex}"
+    shutil.copytree(pilot.home.backups, backups)
+    lists = set(pilot.snapshot.artifacts.lists) | set(pilot.snapshot.database["file"])
+    for file in backups.glob("objects/*/*"):
+        if file.name not in lists:
+            file.unlink()
+    return home_at(tmp_path / "home", str(backups), uri)
+
+
+# Ended by others
+
+
+@contextlib.contextmanager
+def drill_at_work(home: Any) -> Iterator[tuple[int, list[psutil.Process]]]:
+    """A drill in a process of its own, whose server is serving; and that server's processes."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            silent = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silent, 1)
+            os.dup2(silent, 2)
+            signal.signal(signal.SIGTERM, cli._terminated)
+            home.job("drill")
+            code = 0
+        except StoppedError:
+            code = StoppedError.exit_code
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 100
+    while not serves(home.folder):
+        assert time.monotonic() < deadline, "the drill's server did not come up"
+        time.sleep(0.02)
+    servers = psutil.Process(pid).children(recursive=True)
+    assert servers
+    yield pid, servers
+
+
+def serves(folder: Path) -> bool:
+    return any(b"Application startup complete" in log.read_bytes() for log in folder.glob("*drill*/server.log"))
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
+def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    home = home_at(tmp_path / "home", pilot.home.backups)
+    home.artifacts.mkdir(parents=True)
+    with drill_at_work(home) as (pid, servers):
+        os.kill(pid, signal.SIGTERM)
+        _pid, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == StoppedError.exit_code
+    assert ended(servers)
+    assert {path.name for path in home.folder.iterdir()} == {"artifacts"}
+
+
+def test_what_a_killed_drill_leaves_is_removed_by_the_next(
+    tmp_path: Path, home_at: Any, pilot: Any, postgres: Any
+) -> None:
+    uri = postgres.create(f"d{uuid.uuid4().hex[:12]}")
+    home = home_at(tmp_path / "home", pilot.home.backups, uri)
+    home.artifacts.mkdir(parents=True)
+    untouched = schemas(home)
+    with drill_at_work(home) as (pid, servers):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert ended(servers)  # no server outlives its drill
+    assert schemas(home) != untouched
+    assert any(home.folder.glob("*drill*"))
+
+    next_one: Callable[..., dict[str, Any]] = dataclasses.replace(
+        home, backups=damaged(tmp_path, home_at, pilot, uri).backups
+    ).job
+    next_one("drill")
+    assert schemas(home) == untouched
+    assert {path.name for path in home.folder.iterdir()} == {"artifacts"}

@@ -249,12 +249,7 @@ class TestCutOff:
 
     @pytest.mark.parametrize(
         "request_",
-        [
-            ("DELETE", "/projects/"),
-            ("POST", "/projects/upload$"),
-            ("DELETE", "/deployments/"),
-            ("POST", "/deployments$"),
-        ],
+        [("DELETE", "/projects/"), ("POST", "/deployments$")],
         ids=" ".join,
     )
     def test_an_answer_that_is_lost_ends_upgraded_or_back(self, site, capsys, request_):

@@ -66,12 +66,12 @@ def follow(context: Context, reporter: Reporter) -> None:
 
 def _prove(choices: Choices, reporter: Reporter, context: Context) -> Verification:
     from mlflow_ae5_deploy.cli.verify import prove
+    from mlflow_ae5_deploy.runbook.recovering import conclude
 
     reporter.line()
     proof = prove(choices, reporter, context)
-    known = context.memory.recovery()
-    if proof.passed and known is not None:
-        context.memory.note_recovery({**known, "ended": True})
+    if proof.passed:
+        conclude(context)
     return proof
 
 

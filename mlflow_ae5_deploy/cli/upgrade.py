@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.changing import LockWait, Yes, changing
 from mlflow_ae5_deploy.cli.snapshot_options import Wait
 from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
-from mlflow_ae5_deploy.errors import EXIT_DONE, Conflict, Usage
+from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,13 +81,13 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
     result = crew.run([stage for stage in crew.stages if stage.number < 6])
     if result.error is not None:
         raise result.error
-    found = changes.look(context)
-    if begun is not None:
-        _same_target(begun, found, context)
+    if begun is not None:  # there may be no project just now
+        changes.require_target(context, begun.target, begun.wanted, begun.phase)
         reporter.line(f"An upgrade to {begun.wanted} was cut off ({begun.phase}); going on with it.")
         done = forward.go_on(context, begun, crew)
         show_upgraded(reporter, done, begun.wanted)
         return upgrade_data("upgraded", None, None, done)
+    found = changes.look(context)
     show_changes(reporter, found)
     if found.same and how != "--rehearse":
         reporter.line("This release is installed already.", style="bold")
@@ -113,17 +113,6 @@ def _rehearse(context: Context, reporter: Reporter, crew: Crew, found: Changes, 
     verdict = forward.rehearse(context, found, crew)
     show_rehearsal(reporter, verdict)
     return verdict
-
-
-def _same_target(begun: Any, found: Changes, context: Context) -> None:
-    from mlflow_ae5_deploy.operations.upgrade.changes import built_of
-
-    if begun.target != built_of(context).content_digest:
-        raise Conflict(
-            f"An upgrade to {begun.wanted} was cut off ({begun.phase}), and this would be one to {found.release[1]}.",
-            where=f"project {found.project.name}",
-            remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --back`.",
-        )
 
 
 def _crew(context: Context, reporter: Reporter, wait: float) -> Crew:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,18 +68,20 @@ def run_once(
     take_up: bool = False,
     take_ended: bool = False,
     leave_late: bool = False,
+    on_end: Callable[[Run, str], None] | None = None,
 ) -> tuple[Run, str]:
     """Run a command of the project once, as a job that is taken away again: the ended run and its whole log.
 
     The job's name must be for this purpose alone: whatever has it is removed, before and after. wanted.schedule does
     not matter. take_up: a run of just this job that is at work already, left by a call that was cut off, is followed
     instead of a new one; with take_ended also one that has ended while nobody watched. leave_late: one that takes
-    longer than `seconds` is left at work instead of being stopped. Raises what follow_run raises.
+    longer than `seconds` is left at work instead of being stopped. on_end is given the result before the job's record,
+    which also tells it, is taken away. Raises what follow_run raises.
     """
     name = wanted.name
     job = _left(context, project, wanted, ended=take_ended) if take_up else None
     if job is None:
-        _clear(context, project, name)  # what one that was cut off has left
+        clear(context, project, name)  # what one that was cut off has left
         job = _create_once(context, project, wanted)
         context.journal.write("effect", action="create", target=f"job {name}", id=job.id)
     known, runs = job, list[Run]()
@@ -95,9 +97,11 @@ def run_once(
         if leave_late and isinstance(trouble, DeadlineExceeded) and runs:
             raise
         with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next one cleans up
-            _clear(context, project, name, job, runs)
+            clear(context, project, name, job, runs)
         raise
-    _clear(context, project, name, job, [ended[0]])
+    if on_end is not None:
+        on_end(*ended)
+    clear(context, project, name, job, [ended[0]])
     return ended
 
 
@@ -132,11 +136,11 @@ def _create_once(context: Context, project: Project, wanted: WantedJob) -> Job:
         clash = error
     if shows_up(wanted.name, project, context) is None:
         raise clash
-    _clear(context, project, wanted.name)  # made by a run that was cut off a moment ago, and not listed until now
+    clear(context, project, wanted.name)  # made by a run that was cut off a moment ago, and not listed until now
     return create()
 
 
-def _clear(
+def clear(
     context: Context, project: Project, name: str, known: Job | None = None, known_runs: Sequence[Run] = ()
 ) -> None:
     """Take this run-once job away, with its runs, those at work too. What is known need not be listed yet."""

@@ -7,7 +7,7 @@ A job takes its command line from one variable, and answers with a last line of 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,9 @@ _ERRORS: Mapping[int, type[DeployError]] = {
     INCOMPLETE: PartlyDone,
     BUSY: Locked,
 }
+
+
+OnSuccess = Callable[[Verdict], None]
 
 
 @dataclass(frozen=True)
@@ -136,21 +139,45 @@ def wanted_once(context: Context, task: Task) -> WantedJob:
 # the run ----------------------------------------------------------------------------------------------------------
 
 
-def run(context: Context, project: Project, task: Task, *, seconds: float, take_ended: bool = False) -> Verdict:
+def run(
+    context: Context,
+    project: Project,
+    task: Task,
+    *,
+    seconds: float,
+    on_success: OnSuccess | None = None,
+    take_ended: bool = False,
+) -> Verdict:
     """`attempt` it, and raise what `require` raises."""
-    verdict = attempt(context, project, task, seconds=seconds, take_ended=take_ended)
+    verdict = attempt(context, project, task, seconds=seconds, on_success=on_success, take_ended=take_ended)
     require(task, verdict)
     return verdict
 
 
-def attempt(context: Context, project: Project, task: Task, *, seconds: float, take_ended: bool = False) -> Verdict:
+def attempt(
+    context: Context,
+    project: Project,
+    task: Task,
+    *,
+    seconds: float,
+    on_success: OnSuccess | None = None,
+    take_ended: bool = False,
+) -> Verdict:
     """Run it once and follow its log. One that is at work already, left by a call that was cut off, is taken up.
 
-    take_ended: see run_once. Raises DeadlineExceeded after `seconds`.
+    For what must not be done twice: on_success is given the verdict while the job's record still tells it, too; and
+    with take_ended a run that has ended while nobody watched, and is on record, is taken for this one. That must
+    only be said when this very task was begun and its end was not seen. Raises DeadlineExceeded after `seconds`.
     """
     require_command(context, project, task.command)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     wanted, show = wanted_once(context, task), context.on_line or (lambda _line: None)
+
+    def note(ended: Run, log: str) -> None:
+        verdict = judge(ended, log)
+        if on_success is not None and succeeded(verdict):
+            on_success(verdict)
+
     leave_late = task.command != "DatabaseUpgrade"  # a migration must not go on behind the back of who goes back
     late: DeadlineExceeded | None = None
     try:
@@ -163,6 +190,7 @@ def attempt(context: Context, project: Project, task: Task, *, seconds: float, t
             take_up=True,
             take_ended=take_ended,
             leave_late=leave_late,
+            on_end=note,
         )
     except DeadlineExceeded as error:
         late = error

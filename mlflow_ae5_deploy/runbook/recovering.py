@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mlflow_ae5_deploy.config.store_uri import parse_store_uri
 from mlflow_ae5_deploy.errors import StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.platform.records import Deployment
+from mlflow_ae5_deploy.runbook import job_run, maintenance
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.job_run import Verdict
@@ -57,3 +58,14 @@ def require_place(context: Context, verdict: Verdict) -> None:
             remedy="AE5 may take minutes to hand a changed secret to jobs. Wait, then run this again. What is in "
             f"{used} now, the next restore there leaves alone or keeps aside.",
         )
+
+
+def conclude(context: Context) -> None:
+    """The restore was proved, so it is over. A job's record that a run which was cut off has left is of no use now, and
+    must not be taken for the answer to a later request."""
+    known = context.memory.recovery()
+    project = context.look.project(context.settings.project.name)
+    if known is None or project is None:
+        return
+    context.memory.note_recovery({**known, "ended": True})
+    job_run.clear(context, project, maintenance.wanted_once(context, maintenance.restore()).name)

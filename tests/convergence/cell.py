@@ -24,6 +24,7 @@ from mlflow_ae5_deploy.sandbox.daemon import LOCK_FILE, READY_FILE
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from mlflow_ae5_deploy.sandbox.store import write_private
 from tests.cli.bench import ROOT, SIGNING, Outcome
+from tests.cli.snapshotting import make_snapshotting_release
 from tests.convergence import child
 from tests.convergence.release import make_tiny_release
 
@@ -109,6 +110,8 @@ class Cell:
         self.releases = {
             "release": str(make_tiny_release(folder / "release.tar.gz")),
             "plain": str(make_tiny_release(folder / "plain.tar.gz", rehearses=False)),
+            "first": str(make_snapshotting_release(folder / "first.tar.gz")),
+            "second": str(make_snapshotting_release(folder / "second.tar.gz", schema="schema-2", version="3.18.0")),
         }
 
     @property

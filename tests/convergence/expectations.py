@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -60,6 +61,28 @@ def serves(cell: Cell, *, consumer: bool) -> None:
             assert answer.status_code == 200, f"the token stored for {who}: {answer.status_code}"
             assert answer.json() == {"experiments": []}
     assert asked(cell, own["MLFLOW_TRACKING_URI"], "not-a-token").status_code == 401
+
+
+def database(cell: Cell) -> Path:
+    return cell.sandbox / "volumes" / ACCOUNT / "data" / "db"
+
+
+def use_data(cell: Cell) -> None:
+    database(cell).write_text("schema-1\nlogged\n")
+
+
+def lose_data(cell: Cell) -> None:
+    """Only the snapshot has it then."""
+    backups = database(cell).with_name("backups")
+    for snapshot in backups.iterdir():
+        snapshot.write_text("schema-1\nlogged\n")
+    database(cell).unlink()
+
+
+def holds_data(cell: Cell, *, schema: str) -> None:
+    """The data is there, under the schema, and served by the one server."""
+    assert database(cell).read_text() == f"{schema}\nlogged\n"
+    installed(cell)
 
 
 def uninstalled(cell: Cell) -> None:

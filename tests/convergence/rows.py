@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from tests.convergence.cell import CONFIGURATION, WITH_CONSUMER, Cell
-from tests.convergence.expectations import JOB, installed, uninstalled
+from tests.convergence.expectations import JOB, holds_data, installed, lose_data, uninstalled, use_data
 
 INSTALL = ("install", "--sandbox", "--json", "--release", "{release}")
 PLAIN_INSTALL = ("install", "--sandbox", "--json", "--release", "{plain}")
@@ -24,9 +24,11 @@ def outcome_unchanged(told: Any) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """ground: what is run first, undisturbed. argv: what is disturbed. again: what an operator then runs.
+    """ground: what is run first, undisturbed, and then: done to it. argv: what is disturbed. again: what an operator
+    then runs.
 
     settled: run after that; it must write nothing, and `unchanged` must hold of its JSON. holds: of the platform.
+    every: how many requests there are from one point to the next; more than 1 for what takes long.
     """
 
     name: str
@@ -37,12 +39,20 @@ class Row:
     holds: Callable[[Cell], None]
     ground: tuple[tuple[str, ...], ...] = (INSTALL,)
     configuration: str = CONFIGURATION
+    then: Callable[[Cell], None] = lambda _cell: None
+    every: int = 1
 
 
 CHANGED_JOB = ("schedule-gc", "--sandbox", "--json", "--cron", "30 3 * * 0", "--ttl", "7d0h0m0s")
 CHANGED = {**JOB, "schedule": "30 3 * * 0", "variables": {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}}
 ROTATE = ("rotate-token", "--sandbox", "--json")
 UNINSTALL = ("uninstall", "--sandbox", "--json", "--yes")
+INSTALL_FIRST = ("install", "--sandbox", "--json", "--release", "{first}")
+INSTALL_SECOND = ("install", "--sandbox", "--json", "--release", "{second}")
+BACKUP = ("backup", "--sandbox", "--json")
+RESTORE = ("restore", "--sandbox", "--json", "--release", "{first}")
+UPGRADE = ("upgrade", "--sandbox", "--json", "--no-rehearsal", "--yes", "--release", "{second}")
+PURGE = ("uninstall", "--sandbox", "--json", "--yes", "--purge-secrets")
 
 ROWS = (
     Row("install", INSTALL, INSTALL, INSTALL, all_stages_unchanged, installed, ground=()),
@@ -66,4 +76,27 @@ ROWS = (
     ),
     Row("schedule-gc", CHANGED_JOB, CHANGED_JOB, CHANGED_JOB, outcome_unchanged, partial(installed, job=CHANGED)),
     Row("uninstall", UNINSTALL, UNINSTALL, UNINSTALL, outcome_unchanged, uninstalled),
+    Row("backup", BACKUP, BACKUP, INSTALL_FIRST, all_stages_unchanged, installed, ground=(INSTALL_FIRST,)),
+    Row(
+        "restore",
+        RESTORE,
+        RESTORE,
+        INSTALL_FIRST,
+        all_stages_unchanged,
+        partial(holds_data, schema="schema-1"),
+        ground=(INSTALL_FIRST, BACKUP, PURGE),
+        then=lose_data,
+        every=5,
+    ),
+    Row(
+        "upgrade",
+        UPGRADE,
+        UPGRADE,
+        INSTALL_SECOND,
+        all_stages_unchanged,
+        partial(holds_data, schema="schema-2"),
+        ground=(INSTALL_FIRST,),
+        then=use_data,
+        every=8,
+    ),
 )

@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import content_digest_of
 from mlflow_ae5_deploy.runbook import maintenance
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.project_replacing import remove_project, upload_project
 from mlflow_ae5_deploy.runbook.starting import await_serving, start
 
@@ -96,10 +97,14 @@ def _bring_data_back(context: Context, record: Record, crew: Crew) -> Record:
         raise StageFailed("No snapshot to go back to was noted.", stage=7, where=str(context.folder))
     crew.tell(f"snapshot {record.snapshot} is restored")
     task = maintenance.restore("--snapshot", record.snapshot, "--replace", "--no-upgrade")
-    verdict = maintenance.run(context, project, task, seconds=crew.wait, take_ended=True)
-    context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
+
+    def restored(_verdict: Verdict) -> None:
+        note(context, record, restored=True)
+        context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
+
+    verdict = maintenance.run(context, project, task, seconds=crew.wait, on_success=restored, take_ended=True)
     crew.tell(verdict.said)
-    return note(context, record, restored=True)
+    return replace(record, restored=True)
 
 
 def _bring_project_back(context: Context, record: Record, crew: Crew) -> tuple[Project, Record]:

@@ -47,12 +47,10 @@ def look(context: Context) -> Changes:
     """After stage 5 has built the new archive."""
     project, built = maintenance.required_project(context), built_of(context)
     stored, wanted = context.look.archive(project), built.path.read_bytes()
-    made, _ = made_of(stored)
-    new, _ = made_of(wanted)
     return Changes(
         project=project,
         server=chosen_of(context).current,
-        release=(made.release if made else UNKNOWN, new.release if new else UNKNOWN),
+        release=(_name(stored), _name(wanted)),
         mlflow=(_mlflow(context, stored), _mlflow(context, wanted)),
         same=same_content(stored, built).same,
         rehearsable=maintenance.REHEARSE in read_project_archive(built.path).variables,
@@ -90,6 +88,17 @@ def check(context: Context, changes: Changes) -> None:
             )
 
 
+def require_target(context: Context, target: str, wanted: str, phase: str) -> None:
+    """Raises Conflict unless the release at hand is the one that an upgrade which was cut off was on the way to."""
+    built = built_of(context)
+    if target != built.content_digest:
+        raise Conflict(
+            f"An upgrade to {wanted} was cut off ({phase}), and this would be one to {_name(built.path.read_bytes())}.",
+            where=f"project {context.settings.project.name}",
+            remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --back`.",
+        )
+
+
 def schema(verdict: Verdict | None) -> dict[str, Any] | None:
     """What the rehearsal said of the schema."""
     if verdict is None:
@@ -98,6 +107,11 @@ def schema(verdict: Verdict | None) -> dict[str, Any] | None:
     return {key: facts.get(key) for key in ("from", "to", "migrations", "migration_seconds")} | {
         "seconds": facts.get("seconds")
     }
+
+
+def _name(archive: bytes) -> str:
+    made, _ = made_of(archive)
+    return made.release if made else UNKNOWN
 
 
 def _mlflow(context: Context, archive: bytes) -> str:

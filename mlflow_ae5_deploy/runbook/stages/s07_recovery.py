@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.platform.records import Deployment, Project
 from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
+from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.recovering import refuse_in_use, refuse_occupied, require_place, servers_of
 from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
@@ -116,18 +117,26 @@ class RecoveryStage:
             "when": context.clock.now().isoformat(timespec="seconds"),
         }
         before = context.memory.recovery() or {}
-        begun = before.get("state") == "begun" and all(before.get(k) == note[k] for k in ("asked", "project_id"))
+        begun = before.get("state") == "begun" and all(before.get(key) == note[key] for key in ("asked", "project_id"))
         context.memory.note_recovery(note)
         words = (
             ["--undo"] if wanted.undo else ["--snapshot", wanted.snapshot, *(["--replace"] if wanted.replace else [])]
         )
-        # One that ended while nobody watched is not done twice: what it has put there would be in the way of the next.
-        verdict = maintenance.run(context, project, maintenance.restore(*words), seconds=wanted.wait, take_ended=begun)
-        require_place(context, verdict)
-        snapshot = str(verdict.facts.get("snapshot") or wanted.snapshot)
-        context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
-        target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
-        context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
+
+        def done(verdict: Verdict) -> None:
+            snapshot = str(verdict.facts.get("snapshot") or wanted.snapshot)
+            context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
+            target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
+            context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
+
+        verdict = maintenance.run(
+            context, project, maintenance.restore(*words), seconds=wanted.wait, on_success=done, take_ended=begun
+        )
+        try:
+            require_place(context, verdict)
+        except DeployError:
+            context.memory.note_recovery(note)  # it was not what was asked for
+            raise
         context.found.recovered = verdict
 
     def verify(self, context: Context) -> str | None:

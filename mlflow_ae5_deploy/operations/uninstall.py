@@ -13,9 +13,10 @@ from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.errors import DeployError, NotFound, PlatformError
+from mlflow_ae5_deploy.operations.upgrade.side import remove_left
 from mlflow_ae5_deploy.platform.platform import Platform
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.runbook import job_run
+from mlflow_ae5_deploy.runbook import backup_place, job_run
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action
@@ -127,6 +128,7 @@ def kept(context: Context, there: There, *, purge: bool) -> list[str]:
         f"the account {context.account}",
         f"the database ({database}) and the artifacts ({server.artifacts_destination}); what is below "
         "data/ only where the platform mounts a persistent volume there",
+        f"the snapshots ({backup_place.shown(context)})",
         f"journal, memory and kept archives on this machine ({context.folder})",
     ]
     if there.secrets and not purge:
@@ -139,6 +141,7 @@ def carry_out(context: Context, there: There, *, purge: bool) -> Removed:
     if there.project is not None:
         removed.kept = _keep_archive(context, there.project, removed)
     context.memory.forget_deployment()  # before the first effect: a token of it must not be taken for good any more
+    remove_left(context)  # of a rehearsed upgrade that was cut off
     for job in there.jobs:
         _remove_job(context, job)
     _remove_runs(context, there.runs)

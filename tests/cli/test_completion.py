@@ -62,10 +62,11 @@ def verbs() -> set[str]:
         ("", verbs()),
         ("sche", {"schedule-gc", "schedule-rotation"}),
         ("sandbox ", {"up", "down", "status", "logs", "reset"}),
+        ("backup ", {"create", "verify", "list", "show", "prune"}),
         ("rotate-token --re", {"--restart"}),
         ("install --lock-w", {"--lock-wait"}),
     ],
-    ids=["verbs", "part of a verb", "verbs of the sandbox", "option", "part of an option"],
+    ids=["verbs", "part of a verb", "verbs of the sandbox", "actions", "option", "part of an option"],
 )
 def test_verbs_and_options_are_offered(program, line, wanted):
     done = completed(program, f"{PROGRAM} {line}")

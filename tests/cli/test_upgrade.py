@@ -217,11 +217,10 @@ class TestBack:
 
 
 class TestCutOff:
-    def kill(self, site, *, at: str):
+    def kill(self, site, *, at: str, options: tuple[str, ...] = ("--yes", "--no-rehearsal")):
         gate = volume(site) / f"gate-{at}"
         gate.touch()
-        words = ("--sandbox", "--json", "--yes", "--no-rehearsal", "--release", str(site.second))
-        with site.spawn("upgrade", *words) as process:
+        with site.spawn("upgrade", "--sandbox", "--json", *options, "--release", str(site.second)) as process:
             wait_for(lambda: [line for line in calls(site) if line.startswith(at)], "the job to begin", 60)
             process.kill()
         gate.unlink()
@@ -246,6 +245,21 @@ class TestCutOff:
         assert back.code == 0, back.err
         assert_is_first(site, capsys)
         assert json.loads(memory_file(site).read_text())["upgrade"] is None
+
+    @pytest.mark.parametrize("verb", ["upgrade", "uninstall"])
+    def test_what_a_killed_rehearsal_has_left_is_taken_away(self, site, capsys, verb):
+        self.kill(site, at="DatabaseUpgrade", options=("--rehearse",))
+        left = projects(site)
+
+        done = (
+            upgrade(site, capsys, "--rehearse")
+            if verb == "upgrade"
+            else site.run(capsys, "uninstall", "--sandbox", "--yes")
+        )
+
+        assert left == ["mlflow.tracking.server", "mlflow.tracking.server.rehearsal"]
+        assert done.code == 0, done.err
+        assert projects(site) == (["mlflow.tracking.server"] if verb == "upgrade" else [])
 
     @pytest.mark.parametrize(
         "request_",

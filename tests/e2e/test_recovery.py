@@ -56,6 +56,19 @@ def test_a_snapshot_is_read_back_and_a_second_one_copies_nothing(installed: Site
     assert status.data["backup"]["snapshot"] in found
 
 
+def test_a_drill_proves_it_beside_the_running_server(installed: Site, snapshot) -> None:
+    before = installed.deployment()["id"]
+
+    done = installed.run("drill", "--sandbox", "--json")
+
+    assert done.code == 0, done.err
+    report = done.data["run"]["report"]
+    assert report["recovery_seconds"] > 0
+    assert len(report["checks"]) > 2
+    assert all(check["passed"] for check in report["checks"])
+    assert installed.deployment()["id"] == before
+
+
 def test_a_restore_under_a_running_server_is_refused(installed: Site, snapshot) -> None:
     refused = installed.run("restore", "--sandbox", "--json", "--snapshot", snapshot)
 

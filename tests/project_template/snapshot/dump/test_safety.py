@@ -22,7 +22,7 @@ from mlflow_ae5_server.errors import (
     UnreachableError,
 )
 from mlflow_ae5_server.snapshot import dump
-from mlflow_ae5_server.snapshot.dump import sqlite
+from mlflow_ae5_server.snapshot.dump import sqlite_file
 
 from tests.project_template.snapshot.dump.support import Objects, execute, sqlite_database
 
@@ -70,7 +70,7 @@ def test_a_snapshot_is_of_one_moment(
 def test_page_by_page_is_the_same(copied: Database, tmp_path: Path) -> None:
     assert copied.file is not None
     backup, file = dump.digests(copied), tmp_path / "pages.sqlite"
-    sqlite.page_by_page(copied.file, file)
+    sqlite_file.page_by_page(copied.file, file)
     assert dump.digests(sqlite_database(file)) == backup
 
 

@@ -104,7 +104,7 @@ def _bring_file_back(file: Path, name: str) -> None:
 
 def _settle(file: Path) -> None:
     """Everything in the one file: what a crash or a log left beside it is brought in, or undone, by SQLite itself."""
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(file, timeout=5)) as connection:
+    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(file, timeout=2)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if left := [file.name + side for side in sqlite_file.SIDE_FILES if file.with_name(file.name + side).exists()]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 CHUNK = 4 * 1024 * 1024  # bytes
-_BLOCK = 2000  # rows
+_BLOCK = 200  # rows
 _DENIED = {1044, 1045, 1142, 1143, 1227}  # error numbers of MySQL: access, or this command, denied
 
 

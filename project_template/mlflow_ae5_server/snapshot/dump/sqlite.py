@@ -176,7 +176,7 @@ def uri_for(file: Path) -> str:
     return f"sqlite:///{file.absolute()}"
 
 
-def row_blocks(connection: sqlite3.Connection, table: Shape, size: int = 5000) -> Iterator[Sequence[tuple[Any, ...]]]:
+def row_blocks(connection: sqlite3.Connection, table: Shape, size: int = 100) -> Iterator[Sequence[tuple[Any, ...]]]:
     cursor = connection.execute(f"SELECT {listed(table.names)} FROM {quoted(table.name)}")  # noqa: S608
     while block := cursor.fetchmany(size):
         yield block

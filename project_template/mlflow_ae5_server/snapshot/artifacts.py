@@ -18,7 +18,7 @@ from mlflow_ae5_server.scrub import scrub
 from mlflow_ae5_server.snapshot.entries import key, text
 from mlflow_ae5_server.snapshot.recover_beside import RESERVED
 
-CHUNK = 4 * 1024 * 1024  # bytes: of longer files this much is one object
+CHUNK = 2 * 1024 * 1024  # bytes: of longer files this much is one object
 SMALL = 256 * 1024  # bytes: shorter files share objects
 ZEROS = bytes(CHUNK)  # what a hole reads as
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY

@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,11 +117,12 @@ class _Capture:
         return next((one.manifest for one in reversed(listed) if one.manifest is not None), None)
 
     def _begin(self, begun: list[Begun]) -> Begun:
-        """The newest unfinished snapshot, to be finished, or a new one."""
-        if begun:
-            self._wishes.say(f"resuming the unfinished snapshot {begun[-1].id}")
-            return begun[-1]
+        """The newest unfinished snapshot, to be finished, or a new one. One that others have overtaken stays behind:
+        finished now, it would be the newest by its contents and not by its sequence."""
         started = datetime.fromtimestamp(self._wishes.now(), UTC)
+        if begun and begun[-1].sequence == self._repository.next_sequence() - 1:
+            self._wishes.say(f"resuming the unfinished snapshot {begun[-1].id}")
+            return replace(begun[-1], started=_time(begun[-1].started) or started.isoformat(timespec="seconds"))
         name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         mine = Begun(self._repository.next_sequence(), name, started.isoformat(timespec="seconds"), 0.0, ())
         self._repository.note(mine)
@@ -186,6 +187,14 @@ class _Capture:
             for sha256 in new:
                 with contextlib.suppress(DamagedError):
                     self._known.add_slices(_slices(filelist.lines(self._reader, sha256)))
+
+
+def _time(text: str) -> str:
+    """`text` if it is a time, else nothing."""
+    try:
+        return text if datetime.fromisoformat(text).tzinfo else ""
+    except ValueError:
+        return ""
 
 
 def _slices(entries: Iterable[FileEntry]) -> Iterator[tuple[str, str, int, int, int]]:

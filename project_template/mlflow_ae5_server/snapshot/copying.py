@@ -34,6 +34,7 @@ from mlflow_ae5_server.snapshot.packing import Packer
 _T = TypeVar("_T")
 _NAMES = 50  # of changed, vanished, unreadable files: at most so many are told
 _BATCH_FILES, _BATCH_BYTES, _BATCH_ITEMS = 64, 2 * 1024 * 1024, 2048
+_LARGE = 4  # long files that are read at a time: each has some of its content in memory
 _GRANULE = 2.0  # seconds within which a file may change twice and have one time
 
 
@@ -91,7 +92,8 @@ class Copier:
         self._writer = writer
         self._readers = ThreadPoolExecutor(source.threads, "read")
         self._stores = ThreadPoolExecutor(store_threads, "store")
-        self._room = threading.Semaphore(store_threads + 2)
+        self._room = threading.Semaphore(store_threads)
+        self._large = threading.Semaphore(_LARGE)
         self._storing: deque[Future[None]] = deque()
         self._stopped = threading.Event()
         self._window: deque[Future[list[FileEntry | _Read]]] = deque()
@@ -160,7 +162,7 @@ class Copier:
             self._window.append(self._readers.submit(self._read_batch, batch))
         else:
             self._receive([item for item in batch if not isinstance(item, _Wanted)])
-        while self._window and (len(self._window) > 2 * self._source.threads or self._window[0].done()):
+        while self._window and (len(self._window) > self._source.threads + 4 or self._window[0].done()):
             self._receive(self._window.popleft().result())
 
     # in the threads
@@ -173,7 +175,8 @@ class Copier:
             if wanted.found.size <= SMALL and (content := self._source.whole(wanted.found)) is not None:
                 return _Read(wanted, content=content)
             parts: list[Future[Part]] = []
-            streamed = self._source.stream(wanted.found, lambda chunk: parts.append(self._store_part(chunk)))
+            with self._large:
+                streamed = self._source.stream(wanted.found, lambda chunk: parts.append(self._store_part(chunk)))
             return _Read(wanted, streamed=streamed, parts=tuple(part.result() for part in parts))
         except VanishedError:
             return _Read(wanted, vanished=True)

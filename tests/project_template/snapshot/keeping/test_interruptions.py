@@ -252,3 +252,28 @@ def test_a_prune_killed_at_any_step_leaves_whole_snapshots(tmp_path: Path) -> No
             break
         steps += 1
     assert steps > 6
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"{}", b"[]", b"nonsense", b'{"lists": ["../x"], "started": 5}', b'{"lists": 5}']
+)
+def test_a_note_that_makes_no_sense_is_begun_anew(server: Server, note: bytes) -> None:
+    fill(server, FILES)
+    place = server.repository().place
+    place.write("unfinished/00000007-20200101T000000Z-abcdef.json", note)
+    manifest = server.back_up()
+    assert server.contents(manifest) == FILES
+    assert server.repository().begun() == []
+    assert server.job("prune --keep-daily 1 --yes")[0] == 0
+
+
+def test_an_unfinished_snapshot_that_others_have_overtaken_is_not_finished(server: Server) -> None:
+    fill(server, FILES)
+    place = server.repository().place
+    server.back_up()
+    server.back_up()
+    place.write("unfinished/00000001-20200101T000000Z-abcdef.json", b"{}")
+    newest = server.back_up()
+    assert newest.sequence == 3
+    assert server.repository().snapshot("latest").id == newest.id
+    assert [one.sequence for one in server.repository().begun()] == [1]

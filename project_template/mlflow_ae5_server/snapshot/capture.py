@@ -50,10 +50,12 @@ class Dumped(Protocol):
 
 @dataclass(frozen=True)
 class Wishes:
-    """`note_every`: seconds between two notes of how far it came."""
+    """`note_every`: seconds between two notes of how far it came. `waste`: bytes in shared objects of small files that
+    may be kept for files long gone, before what is left of them is kept anew, and the next prune can free the rest."""
 
     rehash: bool = False
     note_every: float = 15.0
+    waste: int = 64 * 1024 * 1024
     now: Callable[[], float] = time.time
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
 
@@ -168,6 +170,8 @@ class _Capture:
             store_threads=self._repository.place.threads,
             load_slices=lambda: self._load_slices(begun),
         )
+        if previous:
+            writer.forsake(filelist.thin(_tolerant(self._repository.files(previous), wishes), wishes.waste))
         before = _tolerant(self._repository.files(previous), wishes) if previous else iter(())
         trusted = [previous.read_from] if previous else []
         if mine.lists:

@@ -40,6 +40,11 @@ class Writer:
         self._known = known
         self._doubted = doubted
         self._lock = threading.Lock()
+        self._forsaken: frozenset[str] = frozenset()
+
+    def forsake(self, shared: frozenset[str]) -> None:
+        """Do not refer to these shared objects any more: what is still needed of them is kept anew."""
+        self._forsaken = shared
 
     def put(self, data: bytes | memoryview) -> Stored:
         stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
@@ -64,7 +69,7 @@ class Writer:
 
     def keeps(self, parts: tuple[Part, ...]) -> bool:
         """Whether all of them are kept already."""
-        return all(self._known.present(part.sha256) for part in parts)
+        return all(self._known.present(part.sha256) and part.sha256 not in self._forsaken for part in parts)
 
     def _is_right(self, sha256: str) -> bool:
         found = self._place.read(object_name(sha256))

@@ -355,6 +355,9 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
     refused(copied, NotEmptyError, "--snapshot", second.id)
     with pytest.raises(BusyError, match=pilot.snapshot.id):
         server.refuse_unfinished(copied.destination)
+    work_on(copied, pilot)
+    with pytest.raises(BusyError, match=pilot.snapshot.id):
+        copied.job("backup", "create")
     done = copied.restore("--snapshot", second.id, "--replace")
     assert done["snapshot"] == second.id
     assert is_identical(copied, pilot)

@@ -96,6 +96,7 @@ class Copier:
         self._large = threading.Semaphore(_LARGE)
         self._storing: deque[Future[None]] = deque()
         self._stopped = threading.Event()
+        self._failure: BaseException | None = None  # the first one in a thread that stores
         self._window: deque[Future[list[FileEntry | _Read]]] = deque()
         self._packer = Packer(known, writer, lists, self._store, load_slices)
         self._lists = lists
@@ -112,6 +113,8 @@ class Copier:
             self._packer.close()
             self.drain()
             self._lists.close()
+        except UnreadableError:
+            raise self._failure or AssertionError("stopped without a reason") from None
         finally:
             self._stopped.set()
             for pool in (self._readers, self._stores):
@@ -192,37 +195,37 @@ class Copier:
         return stored
 
     def _store_chunk(self, chunk: bytes) -> Future[Part]:
-        def work() -> Part:
-            try:
-                return Part(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk))
-            finally:
-                self._room.release()
-
-        self._room.acquire()
-        return self._submit(work)
+        return self._submit(lambda: Part(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk)))
 
     def _store(self, sha256: str, data: bytes) -> None:
-        def work() -> None:
+        while self._storing and self._storing[0].done():
+            self._storing.popleft().result()
+        self._storing.append(self._submit(lambda: self._writer.keep(sha256, data)))
+
+    def _submit(self, work: Callable[[], _T]) -> Future[_T]:
+        """Have it done by another thread, when there is room. After a failure nothing is begun any more."""
+
+        def done() -> _T:
             try:
-                self._writer.keep(sha256, data)
+                return work()
+            except BaseException as error:
+                self._failure = self._failure or error
+                self._stopped.set()
+                raise
             finally:
                 self._room.release()
 
-        while self._storing and self._storing[0].done():
-            self._storing.popleft().result()
         self._room.acquire()
-        self._storing.append(self._submit(work))
-
-    def _submit(self, work: Callable[[], _T]) -> Future[_T]:
-        try:
-            return self._stores.submit(work)
-        except RuntimeError:  # shut down: another thread has failed, which is what is going to be told
+        if self._stopped.is_set():
             self._room.release()
-            raise UnreadableError("stopped") from None
+            raise UnreadableError("stopped")
+        return self._stores.submit(done)
 
     # in order again
 
     def _receive(self, done: list[FileEntry | _Read]) -> None:
+        if self._failure is not None:
+            raise self._failure
         for item in done:
             entry = self._entry(item) if isinstance(item, _Read) else item
             if entry is None:

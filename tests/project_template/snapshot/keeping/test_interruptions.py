@@ -185,6 +185,26 @@ def test_no_room_left(server: Server, number: int) -> None:
     assert server.contents(server.back_up()) == {**FILES, "old": b"old"}
 
 
+def test_nothing_more_is_read_once_there_is_no_room(server: Server) -> None:
+    server.write("long", os.urandom(artifacts.CHUNK) * 20)
+    with (server.artifacts / "long").open("r+b") as stream:
+        for number in range(20):
+            stream.seek(number * artifacts.CHUNK)
+            stream.write(b"%d" % number)
+    tried: list[str] = []
+
+    class Full(FolderPlace):
+        def _temporary(self, name: str, data: bytes, *, durable: bool) -> str:
+            if name.startswith("objects/") and len(data) > 1000:
+                tried.append(name)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super()._temporary(name, data, durable=durable)
+
+    with pytest.raises(StorageError, match="no space left"):
+        server.back_up(place=Full(Path(server.place)))
+    assert len(tried) < 12
+
+
 def test_a_place_that_vanishes_is_told_and_not_made_anew(server: Server) -> None:
     fill(server, FILES)
     server.back_up()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.database import Database, connect_engine
+from mlflow_ae5_server.database import Database, connect_engine, wait_until_ready
 
 _NAME = "mlflow-ae5-server"
 _MYSQL_LOCK = f"CONCAT('{_NAME}:', LEFT(MD5(DATABASE()), 16))"
@@ -82,11 +82,19 @@ def _application_name(schema: Any) -> str:
 
 
 def in_use(database: Database) -> str | None:
-    """Who serves on `database`, in words for a person; None where no server of this project does."""
+    """Who serves on `database`, in words for a person; None where no server of this project does.
+
+    Raises UnreachableError, CredentialsError, ConfigurationError.
+    """
     if database.dialect == "sqlite":
         return _file_in_use(database.file)
     if database.dialect not in {"postgresql", "mysql"}:
         return None
+    wait_until_ready(database, 0)  # whose errors are ours
+    return _connection_in_use(database)
+
+
+def _connection_in_use(database: Database) -> str | None:
     from sqlalchemy import text
 
     with connect_engine(database).connect() as connection:

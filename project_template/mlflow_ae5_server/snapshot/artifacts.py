@@ -15,10 +15,10 @@ from typing import NamedTuple, Protocol
 from mlflow_ae5_server.errors import ConfigurationError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
-from mlflow_ae5_server.snapshot.entries import text
+from mlflow_ae5_server.snapshot.entries import key, text
 from mlflow_ae5_server.snapshot.recover_beside import RESERVED
 
-CHUNK = 4 * 1024 * 1024  # bytes: of longer files this much is one object
+CHUNK = 2 * 1024 * 1024  # bytes: of longer files this much is one object
 SMALL = 256 * 1024  # bytes: shorter files share objects
 ZEROS = bytes(CHUNK)  # what a hole reads as
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -127,30 +127,28 @@ class FolderSource:
                 open_folders.pop()
 
     def whole(self, found: Found) -> Content | None:
-        descriptor, before = self._open(found)
+        """Most files are still as they were when they were listed: that needs one reading, and one look after it."""
+        descriptor = self._descriptor(found)
         try:
-            for _ in range(_TRIES):
-                if before.st_size > SMALL:
+            data = os.read(descriptor, found.size + 1)
+            after = os.fstat(descriptor)
+            mark = found.mark
+            if len(data) != found.size or _mark(after) != mark:
+                again = _steady(descriptor)
+                if again is None:
                     return None
-                data = _read(descriptor, SMALL + 1)
-                if len(data) > SMALL:
-                    return None
-                after = os.fstat(descriptor)
-                steady = _state(before) == _state(after) and len(data) == after.st_size
-                if steady:
-                    break
-                os.lseek(descriptor, 0, os.SEEK_SET)
-                before = after
+                data, after, mark = again
         except OSError as error:
             raise UnreadableError(error.strerror) from None
         finally:
             os.close(descriptor)
-        return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns, _mark(after) if steady else "")
+        return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns, mark)
 
     def stream(self, found: Found, take: Callable[[bytes], None]) -> Streamed:
-        descriptor, before = self._open(found)
+        descriptor = self._descriptor(found)
         digest, size = hashlib.sha256(), 0
         try:
+            before = _regular(descriptor)
             # No further than it was long: a log that grows is taken up to here, and ends.
             while size < before.st_size and (chunk := _next_chunk(descriptor, size, before.st_size)):
                 digest.update(chunk)
@@ -164,19 +162,35 @@ class FolderSource:
         steady = _state(before) == _state(after) and size == after.st_size
         return Streamed(size, digest.hexdigest(), after.st_mtime_ns, _mark(after) if steady else "")
 
-    def _open(self, found: Found) -> tuple[int, os.stat_result]:
-        path = self._root + b"/" + found.path.encode("utf-8", "surrogateescape")
+    def _descriptor(self, found: Found) -> int:
         try:
-            descriptor = os.open(path, _READ)
+            return os.open(self._root + b"/" + key(found.path), _READ)
         except (FileNotFoundError, NotADirectoryError):
             raise VanishedError from None
         except OSError as error:
             raise UnreadableError(error.strerror) from None
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            os.close(descriptor)
-            raise VanishedError  # something else has taken its place
-        return descriptor, state
+
+
+def _regular(descriptor: int) -> os.stat_result:
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        raise VanishedError  # something else has taken its place
+    return state
+
+
+def _steady(descriptor: int) -> tuple[bytes, os.stat_result, str] | None:
+    """Content, state and mark of a file that is being changed, or has been since it was listed; None where it has
+    grown large. The mark is "" if it does not keep still."""
+    for _ in range(_TRIES):
+        before = _regular(descriptor)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        data = _read(descriptor, SMALL + 1)
+        if len(data) > SMALL:
+            return None
+        after = os.fstat(descriptor)
+        if _state(before) == _state(after) and len(data) == after.st_size:
+            return data, after, _mark(after)
+    return data, after, ""
 
 
 def _names(folder: bytes) -> Iterator[tuple[bytes, bool]]:

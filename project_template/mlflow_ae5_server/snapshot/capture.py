@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,10 +50,12 @@ class Dumped(Protocol):
 
 @dataclass(frozen=True)
 class Wishes:
-    """`note_every`: seconds between two notes of how far it came."""
+    """`note_every`: seconds between two notes of how far it came. `waste`: bytes in shared objects of small files that
+    may be kept for files long gone, before what is left of them is kept anew, and the next prune can free the rest."""
 
     rehash: bool = False
     note_every: float = 15.0
+    waste: int = 64 * 1024 * 1024
     now: Callable[[], float] = time.time
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
 
@@ -117,11 +119,12 @@ class _Capture:
         return next((one.manifest for one in reversed(listed) if one.manifest is not None), None)
 
     def _begin(self, begun: list[Begun]) -> Begun:
-        """The newest unfinished snapshot, to be finished, or a new one."""
-        if begun:
-            self._wishes.say(f"resuming the unfinished snapshot {begun[-1].id}")
-            return begun[-1]
+        """The newest unfinished snapshot, to be finished, or a new one. One that others have overtaken stays behind:
+        finished now, it would be the newest by its contents and not by its sequence."""
         started = datetime.fromtimestamp(self._wishes.now(), UTC)
+        if begun and begun[-1].sequence == self._repository.next_sequence() - 1:
+            self._wishes.say(f"resuming the unfinished snapshot {begun[-1].id}")
+            return replace(begun[-1], started=_time(begun[-1].started) or started.isoformat(timespec="seconds"))
         name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         mine = Begun(self._repository.next_sequence(), name, started.isoformat(timespec="seconds"), 0.0, ())
         self._repository.note(mine)
@@ -167,6 +170,8 @@ class _Capture:
             store_threads=self._repository.place.threads,
             load_slices=lambda: self._load_slices(begun),
         )
+        if previous:
+            writer.forsake(filelist.thin(_tolerant(self._repository.files(previous), wishes), wishes.waste))
         before = _tolerant(self._repository.files(previous), wishes) if previous else iter(())
         trusted = [previous.read_from] if previous else []
         if mine.lists:
@@ -186,6 +191,14 @@ class _Capture:
             for sha256 in new:
                 with contextlib.suppress(DamagedError):
                     self._known.add_slices(_slices(filelist.lines(self._reader, sha256)))
+
+
+def _time(text: str) -> str:
+    """`text` if it is a time, else nothing."""
+    try:
+        return text if datetime.fromisoformat(text).tzinfo else ""
+    except ValueError:
+        return ""
 
 
 def _slices(entries: Iterable[FileEntry]) -> Iterator[tuple[str, str, int, int, int]]:

@@ -22,7 +22,7 @@ from mlflow_ae5_server.snapshot.places import Place
 FOLDER = "objects"
 _PLAIN, _ZSTD = b"r", b"z"
 _LEVEL = 1  # artifacts are mostly packed already, and the time of a backup counts
-_SAMPLE = 256 * 1024  # of larger contents this much is tried first
+_SAMPLE, _SAMPLED = 32 * 1024, 1024 * 1024  # bytes: pieces that are tried first, of contents longer than that
 
 
 class Writer:
@@ -40,6 +40,11 @@ class Writer:
         self._known = known
         self._doubted = doubted
         self._lock = threading.Lock()
+        self._forsaken: frozenset[str] = frozenset()
+
+    def forsake(self, shared: frozenset[str]) -> None:
+        """Do not refer to these shared objects any more: what is still needed of them is kept anew."""
+        self._forsaken = shared
 
     def put(self, data: bytes | memoryview) -> Stored:
         stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
@@ -64,7 +69,7 @@ class Writer:
 
     def keeps(self, parts: tuple[Part, ...]) -> bool:
         """Whether all of them are kept already."""
-        return all(self._known.present(part.sha256) for part in parts)
+        return all(self._known.present(part.sha256) and part.sha256 not in self._forsaken for part in parts)
 
     def _is_right(self, sha256: str) -> bool:
         found = self._place.read(object_name(sha256))
@@ -117,13 +122,18 @@ def pack(data: bytes | memoryview) -> bytes:
     """As it is kept."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
     size = len(data)
-    if size > 4 * _SAMPLE:
-        middle = memoryview(data)[size // 2 : size // 2 + _SAMPLE]
-        start = memoryview(data)[:_SAMPLE]
-        if all(len(compressor.compress(sample)) > 0.97 * _SAMPLE for sample in (start, middle)):
-            return _PLAIN + data
+    if size > _SAMPLED and not any(len(compressor.compress(sample)) < 0.97 * _SAMPLE for sample in _samples(data)):
+        return _PLAIN + data
     packed = compressor.compress(data)
     return _ZSTD + packed if len(packed) < size else _PLAIN + data
+
+
+def _samples(data: bytes | memoryview) -> Iterator[memoryview]:
+    """Some of a long content, from places that have nothing to do with any format's."""
+    view = memoryview(data)
+    for place in (0.0, 0.191, 0.382, 0.618, 0.809):
+        start = int(place * (len(view) - _SAMPLE))
+        yield view[start : start + _SAMPLE]
 
 
 def unpack(kept: bytes, sha256: str) -> bytes | None:

@@ -34,6 +34,7 @@ from mlflow_ae5_server.snapshot.packing import Packer
 _T = TypeVar("_T")
 _NAMES = 50  # of changed, vanished, unreadable files: at most so many are told
 _BATCH_FILES, _BATCH_BYTES, _BATCH_ITEMS = 64, 2 * 1024 * 1024, 2048
+_LARGE = 4  # long files that are read at a time: each has some of its content in memory
 _GRANULE = 2.0  # seconds within which a file may change twice and have one time
 
 
@@ -91,9 +92,11 @@ class Copier:
         self._writer = writer
         self._readers = ThreadPoolExecutor(source.threads, "read")
         self._stores = ThreadPoolExecutor(store_threads, "store")
-        self._room = threading.Semaphore(store_threads + 2)
+        self._room = threading.Semaphore(store_threads)
+        self._large = threading.Semaphore(_LARGE)
         self._storing: deque[Future[None]] = deque()
         self._stopped = threading.Event()
+        self._failure: BaseException | None = None  # the first one in a thread that stores
         self._window: deque[Future[list[FileEntry | _Read]]] = deque()
         self._packer = Packer(known, writer, lists, self._store, load_slices)
         self._lists = lists
@@ -110,6 +113,8 @@ class Copier:
             self._packer.close()
             self.drain()
             self._lists.close()
+        except UnreadableError:
+            raise self._failure or AssertionError("stopped without a reason") from None
         finally:
             self._stopped.set()
             for pool in (self._readers, self._stores):
@@ -160,7 +165,7 @@ class Copier:
             self._window.append(self._readers.submit(self._read_batch, batch))
         else:
             self._receive([item for item in batch if not isinstance(item, _Wanted)])
-        while self._window and (len(self._window) > 2 * self._source.threads or self._window[0].done()):
+        while self._window and (len(self._window) > self._source.threads + 4 or self._window[0].done()):
             self._receive(self._window.popleft().result())
 
     # in the threads
@@ -173,7 +178,8 @@ class Copier:
             if wanted.found.size <= SMALL and (content := self._source.whole(wanted.found)) is not None:
                 return _Read(wanted, content=content)
             parts: list[Future[Part]] = []
-            streamed = self._source.stream(wanted.found, lambda chunk: parts.append(self._store_part(chunk)))
+            with self._large:
+                streamed = self._source.stream(wanted.found, lambda chunk: parts.append(self._store_part(chunk)))
             return _Read(wanted, streamed=streamed, parts=tuple(part.result() for part in parts))
         except VanishedError:
             return _Read(wanted, vanished=True)
@@ -189,37 +195,37 @@ class Copier:
         return stored
 
     def _store_chunk(self, chunk: bytes) -> Future[Part]:
-        def work() -> Part:
-            try:
-                return Part(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk))
-            finally:
-                self._room.release()
-
-        self._room.acquire()
-        return self._submit(work)
+        return self._submit(lambda: Part(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk)))
 
     def _store(self, sha256: str, data: bytes) -> None:
-        def work() -> None:
+        while self._storing and self._storing[0].done():
+            self._storing.popleft().result()
+        self._storing.append(self._submit(lambda: self._writer.keep(sha256, data)))
+
+    def _submit(self, work: Callable[[], _T]) -> Future[_T]:
+        """Have it done by another thread, when there is room. After a failure nothing is begun any more."""
+
+        def done() -> _T:
             try:
-                self._writer.keep(sha256, data)
+                return work()
+            except BaseException as error:
+                self._failure = self._failure or error
+                self._stopped.set()
+                raise
             finally:
                 self._room.release()
 
-        while self._storing and self._storing[0].done():
-            self._storing.popleft().result()
         self._room.acquire()
-        self._storing.append(self._submit(work))
-
-    def _submit(self, work: Callable[[], _T]) -> Future[_T]:
-        try:
-            return self._stores.submit(work)
-        except RuntimeError:  # shut down: another thread has failed, which is what is going to be told
+        if self._stopped.is_set():
             self._room.release()
-            raise UnreadableError("stopped") from None
+            raise UnreadableError("stopped")
+        return self._stores.submit(done)
 
     # in order again
 
     def _receive(self, done: list[FileEntry | _Read]) -> None:
+        if self._failure is not None:
+            raise self._failure
         for item in done:
             entry = self._entry(item) if isinstance(item, _Read) else item
             if entry is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlflow_ae5_server.errors import DamagedError
 
@@ -57,20 +57,22 @@ def shown(path: str) -> str:
 
 def line(entry: FileEntry) -> bytes:
     """`entry` as one line. The same entry always gives the same bytes."""
-    data: dict[str, Any] = {"p": entry.path}
-    if entry.kind == "file":
-        data["s"], data["d"], data["m"] = entry.size, entry.sha256, entry.mtime_ns
-        if entry.mark:
-            data["k"] = entry.mark
-        if not _is_whole(entry):
-            data["o"] = [
-                list(part) if part.offset or part.total != part.length else part[:1] + part[2:3] for part in entry.parts
-            ]
-    elif entry.kind == "link":
-        data["l"] = entry.target
-    else:
-        data["x"] = 1
-    return (json.dumps(data, separators=(",", ":")) + "\n").encode("ascii")
+    path = json.dumps(entry.path)
+    if entry.kind == "link":
+        return f'{{"p":{path},"l":{json.dumps(entry.target)}}}\n'.encode("ascii")
+    if entry.kind == "special":
+        return f'{{"p":{path},"x":1}}\n'.encode("ascii")
+    mark = f',"k":{json.dumps(entry.mark)}' if entry.mark else ""
+    parts = "" if _is_whole(entry) else f',"o":[{",".join(map(_part, entry.parts))}]'
+    data = f'{{"p":{path},"s":{entry.size},"d":"{entry.sha256}","m":{entry.mtime_ns}{mark}{parts}}}\n'
+    return data.encode("ascii")
+
+
+def _part(part: Part) -> str:
+    whole = part.offset == 0 and part.total == part.length
+    return (
+        f'["{part.sha256}",{part.length}]' if whole else f'["{part.sha256}",{part.offset},{part.length},{part.total}]'
+    )
 
 
 def _is_whole(entry: FileEntry) -> bool:

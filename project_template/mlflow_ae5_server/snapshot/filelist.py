@@ -63,6 +63,19 @@ def lines(reader: Reader, sha256: str) -> Iterator[FileEntry]:
             yield parse(found)
 
 
+def thin(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
+    """Shared objects of which less than half is still used, where more than `waste` bytes of such are unused."""
+    used: dict[str, int] = {}
+    total: dict[str, int] = {}
+    for entry in entries:
+        for part in entry.parts:
+            if part.length != part.total:
+                used[part.sha256] = used.get(part.sha256, 0) + part.length
+                total[part.sha256] = part.total
+    found = frozenset(sha256 for sha256, size in total.items() if 2 * used[sha256] < size)
+    return found if sum(total[sha256] - used[sha256] for sha256 in found) > waste else frozenset()
+
+
 class Merged:
     """A sorted list to walk along another one: `at(path)` for ascending paths."""
 

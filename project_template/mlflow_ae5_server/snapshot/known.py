@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+
+_BITS = 1 << 23
 
 
 class Known:
-    """Safe for several threads. Lives in a temporary file that SQLite makes only when it is large."""
+    """Safe for several threads. Lives in a temporary file that SQLite makes only when it is large.
+
+    What is not known at all, which is most of a first backup, is told from a bitmap without asking the tables.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._maybe = bytearray(_BITS // 8)
         self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._database.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;"
@@ -21,49 +27,58 @@ class Known:
             "BEGIN"
         )
 
+    def _remember(self, sha256: str) -> bytes:
+        place = int(sha256[:6], 16) % _BITS
+        self._maybe[place >> 3] |= 1 << (place & 7)
+        return bytes.fromhex(sha256)
+
+    def _may_have(self, sha256: str) -> bool:
+        place = int(sha256[:6], 16) % _BITS
+        return bool(self._maybe[place >> 3] >> (place & 7) & 1)
+
     def add(self, objects: Iterable[str]) -> None:
         """Objects that are in the place."""
         with self._lock:
             self._database.executemany(
-                "INSERT OR IGNORE INTO objects VALUES (?)", ((bytes.fromhex(sha),) for sha in objects)
+                "INSERT OR IGNORE INTO objects VALUES (?)", ((self._remember(sha),) for sha in objects)
             )
 
     def has(self, sha256: str) -> bool:
+        """In the place, before this run."""
         with self._lock:
-            query = "SELECT 1 FROM objects WHERE sha = ?"
-            return self._database.execute(query, (bytes.fromhex(sha256),)).fetchone() is not None
+            return self._may_have(sha256) and self._find("objects", sha256)
 
     def present(self, sha256: str) -> bool:
         """In the place, or being put there by this run."""
-        digest = (bytes.fromhex(sha256),)
         with self._lock:
-            return (
-                self._database.execute("SELECT 1 FROM objects WHERE sha = ?", digest).fetchone() is not None
-                or self._database.execute("SELECT 1 FROM claimed WHERE sha = ?", digest).fetchone() is not None
-            )
+            return self._may_have(sha256) and (self._find("objects", sha256) or self._find("claimed", sha256))
+
+    def _find(self, table: str, sha256: str) -> bool:
+        query = f"SELECT 1 FROM {table} WHERE sha = ?"  # noqa: S608 - one of two names
+        return self._database.execute(query, (bytes.fromhex(sha256),)).fetchone() is not None
 
     def claim(self, sha256: str) -> bool:
         """True for whoever asks first in this run, and is to see to it."""
         with self._lock:
-            cursor = self._database.execute("INSERT OR IGNORE INTO claimed VALUES (?)", (bytes.fromhex(sha256),))
+            cursor = self._database.execute("INSERT OR IGNORE INTO claimed VALUES (?)", (self._remember(sha256),))
             return cursor.rowcount == 1
 
     def add_slices(self, slices: Iterable[tuple[str, str, int, int, int]]) -> None:
         """Contents inside shared objects: digest, object, offset, length, size of the object."""
-        rows = ((bytes.fromhex(sha), bytes.fromhex(within), *rest) for sha, within, *rest in slices)
         with self._lock:
-            self._database.executemany("INSERT OR IGNORE INTO slices VALUES (?, ?, ?, ?, ?)", rows)
+            self._database.executemany(
+                "INSERT OR IGNORE INTO slices VALUES (?, ?, ?, ?, ?)",
+                ((self._remember(sha), bytes.fromhex(within), *rest) for sha, within, *rest in slices),
+            )
 
     def slice(self, sha256: str) -> tuple[str, int, int, int] | None:
         with self._lock:
+            if not self._may_have(sha256):
+                return None
             row = self._database.execute(
                 "SELECT object, start, length, total FROM slices WHERE sha = ?", (bytes.fromhex(sha256),)
             ).fetchone()
         return (row[0].hex(), row[1], row[2], row[3]) if row else None
-
-    def objects(self) -> Iterator[str]:
-        for (sha,) in self._database.execute("SELECT sha FROM objects ORDER BY sha"):
-            yield sha.hex()
 
     def close(self) -> None:
         self._database.close()

@@ -12,6 +12,7 @@ from mlflow_ae5_server.snapshot.known import Known
 
 _PACK = 4 * 1024 * 1024  # bytes: a shared object is closed before it gets larger
 _WAITING = 20_000  # entries that may wait for their shared object
+_RECENT = 50_000  # contents of objects just closed that are remembered in memory
 _OPEN = ""  # in place of the digest of the object that is not closed yet
 
 
@@ -32,7 +33,8 @@ class Packer:
         self._store = store
         self._load_slices: Callable[[], None] | None = load_slices
         self._pack = bytearray()
-        self._inside: dict[str, Part] = {}
+        self._inside: dict[str, Part] = {}  # the object that is open
+        self._recent: dict[str, Part] = {}
         self._waiting: list[FileEntry] = []
 
     def add(self, entry: FileEntry) -> None:
@@ -51,7 +53,7 @@ class Packer:
             return ()
         if old is not None and old.sha256 == sha256 and self._writer.keeps(old.parts):
             return old.parts
-        if (part := self._inside.get(sha256)) is not None:
+        if (part := self._inside.get(sha256) or self._recent.get(sha256)) is not None:
             return (part,)
         if self._writer.keeps(whole := (Part(sha256, 0, size, size),)):
             return whole
@@ -74,10 +76,12 @@ class Packer:
             sha256 = hashlib.sha256(data).hexdigest()
             self._pack = bytearray()
             self._store(sha256, data)
-            self._known.add_slices(
-                (digest, sha256, part.offset, part.length, total) for digest, part in self._inside.items()
-            )
+            for digest, part in self._inside.items():
+                self._recent[digest] = Part(sha256, part.offset, part.length, total)
             self._inside = {}
+            if len(self._recent) > _RECENT:
+                self._known.add_slices((digest, *part) for digest, part in self._recent.items())
+                self._recent = {}
         waiting, self._waiting = self._waiting, []
         for entry in waiting:
             if entry.parts and entry.parts[0].sha256 == _OPEN:

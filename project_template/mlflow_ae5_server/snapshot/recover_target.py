@@ -99,7 +99,8 @@ class FolderTarget:
             try:
                 for chunk in chunks:
                     _write_sparse(descriptor, chunk)
-                os.ftruncate(descriptor, entry.size)
+                if entry.size >= _PIECE:  # there may be a hole at the end
+                    os.ftruncate(descriptor, entry.size)
                 os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
             finally:
                 os.close(descriptor)
@@ -112,9 +113,13 @@ class FolderTarget:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             try:
-                while data := os.read(descriptor, _PIECE):
+                # A byte more than there should be, so that one reading of a small file finds its end as well.
+                piece = min(_PIECE, os.fstat(descriptor).st_size + 1)
+                while data := os.read(descriptor, piece):
                     digest.update(data)
                     size += len(data)
+                    if len(data) < piece < _PIECE:
+                        break
             finally:
                 os.close(descriptor)
         return size, digest.hexdigest()

@@ -70,7 +70,9 @@ class Repository:
 
     def listed(self) -> list[Listed]:
         """Every published snapshot, oldest first, damaged ones included."""
-        found = [self._listed(name) for name in self._names(SNAPSHOTS) if name.endswith(".json")]
+        # An empty one was never filled: whoever took the name was killed (see FolderPlace, where there are no links).
+        items = [item for item in self.place.items(SNAPSHOTS) if item.size and item.name.endswith(".json")]
+        found = [self._listed(item.name.removeprefix(f"{SNAPSHOTS}/")) for item in items]
         return sorted(found, key=lambda one: (one.sequence, one.id))
 
     def _listed(self, name: str) -> Listed:
@@ -115,7 +117,8 @@ class Repository:
             if (named := manifest.parse_name(name)) is None:
                 continue
             note = _decode(self.place.read(f"{UNFINISHED}/{name}"))
-            lists = tuple(str(sha256) for sha256 in note.get("lists", []))
+            named_lists = note.get("lists")
+            lists = tuple(map(str, named_lists)) if isinstance(named_lists, list) else ()
             read_from = note.get("read_from")
             found.append(
                 Begun(
@@ -135,7 +138,7 @@ class Repository:
         self.place.clean()
 
     def _names(self, folder: str) -> set[str]:
-        return {item.name.removeprefix(f"{folder}/") for item in self.place.items(folder) if item.size}
+        return {item.name.removeprefix(f"{folder}/") for item in self.place.items(folder)}
 
     def note(self, begun: Begun) -> None:
         """Say how far an unfinished snapshot has come."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from mlflow_ae5_server import presence
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError
-from mlflow_ae5_server.snapshot.dump import aside, loading, postgresql, sqlite
+from mlflow_ae5_server.snapshot.dump import aside, loading, mysql, postgresql, sqlite
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.objects import ObjectReader, ObjectWriter
 
@@ -50,6 +50,8 @@ def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
         return sqlite.dump(database, objects)
     if database.dialect == "postgresql":
         return postgresql.dump(database, objects)
+    if database.dialect == "mysql":
+        return mysql.dump(database, objects)
     raise _unsupported(database)
 
 
@@ -70,6 +72,8 @@ def digests(target: Database) -> dict[str, tuple[int, str]]:
         return sqlite.digests(target)
     if target.dialect == "postgresql":
         return postgresql.digests(target)
+    if target.dialect == "mysql":
+        return mysql.digests(target)
     raise _unsupported(target)
 
 
@@ -79,6 +83,8 @@ def state(target: Database) -> State:
         return sqlite.state(target)
     if target.dialect == "postgresql":
         return postgresql.state(target)
+    if target.dialect == "mysql":
+        return mysql.state(target)
     raise _unsupported(target)
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
-from mlflow_ae5_server.snapshot.dump import postgresql, schema, sqlite
+from mlflow_ae5_server.snapshot.dump import postgresql, schema, sqlite, sqlite_file
 from mlflow_ae5_server.snapshot.dump.shape import listed, quoted
 from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
 
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 def keep_aside(target: Database, name: str) -> None:
     _require_name(name)
     if target.dialect == "sqlite":
-        _keep_file(sqlite.file_of(target), name)
+        _keep_file(sqlite_file.file_of(target), name)
     else:
         with _altering(target) as cursor:
             kept = _schema(name)
@@ -44,7 +44,7 @@ def keep_aside(target: Database, name: str) -> None:
 def bring_back(target: Database, name: str) -> None:
     _require_name(name)
     if target.dialect == "sqlite":
-        _bring_file_back(sqlite.file_of(target), name)
+        _bring_file_back(sqlite_file.file_of(target), name)
     else:
         with _altering(target) as cursor:
             kept = _schema(name)
@@ -61,7 +61,7 @@ def bring_back(target: Database, name: str) -> None:
 def drop_kept(target: Database, name: str) -> None:
     _require_name(name)
     if target.dialect == "sqlite":
-        file = _kept_file(sqlite.file_of(target), name)
+        file = _kept_file(sqlite_file.file_of(target), name)
         with storage_errors(file.parent):
             file.unlink(missing_ok=True)
     else:
@@ -76,7 +76,7 @@ def drop_kept(target: Database, name: str) -> None:
 
 def kept(target: Database) -> tuple[str, ...]:
     if target.dialect == "sqlite":
-        file = sqlite.file_of(target)
+        file = sqlite_file.file_of(target)
         start = f"{file.name}.{_KEPT}"
         return tuple(sorted(f.name.removeprefix(start) for f in file.parent.iterdir() if f.name.startswith(start)))
     _require_postgresql(target)
@@ -90,7 +90,7 @@ def _keep_file(file: Path, name: str) -> None:
         raise NotEmptyError(f"{kept} exists already", "use another name")
     if file.exists():
         _settle(file)
-        sqlite.publish(file, kept)
+        sqlite_file.publish(file, kept)
 
 
 def _bring_file_back(file: Path, name: str) -> None:
@@ -99,15 +99,15 @@ def _bring_file_back(file: Path, name: str) -> None:
         raise ConfigurationError(f"there is no {kept}", "see what is kept aside")
     if file.exists():
         _settle(file)
-    sqlite.publish(kept, file)
+    sqlite_file.publish(kept, file)
 
 
 def _settle(file: Path) -> None:
     """Everything in the one file: what a crash or a log left beside it is brought in, or undone, by SQLite itself."""
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(file, timeout=5)) as connection:
+    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(file, timeout=2)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if left := [file.name + side for side in sqlite.SIDE_FILES if file.with_name(file.name + side).exists()]:
+    if left := [file.name + side for side in sqlite_file.SIDE_FILES if file.with_name(file.name + side).exists()]:
         raise InUseError(f"{file} is in use: {', '.join(left)} belongs to it", "stop whatever works on that database")
 
 
@@ -169,7 +169,7 @@ def _tables(cursor: Any, where: str | None) -> list[str]:
 @contextlib.contextmanager
 def scratch(target: Database) -> Iterator[Database]:
     if target.dialect == "sqlite":
-        beside = sqlite.file_of(target).parent
+        beside = sqlite_file.file_of(target).parent
         with workplace(beside if beside.is_dir() else None) as folder:
             file = folder / "scratch.sqlite"
             uri = sqlite.uri_for(file)

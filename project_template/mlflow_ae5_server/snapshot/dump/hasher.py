@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-_BLOCK = 2000  # rows
+_BLOCK, _SMALL_BLOCK = 2000, 20  # rows at a time, where they are small and where a text can be as long as it likes
 
 
 def shares(sized: Sequence[tuple[int, Any]], worth: int) -> list[list[Any]]:
@@ -33,7 +33,8 @@ def shares(sized: Sequence[tuple[int, Any]], worth: int) -> list[list[Any]]:
 
 def task_of(table: Any, query: str) -> dict[str, Any]:
     """The part of a task for one table (shape.Shape); `query` selects its columns in their order, in canonical form."""
-    return {"name": table.name, "columns": table.names, "json": table.json, "query": query}
+    block = _BLOCK if table.bounded else _SMALL_BLOCK
+    return {"name": table.name, "columns": table.names, "json": table.json, "query": query, "block": block}
 
 
 class Hasher:
@@ -79,11 +80,10 @@ class Hasher:
         self._process.wait()
 
 
-def _postgresql_rows(connection: Any, query: str) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _postgresql_rows(connection: Any, query: str, size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
     with connection.cursor(name="digest", binary=True) as cursor:
-        cursor.itersize = _BLOCK
         cursor.execute(query)
-        while block := cursor.fetchmany(_BLOCK):
+        while block := cursor.fetchmany(size):
             yield block
 
 
@@ -114,7 +114,7 @@ def work(task: dict[str, Any]) -> list[tuple[str, int, str]]:
             if task["dialect"] == "sqlite":
                 rows = connection.execute(table["query"])
             else:
-                rows = itertools.chain.from_iterable(_postgresql_rows(connection, table["query"]))
+                rows = itertools.chain.from_iterable(_postgresql_rows(connection, table["query"], table["block"]))
             done.append((table["name"], *canonical.digest_of(table["name"], table["columns"], table["json"], rows)))
     return done
 

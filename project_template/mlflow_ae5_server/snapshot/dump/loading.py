@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
-from mlflow_ae5_server.snapshot.dump import portable, postgresql, schema, shape, sqlite, stream
+from mlflow_ae5_server.snapshot.dump import mysql, portable, postgresql_load, schema, shape, sqlite, sqlite_file, stream
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.dump.shape import Shape, listed, quoted
 from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
@@ -42,13 +42,15 @@ def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
         _into_sqlite(part, objects, target)
     elif target.dialect == "postgresql":
         _into_postgresql(part, objects, target)
+    elif target.dialect == "mysql":
+        _into_mysql(part, objects, target)
     else:
-        raise ConfigurationError(f"{part.dialect} to {target.dialect} is not supported")
+        raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
 
 
 def _into_sqlite(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
     """A file made aside, complete, then moved to its place."""
-    place = sqlite.file_of(target)
+    place = sqlite_file.file_of(target)
     with storage_errors(place.parent):
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with workplace(place.parent) as folder:
@@ -57,12 +59,12 @@ def _into_sqlite(part: DatabasePart, objects: ObjectReader, target: Database) ->
             sqlite.assemble(part, objects, new)
         else:
             _new_file(part, objects, new)
-        sqlite.publish(new, place)
+        sqlite_file.publish(new, place)
 
 
 def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
     sqlite.create(file, part.revision)
-    with sqlite.translated(file), contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+    with sqlite_file.translated(file), contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
@@ -75,7 +77,7 @@ def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
                 connection.executemany(insert, block)
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")
-    sqlite.flush(file)
+    sqlite_file.flush(file)
 
 
 def _blocks(table: TablePart, target: Shape, objects: ObjectReader) -> Iterator[Sequence[tuple[Any, ...]]]:
@@ -98,7 +100,7 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
             file = stack.enter_context(workplace()) / "source.sqlite"
             sqlite.assemble(part, objects, file)
             _require_portable(part, file)
-        loading = stack.enter_context(postgresql.loading(target, part.revision))
+        loading = stack.enter_context(postgresql_load.loading(target, part.revision))
         if file is not None:
             _rows_of_file(file, loading)
         else:
@@ -108,13 +110,29 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
         loading.finish()
 
 
+def _into_mysql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+    with contextlib.ExitStack() as stack:
+        file = None
+        if part.dialect == "sqlite":
+            file = stack.enter_context(workplace()) / "source.sqlite"
+            sqlite.assemble(part, objects, file)
+            _require_portable(part, file)
+        loading = stack.enter_context(mysql.loading(target, part.revision))
+        if file is not None:
+            _rows_of_file(file, loading)
+        else:
+            for table in part.tables:
+                loading.rows(table.name, table.columns, _blocks(table, loading.shapes[table.name], objects))
+        loading.finish()
+
+
 def _require_portable(part: DatabasePart, file: Path) -> None:
-    with sqlite.reading(file) as connection:
+    with sqlite_file.reading(file) as connection:
         for table in part.tables:
             portable.check(connection, shape.of_sqlite(connection, table.name))
 
 
-def _rows_of_file(file: Path, loading: postgresql.Loading) -> None:
-    with sqlite.reading(file) as connection:
+def _rows_of_file(file: Path, loading: postgresql_load.Loading | mysql.Loading) -> None:
+    with sqlite_file.reading(file) as connection:
         for name, target in loading.shapes.items():
             loading.rows(name, target.names, sqlite.row_blocks(connection, target))

@@ -1,9 +1,9 @@
-"""PostgreSQL: one snapshot of the server's own, COPY out and in, indexes and constraints built after the rows."""
+"""PostgreSQL: one snapshot of the server's own, COPY out of it, digests beside it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server import database as databases
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import psycopg
 
 CHUNK = 4 * 1024 * 1024  # bytes
-_NAME = "mlflow-ae5-maintenance"
+APPLICATION = "mlflow-ae5-maintenance"
 # However the server, the database or the role is configured: text forms that are exact and mean the same everywhere.
-_EXACT = "SET datestyle = 'ISO'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET timezone = 'UTC'"
+EXACT = "SET datestyle = 'ISO'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET timezone = 'UTC'"
 
 
 def connect_arguments(database: Database) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def connect_arguments(database: Database) -> dict[str, Any]:
     dialect: Any = PGDialect_psycopg
     _none, arguments = dialect().create_connect_args(make_url(database.uri))
     arguments.pop("context", None)
-    return {"connect_timeout": 10, **arguments, "application_name": _NAME}
+    return {"connect_timeout": 10, **arguments, "application_name": APPLICATION}
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def connected(database: Database) -> Iterator[psycopg.Connection[Any]]:
             "use the environment `default` (the commands without `Minimum`), or add psycopg[binary]",
         ) from None
     with translated(database), contextlib.closing(psycopg.connect(**connect_arguments(database))) as connection:
-        connection.execute(_EXACT)
+        connection.execute(EXACT)
         connection.commit()
         yield connection
 
@@ -200,18 +200,41 @@ def _results(children: Sequence[hasher.Hasher], database: Database) -> dict[str,
 
 
 def _copy_out(cursor: Any, table: Shape, objects: ObjectWriter) -> tuple[int, tuple[str, ...]]:
-    rows, chunks, waiting = 0, [], bytearray()
-    with cursor.copy(f"COPY {quoted(table.name)} ({listed(table.names)}) TO STDOUT") as stream:
-        for row in stream:
-            waiting += row
-            rows += 1  # libpq hands out one row at a time
-            if len(waiting) >= CHUNK:
-                chunks.append(objects.put(bytes(waiting)).sha256)
-                waiting.clear()
-    if waiting:
-        for start in range(0, len(waiting), CHUNK):
-            chunks.append(objects.put(bytes(waiting[start : start + CHUNK])).sha256)
-    return rows, tuple(chunks)
+    """Number of rows, and the objects of their stream."""
+    rows, chunks, waiting, size = 0, [], [], 0
+    for row in _copied_rows(cursor.connection, f"COPY {quoted(table.name)} ({listed(table.names)}) TO STDOUT"):
+        waiting.append(row)
+        size += len(row)
+        rows += 1
+        if size >= CHUNK:
+            chunks += _put(waiting, objects)
+            waiting, size = [], 0
+    return rows, tuple(chunks + _put(waiting, objects))
+
+
+def _put(rows: Sequence[bytes], objects: ObjectWriter) -> list[str]:
+    data = b"".join(rows)
+    return [objects.put(data[start : start + CHUNK]).sha256 for start in range(0, len(data), CHUNK)]
+
+
+def _copied_rows(connection: psycopg.Connection[Any], command: str) -> Iterator[bytes]:
+    """A row at a time as libpq hands it out: psycopg's own iterator takes four times as long."""
+    from psycopg import errors
+    from psycopg.pq import ExecStatus
+
+    libpq, encoding = connection.pgconn, connection.info.encoding
+    begun = libpq.exec_(command.encode(encoding))
+    if begun.status != ExecStatus.COPY_OUT:
+        raise errors.error_from_result(begun, encoding)
+    length, data = libpq.get_copy_data(0)
+    while length > 0:
+        yield bytes(data)
+        length, data = libpq.get_copy_data(0)
+    while (result := libpq.get_result()) is not None:
+        if result.status != ExecStatus.COMMAND_OK:
+            raise errors.error_from_result(result, encoding)
+    if length != -1:
+        raise errors.ConnectionFailure("the connection was lost in the middle of a table")
 
 
 def digests(database: Database) -> dict[str, tuple[int, str]]:
@@ -238,102 +261,3 @@ def state(database: Database) -> State:
             cursor.execute(f"SELECT count(*) FROM {quoted(table)}")  # noqa: S608
             rows += (cursor.fetchone() or (0,))[0]
     return judge(own, set(found) - own, revision, rows)
-
-
-class Loading:
-    """The one transaction of a load: MLflow's schema without indexes and keys, rows, then indexes and keys."""
-
-    def __init__(self, database: Database, connection: Any, revision: str) -> None:
-        self.database = database
-        self._connection = connection
-        schema.create(connection, revision)
-        self._cursor = connection.connection.dbapi_connection.cursor()
-        self._cursor.execute(_EXACT)
-        self._own = sorted(schema.own_tables(revision))
-        self.shapes = shape.of_postgresql(self._cursor, self._own)
-        self._rebuild = _strip(self._cursor, self._own)
-        # Migrations write rows too. And a table emptied here needs no second look at its rows by VACUUM (FREEZE).
-        self._cursor.execute(f"TRUNCATE {listed(self._own)}")
-
-    def stream(self, table: str, columns: Sequence[str], chunks: Iterable[bytes]) -> None:
-        """Rows as COPY text."""
-        with self._copy(table, columns) as copy:
-            for chunk in chunks:
-                copy.write(chunk)
-
-    def rows(self, table: str, columns: Sequence[str], blocks: Iterable[Sequence[tuple[Any, ...]]]) -> None:
-        with self._copy(table, columns) as copy:
-            for block in blocks:
-                for row in block:
-                    copy.write_row(row)
-
-    def _copy(self, table: str, columns: Sequence[str]) -> Any:
-        return self._cursor.copy(f"COPY {quoted(table)} ({listed(columns)}) FROM STDIN (FREEZE)")
-
-    def finish(self) -> None:
-        self._cursor.execute("SET LOCAL maintenance_work_mem = '96MB'")
-        self._cursor.execute(";\n".join(self._rebuild))
-        _advance_sequences(self._cursor, self._own)
-        self._connection.commit()
-
-
-@contextlib.contextmanager
-def loading(database: Database, revision: str) -> Iterator[Loading]:
-    """All, or nothing: whatever is raised inside undoes everything. `finish()` makes it so."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import NullPool
-
-    with connected(database):  # the errors of a first look, in plain words
-        pass
-    uri = database.uri.replace("+psycopg2://", "+psycopg://", 1)
-    arguments = {"connect_timeout": 10, "application_name": _NAME}
-    engine = create_engine(uri, poolclass=NullPool, connect_args=arguments)
-    with translated(database), engine.connect() as connection, connection.begin():
-        yield Loading(database, connection, revision)
-
-
-def _strip(cursor: Any, tables: Sequence[str]) -> list[str]:
-    """Drop foreign keys, other keys and indexes of `tables`; returns the statements that make them again."""
-    cursor.execute(
-        """SELECT c.conrelid::regclass::text, quote_ident(c.conname), c.contype = 'f', pg_get_constraintdef(c.oid)
-           FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
-           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)
-             AND c.contype IN ('p', 'u', 'f')
-           ORDER BY c.contype = 'f' DESC, 1, 2""",
-        [list(tables)],
-    )
-    constraints = cursor.fetchall()
-    cursor.execute(
-        """SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
-           FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
-           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)
-             AND NOT EXISTS (
-               SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x'))
-           ORDER BY 1""",
-        [list(tables)],
-    )
-    indexes = cursor.fetchall()
-    drop = [f"ALTER TABLE {table} DROP CONSTRAINT {name}" for table, name, _foreign, _text in constraints]
-    drop += [f"DROP INDEX {name}" for name, _text in indexes]
-    if drop:
-        cursor.execute(";\n".join(drop))
-    add = [(foreign, f"ALTER TABLE {table} ADD CONSTRAINT {name} {text}") for table, name, foreign, text in constraints]
-    keys = [statement for foreign, statement in add if not foreign]
-    return [*keys, *(text for _name, text in indexes), *(statement for foreign, statement in add if foreign)]
-
-
-def _advance_sequences(cursor: Any, tables: Sequence[str]) -> None:
-    """The next number of each numbered column comes after the highest there is."""
-    cursor.execute(
-        """SELECT t.relname, a.attname, pg_get_serial_sequence(quote_ident(t.relname), a.attname)
-           FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
-           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)""",
-        [list(tables)],
-    )
-    for table, column, sequence in cursor.fetchall():
-        if sequence:
-            cursor.execute(
-                f"SELECT setval(%s, greatest(max({quoted(column)}), 1), coalesce(max({quoted(column)}) >= 1, false)) "  # noqa: S608
-                f"FROM {quoted(table)}",
-                [sequence],
-            )

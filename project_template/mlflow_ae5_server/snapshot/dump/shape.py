@@ -35,6 +35,11 @@ class Shape:
         return tuple(column.name for column in self.columns)
 
     @property
+    def bounded(self) -> bool:
+        """Whether a row cannot be large: no text or binary column without a limit."""
+        return all(column.limit or column.kind in {"int", "bool", "float", "date"} for column in self.columns)
+
+    @property
     def json(self) -> tuple[int, ...]:
         return tuple(place for place, column in enumerate(self.columns) if column.kind == "json")
 

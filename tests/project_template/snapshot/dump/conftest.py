@@ -49,8 +49,20 @@ def empty(tmp_path: Path, postgres: Any) -> Callable[[str], Database]:
 
 
 @pytest.fixture
-def copied(tmp_path: Path, native: dict[str, Database]) -> Database:
-    """A copy of the SQLite database, to be changed."""
-    original = native["sqlite"].file
-    assert original is not None
-    return sqlite_database(Path(shutil.copy(original, tmp_path / "copied.sqlite")))
+def filled(tmp_path: Path, native: dict[str, Database], postgres: Any) -> Callable[[str], Database]:
+    """A copy of a native database, to be changed."""
+
+    def make(dialect: str) -> Database:
+        number, original = next(_numbers), native[dialect].file
+        if original is not None:
+            return sqlite_database(Path(shutil.copy(original, tmp_path / f"filled-{number}.sqlite")))
+        name = f"filled_{number}"
+        postgres.sql(f"CREATE DATABASE {name} OWNER mlflow_test TEMPLATE native")
+        return check_uri(postgres.uri(name))
+
+    return make
+
+
+@pytest.fixture
+def copied(filled: Callable[[str], Database]) -> Database:
+    return filled("sqlite")

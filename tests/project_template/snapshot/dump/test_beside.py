@@ -19,50 +19,48 @@ DIALECTS = ("sqlite", "postgresql")
 
 
 @pytest.fixture(params=DIALECTS)
-def filled(request: pytest.FixtureRequest, native: dict[str, Database], empty: Callable[[str], Database]) -> Database:
-    objects, database = Objects(), empty(request.param)
-    dump.load(dump.dump(native[request.param], objects), objects, database)
-    return database
+def database(request: pytest.FixtureRequest, filled: Callable[[str], Database]) -> Database:
+    return filled(request.param)
 
 
-def test_kept_aside_and_brought_back(filled: Database, native: dict[str, Database]) -> None:
-    before, objects = dump.digests(filled), Objects()
+def test_kept_aside_and_brought_back(database: Database, native: dict[str, Database]) -> None:
+    before, objects = dump.digests(database), Objects()
     part = dump.dump(native["sqlite"], objects)
-    assert dump.kept(filled) == ()
-    if filled.file is None:
-        execute(filled, "CREATE TABLE zebra (a int)")
-    dump.keep_aside(filled, "2024-05-06T07-08-09Z-a1b2c3")
-    assert dump.kept(filled) == ("2024-05-06T07-08-09Z-a1b2c3",)
-    assert dump.state(filled) == dump.State("empty", others=("zebra",) if filled.file is None else ())
+    assert dump.kept(database) == ()
+    if database.file is None:
+        execute(database, "CREATE TABLE zebra (a int)")
+    dump.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")
+    assert dump.kept(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
+    assert dump.state(database) == dump.State("empty", others=("zebra",) if database.file is None else ())
 
-    dump.load(part, objects, filled)
-    execute(filled, "DELETE FROM tags")
+    dump.load(part, objects, database)
+    execute(database, "DELETE FROM tags")
     with pytest.raises(NotEmptyError):
-        dump.keep_aside(filled, "2024-05-06T07-08-09Z-a1b2c3")
-    dump.bring_back(filled, "2024-05-06T07-08-09Z-a1b2c3")
-    assert dump.digests(filled) == before
-    assert dump.kept(filled) == ()
+        dump.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")
+    dump.bring_back(database, "2024-05-06T07-08-09Z-a1b2c3")
+    assert dump.digests(database) == before
+    assert dump.kept(database) == ()
 
-    dump.keep_aside(filled, "again")
-    dump.drop_kept(filled, "again")
-    dump.drop_kept(filled, "again")
-    assert dump.kept(filled) == ()
+    dump.keep_aside(database, "again")
+    dump.drop_kept(database, "again")
+    dump.drop_kept(database, "again")
+    assert dump.kept(database) == ()
     with pytest.raises(ConfigurationError):
-        dump.bring_back(filled, "again")
-    assert dump.state(filled).kind == "empty"
+        dump.bring_back(database, "again")
+    assert dump.state(database).kind == "empty"
 
 
-def test_numbering_goes_on_after_coming_back(filled: Database) -> None:
-    dump.keep_aside(filled, "x")
-    dump.bring_back(filled, "x")
-    execute(filled, "INSERT INTO experiments (name, lifecycle_stage, workspace) VALUES ('n', 'active', 'default')")
+def test_numbering_goes_on_after_coming_back(database: Database) -> None:
+    dump.keep_aside(database, "x")
+    dump.bring_back(database, "x")
+    execute(database, "INSERT INTO experiments (name, lifecycle_stage, workspace) VALUES ('n', 'active', 'default')")
 
 
 @pytest.mark.parametrize("name", ["", "../x", 'a"b', "a b", "x" * 41, "-x"])
-def test_names_that_could_lead_elsewhere(name: str, filled: Database) -> None:
+def test_names_that_could_lead_elsewhere(name: str, database: Database) -> None:
     for act in (dump.keep_aside, dump.bring_back, dump.drop_kept):
         with pytest.raises(UsageError):
-            act(filled, name)
+            act(database, name)
 
 
 def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Database) -> None:
@@ -80,34 +78,34 @@ def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Databa
     assert dump.digests(copied) == before
 
 
-def test_a_scratch_place_is_apart_and_goes_away(filled: Database) -> None:
-    before, objects = dump.digests(filled), Objects()
-    part = dump.dump(filled, objects)
-    with dump.scratch(filled) as place:
+def test_a_scratch_place_is_apart_and_goes_away(database: Database) -> None:
+    before, objects = dump.digests(database), Objects()
+    part = dump.dump(database, objects)
+    with dump.scratch(database) as place:
         assert dump.state(place) == dump.State("empty")
         dump.load(part, objects, place)
         execute(place, "DELETE FROM tags")
         assert dump.digests(place) != before
-        assert dump.digests(filled) == before
-        with dump.scratch(filled) as second:
+        assert dump.digests(database) == before
+        with dump.scratch(database) as second:
             assert dump.state(second).kind == "empty"
             assert dump.state(place).kind == "ours"
-    assert dump.digests(filled) == before
-    with dump.scratch(filled) as place:
+    assert dump.digests(database) == before
+    with dump.scratch(database) as place:
         assert dump.state(place) == dump.State("empty")
-    assert dump.state(filled).others == ()
+    assert dump.state(database).others == ()
 
 
-def test_a_server_is_known_by_its_mark(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_is_known_by_its_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGAPPNAME", "")  # put back afterwards
-    assert dump.in_use(filled) is None
-    with presence.serving(filled):
-        told = dump.in_use(filled)
+    assert dump.in_use(database) is None
+    with presence.serving(database):
+        told = dump.in_use(database)
         assert told is not None
         assert "tracking server" in told
-        with dump.scratch(filled) as place:
+        with dump.scratch(database) as place:
             assert dump.in_use(place) is None
             with presence.serving(place):
                 assert dump.in_use(place) is not None
-    assert dump.in_use(filled) is None
-    assert filled.file is not None or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")
+    assert dump.in_use(database) is None
+    assert database.file is not None or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")

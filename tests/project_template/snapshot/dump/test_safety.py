@@ -22,7 +22,7 @@ from mlflow_ae5_server.errors import (
     UnreachableError,
 )
 from mlflow_ae5_server.snapshot import dump
-from mlflow_ae5_server.snapshot.dump import sqlite
+from mlflow_ae5_server.snapshot.dump import sqlite_file
 
 from tests.project_template.snapshot.dump.support import Objects, execute, sqlite_database
 
@@ -31,11 +31,10 @@ DIALECTS = ("sqlite", "postgresql")
 
 @pytest.mark.parametrize(("dialect", "mode"), [("sqlite", "delete"), ("sqlite", "wal"), ("postgresql", "")])
 def test_a_snapshot_is_of_one_moment(
-    dialect: str, mode: str, native: dict[str, Database], empty: Callable[[str], Database]
+    dialect: str, mode: str, native: dict[str, Database], filled: Callable[[str], Database]
 ) -> None:
     """Each transaction of the writer adds a row to two tables; a snapshot between the two would show."""
-    objects, database = Objects(), empty(dialect)
-    dump.load(dump.dump(native[dialect], objects), objects, database)
+    objects, database = Objects(), filled(dialect)
     if database.file is not None:
         with closing(sqlite3.connect(database.file)) as connection:
             assert connection.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode,)
@@ -70,7 +69,7 @@ def test_a_snapshot_is_of_one_moment(
 def test_page_by_page_is_the_same(copied: Database, tmp_path: Path) -> None:
     assert copied.file is not None
     backup, file = dump.digests(copied), tmp_path / "pages.sqlite"
-    sqlite.page_by_page(copied.file, file)
+    sqlite_file.page_by_page(copied.file, file)
     assert dump.digests(sqlite_database(file)) == backup
 
 
@@ -152,6 +151,8 @@ def test_a_database_that_is_not_there(native: dict[str, Database], empty: Callab
         lambda: dump.load(part, objects, nowhere),
         lambda: dump.state(nowhere),
         lambda: dump.digests(nowhere),
+        lambda: dump.in_use(nowhere),
+        lambda: dump.keep_aside(nowhere, "x"),
     ):
         with pytest.raises(UnreachableError) as caught:
             act()
@@ -171,7 +172,7 @@ def test_a_user_without_rights(native: dict[str, Database], postgres: Any) -> No
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_newer_schema_is_refused_by_name_before_anything_is_touched(
-    dialect: str, copied: Database, native: dict[str, Database], empty: Callable[[str], Database]
+    dialect: str, copied: Database, filled: Callable[[str], Database], empty: Callable[[str], Database]
 ) -> None:
     objects, target = Objects(), empty(dialect)
     part = dump.dump(copied, objects)
@@ -180,7 +181,7 @@ def test_a_newer_schema_is_refused_by_name_before_anything_is_touched(
         dump.load(replace(part, revision="ffffffffffff"), objects, target)
     assert objects.calls == calls
     assert dump.state(target) == dump.State("empty")
-    dump.load(part, objects, target)
+    target = filled(dialect)
     execute(target, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
     with pytest.raises(SchemaError, match="ffffffffffff"):
         dump.dump(target, objects)
@@ -243,12 +244,9 @@ def test_what_is_beside_mlflow_is_named_and_left_alone(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_target_that_holds_something_is_refused(
-    dialect: str, native: dict[str, Database], empty: Callable[[str], Database]
-) -> None:
-    objects, target = Objects(), empty(dialect)
-    part = dump.dump(native["sqlite"], objects)
-    dump.load(part, objects, target)
+def test_a_target_that_holds_something_is_refused(dialect: str, filled: Callable[[str], Database]) -> None:
+    objects, target = Objects(), filled(dialect)
+    part = dump.dump(target, objects)
     with pytest.raises(NotEmptyError, match="is not empty"):
         dump.load(part, objects, target)
     assert dump.digests(target) == part.digests()

@@ -185,6 +185,26 @@ def test_no_room_left(server: Server, number: int) -> None:
     assert server.contents(server.back_up()) == {**FILES, "old": b"old"}
 
 
+def test_nothing_more_is_read_once_there_is_no_room(server: Server) -> None:
+    server.write("long", os.urandom(artifacts.CHUNK) * 20)
+    with (server.artifacts / "long").open("r+b") as stream:
+        for number in range(20):
+            stream.seek(number * artifacts.CHUNK)
+            stream.write(b"%d" % number)
+    tried: list[str] = []
+
+    class Full(FolderPlace):
+        def _temporary(self, name: str, data: bytes, *, durable: bool) -> str:
+            if name.startswith("objects/") and len(data) > 1000:
+                tried.append(name)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super()._temporary(name, data, durable=durable)
+
+    with pytest.raises(StorageError, match="no space left"):
+        server.back_up(place=Full(Path(server.place)))
+    assert len(tried) < 12
+
+
 def test_a_place_that_vanishes_is_told_and_not_made_anew(server: Server) -> None:
     fill(server, FILES)
     server.back_up()
@@ -252,3 +272,28 @@ def test_a_prune_killed_at_any_step_leaves_whole_snapshots(tmp_path: Path) -> No
             break
         steps += 1
     assert steps > 6
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"{}", b"[]", b"nonsense", b'{"lists": ["../x"], "started": 5}', b'{"lists": 5}']
+)
+def test_a_note_that_makes_no_sense_is_begun_anew(server: Server, note: bytes) -> None:
+    fill(server, FILES)
+    place = server.repository().place
+    place.write("unfinished/00000007-20200101T000000Z-abcdef.json", note)
+    manifest = server.back_up()
+    assert server.contents(manifest) == FILES
+    assert server.repository().begun() == []
+    assert server.job("prune --keep-daily 1 --yes")[0] == 0
+
+
+def test_an_unfinished_snapshot_that_others_have_overtaken_is_not_finished(server: Server) -> None:
+    fill(server, FILES)
+    place = server.repository().place
+    server.back_up()
+    server.back_up()
+    place.write("unfinished/00000001-20200101T000000Z-abcdef.json", b"{}")
+    newest = server.back_up()
+    assert newest.sequence == 3
+    assert server.repository().snapshot("latest").id == newest.id
+    assert [one.sequence for one in server.repository().begun()] == [1]

@@ -137,3 +137,22 @@ def test_without_words_only_leftovers_go(server: Server) -> None:
     for one in server.repository().listed():
         assert one.manifest is not None
         assert server.damage_of(one.manifest) == []
+
+
+def test_what_is_left_of_a_shared_object_moves_out_when_most_of_it_is_gone(server: Server) -> None:
+    for number in range(40):
+        server.write(f"{number}", os.urandom(1000))
+    (shared,) = {part.sha256 for entry in server.entries(server.back_up()).values() for part in entry.parts}
+    left = {f"{number}": (server.artifacts / f"{number}").read_bytes() for number in range(5)}
+    for number in range(5, 40):
+        (server.artifacts / f"{number}").unlink()
+    server.back_up(waste=0)
+    unchanged = server.back_up()
+    assert (unchanged.new_objects, shared in server.objects()) == (0, True), "35 kB are not worth it"
+    moved = server.back_up(waste=0)
+    assert moved.new_objects == 2, "the new shared object, and the list"
+    assert server.back_up(waste=0).new_objects == 0
+    assert server.job("prune --keep-last 1 --yes")[0] == 0
+    assert shared not in server.objects()
+    newest = server.repository().snapshot()
+    assert (server.contents(newest), server.damage_of(newest)) == (left, [])

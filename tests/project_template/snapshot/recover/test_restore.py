@@ -242,6 +242,25 @@ def test_a_damaged_manifest_is_named(copied: Any) -> None:
     assert "manifest" in refused(copied, DamagedError)
 
 
+def test_tables_that_are_not_the_manifests_do_not_stay(copied: Any, pilot: Any) -> None:
+    """Every object is sound, and yet the rows are not those that were counted: only reading them back can tell."""
+    repository = open_repository(copied.backups)
+    old = repository.snapshot()
+    tables = [
+        {**table, "digest": "0" * 64} if table["name"] == "metrics" else table for table in old.database["tables"]
+    ]
+    repository.publish(
+        dataclasses.replace(
+            old, id="20990101T000000Z-abcdef", sequence=old.sequence + 1, database={**old.database, "tables": tables}
+        )
+    )
+    with pytest.raises(DamagedError, match=r"metrics in .* is not what the snapshot"):
+        copied.restore("--snapshot", "latest")
+    assert dump.state(copied.store).kind == "empty"
+    assert copied.restore("--snapshot", old.id, "--replace")["outcome"] == "done"
+    assert is_identical(copied, pilot)
+
+
 def test_a_newer_schema_is_named(copied: Any) -> None:
     repository = open_repository(copied.backups)
     old = repository.snapshot()
@@ -355,6 +374,9 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
     refused(copied, NotEmptyError, "--snapshot", second.id)
     with pytest.raises(BusyError, match=pilot.snapshot.id):
         server.refuse_unfinished(copied.destination)
+    work_on(copied, pilot)
+    with pytest.raises(BusyError, match=pilot.snapshot.id):
+        copied.job("backup", "create")
     done = copied.restore("--snapshot", second.id, "--replace")
     assert done["snapshot"] == second.id
     assert is_identical(copied, pilot)

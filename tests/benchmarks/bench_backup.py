@@ -1,0 +1,183 @@
+"""How long the artifacts of a backup take, beside `cp -r` and `sha256sum` of the same files in the same run.
+
+    python tests/benchmarks/bench_backup.py [--files 5000] [--rounds 3] [--folder DIR] [--large-mb 1024]
+
+Each round makes a copy with `cp -r` and sums with `sha256sum` (one process each, as one would type them), then takes a
+first backup and a second one of the unchanged files, each in a process of its own whose start is counted. The backup
+includes what `cp` leaves out: everything is on disk when it ends. The table has the best round of each, and the
+largest memory of any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TEMPLATE = Path(__file__).parents[2] / "project_template"
+ALLOWED = 1.5
+_WORDS = b"epoch loss accuracy step metric value model layer weight bias train test "
+
+
+def content(number: int, size: int) -> bytes:
+    """Half of it text, half of it noise: what a model's folder is like on the whole."""
+    noise = random.Random(number).randbytes(size // 2)
+    return noise + (b"%d " % number + _WORDS * (size // len(_WORDS) + 1))[: size - len(noise)]
+
+
+def make_runs(folder: Path, files: int, size: int) -> None:
+    for number in range(files):
+        run = folder / "1" / hashlib.md5(b"%d" % number, usedforsecurity=False).hexdigest() / "artifacts"
+        run.mkdir(parents=True)
+        (run / "model.txt").write_bytes(content(number, size))
+
+
+def make_flat(folder: Path, files: int, size: int) -> None:
+    folder.mkdir()
+    for number in range(files):
+        (folder / f"{number:06}.txt").write_bytes(content(number, size))
+
+
+def make_large(folder: Path, megabytes: int) -> None:
+    folder.mkdir()
+    for number in range(4):
+        with (folder / f"model-{number}.bin").open("wb") as stream:
+            for piece in range(megabytes // 4):
+                stream.write(content(number * 1_000_000 + piece, 1024 * 1024))
+
+
+def back_up(artifacts: str, place: str) -> None:
+    """The artifacts' part of a backup, from opening the place to the snapshot's last object on disk."""
+    sys.path.insert(0, str(TEMPLATE))
+    from mlflow_ae5_server.snapshot.artifacts import open_source
+    from mlflow_ae5_server.snapshot.contents import Reader, Writer
+    from mlflow_ae5_server.snapshot.copying import Copier
+    from mlflow_ae5_server.snapshot.filelist import ListWriter, read
+    from mlflow_ae5_server.snapshot.known import Known
+    from mlflow_ae5_server.snapshot.places import open_place
+    from mlflow_ae5_server.snapshot.repository import make_in
+
+    repository = make_in(open_place(place))
+    known = Known()
+    known.add(sha256 for sha256, _size in repository.objects())
+    noted = Path(place + ".lists")
+    before = noted.read_text().split() if noted.exists() else []
+    with repository.lease("backup"):
+        writer = Writer(repository.place, known)
+        lists = ListWriter(writer)
+        copier = Copier(open_source(artifacts), writer, known, lists, store_threads=repository.place.threads)
+        totals = copier.run(read(Reader(repository.place), before), time.time() + 10)
+        repository.place.sync()
+    noted.write_text("\n".join(lists.lists))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(totals.files, writer.new_objects, writer.stored_bytes, round(memory))
+
+
+def timed(command: list[str], **arguments: object) -> tuple[float, str]:
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, **arguments)  # type: ignore[call-overload]
+    return time.perf_counter() - started, done.stdout
+
+
+def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]:
+    files = [path for path in artifacts.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    copied, place = scratch / "copied", scratch / "place"
+    best: dict[str, float] = {}
+    memory = stored = 0
+    listing = "\0".join(map(str, files))
+    own = [sys.executable, __file__, "--back-up", str(artifacts), str(place)]
+    for _ in range(rounds):
+        for path in (copied, place):
+            shutil.rmtree(path, ignore_errors=True)
+        Path(f"{place}.lists").unlink(missing_ok=True)
+        os.sync()
+        results = {"cp -r": timed(["cp", "-r", str(artifacts), str(copied)])[0]}
+        results["sha256sum"] = timed(["xargs", "-0", "sha256sum"], input=listing)[0]
+        shutil.rmtree(copied)
+        os.sync()
+        for which in ("first", "again"):
+            results[which], said = timed(own)
+            seen, new, new_stored, used = map(int, said.split())
+            if seen != len(files) or (which == "again") != (new == 0):
+                raise SystemExit(f"{name}: {which} backup saw {seen} files and made {new} objects")
+            memory, stored = max(memory, used), stored or new_stored
+        best = {key: min(value, best.get(key, value)) for key, value in results.items()}
+    allowed = best["cp -r"] + best["sha256sum"]
+    ratio = best["first"] / allowed
+    return [
+        name,
+        f"{len(files)}",
+        f"{size / 1e6:.0f}",
+        f"{best['cp -r']:.2f}",
+        f"{best['sha256sum']:.2f}",
+        f"{best['first']:.2f}",
+        f"{ratio:.2f}" + ("" if ratio <= ALLOWED else " !"),
+        f"{best['again']:.2f}",
+        f"{stored / 1e6:.0f}",
+        f"{memory}",
+    ]
+
+
+def machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return (
+        f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB, "
+        f"Linux {platform.release()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large-mb", type=int, default=1024)
+    parser.add_argument("--folder", help="where to work; the default is a temporary folder")
+    parser.add_argument("--back-up", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.back_up:
+        back_up(*options.back_up)
+        return
+    print(machine())
+    header = ["files of", "number", "MB", "cp -r s", "sha256sum s", "backup s", "of both", "again s", "kept MB"]
+    header.append("memory MB")
+    rows = [header]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        scratch = Path(folder)
+        for name, make in (
+            ("4 KB, a run each", lambda to: make_runs(to, options.files, 4096)),
+            ("4 KB, one folder", lambda to: make_flat(to, options.files, 4096)),
+            ("100 KB, a run each", lambda to: make_runs(to, options.files, 100_000)),
+            ("4 large ones", lambda to: make_large(to, options.large_mb)),
+        ):
+            artifacts = scratch / "artifacts"
+            make(artifacts)
+            rows.append(measure(name, artifacts, scratch, options.rounds))
+            shutil.rmtree(artifacts)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    for row in rows:
+        print(
+            "  ".join(
+                cell.ljust(width) if not n else cell.rjust(width)
+                for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+    print(f"allowed: {ALLOWED} times cp -r and sha256sum together")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""How long the artifacts of a restore take, beside `cp -r` and `sha256sum` of the same files in the same run.
+
+    python tests/benchmarks/bench_restore.py [--files 5000] [--rounds 3] [--folder DIR] [--large-mb 1024]
+
+A backup is taken once. Each round copies the files with `cp -r`, sums them with `sha256sum`, and restores them in a
+process of its own: every object of the snapshot is read and checked, every file written, read back and compared, and
+everything is on disk when it ends. Python's start and imports are not counted. The table has the best round of each,
+how long the check alone took, and the largest memory of any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench_backup import ALLOWED, TEMPLATE, machine, make_flat, make_large, make_runs, timed
+
+sys.path.insert(0, str(TEMPLATE))
+
+
+def back_up(folder: Path, artifacts: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow_ae5_server import database
+    from mlflow_ae5_server.snapshot import capture, dump
+    from mlflow_ae5_server.snapshot.artifacts import open_source
+    from mlflow_ae5_server.snapshot.places import open_place
+    from mlflow_ae5_server.snapshot.repository import make_in
+
+    uri = f"sqlite:///{folder}/db.sqlite"
+    SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
+    repository = make_in(open_place(str(folder / "backups")))
+    source = open_source(str(artifacts))
+    capture.create(repository, database.check_uri(uri), source, str(artifacts), dump.dump)
+
+
+def restore(backups: str, destination: str) -> None:
+    from mlflow_ae5_server import restore
+    from mlflow_ae5_server.snapshot import recover_check
+    from mlflow_ae5_server.snapshot.recover_target import open_target
+
+    started = time.perf_counter()
+    source = restore.find(backups, "latest")
+    recover_check.check(source.repository, source.snapshot, read=True).require_sound(source.snapshot)
+    checked = time.perf_counter() - started
+    done = source.artifacts(open_target(destination), again=False)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(done.files, checked, time.perf_counter() - started, round(memory))
+
+
+def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]:
+    files = [path for path in artifacts.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    copied, restored = scratch / "copied", scratch / "restored"
+    listing = "\0".join(map(str, files))
+    best: dict[str, float] = {}
+    memory = 0
+    timed([sys.executable, __file__, "--back-up", str(scratch), str(artifacts)])
+    own = [sys.executable, __file__, "--restore", str(scratch / "backups"), str(restored)]
+    for _ in range(rounds):
+        os.sync()
+        results = {"cp -r": timed(["cp", "-r", str(artifacts), str(copied)])[0]}
+        results["sha256sum"] = timed(["xargs", "-0", "sha256sum"], input=listing)[0]
+        shutil.rmtree(copied)
+        os.sync()
+        count, results["check"], results["restore"], used = map(float, timed(own)[1].split())
+        if count != len(files):
+            raise SystemExit(f"{name}: {count} files of {len(files)}")
+        shutil.rmtree(restored)
+        memory = max(memory, int(used))
+        best = {key: min(value, best.get(key, value)) for key, value in results.items()}
+    ratio = best["restore"] / (best["cp -r"] + best["sha256sum"])
+    seconds = [f"{best[key]:.2f}" for key in ("cp -r", "sha256sum", "check", "restore")]
+    judged = f"{ratio:.2f}" + ("" if ratio <= ALLOWED else " !")
+    return [name, f"{len(files)}", f"{size / 1e6:.0f}", *seconds, judged, f"{memory}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large-mb", type=int, default=1024)
+    parser.add_argument("--folder", help="where to work; the default is a temporary folder")
+    parser.add_argument("--back-up", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--restore", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.back_up:
+        back_up(Path(options.back_up[0]), Path(options.back_up[1]))
+        return
+    if options.restore:
+        restore(*options.restore)
+        return
+    print(machine())
+    rows = [["files of", "number", "MB", "cp -r s", "sha256sum s", "check s", "restore s", "of both", "memory MB"]]
+    for name, make in (
+        ("4 KB, a run each", lambda to: make_runs(to, options.files, 4096)),
+        ("4 KB, one folder", lambda to: make_flat(to, options.files, 4096)),
+        ("100 KB, a run each", lambda to: make_runs(to, options.files, 100_000)),
+        ("4 large ones", lambda to: make_large(to, options.large_mb)),
+    ):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            artifacts = Path(folder) / "artifacts"
+            make(artifacts)
+            rows.append(measure(name, artifacts, Path(folder), options.rounds))
+    for row in rows:
+        print(f"{row[0]:20}", *(f"{cell:>12}" for cell in row[1:]))
+    print(f"allowed: {ALLOWED} times cp -r and sha256sum together")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The command Backup as AE5 runs it: words from the variable, the last line for whoever reads the log."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+FIXTURE = Path(__file__).parents[1] / "fixtures/mlflow-2.22.0.sqlite.gz"
+
+
+def test_backup_as_a_job(project: Any) -> None:
+    data = project.folder / "data/mlflow/standalone"
+    (data / "store").mkdir(parents=True)
+    (data / "store/mydb.sqlite").write_bytes(gzip.decompress(FIXTURE.read_bytes()))
+    artifact = data / "artifacts/0/run/artifacts/a.txt"
+    artifact.parent.mkdir(parents=True)
+    artifact.write_bytes(b"hello")
+    project.secret("AWS_SECRET_ACCESS_KEY", "very-secret-key")
+
+    first = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="create --allow-outside")
+    assert (first.code, first.last["outcome"], first.last["artifact_bytes"]) == (0, "done", 5), first.output
+    assert first.last["command"] == "Backup"
+    assert first.last["new_objects"] > 0
+
+    checked = project.run("MinimumBackup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="verify --all")
+    assert (checked.code, checked.last["snapshot"], checked.last["damaged"]) == (0, first.last["snapshot"], [])
+
+    nonsense = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="prune --keep-last many")
+    assert (nonsense.code, nonsense.last["outcome"]) == (2, "failed")
+    nowhere = project.run("Backup", "list", MLFLOW_TRACKING_BACKUP_DESTINATION="elsewhere")
+    assert (nowhere.code, nowhere.last["outcome"]) == (19, "failed")
+    assert not (project.folder / "elsewhere").exists()
+    for ended in (first, checked, nonsense, nowhere):
+        assert "very-secret-key" not in ended.output

@@ -43,6 +43,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command.set_defaults(dry_run=False)
         if name in ("garbage-collection", "database-upgrade"):
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        if name == "garbage-collection":
+            command.add_argument(
+                "--orphans", choices=("ignore", "show", "remove"), help="artifact folders without a row"
+            )
         command.add_argument(_AE5 + "host", dest="hosts", action="extend", nargs="+", default=[], metavar="HOST")
         command.add_argument(_AE5 + "iframe-hosts", action="extend", nargs="+", default=[], dest="iframe_hosts")
         command.add_argument(_AE5 + "port", type=int, default=8086, dest="port")
@@ -101,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, report: Report | None) -> int:
+    if getattr(options, "orphans", None):
+        os.environ["MLFLOW_TRACKING_GC_ORPHANS"] = options.orphans
     resolved = settings.load(os.environ)
     print(resolved.table(), file=sys.stderr, flush=True)
     if report is None:

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_gc.py [--runs 2000] [--large 50000] [--metrics 1000000] [--json]
 
 Speed: both remove the same number of deleted runs (10 params, 50 metrics, one small artifact each) from the same
-server, one after the other, start of the process included. Memory: the job's peak (RSS) with many runs, and with one run
-that has very many metrics. The server meanwhile: 95th percentile of a simple read (`runs/get`) and a simple write
+server, one after the other, start of the process included. Memory: the job's peak (RSS) with many runs, and with one
+run that has very many metrics. The server meanwhile: 95th percentile of a simple read (`runs/get`) and a simple write
 (`runs/set-tag`), called one after the other by one client, first with nothing else going on, then during a collection.
 """
 
@@ -230,7 +230,8 @@ def table(results: dict[str, Any], options: argparse.Namespace) -> str:
         for kind in ("read", "write"):
             before, meanwhile = (found["server"][key][kind] for key in ("quiet_ms", "meanwhile_ms"))
             row(site, f"p95 of a {kind}, ms: quiet, meanwhile", f"{before:.1f}", f"{meanwhile:.1f}",
-                meanwhile <= SLOWER * before, f"{meanwhile / before:.2f} times; {found['server']['calls']} calls")  # fmt: skip
+    facts = {"machine": machine(), "results": results}
+    print(json.dumps(facts) if options.json else f"{facts['machine']}\n\n{table(results, options)}")
         if memory := found.get("memory"):
             for key, what in (("many", f"{options.large} runs"), ("one", f"a run of {options.metrics} metric rows")):
                 mib = memory[key]["mib"]

@@ -17,12 +17,13 @@ class Objects:
 
     through_server = False
 
-    def __init__(self, store: Any, shown: str) -> None:
+    def __init__(self, store: Any, shown: str, at_once: int = _AT_ONCE) -> None:
         self._store = store
+        self._at_once = at_once
         self.shown = shown
 
     @classmethod
-    def s3(cls, bucket: str, prefix: str) -> Objects:
+    def s3(cls, bucket: str, prefix: str, at_once: int = _AT_ONCE) -> Objects:
         """With the credentials and the endpoint that MLflow's own client would use."""
         try:
             import boto3
@@ -49,7 +50,7 @@ class Objects:
             store = S3Store(bucket, prefix=prefix or None, client_options=client, **config)
         except Exception as error:  # obstore and boto3 have exceptions of their own
             raise TroubleError(f"s3://{bucket} cannot be opened: {_line(error)}") from None
-        return cls(store, f"s3://{bucket}/{prefix}")
+        return cls(store, f"s3://{bucket}/{prefix}", at_once)
 
     def look(self, path: str) -> Size | None:
         files = size = 0
@@ -61,7 +62,7 @@ class Objects:
         found: list[str] = []
         for item in self._list(path):
             found.append(item["path"])
-            if len(found) >= _AT_ONCE:
+            if len(found) >= self._at_once:
                 self._delete(found)
                 found = []
         if found:

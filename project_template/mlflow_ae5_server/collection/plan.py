@@ -153,6 +153,8 @@ def _still_due(connection: Connection, plan: Plan, limit: int) -> list[Item]:
 def _locate(plan: Plan) -> None:
     bad = []
     for item in plan.owners():
+        if not item.uri:
+            continue  # it never had artifacts
         try:
             item.location = own_folder(item.uri, item.id)
         except BadLocationError as error:

@@ -228,10 +228,10 @@ def table(results: dict[str, Any], options: argparse.Namespace) -> str:
                 speed["times"] >= TIMES, note)  # fmt: skip
             row(site, "peak memory, MiB", f"{speed['mlflow_gc_mib']:.0f}", f"{speed['mib']:.0f}", None)
         for kind in ("read", "write"):
+            calls = found["server"]["calls"]
             before, meanwhile = (found["server"][key][kind] for key in ("quiet_ms", "meanwhile_ms"))
             row(site, f"p95 of a {kind}, ms: quiet, meanwhile", f"{before:.1f}", f"{meanwhile:.1f}",
-    facts = {"machine": machine(), "results": results}
-    print(json.dumps(facts) if options.json else f"{facts['machine']}\n\n{table(results, options)}")
+                meanwhile <= SLOWER * before, f"{meanwhile / before:.2f} times; {calls} calls")  # fmt: skip
         if memory := found.get("memory"):
             for key, what in (("many", f"{options.large} runs"), ("one", f"a run of {options.metrics} metric rows")):
                 mib = memory[key]["mib"]

@@ -29,8 +29,9 @@ class Verdict:
     """What came of one run.
 
     state:   the platform's word for how it ended.
-    outcome: the job's own word, from the last JSON line of its log: done | dry-run | skipped | incomplete (something
-             could not be removed, the rest is) | failed | interrupted; unknown where it left none (a release that does not report, or a run that was killed).
+    outcome: the job's own word, from the last JSON line of its log: done | dry-run | skipped | failed | interrupted |
+             incomplete (something could not be removed, the rest is); unknown where it left none (a release that does
+             not report, or a run that was killed).
     facts:   that line. said: one sentence for a person.
     """
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from mlflow_ae5_server.collection import cascade, orphans, plan, telling
 from mlflow_ae5_server.collection.job import PARTLY, journal_folder
 from mlflow_ae5_server.collection.journal import Journal
-from mlflow_ae5_server.collection.locations import SERVER, BadLocationError, own_folder
+from mlflow_ae5_server.collection.locations import SERVER, BadLocationError, canonical, own_folder
 from mlflow_ae5_server.collection.places import Places, server_of, settle, unusable
 from mlflow_ae5_server.collection.plan import Item, Plan, Skip
 from mlflow_ae5_server.collection.registry import Registry
@@ -57,7 +57,8 @@ class Collector:
         """Returns the exit code."""
         with self._engine.connect() as connection:
             self._registry.refresh(connection)
-            todo = plan.make(connection, self._limit, self._registry)
+            same = canonical(self._settings.value("MLFLOW_ARTIFACTS_DESTINATION"))
+            todo = plan.make(connection, self._limit, self._registry, same)
         places = self._places(todo)
         self._measure(todo, places)
         telling.show(todo, older_than, dry_run)

@@ -7,7 +7,9 @@ not end in the very id it belongs to is not this owner's folder, and is never de
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -87,6 +89,27 @@ def _parts(path: str, ambiguous: str = "") -> tuple[str, ...]:
         if not plain:
             raise BadLocationError("its artifact location has an empty name in it")
     return tuple(parts)
+
+
+def canonical(destination: str | None) -> Callable[[Location], Location]:
+    """Makes two locations equal if they are the same place, as far as `destination`, the server's root, can tell."""
+    try:
+        base = _real(parse(destination)) if destination else None
+    except BadLocationError:
+        base = None
+
+    def same(location: Location) -> Location:
+        if location.root == SERVER and base is not None:
+            return Location(base.root, base.parts + location.parts)
+        return _real(location)
+
+    return same
+
+
+def _real(location: Location) -> Location:
+    if location.root != LOCAL:
+        return location
+    return Location(LOCAL, Path(os.path.realpath(f"/{location.path}")).parts[1:])
 
 
 def own_folder(uri: str | None, owner: str) -> Location:

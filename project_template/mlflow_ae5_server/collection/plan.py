@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,8 @@ def deleted_experiments(limit: int) -> ColumnElement[bool]:
     return and_(EXPERIMENTS.c.lifecycle_stage == "deleted", EXPERIMENTS.c.last_update_time < limit)
 
 
-def make(connection: Connection, limit: int, registry: Registry) -> Plan:
-    """The same meaning of age as `mlflow gc --older-than` (3.17.2), under stricter guards."""
+def make(connection: Connection, limit: int, registry: Registry, same: Callable[[Location], Location]) -> Plan:
+    """The same meaning of age as `mlflow gc --older-than` (3.17.2), under stricter guards. same: of canonical()."""
     plan = Plan(limit)
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.artifact_location).where(deleted_experiments(limit))
     plan.experiments = [Item("experiment", str(i), int(i), uri) for i, uri in connection.execute(query)]
@@ -103,7 +103,7 @@ def make(connection: Connection, limit: int, registry: Registry) -> Plan:
         # Models that were not deleted themselves were due with their experiments only.
         plan.logged_models = _still_due(connection, plan, limit)
     _locate(plan)
-    _nested(connection, plan)
+    _nested(connection, plan, same)
     plan.logged_models = _still_due(connection, plan, limit)
     for part in _parts([item.experiment for item in plan.experiments]):
         count = select(func.count()).select_from(TRACES).where(TRACES.c.experiment_id.in_(part))
@@ -163,15 +163,15 @@ def _locate(plan: Plan) -> None:
         plan.drop(bad)
 
 
-def _nested(connection: Connection, plan: Plan) -> None:
+def _nested(connection: Connection, plan: Plan, same: Callable[[Location], Location]) -> None:
     """Leave out what has the artifacts of something else in its folder."""
-    folders = {item.location: item for item in plan.owners() if item.location is not None}
+    folders = {same(item.location): item for item in plan.owners() if item.location is not None}
     if not folders:
         return
     bad: dict[str, Skip] = {}
     for owner, uri in claims(connection):
         try:
-            location = parse(uri)
+            location = same(parse(uri))
         except BadLocationError:
             continue
         for above in location.ancestors():

@@ -69,11 +69,12 @@ class Removal:
         """Remove the artifacts of rows that an interrupted run removed. Rows that are still there keep theirs."""
         for page in self._journal.pages() if self._journal else ():
             here: set[str] = set()
-            with self._writer.engine.connect() as connection:
+            with self._writer.reader.connect() as connection:
                 for kind in {kind for kind, _, _ in page.entries} & KEY.keys():
                     ids = [owner for k, owner, _ in page.entries if k == kind]
                     here.update(connection.execute(select(KEY[kind]).where(KEY[kind].in_(ids))).scalars())
-            gone = [entry for entry in page.entries if entry[1] not in here]
+                self._registry.refresh(connection)
+            gone = [e for e in page.entries if e[1] not in here and not self._registry.protects(e[1])]
             left = self._clear(page, gone, self._sizes(gone))
             self.tally.finished += len(gone) - len(left)
 
@@ -104,7 +105,7 @@ class Removal:
 
     def _rows(self, kind: str, ids: list[str]) -> set[str]:
         """Remove these owners with all that belongs to them. Returns the ids of those that are gone."""
-        with self._writer.engine.connect() as connection:
+        with self._writer.reader.connect() as connection:
             self._cascade.look(connection)
             weights = self._cascade.weights(connection, ids) if kind == "run" else dict.fromkeys(ids, 50)
         removed: set[str] = set()
@@ -230,7 +231,7 @@ class Removal:
     def _traces(self, experiment: int) -> Iterator[list[Item]]:
         """All traces of an experiment, a page at a time, as long as pages get removed."""
         while True:
-            with self._writer.engine.connect() as connection:
+            with self._writer.reader.connect() as connection:
                 query = select(TRACES.c.request_id).where(TRACES.c.experiment_id == experiment).limit(_PAGE)
                 items = {i: Item("trace", i, experiment, None) for i in connection.execute(query).scalars()}
                 tags = select(TRACE_TAGS.c.request_id, TRACE_TAGS.c.value).where(

@@ -25,13 +25,14 @@ _PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
 
 
 class Writer:
-    """`budget` is the number of rows that the next transaction may remove."""
+    """`budget`: how many rows the next transaction may remove. `reader` is for looking, and locks nothing."""
 
     def __init__(self, store: Database, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sqlite = store.dialect == "sqlite"
         self._sleep = sleep
         self.budget = _FIRST.get(store.dialect, _LARGE_FIRST)
-        self.engine = _sqlite_engine(store) if self._sqlite else database.connect_engine(store)
+        self.reader = database.connect_engine(store)
+        self._engine = _sqlite_engine(store) if self._sqlite else database.connect_engine(store)
         self._stack = contextlib.ExitStack()
         self._connection: Connection | None = None
 
@@ -44,13 +45,13 @@ class Writer:
     def close(self) -> None:
         self._stack.close()
         self._connection = None
-        self.engine.dispose()
+        self._engine.dispose()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One transaction; afterwards the budget is adapted, and on SQLite others get their turn."""
         if self._connection is None or self._connection.closed:
-            self._connection = self._stack.enter_context(self.engine.connect())
+            self._connection = self._stack.enter_context(self._engine.connect())
         started = time.monotonic()
         try:
             with self._connection.begin():

@@ -120,6 +120,12 @@ def with_another_nested(data: Data) -> Owners:
     return {"run": ("runs", run), "nested": ("experiments", inner)}
 
 
+def with_another_nested_by_path(data: Data) -> Owners:
+    run = data.run()
+    inner = data.run(deleted=None, uri=f"{data.artifacts}/0/{run}/artifacts/RUN/artifacts")
+    return {"run": ("runs", run), "nested": ("runs", inner)}
+
+
 def with_a_version_nested(data: Data) -> Owners:
     run = data.run()
     data.version(source=f"{ROOT}0/{run}/artifacts/x", stage="Deleted_Internal")
@@ -226,6 +232,7 @@ CASES = [
     Case("behind another server", located("mlflow-artifacts://other/0/RUN/artifacts"), {"run": SKIPPED}),
     Case("at another run", at_another_run, {"run": SKIPPED, "other": STAYS}),
     Case("another experiment inside", with_another_nested, {"run": SKIPPED, "nested": STAYS}),
+    Case("another run inside, as a path", with_another_nested_by_path, {"run": SKIPPED, "nested": STAYS}),
     Case("a version's source inside", with_a_version_nested, {"run": SKIPPED}),
     Case("a link out of its folder", link_out, {"run": SKIPPED}),
     Case("a link inside its folder", link_inside, {"run": GOES}),
@@ -295,7 +302,7 @@ def test_the_report_counts_what_was_done(world: World) -> None:
     assert (world.facts["outcome"], world.facts["exit_code"]) == ("incomplete", 23)
     assert (world.dry["outcome"], world.dry["exit_code"]) == ("dry-run", 0)
     assert world.facts["skipped_total"] == sum(outcome == SKIPPED for _, _, outcome in ROWS)
-    assert world.facts["troubles"] == 12
+    assert world.facts["troubles"] == 13
     assert world.facts["bytes"] > world.dry["bytes"] > 0  # a trace's artifacts are found on the way
     assert world.data.pages() == []
 

@@ -44,7 +44,10 @@ def show(plan: Plan, older_than: str, dry_run: bool) -> None:
 
 def show_skipped(skipped: list[Skip]) -> None:
     for skip in skipped[:_SHOWN]:
-        print(f"{'cannot remove' if skip.trouble else 'keeps'} {skip.kind} {skip.id}: {skip.why}")
+        if skip.trouble:
+            print(f"cannot remove {skip.kind} {skip.id}: {skip.why}")
+        else:
+            print(f"keeps {skip.kind} {skip.id}: {skip.why}")
     _more(len(skipped))
 
 

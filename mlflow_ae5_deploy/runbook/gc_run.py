@@ -91,7 +91,7 @@ def _sentence(verdict: Verdict) -> str:
     if verdict.outcome == "dry-run":
         told = ", ".join(f"{item.get('due', 0)} {kind}" for kind, item in counts) or "nothing known"
         return f"would remove {told}{_size(facts)}{_skipped(facts)}"
-    return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}" if counts else "done"
+    return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}{_alone(facts)}" if counts else "done"
 
 
 def _removed(counts: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -109,6 +109,12 @@ def _size(facts: Mapping[str, Any]) -> str:
             break
         value /= 1024
     return f"; {value:.0f} {unit} of artifacts" if unit == "bytes" else f"; {value:.1f} {unit} of artifacts"
+
+
+def _alone(facts: Mapping[str, Any]) -> str:
+    """A collection may do without the server. That it had to is worth a word: the token may be void."""
+    server = str(facts.get("server") or "ok")
+    return "" if server == "ok" else f"; without the server: {server}"
 
 
 def _skipped(facts: Mapping[str, Any]) -> str:

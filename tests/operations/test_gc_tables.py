@@ -55,6 +55,13 @@ VERDICTS = [
         "would remove 3 runs; 12 bytes of artifacts; 4 skipped (run r1: a link leads out)",
     ),
     (
+        "without the server",
+        "completed",
+        report(outcome="done", exit_code=0, server="x did not accept the token", **RUNS),
+        True,
+        "removed 3 of 3 runs; without the server: x did not accept the token",
+    ),
+    (
         "not everything could be removed",
         "failed",
         report(outcome="incomplete", exit_code=23, bytes=0, **RUNS, **SKIPPED),

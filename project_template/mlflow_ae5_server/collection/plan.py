@@ -93,6 +93,8 @@ def make(connection: Connection, limit: int, registry: Registry, same: Callable[
     plan.hold({number: (why, False) for number, why in _too_young(connection, plan, limit)})
     runs = select(RUNS.c.run_uuid, RUNS.c.experiment_id, RUNS.c.artifact_uri).where(deleted_runs(limit))
     plan.runs = [Item("run", i, int(e or 0), uri) for i, e, uri in connection.execute(runs)]
+    # Neighbours in the indexes of all tables go together, so that fewer pages of the database are written.
+    plan.runs.sort(key=lambda item: item.id)
     plan.logged_models = _due_models(connection, plan, limit)
     if kept := [
         Skip(item.kind, item.id, f"a registered model version needs it: {registry.version(item.id)}", False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -16,12 +17,27 @@ from mlflow_ae5_server.database import Database
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-_SHORT = 0.1  # seconds a transaction on SQLite may take, roughly: nobody else can write meanwhile
-_SMALLEST, _LARGEST = 2_000, 20_000  # rows in a transaction
-_FIRST = {"sqlite": 4_000}
-_PAUSE = 0.02  # seconds for those who wait: SQLite has them look again after at most 25 ms, at first
-_LARGE_FIRST = 20_000  # elsewhere only the rows themselves are locked
+_LARGE = 20_000  # rows; elsewhere than on SQLite only the rows themselves are locked
 _PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How to share a SQLite database. While a transaction lasts nobody else writes; while it ends nobody reads.
+
+    short: seconds that a transaction should take, roughly. fewest: rows to remove in it at least. pause: seconds for
+    those who wait; SQLite has them look again after at most 25 ms, at first. breath: the same, in parts of what the
+    transaction took.
+    """
+
+    short: float
+    fewest: int
+    pause: float
+    breath: float
+
+
+_ALONE = Manners(0.12, 3_000, 0.01, 0.0)
+_IN_COMPANY = Manners(0.04, 500, 0.03, 1.0)  # somebody else has written since the last time
 
 
 class Writer:
@@ -30,7 +46,8 @@ class Writer:
     def __init__(self, store: Database, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sqlite = store.dialect == "sqlite"
         self._sleep = sleep
-        self.budget = _FIRST.get(store.dialect, _LARGE_FIRST)
+        self.budget = _IN_COMPANY.fewest * 4 if self._sqlite else _LARGE
+        self._version = 0
         self.reader = database.connect_engine(store)
         self._engine = _sqlite_engine(store) if self._sqlite else database.connect_engine(store)
         self._stack = contextlib.ExitStack()
@@ -62,12 +79,17 @@ class Writer:
                 self._connection.close()
             raise
         if self._sqlite:
-            took = time.monotonic() - started
-            if took > _SHORT:
-                self.budget = max(_SMALLEST, int(self.budget * max(0.5, _SHORT / took)))
-            elif took < _SHORT / 2:
-                self.budget = min(_LARGEST, int(self.budget * 1.5))
-            self._sleep(_PAUSE)
+            self._adapt(self._connection, time.monotonic() - started)
+
+    def _adapt(self, connection: Connection, took: float) -> None:
+        """Make the next transaction longer or shorter, and give others their turn."""
+        raw: Any = connection.connection.dbapi_connection
+        (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
+        manners = _ALONE if version == self._version or not self._version else _IN_COMPANY
+        self._version = version
+        self.budget = int(self.budget * min(1.5, max(0.5, manners.short / max(took, 0.001))))
+        self.budget = min(_LARGE, max(manners.fewest, self.budget))
+        self._sleep(max(manners.pause, took * manners.breath))
 
 
 def _sqlite_engine(store: Database) -> Engine:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 _LARGE = 20_000  # rows; elsewhere than on SQLite only the rows themselves are locked
+_FIRST = 1_500  # rows on SQLite, before anything is known
 _PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
 
 
@@ -37,7 +38,8 @@ class Manners:
 
 
 _ALONE = Manners(0.12, 3_000, 0.01, 0.0)
-_IN_COMPANY = Manners(0.04, 500, 0.03, 1.0)  # somebody else has written since the last time
+_IN_COMPANY = Manners(0.03, 200, 0.03, 2.0)
+_COMPANY = 5.0  # seconds since somebody else has written, at most
 
 
 class Writer:
@@ -46,8 +48,8 @@ class Writer:
     def __init__(self, store: Database, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sqlite = store.dialect == "sqlite"
         self._sleep = sleep
-        self.budget = _IN_COMPANY.fewest * 4 if self._sqlite else _LARGE
-        self._version = 0
+        self.budget = _FIRST if self._sqlite else _LARGE
+        self._version, self._alone_from = 0, 0.0
         self.reader = database.connect_engine(store)
         self._engine = _sqlite_engine(store) if self._sqlite else database.connect_engine(store)
         self._stack = contextlib.ExitStack()
@@ -85,8 +87,11 @@ class Writer:
         """Make the next transaction longer or shorter, and give others their turn."""
         raw: Any = connection.connection.dbapi_connection
         (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
-        manners = _ALONE if version == self._version or not self._version else _IN_COMPANY
+        now = time.monotonic()
+        if self._version not in {0, version}:
+            self._alone_from = now + _COMPANY
         self._version = version
+        manners = _ALONE if now >= self._alone_from else _IN_COMPANY
         self.budget = int(self.budget * min(1.5, max(0.5, manners.short / max(took, 0.001))))
         self.budget = min(_LARGE, max(manners.fewest, self.budget))
         self._sleep(max(manners.pause, took * manners.breath))

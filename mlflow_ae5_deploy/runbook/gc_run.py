@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
@@ -28,23 +30,58 @@ def judge(run: Run, log: str) -> Verdict:
 
 def _sentence(verdict: Verdict) -> str:
     facts = verdict.facts
+    counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
     if not verdict.passed:
         words = [f"the run is {verdict.state}"]
         if verdict.outcome != "unknown":
             words.append(f"the job says {verdict.outcome}")
         if verdict.exit_code is not None:
             words.append(f"exit code {verdict.exit_code}")
+        if verdict.outcome == "incomplete" and counts:
+            words.append(f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}")
         words += [str(facts[key]) for key in ("error", "hint") if facts.get(key)]
         return ", ".join(words)
     if verdict.outcome == "unknown":
         return "the run is completed, and its log states no result"
     if verdict.outcome == "skipped":
         return "skipped, because another collection was at work"
-    counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
     if verdict.outcome == "dry-run":
-        return "would remove " + (", ".join(f"{item.get('due', 0)} {kind}" for kind, item in counts) or "nothing known")
-    told = ", ".join(f"{item.get('removed', 0)} of {item.get('due', 0)} {kind}" for kind, item in counts)
-    return f"removed {told}" if told else "done"
+        told = ", ".join(f"{item.get('due', 0)} {kind}" for kind, item in counts) or "nothing known"
+        return f"would remove {told}{_size(facts)}{_skipped(facts)}"
+    return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}{_alone(facts)}" if counts else "done"
+
+
+def _removed(counts: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    return ", ".join(f"{item.get('removed', 0)} of {item.get('due', 0)} {kind}" for kind, item in counts)
+
+
+def _size(facts: Mapping[str, Any]) -> str:
+    """Earlier releases say nothing of bytes."""
+    size = facts.get("bytes")
+    if not isinstance(size, int) or size <= 0:
+        return ""
+    value, unit = float(size), "bytes"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"; {value:.0f} {unit} of artifacts" if unit == "bytes" else f"; {value:.1f} {unit} of artifacts"
+
+
+def _alone(facts: Mapping[str, Any]) -> str:
+    """A collection may do without the server. That it had to is worth a word: the token may be void."""
+    server = str(facts.get("server") or "ok")
+    return "" if server == "ok" else f"; without the server: {server}"
+
+
+def _skipped(facts: Mapping[str, Any]) -> str:
+    """How many stay although they are due, and the first reason: troubles come first in the report."""
+    skipped, total = facts.get("skipped"), facts.get("skipped_total")
+    if not isinstance(total, int) or total <= 0:
+        return ""
+    first = skipped[0] if isinstance(skipped, list) and skipped and isinstance(skipped[0], dict) else {}
+    reason = f" ({first.get('kind')} {first.get('id')}: {first.get('why')})" if first else ""
+    return f"; {total} skipped{reason}"
 
 
 # runs ------------------------------------------------------------------------------------------------------------

@@ -63,6 +63,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         if name == "database-upgrade":
             command.add_argument("--rehearse", action="store_true", help="migrate a copy, and say how long it took")
+        if name == "garbage-collection":
+            command.add_argument(
+                "--orphans", choices=("ignore", "show", "remove"), help="artifact folders without a row"
+            )
         command.add_argument(_AE5 + "host", dest="hosts", action="extend", nargs="+", default=[], metavar="HOST")
         command.add_argument(_AE5 + "iframe-hosts", action="extend", nargs="+", default=[], dest="iframe_hosts")
         command.add_argument(_AE5 + "port", type=int, default=8086, dest="port")
@@ -109,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command != "tracking-server":
             report = Report(_JOBS[options.command])
             signal.signal(signal.SIGTERM, _terminated)
+        if getattr(options, "orphans", None):
+            os.environ["MLFLOW_TRACKING_GC_ORPHANS"] = options.orphans
         resolved = settings.load(os.environ)
         print(resolved.table(), file=sys.stderr, flush=True)
         if silent:

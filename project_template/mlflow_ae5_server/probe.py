@@ -1,8 +1,7 @@
-"""Before garbage collection touches anything: does the server answer, with this token, from this database?
+"""Does the server answer, with this token, from this database?
 
-MLflow's gc deletes proxied artifacts through the server and retries for minutes per run when it is gone. `/health`
-answers 200 with the database dead and the token stale, so it proves nothing; these calls reach the database and the
-artifact store.
+`/health` answers 200 with the database dead and the token stale, so it proves nothing; these calls reach the database
+and the artifact store.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Prober:
     ) -> None:
         if not uri:
             raise ConfigurationError(
-                "MLFLOW_TRACKING_URI is not set, and garbage collection deletes artifacts through the server",
+                "MLFLOW_TRACKING_URI is not set, so the server cannot be asked",
                 "set it to the URL of the server's endpoint, as an AE5 secret or a variable of the job",
             )
         if not uri.lower().startswith(("http://", "https://")):
@@ -142,7 +141,7 @@ class Prober:
     def _down(self, reason: str) -> ProjectError:
         return UnreachableError(
             f"the server {self._shown} does not work: {reason}",
-            "start or repair the deployment; nothing was deleted",
+            "start or repair the deployment",
         )
 
 

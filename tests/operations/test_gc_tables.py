@@ -39,7 +39,36 @@ def report(**facts: Any) -> str:
 
 
 RUNS = {"runs": {"due": 3, "removed": 3, "left": 0}}
+SKIPPED = {"skipped": [{"id": "r1", "kind": "run", "why": "a link leads out"}], "skipped_total": 4}
 VERDICTS = [
+    (
+        "what it freed",
+        "completed",
+        report(outcome="done", exit_code=0, bytes=3_500_000, **RUNS),
+        True,
+        "removed 3 of 3 runs; 3.3 MiB of artifacts",
+    ),
+    (
+        "what it would free, and what stays",
+        "completed",
+        report(outcome="dry-run", exit_code=0, runs={"due": 3}, bytes=12, **SKIPPED),
+        True,
+        "would remove 3 runs; 12 bytes of artifacts; 4 skipped (run r1: a link leads out)",
+    ),
+    (
+        "without the server",
+        "completed",
+        report(outcome="done", exit_code=0, server="x did not accept the token", **RUNS),
+        True,
+        "removed 3 of 3 runs; without the server: x did not accept the token",
+    ),
+    (
+        "not everything could be removed",
+        "failed",
+        report(outcome="incomplete", exit_code=23, bytes=0, **RUNS, **SKIPPED),
+        False,
+        "exit code 23, removed 3 of 3 runs; 4 skipped (run r1: a link leads out)",
+    ),
     ("collected", "completed", report(outcome="done", exit_code=0, **RUNS), True, "removed 3 of 3 runs"),
     ("a dry run", "completed", report(outcome="dry-run", exit_code=0, runs={"due": 3}), True, "would remove 3 runs"),
     ("another at work", "completed", report(outcome="skipped", exit_code=0), True, "another collection"),

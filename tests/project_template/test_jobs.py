@@ -77,13 +77,41 @@ def test_a_second_run_steps_aside(deployed: Any) -> None:
     assert lifecycle(deployed, run) == {run: "deleted"}
 
 
-def test_a_dead_server_ends_collection_soon_with_nothing_deleted(on_sqlite: Any) -> None:
+def test_a_dead_server_does_not_hinder_what_can_be_done_without_it(on_sqlite: Any) -> None:
     run = delete(on_sqlite, on_sqlite.server.new_run())
     dead = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", **AT_ONCE}
     ended = on_sqlite.project.run("GarbageCollection", timeout=30, **dead)
-    assert (ended.code, ended.last["outcome"]) == (10, "failed")
+    assert (ended.code, ended.last["outcome"]) == (0, "done"), ended.output
+    assert "Connection refused" in ended.last["server"]
+    assert lifecycle(on_sqlite, run) == {}
+    assert on_sqlite.server.artifacts(run) == 0
+
+
+def test_a_dead_server_ends_collection_soon_where_only_it_has_the_artifacts(on_sqlite: Any) -> None:
+    run = delete(on_sqlite, on_sqlite.server.new_run())
+    dead = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "MLFLOW_ARTIFACTS_DESTINATION": "elsewhere", **AT_ONCE}
+    ended = on_sqlite.project.run("GarbageCollection", timeout=30, **dead)
+    assert (ended.code, ended.last["outcome"]) == (10, "failed"), ended.output
     assert "Connection refused" in ended.last["error"]
     assert lifecycle(on_sqlite, run) == {run: "deleted"}
+    assert on_sqlite.server.artifacts(run) == 1
+
+
+@pytest.mark.parametrize("elsewhere", ["not-there", "another-store"])
+def test_artifacts_that_only_the_server_reaches_go_through_it(deployed: Any, elsewhere: str) -> None:
+    """A job whose MLFLOW_ARTIFACTS_DESTINATION is not the server's must not leave artifacts behind."""
+    if elsewhere == "another-store":
+        (deployed.project.folder / elsewhere / "0").mkdir(parents=True, exist_ok=True)
+        (deployed.project.folder / elsewhere / "77").mkdir(exist_ok=True)
+    run = delete(deployed, deployed.server.new_run())
+    ended = deployed.job("GarbageCollection", MLFLOW_ARTIFACTS_DESTINATION=elsewhere, **AT_ONCE)
+    assert (ended.code, ended.last["outcome"]) == (0, "done"), ended.output
+    assert "through the server" in ended.stderr
+    assert (ended.last["runs"]["removed"] >= 1, ended.last["bytes"] >= 5) == (True, True)
+    assert lifecycle(deployed, run) == {}
+    assert deployed.server.artifacts(run) == 0
+    listed = deployed.server.call("GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": ".mlflow-ae5-gc"})
+    assert listed.json().get("files", []) == []
 
 
 @pytest.fixture
@@ -107,10 +135,11 @@ def gate() -> Iterator[str]:
         thread.join()
 
 
-def test_a_stale_token_ends_collection_with_nothing_deleted(on_sqlite: Any, gate: str) -> None:
+def test_a_stale_token_ends_collection_where_only_the_server_has_the_artifacts(on_sqlite: Any, gate: str) -> None:
     run = delete(on_sqlite, on_sqlite.server.new_run())
     token = "stale-token-0123456789"
-    ended = on_sqlite.job("GarbageCollection", MLFLOW_TRACKING_URI=gate, MLFLOW_TRACKING_TOKEN=token, **AT_ONCE)
+    stale = {"MLFLOW_TRACKING_URI": gate, "MLFLOW_TRACKING_TOKEN": token, "MLFLOW_ARTIFACTS_DESTINATION": "elsewhere"}
+    ended = on_sqlite.job("GarbageCollection", **stale, **AT_ONCE)
     assert (ended.code, ended.last["outcome"]) == (11, "failed")
     assert "did not accept the token" in ended.last["error"]
     assert ended.last["token_sha256"] == hashlib.sha256(token.encode()).hexdigest()[:12]

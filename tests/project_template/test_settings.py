@@ -129,7 +129,7 @@ def test_commands_have_twins_and_every_environment_pins_mlflow() -> None:
         for command, spec in ((commands[name], "default"), (commands["Minimum" + name], "minimum")):
             assert (command["env_spec"], command["supports_http_options"]) == (spec, http)
             assert re.fullmatch(r"exec python -m mlflow_ae5_server [a-z-]+", command["unix"])  # options are appended
-    assert len(commands) == 8
+    assert len(commands) == 14
     for spec in specs.values():
         [pip] = [package["pip"] for package in spec["packages"] if isinstance(package, dict)]
         assert "mlflow==3.17.2" in pip

@@ -1,0 +1,120 @@
+"""The connection that deletes: short transactions, and room for the server between them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from mlflow_ae5_server import database
+from mlflow_ae5_server.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+_LARGE = 20_000  # rows; elsewhere than on SQLite only the rows themselves are locked
+_FIRST = 1_500  # rows on SQLite, before anything is known
+_PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How to share a SQLite database. While a transaction lasts nobody else writes; while it ends nobody reads.
+
+    short: seconds that a transaction should take, roughly. fewest: rows to remove in it at least. pause: seconds for
+    those who wait; SQLite has them look again after at most 25 ms, at first. breath: the same, in parts of what the
+    transaction took.
+    """
+
+    short: float
+    fewest: int
+    pause: float
+    breath: float
+
+
+_ALONE = Manners(0.12, 3_000, 0.01, 0.0)
+_IN_COMPANY = Manners(0.03, 200, 0.03, 2.0)
+_COMPANY = 5.0  # seconds since somebody else has written, at most
+
+
+class Writer:
+    """`budget`: how many rows the next transaction may remove. `reader` is for looking, and locks nothing."""
+
+    def __init__(self, store: Database, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sqlite = store.dialect == "sqlite"
+        self._sleep = sleep
+        self.budget = _FIRST if self._sqlite else _LARGE
+        self._version, self._alone_from = 0, 0.0
+        self.reader = database.connect_engine(store)
+        self._engine = _sqlite_engine(store) if self._sqlite else database.connect_engine(store)
+        self._stack = contextlib.ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+        self._connection = None
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction; afterwards the budget is adapted, and on SQLite others get their turn."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self._stack.enter_context(self._engine.connect())
+        started = time.monotonic()
+        try:
+            with self._connection.begin():
+                started = time.monotonic()  # from when the lock was ours
+                yield self._connection
+        except BaseException:
+            if self._connection.invalidated:
+                self._connection.close()
+            raise
+        if self._sqlite:
+            self._adapt(self._connection, time.monotonic() - started)
+
+    def _adapt(self, connection: Connection, took: float) -> None:
+        """Make the next transaction longer or shorter, and give others their turn."""
+        raw: Any = connection.connection.dbapi_connection
+        (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
+        now = time.monotonic()
+        if self._version not in {0, version}:
+            self._alone_from = now + _COMPANY
+        self._version = version
+        manners = _ALONE if now >= self._alone_from else _IN_COMPANY
+        self.budget = int(self.budget * min(1.5, max(0.5, manners.short / max(took, 0.001))))
+        self.budget = min(_LARGE, max(manners.fewest, self.budget))
+        self._sleep(max(manners.pause, took * manners.breath))
+
+
+def _sqlite_engine(store: Database) -> Engine:
+    engine = create_engine(store.uri, poolclass=StaticPool)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin when we say so
+        for pragma in (
+            "foreign_keys = ON",
+            f"busy_timeout = {_PATIENCE}",
+            "cache_size = -32768",  # KiB: pages written before the end of a transaction lock readers out
+            "cache_spill = OFF",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+            connection.execute("PRAGMA journal_mode = TRUNCATE")  # saves a change of the folder per transaction
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

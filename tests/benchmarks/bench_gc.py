@@ -1,0 +1,298 @@
+"""GarbageCollection beside `mlflow gc`, on SQLite and PostgreSQL, with a tracking server at work.
+
+    python tests/benchmarks/bench_gc.py [--runs 2000] [--large 50000] [--metrics 1000000] [--json]
+
+Speed: both remove the same number of deleted runs (10 params, 50 metrics, one small artifact each) from the same
+server, one after the other, start of the process included. Memory: the job's peak (RSS) with many runs, and with one
+run that has very many metrics. The server meanwhile: 95th percentile of a simple read (`runs/get`) and a simple write
+(`runs/set-tag`), called one after the other by one client, first with nothing else going on, then during a collection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gc_data
+
+TEMPLATE = Path(__file__).parents[2] / "project_template"
+TIMES, MEMORY, SLOWER = 20, 300, 2.0  # what is promised: times faster, MiB, times slower
+_QUIET = 4.0  # seconds of calls with nothing else going on
+_COLLECTED_CALLS = 1000  # runs collected while calls are timed, at least 2 seconds of it
+
+
+@dataclass(frozen=True)
+class Ended:
+    seconds: float
+    mib: float
+    last: dict[str, Any]
+
+
+class Site:
+    """A server with its database and artifacts."""
+
+    def __init__(self, name: str, uri: str, folder: Path) -> None:
+        self.name, self.uri, self.folder = name, uri, folder
+        self.artifacts = folder / "artifacts"
+        self.artifacts.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+            "PYTHONPATH": str(TEMPLATE),
+            "MLFLOW_BACKEND_STORE_URI": uri,
+            "MLFLOW_ARTIFACTS_DESTINATION": str(self.artifacts),
+            "MLFLOW_TRACKING_URI": self.url,
+            "MLFLOW_TRACKING_GC_TTL": "30d",
+            "MLFLOW_WORKERS": "2",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[None]:
+        options = ["--anaconda-project-address", "127.0.0.1", "--anaconda-project-port", str(self.port)]
+        with (self.folder / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow_ae5_server", "tracking-server", *options],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            deadline = time.monotonic() + 90
+            while True:
+                with contextlib.suppress(requests.RequestException):
+                    if self.call("experiments/search", max_results=1).ok:
+                        break
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit((self.folder / "server.log").read_text()[-3000:])
+                time.sleep(0.2)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+    def call(self, path: str, **body: Any) -> requests.Response:
+        return requests.post(f"{self.url}/api/2.0/mlflow/{path}", json=body, timeout=60)
+
+    def ours(self) -> Ended:
+        ended = self._run([sys.executable, "-m", "mlflow_ae5_server", "garbage-collection"])
+        if ended.last.get("outcome") != "done":
+            raise SystemExit(f"collection: {ended.last}")
+        return ended
+
+    def mlflow_gc(self) -> Ended:
+        return self._run(
+            [sys.executable, "-m", "mlflow", "gc", "--older-than", "30d", "--backend-store-uri", self.uri], mlflow=True
+        )
+
+    def _run(self, command: list[str], mlflow: bool = False) -> Ended:
+        started = time.monotonic()
+        with (self.folder / "job.out").open("w+b") as out, (self.folder / "job.err").open("wb") as err:
+            process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=out, stderr=err)
+            _pid, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds = time.monotonic() - started
+            out.seek(0)
+            lines = out.read().decode().strip().splitlines()
+        if process.returncode:
+            raise SystemExit(
+                f"{command}: exit code {process.returncode}\n{(self.folder / 'job.err').read_text()[-3000:]}"
+            )
+        return Ended(seconds, usage.ru_maxrss / 1024, {} if mlflow else json.loads(lines[-1]))
+
+
+def gone(site: Site) -> None:
+    left = gc_data.count(site.uri, "runs", "lifecycle_stage = 'deleted'")
+    if left:
+        raise SystemExit(f"{left} runs are left")
+
+
+def speed(site: Site, runs: int) -> dict[str, Any]:
+    gc_data.fill(site.uri, site.artifacts, runs)
+    theirs = site.mlflow_gc()
+    gone(site)
+    gc_data.fill(site.uri, site.artifacts, runs)
+    ours = site.ours()
+    gone(site)
+    # mlflow gc leaves the folders of the runs behind, empty
+    folders = sum(1 for item in (site.artifacts / "0").iterdir() if (item / "artifacts").is_dir())
+    if ours.last["runs"]["removed"] != runs or folders != gc_data.count(site.uri, "runs"):
+        raise SystemExit(f"not everything was removed: {ours.last}, {folders} folders")
+    times = theirs.seconds / ours.seconds
+    return {
+        "mlflow_gc": theirs.seconds,
+        "ours": ours.seconds,
+        "times": times,
+        "mlflow_gc_mib": theirs.mib,
+        "mib": ours.mib,
+    }
+
+
+def memory(site: Site, large: int, metrics: int) -> dict[str, Any]:
+    gc_data.fill(site.uri, site.artifacts, large, params=2, metrics=5)
+    many = site.ours()
+    gone(site)
+    gc_data.fill(site.uri, site.artifacts, 1, metrics=metrics)
+    one = site.ours()
+    gone(site)
+    return {"many": {"mib": many.mib, "seconds": many.seconds}, "one": {"mib": one.mib, "seconds": one.seconds}}
+
+
+class Caller(threading.Thread):
+    """One client that calls the server until it is told to stop; seconds of every call, by what was called."""
+
+    def __init__(self, site: Site, run: str) -> None:
+        super().__init__()
+        self.site, self.run_id = site, run
+        self.taken: dict[str, list[float]] = {"read": [], "write": []}
+        self.enough = threading.Event()
+
+    def run(self) -> None:
+        session, number = requests.Session(), 0
+        while not self.enough.is_set():
+            number += 1
+            base = f"{self.site.url}/api/2.0/mlflow/runs"
+            started = time.monotonic()
+            session.get(f"{base}/get", params={"run_id": self.run_id}, timeout=60).raise_for_status()
+            middle = time.monotonic()
+            tag = {"run_id": self.run_id, "key": "bench", "value": str(number)}
+            session.post(f"{base}/set-tag", json=tag, timeout=60).raise_for_status()
+            self.taken["read"].append(middle - started)
+            self.taken["write"].append(time.monotonic() - middle)
+
+    def percentiles(self) -> dict[str, float]:
+        return {name: statistics.quantiles(values, n=20)[18] * 1000 for name, values in self.taken.items()}
+
+
+def responsiveness(site: Site, runs: int) -> dict[str, Any]:
+    (kept,) = gc_data.fill(site.uri, site.artifacts, 1, deleted=False)
+    gc_data.fill(site.uri, site.artifacts, runs)
+    quiet = Caller(site, kept)
+    quiet.start()
+    time.sleep(_QUIET)
+    quiet.enough.set()
+    quiet.join()
+    busy = Caller(site, kept)
+    busy.start()
+    site.ours()
+    busy.enough.set()
+    busy.join()
+    before, meanwhile = quiet.percentiles(), busy.percentiles()
+    return {"quiet_ms": before, "meanwhile_ms": meanwhile, "calls": len(busy.taken["read"])}
+
+
+def measure(site: Site, options: argparse.Namespace) -> dict[str, Any]:
+    with site.server():
+        gc_data.fill(site.uri, site.artifacts, 500, deleted=False)  # what must stay
+        found = {"speed": speed(site, options.runs)} if not options.no_speed else {}
+        found["server"] = responsiveness(site, max(options.runs * 3, 100))
+        if options.large:
+            found["memory"] = memory(site, options.large, options.metrics)
+    return found
+
+
+def table(results: dict[str, Any], options: argparse.Namespace) -> str:
+    lines = [f"{'':12}{'':44}{'mlflow gc':>12}{'ours':>12}{'':>4}"]
+
+    def row(site: str, what: str, theirs: str, ours: str, verdict: bool | None, note: str = "") -> None:
+        mark = "" if verdict is None else "ok" if verdict else "NO"
+        lines.append(f"{site:12}{what:44}{theirs:>12}{ours:>12}{mark:>4}  {note}")
+
+    for site, found in results.items():
+        if speed := found.get("speed"):
+            note = f"{speed['times']:.1f} times as fast; promised {TIMES}"
+            row(site, f"{options.runs} runs, seconds", f"{speed['mlflow_gc']:.1f}", f"{speed['ours']:.2f}",
+                speed["times"] >= TIMES, note)  # fmt: skip
+            row(site, "peak memory, MiB", f"{speed['mlflow_gc_mib']:.0f}", f"{speed['mib']:.0f}", None)
+        for kind in ("read", "write"):
+            calls = found["server"]["calls"]
+            before, meanwhile = (found["server"][key][kind] for key in ("quiet_ms", "meanwhile_ms"))
+            row(site, f"p95 of a {kind}, ms: quiet, meanwhile", f"{before:.1f}", f"{meanwhile:.1f}",
+                meanwhile <= SLOWER * before, f"{meanwhile / before:.2f} times; {calls} calls")  # fmt: skip
+        if memory := found.get("memory"):
+            for key, what in (("many", f"{options.large} runs"), ("one", f"a run of {options.metrics} metric rows")):
+                mib = memory[key]["mib"]
+                row(site, f"{what}: MiB", "", f"{mib:.0f}", mib < MEMORY, f"in {memory[key]['seconds']:.1f} s")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    import mlflow
+    import sqlalchemy
+
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{os.cpu_count()} x {model}, load {load}; {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, MLflow {mlflow.__version__}, SQLAlchemy {sqlalchemy.__version__}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--large", type=int, default=50_000, help="runs for the memory test; 0 leaves it out")
+    parser.add_argument("--metrics", type=int, default=1_000_000, help="metric rows of one run for the memory test")
+    parser.add_argument("--databases", default="sqlite,postgresql")
+    parser.add_argument("--no-speed", action="store_true", help="without mlflow gc, which takes minutes")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-gc-") as scratch, contextlib.ExitStack() as stack:
+        for name in options.databases.split(","):
+            folder = Path(scratch) / name
+            folder.mkdir()
+            uri = f"sqlite:///{folder}/bench.sqlite" if name == "sqlite" else stack.enter_context(_postgresql(folder))
+            results[name] = measure(Site(name, uri, folder), options)
+            print(f"{name}: {json.dumps(results[name])}", file=sys.stderr, flush=True)
+    print(
+        json.dumps({"machine": machine(), "results": results})
+        if options.json
+        else f"{machine()}\n\n{table(results, options)}"
+    )
+
+
+@contextlib.contextmanager
+def _postgresql(folder: Path) -> Iterator[str]:
+    from mlflow_ae5_deploy.sandbox.postgres import remove_data
+    from mlflow_ae5_deploy.sandbox.server import SandboxServer
+
+    with SandboxServer(folder / "sandbox", database="postgresql") as sandbox:
+        assert sandbox.database_uri is not None
+        yield sandbox.database_uri
+    remove_data(folder / "sandbox")
+
+
+if __name__ == "__main__":
+    main()

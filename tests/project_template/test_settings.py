@@ -124,7 +124,7 @@ def test_every_variable_has_a_value_a_comment_and_a_name_ae5_does_not_encrypt() 
 def test_commands_have_twins_and_every_environment_pins_mlflow() -> None:
     document = yaml.safe_load(PROJECT.read_text())
     commands, specs = document["commands"], document["env_specs"]
-    jobs = ("GarbageCollection", "DatabaseUpgrade", "Check")
+    jobs = ("GarbageCollection", "DatabaseUpgrade", "Check", "Backup", "Restore", "Drill")
     for name, http in (("TrackingServer", True), *((job, False) for job in jobs)):
         for command, spec in ((commands[name], "default"), (commands["Minimum" + name], "minimum")):
             assert (command["env_spec"], command["supports_http_options"]) == (spec, http)

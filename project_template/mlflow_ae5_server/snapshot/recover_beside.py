@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ class Beside(Protocol):
 
     def kept(self, name: str) -> bool:
         """Whether anything is kept at `name`."""
+
+    def drop(self, name: str) -> None:
+        """Remove for good what is kept at `name`."""
 
 
 def beside(destination: str) -> Beside:
@@ -159,6 +163,13 @@ class BesideFolder:
     def kept(self, name: str) -> bool:
         return self._path(name).is_dir()
 
+    def drop(self, name: str) -> None:
+        try:
+            if self._path(name).is_dir():
+                shutil.rmtree(self._path(name))
+        except OSError as error:
+            raise self._failed(error, "remove") from None
+
     def _move(self, source: Path, target: Path) -> None:
         for entry in sorted(os.listdir(source)):  # noqa: PTH208 - names are what is wanted
             if entry.startswith(RESERVED):
@@ -240,6 +251,14 @@ class BesideStore:
     def kept(self, name: str) -> bool:
         with self._translated("list"):
             return next(self._objects(self._at(name)), None) is not None
+
+    def drop(self, name: str) -> None:
+        import obstore
+
+        with self._translated("delete in"):
+            objects = self._objects(self._at(name))
+            while chunk := [path for path, _size in islice(objects, 1000)]:
+                obstore.delete(self._store, chunk)
 
     def _move(self, source: str, target: str) -> None:
         import obstore

@@ -13,10 +13,11 @@ from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 from mlflow_ae5_server.snapshot import dump, recover_check, recover_files
 from mlflow_ae5_server.snapshot.dump import schema
-from mlflow_ae5_server.snapshot.recover import Recovery, Source, Undo, say
+from mlflow_ae5_server.snapshot.recover import Recovery, Source, say
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 from mlflow_ae5_server.snapshot.recover_ledger import Book
 from mlflow_ae5_server.snapshot.recover_target import open_target
+from mlflow_ae5_server.snapshot.recover_undo import Undo
 from mlflow_ae5_server.snapshot.repository import open_repository
 
 LOCK_WAIT = 60.0  # seconds

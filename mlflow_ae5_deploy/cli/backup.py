@@ -66,7 +66,7 @@ AllowOutside = Annotated[
     typer.Option("--allow-outside", help="create: artifacts kept outside the server's own place may be left out."),
 ]
 Sample = Annotated[str | None, typer.Option("--sample", help="verify: check a share of the objects, such as 1%.")]
-All = Annotated[bool, typer.Option("--all", help="verify: check every object.")]
+All = Annotated[bool, typer.Option("--all", help="verify: check every object (the default).")]
 KeepLast = Annotated[int | None, typer.Option("--keep-last", min=1, help="prune: keep the newest so many.")]
 KeepDaily = Annotated[int | None, typer.Option("--keep-daily", min=1, help="prune: keep one of each of so many days.")]
 KeepWeekly = Annotated[

@@ -89,7 +89,7 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
         return upgrade_data("upgraded", None, None, done)
     found = changes.look(context)
     show_changes(reporter, found)
-    if found.same and how != "--rehearse":
+    if found.settled and how != "--rehearse":
         reporter.line("This release is installed already.", style="bold")
         return upgrade_data("unchanged", found, None, None)
     rehearsed = _rehearse(context, reporter, crew, found, how)

@@ -52,6 +52,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     drill = _Drill(source, report)
     with drill_place.scratch_folder(parent) as folder, _scratch_database(store, folder) as copy:
         say(f"restoring {source.snapshot.id} to {copy.shown} and {folder}")
+        report.add(dialect={"from": source.part.dialect, "to": copy.dialect})
         drill.run(Scratch(folder, copy, folder / "artifacts"), destination)
     drill.add(_nothing_left(folder))
     passed = all(check.passed for check in drill.checks)

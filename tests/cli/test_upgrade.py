@@ -157,6 +157,17 @@ class TestForward:
         assert data(site) == AFTER
         assert projects(site) == ["mlflow.tracking.server"]
 
+    def test_a_release_that_was_put_on_a_database_of_another_schema_is_helped(self, site, capsys):
+        stuck = site.install(capsys, "--release", str(site.second), "--replace")
+        (project,) = [p["id"] for p in site.owner().get("projects") if p["owner"] == "mlflow-service"]
+
+        done = upgrade(site, capsys, "--yes")
+
+        assert stuck.code == 20, stuck.err
+        assert done.code == 0, done.err
+        assert data(site) == AFTER
+        assert [p["id"] for p in site.owner().get("projects") if p["owner"] == "mlflow-service"] == [project]
+
     def test_a_new_release_without_a_way_back_is_refused(self, site, capsys):
         for command in ("Backup", "Restore", "DatabaseUpgrade"):
             poor = make_snapshotting_release(site.folder / "poor.tar.gz", schema="schema-2", without=(command,))

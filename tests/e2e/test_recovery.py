@@ -97,7 +97,7 @@ def test_everything_is_lost_and_comes_back_with_its_ids(installed: Site, snapsho
     assert_reads(installed, helper, logged)
 
 
-def test_a_pilot_becomes_production_and_can_go_back(installed: Site, snapshot, logged, helper) -> None:
+def test_a_pilot_becomes_production(installed: Site, snapshot, logged, helper) -> None:
     """The artifacts stay where they are, so they are kept aside with the restore, and are written anew."""
     words = ("restore", "--sandbox", "--json", "--snapshot", snapshot, "--stop-server", "--replace", "--yes")
 

@@ -127,7 +127,7 @@ def go_on(context: Context, record: Record, crew: Crew) -> Upgraded:
     began, downtime = context.clock.monotonic(), record.definition is not None
     try:
         record = _stop_and_save(context, record, crew)
-        project = _replace(context, record, crew)
+        project = _replace(context, crew)
         record, migration = _migrate(context, record, project, crew)
         record = note(context, record, phase=STARTING)
         steps.run_stages(crew, first=8)
@@ -172,14 +172,10 @@ def _save(context: Context, crew: Crew, *extent: str) -> str:
     return snapshot
 
 
-def _replace(context: Context, record: Record, crew: Crew) -> Project:
+def _replace(context: Context, crew: Crew) -> Project:
     built = changes.built_of(context)
     project = context.look.project(context.settings.project.name)
-    if (
-        project is not None
-        and project.id != record.old_project
-        and same_content(context.look.archive(project), built).same
-    ):
+    if project is not None and same_content(context.look.archive(project), built).same:
         return project
     crew.tell("the project is replaced by the new release")
     if project is not None:

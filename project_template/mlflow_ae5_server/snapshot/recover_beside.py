@@ -10,29 +10,21 @@ entry of the top, in an object store a copy within the store and a deletion per 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 from mlflow_ae5_server.errors import ConfigurationError, StorageError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
 
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
-
 RESERVED = ".mlflow-ae5-"  # the top of the destination: names that begin so are ours, not artifacts
-_LEDGER = "restore.json"
-_COUNTED = 10_000  # files; beyond that "more than" says enough
-_SERVER_COPY = 5 * 1024**3  # bytes; S3 copies larger objects only in parts
-_THREADS = 16
+LEDGER = "restore.json"
+COUNTED = 10_000  # files; beyond that "more than" says enough
 
 
 @dataclass(frozen=True)
@@ -71,6 +63,9 @@ class Beside(Protocol):
     def kept(self, name: str) -> bool:
         """Whether anything is kept at `name`."""
 
+    def drop(self, name: str) -> None:
+        """Remove for good what is kept at `name`."""
+
 
 def beside(destination: str) -> Beside:
     """Raises ConfigurationError where `destination` is neither a folder nor an object store."""
@@ -83,6 +78,8 @@ def beside(destination: str) -> Beside:
             f"artifacts cannot be restored to {scrub(destination)}",
             "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
         )
+    from mlflow_ae5_server.snapshot.recover_beside_store import BesideStore
+
     return BesideStore(destination)
 
 
@@ -99,14 +96,14 @@ class BesideFolder:
 
     def read_ledger(self) -> bytes | None:
         try:
-            return self._path(_LEDGER).read_bytes()
+            return self._path(LEDGER).read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._failed(error, "read") from None
 
     def write_ledger(self, data: bytes | None) -> None:
-        path = self._path(_LEDGER)
+        path = self._path(LEDGER)
         try:
             if data is None:
                 path.unlink(missing_ok=True)
@@ -126,7 +123,7 @@ class BesideFolder:
         files, size, example = 0, 0, ""
         try:
             for file in self._files():
-                if files == _COUNTED:
+                if files == COUNTED:
                     return Holdings(files, size, example, more=True)
                 files, size, example = files + 1, size + file.stat(follow_symlinks=False).st_size, example or file.name
         except OSError as error:
@@ -158,6 +155,13 @@ class BesideFolder:
 
     def kept(self, name: str) -> bool:
         return self._path(name).is_dir()
+
+    def drop(self, name: str) -> None:
+        try:
+            if self._path(name).is_dir():
+                shutil.rmtree(self._path(name))
+        except OSError as error:
+            raise self._failed(error, "remove") from None
 
     def _move(self, source: Path, target: Path) -> None:
         for entry in sorted(os.listdir(source)):  # noqa: PTH208 - names are what is wanted
@@ -192,98 +196,6 @@ class BesideFolder:
         if error.errno == errno.ENOSPC:
             hint = "make room there"
         return StorageError(f"cannot {verb} beside {self.shown}: {error.strerror or error}", hint)
-
-
-class BesideStore:
-    def __init__(self, destination: str) -> None:
-        from mlflow_ae5_server.snapshot import clouds
-
-        self.shown = scrub(destination)
-        parts = urlsplit(destination)
-        above, _, self._name = parts.path.strip("/").rpartition("/")
-        self._store: ObjectStore = clouds.open_store(parts._replace(path=f"/{above}" if above else "").geturl())
-
-    def read_ledger(self) -> bytes | None:
-        import obstore
-
-        try:
-            return bytes(obstore.get(self._store, self._at(_LEDGER)).bytes())
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # obstore's, of many classes
-            raise self._failed(error, "read") from None
-
-    def write_ledger(self, data: bytes | None) -> None:
-        import obstore
-
-        with self._translated("write to"):
-            if data is None:
-                with contextlib.suppress(FileNotFoundError):
-                    obstore.delete(self._store, self._at(_LEDGER))
-            else:
-                obstore.put(self._store, self._at(_LEDGER), data, use_multipart=False)
-
-    def holdings(self) -> Holdings | None:
-        with self._translated("list"):
-            found = list(islice(self._objects(self._name), _COUNTED + 1))
-        if not found:
-            return None
-        counted = found[:_COUNTED]
-        return Holdings(len(counted), sum(size for _path, size in counted), found[0][0], len(found) > len(counted))
-
-    def aside(self, name: str) -> None:
-        self._move(self._name, self._at(name))
-
-    def back(self, name: str) -> None:
-        self._move(self._at(name), self._name)
-
-    def kept(self, name: str) -> bool:
-        with self._translated("list"):
-            return next(self._objects(self._at(name)), None) is not None
-
-    def _move(self, source: str, target: str) -> None:
-        import obstore
-
-        def copy(entry: tuple[str, int]) -> str:
-            path, size = entry
-            to = f"{target}/{path[len(source) :].lstrip('/')}".lstrip("/")
-            if size > _SERVER_COPY:
-                obstore.put(self._store, to, obstore.get(self._store, path).stream())
-            else:
-                obstore.copy(self._store, path, to)
-            return path
-
-        with self._translated("move in"), ThreadPoolExecutor(_THREADS) as threads:
-            objects = self._objects(source)
-            while chunk := list(islice(objects, 1000)):
-                # Only what has been copied is deleted, and only after it has.
-                obstore.delete(self._store, list(threads.map(copy, chunk)))
-
-    def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
-        import obstore
-
-        for chunk in obstore.list(self._store, prefix or None):
-            for meta in chunk:
-                path = str(meta["path"])
-                if prefix or not path.startswith(RESERVED):
-                    yield path, int(meta["size"])
-
-    def _at(self, suffix: str) -> str:
-        return f"{self._name}.{suffix}" if self._name else f"{RESERVED}{suffix}"
-
-    @contextlib.contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except (StorageError, KeyboardInterrupt):
-            raise
-        except Exception as error:  # obstore's, of many classes
-            raise self._failed(error, verb) from None
-
-    def _failed(self, error: Exception, verb: str) -> Exception:
-        from mlflow_ae5_server.snapshot import clouds
-
-        return clouds.translate(error, self.shown, verb)
 
 
 def _private(path: str, flags: int) -> int:

@@ -93,6 +93,11 @@ def test_there_and_back(destination: Folder | Bucket) -> None:
     assert (destination.files(), place.kept(NAME)) == (FILES, False)
     place.back(NAME)
     assert destination.files() == FILES
+    place.aside(NAME)
+    destination.put("0/a", b"")
+    place.drop(NAME)
+    place.drop(NAME)
+    assert (place.kept(NAME), destination.files()) == (False, {"0/a": b""})
 
 
 def test_a_move_that_was_cut_off_is_finished(destination: Folder | Bucket) -> None:

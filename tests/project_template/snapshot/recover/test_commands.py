@@ -23,10 +23,6 @@ def test_words_from_a_variable(project: Any, pilot: Any, home_at: Any) -> None:
     assert dump.digests(home.store) == pilot.digests
     assert home.files() == pilot.files
 
-    again = project.run("Restore", **variables)
-    assert (again.code, again.last["outcome"]) == (17, "failed"), again.output
-    assert f"{pilot.snapshot.rows - 1} rows" in again.last["error"]  # alembic's own is not counted
-
 
 def test_a_real_server_is_in_the_way(on_sqlite: Any, pilot: Any) -> None:
     variables = {"MLFLOW_TRACKING_BACKUP_DESTINATION": pilot.home.backups}

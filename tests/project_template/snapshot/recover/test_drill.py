@@ -77,6 +77,16 @@ def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot:
     assert not home.folder.exists() or not any(home.folder.rglob("*drill*"))
 
 
+def test_a_role_that_cannot_make_a_schema(
+    tmp_path: Path, home_at: Any, pilot: Any, postgres: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"d{uuid.uuid4().hex[:12]}"
+    postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own
+    done = damaged(tmp_path, home_at, pilot, postgres.uri(name)).job("drill")
+    assert done["dialect"] == {"from": "sqlite", "to": "sqlite"}
+    assert "no scratch schema" in capsys.readouterr().err
+
+
 def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:
     """A home whose backups have lost the artifacts: a drill of them ends soon."""
     backups = tmp_path / f"backups{uuid.uuid4().hex}"

@@ -19,7 +19,14 @@ from mlflow_ae5_server.snapshot.repository import open_repository
 
 from tests.project_template.snapshot.recover import killing
 
-ALL = {"sqlite": 12, "postgresql": 4}  # points
+COUNT = {"sqlite": 10, "postgresql": 2}
+
+
+def moments(events: int, dialect: str) -> list[int]:
+    """For PostgreSQL, where each takes seconds, two in the middle."""
+    if dialect == "postgresql":
+        return [events // 3, 4 * events // 5]
+    return killing.points(events, COUNT[dialect])
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -68,7 +75,7 @@ def test_restore(homes: Callable[[], Any], pilot: Any) -> None:
     first = homes()
     events = events_of(lambda: first.restore("--snapshot", "latest"))
     killed = 0
-    for at in killing.points(events, ALL[first.store.dialect]):
+    for at in moments(events, first.store.dialect):
         home = homes()
         killed += killing.run(lambda home=home: home.restore("--snapshot", "latest"), at)[0] != 0
         if dump.state(home.store).kind != "empty":
@@ -78,7 +85,7 @@ def test_restore(homes: Callable[[], Any], pilot: Any) -> None:
             assert (done["artifacts_identical"], done["database_identical"]) == (True, True), at
         assert is_identical(home, pilot), at
         assert not home.unfinished(), at
-    assert killed >= ALL[first.store.dialect] - 2  # one run has a few more events than another
+    assert killed >= COUNT[first.store.dialect] - 1  # one run has a few more events than another
 
 
 def test_replace_and_undo(homes: Callable[[], Any], pilot: Any) -> None:
@@ -86,9 +93,9 @@ def test_replace_and_undo(homes: Callable[[], Any], pilot: Any) -> None:
     load(first, pilot)
     events = events_of(lambda: first.restore("--replace"))
     undo_events = events_of(lambda: first.restore("--undo"))
-    count = ALL[first.store.dialect]
-    moments = zip(killing.points(events, count), killing.points(undo_events, count), strict=False)
-    for number, (at, undo_at) in enumerate(moments):
+    dialect = first.store.dialect
+    pairs = zip(moments(events, dialect), moments(undo_events, dialect), strict=False)
+    for number, (at, undo_at) in enumerate(pairs):
         home = homes()
         before = load(home, pilot)
         killing.run(lambda home=home: home.restore("--replace"), at)
@@ -119,7 +126,7 @@ def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any
     source = older(tmp_path / "old")
     take(source)
 
-    for later in (1, 60):  # events after the upgrade has begun
+    for later in (40,):  # events after the upgrade has begun
         home = home_at(tmp_path / str(later), source.backups)
         seen: list[int] = []
 

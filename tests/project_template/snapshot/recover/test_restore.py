@@ -343,10 +343,11 @@ def test_replace_and_undo(home: Any, pilot: Any) -> None:
     assert home.tree(home.artifacts.with_name(f"artifacts.{undone['kept_aside']}")) == later[1]
 
     assert "nothing to bring back" in refused(home, ConfigurationError, "--undo")
-    again = home.restore("--replace")
-    home.restore("--undo")
+    assert undone["kept_aside"] in refused(home, ConfigurationError, "--drop-kept", "kept_20200101_000000_000000")
+    assert home.restore("--drop-kept", undone["kept_aside"])["dropped"] == undone["kept_aside"]
+    assert dump.kept(home.store) == ()
+    assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
     assert (dump.digests(home.store), home.files()) == before
-    assert again["kept_aside"] != done["kept_aside"]
 
 
 def test_nothing_to_undo(here: Any) -> None:

@@ -1,0 +1,117 @@
+"""What a restore keeps beside artifacts in an object store; see recover_beside.py."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mlflow_ae5_server.errors import StorageError
+from mlflow_ae5_server.scrub import scrub
+from mlflow_ae5_server.snapshot import clouds
+from mlflow_ae5_server.snapshot.recover_beside import COUNTED, LEDGER, RESERVED, Holdings
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_SERVER_COPY = 5 * 1024**3  # bytes; S3 copies larger objects only in parts
+_THREADS = 16
+
+
+class BesideStore:
+    def __init__(self, destination: str) -> None:
+        self.shown = scrub(destination)
+        parts = urlsplit(destination)
+        above, _, self._name = parts.path.strip("/").rpartition("/")
+        self._store: ObjectStore = clouds.open_store(parts._replace(path=f"/{above}" if above else "").geturl())
+
+    def read_ledger(self) -> bytes | None:
+        import obstore
+
+        try:
+            return bytes(obstore.get(self._store, self._at(LEDGER)).bytes())
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # obstore's, of many classes
+            raise self._failed(error, "read") from None
+
+    def write_ledger(self, data: bytes | None) -> None:
+        import obstore
+
+        with self._translated("write to"):
+            if data is None:
+                with contextlib.suppress(FileNotFoundError):
+                    obstore.delete(self._store, self._at(LEDGER))
+            else:
+                obstore.put(self._store, self._at(LEDGER), data, use_multipart=False)
+
+    def holdings(self) -> Holdings | None:
+        with self._translated("list"):
+            found = list(islice(self._objects(self._name), COUNTED + 1))
+        if not found:
+            return None
+        counted = found[:COUNTED]
+        return Holdings(len(counted), sum(size for _path, size in counted), found[0][0], len(found) > len(counted))
+
+    def aside(self, name: str) -> None:
+        self._move(self._name, self._at(name))
+
+    def back(self, name: str) -> None:
+        self._move(self._at(name), self._name)
+
+    def kept(self, name: str) -> bool:
+        with self._translated("list"):
+            return next(self._objects(self._at(name)), None) is not None
+
+    def drop(self, name: str) -> None:
+        import obstore
+
+        with self._translated("delete in"):
+            objects = self._objects(self._at(name))
+            while chunk := [path for path, _size in islice(objects, 1000)]:
+                obstore.delete(self._store, chunk)
+
+    def _move(self, source: str, target: str) -> None:
+        import obstore
+
+        def copy(entry: tuple[str, int]) -> str:
+            path, size = entry
+            to = f"{target}/{path[len(source) :].lstrip('/')}".lstrip("/")
+            if size > _SERVER_COPY:
+                obstore.put(self._store, to, obstore.get(self._store, path).stream())
+            else:
+                obstore.copy(self._store, path, to)
+            return path
+
+        with self._translated("move in"), ThreadPoolExecutor(_THREADS) as threads:
+            objects = self._objects(source)
+            while chunk := list(islice(objects, 1000)):
+                # Only what has been copied is deleted, and only after it has.
+                obstore.delete(self._store, list(threads.map(copy, chunk)))
+
+    def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+        import obstore
+
+        for chunk in obstore.list(self._store, prefix or None):
+            for meta in chunk:
+                path = str(meta["path"])
+                if prefix or not path.startswith(RESERVED):
+                    yield path, int(meta["size"])
+
+    def _at(self, suffix: str) -> str:
+        return f"{self._name}.{suffix}" if self._name else f"{RESERVED}{suffix}"
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (StorageError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # obstore's, of many classes
+            raise self._failed(error, verb) from None
+
+    def _failed(self, error: Exception, verb: str) -> Exception:
+        return clouds.translate(error, self.shown, verb)

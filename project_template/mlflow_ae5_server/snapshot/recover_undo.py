@@ -1,0 +1,112 @@
+"""The undo of a restore with --replace: what it kept aside comes back, and what is there now is kept in its stead.
+
+It can be killed anywhere and run again, as a restore can: the ledger says what comes next, and doing that twice does
+no harm. It also undoes a restore that was cut off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.snapshot import dump, recover_check
+from mlflow_ae5_server.snapshot.recover import say
+from mlflow_ae5_server.snapshot.recover_beside import Beside
+from mlflow_ae5_server.snapshot.recover_check import Found
+from mlflow_ae5_server.snapshot.recover_ledger import ASIDE, Book, Kept, Running, new_name, now, who
+
+
+@dataclass
+class Undo:
+    """Brings back what the last --replace kept aside; what is there now is kept in its stead. Repeatable, as above."""
+
+    store: Database
+    place: Beside
+    book: Book
+
+    def run(self) -> tuple[str, str | None]:
+        """The names of what was brought back and of what was put aside for it. Raises ConfigurationError."""
+        running = self.book.running
+        if running is None or not running.is_undo:
+            running = self._begin(running)
+        else:
+            say(f"going on with the undo that {running.who} began {running.started}, at: {running.phase}")
+        aside, kept = running.aside, running.kept
+        if kept is None:
+            raise AssertionError("an undo has something to bring back")
+        if self._phase() == "undo-database-aside":
+            if aside is not None and recover_check.look(self.store, self.place).has_database:
+                dump.keep_aside(self.store, aside)
+            self.book.turn("undo-artifacts-aside")
+        if self._phase() == "undo-artifacts-aside":
+            if aside is not None:
+                self.place.aside(aside)
+            self.book.turn("undo-artifacts")
+        if self._phase() == "undo-artifacts":
+            self.place.back(kept)
+            self.book.turn("undo-database")
+        if kept in dump.kept(self.store):
+            if recover_check.look(self.store, self.place).has_database:  # made since this undo was interrupted
+                failed = new_name("failed")
+                dump.keep_aside(self.store, failed)
+                self.book.keep(Kept(failed, running.snapshot, now(), database=True, artifacts=False))
+            dump.bring_back(self.store, kept)
+        self.book.end(forget=kept)
+        return kept, aside
+
+    def _phase(self) -> str:
+        return self.book.running.phase if self.book.running is not None else ""
+
+    def require(self) -> Kept:
+        """What is to be brought back. Raises ConfigurationError where there is nothing."""
+        running = self.book.running
+        kept = self.book.last_kept() if running is None else self.book.kept(running.kept)
+        if kept is None:
+            raise ConfigurationError(
+                f"nothing is kept aside beside {self.place.shown}: there is nothing to bring back",
+                "only what `restore --replace` has kept aside can be brought back",
+            )
+        return kept
+
+    def _begin(self, unfinished: Running | None) -> Running:
+        kept = self.require()
+        found = recover_check.look(self.store, self.place)
+        recover_check.refuse_foreign(found, self.store)
+        if unfinished is None or unfinished.phase not in ASIDE:
+            self._require(kept)
+        # Of a restore that was cut off while it put things aside, some may be here still: they are of what is kept.
+        if unfinished is not None and unfinished.phase in ASIDE:
+            return self._begin_early(unfinished, kept, found)
+        aside = new_name("undone") if found.occupied else None
+        entry = Kept(aside, kept.snapshot, now(), found.has_database, found.holdings is not None) if aside else None
+        running = Running("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name)
+        self.book.begin(running, entry)
+        return running
+
+    def _begin_early(self, unfinished: Running, kept: Kept, found: Found) -> Running:
+        """Nothing was restored yet: what was moved goes back to what was not."""
+        if unfinished.aside != unfinished.kept:
+            raise ConfigurationError(
+                "a restore was interrupted while it put an unfinished one aside", "run that restore again first"
+            )
+        if found.has_database and kept.name in dump.kept(self.store):
+            raise NotEmptyError(
+                f"{self.store.shown} has come to hold {found.state.rows} rows since the restore was interrupted",
+                "run that restore again with --replace first",
+            )
+        running = Running("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
+        self.book.begin(running)
+        return running
+
+    def _require(self, kept: Kept) -> None:
+        missing = []
+        if kept.database and kept.name not in dump.kept(self.store):
+            missing.append(f"tables of {self.store.shown}")
+        if kept.artifacts and not self.place.kept(kept.name):
+            missing.append(f"artifacts of {self.place.shown}")
+        if missing:
+            raise DamagedError(
+                f"the ledger says that {kept.name} keeps the {' and the '.join(missing)}, and it does not",
+                "has somebody removed it, or was it kept with another MLFLOW_BACKEND_STORE_URI?",
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 import sys
@@ -84,6 +85,12 @@ for module in (
 app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 
 
+@functools.cache
+def _command() -> Any:
+    """All verbs and their options; building them takes longer than most else before a verb runs."""
+    return typer.main.get_command(app)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_what_is_closed()
@@ -124,7 +131,7 @@ class _Asked:
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> _Asked:
-        command, words = typer.main.get_command(app), list[str]()
+        command, words = _command(), list[str]()
         for argument in arguments:
             inner = getattr(command, "commands", {})
             if argument not in inner:
@@ -140,7 +147,7 @@ class _Asked:
 def _run(arguments: list[str]) -> Any:
     """A reader of stdout that has gone (`| head`) is no trouble: the verb itself has run."""
     try:
-        code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+        code = _command()(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as end:  # how typer answers a closed pipe that no reporter was between
         _discard_stdout()
         return end.code

@@ -80,6 +80,7 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     facts = gc_job.observe(context, wanted)
     decision = gc_job.plan(facts, context)
     if decision.no_change is not None:
+        context.memory.end_gc_change()  # of a run that was cut off; what is asked for now is there
         said = f"job `{wanted.name}` is as wanted"
         return Done("unchanged", said, _found(context, wanted), warnings=decision.warnings)
     warnings = list(decision.warnings)
@@ -95,6 +96,7 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
 def pause(context: Context, wanted: WantedJob) -> Done:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
     jobs = _present(context, wanted)
+    context.memory.end_gc_change()  # from here on the platform tells what was asked for
     active = [job for job in jobs if not gc_job.is_paused(job)]
     if not active:
         return Done("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
@@ -112,6 +114,7 @@ def resume(context: Context, wanted: WantedJob) -> Done:
             remedy="Run `schedule-gc` first: it leaves one.",
         )
     (job,) = jobs
+    context.memory.end_gc_change()
     if not gc_job.is_paused(job):
         return Done("unchanged", f"job `{job.name}` is not paused", job)
     actions = [Action("resume", f"job {job.name} ({job.id})", "asked for")]
@@ -127,6 +130,7 @@ def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
         gc_job.delete(job, context, wait=wait)
+    context.memory.end_gc_change()
     pruned = sum(gc_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return Done("unchanged", "there is no garbage collection job", None)

@@ -45,6 +45,15 @@ class Unfinished:
     void_since: datetime | None
 
 
+@dataclass(frozen=True)
+class GcChange:
+    """A job being made anew. paused: the new one is to be paused, as the former was. jobs: ids of those taken down,
+    which this tool pauses first, so that their being paused says nothing."""
+
+    paused: bool
+    jobs: tuple[str, ...]
+
+
 class Memory:
     """`memory.json` of one installation. In a read-only run nothing is written, and nothing is created."""
 
@@ -65,6 +74,7 @@ class Memory:
             "token": None,
             "rotation": None,
             "restart": None,
+            "gc_change": None,
             "shared": [],
         }
         try:
@@ -210,6 +220,25 @@ class Memory:
     def pending_restart(self) -> dict[str, Any] | None:
         return dict(self._data["restart"]) if self._data["restart"] else None
 
+    # a garbage collection job that is being made anew -----------------------------------------------------------
+
+    def begin_gc_change(self, *, paused: bool, jobs: Sequence[str]) -> None:
+        """Before a job is taken down, which begins with pausing it: whether somebody had paused it, and its id."""
+        known = self._data["gc_change"] or {"jobs": []}
+        change = {"paused": paused, "jobs": sorted({*known["jobs"], *jobs})}
+        if change != self._data["gc_change"]:
+            self._data["gc_change"] = change
+            self._save()
+
+    def gc_change(self) -> GcChange | None:
+        known = self._data["gc_change"]
+        return GcChange(known["paused"], tuple(known["jobs"])) if known else None
+
+    def end_gc_change(self) -> None:
+        if self._data["gc_change"] is not None:
+            self._data["gc_change"] = None
+            self._save()
+
     # secrets the running server was started with ----------------------------------------------------------------
 
     def note_stale_server(self, names: list[str]) -> None:
@@ -246,7 +275,7 @@ class Memory:
 
     def forget_deployment(self) -> None:
         """There is none any more: its tokens, its sharing and what was pending for it are gone. Secrets stay."""
-        fresh: dict[str, Any] = {"token": None, "rotation": None, "restart": None, "shared": []}
+        fresh: dict[str, Any] = {"token": None, "rotation": None, "restart": None, "gc_change": None, "shared": []}
         before = json.dumps(self._data, sort_keys=True)
         self._data = {**self._data, **{key: value for key, value in fresh.items() if key in self._data}}
         self._data.pop("stale_server", None)

@@ -16,7 +16,7 @@ class GcSchedule:
     promise: ClassVar[str] = "exactly one garbage collection job exists, with the wanted cron, command and variables"
 
     def observe(self, context: Context) -> JobFacts:
-        return gc_job.observe(context, gc_job.wanted_job(context.settings))
+        return gc_job.observe(context, gc_job.wanted_job(context.settings), keep_paused=True)
 
     def plan(self, facts: JobFacts, context: Context) -> Decision:
         return gc_job.plan(facts, context)

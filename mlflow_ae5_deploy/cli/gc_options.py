@@ -132,7 +132,7 @@ def _refuse_password(text: str) -> None:
             "The database URI has a password in it, and a command line can be read by everybody on this machine.",
             where="--backend-store-uri",
             remedy="Put the whole URI into an environment variable or a file (chmod 600), and refer to it: "
-            "env:NAME or file:PATH. Then change the password: it has been seen.",
+            "env:NAME or file:PATH. Then change the password, because it has been seen.",
         )
 
 

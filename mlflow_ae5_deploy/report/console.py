@@ -94,7 +94,7 @@ class Reporter:
         self._show(text)
 
     def waiting(self, what: str, seconds: float) -> None:
-        self._show(f"{self._doing}: waiting for {what}, {seconds:.0f} s")
+        self._show(f"{self._doing}, waiting for {what}, {seconds:.0f} s")
 
     def progress(self, what: str, done: float, total: float | None) -> None:
         """A bar where the size is known. done and total in bytes."""

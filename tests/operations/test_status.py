@@ -22,10 +22,11 @@ from mlflow_ae5_deploy.operations.status_facts import (
     read_version,
 )
 from mlflow_ae5_deploy.platform.records import Run
+from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.release.recognise import Made
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
+from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, setting
 from tests.runbook.runbook_support import OURS, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -153,6 +154,22 @@ DRIFT = [
 @pytest.mark.parametrize(("case", "number", "decision", "facts", "knows", "state"), DRIFT, ids=[r[0] for r in DRIFT])
 def test_only_what_is_seen_to_differ_is_drift(case, number, decision, facts, knows, state):
     assert view(number, "stage", decision, facts, knows_token=knows).state == state
+
+
+@pytest.mark.parametrize("why", ["possible once the deployment runs", "not set", "the stored one is of another"])
+def test_what_an_install_would_do_about_secrets_is_not_masked(why):
+    """`issue a token: possible` would look like a credential to the scrubber."""
+    for target in ("a token", "secret MLFLOW_TRACKING_TOKEN", "secrets A, AWS_SECRET_ACCESS_KEY"):
+        (told,) = view(11, "token", Decision.do(Action("issue", target, why)), None, knows_token=True).actions
+        assert scrub(told) == told
+
+
+@pytest.mark.parametrize("state", ["new", "missing", "different", "unknown", "unset"])
+def test_why_a_secret_is_set_is_not_masked(state):
+    facts = [SecretFact("MLFLOW_TRACKING_URI", "new"), SecretFact("MLFLOW_TRACKING_TOKEN", state)]
+    (action,) = setting(facts)
+    for told in (action.reason, f"{action.phrase}, because {action.reason}"):
+        assert scrub(told) == told
 
 
 class Failing:

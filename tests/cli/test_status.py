@@ -195,6 +195,30 @@ class TestDrift:
         assert 6 in [row["stage"] for row in seen.data["drift"]]
         assert seen.data["deployment"]["state"] == "started"
 
+    def test_a_token_that_has_ended_is_drift_and_install_issues_a_new_one(self, bench, capsys):
+        bench.install(capsys)
+        memory = bench.memory_folder / "memory.json"
+        data = json.loads(memory.read_text())
+        data["secrets"]["mlflow-service/MLFLOW_TRACKING_TOKEN"]["expires"] = "2026-01-01T00:00:00+00:00"
+        memory.write_text(json.dumps(data))
+
+        seen = status(bench, capsys)
+        planned = bench.run(capsys, "plan", "--sandbox", "--exit-code", "--release", str(bench.release))
+        done = bench.install(capsys)
+        bench.forget_calls()
+        again = bench.install(capsys)
+
+        assert seen.code == 20
+        assert [row["name"] for row in seen.data["drift"]] == ["token", "store-token"]
+        assert "ended on 2026-01-01" in seen.data["drift"][0]["actions"][0]
+        assert planned.code == 30
+        assert "the one it holds has ended" in planned.out
+        assert [done.data["stages"][n]["outcome"] for n in (10, 11)] == ["changed", "changed"]
+        assert bench.writes() == []
+        assert len(bench.calls()) <= 15
+        assert again.data["writes"] == 0
+        assert status(bench, capsys).code == 0
+
 
 class TestTrouble:
     def test_a_platform_that_cannot_be_asked_is_an_error_of_its_own(self, bench, capsys):

@@ -62,7 +62,7 @@ class Removed:
 def observe(context: Context, *, purge: bool) -> There:
     """Reads only. Consumers are looked at only when their secrets are to go."""
     if context.access.has_admin and context.access.find_account() is None:
-        return There()
+        return There(consumers=_consumers(context) if purge else ())
     project = context.look.project(context.settings.project.name)
     projects = {item.id for item in context.look.projects()}
     names = {context.settings.gc.name, f"{context.settings.gc.name} dry run"}
@@ -80,7 +80,7 @@ def observe(context: Context, *, purge: bool) -> There:
         jobs=tuple(job for job in context.look.jobs() if ours(job)),
         runs=tuple(run for run in context.platform.runs() if ours(run)),
         secrets=tuple(sorted(context.look.secret_names() & _own_names(context))),
-        consumers=tuple(_consumer(context, c.username) for c in context.settings.consumers) if purge else (),
+        consumers=_consumers(context) if purge else (),
     )
 
 
@@ -234,6 +234,19 @@ def _own_names(context: Context) -> set[str]:
     return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.memory.secrets_of(context.account)}
 
 
+def _consumers(context: Context) -> tuple[Consumer, ...]:
+    """Those that are configured, then those that are remembered and were taken out of the configuration."""
+    configured = [consumer.username for consumer in context.settings.consumers]
+    remembered = sorted(context.memory.accounts() - {context.account, *configured})
+    names = configured + [name for name in remembered if not _gone(context, name)]
+    return tuple(_consumer(context, name) for name in names)
+
+
+def _gone(context: Context, username: str) -> bool:
+    """An account that does not exist any more has no secrets."""
+    return context.access.has_admin and context.access.admin().find_user(username) is None
+
+
 def _consumer(context: Context, username: str) -> Consumer:
     """A consumer may have a server of its own, so only what is remembered to be ours is touched."""
     if not context.memory.secrets_of(username) & _CONSUMER:
@@ -246,8 +259,10 @@ def _consumer(context: Context, username: str) -> Consumer:
 
 
 def _as_consumer(context: Context, username: str) -> Platform:
-    consumer = next(c for c in context.settings.consumers if c.username == username)
-    password = context.values.secret(consumer.password, f"password of {username}") if consumer.password else None
+    """By its own password where one is configured, else through the administrator."""
+    consumer = next((c for c in context.settings.consumers if c.username == username), None)
+    reference = consumer.password if consumer else None
+    password = context.values.secret(reference, f"password of {username}") if reference else None
     return context.access.consumer(username, password)
 
 

@@ -269,6 +269,10 @@ class Memory:
         """Names of the secrets this tool wrote for an account, from this machine."""
         return {name for owner, _, name in (key.rpartition("/") for key in self._data["secrets"]) if owner == account}
 
+    def accounts(self) -> set[str]:
+        """Every account this tool wrote a secret for, from this machine."""
+        return {key.rpartition("/")[0] for key in self._data["secrets"]}
+
     def forget_secret(self, account: str, name: str) -> None:
         if self._data["secrets"].pop(f"{account}/{name}", None) is not None:
             self._save()

@@ -280,6 +280,30 @@ class TestUninstall:
         assert done.code == 0, done.err
         assert "MLFLOW_TRACKING_TOKEN" not in Client(bench.info, "dev-user").get("credentials/user")["data"]
 
+    def test_a_consumer_taken_out_of_the_configuration_is_served_too(self, bench, with_consumer, here):
+        consumer = Client(bench.info, "dev-user")
+        assert "MLFLOW_TRACKING_TOKEN" in consumer.get("credentials/user")["data"]
+
+        done = here("uninstall", "--yes", "--purge-secrets", "--json")
+
+        assert done.code == 0, done.err
+        assert any("of dev-user" in target for target in done.data["removed"])
+        assert [n for n in consumer.get("credentials/user")["data"] if n.startswith("MLFLOW_")] == []
+
+    def test_and_named_where_that_is_not_possible(self, bench, with_consumer, here):
+        times = {"times": None, "status": 403}
+        bench.control("POST", "/faults", {"method": "POST", "path": "/impersonation$", "skip": 1, **times})
+        try:
+            partly = here("uninstall", "--yes", "--purge-secrets")
+        finally:
+            bench.control("DELETE", "/faults")
+        done = here("uninstall", "--yes", "--purge-secrets")
+
+        assert_tells(partly, 23, "dev-user")
+        assert "Nothing is left" not in partly.out
+        assert done.code == 0, done.err
+        assert "MLFLOW_TRACKING_TOKEN" not in Client(bench.info, "dev-user").get("credentials/user")["data"]
+
     @pytest.mark.parametrize("fault", [{"drop": "after"}, {"drop": "before"}, {"status": 503}], ids=str)
     def test_lost_and_refused_deletes_leave_nothing_in_the_end(self, bench, here, fault):
         kinds = ("jobs", "runs", "deployments", "projects")

@@ -55,7 +55,7 @@ def _show(reporter: Reporter, entry: Entry) -> None:
     when = f"{entry.began:%Y-%m-%d %H:%M:%S} UTC" if entry.began else "(unknown time)"
     took = f", {entry.seconds:.1f} s" if entry.seconds else ""
     style = {"done": "green", "noted": None}.get(entry.outcome, "red")
-    reporter.line(f"{when}  {entry.verb:<14} {_outcome(entry)}{took}  {entry.who}", style=style)
+    reporter.hanging(f"{when}  ", f"{entry.verb:<14} {_outcome(entry)}{took}  {entry.who}", style)
     for line in entry.changed:
         reporter.hanging("    + ", line)
     for line in entry.trouble:

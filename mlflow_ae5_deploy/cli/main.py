@@ -6,7 +6,9 @@ import errno
 import functools
 import itertools
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -180,10 +182,18 @@ def _failed(error: DeployError, asked: _Asked) -> int:
 
 def _interrupted(asked: _Asked) -> int:
     what = "Interrupted. What was done is in the journal; running it again goes on from there."
-    sys.stderr.write(f"\n{what}\n")
+    sys.stderr.write(f"\n{_broken(what)}\n")
     if asked.json_mode:
         _document(asked, "interrupted", {"kind": "Interrupted", "what": what, "exit_code": EXIT_INTERRUPTED})
     return EXIT_INTERRUPTED
+
+
+def _broken(text: str) -> str:
+    """Between words, where a terminal is narrower. Without rich, in the middle of whose loading Ctrl-C may come."""
+    if not sys.stderr.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns, 20)
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _no_room(error: OSError) -> Configuration:
@@ -199,7 +209,7 @@ def _bug(error: Exception, asked: _Asked) -> int:
     from mlflow_ae5_deploy.redaction import scrub
 
     what = f"A bug in {PROGRAM}: {type(error).__name__}: {scrub(str(error))}"
-    sys.stderr.write(f"\n{what}\n")
+    sys.stderr.write(f"\n{_broken(what)}\n")
     if asked.json_mode:
         _document(asked, "failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
     if asked.traceback:

@@ -140,7 +140,8 @@ def _show(reporter: Reporter, result: Scheduled, asked: Asked, choices: Choices)
         show_job(reporter, result)
         show_departures(reporter, result.departures, profile=choices.profile)
     if asked.verb == "remove":
-        reporter.line("The next `install` makes it again. To keep it from running, `--pause` it: install leaves that.")
+        told = "The next `install` makes it again. To keep it from running, `--pause` it: install leaves that."
+        reporter.hanging("", told)
 
 
 def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, wait: float) -> Verdict | None:

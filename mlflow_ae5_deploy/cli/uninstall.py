@@ -62,7 +62,7 @@ def _uninstall(reporter: Reporter, context: Context, *, purge: bool) -> dict[str
     document = {"schema": 1, "verb": NAME, "outcome": "unchanged", "removed": [], "kept": stays, "kept_archive": None}
     if not actions and not trouble:
         context.memory.forget_deployment()
-        reporter.line(_nothing(there))
+        reporter.hanging("", _nothing(there))
         return document
     for item in stays:
         reporter.note(f"This stays: {item}.")
@@ -70,7 +70,7 @@ def _uninstall(reporter: Reporter, context: Context, *, purge: bool) -> dict[str
         raise _declined(actions)
     removed = uninstall.carry_out(context, there, purge=purge)
     for action in actions:
-        reporter.line(f"+ {action.phrase}", style="cyan")
+        reporter.hanging("+ ", action.phrase, "cyan")
     _end(reporter, removed)
     return document | {
         "outcome": "changed",
@@ -85,7 +85,7 @@ def _end(reporter: Reporter, removed: Removed) -> None:
         reporter.note(f"warning: {warning}", style="yellow")
     if removed.kept is not None:
         reporter.line(f"The project's archive is kept: {removed.kept}")
-        reporter.line(f"`install --release {removed.kept}` brings it back, on the same data.")
+        reporter.hanging("", f"`install --release {removed.kept}` brings it back, on the same data.")
     if removed.left:
         raise PartlyDone(
             f"The secrets of {len(removed.left)} consumers could not be deleted.",

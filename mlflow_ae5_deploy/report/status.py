@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.runbook.token_life import duration
 
 def show(reporter: Reporter, status: Status) -> None:
     word, style = ("healthy", "bold green") if status.healthy else ("not healthy", "bold red")
-    reporter.line(f"{word}: project {status.project} of {status.account} on {status.host}", style=style)
+    reporter.hanging("", f"{word}: project {status.project} of {status.account} on {status.host}", style)
     reporter.line()
     for title, text in rows(status):
         reporter.hanging(f"  {title:<11} ", text)

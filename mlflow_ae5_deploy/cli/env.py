@@ -42,6 +42,7 @@ def command(
     from mlflow_ae5_deploy.cli.closing import installed_facts
     from mlflow_ae5_deploy.report.client_environment import FORMATS
     from mlflow_ae5_deploy.runbook.context import Wishes
+    from mlflow_ae5_deploy.runbook.recorded import recorded
 
     form = _form(format_, json=json, known=tuple(FORMATS))
     choices = Choices(config, profile, sandbox, form == "json", hostname, username, session, traceback=traceback)
@@ -53,7 +54,8 @@ def command(
     try:
         with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
             deployment_id, context.found.url = running(context)
-            token = context.token_for(deployment_id) if show_token else None
+            with recorded(context):
+                token = context.token_for(deployment_id) if show_token else None
             environment = installed_facts(context).client_environment()
             if token is not None:
                 environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.history import Entry
     from mlflow_ae5_deploy.report.console import Reporter
 
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORDS = {
+    "done": "done",
+    "interrupted": "interrupted",
+    "noted": "how it ended is not recorded",
+    "partly done": "partly done",
+}
 NAME = "history"
 HELP = "Show what was done to this installation from this machine: who, when, what changed, how it ended."
 
@@ -67,7 +75,8 @@ def _outcome(entry: Entry) -> str:
         return "done, nothing changed"
     if entry.outcome == "cut off":
         return "did not end: killed, or still at work"
-    return entry.outcome
+    words = _CAPITAL.sub(" ", entry.outcome).lower()
+    return _WORDS.get(words, f"failed ({words})")
 
 
 def _data(entry: Entry) -> dict[str, Any]:

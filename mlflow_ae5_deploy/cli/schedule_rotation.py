@@ -10,7 +10,7 @@ import typer
 from mlflow_ae5_deploy.cli import options, rotate_token
 from mlflow_ae5_deploy.cli.changing import LockWait
 from mlflow_ae5_deploy.cli.wiring import Choices, installation_folder, load_settings, reporter_for
-from mlflow_ae5_deploy.errors import EXIT_DONE
+from mlflow_ae5_deploy.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
@@ -165,9 +165,15 @@ def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock
             wanted = crontab.without_line(before, folder.name)
         if wanted == before or (what == "remove" and not crontab.has_line(before, folder.name)):
             return "unchanged"
+        journal.write("begin")
         journal.write("intent", action=what, target="crontab line")
-        table.write(wanted)
+        try:
+            table.write(wanted)
+        except DeployError as error:
+            journal.write("end", outcome=error.kind, what=error.what)
+            raise
         journal.write("effect", action=what, target="crontab line")
+        journal.write("end", outcome="done")
     return "installed" if what == "install" else "removed"
 
 

@@ -40,40 +40,51 @@ def command(
 
 
 def _verify(choices: Choices, reporter: Reporter) -> int:
-    from mlflow_ae5_deploy.operations.verify import Verifier, require
-    from mlflow_ae5_deploy.redaction import Secret
-    from mlflow_ae5_deploy.report.summary import SCHEMA
+    from mlflow_ae5_deploy.errors import VerificationFailed
     from mlflow_ae5_deploy.runbook.context import Wishes
+    from mlflow_ae5_deploy.runbook.recorded import recorded
 
     def wishes(_loaded: LoadedSettings) -> Wishes:
         return Wishes()
 
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
         reporter.doing("verify")
-        url, token = url_and_token(choices, context)
-        verifier = Verifier(
-            context.server(url, token),
-            context.server(url, None),
-            context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}")),
-            context.clock,
-        )
-        reporter.line(f"Verifying {url} from outside")
-        outcome = verifier.verify(on_check=reporter.check)
-        if choices.json_mode:
-            reporter.data(
-                {
-                    "schema": SCHEMA,
-                    "verb": NAME,
-                    "outcome": "passed" if outcome.passed else "failed",
-                    "url": url,
-                    "checks": [asdict(check) for check in outcome.checks],
-                }
-            )
-            if not outcome.passed:
-                return 21
-        require(outcome)
-        reporter.line(f"All {len(outcome.checks)} checks passed.", style="bold")
+        try:
+            with recorded(context):
+                _prove(choices, reporter, context)
+        except VerificationFailed as error:
+            if not choices.json_mode:
+                raise
+            return error.exit_code  # the document has told what failed
     return EXIT_DONE
+
+
+def _prove(choices: Choices, reporter: Reporter, context: Context) -> None:
+    from mlflow_ae5_deploy.operations.verify import Verifier, require
+    from mlflow_ae5_deploy.redaction import Secret
+    from mlflow_ae5_deploy.report.summary import SCHEMA
+
+    url, token = url_and_token(choices, context)
+    verifier = Verifier(
+        context.server(url, token),
+        context.server(url, None),
+        context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}")),
+        context.clock,
+    )
+    reporter.line(f"Verifying {url} from outside")
+    outcome = verifier.verify(on_check=reporter.check)
+    if choices.json_mode:
+        reporter.data(
+            {
+                "schema": SCHEMA,
+                "verb": NAME,
+                "outcome": "passed" if outcome.passed else "failed",
+                "url": url,
+                "checks": [asdict(check) for check in outcome.checks],
+            }
+        )
+    require(outcome)
+    reporter.line(f"All {len(outcome.checks)} checks passed.", style="bold")
 
 
 def running(context: Context) -> tuple[str, str]:

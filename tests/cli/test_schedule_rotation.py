@@ -162,7 +162,9 @@ class TestTheCrontab:
         assert table.read_text() == THEIRS
         assert writes(table) == 2
         (journal,) = (configured / "state").glob("*/journal.jsonl")
-        assert [json.loads(line)["event"] for line in journal.read_text().splitlines()] == ["intent", "effect"] * 2
+        assert [json.loads(line)["event"] for line in journal.read_text().splitlines()] == [
+            *("begin", "intent", "effect", "end") * 2,
+        ]
 
     def test_that_cannot_be_read_is_not_overwritten(self, configured, table, capsys):
         table.write_text(THEIRS)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,16 @@ class StoredToken:
 class Unfinished:
     """A rotation that has not ended. left: accounts still to be served; none when only the gc job is unproved.
 
-    void_since: from when on the former token did not work, or None if it does.
+    void_since: from when on the former token did not work, or None if it does. cause: why, a word of the one who
+    rotates. proved: the gc job was proved with what is stored, or cannot be. gaps: of those served, in seconds.
     """
 
     deployment_id: str
     left: tuple[str, ...]
     void_since: datetime | None
+    cause: str = ""
+    proved: bool = False
+    gaps: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,13 +194,38 @@ class Memory:
 
     # a rotation, and a restart, that may be cut off ---------------------------------------------------------------
 
-    def begin_rotation(self, deployment_id: str, accounts: Sequence[str], void_since: datetime | None) -> None:
+    def begin_rotation(
+        self, deployment_id: str, accounts: Sequence[str], void_since: datetime | None, cause: str = ""
+    ) -> None:
+        before = self._data["rotation"] or {}
+        kept = before.get("gaps", {}) if before.get("deployment_id") == deployment_id else {}
         self._data["rotation"] = {
             "deployment_id": deployment_id,
             "left": list(accounts),
             "void_since": void_since.isoformat() if void_since else None,
+            "cause": cause,
+            "proved": False,
+            "gaps": {name: seconds for name, seconds in kept.items() if name not in accounts},
         }
         self._save()
+
+    def note_gap(self, account: str, seconds: float) -> None:
+        if self._data["rotation"]:
+            self._data["rotation"].setdefault("gaps", {})[account] = seconds
+            self._save()
+
+    def note_gc_proof(self, when: datetime | None) -> None:
+        """The gc job works with what is stored. when: None where that cannot be proved with this release."""
+        if self._data["rotation"]:
+            self._data["rotation"]["proved"] = True
+        if when is not None:
+            self._data["gc_proved"] = when.isoformat()
+        self._save()
+
+    def gc_proved(self) -> datetime | None:
+        """When the gc job was last seen to work with the token that is stored now."""
+        known = self._data.get("gc_proved")
+        return datetime.fromisoformat(known) if known else None
 
     def unfinished_rotation(self) -> Unfinished | None:
         known = self._data["rotation"]
@@ -204,7 +233,12 @@ class Memory:
             return None
         since = known.get("void_since")
         return Unfinished(
-            known["deployment_id"], tuple(known["left"]), datetime.fromisoformat(since) if since else None
+            known["deployment_id"],
+            tuple(known["left"]),
+            datetime.fromisoformat(since) if since else None,
+            known.get("cause", ""),
+            known.get("proved", False),
+            dict(known.get("gaps", {})),
         )
 
     def end_rotation(self) -> None:
@@ -250,8 +284,17 @@ class Memory:
         return list(self._data.get("stale_server", []))
 
     def clear_stale_server(self) -> None:
-        if self._data.pop("stale_server", None) is not None:
+        known = [self._data.pop(key, None) for key in ("stale_server", "unsure_server")]
+        if any(item is not None for item in known):
             self._save()
+
+    def note_unsure_server(self, names: list[str]) -> None:
+        """Stored over values that are not known here: the running server may have others until it starts again."""
+        self._data["unsure_server"] = sorted({*self.unsure_server(), *names})
+        self._save()
+
+    def unsure_server(self) -> list[str]:
+        return list(self._data.get("unsure_server", []))
 
     # sharing ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +326,7 @@ class Memory:
         before = json.dumps(self._data, sort_keys=True)
         self._data = {**self._data, **{key: value for key, value in fresh.items() if key in self._data}}
         self._data.pop("stale_server", None)
+        self._data.pop("unsure_server", None)
         for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
             del self._data["secrets"][name]
         if json.dumps(self._data, sort_keys=True) != before:

@@ -175,8 +175,20 @@ class TestIfNeeded:
         done = rotation(rotatable, capsys, "--if-needed")
 
         assert (done.code, done.data["outcome"]) == (0, "rotated"), done.err
-        assert done.data["gap_seconds"] > 0
+        # What that somebody has stored meanwhile is not known, so there is a bound and no more.
+        assert done.data["gap_seconds"] is None
+        assert done.data["gap_at_most_seconds"] > 0
+        assert "not known: somebody else" in done.data["gap_said"]
         assert opens(rotatable, stored(rotatable)) == 200
+
+    def test_where_nothing_is_on_record_nothing_is_said_of_the_gap(self, rotatable, capsys):
+        memory_file(rotatable).unlink()
+
+        done = rotatable.run(capsys, "rotate-token", "--sandbox", "--if-needed")
+
+        assert done.code == 0, done.err
+        assert "which token was stored before is not on record here" in done.out
+        assert "0.0 s" not in done.out
 
     def test_stores_it_again_where_the_secret_was_deleted(self, rotatable, capsys):
         rotatable.owner().call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN")
@@ -254,16 +266,34 @@ class TestConsumers:
         assert password not in first.out + first.err + second.out + second.err
 
     def test_a_platform_that_voids_earlier_tokens_is_noticed_and_everybody_is_served(self, rotatable, capsys):
-        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
+        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-yet\n"))]
         rotation(rotatable, capsys, *config)
+        Admin(rotatable.info).create("nobody-yet", "some-password")
         rotatable.owner().post("credentials/user", {"key": "MLFLOW_TRACKING_TOKEN", "value": "void-since-the-new-one"})
 
         second = rotation(rotatable, capsys, *config)
 
-        assert outcomes(second) == {ACCOUNT: "stored", "dev-user": "stored", "nobody-here": "failed"}
+        assert outcomes(second) == {ACCOUNT: "stored", "dev-user": "stored", "nobody-yet": "stored"}
         assert second.data["gc"]["state"] == "proved"
+        assert (second.data["gap_seconds"], "did not accept" in second.data["gap_said"]) == (None, True)
         assert opens(rotatable, stored(rotatable)) == 200
-        assert rotation(rotatable, capsys).code == 0  # without that consumer in the configuration
+
+    def test_where_nobody_who_is_left_can_be_served_no_token_is_issued_and_no_job_run(self, rotatable, capsys):
+        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
+        first = rotation(rotatable, capsys, *config)
+        kept = stored(rotatable)
+        rotatable.forget_calls()
+
+        again = rotation(rotatable, capsys, "--if-needed", *config)
+        issued, made, same = tokens_issued(rotatable), jobs_made(rotatable), stored(rotatable) == kept
+        plain = rotation(rotatable, capsys)  # without that consumer in the configuration
+        after = rotation(rotatable, capsys, "--if-needed")
+
+        assert (first.code, first.data["gc"]["state"]) == (23, "proved")
+        assert (again.code, again.data["left"], again.data["gc"]) == (23, ["nobody-here"], None)
+        assert (issued, made, same) == (0, 0, True)
+        assert (plain.code, plain.data["outcome"], plain.data["reason"]) == (0, "rotated", "a new token was asked for")
+        assert after.data["outcome"] == "unchanged"
 
 
 class TestGarbageCollection:

@@ -80,7 +80,12 @@ class TestRepeatedInstall:
         assert again.code == 0, again.err
         assert outcomes(again)["upload"] == "unchanged"
         assert outcomes(again)["token"] == "changed"
-        assert "earlier values" in again.data["stages"][7]["warnings"][0]
+        assert "is not known" in again.data["stages"][7]["warnings"][0]
+        third = bench.install(capsys)
+        assert set(outcomes(third).values()) == {"unchanged"}
+        assert "is not known" in third.data["stages"][7]["warnings"][0]  # storing them again has not restarted it
+        assert bench.run(capsys, "rotate-token", "--sandbox", "--restart").code == 0
+        assert bench.install(capsys).data["stages"][7]["warnings"] == []
 
     def test_a_plan_then_has_nothing_to_do(self, bench, capsys):
         plan = bench.run(capsys, "plan", "--sandbox", "--exit-code", "--release", str(bench.release))

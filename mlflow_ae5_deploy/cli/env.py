@@ -40,7 +40,7 @@ def command(
 ) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.closing import installed_facts
-    from mlflow_ae5_deploy.report.client_environment import FORMATS
+    from mlflow_ae5_deploy.report.client_environment import CERTIFICATE, FORMATS
     from mlflow_ae5_deploy.runbook.context import Wishes
     from mlflow_ae5_deploy.runbook.recorded import recorded
 
@@ -59,6 +59,11 @@ def command(
             environment = installed_facts(context).client_environment()
             if token is not None:
                 environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
+            if CERTIFICATE in environment:
+                reporter.note(
+                    f"{CERTIFICATE} is a file on this machine. A client elsewhere needs a copy of it, and the "
+                    "variable the path of that copy."
+                )
     finally:
         reporter.close()
     reporter.as_it_is(FORMATS[form](environment))

@@ -177,7 +177,8 @@ class Reporter:
             self.line()
             self.line("Connect a client")
             for name, value in environment.items():
-                self.line(f"  export {name}={value}")
+                here = "   # a file on this machine; elsewhere, a copy of it" if name.endswith("_CERT_PATH") else ""
+                self.line(f"  export {name}={value}{here}")
             self.line("  export MLFLOW_TRACKING_TOKEN=...   # `env --show-token` below prints one")
         if next_steps:
             self.line()

@@ -176,6 +176,7 @@ class Memory:
             "expires": expires.isoformat(timespec="seconds") if expires else None,
         }
         self._data["secrets"][account + _TOKEN] = record
+        self._data.get("former_tokens", {}).pop(account, None)
         if own:
             self._data["token"] = {"account": account, **record}
             self._data["restart"] = None
@@ -188,9 +189,25 @@ class Memory:
         """After a change that may have voided it: the next token stage issues a new one."""
         self._data["token"] = None
         self._data["rotation"] = None
+        self._put_tokens_away()
+        self._save()
+
+    def _put_tokens_away(self) -> None:
+        """They are on the platform still, and are taken for good no more."""
+        former = self._data.setdefault("former_tokens", {})
+        for known in self.stored_tokens():
+            stored = known.stored.isoformat(timespec="seconds")
+            former[known.account] = {"deployment_id": known.deployment_id, "stored": stored}
         for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
             del self._data["secrets"][name]
-        self._save()
+
+    def former_tokens(self) -> list[StoredToken]:
+        """What was stored from this machine for a deployment that was to be changed or taken down, and not replaced."""
+        known = self._data.get("former_tokens", {}).items()
+        return [
+            StoredToken(account, item["deployment_id"], datetime.fromisoformat(item["stored"]), None)
+            for account, item in known
+        ]
 
     # a rotation, and a restart, that may be cut off ---------------------------------------------------------------
 
@@ -317,7 +334,9 @@ class Memory:
         return {key.rpartition("/")[0] for key in self._data["secrets"]}
 
     def forget_secret(self, account: str, name: str) -> None:
-        if self._data["secrets"].pop(f"{account}/{name}", None) is not None:
+        former = self._data.get("former_tokens", {})
+        gone = former.pop(account, None) if f"/{name}" == _TOKEN else None
+        if self._data["secrets"].pop(f"{account}/{name}", None) is not None or gone is not None:
             self._save()
 
     def forget_deployment(self) -> None:
@@ -327,7 +346,6 @@ class Memory:
         self._data = {**self._data, **{key: value for key, value in fresh.items() if key in self._data}}
         self._data.pop("stale_server", None)
         self._data.pop("unsure_server", None)
-        for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
-            del self._data["secrets"][name]
+        self._put_tokens_away()
         if json.dumps(self._data, sort_keys=True) != before:
             self._save()

@@ -296,6 +296,77 @@ class TestConsumers:
         assert after.data["outcome"] == "unchanged"
 
 
+class TestWhatStatusSaysMeanwhile:
+    """A run that was cut off is told, with the verb that ends it."""
+
+    def look(self, bench, capsys, *argv):
+        return bench.run(capsys, "status", "--sandbox", "--json", "--release", str(bench.release), *argv)
+
+    def test_who_is_left(self, rotatable, capsys):
+        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
+        rotation(rotatable, capsys, *config)
+
+        left, gone = self.look(rotatable, capsys, *config), self.look(rotatable, capsys)
+
+        assert (left.code, left.data["unfinished"]["left"]) == (20, ["nobody-here"])
+        assert "`rotate-token` goes on" in left.data["problems"][0]
+        assert (gone.code, gone.data["problems"]) == (0, [])  # it is no consumer any more
+
+    def test_a_job_that_was_not_proved(self, rotatable, capsys):
+        (volume(rotatable) / "broken-collection").touch()
+        rotation(rotatable, capsys)
+        (volume(rotatable) / "broken-collection").unlink()
+
+        seen = self.look(rotatable, capsys)
+        rotation(rotatable, capsys)
+
+        assert (seen.code, seen.data["unfinished"]["gc_unproved"]) == (20, True)
+        assert self.look(rotatable, capsys).code == 0
+
+    def test_a_restart_that_was_cut_off_and_where_the_token_is_from(self, rotatable, capsys):
+        former = running(rotatable)["id"]
+        (volume(rotatable) / "failures").write_text("2")
+        assert rotation(rotatable, capsys, "--restart").code == 20
+
+        seen = self.look(rotatable, capsys)
+        told = rotatable.run(capsys, "status", "--sandbox", "--release", str(rotatable.release))
+        rotation(rotatable, capsys)
+
+        assert seen.code == 20
+        assert any("restart that was begun at" in text for text in seen.data["problems"])
+        assert {item["deployment_id"] for item in seen.data["token"]["former"]} == {former}
+        assert "stored from here" in told.out
+        assert "elsewhere" not in told.out
+        assert self.look(rotatable, capsys).code == 0
+
+    def test_who_is_at_work(self, rotatable, capsys):
+        with InstallationLock(memory_file(rotatable).parent, SystemClock(), verb="install").held():
+            seen = self.look(rotatable, capsys)
+
+        assert seen.code == 0, seen.out
+        assert "`install`" in seen.data["unfinished"]["at_work"]
+        assert any("is being worked on" in text for text in seen.data["warnings"])
+        assert self.look(rotatable, capsys).data["unfinished"]["at_work"] is None
+
+    def test_a_collection_that_failed_before_the_rotation_is_no_present_trouble(self, rotatable, capsys):
+        owner = rotatable.owner()
+        (job,) = owner.get("jobs")
+        (volume(rotatable) / "broken-collection").touch()
+        owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
+        (volume(rotatable) / "broken-collection").unlink()
+        before = self.look(rotatable, capsys)
+        rotation(rotatable, capsys)
+
+        after = self.look(rotatable, capsys)
+        examined = rotatable.run(capsys, "doctor", "--sandbox", "--json")
+
+        assert before.code == 20
+        assert (after.code, after.data["collection"]["outdated"]) == (0, True), after.out
+        assert any("began before the token was renewed" in text for text in after.data["warnings"])
+        (finding,) = [item for item in examined.data["findings"] if item["check"] == "gc-job"]
+        assert (finding["severity"], "--run-now" in finding["remedy"]) == ("warning", True)
+
+
 class TestGarbageCollection:
     def test_a_job_that_does_not_work_is_told_and_the_next_run_proves_only_the_job(self, rotatable, capsys):
         (volume(rotatable) / "broken-collection").touch()

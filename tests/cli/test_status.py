@@ -129,7 +129,6 @@ def delete_job(owner, d):
 
 ILL = [
     ("stopped", stop, "No server runs"),
-    ("started anew behind our back", restart, "of an earlier deployment, and void"),
     ("public", lambda o, d: o.call("PATCH", f"deployments/{d['id']}", json={"public": True}), "is public"),
     ("unshared", lambda o, d: o.call("PUT", f"deployments/{d['id']}/collaborators", json=[]), "Not shared with"),
     ("token gone", lambda o, d: o.call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN"), "MLFLOW_TRACKING_TOKEN"),
@@ -154,6 +153,25 @@ class TestNotHealthy:
         mended = bench.install(capsys)
         assert mended.code == 0, mended.err
         assert status(bench, capsys).data["problems"] == []
+
+    def test_a_server_started_by_somebody_else_is_told_as_what_is_not_known(self, bench, capsys):
+        bench.install(capsys)
+        owner = bench.owner()
+        (deployment,) = owner.get("deployments")
+        restart(owner, deployment)
+
+        seen = status(bench, capsys)
+        told = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
+        examined = bench.run(capsys, "doctor", "--sandbox", "--json")
+        mended = bench.install(capsys)
+
+        assert [text for text in seen.data["problems"] if "token" in text] == []
+        assert any("what is stored now is not known" in text for text in seen.data["warnings"])
+        assert "VOID" not in told.out
+        (finding,) = [item for item in examined.data["findings"] if item["check"] == "token"]
+        assert finding["severity"] == "warning"
+        assert mended.code == 0, mended.err
+        assert status(bench, capsys).data["warnings"] == []
 
     def test_a_server_without_its_database_is_noticed_though_it_answers(self, bench, capsys):
         bench.install(capsys)

@@ -17,6 +17,7 @@ from mlflow_ae5_deploy.operations.status_facts import (
     LastRun,
     Seen,
     Token,
+    Unfinished,
     in_order,
     overdue,
     read_version,
@@ -32,6 +33,7 @@ from tests.runbook.runbook_support import OURS, context, deployment, job
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
+BROKEN = replace(RAN, passed=False, said="no token")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None)
 COLLECTION = Collection(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
 WELL = Seen(
@@ -75,10 +77,13 @@ PROBLEMS = [
     ("turned away", {"health": Health("unauthorised", "302")}, "was not seen: the endpoint turned"),
     ("a secret gone", {"secrets": frozenset({"A"})}, "Not set as secrets of the account: B."),
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
-    ("void token", stored(deployment_id="a2-old"), "stored for mlflow-service is of an earlier deployment"),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
     ("no gc", {"collection": Collection(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
+    ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
+    ("one left", {"unfinished": Unfinished(left=("ann",), unproved=True)}, "ann has not got the new token"),
+    ("gc unproved", {"unfinished": Unfinished(unproved=True)}, "the gc job was not proved"),
+    ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
     ("gc failed", collected(last=replace(RAN, passed=False, said="no token")), "collection failed: no token."),
 ]
 
@@ -98,6 +103,10 @@ HEALTHY = [
     ("shared with more", {"shared": (("group", "everyone"), ("user", "jdoe"))}),
     ("token that ends", stored(expires=NOW + HOUR)),
     ("version not told", {"version": None}),
+    ("restarted by somebody else", stored(deployment_id="a2-old")),
+    ("not on record any more", {"token": Token(True, (), (STORED,))}),
+    ("a rotation at work", {"unfinished": Unfinished(left=("ann",), at_work="bob has been running")}),
+    ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
 ]
 
 
@@ -114,6 +123,14 @@ WARNINGS = [
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has ended", stored(expires=NOW - HOUR), None),  # a problem, told once
     ("no run for long", collected(overdue=NOW - 3 * HOUR), "since one was due at 2026-03-01 09:00 UTC"),
+    ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; what is stored now is"),
+    ("before a change of ours", {"token": Token(True, (), (STORED,))}, "stored from here for mlflow-service"),
+    (
+        "somebody at work",
+        {"unfinished": Unfinished(at_work="bob has been running")},
+        "worked on: bob has been running.",
+    ),
+    ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "began before the token was renewed"),
     ("edited", {"made": replace(WELL.made, edited=("app.py was edited",))}, "app.py was edited"),
 ]
 

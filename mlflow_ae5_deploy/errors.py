@@ -20,7 +20,8 @@
     |-- Locked                  22  another run holds the lock of this installation
     `-- PartlyDone              23  some accounts were served and others are left; running it again does those
 
-Not errors, but exit codes too: 0 done, 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
+Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `status --watch` ends with the code of
+its last look), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 130 interrupted (Ctrl-C).
 
 `python -m mlflow_ae5_deploy.errors` prints the table of them that the documents have.

@@ -10,6 +10,7 @@ import typer
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.wiring import Choices, installation_folder, load_settings, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE
+from mlflow_ae5_deploy.words import counted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.history import Entry
@@ -55,7 +56,7 @@ def command(
     if not entries:
         reporter.line("Nothing was done to this installation from this machine.")
     if found.unreadable:
-        reporter.note(f"warning: {found.unreadable} lines of {path} cannot be read", style="yellow")
+        reporter.note(f"warning: {counted(found.unreadable, 'lines')} of {path} cannot be read", style="yellow")
     return EXIT_DONE
 
 

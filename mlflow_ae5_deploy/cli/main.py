@@ -130,6 +130,7 @@ class _Asked:
     verb: str
     json_mode: bool
     traceback: bool
+    run_now: bool = False
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> _Asked:
@@ -143,7 +144,8 @@ class _Asked:
         as_json = any(pair in (("--format", "json"), ("-f", "json")) for pair in itertools.pairwise(arguments))
         as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
         json_mode = "--json" in arguments or (words == [env.NAME] and as_json)
-        return cls(" ".join(words), json_mode, "--traceback" in arguments)
+        run_now = "--run-now" in arguments and "--dry-run" not in arguments  # a dry run is taken away again
+        return cls(" ".join(words), json_mode, "--traceback" in arguments, run_now)
 
 
 def _run(arguments: list[str]) -> Any:
@@ -182,6 +184,11 @@ def _failed(error: DeployError, asked: _Asked) -> int:
 
 def _interrupted(asked: _Asked) -> int:
     what = "Interrupted. What was done is in the journal; running it again goes on from there."
+    if asked.run_now:
+        what = (
+            "Interrupted. A run that has begun goes on at the platform: `logs --follow --run latest` shows it. "
+            "Running this again starts another."
+        )
     sys.stderr.write(f"\n{_broken(what)}\n")
     if asked.json_mode:
         _document(asked, "interrupted", {"kind": "Interrupted", "what": what, "exit_code": EXIT_INTERRUPTED})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.changing import LockWait, Yes, can_ask, changing
+from mlflow_ae5_deploy.cli.closing import program, same_target
 from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, Conflict, PartlyDone
+from mlflow_ae5_deploy.words import counted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.uninstall import Removed, There
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 NAME = "uninstall"
 HELP = "Remove job, runs, deployment and project after listing them; keeps data, account and the project's archive."
 
-_WITHOUT_NUMBERS = str.maketrans("", "", "0123456789")
+_RUN_RECORDS = re.compile(r"\d+ run records?")
 PurgeSecrets = Annotated[
     bool, typer.Option("--purge-secrets", help="Delete the secrets too, of the service account and of consumers.")
 ]
@@ -51,7 +55,7 @@ def command(
     try:
         with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes, before=ask) as context:
             reporter.doing(NAME)
-            document = _uninstall(reporter, context, asked, purge=purge_secrets)
+            document = _uninstall(reporter, context, asked, same_target(choices), purge=purge_secrets)
         if json:
             reporter.data(document)
     finally:
@@ -75,7 +79,9 @@ def _ask(reporter: Reporter, context: Context, *, purge: bool) -> list[Action]:
     return actions
 
 
-def _uninstall(reporter: Reporter, context: Context, agreed: list[Action], *, purge: bool) -> dict[str, Any]:
+def _uninstall(
+    reporter: Reporter, context: Context, agreed: list[Action], target: str, *, purge: bool
+) -> dict[str, Any]:
     """agreed: to what a person has said yes already; whatever else is there is not touched without a question."""
     from mlflow_ae5_deploy.operations import uninstall
 
@@ -98,7 +104,7 @@ def _uninstall(reporter: Reporter, context: Context, agreed: list[Action], *, pu
     removed = uninstall.carry_out(context, there, purge=purge)
     for action in actions:
         reporter.hanging("+ ", action.phrase, "cyan")
-    _end(reporter, removed)
+    _end(reporter, removed, target)
     return document | {
         "outcome": "changed",
         "removed": [action.target for action in actions],
@@ -107,15 +113,16 @@ def _uninstall(reporter: Reporter, context: Context, agreed: list[Action], *, pu
     }
 
 
-def _end(reporter: Reporter, removed: Removed) -> None:
+def _end(reporter: Reporter, removed: Removed, target: str) -> None:
     for warning in removed.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     if removed.kept is not None:
         reporter.line(f"The project's archive is kept: {removed.kept}")
-        reporter.hanging("", f"`install --release {removed.kept}` brings it back, on the same data.")
+        command = f"{program()} install --release {shlex.quote(str(removed.kept))} {target}".rstrip()
+        reporter.hanging("", f"`{command}` brings it back, on the same data.")
     if removed.left:
         raise PartlyDone(
-            f"The secrets of {len(removed.left)} consumers could not be deleted.",
+            f"The secrets of {counted(len(removed.left), 'consumers')} could not be deleted.",
             where="consumers",
             detail="\n".join(f"- {line}" for line in removed.left),
         )
@@ -130,9 +137,8 @@ def _nothing(there: There) -> str:
 
 def _require_same(actions: list[Action], agreed: list[Action]) -> None:
     """More or fewer run records are the same thing; what has gone by itself needs no consent."""
-    known = {action.phrase.translate(_WITHOUT_NUMBERS) for action in agreed if "run record" in action.target}
-    known |= {action.phrase for action in agreed}
-    new = [a for a in actions if a.phrase not in known and a.phrase.translate(_WITHOUT_NUMBERS) not in known]
+    known = {_without_count(action) for action in agreed}
+    new = [action for action in actions if _without_count(action) not in known]
     if new:
         raise Conflict(
             "There is more to remove than was agreed to: somebody has changed the installation meanwhile.",
@@ -142,9 +148,13 @@ def _require_same(actions: list[Action], agreed: list[Action]) -> None:
         )
 
 
+def _without_count(action: Action) -> str:
+    return _RUN_RECORDS.sub("run records", action.phrase)
+
+
 def _declined(actions: list[Action], remedy: str) -> Conflict:
     return Conflict(
-        f"Uninstalling was not agreed to; {len(actions)} things would go.",
+        f"Uninstalling was not agreed to; {counted(len(actions), 'things')} would go.",
         where="uninstall",
         remedy=remedy,
         detail="\n".join(f"- {action.phrase}" for action in actions),

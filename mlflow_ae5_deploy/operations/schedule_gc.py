@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.runbook.follow import OnLine
 from mlflow_ae5_deploy.runbook.gc_job import WantedJob
 from mlflow_ae5_deploy.runbook.gc_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action
+from mlflow_ae5_deploy.words import counted
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -134,7 +135,17 @@ def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     pruned = sum(gc_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return Done("unchanged", "there is no garbage collection job", None)
-    return Done("removed", f"{len(jobs)} jobs and {pruned} run records are gone", None, tuple(actions))
+    return Done("removed", _gone(len(jobs), pruned), None, tuple(actions))
+
+
+def _gone(jobs: int, records: int) -> str:
+    one = jobs + records == 1
+    return f"{counted(jobs, 'jobs')} and {counted(records, 'run records')} {'is' if one else 'are'} gone"
+
+
+def require_job(context: Context, wanted: WantedJob) -> None:
+    """Raises NotFound when there is no job to run."""
+    _present(context, wanted)
 
 
 def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:

@@ -270,7 +270,9 @@ def _started_here(context: Context, job: Job) -> datetime | None:
             continue
         try:
             record = json.loads(line)
-            if (record.get("event"), record.get("action")) == ("effect", "run") and record["target"] == f"job {job.name}":
+            if (record.get("event"), record.get("action")) == ("effect", "run") and record[
+                "target"
+            ] == f"job {job.name}":
                 return datetime.fromisoformat(record["time"])
         except (ValueError, KeyError, TypeError, AttributeError):
             continue

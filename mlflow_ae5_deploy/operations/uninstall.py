@@ -19,6 +19,7 @@ from mlflow_ae5_deploy.runbook import gc_run
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action
+from mlflow_ae5_deploy.words import counted
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
@@ -92,7 +93,7 @@ def plan(there: There, *, purge: bool) -> list[Action]:
         meaning = "its run at work is stopped" if active else "nothing is collected any more"
         actions.append(Action("delete", f"job {job.name} ({job.id})", "it belongs to the installation", (meaning,)))
     if there.runs:
-        name = f"{len(there.runs)} run records"
+        name = counted(len(there.runs), "run records")
         actions.append(Action("delete", name, "they belong to its jobs", ("their logs go with them",)))
     for item in there.deployments:
         meaning = "clients lose the server at once, and every token of it is void"
@@ -183,11 +184,11 @@ def _remove_runs(context: Context, runs: Sequence[Run]) -> None:
     """Also those that started after the plan was made: the project cannot go while one is at work."""
     if not runs:
         return
-    _intent(context, "delete", f"{len(runs)} run records")
+    _intent(context, "delete", counted(len(runs), "run records"))
     gc_run.stop(context, runs)
     for run in runs:
         context.platform.delete_run(run.id)
-    context.journal.write("effect", action="delete", target=f"{len(runs)} run records")
+    context.journal.write("effect", action="delete", target=counted(len(runs), "run records"))
 
 
 def _remove_project(context: Context, project: Project) -> None:

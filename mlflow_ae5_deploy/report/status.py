@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.operations.status_facts import NO_SCHEMA, LastRun, Seen
 from mlflow_ae5_deploy.report.console import Reporter
 from mlflow_ae5_deploy.report.summary import SCHEMA
 from mlflow_ae5_deploy.runbook.token_life import duration
+from mlflow_ae5_deploy.words import counted
 
 
 def show(reporter: Reporter, status: Status) -> None:
@@ -64,8 +65,8 @@ def _deployment(seen: Seen, now: datetime) -> str:
 def _release(seen: Seen) -> str:
     if seen.made is None:
         return f"unknown: {seen.release_unknown}"
-    changes = f"{len(seen.made.changes)} changes" if len(seen.made.changes) != 1 else "1 change"
-    words = f"{seen.made.release}, {changes}, content {seen.made.content_digest[:12]}"
+    changes = counted(len(seen.made.changes), "changes")
+    words = f"{seen.made.release.removeprefix('release ')}, {changes}, content {seen.made.content_digest[:12]}"
     if seen.made.edited:
         words += ", edited since"
     if seen.deployment is None:

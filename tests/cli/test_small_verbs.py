@@ -186,7 +186,7 @@ class TestHistory:
         told = here("history", "--limit", "1")
 
         assert "did not end" in told.out
-        assert "1 lines" in told.err
+        assert "1 line of" in told.err
         journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-2]))
 
     def test_of_an_installation_that_never_was(self, bench, capsys):
@@ -209,7 +209,7 @@ class TestUninstall:
 
         refused = here("uninstall", "--json")
 
-        assert_tells(refused, 14, "not agreed to", "--yes", "deployment dev.mlflow.tracking.server", "run records")
+        assert_tells(refused, 14, "not agreed to", "--yes", "deployment dev.mlflow.tracking.server", "run record")
         assert "This stays: the database" in refused.err
         assert bench.writes() == []
         assert bench.everything() == before

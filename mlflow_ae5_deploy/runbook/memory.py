@@ -194,10 +194,10 @@ class Memory:
 
     def _put_tokens_away(self) -> None:
         """They are on the platform still, and are taken for good no more."""
-        former = self._data.setdefault("former_tokens", {})
         for known in self.stored_tokens():
             stored = known.stored.isoformat(timespec="seconds")
-            former[known.account] = {"deployment_id": known.deployment_id, "stored": stored}
+            record = {"deployment_id": known.deployment_id, "stored": stored}
+            self._data.setdefault("former_tokens", {})[known.account] = record
         for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
             del self._data["secrets"][name]
 

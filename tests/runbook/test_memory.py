@@ -83,6 +83,12 @@ def test_a_token_that_is_put_away_is_remembered_as_a_former_one_until_another_is
     assert [known.account for known in memory.stored_tokens()] == ["svc"]
 
 
+def test_where_nothing_is_remembered_forgetting_writes_nothing(tmp_path):
+    Memory(tmp_path / "x").forget_deployment()
+
+    assert not (tmp_path / "x").exists()
+
+
 class TestTokens:
     END = datetime(2027, 1, 1, tzinfo=UTC)
 

@@ -27,7 +27,8 @@
     |-- WentBack                29  an upgrade failed; everything is as it was before, and verified
     `-- NotBack                 31  an upgrade failed, and going back failed as well; the message says how it stands
 
-Not errors, but exit codes too: 0 done, 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
+Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `status --watch` ends with the code of
+its last look), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 130 interrupted (Ctrl-C).
 
 `python -m mlflow_ae5_deploy.errors` prints the table of them that the documents have.

@@ -1,4 +1,7 @@
-"""`python tests` runs every check of the project: formatting, lint, types, tests. Extra arguments go to pytest."""
+"""`python tests` runs every check of the project: formatting, lint, types, tests.
+
+Extra arguments go to pytest, and then tests/convergence, which tries every request of a run, is left out.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,16 @@ CHECKS = (
     ("lint", ".", ["-m", "ruff", "check", "."]),
     ("types", ".", ["-m", "mypy"]),
     ("types of the server project", "project_template", ["-m", "mypy", *SERVER_TYPES]),
-    # tests/convergence tries every request of a run and takes longer: `python -m pytest -n 2 tests/convergence`.
     ("tests", ".", ["-m", "pytest", "-n", "2", "--dist", "loadfile", "--ignore", "tests/convergence"]),
+    ("convergence", ".", ["-m", "pytest", "-n", "2", "--dist", "worksteal", "tests/convergence"]),
 )
 
 
 def main(arguments: list[str]) -> int:
     failed = []
     for name, folder, command in CHECKS:
+        if arguments and name == "convergence":
+            continue
         print(f"== {name}", flush=True)
         extra = arguments if name == "tests" else []
         if subprocess.run([sys.executable, *command, *extra], cwd=ROOT / folder, check=False).returncode != 0:

@@ -30,9 +30,18 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to what would be a
 
 @contextlib.contextmanager
 def changing(
-    choices: Choices, reporter: Reporter, *, verb: str, lock_wait: float, agreed: bool = False
+    choices: Choices,
+    reporter: Reporter,
+    *,
+    verb: str,
+    lock_wait: float,
+    agreed: bool = False,
+    before: Callable[[Context], None] = lambda _context: None,
 ) -> Iterator[Context]:
-    """The context of a verb that writes, with the installation's lock held and the journal's frame around it."""
+    """The context of a verb that writes, with the installation's lock held and the journal's frame around it.
+
+    before: what comes before the lock, such as a question: nobody else is to wait for its answer.
+    """
     from mlflow_ae5_deploy.runbook.context import Wishes
     from mlflow_ae5_deploy.runbook.lock import InstallationLock
     from mlflow_ae5_deploy.runbook.recorded import recorded
@@ -41,6 +50,7 @@ def changing(
         return Wishes(consent=asking(reporter, agreed=agreed))
 
     with opened(choices, reporter, verb=verb, wishes=wishes) as context:
+        before(context)
         lock = InstallationLock(context.folder, context.clock, verb=verb)
         with lock.held(lock_wait):
             context.memory.refresh()  # whoever held the lock before may have remembered something
@@ -57,6 +67,10 @@ def looking(choices: Choices, reporter: Reporter, *, verb: str) -> Iterator[Cont
         yield context
 
 
+def can_ask(reporter: Reporter) -> bool:
+    return not reporter.json_mode and sys.stdin.isatty()
+
+
 def asking(reporter: Reporter, *, agreed: bool) -> Callable[[Sequence[Action]], bool]:
     """Shows what the actions mean, then asks; agreed answers for the person, and nobody there means no."""
 
@@ -64,8 +78,11 @@ def asking(reporter: Reporter, *, agreed: bool) -> Callable[[Sequence[Action]], 
         reporter.meaning(actions)
         if agreed:
             return True
-        if reporter.json_mode or not sys.stdin.isatty():
+        if not can_ask(reporter):
             return False
-        return typer.confirm("Go on?", default=False, err=True)
+        try:
+            return typer.confirm("Go on?", default=False, err=True)
+        except typer.Abort:  # which the journal would not know for an interruption
+            raise KeyboardInterrupt from None
 
     return consent

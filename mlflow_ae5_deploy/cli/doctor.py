@@ -84,5 +84,5 @@ def _doctor(choices: Choices, reporter: Reporter, *, job: bool, lock_wait: float
     if choices.json_mode:
         reporter.data(findings_data(findings))
     reporter.line()
-    reporter.line(summary(findings), style="bold")
+    reporter.hanging("", summary(findings), "bold")
     return FAILED if any(finding.severity == ERROR for finding in findings) else EXIT_DONE

@@ -40,8 +40,9 @@ def command(
 ) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.closing import installed_facts
-    from mlflow_ae5_deploy.report.client_environment import FORMATS
+    from mlflow_ae5_deploy.report.client_environment import CERTIFICATE, FORMATS
     from mlflow_ae5_deploy.runbook.context import Wishes
+    from mlflow_ae5_deploy.runbook.recorded import recorded
 
     form = _form(format_, json=json, known=tuple(FORMATS))
     choices = Choices(config, profile, sandbox, form == "json", hostname, username, session, traceback=traceback)
@@ -53,10 +54,16 @@ def command(
     try:
         with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
             deployment_id, context.found.url = running(context)
-            token = context.token_for(deployment_id) if show_token else None
+            with recorded(context):
+                token = context.token_for(deployment_id) if show_token else None
             environment = installed_facts(context).client_environment()
             if token is not None:
                 environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
+            if CERTIFICATE in environment:
+                reporter.note(
+                    f"{CERTIFICATE} is a file on this machine. A client elsewhere needs a copy of it, and the "
+                    "variable the path of that copy."
+                )
     finally:
         reporter.close()
     reporter.as_it_is(FORMATS[form](environment))

@@ -71,6 +71,7 @@ def read(
     switches: Mapping[str, bool],
 ) -> Asked:
     """Raises Usage for what does not go together. switches: pause, resume, remove, run-now."""
+    _check(cron, ttl)
     plain, database = _variables(ttl, uri, variables)
     chosen = [name for name, given in switches.items() if given]
     if len(chosen) > 1:
@@ -90,6 +91,21 @@ def read(
     if plain:
         overrides["gc.variables"] = plain
     return Asked("run" if verb == "run-now" else verb, overrides, database, changes, switches.get("run-now", False))
+
+
+def _check(cron: str | None, ttl: str | None) -> None:
+    """Here, where it is known which option is wrong. Raises Configuration."""
+    from mlflow_ae5_deploy.schedule import parse_cron
+    from mlflow_ae5_deploy.ttl import parse_ttl
+
+    if ttl is not None:
+        parse_ttl(ttl, where="--ttl")
+    if cron is not None:
+        try:
+            parse_cron(cron)
+        except Configuration as error:
+            error.where = "--cron"
+            raise
 
 
 def _variables(ttl: str | None, uri: str | None, pairs: Sequence[str]) -> tuple[dict[str, str], SecretRef | None]:
@@ -132,7 +148,7 @@ def _refuse_password(text: str) -> None:
             "The database URI has a password in it, and a command line can be read by everybody on this machine.",
             where="--backend-store-uri",
             remedy="Put the whole URI into an environment variable or a file (chmod 600), and refer to it: "
-            "env:NAME or file:PATH. Then change the password: it has been seen.",
+            "env:NAME or file:PATH. Then change the password, because it has been seen.",
         )
 
 

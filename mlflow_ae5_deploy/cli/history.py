@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,11 +10,19 @@ import typer
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.wiring import Choices, installation_folder, load_settings, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE
+from mlflow_ae5_deploy.words import counted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.history import Entry
     from mlflow_ae5_deploy.report.console import Reporter
 
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORDS = {
+    "done": "done",
+    "interrupted": "interrupted",
+    "noted": "how it ended is not recorded",
+    "partly done": "partly done",
+}
 NAME = "history"
 HELP = "Show what was done to this installation from this machine: who, when, what changed, how it ended."
 
@@ -47,7 +56,7 @@ def command(
     if not entries:
         reporter.line("Nothing was done to this installation from this machine.")
     if found.unreadable:
-        reporter.note(f"warning: {found.unreadable} lines of {path} cannot be read", style="yellow")
+        reporter.note(f"warning: {counted(found.unreadable, 'lines')} of {path} cannot be read", style="yellow")
     return EXIT_DONE
 
 
@@ -55,7 +64,7 @@ def _show(reporter: Reporter, entry: Entry) -> None:
     when = f"{entry.began:%Y-%m-%d %H:%M:%S} UTC" if entry.began else "(unknown time)"
     took = f", {entry.seconds:.1f} s" if entry.seconds else ""
     style = {"done": "green", "noted": None}.get(entry.outcome, "red")
-    reporter.line(f"{when}  {entry.verb:<14} {_outcome(entry)}{took}  {entry.who}", style=style)
+    reporter.hanging(f"{when}  ", f"{entry.verb:<14} {_outcome(entry)}{took}  {entry.who}", style)
     for line in entry.changed:
         reporter.hanging("    + ", line)
     for line in entry.trouble:
@@ -67,7 +76,8 @@ def _outcome(entry: Entry) -> str:
         return "done, nothing changed"
     if entry.outcome == "cut off":
         return "did not end: killed, or still at work"
-    return entry.outcome
+    words = _CAPITAL.sub(" ", entry.outcome).lower()
+    return _WORDS.get(words, f"failed ({words})")
 
 
 def _data(entry: Entry) -> dict[str, Any]:

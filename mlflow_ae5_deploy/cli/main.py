@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +95,12 @@ for module in (
 app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 
 
+@functools.cache
+def _command() -> Any:
+    """All verbs and their options; building them takes longer than most else before a verb runs."""
+    return typer.main.get_command(app)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_what_is_closed()
@@ -129,10 +138,11 @@ class _Asked:
     verb: str
     json_mode: bool
     traceback: bool
+    run_now: bool = False
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> _Asked:
-        command, words = typer.main.get_command(app), list[str]()
+        command, words = _command(), list[str]()
         for argument in arguments:
             inner = getattr(command, "commands", {})
             if argument not in inner:
@@ -142,13 +152,14 @@ class _Asked:
         as_json = any(pair in (("--format", "json"), ("-f", "json")) for pair in itertools.pairwise(arguments))
         as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
         json_mode = "--json" in arguments or (words == [env.NAME] and as_json)
-        return cls(" ".join(words), json_mode, "--traceback" in arguments)
+        run_now = "--run-now" in arguments and "--dry-run" not in arguments  # a dry run is taken away again
+        return cls(" ".join(words), json_mode, "--traceback" in arguments, run_now)
 
 
 def _run(arguments: list[str]) -> Any:
     """A reader of stdout that has gone (`| head`) is no trouble: the verb itself has run."""
     try:
-        code = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+        code = _command()(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as end:  # how typer answers a closed pipe that no reporter was between
         _discard_stdout()
         return end.code
@@ -181,10 +192,23 @@ def _failed(error: DeployError, asked: _Asked) -> int:
 
 def _interrupted(asked: _Asked) -> int:
     what = "Interrupted. What was done is in the journal; running it again goes on from there."
-    sys.stderr.write(f"\n{what}\n")
+    if asked.run_now:
+        what = (
+            "Interrupted. A run that has begun goes on at the platform: `logs --follow --run latest` shows it. "
+            "Running this again starts another."
+        )
+    sys.stderr.write(f"\n{_broken(what)}\n")
     if asked.json_mode:
         _document(asked, "interrupted", {"kind": "Interrupted", "what": what, "exit_code": EXIT_INTERRUPTED})
     return EXIT_INTERRUPTED
+
+
+def _broken(text: str) -> str:
+    """Between words, where a terminal is narrower. Without rich, in the middle of whose loading Ctrl-C may come."""
+    if not sys.stderr.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns, 20)
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _no_room(error: OSError) -> Configuration:
@@ -200,7 +224,7 @@ def _bug(error: Exception, asked: _Asked) -> int:
     from mlflow_ae5_deploy.redaction import scrub
 
     what = f"A bug in {PROGRAM}: {type(error).__name__}: {scrub(str(error))}"
-    sys.stderr.write(f"\n{what}\n")
+    sys.stderr.write(f"\n{_broken(what)}\n")
     if asked.json_mode:
         _document(asked, "failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
     if asked.traceback:

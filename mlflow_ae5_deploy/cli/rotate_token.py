@@ -71,7 +71,7 @@ def _rotate(choices: Choices, reporter: Reporter, wish: Wish, lock_wait: float) 
     def wishes(_loaded: LoadedSettings) -> Wishes:
         return Wishes()
 
-    with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
+    with opened(choices, reporter, verb=NAME, wishes=wishes, for_cron=wish.if_needed) as context:
         lock = InstallationLock(context.folder, context.clock, verb=NAME)
         with lock.held(lock_wait):
             context.memory.refresh()

@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.cli.changing import LockWait, changing
 from mlflow_ae5_deploy.cli.gc_options import Asked
 from mlflow_ae5_deploy.cli.wiring import Choices, load_settings, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, StageFailed
+from mlflow_ae5_deploy.words import counted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.schedule_gc import Done
@@ -140,7 +141,8 @@ def _show(reporter: Reporter, result: Scheduled, asked: Asked, choices: Choices)
         show_job(reporter, result)
         show_departures(reporter, result.departures, profile=choices.profile)
     if asked.verb == "remove":
-        reporter.line("The next `install` makes it again. To keep it from running, `--pause` it: install leaves that.")
+        told = "The next `install` makes it again. To keep it from running, `--pause` it: install leaves that."
+        reporter.hanging("", told)
 
 
 def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, wait: float) -> Verdict | None:
@@ -153,6 +155,7 @@ def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, 
         reporter.line("One dry run, as a job of its own; the schedule is not touched")
         return schedule_gc.rehearse(context, wanted, show, seconds=wait)
     if asked.verb == "run":
+        schedule_gc.require_job(context, wanted)  # before anything is announced
         reporter.line("One run, now")
         return schedule_gc.run_now(context, wanted, show, seconds=wait)
     return None
@@ -165,5 +168,5 @@ def _prune(asked: Asked, context: Context, wanted: WantedJob, keep: int, reporte
         return 0
     pruned = job_run.prune(context, wanted.name, keep=keep)
     if pruned:
-        reporter.line(f"{pruned} old run records deleted, the newest {keep} kept")
+        reporter.line(f"{counted(pruned, 'old run records')} deleted, the newest {keep} kept")
     return pruned

@@ -10,7 +10,7 @@ import typer
 from mlflow_ae5_deploy.cli import options, rotate_token
 from mlflow_ae5_deploy.cli.changing import LockWait
 from mlflow_ae5_deploy.cli.wiring import Choices, installation_folder, load_settings, reporter_for
-from mlflow_ae5_deploy.errors import EXIT_DONE
+from mlflow_ae5_deploy.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
@@ -56,10 +56,12 @@ def command(
     loaded = load_settings(choices)
     text, warnings = _line(choices, loaded, schedule.expression)
     what = "install" if install else "remove" if remove else "print"
-    outcome = _change(choices, loaded, what, text, lock_wait) if what != "print" else "printed"
+    outcome = "printed"
+    if what != "print":
+        outcome, text = _change(choices, loaded, what, text, lock_wait)
     for warning in warnings if what != "remove" else ():
         reporter.note(f"warning: {warning}", style="yellow")
-    _tell(reporter, outcome, text, schedule.words, warnings)
+    _tell(reporter, outcome, text, "" if remove else schedule.words, warnings)
     return EXIT_DONE
 
 
@@ -76,7 +78,7 @@ def _line(choices: Choices, loaded: LoadedSettings, schedule: str) -> tuple[str,
     ]
     folder = installation_folder(loaded, choices.environ)
     text = crontab.line(schedule, words, _environment(choices, loaded), folder.name)
-    return text, [] if choices.sandbox else _missing_secrets(choices, loaded.settings)
+    return text, _missing_secrets(choices, loaded.settings)
 
 
 def _target(choices: Choices, loaded: LoadedSettings) -> list[str]:
@@ -122,32 +124,38 @@ def _missing_secrets(choices: Choices, settings: Settings) -> list[str]:
     found = [
         f"{where} is {reference}, which a run by cron does not have. Put the value into a file of mode 0600 and refer "
         "to it with file:PATH."
-        for where, reference in _references(settings)
+        for where, reference in _references(settings, sandbox=choices.sandbox)
         if reference is not None and reference.kind in ("env", "prompt")
     ]
-    found += [
-        f"{name} is set here, and a run by cron does not have it. Set it in a file that cron's shell reads."
-        for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
-        if choices.environ.get(name)
-    ]
+    found += (
+        []
+        if choices.sandbox
+        else [
+            f"{name} is set here, and a run by cron does not have it. Set it in a file that cron's shell reads."
+            for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
+            if choices.environ.get(name)
+        ]
+    )
     return found
 
 
-def _references(settings: Settings) -> list[tuple[str, SecretRef | None]]:
-    """Where a rotation needs a secret, and the reference to it."""
+def _references(settings: Settings, *, sandbox: bool) -> list[tuple[str, SecretRef | None]]:
+    """Where a rotation needs a secret, and the reference to it. The sandbox has its own accounts, but not consumers."""
     admin = settings.admin.username is not None
     account = settings.account
     impersonates = admin and (account.impersonate or account.password is None)
     rows: list[tuple[str, SecretRef | None]] = []
-    if impersonates or (admin and any(consumer.password is None for consumer in settings.consumers)):
-        rows.append(("admin.password", settings.admin.password))
-    if not impersonates:
-        rows.append(("account.password", account.password))
+    if not sandbox:
+        if impersonates or (admin and any(consumer.password is None for consumer in settings.consumers)):
+            rows.append(("admin.password", settings.admin.password))
+        if not impersonates:
+            rows.append(("account.password", account.password))
     rows += [(f"the password of consumer {c.username}", c.password) for c in settings.consumers]
     return rows
 
 
-def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock_wait: float) -> str:
+def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock_wait: float) -> tuple[str, str]:
+    """(outcome, the line it is about: the one that is there now, or the one taken out)."""
     from mlflow_ae5_deploy.clock import SystemClock
     from mlflow_ae5_deploy.config.state_dir import state_dir
     from mlflow_ae5_deploy.operations import crontab
@@ -164,26 +172,44 @@ def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock
         if what == "remove":
             wanted = crontab.without_line(before, folder.name)
         if wanted == before or (what == "remove" and not crontab.has_line(before, folder.name)):
-            return "unchanged"
+            return "unchanged", "" if what == "remove" else text
+        journal.write("begin")
         journal.write("intent", action=what, target="crontab line")
-        table.write(wanted)
+        try:
+            table.write(wanted)
+        except DeployError as error:
+            journal.write("end", outcome=error.kind, what=error.what)
+            raise
         journal.write("effect", action=what, target="crontab line")
-    return "installed" if what == "install" else "removed"
+        journal.write("end", outcome="done")
+    if what == "remove":
+        return "removed", "\n".join(crontab.own_lines(before, folder.name))
+    return "installed", text
 
 
 def _tell(reporter: Reporter, outcome: str, text: str, words: str, warnings: list[str]) -> None:
     if reporter.json_mode:
         reporter.data(
-            {"schema": 1, "verb": NAME, "outcome": outcome, "line": text, "words": words, "warnings": warnings}
+            {
+                "schema": 1,
+                "verb": NAME,
+                "outcome": outcome,
+                "line": text or None,
+                "words": words or None,
+                "warnings": warnings,
+            }
         )
     said = {
         "installed": f"Installed in your crontab ({words[:1].lower()}{words[1:]}):",
         "removed": "Taken out of your crontab:",
-        "unchanged": "Your crontab is as asked for already:",
+        "unchanged": "Your crontab is as asked for already:"
+        if text
+        else "Your crontab has no line for this installation.",
     }.get(outcome)
     if said:
         reporter.line(said)
-    reporter.line(text)
+    if text:
+        reporter.line(text)
 
 
 def _absolute(path: Path) -> Path:

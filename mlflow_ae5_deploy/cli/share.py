@@ -76,7 +76,7 @@ def _share(
 def _tell(reporter: Reporter, shared: tuple[Shared, ...], change: Change | None) -> None:
     if change is not None:
         for action in change.actions:
-            reporter.line(f"+ {action.phrase}", style="cyan")
+            reporter.hanging("+ ", action.phrase, "cyan")
         if not change.actions:
             reporter.line("= nothing had to be changed", style="green")
     reporter.line("Shared with" if shared else "Shared with nobody")

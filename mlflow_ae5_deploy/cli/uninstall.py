@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.changing import LockWait, Yes, changing
+from mlflow_ae5_deploy.cli.changing import LockWait, Yes, can_ask, changing
+from mlflow_ae5_deploy.cli.closing import program, same_target
 from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, Conflict, PartlyDone
+from mlflow_ae5_deploy.words import counted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.uninstall import Removed, There
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 NAME = "uninstall"
 HELP = "Remove job, runs, deployment and project after listing them; keeps data, account and the project's archive."
 
+_RUN_RECORDS = re.compile(r"\d+ run records?")
 PurgeSecrets = Annotated[
     bool, typer.Option("--purge-secrets", help="Delete the secrets too, of the service account and of consumers.")
 ]
@@ -41,10 +46,16 @@ def command(
     """Asks before it does anything. Running it again says that nothing is left."""
     choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
+    asked: list[Action] = []
+
+    def ask(context: Context) -> None:
+        if not yes and can_ask(reporter):
+            asked.extend(_ask(reporter, context, purge=purge_secrets))
+
     try:
-        with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes) as context:
+        with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes, before=ask) as context:
             reporter.doing(NAME)
-            document = _uninstall(reporter, context, purge=purge_secrets)
+            document = _uninstall(reporter, context, asked, same_target(choices), purge=purge_secrets)
         if json:
             reporter.data(document)
     finally:
@@ -52,7 +63,26 @@ def command(
     return EXIT_DONE
 
 
-def _uninstall(reporter: Reporter, context: Context, *, purge: bool) -> dict[str, Any]:
+def _ask(reporter: Reporter, context: Context, *, purge: bool) -> list[Action]:
+    """What a person has agreed to, without the lock; what is there may be another thing once it is held."""
+    from mlflow_ae5_deploy.operations import uninstall
+
+    reporter.doing(NAME)
+    there = uninstall.observe(context, purge=purge)
+    actions = uninstall.plan(there, purge=purge)
+    if actions:
+        for item in uninstall.kept(context, there, purge=purge):
+            reporter.note(f"This stays: {item}.")
+        if not context.wishes.consent(actions):
+            raise _declined(actions, "Nothing was changed.")
+    context.look.forget()
+    return actions
+
+
+def _uninstall(
+    reporter: Reporter, context: Context, agreed: list[Action], target: str, *, purge: bool
+) -> dict[str, Any]:
+    """agreed: to what a person has said yes already; whatever else is there is not touched without a question."""
     from mlflow_ae5_deploy.operations import uninstall
 
     there = uninstall.observe(context, purge=purge)
@@ -62,16 +92,19 @@ def _uninstall(reporter: Reporter, context: Context, *, purge: bool) -> dict[str
     document = {"schema": 1, "verb": NAME, "outcome": "unchanged", "removed": [], "kept": stays, "kept_archive": None}
     if not actions and not trouble:
         context.memory.forget_deployment()
-        reporter.line(_nothing(there))
+        reporter.hanging("", _nothing(there))
         return document
-    for item in stays:
-        reporter.note(f"This stays: {item}.")
-    if actions and not context.wishes.consent(actions):
-        raise _declined(actions)
+    if agreed:
+        _require_same(actions, agreed)
+    else:
+        for item in stays:
+            reporter.note(f"This stays: {item}.")
+        if actions and not context.wishes.consent(actions):
+            raise _declined(actions, "Nothing was changed. If you want it, run this again with --yes.")
     removed = uninstall.carry_out(context, there, purge=purge)
     for action in actions:
-        reporter.line(f"+ {action.phrase}", style="cyan")
-    _end(reporter, removed)
+        reporter.hanging("+ ", action.phrase, "cyan")
+    _end(reporter, removed, target)
     return document | {
         "outcome": "changed",
         "removed": [action.target for action in actions],
@@ -80,15 +113,16 @@ def _uninstall(reporter: Reporter, context: Context, *, purge: bool) -> dict[str
     }
 
 
-def _end(reporter: Reporter, removed: Removed) -> None:
+def _end(reporter: Reporter, removed: Removed, target: str) -> None:
     for warning in removed.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     if removed.kept is not None:
         reporter.line(f"The project's archive is kept: {removed.kept}")
-        reporter.line(f"`install --release {removed.kept}` brings it back, on the same data.")
+        command = f"{program()} install --release {shlex.quote(str(removed.kept))} {target}".rstrip()
+        reporter.hanging("", f"`{command}` brings it back, on the same data.")
     if removed.left:
         raise PartlyDone(
-            f"The secrets of {len(removed.left)} consumers could not be deleted.",
+            f"The secrets of {counted(len(removed.left), 'consumers')} could not be deleted.",
             where="consumers",
             detail="\n".join(f"- {line}" for line in removed.left),
         )
@@ -101,10 +135,27 @@ def _nothing(there: There) -> str:
     return "Nothing is left of this installation."
 
 
-def _declined(actions: list[Action]) -> Conflict:
+def _require_same(actions: list[Action], agreed: list[Action]) -> None:
+    """More or fewer run records are the same thing; what has gone by itself needs no consent."""
+    known = {_without_count(action) for action in agreed}
+    new = [action for action in actions if _without_count(action) not in known]
+    if new:
+        raise Conflict(
+            "There is more to remove than was agreed to: somebody has changed the installation meanwhile.",
+            where="uninstall",
+            remedy="Nothing was changed. Run this again to see it.",
+            detail="\n".join(f"- {action.phrase}" for action in new),
+        )
+
+
+def _without_count(action: Action) -> str:
+    return _RUN_RECORDS.sub("run records", action.phrase)
+
+
+def _declined(actions: list[Action], remedy: str) -> Conflict:
     return Conflict(
-        f"Uninstalling was not agreed to; {len(actions)} things would go.",
+        f"Uninstalling was not agreed to; {counted(len(actions), 'things')} would go.",
         where="uninstall",
-        remedy="Nothing was changed. If you want it, run this again with --yes.",
+        remedy=remedy,
         detail="\n".join(f"- {action.phrase}" for action in actions),
     )

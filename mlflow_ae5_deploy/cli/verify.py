@@ -41,29 +41,35 @@ def command(
 
 
 def _verify(choices: Choices, reporter: Reporter) -> int:
+    from mlflow_ae5_deploy.errors import VerificationFailed
     from mlflow_ae5_deploy.operations.verify import require
     from mlflow_ae5_deploy.report.summary import SCHEMA
     from mlflow_ae5_deploy.runbook.context import Wishes
+    from mlflow_ae5_deploy.runbook.recorded import recorded
 
     def wishes(_loaded: LoadedSettings) -> Wishes:
         return Wishes()
 
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
         reporter.doing("verify")
-        outcome = prove(choices, reporter, context)
-        if choices.json_mode:
-            reporter.data(
-                {
-                    "schema": SCHEMA,
-                    "verb": NAME,
-                    "outcome": "passed" if outcome.passed else "failed",
-                    "url": outcome.url,
-                    "checks": [asdict(check) for check in outcome.checks],
-                }
-            )
-            if not outcome.passed:
-                return 21
-        require(outcome)
+        try:
+            with recorded(context):
+                outcome = prove(choices, reporter, context)
+                if choices.json_mode:
+                    reporter.data(
+                        {
+                            "schema": SCHEMA,
+                            "verb": NAME,
+                            "outcome": "passed" if outcome.passed else "failed",
+                            "url": outcome.url,
+                            "checks": [asdict(check) for check in outcome.checks],
+                        }
+                    )
+                require(outcome)
+        except VerificationFailed as error:
+            if not choices.json_mode:
+                raise
+            return error.exit_code  # the document has told what failed
     return EXIT_DONE
 
 

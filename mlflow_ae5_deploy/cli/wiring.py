@@ -143,8 +143,13 @@ def opened(
     verb: str,
     wishes: Callable[[LoadedSettings], Wishes],
     clock: Clock | None = None,
+    for_cron: bool = False,
 ) -> Iterator[Context]:
-    """The context of one run; signs out and removes its scratch folder at the end, however it ends."""
+    """The context of one run; signs out and removes its scratch folder at the end, however it ends.
+
+    for_cron: what the sandbox sets aside is not told, because cron mails whatever is told, at every run.
+    """
+    from mlflow_ae5_deploy.config.load import SET_ASIDE
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.platform.options import ConnectionOptions
     from mlflow_ae5_deploy.runbook.access import Access, Target
@@ -157,6 +162,8 @@ def opened(
     clock = clock or SystemClock()
     loaded = load_settings(choices)
     for warning in loaded.warnings:
+        if for_cron and warning.startswith(SET_ASIDE):
+            continue
         reporter.note(f"warning: {warning}", style="yellow")
     settings, asked = loaded.settings, wishes(loaded)
     hostname = _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")

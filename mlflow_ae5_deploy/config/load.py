@@ -22,6 +22,7 @@ from mlflow_ae5_deploy.config.yaml_file import YamlFile, read_yaml
 from mlflow_ae5_deploy.errors import Configuration
 
 DEFAULT_FILE = "mlflow-ae5-deploy.yaml"
+SET_ASIDE = "Not used on the sandbox"  # how that warning begins
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar", ".zip")
 
@@ -192,7 +193,7 @@ def _warnings(settings: Settings, file: YamlFile | None, aside: list[str]) -> li
     if file and file.writable_by_others:
         words.append(f"Other accounts may change the configuration: chmod go-w '{file.path}'")
     if aside:
-        words.append(f"Not used on the sandbox, because they lead to real places: {', '.join(aside)}.")
+        words.append(f"{SET_ASIDE}, because they lead to real places: {', '.join(aside)}.")
     return words
 
 

@@ -38,8 +38,8 @@ class Problem:
     origin: str = ""
 
     def __str__(self) -> str:
-        origin = f" ({self.origin})" if self.origin else ""
-        return scrub(f"{dotted(self.path)}{origin}: {self.message}")
+        place = f"{dotted(self.path)} ({self.origin}):" if self.origin else f"`{dotted(self.path)}`"
+        return scrub(f"{place} {self.message}")  # no colon right behind a name: `password: must` looks like a leak
 
 
 def dotted(path: Iterable[str | int]) -> str:

@@ -40,7 +40,7 @@ def _as_reference(value: Any) -> SecretRef:
     if isinstance(value, SecretRef):
         return value
     if not isinstance(value, str):
-        raise ValueError("must be a reference to a secret: env:NAME, file:PATH or prompt")  # noqa: TRY004
+        raise ValueError("must be a reference to a secret, one of env:NAME, file:PATH and prompt")  # noqa: TRY004
     return SecretRef.parse(value)
 
 

@@ -50,6 +50,10 @@ def without_line(table: str, installation: str) -> str:
     return "\n".join(kept) + "\n" if kept else ""
 
 
+def own_lines(table: str, installation: str) -> list[str]:
+    return [text for text in _lines(table) if _is_ours(text, installation)]
+
+
 def has_line(table: str, installation: str) -> bool:
     return any(_is_ours(text, installation) for text in _lines(table))
 

@@ -54,7 +54,7 @@ def view(number: int, name: str, decision: Decision, facts: Any, *, knows_token:
     """Pure: one stage's decision, seen as drift. knows_token: whose token is stored is on record on this machine."""
     if decision.no_change is not None:
         return StageView(number, name, SAME, decision.no_change.reason, (), decision.warnings)
-    actions = tuple(f"{action.phrase}: {action.reason}" for action in decision.actions)
+    actions = tuple(f"{action.phrase}, because {action.reason}" for action in decision.actions)
     return StageView(
         number, name, _state(number, decision, facts, knows_token), "; ".join(actions), actions, decision.warnings
     )

@@ -11,6 +11,17 @@ from typing import Any
 
 from mlflow_ae5_deploy.errors import Configuration
 
+# An intent whose last effect has another name than itself.
+_ENDS_WITH = {
+    "restart": "start",
+    "roll back": "start",
+    "replace": "upload",
+    "correct": "make private",
+    "rotate": "set",
+    "share with": "share",
+    "stop sharing with": "stop sharing",
+}
+_START = '{"time": '
 DONE, CUT_OFF, INTERRUPTED, NOTED = "done", "cut off", "interrupted", "noted"
 
 
@@ -29,6 +40,7 @@ class Entry:
     outcome: str
     changed: list[str] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
+    open_intents: list[Mapping[str, Any]] = field(default_factory=list, repr=False)
 
     @property
     def seconds(self) -> float | None:
@@ -68,8 +80,13 @@ def told(lines: Iterable[str]) -> History:
         record = _record(line)
         if record is None:
             unreadable += 1
+            record = _record(line[line.rfind(_START) :])  # behind one that a full disk cut off
+        if record is None:
             continue
         _take(record, entries, open_)
+    for entry in entries:
+        if entry.outcome in (CUT_OFF, INTERRUPTED):
+            entry.trouble += [f"began to {_effect(i)}, outcome not recorded" for i in entry.open_intents]
     return History(tuple(entries), unreadable)
 
 
@@ -94,8 +111,12 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
             return
         entry = Entry(when, when, who, verb, NOTED)
         entries.append(entry)
-    if event == "effect":
+    if event == "intent":
+        # The runner takes one after the other, so a new one of a stage ends the one before it.
+        entry.open_intents = [i for i in entry.open_intents if not i.get("stage")] + [record]
+    elif event == "effect":
         entry.changed.append(_effect(record))
+        entry.open_intents = [i for i in entry.open_intents if not _ends(record, i)]
     elif event == "failed":
         entry.trouble.append(_failure(record))
     elif event in ("end", "interrupted"):
@@ -105,6 +126,17 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
         if what and not any(what in line for line in entry.trouble):
             entry.trouble.append(what)
         del open_[key]
+
+
+def _ends(effect: Mapping[str, Any], intent: Mapping[str, Any]) -> bool:
+    wanted, what = (str(intent.get(key) or "") for key in ("action", "target"))
+    if effect.get("action") != _ENDS_WITH.get(wanted, wanted):
+        return False
+    if intent.get("stage"):
+        return True
+    done = str(effect.get("target") or "")
+    same_account = not intent.get("account") or intent["account"] == effect.get("account")
+    return same_account and (done.lstrip("0123456789 ") in what or what in done)
 
 
 def _effect(record: Mapping[str, Any]) -> str:

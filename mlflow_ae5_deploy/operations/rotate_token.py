@@ -7,25 +7,29 @@ void the earlier ones after all, the dry run of the gc job shows it, and everybo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import get_args
 from urllib.parse import urlsplit
 
 from mlflow_ae5_deploy.errors import DeployError, StageFailed, VerificationFailed
 from mlflow_ae5_deploy.operations.gc_proof import GcProof, prove_gc
 from mlflow_ae5_deploy.operations.restart import Restarted, nothing_runs, pending_restart, restart, resume
+from mlflow_ae5_deploy.operations.rotation_gap import Cause, Former, at_most, seconds
 from mlflow_ae5_deploy.operations.rotation_plan import Situation, Wish, decide
 from mlflow_ae5_deploy.operations.rotation_result import Ground, Rotation, Served, result_of, unchanged
+from mlflow_ae5_deploy.platform.platform import Platform
 from mlflow_ae5_deploy.platform.records import Deployment
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.health import await_health
+from mlflow_ae5_deploy.runbook.memory import Unfinished
 from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
 from mlflow_ae5_deploy.runbook.recorded import recorded
 from mlflow_ae5_deploy.runbook.starting import await_serving
 from mlflow_ae5_deploy.runbook.token_life import is_due
-from mlflow_ae5_deploy.runbook.token_store import store_token
+from mlflow_ae5_deploy.runbook.token_store import sign_in, store_token
 
 _PROOF = 60.0  # seconds until a new token must open the endpoint of a running server
 
@@ -85,7 +89,20 @@ def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> Ground
         raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
     context.found.deployment, context.found.url = deployment, url
     decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment))
-    return Ground(deployment, url, decision, _void_since(context, deployment, restarted), restarted)
+    return Ground(
+        deployment,
+        url,
+        decision,
+        _former(context, deployment, restarted),
+        restarted,
+        _unfinished(context, deployment),
+        frozenset(known.account for known in context.memory.stored_tokens()),
+    )
+
+
+def _unfinished(context: Context, deployment: Deployment) -> Unfinished | None:
+    known = context.memory.unfinished_rotation()
+    return known if known is not None and known.deployment_id == deployment.id else None
 
 
 def _running(context: Context) -> Deployment:
@@ -106,29 +123,32 @@ def _running(context: Context) -> Deployment:
 
 def _situation(context: Context, deployment: Deployment) -> Situation:
     known = {token.account: token for token in context.memory.stored_tokens()}
-    own, unfinished = known.get(context.account), context.memory.unfinished_rotation()
+    own, unfinished = known.get(context.account), _unfinished(context, deployment)
     return Situation(
         deployment_id=deployment.id,
         recipients=tuple(recipients(context)),
         stored={name: token.deployment_id for name, token in known.items()},
         listed=TOKEN in context.look.secret_names(),
         due=own is not None and is_due(own.stored, own.expires, context.clock.now()),
-        left=unfinished.left if unfinished and unfinished.deployment_id == deployment.id else None,
+        left=unfinished.left if unfinished else None,
+        proved=unfinished.proved if unfinished else False,
     )
 
 
-def _void_since(context: Context, deployment: Deployment, restarted: Restarted | None) -> datetime | None:
+def _former(context: Context, deployment: Deployment, restarted: Restarted | None) -> Former:
     if restarted is not None:
-        return restarted.since
-    unfinished = context.memory.unfinished_rotation()
-    if unfinished is not None and unfinished.deployment_id == deployment.id:
-        return unfinished.void_since
+        return Former("restart", restarted.since)
+    unfinished = _unfinished(context, deployment)
+    if unfinished is not None:
+        causes: dict[str, Cause] = {word: word for word in get_args(Cause)}
+        return Former(causes.get(unfinished.cause, "unknown"), unfinished.void_since)
     own = context.memory.stored_token(context.account)
     if own is None:
-        return None
+        return Former("unknown")
     if own.deployment_id != deployment.id:
-        return deployment.created
-    return own.expires if own.expires is not None and own.expires <= context.clock.now() else None
+        return Former("replaced", deployment.created)
+    over = own.expires is not None and own.expires <= context.clock.now()
+    return Former("ended", own.expires) if over else Former("works")
 
 
 # the deed -----------------------------------------------------------------------------------------------------------
@@ -138,12 +158,14 @@ def _do(context: Context, ground: Ground, on_step: OnStep) -> Rotation:
     decision = ground.decision
     context.journal.write("intent", action="rotate", target=TOKEN, why=decision.reason)
     served: dict[str, Served] = {}
-    if decision.accounts:
+    if doors := _sign_in(context, decision.accounts, served, on_step):
+        # A token cannot be revoked, so none is issued before somebody can be given it.
         on_step("prove the token")
+        issued = context.clock.now()
         _prove(context, ground.deployment)
-        context.memory.begin_rotation(ground.deployment.id, decision.accounts, ground.void_since)
-        _serve(context, ground, decision.accounts, served, on_step)
-    gc, broken = _gc(context, ground, served, on_step)
+        _begin(context, ground, decision.accounts)
+        _serve(context, ground, doors, served, issued, on_step)
+    gc, broken, ground = _gc(context, ground, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
         context.memory.end_rotation()
     return result_of(context, ground, served, gc, broken)
@@ -167,48 +189,80 @@ def _prove(context: Context, deployment: Deployment) -> None:
         )
 
 
+def _begin(context: Context, ground: Ground, accounts: tuple[str, ...]) -> None:
+    former = ground.former
+    context.memory.begin_rotation(ground.deployment.id, accounts, former.since, former.cause)
+
+
+def _sign_in(
+    context: Context, accounts: tuple[str, ...], served: dict[str, Served], on_step: OnStep
+) -> dict[str, Platform]:
+    """The platform as each of them; who cannot be acted for is noted as failed."""
+    doors: dict[str, Platform] = {}
+    for account in accounts:
+        on_step(f"sign in as {account}")
+        try:
+            doors[account] = sign_in(context, account)
+        except DeployError as error:
+            _failed(context, account, error, served)
+    return doors
+
+
+def _failed(context: Context, account: str, error: DeployError, served: dict[str, Served]) -> None:
+    context.journal.write("failed", account=account, kind=error.kind, what=error.what)
+    served[account] = Served(account, "failed", error=error)
+
+
 def _serve(
-    context: Context, ground: Ground, accounts: tuple[str, ...], served: dict[str, Served], on_step: OnStep
+    context: Context,
+    ground: Ground,
+    doors: Mapping[str, Platform],
+    served: dict[str, Served],
+    issued: datetime,
+    on_step: OnStep,
 ) -> None:
     """Store the token for each; one that fails does not keep it from the others."""
-    for account in accounts:
+    for account, platform in doors.items():
         on_step(f"store for {account}")
         context.journal.write("intent", action="set", target=f"secret {TOKEN}", account=account)
         try:
-            store_token(context, account, ground.deployment)
+            store_token(context, account, ground.deployment, platform)
         except DeployError as error:
-            context.journal.write("failed", account=account, kind=error.kind, what=error.what)
-            served[account] = Served(account, "failed", 0.0 if ground.void_since is None else None, error)
+            _failed(context, account, error, served)
             continue
-        served[account] = Served(account, "stored", _gap(context, ground))
-
-
-def _gap(context: Context, ground: Ground) -> float:
-    if ground.void_since is None:
-        return 0.0
-    return max(0.0, (context.clock.now() - ground.void_since).total_seconds())
+        now = context.clock.now()
+        had_one = ground.former.cause == "restart" or ground.unfinished is not None or account in ground.known
+        gap = seconds(ground.former, now) if had_one else None
+        if gap is not None:
+            context.memory.note_gap(account, gap)
+        served[account] = Served(account, "stored", gap, at_most(ground.former, issued, now))
 
 
 def _gc(
     context: Context, ground: Ground, served: dict[str, Served], on_step: OnStep
-) -> tuple[GcProof | None, DeployError | None]:
-    """Prove the gc job with what is stored for the service account."""
+) -> tuple[GcProof | None, DeployError | None, Ground]:
+    """Prove the gc job with what is stored for the service account. The ground, as far as it has learnt more."""
     own = served.get(context.account)
     if own is not None and own.outcome == "failed":
-        return None, None
+        return None, None, ground
+    issued = any(item.outcome == "stored" for item in served.values())
+    if ground.decision.accounts and not issued and (ground.unfinished is None or ground.unfinished.proved):
+        return None, None, ground  # nothing has changed since the job was last proved
     on_step("prove the gc job")
     try:
         proof = prove_gc(context, context.found.token if own else None)
-        if proof.state == "refused" and not served:
-            _prove(context, ground.deployment)
         if proof.state == "refused":
-            # The earlier tokens are void after all: everybody needs the one that was just proved.
+            # The earlier tokens are void after all: everybody needs the new one.
+            began, ground = context.clock.now(), replace(ground, former=Former("refused"))
+            if not issued:
+                _prove(context, ground.deployment)
             everyone = tuple(recipients(context))
-            context.memory.begin_rotation(ground.deployment.id, everyone, ground.void_since)
-            _serve(context, ground, everyone, served, on_step)
+            _begin(context, ground, everyone)
+            _serve(context, ground, _sign_in(context, everyone, served, on_step), served, began, on_step)
             proof = prove_gc(context, context.found.token)
     except DeployError as error:
         context.journal.write("failed", action="prove", kind=error.kind, what=error.what)
-        return None, error
+        return None, error, ground
+    context.memory.note_gc_proof(context.clock.now() if proof.state == "proved" else None)
     context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", said=proof.said)
-    return proof, None
+    return proof, None, ground

@@ -24,7 +24,7 @@ class Situation:
     listed: the platform lists the secret for the service account.
     due: the stored token ends soon, or has ended.
     left: accounts an earlier rotation of this deployment did not serve; empty when it only lacks the proof of the
-    gc job, None when there is no unfinished one.
+    gc job, None when there is no unfinished one. proved: that one has proved the gc job.
     """
 
     deployment_id: str
@@ -33,6 +33,7 @@ class Situation:
     listed: bool = True
     due: bool = False
     left: tuple[str, ...] | None = None
+    proved: bool = False
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -68,9 +69,11 @@ def decide(wish: Wish, now: Situation) -> Decision:
     lacking = now.lacking
     if now.left is not None:
         rest = tuple(name for name in everyone if name in now.left or name in lacking)
-        if not rest:
+        if rest:
+            return Decision(rest, True, f"an earlier rotation left {', '.join(rest)}")
+        if not now.proved:
             return Decision((), True, "an earlier rotation stored the token and did not prove the gc job")
-        return Decision(rest, True, f"an earlier rotation left {', '.join(rest)}")
+        # Whoever it left is no consumer any more: nothing of it is to be done.
     if wish.if_needed:
         if not lacking:
             why = f"the token of the running deployment {now.deployment_id} is on record for {', '.join(everyone)}"

@@ -9,9 +9,11 @@ from datetime import datetime
 from mlflow_ae5_deploy.errors import DeployError, PartlyDone, StageFailed
 from mlflow_ae5_deploy.operations.gc_proof import GcProof
 from mlflow_ae5_deploy.operations.restart import Restarted
+from mlflow_ae5_deploy.operations.rotation_gap import Former, said
 from mlflow_ae5_deploy.operations.rotation_plan import Decision
 from mlflow_ae5_deploy.platform.records import Deployment
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.memory import Unfinished
 from mlflow_ae5_deploy.runbook.recipients import recipients
 from mlflow_ae5_deploy.runbook.token_life import expiry, warning
 
@@ -19,17 +21,19 @@ from mlflow_ae5_deploy.runbook.token_life import expiry, warning
 @dataclass(frozen=True)
 class Served:
     """One account. outcome: stored | kept | failed. gap: seconds during which its stored token did not work; None
-    when that is not over, or not known."""
+    when that is not over, or not known. at_most: a bound of it where it was not observed."""
 
     account: str
     outcome: str
     gap: float | None = None
+    at_most: float | None = None
     error: DeployError | None = None
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. gap: the longest of the accounts'.
+    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. gap: the longest of the accounts', in
+    seconds; None where it is not over, or not known. gap_at_most: a bound where it was not observed.
 
     gc is None when there was no reason to prove it. error ended the run early, or tells what is left.
     """
@@ -40,6 +44,7 @@ class Rotation:
     url: str
     accounts: tuple[Served, ...] = ()
     gap: float | None = 0.0
+    gap_at_most: float | None = None
     gap_said: str = ""
     gc: GcProof | None = None
     stored: datetime | None = None
@@ -51,13 +56,16 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a rotation stands on. void_since: from when on the stored token did not work, or None if it does."""
+    """What a rotation stands on. former: the token that is stored. unfinished: an earlier rotation of this deployment.
+    known: accounts whose token was on record."""
 
     deployment: Deployment
     url: str
     decision: Decision
-    void_since: datetime | None
+    former: Former
     restarted: Restarted | None
+    unfinished: Unfinished | None = None
+    known: frozenset[str] = frozenset()
 
 
 def unchanged(context: Context, ground: Ground) -> Rotation:
@@ -80,37 +88,52 @@ def unchanged(context: Context, ground: Ground) -> Rotation:
 def result_of(
     context: Context, ground: Ground, served: Mapping[str, Served], gc: GcProof | None, broken: DeployError | None
 ) -> Rotation:
-    accounts = tuple(served.get(name, Served(name, "kept", 0.0)) for name in recipients(context))
+    accounts = tuple(served.get(name) or Served(name, "kept", _kept_gap(ground, name)) for name in recipients(context))
     own = context.memory.stored_token(context.account)
     warnings = list(ground.restarted.notes) if ground.restarted else []
     if note := warning(expiry(context.found.token) if context.found.token else None, context.clock.now()):
         warnings.append(note)
-    error = _what_is_left(ground, accounts, broken)
+    left = [item for item in accounts if item.outcome == "failed"]
     whole = len(served) == len(accounts)
-    known = [item.gap for item in accounts if item.gap is not None]
+    gap, bound, said = _gap(ground, accounts)
     return Rotation(
-        "incomplete" if error else "rotated" if whole else "finished",
+        "incomplete" if left or broken else "rotated" if whole else "finished",
         ground.decision.reason,
         ground.deployment,
         ground.url,
         accounts,
-        gap=max(known, default=0.0) if len(known) == len(accounts) else None,
-        gap_said=_gap_said(ground),
+        gap=gap,
+        gap_at_most=bound,
+        gap_said=said,
         gc=gc,
         stored=own.stored if own else None,
         expires=own.expires if own else None,
         restarted=ground.restarted,
         warnings=tuple(warnings),
-        error=error,
+        error=_what_is_left(ground, accounts, broken),
     )
 
 
-def _gap_said(ground: Ground) -> str:
-    if ground.restarted is not None:
-        return "from the stop of the former deployment until the new token was stored"
-    if ground.void_since is not None:
-        return f"the stored token did not work from {ground.void_since:%Y-%m-%d %H:%M:%S} UTC on"
-    return "earlier tokens of this deployment stay valid"
+def _kept_gap(ground: Ground, account: str) -> float | None:
+    """Of one that keeps what is stored: what an unfinished rotation has measured for it, if it was that one's."""
+    return ground.unfinished.gaps.get(account) if ground.unfinished else 0.0
+
+
+def _gap(ground: Ground, accounts: tuple[Served, ...]) -> tuple[float | None, float | None, str]:
+    """(the longest gap, a bound of it, a sentence)"""
+    known = [item.gap for item in accounts if item.gap is not None and item.outcome != "failed"]
+    bounds = [item.at_most for item in accounts if item.at_most is not None]
+    longest, bound = max(known, default=None), max(bounds, default=None)
+    told = said(ground.former, bound)
+    left = ", ".join(item.account for item in accounts if item.outcome == "failed")
+    if left and ground.former.is_void:
+        others = f"; {longest:.1f} s for those who have it" if longest is not None else ""
+        return None, None, f"not over for {left}{others}, {told}"
+    if all(item.outcome != "stored" for item in accounts) and ground.unfinished is None:
+        return 0.0, None, "the stored token stays as it is"
+    if longest is None and not told.startswith("not known"):
+        told = f"not known: the run that was cut off has not noted it; {told}"
+    return longest, bound, told
 
 
 def _what_is_left(ground: Ground, accounts: tuple[Served, ...], broken: DeployError | None) -> DeployError | None:
@@ -121,21 +144,26 @@ def _what_is_left(ground: Ground, accounts: tuple[Served, ...], broken: DeployEr
         names = ", ".join(item.account for item in left)
         told = [(item.account, item.error) for item in left]
         told += [("gc job", broken), ("restart, rolled back", rolled_back)]
+        logs = [error.detail for _, error in told if error is not None and error.detail]
         return PartlyDone(
             f"The token is not stored for {names}; {len(accounts) - len(left)} of {len(accounts)} accounts have one.",
             where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
             remedy=f"Mend the cause, then run this again: it does {'those' if len(left) > 1 else 'that one'} only.",
-            detail="\n".join(f"{who}: {error.what} {error.remedy}" for who, error in told if error is not None),
+            detail="\n".join(
+                [*(f"{who}: {error.what} {error.remedy}" for who, error in told if error is not None), *logs]
+            ),
         )
     if broken is not None:
         return broken
     if rolled_back is not None:
+        came = isinstance(rolled_back, StageFailed)  # else the platform refused the start, and there is no log
+        how = "did not come up, and it was rolled back" if came else "was refused, and the second was not"
+        log = " The end of the log of the one that failed is below." if came else " Nothing is left to do."
         return StageFailed(
-            f"The first start after the restart did not come up, and it was rolled back: {rolled_back.what}",
+            f"The first start after the restart {how}: {rolled_back.what}",
             stage=8,
             where=rolled_back.where,
-            remedy=f"The server runs as before, as deployment {ground.deployment.id}, and its token is stored. The end "
-            "of the log of the one that failed is below.",
+            remedy=f"The server runs as before, as deployment {ground.deployment.id}, and its token is stored.{log}",
             detail=rolled_back.detail,
         )
     return None

@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.runbook.follow import OnLine
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
+from mlflow_ae5_deploy.words import counted
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -80,6 +81,7 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     facts = scheduled_job.observe(context, wanted)
     decision = scheduled_job.plan(facts, context)
     if decision.no_change is not None:
+        context.memory.end_job_change(wanted.purpose)  # of a run that was cut off; what is asked for now is there
         said = f"job `{wanted.name}` is as wanted"
         return Done("unchanged", said, _found(context, wanted), warnings=decision.warnings)
     warnings = list(decision.warnings)
@@ -97,6 +99,7 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
 def pause(context: Context, wanted: WantedJob) -> Done:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
     jobs = _present(context, wanted)
+    context.memory.end_job_change(wanted.purpose)  # from here on the platform tells what was asked for
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
         return Done("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
@@ -114,6 +117,7 @@ def resume(context: Context, wanted: WantedJob) -> Done:
             remedy="Run `schedule-gc` first: it leaves one.",
         )
     (job,) = jobs
+    context.memory.end_job_change(wanted.purpose)
     if not scheduled_job.is_paused(job):
         return Done("unchanged", f"job `{job.name}` is not paused", job)
     actions = [Action("resume", f"job {job.name} ({job.id})", "asked for")]
@@ -129,10 +133,21 @@ def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
         scheduled_job.delete(job, context, wait=wait)
+    context.memory.end_job_change(wanted.purpose)
     pruned = sum(job_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return Done("unchanged", "there is no garbage collection job", None)
-    return Done("removed", f"{len(jobs)} jobs and {pruned} run records are gone", None, tuple(actions))
+    return Done("removed", _gone(len(jobs), pruned), None, tuple(actions))
+
+
+def _gone(jobs: int, records: int) -> str:
+    one = jobs + records == 1
+    return f"{counted(jobs, 'jobs')} and {counted(records, 'run records')} {'is' if one else 'are'} gone"
+
+
+def require_job(context: Context, wanted: WantedJob) -> None:
+    """Raises NotFound when there is no job to run."""
+    _present(context, wanted)
 
 
 def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:

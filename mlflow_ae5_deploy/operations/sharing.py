@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.clock import Deadline, poll_until
-from mlflow_ae5_deploy.errors import DeadlineExceeded, StageFailed
+from mlflow_ae5_deploy.errors import DeadlineExceeded, NotFound, Refused, StageFailed
 from mlflow_ae5_deploy.operations.logs import deployment_of
 from mlflow_ae5_deploy.platform.records import Collaborator
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action
 
 Pair = tuple[str, str]  # (user | group, name)
+_UNKNOWN = (
+    "Check the names: the platform shares only with users and groups that it has. Its user administration lists them."
+)
 _VISIBLE = 60.0  # seconds until the platform must show what was set
 
 
@@ -92,7 +95,12 @@ def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[s
 def _write(context: Context, deployment_id: str, actions: Sequence[Action], now: Sequence[Collaborator]) -> None:
     for action in actions:
         context.journal.write("intent", action=action.verb, target=action.target)
-    context.platform.set_collaborators(deployment_id, now)
+    try:
+        context.platform.set_collaborators(deployment_id, now)
+    except (Refused, NotFound) as error:
+        if error.status in (400, 404, 422):
+            error.remedy = _UNKNOWN
+        raise
     for action in actions:
         context.journal.write("effect", action=action.verb, target=action.target, id=deployment_id)
     wanted = {(c.type, c.id) for c in now}

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.forecast import SIGN_IN, StageView, forecast
-from mlflow_ae5_deploy.operations.status_facts import Collection, Seen, look_at
+from mlflow_ae5_deploy.operations.status_facts import Collection, LastRun, Seen, look_at
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook import token_life
 from mlflow_ae5_deploy.runbook.context import Context
@@ -81,6 +81,8 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     if seen.project is None:
         return ["Nothing is installed: the account has no such project."]
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
+    if not seen.unfinished.at_work:  # else it is on its way, and a warning
+        found += about_unfinished(seen)
     missing = [name for name in seen.wanted_secrets if name not in seen.secrets]
     if missing:
         found.append(f"Not set as secrets of the account: {', '.join(missing)}.")
@@ -123,14 +125,46 @@ def _in_brackets(text: str) -> str:
 def about_token(seen: Seen, now: datetime) -> list[str]:
     if seen.deployment is None:
         return []
-    found = []
-    void = [known.account for known in seen.token.stored if known.deployment_id != seen.deployment.id]
-    if void:
-        found.append(f"The token stored for {', '.join(void)} is of an earlier deployment, and void.")
-    ended = [k.account for k in seen.token.stored if k.account not in void and k.expires and k.expires <= now]
-    if ended:
-        found.append(f"The token stored for {', '.join(ended)} has expired.")
+    ours = [known for known in seen.token.stored if known.deployment_id == seen.deployment.id]
+    ended = [known.account for known in ours if known.expires and known.expires <= now]
+    return [f"The token stored for {', '.join(ended)} has expired."] if ended else []
+
+
+def about_records(seen: Seen) -> list[str]:
+    """What this machine's records do not tell of the tokens. They are no proof of what is stored now: another
+    administrator may have stored something since."""
+    if not seen.token.listed and not seen.token.stored:
+        return []
+    if not seen.token.stored and not seen.token.former:
+        return ["Whether the stored token is of this deployment is not known here: it was stored elsewhere."]
+    if seen.deployment is None:
+        return []
+    found, make_sure = [], "`rotate-token --if-needed` makes sure of it."
+    if earlier := [known.account for known in seen.token.stored if known.deployment_id != seen.deployment.id]:
+        names = ", ".join(earlier)
+        found.append(
+            f"The token on record here for {names} is of an earlier deployment; what is stored now is not known. "
+            + make_sure
+        )
+    if seen.token.former:
+        names = ", ".join(known.account for known in seen.token.former)
+        found.append(
+            f"The token that was stored from here for {names} is of before a change to the deployment. {make_sure}"
+        )
     return found
+
+
+def about_unfinished(seen: Seen) -> list[str]:
+    known = seen.unfinished
+    if known.restart is not None:
+        return [
+            f"A restart that was begun at {known.restart:%Y-%m-%d %H:%M} UTC has not ended; `rotate-token` ends it."
+        ]
+    if known.left:
+        return [f"A rotation has not ended: {', '.join(known.left)} has not got the new token. `rotate-token` goes on."]
+    if known.unproved:
+        return ["A rotation has not ended: the gc job was not proved with the new token. `rotate-token` proves it."]
+    return []
 
 
 def about_collection(collection: Collection) -> list[str]:
@@ -140,17 +174,28 @@ def about_collection(collection: Collection) -> list[str]:
     if collection.jobs > 1:
         found.append(f"There are {collection.jobs} garbage collection jobs; there must be one.")
     last = collection.last
-    if last is not None and not last.passed:
+    if last is not None and not last.passed and not collection.outdated:
         found.append(f"The last garbage collection failed: {last.said or last.state}.")
     return found
+
+
+def outdated(collection: Collection, last: LastRun) -> str:
+    return (
+        f"The last garbage collection failed ({last.said or last.state}). It began before the token was renewed at "
+        f"{collection.renewed:%Y-%m-%d %H:%M} UTC, so it does not tell how things are now; the next one will."
+    )
 
 
 def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str]:
     found = [text for stage in stages for text in stage.warnings]
     if seen.project is None:
         return found
-    if seen.token.listed and not seen.token.stored:
-        found.append("Whether the stored token is of this deployment is not known here: it was stored elsewhere.")
+    if seen.unfinished.at_work:
+        found.append(f"This installation is being worked on: {seen.unfinished.at_work}.")
+        found += about_unfinished(seen)
+    found += about_records(seen)
+    if seen.collection.outdated and seen.collection.last is not None:
+        found.append(outdated(seen.collection, seen.collection.last))
     for known in seen.token.stored:
         if known.expires is not None and known.expires > now and (text := token_life.warning(known.expires, now)):
             found.append(f"{text.rstrip('.')} ({known.account}).")

@@ -6,12 +6,14 @@ login is renewed in the middle of a call), and on the sandbox the whole look tak
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mlflow_ae5_deploy.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.operations.restart import pending_restart
 from mlflow_ae5_deploy.operations.status_backups import Backups, look_at_backups
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.redaction import Secret
@@ -19,6 +21,7 @@ from mlflow_ae5_deploy.release.recognise import Made, made_of
 from mlflow_ae5_deploy.runbook import gc_job, gc_run, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
+from mlflow_ae5_deploy.runbook.lock import at_work
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
 from mlflow_ae5_deploy.schedule import parse_cron
@@ -56,14 +59,40 @@ class Collection:
     last: LastRun | None
     running: LastRun | None
     overdue: datetime | None
+    started_here: datetime | None = None  # a run that this machine's journal knows, where the platform has no record
+    renewed: datetime | None = None
+    """When the present token was stored, or the job last proved with it; a run that began before tells nothing now."""
+
+    @property
+    def outdated(self) -> bool:
+        """The last run failed before the token was renewed."""
+        last, renewed = self.last, self.renewed
+        if last is None or last.passed or last.began is None or renewed is None:
+            return False
+        return last.began < renewed
 
 
 @dataclass(frozen=True)
 class Token:
-    """stored: one record for each account that was given a token from this machine. listed: the secret exists."""
+    """stored: one record for each account that was given a token from this machine. listed: the secret exists.
+
+    former: of those without, what they were given for a deployment that was then to be changed or taken down.
+    """
 
     listed: bool
     stored: tuple[StoredToken, ...]
+    former: tuple[StoredToken, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What an earlier run from this machine has not ended. restart: since when a restart is pending. left: accounts
+    without the new token. unproved: the gc job was not proved with it. at_work: who is at it now, empty if nobody."""
+
+    restart: datetime | None = None
+    left: tuple[str, ...] = ()
+    unproved: bool = False
+    at_work: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,10 +122,12 @@ class Seen:
     wanted_shared: tuple[tuple[str, str], ...]
     backups: Backups = field(default_factory=Backups)
     half_upgraded: str = ""
+    unfinished: Unfinished = Unfinished()
 
 
 def look_at(context: Context, token: Secret | None) -> Seen:
     """token: what opens the endpoint where the login session does not; may be None."""
+    context.memory.refresh()  # with --watch, another run may have gone on
     project = context.look.project(context.settings.project.name)
     chosen = chosen_of(context)
     current = chosen.current
@@ -124,7 +155,17 @@ def look_at(context: Context, token: Secret | None) -> Seen:
         ),
         backups=look_at_backups(context, project),
         half_upgraded=str((context.memory.pending_upgrade() or {}).get("wanted") or ""),
+        unfinished=_unfinished(context, current),
     )
+
+
+def _unfinished(context: Context, current: Deployment | None) -> Unfinished:
+    holder, pending, rotation = at_work(context.folder), pending_restart(context), context.memory.unfinished_rotation()
+    since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
+    if rotation is None or current is None or rotation.deployment_id != current.id:
+        return Unfinished(since, at_work=holder or "")
+    left = tuple(name for name in recipients(context) if name in rotation.left)
+    return Unfinished(since, left, not rotation.proved, holder or "")
 
 
 def wanted_secrets(context: Context) -> tuple[str, ...]:
@@ -181,7 +222,12 @@ def read_version(status: int, text: str, said: str) -> tuple[str | None, str]:
 def _token(context: Context) -> Token:
     wanted = recipients(context)
     stored = {known.account: known for known in context.memory.stored_tokens()}
-    return Token(TOKEN in context.look.secret_names(), tuple(stored[name] for name in wanted if name in stored))
+    former = {known.account: known for known in context.memory.former_tokens() if known.account not in stored}
+    return Token(
+        TOKEN in context.look.secret_names(),
+        tuple(stored[name] for name in wanted if name in stored),
+        tuple(former[name] for name in wanted if name in former),
+    )
 
 
 # garbage collection -----------------------------------------------------------------------------------------------
@@ -208,7 +254,35 @@ def _collection(context: Context, project: Project | None) -> Collection:
         last=_last_run(context, ended[-1]) if ended else None,
         running=LastRun(active[-1].id, active[-1].state, active[-1].created, "", None, "") if active else None,
         overdue=None if paused or active else overdue(job, runs, now),
+        started_here=None if runs else _started_here(context, job),
+        renewed=_renewed(context),
     )
+
+
+def _renewed(context: Context) -> datetime | None:
+    own, current = context.memory.stored_token(context.account), chosen_of(context).current
+    stored = own.stored if own and current and own.deployment_id == current.id else None
+    return max((when for when in (stored, context.memory.gc_proved()) if when), default=None)
+
+
+def _started_here(context: Context, job: Job) -> datetime | None:
+    """When `schedule-gc --run-now` last started a run of this job from this machine, as the journal has it."""
+    try:
+        lines = context.journal.path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if '"run"' not in line:
+            continue
+        try:
+            record = json.loads(line)
+            if (record.get("event"), record.get("action")) == ("effect", "run") and record[
+                "target"
+            ] == f"job {job.name}":
+                return datetime.fromisoformat(record["time"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
 
 
 def in_order(runs: list[Run]) -> list[Run]:

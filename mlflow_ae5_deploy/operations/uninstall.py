@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.runbook import backup_place, job_run
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action
+from mlflow_ae5_deploy.words import counted
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
@@ -63,7 +64,7 @@ class Removed:
 def observe(context: Context, *, purge: bool) -> There:
     """Reads only. Consumers are looked at only when their secrets are to go."""
     if context.access.has_admin and context.access.find_account() is None:
-        return There()
+        return There(consumers=_consumers(context) if purge else ())
     project = context.look.project(context.settings.project.name)
     projects = {item.id for item in context.look.projects()}
     names = {context.settings.gc.name, f"{context.settings.gc.name} dry run"}
@@ -81,7 +82,7 @@ def observe(context: Context, *, purge: bool) -> There:
         jobs=tuple(job for job in context.look.jobs() if ours(job)),
         runs=tuple(run for run in context.platform.runs() if ours(run)),
         secrets=tuple(sorted(context.look.secret_names() & _own_names(context))),
-        consumers=tuple(_consumer(context, c.username) for c in context.settings.consumers) if purge else (),
+        consumers=_consumers(context) if purge else (),
     )
 
 
@@ -93,7 +94,7 @@ def plan(there: There, *, purge: bool) -> list[Action]:
         meaning = "its run at work is stopped" if active else "nothing is collected any more"
         actions.append(Action("delete", f"job {job.name} ({job.id})", "it belongs to the installation", (meaning,)))
     if there.runs:
-        name = f"{len(there.runs)} run records"
+        name = counted(len(there.runs), "run records")
         actions.append(Action("delete", name, "they belong to its jobs", ("their logs go with them",)))
     for item in there.deployments:
         meaning = "clients lose the server at once, and every token of it is void"
@@ -186,11 +187,11 @@ def _remove_runs(context: Context, runs: Sequence[Run]) -> None:
     """Also those that started after the plan was made: the project cannot go while one is at work."""
     if not runs:
         return
-    _intent(context, "delete", f"{len(runs)} run records")
+    _intent(context, "delete", counted(len(runs), "run records"))
     job_run.stop(context, runs)
     for run in runs:
         context.platform.delete_run(run.id)
-    context.journal.write("effect", action="delete", target=f"{len(runs)} run records")
+    context.journal.write("effect", action="delete", target=counted(len(runs), "run records"))
 
 
 def _remove_project(context: Context, project: Project) -> None:
@@ -237,6 +238,19 @@ def _own_names(context: Context) -> set[str]:
     return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.memory.secrets_of(context.account)}
 
 
+def _consumers(context: Context) -> tuple[Consumer, ...]:
+    """Those that are configured, then those that are remembered and were taken out of the configuration."""
+    configured = [consumer.username for consumer in context.settings.consumers]
+    remembered = sorted(context.memory.accounts() - {context.account, *configured})
+    names = configured + [name for name in remembered if not _gone(context, name)]
+    return tuple(_consumer(context, name) for name in names)
+
+
+def _gone(context: Context, username: str) -> bool:
+    """An account that does not exist any more has no secrets."""
+    return context.access.has_admin and context.access.admin().find_user(username) is None
+
+
 def _consumer(context: Context, username: str) -> Consumer:
     """A consumer may have a server of its own, so only what is remembered to be ours is touched."""
     if not context.memory.secrets_of(username) & _CONSUMER:
@@ -249,8 +263,10 @@ def _consumer(context: Context, username: str) -> Consumer:
 
 
 def _as_consumer(context: Context, username: str) -> Platform:
-    consumer = next(c for c in context.settings.consumers if c.username == username)
-    password = context.values.secret(consumer.password, f"password of {username}") if consumer.password else None
+    """By its own password where one is configured, else through the administrator."""
+    consumer = next((c for c in context.settings.consumers if c.username == username), None)
+    reference = consumer.password if consumer else None
+    password = context.values.secret(reference, f"password of {username}") if reference else None
     return context.access.consumer(username, password)
 
 

@@ -61,14 +61,16 @@ _CA_REMEDY = (
     "(platform.verify_tls: false switches the check off; do that only on a network you trust.)"
 )
 _NET_REMEDY = "Check platform.hostname, the network or VPN, and that the platform is up."
+_SLOW_NET = f"{_NET_REMEDY} Where the way there is slow, raise platform.connect_timeout."
 
 NAME_UNKNOWN = Trouble("The name {host} does not resolve.", "Check platform.hostname, DNS and VPN.", weight=8)
 NOBODY_LISTENS = Trouble("{host} refuses the connection: nothing listens there.", _NET_REMEDY, weight=8, transient=True)
 NO_ROUTE = Trouble("No connection to {host} could be made.", _NET_REMEDY, weight=6, transient=True)
-CONNECT_TIMEOUT = Trouble("No connection to {host} within the time allowed.", _NET_REMEDY, weight=7, transient=True)
+CONNECT_TIMEOUT = Trouble("No connection to {host} within the time allowed.", _SLOW_NET, weight=7, transient=True)
 READ_TIMEOUT = Trouble(
     "{host} did not answer within the time allowed.",
-    "Try again later; raise the timeout if the platform is known to be slow.",
+    "Try again later. Where the platform is known to be slow, raise platform.read_timeout (platform.upload_timeout "
+    "where something big is sent or fetched).",
     error=DeadlineExceeded,
     weight=5,
     sent=True,

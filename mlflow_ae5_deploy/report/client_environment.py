@@ -15,6 +15,17 @@ from mlflow_ae5_deploy.errors import Usage
 TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a variable, not its value
 SECRET_FILE = f"/var/run/secrets/user_credentials/{TOKEN}"
 _HOW = f"{TOKEN}: add --show-token to have one issued and printed"
+_PIPE = "# A secret is in this text: do not paste it, pipe it: ... env --format conda --show-token | sh"
+_CONDA_FILE = "mlflow-tracking-token.sh"
+_END = "END_OF_FILE"
+_CONDA_FILES = (
+    ': "${CONDA_PREFIX:?activate the conda environment first}"',
+    "umask 077  # the files are for you alone; the token stands there in clear text",
+    'mkdir -p "$CONDA_PREFIX/etc/conda/activate.d" "$CONDA_PREFIX/etc/conda/deactivate.d"',
+    f'rm -f "$CONDA_PREFIX/etc/conda/activate.d/{_CONDA_FILE}"',
+    f'echo "unset {TOKEN}" >"$CONDA_PREFIX/etc/conda/deactivate.d/{_CONDA_FILE}"',
+)
+CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 # Without quotes, because `docker run --env-file` takes quotes for a part of the value.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~-]*")
 
@@ -59,13 +70,20 @@ def notebook(environment: Mapping[str, str]) -> str:
 
 
 def conda(environment: Mapping[str, str]) -> str:
-    """Variables of the conda environment that is active; they are there after the next `conda activate`."""
-    lines = [f"conda env config vars set {shlex.quote(f'{name}={value}')}" for name, value in environment.items()]
-    if TOKEN in environment:
-        note = "# conda keeps these in clear text in the environment's conda-meta/state, the token as well"
-    else:
-        note = f"# {_HOW}"
-    return _lines([*lines, note])
+    """Variables of the conda environment that is active; they are there after the next `conda activate`.
+
+    Not the token: what is an argument of a command, every user of the machine can see while it runs. It goes into a
+    file that conda reads, and on its way there through a pipe.
+    """
+    plain = {name: value for name, value in environment.items() if name != TOKEN}
+    lines = [f"conda env config vars set {shlex.quote(f'{name}={value}')}" for name, value in plain.items()]
+    if TOKEN not in environment:
+        return _lines([*lines, f"# {_HOW}"])
+    return _lines([_PIPE, *lines, *_CONDA_FILES, *_here(f"export {TOKEN}={shlex.quote(environment[TOKEN])}")])
+
+
+def _here(line: str) -> list[str]:
+    return [f"""cat >"$CONDA_PREFIX/etc/conda/activate.d/{_CONDA_FILE}" <<'{_END}'""", line, _END]
 
 
 def as_json(environment: Mapping[str, str]) -> str:

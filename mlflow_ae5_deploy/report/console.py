@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.model import Action, RunResult, Stage, StageResult
 
 _BAR = 30  # characters
+_SPINNER = 3  # characters beside the text of the progress line
 _UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
     "unchanged": ("=", "green"),
@@ -64,6 +65,7 @@ class Reporter:
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line of result."""
         if not self.json_mode:
+            self._pause()  # or the progress line stays in the text: both are on the same terminal
             self.out.print(scrub(text), style=style, markup=False)
 
     def hanging(self, lead: str, text: str, style: str | None = None) -> None:
@@ -71,9 +73,9 @@ class Reporter:
         self.line(_wrapped(self.out, lead, text), style)
 
     def note(self, text: str, style: str | None = None) -> None:
-        """One line beside the result, on stderr."""
+        """One line beside the result, on stderr; broken between words where a terminal is narrower."""
         self._pause()
-        self.err.print(scrub(text), style=style, markup=False)
+        self.err.print(scrub(_broken(self.err, text)), style=style, markup=False)
 
     def data(self, value: Any, *, compact: bool = False) -> None:
         """The JSON document; compact: on one line, where several follow one another."""
@@ -81,6 +83,7 @@ class Reporter:
 
     def as_it_is(self, text: str) -> None:
         """To stdout without the scrubber, for a token that was asked for."""
+        self._pause()
         try:
             self._out_file.write(text)
             self._out_file.flush()
@@ -94,7 +97,7 @@ class Reporter:
         self._show(text)
 
     def waiting(self, what: str, seconds: float) -> None:
-        self._show(f"{self._doing}: waiting for {what}, {seconds:.0f} s")
+        self._show(", ".join(part for part in (self._doing, f"waiting for {what}", f"{seconds:.0f} s") if part))
 
     def progress(self, what: str, done: float, total: float | None) -> None:
         """A bar where the size is known. done and total in bytes."""
@@ -108,11 +111,12 @@ class Reporter:
     def _show(self, text: str) -> None:
         if self.json_mode or not self._err_file.isatty():
             return
+        told = _cut(scrub(text), self.err.width - _SPINNER)
         if self._status is None:
-            self._status = self.err.status(scrub(text))
+            self._status = self.err.status(told)
             self._status.start()
         else:
-            self._status.update(scrub(text))
+            self._status.update(told)
 
     def _pause(self) -> None:
         if self._status is not None:
@@ -173,7 +177,8 @@ class Reporter:
             self.line()
             self.line("Connect a client")
             for name, value in environment.items():
-                self.line(f"  export {name}={value}")
+                here = "   # a file on this machine; elsewhere, a copy of it" if name.endswith("_CERT_PATH") else ""
+                self.line(f"  export {name}={value}{here}")
             self.line("  export MLFLOW_TRACKING_TOKEN=...   # `env --show-token` below prints one")
         if next_steps:
             self.line()
@@ -184,7 +189,7 @@ class Reporter:
     def check(self, check: Check) -> None:
         self._pause()
         mark, style = ("=", "green") if check.passed else ("!", "red")
-        self.line(f"{mark} {check.name}: {check.said}", style=style)
+        self.hanging(f"{mark} ", f"{check.name}: {check.said}", style)
 
     def error(self, error: DeployError, *, stage: str = "") -> None:
         """One block: what, where, what to do; then the detail."""
@@ -235,6 +240,22 @@ def _wrapped(console: Console, lead: str, text: str) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _broken(console: Console, text: str) -> str:
+    """Every line of `text` on its own, under its own indentation."""
+    if not console.is_terminal:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        lead = line[: len(line) - len(line.lstrip())]
+        lines.append(_wrapped(console, lead, line.strip()) if len(line) > console.width else line)
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    """A progress line that the terminal would break cannot be taken away again."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
 def _headline(verb: str, result: RunResult) -> str:

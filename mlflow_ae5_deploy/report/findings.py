@@ -9,6 +9,7 @@ from typing import Any
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SEVERITIES, SKIPPED, WARNING, Finding
 from mlflow_ae5_deploy.report.console import Reporter
 from mlflow_ae5_deploy.report.summary import SCHEMA
+from mlflow_ae5_deploy.words import counted
 
 _MARKS = {OK: ("=", "green"), INFO: ("i", None), WARNING: ("?", "yellow"), ERROR: ("!", "red"), SKIPPED: ("-", "dim")}
 _WIDTH = 23
@@ -28,7 +29,12 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 def summary(findings: Sequence[Finding]) -> str:
     known = counts(findings)
-    told = [f"{known[OK]} in order", f"{known[INFO]} to know", f"{known[WARNING]} warnings", f"{known[ERROR]} errors"]
+    told = [
+        f"{known[OK]} in order",
+        f"{known[INFO]} to know",
+        counted(known[WARNING], "warnings"),
+        counted(known[ERROR], "errors"),
+    ]
     return f"{', '.join(told)}, {known[SKIPPED]} skipped"
 
 

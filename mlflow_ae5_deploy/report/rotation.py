@@ -40,6 +40,8 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
         ],
         "left": [item.account for item in result.accounts if item.outcome == "failed"],
         "gap_seconds": _rounded(result.gap),
+        "gap_at_most_seconds": _rounded(result.gap_at_most),
+        "gap_said": result.gap_said,
         "gc": {"state": gc.state, "said": gc.said} if gc else None,
         "restarted": restarted is not None,
         "rolled_back": restarted is not None and restarted.failed is not None,
@@ -55,7 +57,9 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
 
 def tell(reporter: Reporter, result: Rotation, now: datetime) -> None:
     reporter.close()  # the progress display, before lines
-    reporter.line(_HEADLINES[result.outcome], style="bold")
+    rolled_back = result.restarted is not None and result.restarted.failed is not None
+    back = " The server was started a second time, as it was before." if rolled_back else ""
+    reporter.line(_HEADLINES[result.outcome] + back, style="bold")
     rows = [
         ("Why", result.reason),
         ("Deployment", f"{result.deployment.name} ({result.deployment.id}), {result.url}"),
@@ -79,7 +83,7 @@ def _names(result: Rotation, outcome: str) -> str:
 
 def _gap(result: Rotation) -> str:
     if result.gap is None:
-        return f"not over for {_names(result, 'failed')}: {result.gap_said}"
+        return result.gap_said
     return f"{result.gap:.1f} s: {result.gap_said}"
 
 

@@ -94,16 +94,17 @@ def show_departures(reporter: Reporter, departures: Sequence[Departure], *, prof
     if not departures:
         return
     reporter.line()
-    reporter.line("The configuration says otherwise, and the next `install` goes by it:", style="yellow")
+    reporter.hanging("", "The configuration says otherwise, and the next `install` goes by it:", "yellow")
     for item in departures:
-        reporter.line(f"  {item.setting} is {item.asked} now; configured: {item.configured}")
+        reporter.hanging("  ", f"{item.setting} is {item.asked} now; configured: {item.configured}")
     lines = to_keep(departures, profile)
     if lines:
         reporter.line("To keep it, put this into the configuration:")
         for line in lines:
             reporter.line(f"  {line}")
     if any(item.hidden for item in departures):
-        reporter.line("A variable with a password in it cannot stand there; set server.backend_store_uri instead.")
+        told = "A variable with a password in it cannot stand there; set server.backend_store_uri instead."
+        reporter.hanging("", told)
 
 
 def to_keep(departures: Sequence[Departure], profile: str | None) -> list[str]:
@@ -127,7 +128,7 @@ def _quoted(value: str) -> str:
 
 def show_verdict(reporter: Reporter, verdict: Verdict) -> None:
     if verdict.passed:
-        reporter.line(f"= {verdict.said}", style="green")
+        reporter.hanging("= ", verdict.said, "green")
 
 
 # as JSON ----------------------------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ from mlflow_ae5_deploy.operations.status_facts import NO_SCHEMA, LastRun, Seen
 from mlflow_ae5_deploy.report.console import Reporter
 from mlflow_ae5_deploy.report.summary import SCHEMA
 from mlflow_ae5_deploy.runbook.token_life import duration
+from mlflow_ae5_deploy.words import counted
 
 
 def show(reporter: Reporter, status: Status) -> None:
     word, style = ("healthy", "bold green") if status.healthy else ("not healthy", "bold red")
-    reporter.line(f"{word}: project {status.project} of {status.account} on {status.host}", style=style)
+    reporter.hanging("", f"{word}: project {status.project} of {status.account} on {status.host}", style)
     reporter.line()
     for title, text in rows(status):
         reporter.hanging(f"  {title:<11} ", text)
@@ -66,8 +67,8 @@ def _deployment(seen: Seen, now: datetime) -> str:
 def _release(seen: Seen) -> str:
     if seen.made is None:
         return f"unknown: {seen.release_unknown}"
-    changes = f"{len(seen.made.changes)} changes" if len(seen.made.changes) != 1 else "1 change"
-    words = f"{seen.made.release}, {changes}, content {seen.made.content_digest[:12]}"
+    changes = counted(len(seen.made.changes), "changes")
+    words = f"{seen.made.release.removeprefix('release ')}, {changes}, content {seen.made.content_digest[:12]}"
     if seen.made.edited:
         words += ", edited since"
     if seen.deployment is None:
@@ -79,24 +80,39 @@ def _release(seen: Seen) -> str:
 def _token(seen: Seen, now: datetime) -> str:
     if not seen.token.listed and not seen.token.stored:
         return "none stored"
-    if not seen.token.stored:
+    if not seen.token.stored and not seen.token.former:
         return "stored from elsewhere; its age and deployment are not known here"
     told = []
     for known in seen.token.stored:
-        ours = seen.deployment is not None and known.deployment_id == seen.deployment.id
         end = f", ends {_when(known.expires, now)}" if known.expires else ""
-        told.append(f"{known.account}: {_age(known.stored, now)} old, {'of this deployment' if ours else 'VOID'}{end}")
+        told.append(f"{known.account}: {_age(known.stored, now)} old, {_whose(seen, known.deployment_id)}{end}")
+    for known in seen.token.former:
+        told.append(
+            f"{known.account}: stored from here {_age(known.stored, now)} ago, for deployment {known.deployment_id}, "
+            "before that was to be changed or taken down"
+        )
     return "; ".join(told)
+
+
+def _whose(seen: Seen, deployment_id: str) -> str:
+    if seen.deployment is None:
+        return "of a deployment that does not run"
+    return "of this deployment" if deployment_id == seen.deployment.id else "on record, of an EARLIER deployment"
 
 
 def _collection(seen: Seen, now: datetime) -> str:
     found = seen.collection
     if found.jobs == 0:
         return "no job"
-    last = "never ran" if found.last is None else f"last {_run(found.last, now)}"
+    last = f"last {_run(found.last, now)}" if found.last else _no_run(found.started_here, now)
     running = f"; running since {_when(found.running.began, now)}" if found.running and found.running.began else ""
     following = "PAUSED" if found.paused else f"next {_when(found.next, now)}" if found.next else "next unknown"
     return f"{found.words} ({found.schedule} UTC); {last}{running}; {following}"
+
+
+def _no_run(started_here: datetime | None, now: datetime) -> str:
+    """Records are deleted, with the job and by hand, so that none is no proof that it never ran."""
+    return "no run on record" + (f"; this machine started one {_when(started_here, now)}" if started_here else "")
 
 
 def _run(run: LastRun, now: datetime) -> str:
@@ -172,6 +188,12 @@ def status_data(status: Status) -> dict[str, Any]:
         "mlflow": {"version": seen.version, "unknown_because": seen.version_unknown or None},
         "database_schema": {"revision": None, "unknown_because": NO_SCHEMA.removeprefix("unknown: ")},
         "token": _token_data(status),
+        "unfinished": {
+            "restart_since": _iso(seen.unfinished.restart),
+            "left": list(seen.unfinished.left),
+            "gc_unproved": seen.unfinished.unproved,
+            "at_work": seen.unfinished.at_work or None,
+        },
         "collection": _collection_data(seen),
         "backup": status_backups.data(seen.backups),
         "secrets": {
@@ -220,6 +242,10 @@ def _token_data(status: Status) -> dict[str, Any]:
             }
             for known in status.seen.token.stored
         ],
+        "former": [
+            {"account": known.account, "stored": _iso(known.stored), "deployment_id": known.deployment_id}
+            for known in status.seen.token.former
+        ],
     }
 
 
@@ -233,8 +259,10 @@ def _collection_data(seen: Seen) -> dict[str, Any]:
         "paused": found.paused,
         "next": _iso(found.next),
         "last": _run_data(found.last),
+        "started_here": _iso(found.started_here),
         "running": _run_data(found.running),
         "overdue_since": _iso(found.overdue),
+        "outdated": found.outdated,
     }
 
 

@@ -40,7 +40,10 @@ class Drift:
 
 @dataclass(frozen=True)
 class Facts:
-    """stale: names of secrets whose new value the running server has not seen. health: None if not started."""
+    """stale: names of secrets whose new value the running server has not seen. health: None if not started.
+
+    unsure: names of secrets that were stored over values this machine does not know, since the server started.
+    """
 
     wanted: Wanted
     project: Project | None
@@ -50,6 +53,7 @@ class Facts:
     duplicates: tuple[Deployment, ...]
     rival: Deployment | None
     health: Health | None
+    unsure: tuple[str, ...] = ()
 
 
 def select(deployments: Sequence[Deployment], project: Project | None, wanted: Wanted) -> Chosen:

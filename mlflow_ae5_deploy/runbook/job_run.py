@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob, shows_up
+from mlflow_ae5_deploy.words import counted
 
 GOOD = ("done", "dry-run", "skipped")
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
@@ -190,7 +191,7 @@ def prune(context: Context, name: str, *, keep: int) -> int:
     for number, run in enumerate(old, 1):
         context.platform.delete_run(run.id)
         if context.on_wait is not None and number % 10 == 0:
-            context.on_wait(f"{len(old) - number} old run records to be deleted", 0.0)
+            context.on_wait(f"{counted(len(old) - number, 'old run records')} to be deleted", 0.0)
     if old:
-        context.journal.write("effect", action="delete", target=f"{len(old)} old run records of job {name}")
+        context.journal.write("effect", action="delete", target=f"{counted(len(old), 'old run records')} of job {name}")
     return len(old)

@@ -45,9 +45,11 @@ class Journal:
         }
         private_folder(self.path.parent)
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                os.write(descriptor, (json.dumps(line) + "\n").encode())
+                size = os.fstat(descriptor).st_size
+                torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # what a full disk has left of a line
+                os.write(descriptor, (("\n" if torn else "") + json.dumps(line) + "\n").encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

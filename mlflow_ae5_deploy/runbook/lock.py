@@ -19,6 +19,36 @@ from mlflow_ae5_deploy.runbook.files import _not_writable, private_folder
 from mlflow_ae5_deploy.runbook.journal import operator
 
 
+def at_work(folder: Path) -> str | None:
+    """Who holds the lock of this installation now, in words; None if nobody.
+
+    To try the lock is to hold it for a moment, so it is tried only while the process that is named in it lives.
+    """
+    try:
+        with (folder / "lock").open("rb") as file:
+            text = file.read(4096)
+            with contextlib.suppress(PermissionError):  # it lives, and is somebody else's
+                os.kill(int(json.loads(text)["pid"]), 0)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _said(text)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no lock yet, no name in it, or no such process
+    return None
+
+
+def _said(text: bytes) -> str:
+    try:
+        holder = json.loads(text)
+        return (
+            f"{holder['who']} (process {holder['pid']}) has been running `{holder['verb']}` "
+            f"since {holder['since']}, now at stage {holder['stage']}"
+        )
+    except (ValueError, KeyError, TypeError):
+        return "another run holds the lock and has not said who it is"
+
+
 class InstallationLock:
     def __init__(self, folder: Path, clock: Clock, *, verb: str) -> None:
         self._path = folder / "lock"
@@ -74,16 +104,8 @@ class InstallationLock:
             self._descriptor = None
 
     def _locked(self, text: bytes) -> Locked:
-        try:
-            holder = json.loads(text)
-            said = (
-                f"{holder['who']} (process {holder['pid']}) has been running `{holder['verb']}` "
-                f"since {holder['since']}, now at stage {holder['stage']}"
-            )
-        except (ValueError, KeyError, TypeError):
-            said = "another run holds the lock and has not said who it is"
         return Locked(
-            f"This installation is being worked on: {said}.",
+            f"This installation is being worked on: {_said(text)}.",
             where=str(self._path),
             remedy="Wait for it to end, or use --lock-wait SECONDS to have this run wait.",
         )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,25 @@ class StoredToken:
 class Unfinished:
     """A rotation that has not ended. left: accounts still to be served; none when only the gc job is unproved.
 
-    void_since: from when on the former token did not work, or None if it does.
+    void_since: from when on the former token did not work, or None if it does. cause: why, a word of the one who
+    rotates. proved: the gc job was proved with what is stored, or cannot be. gaps: of those served, in seconds.
     """
 
     deployment_id: str
     left: tuple[str, ...]
     void_since: datetime | None
+    cause: str = ""
+    proved: bool = False
+    gaps: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobChange:
+    """A scheduled job being made anew. paused: the new one is to be paused, as the former was. jobs: ids of those
+    taken down, which this tool pauses first, so that their being paused says nothing."""
+
+    paused: bool
+    jobs: tuple[str, ...]
 
 
 class Memory:
@@ -65,6 +78,7 @@ class Memory:
             "token": None,
             "rotation": None,
             "restart": None,
+            "job_changes": {},
             "shared": [],
             "snapshot": None,
             "recovery": None,
@@ -165,6 +179,7 @@ class Memory:
             "expires": expires.isoformat(timespec="seconds") if expires else None,
         }
         self._data["secrets"][account + _TOKEN] = record
+        self._data.get("former_tokens", {}).pop(account, None)
         if own:
             self._data["token"] = {"account": account, **record}
             self._data["restart"] = None
@@ -177,19 +192,60 @@ class Memory:
         """After a change that may have voided it: the next token stage issues a new one."""
         self._data["token"] = None
         self._data["rotation"] = None
+        self._put_tokens_away()
+        self._save()
+
+    def _put_tokens_away(self) -> None:
+        """They are on the platform still, and are taken for good no more."""
+        for known in self.stored_tokens():
+            stored = known.stored.isoformat(timespec="seconds")
+            record = {"deployment_id": known.deployment_id, "stored": stored}
+            self._data.setdefault("former_tokens", {})[known.account] = record
         for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
             del self._data["secrets"][name]
-        self._save()
+
+    def former_tokens(self) -> list[StoredToken]:
+        """What was stored from this machine for a deployment that was to be changed or taken down, and not replaced."""
+        known = self._data.get("former_tokens", {}).items()
+        return [
+            StoredToken(account, item["deployment_id"], datetime.fromisoformat(item["stored"]), None)
+            for account, item in known
+        ]
 
     # a rotation, and a restart, that may be cut off ---------------------------------------------------------------
 
-    def begin_rotation(self, deployment_id: str, accounts: Sequence[str], void_since: datetime | None) -> None:
+    def begin_rotation(
+        self, deployment_id: str, accounts: Sequence[str], void_since: datetime | None, cause: str = ""
+    ) -> None:
+        before = self._data["rotation"] or {}
+        kept = before.get("gaps", {}) if before.get("deployment_id") == deployment_id else {}
         self._data["rotation"] = {
             "deployment_id": deployment_id,
             "left": list(accounts),
             "void_since": void_since.isoformat() if void_since else None,
+            "cause": cause,
+            "proved": False,
+            "gaps": {name: seconds for name, seconds in kept.items() if name not in accounts},
         }
         self._save()
+
+    def note_gap(self, account: str, seconds: float) -> None:
+        if self._data["rotation"]:
+            self._data["rotation"].setdefault("gaps", {})[account] = seconds
+            self._save()
+
+    def note_gc_proof(self, when: datetime | None) -> None:
+        """The gc job works with what is stored. when: None where that cannot be proved with this release."""
+        if self._data["rotation"]:
+            self._data["rotation"]["proved"] = True
+        if when is not None:
+            self._data["gc_proved"] = when.isoformat()
+        self._save()
+
+    def gc_proved(self) -> datetime | None:
+        """When the gc job was last seen to work with the token that is stored now."""
+        known = self._data.get("gc_proved")
+        return datetime.fromisoformat(known) if known else None
 
     def unfinished_rotation(self) -> Unfinished | None:
         known = self._data["rotation"]
@@ -197,7 +253,12 @@ class Memory:
             return None
         since = known.get("void_since")
         return Unfinished(
-            known["deployment_id"], tuple(known["left"]), datetime.fromisoformat(since) if since else None
+            known["deployment_id"],
+            tuple(known["left"]),
+            datetime.fromisoformat(since) if since else None,
+            known.get("cause", ""),
+            known.get("proved", False),
+            dict(known.get("gaps", {})),
         )
 
     def end_rotation(self) -> None:
@@ -240,6 +301,27 @@ class Memory:
     def pending_upgrade(self) -> dict[str, Any] | None:
         return dict(self._data["upgrade"]) if self._data["upgrade"] else None
 
+    # scheduled jobs that are being made anew ------------------------------------------------------------------------
+
+    def begin_job_change(self, purpose: str, *, paused: bool, jobs: Sequence[str]) -> None:
+        """Before a job is taken down, which begins with pausing it: whether somebody had paused it, and its id.
+
+        purpose: which of the scheduled jobs it is. What is noted of one says nothing of another.
+        """
+        before = self._data["job_changes"].get(purpose)
+        change = {"paused": paused, "jobs": sorted({*(before["jobs"] if before else ()), *jobs})}
+        if change != before:
+            self._data["job_changes"][purpose] = change
+            self._save()
+
+    def job_change(self, purpose: str) -> JobChange | None:
+        known = self._data["job_changes"].get(purpose)
+        return JobChange(known["paused"], tuple(known["jobs"])) if known else None
+
+    def end_job_change(self, purpose: str) -> None:
+        if self._data["job_changes"].pop(purpose, None) is not None:
+            self._save()
+
     # secrets the running server was started with ----------------------------------------------------------------
 
     def note_stale_server(self, names: list[str]) -> None:
@@ -251,8 +333,17 @@ class Memory:
         return list(self._data.get("stale_server", []))
 
     def clear_stale_server(self) -> None:
-        if self._data.pop("stale_server", None) is not None:
+        known = [self._data.pop(key, None) for key in ("stale_server", "unsure_server")]
+        if any(item is not None for item in known):
             self._save()
+
+    def note_unsure_server(self, names: list[str]) -> None:
+        """Stored over values that are not known here: the running server may have others until it starts again."""
+        self._data["unsure_server"] = sorted({*self.unsure_server(), *names})
+        self._save()
+
+    def unsure_server(self) -> list[str]:
+        return list(self._data.get("unsure_server", []))
 
     # sharing ----------------------------------------------------------------------------------------------------
 
@@ -270,17 +361,30 @@ class Memory:
         """Names of the secrets this tool wrote for an account, from this machine."""
         return {name for owner, _, name in (key.rpartition("/") for key in self._data["secrets"]) if owner == account}
 
+    def accounts(self) -> set[str]:
+        """Every account this tool wrote a secret for, from this machine."""
+        return {key.rpartition("/")[0] for key in self._data["secrets"]}
+
     def forget_secret(self, account: str, name: str) -> None:
-        if self._data["secrets"].pop(f"{account}/{name}", None) is not None:
+        former = self._data.get("former_tokens", {})
+        gone = former.pop(account, None) if f"/{name}" == _TOKEN else None
+        if self._data["secrets"].pop(f"{account}/{name}", None) is not None or gone is not None:
             self._save()
 
     def forget_deployment(self) -> None:
         """There is none any more: its tokens, its sharing and what was pending for it are gone. Secrets stay."""
-        fresh: dict[str, Any] = {"token": None, "rotation": None, "restart": None, "shared": [], "upgrade": None}
+        fresh: dict[str, Any] = {
+            "token": None,
+            "rotation": None,
+            "restart": None,
+            "job_changes": {},
+            "shared": [],
+            "upgrade": None,
+        }
         before = json.dumps(self._data, sort_keys=True)
         self._data = {**self._data, **{key: value for key, value in fresh.items() if key in self._data}}
         self._data.pop("stale_server", None)
-        for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
-            del self._data["secrets"][name]
+        self._data.pop("unsure_server", None)
+        self._put_tokens_away()
         if json.dumps(self._data, sort_keys=True) != before:
             self._save()

@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, PlatformError, 
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.memory import JobChange
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.starting import check_profile, revision_for
 from mlflow_ae5_deploy.schedule import Schedule, parse_cron
@@ -22,7 +23,7 @@ from mlflow_ae5_deploy.schedule import Schedule, parse_cron
 STAGE = 14
 RUN_DEADLINE = 900.0  # seconds a collection at work is waited for before its job is taken down
 _VISIBLE = 60.0  # seconds until a list must show what was just done
-CREATE, DELETE = "create", "delete"
+CREATE, DELETE, PAUSE = "create", "delete", "pause"
 
 RunSource = Callable[[], Sequence[Run]]
 
@@ -31,7 +32,8 @@ RunSource = Callable[[], Sequence[Run]]
 class WantedJob:
     """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
 
-    purpose: what it does, as words for a person. section: the group of settings that its profile stands in.
+    purpose: what it does, as words for a person; memory keeps a note for each. section: the group of settings that
+    its profile stands in.
     alone: every scheduled job with its command does its work; otherwise only one of its name does.
     """
 
@@ -52,14 +54,27 @@ class WantedJob:
 
 @dataclass(frozen=True)
 class JobFacts:
+    """held: somebody has paused the job, so one that is made anew is paused too."""
+
     project: Project | None
     wanted: WantedJob
     jobs: tuple[Job, ...]
+    held: bool = False
 
 
-def observe(context: Context, wanted: WantedJob) -> JobFacts:
+def observe(context: Context, wanted: WantedJob, *, keep_paused: bool = False) -> JobFacts:
+    """keep_paused: what somebody has paused is to stay so."""
     project = context.look.project(context.settings.project.name)
-    return JobFacts(project, wanted, tuple(jobs_for(context.look.jobs(), project, wanted)))
+    jobs = tuple(jobs_for(context.look.jobs(), project, wanted))
+    return JobFacts(project, wanted, jobs, keep_paused and is_held(jobs, context.memory.job_change(wanted.purpose)))
+
+
+def is_held(jobs: Sequence[Job], change: JobChange | None) -> bool:
+    """Pure: whether somebody has paused the job. change: what a run that was cut off has noted of it."""
+    if change is not None and change.paused:
+        return True
+    told = [job for job in jobs if change is None or job.id not in change.jobs]
+    return bool(told) and all(is_paused(job) for job in told)
 
 
 def plan(facts: JobFacts, context: Context) -> Decision:
@@ -76,14 +91,20 @@ def plan(facts: JobFacts, context: Context) -> Decision:
         why = "there is none" if not facts.jobs else "a job cannot be changed in place"
         if context.wishes.dry:
             why += f"; it would run {in_words(schedule, context)}"
+        if facts.held:
+            why += "; it is paused again at once, as the former was"
         actions.append(Action(CREATE, f"job {facts.wanted.name}", why))
     if keep is None:
         _check_before_create(facts, context)
-    if actions:
-        return Decision.do(*actions)
+    elif facts.held and not is_paused(keep):
+        why = "a run that was cut off has made it anew, and the former was paused"
+        actions.append(Action(PAUSE, f"job {keep.name} ({keep.id})", why))
     warnings = []
-    if keep is not None and is_paused(keep):
-        warnings.append(f"The job `{keep.name}` is paused: the {facts.wanted.purpose} rests until somebody resumes it.")
+    if facts.held or (keep is not None and is_paused(keep)):
+        name = keep.name if keep else facts.wanted.name
+        warnings.append(f"The job `{name}` is paused: the {facts.wanted.purpose} rests until somebody resumes it.")
+    if actions:
+        return Decision.do(*actions, warnings=warnings)
     return Decision.nothing(f"job `{facts.wanted.name}` exists: {in_words(schedule, context)}", *warnings)
 
 
@@ -97,15 +118,28 @@ def _check_before_create(facts: JobFacts, context: Context) -> None:
 
 
 def apply(action: Action, facts: JobFacts, context: Context, *, wait: float = RUN_DEADLINE) -> None:
-    """wait: seconds that a collection at work is waited for."""
-    if action.verb == DELETE:
-        for job in facts.jobs:
-            if job.id in action.target:
-                delete(job, context, wait=wait, purpose=facts.wanted.purpose)
+    """wait: seconds that a run at work is waited for."""
+    purpose = facts.wanted.purpose
+    for job in facts.jobs:
+        if action.verb == DELETE and job.id in action.target:
+            context.memory.begin_job_change(purpose, paused=facts.held, jobs=[job.id])
+            delete(job, context, wait=wait, purpose=purpose)
+        if action.verb == PAUSE and job.id in action.target:
+            pause(job, context, purpose)
+    if action.verb != CREATE:
         return
     if facts.project is None:
         raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
-    create(facts.project, facts.wanted, context, wait=wait)
+    made = create(facts.project, facts.wanted, context, wait=wait)
+    if facts.held:
+        pause(made, context, purpose)  # AE5 cannot make a paused one; a run can begin only in the moment between
+
+
+def pause(job: Job, context: Context, purpose: str) -> None:
+    context.platform.pause_job(job.id)
+    context.journal.write("effect", action=PAUSE, target=f"job {job.name}", id=job.id)
+    context.memory.end_job_change(purpose)  # the platform tells it from here on; somebody may resume it there
+    context.look.forget("jobs")
 
 
 def confirm(context: Context, wanted: WantedJob) -> str:
@@ -133,7 +167,9 @@ def confirm(context: Context, wanted: WantedJob) -> str:
             f"{len(wrong)} of them not as wanted; there must be one.",
             stage=STAGE,
         ) from None
-    return f"job `{wanted.name}`: {in_words(parse_cron(wanted.schedule), context)}"
+    context.memory.end_job_change(wanted.purpose)
+    words = in_words(parse_cron(wanted.schedule), context)
+    return f"job `{wanted.name}`: {words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
 
 
 def create(project: Project, wanted: WantedJob, context: Context, *, wait: float = RUN_DEADLINE) -> Job:

@@ -58,7 +58,7 @@ def setting(facts: Sequence[SecretFact]) -> list[Action]:
     if not wrong:
         return []
     reasons = [
-        f"{', '.join(fact.name for fact in wrong if fact.state == state)}: {why}"
+        f"{', '.join(fact.name for fact in wrong if fact.state == state)} ({why})"
         for state, why in _WHY.items()
         if any(fact.state == state for fact in wrong)
     ]

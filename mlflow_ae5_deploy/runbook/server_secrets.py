@@ -30,6 +30,9 @@ def store(context: Context, facts: Sequence[SecretFact], *, server_runs: bool) -
     if changed and server_runs:
         # Noted before the write: a run that is killed in between must still know that a new start is due.
         context.memory.note_stale_server(changed)
+    unsure = [fact.name for fact in facts if fact.state == "unknown"]
+    if unsure and server_runs:
+        context.memory.note_unsure_server(unsure)
     values = wanted(context)
     wrong = {fact.name: values[fact.name] for fact in facts if not fact.right}
     if wrong:

@@ -12,6 +12,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.words import counted
 
 WARN_BEFORE = timedelta(days=30)
 _RENEW_BEFORE = timedelta(days=7)
@@ -57,4 +58,4 @@ def duration(span: timedelta) -> str:
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return counted(round(seconds), "seconds")

@@ -11,19 +11,18 @@ from mlflow_ae5_deploy.runbook.recipients import TOKEN
 from mlflow_ae5_deploy.runbook.token_life import expiry
 
 
-def store_token(context: Context, account: str, deployment: Deployment) -> None:
+def store_token(context: Context, account: str, deployment: Deployment, platform: Platform | None = None) -> None:
     """Store this run's token of `deployment` as `account`'s secret, and remember that it was stored.
 
-    `context.found.url` is the server's address. Raises what signing in and writing may raise.
+    `context.found.url` is the server's address. platform: as the account, where it is signed in already. Raises what
+    signing in and writing may raise.
     """
     token = context.found.token
     if token is None or context.found.token_deployment != deployment.id:
         raise StageFailed("There is no proven token to store.", stage=12)
     own = account == context.account
-    if own:
-        platform = context.platform
-    else:
-        platform = _as_consumer(context, account)
+    platform = platform or sign_in(context, account)
+    if not own:
         url = Secret.public(context.found.url or "")
         context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
     platform.put_secret(TOKEN, token)
@@ -33,7 +32,10 @@ def store_token(context: Context, account: str, deployment: Deployment) -> None:
         context.look.saw_secrets([TOKEN])
 
 
-def _as_consumer(context: Context, account: str) -> Platform:
+def sign_in(context: Context, account: str) -> Platform:
+    """The platform as one of the recipients."""
+    if account == context.account:
+        return context.platform
     consumer = next(c for c in context.settings.consumers if c.username == account)
     password = consumer.password and context.values.secret(consumer.password, f"password of {account}")
     return context.access.consumer(account, password or None)

@@ -5,6 +5,7 @@ Of what is handed out only SHA-256 digests are kept; passwords as scrypt hashes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import secrets
@@ -34,7 +35,9 @@ def hash_password(password: str) -> str:
     return f"{salt.hex()}:{key.hex()}"
 
 
+@functools.lru_cache(maxsize=64)
 def password_matches(password: str, stored: str) -> bool:
+    """Slow on purpose, and asked at each signing in: so the same question is answered once."""
     salt, key = stored.split(":")
     found = hashlib.scrypt(password.encode(), salt=bytes.fromhex(salt), n=2**12, r=8, p=1)
     return hmac.compare_digest(found.hex(), key)

@@ -82,6 +82,37 @@ class TestEveryValueArrives:
         words = (tmp_path / "seen").read_text().split("\0")[:-1]
         assert words == [word for n, v in NASTY.items() for word in ("env", "config", "vars", "set", f"{n}={v}")]
 
+    def test_a_token_is_no_argument_of_conda_nor_of_anything_else(self, tmp_path):
+        """Every command of the text is replaced by one that records its arguments, and does its work."""
+        token, folder, programs = "ey.J0 it's $HOME", tmp_path / "env of mine", tmp_path / "bin"
+        old = folder / "etc/conda/activate.d/mlflow-tracking-token.sh"
+        old.parent.mkdir(parents=True)
+        old.write_text("an earlier one")
+        old.chmod(0o644)
+        programs.mkdir()
+        for name in ("conda", "cat", "mkdir", "rm"):
+            real = f'exec /usr/bin/env -i PATH=/usr/bin:/bin {name} "$@"' if name != "conda" else ":"
+            (programs / name).write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {tmp_path}/seen\n{real}\n')
+            (programs / name).chmod(0o755)
+        text = FORMATS["conda"]({**NASTY, "MLFLOW_TRACKING_TOKEN": token})
+        here = {"PATH": f"{programs}:{os.environ['PATH']}", "CONDA_PREFIX": str(folder)}
+        subprocess.run(["sh", "-e"], input=text, text=True, env=here, check=True)
+
+        assert "ey.J0" not in (tmp_path / "seen").read_text()
+        assert "SPACES=" in (tmp_path / "seen").read_text()
+        assert old.stat().st_mode & 0o777 == 0o600
+        script = f'. "{old}"; exec "$0" -c "$1" MLFLOW_TRACKING_TOKEN'
+        assert seen_by("sh", "-c", script, sys.executable, PRINT) == {"MLFLOW_TRACKING_TOKEN": token}
+        leave = (folder / "etc/conda/deactivate.d/mlflow-tracking-token.sh").read_text()
+        assert leave == "unset MLFLOW_TRACKING_TOKEN\n"
+        assert "do not paste it" in text
+
+    def test_a_token_for_conda_needs_an_environment_to_be_active(self, tmp_path):
+        text = FORMATS["conda"]({"MLFLOW_TRACKING_TOKEN": "ey.J0"})
+        ended = subprocess.run(["sh"], input=text, text=True, env={"PATH": os.environ["PATH"]}, capture_output=True)
+        assert ended.returncode != 0
+        assert "activate the conda environment first" in ended.stderr
+
     def test_in_json(self):
         assert json.loads(FORMATS["json"](NASTY))["environment"] == NASTY
 
@@ -102,6 +133,7 @@ class TestTheVerb:
         assert printed.code == 0, printed.err
         assert bench.writes() == []
         assert "MLFLOW_TRACKING_URI" in printed.out
+        assert "MLFLOW_TRACKING_SERVER_CERT_PATH is a file on this machine" in printed.err
         said = {"notebook": "getpass(", "json": '"schema": 1'}.get(form, "add --show-token")
         assert said in printed.out
 

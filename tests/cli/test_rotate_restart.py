@@ -75,6 +75,20 @@ class TestRestart:
         assert done.code == 0, done.err
         assert "from the stop of the former deployment until the new token was stored" in done.out
 
+    def test_the_gap_of_a_run_that_was_cut_off_after_storing_is_told_by_the_one_that_finishes_it(
+        self, rotatable, capsys
+    ):
+        (volume(rotatable) / "broken-collection").touch()
+        first = rotation(rotatable, capsys, "--restart")
+        (volume(rotatable) / "broken-collection").unlink()
+
+        second = rotation(rotatable, capsys, "--if-needed")
+
+        assert first.code == 21
+        assert (second.code, second.data["outcome"]) == (0, "finished"), second.err
+        assert second.data["gap_seconds"] == first.data["gap_seconds"] > 0
+        assert second.data["gap_said"] == "from the stop of the former deployment until the new token was stored"
+
     def test_what_cannot_start_is_found_out_before_the_stop(self, rotatable, capsys):
         former = running(rotatable)
         rotatable.control("POST", "/faults", {"method": "GET", "path": "projects/actions", "status": 500})
@@ -93,7 +107,7 @@ class TestRollback:
 
         done = rotation(special, capsys, "--restart")
 
-        assert (done.code, done.data["outcome"], done.data["rolled_back"]) == (20, "incomplete", True)
+        assert (done.code, done.data["outcome"], done.data["rolled_back"]) == (20, "rotated", True)
         assert "rolled back" in done.data["error"]["what"]
         assert "the database refuses the connection" in done.data["error"]["detail"]
         assert "the database refuses the connection" in done.err
@@ -101,6 +115,17 @@ class TestRollback:
         assert running(special)["id"] == done.data["deployment_id"] != former["id"]
         assert opens(special, stored(special)) == 200
         assert rotation(special, capsys, "--if-needed").data["outcome"] == "unchanged"
+
+    def test_the_log_is_shown_also_where_a_consumer_is_left(self, rotatable, capsys):
+        config = ["--config", str(rotatable.configure(PLATFORM + "consumers:\n  - username: nobody-here\n"))]
+        fails_to_start(rotatable, 1)
+
+        done = rotation(rotatable, capsys, "--restart", *config)
+
+        assert (done.code, done.data["outcome"], done.data["left"]) == (23, "incomplete", ["nobody-here"])
+        assert "below" in done.data["error"]["detail"]
+        assert "the database refuses the connection" in done.data["error"]["detail"]
+        assert "not over for nobody-here; " in done.data["gap_said"]
 
     def test_a_refused_start_is_rolled_back_too(self, rotatable, capsys):
         fault = {"method": "POST", "path": "/projects/[^/]+/deployments$", "status": 400, "reason": "No room"}
@@ -110,6 +135,9 @@ class TestRollback:
 
         assert (done.code, done.data["rolled_back"]) == (20, True), done.err
         assert "No room" in done.data["error"]["what"]
+        assert done.data["outcome"] == "rotated"
+        assert "below" not in done.data["error"]["remedy"]  # nothing was started, so there is no log
+        assert rotation(rotatable, capsys, "--if-needed").data["outcome"] == "unchanged"
         assert opens(rotatable, stored(rotatable)) == 200
 
     def test_when_that_fails_too_the_next_run_starts_the_former_definition(self, special, capsys):

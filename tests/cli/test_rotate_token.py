@@ -175,8 +175,20 @@ class TestIfNeeded:
         done = rotation(rotatable, capsys, "--if-needed")
 
         assert (done.code, done.data["outcome"]) == (0, "rotated"), done.err
-        assert done.data["gap_seconds"] > 0
+        # What that somebody has stored meanwhile is not known, so there is a bound and no more.
+        assert done.data["gap_seconds"] is None
+        assert done.data["gap_at_most_seconds"] > 0
+        assert "not known: somebody else" in done.data["gap_said"]
         assert opens(rotatable, stored(rotatable)) == 200
+
+    def test_where_nothing_is_on_record_nothing_is_said_of_the_gap(self, rotatable, capsys):
+        memory_file(rotatable).unlink()
+
+        done = rotatable.run(capsys, "rotate-token", "--sandbox", "--if-needed")
+
+        assert done.code == 0, done.err
+        assert "which token was stored before is not on record here" in done.out
+        assert "0.0 s" not in done.out
 
     def test_stores_it_again_where_the_secret_was_deleted(self, rotatable, capsys):
         rotatable.owner().call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN")
@@ -254,16 +266,105 @@ class TestConsumers:
         assert password not in first.out + first.err + second.out + second.err
 
     def test_a_platform_that_voids_earlier_tokens_is_noticed_and_everybody_is_served(self, rotatable, capsys):
-        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
+        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-yet\n"))]
         rotation(rotatable, capsys, *config)
+        Admin(rotatable.info).create("nobody-yet", "some-password")
         rotatable.owner().post("credentials/user", {"key": "MLFLOW_TRACKING_TOKEN", "value": "void-since-the-new-one"})
 
         second = rotation(rotatable, capsys, *config)
 
-        assert outcomes(second) == {ACCOUNT: "stored", "dev-user": "stored", "nobody-here": "failed"}
+        assert outcomes(second) == {ACCOUNT: "stored", "dev-user": "stored", "nobody-yet": "stored"}
         assert second.data["gc"]["state"] == "proved"
+        assert (second.data["gap_seconds"], "did not accept" in second.data["gap_said"]) == (None, True)
         assert opens(rotatable, stored(rotatable)) == 200
-        assert rotation(rotatable, capsys).code == 0  # without that consumer in the configuration
+
+    def test_where_nobody_who_is_left_can_be_served_no_token_is_issued_and_no_job_run(self, rotatable, capsys):
+        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
+        first = rotation(rotatable, capsys, *config)
+        kept = stored(rotatable)
+        rotatable.forget_calls()
+
+        again = rotation(rotatable, capsys, "--if-needed", *config)
+        issued, made, same = tokens_issued(rotatable), jobs_made(rotatable), stored(rotatable) == kept
+        plain = rotation(rotatable, capsys)  # without that consumer in the configuration
+        after = rotation(rotatable, capsys, "--if-needed")
+
+        assert (first.code, first.data["gc"]["state"]) == (23, "proved")
+        assert (again.code, again.data["left"], again.data["gc"]) == (23, ["nobody-here"], None)
+        assert (issued, made, same) == (0, 0, True)
+        assert (plain.code, plain.data["outcome"], plain.data["reason"]) == (0, "rotated", "a new token was asked for")
+        assert after.data["outcome"] == "unchanged"
+
+
+class TestWhatStatusSaysMeanwhile:
+    """A run that was cut off is told, with the verb that ends it."""
+
+    def look(self, bench, capsys, *argv):
+        return bench.run(capsys, "status", "--sandbox", "--json", "--release", str(bench.release), *argv)
+
+    def test_who_is_left(self, rotatable, capsys):
+        config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
+        rotation(rotatable, capsys, *config)
+
+        left, gone = self.look(rotatable, capsys, *config), self.look(rotatable, capsys)
+
+        assert (left.code, left.data["unfinished"]["left"]) == (20, ["nobody-here"])
+        assert "`rotate-token` goes on" in left.data["problems"][0]
+        assert (gone.code, gone.data["problems"]) == (0, [])  # it is no consumer any more
+
+    def test_a_job_that_was_not_proved(self, rotatable, capsys):
+        (volume(rotatable) / "broken-collection").touch()
+        rotation(rotatable, capsys)
+        (volume(rotatable) / "broken-collection").unlink()
+
+        seen = self.look(rotatable, capsys)
+        rotation(rotatable, capsys)
+
+        assert (seen.code, seen.data["unfinished"]["gc_unproved"]) == (20, True)
+        assert self.look(rotatable, capsys).code == 0
+
+    def test_a_restart_that_was_cut_off_and_where_the_token_is_from(self, rotatable, capsys):
+        former = running(rotatable)["id"]
+        (volume(rotatable) / "failures").write_text("2")
+        assert rotation(rotatable, capsys, "--restart").code == 20
+
+        seen = self.look(rotatable, capsys)
+        told = rotatable.run(capsys, "status", "--sandbox", "--release", str(rotatable.release))
+        rotation(rotatable, capsys)
+
+        assert seen.code == 20
+        assert any("restart that was begun at" in text for text in seen.data["problems"])
+        assert {item["deployment_id"] for item in seen.data["token"]["former"]} == {former}
+        assert "stored from here" in told.out
+        assert "elsewhere" not in told.out
+        assert self.look(rotatable, capsys).code == 0
+
+    def test_who_is_at_work(self, rotatable, capsys):
+        with InstallationLock(memory_file(rotatable).parent, SystemClock(), verb="install").held():
+            seen = self.look(rotatable, capsys)
+
+        assert seen.code == 0, seen.out
+        assert "`install`" in seen.data["unfinished"]["at_work"]
+        assert any("is being worked on" in text for text in seen.data["warnings"])
+        assert self.look(rotatable, capsys).data["unfinished"]["at_work"] is None
+
+    def test_a_collection_that_failed_before_the_rotation_is_no_present_trouble(self, rotatable, capsys):
+        owner = rotatable.owner()
+        (job,) = owner.get("jobs")
+        (volume(rotatable) / "broken-collection").touch()
+        owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
+        (volume(rotatable) / "broken-collection").unlink()
+        before = self.look(rotatable, capsys)
+        rotation(rotatable, capsys)
+
+        after = self.look(rotatable, capsys)
+        examined = rotatable.run(capsys, "doctor", "--sandbox", "--json")
+
+        assert before.code == 20
+        assert (after.code, after.data["collection"]["outdated"]) == (0, True), after.out
+        assert any("began before the token was renewed" in text for text in after.data["warnings"])
+        (finding,) = [item for item in examined.data["findings"] if item["check"] == "gc-job"]
+        assert (finding["severity"], "--run-now" in finding["remedy"]) == ("warning", True)
 
 
 class TestGarbageCollection:

@@ -151,6 +151,33 @@ class TestSwitches:
         assert resumed.data["outcome"] == "resumed"
         assert owner.get("jobs")[0]["state"] == "scheduled"
 
+    def test_install_that_has_to_make_a_paused_job_anew_pauses_it_again_and_says_so(self, bench, capsys, gc, owner):
+        config = ["--config", str(bench.configure("gc: {schedule: '0 3 * * *'}\n"))]
+        assert gc("--pause").code == 0
+        (former,) = owner.get("jobs")
+
+        planned = bench.run(capsys, "plan", "--sandbox", "--json", "--release", str(bench.release), *config)
+        fault = {"method": "POST", "path": "/pause$", "skip": 1, "times": None, "status": 500}
+        bench.control("POST", "/faults", fault)
+        try:
+            cut_off = bench.install(capsys, *config)  # made anew, and not paused yet
+        finally:
+            bench.control("DELETE", "/faults")
+        done = bench.install(capsys, *config)
+        again = bench.install(capsys, *config)
+        (job,) = owner.get("jobs")
+        plain = gc()
+
+        for told in (planned, done):
+            assert "is paused, so nothing is collected" in told.data["stages"][13]["warnings"][0]
+        assert cut_off.code != 0
+        assert (done.code, job["schedule"], job["state"]) == (0, "0 3 * * *", "paused"), done.err
+        assert job["id"] != former["id"]
+        assert "PAUSED" in done.data["stages"][13]["reason"]
+        assert again.data["stages"][13]["outcome"] == "unchanged"
+        assert owner.get("jobs")[0]["state"] == "scheduled"
+        assert "the new one is not" in plain.data["warnings"][0]
+
     def test_remove_takes_jobs_and_run_records_and_is_done_twice_in_peace(self, bench, capsys, gc, owner):
         assert gc("--run-now").code == 0
 

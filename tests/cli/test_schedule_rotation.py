@@ -123,6 +123,16 @@ class TestTheLine:
         assert run(capsys, *argv)[0] in (2, 3)
         assert not table.exists()
 
+    def test_of_the_sandbox_warns_of_consumers_and_of_nothing_that_is_set_aside(self, bench, table, capsys):
+        config = bench.configure(
+            "platform: {hostname: ae5.example.com}\naccount: {username: svc, password: 'env:OWN'}\n"
+            "consumers: [{username: ann, password: 'env:ANN'}]\n"
+        )
+
+        data = json.loads(run(capsys, "--sandbox", "--config", str(config), "--json")[1])
+
+        assert [warning.split(",")[0] for warning in data["warnings"]] == ["the password of consumer ann is env:ANN"]
+
 
 class TestTheCrontab:
     def test_gets_the_line_once_and_loses_nothing_else(self, configured, table, capsys):
@@ -153,16 +163,23 @@ class TestTheCrontab:
 
     def test_is_as_before_when_the_line_is_taken_out_again(self, configured, table, capsys):
         table.write_text(THEIRS)
-        run(capsys, "--install")
+        run(capsys, "--install", "--cron", "7 * * * *")
+        line = table.read_text().splitlines()[-1]
 
-        removed = run(capsys, "--remove")
+        removed = run(capsys, "--remove", "--json")
         again = run(capsys, "--remove")
+        none = run(capsys, "--remove", "--json")
 
+        assert json.loads(removed[1])["line"] == line  # the one that was there, not one made of today's options
+        assert again[1] == "Your crontab has no line for this installation.\n"
+        assert json.loads(none[1])["line"] is None
         assert (removed[0], again[0]) == (0, 0)
         assert table.read_text() == THEIRS
         assert writes(table) == 2
         (journal,) = (configured / "state").glob("*/journal.jsonl")
-        assert [json.loads(line)["event"] for line in journal.read_text().splitlines()] == ["intent", "effect"] * 2
+        assert [json.loads(line)["event"] for line in journal.read_text().splitlines()] == [
+            *("begin", "intent", "effect", "end") * 2,
+        ]
 
     def test_that_cannot_be_read_is_not_overwritten(self, configured, table, capsys):
         table.write_text(THEIRS)
@@ -206,3 +223,15 @@ def test_the_line_does_its_work_from_an_empty_environment(rotatable, table, caps
     assert stored(rotatable) != old
     assert rotation(rotatable, capsys, "--if-needed").data["outcome"] == "unchanged"
     assert running(rotatable)["state"] == "started"
+
+
+def test_what_the_sandbox_sets_aside_is_not_mailed_at_every_run(rotatable, capsys):
+    config = rotatable.configure(
+        "platform: {hostname: ae5.example.com, lost_answer_deadline: 0.5}\nconsumers: [{username: dev-user}]\n"
+    )
+
+    by_cron = rotatable.run(capsys, "rotate-token", "--sandbox", "--if-needed", "--config", str(config))
+    by_hand = rotatable.run(capsys, "share", "--sandbox", "--config", str(config))
+
+    assert (by_cron.code, by_cron.err) == (0, "")
+    assert "Not used on the sandbox" in by_hand.err

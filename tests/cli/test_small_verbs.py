@@ -186,7 +186,7 @@ class TestHistory:
         told = here("history", "--limit", "1")
 
         assert "did not end" in told.out
-        assert "1 lines" in told.err
+        assert "1 line of" in told.err
         journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-2]))
 
     def test_of_an_installation_that_never_was(self, bench, capsys):
@@ -209,7 +209,7 @@ class TestUninstall:
 
         refused = here("uninstall", "--json")
 
-        assert_tells(refused, 14, "not agreed to", "--yes", "deployment dev.mlflow.tracking.server", "run records")
+        assert_tells(refused, 14, "not agreed to", "--yes", "deployment dev.mlflow.tracking.server", "run record")
         assert "This stays: the database" in refused.err
         assert bench.writes() == []
         assert bench.everything() == before
@@ -277,6 +277,30 @@ class TestUninstall:
 
         assert_tells(partly, 23, "dev-user")
         assert "wrong-consumer-password" not in partly.out + partly.err
+        assert done.code == 0, done.err
+        assert "MLFLOW_TRACKING_TOKEN" not in Client(bench.info, "dev-user").get("credentials/user")["data"]
+
+    def test_a_consumer_taken_out_of_the_configuration_is_served_too(self, bench, with_consumer, here):
+        consumer = Client(bench.info, "dev-user")
+        assert "MLFLOW_TRACKING_TOKEN" in consumer.get("credentials/user")["data"]
+
+        done = here("uninstall", "--yes", "--purge-secrets", "--json")
+
+        assert done.code == 0, done.err
+        assert any("of dev-user" in target for target in done.data["removed"])
+        assert [n for n in consumer.get("credentials/user")["data"] if n.startswith("MLFLOW_")] == []
+
+    def test_and_named_where_that_is_not_possible(self, bench, with_consumer, here):
+        times = {"times": None, "status": 403}
+        bench.control("POST", "/faults", {"method": "POST", "path": "/impersonation$", "skip": 1, **times})
+        try:
+            partly = here("uninstall", "--yes", "--purge-secrets")
+        finally:
+            bench.control("DELETE", "/faults")
+        done = here("uninstall", "--yes", "--purge-secrets")
+
+        assert_tells(partly, 23, "dev-user")
+        assert "Nothing is left" not in partly.out
         assert done.code == 0, done.err
         assert "MLFLOW_TRACKING_TOKEN" not in Client(bench.info, "dev-user").get("credentials/user")["data"]
 

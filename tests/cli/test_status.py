@@ -131,7 +131,6 @@ def delete_job(owner, d):
 
 ILL = [
     ("stopped", stop, "No server runs"),
-    ("started anew behind our back", restart, "of an earlier deployment, and void"),
     ("public", lambda o, d: o.call("PATCH", f"deployments/{d['id']}", json={"public": True}), "is public"),
     ("unshared", lambda o, d: o.call("PUT", f"deployments/{d['id']}/collaborators", json=[]), "Not shared with"),
     ("token gone", lambda o, d: o.call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN"), "MLFLOW_TRACKING_TOKEN"),
@@ -156,6 +155,25 @@ class TestNotHealthy:
         mended = bench.install(capsys)
         assert mended.code == 0, mended.err
         assert status(bench, capsys).data["problems"] == []
+
+    def test_a_server_started_by_somebody_else_is_told_as_what_is_not_known(self, bench, capsys):
+        bench.install(capsys)
+        owner = bench.owner()
+        (deployment,) = owner.get("deployments")
+        restart(owner, deployment)
+
+        seen = status(bench, capsys)
+        told = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
+        examined = bench.run(capsys, "doctor", "--sandbox", "--json")
+        mended = bench.install(capsys)
+
+        assert [text for text in seen.data["problems"] if "token" in text] == []
+        assert any("what is stored now is not known" in text for text in seen.data["warnings"])
+        assert "VOID" not in told.out
+        (finding,) = [item for item in examined.data["findings"] if item["check"] == "token"]
+        assert finding["severity"] == "warning"
+        assert mended.code == 0, mended.err
+        assert status(bench, capsys).data["warnings"] == []
 
     def test_a_server_without_its_database_is_noticed_though_it_answers(self, bench, capsys):
         bench.install(capsys)
@@ -196,6 +214,30 @@ class TestDrift:
         seen = status(bench, capsys, "--release", str(other))
         assert 6 in [row["stage"] for row in seen.data["drift"]]
         assert seen.data["deployment"]["state"] == "started"
+
+    def test_a_token_that_has_ended_is_drift_and_install_issues_a_new_one(self, bench, capsys):
+        bench.install(capsys)
+        memory = bench.memory_folder / "memory.json"
+        data = json.loads(memory.read_text())
+        data["secrets"]["mlflow-service/MLFLOW_TRACKING_TOKEN"]["expires"] = "2026-01-01T00:00:00+00:00"
+        memory.write_text(json.dumps(data))
+
+        seen = status(bench, capsys)
+        planned = bench.run(capsys, "plan", "--sandbox", "--exit-code", "--release", str(bench.release))
+        done = bench.install(capsys)
+        bench.forget_calls()
+        again = bench.install(capsys)
+
+        assert seen.code == 20
+        assert [row["name"] for row in seen.data["drift"]] == ["token", "store-token"]
+        assert "ended on 2026-01-01" in seen.data["drift"][0]["actions"][0]
+        assert planned.code == 30
+        assert "the one it holds has ended" in planned.out
+        assert [done.data["stages"][n]["outcome"] for n in (10, 11)] == ["changed", "changed"]
+        assert bench.writes() == []
+        assert len(bench.calls()) <= 15
+        assert again.data["writes"] == 0
+        assert status(bench, capsys).code == 0
 
 
 class TestTrouble:

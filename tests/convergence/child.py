@@ -45,6 +45,7 @@ def _warm_up(argv: list[str], folder: str, environment: dict[str, str]) -> None:
         main(argv)
     os.chdir("/")
     gc.freeze()  # so that collecting garbage does not copy all of this into each fork
+    gc.disable()  # nor is it worth while in processes that live for a tenth of a second
 
 
 if wanted := os.environ.get(WARM_UP):

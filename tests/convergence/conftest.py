@@ -16,11 +16,13 @@ POINTS = "points tried"
 CELLS = 4  # at once: most of a point's time is spent waiting
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="session")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Cell]]:
     base = tmp_path_factory.mktemp("cells")
     with ExitStack() as stack:
-        yield [stack.enter_context(opened(base / str(n))) for n in range(CELLS)]
+        opened_cells = [stack.enter_context(opened(base / str(n))) for n in range(CELLS)]
+        opened_cells[0].run("--version")  # starts the fork server while nothing disturbs its warm-up
+        yield opened_cells
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

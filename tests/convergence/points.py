@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.errors import EXIT_BUG
 from tests.cli.bench import Outcome
 from tests.convergence.cell import Cell, Running
 from tests.convergence.rows import Row
+from tests.convergence.secrecy import leaked
 
 WRITES = "(?!GET|HEAD).*"
 MOST_POINTS = 400
@@ -100,7 +101,8 @@ class Trial:
         if not reached:
             assert first.code == 0, first
             tally.undisturbed.append(first)
-        converges(self.cell, self.row, str(first))
+        outcomes = converges(self.cell, self.row, str(first))
+        assert leaked(self.cell, [first, *outcomes]) == []
         return reached
 
     def _kill(self, running: Running) -> bool:
@@ -140,7 +142,8 @@ def prepare(cell: Cell, row: Row) -> None:
     cell.control.clear()
 
 
-def converges(cell: Cell, row: Row, before: str = "") -> None:
+def converges(cell: Cell, row: Row, before: str = "") -> list[Outcome]:
+    """The runs that followed."""
     again = cell.run(*row.again)
     assert again.code == 0, f"again: {again}\nbefore: {before}"
     settled, writes = cell.counted(*row.settled)
@@ -148,6 +151,7 @@ def converges(cell: Cell, row: Row, before: str = "") -> None:
     assert row.unchanged(settled.data), f"the second run: {settled}\nthe first: {again}\nbefore: {before}"
     assert writes == [], f"the second run: {settled}"
     row.holds(cell)
+    return [again, settled]
 
 
 def assert_well_said(outcome: Outcome) -> None:

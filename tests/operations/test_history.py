@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from mlflow_ae5_deploy.clock import ManualClock
 from mlflow_ae5_deploy.operations.history import read, told
+from mlflow_ae5_deploy.runbook.journal import Journal
 
 
 def line(event, second=0, verb="install", who="a@b", **fields):
@@ -59,6 +61,72 @@ ROWS = [
         [("install", "done", [], [])],
     ),
     ("an end of nothing", [END], []),
+    (
+        "killed right after a stop was sent",
+        [BEGIN, line("intent", 1, stage=8, action="restart", target="deployment x")],
+        [("install", "cut off", [], ["began to restart deployment x, outcome not recorded"])],
+    ),
+    (
+        "killed between stop and start",
+        [
+            BEGIN,
+            line("intent", 1, stage=7, action="issue", target="nothing that is told"),
+            line("intent", 1, stage=8, action="restart", target="deployment x"),
+            line("effect", 1, action="stop", target="deployment x", id="a2-1"),
+        ],
+        [
+            (
+                "install",
+                "cut off",
+                ["stop deployment x (a2-1)"],
+                ["began to restart deployment x, outcome not recorded"],
+            )
+        ],
+    ),
+    (
+        "restarted, then killed",
+        [
+            BEGIN,
+            line("intent", 1, action="restart", target="deployment x", id="a2-1"),
+            line("effect", 1, action="stop", target="deployment x", id="a2-1"),
+            line("effect", 1, action="start", target="deployment x", id="a2-2"),
+        ],
+        [("install", "cut off", ["stop deployment x (a2-1)", "start deployment x (a2-2)"], [])],
+    ),
+    (
+        "interrupted when one of two jobs was gone",
+        [
+            BEGIN,
+            line("intent", 1, action="delete", target="job a (a1-1)"),
+            line("intent", 1, action="delete", target="job b (a1-2)"),
+            line("effect", 1, action="delete", target="job a", id="a1-1"),
+            line("interrupted", 2),
+        ],
+        [
+            (
+                "install",
+                "interrupted",
+                ["delete job a (a1-1)"],
+                ["began to delete job b (a1-2), outcome not recorded"],
+            )
+        ],
+    ),
+    (
+        "a secret of another account",
+        [
+            BEGIN,
+            line("intent", 1, action="set", target="secret T", account="ann"),
+            line("effect", 1, action="set", target="secret T", account="bob"),
+        ],
+        [
+            (
+                "install",
+                "cut off",
+                ["set secret T for bob"],
+                ["began to set secret T for ann, outcome not recorded"],
+            )
+        ],
+    ),
 ]
 
 
@@ -81,6 +149,24 @@ def test_lines_that_are_none_are_counted_and_passed_over(broken):
     found = told([BEGIN, broken, "", END])
 
     assert (len(found.entries), found.unreadable) == (1, 1)
+
+
+def test_a_run_behind_a_torn_line_is_not_lost(tmp_path):
+    """Also where it was appended to the torn line itself, as earlier versions did."""
+    assert [e.verb for e in told([BEGIN, END, BEGIN[:40] + line("begin", verb="share")]).entries] == [
+        "install",
+        "share",
+    ]
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f"{BEGIN}\n{END}\n{BEGIN[:40]}")
+    journal = Journal(tmp_path, ManualClock(), verb="rotate-token")
+
+    journal.write("begin")
+    journal.write("end", outcome="done")
+
+    found = read(path)
+    assert [(e.verb, e.outcome) for e in found.entries] == [("install", "done"), ("rotate-token", "done")]
+    assert found.unreadable == 1
 
 
 def test_a_journal_that_is_not_there_is_empty(tmp_path):

@@ -20,6 +20,7 @@ BOB_LEFT = replace(RIGHT, left=("bob",))
 GC_LEFT = replace(RIGHT, left=())
 CUT_OFF = replace(RIGHT, stored={}, left=ALL)
 LEFT_HAS_GONE = replace(RIGHT, left=("carl",))
+NOTHING_LEFT = replace(LEFT_HAS_GONE, proved=True)
 
 ROWS = [
     ("asked for", PLAIN, RIGHT, ALL, True),
@@ -40,6 +41,9 @@ ROWS = [
     ("only the gc job is unproved", PLAIN, GC_LEFT, (), True),
     ("only the gc job is unproved, by cron", NEEDED, GC_LEFT, (), True),
     ("the one left is no consumer any more", NEEDED, LEFT_HAS_GONE, (), True),
+    ("nor is the gc job unproved", NEEDED, NOTHING_LEFT, (), False),
+    ("nor is the gc job unproved, asked for", PLAIN, NOTHING_LEFT, ALL, True),
+    ("one was left, and the gc job proved", NEEDED, replace(BOB_LEFT, proved=True), ("bob",), True),
 ]
 
 

@@ -18,20 +18,23 @@ from mlflow_ae5_deploy.operations.status_facts import (
     LastRun,
     Seen,
     Token,
+    Unfinished,
     in_order,
     overdue,
     read_version,
 )
 from mlflow_ae5_deploy.platform.records import Run
+from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.release.recognise import Made
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
+from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, setting
 from tests.runbook.runbook_support import OURS, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
+BROKEN = replace(RAN, passed=False, said="no token")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None)
 COLLECTION = Collection(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
 WELL = Seen(
@@ -80,10 +83,13 @@ PROBLEMS = [
     ("turned away", {"health": Health("unauthorised", "302")}, "was not seen: the endpoint turned"),
     ("a secret gone", {"secrets": frozenset({"A"})}, "Not set as secrets of the account: B."),
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
-    ("void token", stored(deployment_id="a2-old"), "stored for mlflow-service is of an earlier deployment"),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
     ("no gc", {"collection": Collection(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
+    ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
+    ("one left", {"unfinished": Unfinished(left=("ann",), unproved=True)}, "ann has not got the new token"),
+    ("gc unproved", {"unfinished": Unfinished(unproved=True)}, "the gc job was not proved"),
+    ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
     ("gc failed", collected(last=replace(RAN, passed=False, said="no token")), "collection failed: no token."),
 ]
 
@@ -103,6 +109,10 @@ HEALTHY = [
     ("shared with more", {"shared": (("group", "everyone"), ("user", "jdoe"))}),
     ("token that ends", stored(expires=NOW + HOUR)),
     ("version not told", {"version": None}),
+    ("restarted by somebody else", stored(deployment_id="a2-old")),
+    ("not on record any more", {"token": Token(True, (), (STORED,))}),
+    ("a rotation at work", {"unfinished": Unfinished(left=("ann",), at_work="bob has been running")}),
+    ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
 ]
 
 
@@ -126,6 +136,14 @@ WARNINGS = [
     ("incomplete backup", backed_up(complete=False), "kept outside"),
     ("backup failed", {"backups": replace(WELL.backups, trouble="no room")}, "backup failed: no room."),
     ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
+    ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; what is stored now is"),
+    ("before a change of ours", {"token": Token(True, (), (STORED,))}, "stored from here for mlflow-service"),
+    (
+        "somebody at work",
+        {"unfinished": Unfinished(at_work="bob has been running")},
+        "worked on: bob has been running.",
+    ),
+    ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "began before the token was renewed"),
     ("edited", {"made": replace(WELL.made, edited=("app.py was edited",))}, "app.py was edited"),
 ]
 
@@ -171,6 +189,22 @@ DRIFT = [
 @pytest.mark.parametrize(("case", "number", "decision", "facts", "knows", "state"), DRIFT, ids=[r[0] for r in DRIFT])
 def test_only_what_is_seen_to_differ_is_drift(case, number, decision, facts, knows, state):
     assert view(number, "stage", decision, facts, knows_token=knows).state == state
+
+
+@pytest.mark.parametrize("why", ["possible once the deployment runs", "not set", "the stored one is of another"])
+def test_what_an_install_would_do_about_secrets_is_not_masked(why):
+    """`issue a token: possible` would look like a credential to the scrubber."""
+    for target in ("a token", "secret MLFLOW_TRACKING_TOKEN", "secrets A, AWS_SECRET_ACCESS_KEY"):
+        (told,) = view(11, "token", Decision.do(Action("issue", target, why)), None, knows_token=True).actions
+        assert scrub(told) == told
+
+
+@pytest.mark.parametrize("state", ["new", "missing", "different", "unknown", "unset"])
+def test_why_a_secret_is_set_is_not_masked(state):
+    facts = [SecretFact("MLFLOW_TRACKING_URI", "new"), SecretFact("MLFLOW_TRACKING_TOKEN", state)]
+    (action,) = setting(facts)
+    for told in (action.reason, f"{action.phrase}, because {action.reason}"):
+        assert scrub(told) == told
 
 
 class Failing:

@@ -81,9 +81,13 @@ def test_what_was_not_observed_is_said_not_assumed(tmp_path):
 
 
 def test_a_server_that_may_run_on_other_values_is_warned_of(tmp_path):
-    decision = Deploy().plan(replace(RIGHT, secrets=UNKNOWN), context(tmp_path))
+    """What is not remembered is not known; it is not said to be another value."""
+    for facts in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, unsure=("MLFLOW_BACKEND_STORE_URI",))):
+        (warning,) = Deploy().plan(facts, context(tmp_path)).warnings
 
-    assert "earlier values of MLFLOW_BACKEND_STORE_URI" in decision.warnings[0]
+        assert "configured values of MLFLOW_BACKEND_STORE_URI is not known" in warning
+        assert "`rotate-token --restart`" in warning
+        assert "run this again" not in warning
 
 
 def test_an_endpoint_in_use_by_another_project_is_a_conflict_that_names_it(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from runbook_support import OTHER, Lists, context, job
 
+from mlflow_ae5_deploy.runbook.memory import JobChange
+from mlflow_ae5_deploy.runbook.scheduled_job import is_held
 from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcSchedule
 
 SECOND = "a2-" + "c" * 32
@@ -26,6 +28,7 @@ ROWS = [
     ),
     ("a job of another project", [job(project_id=OTHER.id)], ["create"]),
     ("paused", [job(state="paused")], []),
+    ("paused, with another cron", [job(state="paused", schedule="0 * * * *")], ["delete", "create"]),
 ]
 
 
@@ -53,6 +56,42 @@ def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):
     decision = GcSchedule().plan(GcSchedule().observe(where), where)
 
     assert "paused" in decision.warnings[0]
+
+
+def test_one_that_has_to_be_made_anew_stays_paused_and_that_is_said_before(tmp_path):
+    where = context(tmp_path, lists=Lists(jobs_=[job(state="paused", schedule="0 * * * *")]))
+
+    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+
+    assert "paused again" in decision.actions[-1].reason
+    assert "the garbage collection rests until" in decision.warnings[0]
+
+
+PAUSED, RUNS, SECOND_PAUSED = job(state="paused"), job(), job(id=SECOND, state="paused")
+HELD = [
+    ("none", [], None, False),
+    ("it runs", [RUNS], None, False),
+    ("somebody paused it", [PAUSED], None, True),
+    ("one of two runs", [RUNS, SECOND_PAUSED], None, False),
+    ("paused by a run of ours that was cut off", [PAUSED], JobChange(False, (PAUSED.id,)), False),
+    ("gone, and it was paused", [], JobChange(True, (PAUSED.id,)), True),
+    ("made anew and not paused yet", [job(id=SECOND)], JobChange(True, (PAUSED.id,)), True),
+    ("made anew, then paused by somebody", [SECOND_PAUSED], JobChange(False, (PAUSED.id,)), True),
+]
+
+
+@pytest.mark.parametrize(("case", "jobs", "change", "held"), HELD, ids=[row[0] for row in HELD])
+def test_whether_somebody_paused_the_collection(case, jobs, change, held):
+    assert is_held(jobs, change) is held
+
+
+def test_what_a_cut_off_run_made_anew_is_paused_by_the_next(tmp_path):
+    where = context(tmp_path, lists=Lists(jobs_=[job(id=SECOND)]))
+    where.memory.begin_job_change("garbage collection", paused=True, jobs=[job().id])
+
+    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+
+    assert [action.verb for action in decision.actions] == ["pause"]
 
 
 def test_values_of_variables_are_not_shown(tmp_path):

@@ -69,6 +69,26 @@ def test_read_only_writes_nothing(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_token_that_is_put_away_is_remembered_as_a_former_one_until_another_is_stored(tmp_path):
+    memory = Memory(tmp_path)
+    for account in ("svc", "reader", "gone"):
+        memory.remember_token(account, "a2-1", Secret("token-value"), WHEN, own=account == "svc")
+    memory.forget_token()
+    memory.remember_token("svc", "a2-2", Secret("another-value"), WHEN, own=True)
+    memory.forget_secret("gone", "MLFLOW_TRACKING_TOKEN")
+
+    (former,) = Memory(tmp_path).former_tokens()
+
+    assert (former.account, former.deployment_id, former.stored) == ("reader", "a2-1", WHEN)
+    assert [known.account for known in memory.stored_tokens()] == ["svc"]
+
+
+def test_where_nothing_is_remembered_forgetting_writes_nothing(tmp_path):
+    Memory(tmp_path / "x").forget_deployment()
+
+    assert not (tmp_path / "x").exists()
+
+
 class TestTokens:
     END = datetime(2027, 1, 1, tzinfo=UTC)
 

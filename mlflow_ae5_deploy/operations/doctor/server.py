@@ -98,6 +98,9 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
 _NEW_TOKEN = "Run `rotate-token`: it issues, proves and stores a new one."  # noqa: S105 - prose
 
 
+_SURE = "Run `rotate-token --if-needed`: it stores one that is known to be of this deployment."
+
+
 def _token(context: Context, seen: Seen, given: Secret | None) -> Finding:
     now = context.clock.now()
     if given is not None and seen.deployment is not None and seen.deployment.url:
@@ -113,14 +116,17 @@ def _token(context: Context, seen: Seen, given: Secret | None) -> Finding:
         return skipped("token", f"the server did not answer to the token of the environment: {health.said}")
     if not seen.token.listed:
         return error("token", "MLFLOW_TRACKING_TOKEN is not a secret of the account", "Run `install`.")
-    if not seen.token.stored:
+    if not seen.token.stored and not seen.token.former:
         return info(
             "token",
             "stored, but not from this machine; its value cannot be read back, so it was not tried",
             "Set MLFLOW_TRACKING_TOKEN in the environment to have it tried, or use --from-platform.",
         )
-    if problems := status.about_token(seen, now):
+    unfinished = [] if seen.unfinished.at_work else status.about_unfinished(seen)
+    if problems := status.about_token(seen, now) + unfinished:
         return error("token", " ".join(problems), _NEW_TOKEN)
+    if unsure := status.about_records(seen):
+        return warning("token", " ".join(unsure), _SURE)
     for known in seen.token.stored:
         if (text := token_life.warning(known.expires, now)) is not None:
             return warning("token", f"{text} ({known.account})", _NEW_TOKEN)
@@ -132,6 +138,8 @@ def _collection(seen: Seen) -> Finding:
     found = seen.collection
     if problems := status.about_collection(found):
         return error("gc-job", " ".join(problems), "Run `schedule-gc`, then `schedule-gc --run-now`.")
+    if found.outdated and found.last is not None:
+        return warning("gc-job", status.outdated(found, found.last), "Wait for it, or run `schedule-gc --run-now`.")
     if found.paused:
         return warning("gc-job", f"job `{found.name}` is paused: nothing is collected", "Run `schedule-gc --resume`.")
     if found.overdue is not None:
@@ -140,7 +148,7 @@ def _collection(seen: Seen) -> Finding:
             f"no run has begun since one was due at {found.overdue:%Y-%m-%d %H:%M} UTC",
             "Run `schedule-gc --run-now`, and ask the platform's administrator about its scheduler.",
         )
-    last = f"the last run: {found.last.said}" if found.last else "it has not run yet"
+    last = f"the last run: {found.last.said}" if found.last else "no run of it is on record"
     return ok("gc-job", f"job `{found.name}`, {found.words}; {last}")
 
 

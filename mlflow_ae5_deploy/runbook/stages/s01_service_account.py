@@ -71,6 +71,7 @@ class ServiceAccount:
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         context.access.create_account()
+        context.journal.write("effect", action="create", target=f"account {context.account}")
         context.look.forget()
 
     def verify(self, context: Context) -> str | None:

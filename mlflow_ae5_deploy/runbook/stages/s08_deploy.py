@@ -57,6 +57,7 @@ class Deploy:
             duplicates=chosen.duplicates,
             rival=chosen.rival,
             health=health,
+            unsure=tuple(context.memory.unsure_server()),
         )
 
     def _health(self, context: Context, current: Deployment) -> Health | None:
@@ -89,11 +90,12 @@ class Deploy:
         ]
         decision = self._plan_server(facts)
         warnings = list(decision.warnings)
-        unknown = [fact.name for fact in facts.secrets if fact.state == "unknown"]
+        unknown = sorted({*facts.unsure, *(fact.name for fact in facts.secrets if fact.state == "unknown")})
         if unknown and facts.current is not None and not any(a.verb in (START, RESTART) for a in decision.actions):
             warnings.append(
-                f"The running server was started with earlier values of {', '.join(unknown)}. If those differ from "
-                "the configuration, stop the deployment and run this again."
+                f"Whether the running server was started with the configured values of {', '.join(unknown)} is not "
+                "known: this machine does not remember what was stored before. If in doubt, run `install`, then "
+                "`rotate-token --restart`: it starts the server with what is stored."
             )
         actions += decision.actions
         self._foresee(decision, facts, context)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar
 
 from mlflow_ae5_deploy.errors import StageFailed
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.health import await_health
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recipients import TOKEN, lacking
+from mlflow_ae5_deploy.runbook.recipients import TOKEN, ended, lacking
 
 
 @dataclass(frozen=True)
 class Facts:
-    """lacking: accounts for which no token of this deployment is on record. unlisted: the platform does not list
-    the secret any more, though a token was stored."""
+    """lacking: accounts for which no token of this deployment is on record that is still good. unlisted: the platform
+    does not list the secret any more, though a token was stored. ended: when the token of some of them ended."""
 
     deployment_id: str | None
     lacking: tuple[str, ...]
     unlisted: bool
+    ended: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Token:
@@ -32,7 +35,7 @@ class Token:
         identity = deployment.id if deployment else None
         stored = identity is not None and context.memory.token_stored_for(context.account) == identity
         unlisted = stored and TOKEN not in context.look.secret_names()
-        return Facts(identity, lacking(context, identity), unlisted)
+        return Facts(identity, lacking(context, identity), unlisted, ended(context, identity))
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         if facts.deployment_id is None:
@@ -42,13 +45,7 @@ class Token:
                 Action("issue", "a token", f"the secret {TOKEN} is gone, and a token cannot be read back")
             )
         if facts.lacking:
-            return Decision.do(
-                Action(
-                    "issue",
-                    "a token",
-                    f"none of deployment {facts.deployment_id} is on record for {', '.join(facts.lacking)}",
-                )
-            )
+            return Decision.do(Action("issue", "a token", _why(facts)))
         return Decision.nothing(f"a token of deployment {facts.deployment_id} is on record")
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
@@ -59,3 +56,10 @@ class Token:
 
     def verify(self, context: Context) -> str | None:
         return "a new token opens the endpoint, proved by a call that reaches the database"
+
+
+def _why(facts: Facts) -> str:
+    reasons = [f"the one stored for {name} ended on {end:%Y-%m-%d %H:%M} UTC" for name, end in facts.ended.items()]
+    if without := [name for name in facts.lacking if name not in facts.ended]:
+        reasons.append(f"none of deployment {facts.deployment_id} is on record for {', '.join(without)}")
+    return "; ".join(reasons)

@@ -7,10 +7,11 @@ from typing import ClassVar
 from mlflow_ae5_deploy.errors import StageFailed
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recipients import TOKEN, lacking, recipients
+from mlflow_ae5_deploy.runbook.recipients import TOKEN, ended, lacking, recipients
 from mlflow_ae5_deploy.runbook.token_store import store_token
 
 _FOR = f"secret {TOKEN} for "
+_NONE = "it holds no token of this deployment"
 
 
 class StoreToken:
@@ -29,7 +30,11 @@ class StoreToken:
         if not facts:
             everyone = ", ".join(recipients(context))
             return Decision.nothing(f"{TOKEN} of this deployment is stored for {everyone}")
-        return Decision.do(*(Action("set", _FOR + name, "it holds no token of this deployment") for name in facts))
+        deployment = context.found.deployment
+        over = ended(context, deployment.id if deployment else None)
+        return Decision.do(
+            *(Action("set", _FOR + name, "the one it holds has ended" if name in over else _NONE) for name in facts)
+        )
 
     def apply(self, action: Action, facts: tuple[str, ...], context: Context) -> None:
         deployment = context.found.deployment

@@ -31,7 +31,7 @@ class GcSchedule:
     promise: ClassVar[str] = "exactly one garbage collection job exists, with the wanted cron, command and variables"
 
     def observe(self, context: Context) -> Facts:
-        jobs = tuple(scheduled_job.observe(context, wanted) for wanted in self._wanted(context))
+        jobs = tuple(scheduled_job.observe(context, wanted, keep_paused=True) for wanted in self._wanted(context))
         return Facts(jobs, backup_place.observe(context) if len(jobs) > 1 else None)
 
     def plan(self, facts: Facts, context: Context) -> Decision:

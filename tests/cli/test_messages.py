@@ -1,0 +1,107 @@
+"""What messages say of options, settings and next steps."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+
+import pytest
+
+from mlflow_ae5_deploy.words import counted
+from tests.cli.answers import assert_no_accident, assert_tells
+from tests.cli.collecting import make_collecting_release
+from tests.sandbox.support import wait_for
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--cron", "*/8 * * * *"], "does not divide 60"), (["--ttl", "30 days"], "is not a duration")],
+)
+def test_a_wrong_option_is_not_taken_for_a_setting(bench, capsys, options, said):
+    refused = bench.run(capsys, "schedule-gc", "--sandbox", *options)
+
+    assert_tells(refused, 3, said, f"where    {options[0]}\n")
+    assert "init" not in refused.err
+    assert "gc.schedule" not in refused.err
+
+
+def test_a_run_is_announced_only_where_there_is_a_job(bench, capsys):
+    assert bench.install(capsys).code == 0
+    assert bench.run(capsys, "schedule-gc", "--sandbox", "--remove").code == 0
+
+    refused = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now")
+
+    assert_tells(refused, 15, "There is no garbage collection job")
+    assert refused.out == ""
+    assert bench.run(capsys, "schedule-gc", "--sandbox").code == 0
+
+
+def test_an_unknown_user_is_a_matter_of_names(bench, capsys):
+    assert bench.install(capsys).code == 0
+
+    refused = bench.run(capsys, "share", "--sandbox", "--user", "nobody-of-that-name")
+
+    assert_tells(refused, 16, "nobody-of-that-name", "Check the names")
+    assert "Run this again" not in refused.err
+
+
+def test_a_timeout_names_its_setting(bench, capsys):
+    assert bench.install(capsys).code == 0
+    config = bench.configure("platform: {read_timeout: 0.5, lost_answer_deadline: 0.5}\n")
+    bench.control("POST", "/faults", {"method": "GET", "path": "/api/v2/projects$", "delay": 2, "times": None})
+    try:
+        late = bench.run(capsys, "status", "--sandbox", "--config", str(config))
+    finally:
+        bench.control("DELETE", "/faults")
+
+    assert_tells(late, 13, "platform.read_timeout")
+
+
+def test_the_way_back_after_an_uninstall_is_a_whole_command(bench, capsys):
+    config = bench.configure(
+        "platform: {lost_answer_deadline: 0.5}\nproject: {name: another}\ngc: {name: gc another}\n"
+    )
+    options = ("--sandbox", "--config", str(config))
+    names = "deployment: {name: dev another, endpoint: another}\n"
+    config.write_text(config.read_text() + names)
+    assert bench.run(capsys, "install", *options, "--release", str(bench.release)).code == 0
+
+    done = bench.run(capsys, "uninstall", *options, "--yes")
+
+    (line,) = [line for line in done.out.splitlines() if "brings it back" in line]
+    words = shlex.split(line.split("`")[1])
+    assert bench.run(capsys, *words[words.index("install") :]).code == 0
+    again = bench.run(capsys, "uninstall", *options, "--yes")
+    assert again.code == 0, again.err
+
+
+def test_ctrl_c_on_a_run_does_not_promise_that_it_is_taken_up_again(bench, capsys):
+    bench.release = make_collecting_release(bench.folder / "collecting.tar.gz")
+    assert bench.install(capsys, "--replace").code == 0
+    gate = bench.folder / "never"
+    options = ("schedule-gc", "--sandbox")
+    assert bench.run(capsys, *options, "--variable", f"GATE={gate}").code == 0
+
+    with bench.spawn(*options, "--run-now") as process:
+        wait_for(lambda: bench.owner().get("runs"), "the run to begin")
+        wait_for(lambda: [c for c in bench.calls() if c["path"].endswith("/logs")], "its log to be followed")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    gate.touch()
+
+    assert process.returncode == 130
+    assert "Running this again starts another." in err
+    assert "goes on from there" not in err
+    assert "Traceback" not in err
+
+
+def test_a_release_is_named_once(bench, capsys):
+    assert bench.install(capsys, "--replace").code == 0
+    told = bench.run(capsys, "status", "--sandbox").out
+    assert "release release" not in told.lower()
+    assert_no_accident(bench.run(capsys, "doctor", "--sandbox"))
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 run records"), (1, "1 run record"), (2, "2 run records")])
+def test_one_is_no_plural(number, said):
+    assert counted(number, "run records") == said

@@ -1,0 +1,130 @@
+"""`uninstall` asks a person: nobody waits for the answer, and only what was agreed to goes."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import sys
+
+import pytest
+
+from tests.cli.answers import assert_tells
+from tests.cli.bench import make_release
+
+
+class Person(io.StringIO):
+    """Somebody at a terminal, who sees the lock, and may do something before the answer."""
+
+    def __init__(self, bench, answer, before=lambda: None):
+        super().__init__()
+        self.answer, self.before, self.path = answer, before, bench.memory_folder / "lock"
+        self.lock_was_free = False
+
+    def isatty(self):
+        return True
+
+    def readline(self, *_args):
+        with self.path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.lock_was_free = True
+        self.before()
+        if self.answer is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return self.answer + "\n"
+
+
+@pytest.fixture
+def asked(bench, capsys, monkeypatch):
+    def run(answer, before=lambda: None, *argv):
+        person = Person(bench, answer, before)
+        monkeypatch.setattr(sys, "stdin", person)
+        ended = bench.run(capsys, "uninstall", "--sandbox", *argv)
+        assert person.lock_was_free
+        return ended
+
+    return run
+
+
+def history(bench, capsys):
+    return bench.run(capsys, "history", "--sandbox", "--json").data["entries"]
+
+
+def test_no_changes_nothing_and_is_not_told_to_say_yes(bench, capsys, asked):
+    assert bench.install(capsys).code == 0
+    before = bench.everything()
+    bench.forget_calls()
+
+    refused = asked("n")
+
+    assert_tells(refused, 14, "not agreed to", "Nothing was changed.")
+    assert "--yes" not in refused.err
+    assert bench.writes() == []
+    assert bench.everything() == before
+
+
+def test_an_interrupted_question_is_no_run_that_was_killed(bench, capsys, asked):
+    assert bench.install(capsys).code == 0
+    runs = len(history(bench, capsys))
+
+    interrupted = asked(KeyboardInterrupt)
+
+    assert interrupted.code == 130
+    assert len(history(bench, capsys)) == runs
+
+
+def test_an_interrupted_question_of_install_is_told_as_an_interruption(bench, capsys, monkeypatch):
+    assert bench.install(capsys).code == 0
+
+    class Gone(io.StringIO):
+        def isatty(self):
+            return True
+
+        def readline(self, *_args):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Gone())
+    release = make_release(bench.folder, "changed.tar.gz", notes__txt="another content\n")
+    interrupted = bench.run(capsys, "install", "--sandbox", "--release", str(release))
+
+    assert interrupted.code == 130, interrupted.err
+    assert history(bench, capsys)[-1]["outcome"] == "interrupted"
+
+
+def test_what_came_up_during_the_question_does_not_go(bench, capsys, asked):
+    assert bench.install(capsys).code == 0
+    (job,) = bench.owner().get("jobs")
+    assert bench.run(capsys, "schedule-gc", "--sandbox", "--remove").code == 0
+
+    def somebody() -> None:
+        assert bench.run(capsys, "schedule-gc", "--sandbox").code == 0
+
+    refused = asked("y", somebody)
+
+    assert_tells(refused, 14, "more to remove than was agreed to", "job ")
+    assert len(bench.owner().get("deployments")) == 1
+    assert [j["name"] for j in bench.owner().get("jobs")] == [job["name"]]
+
+
+def test_yes_takes_it_down(bench, capsys, asked):
+    assert bench.install(capsys).code == 0
+    (deployment,) = bench.owner().get("deployments")
+
+    done = asked("y")
+
+    assert done.code == 0, done.err
+    assert done.err.count("This stays: the account") == 1
+    assert deployment["name"] in done.err
+    assert bench.owner().get("deployments") == []
+
+
+def test_history_names_the_new_account_and_how_runs_ended(bench, capsys):
+    assert bench.install(capsys).code == 0
+    assert bench.run(capsys, "verify", "--sandbox").code in (0, 21)
+    assert bench.run(capsys, "share", "--sandbox", "--user", "nobody-of-that-name").code == 16
+    told = bench.run(capsys, "history", "--sandbox", "--limit", "0").out
+
+    assert "+ create account mlflow-service" in told
+    (verified,) = [line for line in told.splitlines() if "UTC  verify " in line]
+    assert "done" in verified or "failed (verification failed)" in verified
+    (shared,) = [line for line in told.splitlines() if "UTC  share " in line]
+    assert "failed (refused)" in shared

@@ -1,0 +1,133 @@
+"""What is left on a terminal after a verb has ended: the text, with no progress line in it and no word broken."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import termios
+
+import pytest
+
+from mlflow_ae5_deploy.errors import PartlyDone
+from mlflow_ae5_deploy.report.console import Reporter
+
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_SIGN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(.)", re.S)
+
+
+def screen(written: str, width: int) -> list[str]:
+    """The lines a terminal of this width shows; long lines are broken by it, anywhere."""
+    lines, row, column = [""], 0, 0
+    for number, action, sign in _SIGN.findall(written):
+        if action == "A":
+            row = max(row - int(number or 1), 0)
+        elif action == "K":
+            lines[row] = ""
+        elif sign == "\r":
+            column = 0
+        elif sign and (sign == "\n" or column >= width):
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        if sign and sign not in "\r\n":
+            lines[row] = lines[row].ljust(column)[:column] + sign + lines[row][column + 1 :]
+            column += 1
+    return lines
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(params=[80, 200])
+def width(request, monkeypatch) -> int:
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    monkeypatch.setenv("TERM", "xterm")
+    return request.param
+
+
+@pytest.fixture
+def reporter(width) -> Reporter:
+    both = Terminal()
+    return Reporter(out=both, err=both)
+
+
+def drawn(reporter: Reporter) -> None:
+    """Now, and not when rich's thread comes to it."""
+    assert reporter._status is not None
+    reporter._status._live.refresh()
+
+
+def shown(reporter: Reporter, width: int) -> list[str]:
+    reporter.close()
+    return screen(reporter.out.file.getvalue(), width)
+
+
+def test_a_line_of_result_takes_the_progress_line_away(reporter, width):
+    reporter.doing("schedule-gc")
+    drawn(reporter)
+    reporter.line("One run, now")
+    for seconds in range(3):
+        reporter.waiting("run a2-0123456789abcdef0123456789abcdef to end " + "x" * 200, seconds)
+        drawn(reporter)
+        reporter.line(f"  | {seconds}")
+    reporter.doing("doctor")
+    drawn(reporter)
+    reporter.as_it_is("the document\n")
+
+    lines = shown(reporter, width)
+
+    assert [line for line in lines if line] == ["One run, now", "  | 0", "  | 1", "  | 2", "the document"]
+
+
+def test_waiting_before_there_is_anything_to_do_is_told_without_a_gap(reporter, width):
+    reporter.waiting("the answer", 1)
+    reporter.close()
+    assert " waiting for the answer, 1 s" in reporter.err.file.getvalue()
+
+
+def test_no_word_of_an_error_is_broken(reporter, width):
+    words = [f"word{number:03}" for number in range(60)]
+    text = " ".join(words)
+    reporter.error(PartlyDone(f"{text}.", where=text, remedy=text, detail=f"- {text}\nsecond line"))
+    reporter.note(f"This stays: {text}.")
+
+    lines = shown(reporter, width)
+
+    assert re.findall(r"word\d{3}", "\n".join(lines)) == words * 5
+    assert "    second line" in lines
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_verb_leaves_nothing_but_its_text(bench, columns):
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = bench.environment(TERM="xterm", COLUMNS=str(columns))
+    with bench.spawn("doctor", "--sandbox", environment=environment, stdout=end, stderr=end) as process:
+        os.close(end)
+        written = read_all(terminal)
+        process.wait(timeout=60)
+
+    lines = screen(written.replace("\r\n", "\n"), columns)
+    text = "\n".join(lines)
+    assert any(sign in written for sign in SPINNER)  # there was a progress line
+    assert not any(sign in text for sign in SPINNER), text
+    assert process.returncode == 0, text
+    assert re.search(r"^\d+ in order, ", text, re.M)
+
+
+def read_all(terminal: int) -> str:
+    found = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # how a terminal says that nobody holds its other end any more
+            part = b""
+        if not part:
+            os.close(terminal)
+            return found.decode()
+        found += part

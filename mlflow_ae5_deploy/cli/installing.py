@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.model import RunResult, Stage
 
 
+_REPORT = '{"command": '  # how the last line of a job's log begins
+
+
 def run_all(
     verb: str,
     choices: Choices,
@@ -60,8 +63,13 @@ def run_all(
 
 def follow(context: Context, reporter: Reporter) -> None:
     """Show the logs of jobs as they grow. In JSON mode nobody reads them."""
+
+    def show(line: str) -> None:
+        if not line.startswith(_REPORT):  # what that says is told in words
+            reporter.line(f"  | {line}")
+
     if not reporter.json_mode:
-        context.on_line = lambda line: reporter.line(f"  | {line}")
+        context.on_line = show
 
 
 def _prove(choices: Choices, reporter: Reporter, context: Context) -> Verification:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.maintenance import Task
 
 
+_ANSWERS = ("list", "show")  # what they say is in their report; the log beside it only matters when they fail
+
+
 def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wait: float, lock_wait: float) -> int:
     from mlflow_ae5_deploy.cli.installing import follow
     from mlflow_ae5_deploy.operations import snapshots
@@ -25,7 +28,8 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
     try:
         with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
             reporter.doing(task.purpose)
-            follow(context, reporter)
+            if action not in _ANSWERS:
+                follow(context, reporter)
             verdict = snapshots.carry_out(context, task, seconds=wait)
             if maintenance.succeeded(verdict):
                 show(reporter, verdict)

@@ -32,7 +32,8 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
             reporter.line(f"  {_name(item)}  {word}")
     refusals = facts.get("would_refuse")
     for item in refusals if isinstance(refusals, list) else []:
-        reporter.line(f"! As things are now it would be refused: {_plain(item)}", style="yellow")
+        why = item.get("error") if isinstance(item, dict) else item
+        reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
     if "would_remove" in facts:
         reporter.line("Nothing was removed. `backup prune --yes` removes what would go.")
     for check in facts.get("checks") or []:

@@ -75,7 +75,9 @@ def _list(facts: Facts) -> str:
 
 def _show(facts: Facts) -> str:
     manifest = facts.get("manifest")
-    return f"snapshot {manifest.get('snapshot')}" if isinstance(manifest, dict) else "the manifest is not told"
+    if not isinstance(manifest, dict):
+        return "the manifest is not told"
+    return f"snapshot {manifest.get('id') or manifest.get('snapshot')}"
 
 
 def _prune(facts: Facts) -> str:

@@ -130,7 +130,7 @@ if command == "Backup":
              "mlflow_version": "3.17.2", "revision": SCHEMA, "dialect": "sqlite", "rows": 12, "artifacts": 5,
              "artifact_bytes": 5000, "verified": None, "complete": True} for n in ids()])
     if action == "show":
-        end(action=action, manifest={"snapshot": chosen(), "mlflow_version": "3.17.2", "tables": [1, 2, 3, 4, 5, 6]})
+        end(action=action, manifest={"id": chosen(), "mlflow_version": "3.17.2", "tables": [1, 2, 3, 4, 5, 6]})
     if action == "prune":
         keep = int(words[words.index("--keep-last") + 1]) if "--keep-last" in words else 1
         old = ids()[:-keep]
@@ -148,7 +148,8 @@ if command == "Restore":
     facts = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,
              "dialect": {"from": "sqlite", "to": "sqlite"}}
     if "--dry-run" in words:
-        end(outcome="dry-run", estimate_seconds=3.5, **facts)
+        held = [{"exit_code": 17, "error": "the database holds 12 rows", "hint": ""}] if db.exists() else []
+        end(outcome="dry-run", estimate_seconds=3.5, would_refuse=held, **facts)
     aside = None
     if db.exists() and db.read_text():
         if "--replace" not in words:

@@ -83,7 +83,9 @@ class TestActions:
         assert "6 of 6 objects read back and right" in told[0].out
         assert newest in told[2].out
         assert "unfinished" in told[2].out
+        assert f"snapshot {newest}" in told[3].out
         assert "mlflow_version" in told[3].out
+        assert "  | " not in told[2].out + told[3].out
         assert "Nothing was removed. `backup prune --yes`" in told[4].out
         assert "freed" in told[5].out
 

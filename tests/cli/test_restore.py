@@ -113,6 +113,8 @@ class TestAfterADisaster:
         again = restore(site, capsys, "--dry-run")
         assert again.data["run"]["outcome"] == "dry-run"
         assert restore(site, capsys).code == 0
+        served = site.run(capsys, "restore", "--sandbox", "--release", str(site.release), "--dry-run")
+        assert "As things are now it would be refused: the database holds 12 rows" in served.out
 
 
 class TestRefused:

@@ -93,6 +93,8 @@ def problems(seen: Seen, now: datetime) -> list[str]:
 
 
 def _half_upgraded(seen: Seen) -> list[str]:
+    if seen.unfinished.at_work:
+        return [f"An upgrade to {seen.half_upgraded} has not ended: {seen.unfinished.at_work}."]
     return [f"An upgrade to {seen.half_upgraded} was cut off: run `upgrade` again to finish it, or `upgrade --back`."]
 
 

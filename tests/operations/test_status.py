@@ -87,6 +87,12 @@ PROBLEMS = [
     ("no gc", {"collection": Collection(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
+    ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
+    (
+        "upgrading now",
+        {"half_upgraded": "3.18.0", "unfinished": Unfinished(at_work="bob has been running")},
+        "3.18.0 has not ended: bob has been running.",
+    ),
     ("one left", {"unfinished": Unfinished(left=("ann",), unproved=True)}, "ann has not got the new token"),
     ("gc unproved", {"unfinished": Unfinished(unproved=True)}, "the gc job was not proved"),
     ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),

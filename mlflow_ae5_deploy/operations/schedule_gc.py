@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.runbook.follow import OnLine
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
-from mlflow_ae5_deploy.words import counted
+from mlflow_ae5_deploy.words import gone
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -137,12 +137,7 @@ def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     pruned = sum(job_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return Done("unchanged", "there is no garbage collection job", None)
-    return Done("removed", _gone(len(jobs), pruned), None, tuple(actions))
-
-
-def _gone(jobs: int, records: int) -> str:
-    one = jobs + records == 1
-    return f"{counted(jobs, 'jobs')} and {counted(records, 'run records')} {'is' if one else 'are'} gone"
+    return Done("removed", gone(len(jobs), pruned), None, tuple(actions))
 
 
 def require_job(context: Context, wanted: WantedJob) -> None:

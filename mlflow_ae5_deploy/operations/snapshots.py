@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.runbook.maintenance import Task
 from mlflow_ae5_deploy.runbook.maintenance_words import outside
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.scheduled_job import RUN_DEADLINE
+from mlflow_ae5_deploy.words import gone
 
 
 def carry_out(context: Context, task: Task, *, seconds: float, project: Project | None = None) -> Verdict:
@@ -98,15 +99,21 @@ def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEA
     wanted = backup_job.wanted_job(context.settings, command, cron)
     facts = scheduled_job.observe(context, wanted)
     decision = scheduled_job.plan(facts, context)
+    warnings = list(decision.warnings)
+    if any(scheduled_job.is_paused(job) for job in facts.jobs) and any(
+        action.verb == scheduled_job.CREATE for action in decision.actions
+    ):
+        warnings.append("The former job was paused; the new one is not.")
     for action in decision.actions:
         context.journal.write("intent", action=action.verb, target=action.target)
         scheduled_job.apply(action, facts, context, wait=wait)
     if decision.no_change is not None:
+        context.memory.end_job_change(wanted.purpose)  # of a run that was cut off; what is asked for now is there
         said, outcome = decision.no_change.reason, "unchanged"
     else:
         said, outcome = scheduled_job.confirm(context, wanted), "changed"
     (job,) = scheduled_job.observe(context, wanted).jobs
-    return Scheduled(outcome, said, job, decision.actions, decision.warnings)
+    return Scheduled(outcome, said, job, decision.actions, tuple(warnings))
 
 
 def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> Scheduled:
@@ -118,7 +125,8 @@ def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) ->
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
         scheduled_job.delete(job, context, wait=wait, purpose=wanted.purpose)
+    context.memory.end_job_change(wanted.purpose)
     pruned = job_run.prune(context, wanted.name, keep=0)
     if not jobs and not pruned:
         return Scheduled("unchanged", f"there is no scheduled {wanted.purpose}")
-    return Scheduled("removed", f"{len(jobs)} jobs and {pruned} run records are gone", None, actions)
+    return Scheduled("removed", gone(len(jobs), pruned), None, actions)

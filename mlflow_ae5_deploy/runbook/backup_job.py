@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.runbook import gc_job
 from mlflow_ae5_deploy.runbook.maintenance import command_of
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 from mlflow_ae5_deploy.schedule import parse_cron
@@ -23,6 +24,11 @@ def wanted_job(settings: Settings, command: str, schedule: str) -> WantedJob:
         section="backup",
         alone=False,
     )
+
+
+def scheduled_jobs(settings: Settings) -> list[WantedJob]:
+    """All that `install` makes sure of: the garbage collection, and what is configured of the others."""
+    return [gc_job.wanted_job(settings), *configured_jobs(settings)]
 
 
 def configured_jobs(settings: Settings) -> list[WantedJob]:

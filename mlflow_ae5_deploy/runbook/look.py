@@ -79,6 +79,11 @@ class Look:
         found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
         return [job for job in found if job.project_id not in self._gone]
 
+    def going_jobs(self) -> list[Job]:
+        """Those of projects that a forecast takes for gone."""
+        found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
+        return [job for job in found if job.project_id in self._gone]
+
     def _once(self, key: str, read: Callable[[Platform], T], blank: T) -> T:
         if self._access.missing:
             return blank

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.runbook.token_life import duration
+from mlflow_ae5_deploy.words import counted
 
 Facts = Mapping[str, Any]
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -38,8 +39,10 @@ def lasting(seconds: Any) -> str:
 
 def count(facts: Facts, key: str, noun: str = "") -> str:
     value = facts.get(key)
-    number = f"{value:,}" if isinstance(value, int) else "an unknown number of"
-    return f"{number} {noun or key.replace('_', ' ')}"
+    things = noun or key.replace("_", " ")
+    if value == 1:
+        return counted(1, things)
+    return f"{value:,} {things}" if isinstance(value, int) else f"an unknown number of {things}"
 
 
 def outside(facts: Facts) -> list[str]:
@@ -57,7 +60,7 @@ def _create(facts: Facts) -> str:
     flight = facts.get("in_flight") or {}
     running = flight.get("running_runs") if isinstance(flight, dict) else None
     number = len(running) if isinstance(running, list) else running
-    return f"{said}; {number} runs were going on" if number else said
+    return f"{said}; {counted(number, 'runs')} {'was' if number == 1 else 'were'} going on" if number else said
 
 
 def _verify(facts: Facts) -> str:
@@ -69,7 +72,7 @@ def _verify(facts: Facts) -> str:
 
 def _list(facts: Facts) -> str:
     found, left = facts.get("snapshots") or [], facts.get("unfinished") or []
-    said = f"{len(found)} snapshots" if len(found) != 1 else "1 snapshot"
+    said = counted(len(found), "snapshots")
     return f"{said}, {len(left)} unfinished" if left else said
 
 
@@ -86,7 +89,7 @@ def _prune(facts: Facts) -> str:
         going = facts.get("would_remove") or []
         return f"would remove {len(going)} of {len(going) + len(kept)} snapshots"
     gone = facts.get("removed") or []
-    return f"removed {len(gone)} snapshots, {size(facts.get('freed_bytes'))} freed; {len(kept)} kept"
+    return f"removed {counted(len(gone), 'snapshots')}, {size(facts.get('freed_bytes'))} freed; {len(kept)} kept"
 
 
 def _restore(facts: Facts) -> str:
@@ -120,7 +123,7 @@ def _drill(facts: Facts) -> str:
     checks = facts.get("checks") or []
     return (
         f"snapshot {facts.get('snapshot')} was restored into a scratch place and served from there in "
-        f"{lasting(facts.get('recovery_seconds'))}; {len(checks)} checks passed, "
+        f"{lasting(facts.get('recovery_seconds'))}; {counted(len(checks), 'checks')} passed, "
         f"{count(facts, 'models_read', 'models')} read back"
     )
 
@@ -134,7 +137,7 @@ def _upgrade(facts: Facts) -> str:
         if not number:
             return f"the schema stays as it is ({facts.get('to') or facts.get('from')})"
         return (
-            f"the schema would go from {facts.get('from')} to {facts.get('to')}: {number} migrations in "
+            f"the schema would go from {facts.get('from')} to {facts.get('to')}: {counted(number, 'migrations')} in "
             f"{lasting(facts.get('migration_seconds'))} on a copy"
         )
     return f"the schema went from {facts.get('found')} to {facts.get('now')}"

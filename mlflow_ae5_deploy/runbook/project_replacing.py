@@ -9,7 +9,8 @@ from pathlib import Path
 from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded
 from mlflow_ae5_deploy.platform.records import Project
-from mlflow_ae5_deploy.runbook import job_run
+from mlflow_ae5_deploy.runbook import job_run, scheduled_job
+from mlflow_ae5_deploy.runbook.backup_job import scheduled_jobs
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 
@@ -27,6 +28,7 @@ def keep_archive(context: Context, project: Project) -> Path:
 
 def remove_project(context: Context, project: Project) -> None:
     """Take down what hangs on the project, then the project. Its archive should be kept before."""
+    _remember_paused(context)
     for job in [j for j in context.look.jobs() if j.project_id == project.id]:
         job_run.stop(context, context.platform.runs(job.id))  # the platform deletes no job with a run at work
         context.platform.delete_job(job.id)
@@ -36,6 +38,14 @@ def remove_project(context: Context, project: Project) -> None:
         context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
     context.memory.forget_token()
     delete_project(context, project)
+
+
+def _remember_paused(context: Context) -> None:
+    """Stage 14 makes the jobs anew, and one that somebody has paused stays so."""
+    for wanted in scheduled_jobs(context.settings):
+        facts = scheduled_job.observe(context, wanted, keep_paused=True)
+        if facts.held and facts.jobs:
+            context.memory.begin_job_change(wanted.purpose, paused=True, jobs=[job.id for job in facts.jobs])
 
 
 def delete_project(context: Context, project: Project) -> None:

@@ -66,7 +66,9 @@ def observe(context: Context, wanted: WantedJob, *, keep_paused: bool = False) -
     """keep_paused: what somebody has paused is to stay so."""
     project = context.look.project(context.settings.project.name)
     jobs = tuple(jobs_for(context.look.jobs(), project, wanted))
-    return JobFacts(project, wanted, jobs, keep_paused and is_held(jobs, context.memory.job_change(wanted.purpose)))
+    going = project is not None and context.look.is_going(project)
+    before = jobs_for(context.look.going_jobs(), project, wanted) if going else jobs
+    return JobFacts(project, wanted, jobs, keep_paused and is_held(before, context.memory.job_change(wanted.purpose)))
 
 
 def is_held(jobs: Sequence[Job], change: JobChange | None) -> bool:

@@ -49,7 +49,10 @@ class TestActions:
 
         assert done.code == 0, done.err
         assert "  | Backup begins; to the usual place\n" in done.out
-        assert "3 runs, 12 rows in 4 tables, 5 artifacts (5.0 kB); 6 new objects, 2.5 kB written; 1 runs" in done.out
+        assert (
+            "3 runs, 12 rows in 4 tables, 5 artifacts (5.0 kB); 6 new objects, 2.5 kB written; 1 run was going on"
+            in done.out
+        )
         assert as_data.data["run"]["report"]["artifacts"] == 5
         assert calls(bench) == ["Backup create", "Backup create --rehash --allow-outside"]
         assert (owner.get("jobs"), owner.get("runs")) == before
@@ -241,6 +244,64 @@ class TestSchedule:
         assert [outcome.data["outcome"] for outcome in removed] == ["removed", "removed"]
         assert verb("backup", "--remove-schedule").data["outcome"] == "unchanged"
         assert [job["command"] for job in owner.get("jobs")] == ["GarbageCollection"]
+
+    def test_a_paused_one_that_install_makes_anew_is_paused_again_and_the_collection_goes_on(
+        self, bench, capsys, verb, owner
+    ):
+        def jobs():
+            return {job["command"]: job for job in owner.get("jobs")}
+
+        assert verb("backup", "--schedule", "30 2 * * *").code == 0
+        former = jobs()
+        owner.post(f"jobs/{former['Backup']['id']}/pause")
+        config = ["--config", str(bench.configure("backup:\n  schedule: 0 1 * * *\n  drill_schedule: 0 5 * * 0\n"))]
+        bench.control("POST", "/faults", {"method": "POST", "path": "/pause$", "skip": 1, "times": None, "status": 500})
+        try:
+            cut_off = bench.install(capsys, *config)  # made anew, and not paused yet
+        finally:
+            bench.control("DELETE", "/faults")
+        assert cut_off.code != 0
+        assert jobs()["Backup"]["state"] == "scheduled"
+
+        done = bench.install(capsys, *config)
+
+        assert done.code == 0, done.err
+        assert {name: job["state"] for name, job in jobs().items()} == {
+            "Backup": "paused",
+            "Drill": "scheduled",
+            "GarbageCollection": "scheduled",
+        }
+        assert jobs()["GarbageCollection"]["id"] == former["GarbageCollection"]["id"]
+        (warning,) = done.data["stages"][13]["warnings"]
+        assert "is paused: the backup rests until" in warning
+        assert bench.install(capsys, *config).data["outcome"] == "unchanged"
+
+        plain = verb("backup", "--schedule", "45 2 * * *")
+        assert jobs()["Backup"]["state"] == "scheduled"
+        assert plain.data["warnings"] == ["The former job was paused; the new one is not."]
+        assert [verb(name, "--remove-schedule").code for name in ("backup", "drill")] == [0, 0]
+
+    def test_what_was_paused_is_paused_after_the_project_was_replaced(self, bench, capsys, verb, owner):
+        config = ["--config", str(bench.configure("backup:\n  schedule: 0 1 * * *\n"))]
+        assert bench.install(capsys, *config).code == 0
+        for job in owner.get("jobs"):
+            owner.post(f"jobs/{job['id']}/pause")
+        former = bench.release
+        newer = make_snapshotting_release(bench.folder / "newer.tar.gz", version="3.18.0")
+        other = ["--release", str(newer)]
+
+        planned = bench.run(capsys, "plan", "--sandbox", "--json", *other, *config)
+        done = bench.install(capsys, "--replace", *other, *config)
+
+        assert done.code == 0, done.err
+        assert [len(told.data["stages"][13]["warnings"]) for told in (planned, done)] == [2, 2]
+        assert [job["state"] for job in owner.get("jobs")] == ["paused", "paused"]
+        assert bench.install(capsys, *other, *config).data["outcome"] == "unchanged"
+        for job in owner.get("jobs"):
+            owner.post(f"jobs/{job['id']}/unpause")
+        assert bench.install(capsys, "--replace", "--release", str(former), *config).code == 0
+        assert [job["state"] for job in owner.get("jobs")] == ["scheduled", "scheduled"]
+        assert verb("backup", "--remove-schedule").code == 0
 
     def test_the_drill_has_a_schedule_of_its_own(self, verb, owner):
         assert verb("drill", "--schedule", "0 6 * * 0").code == 0

@@ -169,7 +169,7 @@ class TestSwitches:
         plain = gc()
 
         for told in (planned, done):
-            assert "is paused, so nothing is collected" in told.data["stages"][13]["warnings"][0]
+            assert "is paused: the garbage collection rests until" in told.data["stages"][13]["warnings"][0]
         assert cut_off.code != 0
         assert (done.code, job["schedule"], job["state"]) == (0, "0 3 * * *", "paused"), done.err
         assert job["id"] != former["id"]

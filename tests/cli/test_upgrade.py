@@ -17,6 +17,7 @@ from tests.sandbox.support import wait_for
 BEFORE = "schema-1\nbefore\n"
 AFTER = "schema-2\nbefore\n"
 GC, BACKUP = "GarbageCollection", "Backup"
+PAUSED = [(BACKUP, "paused"), ("Drill", "paused"), (GC, "paused")]
 
 
 @pytest.fixture
@@ -110,6 +111,28 @@ class TestForward:
         again = upgrade(site, capsys, "--yes")
         assert (again.code, again.data["outcome"]) == (0, "unchanged")
 
+    def test_what_was_paused_stays_paused_forward_and_back(self, site, capsys):
+        """Also a drill that the configuration does not know."""
+        owner = site.owner()
+        assert site.run(capsys, "drill", "--sandbox", "--schedule", "0 6 * * 0").code == 0
+        for job in owner.get("jobs"):
+            owner.post(f"jobs/{job['id']}/pause")
+        before = {job["id"] for job in owner.get("jobs")}
+        (volume(site) / "break-server-schema-2").touch()
+
+        back = upgrade(site, capsys, "--yes")
+
+        assert back.code != 0
+        jobs = owner.get("jobs")
+        assert sorted((job["command"], job["state"]) for job in jobs) == PAUSED
+        assert not before & {job["id"] for job in jobs}
+        (volume(site) / "break-server-schema-2").unlink()
+        assert upgrade(site, capsys, "--yes").code == 0
+        assert sorted((job["command"], job["state"]) for job in owner.get("jobs")) == PAUSED
+        assert site.run(capsys, "drill", "--sandbox", "--remove-schedule").code == 0
+        for job in owner.get("jobs"):
+            owner.post(f"jobs/{job['id']}/unpause")
+
     def test_a_person_is_told_what_changes_and_asked(self, site, capsys):
         before = running(site)["id"]
 
@@ -117,7 +140,7 @@ class TestForward:
 
         assert_tells(told, 14, "was not agreed to", "--yes")
         assert "MLflow    3.17.2 -> 3.18.0" in told.out
-        assert "the schema would go from schema-1 to schema-2: 1 migrations in 0.2 s on a copy" in told.out
+        assert "the schema would go from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in told.out
         assert "every token issued so far is void" in told.err
         assert running(site)["id"] == before
         assert_is_first(site, capsys)

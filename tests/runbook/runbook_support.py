@@ -67,9 +67,8 @@ class Lists:
         return list(self.endpoints_)
 
     def revisions(self, project: Project) -> list[Revision]:
-        commands = tuple(
-            Command(name) for name in ("TrackingServer", "GarbageCollection", "DatabaseUpgrade", "Restore")
-        )
+        names = ("TrackingServer", "GarbageCollection", "DatabaseUpgrade", "Restore", "Backup", "Drill")
+        commands = tuple(Command(name) for name in names)
         return [Revision("0.0.1", "0.0.1", "http://x/projects/1/archive/0.0.1", commands)]
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:

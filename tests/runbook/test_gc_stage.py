@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from runbook_support import OTHER, Lists, context, job
 
+from mlflow_ae5_deploy.config.settings import BackupSettings
 from mlflow_ae5_deploy.runbook.memory import JobChange
 from mlflow_ae5_deploy.runbook.scheduled_job import is_held
 from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcSchedule
@@ -92,6 +93,42 @@ def test_what_a_cut_off_run_made_anew_is_paused_by_the_next(tmp_path):
     decision = GcSchedule().plan(GcSchedule().observe(where), where)
 
     assert [action.verb for action in decision.actions] == ["pause"]
+
+
+BACKUPS = {"schedule": "0 1 * * *", "drill_schedule": "0 2 * * *"}
+NAMES = {"Backup": BackupSettings().name, "Drill": BackupSettings().drill_name}
+
+
+def backup_job(command, cron, **changes):
+    return job(id=f"a2-{command.lower()}", name=NAMES[command], command=command, schedule=cron, **changes)
+
+
+@pytest.mark.parametrize(("command", "other"), [("Backup", "Drill"), ("Drill", "Backup")])
+def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path, command, other):
+    crons = {"Backup": BACKUPS["schedule"], "Drill": BACKUPS["drill_schedule"]}
+    jobs = [job(), backup_job(other, crons[other]), backup_job(command, "0 9 * * *", state="paused")]
+    where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
+
+    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+
+    assert [action.verb for action in decision.actions] == ["delete", "create"]
+    assert decision.actions[-1].target == f"job {NAMES[command]}"
+    assert "paused again" in decision.actions[-1].reason
+    (warning,) = decision.warnings
+    assert f"the {command.lower()} rests until" in warning
+
+
+@pytest.mark.parametrize("purpose", ["garbage collection", "backup", "drill"])
+def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_path, purpose):
+    jobs = [job(), backup_job("Backup", BACKUPS["schedule"]), backup_job("Drill", BACKUPS["drill_schedule"])]
+    where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
+    where.memory.begin_job_change(purpose, paused=True, jobs=["a2-former"])
+
+    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+
+    (action,) = decision.actions
+    wanted = dict(zip(["garbage collection", "backup", "drill"], jobs, strict=True))[purpose]
+    assert (action.verb, action.target) == ("pause", f"job {wanted.name} ({wanted.id})")
 
 
 def test_values_of_variables_are_not_shown(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook.memory import Memory
+from mlflow_ae5_deploy.runbook.memory import JobChange, Memory
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -81,6 +81,40 @@ def test_a_token_that_is_put_away_is_remembered_as_a_former_one_until_another_is
 
     assert (former.account, former.deployment_id, former.stored) == ("reader", "a2-1", WHEN)
     assert [known.account for known in memory.stored_tokens()] == ["svc"]
+
+
+def test_what_is_noted_of_a_job_that_is_made_anew_is_that_jobs_alone(tmp_path):
+    memory = Memory(tmp_path)
+    memory.begin_job_change("backup", paused=True, jobs=["a2-2"])
+    memory.begin_job_change("backup", paused=True, jobs=["a2-1"])
+    memory.begin_job_change("drill", paused=False, jobs=["a2-3"])
+    memory.end_job_change("drill")
+    memory.end_job_change("garbage collection")
+
+    again = Memory(tmp_path)
+
+    assert again.job_change("backup") == JobChange(True, ("a2-1", "a2-2"))
+    assert [again.job_change(name) for name in ("drill", "garbage collection")] == [None, None]
+    again.forget_deployment()
+    assert Memory(tmp_path).job_change("backup") is None
+
+
+def test_where_there_is_no_deployment_nothing_is_pending_but_a_recovery_and_the_snapshot_are_known(tmp_path):
+    memory = Memory(tmp_path)
+    memory.note_restart({"id": "a2-1"})
+    memory.note_upgrade({"wanted": "3.18.0"})
+    memory.begin_rotation("a2-1", ["svc"], None)
+    memory.note_stale_server(["A"])
+    memory.note_unsure_server(["B"])
+    memory.note_recovery({"state": "begun"})
+    memory.remember_snapshot({"id": "S1"})
+
+    memory.forget_deployment()
+
+    again = Memory(tmp_path)
+    assert (again.pending_restart(), again.pending_upgrade(), again.unfinished_rotation()) == (None, None, None)
+    assert (again.stale_server(), again.unsure_server()) == ([], [])
+    assert (again.recovery(), again.snapshot()) == ({"state": "begun"}, {"id": "S1"})
 
 
 def test_where_nothing_is_remembered_forgetting_writes_nothing(tmp_path):

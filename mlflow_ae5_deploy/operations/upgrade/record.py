@@ -21,8 +21,8 @@ PHASES = (STOPPING, SAVING, REPLACING, MIGRATING, STARTING)
 class Record:
     """target: content digest of the new release, in words `wanted`. definition: of the server; None if none ran.
 
-    archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron) of its
-    scheduled backup and drill. snapshot: made after the stop. touched: the schema may have been changed.
+    archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron, whether
+    paused) of its scheduled backup and drill. snapshot: made after the stop. touched: the schema may have been changed.
     restored, returned: how far going back has come: the data, the project (its new id).
     """
 
@@ -34,7 +34,7 @@ class Record:
     phase: str
     began: str
     definition: Definition | None = None
-    jobs: tuple[tuple[str, str, str], ...] = ()
+    jobs: tuple[tuple[str, str, str, bool], ...] = ()
     snapshot: str | None = None
     touched: bool = False
     restored: bool = False
@@ -79,7 +79,7 @@ def to_json(record: Record) -> dict[str, Any]:
 def from_json(data: Mapping[str, Any]) -> Record:
     fields = dict(data)
     known = fields.pop("definition", None)
-    fields["jobs"] = tuple((name, command, cron) for name, command, cron in fields["jobs"])
+    fields["jobs"] = tuple((name, command, cron, paused) for name, command, cron, paused in fields["jobs"])
     record = Record(**fields, definition=restart.from_record(known).definition if known else None)
     PHASES.index(record.phase)
     return record

@@ -54,11 +54,11 @@ def share_as_before(context: Context, record: Record) -> None:
         restart.share_again(context, deployment, record.definition)
 
 
-def jobs_of(context: Context, project: Project) -> tuple[tuple[str, str, str], ...]:
+def jobs_of(context: Context, project: Project) -> tuple[tuple[str, str, str, bool], ...]:
     """The scheduled backup and drill. They have no variables, so there is nothing else to remember of them."""
     names = {command_of(context.settings, command) for command in ("Backup", "Drill")}
     return tuple(
-        (job.name, job.command, job.schedule)
+        (job.name, job.command, job.schedule, scheduled_job.is_paused(job))
         for job in context.look.jobs()
         if job.project_id == project.id and job.schedule and job.command in names and not job.variables
     )
@@ -66,13 +66,16 @@ def jobs_of(context: Context, project: Project) -> tuple[tuple[str, str, str], .
 
 def schedule_as_before(context: Context, record: Record, project: Project) -> None:
     known = {command.id for command in context.look.revisions(project)[0].commands}
-    for name, command, cron in record.jobs:
-        wanted = WantedJob(
-            name, command, cron, (), context.settings.backup.resource_profile, section="backup", alone=False
-        )
+    profile = context.settings.backup.resource_profile
+    for name, command, cron, paused in record.jobs:
+        purpose = "drill" if "Drill" in command else "backup"
+        wanted = WantedJob(name, command, cron, (), profile, purpose=purpose, section="backup", alone=False)
         there = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
         if not there and command in known:
-            scheduled_job.create(project, wanted, context)
+            there = [scheduled_job.create(project, wanted, context)]
+        for job in there:
+            if paused and not scheduled_job.is_paused(job):
+                scheduled_job.pause(job, context, purpose)
 
 
 def prove(context: Context, crew: Crew) -> Verification:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mlflow_ae5_deploy.runbook import backup_place, scheduled_job
-from mlflow_ae5_deploy.runbook.backup_job import configured_jobs
+from mlflow_ae5_deploy.runbook.backup_job import scheduled_jobs
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.gc_job import wanted_job
 from mlflow_ae5_deploy.runbook.model import Action, Decision, NoChange
-from mlflow_ae5_deploy.runbook.scheduled_job import JobFacts, WantedJob
+from mlflow_ae5_deploy.runbook.scheduled_job import JobFacts
 from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
 
 
@@ -31,7 +30,9 @@ class GcSchedule:
     promise: ClassVar[str] = "exactly one garbage collection job exists, with the wanted cron, command and variables"
 
     def observe(self, context: Context) -> Facts:
-        jobs = tuple(scheduled_job.observe(context, wanted, keep_paused=True) for wanted in self._wanted(context))
+        jobs = tuple(
+            scheduled_job.observe(context, wanted, keep_paused=True) for wanted in scheduled_jobs(context.settings)
+        )
         return Facts(jobs, backup_place.observe(context) if len(jobs) > 1 else None)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
@@ -54,7 +55,4 @@ class GcSchedule:
                 scheduled_job.apply(action, replace(item, jobs=tuple(mine)), context)
 
     def verify(self, context: Context) -> str | None:
-        return "; ".join(scheduled_job.confirm(context, wanted) for wanted in self._wanted(context))
-
-    def _wanted(self, context: Context) -> list[WantedJob]:
-        return [wanted_job(context.settings), *configured_jobs(context.settings)]
+        return "; ".join(scheduled_job.confirm(context, wanted) for wanted in scheduled_jobs(context.settings))

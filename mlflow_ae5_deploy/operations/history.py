@@ -117,6 +117,8 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
     elif event == "effect":
         entry.changed.append(_effect(record))
         entry.open_intents = [i for i in entry.open_intents if not _ends(record, i)]
+    elif event == "note":  # how a job of the project ended; what it changed is told apart from it
+        entry.open_intents = [i for i in entry.open_intents if i.get("action") != record.get("action")]
     elif event == "failed":
         entry.trouble.append(_failure(record))
     elif event in ("end", "interrupted"):

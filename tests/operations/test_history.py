@@ -112,6 +112,24 @@ ROWS = [
         ],
     ),
     (
+        "a snapshot was made, and its verification cut off",
+        [
+            BEGIN,
+            line("intent", 1, action="backup", target="data/backups"),
+            line("note", 1, action="backup", outcome="done", what="snapshot S1: 3 runs"),
+            line("effect", 1, action="back up", target="snapshot S1"),
+            line("intent", 1, action="backup verify", target="data/backups"),
+        ],
+        [
+            (
+                "install",
+                "cut off",
+                ["back up snapshot S1"],
+                ["began to backup verify data/backups, outcome not recorded"],
+            )
+        ],
+    ),
+    (
         "a secret of another account",
         [
             BEGIN,

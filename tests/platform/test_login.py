@@ -112,7 +112,7 @@ def test_nobody_is_asked_and_nothing_is_printed(
     with pytest.raises(LoginFailed):
         opener.user(password="")
     with pytest.raises(LoginFailed):
-        opener.admin(password="wrong")
+        opener.admin(password="not-the-password")
     stub.on("POST", TOKEN, page("<html>boom</html>", 500))
     with pytest.raises(PlatformError):
         opener.admin()

@@ -116,7 +116,7 @@ class TestActions:
         done = bench.run(capsys, "drill", "--sandbox")
 
         assert done.code == 0, done.err
-        assert "served from there in 4.2 s; 1 checks passed, 1 models read back" in done.out
+        assert "served from there in 4.2 s; 1 check passed, 1 model read back" in done.out
         assert "= the API answers: it does" in done.out
 
 

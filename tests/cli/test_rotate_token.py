@@ -336,7 +336,7 @@ class TestWhatStatusSaysMeanwhile:
         assert any("restart that was begun at" in text for text in seen.data["problems"])
         assert {item["deployment_id"] for item in seen.data["token"]["former"]} == {former}
         assert "stored from here" in told.out
-        assert "elsewhere" not in told.out
+        assert "stored elsewhere" not in told.out
         assert self.look(rotatable, capsys).code == 0
 
     def test_who_is_at_work(self, rotatable, capsys):

@@ -50,7 +50,7 @@ class Tally:
 
 def every_point(cells: Sequence[Cell], row: Row, mode: Mode) -> Tally:
     """Points are taken by whichever cell is free, until one lies behind the end of the run."""
-    tally, lock, points = Tally(), threading.Lock(), iter(range(MOST_POINTS))
+    tally, lock, points = Tally(), threading.Lock(), iter(range(0, MOST_POINTS, row.every))
     over = threading.Event()
 
     def work(cell: Cell) -> None:

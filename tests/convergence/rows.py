@@ -27,6 +27,7 @@ class Row:
     """ground: what is run first, undisturbed. argv: what is disturbed. again: what an operator then runs.
 
     settled: run after that; it must write nothing, and `unchanged` must hold of its JSON. holds: of the platform.
+    every: how many requests there are from one point to the next; more than 1 for what takes long.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Row:
     holds: Callable[[Cell], None]
     ground: tuple[tuple[str, ...], ...] = (INSTALL,)
     configuration: str = CONFIGURATION
+    every: int = 1
 
 
 CHANGED_JOB = ("schedule-gc", "--sandbox", "--json", "--cron", "30 3 * * 0", "--ttl", "7d0h0m0s")

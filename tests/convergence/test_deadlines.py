@@ -16,7 +16,8 @@ from mlflow_ae5_deploy.sandbox.daemon import READY_FILE
 from mlflow_ae5_deploy.sandbox.store import write_private
 from tests.cli.answers import assert_tells
 from tests.cli.bench import Outcome
-from tests.convergence.cell import CONFIGURATION, Cell
+from tests.convergence.cell import ACCOUNT, CONFIGURATION, Cell
+from tests.convergence.expectations import asked
 from tests.convergence.points import converges, prepare
 from tests.convergence.rows import INSTALL, ROWS
 
@@ -61,6 +62,7 @@ def each(cells: Sequence[Cell], items: Iterable[str], check: Callable[[Cell, str
                 return
             try:
                 prepare(cell, INSTALLED)
+                comes_up(cell)
                 (cell.folder / "work" / "impatient.yaml").write_text(IMPATIENT)
                 check(cell, item)
             except Exception:
@@ -70,6 +72,13 @@ def each(cells: Sequence[Cell], items: Iterable[str], check: Callable[[Cell, str
         list(pool.map(work, cells))
     if failures:
         pytest.fail("\n\n".join(failures), pytrace=False)
+
+
+def comes_up(cell: Cell) -> None:
+    """The deployment was started again with the sandbox. Until it has, silence and starting look the same."""
+    own = cell.mounted(ACCOUNT)
+    url, token = own["MLFLOW_TRACKING_URI"], own["MLFLOW_TRACKING_TOKEN"]
+    cell.until(lambda: asked(cell, url, token).status_code == 200, "the deployment to start")
 
 
 def run(cell: Cell, verb: str) -> Outcome:

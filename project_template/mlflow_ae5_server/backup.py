@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mlflow_ae5_server import database, folders
-from mlflow_ae5_server.errors import BusyError, ConfigurationError, DamagedError, UsageError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, UsageError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 from mlflow_ae5_server.snapshot.places import open_place
@@ -62,10 +62,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         )
     capture.refuse_overlap(artifacts, place)
     source = open_source(artifacts, capture.database_files(store))
-    if unfinished := recover_ledger.unfinished(artifacts):
-        raise BusyError(
-            f"what is there is not whole: {unfinished}", "run the command Restore again to finish it, or with --undo"
-        )
+    recover_ledger.refuse_unfinished(artifacts)
     database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_place(place))

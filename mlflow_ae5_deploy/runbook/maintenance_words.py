@@ -93,6 +93,8 @@ def _prune(facts: Facts) -> str:
 
 
 def _restore(facts: Facts) -> str:
+    if facts.get("action") in ("list-kept", "drop-kept"):
+        return _kept(facts)
     if facts.get("outcome") == "undone":
         return f"{facts.get('brought_back') or 'what was kept aside'} is back in its place{_aside(facts)}"
     what = (
@@ -113,6 +115,24 @@ def _restore(facts: Facts) -> str:
     if isinstance(upgraded, dict):
         said += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
     return said + _aside(facts)
+
+
+def _kept(facts: Facts) -> str:
+    if facts.get("action") == "list-kept":
+        number = len(facts.get("aside") or [])
+        return f"{number or 'nothing'} {'are' if number > 1 else 'is'} kept aside"
+    if facts.get("outcome") == "dry-run":
+        return f"would remove {kept_thing(facts.get('would_drop'))}"
+    return f"removed {kept_thing(facts.get('was'))}"
+
+
+def kept_thing(item: Any) -> str:
+    """One entry of what restores kept aside."""
+    if not isinstance(item, dict):
+        return "what was kept aside"
+    files = f"{'more than ' if item.get('more') else ''}{count(item, 'files')} ({size(item.get('bytes'))})"
+    what = f"a database and {files}" if item.get("database") else files
+    return f"{item.get('name')}: {what}, kept aside {item.get('time')} for snapshot {item.get('snapshot')}"
 
 
 def _aside(facts: Facts) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 from mlflow_ae5_server import database, locks
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import BusyError, ConfigurationError, CredentialsError, ProjectError, UnreachableError
+from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
-from mlflow_ae5_server.snapshot import dump, recover_check, recover_files
+from mlflow_ae5_server.snapshot import dump, recover_check, recover_files, recover_kept
 from mlflow_ae5_server.snapshot.dump import schema
 from mlflow_ae5_server.snapshot.recover import Recovery, Source, say
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
@@ -34,8 +34,8 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     place = beside(destination)
     if options.undo:
         return _undo(settings, report, store, place, lock_wait)
-    if options.drop_kept:
-        return _drop_kept(settings, report, store, place, options.drop_kept, lock_wait)
+    if options.drop_kept is not None or options.list_kept:
+        return _kept(settings, report, options, store, place, lock_wait)
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
     recover_check.refuse_nesting(store, destination, backups)
     source = find(backups, _wanted(options.snapshot, place))
@@ -206,26 +206,17 @@ def _undo(settings: Settings, report: Report, store: Database, place: Beside, lo
     return 0
 
 
-def _drop_kept(settings: Settings, report: Report, store: Database, place: Beside, name: str, lock_wait: float) -> int:
-    """Repeatable: the ledger forgets it last."""
+def _kept(
+    settings: Settings, report: Report, options: argparse.Namespace, store: Database, place: Beside, lock_wait: float
+) -> int:
+    """Told, or removed; that alone takes the lock."""
     wait(settings, store)
+    if options.list_kept:
+        return recover_kept.tell(store, place, report)
+    if options.dry_run:
+        return recover_kept.drop(store, place, report, options.drop_kept, dry_run=True)
     with _locked(store, lock_wait):
-        book = Book(place)
-        names = [entry.name for entry in book.ledger.kept]
-        if name not in names:
-            raise ConfigurationError(
-                f"nothing is kept aside as {name!r} beside {place.shown}", f"there is: {', '.join(names) or 'nothing'}"
-            )
-        if book.running is not None:
-            raise BusyError(
-                "a restore or an undo has not ended, and may need it", "finish it first; nothing was removed"
-            )
-        dump.drop_kept(store, name)
-        place.drop(name)
-        book.end(forget=name)
-    report.add(outcome="done", dropped=name)
-    _tell_kept(place)
-    return 0
+        return recover_kept.drop(store, place, report, options.drop_kept, dry_run=False)
 
 
 def _tell_kept(place: Beside) -> None:

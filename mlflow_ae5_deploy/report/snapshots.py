@@ -11,7 +11,8 @@ from mlflow_ae5_deploy.report.console import Reporter
 from mlflow_ae5_deploy.report.summary import SCHEMA, error_data
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.maintenance import succeeded
-from mlflow_ae5_deploy.runbook.maintenance_words import kept_thing, size
+from mlflow_ae5_deploy.runbook.maintenance_words import kept_thing
+from mlflow_ae5_deploy.words import size
 
 _HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
 

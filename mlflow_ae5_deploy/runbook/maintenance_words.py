@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.runbook.token_life import duration
-from mlflow_ae5_deploy.words import counted
+from mlflow_ae5_deploy.words import counted, size
 
 Facts = Mapping[str, Any]
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def sentence(facts: Facts) -> str:
@@ -19,16 +18,6 @@ def sentence(facts: Facts) -> str:
     words = _WORDS.get(key.removeprefix("Minimum"))
     said = words(facts) if words else ""
     return said or str(facts.get("outcome") or "done")
-
-
-def size(value: Any) -> str:
-    """1234567 -> 1.2 MB; an unknown size is said to be one."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return "an unknown size"
-    amount, unit = float(value), 0
-    while amount >= 1000 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
 
 
 def lasting(seconds: Any) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_ae5_server import database, restore, upgrade
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, StorageError
 from mlflow_ae5_server.folders import local_folder
@@ -109,7 +110,7 @@ class _Drill:
 
     def _artifacts(self, scratch: Scratch) -> str:
         done = self._source.artifacts(FolderTarget(scratch.artifacts), again=False)
-        return f"{done.files} files ({done.bytes} bytes), each read back and identical"
+        return f"{done.files} files ({amount(done.bytes)}), each read back and identical"
 
     def _database(self, store: Database) -> str:
         self._source.database(store)
@@ -157,7 +158,8 @@ def _require_room(parent: Path, source: Source) -> None:
     free = shutil.disk_usage(parent).free
     if free < wanted:
         raise StorageError(
-            f"a drill needs {wanted} bytes in {parent}, and {free} are free", "make room there; nothing was restored"
+            f"a drill needs {amount(wanted)} in {parent}, and {amount(free)} are free",
+            "make room there; nothing was restored",
         )
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from mlflow_ae5_server import database, upgrade
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database, Schema
 from mlflow_ae5_server.errors import StorageError
 from mlflow_ae5_server.report import Report
@@ -73,7 +74,8 @@ def _require_room(store: Database) -> None:
     free = shutil.disk_usage(store.file.parent).free
     if free < 3 * size:  # the packed copy, the copy itself, and what SQLite writes anew while it changes tables
         raise StorageError(
-            f"a rehearsal needs about {3 * size} bytes beside {store.shown}, and {free} are free", "make room there"
+            f"a rehearsal needs about {amount(3 * size)} beside {store.shown}, and {amount(free)} are free",
+            "make room there",
         )
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from mlflow_ae5_server import database, locks
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
 from mlflow_ae5_server.report import Report
@@ -115,7 +116,7 @@ def _check(source: Source, *, read: bool) -> recover_check.Checked:
     say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
     checked = recover_check.check(source.repository, snapshot, read=read)
     found = checked.verified
-    how = f"{found.checked_objects} of them read ({found.checked_bytes} bytes)"
+    how = f"{found.checked_objects} of them read ({amount(found.checked_bytes)})"
     say(f"{found.of_objects} objects, {how}, {found.found} damaged, in {checked.seconds:.1f} s")
     return checked
 
@@ -182,7 +183,7 @@ def _dry_run(
                 break  # without a database there is nothing more to ask
     part, artifacts = source.part, source.snapshot.artifacts
     print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
-    print(f"would write {artifacts.files} files ({artifacts.bytes} bytes) to {place.shown}")
+    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {place.shown}")
     upgrade = None
     if not options.no_upgrade and part.revision != schema.latest():
         upgrade = {"from": part.revision, "to": schema.latest()}

@@ -46,7 +46,7 @@ VERDICTS = [
         "completed",
         report(outcome="done", exit_code=0, bytes=3_500_000, **RUNS),
         True,
-        "removed 3 of 3 runs; 3.3 MiB of artifacts",
+        "removed 3 of 3 runs; 3.5 MB of artifacts",
     ),
     (
         "what it would free, and what stays",

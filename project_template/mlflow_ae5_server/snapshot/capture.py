@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlflow_ae5_server import __version__, locks
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.scrub import scrub
@@ -158,7 +159,7 @@ class _Capture:
                 self._repository.place.sync()  # what the note names is believed
                 first = min(mine.read_from or read_from, read_from)
                 self._repository.note(Begun(mine.sequence, mine.id, mine.started, first, tuple(lists.lists)))
-                wishes.say(f"artifacts: {copier.totals.files} files so far, {copier.totals.bytes} bytes")
+                wishes.say(f"artifacts: {copier.totals.files} files so far, {amount(copier.totals.bytes)}")
                 noted = time.monotonic()
 
         lists = ListWriter(writer, note)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.errors import ConfigurationError, StorageError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
@@ -38,7 +39,7 @@ class Holdings:
 
     def __str__(self) -> str:
         return (
-            f"{'more than ' if self.more else ''}{self.files} files ({self.bytes} bytes), among them {self.example!r}"
+            f"{'more than ' if self.more else ''}{self.files} files ({amount(self.bytes)}), among them {self.example!r}"
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import (
     ConfigurationError,
@@ -183,7 +184,7 @@ def refuse_tight(store: Database, destination: str, snapshot: Manifest, part: Da
         free = shutil.disk_usage(existing).free
         if free < size:
             raise StorageError(
-                f"the snapshot {snapshot.id} needs {size} bytes in {existing}, and {free} are free",
+                f"the snapshot {snapshot.id} needs {amount(size)} in {existing}, and {amount(free)} are free",
                 "make room there; nothing was touched",
             )
 

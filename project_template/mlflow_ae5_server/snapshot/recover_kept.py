@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import BusyError, ConfigurationError
 from mlflow_ae5_server.report import Report
@@ -67,6 +68,6 @@ def _line(facts: dict[str, Any]) -> str:
     database = "a database and " if facts["database"] else ""
     many = "more than " if facts["more"] else ""
     return (
-        f"{facts['name']}: {database}{many}{facts['files']} files ({facts['bytes']} bytes), kept aside "
+        f"{facts['name']}: {database}{many}{facts['files']} files ({amount(facts['bytes'])}), kept aside "
         f"{facts['time']} for the snapshot {facts['snapshot']}"
     )

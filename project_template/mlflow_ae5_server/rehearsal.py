@@ -24,15 +24,16 @@ def rehearse(store: Database, report: Report) -> int:
     """Migrate a copy of `store`, and leave what came of it in `report`. Returns the exit code."""
     found = _inspect(store)
     migrations = database.pending_revisions(found)
-    report.add(**{"from": found.found, "to": found.expected, "migrations": migrations, "migration_seconds": 0.0})
+    between = [{"revision": revision, "what": database.describe_revision(revision)} for revision in migrations]
+    report.add(**{"from": found.found, "to": found.expected, "migrations": between, "migration_seconds": 0.0})
     if found.state in {"empty", "unknown"}:
         database.require_current(found, store)
     if not migrations:
         say(f"{store.shown} is at revision {found.found}, which is what the installed MLflow needs: nothing to migrate")
         report.add(outcome="rehearsed")
         return 0
-    for revision in migrations:
-        say(f"  will apply {revision}: {database.describe_revision(revision)}")
+    for step in between:
+        say(f"  will apply {step['revision']}: {step['what']}")
     _require_room(store)
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=_folder(store)) as folder:
         spool = Spool(Path(folder))

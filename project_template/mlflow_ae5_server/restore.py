@@ -44,7 +44,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     recover_check.refuse_kind(source.snapshot, source.part, store)
     if options.dry_run:
         return _dry_run(settings, report, options, source, store, destination, place)
-    checked = _check(source, read=options.replace or not backups_are_remote(backups))
+    checked = _check(source)
     checked.require_sound(source.snapshot)
     wait(settings, store)
     target = open_target(destination)
@@ -92,13 +92,6 @@ def describe(source: Source, store: Database) -> dict[str, Any]:
     }
 
 
-def backups_are_remote(backups: str) -> bool:
-    """In an object store reading everything once more doubles the time to recover, and the store has checksums."""
-    from mlflow_ae5_server.folders import local_folder
-
-    return local_folder(backups) is None
-
-
 def _wanted(which: str, place: Beside) -> str:
     """`latest` means the snapshot of an unfinished restore, where there is one."""
     running = Book(place).running
@@ -111,10 +104,10 @@ def _wanted(which: str, place: Beside) -> str:
     return running.snapshot if which == "latest" else which
 
 
-def _check(source: Source, *, read: bool) -> recover_check.Checked:
+def _check(source: Source) -> recover_check.Checked:
     snapshot = source.snapshot
     say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
-    checked = recover_check.check(source.repository, snapshot, read=read)
+    checked = recover_check.check(source.repository, snapshot)
     found = checked.verified
     how = f"{found.checked_objects} of them read ({amount(found.checked_bytes)})"
     say(f"{found.of_objects} objects, {how}, {found.found} damaged, in {checked.seconds:.1f} s")
@@ -156,7 +149,7 @@ def _dry_run(
     place: Beside,
 ) -> int:
     """Check every object, and everything that a restore would check; what it would refuse is told, not raised."""
-    checked = _check(source, read=True)
+    checked = _check(source)
     report.add(
         dry_run=True,
         checked_objects=checked.verified.checked_objects,

@@ -12,7 +12,6 @@ from mlflow_ae5_server.snapshot.recover_target import FolderTarget
 from tests.project_template.snapshot.keeping.conftest import Server
 from tests.project_template.snapshot.keeping.test_create import MANY, fill
 
-
 NAMES: dict[str | bytes, bytes] = {
     b"0/r1/artifacts/not utf-8 \xff": b"6",
     "0/" + "\u00e9" * 127 + "x": b"7",  # 255 bytes

@@ -45,7 +45,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         raise ConfigurationError("MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "set it as for Backup")
     source = restore.find(backups, options.snapshot)
     report.add(**restore.describe(source, store), recovery_seconds=None, checks=[], models_read=0)
-    recover_check.refuse_kind(source.snapshot, source.part, store)
+    schema.require_known(source.part.revision, f"the snapshot {source.snapshot.id}")
     if store.file is None:
         restore.wait(settings, store)
     parent = scratch_parent(destination, backups)
@@ -137,11 +137,11 @@ class _Drill:
 
 @contextlib.contextmanager
 def _scratch_database(store: Database, folder: Path) -> Iterator[Database]:
-    """Of the kind of the real one: a file in `folder`, or a schema of its own in the same server.
+    """Of the kind of the real one: a file in `folder`, or a schema of its own in the same PostgreSQL database.
 
-    Where the role may not make a schema, a file has to do.
+    Where the role may not make a schema, or the database is of another kind, a file has to do.
     """
-    if store.dialect != "sqlite":
+    if store.dialect == "postgresql":
         with contextlib.ExitStack() as stack:
             try:
                 copy = stack.enter_context(dump.scratch(store))

@@ -1,0 +1,18 @@
+"""Statements that MySQL must understand, too. No test runs against one; its words can be looked at all the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from mlflow_ae5_server.snapshot import outside
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+
+@pytest.mark.parametrize("table", ["trace_tags", "runs"])
+def test_reserved_words_are_quoted_where_they_are_reserved(table: str) -> None:
+    query = outside.foreign(table, "value")
+    told = [str(query.compile(dialect=kind.dialect())) for kind in (mysql, postgresql, sqlite)]
+    assert all("NOT LIKE" in one for one in told)
+    assert not re.search(r"(?<!`)\bkey\b(?!`)", told[0])
+    assert [("key" in one) for one in told] == [table == "trace_tags"] * 3

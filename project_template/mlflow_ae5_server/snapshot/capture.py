@@ -22,7 +22,7 @@ from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.scrub import scrub
-from mlflow_ae5_server.snapshot import filelist, outside
+from mlflow_ae5_server.snapshot import filelist, outside, recover_ledger
 from mlflow_ae5_server.snapshot.artifacts import Source
 from mlflow_ae5_server.snapshot.contents import Reader, Writer
 from mlflow_ae5_server.snapshot.copying import Copier, Totals
@@ -71,7 +71,8 @@ def create(
 ) -> Manifest:
     """Take a snapshot and publish it. `destination` is MLFLOW_ARTIFACTS_DESTINATION, to tell what lies outside.
 
-    Raises BusyError, StorageError, ConfigurationError, and what `dump` raises; nothing is published then.
+    Raises BusyError, StorageError, ConfigurationError, UnfinishedError where a restore was cut off, and what `dump`
+    raises; nothing is published then.
     """
     wishes = wishes or Wishes()
     with (
@@ -79,6 +80,7 @@ def create(
         repository.lease("backup") as lease,
         contextlib.closing(Known()) as known,
     ):
+        recover_ledger.refuse_unfinished(destination)  # one may have been cut off while this waited for the lock
         return _Capture(repository, lease, known, wishes).run(store, source, destination, dump)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")  # in steps of 1,000
+
 
 def counted(number: int, things: str) -> str:
     """`1 job`, `2 jobs`: `things` is a plural whose last word ends in s."""
@@ -12,3 +16,13 @@ def gone(jobs: int, records: int) -> str:
     """What a schedule that was removed has taken along."""
     one = jobs + records == 1
     return f"{counted(jobs, 'jobs')} and {counted(records, 'run records')} {'is' if one else 'are'} gone"
+
+
+def size(value: Any) -> str:
+    """1234567 -> 1.2 MB; an unknown size is said to be one."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "an unknown size"
+    amount, unit = float(value), 0
+    while amount >= 1000 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"

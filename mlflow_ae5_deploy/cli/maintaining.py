@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.maintenance import Task
 
 
-_ANSWERS = ("list", "show")  # what they say is in their report; the log beside it only matters when they fail
+_ANSWERS = (
+    "list",
+    "show",
+    "list-kept",
+)  # what they say is in their report; the log beside it only matters when they fail
 
 
 def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wait: float, lock_wait: float) -> int:
@@ -24,7 +28,7 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
     from mlflow_ae5_deploy.runbook import maintenance
 
     verdict: Verdict | None = None
-    action = task.words[0] if task.command == "Backup" else verb
+    action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
         with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
             reporter.doing(task.purpose)

@@ -9,6 +9,7 @@ import typer
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.changing import LockWait, Yes
 from mlflow_ae5_deploy.cli.installing import follow, run_all
+from mlflow_ae5_deploy.cli.maintaining import run_task
 from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_snapshot
 from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
@@ -31,6 +32,13 @@ Replace = Annotated[
     bool, typer.Option("--replace", help="Keep the data that is there aside instead of refusing; see --undo.")
 ]
 Undo = Annotated[bool, typer.Option("--undo", help="Bring back what the last restore kept aside.")]
+ListKept = Annotated[bool, typer.Option("--list-kept", help="Name what restores keep aside; change nothing.")]
+DropKept = Annotated[
+    str | None,
+    typer.Option(
+        "--drop-kept", metavar="NAME", help="Show what is kept aside under that name; with --yes remove it for good."
+    ),
+]
 StopServer = Annotated[bool, typer.Option("--stop-server", help="Stop a server that runs on the data; asks first.")]
 
 
@@ -42,6 +50,8 @@ def command(
     dry_run: DryRun = False,
     replace: Replace = False,
     undo: Undo = False,
+    list_kept: ListKept = False,
+    drop_kept: DropKept = None,
     stop_server: StopServer = False,
     wait: Wait = 14400.0,
     release: options.Release = None,
@@ -58,6 +68,17 @@ def command(
     """Interrupted anywhere, run it again: it goes on."""
     from mlflow_ae5_deploy.runbook.context import Recovery
 
+    others = snapshot is not None or dry_run or replace or stop_server or release is not None
+    if list_kept or drop_kept is not None:
+        if others or undo or (list_kept and drop_kept is not None):
+            raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
+        return _kept(
+            Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback),
+            None if drop_kept is None else checked_snapshot(drop_kept, "--drop-kept"),
+            agreed=yes,
+            wait=wait,
+            lock_wait=lock_wait,
+        )
     if undo and (snapshot is not None or dry_run or replace):
         raise Usage("--undo goes with none of --snapshot, --dry-run and --replace.", remedy="Leave those out.")
     if dry_run and stop_server:
@@ -71,6 +92,18 @@ def command(
         return run_all(
             NAME, choices, reporter, create=create_account, agreed=yes, lock_wait=lock_wait, recovery=recovery
         )
+    finally:
+        reporter.close()
+
+
+def _kept(choices: Choices, name: str | None, *, agreed: bool, wait: float, lock_wait: float) -> int:
+    """name: what to remove; None lists."""
+    from mlflow_ae5_deploy.runbook import maintenance
+
+    task = maintenance.list_kept() if name is None else maintenance.drop_kept(name, act=agreed)
+    reporter = reporter_for(choices)
+    try:
+        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait)
     finally:
         reporter.close()
 

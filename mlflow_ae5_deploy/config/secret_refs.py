@@ -12,6 +12,7 @@ from typing import Literal
 
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.words import size
 
 FORMS = "env:NAME, file:PATH or prompt"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -120,7 +121,7 @@ def _read_private(path: Path, label: str) -> bytes:
                 remedy=f"chmod 600 '{path}'",
             )
         if status.st_size > _LARGEST:
-            raise Configuration(f"The file that holds the {label} is larger than {_LARGEST} bytes.", where=str(path))
+            raise Configuration(f"The file that holds the {label} is larger than {size(_LARGEST)}.", where=str(path))
         return stream.read(_LARGEST + 1)
 
 

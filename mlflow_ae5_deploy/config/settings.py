@@ -314,7 +314,7 @@ class GcSettings(Section):
 
 
 class BackupSettings(Section):
-    """Snapshots of database and artifacts: where they are kept, when they are taken, how many stay."""
+    """Snapshots of database and artifacts: where they are kept, when they are taken, how many `backup prune` keeps."""
 
     destination: BackupPlace = Field(
         default="data/mlflow/standalone/backups",
@@ -331,10 +331,16 @@ class BackupSettings(Section):
         description="When the newest snapshot is restored into a scratch place to prove it, as cron; null never.",
     )
     keep_last: Count | None = Field(
-        default=None, description="Snapshots that `backup prune` keeps: the newest so many."
+        default=None,
+        description="What `backup prune` keeps when it is called without --keep options: the newest so many snapshots."
+        " A scheduled backup removes none; only `backup prune --yes` does.",
     )
-    keep_daily: Count | None = Field(default=None, description="And the newest of each of so many days.")
-    keep_weekly: Count | None = Field(default=None, description="And the newest of each of so many weeks.")
+    keep_daily: Count | None = Field(
+        default=None, description="Likewise for `backup prune`: the newest of each of so many days."
+    )
+    keep_weekly: Count | None = Field(
+        default=None, description="Likewise for `backup prune`: the newest of each of so many weeks."
+    )
     name: Name = Field(default="scheduled mlflow.tracking.server backup", description="Name of the scheduled job.")
     drill_name: Name = Field(default="scheduled mlflow.tracking.server drill", description="Name of the drill's job.")
     resource_profile: Text = Field(

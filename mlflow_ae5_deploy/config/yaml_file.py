@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.words import size
 
 _LARGEST = 1024 * 1024  # bytes
 _MARK = 2  # characters of the longest mark that the parser quotes
@@ -82,7 +83,7 @@ def _text_of(path: Path) -> tuple[str, bool]:
             f"The configuration file cannot be read: {error.strerror or error}.", where=str(path)
         ) from None
     if len(raw) > _LARGEST:
-        raise Configuration(f"The configuration file is larger than {_LARGEST} bytes.", where=str(path))
+        raise Configuration(f"The configuration file is larger than {size(_LARGEST)}.", where=str(path))
     try:
         return raw.decode("utf-8-sig"), bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
     except UnicodeDecodeError:

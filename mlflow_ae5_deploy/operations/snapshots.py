@@ -18,14 +18,20 @@ from mlflow_ae5_deploy.words import gone
 
 
 def carry_out(context: Context, task: Task, *, seconds: float, project: Project | None = None) -> Verdict:
-    """One backup task or drill, its result noted. The verdict may be one that `maintenance.require` refuses.
+    """One backup task or drill, or what is done about things kept aside, its result noted.
+
+    The verdict may be one that `maintenance.require` refuses.
 
     project: whose command is run, where that is not the installed one.
     """
     project = project or maintenance.required_project(context)
     maintenance.require_command(context, project, task.command)
-    backup_place.store(context)
-    context.journal.write("intent", action=task.purpose, target=backup_place.shown(context))
+    if task.command == "Restore":  # of what is kept beside the data; snapshots play no part in it
+        where = context.settings.project.name
+    else:
+        backup_place.store(context)
+        where = backup_place.shown(context)
+    context.journal.write("intent", action=task.purpose, target=where)
     verdict = maintenance.attempt(context, project, task, seconds=seconds)
     _note(context, task, verdict)
     return verdict
@@ -49,6 +55,8 @@ def check(context: Context, snapshot: str, *words: str, seconds: float, project:
 
 def _note(context: Context, task: Task, verdict: Verdict) -> None:
     facts, snapshot = verdict.facts, verdict.facts.get("snapshot")
+    if task.command == "Restore" and maintenance.succeeded(verdict) and facts.get("dropped"):
+        context.journal.write("effect", action="remove for good", target=f"what was kept aside as {facts['dropped']}")
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
     now = context.clock.now().isoformat(timespec="seconds")

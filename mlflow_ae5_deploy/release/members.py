@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Literal, cast
 
+from mlflow_ae5_deploy.words import size
+
 Format = Literal["gzip", "bzip2", "tar", "zip"]
 Kind = Literal["file", "folder", "symlink", "hardlink", "other"]
 
@@ -125,7 +127,7 @@ def walk(file: IO[bytes], limits: Limits) -> Iterator[Member]:
             if count > limits.entries:
                 raise BrokenArchive(f"has more than {limits.entries} entries")
             if total > limits.total:
-                raise BrokenArchive(f"unpacks to more than {limits.total} bytes (at {member.name!r})")
+                raise BrokenArchive(f"unpacks to more than {size(limits.total)} (at {member.name!r})")
             yield member
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from mlflow_ae5_deploy.errors import ReleaseRefused
+from mlflow_ae5_deploy.words import size
 
 PROJECT_FILE = "anaconda-project.yml"
 REQUIRED_COMMAND = "TrackingServer"
@@ -56,7 +57,7 @@ def _parse(data: bytes, where: str) -> Mapping[str, Any]:
     from ruamel.yaml.error import YAMLError
 
     if len(data) > _LARGEST:
-        raise ReleaseRefused(f"{PROJECT_FILE} is larger than {_LARGEST} bytes.", where=where)
+        raise ReleaseRefused(f"{PROJECT_FILE} is larger than {size(_LARGEST)}.", where=where)
     try:
         document = _load(data)
     except YAMLError as error:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.redaction import scrub
+from mlflow_ae5_deploy.words import size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,11 +103,11 @@ class Reporter:
     def progress(self, what: str, done: float, total: float | None) -> None:
         """A bar where the size is known. done and total in bytes."""
         if not total:
-            self._show(f"{what}: {done / 1e6:.1f} MB")
+            self._show(f"{what}: {size(done)}")
             return
         filled = int(_BAR * min(done / total, 1))
         bar = "█" * filled + "░" * (_BAR - filled)
-        self._show(f"{what}: {bar} {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+        self._show(f"{what}: {bar} {size(done)} of {size(total)}")
 
     def _show(self, text: str) -> None:
         if self.json_mode or not self._err_file.isatty():

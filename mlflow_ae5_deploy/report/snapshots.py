@@ -11,7 +11,8 @@ from mlflow_ae5_deploy.report.console import Reporter
 from mlflow_ae5_deploy.report.summary import SCHEMA, error_data
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.maintenance import succeeded
-from mlflow_ae5_deploy.runbook.maintenance_words import size
+from mlflow_ae5_deploy.runbook.maintenance_words import kept_thing
+from mlflow_ae5_deploy.words import size
 
 _HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
 
@@ -22,6 +23,8 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     reporter.line(f"= {verdict.said}", style="green")
     if facts.get("snapshots"):
         _table(reporter, facts["snapshots"])
+    for item in facts.get("aside") or []:
+        reporter.hanging("  ", kept_thing(item))
     for name in facts.get("unfinished") or []:
         reporter.line(f"  {name}  unfinished: the next backup takes it up or cleans it away")
     if isinstance(facts.get("manifest"), dict):
@@ -36,6 +39,9 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
         reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
     if "would_remove" in facts:
         reporter.line("Nothing was removed. `backup prune --yes` removes what would go.")
+    if isinstance(facts.get("would_drop"), dict):
+        name = facts["would_drop"].get("name")
+        reporter.line(f"Nothing was removed. `restore --drop-kept {name} --yes` removes it for good.")
     for check in facts.get("checks") or []:
         if isinstance(check, dict):
             mark, style = ("=", "green") if check.get("passed") else ("!", "red")

@@ -19,8 +19,8 @@ def show_changes(reporter: Reporter, found: Changes) -> None:
 def show_rehearsal(reporter: Reporter, verdict: Verdict) -> None:
     reporter.line(f"  {'Schema':<9} {verdict.said}")
     for step in verdict.facts.get("migrations") or []:
-        words = step.get("revision") or step.get("to") or step if isinstance(step, dict) else step
-        reporter.line(f"            {words}")
+        words = f"{step.get('revision')}  {step.get('what') or ''}".rstrip() if isinstance(step, dict) else step
+        reporter.hanging("            ", str(words))
 
 
 def show_upgraded(reporter: Reporter, done: Upgraded, found: str) -> None:

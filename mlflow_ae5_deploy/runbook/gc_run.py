@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
 from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
+from mlflow_ae5_deploy.words import size
 
 DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
 KINDS = ("runs", "experiments", "logged_models")
@@ -57,15 +58,8 @@ def _removed(counts: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def _size(facts: Mapping[str, Any]) -> str:
     """Earlier releases say nothing of bytes."""
-    size = facts.get("bytes")
-    if not isinstance(size, int) or size <= 0:
-        return ""
-    value, unit = float(size), "bytes"
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"; {value:.0f} {unit} of artifacts" if unit == "bytes" else f"; {value:.1f} {unit} of artifacts"
+    number = facts.get("bytes")
+    return f"; {size(number)} of artifacts" if isinstance(number, int) and number > 0 else ""
 
 
 def _alone(facts: Mapping[str, Any]) -> str:

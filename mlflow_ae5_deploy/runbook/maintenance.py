@@ -78,6 +78,18 @@ def restore(*words: str) -> Task:
     return Task("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
 
 
+def list_kept() -> Task:
+    return Task("Restore", ("--list-kept",), "list of what restores kept aside")
+
+
+def drop_kept(name: str, *, act: bool) -> Task:
+    """Without `act` it only says what would go."""
+    words = ("--drop-kept", name)
+    if act:
+        return Task("Restore", words, "removal of what a restore kept aside")
+    return Task("Restore", (*words, "--dry-run"), "look at what a restore kept aside")
+
+
 def drill(snapshot: str) -> Task:
     return Task("Drill", ("--snapshot", snapshot), "drill")
 

@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.runbook.token_life import duration
-from mlflow_ae5_deploy.words import counted
+from mlflow_ae5_deploy.words import counted, size
 
 Facts = Mapping[str, Any]
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def sentence(facts: Facts) -> str:
@@ -19,16 +18,6 @@ def sentence(facts: Facts) -> str:
     words = _WORDS.get(key.removeprefix("Minimum"))
     said = words(facts) if words else ""
     return said or str(facts.get("outcome") or "done")
-
-
-def size(value: Any) -> str:
-    """1234567 -> 1.2 MB; an unknown size is said to be one."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return "an unknown size"
-    amount, unit = float(value), 0
-    while amount >= 1000 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
 
 
 def lasting(seconds: Any) -> str:
@@ -93,6 +82,8 @@ def _prune(facts: Facts) -> str:
 
 
 def _restore(facts: Facts) -> str:
+    if facts.get("action") in ("list-kept", "drop-kept"):
+        return _kept(facts)
     if facts.get("outcome") == "undone":
         return f"{facts.get('brought_back') or 'what was kept aside'} is back in its place{_aside(facts)}"
     what = (
@@ -113,6 +104,24 @@ def _restore(facts: Facts) -> str:
     if isinstance(upgraded, dict):
         said += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
     return said + _aside(facts)
+
+
+def _kept(facts: Facts) -> str:
+    if facts.get("action") == "list-kept":
+        number = len(facts.get("aside") or [])
+        return f"{number or 'nothing'} {'are' if number > 1 else 'is'} kept aside"
+    if facts.get("outcome") == "dry-run":
+        return f"would remove {kept_thing(facts.get('would_drop'))}"
+    return f"removed {kept_thing(facts.get('was'))}"
+
+
+def kept_thing(item: Any) -> str:
+    """One entry of what restores kept aside."""
+    if not isinstance(item, dict):
+        return "what was kept aside"
+    files = f"{'more than ' if item.get('more') else ''}{count(item, 'files')} ({size(item.get('bytes'))})"
+    what = f"a database and {files}" if item.get("database") else files
+    return f"{item.get('name')}: {what}, kept aside {item.get('time')} for snapshot {item.get('snapshot')}"
 
 
 def _aside(facts: Facts) -> str:

@@ -37,16 +37,19 @@ def restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="keep aside what the target holds, for --undo")
     parser.add_argument("--no-upgrade", action="store_true", help="leave an older schema as the snapshot has it")
     parser.add_argument("--undo", action="store_true", help="bring back what --replace kept aside")
-    parser.add_argument("--drop-kept", metavar="NAME", help="remove for good what was kept aside under that name")
+    parser.add_argument("--list-kept", action="store_true", help="name what is kept aside")
+    parser.add_argument("--drop-kept", metavar="NAME", help="remove for good what is kept under that name")
 
 
 def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse words that contradict each other."""
-    others = options.dry_run or options.replace or options.no_upgrade or options.snapshot != "latest"
-    if options.undo and (others or options.drop_kept):
+    others = options.replace or options.no_upgrade or options.snapshot != "latest"
+    if options.undo and (others or options.dry_run or options.drop_kept or options.list_kept):
         parser.error("--undo stands alone: it brings back what the last --replace kept aside")
-    if options.drop_kept and others:
-        parser.error("--drop-kept stands alone: it removes what was kept aside")
+    if options.list_kept and (others or options.dry_run or options.drop_kept):
+        parser.error("--list-kept stands alone: it names what is kept aside")
+    if options.drop_kept is not None and others:
+        parser.error("--drop-kept goes with --dry-run only: it removes what was kept aside")
 
 
 def drill(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from mlflow_ae5_server import database, folders
-from mlflow_ae5_server.errors import BusyError, ConfigurationError, DamagedError, UsageError
+from mlflow_ae5_server.amounts import amount
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, UsageError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 from mlflow_ae5_server.snapshot.places import open_place
@@ -62,10 +63,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         )
     capture.refuse_overlap(artifacts, place)
     source = open_source(artifacts, capture.database_files(store))
-    if unfinished := recover_ledger.unfinished(artifacts):
-        raise BusyError(
-            f"what is there is not whole: {unfinished}", "run the command Restore again to finish it, or with --undo"
-        )
+    recover_ledger.refuse_unfinished(artifacts)
     database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_place(place))
@@ -181,7 +179,7 @@ def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> i
     unfinished = [one.id for one in repository.begun()]
     for line in shown:
         state = line.get("damaged") or ("verified " + line["verified"] if line["verified"] else "never verified")
-        _say(f"{line['sequence']:>6}  {line['snapshot']}  {line.get('artifact_bytes', 0):>15} bytes  {state}")
+        _say(f"{line['sequence']:>6}  {line['snapshot']}  {amount(line.get('artifact_bytes', 0)):>10}  {state}")
     for name in unfinished:
         _say(f"unfinished: {name}")
     report.add(outcome="done", snapshots=shown, unfinished=unfinished)
@@ -237,7 +235,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         _say(f"{verb} the snapshot {name}")
     for name in plan.unfinished:
         _say(f"{verb} the unfinished snapshot {name}")
-    _say(f"{verb} {plan.objects} objects that nothing refers to, {plan.freed_bytes} bytes")
+    _say(f"{verb} {plan.objects} objects that nothing refers to, {amount(plan.freed_bytes)}")
     report.add(
         outcome="done" if options.yes else "dry-run",
         kept=list(plan.kept),

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_ae5_server import database, restore, upgrade
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, StorageError
 from mlflow_ae5_server.folders import local_folder
@@ -44,7 +45,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         raise ConfigurationError("MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "set it as for Backup")
     source = restore.find(backups, options.snapshot)
     report.add(**restore.describe(source, store), recovery_seconds=None, checks=[], models_read=0)
-    recover_check.refuse_kind(source.snapshot, source.part, store)
+    schema.require_known(source.part.revision, f"the snapshot {source.snapshot.id}")
     if store.file is None:
         restore.wait(settings, store)
     parent = scratch_parent(destination, backups)
@@ -109,7 +110,7 @@ class _Drill:
 
     def _artifacts(self, scratch: Scratch) -> str:
         done = self._source.artifacts(FolderTarget(scratch.artifacts), again=False)
-        return f"{done.files} files ({done.bytes} bytes), each read back and identical"
+        return f"{done.files} files ({amount(done.bytes)}), each read back and identical"
 
     def _database(self, store: Database) -> str:
         self._source.database(store)
@@ -136,11 +137,11 @@ class _Drill:
 
 @contextlib.contextmanager
 def _scratch_database(store: Database, folder: Path) -> Iterator[Database]:
-    """Of the kind of the real one: a file in `folder`, or a schema of its own in the same server.
+    """Of the kind of the real one: a file in `folder`, or a schema of its own in the same PostgreSQL database.
 
-    Where the role may not make a schema, a file has to do.
+    Where the role may not make a schema, or the database is of another kind, a file has to do.
     """
-    if store.dialect != "sqlite":
+    if store.dialect == "postgresql":
         with contextlib.ExitStack() as stack:
             try:
                 copy = stack.enter_context(dump.scratch(store))
@@ -157,7 +158,8 @@ def _require_room(parent: Path, source: Source) -> None:
     free = shutil.disk_usage(parent).free
     if free < wanted:
         raise StorageError(
-            f"a drill needs {wanted} bytes in {parent}, and {free} are free", "make room there; nothing was restored"
+            f"a drill needs {amount(wanted)} in {parent}, and {amount(free)} are free",
+            "make room there; nothing was restored",
         )
 
 

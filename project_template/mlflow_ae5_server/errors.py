@@ -11,6 +11,7 @@
       InUseError               18   a server runs on the target
       StorageError             19   the place of the backups is full, gone, not ours or not writable
       BusyError                75   another maintenance run holds the lock (EX_TEMPFAIL: try again later)
+      UnfinishedError          75   a restore was cut off: finish it first
 
 Failures inside MLflow's own commands keep MLflow's exit code (1, or what its command line would return).
 """
@@ -77,3 +78,7 @@ class StorageError(ProjectError):
 
 class BusyError(ProjectError):
     exit_code = 75
+
+
+class UnfinishedError(BusyError):
+    """Unlike another run at work, this does not pass by itself: no job may count it as in order."""

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from mlflow_ae5_server import database, upgrade
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database, Schema
 from mlflow_ae5_server.errors import StorageError
 from mlflow_ae5_server.report import Report
@@ -23,15 +24,16 @@ def rehearse(store: Database, report: Report) -> int:
     """Migrate a copy of `store`, and leave what came of it in `report`. Returns the exit code."""
     found = _inspect(store)
     migrations = database.pending_revisions(found)
-    report.add(**{"from": found.found, "to": found.expected, "migrations": migrations, "migration_seconds": 0.0})
+    between = [{"revision": revision, "what": database.describe_revision(revision)} for revision in migrations]
+    report.add(**{"from": found.found, "to": found.expected, "migrations": between, "migration_seconds": 0.0})
     if found.state in {"empty", "unknown"}:
         database.require_current(found, store)
     if not migrations:
         say(f"{store.shown} is at revision {found.found}, which is what the installed MLflow needs: nothing to migrate")
         report.add(outcome="rehearsed")
         return 0
-    for revision in migrations:
-        say(f"  will apply {revision}: {database.describe_revision(revision)}")
+    for step in between:
+        say(f"  will apply {step['revision']}: {step['what']}")
     _require_room(store)
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=_folder(store)) as folder:
         spool = Spool(Path(folder))
@@ -73,7 +75,8 @@ def _require_room(store: Database) -> None:
     free = shutil.disk_usage(store.file.parent).free
     if free < 3 * size:  # the packed copy, the copy itself, and what SQLite writes anew while it changes tables
         raise StorageError(
-            f"a rehearsal needs about {3 * size} bytes beside {store.shown}, and {free} are free", "make room there"
+            f"a rehearsal needs about {amount(3 * size)} beside {store.shown}, and {amount(free)} are free",
+            "make room there",
         )
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from mlflow_ae5_server.errors import BusyError, ProjectError
+from mlflow_ae5_server.errors import BusyError, ProjectError, UnfinishedError
 from mlflow_ae5_server.scrub import ScrubbingStream, scrub
 
 
@@ -22,7 +22,7 @@ class Report:
         self._facts.update(facts)
 
     def failed(self, error: ProjectError) -> None:
-        outcome = "skipped" if isinstance(error, BusyError) else "failed"
+        outcome = "skipped" if _passes(error) else "failed"
         self.add(outcome=outcome, error=error.message, hint=error.hint)
 
     def exit_code(self, error: ProjectError) -> int:
@@ -30,7 +30,7 @@ class Report:
 
         An upgrade that was asked for and did not happen is not.
         """
-        return 0 if isinstance(error, BusyError) and self._facts["command"] == "GarbageCollection" else error.exit_code
+        return 0 if _passes(error) and self._facts["command"] == "GarbageCollection" else error.exit_code
 
     def print(self, exit_code: int) -> None:
         self.add(exit_code=exit_code, seconds=round(time.monotonic() - self._started, 2))
@@ -41,3 +41,7 @@ class Report:
         stream = sys.stdout.inner if isinstance(sys.stdout, ScrubbingStream) else sys.stdout
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
+
+
+def _passes(error: ProjectError) -> bool:
+    return isinstance(error, BusyError) and not isinstance(error, UnfinishedError)

@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from mlflow_ae5_server import database, locks
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import BusyError, ConfigurationError, CredentialsError, ProjectError, UnreachableError
+from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
-from mlflow_ae5_server.snapshot import dump, recover_check, recover_files
+from mlflow_ae5_server.snapshot import dump, recover_check, recover_files, recover_kept
 from mlflow_ae5_server.snapshot.dump import schema
 from mlflow_ae5_server.snapshot.recover import Recovery, Source, say
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
@@ -34,8 +35,8 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     place = beside(destination)
     if options.undo:
         return _undo(settings, report, store, place, lock_wait)
-    if options.drop_kept:
-        return _drop_kept(settings, report, store, place, options.drop_kept, lock_wait)
+    if options.drop_kept is not None or options.list_kept:
+        return _kept(settings, report, options, store, place, lock_wait)
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
     recover_check.refuse_nesting(store, destination, backups)
     source = find(backups, _wanted(options.snapshot, place))
@@ -43,7 +44,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     recover_check.refuse_kind(source.snapshot, source.part, store)
     if options.dry_run:
         return _dry_run(settings, report, options, source, store, destination, place)
-    checked = _check(source, read=options.replace or not backups_are_remote(backups))
+    checked = _check(source)
     checked.require_sound(source.snapshot)
     wait(settings, store)
     target = open_target(destination)
@@ -91,13 +92,6 @@ def describe(source: Source, store: Database) -> dict[str, Any]:
     }
 
 
-def backups_are_remote(backups: str) -> bool:
-    """In an object store reading everything once more doubles the time to recover, and the store has checksums."""
-    from mlflow_ae5_server.folders import local_folder
-
-    return local_folder(backups) is None
-
-
 def _wanted(which: str, place: Beside) -> str:
     """`latest` means the snapshot of an unfinished restore, where there is one."""
     running = Book(place).running
@@ -110,12 +104,12 @@ def _wanted(which: str, place: Beside) -> str:
     return running.snapshot if which == "latest" else which
 
 
-def _check(source: Source, *, read: bool) -> recover_check.Checked:
+def _check(source: Source) -> recover_check.Checked:
     snapshot = source.snapshot
     say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
-    checked = recover_check.check(source.repository, snapshot, read=read)
+    checked = recover_check.check(source.repository, snapshot)
     found = checked.verified
-    how = f"{found.checked_objects} of them read ({found.checked_bytes} bytes)"
+    how = f"{found.checked_objects} of them read ({amount(found.checked_bytes)})"
     say(f"{found.of_objects} objects, {how}, {found.found} damaged, in {checked.seconds:.1f} s")
     return checked
 
@@ -155,7 +149,7 @@ def _dry_run(
     place: Beside,
 ) -> int:
     """Check every object, and everything that a restore would check; what it would refuse is told, not raised."""
-    checked = _check(source, read=True)
+    checked = _check(source)
     report.add(
         dry_run=True,
         checked_objects=checked.verified.checked_objects,
@@ -182,7 +176,7 @@ def _dry_run(
                 break  # without a database there is nothing more to ask
     part, artifacts = source.part, source.snapshot.artifacts
     print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
-    print(f"would write {artifacts.files} files ({artifacts.bytes} bytes) to {place.shown}")
+    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {place.shown}")
     upgrade = None
     if not options.no_upgrade and part.revision != schema.latest():
         upgrade = {"from": part.revision, "to": schema.latest()}
@@ -206,26 +200,17 @@ def _undo(settings: Settings, report: Report, store: Database, place: Beside, lo
     return 0
 
 
-def _drop_kept(settings: Settings, report: Report, store: Database, place: Beside, name: str, lock_wait: float) -> int:
-    """Repeatable: the ledger forgets it last."""
+def _kept(
+    settings: Settings, report: Report, options: argparse.Namespace, store: Database, place: Beside, lock_wait: float
+) -> int:
+    """Told, or removed; that alone takes the lock."""
     wait(settings, store)
+    if options.list_kept:
+        return recover_kept.tell(store, place, report)
+    if options.dry_run:
+        return recover_kept.drop(store, place, report, options.drop_kept, dry_run=True)
     with _locked(store, lock_wait):
-        book = Book(place)
-        names = [entry.name for entry in book.ledger.kept]
-        if name not in names:
-            raise ConfigurationError(
-                f"nothing is kept aside as {name!r} beside {place.shown}", f"there is: {', '.join(names) or 'nothing'}"
-            )
-        if book.running is not None:
-            raise BusyError(
-                "a restore or an undo has not ended, and may need it", "finish it first; nothing was removed"
-            )
-        dump.drop_kept(store, name)
-        place.drop(name)
-        book.end(forget=name)
-    report.add(outcome="done", dropped=name)
-    _tell_kept(place)
-    return 0
+        return recover_kept.drop(store, place, report, options.drop_kept, dry_run=False)
 
 
 def _tell_kept(place: Beside) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mlflow_ae5_server import asgi, database, folders, hosts, locks, presence, workers
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import BusyError, ConfigurationError, ProjectError, UsageError
+from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnfinishedError, UsageError
 from mlflow_ae5_server.prefork import Restarts, Supervisor
 from mlflow_ae5_server.settings import Settings
 
@@ -188,18 +188,17 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
 
 
 def refuse_unfinished(destination: str) -> None:
-    """BusyError where a restore was cut off: its database is empty until the end, and a new one would be in its way."""
+    """UnfinishedError where a restore was cut off: its database is empty until the end, and a new one would be in its
+    way."""
     from mlflow_ae5_server.snapshot import recover_ledger
 
     try:
-        unfinished = recover_ledger.unfinished(destination)
+        recover_ledger.refuse_unfinished(destination)
+    except UnfinishedError:
+        raise
     except ProjectError as error:  # a kind of store that restores do not know, or one that does not answer now
         say(f"note: whether a restore is under way cannot be told: {error.message}")
         return
-    if unfinished:
-        raise BusyError(
-            unfinished, "run the command Restore again to finish it, or with --undo, before the server starts"
-        )
 
 
 def _drop_connections() -> None:

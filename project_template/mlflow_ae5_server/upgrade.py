@@ -36,6 +36,10 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
             report.add(outcome="unchanged", now=before.found)
             return 0
         _refuse_unknown(before, store)
+        if before.state == "empty":
+            from mlflow_ae5_server.server import refuse_unfinished
+
+            refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
         ended, after = migrate(store)
         report.add(now=after.found)
         if ended.exit_code == 0:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.errors import ConfigurationError
 
 MOST = 4  # what plain `mlflow server` starts
@@ -47,7 +48,7 @@ def choose(requested: str, limits: Limits) -> tuple[int, str]:
     by_cpu = max(1, int(limits.cpus))
     by_memory = MOST if limits.memory is None else max(1, 1 + (limits.memory - _BASE) // _EACH)
     count = min(MOST, by_cpu, by_memory)
-    memory = "no memory limit" if limits.memory is None else f"{limits.memory // _MIB} MiB of memory"
+    memory = "no memory limit" if limits.memory is None else f"{amount(limits.memory)} of memory"
     return count, f"for {limits.cpus:g} CPUs and {memory}, at most {MOST}"
 
 

@@ -140,6 +140,18 @@ if command == "Backup":
             (backups / name).unlink()
         end(action=action, kept=ids(), removed=old, freed_bytes=10)
 if command == "Restore":
+    held = [{"name": "kept-1", "snapshot": "s", "time": "2026-11-22T00:00:00+00:00", "database": True, "files": 5,
+             "bytes": 5000, "more": False}] if kept.exists() else []
+    if "--list-kept" in words:
+        end(action="list-kept", aside=held)
+    if "--drop-kept" in words:
+        name = words[words.index("--drop-kept") + 1]
+        if name not in [item["name"] for item in held]:
+            end(3, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
+        if "--dry-run" in words:
+            end(action="drop-kept", outcome="dry-run", dry_run=True, would_drop=held[0])
+        kept.unlink()
+        end(action="drop-kept", dry_run=False, dropped=name, was=held[0])
     if "--undo" in words:
         if not kept.exists():
             end(3, outcome="failed", error="nothing is kept aside", hint="")

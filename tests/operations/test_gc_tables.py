@@ -46,7 +46,7 @@ VERDICTS = [
         "completed",
         report(outcome="done", exit_code=0, bytes=3_500_000, **RUNS),
         True,
-        "removed 3 of 3 runs; 3.3 MiB of artifacts",
+        "removed 3 of 3 runs; 3.5 MB of artifacts",
     ),
     (
         "what it would free, and what stays",
@@ -83,6 +83,13 @@ VERDICTS = [
     ),
     ("an exit code against the words", "completed", report(outcome="done", exit_code=5), False, "code 5"),
     ("failed with its reason", "failed", report(outcome="failed", exit_code=3, error="no token"), False, "no token"),
+    (
+        "a restore was cut off",
+        "failed",
+        report(outcome="failed", exit_code=75, error="a restore has not ended", hint="run Restore again"),
+        False,
+        "a restore has not ended, run Restore again",
+    ),
     ("killed without a word", "failed", "collecting\n", False, "the run is failed"),
     ("stopped", "stopped", report(outcome="interrupted", exit_code=143), False, "interrupted"),
     ("stopped though it was done", "stopped", report(outcome="done", exit_code=0), False, "the run is stopped"),

@@ -10,7 +10,8 @@ from runbook_support import OURS
 from mlflow_ae5_deploy import errors
 from mlflow_ae5_deploy.platform.records import Run
 from mlflow_ae5_deploy.runbook import maintenance
-from mlflow_ae5_deploy.runbook.maintenance_words import lasting, sentence, size
+from mlflow_ae5_deploy.runbook.maintenance_words import lasting, sentence
+from mlflow_ae5_deploy.words import size
 
 
 def run(state="completed"):

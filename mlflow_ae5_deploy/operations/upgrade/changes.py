@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_ae5_deploy.config.store_uri import parse_store_uri
 from mlflow_ae5_deploy.errors import Conflict, DeployError, ReleaseRefused, StageFailed
 from mlflow_ae5_deploy.operations.status_facts import health_of
 from mlflow_ae5_deploy.platform.records import Deployment, Project
@@ -19,6 +20,7 @@ from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.starting import check_before_start, check_profile
 
 UNKNOWN = "unknown"
+RESTORABLE = ("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def check(context: Context, changes: Changes) -> None:
             where=changes.release[1],
             remedy="`install --replace` changes the release all the same, without a way back.",
         )
+    store = context.values.store_uri(context.settings.server.backend_store_uri).reveal()
+    require_way_back(parse_store_uri(store).dialect)
     check_before_start(context, wanted_of(context), None)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     server = changes.server
@@ -91,6 +95,18 @@ def check(context: Context, changes: Changes) -> None:
                 where=f"deployment {server.name}",
                 remedy="Mend it first: `status` and `doctor` say what is wrong.",
             )
+
+
+def require_way_back(dialect: str) -> None:
+    """Raises Conflict for a database into which the project's `Restore` brings nothing back."""
+    if dialect not in RESTORABLE:
+        raise Conflict(
+            f"The database is {dialect}, into which no snapshot can be restored: an upgrade that fails could not go "
+            "back.",
+            where="server.backend_store_uri",
+            remedy="Move to PostgreSQL first (`backup`, then `restore` with the new server.backend_store_uri), or back "
+            "up by the database's own means and use `install --replace`, then run the command DatabaseUpgrade.",
+        )
 
 
 def require_target(context: Context, target: str, wanted: str, phase: str) -> None:

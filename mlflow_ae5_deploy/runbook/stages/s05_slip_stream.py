@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, bu
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import copy_private
 from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.words import size
 
 _NAMED = 3  # changes told in words
 
@@ -78,7 +79,7 @@ def _kept(context: Context, built: BuiltArchive) -> Path:
 
 
 def _describe(built: BuiltArchive) -> str:
-    return f"{built.size // 1024 or 1} KB, content {built.content_digest[:12]}, {_changes(built)}"
+    return f"{size(built.size)}, content {built.content_digest[:12]}, {_changes(built)}"
 
 
 def _changes(built: BuiltArchive) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_server import database, locks, ttl
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnreachableError
+from mlflow_ae5_server.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
 from mlflow_ae5_server.probe import Experiment, Prober
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.scrub import scrub
@@ -49,6 +49,9 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
     include = settings.flag("MLFLOW_TRACKING_GC_INCLUDE_REGISTERED")
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():
+        if store.file.parent.is_dir():
+            with locks.maintenance(store):  # a restore that is at work now holds it, and will end
+                _refuse_unfinished(settings)
         # Connecting would create it, and an empty database has nothing to collect: a job that succeeds for ever.
         raise ConfigurationError(
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
@@ -59,6 +62,7 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
         from mlflow_ae5_server.collection import tables
         from mlflow_ae5_server.collection.collector import Collector
 
+        _refuse_unfinished(settings)
         engine = database.connect_engine(store)
         tables.require_current(engine, store)
         _require_same_database(engine, asked.first, store)
@@ -79,6 +83,17 @@ def _guarded(store: Database, work: Callable[[], int]) -> int:
             f"the database {store.shown} cannot be worked on: {scrub(reason)[:300]}",
             "see whether it runs and has room; the next run finishes what this one has begun",
         ) from None
+
+
+def _refuse_unfinished(settings: Settings) -> None:
+    """UnfinishedError where a restore was cut off: what has no row now may be about to get it back."""
+    from mlflow_ae5_server.snapshot import recover_ledger
+
+    try:
+        recover_ledger.refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
+    except (ConfigurationError, StorageError) as error:
+        # No place to which jobs could have restored anything; artifacts there are reached through the server.
+        print(f"note: whether a restore is under way cannot be told: {error.message}", file=sys.stderr, flush=True)
 
 
 def _ask(settings: Settings, report: Report) -> Asked:

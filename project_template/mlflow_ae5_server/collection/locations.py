@@ -19,6 +19,8 @@ LOCAL = "file:"  # below the root of this machine's file system
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):")
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+# What a restore keeps aside, in the artifact store or beside it; see snapshot/recover_beside.py.
+_KEPT = re.compile(r"\.mlflow-ae5-|.+\.(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}\Z")
 
 
 class BadLocationError(Exception):
@@ -88,6 +90,8 @@ def _parts(path: str, ambiguous: str = "") -> tuple[str, ...]:
             raise BadLocationError("its artifact location could lead out of its own folder")
         if not plain:
             raise BadLocationError("its artifact location has an empty name in it")
+        if _KEPT.match(plain):
+            raise BadLocationError("its artifact location is in what a restore keeps aside")
     return tuple(parts)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.collection.orphans import Orphans
 from mlflow_ae5_server.collection.plan import Plan, Skip
 from mlflow_ae5_server.collection.removal import Tally
@@ -14,16 +15,6 @@ from mlflow_ae5_server.collection.stores import Found
 _SHOWN = 20  # ids listed per kind
 _TOLD = 50  # skipped ones in the last line
 KINDS = {"runs": "run", "experiments": "experiment", "logged_models": "logged model"}
-
-
-def amount(size: int) -> str:
-    """Bytes for a person."""
-    value = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 def show(plan: Plan, older_than: str, dry_run: bool) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlflow_ae5_server import __version__, locks
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.scrub import scrub
-from mlflow_ae5_server.snapshot import filelist, outside
+from mlflow_ae5_server.snapshot import filelist, outside, recover_ledger
 from mlflow_ae5_server.snapshot.artifacts import Source
 from mlflow_ae5_server.snapshot.contents import Reader, Writer
 from mlflow_ae5_server.snapshot.copying import Copier, Totals
@@ -70,7 +71,8 @@ def create(
 ) -> Manifest:
     """Take a snapshot and publish it. `destination` is MLFLOW_ARTIFACTS_DESTINATION, to tell what lies outside.
 
-    Raises BusyError, StorageError, ConfigurationError, and what `dump` raises; nothing is published then.
+    Raises BusyError, StorageError, ConfigurationError, UnfinishedError where a restore was cut off, and what `dump`
+    raises; nothing is published then.
     """
     wishes = wishes or Wishes()
     with (
@@ -78,6 +80,7 @@ def create(
         repository.lease("backup") as lease,
         contextlib.closing(Known()) as known,
     ):
+        recover_ledger.refuse_unfinished(destination)  # one may have been cut off while this waited for the lock
         return _Capture(repository, lease, known, wishes).run(store, source, destination, dump)
 
 
@@ -158,7 +161,7 @@ class _Capture:
                 self._repository.place.sync()  # what the note names is believed
                 first = min(mine.read_from or read_from, read_from)
                 self._repository.note(Begun(mine.sequence, mine.id, mine.started, first, tuple(lists.lists)))
-                wishes.say(f"artifacts: {copier.totals.files} files so far, {copier.totals.bytes} bytes")
+                wishes.say(f"artifacts: {copier.totals.files} files so far, {amount(copier.totals.bytes)}")
                 noted = time.monotonic()
 
         lists = ListWriter(writer, note)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.errors import DamagedError, ProjectError, UnreachableError
 from mlflow_ae5_server.snapshot.drill_api import Api
 from mlflow_ae5_server.snapshot.dump import DatabasePart
@@ -145,7 +146,7 @@ class ReadBack:
 
     def said(self) -> str:
         """For people. Raises DamagedError where a file is not the snapshot's."""
-        text = f"{self.files} files ({self.bytes} bytes) of {self.models} models"
+        text = f"{self.files} files ({amount(self.bytes)}) of {self.models} models"
         for count, what in (
             (self.outside, "keep their files outside this server"),
             (self.without_files, "have no files in the snapshot"),

@@ -14,17 +14,18 @@ from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
-# table -> (column with a location, column with the id that ends it, further condition). Tables and columns that an
-# older schema does not have are left out.
-_LOCATIONS: tuple[tuple[str, str, str], ...] = (
-    ("experiments", "artifact_location", "1 = 1"),
-    ("runs", "artifact_uri", "1 = 1"),
-    ("logged_models", "artifact_location", "1 = 1"),
-    ("model_versions", "storage_location", "1 = 1"),
-    ("trace_tags", "value", "key = 'mlflow.artifactLocation'"),
+# Tables and the column with a location. Tables and columns that an older schema does not have are left out.
+_LOCATIONS: tuple[tuple[str, str], ...] = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
 )
+_TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")  # of traces: these have locations
 _INSIDE = ("mlflow-artifacts:", "runs:", "models:")  # through this server, or by way of something that is looked at
 _LIMIT = 50  # roots that are told
 
@@ -38,25 +39,34 @@ def find(store: Database, destination: str) -> tuple[list[str], int]:
     with engine.connect() as connection:
         inspector = inspect(connection)
         present = set(inspector.get_table_names())
-        for table, column, condition in _LOCATIONS:
+        for table, column in _LOCATIONS:
             if table in present and column in {found["name"] for found in inspector.get_columns(table)}:
-                for location in _foreign(connection, table, column, condition):
+                for location in _foreign(connection, table, column):
                     if len(roots) < _LIMIT and not is_inside(location, destination):
                         roots.setdefault(_root(location))
         running = connection.execute(text("SELECT count(*) FROM runs WHERE status = 'RUNNING'")).scalar()
     return [scrub(root) for root in roots], int(running or 0)
 
 
-def _foreign(connection: Connection, table: str, column: str, condition: str) -> Iterator[str]:
-    """Distinct locations but those that the commonest prefix shows to be ours, which may be millions."""
-    from sqlalchemy import text
-
-    query = (
-        f"SELECT DISTINCT {column} FROM {table} WHERE {condition} AND {column} IS NOT NULL "  # noqa: S608 - our own names
-        f"AND {column} <> '' AND {column} NOT LIKE 'mlflow-artifacts:%'"
-    )
-    for (location,) in connection.execution_options(stream_results=True).execute(text(query)):
+def _foreign(connection: Connection, table: str, column: str) -> Iterator[str]:
+    for (location,) in connection.execution_options(stream_results=True).execute(foreign(table, column)):
         yield str(location)
+
+
+def foreign(table: str, column: str) -> Select[str]:
+    """Distinct locations but those that the commonest prefix shows to be ours, which may be millions."""
+    import sqlalchemy as sa  # whose `select` quotes names that some database reserves, such as `key`
+
+    place: sa.ColumnClause[str] = sa.column(column, sa.String)
+    query = (
+        sa.select(place)
+        .distinct()
+        .select_from(sa.table(table))
+        .where(place.is_not(None), place != "", place.not_like("mlflow-artifacts:%"))
+    )
+    if table == "trace_tags":
+        query = query.where(sa.column("key", sa.String).in_(_TAGS))
+    return query
 
 
 def is_inside(location: str, destination: str) -> bool:

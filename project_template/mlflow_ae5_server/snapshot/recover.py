@@ -19,6 +19,7 @@ import sys
 from dataclasses import dataclass
 
 from mlflow_ae5_server import database, upgrade
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import DamagedError, NotEmptyError, ProjectError, SchemaError
 from mlflow_ae5_server.snapshot import dump, recover_check, recover_files
@@ -98,7 +99,10 @@ class Recovery:
         again = self._begin(found, replace=replace)
         self._put_aside()
         restored = self._artifacts(again=again, replace=replace)
-        say(f"{restored.files} files ({restored.bytes} bytes) are there as in the snapshot, {restored.written} written")
+        say(
+            f"{restored.files} files ({amount(restored.bytes)}) are there as in the snapshot, "
+            f"{restored.written} written"
+        )
         identical = self._database(replace=replace)
         upgraded = self._upgrade() if migrate else None
         kept = self._running().kept

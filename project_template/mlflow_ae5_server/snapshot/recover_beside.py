@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.errors import ConfigurationError, StorageError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
@@ -38,7 +39,7 @@ class Holdings:
 
     def __str__(self) -> str:
         return (
-            f"{'more than ' if self.more else ''}{self.files} files ({self.bytes} bytes), among them {self.example!r}"
+            f"{'more than ' if self.more else ''}{self.files} files ({amount(self.bytes)}), among them {self.example!r}"
         )
 
 
@@ -51,8 +52,8 @@ class Beside(Protocol):
     def write_ledger(self, data: bytes | None) -> None:
         """Replace the ledger as a whole and for good; None removes it."""
 
-    def holdings(self) -> Holdings | None:
-        """What is at the destination; None where nothing is."""
+    def holdings(self, name: str | None = None) -> Holdings | None:
+        """What is at the destination, or kept at `name`; None where nothing is."""
 
     def aside(self, name: str) -> None:
         """Move everything at the destination to `name`."""
@@ -119,10 +120,10 @@ class BesideFolder:
         except OSError as error:
             raise self._failed(error, "write") from None
 
-    def holdings(self) -> Holdings | None:
+    def holdings(self, name: str | None = None) -> Holdings | None:
         files, size, example = 0, 0, ""
         try:
-            for file in self._files():
+            for file in self._files(self._folder if name is None else self._path(name)):
                 if files == COUNTED:
                     return Holdings(files, size, example, more=True)
                 files, size, example = files + 1, size + file.stat(follow_symlinks=False).st_size, example or file.name
@@ -176,8 +177,8 @@ class BesideFolder:
             return self._folder / f"{RESERVED}{suffix}"
         return self._folder.with_name(f"{self._folder.name}.{suffix}")
 
-    def _files(self) -> Iterator[os.DirEntry[str]]:
-        stack = [str(self._folder)]
+    def _files(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        stack = [str(folder)]
         while stack:
             try:
                 with os.scandir(stack.pop()) as entries:

@@ -48,9 +48,10 @@ class BesideStore:
             else:
                 obstore.put(self._store, self._at(LEDGER), data, use_multipart=False)
 
-    def holdings(self) -> Holdings | None:
+    def holdings(self, name: str | None = None) -> Holdings | None:
         with self._translated("list"):
-            found = list(islice(self._objects(self._name), COUNTED + 1))
+            place = self._name if name is None else self._at(name)
+            found = list(islice(self._objects(place), COUNTED + 1))
         if not found:
             return None
         counted = found[:COUNTED]

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_ae5_server.errors import DamagedError
+from mlflow_ae5_server.errors import DamagedError, UnfinishedError
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 
 ASIDE = ("database-aside", "artifacts-aside")
@@ -135,12 +135,20 @@ class Book:
 
 
 def unfinished(destination: str) -> str | None:
-    """What a restore to this artifact destination has left undone, in words; None where none has. For `backup`."""
+    """What a restore to this artifact destination has left undone, in words; None where none has."""
     running = Book(beside(destination)).running
     if running is None:
         return None
     what = "an undo of a restore" if running.is_undo else f"a restore of the snapshot {running.snapshot}"
     return f"{what}, begun {running.started} by {running.who}, has not ended"
+
+
+def refuse_unfinished(destination: str) -> None:
+    """UnfinishedError where database and artifacts are not whole. Raises what `beside` and its ledger do."""
+    if left := unfinished(destination):
+        raise UnfinishedError(
+            f"what is there is not whole: {left}", "run the command Restore again to finish it, or with --undo"
+        )
 
 
 def new_name(kind: str) -> str:

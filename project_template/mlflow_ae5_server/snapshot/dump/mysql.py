@@ -1,4 +1,5 @@
-"""MySQL, through SQLAlchemy. Written after its documentation; never run against a real one.
+"""MySQL, through SQLAlchemy. Tried by hand on MariaDB 10.11: dumped under writes, loaded, digests compared with SQLite.
+No test runs against one.
 
 A dump is one consistent snapshot (InnoDB). A load cannot be undone by the database, because each CREATE TABLE there
 commits: when it fails, the tables it made are dropped; when it is killed, they are left, and `state` names them. MySQL

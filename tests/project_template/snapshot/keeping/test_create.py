@@ -123,19 +123,6 @@ def test_an_incompressible_file_takes_its_own_size_and_text_much_less(server: Se
     assert 1_000_000 < manifest.stored_bytes < 1_030_000
 
 
-def test_three_gigabytes_of_hole_cost_little(server: Server) -> None:
-    file = server.write("sparse", b"begin")
-    with file.open("r+b") as stream:
-        stream.truncate(3 * 1024**3)
-        stream.seek(2 * 1024**3)
-        stream.write(b"middle")
-    manifest = server.back_up()
-    entry = server.entries(manifest)["sparse"]
-    assert (entry.size, sum(part.length for part in entry.parts)) == (3 * 1024**3, 3 * 1024**3)
-    assert manifest.stored_bytes < 200_000
-    assert manifest.new_objects < 10
-
-
 def test_links_are_named_and_not_followed(server: Server) -> None:
     server.write("0/file", b"x")
     outside = server.folder / "outside"

@@ -58,7 +58,9 @@ def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
     told = rehearse(old)
     assert state(old) == before  # nothing written, nothing left
     assert (told["outcome"], told["from"], told["to"]) == ("rehearsed", schema.found, schema.expected)
-    assert told["migrations"] == database.pending_revisions(schema)
+    assert [step["revision"] for step in told["migrations"]] == database.pending_revisions(schema)
+    assert "add model registry tables to db" not in {step["what"] for step in told["migrations"]}  # older than 2.6
+    assert "add trace tables" in {step["what"] for step in told["migrations"]}
     assert len(told["migrations"]) > 10
     assert told["migration_seconds"] > 0
     assert told["rows"] == dump.state(old.store).rows + 1  # and alembic's own

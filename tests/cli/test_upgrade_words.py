@@ -1,0 +1,29 @@
+"""What a rehearsal tells of the schema: every migration by its revision, in the words of whoever wrote it."""
+
+from __future__ import annotations
+
+import io
+
+from mlflow_ae5_deploy.report.console import Reporter
+from mlflow_ae5_deploy.report.upgrading import show_rehearsal
+from mlflow_ae5_deploy.runbook.job_run import Verdict
+
+
+def shown(*migrations: object) -> str:
+    out = io.StringIO()
+    verdict = Verdict(
+        "a2-1", "completed", "rehearsed", 0, "the schema would go from a to b", {"migrations": migrations}
+    )
+    show_rehearsal(Reporter(out=out, err=out), verdict)
+    return out.getvalue()
+
+
+def test_migrations_between_are_told_in_their_authors_words():
+    told = shown({"revision": "867495a8f9d4", "what": "add trace tables"}, {"revision": "bf29a5ff90ea"})
+
+    lines = [line.strip() for line in told.splitlines()]
+    assert lines[1:] == ["867495a8f9d4  add trace tables", "bf29a5ff90ea"]
+
+
+def test_a_release_that_tells_revisions_only_is_understood():
+    assert shown("867495a8f9d4").splitlines()[1].strip() == "867495a8f9d4"

@@ -1,0 +1,27 @@
+"""An upgrade is begun only where it could be taken back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mlflow_ae5_deploy.errors import Conflict
+from mlflow_ae5_deploy.operations.upgrade.changes import RESTORABLE, require_way_back
+
+CHECKS = Path(__file__).parents[2] / "project_template/mlflow_ae5_server/snapshot/recover_check.py"
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "mssql", "oracle"])
+def test_a_database_that_nothing_can_be_restored_into_is_refused(dialect):
+    with pytest.raises(Conflict, match=dialect) as refused:
+        require_way_back(dialect)
+    assert "PostgreSQL" in refused.value.remedy
+
+
+def test_the_others_are_those_of_the_project():
+    for dialect in RESTORABLE:
+        require_way_back(dialect)
+    (told,) = re.findall(r"^DIALECTS = \((.*)\)$", CHECKS.read_text(), re.M)
+    assert tuple(re.findall(r'"(\w+)"', told)) == RESTORABLE

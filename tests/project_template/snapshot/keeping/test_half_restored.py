@@ -1,0 +1,27 @@
+"""Data that a restore has half written is no snapshot's."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow_ae5_server.errors import UnfinishedError
+from mlflow_ae5_server.snapshot.recover_beside import beside
+from mlflow_ae5_server.snapshot.recover_ledger import Book, Running
+
+from tests.project_template.snapshot.keeping.conftest import Server
+
+
+def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(server: Server) -> None:
+    server.write("0/a", b"a")
+    whole = server.back_up()
+    book = Book(beside(str(server.artifacts)))
+    book.begin(Running("database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+
+    with pytest.raises(UnfinishedError, match="has not ended"):  # past the job's own look, which comes before the lock
+        server.back_up()
+
+    assert [one.id for one in server.repository().listed()] == [whole.id]
+    assert server.repository().begun() == []
+    code, report = server.job("create")
+    assert (code, report["outcome"]) == (75, "failed")
+    book.end()
+    assert server.back_up().sequence == 2

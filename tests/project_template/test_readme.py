@@ -1,0 +1,72 @@
+"""The README of the project names every command, word, variable and exit code that there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from mlflow_ae5_server import cli, errors, settings
+from mlflow_ae5_server.collection.job import PARTLY
+
+FOLDER = Path(errors.__file__).parents[1]
+TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")
+LINES = re.findall(r"^    python -m mlflow_ae5_server (.*)$", TEXT, re.M)
+
+
+def rows(head: str) -> dict[str, str]:
+    """First two cells of a table, by the first one."""
+    block = TEXT.split(f"\n| {head} |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block]
+    return {row[0]: row[1] for row in cells}
+
+
+def test_variables_and_their_defaults() -> None:
+    told = {
+        name: default.strip("`") for cell, default in rows("variable").items() for name in re.findall(r"[A-Z_]+", cell)
+    }
+    assert told == settings.DEFAULTS
+
+
+def test_commands() -> None:
+    file = (FOLDER / "anaconda-project.yml").read_text(encoding="utf-8")
+    commands = re.findall(r"^  (\w+):$", file.partition("\ncommands:\n")[2].partition("\nchannels:")[0], re.M)
+    told = {name.strip("`") for name in rows("command")} - {"Minimum..."}
+    assert told | {f"Minimum{name}" for name in told} == set(commands)
+
+
+def test_exit_codes() -> None:
+    kinds = [errors.ProjectError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    told = {int(code) for cell in rows("exit code") for code in cell.split(", ")}
+    assert told == {0, 130, PARTLY, errors.StoppedError.exit_code} | {kind.exit_code for kind in kinds}
+
+
+def readings(line: str) -> list[str]:
+    """The command lines that a line with `[--one | --other]` stands for."""
+    found = re.search(r"\[([^]]*)\]", line)
+    if found is None:
+        return [line]
+    *lead, last = found[1].split(" ") if " | " not in found[1] else [found[1]]
+    choices = last.split(" | ") if " | " in last else [" ".join([*lead, value]) for value in last.split("|")]
+    rest = line[found.end() :]
+    return [reading for choice in choices for reading in readings(line[: found.start()] + choice + rest)]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_line_is_understood_with_all_its_options(line: str) -> None:
+    for reading in readings(line):
+        words = shlex.split(reading.replace(" N", " 1"))
+        assert cli.parse(words).command == words[0]
+
+
+def test_every_word_of_every_command_is_in_it() -> None:
+    source = Path(cli.__file__).read_text() + Path(cli.__file__).with_name("arguments.py").read_text()
+    options = set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', source)) | {
+        "--keep-last",
+        "--keep-daily",
+        "--keep-weekly",
+    }
+    assert options <= set(re.findall(r"--[a-z-]+", "\n".join(LINES)))

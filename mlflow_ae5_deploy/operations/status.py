@@ -95,6 +95,11 @@ def problems(seen: Seen, now: datetime) -> list[str]:
 def _half_upgraded(seen: Seen) -> list[str]:
     if seen.unfinished.at_work:
         return [f"An upgrade to {seen.half_upgraded} has not ended: {seen.unfinished.at_work}."]
+    if seen.not_back:
+        return [
+            f"An upgrade to {seen.half_upgraded} failed, and going back from it has not ended: run `upgrade --back`. "
+            f"Why it failed: {seen.not_back}"
+        ]
     return [f"An upgrade to {seen.half_upgraded} was cut off: run `upgrade` again to finish it, or `upgrade --back`."]
 
 

@@ -88,6 +88,7 @@ PROBLEMS = [
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
     ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
+    ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),
     (
         "upgrading now",
         {"half_upgraded": "3.18.0", "unfinished": Unfinished(at_work="bob has been running")},

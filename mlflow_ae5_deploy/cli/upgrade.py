@@ -78,6 +78,8 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
         reporter.line(f"Everything is as it was before: release {gone.former}, verified.", style="bold")
         return upgrade_data("back", None, None, None)
     begun = record.pending(context)
+    if begun is not None:
+        record.require_forward(context, begun)
     result = crew.run([stage for stage in crew.stages if stage.number < 6])
     if result.error is not None:
         raise result.error

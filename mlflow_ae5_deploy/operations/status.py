@@ -81,6 +81,17 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     if seen.project is None:
         return ["Nothing is installed: the account has no such project."]
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
+    if seen.half_restored and not seen.unfinished.at_work:
+        found.insert(
+            0,
+            f"A restore was begun at {seen.half_restored}, and its end is not known: run the same `restore` again, or "
+            "`restore --undo`, which brings back what it has put aside.",
+        )
+    if seen.backups.newest is not None and seen.backups.newest.damaged:
+        found.append(
+            f"Snapshot {seen.backups.newest.id}, the newest that is known here, did not pass its verification: make "
+            "another with `backup`, and read it back with `backup verify --all`."
+        )
     if not seen.unfinished.at_work:  # else it is on its way, and a warning
         found += about_unfinished(seen)
     missing = [name for name in seen.wanted_secrets if name not in seen.secrets]
@@ -95,6 +106,11 @@ def problems(seen: Seen, now: datetime) -> list[str]:
 def _half_upgraded(seen: Seen) -> list[str]:
     if seen.unfinished.at_work:
         return [f"An upgrade to {seen.half_upgraded} has not ended: {seen.unfinished.at_work}."]
+    if seen.not_back:
+        return [
+            f"An upgrade to {seen.half_upgraded} failed, and going back from it has not ended: run `upgrade --back`. "
+            f"Why it failed: {seen.not_back}"
+        ]
     return [f"An upgrade to {seen.half_upgraded} was cut off: run `upgrade` again to finish it, or `upgrade --back`."]
 
 

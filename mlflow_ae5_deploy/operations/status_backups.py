@@ -102,8 +102,6 @@ def warnings(backups: Backups, now: datetime) -> list[str]:
         return [*found, "No backup is known here: `backup` makes one, `backup list` shows those made elsewhere."]
     if now - newest.finished > OLD:
         found.append(f"The newest snapshot that is known here is {duration(now - newest.finished)} old.")
-    if newest.damaged:
-        found.append(f"Snapshot {newest.id} did not pass its verification.")
     if not newest.complete:
         found.append(f"Snapshot {newest.id} is without artifacts that are kept outside the server's own place.")
     return found

@@ -99,7 +99,8 @@ class Unfinished:
 class Seen:
     """One look at an installation. None stands for what is not there, an empty text for what was not told.
 
-    half_upgraded: the release an upgrade was on the way to when it was cut off.
+    half_upgraded: the release an upgrade was on the way to when it was cut off; not_back: why it goes back from there,
+    where that has begun. half_restored: when a restore was begun of which no end is known, while no server runs.
     health: None where there was nothing to ask. release_unknown, version_unknown: why it is not known.
     newest: name of the project's newest revision. wanted_secrets: names an install makes sure of.
     """
@@ -122,7 +123,17 @@ class Seen:
     wanted_shared: tuple[tuple[str, str], ...]
     backups: Backups = field(default_factory=Backups)
     half_upgraded: str = ""
+    half_restored: str = ""
+    not_back: str = ""
     unfinished: Unfinished = Unfinished()
+
+
+def _half_restored(context: Context, project: Project | None, current: Deployment | None) -> str:
+    """A server that runs disproves it: none starts on data that is half restored."""
+    known = context.memory.recovery() or {}
+    serves = current is not None and current.state == "started"
+    begun = known.get("state") == "begun" and project is not None and known.get("project_id") == project.id
+    return str(known.get("when") or "") if begun and not serves else ""
 
 
 def look_at(context: Context, token: Secret | None) -> Seen:
@@ -134,6 +145,7 @@ def look_at(context: Context, token: Secret | None) -> Seen:
     made, why = made_of(context.look.archive(project)) if project else (None, "there is no project")
     health, version, version_why = _ask_server(context, current, token)
     sharing = context.settings.sharing
+    upgrade = context.memory.pending_upgrade() or {}
     return Seen(
         project=project,
         deployment=current,
@@ -154,7 +166,9 @@ def look_at(context: Context, token: Secret | None) -> Seen:
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
         ),
         backups=look_at_backups(context, project),
-        half_upgraded=str((context.memory.pending_upgrade() or {}).get("wanted") or ""),
+        half_upgraded=str(upgrade.get("wanted") or ""),
+        not_back=str(upgrade.get("trouble") or ""),
+        half_restored=_half_restored(context, project, current),
         unfinished=_unfinished(context, current),
     )
 

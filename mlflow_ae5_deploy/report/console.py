@@ -165,7 +165,7 @@ class Reporter:
             ("URL", installed.url or "(known once the deployment runs)"),
             ("Deployment", f"{installed.deployment} ({installed.deployment_id or 'none yet'})"),
             ("Project", f"{installed.project}, owned by {installed.account} on {installed.host}"),
-            ("Changed" if verb == "install" else "To change", _names(result, ("changed", "planned"))),
+            ("To change" if verb == "plan" else "Changed", _names(result, ("changed", "planned"))),
             ("Already so", _names(result, ("unchanged",))),
             ("Cost", f"{result.requests} requests, {result.writes} writes, {result.seconds:.1f} s"),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from mlflow_ae5_deploy.operations.upgrade.changes import Changes, schema
@@ -27,8 +28,13 @@ def show_upgraded(reporter: Reporter, done: Upgraded, found: str) -> None:
     reporter.line(f"The server runs {found}, and was verified from outside.", style="bold")
     if done.downtime is not None:
         reporter.line(f"  Down for    {done.downtime:.0f} s, the proof included")
-    reporter.line(f"  Snapshot    {done.snapshot}, made after the stop: `restore --snapshot {done.snapshot} --replace`")
-    reporter.line(f"  Kept        {done.kept_archive}: `install --release` brings the former release back")
+    reporter.line(f"  Snapshot    {done.snapshot}, made after the stop")
+    reporter.line(f"  Kept        {done.kept_archive}, the former release")
+    reporter.line("  Both are needed to bring the former state back:")
+    reporter.line(
+        f"    mlflow-ae5-deploy restore --snapshot {done.snapshot} --release {shlex.quote(done.kept_archive)} "
+        "--replace --stop-server"
+    )
     reporter.line("Tell the people who use it: tokens of the former deployment are void.")
 
 

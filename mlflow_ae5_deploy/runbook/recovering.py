@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mlflow_ae5_deploy.config.store_uri import parse_store_uri
 from mlflow_ae5_deploy.errors import StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.platform.records import Deployment
+from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.runbook import job_run, maintenance
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.current import chosen_of
@@ -14,6 +15,7 @@ from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
+IN_USE = 18  # exit code of the project's Restore where a server works on the target
 
 
 def servers_of(context: Context) -> tuple[Deployment, ...]:
@@ -42,6 +44,19 @@ def refuse_occupied(wanted: Recovery, servers: Sequence[Deployment], secrets: Se
             "The server that runs uses the database that would be restored, so that is not empty.",
             where=f"deployment {servers[0].name}",
             remedy="Nothing was changed. `--replace` keeps what is there aside; `restore --undo` brings it back.",
+        )
+
+
+def refuse_what_the_job_would(verdict: Verdict) -> None:
+    """The server is not stopped for a restore that would then be refused, but for the reason that it runs."""
+    found = verdict.facts.get("would_refuse")
+    refusals = [item for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
+    others = [item for item in refusals if item.get("exit_code") != IN_USE]
+    if others:
+        raise TargetNotEmpty(
+            f"The restore would be refused: {'; '.join(scrub(str(item.get('error'))) for item in others)}.",
+            where=f"run {verdict.run_id}",
+            remedy=scrub(str(others[0].get("hint") or "")) or "Mend that first. Nothing was changed.",
         )
 
 

@@ -171,7 +171,7 @@ def _dry_run(
             attempt()
         except ProjectError as error:
             refusals.append(recover_check.said(error))
-            say(f"a restore would be refused: {error}")
+            say(f"as things are now it would be refused: {error}")
             if len(refusals) == 1 and isinstance(error, UnreachableError | CredentialsError):
                 break  # without a database there is nothing more to ask
     part, artifacts = source.part, source.snapshot.artifacts

@@ -17,7 +17,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
     dry_run = dry_run or settings.flag("MLFLOW_TRACKING_UPGRADE_DRY_RUN")
     if not dry_run and settings.flag("MLFLOW_TRACKING_UPGRADE_REHEARSE"):
         return rehearse(settings, report)
-    report.add(dry_run=dry_run)
+    report.add(dry_run=dry_run, touched=False)
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():
         if dry_run:
@@ -40,6 +40,8 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
             from mlflow_ae5_server.server import refuse_unfinished
 
             refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
+        # A migration that breaks off may have changed rows or tables under the revision that it began with.
+        report.add(touched=True)
         ended, after = migrate(store)
         report.add(now=after.found)
         if ended.exit_code == 0:

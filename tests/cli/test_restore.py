@@ -146,7 +146,12 @@ class TestRefused:
         occupied = restore(site, capsys, "--stop-server", "--yes")
         (volume(site) / "break-Restore").write_text("16")
         damaged = restore(site, capsys, "--stop-server", "--replace", "--yes")
+        held = {"exit_code": 11, "error": "the folder cannot be written", "hint": "Give it a folder of its own."}
+        facts = {"outcome": "dry-run", "would_refuse": [{"exit_code": 18, "error": "it is served"}, held]}
+        (volume(site) / "break-Restore").write_text(f"0 {json.dumps(facts)}")
+        unwritable = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
+        assert_tells(unwritable, 26, "would be refused: the folder cannot be written.", "a folder of its own")
         assert_tells(occupied, 26, "not empty", "--replace")
         assert_tells(damaged, 25, "The restore dry run did not do its work")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]

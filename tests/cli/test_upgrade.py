@@ -223,6 +223,26 @@ class TestBack:
         assert not any(line.startswith("Restore") for line in calls(site))
         assert_is_first(site, capsys)
 
+    @pytest.mark.parametrize(
+        ("ended", "restores"),
+        [
+            ("3", True),
+            ("10", True),
+            ('3 {"touched": true}', True),
+            ('3 {"touched": false}', False),
+            ('75 {"touched": false}', False),
+            ("kill", True),
+        ],
+    )
+    def test_only_a_migration_that_says_so_itself_has_touched_nothing(self, site, capsys, ended, restores):
+        (volume(site) / "break-DatabaseUpgrade").write_text(ended)
+
+        failed = upgrade(site, capsys, "--yes", "--no-rehearsal")
+
+        assert_tells(failed, 29, "Everything is as it was before")
+        assert any(line.startswith("Restore --snapshot") for line in calls(site)) == restores
+        assert_is_first(site, capsys)
+
     def test_a_backup_that_fails_leaves_the_server_alone(self, site, capsys):
         before = running(site)["id"]
         (volume(site) / "break-Backup").write_text("19")
@@ -238,12 +258,18 @@ class TestBack:
         (volume(site) / "break-Restore").write_text("19")
 
         failed = upgrade(site, capsys, "--yes")
+        snapshots = [file.name for file in (volume(site) / "backups").iterdir()]
         status = site.run(capsys, "status", "--sandbox", "--json")
+        forward = upgrade(site, capsys, "--yes")
         (volume(site) / "break-Restore").unlink()
         back = upgrade(site, capsys, "--back")
         nothing = upgrade(site, capsys, "--back")
 
         assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --back")
+        assert_tells(
+            failed, 31, f"The data as it was before is in snapshot {max(snapshots, key=lambda name: (len(name), name))}"
+        )
+        assert_tells(forward, 14, "going back from it has not ended", "upgrade --back")
         assert any("upgrade --back" in text for text in status.data["problems"])
         assert (back.code, back.data["outcome"]) == (0, "back"), back.err
         assert_is_first(site, capsys)

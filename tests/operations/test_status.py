@@ -88,6 +88,9 @@ PROBLEMS = [
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
     ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
+    ("half restored", {"half_restored": "2026-03-01T11:00"}, "A restore was begun at 2026-03-01T11:00"),
+    ("damaged backup", backed_up(damaged=True), "did not pass its verification: make another with `backup`"),
+    ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),
     (
         "upgrading now",
         {"half_upgraded": "3.18.0", "unfinished": Unfinished(at_work="bob has been running")},
@@ -138,7 +141,6 @@ WARNINGS = [
     ("no backup", {"backups": Backups()}, "No backup is known here"),
     ("old backup", backed_up(finished=NOW - timedelta(days=8)), "is 8 days old"),
     ("young backup", backed_up(finished=NOW - timedelta(days=7)), None),
-    ("damaged backup", backed_up(damaged=True), "S1 did not pass"),
     ("incomplete backup", backed_up(complete=False), "kept outside"),
     ("backup failed", {"backups": replace(WELL.backups, trouble="no room")}, "backup failed: no room."),
     ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),

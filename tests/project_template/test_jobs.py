@@ -197,7 +197,7 @@ def test_an_upgrade_is_foretold_then_done_then_not_needed(project: Any) -> None:
     assert rehearsal.stdout.count("would apply") == rehearsal.last["pending"]
 
     done = project.run("DatabaseUpgrade")
-    assert (done.code, done.last["outcome"]) == (0, "upgraded"), done.output
+    assert (done.code, done.last["outcome"], done.last["touched"]) == (0, "upgraded", True), done.output
     assert done.last["found"] == OLDER_REVISION  # so the rehearsal changed nothing
     assert done.last["now"] == done.last["expected"]
     with database.connect_engine(database.check_uri(uri)).connect() as connection:

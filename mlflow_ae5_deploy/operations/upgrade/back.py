@@ -27,12 +27,13 @@ def after(context: Context, trouble: DeployError, definition: Definition | None,
     context.journal.write("failed", kind=trouble.kind, what=trouble.what)
     crew.tell(f"it failed: {trouble.what}")
     try:
-        record = _required(context)
+        record = note(context, _required(context), trouble=trouble.what)
         go_back(context, replace(record, definition=definition), crew)
     except DeployError as again:
         return NotBack(
             f"The upgrade failed: {trouble.what} Going back was tried and failed as well: {again.what}",
             where=again.where or trouble.where,
+            remedy=_remedy(context),
             detail=f"Upgrade:\n{steps.detail_of(trouble)}\n\nGoing back:\n{steps.detail_of(again)}",
         )
     return WentBack(
@@ -46,14 +47,28 @@ def after(context: Context, trouble: DeployError, definition: Definition | None,
 def on_request(context: Context, crew: Crew) -> Record:
     """`upgrade --back`: finish what a run that was cut off, or failed to go back, has left."""
     record = _required(context)
+    record = note(context, record, trouble=record.trouble or "it was asked to go back")
     trouble: DeployError | None = None
     try:
         go_back(context, record, crew)
     except DeployError as error:
         trouble = error
     if trouble is not None:
-        raise NotBack(f"Going back failed: {trouble.what}", where=trouble.where, detail=steps.detail_of(trouble))
+        raise NotBack(
+            f"Going back failed: {trouble.what}",
+            where=trouble.where,
+            remedy=_remedy(context),
+            detail=steps.detail_of(trouble),
+        )
     return record
+
+
+def _remedy(context: Context) -> str:
+    """Where the data of before is, while it has not been brought back."""
+    record = pending(context)
+    if record is None or record.snapshot is None or record.restored:
+        return NotBack.usual_remedy
+    return f"{NotBack.usual_remedy} The data as it was before is in snapshot {record.snapshot}."
 
 
 def _required(context: Context) -> Record:

@@ -34,10 +34,6 @@ from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
 
-# Exit codes of DatabaseUpgrade with which it ended before it changed anything: usage, configuration, unreachable,
-# credentials, another maintenance run at work.
-_UNTOUCHED = (2, 3, 10, 11, 75)
-
 
 @dataclass(frozen=True)
 class Upgraded:
@@ -191,8 +187,9 @@ def _migrate(context: Context, record: Record, project: Project, crew: Crew) -> 
     record = note(context, record, phase=MIGRATING, touched=True)
     crew.tell("the schema is brought to the new release")
     verdict = maintenance.attempt(context, project, task, seconds=crew.wait)
-    nothing = verdict.exit_code in _UNTOUCHED or (maintenance.succeeded(verdict) and verdict.outcome == "unchanged")
-    if nothing and not before:
+    # Only the job itself can tell. No exit code does, nor the revision: what breaks off half way may leave both alone.
+    nothing = maintenance.succeeded(verdict) and verdict.outcome == "unchanged"
+    if (nothing or verdict.facts.get("touched") is False) and not before:
         record = note(context, record, touched=False)
     maintenance.require(task, verdict)
     return record, verdict

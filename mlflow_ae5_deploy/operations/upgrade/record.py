@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.errors import Configuration, Conflict
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.restart import Definition
 from mlflow_ae5_deploy.runbook.context import Context
@@ -23,7 +23,8 @@ class Record:
 
     archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron, whether
     paused) of its scheduled backup and drill. snapshot: made after the stop. touched: the schema may have been changed.
-    restored, returned: how far going back has come: the data, the project (its new id).
+    trouble: why it goes back, once that has begun. restored, returned: how far that has come: the data, the project
+    (its new id).
     """
 
     target: str
@@ -37,6 +38,7 @@ class Record:
     jobs: tuple[tuple[str, str, str, bool], ...] = ()
     snapshot: str | None = None
     touched: bool = False
+    trouble: str = ""
     restored: bool = False
     returned: str | None = None
 
@@ -63,6 +65,16 @@ def pending(context: Context) -> Record | None:
             where=str(context.folder / "memory.json"),
             remedy="The former project's archive is in the folder `replaced` beside it: `install --release <archive>`.",
         ) from None
+
+
+def require_forward(context: Context, record: Record) -> None:
+    """Raises Conflict where it is on the way back: data half migrated must not be migrated further."""
+    if record.trouble:
+        raise Conflict(
+            f"An upgrade to {record.wanted} failed, and going back from it has not ended: {record.trouble}",
+            where=str(context.folder),
+            remedy="Run `upgrade --back`, which goes on going back; then upgrade anew.",
+        )
 
 
 def to_json(record: Record) -> dict[str, Any]:

@@ -16,12 +16,21 @@ from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recovering import refuse_in_use, refuse_occupied, require_place, servers_of
+from mlflow_ae5_deploy.runbook.recovering import (
+    refuse_in_use,
+    refuse_occupied,
+    refuse_what_the_job_would,
+    require_place,
+    servers_of,
+)
 from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
 from mlflow_ae5_deploy.runbook.starting import stop
 
 CHECK, STOP, RESTORE = "check", "stop", "restore"
-_WHILE_DOWN = "The server was stopped for this; `install` starts it again on the data that is there."
+_WHILE_DOWN = (
+    "The server was stopped for this. Run the same restore again, which goes on; where none is half done, `install` "
+    "starts the server on the data that is there."
+)
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,10 @@ class RecoveryStage:
                     stop(context, server)
         elif action.verb == CHECK:
             backup_place.store(context)
-            task = maintenance.restore("--snapshot", wanted.snapshot, "--dry-run")
-            maintenance.run(context, facts.project, task, seconds=wanted.wait)
+            replace = ["--replace"] if wanted.replace else []
+            task = maintenance.restore("--snapshot", wanted.snapshot, *replace, "--dry-run")
+            verdict = maintenance.run(context, facts.project, task, seconds=wanted.wait)
+            refuse_what_the_job_would(verdict)
         elif action.verb == SET:
             server_secrets.store(
                 context, [fact for fact in facts.secrets if fact.name != backup_place.VARIABLE], server_runs=False

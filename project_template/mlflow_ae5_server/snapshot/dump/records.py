@@ -105,7 +105,7 @@ class State:
     """What a target holds. `kind`:
 
     "empty"    no table of MLflow's (there may be others)
-    "ours"     MLflow's tables, at a schema revision the installed MLflow knows
+    "ours"     MLflow's tables, at a schema revision the installed MLflow knows; some may be missing
     "foreign"  tables named as MLflow's that are not, or are of an MLflow newer than the installed one, or a file
                that is no database
 

@@ -140,7 +140,7 @@ def judge(own: set[str] | frozenset[str], others: set[str], revision: str | None
     tables, beside = tuple(sorted(own)), tuple(sorted(others))
     if not own or (own == {schema.VERSION_TABLE} and revision is None):
         return State("empty", tables, 0, None, beside)
-    ours = revision is not None and schema.known(revision) and schema.own_tables(revision) <= own | others
+    ours = revision is not None and schema.known(revision)  # complete or not: a migration may have broken off
     return State("ours" if ours else "foreign", tables, rows, revision, beside)
 
 

@@ -1,0 +1,37 @@
+"""A database in which a migration has broken off: rows gone, a table missing, the revision as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server import database
+from mlflow_ae5_server.errors import NotEmptyError
+from mlflow_ae5_server.snapshot import dump
+from sqlalchemy import text
+
+
+def break_off(home: Any) -> None:
+    engine = database.connect_engine(home.store)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM metrics"))
+        connection.execute(text("DROP TABLE trace_tags"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_is_kept_aside_and_the_snapshot_takes_its_place(
+    dialect: str, tmp_path: Path, home_at: Any, pilot: Any, request: pytest.FixtureRequest
+) -> None:
+    uri = "" if dialect == "sqlite" else request.getfixturevalue("postgres").create("half_migrated")
+    home = home_at(tmp_path / "home", pilot.home.backups, uri)
+    home.restore("--snapshot", "latest")
+    break_off(home)
+
+    with pytest.raises(NotEmptyError, match="tables with"):
+        home.restore("--snapshot", "latest")
+    done = home.restore("--snapshot", "latest", "--replace")
+
+    assert done["kept_aside"]
+    assert dump.digests(home.store) == pilot.digests

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy
 from mlflow_ae5_server import collection, settings
@@ -225,6 +226,27 @@ def empty_database(postgres: Any) -> Callable[[], str]:
     return make
 
 
+@pytest.fixture(scope="session")
+def cleaned_database(empty_database: Callable[[], str]) -> Callable[[], str]:
+    """A PostgreSQL database like that, always the same one: a new one takes more than a test. Empties it."""
+    from mlflow.store.db.base_sql_model import Base
+
+    uri = empty_database()
+    kept = {"alembic_version": "false", "workspaces": "false", "experiments": "experiment_id <> 0"}
+    statements = ["DROP FUNCTION IF EXISTS no CASCADE"]  # of a trigger that a test has made
+    statements += [
+        f"DELETE FROM {table.name} WHERE {kept.get(table.name, 'true')}"  # noqa: S608
+        for table in reversed(Base.metadata.sorted_tables)
+    ]
+
+    def clean() -> str:
+        with psycopg.connect(uri) as connection:
+            connection.execute("; ".join(statements))
+        return uri
+
+    return clean
+
+
 @pytest.fixture
 def on_file(tmp_path: Path, empty_file: Path) -> Data:
     shutil.copy(empty_file, tmp_path / "t.sqlite")
@@ -237,4 +259,4 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Data:
     if request.param == "sqlite":
         found: Data = request.getfixturevalue("on_file")
         return found
-    return Data(request.getfixturevalue("empty_database")(), tmp_path)
+    return Data(request.getfixturevalue("cleaned_database")(), tmp_path)

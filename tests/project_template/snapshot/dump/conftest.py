@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.database import Database, check_uri
 
-from tests.project_template.snapshot.dump.support import sqlite_database
+from tests.project_template.snapshot.dump.support import execute, sqlite_database
 
 _numbers = itertools.count()
+ROLLUP = (
+    "INSERT INTO sql_trace_metric_daily_rollups (experiment_id, rollup_day, metric_name, grouping_set, sample_count) "
+    "VALUES (1, '2024-02-29', 'm', 'g', 1)"
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +36,8 @@ def native(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> dict[str,
         check=True,
         capture_output=True,
     )
+    for database in found.values():  # a table that only the server's own rollups fill, with a date in it
+        execute(database, ROLLUP)
     return found
 
 
@@ -46,6 +52,12 @@ def empty(tmp_path: Path, postgres: Any) -> Callable[[str], Database]:
         return check_uri(postgres.create(f"empty_{number}"))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def untouched(postgres: Any) -> Database:
+    """An empty PostgreSQL database for what is refused: none of its tests may leave anything there."""
+    return check_uri(postgres.create(f"untouched_{next(_numbers)}"))
 
 
 @pytest.fixture

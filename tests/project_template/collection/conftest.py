@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import uuid
@@ -22,14 +23,21 @@ ROOT = "mlflow-artifacts:/"
 TTL = "30d"
 
 
+@functools.cache
+def engine_of(uri: str) -> sqlalchemy.Engine:
+    """One for each database, whose connection to PostgreSQL stays: to make one takes more than most statements."""
+    if uri.startswith("postgresql"):
+        return sqlalchemy.create_engine(uri.replace("://", "+psycopg://", 1))
+    return sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+
+
 class Data:
     """One database and one artifact folder."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         self.uri, self.artifacts = uri, folder / "artifacts"
         self.artifacts.mkdir(parents=True, exist_ok=True)
-        with_driver = uri.replace("postgresql://", "postgresql+psycopg://")
-        self.engine = sqlalchemy.create_engine(with_driver, poolclass=sqlalchemy.pool.NullPool)
+        self.engine = engine_of(uri)
         self._experiments = 100
 
     def sql(self, statement: str, **values: Any) -> None:

@@ -1,5 +1,7 @@
-"""From a server of before MLflow 3 to the bundled release, with the real jobs: forward, and back when it fails.
+"""From a server of before MLflow 3 to the bundled release, with the real jobs.
 
+How it goes back when something fails: see tests/cli/test_upgrade.py, and the restore that it does then,
+tests/project_template/snapshot/recover/test_restore.py.
 The installed release is one that cannot back up, on a database that MLflow 2.22 has made. In order.
 """
 
@@ -53,22 +55,6 @@ def old_run(database: Path) -> str:
 
 def revision(database: Path) -> str:
     return asked(database, "SELECT version_num FROM alembic_version")
-
-
-def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, database: Path) -> None:
-    broken = installed.configure(
-        "platform: {deployment_deadline: 40}\n"
-        "slipstream: {commands: {TrackingServer: {unix: 'python -c \"raise SystemExit(9)\"'}}}\n"
-    )
-    before = installed.deployment()
-
-    failed = installed.run("upgrade", "--sandbox", "--json", "--yes", "--no-rehearsal", *broken)
-
-    assert failed.code == 29, failed.err
-    assert "Everything is as it was before" in failed.err
-    assert revision(database) == REVISION
-    assert installed.deployment()["state"] == "started"
-    assert installed.deployment()["id"] != before["id"]
 
 
 def test_it_is_rehearsed_and_upgraded_with_its_data(installed: Site, database: Path, helper) -> None:

@@ -30,6 +30,12 @@ def schemas(home: Any) -> list[str]:
         return sorted(row[0] for row in found)
 
 
+def servers() -> list[int]:
+    """Processes of a tracking server that this one has started."""
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if "tracking-server" in child.cmdline()]
+
+
 @pytest.fixture
 def real(tmp_path: Path, home_at: Any, pilot: Any, filled_uri: Any) -> Any:
     """A home with data of its own, on PostgreSQL, where a drill has most to leave alone (on SQLite: see tests/e2e)."""
@@ -41,8 +47,10 @@ def real(tmp_path: Path, home_at: Any, pilot: Any, filled_uri: Any) -> Any:
 
 def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) -> None:
     before = real.tree(), dump.digests(real.store), schemas(real)
+    running = servers()
     done = real.job("drill")
     assert done["outcome"] == "done", done
+    assert servers() == running
     assert (real.tree(), dump.digests(real.store), schemas(real)) == before
     assert {path.name for path in real.folder.iterdir()} <= {"artifacts", "store"}
     assert done["snapshot"] == pilot.snapshot.id
@@ -119,11 +127,11 @@ def drill_at_work(home: Any, until: Callable[[Path], bool]) -> Iterator[tuple[in
     while not until(home.folder):
         assert time.monotonic() < deadline, "the drill's server did not come up"
         time.sleep(0.02)
-    servers = []
-    while not servers:
+    children: list[psutil.Process] = []
+    while not children:
         assert time.monotonic() < deadline, "the drill has no server"
-        servers = psutil.Process(pid).children(recursive=True)
-    yield pid, servers
+        children = psutil.Process(pid).children(recursive=True)
+    yield pid, children
 
 
 def starts(folder: Path) -> bool:
@@ -142,11 +150,11 @@ def ended(processes: list[psutil.Process]) -> bool:
 def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any, pilot: Any) -> None:
     home = home_at(tmp_path / "home", pilot.home.backups)
     home.artifacts.mkdir(parents=True)
-    with drill_at_work(home, starts) as (pid, servers):
+    with drill_at_work(home, starts) as (pid, children):
         os.kill(pid, signal.SIGTERM)
         _pid, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == StoppedError.exit_code
-    assert ended(servers)
+    assert ended(children)
     assert {path.name for path in home.folder.iterdir()} == {"artifacts"}
 
 
@@ -157,10 +165,10 @@ def test_what_a_killed_drill_leaves_is_removed_by_the_next(
     home = home_at(tmp_path / "home", pilot.home.backups, uri)
     home.artifacts.mkdir(parents=True)
     untouched = schemas(home)
-    with drill_at_work(home, serves) as (pid, servers):
+    with drill_at_work(home, serves) as (pid, children):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert ended(servers)  # no server outlives its drill
+    assert ended(children)  # no server outlives its drill
     assert schemas(home) != untouched
     assert any(home.folder.glob("*drill*"))
 

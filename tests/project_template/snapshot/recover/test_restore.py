@@ -421,6 +421,18 @@ def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None
 # Older schemas
 
 
+def test_an_older_snapshot_over_a_newer_schema(tmp_path: Path, home_at: Any, older: Any, take: Any, pilot: Any) -> None:
+    """As an upgrade goes back by it."""
+    source = older(tmp_path / "old")
+    take(source)
+    home = home_at(tmp_path / "home", source.backups)
+    work_on(home_at(tmp_path / "home", pilot.home.backups), pilot)
+    done = home.restore("--snapshot", "latest", "--replace", "--no-upgrade")
+    assert (done["database_identical"], done["artifacts_identical"], done["upgraded"]) == (True, True, None)
+    assert dump.digests(home.store) == dump.digests(source.store)
+    assert home.files() == source.files()
+
+
 @pytest.mark.parametrize("upgrade", [True, False])
 def test_an_older_schema_is_restored_and_then_upgraded(
     upgrade: bool, tmp_path: Path, home_at: Any, older: Any, take: Any

@@ -67,6 +67,7 @@ for number in kills:
         assert collected() == 0
         assert sorted(Data(uri, folder).column("SELECT run_uuid FROM runs")) == sorted(kept)
         assert Data(uri, folder).pages() == []
+        assert {path.split("/")[1] for path in Data(uri, folder).files()} == set(kept)
         put_back()
 code = collected()
 print(f"ended with {code} after {number} steps")

@@ -32,8 +32,12 @@ def schemas(home: Any) -> list[str]:
 
 def servers() -> list[int]:
     """Processes of a tracking server that this one has started."""
-    children = psutil.Process().children(recursive=True)
-    return [child.pid for child in children if "tracking-server" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "tracking-server" in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 @pytest.fixture

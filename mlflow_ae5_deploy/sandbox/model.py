@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -207,8 +207,9 @@ _NESTED: dict[str, type[Any]] = {
 }
 
 
-def state_to_json(state: State) -> dict[str, Any]:
-    return dataclasses.asdict(state)
+def state_to_json(state: State) -> str:
+    """The text of its file. It is written before most answers, and `dataclasses.asdict` would copy all of it first."""
+    return json.dumps(state, default=vars)
 
 
 def state_from_json(data: dict[str, Any]) -> State:

@@ -11,6 +11,8 @@ import yaml
 
 from .errors import bad
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @dataclass(frozen=True)
 class ProjectFile:
@@ -27,7 +29,7 @@ class ProjectFile:
 def read_project_file(path: Path) -> ProjectFile:
     """Raises ApiError 400 with what is wrong."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe ones
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise bad("anaconda-project.yml is not valid YAML") from error
     if not isinstance(data, dict):

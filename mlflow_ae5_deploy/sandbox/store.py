@@ -49,4 +49,4 @@ class Store:
             ) from error
 
     def save(self) -> None:
-        write_private(self._path, json.dumps(state_to_json(self.state)))
+        write_private(self._path, state_to_json(self.state))

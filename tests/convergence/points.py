@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,18 +23,31 @@ MOST_POINTS = 400
 @dataclass(frozen=True)
 class Mode:
     """What goes wrong at request k. fault, settings: of the sandbox. kill: the process ends while the request is
-    held."""
+    held. places: which requests it hits in a row that tells how many it has, as shares of that number."""
 
     name: str
     fault: dict[str, Any]
     kill: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+    places: tuple[float, ...] = ()
+
+    def points(self, row: Row) -> Iterator[int]:
+        """All there are and more, or a few."""
+        if not row.requests:
+            return iter(range(MOST_POINTS))
+        return iter([int(place * row.requests) for place in self.places])
 
 
-KILLED = Mode("killed before it takes effect", {"hold": True, "drop": "before"}, kill=True)
-KILLED_AFTER = Mode("killed before the answer", {"method": WRITES, "hold": True, "after": True}, kill=True)
-LOST = Mode("takes effect, and the answer is lost", {"drop": "after"})
-BUSY = Mode("answers 503 once", {"status": 503})
+# Shares of all requests, of which about a fourth are writes.
+KILLED = Mode("killed before it takes effect", {"hold": True, "drop": "before"}, kill=True, places=(0.1, 0.45, 0.8))
+KILLED_AFTER = Mode(
+    "killed before the answer",
+    {"method": WRITES, "hold": True, "after": True},
+    kill=True,
+    places=(0.04, 0.1, 0.18),
+)
+LOST = Mode("takes effect, and the answer is lost", {"drop": "after"}, places=(0.25, 0.65))
+BUSY = Mode("answers 503 once", {"status": 503}, places=(0.5,))
 LOST_TWICE = Mode("this and the next answer are lost", {"drop": "after", "times": 2})
 BUSY_TWICE = Mode("this and the next answer 503", {"status": 503, "times": 2})
 
@@ -50,13 +63,15 @@ class Tally:
 
 def every_point(cells: Sequence[Cell], row: Row, mode: Mode) -> Tally:
     """Points are taken by whichever cell is free, until one lies behind the end of the run."""
-    tally, lock, points = Tally(), threading.Lock(), iter(range(0, MOST_POINTS, row.every))
+    tally, lock, points = Tally(), threading.Lock(), mode.points(row)
     over = threading.Event()
 
     def work(cell: Cell) -> None:
         while not over.is_set():
             with lock:
-                k = next(points)
+                k = next(points, None)
+            if k is None:
+                return
             problem, reached = "", True
             trial = Trial(cell, row, mode, k)
             try:
@@ -70,8 +85,9 @@ def every_point(cells: Sequence[Cell], row: Row, mode: Mode) -> Tally:
             if not reached or len(tally.failures) >= 5:
                 over.set()
 
-    with ThreadPoolExecutor(len(cells)) as pool:
-        list(pool.map(work, cells))
+    used = cells[:2] if row.requests else cells  # each makes the ground of the row for itself
+    with ThreadPoolExecutor(len(used)) as pool:
+        list(pool.map(work, used))
     return tally
 
 

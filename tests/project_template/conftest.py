@@ -218,8 +218,9 @@ class Postgres:
     def uri(self, database: str, password: str = ENCODED) -> str:
         return f"postgresql://mlflow_test:{password}@{self.admin_uri.rpartition('@')[2].rpartition('/')[0]}/{database}"
 
-    def create(self, database: str) -> str:
-        self.sql(f'CREATE DATABASE "{database}" OWNER mlflow_test')
+    def create(self, database: str, template: str = "template1") -> str:
+        """`template`: the database that it becomes a copy of."""
+        self.sql(f'CREATE DATABASE "{database}" OWNER mlflow_test TEMPLATE "{template}"')
         return self.uri(database)
 
     def sql(self, statement: str) -> None:
@@ -240,6 +241,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         assert sandbox.database_uri is not None
         postgres = Postgres(sandbox.database_uri)
         postgres.sql(f"CREATE ROLE mlflow_test LOGIN PASSWORD '{PASSWORD}'")
+        postgres.sql("ALTER SYSTEM SET autovacuum = off")  # with a database per test it would be at work all the time
+        postgres.sql("SELECT pg_reload_conf()")
         yield postgres
     remove_data(folder)
 

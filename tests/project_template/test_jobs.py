@@ -9,10 +9,13 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow_ae5_server import database, locks
+
+from tests.project_template.snapshot.recover.conftest import Home, take_snapshot
 
 pytestmark = pytest.mark.real_mlflow
 
@@ -97,7 +100,9 @@ def test_a_dead_server_ends_collection_soon_where_only_it_has_the_artifacts(on_s
     assert on_sqlite.server.artifacts(run) == 1
 
 
-@pytest.mark.parametrize("elsewhere", ["not-there", "another-store"])
+@pytest.mark.parametrize(
+    ("deployed", "elsewhere"), [("sqlite", "not-there"), ("postgresql", "another-store")], indirect=["deployed"]
+)
 def test_artifacts_that_only_the_server_reaches_go_through_it(deployed: Any, elsewhere: str) -> None:
     """A job whose MLFLOW_ARTIFACTS_DESTINATION is not the server's must not leave artifacts behind."""
     if elsewhere == "another-store":
@@ -112,6 +117,17 @@ def test_artifacts_that_only_the_server_reaches_go_through_it(deployed: Any, els
     assert deployed.server.artifacts(run) == 0
     listed = deployed.server.call("GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": ".mlflow-ae5-gc"})
     assert listed.json().get("files", []) == []
+
+
+def test_a_running_server_is_in_the_way_of_a_restore(on_sqlite: Any, tmp_path: Path) -> None:
+    artifacts = on_sqlite.project.folder / "data/mlflow/standalone/artifacts"
+    run = on_sqlite.server.new_run()
+    take_snapshot(Home(tmp_path, str(tmp_path), on_sqlite.database, str(artifacts)))
+    variables = {"MLFLOW_TRACKING_BACKUP_DESTINATION": str(tmp_path)}
+    ended = on_sqlite.job("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--replace", **variables)
+    assert (ended.code, ended.last["outcome"]) == (18, "failed"), ended.output
+    assert "a tracking server" in ended.last["error"]
+    assert on_sqlite.server.artifacts(run) == 1
 
 
 @pytest.fixture

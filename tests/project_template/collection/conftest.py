@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy
 from mlflow_ae5_server import collection, settings
@@ -21,14 +23,21 @@ ROOT = "mlflow-artifacts:/"
 TTL = "30d"
 
 
+@functools.cache
+def engine_of(uri: str) -> sqlalchemy.Engine:
+    """One for each database, whose connection to PostgreSQL stays: to make one takes more than most statements."""
+    if uri.startswith("postgresql"):
+        return sqlalchemy.create_engine(uri.replace("://", "+psycopg://", 1))
+    return sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+
+
 class Data:
     """One database and one artifact folder."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         self.uri, self.artifacts = uri, folder / "artifacts"
         self.artifacts.mkdir(parents=True, exist_ok=True)
-        with_driver = uri.replace("postgresql://", "postgresql+psycopg://")
-        self.engine = sqlalchemy.create_engine(with_driver, poolclass=sqlalchemy.pool.NullPool)
+        self.engine = engine_of(uri)
         self._experiments = 100
 
     def sql(self, statement: str, **values: Any) -> None:
@@ -225,6 +234,27 @@ def empty_database(postgres: Any) -> Callable[[], str]:
     return make
 
 
+@pytest.fixture(scope="session")
+def cleaned_database(empty_database: Callable[[], str]) -> Callable[[], str]:
+    """A PostgreSQL database like that, always the same one: a new one takes more than a test. Empties it."""
+    from mlflow.store.db.base_sql_model import Base
+
+    uri = empty_database()
+    kept = {"alembic_version": "false", "workspaces": "false", "experiments": "experiment_id <> 0"}
+    statements = ["DROP FUNCTION IF EXISTS no CASCADE"]  # of a trigger that a test has made
+    statements += [
+        f"DELETE FROM {table.name} WHERE {kept.get(table.name, 'true')}"  # noqa: S608
+        for table in reversed(Base.metadata.sorted_tables)
+    ]
+
+    def clean() -> str:
+        with psycopg.connect(uri) as connection:
+            connection.execute("; ".join(statements))
+        return uri
+
+    return clean
+
+
 @pytest.fixture
 def on_file(tmp_path: Path, empty_file: Path) -> Data:
     shutil.copy(empty_file, tmp_path / "t.sqlite")
@@ -237,4 +267,4 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Data:
     if request.param == "sqlite":
         found: Data = request.getfixturevalue("on_file")
         return found
-    return Data(request.getfixturevalue("empty_database")(), tmp_path)
+    return Data(request.getfixturevalue("cleaned_database")(), tmp_path)

@@ -14,7 +14,7 @@ from tests.project_template.collection.conftest import LONG_AGO, Data
 
 # Collects in forked processes that end at their n-th step, without a word to anybody; after each the parent checks.
 # One fresh interpreter without threads does it all, so that a kill costs a fork only. On SQLite everything is put back
-# before the next kill, so that every step is hit in every state; on PostgreSQL they go on where the last one ended.
+# before the next kill, which is at the first or last step of a kind; on PostgreSQL each goes on where the last ended.
 DRIVER = """
 import os, shutil, sys
 from pathlib import Path
@@ -25,12 +25,14 @@ from tests.project_template.collection.test_crash import consistent
 uri, folder, kept = sys.argv[1], Path(sys.argv[2]), sys.argv[3].split()
 file = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite") else None
 
-def collected(kills_at):
+def collected(kills_at=10_000):
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     steps = iter(range(kills_at))
     def step(name):
+        with (folder / "steps").open("a") as file:
+            file.write(f"{name}\\n")
         if next(steps, None) is None:
             os.write(2, f"{name}\\n".encode())
             os._exit(9)
@@ -50,16 +52,25 @@ def put_back():
 if file:
     shutil.copytree(folder / "artifacts", folder / "saved")
     shutil.copy(file, folder / "saved.sqlite")
-for number in range(300):
+    assert collected() == 0
+    names = (folder / "steps").read_text().splitlines()
+    ends = {names.index(name) for name in names} | {len(names) - 1 - names[::-1].index(name) for name in names}
+    kills = sorted(ends)
+    put_back()
+else:
+    kills = range(300)
+for number in kills:
     if (code := collected(number)) != 9:
         break
     consistent(Data(uri, folder))
     if file:
-        assert collected(10_000) == 0
+        assert collected() == 0
         assert sorted(Data(uri, folder).column("SELECT run_uuid FROM runs")) == sorted(kept)
         assert Data(uri, folder).pages() == []
+        assert {path.split("/")[1] for path in Data(uri, folder).files()} == set(kept)
         put_back()
-print(f"ended with {code} after {number} kills")
+code = collected()
+print(f"ended with {code} after {number} steps")
 """
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,30 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.database import Database, check_uri
 
-from tests.project_template.snapshot.dump.support import sqlite_database
+from tests.project_template.snapshot.dump.support import execute, sqlite_database
 
 _numbers = itertools.count()
+ROLLUP = (
+    "INSERT INTO sql_trace_metric_daily_rollups (experiment_id, rollup_day, metric_name, grouping_set, sample_count) "
+    "VALUES (1, '2024-02-29', 'm', 'g', 1)"
+)
+
+
+def populated(folder: Path, uris: list[str]) -> None:
+    """In a fork of this process, which has MLflow by then: to import it takes longer than what is done with it."""
+    from tests.project_template.snapshot.dump.populate import populate
+
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.chdir(folder)
+            for uri in uris:
+                populate(uri)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +43,9 @@ def native(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> dict[str,
     """The same calls of MLflow's client, written to a database of each dialect. Not to be changed."""
     folder = tmp_path_factory.mktemp("native")
     found = {"sqlite": sqlite_database(folder / "mlflow.sqlite"), "postgresql": check_uri(postgres.create("native"))}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTEST_"))}
-    subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("populate.py")), *(database.uri for database in found.values())],
-        cwd=folder,
-        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        check=True,
-        capture_output=True,
-    )
+    populated(folder, [database.uri for database in found.values()])
+    for database in found.values():  # a table that only the server's own rollups fill, with a date in it
+        execute(database, ROLLUP)
     return found
 
 
@@ -46,6 +60,12 @@ def empty(tmp_path: Path, postgres: Any) -> Callable[[str], Database]:
         return check_uri(postgres.create(f"empty_{number}"))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def untouched(postgres: Any) -> Database:
+    """An empty PostgreSQL database for what is refused: none of its tests may leave anything there."""
+    return check_uri(postgres.create(f"untouched_{next(_numbers)}"))
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
-"""Writes some of everything MLflow keeps in its database, through MLflow's own client: populate.py DATABASE_URI...
+"""Writes some of everything MLflow keeps in its database, through MLflow's own client.
 
-A process of its own, because MLflow's fluent functions change their process.
+To be done in a process of its own, because MLflow's fluent functions change their process.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 
 import mlflow
 from mlflow import MlflowClient
@@ -76,8 +75,3 @@ def traces(experiment: str) -> None:
     mlflow.log_feedback(trace_id=outer.trace_id, name="correct", value=True, rationale=TEXTS[3])
     mlflow.log_expectation(trace_id=outer.trace_id, name="expected", value={"a": 1})
     mlflow.set_trace_tag(outer.trace_id, "tag", TEXTS[1])
-
-
-if __name__ == "__main__":
-    for address in sys.argv[1:]:
-        populate(address)

@@ -34,6 +34,7 @@ def test_kept_aside_and_brought_back(database: Database, native: dict[str, Datab
     assert dump.state(database) == dump.State("empty", others=("zebra",) if database.file is None else ())
 
     dump.load(part, objects, database)
+    assert dump.state(database).others == (("zebra",) if database.file is None else ())
     execute(database, "DELETE FROM tags")
     with pytest.raises(NotEmptyError):
         dump.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")

@@ -22,6 +22,7 @@ FILLED = {
     *("latest_metrics", "logged_model_metrics", "logged_model_params", "logged_model_tags", "logged_models", "metrics"),
     *("model_version_tags", "model_versions", "params", "registered_model_aliases", "registered_model_tags"),
     *("registered_models", "runs", "spans", "tags", "trace_info", "trace_request_metadata", "trace_tags", "workspaces"),
+    "sql_trace_metric_daily_rollups",
 }
 
 
@@ -72,9 +73,10 @@ def test_everything_arrives(
     restored = empty(target)
     dump.load(part, objects, restored)
     assert dump.digests(restored) == part.digests()
-    there_and_back = empty(source)
-    dump.load(dump.dump(restored, objects), objects, there_and_back)
-    assert dump.digests(there_and_back) == part.digests()
+    if target != source == "sqlite":
+        there_and_back = empty(source)
+        dump.load(dump.dump(restored, objects), objects, there_and_back)
+        assert dump.digests(there_and_back) == part.digests()
 
     assert through_mlflow(restored) == through_mlflow(native[source])
     assert next_experiment(restored) == 3
@@ -91,8 +93,7 @@ def test_the_values_that_are_easily_lost_are_there(native: dict[str, Database]) 
             assert sum("漢字 \U0001f600" in text for text in texts) == 3
 
 
-@pytest.mark.parametrize("target", DIALECTS)
-@pytest.mark.parametrize("version", sorted(OLD))
+@pytest.mark.parametrize(("version", "target"), [("2.6.0", "postgresql"), ("2.22.0", "sqlite")])
 def test_an_old_schema_comes_back_as_it_was_and_upgrades(
     version: str, target: str, tmp_path: Path, empty: Callable[[str], Database]
 ) -> None:
@@ -119,39 +120,27 @@ def test_an_old_schema_comes_back_as_it_was_and_upgrades(
 def test_every_kind_of_value_counts(dialect: str, filled: Callable[[str], Database]) -> None:
     """A digest changes with the last bit of any value, and comes back with it."""
     database = filled(dialect)
-    part = dump.dump(database, Objects())
-    for table, change, back in (
-        (
-            "metrics",
+    before = dump.digests(database)
+    changes = {
+        "metrics": (
             "SET value = 0.3 WHERE value = 0.30000000000000004",
             "SET value = 0.30000000000000004 WHERE value = 0.3",
         ),
-        ("runs", "SET end_time = NULL WHERE name = 'run 1'", None),
-        ("tags", "SET value = value || ' ' WHERE key = 't0'", "SET value = '' WHERE key = 't0'"),
-        ("assessments", "SET valid = NOT valid", "SET valid = NOT valid"),
-        ("evaluation_dataset_records", "SET source_id = ''", None),
-    ):
-        execute(database, f"UPDATE {table} {change}")
-        changed = dump.digests(database)
-        assert {name for name, found in changed.items() if found != part.digests()[name]} >= {table}
-        assert changed[table][0] == part.digests()[table][0]
-        if back:
-            execute(database, f"UPDATE {table} {back}")
-            assert dump.digests(database)[table] == part.digests()[table]
-
-
-def test_a_date_and_a_number_of_the_database_itself(
-    filled: Callable[[str], Database], empty: Callable[[str], Database]
-) -> None:
-    objects, database = Objects(), filled("postgresql")
-    execute(
-        database,
-        "INSERT INTO sql_trace_metric_daily_rollups (experiment_id, rollup_day, metric_name, grouping_set, "
-        "sample_count)"
-        " VALUES (1, '2024-02-29', 'm', 'g', 1)",
-    )
-    part = dump.dump(database, objects)
-    again = empty("sqlite")
-    dump.load(part, objects, again)
-    assert dump.digests(again) == part.digests()
-    assert part.digests()["sql_trace_metric_daily_rollups"][0] == 1
+        "runs": ("SET end_time = NULL WHERE name = 'run 1'", ""),
+        "tags": ("SET value = value || ' ' WHERE key = 't0'", "SET value = '' WHERE key = 't0'"),
+        "assessments": ("SET valid = NOT valid", "SET valid = NOT valid"),
+        "evaluation_dataset_records": ("SET source_id = ''", ""),
+        "sql_trace_metric_daily_rollups": (
+            "SET rollup_day = '2024-03-01'",
+            "SET rollup_day = '2024-02-29'",
+        ),
+    }
+    execute(database, *(f"UPDATE {table} {change}" for table, (change, _back) in changes.items()))
+    changed = dump.digests(database)
+    assert {name for name, found in changed.items() if found != before[name]} == set(changes)
+    assert {name: rows for name, (rows, _digest) in changed.items()} == {
+        name: rows for name, (rows, _) in before.items()
+    }
+    execute(database, *(f"UPDATE {table} {back}" for table, (_change, back) in changes.items() if back))
+    again = dump.digests(database)
+    assert {name for name, found in again.items() if found != before[name]} == {"runs", "evaluation_dataset_records"}

@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from mlflow_ae5_server.snapshot.artifacts import open_source
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.places import open_place
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
-from mlflow_ae5_server.snapshot.repository import make_in
+from mlflow_ae5_server.snapshot.repository import make_in, open_repository
 
 from tests.project_template.snapshot.recover import killing
 
@@ -80,7 +81,7 @@ def fill(store_file: Path, artifacts: Path) -> None:
         folder = artifacts / "1" / run.info.run_id / "artifacts" / "model"
         folder.mkdir(parents=True)
         (folder / "MLmodel").write_text(f"model {number}\n")
-        (folder / "weights.bin").write_bytes(bytes([number]) * (5_000_000 if number == 0 else 50_000))
+        (folder / "weights.bin").write_bytes(bytes([number]) * (1_500_000 if number == 0 else 50_000))
         (folder / "empty ünïcode").write_bytes(b"")
         client.set_terminated(run.info.run_id, end_time=1_700_000_100_000)
         runs.append(run.info.run_id)
@@ -233,6 +234,20 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Pilot:
     home.artifacts.mkdir()
     fill(folder / "store" / "mydb.sqlite", home.artifacts)
     return Pilot(home, take_snapshot(home), dump.digests(home.store), home.files())
+
+
+@pytest.fixture(scope="session")
+def filled_uri(pilot: Pilot, postgres: Any) -> Callable[[], str]:
+    """Makes a PostgreSQL database with the pilot's rows. Only the first one is loaded, the others are copies of it."""
+    name = f"pilot_{uuid.uuid4().hex[:12]}"
+    part = dump.DatabasePart.from_json(pilot.snapshot.database)
+    dump.load(part, open_repository(pilot.home.backups).reader(), database.check_uri(postgres.create(name)))
+
+    def make() -> str:
+        uri: str = postgres.create(f"copy_{uuid.uuid4().hex[:12]}", template=name)
+        return uri
+
+    return make
 
 
 @pytest.fixture

@@ -54,8 +54,3 @@ def run(work: Callable[[], object], at: int | None = None, when: Callable[[], bo
     ended = os.waitstatus_to_exitcode(status)
     assert ended in {0, -signal.SIGKILL}, ended
     return -ended, int(said or 0)
-
-
-def points(events: int, count: int) -> list[int]:
-    """About `count` moments spread over all of a run, its first and last among them."""
-    return sorted({1 + round((events - 1) * place / (count - 1)) for place in range(count)})

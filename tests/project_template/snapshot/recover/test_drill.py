@@ -25,27 +25,36 @@ pytestmark = pytest.mark.real_mlflow
 def schemas(home: Any) -> list[str]:
     from sqlalchemy import text
 
-    if home.store.dialect == "sqlite":
-        return []
     with database.connect_engine(home.store).connect() as connection:
         found = connection.execute(text("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_%'"))
         return sorted(row[0] for row in found)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def real(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
-    """A home with data of its own, on either database."""
-    uri = request.getfixturevalue("postgres").create(f"d{uuid.uuid4().hex[:12]}") if request.param != "sqlite" else ""
-    home = home_at(tmp_path / "home", pilot.home.backups, uri)
-    home.restore("--snapshot", "latest")
+def servers() -> list[int]:
+    """Processes of a tracking server that this one has started."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "tracking-server" in child.cmdline():
+                found.append(child.pid)
+    return found
+
+
+@pytest.fixture
+def real(tmp_path: Path, home_at: Any, pilot: Any, filled_uri: Any) -> Any:
+    """A home with data of its own, on PostgreSQL, where a drill has most to leave alone (on SQLite: see tests/e2e)."""
+    home = home_at(tmp_path / "home", pilot.home.backups, filled_uri())
+    (home.artifacts / "1").mkdir(parents=True)
     (home.artifacts / "1" / "later").write_text("not in the snapshot")
     return home
 
 
 def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) -> None:
     before = real.tree(), dump.digests(real.store), schemas(real)
+    running = servers()
     done = real.job("drill")
     assert done["outcome"] == "done", done
+    assert servers() == running
     assert (real.tree(), dump.digests(real.store), schemas(real)) == before
     assert {path.name for path in real.folder.iterdir()} <= {"artifacts", "store"}
     assert done["snapshot"] == pilot.snapshot.id
@@ -102,8 +111,8 @@ def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:
 
 
 @contextlib.contextmanager
-def drill_at_work(home: Any) -> Iterator[tuple[int, list[psutil.Process]]]:
-    """A drill in a process of its own, whose server is serving; and that server's processes."""
+def drill_at_work(home: Any, until: Callable[[Path], bool]) -> Iterator[tuple[int, list[psutil.Process]]]:
+    """A drill in a process of its own that has come so far; and its server's processes."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -119,12 +128,18 @@ def drill_at_work(home: Any) -> Iterator[tuple[int, list[psutil.Process]]]:
         finally:
             os._exit(code)
     deadline = time.monotonic() + 100
-    while not serves(home.folder):
+    while not until(home.folder):
         assert time.monotonic() < deadline, "the drill's server did not come up"
         time.sleep(0.02)
-    servers = psutil.Process(pid).children(recursive=True)
-    assert servers
-    yield pid, servers
+    children: list[psutil.Process] = []
+    while not children:
+        assert time.monotonic() < deadline, "the drill has no server"
+        children = psutil.Process(pid).children(recursive=True)
+    yield pid, children
+
+
+def starts(folder: Path) -> bool:
+    return any(folder.glob("*drill*/server.log"))
 
 
 def serves(folder: Path) -> bool:
@@ -132,17 +147,18 @@ def serves(folder: Path) -> bool:
 
 
 def ended(processes: list[psutil.Process]) -> bool:
-    return not psutil.wait_procs(processes, timeout=30)[1]
+    """Also one whose new parent has not asked after it."""
+    return all(p.status() == psutil.STATUS_ZOMBIE for p in psutil.wait_procs(processes, timeout=5)[1])
 
 
 def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any, pilot: Any) -> None:
     home = home_at(tmp_path / "home", pilot.home.backups)
     home.artifacts.mkdir(parents=True)
-    with drill_at_work(home) as (pid, servers):
+    with drill_at_work(home, starts) as (pid, children):
         os.kill(pid, signal.SIGTERM)
         _pid, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == StoppedError.exit_code
-    assert ended(servers)
+    assert ended(children)
     assert {path.name for path in home.folder.iterdir()} == {"artifacts"}
 
 
@@ -153,10 +169,10 @@ def test_what_a_killed_drill_leaves_is_removed_by_the_next(
     home = home_at(tmp_path / "home", pilot.home.backups, uri)
     home.artifacts.mkdir(parents=True)
     untouched = schemas(home)
-    with drill_at_work(home) as (pid, servers):
+    with drill_at_work(home, serves) as (pid, children):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert ended(servers)  # no server outlives its drill
+    assert ended(children)  # no server outlives its drill
     assert schemas(home) != untouched
     assert any(home.folder.glob("*drill*"))
 

@@ -1,13 +1,15 @@
 """SIGKILL at any point of a restore: never a database without its files, and the same command again completes it.
 
-The points are file operations of the job, spread over all of a run (see killing.py), its first and last among them.
+The points are file operations of the job (see killing.py): its first and last, and one in the middle of each phase.
 """
 
 from __future__ import annotations
 
+import itertools
 import resource
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +21,71 @@ from mlflow_ae5_server.snapshot.repository import open_repository
 
 from tests.project_template.snapshot.recover import killing
 
-COUNT = {"sqlite": 10, "postgresql": 2}
+
+@dataclass(frozen=True)
+class Moment:
+    """When a restore is killed: at its event number `at`, or at event number `later` of a phase."""
+
+    at: int | None = None
+    phase: str = ""
+    later: int = 1
+
+    def kill(self, home: Any, *words: str) -> bool:
+        """Whether there was such a moment."""
+        events = itertools.count(1)
+
+        def when() -> bool:
+            return self.phase != "" and home.phase() == self.phase and next(events) == self.later
+
+        return killing.run(lambda: home.restore(*words), self.at, when)[0] != 0
 
 
-def moments(events: int, dialect: str) -> list[int]:
-    """For PostgreSQL, where each takes seconds, two in the middle."""
-    if dialect == "postgresql":
-        return [events // 3, 4 * events // 5]
-    return killing.points(events, COUNT[dialect])
+# For PostgreSQL, where each takes seconds: among the migrations, and while tables are moved.
+IN_POSTGRESQL = {"--undo": Moment(phase="undo-database")}
+LOADING = Moment(phase="database", later=30)
+
+
+def moments(home: Any, word: str) -> list[Moment]:
+    """The first event, one in the middle of each phase, and the last; of a restore that is done, to see them."""
+    if home.store.dialect == "postgresql":
+        return [IN_POSTGRESQL.get(word, LOADING)]
+    file = home.folder.with_name(f"{home.folder.name}.phases")
+
+    def note() -> bool:
+        with file.open("a") as stream:
+            stream.write(f"{home.phase()}\n")
+        return False
+
+    assert killing.run(lambda: home.restore(word), when=note)[0] == 0
+    phases = file.read_text().splitlines()
+    places = {phase: [number for number, found in enumerate(phases, 1) if found == phase] for phase in phases}
+    middles = {numbers[len(numbers) // 2] for numbers in places.values()}
+    return [Moment(at) for at in sorted({1, *middles, len(phases)})]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def homes(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Callable[[], Any]:
-    """Makes one empty home after another."""
-    postgres = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+def dialect(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
 
-    def make() -> Any:
-        name = f"k{uuid.uuid4().hex[:12]}"
-        return home_at(tmp_path / name, pilot.home.backups, postgres.create(name) if postgres else "")
+
+@pytest.fixture
+def homes(
+    dialect: str, request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any
+) -> Callable[[bool], Any]:
+    """Makes one home after another; with other data in it where it is to be `filled`."""
+    made = itertools.count()
+
+    def make(filled: bool = False) -> Any:
+        uri = ""
+        if dialect == "postgresql" and filled:
+            uri = request.getfixturevalue("filled_uri")()
+        elif dialect == "postgresql":
+            uri = request.getfixturevalue("postgres").create(f"k{uuid.uuid4().hex[:12]}")
+        home = home_at(tmp_path / str(next(made)), pilot.home.backups, uri)
+        if filled:
+            fill(home, pilot)
+        return home
 
     return make
 
@@ -50,70 +99,58 @@ def is_identical(home: Any, pilot: Any) -> bool:
     return facts(home) == (pilot.digests, pilot.files)
 
 
-def load(home: Any, pilot: Any) -> tuple[object, object]:
-    """Other data in a home, quickly; its digests."""
+def fill(home: Any, pilot: Any) -> None:
+    """Other data in a home, quickly."""
     from sqlalchemy import text
 
     home.store_folder()
-    part = dump.DatabasePart.from_json(pilot.snapshot.database)
-    dump.load(part, open_repository(home.backups).reader(), home.store)
+    if home.store.dialect == "sqlite":
+        part = dump.DatabasePart.from_json(pilot.snapshot.database)
+        dump.load(part, open_repository(home.backups).reader(), home.store)
     with database.connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = 'before'"))
     for number in range(3):
         (home.artifacts / str(number)).mkdir(parents=True)
         (home.artifacts / str(number) / "precious").write_text("x" * number)
-    return dump.digests(home.store), home.files()
 
 
-def events_of(work: Callable[[], object]) -> int:
-    signal, events = killing.run(work)
-    assert signal == 0
-    return events
-
-
-def test_restore(homes: Callable[[], Any], pilot: Any) -> None:
-    first = homes()
-    events = events_of(lambda: first.restore("--snapshot", "latest"))
-    killed = 0
-    for at in moments(events, first.store.dialect):
+def test_restore(homes: Callable[..., Any], pilot: Any) -> None:
+    for moment in moments(homes(), "--snapshot=latest"):
         home = homes()
-        killed += killing.run(lambda home=home: home.restore("--snapshot", "latest"), at)[0] != 0
+        assert moment.kill(home, "--snapshot=latest"), moment
         if dump.state(home.store).kind != "empty":
-            assert home.files() == pilot.files, at
+            assert home.files() == pilot.files, moment
         if home.unfinished() or not is_identical(home, pilot):
             done = home.restore("--snapshot", "latest")
-            assert (done["artifacts_identical"], done["database_identical"]) == (True, True), at
-        assert is_identical(home, pilot), at
-        assert not home.unfinished(), at
-    assert killed >= COUNT[first.store.dialect] - 1  # one run has a few more events than another
+            assert (done["artifacts_identical"], done["database_identical"]) == (True, True), moment
+        assert is_identical(home, pilot), moment
+        assert not home.unfinished(), moment
 
 
-def test_replace_and_undo(homes: Callable[[], Any], pilot: Any) -> None:
-    first = homes()
-    load(first, pilot)
-    events = events_of(lambda: first.restore("--replace"))
-    undo_events = events_of(lambda: first.restore("--undo"))
-    dialect = first.store.dialect
-    pairs = zip(moments(events, dialect), moments(undo_events, dialect), strict=False)
-    for number, (at, undo_at) in enumerate(pairs):
-        home = homes()
-        before = load(home, pilot)
-        killing.run(lambda home=home: home.restore("--replace"), at)
-        assert_nothing_lost(home, before, at)
+def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
+    first = homes(True)
+    replaces, undos = moments(first, "--replace"), moments(first, "--undo")
+    for number, (moment, undo) in enumerate(itertools.zip_longest(replaces, undos)):
+        home = homes(True)
+        before = facts(home)
+        if moment is not None:
+            assert moment.kill(home, "--replace"), moment
+            assert_nothing_lost(home, before, moment)
         kept = recover_ledger.Book(home.place()).last_kept()
-        if number % 2 or kept is None:  # else back from where the kill has left it
+        if moment is None or number % 2 or kept is None:  # else back from where the kill has left it
             if home.unfinished() or not is_identical(home, pilot):
                 home.restore("--replace")
-            assert is_identical(home, pilot), at
-        killing.run(lambda home=home: home.restore("--undo"), undo_at)
-        assert_nothing_lost(home, before, undo_at)
+            assert is_identical(home, pilot), moment
+        if undo is not None:
+            undo.kill(home, "--undo")
+            assert_nothing_lost(home, before, undo)
         if home.unfinished() or facts(home) != before:
             home.restore("--undo")
-        assert facts(home) == before, (at, undo_at)
-        assert not home.unfinished(), (at, undo_at)
+        assert facts(home) == before, (moment, undo)
+        assert not home.unfinished(), (moment, undo)
 
 
-def assert_nothing_lost(home: Any, before: tuple[object, Any], at: int) -> None:
+def assert_nothing_lost(home: Any, before: tuple[object, Any], at: Moment) -> None:
     """The files that were there are there, or aside, or some here and some there; and so are the tables."""
     found = home.files()
     for aside in home.folder.glob("artifacts.kept_*"):
@@ -126,28 +163,20 @@ def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any
     source = older(tmp_path / "old")
     take(source)
 
-    for later in (40,):  # events after the upgrade has begun
-        home = home_at(tmp_path / str(later), source.backups)
-        seen: list[int] = []
-
-        def when(home: Any = home, seen: list[int] = seen, later: int = later) -> bool:
-            if home.phase() == "upgrade":
-                seen.append(1)
-            return len(seen) == later
-
-        assert killing.run(lambda home=home: home.restore("--snapshot", "latest"), when=when)[0]
-        done = home.restore("--snapshot", "latest")
-        schema = database.inspect_schema(database.connect_engine(home.store))
-        assert (schema.state, done["upgraded"]["to"]) == ("current", schema.expected)
-        assert done["database_identical"] in {True, None}
-        assert not home.unfinished()
+    home = home_at(tmp_path / "home", source.backups)
+    assert Moment(phase="upgrade", later=40).kill(home, "--snapshot", "latest")
+    done = home.restore("--snapshot", "latest")
+    schema = database.inspect_schema(database.connect_engine(home.store))
+    assert (schema.state, done["upgraded"]["to"]) == ("current", schema.expected)
+    assert done["database_identical"] in {True, None}
+    assert not home.unfinished()
 
 
 def test_a_full_disk_is_named_and_gone_on_from(tmp_path: Path, home_at: Any, pilot: Any) -> None:
     home = home_at(tmp_path / "home", pilot.home.backups)
 
     def in_little_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # no file may grow beyond
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))  # no file may grow beyond
         with pytest.raises(StorageError, match=r"cannot write .*weights\.bin.* in .*: file too large"):
             home.restore("--snapshot", "latest")
 

@@ -41,6 +41,15 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: An
     return home_at(tmp_path / "home", pilot.home.backups, uri)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def filled(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """A place where a server has worked, on either database; PostgreSQL's already has rows, as to load them is slow."""
+    uri = request.getfixturevalue("filled_uri")() if request.param == "postgresql" else ""
+    home = home_at(tmp_path / "home", pilot.home.backups, uri)
+    work_on(home, pilot)
+    return home
+
+
 @pytest.fixture
 def here(tmp_path: Path, home_at: Any, pilot: Any) -> Any:
     """An empty place, for what does not depend on the database."""
@@ -99,11 +108,11 @@ def test_into_an_empty_place(pilot: Any, home: Any) -> None:
 
 
 def test_from_one_database_into_the_other_and_back(
-    pilot: Any, tmp_path: Path, home_at: Any, postgres: Any, take: Any
+    pilot: Any, tmp_path: Path, home_at: Any, filled_uri: Any, take: Any
 ) -> None:
-    there = home_at(tmp_path / "there", pilot.home.backups, postgres.create(f"r{uuid.uuid4().hex[:12]}"))
-    there.restore("--snapshot", pilot.snapshot.id)
-    moved = dataclasses.replace(there, backups=str(tmp_path / "backups"))
+    """Into it: see `test_into_an_empty_place`; this is the way back."""
+    shutil.copytree(pilot.home.artifacts, tmp_path / "there" / "artifacts")
+    moved = home_at(tmp_path / "there", str(tmp_path / "backups"), filled_uri())
     take(moved)
     back = home_at(tmp_path / "back", moved.backups)
     done = back.restore("--snapshot", "latest")
@@ -153,12 +162,11 @@ def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytes
 # Refused
 
 
-def test_a_server_at_work_is_named(home: Any, pilot: Any) -> None:
-    work_on(home, pilot)
-    assert f"tables with {dump.state(home.store).rows} rows" in refused(home, NotEmptyError)
-    with serving(home.store):
+def test_a_server_at_work_is_named(filled: Any) -> None:
+    assert f"tables with {dump.state(filled.store).rows} rows" in refused(filled, NotEmptyError)
+    with serving(filled.store):
         for words in (("--snapshot", "latest"), ("--replace",)):
-            assert "a tracking server" in refused(home, InUseError, *words)
+            assert "a tracking server" in refused(filled, InUseError, *words)
 
 
 @pytest.mark.parametrize("held", ["database", "artifacts", "both"])
@@ -326,8 +334,8 @@ def work_on(home: Any, pilot: Any) -> tuple[object, object]:
     return dump.digests(home.store), home.files()
 
 
-def test_replace_and_undo(home: Any, pilot: Any) -> None:
-    before = work_on(home, pilot)
+def test_replace_and_undo(filled: Any, pilot: Any) -> None:
+    home, before = filled, (dump.digests(filled.store), filled.files())
     done = home.restore("--replace")
     assert done["outcome"] == "done"
     assert is_identical(home, pilot)
@@ -411,6 +419,18 @@ def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None
 
 
 # Older schemas
+
+
+def test_an_older_snapshot_over_a_newer_schema(tmp_path: Path, home_at: Any, older: Any, take: Any, pilot: Any) -> None:
+    """As an upgrade goes back by it."""
+    source = older(tmp_path / "old")
+    take(source)
+    home = home_at(tmp_path / "home", source.backups)
+    work_on(home_at(tmp_path / "home", pilot.home.backups), pilot)
+    done = home.restore("--snapshot", "latest", "--replace", "--no-upgrade")
+    assert (done["database_identical"], done["artifacts_identical"], done["upgraded"]) == (True, True, None)
+    assert dump.digests(home.store) == dump.digests(source.store)
+    assert home.files() == source.files()
 
 
 @pytest.mark.parametrize("upgrade", [True, False])

@@ -48,6 +48,7 @@ _ERRORS: Mapping[int, type[DeployError]] = {
     17: TargetNotEmpty,
     18: TargetInUse,
     19: BackupPlaceFailed,
+    20: NotFound,
     INCOMPLETE: PartlyDone,
     BUSY: Locked,
 }

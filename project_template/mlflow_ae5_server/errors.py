@@ -76,6 +76,10 @@ class StorageError(ProjectError):
     exit_code = 19
 
 
+class NoSnapshotError(ProjectError):
+    exit_code = 20
+
+
 class BusyError(ProjectError):
     exit_code = 75
 

@@ -110,7 +110,7 @@ def chosen():
     if name == "latest" and ids():
         name = ids()[-1]
     if name not in ids():
-        end(3, outcome="failed", error="there is no snapshot " + name, hint="see the list")
+        end(20, outcome="failed", error="there is no snapshot " + name, hint="see the list")
     return name
 
 

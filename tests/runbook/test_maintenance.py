@@ -54,6 +54,7 @@ KINDS = {
     17: errors.TargetNotEmpty,
     18: errors.TargetInUse,
     19: errors.BackupPlaceFailed,
+    20: errors.NotFound,
     23: errors.PartlyDone,
     75: errors.Locked,
 }

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError
+from mlflow_ae5_server.errors import DamagedError, NoSnapshotError, StorageError
 from mlflow_ae5_server.snapshot import contents, entries, filelist, lease, manifest
 from mlflow_ae5_server.snapshot.contents import Reader
 from mlflow_ae5_server.snapshot.entries import FileEntry
@@ -84,16 +84,16 @@ class Repository:
             return Listed(sequence, snapshot, None, error.message)
 
     def snapshot(self, which: str = "latest") -> Manifest:
-        """The snapshot of that id, or the newest. Raises ConfigurationError where there is none such, DamagedError."""
+        """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
         listed = self.listed()
         if not listed:
-            raise ConfigurationError(f"there is no snapshot in {self.shown}", "run the command Backup first")
+            raise NoSnapshotError(f"there is no snapshot in {self.shown} yet", "make one: `backup`")
         if which == "latest":
             return _sound(listed[-1])
         found = [one for one in listed if one.id == which]
         if not found:
             known = ", ".join(one.id for one in listed[-10:])
-            raise ConfigurationError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {known}")
+            raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {known}")
         if len(found) > 1:
             names = ", ".join(one.name for one in found)
             raise DamagedError(f"two manifests are of the snapshot {which}: {names}", "remove the one that is a copy")
@@ -196,6 +196,11 @@ def open_repository(url: str) -> Repository:
 def open_in(place: Place) -> Repository:
     marker = place.read(MARKER)
     if marker is None:
+        if next(iter(place.items("")), None) is None:
+            raise NoSnapshotError(
+                f"no backup was made in {place.shown} yet: nothing is there",
+                "make one: `backup`; if there should be some, check MLFLOW_TRACKING_BACKUP_DESTINATION and its volume",
+            )
         raise StorageError(
             f"{place.shown} is no place of backups: there is no {MARKER} in it",
             "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.errors import BusyError, ConfigurationError, DamagedError, StorageError
+from mlflow_ae5_server.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
 from mlflow_ae5_server.snapshot import artifacts, capture, clouds
 from mlflow_ae5_server.snapshot.capture import Wishes
 from mlflow_ae5_server.snapshot.contents import object_name
@@ -124,6 +124,8 @@ def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, o
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
         on_s3.back_up()
     with pytest.raises(StorageError, match="no place of backups"):
+        open_repository(on_s3.place)
+    with pytest.raises(NoSnapshotError, match="no backup was made in .*/elsewhere yet"):
         open_repository(f"s3://{bucket}/elsewhere")
     on_s3.place = "s3://no-such-bucket/x"
     with pytest.raises(StorageError) as failed:

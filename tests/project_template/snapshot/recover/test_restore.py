@@ -19,6 +19,7 @@ from mlflow_ae5_server.errors import (
     CredentialsError,
     DamagedError,
     InUseError,
+    NoSnapshotError,
     NotEmptyError,
     ProjectError,
     SchemaError,
@@ -288,7 +289,7 @@ def test_a_newer_schema_is_named(copied: Any) -> None:
 
 
 def test_an_unknown_snapshot_names_those_there_are(copied: Any, pilot: Any) -> None:
-    assert pilot.snapshot.id in refused(copied, ConfigurationError, "--snapshot", "20990101T000000Z-abcdef")
+    assert pilot.snapshot.id in refused(copied, NoSnapshotError, "--snapshot", "20990101T000000Z-abcdef")
 
 
 def test_a_database_of_another_kind(pilot: Any, home_at: Any, tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ if command == "Restore":
     facts = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,
              "dialect": {"from": "sqlite", "to": "sqlite"}}
     if "--dry-run" in words:
-        held = [{"exit_code": 17, "error": "the database holds 12 rows", "hint": ""}] if db.exists() and "--replace" not in words else []
+        occupied = db.exists() and "--replace" not in words
+        held = [{"exit_code": 17, "error": "the database holds 12 rows", "hint": ""}] if occupied else []
         end(outcome="dry-run", estimate_seconds=3.5, would_refuse=held, **facts)
     aside = None
     if db.exists() and db.read_text():

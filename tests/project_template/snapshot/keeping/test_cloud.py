@@ -125,7 +125,7 @@ def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, o
         on_s3.back_up()
     with pytest.raises(StorageError, match="no place of backups"):
         open_repository(on_s3.place)
-    with pytest.raises(NoSnapshotError, match="no backup was made in .*/elsewhere yet"):
+    with pytest.raises(NoSnapshotError, match=r"no backup was made in .*/elsewhere yet"):
         open_repository(f"s3://{bucket}/elsewhere")
     on_s3.place = "s3://no-such-bucket/x"
     with pytest.raises(StorageError) as failed:

@@ -85,11 +85,13 @@ def _show(facts: Facts) -> str:
 
 def _prune(facts: Facts) -> str:
     kept = facts.get("kept") or []
+    held = f"; {facts['held']}" if facts.get("held") else ""
     if "would_remove" in facts:
         going = facts.get("would_remove") or []
-        return f"would remove {len(going)} of {len(going) + len(kept)} snapshots"
+        return f"would remove {len(going)} of {counted(len(going) + len(kept), 'snapshots')}{held}"
     gone = facts.get("removed") or []
-    return f"removed {counted(len(gone), 'snapshots')}, {size(facts.get('freed_bytes'))} freed; {len(kept)} kept"
+    freed = size(facts.get("freed_bytes"))
+    return f"removed {counted(len(gone), 'snapshots')}, {freed} freed; {len(kept)} kept{held}"
 
 
 def _restore(facts: Facts) -> str:

@@ -71,4 +71,7 @@ def backup(parser: argparse.ArgumentParser) -> None:
     prune = actions.add_parser("prune", help="say which snapshots would go, or remove them", allow_abbrev=False)
     for kept in ("last", "daily", "weekly"):
         prune.add_argument(f"--keep-{kept}", type=int, metavar="N")
+    prune.add_argument(
+        "--drop-damaged", action="append", default=[], metavar="ID", help="a damaged snapshot that is to go as well"
+    )
     prune.add_argument("--yes", action="store_true", help="remove them")

@@ -42,10 +42,10 @@ def restore(parser: argparse.ArgumentParser) -> None:
 
 def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse words that contradict each other."""
-    others = options.dry_run or options.replace or options.no_upgrade or options.snapshot != "latest"
+    others = options.replace or options.no_upgrade or options.snapshot != "latest"
     if options.undo and (others or options.drop_kept):
-        parser.error("--undo stands alone: it brings back what the last --replace kept aside")
-    if options.drop_kept and others:
+        parser.error("--undo goes with --dry-run only: it brings back what the last --replace kept aside")
+    if options.drop_kept and (others or options.dry_run):
         parser.error("--drop-kept stands alone: it removes what was kept aside")
 
 

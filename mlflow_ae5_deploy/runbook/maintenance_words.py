@@ -97,6 +97,8 @@ def _prune(facts: Facts) -> str:
 def _restore(facts: Facts) -> str:
     if facts.get("outcome") == "undone":
         return f"{facts.get('brought_back') or 'what was kept aside'} is back in its place{_aside(facts)}"
+    if facts.get("would_bring_back"):
+        return f"would bring back {facts['would_bring_back']}"
     what = (
         f"snapshot {facts.get('snapshot')}: {count(facts, 'rows')} in {count(facts, 'tables')}, "
         f"{count(facts, 'artifacts')} ({size(facts.get('artifact_bytes'))})"

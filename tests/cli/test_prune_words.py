@@ -17,7 +17,10 @@ CONFIGURED = BackupSettings(keep_last=2)
     ("given", "words"),
     [
         ({"--drop-damaged": "20260101T000000Z-abcdef"}, ["--drop-damaged", "20260101T000000Z-abcdef"]),
-        ({"--drop-damaged": "a1", "--keep-last": 3, "--yes": True}, "--keep-last 3 --drop-damaged a1 --yes".split()),
+        (
+            {"--drop-damaged": "a1", "--keep-last": 3, "--yes": True},
+            ["--keep-last", "3", "--drop-damaged", "a1", "--yes"],
+        ),
         ({}, ["--keep-last", "2"]),
     ],
 )

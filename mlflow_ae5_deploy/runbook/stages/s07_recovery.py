@@ -68,8 +68,11 @@ class RecoveryStage:
                 )
         refuse_in_use(wanted, facts.servers)
         refuse_occupied(wanted, facts.servers, facts.secrets)
-        stops = [Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")]
-        stops = stops if facts.servers and not wanted.undo else []
+        if wanted.undo:
+            look = Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
+        else:
+            look = Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")
+        stops = [look] if facts.servers else []
         stops += [
             Action(
                 STOP,
@@ -92,7 +95,8 @@ class RecoveryStage:
                     stop(context, server)
         elif action.verb == CHECK:
             backup_place.store(context)
-            task = maintenance.restore("--snapshot", wanted.snapshot, "--dry-run")
+            asked = ["--undo"] if wanted.undo else ["--snapshot", wanted.snapshot]
+            task = maintenance.restore(*asked, "--dry-run")
             maintenance.run(context, facts.project, task, seconds=wanted.wait)
         elif action.verb == SET:
             server_secrets.store(

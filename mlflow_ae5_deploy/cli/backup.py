@@ -52,6 +52,7 @@ _FITS = {
     "--keep-last": ("prune",),
     "--keep-daily": ("prune",),
     "--keep-weekly": ("prune",),
+    "--drop-damaged": ("prune",),
     "--yes": ("prune",),
 }
 
@@ -72,6 +73,9 @@ KeepDaily = Annotated[int | None, typer.Option("--keep-daily", min=1, help="prun
 KeepWeekly = Annotated[
     int | None, typer.Option("--keep-weekly", min=1, help="prune: keep one of each of so many weeks.")
 ]
+DropDamaged = Annotated[
+    str | None, typer.Option("--drop-damaged", metavar="ID", help="prune: have a damaged snapshot go, named by its id.")
+]
 PruneYes = Annotated[bool, typer.Option("--yes", "-y", help="prune: remove what is shown without it.")]
 
 
@@ -88,6 +92,7 @@ def command(
     keep_last: KeepLast = None,
     keep_daily: KeepDaily = None,
     keep_weekly: KeepWeekly = None,
+    drop_damaged: DropDamaged = None,
     yes: PruneYes = False,
     schedule: Schedule = None,
     remove_schedule: RemoveSchedule = False,
@@ -111,6 +116,7 @@ def command(
         "--keep-last": keep_last,
         "--keep-daily": keep_daily,
         "--keep-weekly": keep_weekly,
+        "--drop-damaged": drop_damaged,
         "--yes": yes,
     }
     _check(action.value, given)
@@ -159,17 +165,20 @@ def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -
 
 
 def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
-    """What is to be kept: as the options say, else as the configuration does."""
+    """What is to be kept: as the options say, else as the configuration does; with --drop-damaged alone, the others."""
     named = ("--keep-last", "--keep-daily", "--keep-weekly")
     wanted = {option: given[option] for option in named if given[option] is not None}
-    if not wanted and keeps is not None:
+    dropped = given["--drop-damaged"]
+    if not wanted and keeps is not None and dropped is None:
         found = {"--keep-last": keeps.keep_last, "--keep-daily": keeps.keep_daily, "--keep-weekly": keeps.keep_weekly}
         wanted = {option: value for option, value in found.items() if value is not None}
-    if not wanted:
+    if not wanted and dropped is None:
         raise Usage(
             "What is to be kept is not said.",
             where="backup prune",
             remedy="Give --keep-last, --keep-daily or --keep-weekly, or set backup.keep_last and the like.",
         )
     words = [word for option, value in wanted.items() for word in (option, str(value))]
+    if dropped is not None:
+        words += ["--drop-damaged", checked_snapshot(dropped, "--drop-damaged")]
     return [*words, *(["--yes"] if given["--yes"] else [])]

@@ -74,11 +74,13 @@ def _show(facts: Facts) -> str:
 
 def _prune(facts: Facts) -> str:
     kept = facts.get("kept") or []
+    held = f"; {facts['held']}" if facts.get("held") else ""
     if "would_remove" in facts:
         going = facts.get("would_remove") or []
-        return f"would remove {len(going)} of {len(going) + len(kept)} snapshots"
+        return f"would remove {len(going)} of {counted(len(going) + len(kept), 'snapshots')}{held}"
     gone = facts.get("removed") or []
-    return f"removed {counted(len(gone), 'snapshots')}, {size(facts.get('freed_bytes'))} freed; {len(kept)} kept"
+    freed = size(facts.get("freed_bytes"))
+    return f"removed {counted(len(gone), 'snapshots')}, {freed} freed; {len(kept)} kept{held}"
 
 
 def _restore(facts: Facts) -> str:
@@ -86,6 +88,8 @@ def _restore(facts: Facts) -> str:
         return _kept(facts)
     if facts.get("outcome") == "undone":
         return f"{facts.get('brought_back') or 'what was kept aside'} is back in its place{_aside(facts)}"
+    if facts.get("would_bring_back"):
+        return f"would bring back {facts['would_bring_back']}"
     what = (
         f"snapshot {facts.get('snapshot')}: {count(facts, 'rows')} in {count(facts, 'tables')}, "
         f"{count(facts, 'artifacts')} ({size(facts.get('artifact_bytes'))})"

@@ -44,8 +44,8 @@ def restore(parser: argparse.ArgumentParser) -> None:
 def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse words that contradict each other."""
     others = options.replace or options.no_upgrade or options.snapshot != "latest"
-    if options.undo and (others or options.dry_run or options.drop_kept or options.list_kept):
-        parser.error("--undo stands alone: it brings back what the last --replace kept aside")
+    if options.undo and (others or options.drop_kept or options.list_kept):
+        parser.error("--undo goes with --dry-run only: it brings back what the last --replace kept aside")
     if options.list_kept and (others or options.dry_run or options.drop_kept):
         parser.error("--list-kept stands alone: it names what is kept aside")
     if options.drop_kept is not None and others:
@@ -74,4 +74,7 @@ def backup(parser: argparse.ArgumentParser) -> None:
     prune = actions.add_parser("prune", help="say which snapshots would go, or remove them", allow_abbrev=False)
     for kept in ("last", "daily", "weekly"):
         prune.add_argument(f"--keep-{kept}", type=int, metavar="N")
+    prune.add_argument(
+        "--drop-damaged", action="append", default=[], metavar="ID", help="a damaged snapshot that is to go as well"
+    )
     prune.add_argument("--yes", action="store_true", help="remove them")

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_server import database, folders
@@ -16,6 +17,7 @@ from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 from mlflow_ae5_server.snapshot.places import open_place
 from mlflow_ae5_server.snapshot.repository import Repository, make_in, open_repository
+from mlflow_ae5_server.words import counted
 
 INCOMPLETE = 23
 _TOLD = 100  # damaged objects in the report
@@ -151,7 +153,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     if verified.found:
         report.add(
             damaged_total=verified.found,
-            error=f"{verified.found} objects of the snapshot {manifest.id} are missing or damaged",
+            error=f"the snapshot {manifest.id} is damaged: {counted(verified.found, 'objects')} missing or wrong",
             hint="take another backup: what the server still has is stored anew",
         )
         return DamagedError.exit_code
@@ -175,10 +177,13 @@ def _fraction(sample: str | None) -> float:
 def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> int:
     repository = open_repository(destination(settings))
     listed = repository.listed()
-    shown = [_line(repository, one) for one in listed]
+    also = _also_damaged(repository, listed)
+    shown = [_line(repository, one, also.get(one.name, 0)) for one in listed]
     unfinished = [one.id for one in repository.begun()]
     for line in shown:
-        state = line.get("damaged") or ("verified " + line["verified"] if line["verified"] else "never verified")
+        state = line.get("damaged") or (f"verified {_time(line['verified'])}" if line["verified"] else "never verified")
+        if line.get("damaged"):
+            state = f"DAMAGED: {state}"
         _say(f"{line['sequence']:>6}  {line['snapshot']}  {amount(line.get('artifact_bytes', 0)):>10}  {state}")
     for name in unfinished:
         _say(f"unfinished: {name}")
@@ -186,13 +191,39 @@ def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> i
     return 0
 
 
-def _line(repository: Repository, one: Any) -> dict[str, Any]:
+def _also_damaged(repository: Repository, listed: list[Any]) -> dict[str, int]:
+    """Of the snapshots, by name, how many of their objects are known as damaged, whoever has found that."""
+    from mlflow_ae5_server.snapshot import damage, verify
+
+    manifests = [one.manifest for one in listed if one.manifest is not None]
+    return damage.affected(repository.place, manifests, verify.database_objects)
+
+
+def _state(repository: Repository, name: str, also: int) -> dict[str, Any]:
+    """`verified` is None for what is damaged; `damaged` then says so, and `last_right` when nothing was found wrong."""
     from mlflow_ae5_server.snapshot import verify
 
+    known = verify.state(repository, name)
+    found = known.found if known is not None else 0
+    if not found and not also:
+        return {"verified": known.at if known is not None else None}
+    said = f"{counted(max(found, also), 'objects')} missing or damaged"
+    if known is not None and found:
+        said += f", found {_time(known.at)}"
+    right = known.right if known is not None else None
+    said += f"; all that was read was right {_time(right)}" if right else ""
+    return {"verified": None, "damaged": said, "damaged_found": known.at if known and found else None, "right": right}
+
+
+def _time(text: str) -> str:
+    """ISO 8601, as people read it."""
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _line(repository: Repository, one: Any, also: int) -> dict[str, Any]:
     line: dict[str, Any] = {"snapshot": one.id, "sequence": one.sequence}
     if one.manifest is None:
         return {**line, "verified": None, "complete": False, "damaged": one.problem}
-    verified = verify.when(repository, one.name)
     return {
         **line,
         "started": one.manifest.started,
@@ -203,7 +234,7 @@ def _line(repository: Repository, one: Any) -> dict[str, Any]:
         "rows": one.manifest.rows,
         "artifacts": one.manifest.artifacts.files,
         "artifact_bytes": one.manifest.artifacts.bytes,
-        "verified": verified[0] if verified else None,
+        **_state(repository, one.name, also),
         "complete": one.manifest.complete,
     }
 
@@ -211,14 +242,18 @@ def _line(repository: Repository, one: Any) -> dict[str, Any]:
 def _show(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     import json
 
-    manifest = open_repository(destination(settings)).snapshot(options.snapshot)
+    repository = open_repository(destination(settings))
+    manifest = repository.snapshot(options.snapshot)
     shown = asdict(manifest)
+    shown["read_from"] = datetime.fromtimestamp(manifest.read_from, UTC).isoformat(timespec="seconds")
     shown["artifacts"].pop("lists")
     shown["database"] = {**shown["database"], "file": len(shown["database"].get("file", ()))}
     shown["database"]["tables"] = [
         {key: value for key, value in table.items() if key != "objects"} for table in shown["database"]["tables"]
     ]
     shown["complete"] = manifest.complete
+    listed = [one for one in repository.listed() if one.name == manifest.name]
+    shown |= _state(repository, manifest.name, _also_damaged(repository, listed).get(manifest.name, 0))
     _say(json.dumps(shown, indent=2))
     report.add(outcome="done", manifest=shown)
     return 0
@@ -229,19 +264,22 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
 
     keep = prune.Keep(options.keep_last, options.keep_daily, options.keep_weekly)
     repository = open_repository(destination(settings))
-    plan = prune.prune(repository, keep, act=options.yes)
+    plan = prune.prune(repository, keep, act=options.yes, drop=options.drop_damaged)
     verb = "removed" if options.yes else "would remove"
     for name in plan.removed:
         _say(f"{verb} the snapshot {name}")
     for name in plan.unfinished:
         _say(f"{verb} the unfinished snapshot {name}")
-    _say(f"{verb} {plan.objects} objects that nothing refers to, {amount(plan.freed_bytes)}")
+    _say(f"{verb} {counted(plan.objects, 'objects')} that nothing refers to, {amount(plan.freed_bytes)}")
+    if plan.held:
+        _say(plan.held)
     report.add(
         outcome="done" if options.yes else "dry-run",
         kept=list(plan.kept),
         unfinished=list(plan.unfinished),
         objects=plan.objects,
         freed_bytes=plan.freed_bytes,
+        held=plan.held,
         **{"removed" if options.yes else "would_remove": list(plan.removed)},
     )
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -33,6 +34,8 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
     place = beside(destination)
+    if options.undo and options.dry_run:
+        return _undo_dry_run(settings, report, store, place)
     if options.undo:
         return _undo(settings, report, store, place, lock_wait)
     if options.drop_kept is not None or options.list_kept:
@@ -159,21 +162,21 @@ def _dry_run(
         estimate_seconds=recover_check.estimate(checked, source.snapshot, source.part),
     )
     checked.require_sound(source.snapshot)
-    refusals = []
-    for attempt in (
-        lambda: wait(settings, store),
-        lambda: _refuse(store, place, replace=options.replace),
-        lambda: recover_files.refuse_names(source.repository.files(source.snapshot), open_target(destination)),
-        lambda: recover_check.refuse_rights(store, destination, replace=options.replace),
-        lambda: recover_check.refuse_tight(store, destination, source.snapshot, source.part),
-    ):
-        try:
-            attempt()
-        except ProjectError as error:
-            refusals.append(recover_check.said(error))
-            say(f"as things are now it would be refused: {error}")
-            if len(refusals) == 1 and isinstance(error, UnreachableError | CredentialsError):
-                break  # without a database there is nothing more to ask
+    # Each by itself: a server at work will be stopped, and must not hide what would be refused even then.
+    refusals = _refusals(
+        {
+            "database": lambda: wait(settings, store),
+            "user": lambda: recover_check.refuse_user(recover_check.look(store, place), store),
+            "foreign": lambda: recover_check.refuse_foreign(recover_check.look(store, place), store),
+            "held": lambda: dump.require_free(store),
+            "occupied": lambda: None if options.replace else _refuse(store, place, replace=False),
+            "names": lambda: recover_files.refuse_names(
+                source.repository.files(source.snapshot), open_target(destination)
+            ),
+            "rights": lambda: recover_check.refuse_rights(store, destination, replace=options.replace),
+            "room": lambda: recover_check.refuse_tight(store, destination, source.snapshot, source.part),
+        }
+    )
     part, artifacts = source.part, source.snapshot.artifacts
     print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
     print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {place.shown}")
@@ -182,6 +185,45 @@ def _dry_run(
         upgrade = {"from": part.revision, "to": schema.latest()}
         print(f"would upgrade the schema from {upgrade['from']} to {upgrade['to']}")
     report.add(outcome="dry-run", would_refuse=refusals, would_upgrade=upgrade, written_files=0)
+    return 0
+
+
+def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, Any]]:
+    """What would be refused, and why. One error is told once."""
+    found: list[dict[str, Any]] = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except ProjectError as error:
+            said = recover_check.said(error)
+            if any(said.items() <= other.items() for other in found):
+                continue
+            found.append({"name": name, **said})
+            now = "a server is at work, which is to be stopped for it" if name == "user" else "it would be refused"
+            say(f"as things are, {now}: {error}")
+            if len(found) == 1 and isinstance(error, UnreachableError | CredentialsError):
+                break  # without a database there is nothing more to ask
+    return found
+
+
+def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Beside) -> int:
+    """Whether there is something to bring back. Raises ConfigurationError, DamagedError where there is not.
+
+    What may pass until the undo itself, such as a server at work, is told, as for a restore.
+    """
+    undo = Undo(store, place, Book(place))
+    undo.require()
+    wait(settings, store)
+    kept = undo.check()
+    refusals = _refusals(
+        {
+            "user": lambda: recover_check.refuse_user(recover_check.look(store, place), store),
+            "held": lambda: dump.require_free(store),
+        }
+    )
+    print(f"would bring back {kept.name}, kept aside {kept.time} for the snapshot {kept.snapshot}")
+    report.add(outcome="dry-run", dry_run=True, would_bring_back=kept.name, would_refuse=refusals)
+    _tell_kept(place)
     return 0
 
 

@@ -155,6 +155,8 @@ if command == "Restore":
     if "--undo" in words:
         if not kept.exists():
             end(3, outcome="failed", error="nothing is kept aside", hint="")
+        if "--dry-run" in words:
+            end(outcome="dry-run", would_bring_back="kept-1", would_refuse=[])
         kept.replace(db)
         end(outcome="undone", brought_back="kept-1", kept_aside=None)
     facts = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,

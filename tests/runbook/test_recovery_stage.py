@@ -33,7 +33,7 @@ ROWS = [
     ("over and done", Recovery("S1"), RUNS, {**DONE, "ended": True}, "a server has run on it since"),
     ("over, and the server is gone", Recovery("S1"), False, {**DONE, "ended": True}, ["set", "restore"]),
     ("over, and wanted again", REPLACES, RUNS, {**DONE, "ended": True}, ["check", "stop", "set", "restore"]),
-    ("undo", UNDOES, RUNS, {**DONE, "ended": True}, ["stop", "set", "restore"]),
+    ("undo", UNDOES, RUNS, {**DONE, "ended": True}, ["check", "stop", "set", "restore"]),
     ("undone by a run that was cut off", UNDOES, False, {**DONE, "asked": "--undo"}, "going on"),
     ("an undo is no restore of that snapshot", Recovery("S1"), False, {**DONE, "asked": "--undo"}, ["set", "restore"]),
     ("a server runs", Recovery("S1"), RUNS, None, TargetInUse),

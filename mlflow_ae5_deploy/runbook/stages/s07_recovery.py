@@ -77,8 +77,11 @@ class RecoveryStage:
                 )
         refuse_in_use(wanted, facts.servers)
         refuse_occupied(wanted, facts.servers, facts.secrets)
-        stops = [Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")]
-        stops = stops if facts.servers and not wanted.undo else []
+        if wanted.undo:
+            look = Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
+        else:
+            look = Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")
+        stops = [look] if facts.servers else []
         stops += [
             Action(
                 STOP,
@@ -102,9 +105,9 @@ class RecoveryStage:
         elif action.verb == CHECK:
             backup_place.store(context)
             replace = ["--replace"] if wanted.replace else []
-            task = maintenance.restore("--snapshot", wanted.snapshot, *replace, "--dry-run")
-            verdict = maintenance.run(context, facts.project, task, seconds=wanted.wait)
-            refuse_what_the_job_would(verdict)
+            asked = ["--undo"] if wanted.undo else ["--snapshot", wanted.snapshot, *replace]
+            task = maintenance.restore(*asked, "--dry-run")
+            refuse_what_the_job_would(maintenance.run(context, facts.project, task, seconds=wanted.wait))
         elif action.verb == SET:
             server_secrets.store(
                 context, [fact for fact in facts.secrets if fact.name != backup_place.VARIABLE], server_runs=False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from mlflow_ae5_server import database
@@ -62,9 +64,19 @@ class Writer:
         self.close()
 
     def close(self) -> None:
+        if self._sqlite:
+            self._leave_no_journal()
         self._stack.close()
         self._connection = None
         self._engine.dispose()
+
+    def _leave_no_journal(self) -> None:
+        """Take away the empty journal of the mode TRUNCATE, which others might take for a change half done."""
+        with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+            if self._connection is not None and not self._connection.closed:
+                raw: Any = self._connection.connection.dbapi_connection
+                if raw.execute("PRAGMA journal_mode").fetchone()[0] == "truncate":
+                    raw.execute("PRAGMA journal_mode = DELETE")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -33,8 +33,12 @@ from mlflow_ae5_server.snapshot.lease import Lease
 from mlflow_ae5_server.snapshot.manifest import Artifacts, InFlight, Manifest
 from mlflow_ae5_server.snapshot.objects import ObjectWriter
 from mlflow_ae5_server.snapshot.repository import Begun, Repository
+from mlflow_ae5_server.snapshot.stock import Stock
+from mlflow_ae5_server.snapshot.verify import Uses
+from mlflow_ae5_server.words import counted
 
 _LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
+_ATTEMPTS = 3  # at a list that refers to nothing damaged
 
 
 class Dumped(Protocol):
@@ -90,7 +94,8 @@ class _Capture:
         self._lease = lease
         self._known = known
         self._wishes = wishes
-        self._reader = Reader(repository.place, remembered=0)
+        self._stock = Stock(repository, known, wishes.say)
+        self._reader = Reader(repository.place, remembered=0, on_damage=self._stock.damaged)
 
     def run(
         self, store: Database, source: Source, destination: str, dump: Callable[[Database, ObjectWriter], Dumped]
@@ -99,19 +104,19 @@ class _Capture:
         repository.tidy()
         begun = repository.begun()
         previous = self._previous()
+        self._stock.take()
         mine = self._begin(begun)
-        self._learn()
-        # Cut off before: what then was written last may never have reached the disk.
-        writer = Writer(repository.place, self._known, doubted=bool(begun))
+        writer = Writer(repository.place, self._known, self._stock.damaged)
         read_from = wishes.now()
         elsewhere, running = outside.find(store, destination)
         database = dump(store, writer)
         wishes.say(f"database: {len(database.tables)} tables, {sum(table.rows for table in database.tables)} rows")
-        lists, totals = self._copy(source, writer, mine, begun, previous, read_from)
+        lists, totals = self._copy_all(source, writer, mine, begun, previous, read_from, database)
         self._lease.check()
         manifest = _manifest(mine, source, database, lists, totals, elsewhere, running, writer, read_from, wishes)
         repository.publish(manifest)
         repository.forget([mine])
+        self._stock.settle()
         return manifest
 
     def _previous(self) -> Manifest | None:
@@ -133,14 +138,32 @@ class _Capture:
         self._repository.note(mine)
         return mine
 
-    def _learn(self) -> None:
-        """Which objects are there. One that a verification found damaged is not: its content is stored again."""
-        damaged = {
-            str(found.get("object"))
-            for listed in self._repository.listed()
-            for found in self._repository.verification(listed.name).get("damaged", [])
-        }
-        self._known.add(sha256 for sha256, _size in self._repository.objects() if sha256 not in damaged)
+    def _copy_all(
+        self,
+        source: Source,
+        writer: Writer,
+        mine: Begun,
+        begun: list[Begun],
+        previous: Manifest | None,
+        read_from: float,
+        database: Dumped,
+    ) -> tuple[tuple[str, ...], Totals]:
+        """Copy, and again where an object turned out damaged that part of the list had referred to by then.
+
+        Raises DamagedError where that does not end, StorageError where objects have vanished meanwhile.
+        """
+        for _attempt in range(_ATTEMPTS):
+            with contextlib.closing(Uses()) as uses:
+                lists, totals = self._copy(source, writer, mine, begun, previous, read_from, uses)
+                uses.add([*_objects(database), *lists])
+                lost = self._stock.lost(uses)
+            if not lost:
+                return lists, totals
+            self._wishes.say(f"warning: {counted(lost, 'objects')} turned out damaged meanwhile: once more without")
+        raise DamagedError(
+            f"objects in {self._repository.shown} turn out damaged again and again; no snapshot was made",
+            "is the volume sound? Back up to another place",
+        )
 
     def _copy(
         self,
@@ -150,6 +173,7 @@ class _Capture:
         begun: list[Begun],
         previous: Manifest | None,
         read_from: float,
+        uses: Uses,
     ) -> tuple[tuple[str, ...], Totals]:
         wishes = self._wishes
         noted = time.monotonic()
@@ -164,7 +188,7 @@ class _Capture:
                 wishes.say(f"artifacts: {copier.totals.files} files so far, {amount(copier.totals.bytes)}")
                 noted = time.monotonic()
 
-        lists = ListWriter(writer, note)
+        lists = ListWriter(writer, note, on_entry=uses.refer)
         copier = Copier(
             source,
             writer,
@@ -193,7 +217,13 @@ class _Capture:
             seen.update(new)
             for sha256 in new:
                 with contextlib.suppress(DamagedError):
-                    self._known.add_slices(_slices(filelist.lines(self._reader, sha256)))
+                    self._known.add_slices(list(_slices(filelist.lines(self._reader, sha256))))  # read before the lock
+
+
+def _objects(database: Dumped) -> list[str]:
+    from mlflow_ae5_server.snapshot.dump import DatabasePart
+
+    return list(DatabasePart.from_json(database.to_json()).objects())
 
 
 def _time(text: str) -> str:

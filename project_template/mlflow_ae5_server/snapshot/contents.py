@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import zstandard
 
@@ -28,19 +28,22 @@ _SAMPLE, _SAMPLED = 32 * 1024, 1024 * 1024  # bytes: pieces that are tried first
 class Writer:
     """Keeps contents. Safe for several threads; what another thread is just writing counts as kept.
 
-    `known` are the objects that are there already. Where `doubted`, one of them is believed only after a look: a
-    snapshot that was cut off may have left contents that never reached the disk.
+    `known` are the objects that are there already. One of them is used for content that is at hand only after it was
+    read and is right: else it is written again. `on_damage` is told of those that are not.
     """
 
-    def __init__(self, place: Place, known: Known, *, doubted: bool = False) -> None:
+    def __init__(
+        self, place: Place, known: Known, on_damage: Callable[[str, str], None] = lambda _sha256, _what: None
+    ) -> None:
         self.new_objects = 0
         self.new_bytes = 0  # plain
         self.stored_bytes = 0  # in the place
         self._place = place
         self._known = known
-        self._doubted = doubted
+        self._on_damage = on_damage
         self._lock = threading.Lock()
         self._forsaken: frozenset[str] = frozenset()
+        self._proven: set[str] = set()
 
     def forsake(self, shared: frozenset[str]) -> None:
         """Do not refer to these shared objects any more: what is still needed of them is kept anew."""
@@ -55,11 +58,12 @@ class Writer:
         """`put` for content whose digest is known."""
         if len(data) > LIMIT:
             raise ValueError("an object is larger than the limit")
-        there = self._known.has(sha256)
-        if (there and not self._doubted) or not self._known.claim(sha256):
+        if not self._known.claim(sha256):
             return
-        if there and self._is_right(sha256):
-            return
+        if self._known.has(sha256):
+            if is_right(self._place, sha256):
+                return
+            self._on_damage(sha256, "it is not its content")
         packed = pack(data)
         self._place.write(object_name(sha256), packed)
         with self._lock:
@@ -68,19 +72,38 @@ class Writer:
             self.stored_bytes += len(packed)
 
     def keeps(self, parts: tuple[Part, ...]) -> bool:
-        """Whether all of them are kept already."""
+        """Whether all of them are kept already, as far as is known."""
         return all(self._known.present(part.sha256) and part.sha256 not in self._forsaken for part in parts)
 
-    def _is_right(self, sha256: str) -> bool:
-        found = self._place.read(object_name(sha256))
-        return found is not None and unpack(found, sha256) is not None
+    def proves(self, parts: tuple[Part, ...]) -> bool:
+        """The same, and each is read, once in this run. For one thread."""
+        return self.keeps(parts) and all(self._prove(part.sha256) for part in parts)
+
+    def _prove(self, sha256: str) -> bool:
+        if sha256 in self._proven or not self._known.has(sha256):  # what this run has stored needs no proof
+            return True
+        if not is_right(self._place, sha256):
+            self._known.discard(sha256)
+            self._on_damage(sha256, "it is not its content")
+            return self._known.present(sha256)  # being stored again by another thread
+        self._proven.add(sha256)
+        return True
 
 
 class Reader:
-    """Reads contents and checks them. Safe for several threads; remembers the last few, which small files share."""
+    """Reads contents and checks them. Safe for several threads; remembers the last few, which small files share.
 
-    def __init__(self, place: Place, remembered: int = 6) -> None:
+    `on_damage` is told of every object that is there and is not its content.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        remembered: int = 6,
+        on_damage: Callable[[str, str], None] = lambda _sha256, _what: None,
+    ) -> None:
         self._place = place
+        self._on_damage = on_damage
         self._remembered: OrderedDict[str, bytes] = OrderedDict()
         self._limit = remembered
         self._lock = threading.Lock()
@@ -95,6 +118,7 @@ class Reader:
             raise DamagedError(f"the object {sha256} is missing in {self._place.shown}", "verify the snapshots there")
         plain = unpack(kept, sha256)
         if plain is None:
+            self._on_damage(sha256, "it is not its content")
             raise DamagedError(
                 f"the object {sha256} in {self._place.shown} is damaged: its {len(kept)} bytes are not its content",
                 "verify the snapshots there",
@@ -116,6 +140,12 @@ class Reader:
 
 def object_name(sha256: str) -> str:
     return f"{FOLDER}/{sha256[:2]}/{sha256}"
+
+
+def is_right(place: Place, sha256: str) -> bool:
+    """Whether the object is there and is its content: it is read."""
+    kept = place.read(object_name(sha256))
+    return kept is not None and unpack(kept, sha256) is not None
 
 
 def pack(data: bytes | memoryview) -> bytes:

@@ -27,9 +27,11 @@ class ListWriter:
     writer: ObjectWriter
     on_piece: Callable[[], None] = lambda: None
     lists: list[str] = field(default_factory=list)
+    on_entry: Callable[[FileEntry], None] = lambda _entry: None
     _buffer: bytearray = field(default_factory=bytearray)
 
     def add(self, entry: FileEntry) -> None:
+        self.on_entry(entry)
         self._buffer += line(entry)
         if zlib.crc32(key(entry.path)) & _CUT == 0:
             self._keep(len(self._buffer))

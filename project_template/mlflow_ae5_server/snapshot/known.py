@@ -48,6 +48,16 @@ class Known:
         with self._lock:
             return self._may_have(sha256) and self._find("objects", sha256)
 
+    def discard(self, sha256: str) -> None:
+        """It is not in the place, or not as it should be."""
+        with self._lock:
+            self._database.execute("DELETE FROM objects WHERE sha = ?", (bytes.fromhex(sha256),))
+
+    def claimed(self, sha256: str) -> bool:
+        """Stored by this run, or read by it and right."""
+        with self._lock:
+            return self._may_have(sha256) and self._find("claimed", sha256)
+
     def present(self, sha256: str) -> bool:
         """In the place, or being put there by this run."""
         with self._lock:

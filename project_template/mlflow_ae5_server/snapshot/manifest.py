@@ -109,9 +109,8 @@ def parse(data: bytes, name: str) -> Manifest:
     if written and not known:
         raise DamagedError(f"the snapshot {name} is of a format that this release does not know", "use a newer release")
     if manifest is None:
-        raise DamagedError(
-            f"the manifest of the snapshot {name} is damaged: it is not what was written", "use another snapshot"
-        )
+        how = "it is not what was written" if data else "its file is empty"
+        raise DamagedError(f"the manifest of the snapshot {name} is damaged: {how}", "use another snapshot")
     if manifest.name != name:
         raise DamagedError(
             f"the manifest {name} is that of the snapshot {manifest.id}: somebody has copied or renamed it",

@@ -47,20 +47,20 @@ class Packer:
             self._lists.add(entry)
 
     def place(self, data: bytes, sha256: str, old: FileEntry | None) -> tuple[Part, ...]:
-        """Where `data` is, or is going to be."""
+        """Where `data` is, or is going to be. An object that was there before is referred to only if it is right."""
         size = len(data)
         if not size:
             return ()
-        if old is not None and old.sha256 == sha256 and self._writer.keeps(old.parts):
+        if old is not None and old.sha256 == sha256 and self._writer.proves(old.parts):
             return old.parts
         if (part := self._inside.get(sha256) or self._recent.get(sha256)) is not None:
             return (part,)
-        if self._writer.keeps(whole := (Part(sha256, 0, size, size),)):
+        if self._writer.proves(whole := (Part(sha256, 0, size, size),)):
             return whole
         if self._load_slices is not None:
             self._load_slices()
             self._load_slices = None
-        if (found := self._known.slice(sha256)) is not None and self._writer.keeps(parts := (Part(*found),)):
+        if (found := self._known.slice(sha256)) is not None and self._writer.proves(parts := (Part(*found),)):
             return parts
         if len(self._pack) + size > _PACK:
             self.close()

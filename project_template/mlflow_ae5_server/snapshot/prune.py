@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from mlflow_ae5_server.errors import DamagedError, UsageError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, UsageError
+from mlflow_ae5_server.snapshot import damage
 from mlflow_ae5_server.snapshot.contents import object_name
 from mlflow_ae5_server.snapshot.lease import Lease
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.repository import Begun, Listed, Repository
-from mlflow_ae5_server.snapshot.verify import Uses, when
+from mlflow_ae5_server.snapshot.verify import Uses, state, when
+
+_WAY_OUT = "or have a damaged snapshot go: backup prune --drop-damaged ID"
 
 
 @dataclass(frozen=True)
@@ -43,57 +46,127 @@ class Keep:
 
 @dataclass(frozen=True)
 class Plan:
-    """`freed_bytes` is what the objects take in the place that nothing will refer to any more."""
+    """`freed_bytes` is what the objects take in the place that nothing refers to any more. `held`: why none goes."""
 
     kept: tuple[str, ...]
     removed: tuple[str, ...]
     unfinished: tuple[str, ...]
     objects: int
     freed_bytes: int
+    held: str = ""
 
 
-def prune(repository: Repository, keep: Keep, *, act: bool) -> Plan:
-    """What would be removed, or with `act` has been. Raises DamagedError where a manifest or list cannot be read:
-    nobody knows then what it refers to, so nothing is removed; BusyError, StorageError."""
+def prune(repository: Repository, keep: Keep, *, act: bool, drop: Sequence[str] = ()) -> Plan:
+    """What would be removed, or with `act` has been. `drop` are ids of damaged snapshots that are to go as well.
+
+    Raises DamagedError where the manifest or list of one that stays cannot be read: nobody knows then what it refers
+    to. Nothing is removed then, or with `drop` no object is. Raises ConfigurationError where one of `drop` is not
+    there, or not damaged; BusyError, StorageError.
+    """
     keep.check()
     if not act:
-        return _prune(repository, keep, None)
+        return _prune(repository, keep, drop, None)
     with repository.lease("prune") as lease:
         repository.tidy()
-        return _prune(repository, keep, lease)
+        return _prune(repository, keep, drop, lease)
 
 
-def _prune(repository: Repository, keep: Keep, lease: Lease | None) -> Plan:
-    manifests = _readable(repository.listed())
-    kept = choose(manifests, keep, _proven(repository, manifests))
-    removed = [manifest for manifest in manifests if manifest not in kept]
+def _prune(repository: Repository, keep: Keep, drop: Sequence[str], lease: Lease | None) -> Plan:
+    listed = repository.listed()
+    dropped = damaged_of(repository, listed, drop)
+    left = [one for one in listed if one not in dropped]
+    if dropped and not any(is_sound(repository, one) for one in left):
+        raise ConfigurationError("no snapshot that can be read would be left", "take another backup first")
     begun = repository.begun()
     with contextlib.closing(Uses()) as uses:
-        for manifest in kept:
-            uses.collect(repository, manifest)
+        try:
+            manifests = _readable(left)
+            kept = choose(manifests, keep, _proven(repository, manifests))
+            for manifest in kept:
+                _collect(uses, repository, manifest)
+        except DamagedError as error:
+            if not dropped:
+                raise DamagedError(error.message, f"{error.hint}; {_WAY_OUT}") from None
+            return _drop_only(repository, lease, listed, dropped, error)
+        gone = [one for one in left if one.manifest not in kept]
         sizes = [size for _sha256, size in uses.unused(repository.objects())]
         plan = Plan(
             tuple(manifest.id for manifest in kept),
-            tuple(manifest.id for manifest in removed),
+            tuple(one.id for one in [*dropped, *gone]),
             tuple(one.id for one in begun),
             len(sizes),
             sum(sizes),
         )
         if lease is not None:
-            _remove(repository, lease, removed, begun, uses)
+            _remove(repository, lease, [*dropped, *gone], begun, uses)
     return plan
 
 
-def _remove(repository: Repository, lease: Lease, removed: list[Manifest], begun: list[Begun], uses: Uses) -> None:
+def _collect(uses: Uses, repository: Repository, manifest: Manifest) -> None:
+    try:
+        uses.collect(repository, manifest)
+    except DamagedError as error:
+        message = f"the list of the snapshot {manifest.id} cannot be read: {error.message}"
+        raise DamagedError(
+            f"{message}; nobody can tell which objects it needs, so nothing is removed", error.hint
+        ) from None
+
+
+def _drop_only(
+    repository: Repository, lease: Lease | None, listed: list[Listed], dropped: list[Listed], error: DamagedError
+) -> Plan:
+    """Of what cannot be read nobody knows the objects, so they all stay, and so do the other snapshots."""
+    if lease is not None:
+        lease.check()
+        repository.remove(dropped)
+        repository.place.sync()
+    kept = tuple(one.id for one in listed if one not in dropped)
+    return Plan(kept, tuple(one.id for one in dropped), (), 0, 0, f"no object goes: {error.message}")
+
+
+def damaged_of(repository: Repository, listed: Sequence[Listed], names: Sequence[str]) -> list[Listed]:
+    """Those of `names`, ids or the names of their files. Raises ConfigurationError: see `prune`."""
+    found = []
+    for name in dict.fromkeys(names):
+        same = [one for one in listed if name in (one.id, one.name, one.name.removesuffix(".json"))]
+        if not same:
+            raise ConfigurationError(f"there is no snapshot {name!r} in {repository.shown}", "see `backup list`")
+        damaged = [one for one in same if not is_sound(repository, one)]
+        if not damaged:
+            raise ConfigurationError(
+                f"nothing is known to be wrong with the snapshot {name}, so it is not dropped",
+                "verify it first, or thin out with --keep-last, --keep-daily and --keep-weekly",
+            )
+        found += damaged
+    return found
+
+
+def is_sound(repository: Repository, one: Listed) -> bool:
+    """Whether manifest and list can be read, and no verification has found anything wrong that is not mended since."""
+    if one.manifest is None:
+        return False
+    known = state(repository, one.name)
+    if known is not None and known.found:
+        return False
+    try:
+        for _entry in repository.files(one.manifest):
+            pass
+    except DamagedError:
+        return False
+    return True
+
+
+def _remove(repository: Repository, lease: Lease, removed: list[Listed], begun: list[Begun], uses: Uses) -> None:
     lease.check()
     for one in begun:  # an unfinished snapshot that refers to nothing can be begun anew, whatever happens now
         repository.note(Begun(one.sequence, one.id, one.started, 0.0, ()))
-    repository.remove([Listed(manifest.sequence, manifest.id, manifest) for manifest in removed])
+    repository.remove(removed)
     repository.place.sync()
     unused = uses.unused(repository.objects())
-    while names := [object_name(sha256) for sha256, _size in islice(unused, 1000)]:
+    while digests := [sha256 for sha256, _size in islice(unused, 1000)]:
         lease.check()
-        repository.place.delete(names)
+        repository.place.delete([object_name(sha256) for sha256 in digests])
+        damage.forget(repository.place, digests)
     repository.forget(begun)
 
 
@@ -137,7 +210,7 @@ def _readable(listed: Sequence[Listed]) -> list[Manifest]:
         if one.manifest is None:
             raise DamagedError(
                 f"{one.problem}; nobody can tell which objects it needs, so nothing is removed",
-                f"bring snapshots/{one.name} back from a copy, or remove that file, then prune again",
+                f"bring snapshots/{one.name} back from a copy, then prune again",
             )
         manifests.append(one.manifest)
     return manifests

@@ -28,7 +28,7 @@ from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.recover_beside import Beside
 from mlflow_ae5_server.snapshot.recover_check import Found
 from mlflow_ae5_server.snapshot.recover_files import Restored
-from mlflow_ae5_server.snapshot.recover_ledger import ASIDE, Book, Kept, Running, new_name, now, who
+from mlflow_ae5_server.snapshot.recover_ledger import ASIDE, Book, Kept, Ledger, Running, new_name, now, who
 from mlflow_ae5_server.snapshot.recover_target import Target
 from mlflow_ae5_server.snapshot.repository import Repository
 
@@ -96,8 +96,11 @@ class Recovery:
     book: Book
 
     def run(self, found: Found, *, replace: bool, migrate: bool) -> Done:
+        if found.has_database and replace:
+            dump.settle(self.store)  # refused before anything is written down
+        before = self.book.ledger if self.book.running is None else None
         again = self._begin(found, replace=replace)
-        self._put_aside()
+        self._put_aside(before)
         restored = self._artifacts(again=again, replace=replace)
         say(
             f"{restored.files} files ({amount(restored.bytes)}) are there as in the snapshot, "
@@ -135,12 +138,14 @@ class Recovery:
         self.book.begin(Running(phase, snapshot, now(), who(), aside, kept), entry)
         return False
 
-    def _put_aside(self) -> None:
+    def _put_aside(self, before: Ledger | None) -> None:
+        """`before` is the ledger as it was when this run opened it, None where it was open: what could not be put
+        aside is not left written down as kept."""
         aside = self._running().aside
         if self._running().phase == "database-aside":
             if aside is not None and recover_check.look(self.store, self.place).has_database:
                 say(f"keeping the tables of {self.store.shown} aside as {aside}")
-                dump.keep_aside(self.store, aside)
+                self.book.or_unsay(before, lambda: dump.keep_aside(self.store, aside))
             self.book.turn("artifacts-aside")
         if self._running().phase == "artifacts-aside":
             if aside is not None and self.place.holdings() is not None:

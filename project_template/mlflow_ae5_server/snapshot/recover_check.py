@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -26,7 +27,7 @@ from mlflow_ae5_server.snapshot.dump import DatabasePart, State, schema
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.recover_beside import Beside, Holdings
 from mlflow_ae5_server.snapshot.repository import Repository
-from mlflow_ae5_server.snapshot.verify import Verified, verify
+from mlflow_ae5_server.snapshot.verify import Verified, note, verify
 
 DIALECTS = ("sqlite", "postgresql")
 _ROOM = 1.05  # of what a snapshot needs
@@ -44,8 +45,10 @@ class Checked:
         if not found.found:
             return
         named = [f"{entry.get('object') or entry.get('name')}: {entry['what']}" for entry in found.damaged[:3]]
+        more = "; and more" if found.found > len(named) else ""
         raise DamagedError(
-            f"the snapshot {snapshot.id} is damaged in {found.found} of {found.of_objects} objects: {'; '.join(named)}",
+            f"the snapshot {snapshot.id} is damaged in {found.found} of {found.of_objects} objects: "
+            f"{'; '.join(named)}{more}",
             "nothing was touched; choose another one with --snapshot ID, and verify the backups",
         )
 
@@ -67,7 +70,11 @@ def check(repository: Repository, snapshot: Manifest) -> Checked:
     half filled when the damage shows costs more than that.
     """
     started = time.monotonic()
-    return Checked(verify(repository, snapshot), time.monotonic() - started)
+    found = verify(repository, snapshot)
+    if found.found:
+        with contextlib.suppress(StorageError):  # the backups may be lent for reading only
+            note(repository, snapshot, found, 0.0)
+    return Checked(found, time.monotonic() - started)
 
 
 # The target

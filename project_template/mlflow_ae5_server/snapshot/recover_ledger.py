@@ -11,11 +11,12 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_ae5_server.errors import DamagedError, UnfinishedError
+from mlflow_ae5_server.errors import DamagedError, ProjectError, UnfinishedError
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 
 ASIDE = ("database-aside", "artifacts-aside")
@@ -120,6 +121,15 @@ class Book:
 
     def keep(self, kept: Kept) -> None:
         self._write(replace(self.ledger, kept=(*self.ledger.kept, kept)))
+
+    def or_unsay(self, before: Ledger | None, act: Callable[[], None]) -> None:
+        """Do what is all or nothing; where it is refused, the ledger is `before` again."""
+        try:
+            act()
+        except ProjectError:
+            if before is not None:
+                self._write(before)
+            raise
 
     def kept(self, name: str | None) -> Kept | None:
         return next((entry for entry in self.ledger.kept if entry.name == name), None)

@@ -27,8 +27,10 @@ class Undo:
 
     def run(self) -> tuple[str, str | None]:
         """The names of what was brought back and of what was put aside for it. Raises ConfigurationError."""
-        running = self.book.running
+        running, before = self.book.running, None
         if running is None or not running.is_undo:
+            dump.settle(self.store)  # refused before anything is written down
+            before = self.book.ledger
             running = self._begin(running)
         else:
             say(f"going on with the undo that {running.who} began {running.started}, at: {running.phase}")
@@ -37,7 +39,7 @@ class Undo:
             raise AssertionError("an undo has something to bring back")
         if self._phase() == "undo-database-aside":
             if aside is not None and recover_check.look(self.store, self.place).has_database:
-                dump.keep_aside(self.store, aside)
+                self.book.or_unsay(before, lambda: dump.keep_aside(self.store, aside))
             self.book.turn("undo-artifacts-aside")
         if self._phase() == "undo-artifacts-aside":
             if aside is not None:
@@ -57,6 +59,22 @@ class Undo:
 
     def _phase(self) -> str:
         return self.book.running.phase if self.book.running is not None else ""
+
+    def check(self) -> Kept:
+        """What would be brought back, after a look at everything that the undo itself asks for. Changes nothing.
+
+        Raises what `run` raises before it begins, but for a server that is at work.
+        """
+        kept, running = self.require(), self.book.running
+        if running is not None and running.is_undo:
+            return kept
+        found = recover_check.look(self.store, self.place)
+        recover_check.refuse_foreign(found, self.store)
+        if running is None or running.phase not in ASIDE:
+            self._require(kept)
+        else:
+            self._require_early(running, kept, found)
+        return kept
 
     def require(self) -> Kept:
         """What is to be brought back. Raises ConfigurationError where there is nothing."""
@@ -86,6 +104,12 @@ class Undo:
 
     def _begin_early(self, unfinished: Running, kept: Kept, found: Found) -> Running:
         """Nothing was restored yet: what was moved goes back to what was not."""
+        self._require_early(unfinished, kept, found)
+        running = Running("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
+        self.book.begin(running)
+        return running
+
+    def _require_early(self, unfinished: Running, kept: Kept, found: Found) -> None:
         if unfinished.aside != unfinished.kept:
             raise ConfigurationError(
                 "a restore was interrupted while it put an unfinished one aside", "run that restore again first"
@@ -95,9 +119,6 @@ class Undo:
                 f"{self.store.shown} has come to hold {found.state.rows} rows since the restore was interrupted",
                 "run that restore again with --replace first",
             )
-        running = Running("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
-        self.book.begin(running)
-        return running
 
     def _require(self, kept: Kept) -> None:
         missing = []

@@ -5,6 +5,7 @@ snapshots/<sequence>-<id>.json     manifests; one that is here is whole, and eve
 unfinished/<sequence>-<id>.json    begun and not ended, with how far they came
 verified/<sequence>-<id>.json      when a snapshot was last read back, and what was wrong
 objects/ab/abcdef…                 contents, once each
+damaged/abcdef…                    objects that were found damaged
 lease/<number>.json                who may write
 tmp/                               (folders only) files that are being made
 """
@@ -16,7 +17,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow_ae5_server.errors import DamagedError, NoSnapshotError, StorageError
 from mlflow_ae5_server.snapshot import contents, entries, filelist, lease, manifest
@@ -60,6 +61,14 @@ class Begun:
         return manifest.file_name(self.sequence, self.id)
 
 
+class Kept(NamedTuple):
+    """An object as it lies in the place: `size` there, and when it was written by the clock of the storage."""
+
+    sha256: str
+    size: int
+    modified: float
+
+
 class Repository:
     """Snapshots, by sequence. Reading needs no lease: what is published never changes."""
 
@@ -70,18 +79,26 @@ class Repository:
 
     def listed(self) -> list[Listed]:
         """Every published snapshot, oldest first, damaged ones included."""
-        # An empty one was never filled: whoever took the name was killed (see FolderPlace, where there are no links).
-        items = [item for item in self.place.items(SNAPSHOTS) if item.size and item.name.endswith(".json")]
-        found = [self._listed(item.name.removeprefix(f"{SNAPSHOTS}/")) for item in items]
+        found = [self._listed(name) for name in self._published() if name.endswith(".json")]
         return sorted(found, key=lambda one: (one.sequence, one.id))
+
+    def _published(self) -> set[str]:
+        """Without the names that were taken and not filled yet: these are empty, and the snapshot counts as begun
+        (see FolderPlace, where there are no links). One that is empty for another reason has lost its content."""
+        items = list(self.place.items(SNAPSHOTS))
+        begun = self._names(UNFINISHED) if any(not item.size for item in items) else set()
+        names = ((item.name.removeprefix(f"{SNAPSHOTS}/"), item.size) for item in items)
+        return {name for name, size in names if size or name not in begun}
 
     def _listed(self, name: str) -> Listed:
         sequence, snapshot = manifest.parse_name(name) or (0, name.removesuffix(".json"))
-        data = self.place.read(f"{SNAPSHOTS}/{name}")
         try:
+            data = self.place.read(f"{SNAPSHOTS}/{name}")
             return Listed(sequence, snapshot, manifest.parse(data or b"", name))
         except DamagedError as error:
             return Listed(sequence, snapshot, None, error.message)
+        except StorageError as error:  # of this one file: the folder was just read
+            return Listed(sequence, snapshot, None, f"the manifest of the snapshot {name} is damaged: {error.message}")
 
     def snapshot(self, which: str = "latest") -> Manifest:
         """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
@@ -111,7 +128,7 @@ class Repository:
 
     def begun(self) -> list[Begun]:
         """Unfinished snapshots, oldest first. A note that cannot be read counts as one with nothing kept."""
-        published = self._names(SNAPSHOTS)
+        published = self._published()
         found = []
         for name in self._names(UNFINISHED) - published:
             if (named := manifest.parse_name(name)) is None:
@@ -132,7 +149,8 @@ class Repository:
 
     def tidy(self) -> None:
         """Remove notes that have lost their purpose. Only for whoever holds the lease."""
-        published = self._names(SNAPSHOTS)
+        published = self._published()
+        self.place.delete([f"{SNAPSHOTS}/{name}" for name in self._names(SNAPSHOTS) - published])
         self.place.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
         self.place.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
         self.place.clean()
@@ -162,12 +180,24 @@ class Repository:
                 f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
             )
 
-    def objects(self) -> Iterator[tuple[str, int]]:
-        """Digest, and size as kept, of every object in the place. One without any content is none."""
+    def kept(self) -> Iterator[Kept]:
+        """Every object in the place. One without any content is none."""
         for item in self.place.items(contents.FOLDER):
             sha256 = item.name.rpartition("/")[2]
             if item.size and _hex((sha256,)):
-                yield sha256, item.size
+                yield Kept(sha256, item.size, item.modified)
+
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Digest, and size as kept."""
+        return ((item.sha256, item.size) for item in self.kept())
+
+    def settled(self) -> float:
+        """When, by the clock of the storage, everything written until then was on disk: a manifest is published, and
+        a note of kept parts of a list is written, after that. 0.0 where neither is."""
+        begun = {f"{UNFINISHED}/{one.name}" for one in self.begun() if one.lists}
+        noted = [item.modified for item in self.place.items(UNFINISHED) if item.name in begun]
+        published = [item.modified for item in self.place.items(SNAPSHOTS) if item.size]
+        return max(published + noted, default=0.0)
 
     def verification(self, name: str) -> dict[str, Any]:
         return _decode(self.place.read(f"{VERIFIED}/{name}"))

@@ -7,29 +7,36 @@ import hashlib
 import random
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow_ae5_server.errors import DamagedError
+from mlflow_ae5_server.snapshot import damage
 from mlflow_ae5_server.snapshot.contents import Reader
+from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.repository import Repository
 
+MISSING = "missing"
 _NAMED = 10_000  # damaged objects that are remembered by name
 
 
 @dataclass
 class Verified:
-    """`of_objects` is how many the snapshot has. `damaged` holds {"object" or "name", "what"}, `found` counts them."""
+    """`of_objects` is how many the snapshot has. `damaged` holds {"object" or "name", "what"}, `found` counts them.
+
+    `right_again` are objects that had been found damaged, and are right.
+    """
 
     of_objects: int = 0
     checked_objects: int = 0
     checked_bytes: int = 0
     found: int = 0
     damaged: list[dict[str, str]] = field(default_factory=list)
+    right_again: list[str] = field(default_factory=list)
 
     def add(self, kind: str, name: str, what: str) -> None:
         self.found += 1
@@ -41,6 +48,7 @@ class Uses:
     """The objects of a snapshot, and the contents that share one: in a table on disk."""
 
     def __init__(self) -> None:
+        self._last = ""
         self._table = sqlite3.connect("", isolation_level=None)
         self._table.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;"
@@ -51,12 +59,8 @@ class Uses:
     def collect(self, repository: Repository, manifest: Manifest) -> None:
         """Raises DamagedError where the list of artifacts cannot be read."""
         self.add([*database_objects(manifest), *manifest.artifacts.lists])
-        last = ""
         for entry in repository.files(manifest):
-            for part in entry.parts:
-                if part.sha256 != last:
-                    last = part.sha256
-                    self.add([last])
+            self.refer(entry)
             if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256:
                 part = entry.parts[0]
                 row = (bytes.fromhex(part.sha256), part.offset, part.length, bytes.fromhex(entry.sha256))
@@ -67,6 +71,13 @@ class Uses:
         self._table.executemany(
             "INSERT OR IGNORE INTO objects VALUES (?, NULL)", ((bytes.fromhex(sha),) for sha in digests)
         )
+
+    def refer(self, entry: FileEntry) -> None:
+        """An entry of the list."""
+        for part in entry.parts:
+            if part.sha256 != self._last:
+                self._last = part.sha256
+                self.add([self._last])
 
     def present(self, sizes: Iterator[tuple[str, int]]) -> None:
         """Note what the place has, by digest and size there."""
@@ -80,11 +91,13 @@ class Uses:
     def missing(self) -> list[str]:
         return [row[0].hex() for row in self._table.execute("SELECT sha FROM objects WHERE size IS NULL")]
 
-    def there(self, fraction: float) -> Iterator[str]:
-        """The objects that are there: all of them, or a random choice, at least one."""
+    def there(self, fraction: float, suspects: Collection[str] = ()) -> Iterator[str]:
+        """The objects that are there: all of them, or a random choice, at least one, and the suspects among them."""
         digests = [row[0] for row in self._table.execute("SELECT sha FROM objects WHERE size IS NOT NULL")]
         if fraction < 1 and digests:
-            digests = random.SystemRandom().sample(digests, max(1, round(len(digests) * fraction)))
+            suspected = {bytes.fromhex(sha256) for sha256 in suspects}.intersection(digests)
+            chosen = random.SystemRandom().sample(digests, max(1, round(len(digests) * fraction)))
+            digests = list(suspected.union(chosen))
         return (digest.hex() for digest in digests)
 
     def unused(self, items: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:
@@ -116,24 +129,50 @@ def verify(
     fraction: float = 1.0,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Verified:
-    """Look for every object, and read `fraction` of them, together with the small contents inside shared ones."""
+    """Look for every object, and read `fraction` of them, together with the small contents inside shared ones.
+
+    What was found damaged before is read in any case: that it is known as damaged ends when it is right again.
+    """
     result = Verified()
+    before, noted = _damaged(repository.verification(manifest.name)), damage.noted(repository.place)
+    if before.more or noted.everything:
+        fraction = 1.0
+    unread = ""
     with contextlib.closing(Uses()) as uses:
         try:
             uses.collect(repository, manifest)
         except DamagedError as error:
-            result.add("name", manifest.id, error.message)
-            uses.add([*database_objects(manifest), *manifest.artifacts.lists])
+            unread = error.message
+            uses.add([*database_objects(manifest), *manifest.artifacts.lists, *before.objects])
         uses.present(repository.objects())
         result.of_objects = uses.count()
         for sha256 in uses.missing():
-            result.add("object", sha256, "missing")
-        _read(repository, uses, result, fraction, progress)
+            result.add("object", sha256, MISSING)
+        _read(repository, uses, result, fraction, before.objects | noted.objects, progress)
+    lists = set(manifest.artifacts.lists)
+    if unread and not any(found.get("object") in lists for found in result.damaged):
+        result.add("name", manifest.id, unread)
     return result
 
 
+class _Before(NamedTuple):
+    objects: frozenset[str]
+    more: bool  # than are known by name
+
+
+def _damaged(noted: dict[str, Any]) -> _Before:
+    named = noted.get("damaged") or []
+    objects = frozenset(str(found["object"]) for found in named if isinstance(found, dict) and "object" in found)
+    return _Before(objects, noted.get("found", 0) > len(named))
+
+
 def _read(
-    repository: Repository, uses: Uses, result: Verified, fraction: float, progress: Callable[[int, int], None]
+    repository: Repository,
+    uses: Uses,
+    result: Verified,
+    fraction: float,
+    suspects: frozenset[str],
+    progress: Callable[[int, int], None],
 ) -> None:
     reader = Reader(repository.place, remembered=0)
     window: deque[tuple[str, Future[tuple[int, str]]]] = deque()
@@ -145,10 +184,12 @@ def _read(
         result.checked_bytes += size
         if what:
             result.add("object", sha256, what)
+        elif sha256 in suspects:
+            result.right_again.append(sha256)
         progress(result.checked_objects, result.of_objects)
 
     with ThreadPoolExecutor(repository.place.threads, "verify") as pool:
-        for sha256 in uses.there(fraction):
+        for sha256 in uses.there(fraction, suspects):
             window.append((sha256, pool.submit(_check, reader, sha256, uses.slices(sha256))))
             if len(window) > 2 * repository.place.threads:
                 receive()
@@ -161,7 +202,7 @@ def _check(reader: Reader, sha256: str, slices: list[tuple[int, int, bytes]]) ->
     try:
         data = memoryview(reader.get(sha256))
     except DamagedError as error:
-        return 0, error.message
+        return 0, error.message.removeprefix(f"the object {sha256} ")
     for start, length, digest in slices:
         if hashlib.sha256(data[start : start + length]).digest() != digest:
             return len(data), f"the bytes {start} to {start + length} are not the file that they should be"
@@ -173,21 +214,57 @@ def note(repository: Repository, manifest: Manifest, verified: Verified, fractio
 
     That everything was read once and was right stays known when later only a sample is read, and is right as well.
     """
+    damage.forget(repository.place, verified.right_again)
+    damage.note(
+        repository.place,
+        (
+            (found["object"], found["what"])
+            for found in verified.damaged
+            if found.get("what") != MISSING and "object" in found
+        ),
+    )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before = repository.verification(manifest.name)
     in_full = before.get("in_full") if before.get("damaged") == [] else None
     noted = {
         "at": now,
+        "right": _right(before) if verified.found else now,
         "in_full": None if verified.found else now if fraction >= 1 else in_full,
         "checked_objects": verified.checked_objects,
+        "found": verified.found,
         "damaged": verified.damaged,
     }
     repository.note_verification(manifest.name, noted)
 
 
+@dataclass(frozen=True)
+class State:
+    """What is known of a snapshot. Times are ISO 8601 UTC. `at`: of the last check. `right`: of the last one that found
+    nothing wrong. `in_full`: that, or an earlier one with nothing wrong since, read everything. `found`: how many
+    objects the last one found damaged or missing."""
+
+    at: str
+    right: str | None
+    in_full: bool
+    found: int
+
+
+def state(repository: Repository, name: str) -> State | None:
+    """None where the snapshot was never verified."""
+    noted = repository.verification(name)
+    at, named = noted.get("at"), noted.get("damaged")
+    if not isinstance(at, str) or not isinstance(named, list):
+        return None
+    found = noted.get("found")
+    return State(at, _right(noted), bool(noted.get("in_full")), found if isinstance(found, int) else len(named))
+
+
+def _right(noted: dict[str, Any]) -> str | None:
+    right = noted.get("right", noted.get("at") if noted.get("damaged") == [] else None)
+    return right if isinstance(right, str) else None
+
+
 def when(repository: Repository, name: str) -> tuple[str, bool] | None:
     """When the snapshot was last verified and found right, and whether ever in full; None where it was not."""
-    noted: dict[str, Any] = repository.verification(name)
-    if not isinstance(noted.get("at"), str) or noted.get("damaged") != []:
-        return None
-    return noted["at"], bool(noted.get("in_full"))
+    known = state(repository, name)
+    return None if known is None or known.found else (known.at, known.in_full)

@@ -5,6 +5,7 @@
     digests(target)                  rows and canonical digest per table: equal where the data is
     state(target)                    empty, ours, or foreign
     keep_aside / bring_back / drop_kept / kept
+    require_free / settle            whether it can be moved now
     scratch(target)                  an empty database beside the real one, removed afterwards
     in_use(target)                   whether a server works on it
 
@@ -36,7 +37,9 @@ __all__ = [
     "keep_aside",
     "kept",
     "load",
+    "require_free",
     "scratch",
+    "settle",
     "state",
 ]
 
@@ -101,6 +104,16 @@ def keep_aside(target: Database, name: str) -> None:
 def bring_back(target: Database, name: str) -> None:
     """Put what was kept as `name` back into its place, in one step; what `target` holds now is removed."""
     aside.bring_back(target, name)
+
+
+def require_free(target: Database) -> None:
+    """That nobody holds a lock which `keep_aside` would find. Raises InUseError. Changes nothing."""
+    aside.require_free(target)
+
+
+def settle(target: Database) -> None:
+    """What `keep_aside` and `bring_back` do first: a SQLite file whose changes are all in it. Raises InUseError."""
+    aside.settle(target)
 
 
 def drop_kept(target: Database, name: str) -> None:

@@ -24,6 +24,7 @@ from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
 
 _KEPT = "mlflow_ae5_kept_"  # the schema, and the end of a file's name
 _SCRATCH = "mlflow_ae5_scratch_"
+_STOP = "stop whatever works on that database"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
@@ -102,13 +103,57 @@ def _bring_file_back(file: Path, name: str) -> None:
     sqlite_file.publish(kept, file)
 
 
+def require_free(target: Database) -> None:
+    """That nobody holds a lock on a SQLite file just now. Raises InUseError. Changes nothing.
+
+    Elsewhere the tables are moved in one transaction, which tells that by itself.
+    """
+    if target.dialect != "sqlite":
+        return
+    file = sqlite_file.file_of(target)
+    if file.exists():
+        with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # no database has no locks
+            _require_no_lock(connection, file)
+
+
+def settle(target: Database) -> None:
+    """Make a SQLite file one that can be moved. Raises InUseError."""
+    if target.dialect == "sqlite" and (file := sqlite_file.file_of(target)).exists():
+        _settle(file)
+
+
 def _settle(file: Path) -> None:
-    """Everything in the one file: what a crash or a log left beside it is brought in, or undone, by SQLite itself."""
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(file, timeout=2)) as connection:
+    """Everything in the one file: what a crash or a log left beside it is brought in, or undone, by SQLite itself.
+
+    So is a journal that was left empty for the next writer (journal_mode TRUNCATE or PERSIST): SQLite takes it away
+    when such a mode is left, and while nobody writes.
+    """
+    with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # anything else moves as it is
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        _require_no_lock(connection, file)
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode=PERSIST").fetchone()
+            connection.execute("PRAGMA journal_mode=DELETE").fetchone()
     if left := [file.name + side for side in sqlite_file.SIDE_FILES if file.with_name(file.name + side).exists()]:
-        raise InUseError(f"{file} is in use: {', '.join(left)} belongs to it", "stop whatever works on that database")
+        raise InUseError(
+            f"{file} is in use, or a change to it was left half done: {', '.join(left)} belongs to it",
+            "stop whatever works on that database; if nothing does, move these files away with it",
+        )
+
+
+def _connect(file: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(file, timeout=2, isolation_level=None))
+
+
+def _require_no_lock(connection: sqlite3.Connection, file: Path) -> None:
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise InUseError(f"{file} is in use: somebody holds a lock on it", _STOP) from None
+        raise
+    connection.execute("ROLLBACK")
 
 
 def _kept_file(file: Path, name: str) -> Path:

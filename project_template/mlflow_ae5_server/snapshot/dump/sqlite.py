@@ -118,10 +118,14 @@ def digests(database: Database) -> dict[str, tuple[int, str]]:
             return _results([stack.enter_context(_hash(file, share)) for share in shares], file, shapes)
 
 
+def _holds(side: Path) -> bool:
+    return side.exists() and side.stat().st_size > 0
+
+
 def state(database: Database) -> State:
     file = file_of(database)
     if not file.exists():
-        orphans = tuple(file.name + side for side in SIDE_FILES if file.with_name(file.name + side).exists())
+        orphans = tuple(file.name + side for side in SIDE_FILES if _holds(file.with_name(file.name + side)))
         # SQLite would take them for changes to whatever file comes to lie beside them.
         return State("foreign", others=orphans) if orphans else State("empty")
     try:

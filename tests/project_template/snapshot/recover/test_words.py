@@ -34,7 +34,6 @@ def test_words(given: str, expected: dict[str, Any]) -> None:
     [
         "restore latest",
         "restore --undo --replace",
-        "restore --undo --dry-run",
         "restore --undo --snapshot x",
         "restore --undo --drop-kept x",
         "restore --drop-kept x --replace",

@@ -1,0 +1,41 @@
+"""What `backup prune` has its job do, from options and configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlflow_ae5_deploy.cli import backup
+from mlflow_ae5_deploy.config.settings import BackupSettings
+from mlflow_ae5_deploy.errors import Usage
+from mlflow_ae5_deploy.runbook.maintenance_words import sentence
+
+OPTIONS = ("--keep-last", "--keep-daily", "--keep-weekly", "--drop-damaged", "--yes")
+CONFIGURED = BackupSettings(keep_last=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"--drop-damaged": "20260101T000000Z-abcdef"}, ["--drop-damaged", "20260101T000000Z-abcdef"]),
+        (
+            {"--drop-damaged": "a1", "--keep-last": 3, "--yes": True},
+            ["--keep-last", "3", "--drop-damaged", "a1", "--yes"],
+        ),
+        ({}, ["--keep-last", "2"]),
+    ],
+)
+def test_the_words_of_the_job(given, words):
+    task = backup._task("prune", {option: given.get(option) for option in OPTIONS}, CONFIGURED)
+
+    assert list(task.words) == ["prune", *words]
+
+
+def test_an_id_that_is_none_is_refused():
+    with pytest.raises(Usage, match="--drop-damaged"):
+        backup._task("prune", {**dict.fromkeys(OPTIONS), "--drop-damaged": "--yes"}, None)
+
+
+def test_why_no_object_goes_is_said():
+    said = sentence({"command": "Backup", "action": "prune", "removed": ["a"], "kept": ["b"], "held": "no object goes"})
+
+    assert said.endswith("1 kept; no object goes")

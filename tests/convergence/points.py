@@ -34,7 +34,7 @@ class Mode:
     def points(self, row: Row) -> Iterator[int]:
         """All there are and more, or a few."""
         if not row.requests:
-            return iter(range(MOST_POINTS))
+            return iter(range(0, MOST_POINTS, row.every))
         return iter([int(place * row.requests) for place in self.places])
 
 

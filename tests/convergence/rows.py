@@ -28,7 +28,8 @@ class Row:
     then runs.
 
     settled: run after that; it must write nothing, and `unchanged` must hold of its JSON. holds: of the platform.
-    requests: about how many there are, for what takes long: then a few of them are points. 0: every one is.
+    requests: about how many there are, for what takes long: then a few of them are points. 0: every one is,
+    or with `every` each second one, and so on.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     configuration: str = CONFIGURATION
     then: Callable[[Cell], None] = lambda _cell: None
     requests: int = 0
+    every: int = 1
 
 
 CHANGED_JOB = ("schedule-gc", "--sandbox", "--json", "--cron", "30 3 * * 0", "--ttl", "7d0h0m0s")

@@ -27,7 +27,7 @@ TTL = "30d"
 def engine_of(uri: str) -> sqlalchemy.Engine:
     """One for each database, whose connection to PostgreSQL stays: to make one takes more than most statements."""
     if uri.startswith("postgresql"):
-        return sqlalchemy.create_engine(uri.replace("://", "+psycopg://", 1))
+        return sqlalchemy.create_engine(uri.replace("://", "+psycopg://", 1), pool_pre_ping=True)
     return sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
 
 

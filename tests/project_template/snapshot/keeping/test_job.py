@@ -29,7 +29,7 @@ def test_backup_as_a_job(project: Any) -> None:
     nonsense = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="prune --keep-last many")
     assert (nonsense.code, nonsense.last["outcome"]) == (2, "failed")
     nowhere = project.run("Backup", "list", MLFLOW_TRACKING_BACKUP_DESTINATION="elsewhere")
-    assert (nowhere.code, nowhere.last["outcome"]) == (19, "failed")
+    assert (nowhere.code, nowhere.last["outcome"]) == (20, "failed")
     assert not (project.folder / "elsewhere").exists()
     for ended in (first, checked, nonsense, nowhere):
         assert "very-secret-key" not in ended.output

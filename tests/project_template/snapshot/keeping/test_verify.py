@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError, UsageError
+from mlflow_ae5_server.errors import DamagedError, NoSnapshotError, UsageError
 from mlflow_ae5_server.snapshot import contents, verify
 from mlflow_ae5_server.snapshot.manifest import Manifest
 
@@ -142,11 +142,11 @@ def test_a_list_that_cannot_be_read_is_named(taken: tuple[Server, Manifest]) -> 
 
 def test_a_place_without_backups(server: Server) -> None:
     for words in ("list", "show", "verify", "prune"):
-        assert server.job(words)[0] == StorageError.exit_code
+        assert server.job(words)[0] == NoSnapshotError.exit_code
     server.repository()
     assert server.job("list") == (0, {**server.job("list")[1], "snapshots": []})
     for words in ("show", "verify --snapshot latest", "show --snapshot 20200101T000000Z-abcdef"):
-        assert server.job(words)[0] == ConfigurationError.exit_code
+        assert server.job(words)[0] == NoSnapshotError.exit_code
 
 
 def test_list_show_and_create_say_what_is_in_a_snapshot(server: Server) -> None:

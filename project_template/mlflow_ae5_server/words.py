@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Numbers and odd names in sentences."""
 
 from __future__ import annotations
 
@@ -8,3 +8,9 @@ def counted(number: int, things: str) -> str:
     if number != 1:
         return f"{number} {things}"
     return f"1 {things.removesuffix('ies')}y" if things.endswith("ies") else f"1 {things.removesuffix('s')}"
+
+
+def shown(text: str) -> str:
+    """`text` for people, on one line: what cannot be printed is escaped."""
+    escaped = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escaped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select
@@ -12,12 +13,14 @@ from mlflow_ae5_server.collection.locations import BadLocationError, Location, o
 from mlflow_ae5_server.collection.registry import Registry
 from mlflow_ae5_server.collection.stores import Size
 from mlflow_ae5_server.collection.tables import EXPERIMENTS, MODELS, RUNS, TRACE_TAGS, TRACES, VERSIONS
+from mlflow_ae5_server.words import shown
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 ARTIFACT_TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")
 _PART = 500  # ids in one query
+EXPLAINED = 20  # of each kind
 
 
 @dataclass(slots=True)
@@ -44,13 +47,15 @@ class Skip:
 
 @dataclass
 class Plan:
-    """`limit`: what was deleted at this time or before is due (milliseconds)."""
+    """`limit`: what was deleted at this time or before is due (milliseconds). `reasons`: why something goes, of the
+    first of each kind, by (kind, id)."""
 
     limit: int
     runs: list[Item] = field(default_factory=list)
     logged_models: list[Item] = field(default_factory=list)
     experiments: list[Item] = field(default_factory=list)
     traces: int = 0
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     skipped: list[Skip] = field(default_factory=list)
 
     def owners(self) -> Iterator[Item]:
@@ -110,7 +115,34 @@ def make(connection: Connection, limit: int, registry: Registry, same: Callable[
     for part in _parts([item.experiment for item in plan.experiments]):
         count = select(func.count()).select_from(TRACES).where(TRACES.c.experiment_id.in_(part))
         plan.traces += connection.execute(count).scalar_one()
+    _explain(connection, plan)
     return plan
+
+
+def _explain(connection: Connection, plan: Plan) -> None:
+    """Since when it is deleted, what it is called, and where it belongs. Only of those that a person is shown."""
+    ids = [item.id for item in plan.runs[:EXPLAINED]]
+    runs = select(RUNS.c.run_uuid, RUNS.c.name, RUNS.c.experiment_id, RUNS.c.deleted_time)
+    for run, name, experiment, deleted in connection.execute(runs.where(RUNS.c.run_uuid.in_(ids))):
+        plan.reasons["run", run] = f"{_named(name)}of experiment {experiment}, deleted {_time(deleted)}"
+    numbers = [int(item.id) for item in plan.experiments[:EXPLAINED]]
+    experiments = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.name, EXPERIMENTS.c.last_update_time)
+    for number, name, deleted in connection.execute(experiments.where(EXPERIMENTS.c.experiment_id.in_(numbers))):
+        plan.reasons["experiment", str(number)] = f"{_named(name)}deleted {_time(deleted)}"
+    whole = {item.experiment for item in plan.experiments}
+    for item in plan.logged_models[:EXPLAINED]:
+        why = "which goes as a whole" if item.experiment in whole else "deleted itself"
+        plan.reasons[item.kind, item.id] = f"of experiment {item.experiment}, {why}"
+
+
+def _named(name: str | None) -> str:
+    return f'"{shown(name)}" ' if name else ""
+
+
+def _time(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "at a time that is not known"
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _too_young(connection: Connection, plan: Plan, limit: int) -> Iterator[tuple[int, str]]:

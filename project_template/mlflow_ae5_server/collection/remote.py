@@ -30,7 +30,7 @@ class Server:
         self.shown = scrub(self._uri)
         self._session = requests.Session()
         self._session.headers.update(headers)
-        self._session.verify = verify
+        self._verify = verify  # with each request: the session's own gives way to REQUESTS_CA_BUNDLE
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=16))
 
@@ -90,7 +90,12 @@ class Server:
         for _ in range(_TRIES):
             try:
                 answer = self._session.request(
-                    method, self._uri + path, timeout=_TIMEOUT, allow_redirects=False, **arguments
+                    method,
+                    self._uri + path,
+                    timeout=_TIMEOUT,
+                    allow_redirects=False,
+                    verify=self._verify,
+                    **arguments,
                 )
             except (requests.exceptions.RequestException, OSError) as error:
                 reason = scrub(str(error).splitlines()[0] if str(error) else type(error).__name__)[:200]

@@ -8,11 +8,11 @@ from typing import Any
 
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.collection.orphans import Orphans
-from mlflow_ae5_server.collection.plan import Plan, Skip
+from mlflow_ae5_server.collection.plan import EXPLAINED, Plan, Skip
 from mlflow_ae5_server.collection.removal import Tally
 from mlflow_ae5_server.collection.stores import Found
+from mlflow_ae5_server.words import counted
 
-_SHOWN = 20  # ids listed per kind
 _TOLD = 50  # skipped ones in the last line
 KINDS = {"runs": "run", "experiments": "experiment", "logged_models": "logged model"}
 
@@ -24,17 +24,19 @@ def show(plan: Plan, older_than: str, dry_run: bool) -> None:
     print(f"due is what was deleted before {since} (MLFLOW_TRACKING_GC_TTL {older_than})")
     for name, items in (("runs", plan.runs), ("experiments", plan.experiments), ("logged models", plan.logged_models)):
         sizes = [item.size.bytes for item in items if item.size is not None]
-        print(f"{verb} {len(items)} {name}" + (f", {amount(sum(sizes))} of artifacts" if sizes else ""))
-        for item in items[:_SHOWN]:
-            print(f"  {item.id}" + (f"  {amount(item.size.bytes)}" if item.size is not None else ""))
+        print(f"{verb} {counted(len(items), name)}" + (f", {amount(sum(sizes))} of artifacts" if sizes else ""))
+        for item in items[:EXPLAINED]:
+            size = f"  {amount(item.size.bytes)}" if item.size is not None else ""
+            why = plan.reasons.get((item.kind, item.id))
+            print(f"  {item.id}{size}" + (f"  {why}" if why else ""))
         _more(len(items))
     if plan.traces:
-        print(f"{verb} {plan.traces} traces of these experiments")
+        print(f"{verb} {counted(plan.traces, 'traces')} of these experiments")
     show_skipped(plan.skipped)
 
 
 def show_skipped(skipped: list[Skip]) -> None:
-    for skip in skipped[:_SHOWN]:
+    for skip in skipped[:EXPLAINED]:
         if skip.trouble:
             print(f"cannot remove {skip.kind} {skip.id}: {skip.why}")
         else:
@@ -44,8 +46,8 @@ def show_skipped(skipped: list[Skip]) -> None:
 
 def show_orphans(orphans: Orphans, removing: bool) -> None:
     verb = "removes" if removing else "found"
-    print(f"{verb} {len(orphans.old)} artifact folders without a row, {amount(_sum(orphans.old))}")
-    for found in orphans.old[:_SHOWN]:
+    print(f"{verb} {counted(len(orphans.old), 'artifact folders')} without a row, {amount(_sum(orphans.old))}")
+    for found in orphans.old[:EXPLAINED]:
         print(f"  {found.path}  {amount(found.size.bytes)}")
     _more(len(orphans.old))
     if orphans.young:
@@ -53,8 +55,8 @@ def show_orphans(orphans: Orphans, removing: bool) -> None:
 
 
 def _more(number: int) -> None:
-    if number > _SHOWN:
-        print(f"  and {number - _SHOWN} more")
+    if number > EXPLAINED:
+        print(f"  and {number - EXPLAINED} more")
 
 
 def planned(plan: Plan) -> dict[str, Any]:

@@ -26,10 +26,11 @@ from mlflow_ae5_server.snapshot.artifacts import (
     VanishedError,
 )
 from mlflow_ae5_server.snapshot.contents import Writer
-from mlflow_ae5_server.snapshot.entries import FileEntry, Part, shown
+from mlflow_ae5_server.snapshot.entries import FileEntry, Part
 from mlflow_ae5_server.snapshot.filelist import ListWriter, Merged
 from mlflow_ae5_server.snapshot.known import Known
 from mlflow_ae5_server.snapshot.packing import Packer
+from mlflow_ae5_server.words import shown
 
 _T = TypeVar("_T")
 _NAMES = 50  # of changed, vanished, unreadable files: at most so many are told

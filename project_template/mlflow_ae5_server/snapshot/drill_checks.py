@@ -13,7 +13,8 @@ from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.errors import DamagedError, ProjectError, UnreachableError
 from mlflow_ae5_server.snapshot.drill_api import Api
 from mlflow_ae5_server.snapshot.dump import DatabasePart
-from mlflow_ae5_server.snapshot.entries import FileEntry, shown
+from mlflow_ae5_server.snapshot.entries import FileEntry
+from mlflow_ae5_server.words import shown
 
 _PROXIED = "mlflow-artifacts:"
 _PAGE = 100

@@ -49,12 +49,6 @@ def text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def shown(path: str) -> str:
-    """`path` for people, on one line: what cannot be printed is escaped."""
-    escaped = path.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escaped)
-
-
 def line(entry: FileEntry) -> bytes:
     """`entry` as one line. The same entry always gives the same bytes."""
     path = json.dumps(entry.path)

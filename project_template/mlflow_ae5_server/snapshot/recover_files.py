@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.snapshot.contents import Reader
-from mlflow_ae5_server.snapshot.entries import FileEntry, shown
+from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.recover_target import Target
+from mlflow_ae5_server.words import shown
 
 _TOGETHER = 4 * 1024 * 1024  # bytes, and
 _FILES = 64  # files that one thread takes at a time

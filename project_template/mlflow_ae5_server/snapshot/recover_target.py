@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 from mlflow_ae5_server.errors import ConfigurationError, StorageError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
-from mlflow_ae5_server.snapshot.entries import FileEntry, shown
+from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.recover_beside import RESERVED
+from mlflow_ae5_server.words import shown
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mlflow_ae5_server.errors import DamagedError, NoSnapshotError, StorageError
-from mlflow_ae5_server.snapshot import contents, entries, filelist, lease, manifest
+from mlflow_ae5_server.snapshot import contents, filelist, lease, manifest
 from mlflow_ae5_server.snapshot.contents import Reader
 from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.lease import Lease, Timing
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.places import Place, open_place
+from mlflow_ae5_server.words import shown
 
 MARKER = "mlflow-ae5-backups.json"
 SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"
@@ -252,7 +253,7 @@ def make_in(place: Place) -> Repository:
         for item in place.items(""):
             if item.name != MARKER and item.name.partition("/")[0] not in _NOBODYS:
                 raise StorageError(
-                    f"{place.shown} holds something else: {entries.shown(item.name)}", "give an empty or a new place"
+                    f"{place.shown} holds something else: {shown(item.name)}", "give an empty or a new place"
                 )
         content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
         data = (json.dumps(content) + "\n").encode()

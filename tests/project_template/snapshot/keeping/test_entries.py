@@ -6,7 +6,8 @@ import json
 
 import pytest
 from mlflow_ae5_server.errors import DamagedError
-from mlflow_ae5_server.snapshot.entries import FileEntry, Part, line, parse, shown
+from mlflow_ae5_server.snapshot.entries import FileEntry, Part, line, parse
+from mlflow_ae5_server.words import shown
 
 A, B = "a" * 64, "b" * 64
 

@@ -14,7 +14,7 @@ from mlflow_ae5_server.errors import DamagedError, ProjectError, UnreachableErro
 from mlflow_ae5_server.snapshot.drill_api import Api
 from mlflow_ae5_server.snapshot.dump import DatabasePart
 from mlflow_ae5_server.snapshot.entries import FileEntry
-from mlflow_ae5_server.words import shown
+from mlflow_ae5_server.words import counted, shown
 
 _PROXIED = "mlflow-artifacts:"
 _PAGE = 100
@@ -147,11 +147,11 @@ class ReadBack:
 
     def said(self) -> str:
         """For people. Raises DamagedError where a file is not the snapshot's."""
-        text = f"{self.files} files ({amount(self.bytes)}) of {self.models} models"
+        text = f"{counted(self.files, 'files')} ({amount(self.bytes)}) of {counted(self.models, 'models')}"
         for count, what in (
-            (self.outside, "keep their files outside this server"),
-            (self.without_files, "have no files in the snapshot"),
-            (self.left_out, "were left out to end in time"),
+            (self.outside, "with files outside this server"),
+            (self.without_files, "without files in the snapshot"),
+            (self.left_out, "left out to end in time"),
         ):
             text += f"; {count} {what}" if count else ""
         if self.wrong:
@@ -232,10 +232,26 @@ def versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
                 continue
             name, number = model["name"], str(max(numbers))
             uri = api.get("model-versions/get-download-uri", name=name, version=number).get("artifact_uri", "")
-            yield Version(name, number, relative(uri, destinations))
+            yield Version(name, number, relative(_resolved(api, uri), destinations))
         token = page.get("next_page_token", "")
         if not token:
             return
+
+
+def _resolved(api: Api, uri: str) -> str:
+    """Where a source that names a run or a logged model of this server keeps its files; others as they are."""
+    scheme, _, rest = uri.partition(":/")
+    owner, _, below = rest.strip("/").partition("/")
+    try:
+        if scheme == "runs":
+            base = api.get("runs/get", run_id=owner)["run"]["info"]["artifact_uri"]
+        elif scheme == "models" and owner.startswith("m-"):
+            base = api.get(f"logged-models/{owner}")["model"]["info"]["artifact_uri"]
+        else:
+            return uri
+    except UnreachableError:  # it is not there any more
+        return uri
+    return f"{base.rstrip('/')}/{below}".rstrip("/")
 
 
 def relative(uri: str, destinations: tuple[str, ...] = ()) -> str | None:
@@ -252,6 +268,8 @@ def relative(uri: str, destinations: tuple[str, ...] = ()) -> str | None:
 
 
 def _parents(path: str) -> Iterator[str]:
+    """The path itself, because a source can be a single file, and the folders above it."""
+    yield path
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path

@@ -1,0 +1,58 @@
+"""Where a drill looks for the files of registered models, against a server that answers as MLflow's does."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.errors import UnreachableError
+from mlflow_ae5_server.snapshot.drill_checks import read_models
+from mlflow_ae5_server.snapshot.entries import FileEntry
+
+DATA = b"model"
+RUN = "mlflow-artifacts:/1/run1/artifacts"
+LOGGED = "mlflow-artifacts:/1/models/m-1/artifacts"
+FILES = ("1/run1/artifacts/model/MLmodel", "1/run1/artifacts/one.pkl", "1/models/m-1/artifacts/MLmodel")
+
+
+class Server:
+    """Answers of MLflow 3.17.2 about one registered model."""
+
+    def __init__(self, source: str) -> None:
+        self.answers: dict[str, Any] = {
+            "registered-models/search": {"registered_models": [{"name": "m", "latest_versions": [{"version": "2"}]}]},
+            "model-versions/get-download-uri": {"artifact_uri": source},
+            "logged-models/m-1": {"model": {"info": {"artifact_uri": LOGGED}}},
+        }
+
+    def get(self, name: str, /, **query: Any) -> Any:
+        if query.get("run_id") == "run1":
+            return {"run": {"info": {"artifact_uri": RUN}}}
+        if name not in self.answers:
+            raise UnreachableError(f"GET {name} answered 404")
+        return self.answers[name]
+
+    def digest(self, _path: str) -> tuple[int, str]:
+        return len(DATA), hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (f"{RUN}/model", "1 file (5 bytes) of 1 model"),
+        (f"{RUN}/one.pkl", "1 file (5 bytes) of 1 model"),
+        ("runs:/run1/model", "1 file (5 bytes) of 1 model"),
+        ("models:/m-1", "1 file (5 bytes) of 1 model"),
+        (f"{RUN}/gone", "0 files (0 bytes) of 0 models; 1 without files in the snapshot"),
+        ("runs:/run9/model", "0 files (0 bytes) of 0 models; 1 with files outside this server"),
+        ("s3://elsewhere/model", "0 files (0 bytes) of 0 models; 1 with files outside this server"),
+    ],
+)
+def test_a_source_is_followed_to_its_files(source: str, said: str) -> None:
+    sha256 = hashlib.sha256(DATA).hexdigest()
+    files = [FileEntry(path, "file", len(DATA), sha256, 0, "", ()) for path in FILES]
+
+    server: Any = Server(source)
+
+    assert read_models(server, (), files).said() == said

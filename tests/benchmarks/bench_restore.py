@@ -46,7 +46,7 @@ def restore(backups: str, destination: str) -> None:
 
     started = time.perf_counter()
     source = restore.find(backups, "latest")
-    recover_check.check(source.repository, source.snapshot, read=True).require_sound(source.snapshot)
+    recover_check.check(source.repository, source.snapshot).require_sound(source.snapshot)
     checked = time.perf_counter() - started
     done = source.artifacts(open_target(destination), again=False)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -75,7 +75,7 @@ def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) 
         "removed",
     ]
     details = {check["name"]: check["detail"] for check in done["checks"]}
-    assert details["models read back"].startswith("3 files (50.0 kB) of 1 models")
+    assert details["models read back"].startswith("3 files (50.0 kB) of 1 model")
 
 
 def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot: Any) -> None:

@@ -149,7 +149,6 @@ def opened(
 
     for_cron: what the sandbox sets aside is not told, because cron mails whatever is told, at every run.
     """
-    from mlflow_ae5_deploy.config.load import SET_ASIDE
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.platform.options import ConnectionOptions
     from mlflow_ae5_deploy.runbook.access import Access, Target
@@ -161,9 +160,7 @@ def opened(
 
     clock = clock or SystemClock()
     loaded = load_settings(choices)
-    for warning in loaded.warnings:
-        if for_cron and warning.startswith(SET_ASIDE):
-            continue
+    for warning in loaded.advice if for_cron else loaded.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     settings, asked = loaded.settings, wishes(loaded)
     hostname = _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")

@@ -96,7 +96,7 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
 
 def pause(context: Context, wanted: WantedJob) -> Done:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
-    jobs = _present(context, wanted)
+    jobs = required_jobs(context, wanted)
     context.memory.end_gc_change()  # from here on the platform tells what was asked for
     active = [job for job in jobs if not gc_job.is_paused(job)]
     if not active:
@@ -107,7 +107,7 @@ def pause(context: Context, wanted: WantedJob) -> Done:
 
 
 def resume(context: Context, wanted: WantedJob) -> Done:
-    jobs = _present(context, wanted)
+    jobs = required_jobs(context, wanted)
     if len(jobs) > 1:
         raise Conflict(
             f"There are {len(jobs)} garbage collection jobs; resuming them would be too many.",
@@ -143,14 +143,9 @@ def _gone(jobs: int, records: int) -> str:
     return f"{counted(jobs, 'jobs')} and {counted(records, 'run records')} {'is' if one else 'are'} gone"
 
 
-def require_job(context: Context, wanted: WantedJob) -> None:
-    """Raises NotFound when there is no job to run."""
-    _present(context, wanted)
-
-
 def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
     """Run the scheduled job at once. Raises NotFound when there is none."""
-    job = _present(context, wanted)[0]
+    job = required_jobs(context, wanted)[0]
     return _followed(lambda: gc_run.run_now(context, job, show, seconds=seconds))
 
 
@@ -216,7 +211,8 @@ def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> Non
         )
 
 
-def _present(context: Context, wanted: WantedJob) -> list[Job]:
+def required_jobs(context: Context, wanted: WantedJob) -> list[Job]:
+    """The one that is as wanted, if any, first. Raises NotFound when there is none."""
     jobs = gc_job.gc_jobs(context.look.jobs(), required_project(context), wanted)
     if not jobs:
         raise NotFound(

@@ -155,7 +155,7 @@ def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, 
         reporter.line("One dry run, as a job of its own; the schedule is not touched")
         return schedule_gc.rehearse(context, wanted, show, seconds=wait)
     if asked.verb == "run":
-        schedule_gc.require_job(context, wanted)  # before anything is announced
+        schedule_gc.required_jobs(context, wanted)  # before anything is announced
         reporter.line("One run, now")
         return schedule_gc.run_now(context, wanted, show, seconds=wait)
     return None

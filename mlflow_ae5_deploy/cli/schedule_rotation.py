@@ -10,7 +10,7 @@ import typer
 from mlflow_ae5_deploy.cli import options, rotate_token
 from mlflow_ae5_deploy.cli.changing import LockWait
 from mlflow_ae5_deploy.cli.wiring import Choices, installation_folder, load_settings, reporter_for
-from mlflow_ae5_deploy.errors import EXIT_DONE, DeployError
+from mlflow_ae5_deploy.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
@@ -127,15 +127,12 @@ def _missing_secrets(choices: Choices, settings: Settings) -> list[str]:
         for where, reference in _references(settings, sandbox=choices.sandbox)
         if reference is not None and reference.kind in ("env", "prompt")
     ]
-    found += (
-        []
-        if choices.sandbox
-        else [
+    if not choices.sandbox:
+        found += [
             f"{name} is set here, and a run by cron does not have it. Set it in a file that cron's shell reads."
             for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
             if choices.environ.get(name)
         ]
-    )
     return found
 
 
@@ -161,6 +158,7 @@ def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock
     from mlflow_ae5_deploy.operations import crontab
     from mlflow_ae5_deploy.runbook.journal import Journal
     from mlflow_ae5_deploy.runbook.lock import InstallationLock
+    from mlflow_ae5_deploy.runbook.recorded import framed
 
     state_dir(loaded.settings, choices.environ)
     folder, clock = installation_folder(loaded, choices.environ), SystemClock()
@@ -173,15 +171,10 @@ def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock
             wanted = crontab.without_line(before, folder.name)
         if wanted == before or (what == "remove" and not crontab.has_line(before, folder.name)):
             return "unchanged", "" if what == "remove" else text
-        journal.write("begin")
-        journal.write("intent", action=what, target="crontab line")
-        try:
+        with framed(journal, clock):
+            journal.write("intent", action=what, target="crontab line")
             table.write(wanted)
-        except DeployError as error:
-            journal.write("end", outcome=error.kind, what=error.what)
-            raise
-        journal.write("effect", action=what, target="crontab line")
-        journal.write("end", outcome="done")
+            journal.write("effect", action=what, target="crontab line")
     if what == "remove":
         return "removed", "\n".join(crontab.own_lines(before, folder.name))
     return "installed", text

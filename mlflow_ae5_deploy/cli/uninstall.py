@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 NAME = "uninstall"
 HELP = "Remove job, runs, deployment and project after listing them; keeps data, account and the project's archive."
 
-_RUN_RECORDS = re.compile(r"\d+ run records?")
 PurgeSecrets = Annotated[
     bool, typer.Option("--purge-secrets", help="Delete the secrets too, of the service account and of consumers.")
 ]
@@ -46,16 +46,17 @@ def command(
     """Asks before it does anything. Running it again says that nothing is left."""
     choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
-    asked: list[Action] = []
+    agreed: There | None = None
 
     def ask(context: Context) -> None:
+        nonlocal agreed
         if not yes and can_ask(reporter):
-            asked.extend(_ask(reporter, context, purge=purge_secrets))
+            agreed = _ask(reporter, context, purge=purge_secrets)
 
     try:
         with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes, before=ask) as context:
             reporter.doing(NAME)
-            document = _uninstall(reporter, context, asked, same_target(choices), purge=purge_secrets)
+            document = _uninstall(reporter, context, agreed, same_target(choices), purge=purge_secrets)
         if json:
             reporter.data(document)
     finally:
@@ -63,26 +64,30 @@ def command(
     return EXIT_DONE
 
 
-def _ask(reporter: Reporter, context: Context, *, purge: bool) -> list[Action]:
-    """What a person has agreed to, without the lock; what is there may be another thing once it is held."""
+def _ask(reporter: Reporter, context: Context, *, purge: bool) -> There | None:
+    """What a person has agreed to lose, without the lock; what is there may be another thing once it is held."""
     from mlflow_ae5_deploy.operations import uninstall
 
     reporter.doing(NAME)
     there = uninstall.observe(context, purge=purge)
     actions = uninstall.plan(there, purge=purge)
     if actions:
-        for item in uninstall.kept(context, there, purge=purge):
-            reporter.note(f"This stays: {item}.")
-        if not context.wishes.consent(actions):
-            raise _declined(actions, "Nothing was changed.")
+        _agree(reporter, context, actions, uninstall.kept(context, there, purge=purge), "Nothing was changed.")
     context.look.forget()
-    return actions
+    return there if actions else None
+
+
+def _agree(reporter: Reporter, context: Context, actions: list[Action], stays: Sequence[str], remedy: str) -> None:
+    for item in stays:
+        reporter.note(f"This stays: {item}.")
+    if actions and not context.wishes.consent(actions):
+        raise _declined(actions, remedy)
 
 
 def _uninstall(
-    reporter: Reporter, context: Context, agreed: list[Action], target: str, *, purge: bool
+    reporter: Reporter, context: Context, agreed: There | None, target: str, *, purge: bool
 ) -> dict[str, Any]:
-    """agreed: to what a person has said yes already; whatever else is there is not touched without a question."""
+    """agreed: what a person has agreed to lose already; whatever else is there is not touched without a question."""
     from mlflow_ae5_deploy.operations import uninstall
 
     there = uninstall.observe(context, purge=purge)
@@ -94,13 +99,11 @@ def _uninstall(
         context.memory.forget_deployment()
         reporter.hanging("", _nothing(there))
         return document
-    if agreed:
-        _require_same(actions, agreed)
+    if agreed is not None:
+        _require_same(there, agreed, purge=purge)
     else:
-        for item in stays:
-            reporter.note(f"This stays: {item}.")
-        if actions and not context.wishes.consent(actions):
-            raise _declined(actions, "Nothing was changed. If you want it, run this again with --yes.")
+        remedy = "Nothing was changed. If you want it, run this again with --yes."
+        _agree(reporter, context, actions, stays, remedy)
     removed = uninstall.carry_out(context, there, purge=purge)
     for action in actions:
         reporter.hanging("+ ", action.phrase, "cyan")
@@ -135,10 +138,16 @@ def _nothing(there: There) -> str:
     return "Nothing is left of this installation."
 
 
-def _require_same(actions: list[Action], agreed: list[Action]) -> None:
+def _require_same(there: There, agreed: There, *, purge: bool) -> None:
     """More or fewer run records are the same thing; what has gone by itself needs no consent."""
-    known = {_without_count(action) for action in agreed}
-    new = [action for action in actions if _without_count(action) not in known]
+    from mlflow_ae5_deploy.operations import uninstall
+
+    def apart_from_numbers(what: There) -> list[str]:
+        one = replace(what, runs=what.runs[:1])
+        return [action.phrase for action in uninstall.plan(one, purge=purge)]
+
+    known, actions = set(apart_from_numbers(agreed)), uninstall.plan(there, purge=purge)
+    new = [action for action, same in zip(actions, apart_from_numbers(there), strict=True) if same not in known]
     if new:
         raise Conflict(
             "There is more to remove than was agreed to: somebody has changed the installation meanwhile.",
@@ -146,10 +155,6 @@ def _require_same(actions: list[Action], agreed: list[Action]) -> None:
             remedy="Nothing was changed. Run this again to see it.",
             detail="\n".join(f"- {action.phrase}" for action in new),
         )
-
-
-def _without_count(action: Action) -> str:
-    return _RUN_RECORDS.sub("run records", action.phrase)
 
 
 def _declined(actions: list[Action], remedy: str) -> Conflict:

@@ -18,6 +18,8 @@ from mlflow_ae5_deploy.errors import Configuration, Usage
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
+    from mlflow_ae5_deploy.config.settings import PlatformSettings
+    from mlflow_ae5_deploy.platform.options import ConnectionOptions
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.runbook.context import Context, Wishes
 
@@ -149,9 +151,7 @@ def opened(
 
     for_cron: what the sandbox sets aside is not told, because cron mails whatever is told, at every run.
     """
-    from mlflow_ae5_deploy.config.load import SET_ASIDE
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
-    from mlflow_ae5_deploy.platform.options import ConnectionOptions
     from mlflow_ae5_deploy.runbook.access import Access, Target
     from mlflow_ae5_deploy.runbook.context import Context
     from mlflow_ae5_deploy.runbook.journal import Journal
@@ -161,24 +161,14 @@ def opened(
 
     clock = clock or SystemClock()
     loaded = load_settings(choices)
-    for warning in loaded.warnings:
-        if for_cron and warning.startswith(SET_ASIDE):
-            continue
+    for warning in loaded.advice if for_cron else loaded.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     settings, asked = loaded.settings, wishes(loaded)
     hostname = _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")
     folder = installation_folder(loaded, choices.environ)
     if not asked.dry:
         state_dir(settings, choices.environ)  # found unwritable now, not after the first effect
-    options = ConnectionOptions(
-        hostname=hostname,
-        verify_tls=settings.platform.verify_tls,
-        ca_file=settings.platform.ca_file,
-        client_cert=settings.platform.client_cert,
-        connect_timeout=settings.platform.connect_timeout,
-        read_timeout=settings.platform.read_timeout,
-        upload_timeout=settings.platform.upload_timeout,
-    )
+    options = _connection(settings.platform, hostname)
     values = Values(choices.environ, prompt(), added=settings.added_packages)
     target = Target(options, settings.platform.session, choices.sandbox, asked.dry)
     access = Access(settings, target, values, clock, reporter.waiting)
@@ -201,6 +191,20 @@ def opened(
             )
     finally:
         access.close()
+
+
+def _connection(platform: PlatformSettings, hostname: str) -> ConnectionOptions:
+    from mlflow_ae5_deploy.platform.options import ConnectionOptions
+
+    return ConnectionOptions(
+        hostname=hostname,
+        verify_tls=platform.verify_tls,
+        ca_file=platform.ca_file,
+        client_cert=platform.client_cert,
+        connect_timeout=platform.connect_timeout,
+        read_timeout=platform.read_timeout,
+        upload_timeout=platform.upload_timeout,
+    )
 
 
 def _required(value: str | None, setting: str, how: str) -> str:

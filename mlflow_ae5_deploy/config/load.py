@@ -22,7 +22,6 @@ from mlflow_ae5_deploy.config.yaml_file import YamlFile, read_yaml
 from mlflow_ae5_deploy.errors import Configuration
 
 DEFAULT_FILE = "mlflow-ae5-deploy.yaml"
-SET_ASIDE = "Not used on the sandbox"  # how that warning begins
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar", ".zip")
 
@@ -32,14 +31,20 @@ class LoadedSettings:
     """path: the file, or None where there was none. profile: the one asked for.
 
     sources: dotted path of every setting -> default | file | profile NAME | environment NAME | flag.
-    warnings: sentences for the reader about what is allowed but deserves a word.
+    advice: sentences for the reader about what is allowed but deserves a word. set_aside: about what the sandbox leaves
+    out; none elsewhere.
     """
 
     settings: Settings
     path: Path | None
     profile: str | None
     sources: Mapping[str, str]
-    warnings: tuple[str, ...]
+    advice: tuple[str, ...]
+    set_aside: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.advice + self.set_aside
 
 
 def load(
@@ -85,7 +90,8 @@ def load(
             path=file.path if file else None,
             profile=profile,
             sources=_sources(settings, merged),
-            warnings=tuple(_warnings(settings, file, aside)),
+            advice=tuple(_advice(settings, file)),
+            set_aside=_told(aside),
         )
     if not isinstance(checked, Settings):
         problems += [merged.located(problem) for problem in checked]
@@ -188,13 +194,17 @@ def _trust_of_environment(environ: Mapping[str, str], here: Path) -> Layer:
     return Layer(f"environment {CA_VARIABLE}", values, here)
 
 
-def _warnings(settings: Settings, file: YamlFile | None, aside: list[str]) -> list[str]:
+def _advice(settings: Settings, file: YamlFile | None) -> list[str]:
     words = advice(settings)
     if file and file.writable_by_others:
         words.append(f"Other accounts may change the configuration: chmod go-w '{file.path}'")
-    if aside:
-        words.append(f"{SET_ASIDE}, because they lead to real places: {', '.join(aside)}.")
     return words
+
+
+def _told(aside: list[str]) -> tuple[str, ...]:
+    if not aside:
+        return ()
+    return (f"Not used on the sandbox, because they lead to real places: {', '.join(aside)}.",)
 
 
 def _anchored(value: Any, path: Place, merged: Merged) -> Any:

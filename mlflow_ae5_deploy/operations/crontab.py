@@ -55,7 +55,7 @@ def own_lines(table: str, installation: str) -> list[str]:
 
 
 def has_line(table: str, installation: str) -> bool:
-    return any(_is_ours(text, installation) for text in _lines(table))
+    return bool(own_lines(table, installation))
 
 
 def _lines(table: str) -> list[str]:

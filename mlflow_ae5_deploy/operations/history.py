@@ -90,6 +90,19 @@ def told(lines: Iterable[str]) -> History:
     return History(tuple(entries), unreadable)
 
 
+def last_effect(path: Path, action: str, target: str) -> datetime | None:
+    """When that was last done; None where it is not on record, or the journal cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        record = _record(line)
+        if record and [record.get(key) for key in ("event", "action", "target")] == ["effect", action, target]:
+            return _moment(record.get("time"))
+    return None
+
+
 def _record(line: str) -> Mapping[str, Any] | None:
     try:
         found = json.loads(line)

@@ -88,14 +88,15 @@ def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> Ground
     if urlsplit(url).scheme != "https":
         raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
     context.found.deployment, context.found.url = deployment, url
-    decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment))
+    unfinished = _unfinished(context, deployment)
+    decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment, unfinished))
     return Ground(
         deployment,
         url,
         decision,
-        _former(context, deployment, restarted),
+        _former(context, deployment, restarted, unfinished),
         restarted,
-        _unfinished(context, deployment),
+        unfinished,
         frozenset(known.account for known in context.memory.stored_tokens()),
     )
 
@@ -121,9 +122,9 @@ def _running(context: Context) -> Deployment:
     return current
 
 
-def _situation(context: Context, deployment: Deployment) -> Situation:
+def _situation(context: Context, deployment: Deployment, unfinished: Unfinished | None) -> Situation:
     known = {token.account: token for token in context.memory.stored_tokens()}
-    own, unfinished = known.get(context.account), _unfinished(context, deployment)
+    own = known.get(context.account)
     return Situation(
         deployment_id=deployment.id,
         recipients=tuple(recipients(context)),
@@ -135,10 +136,11 @@ def _situation(context: Context, deployment: Deployment) -> Situation:
     )
 
 
-def _former(context: Context, deployment: Deployment, restarted: Restarted | None) -> Former:
+def _former(
+    context: Context, deployment: Deployment, restarted: Restarted | None, unfinished: Unfinished | None
+) -> Former:
     if restarted is not None:
         return Former("restart", restarted.since)
-    unfinished = _unfinished(context, deployment)
     if unfinished is not None:
         causes: dict[str, Cause] = {word: word for word in get_args(Cause)}
         return Former(causes.get(unfinished.cause, "unknown"), unfinished.void_since)

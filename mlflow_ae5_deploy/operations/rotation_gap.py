@@ -28,16 +28,17 @@ class Former:
     since: datetime | None = None
 
     @property
-    def is_void(self) -> bool:
-        return self.cause in ("restart", "ended") and self.since is not None
+    def void_since(self) -> datetime | None:
+        """None where it works, or where that was not observed."""
+        return self.since if self.cause in ("restart", "ended") else None
 
 
 def seconds(former: Former, stored: datetime) -> float | None:
     """Until the new one was stored; None where that was not observed."""
     if former.cause == "works":
         return 0.0
-    if former.is_void and former.since is not None:
-        return max(0.0, (stored - former.since).total_seconds())
+    if former.void_since is not None:
+        return max(0.0, (stored - former.void_since).total_seconds())
     return None
 
 
@@ -51,8 +52,8 @@ def said(former: Former, bound: float | None) -> str:
     most = f" {bound:.1f} s" if bound is not None else ""
     if former.cause == "restart":
         return "from the stop of the former deployment until the new token was stored"
-    if former.is_void:
-        return f"the stored token had ended at {former.since:%Y-%m-%d %H:%M:%S} UTC"
+    if former.void_since is not None:
+        return f"the stored token had ended at {former.void_since:%Y-%m-%d %H:%M:%S} UTC"
     if former.cause == "replaced":
         when = f" at {former.since:%Y-%m-%d %H:%M:%S} UTC" if former.since else ""
         words = f"not known: somebody else started this deployment{when}, and which token was stored since is not on"

@@ -126,7 +126,7 @@ def _gap(ground: Ground, accounts: tuple[Served, ...]) -> tuple[float | None, fl
     longest, bound = max(known, default=None), max(bounds, default=None)
     told = said(ground.former, bound)
     left = ", ".join(item.account for item in accounts if item.outcome == "failed")
-    if left and ground.former.is_void:
+    if left and ground.former.void_since is not None:
         others = f"; {longest:.1f} s for those who have it" if longest is not None else ""
         return None, None, f"not over for {left}{others}, {told}"
     if all(item.outcome != "stored" for item in accounts) and ground.unfinished is None:

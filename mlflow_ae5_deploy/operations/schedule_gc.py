@@ -98,7 +98,7 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
 
 def pause(context: Context, wanted: WantedJob) -> Done:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
-    jobs = _present(context, wanted)
+    jobs = required_jobs(context, wanted)
     context.memory.end_job_change(wanted.purpose)  # from here on the platform tells what was asked for
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
@@ -109,7 +109,7 @@ def pause(context: Context, wanted: WantedJob) -> Done:
 
 
 def resume(context: Context, wanted: WantedJob) -> Done:
-    jobs = _present(context, wanted)
+    jobs = required_jobs(context, wanted)
     if len(jobs) > 1:
         raise Conflict(
             f"There are {len(jobs)} garbage collection jobs; resuming them would be too many.",
@@ -140,14 +140,9 @@ def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     return Done("removed", gone(len(jobs), pruned), None, tuple(actions))
 
 
-def require_job(context: Context, wanted: WantedJob) -> None:
-    """Raises NotFound when there is no job to run."""
-    _present(context, wanted)
-
-
 def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
     """Run the scheduled job at once. Raises NotFound when there is none."""
-    job = _present(context, wanted)[0]
+    job = required_jobs(context, wanted)[0]
     return _followed(lambda: gc_run.run_now(context, job, show, seconds=seconds))
 
 
@@ -213,7 +208,8 @@ def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> Non
         )
 
 
-def _present(context: Context, wanted: WantedJob) -> list[Job]:
+def required_jobs(context: Context, wanted: WantedJob) -> list[Job]:
+    """The one that is as wanted, if any, first. Raises NotFound when there is none."""
     jobs = scheduled_job.jobs_for(context.look.jobs(), required_project(context), wanted)
     if not jobs:
         raise NotFound(

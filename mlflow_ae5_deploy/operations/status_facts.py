@@ -6,13 +6,13 @@ login is renewed in the middle of a call), and on the sandbox the whole look tak
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mlflow_ae5_deploy.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.restart import pending_restart
 from mlflow_ae5_deploy.operations.status_backups import Backups, look_at_backups
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
@@ -281,22 +281,7 @@ def _renewed(context: Context) -> datetime | None:
 
 def _started_here(context: Context, job: Job) -> datetime | None:
     """When `schedule-gc --run-now` last started a run of this job from this machine, as the journal has it."""
-    try:
-        lines = context.journal.path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        if '"run"' not in line:
-            continue
-        try:
-            record = json.loads(line)
-            if (record.get("event"), record.get("action")) == ("effect", "run") and record[
-                "target"
-            ] == f"job {job.name}":
-                return datetime.fromisoformat(record["time"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return None
+    return history.last_effect(context.journal.path, "run", f"job {job.name}")
 
 
 def in_order(runs: list[Run]) -> list[Run]:

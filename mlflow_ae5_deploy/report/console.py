@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.redaction import scrub
+from mlflow_ae5_deploy.report.client_environment import CERTIFICATE
 from mlflow_ae5_deploy.words import size
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class Reporter:
             self.line()
             self.line("Connect a client")
             for name, value in environment.items():
-                here = "   # a file on this machine; elsewhere, a copy of it" if name.endswith("_CERT_PATH") else ""
+                here = "   # a file on this machine; elsewhere, a copy of it" if name == CERTIFICATE else ""
                 self.line(f"  export {name}={value}{here}")
             self.line("  export MLFLOW_TRACKING_TOKEN=...   # `env --show-token` below prints one")
         if next_steps:

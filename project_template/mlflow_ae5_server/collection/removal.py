@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from mlflow_ae5_server.collection.places import Places
 from mlflow_ae5_server.collection.plan import ARTIFACT_TAGS, Item, Plan, Skip
 from mlflow_ae5_server.collection.recheck import KEY, line, not_empty, require_alive, still
 from mlflow_ae5_server.collection.registry import Registry
-from mlflow_ae5_server.collection.stores import TroubleError, spread
+from mlflow_ae5_server.collection.stores import TroubleError, begin
 from mlflow_ae5_server.collection.tables import RUNS, TRACE_TAGS, TRACES
 from mlflow_ae5_server.collection.writing import Writer
 from mlflow_ae5_server.scrub import scrub
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BEING_REMOVED = "being removed by garbage collection"
 _PAGE = 400  # owners in one page of the journal
-_HANDS = 8  # folders removed at a time
+_HANDS = 4  # folders removed at a time
 _OWNERS = {"run": "runs", "logged model": "logged_models", "trace": "trace_info", "experiment": "experiments"}
 
 
@@ -41,6 +41,16 @@ class Tally:
     bytes: int = 0
     finished: int = 0  # folders that an earlier run had left
     skipped: list[Skip] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Clearing:
+    """Artifacts that are being removed. `results` are the problems of so many entries each, "" where there is none."""
+
+    page: Page | None
+    entries: list[Entry]
+    sizes: dict[str, int]
+    results: list[tuple[int, Future[list[str]]]]
 
 
 class Removal:
@@ -60,10 +70,13 @@ class Removal:
         self._places, self._journal, self._step = places, journal, step
         self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="remove")
         self._limit = 0
+        self._clearing: Clearing | None = None
         self.tally = Tally()
 
     def close(self) -> None:
+        """What is being removed is counted; what was not begun is left to the next run."""
         self._hands.shutdown(wait=True, cancel_futures=True)
+        self._settle()
 
     def finish_earlier(self) -> None:
         """Remove the artifacts of rows that an interrupted run removed. Rows that are still there keep theirs."""
@@ -75,7 +88,8 @@ class Removal:
                     here.update(connection.execute(select(KEY[kind]).where(KEY[kind].in_(ids))).scalars())
                 self._registry.refresh(connection)
             gone = [e for e in page.entries if e[1] not in here and not self._registry.protects(e[1])]
-            left = self._clear(page, gone, self._sizes(gone))
+            self._clear(page, gone, self._sizes(gone))
+            left = self._settle()
             self.tally.finished += len(gone) - len(left)
 
     def carry_out(self, plan: Plan) -> None:
@@ -84,18 +98,23 @@ class Removal:
         for kind, items in (("run", plan.runs), ("logged model", plan.logged_models)):
             for start in range(0, len(items), _PAGE):
                 self._batch(kind, items[start : start + _PAGE])
+        self._settle()
         for experiment in plan.experiments:
             self._experiment(experiment, plan)
 
     # batches ---------------------------------------------------------------------------------------------------------
 
     def _batch(self, kind: str, items: list[Item]) -> None:
-        """At most a page of runs, models or traces: written down, rows removed, artifacts removed."""
+        """At most a page of runs, models or traces: written down, rows removed, artifacts removed.
+
+        The artifacts go while the rows of the next page do; `_settle` waits for them.
+        """
         with_artifacts: list[Entry] = [(kind, item.id, item.uri or "") for item in items if item.size is not None]
         sizes = {item.id: item.size.bytes for item in items if item.size is not None}
         if self._journal is None:
             # Nowhere to write it down: artifacts first, so that a crash leaves a deleted row and nothing lost to it.
-            failed = {entry[1] for entry in self._clear(None, with_artifacts, sizes)}
+            self._clear(None, with_artifacts, sizes)
+            failed = {entry[1] for entry in self._settle()}
             self._rows(kind, [item.id for item in items if item.id not in failed])
             return
         page = self._journal.write(with_artifacts) if with_artifacts else None
@@ -164,18 +183,30 @@ class Removal:
 
     # artifacts -------------------------------------------------------------------------------------------------------
 
-    def _clear(self, page: Page | None, entries: list[Entry], sizes: dict[str, int] | None = None) -> list[Entry]:
-        """Remove the artifacts of these, then their page. Returns those that are left."""
+    def _clear(self, page: Page | None, entries: list[Entry], sizes: dict[str, int]) -> None:
+        """Begin to remove the artifacts of these, once those of the page before are gone."""
+        self._settle()
+        self._clearing = Clearing(page, entries, sizes, begin(self._hands, self._remove, entries))
+
+    def _settle(self) -> list[Entry]:
+        """Wait for the artifacts that are being removed, then close their page. Returns those that are left."""
+        clearing, self._clearing = self._clearing, None
+        if clearing is None:
+            return []
+        problems: list[str | None] = []  # None: not begun
+        for number, result in clearing.results:
+            problems += [None] * number if result.cancelled() else result.result()
         left = []
-        for entry, problem in zip(entries, spread(self._hands, self._remove, entries), strict=True):
+        for entry, problem in zip(clearing.entries, problems, strict=True):
+            if problem == "":
+                self.tally.bytes += clearing.sizes.get(entry[1], 0)
+                continue
+            left.append(entry)
             if problem:
-                left.append(entry)
                 self._skip("artifacts", entry[1], problem)
-            else:
-                self.tally.bytes += (sizes or {}).get(entry[1], 0)
         self._step("artifacts gone")
-        if page is not None and self._journal is not None:
-            self._journal.close(page, left)
+        if clearing.page is not None and self._journal is not None:
+            self._journal.close(clearing.page, left)
             self._step("page closed")
         return left
 
@@ -209,6 +240,7 @@ class Removal:
             if self.tally.removed["trace"] == before:
                 self._skip("experiment", item.id, "its traces cannot be removed")
                 return
+        self._settle()
         try:
             with self._writer.transaction() as connection:
                 self._registry.refresh(connection)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 JOURNAL = ".mlflow-ae5-gc"  # below a store's root; no experiment and no run can have this name
 _SOME = 20  # items that one hand takes at a time
+_ELSEWHERE = "a link on the way to its artifact folder leads elsewhere"
+_NO_FOLDER = "its artifact folder is not a folder"
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -68,14 +71,21 @@ class Store(Protocol):
     def journal_drop(self, name: str) -> None: ...
 
 
-def spread(hands: ThreadPoolExecutor, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
-    """`work` for every item, several at a time: what takes long is waiting for a network. Results in order."""
+def begin(
+    hands: ThreadPoolExecutor, work: Callable[[In], Out], items: Sequence[In]
+) -> list[tuple[int, Future[list[Out]]]]:
+    """`work` for every item, several at a time. Returns in order what will be the results of so many items each."""
 
     def some(part: Sequence[In]) -> list[Out]:
         return [work(item) for item in part]
 
     parts = [items[start : start + _SOME] for start in range(0, len(items), _SOME)]
-    return [result for results in hands.map(some, parts) for result in results]
+    return [(len(part), hands.submit(some, part)) for part in parts]
+
+
+def spread(hands: ThreadPoolExecutor, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
+    """`work` for every item, several at a time: what takes long is waiting for a network. Results in order."""
+    return [result for _number, results in begin(hands, work, items) for result in results.result()]
 
 
 class Folder:
@@ -114,16 +124,34 @@ class Folder:
     def _folder(self, path: str) -> Path | None:
         """The real folder; None if it is not there. No link between the root and it may lead elsewhere."""
         folder = self._root / path
+        # From "/" links are the normal way to a volume; below a destination of ours there are none.
+        if len(self._root.parts) > 1:
+            return folder if self._straight(path) else None
         real = Path(os.path.realpath(folder))
         if not os.path.lexists(folder):
             return None
-        # From "/" links are the normal way to a volume; below a destination of ours there are none.
-        straight = real == folder if len(self._root.parts) > 1 else real.parts[-2:] == folder.parts[-2:]
-        if not straight:
-            raise TroubleError("a link on the way to its artifact folder leads elsewhere")
+        if real.parts[-2:] != folder.parts[-2:]:
+            raise TroubleError(_ELSEWHERE)
         if folder.is_symlink() or not real.is_dir():
-            raise TroubleError("its artifact folder is not a folder")
+            raise TroubleError(_NO_FOLDER)
         return real
+
+    def _straight(self, path: str) -> bool:
+        """Whether there is a folder at the end, and only folders on the way to it."""
+        place, names = str(self._root), path.split("/")
+        for number, name in enumerate(names, 1):
+            place = f"{place}/{name}"
+            try:
+                mode = os.lstat(place).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            except OSError as error:
+                raise TroubleError(f"{place} cannot be read: {error.strerror}") from None
+            if name in {"", ".", ".."} or (number < len(names) and stat.S_ISLNK(mode)):
+                raise TroubleError(_ELSEWHERE)
+        if not stat.S_ISDIR(mode):
+            raise TroubleError(_NO_FOLDER)
+        return True
 
     @staticmethod
     def _require_inside(link: str, folder: Path) -> None:

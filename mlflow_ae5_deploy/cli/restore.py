@@ -26,7 +26,7 @@ NAME = "restore"
 HELP = "Bring a snapshot back before the server starts, then run the other stages and verify; --undo takes it back."
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check every object and say what would be written; write no data.")
+    bool, typer.Option("--dry-run", help="Check every object, say what would be written (or, with --undo, come back).")
 ]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Keep the data that is there aside instead of refusing; see --undo.")
@@ -79,8 +79,8 @@ def command(
             wait=wait,
             lock_wait=lock_wait,
         )
-    if undo and (snapshot is not None or dry_run or replace):
-        raise Usage("--undo goes with none of --snapshot, --dry-run and --replace.", remedy="Leave those out.")
+    if undo and (snapshot is not None or replace):
+        raise Usage("--undo goes with neither --snapshot nor --replace.", remedy="Leave those out.")
     if dry_run and stop_server:
         raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
     recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait)

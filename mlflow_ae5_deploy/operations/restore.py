@@ -17,7 +17,7 @@ UPLOAD = 6  # the stage after which the job can be run
 def rehearse(
     context: Context, wanted: Recovery, stages: Sequence[Stage], run: Callable[[Sequence[Stage]], RunResult]
 ) -> Verdict:
-    """What `restore` would write, and whether every object is right. Database and artifacts are not touched.
+    """What `restore` would write or bring back, and whether every object is right. Touches no data.
 
     The job that looks is part of the project, so where there is none it is uploaded first: stages 1 to 6, by `run`.
     """
@@ -32,8 +32,7 @@ def rehearse(
         project = maintenance.required_project(context)
     maintenance.require_command(context, project, "Restore")
     _tell_where(context)
-    words = ["--snapshot", wanted.snapshot, "--dry-run", *(["--replace"] if wanted.replace else [])]
-    return maintenance.run(context, project, maintenance.restore(*words), seconds=wanted.wait)
+    return maintenance.run(context, project, maintenance.restore(*wanted.job_words, "--dry-run"), seconds=wanted.wait)
 
 
 def _tell_where(context: Context) -> None:

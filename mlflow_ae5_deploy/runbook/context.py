@@ -46,6 +46,13 @@ class Recovery:
     def asked(self) -> str:
         return "--undo" if self.undo else self.snapshot
 
+    @property
+    def job_words(self) -> tuple[str, ...]:
+        """The options of the job that does this."""
+        if self.undo:
+            return ("--undo",)
+        return ("--snapshot", self.snapshot, *(["--replace"] if self.replace else []))
+
 
 @dataclass(frozen=True)
 class Wishes:

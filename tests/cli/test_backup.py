@@ -318,7 +318,7 @@ WRONG = [
     (["backup", "--schedule", "0 1 * * *", "--remove-schedule"], "exclude each other"),
     (["backup", "everything"], "everything"),
     (["drill", "--snapshot", "latest", "--schedule", "0 1 * * *"], "exclude each other"),
-    (["restore", "--undo", "--replace"], "--undo goes with none"),
+    (["restore", "--undo", "--replace"], "--undo goes with neither"),
     (["restore", "--dry-run", "--stop-server"], "stops no server"),
     (["install", "--restore", "../x"], "the id of a snapshot"),
 ]

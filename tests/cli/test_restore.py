@@ -190,14 +190,28 @@ class TestReplaceAndUndo:
 
         replaced = restore(site, capsys, "--replace", "--stop-server", "--yes")
         kept = data(site)
+        foretold = restore(site, capsys, "--undo", "--dry-run")
+        assert (foretold.code, data(site)) == (0, kept)
         undone = restore(site, capsys, "--undo", "--stop-server", "--yes")
 
         assert (replaced.code, undone.code) == (0, 0), undone.err
         assert kept == "schema-1\nbefore\n"
         assert data(site) == "schema-1\nafter\n"
+        assert "would bring back kept-1" in foretold.data["run"]["said"]
         assert "kept aside as kept-1" in replaced.data["recovery"]["said"]
         assert undone.data["recovery"]["said"] == "kept-1 is back in its place"
         assert undone.data["verification"]["passed"] is True
+
+    def test_where_nothing_is_kept_the_server_runs_on(self, site, capsys):
+        site.install(capsys)
+        before = site.owner().get("deployments")
+
+        refused = restore(site, capsys, "--undo", "--stop-server", "--yes")
+        asked = restore(site, capsys, "--undo", "--dry-run")
+
+        assert_tells(refused, 24, "nothing is kept aside")
+        assert_tells(asked, 24, "nothing is kept aside")
+        assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
 
 class TestCutOff:

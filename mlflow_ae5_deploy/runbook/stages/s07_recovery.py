@@ -104,9 +104,7 @@ class RecoveryStage:
                     stop(context, server)
         elif action.verb == CHECK:
             backup_place.store(context)
-            replace = ["--replace"] if wanted.replace else []
-            asked = ["--undo"] if wanted.undo else ["--snapshot", wanted.snapshot, *replace]
-            task = maintenance.restore(*asked, "--dry-run")
+            task = maintenance.restore(*wanted.job_words, "--dry-run")
             refuse_what_the_job_would(maintenance.run(context, facts.project, task, seconds=wanted.wait))
         elif action.verb == SET:
             server_secrets.store(
@@ -133,9 +131,6 @@ class RecoveryStage:
         before = context.memory.recovery() or {}
         begun = before.get("state") == "begun" and all(before.get(key) == note[key] for key in ("asked", "project_id"))
         context.memory.note_recovery(note)
-        words = (
-            ["--undo"] if wanted.undo else ["--snapshot", wanted.snapshot, *(["--replace"] if wanted.replace else [])]
-        )
 
         def done(verdict: Verdict) -> None:
             snapshot = str(verdict.facts.get("snapshot") or wanted.snapshot)
@@ -144,7 +139,12 @@ class RecoveryStage:
             context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
 
         verdict = maintenance.run(
-            context, project, maintenance.restore(*words), seconds=wanted.wait, on_success=done, take_ended=begun
+            context,
+            project,
+            maintenance.restore(*wanted.job_words),
+            seconds=wanted.wait,
+            on_success=done,
+            take_ended=begun,
         )
         try:
             require_place(context, verdict)

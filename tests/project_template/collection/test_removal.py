@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from mlflow_ae5_server import database, locks
 
 from tests.project_template.collection.conftest import LONG_AGO, Data
@@ -187,3 +190,47 @@ def test_a_destination_with_nothing_of_this_database_is_not_believed(on_file: Da
     facts = on_file.collect(MLFLOW_ARTIFACTS_DESTINATION=str(other))
     assert (facts["exit_code"], facts["outcome"]) == (3, "failed")
     assert on_file.column("SELECT run_uuid FROM runs") == [run]
+
+
+def test_stopped_while_artifacts_and_the_rows_of_the_next_page_go(on_file: Data) -> None:
+    """More runs than one page takes: what has no row any more is on a page, and the next run removes it."""
+    first = on_file.run()
+    others = [f"{number:032x}" for number in range(450)]
+    with on_file.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text(
+                "INSERT INTO runs (run_uuid, name, experiment_id, lifecycle_stage, deleted_time, artifact_uri) "
+                "SELECT :id, name, experiment_id, lifecycle_stage, deleted_time, replace(artifact_uri, run_uuid, :id) "
+                "FROM runs WHERE run_uuid = :first"
+            ),
+            [{"id": run, "first": first} for run in others],
+        )
+    for run in others:
+        on_file.file(f"0/{run}/artifacts/a.txt")
+    pages = iter(("first", "second"))
+
+    def stop(name: str) -> None:
+        if name == "rows gone" and next(pages, None) == "second":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        on_file.collect(step=stop)
+    written = {owner for page in on_file.pages() for _, owner, _ in json.loads(json.loads(page.read_text())["entries"])}
+    rows = set(on_file.column("SELECT run_uuid FROM runs"))
+    left = {file.split("/")[1] for file in on_file.files()}
+    assert 0 < len(rows) < 451
+    assert rows <= left <= rows | written
+
+    again = on_file.collect()
+    assert (again["exit_code"], again["runs"]["removed"], again["finished"]) == (0, len(rows), len(left - rows))
+    assert (on_file.files(), on_file.pages(), on_file.column("SELECT run_uuid FROM runs")) == (set(), [], [])
+
+
+def test_nothing_of_its_own_stays_beside_the_database(on_file: Data) -> None:
+    file = Path(on_file.uri.removeprefix("sqlite:///"))
+    on_file.run()
+    on_file.engine.dispose()
+    before = set(file.parent.iterdir())
+
+    assert on_file.collect()["runs"]["removed"] == 1
+    assert set(file.parent.iterdir()) <= before

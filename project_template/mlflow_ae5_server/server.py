@@ -61,7 +61,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
     prefix = _static_prefix(options.url_prefix)
 
     _prepare_folders(store, destination, artifact_root)
-    with _bind(options) as listener, contextlib.ExitStack() as marks:
+    with bind(options) as listener, contextlib.ExitStack() as marks:
         database.wait_until_ready(store, wait, say=say)
         marks.enter_context(presence.serving(store))
         framed = _set_environment(store.uri, registry_uri, artifact_root, destination, prefix, policy, jobs)
@@ -97,10 +97,14 @@ def _prepare_folders(store: Database, destination: str, artifact_root: str) -> N
             say(f"warning: {setting}: {warning}")
 
 
-def _bind(options: HttpOptions) -> socket.socket:
-    """Take the port, so that a port in use is reported before the slow part; nobody is answered until it listens."""
+def bind(options: HttpOptions) -> socket.socket:
+    """Take the port, so that a port in use is reported before the slow part; nobody is answered until it listens.
+
+    Raises ConfigurationError. asyncio sends at once (TCP_NODELAY) only where the socket names its protocol; otherwise
+    each answer but the first of a connection waits some 40 ms for the client's acknowledgement.
+    """
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.address, options.port))

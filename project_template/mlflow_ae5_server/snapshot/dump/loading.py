@@ -100,7 +100,8 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
             file = stack.enter_context(workplace()) / "source.sqlite"
             sqlite.assemble(part, objects, file)
             _require_portable(part, file)
-        loading = stack.enter_context(postgresql_load.loading(target, part.revision))
+        expected = {table.name: table.rows for table in part.tables}
+        loading = stack.enter_context(postgresql_load.loading(target, part.revision, expected))
         if file is not None:
             _rows_of_file(file, loading)
         else:

@@ -1,9 +1,9 @@
-"""Into PostgreSQL: MLflow's schema, the rows by COPY, then keys and indexes, in one transaction."""
+"""Into PostgreSQL: MLflow's schema, the rows by COPY, then keys and indexes of large tables, in one transaction."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlflow_ae5_server.database import Database
@@ -11,11 +11,16 @@ from mlflow_ae5_server.snapshot.dump import schema, shape
 from mlflow_ae5_server.snapshot.dump.postgresql import APPLICATION, EXACT, connected, translated
 from mlflow_ae5_server.snapshot.dump.shape import listed, quoted
 
+_MANY = 1000  # rows for which an index is made faster after them than along with them
+
 
 class Loading:
-    """The one transaction of a load: MLflow's schema without indexes and keys, rows, then indexes and keys."""
+    """The one transaction of a load: MLflow's schema, rows, and after these the indexes and keys they would slow down.
 
-    def __init__(self, database: Database, connection: Any, revision: str) -> None:
+    `expected` are the rows to come, by table.
+    """
+
+    def __init__(self, database: Database, connection: Any, revision: str, expected: Mapping[str, int]) -> None:
         self.database = database
         self._connection = connection
         schema.create(connection, revision)
@@ -23,7 +28,8 @@ class Loading:
         self._cursor.execute(EXACT)
         self._own = sorted(schema.own_tables(revision))
         self.shapes = shape.of_postgresql(self._cursor, self._own)
-        self._rebuild = _strip(self._cursor, self._own)
+        filled = [table for table in self._own if expected.get(table, 0)]
+        self._rebuild = _strip(self._cursor, filled, [table for table in filled if expected[table] > _MANY])
         # Migrations write rows too. And a table emptied here needs no second look at its rows by VACUUM (FREEZE).
         self._cursor.execute(f"TRUNCATE {listed(self._own)}")
 
@@ -44,13 +50,14 @@ class Loading:
 
     def finish(self) -> None:
         self._cursor.execute("SET LOCAL maintenance_work_mem = '96MB'")
-        self._cursor.execute(";\n".join(self._rebuild))
+        if self._rebuild:
+            self._cursor.execute(";\n".join(self._rebuild))
         _advance_sequences(self._cursor, self._own)
         self._connection.commit()
 
 
 @contextlib.contextmanager
-def loading(database: Database, revision: str) -> Iterator[Loading]:
+def loading(database: Database, revision: str, expected: Mapping[str, int]) -> Iterator[Loading]:
     """All, or nothing: whatever is raised inside undoes everything. `finish()` makes it so."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
@@ -61,18 +68,22 @@ def loading(database: Database, revision: str) -> Iterator[Loading]:
     arguments = {"connect_timeout": 10, "application_name": APPLICATION}
     engine = create_engine(uri, poolclass=NullPool, connect_args=arguments)
     with translated(database), engine.connect() as connection, connection.begin():
-        yield Loading(database, connection, revision)
+        yield Loading(database, connection, revision, expected)
 
 
-def _strip(cursor: Any, tables: Sequence[str]) -> list[str]:
-    """Drop foreign keys, other keys and indexes of `tables`; returns the statements that make them again."""
+def _strip(cursor: Any, filled: Sequence[str], large: Sequence[str]) -> list[str]:
+    """Drop what is in the way: foreign keys from `filled` tables, as rows come in any order, and whatever is to be
+    dropped for the keys and indexes of the `large` ones among them. Returns the statements that make all of it again.
+    """
     cursor.execute(
         """SELECT c.conrelid::regclass::text, quote_ident(c.conname), c.contype = 'f', pg_get_constraintdef(c.oid)
-           FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
-           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)
-             AND c.contype IN ('p', 'u', 'f')
+           FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid LEFT JOIN pg_class r ON r.oid = c.confrelid
+           WHERE t.relnamespace = current_schema()::regnamespace
+             AND (c.contype = 'f' AND (t.relname = ANY(%(filled)s)
+                    OR r.relnamespace = t.relnamespace AND r.relname = ANY(%(large)s))
+                  OR c.contype IN ('p', 'u') AND t.relname = ANY(%(large)s))
            ORDER BY c.contype = 'f' DESC, 1, 2""",
-        [list(tables)],
+        {"filled": list(filled), "large": list(large)},
     )
     constraints = cursor.fetchall()
     cursor.execute(
@@ -82,7 +93,7 @@ def _strip(cursor: Any, tables: Sequence[str]) -> list[str]:
              AND NOT EXISTS (
                SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x'))
            ORDER BY 1""",
-        [list(tables)],
+        [list(large)],
     )
     indexes = cursor.fetchall()
     drop = [f"ALTER TABLE {table} DROP CONSTRAINT {name}" for table, name, _foreign, _text in constraints]

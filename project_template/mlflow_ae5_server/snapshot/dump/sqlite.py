@@ -101,8 +101,9 @@ def _results(children: Sequence[hasher.Hasher], file: Path, shapes: Sequence[Sha
 
 
 def _store(file: Path, objects: ObjectWriter) -> tuple[str, ...]:
+    chunk = memoryview(bytearray(CHUNK))
     with file.open("rb") as stream:
-        return tuple(objects.put(chunk).sha256 for chunk in iter(lambda: stream.read(CHUNK), b""))
+        return tuple(objects.put(chunk[:size]).sha256 for size in iter(lambda: stream.readinto(chunk), 0))
 
 
 def digests(database: Database) -> dict[str, tuple[int, str]]:

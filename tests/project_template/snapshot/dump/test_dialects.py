@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.database import Database, connect_engine, inspect_schema
 from mlflow_ae5_server.snapshot import dump
+from mlflow_ae5_server.snapshot.dump import current
 
 from tests.project_template.snapshot.dump.support import OLD, Objects, execute, old_database
 
@@ -82,6 +83,15 @@ def test_everything_arrives(
     assert next_experiment(restored) == 3
 
 
+def test_what_is_said_of_mlflows_schema_is_so() -> None:
+    """Else backups either import MLflow again or, worse, take its tables for somebody else's."""
+    from mlflow.store.db import utils
+    from mlflow.version import VERSION
+
+    assert (VERSION, utils._get_latest_schema_revision()) == (current.VERSION, current.REVISION)
+    assert {*utils.Base.metadata.tables, "alembic_version"} == current.TABLES
+
+
 def test_the_values_that_are_easily_lost_are_there(native: dict[str, Database]) -> None:
     for database in native.values():
         with closing(connect_engine(database).connect()) as connection:
@@ -144,3 +154,28 @@ def test_every_kind_of_value_counts(dialect: str, filled: Callable[[str], Databa
     execute(database, *(f"UPDATE {table} {back}" for table, (_change, back) in changes.items() if back))
     again = dump.digests(database)
     assert {name for name, found in again.items() if found != before[name]} == {"runs", "evaluation_dataset_records"}
+
+
+def test_keys_and_indexes_are_as_mlflow_makes_them(
+    filled: Callable[[str], Database], empty: Callable[[str], Database]
+) -> None:
+    """Those of a table with many rows are made after the rows."""
+    database, restored, objects = filled("postgresql"), empty("postgresql"), Objects()
+    execute(
+        database,
+        "INSERT INTO tags SELECT 'many ' || n, 'x', (SELECT min(run_uuid) FROM runs) FROM generate_series(1, 1500) n",
+    )
+    part = dump.dump(database, objects)
+    dump.load(part, objects, restored)
+    assert dump.digests(restored) == part.digests()
+    assert keys_and_indexes(restored) == keys_and_indexes(database)
+
+
+def keys_and_indexes(database: Database) -> list[tuple[Any, ...]]:
+    with closing(connect_engine(database).connect()) as connection:
+        found = connection.exec_driver_sql(
+            "SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid), convalidated "
+            "FROM pg_constraint WHERE connamespace = current_schema()::regnamespace "
+            "UNION ALL SELECT tablename, indexname, indexdef, true FROM pg_indexes WHERE schemaname = current_schema()"
+        ).all()
+        return sorted(map(tuple, found))

@@ -5,7 +5,7 @@
 Each round makes a copy with `cp -r` and sums with `sha256sum` (one process each, as one would type them), then takes a
 first backup and a second one of the unchanged files, each in a process of its own whose start is counted. The backup
 includes what `cp` leaves out: everything is on disk when it ends. The table has the best round of each, and the
-largest memory of any.
+largest memory of any. Leave five minutes between two runs: see `empty`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import os
 import platform
 import random
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,19 +90,16 @@ def timed(command: list[str], **arguments: object) -> tuple[float, str]:
 def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]:
     files = [path for path in artifacts.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    copied, place = scratch / "copied", scratch / "place"
     best: dict[str, float] = {}
     memory = stored = 0
     listing = "\0".join(map(str, files))
-    own = [sys.executable, __file__, "--back-up", str(artifacts), str(place)]
-    for _ in range(rounds):
-        for path in (copied, place):
-            shutil.rmtree(path, ignore_errors=True)
-        Path(f"{place}.lists").unlink(missing_ok=True)
+    for number in range(rounds):
+        copied, place = scratch / f"copied-{number}", scratch / f"place-{number}"
+        own = [sys.executable, __file__, "--back-up", str(artifacts), str(place)]
         os.sync()
         results = {"cp -r": timed(["cp", "-r", str(artifacts), str(copied)])[0]}
         results["sha256sum"] = timed(["xargs", "-0", "sha256sum"], input=listing)[0]
-        shutil.rmtree(copied)
+        empty(copied)
         os.sync()
         for which in ("first", "again"):
             results[which], said = timed(own)
@@ -111,6 +107,7 @@ def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]
             if seen != len(files) or (which == "again") != (new == 0):
                 raise SystemExit(f"{name}: {which} backup saw {seen} files and made {new} objects")
             memory, stored = max(memory, used), stored or new_stored
+        empty(place)
         best = {key: min(value, best.get(key, value)) for key, value in results.items()}
     allowed = best["cp -r"] + best["sha256sum"]
     ratio = best["first"] / allowed
@@ -126,6 +123,17 @@ def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]
         f"{stored / 1e6:.0f}",
         f"{memory}",
     ]
+
+
+def empty(folder: Path) -> None:
+    """Give back the room of what was measured, and leave its names until everything is measured.
+
+    For minutes after names were removed ext4 looks at each of them whenever it makes a file: that would count against
+    whoever comes next.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file():
+            os.truncate(path, 0)
 
 
 def machine() -> str:
@@ -157,17 +165,17 @@ def main() -> None:
     header.append("memory MB")
     rows = [header]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        scratch = Path(folder)
         for name, make in (
             ("4 KB, a run each", lambda to: make_runs(to, options.files, 4096)),
             ("4 KB, one folder", lambda to: make_flat(to, options.files, 4096)),
             ("100 KB, a run each", lambda to: make_runs(to, options.files, 100_000)),
             ("4 large ones", lambda to: make_large(to, options.large_mb)),
         ):
-            artifacts = scratch / "artifacts"
-            make(artifacts)
-            rows.append(measure(name, artifacts, scratch, options.rounds))
-            shutil.rmtree(artifacts)
+            scratch = Path(folder) / name.replace(" ", "-")
+            scratch.mkdir()
+            make(scratch / "artifacts")
+            rows.append(measure(name, scratch / "artifacts", scratch, options.rounds))
+            empty(scratch)
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     for row in rows:
         print(

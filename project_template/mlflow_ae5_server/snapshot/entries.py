@@ -78,7 +78,7 @@ def _is_whole(entry: FileEntry) -> bool:
 def parse(data: bytes) -> FileEntry:
     """The entry in one line. Raises DamagedError for anything a careful writer would not have written."""
     try:
-        found = json.loads(data)
+        found = json.loads(data.decode("ascii"))
         path = found["p"]
         if "l" in found:
             return _safe(FileEntry(path, "link", 0, "", 0, "", (), str(found["l"])))
@@ -97,7 +97,7 @@ def parse(data: bytes) -> FileEntry:
 def _safe(entry: FileEntry) -> FileEntry:
     """`entry`, whose path is relative and no way out of the folder it will be written to; else ValueError."""
     path = entry.path
-    if not isinstance(path, str) or not path or "\0" in path or any(part in _NOWHERE for part in path.split("/")):
+    if not isinstance(path, str) or not path or "\0" in path or not _NOWHERE.isdisjoint(path.split("/")):
         raise ValueError(path)
     if entry.kind == "file" and not _is_consistent(entry):
         raise ValueError(path)
@@ -107,7 +107,9 @@ def _safe(entry: FileEntry) -> FileEntry:
 def _is_consistent(entry: FileEntry) -> bool:
     if not isinstance(entry.size, int) or not _SHA256.match(entry.sha256):
         return False
-    return sum(part.length for part in entry.parts) == entry.size and all(
-        _SHA256.match(part.sha256) and part.offset >= 0 and 0 < part.length <= part.total - part.offset
-        for part in entry.parts
-    )
+    size = 0
+    for sha256, offset, length, total in entry.parts:
+        if not _SHA256.match(sha256) or offset < 0 or not 0 < length <= total - offset:
+            return False
+        size += length
+    return size == entry.size

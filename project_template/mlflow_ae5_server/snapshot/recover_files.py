@@ -34,10 +34,10 @@ class Restored:
     left_out: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, entry: FileEntry, *, written: bool) -> None:
+    def add(self, files: int, size: int, written: int) -> None:
         with self._lock:
-            self.files += 1
-            self.bytes += entry.size
+            self.files += files
+            self.bytes += size
             self.written += written
 
 
@@ -51,23 +51,38 @@ def restore(files: Callable[[], Iterator[FileEntry]], reader: Reader, target: Ta
     target.prepare()
 
     def bring(batch: list[FileEntry]) -> None:
+        written = 0
         for entry in batch:
-            there = again and target.size(entry.path) == entry.size and _is_right(entry, target)
-            if not there:
-                target.write(entry, reader.chunks(entry))
-                if not _is_right(entry, target):
-                    raise _not_as_written(entry, target)
-            result.add(entry, written=not there)
+            right = (entry.size, entry.sha256)
+            if again and target.size(entry.path) == entry.size and target.digest(entry.path) == right:
+                continue
+            found = target.write(entry, reader.chunks(entry))
+            if found != right:
+                raise _not_as_written(entry, found, target)
+            written += 1
+        result.add(len(batch), sum(entry.size for entry in batch), written)
 
-    each(bring, _batches(entry for entry in files() if entry.kind == "file"), target.threads)
+    others = False
+
+    def regular() -> Iterator[FileEntry]:
+        nonlocal others
+        for entry in files():
+            if entry.kind == "file":
+                yield entry
+            else:
+                others = True
+
+    each(bring, _batches(regular()), target.threads)
     # After all files, so that none is written through a link.
-    for entry in files():
+    for entry in files() if others else ():
         if entry.kind == "link" and target.link(entry):
             result.links += 1
         elif entry.kind != "file":
             result.left_out.append(shown(entry.path))
-    _require_nothing_else(result, target)
-    target.sync()
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(target.sync)  # writes, while the names are counted
+        _require_nothing_else(result, target)
+        synced.result()
     return result
 
 
@@ -110,13 +125,8 @@ def _batches(files: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
         yield batch
 
 
-def _is_right(entry: FileEntry, target: Target) -> bool:
-    return target.digest(entry.path) == (entry.size, entry.sha256)
-
-
-def _not_as_written(entry: FileEntry, target: Target) -> DamagedError:
+def _not_as_written(entry: FileEntry, found: tuple[int, str] | None, target: Target) -> DamagedError:
     """The contents of the objects were right one by one. So either the list of them is wrong, or the store is."""
-    found = target.digest(entry.path)
     said = "nothing" if found is None else f"{found[0]} bytes with the digest {found[1]}"
     return DamagedError(
         f"{shown(entry.path)} was written to {target.shown} and read back as {said}; "

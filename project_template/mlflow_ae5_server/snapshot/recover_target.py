@@ -1,6 +1,6 @@
 """The artifact store as the target of a restore. What is written is read back from it; nothing is believed."""
 # A file's name is bytes, which need not be text.
-# ruff: noqa: PTH103, PTH114, PTH115, PTH120, PTH211
+# ruff: noqa: PTH102, PTH114, PTH115, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _PIECE = 1024 * 1024
 _ZEROS = bytes(_PIECE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_KEY = 1024  # bytes, in all three clouds
+_FOLDERS = 10_000  # that are remembered as made: files come sorted, so the last ones do
 _MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
 
 
@@ -42,8 +43,8 @@ class Target(Protocol):
     def prepare(self) -> None:
         """Make the top, where it can be made."""
 
-    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> None:
-        """Put the file there, over what may be there."""
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
+        """Put the file there, over what may be there; then as `digest`."""
 
     def digest(self, path: str) -> tuple[int, str] | None:
         """Size and SHA-256 as read from the store; None where there is no such file."""
@@ -83,7 +84,8 @@ class FolderTarget:
     def refusal(self, entry: FileEntry) -> str:
         if entry.path.startswith(RESERVED):
             return "the name is one of ours"
-        if any(len(part) > 255 for part in os.fsencode(entry.path).split(b"/")):
+        path = os.fsencode(entry.path)
+        if len(path) > 255 and any(len(part) > 255 for part in path.split(b"/")):
             return "a part of the name is longer than 255 bytes"
         return ""
 
@@ -91,9 +93,9 @@ class FolderTarget:
         with self._translated("make", ""):
             Path(os.fsdecode(self._root)).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> None:
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
         path = self._at(entry.path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with self._translated("write", entry.path):
             self._make(os.path.dirname(path))
             descriptor = os.open(path, flags, 0o666)
@@ -103,27 +105,20 @@ class FolderTarget:
                 if entry.size >= _PIECE:  # there may be a hole at the end
                     os.ftruncate(descriptor, entry.size)
                 os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                return _sum(descriptor, entry.size)
             finally:
                 os.close(descriptor)
 
     def digest(self, path: str) -> tuple[int, str] | None:
-        digest, size = hashlib.sha256(), 0
         with self._translated("read", path):
             try:
                 descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             try:
-                # A byte more than there should be, so that one reading of a small file finds its end as well.
-                piece = min(_PIECE, os.fstat(descriptor).st_size + 1)
-                while data := os.read(descriptor, piece):
-                    digest.update(data)
-                    size += len(data)
-                    if len(data) < piece < _PIECE:
-                        break
+                return _sum(descriptor, os.fstat(descriptor).st_size)
             finally:
                 os.close(descriptor)
-        return size, digest.hexdigest()
 
     def size(self, path: str) -> int | None:
         with self._translated("read", path):
@@ -142,15 +137,8 @@ class FolderTarget:
         return True
 
     def count(self) -> int:
-        found = 0
         with self._translated("list", ""):
-            for folder, folders, files in os.walk(self._root, onerror=_raise):
-                names = files + [name for name in folders if os.path.islink(folder + b"/" + name)]
-                if folder == self._root:
-                    folders[:] = [name for name in folders if not name.startswith(RESERVED.encode())]
-                    names = [name for name in names if not name.startswith(RESERVED.encode())]
-                found += len(names)
-        return found
+            return _count(self._root, RESERVED.encode())
 
     def sync(self) -> None:
         from mlflow_ae5_server.snapshot.folder_place import FolderPlace
@@ -158,9 +146,15 @@ class FolderTarget:
         FolderPlace(Path(os.fsdecode(self._root))).sync()
 
     def _make(self, folder: bytes) -> None:
-        if folder not in self._made:
-            os.makedirs(folder, exist_ok=True)
-            self._made.add(folder)
+        """Below the root only: where that has gone, it is not made anew on whatever lies beneath."""
+        if folder == self._root or folder in self._made:
+            return
+        self._make(os.path.dirname(folder))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        if len(self._made) >= _FOLDERS:
+            self._made.clear()
+        self._made.add(folder)
 
     def _at(self, path: str) -> bytes:
         return self._root + b"/" + path.encode("utf-8", "surrogateescape")
@@ -198,7 +192,7 @@ class CloudTarget:
     def prepare(self) -> None:
         """A bucket is the administrator's to make."""
 
-    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> None:
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
         import obstore
 
         with self._translated("write to"):
@@ -206,6 +200,7 @@ class CloudTarget:
                 obstore.put(self._store, entry.path, b"".join(chunks), use_multipart=False)
             else:
                 obstore.put(self._store, entry.path, map(bytes, chunks), chunk_size=_MULTIPART, max_concurrency=2)
+        return self.digest(entry.path)
 
     def digest(self, path: str) -> tuple[int, str] | None:
         import obstore
@@ -266,5 +261,24 @@ def _write_sparse(descriptor: int, chunk: memoryview) -> None:
             piece = piece[os.write(descriptor, piece) :]
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _count(folder: bytes, reserved: bytes = b"") -> int:
+    """The names below `folder` that are no folders, and do not begin with `reserved` in `folder` itself."""
+    found = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not (reserved and entry.name.startswith(reserved)):
+                found += _count(entry.path) if entry.is_dir(follow_symlinks=False) else 1
+    return found
+
+
+def _sum(descriptor: int, expected: int) -> tuple[int, str]:
+    """Size and SHA-256 as read. `expected`: the size, as far as is known."""
+    digest, size = hashlib.sha256(), 0
+    # A byte more than there should be, so that one reading of a small file finds its end as well.
+    piece = min(_PIECE, expected + 1)
+    while data := os.pread(descriptor, piece, size):
+        digest.update(data)
+        size += len(data)
+        if len(data) < piece < _PIECE:
+            break
+    return size, digest.hexdigest()

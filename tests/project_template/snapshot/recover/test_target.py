@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError, StorageError
 from mlflow_ae5_server.snapshot import contents, recover_files
 from mlflow_ae5_server.snapshot.contents import Reader, Writer
 from mlflow_ae5_server.snapshot.entries import FileEntry, Part, key
@@ -96,6 +96,16 @@ def test_a_file_in_a_folder_is_as_it_was(tmp_path: Path) -> None:
         assert (file.read_bytes(), file.stat().st_mtime_ns) == (data, 1_700_000_000_123_456_789)
     large = (tmp_path / "artifacts/2/large").stat()
     assert large.st_blocks * 512 < len(LARGE) - 4_000_000  # its zeros take no room
+
+
+def test_a_target_that_has_gone_is_not_made_anew(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path / "backups", {"a/file": b"x"})
+    target = FolderTarget(tmp_path / "artifacts")
+    target.prepare()
+    (tmp_path / "artifacts").rmdir()  # as when its volume is not mounted any more
+    with pytest.raises(StorageError, match="cannot write a/file"):
+        target.write(snapshot.entries[0], iter([memoryview(b"x")]))
+    assert not (tmp_path / "artifacts").exists()
 
 
 def test_links_are_made_last_and_lead_nowhere(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ CHECKS = (
         ".",
         ["-m", "pytest", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore", "tests/convergence"],
     ),
-    ("convergence", ".", ["-m", "pytest", "-n", "2", "--dist", "worksteal", "tests/convergence"]),
+    ("convergence", ".", ["-m", "pytest", "-n", "4", "--dist", "worksteal", "tests/convergence"]),
 )
 
 

@@ -85,9 +85,8 @@ def every_point(cells: Sequence[Cell], row: Row, mode: Mode) -> Tally:
             if not reached or len(tally.failures) >= 5:
                 over.set()
 
-    used = cells[:2] if row.requests else cells  # each makes the ground of the row for itself
-    with ThreadPoolExecutor(len(used)) as pool:
-        list(pool.map(work, used))
+    with ThreadPoolExecutor(len(cells)) as pool:
+        list(pool.map(work, cells))
     return tally
 
 

@@ -123,7 +123,7 @@ class Trial:
     def _kill(self, running: Running) -> bool:
         """Exactly when the request has arrived. False if the run ended before."""
         control = self.cell.control
-        self.cell.until(lambda: running.ended or control.held() > 0, "the request to arrive")
+        self.cell.until(lambda: control.held() > 0 or running.ended, "the request to arrive")
         if not control.held():
             return False
         before = len(control.calls())

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 # Helpers are plain modules beside the tests (`tests.sandbox.support`).
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler.protocol import Scheduling
+
     from mlflow_ae5_deploy.sandbox.server import SandboxServer
 
 # Who runs the tests in the background of a shell script has Ctrl-C ignored, and every child inherits that.
@@ -22,6 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Where files take longest: begun first, so that several workers end at about the same time.
 LONGEST = ("e2e", "project_template", "test_documents.py", "cli")
+# Files that use the same two MLflow servers, which are made once for each worker.
+SHARE_SERVERS = tuple(f"tests/project_template/test_{name}.py" for name in ("check", "jobs", "server"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,6 +38,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(top) if top in LONGEST else len(LONGEST)
 
     items.sort(key=turn)
+
+
+class FilesTogether(LoadFileScheduling):
+    """A worker takes a whole file, or all of those that share something expensive."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return SHARE_SERVERS[0] if file in SHARE_SERVERS else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return FilesTogether(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -84,7 +85,11 @@ def unit(module: str) -> str:
     return module.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
 
 
-CLIENT = [(source, target) for source, target in imports_of(ROOT / PACKAGE)]
+@functools.cache
+def client() -> list[tuple[str, str]]:
+    return list(imports_of(ROOT / PACKAGE))
+
+
 UNITS = {unit(module) for module, _ in modules(ROOT / PACKAGE)}
 
 
@@ -96,7 +101,7 @@ def test_every_unit_has_its_place() -> None:
 def test_imports_point_one_way(importer: str) -> None:
     wrong = [
         f"{source} imports {target}"
-        for source, target in CLIENT
+        for source, target in client()
         if unit(source) == importer
         and inside(target, PACKAGE)
         and (wanted := unit(target) if unit(target) in UNITS else "") != importer
@@ -120,7 +125,7 @@ def test_a_stage_never_imports_another_stage() -> None:
     files = {module for module, _ in modules(ROOT / PACKAGE) if inside(module, stages) and module != stages}
     numbered = {module for module in files if module.rpartition(".")[2].startswith(("s0", "s1"))} or files
     assert len(numbered) >= 14
-    wrong = [f"{s} imports {t}" for s, t in CLIENT if s in numbered and t in numbered and s != t]
+    wrong = [f"{s} imports {t}" for s, t in client() if s in numbered and t in numbered and s != t]
     assert wrong == []
 
 
@@ -128,7 +133,7 @@ def test_only_the_command_line_knows_the_sandbox_and_only_its_lifecycle() -> Non
     door = f"{PACKAGE}.sandbox.lifecycle"
     wrong = [
         f"{source} imports {target}"
-        for source, target in CLIENT
+        for source, target in client()
         if inside(target, f"{PACKAGE}.sandbox")
         and not inside(source, f"{PACKAGE}.sandbox")
         and not (inside(source, f"{PACKAGE}.cli") and (inside(target, door) or target == f"{PACKAGE}.sandbox"))
@@ -141,7 +146,7 @@ def test_the_client_does_not_import_mlflow() -> None:
     foreign = ("mlflow", "sqlalchemy", "aiohttp", "trustme", "psutil", "psycopg", SERVER)
     wrong = [
         f"{source} imports {target}"
-        for source, target in CLIENT
+        for source, target in client()
         if not inside(source, f"{PACKAGE}.sandbox") and any(inside(target, name) for name in foreign)
     ]
     assert wrong == []
@@ -157,7 +162,7 @@ def test_the_server_project_stands_alone() -> None:
 
 
 def test_nothing_imports_the_vendored_or_absent_click() -> None:
-    assert [f"{s} imports {t}" for s, t in CLIENT if inside(t, "click")] == []
+    assert [f"{s} imports {t}" for s, t in client() if inside(t, "click")] == []
 
 
 def sleepers(top: Path) -> Iterator[str]:

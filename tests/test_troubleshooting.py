@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -75,15 +76,13 @@ def printed_by(tree: ast.AST, code: int | None = None) -> Iterator[Printed]:
         yield from printed_by(node, inner)
 
 
+@functools.cache
 def everything_printed() -> list[Printed]:
     found: list[Printed] = []
     for top in ("mlflow_ae5_deploy", "project_template"):
         for path in (ROOT / top).rglob("*.py"):
             found += printed_by(ast.parse(path.read_text(encoding="utf-8")))
     return found
-
-
-PRINTED = everything_printed()
 
 
 def rows() -> list[tuple[str, int]]:
@@ -98,7 +97,7 @@ def parts(message: str) -> list[str]:
 
 def test_the_page_has_messages_and_the_reader_of_the_code_finds_texts():
     assert len(rows()) > 50
-    assert len(PRINTED) > 1000
+    assert len(everything_printed()) > 1000
     # a row of the message tables that the pattern above does not catch would not be checked
     page = PAGE.read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if line.startswith("| ") and line.count(" | ") >= 2]
@@ -110,7 +109,7 @@ def test_a_message_is_one_the_code_prints_with_that_exit_code(message, code):
     wanted = parts(message)
     assert wanted, "nothing in it could be looked for"
 
-    places = [printed for printed in PRINTED if all(part.strip() in printed.text for part in wanted)]
+    places = [printed for printed in everything_printed() if all(part.strip() in printed.text for part in wanted)]
 
     assert places, f"no text in the code has {wanted}"
     codes = {WRAPPED.get(place.text, place.code) for place in places}

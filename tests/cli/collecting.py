@@ -30,7 +30,7 @@ print(json.dumps({"outcome": "dry-run" if dry else "done", "runs": found, "exit_
 def make_collecting_release(target: Path, *, knows_dry_run: bool = True) -> Path:
     before = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
     assert before in PROJECT_FILE
-    project_file = PROJECT_FILE.replace(before, "exec python collection.py")
+    project_file = PROJECT_FILE.replace(before, "exec python -IS collection.py")
     if knows_dry_run:
         project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n", 1)
     return make_project_archive(target, project_file=project_file, files={"collection.py": COLLECTION})

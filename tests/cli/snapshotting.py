@@ -217,16 +217,16 @@ def make_snapshotting_release(
         for prefix in ("", "Minimum"):
             if name not in without:
                 commands += (
-                    f"  {prefix}{name}:\n    unix: exec python jobs.py {name}{variable}\n    env_spec: default\n"
+                    f"  {prefix}{name}:\n    unix: exec python -IS jobs.py {name}{variable}\n    env_spec: default\n"
                 )
-    commands += "  MinimumTrackingServer:\n    unix: python app.py\n    env_spec: default\n"
+    commands += "  MinimumTrackingServer:\n    unix: exec python -IS app.py\n    env_spec: default\n"
     commands += "    supports_http_options: true\n"
     project_file = PROJECT_FILE.replace("commands:\n", f"commands:\n{commands}", 1)
     project_file = project_file.replace("variables:\n", _VARIABLES, 1)
     if not rehearses:
         project_file = project_file.replace("  MLFLOW_TRACKING_UPGRADE_REHEARSE: 'false'\n", "")
     project_file = project_file.replace(
-        """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'""", "exec python jobs.py GarbageCollection"
+        """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'""", "exec python -IS jobs.py GarbageCollection"
     )
     project_file = project_file.replace("packages: [python]", f"packages: [python, pip: ['mlflow=={version}']]")
     files = {"app.py": app.replace("@SCHEMA@", schema), "jobs.py": JOBS.replace("@SCHEMA@", schema)}

@@ -21,7 +21,7 @@ from tests.sandbox.support import PROJECT_FILE, credentials, make_project_archiv
 
 # Prints every mounted secret and its environment, then dies: what a careless server does.
 CARELESS = PROJECT_FILE.replace(
-    "unix: python app.py",
+    "unix: exec python -IS app.py",
     'unix: \'grep -r . "$MLFLOW_AE5_SECRETS_DIR" >&2; cat "$MLFLOW_AE5_SECRETS_DIR"/*; echo; exit 7 #\'',
 )
 

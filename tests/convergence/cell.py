@@ -193,7 +193,7 @@ class Cell:
 
     def _start_forking(self) -> None:
         """Once in a test process. The fork server finds its modules and its warm-up in the environment only."""
-        argv = ["plan", "--sandbox", "--json", "--release", self.releases["release"]]
+        argv = ["plan", "--sandbox", "--release", self.releases["release"]]
         found = {
             "PYTHONPATH": str(ROOT),
             child.WARM_UP: json.dumps([argv, str(self.folder / "work"), self._environment()]),
@@ -222,7 +222,7 @@ class Cell:
         deadline = time.monotonic() + LONGEST
         while not probe():
             assert time.monotonic() < deadline, f"waited in vain for {what}"
-            time.sleep(0.002)
+            time.sleep(0.005)
 
 
 def is_change(call: Call) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -31,9 +33,13 @@ def run(argv: list[str], folder: Path, environment: dict[str, str], out: Path, e
 
 
 def _warm_up(argv: list[str], folder: str, environment: dict[str, str]) -> None:
-    """In the fork server itself: one run that changes nothing, for what it loads and caches."""
+    """In the fork server itself: what the verbs import when called, and a run that changes nothing, for the rest."""
+    from mlflow_ae5_deploy import operations, report
     from mlflow_ae5_deploy.cli.main import main
 
+    for package in (operations, report):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(found.name)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -43,6 +49,7 @@ def _warm_up(argv: list[str], folder: str, environment: dict[str, str]) -> None:
         contextlib.redirect_stderr(nowhere),
     ):
         main(argv)
+        main([*argv, "--json"])
     os.chdir("/")
     gc.freeze()  # so that collecting garbage does not copy all of this into each fork
     gc.disable()  # nor is it worth while in processes that live for a tenth of a second

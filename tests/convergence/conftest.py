@@ -13,7 +13,7 @@ pytest.register_assert_rewrite("tests.convergence.expectations", "tests.converge
 from tests.convergence.cell import Cell, opened  # noqa: E402 - after the registration
 
 POINTS = "points tried"
-CELLS = 4  # at once: most of a point's time is spent waiting
+CELLS = 2  # at once: half of a point's time is spent waiting; more would wait for each other in one process
 
 
 @pytest.fixture(scope="session")

@@ -85,9 +85,8 @@ def every_point(cells: Sequence[Cell], row: Row, mode: Mode) -> Tally:
             if not reached or len(tally.failures) >= 5:
                 over.set()
 
-    used = cells[:2] if row.requests else cells  # each makes the ground of the row for itself
-    with ThreadPoolExecutor(len(used)) as pool:
-        list(pool.map(work, used))
+    with ThreadPoolExecutor(len(cells)) as pool:
+        list(pool.map(work, cells))
     return tally
 
 
@@ -124,7 +123,7 @@ class Trial:
     def _kill(self, running: Running) -> bool:
         """Exactly when the request has arrived. False if the run ended before."""
         control = self.cell.control
-        self.cell.until(lambda: running.ended or control.held() > 0, "the request to arrive")
+        self.cell.until(lambda: control.held() > 0 or running.ended, "the request to arrive")
         if not control.held():
             return False
         before = len(control.calls())

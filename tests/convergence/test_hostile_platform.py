@@ -13,7 +13,7 @@ from tests.convergence.rows import ROWS, Row
 from tests.convergence.test_kill_it_anywhere import assert_converges
 
 INSTALL = next(row for row in ROWS if row.name == "install")
-EVERY_OTHER = replace(INSTALL, every=2)  # each single request has its own trouble in test_kill_it_anywhere
+EVERY_THIRD = replace(INSTALL, every=3)  # each single request has its own trouble in test_kill_it_anywhere
 UNAUTHORISED = Mode("answers 401 once", {"status": 401})
 LOST_WRITE = Mode("takes effect, and the answer is lost", {"method": WRITES, "drop": "after"})
 LATE = {"list_visibility_polls": 2}
@@ -21,12 +21,12 @@ LATE = {"list_visibility_polls": 2}
 
 class TestTwiceInARow:
     def test_two_answers_are_lost(self, cells, record_property):
-        assert_converges(cells, EVERY_OTHER, LOST_TWICE, record_property)
+        assert_converges(cells, EVERY_THIRD, LOST_TWICE, record_property)
 
 
 class TestASessionThatEnds:
     def test_at_any_request(self, cells, record_property):
-        assert_converges(cells, EVERY_OTHER, UNAUTHORISED, record_property)
+        assert_converges(cells, EVERY_THIRD, UNAUTHORISED, record_property)
 
 
 class TestLateRecords:

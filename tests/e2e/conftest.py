@@ -30,33 +30,37 @@ def helper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 CLIENT = '''\
-"""What a data scientist does, with nothing but the environment that `env` prints."""
+"""What a data scientist does, with nothing but the environment that `env` prints. Answers one line for each step."""
 import json, pathlib, sys
 import mlflow
 
-verb, *arguments = sys.argv[1:]
 client = mlflow.MlflowClient()
+logged = None  # the run of the last `log`: what a step without an argument is about
 
-if verb == "log":
-    mlflow.set_experiment(arguments[0])
-    with mlflow.start_run() as run:
-        mlflow.log_param("rate", 0.1)
-        mlflow.log_metric("loss", 0.25, step=1)
-        pathlib.Path("note.txt").write_text("an artifact of " + run.info.run_id)
-        mlflow.log_artifact("note.txt")
-    print(json.dumps({"run": run.info.run_id, "experiment": run.info.experiment_id}))
-elif verb == "read":
-    run = client.get_run(arguments[0])
-    path = mlflow.artifacts.download_artifacts(run_id=arguments[0], artifact_path="note.txt", dst_path="down")
-    text = pathlib.Path(path).read_text()
-    print(json.dumps({"loss": run.data.metrics["loss"], "note": text, "stage": run.info.lifecycle_stage}))
-elif verb == "delete":
-    client.delete_run(arguments[0])
-    print(json.dumps({"stage": client.get_run(arguments[0]).info.lifecycle_stage}))
-elif verb == "exists":
-    try:
-        client.get_run(arguments[0])
-        print("true")
-    except mlflow.exceptions.MlflowException as error:
-        print(json.dumps(error.error_code))
+for verb, *arguments in map(str.split, sys.argv[1:]):
+    about = arguments[0] if arguments else logged
+    if verb == "log":
+        mlflow.set_experiment(about)
+        with mlflow.start_run() as run:
+            mlflow.log_param("rate", 0.1)
+            mlflow.log_metric("loss", 0.25, step=1)
+            pathlib.Path("note.txt").write_text("an artifact of " + run.info.run_id)
+            mlflow.log_artifact("note.txt")
+        logged = run.info.run_id
+        answer = {"run": logged, "experiment": run.info.experiment_id}
+    elif verb == "read":
+        run = client.get_run(about)
+        path = mlflow.artifacts.download_artifacts(run_id=about, artifact_path="note.txt", dst_path="down")
+        text = pathlib.Path(path).read_text()
+        answer = {"loss": run.data.metrics["loss"], "note": text, "stage": run.info.lifecycle_stage}
+    elif verb == "delete":
+        client.delete_run(about)
+        answer = {"stage": client.get_run(about).info.lifecycle_stage}
+    elif verb == "exists":
+        try:
+            client.get_run(about)
+            answer = True
+        except mlflow.exceptions.MlflowException as error:
+            answer = error.error_code
+    print(json.dumps({"answer": answer}))
 '''

@@ -74,11 +74,11 @@ class Site:
 
     # clients ------------------------------------------------------------------------------------------------------
 
-    def client(self, helper: Path, environment: dict[str, str], *argv: str) -> Any:
-        """The real MLflow package in a process of its own; what it printed last, as JSON."""
+    def client(self, helper: Path, environment: dict[str, str], *steps: str) -> list[Any]:
+        """The real MLflow package in a process of its own; its answer to each step."""
         bare = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         done = subprocess.run(
-            [sys.executable, str(helper), *argv],
+            [sys.executable, str(helper), *steps],
             env={**bare, "HOME": str(self.client_folder), **environment},
             cwd=self.client_folder,
             capture_output=True,
@@ -87,7 +87,8 @@ class Site:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        answers = [line for line in done.stdout.splitlines() if line.startswith('{"answer":')]
+        return [json.loads(line)["answer"] for line in answers]
 
     # the platform -------------------------------------------------------------------------------------------------
 

@@ -38,17 +38,15 @@ def test_a_second_install_writes_nothing_and_stays_with_the_database(installed: 
 
 def test_garbage_collection_works_there_too(installed: Site, helper) -> None:
     environment = installed.client_environment()
-    kept = installed.client(helper, environment, "log", "kept")
-    doomed = installed.client(helper, environment, "log", "doomed")
-    installed.client(helper, environment, "delete", doomed["run"])
+    kept, doomed, _ = installed.client(helper, environment, "log kept", "log doomed", "delete")
     assert installed.install(*installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n")).code == 0
 
     done, log = installed.run_gc()
 
     assert done["state"] == "completed", log
     assert json.loads(log.strip().splitlines()[-1])["outcome"] == "done"
-    assert installed.client(helper, environment, "exists", doomed["run"]) == "RESOURCE_DOES_NOT_EXIST"
-    assert installed.client(helper, environment, "exists", kept["run"]) is True
+    left = installed.client(helper, environment, f"exists {doomed['run']}", f"exists {kept['run']}")
+    assert left == ["RESOURCE_DOES_NOT_EXIST", True]
     assert secret_of(installed) not in log
 
 

@@ -21,8 +21,8 @@ def installed(site: Site) -> Site:
 
 @pytest.fixture(scope="module")
 def logged(installed: Site, helper) -> dict[str, str]:
-    found: dict[str, str] = installed.client(helper, installed.client_environment(), "log", "precious")
-    return found
+    (found,) = installed.client(helper, installed.client_environment(), "log precious")
+    return dict(found)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def snapshot(installed: Site, logged) -> str:
 
 
 def assert_reads(site: Site, helper, logged) -> None:
-    read = site.client(helper, site.client_environment(), "read", logged["run"])
+    (read,) = site.client(helper, site.client_environment(), f"read {logged['run']}")
     assert read == {"loss": 0.25, "note": f"an artifact of {logged['run']}", "stage": "active"}
 
 

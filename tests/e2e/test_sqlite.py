@@ -27,8 +27,8 @@ def environment(installed: Site) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def first_run(installed: Site, environment: dict[str, str], helper) -> dict[str, str]:
-    found: dict[str, str] = installed.client(helper, environment, "log", "first")
-    return found
+    (found,) = installed.client(helper, environment, "log first")
+    return dict(found)
 
 
 def test_the_server_is_proved_from_outside(installed: Site) -> None:
@@ -55,7 +55,7 @@ def test_a_second_install_writes_nothing(installed: Site) -> None:
 def test_a_client_needs_only_the_printed_environment(
     installed: Site, environment: dict[str, str], first_run, helper
 ) -> None:
-    read = installed.client(helper, environment, "read", first_run["run"])
+    (read,) = installed.client(helper, environment, f"read {first_run['run']}")
 
     assert read == {"loss": 0.25, "note": f"an artifact of {first_run['run']}", "stage": "active"}
     assert environment["MLFLOW_TRACKING_URI"] == installed.deployment()["url"].rstrip("/")
@@ -90,16 +90,16 @@ def test_the_user_interface_opens_for_a_colleague_and_inside_of_the_platform(
 def test_garbage_collection_takes_what_was_deleted_and_nothing_else(
     installed: Site, environment: dict[str, str], first_run, helper
 ) -> None:
-    doomed = installed.client(helper, environment, "log", "second")
-    assert installed.client(helper, environment, "delete", doomed["run"]) == {"stage": "deleted"}
+    doomed, deleted = installed.client(helper, environment, "log second", "delete")
+    assert deleted == {"stage": "deleted"}
     folder = installed.data() / "mlflow" / "standalone" / "artifacts" / doomed["experiment"] / doomed["run"]
     assert (folder / "artifacts" / "note.txt").is_file()
 
     young, young_log = installed.run_gc()
-    kept = installed.client(helper, environment, "exists", doomed["run"])
+    (kept,) = installed.client(helper, environment, f"exists {doomed['run']}")
     changed = installed.install(*installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n"))
     done, log = installed.run_gc()
-    gone = installed.client(helper, environment, "exists", doomed["run"])
+    gone, read = installed.client(helper, environment, f"exists {doomed['run']}", f"read {first_run['run']}")
 
     assert young["state"] == "completed", young_log
     assert kept is True, "30 days are not over"
@@ -110,7 +110,6 @@ def test_garbage_collection_takes_what_was_deleted_and_nothing_else(
     assert (told["command"], told["outcome"], told["exit_code"]) == ("GarbageCollection", "done", 0)
     assert gone == "RESOURCE_DOES_NOT_EXIST"
     assert not (folder / "artifacts" / "note.txt").exists()
-    read = installed.client(helper, environment, "read", first_run["run"])
     assert read["stage"] == "active"
 
 
@@ -141,7 +140,7 @@ def test_the_sandbox_goes_down_and_comes_back_with_everything(
     assert (down.code, up.code) == (0, 0)
     assert left == []
     assert installed.deployment()["id"] == before["id"]
-    read = installed.client(helper, environment, "read", first_run["run"])
+    (read,) = installed.client(helper, environment, f"read {first_run['run']}")
     assert read["note"] == f"an artifact of {first_run['run']}"
 
 
@@ -164,7 +163,7 @@ def test_a_broken_database_ends_stage_8_with_the_log_and_the_right_one_mends_it(
     assert "Traceback" not in failed.err.replace(failed.data["error"]["detail"], "")
     assert mended.code == 0, mended.err
     environment = installed.client_environment()
-    read = installed.client(helper, environment, "read", first_run["run"])
+    (read,) = installed.client(helper, environment, f"read {first_run['run']}")
     assert read["loss"] == 0.25
     assert installed.owner().get("credentials/user")["data"]
     assert len([p for p in installed.owner().get("projects") if p["owner"] == ACCOUNT]) == 1

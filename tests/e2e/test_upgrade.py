@@ -65,5 +65,5 @@ def test_it_is_rehearsed_and_upgraded_with_its_data(installed: Site, database: P
     assert done.data["migration"]["found"] == REVISION
     assert revision(database) == done.data["migration"]["now"] != REVISION
     assert all(check["passed"] for check in done.data["checks"])
-    read = installed.client(helper, installed.client_environment(), "read", old_run(database))
+    (read,) = installed.client(helper, installed.client_environment(), f"read {old_run(database)}")
     assert read == {"loss": 5e-324, "note": "of before", "stage": "active"}

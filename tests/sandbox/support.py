@@ -104,7 +104,7 @@ PROJECT_FILE = """\
 name: test-project
 commands:
   TrackingServer:
-    unix: python app.py
+    unix: exec python -IS app.py
     env_spec: default
     supports_http_options: true
   GarbageCollection:

@@ -140,7 +140,8 @@ web.run_app(app, host="127.0.0.1", port=int(options["--anaconda-project-port"]),
 
 
 def test_web_sockets_pass_through(sandbox: SandboxServer, client: Client, tmp_path: Path) -> None:
-    archive = make_project_archive(tmp_path / "ws.tar.gz", files={"app.py": ECHO})
+    with_packages = PROJECT_FILE.replace("python -IS", "python")
+    archive = make_project_archive(tmp_path / "ws.tar.gz", project_file=with_packages, files={"app.py": ECHO})
     project = client.upload(archive, "sockets").json()
     record = client.deploy(project["id"], name="sockets")
     headers = {"Authorization": f"Bearer {client.token(record['id'])}"}
@@ -258,14 +259,14 @@ def test_stopping_ends_processes_tokens_and_the_record(sandbox: SandboxServer, c
 @pytest.mark.parametrize(
     ("project_file", "log"),
     [
-        (PROJECT_FILE.replace("unix: python app.py", "unix: exit 7"), ""),
+        (PROJECT_FILE.replace("unix: exec python -IS app.py", "unix: exit 7"), ""),
         (
-            PROJECT_FILE.replace("unix: python app.py", "unix: no-such-program"),
+            PROJECT_FILE.replace("unix: exec python -IS app.py", "unix: no-such-program"),
             "no-such-program: ",
         ),  # not found, or a folder of PATH is closed
-        (PROJECT_FILE.replace("unix: python app.py", "windows: app.exe"), "has no `unix` line"),
+        (PROJECT_FILE.replace("unix: exec python -IS app.py", "windows: app.exe"), "has no `unix` line"),
         (
-            PROJECT_FILE.replace("python app.py\n    env_spec: default", "python app.py\n    env_spec: gone"),
+            PROJECT_FILE.replace("app.py\n    env_spec: default", "app.py\n    env_spec: gone"),
             "not defined",
         ),
         (PROJECT_FILE + "  NEEDED: null\n", "missing requirement to run this project: NEEDED"),

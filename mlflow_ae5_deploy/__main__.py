@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+
+
+def interrupt_again(found: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C that falls where Python cannot raise it, such as `__del__`, is raised a moment later, not printed."""
+    if not isinstance(found.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(found)
+        return
+    import _thread
+    import threading
+
+    with contextlib.suppress(RuntimeError):  # no thread is started any more: the program ends already
+        timer = threading.Timer(0.01, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
 
 
 def entrypoint() -> None:
     """Ctrl-C is answered in the same way while the program is still being loaded."""
+    sys.unraisablehook = interrupt_again
     try:
         from mlflow_ae5_deploy.cli.main import main
 

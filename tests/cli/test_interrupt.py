@@ -202,3 +202,26 @@ def test_while_the_program_is_being_loaded(bench, module):
     assert process.returncode == 130, rest
     assert "Interrupted." in rest
     assert_no_accident(Outcome(process.returncode, out, rest))
+
+
+UNLUCKY = """
+import signal, sys, time
+from mlflow_ae5_deploy.__main__ import interrupt_again
+
+class Closed:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+sys.unraisablehook = interrupt_again
+try:
+    Closed()
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_where_python_cannot_raise_it_is_neither_lost_nor_printed():
+    ended = subprocess.run([sys.executable, "-c", UNLUCKY], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")

@@ -261,13 +261,19 @@ def _write_sparse(descriptor: int, chunk: memoryview) -> None:
             piece = piece[os.write(descriptor, piece) :]
 
 
-def _count(folder: bytes, reserved: bytes = b"") -> int:
+def _count(folder: bytes, reserved: bytes) -> int:
     """The names below `folder` that are no folders, and do not begin with `reserved` in `folder` itself."""
-    found = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not (reserved and entry.name.startswith(reserved)):
-                found += _count(entry.path) if entry.is_dir(follow_symlinks=False) else 1
+    found, waiting = 0, [folder]
+    while waiting:
+        place = waiting.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if place == folder and entry.name.startswith(reserved):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    found += 1
     return found
 
 

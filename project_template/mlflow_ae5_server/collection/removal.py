@@ -96,15 +96,25 @@ class Removal:
         """Everything in `plan`; what cannot be removed is skipped and told."""
         self._limit = plan.limit
         for kind, items in (("run", plan.runs), ("logged model", plan.logged_models)):
-            for start in range(0, len(items), _PAGE):
-                self._batch(kind, items[start : start + _PAGE])
+            pages = [items[start : start + _PAGE] for start in range(0, len(items), _PAGE)]
+            # All of them now: while artifacts go, each small query waits its turn in this process.
+            weights = [self._weights(kind, [item.id for item in page]) for page in pages]
+            for page, weight in zip(pages, weights, strict=True):
+                self._batch(kind, page, weight)
         self._settle()
         for experiment in plan.experiments:
             self._experiment(experiment, plan)
 
     # batches ---------------------------------------------------------------------------------------------------------
 
-    def _batch(self, kind: str, items: list[Item]) -> None:
+    def _weights(self, kind: str, ids: list[str]) -> dict[str, int]:
+        """About how many rows go with each."""
+        if kind != "run":
+            return dict.fromkeys(ids, 50)
+        with self._writer.reader.connect() as connection:
+            return self._cascade.weights(connection, ids)
+
+    def _batch(self, kind: str, items: list[Item], weights: dict[str, int]) -> None:
         """At most a page of runs, models or traces: written down, rows removed, artifacts removed.
 
         The artifacts go while the rows of the next page do; `_settle` waits for them.
@@ -115,18 +125,17 @@ class Removal:
             # Nowhere to write it down: artifacts first, so that a crash leaves a deleted row and nothing lost to it.
             self._clear(None, with_artifacts, sizes)
             failed = {entry[1] for entry in self._settle()}
-            self._rows(kind, [item.id for item in items if item.id not in failed])
+            self._rows(kind, [item.id for item in items if item.id not in failed], weights)
             return
         page = self._journal.write(with_artifacts) if with_artifacts else None
         self._step("written down")
-        removed = self._rows(kind, [item.id for item in items])
+        removed = self._rows(kind, [item.id for item in items], weights)
         self._clear(page, [entry for entry in with_artifacts if entry[1] in removed], sizes)
 
-    def _rows(self, kind: str, ids: list[str]) -> set[str]:
+    def _rows(self, kind: str, ids: list[str], weights: dict[str, int]) -> set[str]:
         """Remove these owners with all that belongs to them. Returns the ids of those that are gone."""
         with self._writer.reader.connect() as connection:
             self._cascade.look(connection)
-            weights = self._cascade.weights(connection, ids) if kind == "run" else dict.fromkeys(ids, 50)
         removed: set[str] = set()
         waiting = list(ids)
         while waiting:
@@ -236,7 +245,7 @@ class Removal:
     def _experiment(self, item: Item, plan: Plan) -> None:
         for traces in self._traces(item.experiment):
             before = self.tally.removed["trace"]
-            self._batch("trace", traces)
+            self._batch("trace", traces, self._weights("trace", [item.id for item in traces]))
             if self.tally.removed["trace"] == before:
                 self._skip("experiment", item.id, "its traces cannot be removed")
                 return

@@ -39,8 +39,8 @@ class Manners:
     breath: float
 
 
-_ALONE = Manners(0.12, 3_000, 0.01, 0.0)
-_IN_COMPANY = Manners(0.03, 200, 0.03, 2.0)
+_ALONE = Manners(0.2, 3_000, 0.01, 0.0)
+_IN_COMPANY = Manners(0.012, 100, 0.03, 5.0)
 _COMPANY = 5.0  # seconds since somebody else has written, at most
 
 
@@ -104,7 +104,7 @@ class Writer:
             self._alone_from = now + _COMPANY
         self._version = version
         manners = _ALONE if now >= self._alone_from else _IN_COMPANY
-        self.budget = int(self.budget * min(1.5, max(0.5, manners.short / max(took, 0.001))))
+        self.budget = int(self.budget * min(2.5, max(0.25, manners.short / max(took, 0.001))))
         self.budget = min(_LARGE, max(manners.fewest, self.budget))
         self._sleep(max(manners.pause, took * manners.breath))
 

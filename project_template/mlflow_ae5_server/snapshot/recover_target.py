@@ -254,7 +254,7 @@ def _write_sparse(descriptor: int, chunk: memoryview) -> None:
     """Pieces of zeros become holes, as they may have been."""
     while chunk:
         piece, chunk = chunk[:_PIECE], chunk[_PIECE:]
-        if len(piece) == _PIECE and piece == _ZEROS:
+        if len(piece) == _PIECE and bytes(piece) == _ZEROS:  # a memoryview would be compared byte by byte
             os.lseek(descriptor, _PIECE, os.SEEK_CUR)
             continue
         while piece:

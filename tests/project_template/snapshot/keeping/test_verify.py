@@ -143,6 +143,7 @@ def test_a_list_that_cannot_be_read_is_named(taken: tuple[Server, Manifest]) -> 
 def test_a_place_without_backups(server: Server) -> None:
     for words in ("list", "show", "verify", "prune"):
         assert server.job(words)[0] == NoSnapshotError.exit_code
+    assert not Path(server.place).exists()
     server.repository()
     assert server.job("list") == (0, {**server.job("list")[1], "snapshots": []})
     for words in ("show", "verify --snapshot latest", "show --snapshot 20200101T000000Z-abcdef"):

@@ -186,7 +186,7 @@ class Project:
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first of the workers fills for all of them. Not to be changed."""
+    """A folder that the first of the workers fills for all of them. Only to be copied from."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
     folder.mkdir(exist_ok=True)

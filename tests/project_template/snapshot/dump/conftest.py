@@ -49,10 +49,11 @@ def native(
         shutil.copy(empty_file, folder / "mlflow.sqlite")
         populated(folder, sqlite_database(folder / "mlflow.sqlite"))
 
-    made = made_once(tmp_path_factory, "native", make)
+    folder = tmp_path_factory.mktemp("native")
+    file = Path(shutil.copy(made_once(tmp_path_factory, "native", make) / "mlflow.sqlite", folder))
     on_postgres = check_uri(postgres.create("native", empty_template))
-    populated(tmp_path_factory.mktemp("native"), on_postgres)
-    return {"sqlite": sqlite_database(made / "mlflow.sqlite"), "postgresql": on_postgres}
+    populated(folder, on_postgres)
+    return {"sqlite": sqlite_database(file), "postgresql": on_postgres}
 
 
 @pytest.fixture

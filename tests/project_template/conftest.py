@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,6 +183,42 @@ class Project:
                     return
             time.sleep(0.1)
         raise AssertionError(f"the server did not come up:\n{server.log()[-3000:]}")
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of the workers fills for all of them. Only to be copied from."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = folder / "made"
+        if not made.exists():
+            partial = Path(tempfile.mkdtemp(dir=folder))
+            make(partial)
+            partial.rename(made)
+    return made
+
+
+def make_tables(uri: str) -> None:
+    """MLflow's tables and its default experiment, as MLflow makes them."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database with MLflow's tables and its default experiment: migrating takes longer than a copy."""
+    made = made_once(tmp_path_factory, "empty", lambda folder: make_tables(f"sqlite:///{folder}/empty.sqlite"))
+    return made / "empty.sqlite"
+
+
+@pytest.fixture(scope="session")
+def empty_template(postgres: Postgres) -> str:
+    """The name of a PostgreSQL database like that, to be copied."""
+    make_tables(postgres.create("mlflow_empty").replace("://", "+psycopg://"))
+    return "mlflow_empty"
 
 
 @pytest.fixture

@@ -209,26 +209,11 @@ class Data:
 
 
 @pytest.fixture(scope="session")
-def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite database with MLflow's tables and its default experiment."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    folder = tmp_path_factory.mktemp("empty")
-    SqlAlchemyStore(f"sqlite:///{folder}/empty.sqlite", ROOT).engine.dispose()
-    return folder / "empty.sqlite"
-
-
-@pytest.fixture(scope="session")
-def empty_database(postgres: Any) -> Callable[[], str]:
-    """Makes a PostgreSQL database like that, each time another one."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    SqlAlchemyStore(postgres.create("gc_empty").replace("://", "+psycopg://"), ROOT).engine.dispose()
+def empty_database(postgres: Any, empty_template: str) -> Callable[[], str]:
+    """Makes a PostgreSQL database with MLflow's tables and its default experiment, each time another one."""
 
     def make() -> str:
-        name = f"gc_{uuid.uuid4().hex[:8]}"
-        postgres.sql(f'CREATE DATABASE "{name}" TEMPLATE gc_empty OWNER mlflow_test')
-        uri: str = postgres.uri(name)
+        uri: str = postgres.create(f"gc_{uuid.uuid4().hex[:8]}", empty_template)
         return uri
 
     return make

@@ -49,6 +49,7 @@ def put_back():
     Path(str(file) + "-journal").unlink(missing_ok=True)
     shutil.copy(folder / "saved.sqlite", file)
 
+Data(uri, folder).collect(dry_run=True)  # what it imports is imported here once, and not in each fork
 if file:
     shutil.copytree(folder / "artifacts", folder / "saved")
     shutil.copy(file, folder / "saved.sqlite")

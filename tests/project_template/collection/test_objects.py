@@ -50,6 +50,7 @@ def keys(bucket: Any) -> set[str]:
     return {item.key for item in bucket.objects.all()}
 
 
+@pytest.mark.parametrize("data", ["postgresql"], indirect=True)  # whose journal is in the bucket as well
 def test_runs_behind_the_server_and_beside_it(data: Data, bucket: Any) -> None:
     proxied = [data.run(file=False) for _ in range(3)]
     direct = data.run(uri=f"s3://{bucket.name}/own/RUN/artifacts")
@@ -67,6 +68,7 @@ def test_runs_behind_the_server_and_beside_it(data: Data, bucket: Any) -> None:
     assert keys(bucket) == {f"root/0/{kept}/artifacts/a b/ü.txt", f"root/0/{proxied[0]}/artifacts-of-another/x"}
 
 
+@pytest.mark.parametrize("data", ["postgresql"], indirect=True)  # whose journal is in the bucket as well
 def test_what_a_crash_has_left_in_the_bucket_is_removed_the_next_time(data: Data, bucket: Any) -> None:
     class KilledError(BaseException):
         pass

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.database import Database, check_uri
 
+from tests.project_template.conftest import made_once
 from tests.project_template.snapshot.dump.support import execute, sqlite_database
 
 _numbers = itertools.count()
@@ -21,7 +22,7 @@ ROLLUP = (
 )
 
 
-def populated(folder: Path, uris: list[str]) -> None:
+def populated(folder: Path, database: Database) -> None:
     """In a fork of this process, which has MLflow by then: to import it takes longer than what is done with it."""
     from tests.project_template.snapshot.dump.populate import populate
 
@@ -30,23 +31,29 @@ def populated(folder: Path, uris: list[str]) -> None:
         code = 1
         try:
             os.chdir(folder)
-            for uri in uris:
-                populate(uri)
+            populate(database.uri)
             code = 0
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    execute(database, ROLLUP)  # a table that only the server's own rollups fill, with a date in it
 
 
 @pytest.fixture(scope="session")
-def native(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> dict[str, Database]:
+def native(
+    tmp_path_factory: pytest.TempPathFactory, empty_file: Path, empty_template: str, postgres: Any
+) -> dict[str, Database]:
     """The same calls of MLflow's client, written to a database of each dialect. Not to be changed."""
+
+    def make(folder: Path) -> None:
+        shutil.copy(empty_file, folder / "mlflow.sqlite")
+        populated(folder, sqlite_database(folder / "mlflow.sqlite"))
+
     folder = tmp_path_factory.mktemp("native")
-    found = {"sqlite": sqlite_database(folder / "mlflow.sqlite"), "postgresql": check_uri(postgres.create("native"))}
-    populated(folder, [database.uri for database in found.values()])
-    for database in found.values():  # a table that only the server's own rollups fill, with a date in it
-        execute(database, ROLLUP)
-    return found
+    file = Path(shutil.copy(made_once(tmp_path_factory, "native", make) / "mlflow.sqlite", folder))
+    on_postgres = check_uri(postgres.create("native", empty_template))
+    populated(folder, on_postgres)
+    return {"sqlite": sqlite_database(file), "postgresql": on_postgres}
 
 
 @pytest.fixture

@@ -58,10 +58,11 @@ def test_numbering_goes_on_after_coming_back(database: Database) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", 'a"b', "a b", "x" * 41, "-x"])
-def test_names_that_could_lead_elsewhere(name: str, database: Database) -> None:
-    for act in (dump.keep_aside, dump.bring_back, dump.drop_kept):
-        with pytest.raises(UsageError):
-            act(database, name)
+def test_names_that_could_lead_elsewhere(name: str, native: dict[str, Database]) -> None:
+    for database in native.values():
+        for act in (dump.keep_aside, dump.bring_back, dump.drop_kept):
+            with pytest.raises(UsageError):
+                act(database, name)
 
 
 def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Database) -> None:

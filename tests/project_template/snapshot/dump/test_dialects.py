@@ -61,8 +61,9 @@ def next_experiment(database: Database) -> int:
         store.engine.dispose()
 
 
-@pytest.mark.parametrize("target", DIALECTS)
-@pytest.mark.parametrize("source", DIALECTS)
+@pytest.mark.parametrize(
+    ("source", "target"), [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "sqlite")]
+)
 def test_everything_arrives(
     source: str, target: str, native: dict[str, Database], empty: Callable[[str], Database]
 ) -> None:
@@ -156,19 +157,22 @@ def test_every_kind_of_value_counts(dialect: str, filled: Callable[[str], Databa
     assert {name for name, found in again.items() if found != before[name]} == {"runs", "evaluation_dataset_records"}
 
 
-def test_keys_and_indexes_are_as_mlflow_makes_them(
+def test_everything_arrives_with_keys_and_indexes_as_mlflow_makes_them(
     filled: Callable[[str], Database], empty: Callable[[str], Database]
 ) -> None:
-    """Those of a table with many rows are made after the rows."""
+    """From PostgreSQL into PostgreSQL. Those of a table with many rows are made after the rows."""
     database, restored, objects = filled("postgresql"), empty("postgresql"), Objects()
     execute(
         database,
         "INSERT INTO tags SELECT 'many ' || n, 'x', (SELECT min(run_uuid) FROM runs) FROM generate_series(1, 1500) n",
     )
     part = dump.dump(database, objects)
-    dump.load(part, objects, restored)
+    assert {table.name for table in part.tables if table.rows} == FILLED
+    dump.load(dump.DatabasePart.from_json(part.to_json()), objects, restored)
     assert dump.digests(restored) == part.digests()
     assert keys_and_indexes(restored) == keys_and_indexes(database)
+    assert through_mlflow(restored) == through_mlflow(database)
+    assert next_experiment(restored) == 3
 
 
 def keys_and_indexes(database: Database) -> list[tuple[Any, ...]]:

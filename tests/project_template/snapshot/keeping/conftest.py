@@ -197,6 +197,13 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def ends_of_kinds(operations: list[tuple[str, str]]) -> list[int]:
+    """Of operations on a place the first and the last of each kind: what is done, and in which folder."""
+    kinds = [(verb, name.partition("/")[0]) for verb, name in operations]
+    last = {kind: number for number, kind in enumerate(kinds)}
+    return sorted({*(kinds.index(kind) for kind in last), *last.values()})
+
+
 def kill_at(number: int) -> Callable[[str, str], None]:
     """End this process by SIGKILL before its operation of that number."""
     left = [number]

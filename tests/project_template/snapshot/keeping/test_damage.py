@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.errors import DamagedError
-from mlflow_ae5_server.snapshot import damage
+from mlflow_ae5_server.snapshot import artifacts, damage
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.places import open_place
 
@@ -92,8 +92,8 @@ def test_what_no_clock_tells_is_found_by_whoever_reads(taken: tuple[Server, Mani
 
 def test_a_check_of_others_does_not_unsay_the_damage(taken: tuple[Server, Manifest]) -> None:
     server, manifest = taken
-    for number in range(200):
-        server.write(f"more/{number}", os.urandom(300_000))
+    for number in range(60):
+        server.write(f"more/{number}", os.urandom(artifacts.SMALL + 1))
     manifest = server.back_up()
     bad = object_of(server, manifest, "own")
     rot(server.object_file(bad), seen=False)

@@ -1,4 +1,7 @@
-"""The command Backup as AE5 runs it: words from the variable, the last line for whoever reads the log."""
+"""The command Backup as AE5 runs it: words from the variable, the last line for whoever reads the log.
+
+A job whose words are wrong: see snapshot/recover/test_words.py.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,5 @@ def test_backup_as_a_job(project: Any) -> None:
     checked = project.run("MinimumBackup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="verify --all")
     assert (checked.code, checked.last["snapshot"], checked.last["damaged"]) == (0, first.last["snapshot"], [])
 
-    nonsense = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="prune --keep-last many")
-    assert (nonsense.code, nonsense.last["outcome"]) == (2, "failed")
-    nowhere = project.run("Backup", "list", MLFLOW_TRACKING_BACKUP_DESTINATION="elsewhere")
-    assert (nowhere.code, nowhere.last["outcome"]) == (20, "failed")
-    assert not (project.folder / "elsewhere").exists()
-    for ended in (first, checked, nonsense, nowhere):
+    for ended in (first, checked):
         assert "very-secret-key" not in ended.output

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.errors import DamagedError, NoSnapshotError, UsageError
-from mlflow_ae5_server.snapshot import contents, verify
+from mlflow_ae5_server.snapshot import artifacts, contents, verify
 from mlflow_ae5_server.snapshot.manifest import Manifest
 
 from tests.project_template.snapshot.keeping.conftest import Server
@@ -75,11 +75,11 @@ def test_an_object_that_is_lost_is_stored_again_without_anyone_asking(taken: tup
 
 
 def test_a_sample_reads_a_share_and_looks_for_all(server: Server) -> None:
-    for number in range(200):
-        server.write(f"{number}", random.Random(number).randbytes(300_000))
+    for number in range(60):
+        server.write(f"{number}", random.Random(number).randbytes(artifacts.SMALL + 1))
     manifest = server.back_up()
     verified = verify.verify(server.repository(), manifest, fraction=0.1)
-    assert verified.of_objects > 200
+    assert verified.of_objects > 60
     assert verified.checked_objects == round(verified.of_objects * 0.1)
     assert server.job("verify --sample 0.001%")[1]["checked_objects"] == 1
     server.object_file(server.entries(manifest)["7"].sha256).unlink()
@@ -143,6 +143,7 @@ def test_a_list_that_cannot_be_read_is_named(taken: tuple[Server, Manifest]) -> 
 def test_a_place_without_backups(server: Server) -> None:
     for words in ("list", "show", "verify", "prune"):
         assert server.job(words)[0] == NoSnapshotError.exit_code
+    assert not Path(server.place).exists()
     server.repository()
     assert server.job("list") == (0, {**server.job("list")[1], "snapshots": []})
     for words in ("show", "verify --snapshot latest", "show --snapshot 20200101T000000Z-abcdef"):

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import json
+import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from mlflow_ae5_server.snapshot.places import open_place
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 from mlflow_ae5_server.snapshot.repository import make_in, open_repository
 
+from tests.project_template.conftest import made_once
 from tests.project_template.snapshot.recover import killing
 
 
@@ -227,12 +229,17 @@ class Pilot:
 
 
 @pytest.fixture(scope="session")
-def pilot(tmp_path_factory: pytest.TempPathFactory) -> Pilot:
+def pilot(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Pilot:
+    def make(folder: Path) -> None:
+        home = Home.at(folder, str(folder / "backups"))
+        home.store_folder()
+        shutil.copy(empty_file, folder / "store" / "mydb.sqlite")
+        home.artifacts.mkdir()
+        fill(folder / "store" / "mydb.sqlite", home.artifacts)
+
     folder = tmp_path_factory.mktemp("pilot")
+    shutil.copytree(made_once(tmp_path_factory, "pilot", make), folder, dirs_exist_ok=True)
     home = Home.at(folder, str(folder / "backups"))
-    (folder / "store").mkdir()
-    home.artifacts.mkdir()
-    fill(folder / "store" / "mydb.sqlite", home.artifacts)
     return Pilot(home, take_snapshot(home), dump.digests(home.store), home.files())
 
 

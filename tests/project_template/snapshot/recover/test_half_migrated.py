@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ def break_off(home: Any) -> None:
 def test_is_kept_aside_and_the_snapshot_takes_its_place(
     dialect: str, tmp_path: Path, home_at: Any, pilot: Any, request: pytest.FixtureRequest
 ) -> None:
-    uri = "" if dialect == "sqlite" else request.getfixturevalue("postgres").create("half_migrated")
-    home = home_at(tmp_path / "home", pilot.home.backups, uri)
-    home.restore("--snapshot", "latest")
+    if dialect == "sqlite":
+        home = home_at(tmp_path / "home", pilot.home.backups)
+        home.store_folder()
+        shutil.copy(pilot.home.store.file, home.store.file)
+    else:
+        home = home_at(tmp_path / "home", pilot.home.backups, request.getfixturevalue("filled_uri")())
     break_off(home)
 
     with pytest.raises(NotEmptyError, match="tables with"):

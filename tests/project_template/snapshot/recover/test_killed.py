@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import resource
+import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ import pytest
 from mlflow_ae5_server import database
 from mlflow_ae5_server.errors import StorageError
 from mlflow_ae5_server.snapshot import dump, recover_ledger
-from mlflow_ae5_server.snapshot.repository import open_repository
 
 from tests.project_template.snapshot.recover import killing
 
@@ -105,8 +105,7 @@ def fill(home: Any, pilot: Any) -> None:
 
     home.store_folder()
     if home.store.dialect == "sqlite":
-        part = dump.DatabasePart.from_json(pilot.snapshot.database)
-        dump.load(part, open_repository(home.backups).reader(), home.store)
+        shutil.copy(pilot.home.store.file, home.store.file)
     with database.connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = 'before'"))
     for number in range(3):

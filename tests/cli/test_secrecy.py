@@ -169,6 +169,7 @@ class TestSuccess:
         assert [path for path, content in kept(bench) if secrets.found_in(content)] == []
 
 
+FORMS = [["--json"], ["--traceback"]]  # the second says all that is said without it, and the traceback
 FAULTS = [
     {"method": "POST", "path": "/credentials/user$", "status": 400},
     {"method": "POST", "path": "/credentials/user$", "status": 500},
@@ -179,7 +180,7 @@ FAULTS = [
 
 
 class TestFailure:
-    @pytest.mark.parametrize("options", [[], ["--json"], ["--traceback"]], ids=str)
+    @pytest.mark.parametrize("options", FORMS, ids=str)
     @pytest.mark.parametrize("fault", FAULTS, ids=str)
     def test_a_platform_that_echoes_what_it_refuses(self, bench, capsys, secrets, install, fault, options):
         echo = json.dumps({"error": {"message": f"refused: {json.dumps(secrets.values)}"}, "json": secrets.values})
@@ -199,7 +200,7 @@ class TestFailure:
         assert "refused:" in refused.err or fault["status"] != 400, "the platform's own words were lost"
         secrets.assert_not_in(refused)
 
-    @pytest.mark.parametrize("options", [[], ["--json"], ["--traceback"]], ids=str)
+    @pytest.mark.parametrize("options", FORMS, ids=str)
     def test_a_server_that_prints_its_secrets_and_dies(self, bench, capsys, secrets, config, options):
         careless = make_project_archive(bench.folder / "careless.tar.gz", project_file=CARELESS)
 
@@ -231,7 +232,7 @@ class TestFailedRotation:
         """Whatever the failures before have left behind."""
         assert bench.run(capsys, *install, "--replace").code == 0
 
-    @pytest.mark.parametrize("options", [[], ["--json"], ["--traceback"]], ids=str)
+    @pytest.mark.parametrize("options", FORMS, ids=str)
     def test_a_wrong_password_of_a_consumer(self, bench, capsys, secrets, installed, monkeypatch, options):
         monkeypatch.setenv("CONSUMER_PASSWORD", "planted-consumer-password")
         secrets.values["wrong password"] = "planted-consumer-password"
@@ -243,7 +244,7 @@ class TestFailedRotation:
         assert "dev-user" in partly.out
         secrets.assert_not_in(partly)
 
-    @pytest.mark.parametrize("options", [[], ["--json"], ["--traceback"]], ids=str)
+    @pytest.mark.parametrize("options", FORMS, ids=str)
     @pytest.mark.parametrize(
         ("fault", "code"),
         [

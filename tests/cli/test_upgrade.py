@@ -230,9 +230,7 @@ class TestBack:
         ("ended", "restores"),
         [
             ("3", True),
-            ("10", True),
-            ('3 {"touched": true}', True),
-            ('3 {"touched": false}', False),
+            ('10 {"touched": true}', True),
             ('75 {"touched": false}', False),
             ("kill", True),
         ],

@@ -1,4 +1,7 @@
-"""Two administrators on one machine: the second learns who, since when and at which stage; or waits."""
+"""Two administrators on one machine: the second learns who, since when and at which stage; or waits.
+
+A holder that is killed leaves nothing in the way: see test_kill_it_anywhere.py, at every request.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mlflow_ae5_deploy.runbook.journal import operator
 from tests.cli.answers import assert_tells
 from tests.cli.bench import Outcome
 from tests.convergence.cell import Cell, Running, opened
-from tests.convergence.points import converges, prepare
+from tests.convergence.points import prepare
 from tests.convergence.rows import CHANGED_JOB, INSTALL, ROTATE, ROWS, UNINSTALL
 
 ROW = {row.name: row for row in ROWS}
@@ -39,9 +42,8 @@ def cell(one_cell: Cell) -> Cell:
     return one_cell
 
 
-def held(cell: Cell, verb: str, path: str = "", method: str = "") -> Running:
-    argv = HELD[verb][0]
-    method, path = method or HELD[verb][1], path or HELD[verb][2]
+def held(cell: Cell, verb: str) -> Running:
+    argv, method, path, _ = HELD[verb]
     cell.control.add_fault(method=method, path=path, hold=True)
     running = cell.spawn(*argv)
     cell.until(lambda: running.ended or cell.control.held() > 0, f"the request of {verb}")
@@ -57,6 +59,7 @@ def let_go(cell: Cell, running: Running) -> Outcome:
 @pytest.mark.parametrize("verb", HELD)
 def test_everyone_else_is_told_who_since_when_and_where(cell: Cell, verb: str) -> None:
     first = held(cell, verb)
+    assert json.loads((cell.memory_folder / "lock").read_text())["verb"] == verb
     cell.control.clear_calls()
 
     refused = {other: cell.run(*argv) for other, argv in CHANGING.items()}
@@ -108,19 +111,6 @@ def test_waiting_has_an_end(cell: Cell) -> None:
 
     assert_tells(refused, 22, f"process {first.pid}")
     assert let_go(cell, first).code == 0
-
-
-@pytest.mark.parametrize("verb", HELD)
-def test_a_holder_that_is_killed_leaves_nothing_in_the_way(cell: Cell, verb: str) -> None:
-    prepare(cell, ROW[verb])
-    first = held(cell, verb) if verb != "install" else held(cell, verb, "/collaborators$", "PUT")
-    assert json.loads((cell.memory_folder / "lock").read_text())["verb"] == verb
-
-    first.kill()
-    cell.control.clear_faults()
-
-    assert first.outcome().code == -9
-    converges(cell, ROW[verb])
 
 
 @pytest.mark.parametrize("verb", CHANGING)

@@ -56,11 +56,5 @@ for verb, *arguments in map(str.split, sys.argv[1:]):
     elif verb == "delete":
         client.delete_run(about)
         answer = {"stage": client.get_run(about).info.lifecycle_stage}
-    elif verb == "exists":
-        try:
-            client.get_run(about)
-            answer = True
-        except mlflow.exceptions.MlflowException as error:
-            answer = error.error_code
     print(json.dumps({"answer": answer}))
 '''

@@ -13,9 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import requests
 
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.sandbox import lifecycle
@@ -90,6 +92,31 @@ class Site:
         answers = [line for line in done.stdout.splitlines() if line.startswith('{"answer":')]
         return [json.loads(line)["answer"] for line in answers]
 
+    def ask(self, environment: dict[str, str], path: str, **query: str) -> requests.Response:
+        """What the client asks, without loading it: that takes two seconds."""
+        session = new_session(self.info)
+        session.headers["Authorization"] = f"Bearer {environment['MLFLOW_TRACKING_TOKEN']}"
+        return session.get(f"{environment['MLFLOW_TRACKING_URI']}/api/2.0/{path}", params=query, timeout=30)
+
+    def read(self, environment: dict[str, str], run: str) -> dict[str, Any]:
+        """As the client's step of this name."""
+        answer = self.ask(environment, "mlflow/runs/get", run_id=run)
+        assert answer.status_code == 200, answer.text
+        info, data = (answer.json()["run"][part] for part in ("info", "data"))
+        (loss,) = (metric["value"] for metric in data["metrics"] if metric["key"] == "loss")
+        folder = urlsplit(info["artifact_uri"])
+        assert folder.scheme == "mlflow-artifacts"
+        note = self.ask(environment, f"mlflow-artifacts/artifacts/{folder.path.strip('/')}/note.txt")
+        return {"loss": loss, "note": note.text, "stage": info["lifecycle_stage"]}
+
+    def exists(self, environment: dict[str, str], run: str) -> bool:
+        answer = self.ask(environment, "mlflow/runs/get", run_id=run)
+        if answer.status_code == 404:
+            assert answer.json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+            return False
+        assert answer.status_code == 200, answer.text
+        return True
+
     # the platform -------------------------------------------------------------------------------------------------
 
     @property
@@ -124,11 +151,8 @@ class Site:
 
     def health(self, environment: dict[str, str]) -> int:
         """Status of an API call that reaches the database; 0 when nothing answers."""
-        session = new_session(self.info)
-        session.headers["Authorization"] = f"Bearer {environment['MLFLOW_TRACKING_TOKEN']}"
-        url = f"{environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1"
         try:
-            return session.get(url, timeout=10).status_code
+            return self.ask(environment, "mlflow/experiments/search", max_results="1").status_code
         except OSError:
             return 0
 
@@ -144,16 +168,6 @@ class Site:
                 if process.pid != os.getpid() and any(str(self.folder) in text for text in texts):
                     found |= {p.pid: p for p in [process, *process.children(recursive=True)]}
         return list(found.values())
-
-    def servers(self) -> list[psutil.Process]:
-        """The tracking server's first process, which the platform watches over."""
-        return [
-            process
-            for process in self.processes()
-            if "tracking-server" in process.cmdline()
-            and (parent := process.parent()) is not None
-            and "tracking-server" not in parent.cmdline()
-        ]
 
     def reset(self) -> None:
         lifecycle.reset(self.sandbox)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.site import Site
+from tests.e2e.site import ACCOUNT, Site
 
 pytestmark = pytest.mark.real_mlflow
 
@@ -36,21 +37,30 @@ def test_a_second_install_writes_nothing_and_stays_with_the_database(installed: 
         assert again.data["requests"] <= 15
 
 
-def test_garbage_collection_works_there_too(installed: Site, helper) -> None:
+@pytest.fixture(scope="module")
+def logged(installed: Site, helper: Path) -> tuple[str, str]:
+    """A run that is kept, and one that was deleted."""
+    kept, doomed, _ = installed.client(helper, installed.client_environment(), "log kept", "log doomed", "delete")
+    return kept["run"], doomed["run"]
+
+
+def test_garbage_collection_works_there_too(installed: Site, logged: tuple[str, str]) -> None:
     environment = installed.client_environment()
-    kept, doomed, _ = installed.client(helper, environment, "log kept", "log doomed", "delete")
+    kept, doomed = logged
     assert installed.install(*installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n")).code == 0
 
     done, log = installed.run_gc()
 
     assert done["state"] == "completed", log
     assert json.loads(log.strip().splitlines()[-1])["outcome"] == "done"
-    left = installed.client(helper, environment, f"exists {doomed['run']}", f"exists {kept['run']}")
-    assert left == ["RESOURCE_DOES_NOT_EXIST", True]
+    assert not installed.exists(environment, doomed)
+    assert installed.exists(environment, kept)
     assert secret_of(installed) not in log
 
 
-def test_a_wrong_password_ends_stage_8_with_the_log_and_without_the_password(installed: Site) -> None:
+def test_a_wrong_password_ends_stage_8_with_the_log_and_the_right_one_mends_it(
+    installed: Site, logged: tuple[str, str]
+) -> None:
     """The sandbox's note of its database's URI is what the install takes it from."""
     note = installed.sandbox / "database-uri"
     right = note.read_text()
@@ -64,12 +74,18 @@ def test_a_wrong_password_ends_stage_8_with_the_log_and_without_the_password(ins
     assert failed.code == 20, failed.err
     told = failed.data["error"]
     assert told["kind"] == "StageFailed"
+    assert "stage 8 (deploy)" in failed.err
     assert "password authentication failed" in told["detail"], told
+    assert "Traceback" not in failed.err.replace(told["detail"], "")
     everything = failed.out + failed.err + memory_of(installed)
     assert "planted-wrong-password" not in everything
     assert secret_of(installed) not in everything
     assert mended.code == 0, mended.err
     assert installed.run("verify", "--sandbox", "--json").code == 0
+    kept, _ = logged
+    read = installed.read(installed.client_environment(), kept)
+    assert read == {"loss": 0.25, "note": f"an artifact of {kept}", "stage": "active"}
+    assert len([p for p in installed.owner().get("projects") if p["owner"] == ACCOUNT]) == 1
 
 
 def secret_of(site: Site) -> str:

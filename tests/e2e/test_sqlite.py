@@ -1,13 +1,20 @@
-"""The whole way on SQLite with a real MLflow: install, use, collect garbage, break, mend. In order."""
+"""The whole way on SQLite with a real MLflow: install, use, collect garbage, back up, lose all, restore. In order.
+
+A server that dies is started again: see tests/sandbox/test_deployments.py and tests/project_template/test_prefork.py.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.site import ACCOUNT, Site
-from tests.sandbox.support import Client, wait_for
+from tests.e2e.site import Site
+from tests.sandbox.support import Client
 
 pytestmark = pytest.mark.real_mlflow
 
@@ -25,10 +32,35 @@ def environment(installed: Site) -> dict[str, str]:
     return installed.client_environment()
 
 
+@dataclass(frozen=True)
+class Logged:
+    """What a data scientist has done: one run, read again; another one, deleted again."""
+
+    first: dict[str, str]
+    read: dict[str, Any]
+    doomed: dict[str, str]
+    deleted: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def first_run(installed: Site, environment: dict[str, str], helper) -> dict[str, str]:
-    (found,) = installed.client(helper, environment, "log first")
-    return dict(found)
+def logged(installed: Site, environment: dict[str, str], helper: Path) -> Logged:
+    return Logged(*installed.client(helper, environment, "log first", "read", "log second", "delete"))
+
+
+@pytest.fixture(scope="module")
+def snapshot(installed: Site, logged: Logged) -> str:
+    """Made when garbage has been collected: of the first run alone."""
+    done = installed.run("backup", "--sandbox", "--json")
+    assert done.code == 0, done.err
+    report = done.data["run"]["report"]
+    assert report["runs"] >= 1
+    assert report["artifacts"] == 1
+    return str(report["snapshot"])
+
+
+def assert_reads(site: Site, environment: dict[str, str], logged: Logged) -> None:
+    """What is read as well without the client: that takes two seconds to load."""
+    assert site.read(environment, logged.first["run"]) == logged.read
 
 
 def test_the_server_is_proved_from_outside(installed: Site) -> None:
@@ -53,12 +85,12 @@ def test_a_second_install_writes_nothing(installed: Site) -> None:
 
 
 def test_a_client_needs_only_the_printed_environment(
-    installed: Site, environment: dict[str, str], first_run, helper
+    installed: Site, environment: dict[str, str], logged: Logged
 ) -> None:
-    (read,) = installed.client(helper, environment, f"read {first_run['run']}")
-
-    assert read == {"loss": 0.25, "note": f"an artifact of {first_run['run']}", "stage": "active"}
+    assert logged.read == {"loss": 0.25, "note": f"an artifact of {logged.first['run']}", "stage": "active"}
+    assert logged.deleted == {"stage": "deleted"}
     assert environment["MLFLOW_TRACKING_URI"] == installed.deployment()["url"].rstrip("/")
+    assert_reads(installed, environment, logged)
 
 
 def test_the_user_interface_opens_for_a_colleague_and_inside_of_the_platform(
@@ -88,18 +120,16 @@ def test_the_user_interface_opens_for_a_colleague_and_inside_of_the_platform(
 
 
 def test_garbage_collection_takes_what_was_deleted_and_nothing_else(
-    installed: Site, environment: dict[str, str], first_run, helper
+    installed: Site, environment: dict[str, str], logged: Logged
 ) -> None:
-    doomed, deleted = installed.client(helper, environment, "log second", "delete")
-    assert deleted == {"stage": "deleted"}
+    doomed = logged.doomed
     folder = installed.data() / "mlflow" / "standalone" / "artifacts" / doomed["experiment"] / doomed["run"]
     assert (folder / "artifacts" / "note.txt").is_file()
 
     young, young_log = installed.run_gc()
-    (kept,) = installed.client(helper, environment, f"exists {doomed['run']}")
+    kept = installed.exists(environment, doomed["run"])
     changed = installed.install(*installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n"))
     done, log = installed.run_gc()
-    gone, read = installed.client(helper, environment, f"exists {doomed['run']}", f"read {first_run['run']}")
 
     assert young["state"] == "completed", young_log
     assert kept is True, "30 days are not over"
@@ -108,27 +138,13 @@ def test_garbage_collection_takes_what_was_deleted_and_nothing_else(
     assert done["state"] == "completed", log
     told = json.loads(log.strip().splitlines()[-1])
     assert (told["command"], told["outcome"], told["exit_code"]) == ("GarbageCollection", "done", 0)
-    assert gone == "RESOURCE_DOES_NOT_EXIST"
+    assert not installed.exists(environment, doomed["run"])
     assert not (folder / "artifacts" / "note.txt").exists()
-    assert read["stage"] == "active"
-
-
-def test_a_killed_server_is_started_again(installed: Site, environment: dict[str, str]) -> None:
-    before = installed.deployment()
-    (server,) = installed.servers()
-
-    server.kill()
-    wait_for(lambda: not server.is_running(), "the server to die")
-    installed.await_health(environment)
-
-    after = installed.deployment()
-    assert (after["id"], after["url"]) == (before["id"], before["url"])
-    (again,) = installed.servers()
-    assert again.pid != server.pid
+    assert_reads(installed, environment, logged)
 
 
 def test_the_sandbox_goes_down_and_comes_back_with_everything(
-    installed: Site, environment: dict[str, str], first_run, helper
+    installed: Site, environment: dict[str, str], logged: Logged
 ) -> None:
     before = installed.deployment()
 
@@ -140,30 +156,63 @@ def test_the_sandbox_goes_down_and_comes_back_with_everything(
     assert (down.code, up.code) == (0, 0)
     assert left == []
     assert installed.deployment()["id"] == before["id"]
-    (read,) = installed.client(helper, environment, f"read {first_run['run']}")
-    assert read["note"] == f"an artifact of {first_run['run']}"
+    assert_reads(installed, environment, logged)
 
 
-def test_a_broken_database_ends_stage_8_with_the_log_and_the_right_one_mends_it(
-    installed: Site, first_run, helper
-) -> None:
-    """The folder for the database would have to be made below a file."""
-    broken = installed.configure(
-        "server: {backend_store_uri: 'sqlite:///anaconda-project.yml/store/mydb.sqlite'}\n"
-        "platform: {deployment_deadline: 25}\n"
-    )
+def test_a_snapshot_is_read_back_and_told_of(installed: Site, snapshot: str) -> None:
+    verified = installed.run("backup", "verify", "--all", "--sandbox", "--json")
+    pruned = installed.run("backup", "prune", "--keep-last", "1", "--sandbox")
+    listed = installed.run("backup", "list", "--sandbox", "--json")
+    status = installed.run("status", "--sandbox", "--json")
 
-    failed = installed.install(*broken)
-    mended = installed.install()
+    assert verified.code == 0, verified.err
+    assert verified.data["run"]["report"]["damaged"] == []
+    assert pruned.code == 0, pruned.err
+    assert [item["snapshot"] for item in listed.data["run"]["report"]["snapshots"]] == [snapshot]
+    assert status.data["backup"]["snapshot"] == snapshot
 
-    assert failed.code == 20, failed.err
-    assert failed.data["error"]["kind"] == "StageFailed"
-    assert "stage 8 (deploy)" in failed.err
-    assert "anaconda-project.yml" in failed.data["error"]["detail"], failed.data["error"]
-    assert "Traceback" not in failed.err.replace(failed.data["error"]["detail"], "")
-    assert mended.code == 0, mended.err
-    environment = installed.client_environment()
-    (read,) = installed.client(helper, environment, f"read {first_run['run']}")
-    assert read["loss"] == 0.25
-    assert installed.owner().get("credentials/user")["data"]
-    assert len([p for p in installed.owner().get("projects") if p["owner"] == ACCOUNT]) == 1
+
+def test_a_drill_proves_it_beside_the_running_server(installed: Site, snapshot: str) -> None:
+    before = installed.deployment()["id"]
+    place = installed.data() / "mlflow" / "standalone"
+    there = sorted(path.name for path in place.iterdir())
+
+    done = installed.run("drill", "--sandbox", "--json")
+
+    assert done.code == 0, done.err
+    report = done.data["run"]["report"]
+    assert report["recovery_seconds"] > 0
+    assert len(report["checks"]) > 2
+    assert all(check["passed"] for check in report["checks"])
+    assert installed.deployment()["id"] == before
+    assert sorted(path.name for path in place.iterdir()) == there
+
+
+def test_a_restore_under_a_running_server_is_refused(installed: Site, snapshot: str) -> None:
+    refused = installed.run("restore", "--sandbox", "--json", "--snapshot", snapshot)
+
+    assert refused.code == 27, refused.err
+    assert "dev.mlflow.tracking.server" in refused.err
+
+
+def test_everything_is_lost_and_comes_back_with_its_ids(installed: Site, snapshot: str, logged: Logged) -> None:
+    """Into PostgreSQL, which is how a pilot becomes production as well."""
+    assert installed.run("uninstall", "--sandbox", "--yes", "--purge-secrets").code == 0
+    data = installed.data() / "mlflow" / "standalone"
+    for lost in ("store", "artifacts"):
+        shutil.rmtree(data / lost)
+
+    told = installed.run("restore", "--sandbox", "--dry-run", "--snapshot", snapshot)
+    nothing = not (data / "store" / "mydb.sqlite").exists()
+    done = installed.run("restore", "--sandbox", "--json", "--snapshot", snapshot, "--database", "postgresql")
+
+    assert told.code == 0, told.err
+    assert f"would restore snapshot {snapshot}" in told.out
+    assert nothing
+    assert done.code == 0, done.err
+    report = done.data["recovery"]["report"]
+    assert report["dialect"] == {"from": "sqlite", "to": "postgresql"}
+    assert report["database_identical"] is True
+    assert report["artifacts_identical"] is True
+    assert done.data["verification"]["passed"] is True
+    assert_reads(installed, installed.client_environment(), logged)

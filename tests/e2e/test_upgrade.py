@@ -57,7 +57,7 @@ def revision(database: Path) -> str:
     return asked(database, "SELECT version_num FROM alembic_version")
 
 
-def test_it_is_rehearsed_and_upgraded_with_its_data(installed: Site, database: Path, helper) -> None:
+def test_it_is_rehearsed_and_upgraded_with_its_data(installed: Site, database: Path) -> None:
     done = installed.run("upgrade", "--sandbox", "--json", "--yes")
 
     assert done.code == 0, done.err
@@ -65,5 +65,5 @@ def test_it_is_rehearsed_and_upgraded_with_its_data(installed: Site, database: P
     assert done.data["migration"]["found"] == REVISION
     assert revision(database) == done.data["migration"]["now"] != REVISION
     assert all(check["passed"] for check in done.data["checks"])
-    (read,) = installed.client(helper, installed.client_environment(), f"read {old_run(database)}")
+    read = installed.read(installed.client_environment(), old_run(database))
     assert read == {"loss": 5e-324, "note": "of before", "stage": "active"}

@@ -39,7 +39,7 @@ class Manners:
     breath: float
 
 
-_ALONE = Manners(0.2, 3_000, 0.01, 0.0)
+_ALONE = Manners(0.12, 3_000, 0.01, 0.0)
 _IN_COMPANY = Manners(0.012, 100, 0.03, 5.0)
 _COMPANY = 5.0  # seconds since somebody else has written, at most
 

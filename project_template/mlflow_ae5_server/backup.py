@@ -196,7 +196,8 @@ def _also_damaged(repository: Repository, listed: list[Any]) -> dict[str, int]:
     from mlflow_ae5_server.snapshot import damage, verify
 
     manifests = [one.manifest for one in listed if one.manifest is not None]
-    return damage.affected(repository.place, manifests, verify.database_objects)
+    found = damage.affected(repository.place, manifests, verify.database_objects)
+    return {name: len(objects) for name, objects in found.items()}
 
 
 def _state(repository: Repository, name: str, also: int) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _state(repository: Repository, name: str, also: int) -> dict[str, Any]:
     known = verify.state(repository, name)
     found = known.found if known is not None else 0
     if not found and not also:
-        return {"verified": known.at if known is not None else None}
+        return {"verified": known.right if known is not None else None}
     said = f"{counted(max(found, also), 'objects')} missing or damaged"
     if known is not None and found:
         said += f", found {_time(known.at)}"

@@ -124,7 +124,7 @@ def test_a_start_whose_answer_is_lost_happens_once(bench: Bench, start: Starter,
 
 def test_an_endpoint_that_is_freed_late_is_waited_for(bench: Bench, start: Starter) -> None:
     endpoint = _endpoint()
-    bench.control.change_settings(endpoint_release_seconds=0.5)
+    bench.control.change_settings(endpoint_release_seconds=3.0)
     first = start(endpoint)
     bench.platform.stop_deployment(first.id)
     second = start(endpoint)

@@ -1,14 +1,14 @@
-"""Objects that were found damaged: one small file each, `damaged/<sha256>`, in the place of the snapshots.
+"""Objects that were found damaged or missing: one small file each, `damaged/<sha256>`, in the place of the snapshots.
 
 A file each, so that two who find something at a time do not overwrite each other's word. A name goes when somebody has
-seen that very object right again, or has stored it anew. What is missing needs no note: it is not there to be used.
+seen that very object right again, or has stored it anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,8 +69,10 @@ def proven(place: Place, objects: list[str]) -> Iterator[tuple[str, bool]]:
             yield from zip(some, pool.map(lambda sha256: is_right(place, sha256), some), strict=True)
 
 
-def affected(place: Place, manifests: list[Manifest], objects_of: Callable[[Manifest], list[str]]) -> dict[str, int]:
-    """Of which snapshots, by name, how many objects are noted as damaged. Reads the lists only where something is."""
+def affected(
+    place: Place, manifests: Sequence[Manifest], objects_of: Callable[[Manifest], list[str]]
+) -> dict[str, frozenset[str]]:
+    """Of which snapshots, by name, which objects are noted as damaged. Reads the lists only where something is."""
     damaged = noted(place).objects
     if not damaged:
         return {}
@@ -83,7 +85,7 @@ def affected(place: Place, manifests: list[Manifest], objects_of: Callable[[Mani
                 seen[sha256] = _in_list(reader, sha256) & damaged
             hit |= seen[sha256]
         if hit:
-            found[manifest.name] = len(hit)
+            found[manifest.name] = hit
     return found
 
 

@@ -44,7 +44,10 @@ def find(store: Database, destination: str) -> tuple[list[str], int]:
                 for location in _foreign(connection, table, column):
                     if len(roots) < _LIMIT and not is_inside(location, destination):
                         roots.setdefault(_root(location))
-        running = connection.execute(text("SELECT count(*) FROM runs WHERE status = 'RUNNING'")).scalar()
+        going_on = "SELECT count(*) FROM runs WHERE status = 'RUNNING'"
+        if "lifecycle_stage" in {found["name"] for found in inspector.get_columns("runs")}:
+            going_on += " AND lifecycle_stage = 'active'"  # a deleted run keeps its status
+        running = connection.execute(text(going_on)).scalar()
     return [scrub(root) for root in roots], int(running or 0)
 
 

@@ -1,7 +1,8 @@
 """`backup prune`: which snapshots may go, and their removal; unfinished ones and what nothing refers to go with them.
 
 Manifests go first and objects afterwards, and only objects that no manifest left refers to: cut off at any point, what
-is still listed is still whole. The newest snapshot and the newest verified one never go.
+is still listed is still whole. The newest snapshot, the newest that nothing wrong is known of, and the newest verified
+one never go.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mlflow_ae5_server.snapshot.contents import object_name
 from mlflow_ae5_server.snapshot.lease import Lease
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.repository import Begun, Listed, Repository
-from mlflow_ae5_server.snapshot.verify import Uses, state, when
+from mlflow_ae5_server.snapshot.verify import Uses, database_objects, state
 
 _WAY_OUT = "or have a damaged snapshot go: backup prune --drop-damaged ID"
 
@@ -142,18 +143,19 @@ def damaged_of(repository: Repository, listed: Sequence[Listed], names: Sequence
 
 
 def is_sound(repository: Repository, one: Listed) -> bool:
-    """Whether manifest and list can be read, and no verification has found anything wrong that is not mended since."""
+    """Whether manifest and list can be read, and whatever was found damaged or missing is right now: it is read."""
     if one.manifest is None:
-        return False
-    known = state(repository, one.name)
-    if known is not None and known.found:
         return False
     try:
         for _entry in repository.files(one.manifest):
             pass
     except DamagedError:
         return False
-    return True
+    noted = damage.affected(repository.place, [one.manifest], database_objects).get(one.name, frozenset())
+    known = state(repository, one.name)
+    if known is not None and known.found > len(noted):  # what cannot be looked at by name
+        return False
+    return all(right for _sha256, right in damage.proven(repository.place, sorted(noted)))
 
 
 def _remove(repository: Repository, lease: Lease, removed: list[Listed], begun: list[Begun], uses: Uses) -> None:
@@ -191,17 +193,22 @@ def _newest_of_each(newest_first: Sequence[Manifest], period: str) -> Iterator[s
 
 
 def _proven(repository: Repository, manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The newest that was verified, and the newest of which everything was."""
+    """Of those that nothing wrong is known of: the newest, the newest that was verified, and that in full."""
+    damaged = damage.affected(repository.place, manifests, database_objects)
+    newest: list[Manifest] = []
     found: list[Manifest] = []
     for manifest in reversed(manifests):
-        verified = when(repository, manifest.name)
-        if verified is None:
+        known = state(repository, manifest.name)
+        if manifest.name in damaged or (known is not None and known.found):
             continue
-        if not found or verified[1]:
+        newest = newest or [manifest]
+        if known is None or known.mended:
+            continue
+        if not found or known.in_full:
             found.append(manifest)
-        if verified[1]:
+        if known.in_full:
             break
-    return found
+    return newest + found
 
 
 def _readable(listed: Sequence[Listed]) -> list[Manifest]:

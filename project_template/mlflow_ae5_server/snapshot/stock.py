@@ -40,15 +40,17 @@ class Stock:
             for listed in repository.listed()
             for found in repository.verification(listed.name).get("damaged", [])
         }
-        since, doubted = repository.settled(), list[str]()
+        since, doubted, absent = repository.settled(), list[str](), set(noted.objects)
 
         def believed(sha256: str, modified: float) -> bool:
+            absent.discard(sha256)
             if sha256 in suspects or noted.everything or modified >= since:
                 doubted.append(sha256)
                 return False
             return True
 
         self._known.add(item.sha256 for item in repository.kept() if believed(item.sha256, item.modified))
+        self._bad |= absent
         right = []
         for sha256, is_right in damage.proven(place, doubted):
             if is_right:

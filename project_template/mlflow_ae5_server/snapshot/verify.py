@@ -215,14 +215,7 @@ def note(repository: Repository, manifest: Manifest, verified: Verified, fractio
     That everything was read once and was right stays known when later only a sample is read, and is right as well.
     """
     damage.forget(repository.place, verified.right_again)
-    damage.note(
-        repository.place,
-        (
-            (found["object"], found["what"])
-            for found in verified.damaged
-            if found.get("what") != MISSING and "object" in found
-        ),
-    )
+    damage.note(repository.place, ((item["object"], item["what"]) for item in verified.damaged if "object" in item))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before = repository.verification(manifest.name)
     in_full = before.get("in_full") if before.get("damaged") == [] else None
@@ -241,12 +234,14 @@ def note(repository: Repository, manifest: Manifest, verified: Verified, fractio
 class State:
     """What is known of a snapshot. Times are ISO 8601 UTC. `at`: of the last check. `right`: of the last one that found
     nothing wrong. `in_full`: that, or an earlier one with nothing wrong since, read everything. `found`: how many
-    objects the last one found damaged or missing."""
+    objects the last one found damaged or missing, without those that were stored anew or seen right since.
+    `mended`: there were such."""
 
     at: str
     right: str | None
     in_full: bool
     found: int
+    mended: bool = False
 
 
 def state(repository: Repository, name: str) -> State | None:
@@ -256,15 +251,15 @@ def state(repository: Repository, name: str) -> State | None:
     if not isinstance(at, str) or not isinstance(named, list):
         return None
     found = noted.get("found")
-    return State(at, _right(noted), bool(noted.get("in_full")), found if isinstance(found, int) else len(named))
+    number = found if isinstance(found, int) else len(named)
+    then = number
+    if number:
+        left = damage.noted(repository.place)
+        objects = [item.get("object") for item in named if isinstance(item, dict)]
+        number -= 0 if left.everything else sum(sha256 is not None and sha256 not in left.objects for sha256 in objects)
+    return State(at, _right(noted), bool(noted.get("in_full")), number, number < then)
 
 
 def _right(noted: dict[str, Any]) -> str | None:
     right = noted.get("right", noted.get("at") if noted.get("damaged") == [] else None)
     return right if isinstance(right, str) else None
-
-
-def when(repository: Repository, name: str) -> tuple[str, bool] | None:
-    """When the snapshot was last verified and found right, and whether ever in full; None where it was not."""
-    known = state(repository, name)
-    return None if known is None or known.found else (known.at, known.in_full)

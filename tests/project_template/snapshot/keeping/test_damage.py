@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.errors import DamagedError
-from mlflow_ae5_server.snapshot import artifacts, damage
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.snapshot import artifacts, damage, prune, verify
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.places import open_place
 
@@ -177,3 +177,32 @@ def test_what_no_clock_tells_and_nobody_reads_is_for_verify_to_find(taken: tuple
     assert server.job("verify --all")[0] == DamagedError.exit_code
     server.back_up()
     assert server.job("verify --all")[0] == 0
+
+
+def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(server: Server) -> None:
+    """Another snapshot that nothing is wrong with is kept, and nothing is dropped as damaged that is whole."""
+    server.write("only first", BIG[:300_000])
+    whole = server.back_up(now=later)
+    (server.artifacts / "only first").unlink()
+    server.write("big", BIG)
+    shared = [server.back_up(now=later) for _ in range(3)]
+    repository = server.repository()
+    gone = server.entries(shared[0])["big"].parts[0].sha256
+    file = server.object_file(gone)
+    content = file.read_bytes()
+    file.unlink()
+    found = verify.verify(repository, shared[2])
+    verify.note(repository, shared[2], found, 1.0)
+
+    known = damage.affected(repository.place, [whole, *shared], verify.database_objects)
+    assert known == {manifest.name: frozenset({gone}) for manifest in shared}
+    plan = prune.prune(repository, prune.Keep(last=1), act=False)
+    assert whole.id in plan.kept
+
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="nothing is known to be wrong"):
+        prune.prune(repository, prune.Keep(), act=True, drop=[shared[2].id])
+    file.unlink()
+    server.back_up(now=later)
+    state = verify.state(repository, shared[2].name)
+    assert (noted(server), state and state.found) == (frozenset(), 0)

@@ -11,61 +11,50 @@ Exit status: the command's, or 128 + the signal that ended it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _KILL_SECONDS = 2.0  # less than what the sandbox waits for beyond the grace
 
 
 def main() -> int:
-    # Each deployment and each run of a job starts with this: nothing is imported that takes long.
-    split = sys.argv.index("--")
-    options, command = sys.argv[1:split], sys.argv[split + 1 :]
-    grace = float(_value(options, "--grace") or 0)
-    number = signal.Signals[_value(options, "--signal") or "SIGTERM"]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--signal", default="SIGTERM")
+    parser.add_argument("--main-only", action="store_true")
+    parser.add_argument("--uid", type=int)
+    parser.add_argument("--gid", type=int)
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
     _adopt_orphans()
     wake = _signal_pipe()
-    child = _start(command, _value(options, "--uid"), _value(options, "--gid"))
-    status = _wait(child, wake)
+    groups: list[int] | None = [] if options.uid is not None else None
+    child = subprocess.Popen(
+        options.command,
+        stdin=subprocess.DEVNULL,
+        user=options.uid,
+        group=options.gid,
+        extra_groups=groups,
+        preexec_fn=_die_with_parent,  # safe: this process has one thread
+    )
+    status = _wait(child.pid, wake)
     if status is None:
+        number = signal.Signals[options.signal]
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number) if "--main-only" in options else os.killpg(0, number)
-        status = _wait_all(child, wake, time.monotonic() + grace)
-    _kill_the_rest(child)
+            os.kill(child.pid, number) if options.main_only else os.killpg(0, number)
+        status = _wait_all(child.pid, wake, time.monotonic() + options.grace)
+    _kill_the_rest(child.pid)
+    child.returncode = 0  # reaped above; keeps Popen's destructor quiet
     return 137 if status is None else status
-
-
-def _value(options: list[str], name: str) -> str | None:
-    return options[options.index(name) + 1] if name in options else None
-
-
-def _start(command: list[str], uid: str | None, gid: str | None) -> int:
-    """The process of the command; as somebody else, where `uid` and `gid` are given."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        for number in (*_HANDLED, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
-            signal.signal(number, signal.SIG_DFL)
-        if uid is not None:
-            os.setgroups([])
-            os.setgid(int(gid or uid))
-            os.setuid(int(uid))
-        _die_with_parent()  # a change of the user would undo it
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.execvp(command[0], command)  # noqa: S606 - no shell wanted
-    except OSError as error:
-        os.write(2, f"{command[0]}: {error}\n".encode())
-    finally:
-        os._exit(127)
 
 
 def _adopt_orphans() -> None:
@@ -85,7 +74,7 @@ def _signal_pipe() -> int:
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
-    for number in _HANDLED:
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     return readable

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 TEMPLATE = Path(__file__).parents[2] / "project_template"
@@ -149,6 +150,22 @@ def machine() -> str:
     )
 
 
+def kinds(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """What is measured, and a folder of its own with the files in `artifacts`; emptied before the next one."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for name, make in (
+            ("4 KB, a run each", lambda to: make_runs(to, options.files, 4096)),
+            ("4 KB, one folder", lambda to: make_flat(to, options.files, 4096)),
+            ("100 KB, a run each", lambda to: make_runs(to, options.files, 100_000)),
+            ("4 large ones", lambda to: make_large(to, options.large_mb)),
+        ):
+            scratch = Path(folder) / name.replace(" ", "-")
+            scratch.mkdir()
+            make(scratch / "artifacts")
+            yield name, scratch
+            empty(scratch)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=5000)
@@ -164,18 +181,8 @@ def main() -> None:
     header = ["files of", "number", "MB", "cp -r s", "sha256sum s", "backup s", "of both", "again s", "kept MB"]
     header.append("memory MB")
     rows = [header]
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for name, make in (
-            ("4 KB, a run each", lambda to: make_runs(to, options.files, 4096)),
-            ("4 KB, one folder", lambda to: make_flat(to, options.files, 4096)),
-            ("100 KB, a run each", lambda to: make_runs(to, options.files, 100_000)),
-            ("4 large ones", lambda to: make_large(to, options.large_mb)),
-        ):
-            scratch = Path(folder) / name.replace(" ", "-")
-            scratch.mkdir()
-            make(scratch / "artifacts")
-            rows.append(measure(name, scratch / "artifacts", scratch, options.rounds))
-            empty(scratch)
+    for name, scratch in kinds(options):
+        rows.append(measure(name, scratch / "artifacts", scratch, options.rounds))
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     for row in rows:
         print(

@@ -15,11 +15,10 @@ import argparse
 import os
 import resource
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from bench_backup import ALLOWED, TEMPLATE, empty, machine, make_flat, make_large, make_runs, timed
+from bench_backup import ALLOWED, TEMPLATE, empty, kinds, machine, timed
 
 sys.path.insert(0, str(TEMPLATE))
 
@@ -102,18 +101,8 @@ def main() -> None:
     print(machine())
     header = ["files of", "number", "MB", "cp -r s", "sha256sum s", "check s", "files s", "both s", "of both"]
     rows = [[*header, "memory MB"]]
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for name, make in (
-            ("4 KB, a run each", lambda to: make_runs(to, options.files, 4096)),
-            ("4 KB, one folder", lambda to: make_flat(to, options.files, 4096)),
-            ("100 KB, a run each", lambda to: make_runs(to, options.files, 100_000)),
-            ("4 large ones", lambda to: make_large(to, options.large_mb)),
-        ):
-            scratch = Path(folder) / name.replace(" ", "-")
-            scratch.mkdir()
-            make(scratch / "artifacts")
-            rows.append(measure(name, scratch / "artifacts", scratch, options.rounds))
-            empty(scratch)
+    for name, scratch in kinds(options):
+        rows.append(measure(name, scratch / "artifacts", scratch, options.rounds))
     for row in rows:
         print(f"{row[0]:20}", *(f"{cell:>12}" for cell in row[1:]))
     print(f"allowed: {ALLOWED} times cp -r and sha256sum together")

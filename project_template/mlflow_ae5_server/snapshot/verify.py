@@ -251,13 +251,15 @@ def state(repository: Repository, name: str) -> State | None:
     if not isinstance(at, str) or not isinstance(named, list):
         return None
     found = noted.get("found")
-    number = found if isinstance(found, int) else len(named)
-    then = number
-    if number:
-        left = damage.noted(repository.place)
-        objects = [item.get("object") for item in named if isinstance(item, dict)]
-        number -= 0 if left.everything else sum(sha256 is not None and sha256 not in left.objects for sha256 in objects)
-    return State(at, _right(noted), bool(noted.get("in_full")), number, number < then)
+    then = found if isinstance(found, int) else len(named)
+    mended = _mended(repository, _damaged(noted)) if then else 0
+    return State(at, _right(noted), bool(noted.get("in_full")), then - mended, mended > 0)
+
+
+def _mended(repository: Repository, then: _Before) -> int:
+    """How many of the objects that were found damaged are not noted as such any more."""
+    now = damage.noted(repository.place)
+    return 0 if now.everything else len(then.objects - now.objects)
 
 
 def _right(noted: dict[str, Any]) -> str | None:

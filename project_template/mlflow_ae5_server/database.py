@@ -133,14 +133,20 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def connect_engine(database: Database) -> Engine:
-    """An engine without a pool, for this process's own look at the database: nothing of it survives a fork."""
+def connect_engine(database: Database, *, keep: bool = False) -> Engine:
+    """An engine without a pool, for this process's own look at the database: nothing of it survives a fork.
+
+    keep: connections to a server are kept for the next look, each looked at first, until `dispose`; opening one costs
+    as much as many small queries. A SQLite file is opened anew each time.
+    """
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
     arguments: dict[str, Any] = {}
     if name := _TIMEOUT_ARGUMENT.get(database.driver):
         arguments[name] = _CONNECT_TIMEOUT
+    if keep and database.dialect != "sqlite":
+        return create_engine(database.uri, pool_pre_ping=True, connect_args=arguments)
     return create_engine(database.uri, poolclass=NullPool, connect_args=arguments)
 
 

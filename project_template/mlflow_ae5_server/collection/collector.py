@@ -31,6 +31,7 @@ from mlflow_ae5_server.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+_HANDS_NEAR, _HANDS_FAR = 2, 8  # folders removed at a time
 _KNOWN = 100  # runs and models that are looked for where the server does not answer
 
 
@@ -52,6 +53,7 @@ class Collector:
         self._settings, self._report, self._store, self._engine = settings, report, store, engine
         self._limit, self._problem, self._pool, self._step = limit, problem, pool, step
         self._registry = Registry(include_registered)
+        self._near = False
 
     def collect(self, older_than: str, orphan_mode: str, dry_run: bool) -> int:
         """Returns the exit code."""
@@ -112,7 +114,8 @@ class Collector:
                 return Skip(item.kind, item.id, scrub(str(error)), True)
             return None
 
-        if troubles := [skip for skip in spread(self._pool, look, list(todo.owners())) if skip is not None]:
+        skips, self._near = spread(self._pool, look, list(todo.owners()))
+        if troubles := [skip for skip in skips if skip is not None]:
             todo.drop(troubles)
 
     def _journal(self, places: Places) -> Journal | None:
@@ -126,13 +129,14 @@ class Collector:
     def _remove(self, todo: Plan, places: Places) -> int:
         """Returns the number of troubles."""
         datasets = 0
-        with Writer(self._store) as writer:
+        with Writer(self._store, self._engine) as writer:
             removal = Removal(
                 writer,
                 cascade.Cascade(self._engine),
                 self._registry,
                 places,
                 self._journal(places),
+                hands=_HANDS_NEAR if self._near else _HANDS_FAR,
                 step=self._step,
             )
             try:

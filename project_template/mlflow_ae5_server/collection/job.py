@@ -63,7 +63,8 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
         from mlflow_ae5_server.collection.collector import Collector
 
         _refuse_unfinished(settings)
-        engine = database.connect_engine(store)
+        engine = database.connect_engine(store, keep=True)
+        stack.callback(engine.dispose)
         tables.require_current(engine, store)
         _require_same_database(engine, asked.first, store)
         pool = stack.enter_context(ThreadPoolExecutor(8, thread_name_prefix="look"))

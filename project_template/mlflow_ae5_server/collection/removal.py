@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 BEING_REMOVED = "being removed by garbage collection"
 _PAGE = 400  # owners in one page of the journal
-_HANDS = 4  # folders removed at a time
 _OWNERS = {"run": "runs", "logged model": "logged_models", "trace": "trace_info", "experiment": "experiments"}
 
 
@@ -54,7 +53,10 @@ class Clearing:
 
 
 class Removal:
-    """`step` is called between any two steps, with the name of what was done; tests end the process there."""
+    """`hands` folders are removed at a time.
+
+    `step` is called between any two steps, with the name of what was done; tests end the process there.
+    """
 
     def __init__(
         self,
@@ -64,11 +66,12 @@ class Removal:
         places: Places,
         journal: Journal | None,
         *,
+        hands: int = 4,
         step: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._writer, self._cascade, self._registry = writer, cascade, registry
         self._places, self._journal, self._step = places, journal, step
-        self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="remove")
+        self._hands = ThreadPoolExecutor(hands, thread_name_prefix="remove")
         self._limit = 0
         self._clearing: Clearing | None = None
         self.tally = Tally()

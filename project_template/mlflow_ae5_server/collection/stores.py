@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Protocol, TypeVar
 
 JOURNAL = ".mlflow-ae5-gc"  # below a store's root; no experiment and no run can have this name
 _SOME = 20  # items that one hand takes at a time
+_NEAR = 0.001  # seconds at most to look at one folder on a disk of this machine; a network takes longer
 _ELSEWHERE = "a link on the way to its artifact folder leads elsewhere"
 _NO_FOLDER = "its artifact folder is not a folder"
 In = TypeVar("In")
@@ -83,9 +85,25 @@ def begin(
     return [(len(part), hands.submit(some, part)) for part in parts]
 
 
-def spread(hands: ThreadPoolExecutor, work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
-    """`work` for every item, several at a time: what takes long is waiting for a network. Results in order."""
-    return [result for _number, results in begin(hands, work, items) for result in results.result()]
+def spread(
+    hands: ThreadPoolExecutor,
+    work: Callable[[In], Out],
+    items: Sequence[In],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[list[Out], bool]:
+    """`work` for every item, results in order, and whether the items were near.
+
+    Far ones, over a network, are worked on several at a time. Near ones take so little each that threads would only
+    wait for each other in Python.
+    """
+    started = clock()
+    first = [work(item) for item in items[:_SOME]]
+    near = clock() - started < _NEAR * len(first)
+    rest = items[_SOME:]
+    if near:
+        return first + [work(item) for item in rest], near
+    return first + [result for _number, results in begin(hands, work, rest) for result in results.result()], near
 
 
 class Folder:

@@ -19,7 +19,7 @@ from mlflow_ae5_server.database import Database
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-_LARGE = 20_000  # rows; elsewhere than on SQLite only the rows themselves are locked
+_LARGE = 60_000  # rows; elsewhere than on SQLite only the rows themselves are locked
 _FIRST = 1_500  # rows on SQLite, before anything is known
 _PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
 
@@ -47,12 +47,12 @@ _COMPANY = 5.0  # seconds since somebody else has written, at most
 class Writer:
     """`budget`: how many rows the next transaction may remove. `reader` is for looking, and locks nothing."""
 
-    def __init__(self, store: Database, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, store: Database, reader: Engine, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sqlite = store.dialect == "sqlite"
         self._sleep = sleep
         self.budget = _FIRST if self._sqlite else _LARGE
         self._version, self._alone_from = 0, 0.0
-        self.reader = database.connect_engine(store)
+        self.reader = reader
         self._engine = _sqlite_engine(store) if self._sqlite else database.connect_engine(store)
         self._stack = contextlib.ExitStack()
         self._connection: Connection | None = None

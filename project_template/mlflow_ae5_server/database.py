@@ -175,24 +175,28 @@ def wait_until_ready(
                 connection.execute(query)
                 return
         except (SQLAlchemyError, OSError, ValueError) as error:
-            reason = _reason(error)
-            if (final := _final(reason, database)) is not None:
+            said = reason(error)
+            if (final := _final(said, database)) is not None:
                 raise final from None
         if clock() + pause > deadline:
             raise UnreachableError(
-                f"the database {database.shown} did not answer within {seconds:g} s: {reason}",
+                f"the database {database.shown} did not answer within {seconds:g} s: {said}",
                 "check host, port and network; MLFLOW_TRACKING_DATABASE_WAIT sets how long to wait, in seconds",
             )
         if not told:
-            say(f"waiting up to {seconds:g} s for the database {database.shown}: {reason}")
+            say(f"waiting up to {seconds:g} s for the database {database.shown}: {said}")
             told = True
         sleep(pause)
         pause = min(pause * 2, 5.0)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The driver's own words: one line, without SQLAlchemy's wrapping and without secrets."""
-    lines = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines() if line.strip()]
+    text = str(getattr(error, "orig", None) or error)
+    match getattr(getattr(error, "orig", None), "args", ()):
+        case (int(), str(words)):  # as drivers of MySQL have it
+            text = words
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return scrub(lines[0] if lines else type(error).__name__)[:300]
 
 

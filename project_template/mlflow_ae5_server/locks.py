@@ -28,6 +28,9 @@ _TAKE = {
     ),
 }
 
+# MySQL hangs up on who says nothing for that long; without this it may be minutes, and the lock ends with it.
+STAY = "SET SESSION wait_timeout = 31536000"
+
 
 @contextlib.contextmanager
 def maintenance(
@@ -78,6 +81,8 @@ def _database_lock(database: Database, stack: contextlib.ExitStack) -> Callable[
 
     engine = connect_engine(database).execution_options(isolation_level="AUTOCOMMIT")
     connection = stack.enter_context(engine.connect())
+    if database.dialect == "mysql":
+        connection.execute(text(STAY))
 
     def take() -> bool:
         return bool(connection.execute(text(_TAKE[database.dialect])).scalar())

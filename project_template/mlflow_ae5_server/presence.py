@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.database import Database, connect_engine, wait_until_ready
+from mlflow_ae5_server.locks import STAY
 
 _NAME = "mlflow-ae5-server"
 _MYSQL_LOCK = f"CONCAT('{_NAME}:', LEFT(MD5(DATABASE()), 16))"
@@ -56,6 +57,7 @@ def _hold_connection(database: Database, stack: contextlib.ExitStack) -> None:
         engine = connect_engine(database).execution_options(isolation_level="AUTOCOMMIT")
         connection = stack.enter_context(engine.connect())
         if database.dialect == "mysql":
+            connection.execute(text(STAY))
             connection.execute(text(f"SELECT GET_LOCK({_MYSQL_LOCK}, 0)"))
             return
         name = _application_name(connection.execute(text("SELECT current_schema()")).scalar())

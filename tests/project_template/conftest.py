@@ -24,6 +24,9 @@ import pytest
 import requests
 import yaml
 
+from tests.project_template import mariadb as mariadbs
+from tests.project_template.mariadb import MariaDB
+
 TEMPLATE = Path(__file__).parents[2] / "project_template"
 sys.path.insert(0, str(TEMPLATE))
 
@@ -218,6 +221,20 @@ def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty_template(postgres: Postgres) -> str:
     """The name of a PostgreSQL database like that, to be copied."""
     make_tables(postgres.create("mlflow_empty").replace("://", "+psycopg://"))
+    return "mlflow_empty"
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """For tests whose parameters are of `mariadb.with_mysql`, or that are marked as `mariadb.needed`."""
+    with mariadbs.running() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def empty_schema(mariadb: MariaDB) -> str:
+    """The name of a MySQL database with MLflow's tables and its default experiment, to be copied."""
+    make_tables(mariadb.create("mlflow_empty"))
     return "mlflow_empty"
 
 

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from mlflow_ae5_server.collection.plan import deleted_experiments, deleted_runs
 from mlflow_ae5_server.collection.tables import EXPERIMENTS, MODELS, RUNS, TRACES
+from mlflow_ae5_server.database import reason
 from mlflow_ae5_server.errors import UnreachableError
-from mlflow_ae5_server.scrub import scrub
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -56,10 +56,5 @@ def require_alive(error: SQLAlchemyError) -> None:
     # SQLite says this when its file stays locked, its disk is full, or the file is gone.
     if whole or (isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError)):
         raise UnreachableError(
-            f"the database cannot be worked on: {line(error)}", "the next run finishes what this one has begun"
+            f"the database cannot be worked on: {reason(error)}", "the next run finishes what this one has begun"
         ) from None
-
-
-def line(error: Exception) -> str:
-    text = str(getattr(error, "orig", None) or error)
-    return scrub((text.splitlines() or [type(error).__name__])[0])[:300]

@@ -16,11 +16,12 @@ from mlflow_ae5_server.collection.journal import Entry, Journal, Page
 from mlflow_ae5_server.collection.locations import BadLocationError, own_folder, parse
 from mlflow_ae5_server.collection.places import Places
 from mlflow_ae5_server.collection.plan import ARTIFACT_TAGS, Item, Plan, Skip
-from mlflow_ae5_server.collection.recheck import KEY, line, not_empty, require_alive, still
+from mlflow_ae5_server.collection.recheck import KEY, not_empty, require_alive, still
 from mlflow_ae5_server.collection.registry import Registry
 from mlflow_ae5_server.collection.stores import TroubleError, begin
 from mlflow_ae5_server.collection.tables import RUNS, TRACE_TAGS, TRACES
 from mlflow_ae5_server.collection.writing import Writer
+from mlflow_ae5_server.database import reason
 from mlflow_ae5_server.scrub import scrub
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Removal:
             if len(ids) > 1:
                 middle = len(ids) // 2
                 return self._group(kind, ids[:middle]) | self._group(kind, ids[middle:])
-            self._skip(kind, ids[0], line(error))
+            self._skip(kind, ids[0], reason(error))
             return set()
         self.tally.rows += rows
         self.tally.removed[kind] += len(due)
@@ -265,7 +266,7 @@ class Removal:
                 self._step("rows about to go")
         except SQLAlchemyError as error:
             require_alive(error)
-            self._skip("experiment", item.id, line(error))
+            self._skip("experiment", item.id, reason(error))
             return
         self.tally.rows += rows
         self.tally.removed["experiment"] += 1

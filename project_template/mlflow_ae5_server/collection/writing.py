@@ -54,6 +54,8 @@ class Writer:
         self._version, self._alone_from = 0, 0.0
         self.reader = reader
         self._engine = _sqlite_engine(store) if self._sqlite else database.connect_engine(store)
+        if store.dialect == "mysql":  # else what it looks at is as old as its first look, and it locks more
+            self._engine = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._stack = contextlib.ExitStack()
         self._connection: Connection | None = None
 

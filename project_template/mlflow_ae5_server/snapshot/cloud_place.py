@@ -71,14 +71,10 @@ class CloudPlace:
             raise clouds.translate(error, self.shown, "list") from None
 
     def delete(self, names: Iterable[str]) -> None:
-        import obstore
-
         pending = iter(names)
         while chunk := list(islice(pending, 1000)):
             try:
-                obstore.delete(self._store, chunk)
-            except FileNotFoundError:
-                continue
+                clouds.delete(self._store, chunk)
             except Exception as error:
                 raise clouds.translate(error, self.shown, "delete in") from None
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import os
 import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,11 +18,18 @@ from mlflow_ae5_server.scrub import scrub
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+_STATUS = re.compile(r"status code: (\d{3})")
+_AT_ONCE = 16  # requests
 _SCHEMES = {"s3": "s3", "gs": "gs", "az": "azure", "abfs": "azure", "abfss": "azure", "wasb": "azure", "wasbs": "azure"}
 
 
 def known(url: str) -> bool:
-    return urlsplit(url).scheme.lower() in _SCHEMES
+    return kind(url) is not None
+
+
+def kind(url: str) -> str | None:
+    """s3, gs or azure; None for no object store."""
+    return _SCHEMES.get(urlsplit(url).scheme.lower())
 
 
 def open_store(url: str) -> ObjectStore:
@@ -29,11 +40,11 @@ def open_store(url: str) -> ObjectStore:
             "use the environment `default` (the commands without `Minimum`)",
         )
     parts = urlsplit(url)
-    kind = _SCHEMES.get(parts.scheme.lower())
-    if kind is None or not parts.netloc:
+    found = kind(url)
+    if found is None or not parts.netloc:
         raise ConfigurationError(f"{scrub(url)} is not an object store", "write s3://BUCKET/PREFIX, gs:// or abfss://")
     prefix = unquote(parts.path).strip("/") or None
-    opened = {"s3": _s3, "gs": _gs, "azure": _azure}[kind]
+    opened = {"s3": _s3, "gs": _gs, "azure": _azure}[found]
     try:
         return opened(parts.netloc, prefix, dict(os.environ))
     except ProjectError:
@@ -90,15 +101,22 @@ def _gs(bucket: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore
     from obstore.store import GCSStore
 
     options: dict[str, Any] = {}
-    if not environ.get("GOOGLE_APPLICATION_CREDENTIALS") and importlib.util.find_spec("google.auth") is not None:
+    emulator = environ.get("STORAGE_EMULATOR_HOST")  # as for Google's own client
+    if emulator:
+        nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        options["service_account_key"] = json.dumps({"gcs_base_url": emulator, "disable_oauth": True, **nobody})
+    elif not environ.get("GOOGLE_APPLICATION_CREDENTIALS") and importlib.util.find_spec("google.auth") is not None:
         from obstore.auth.google import GoogleCredentialProvider
 
         options["credential_provider"] = GoogleCredentialProvider()
-    return GCSStore(bucket, prefix=prefix, client_options=_client(None), retry_config=_retries(), **options)
+    return GCSStore(bucket, prefix=prefix, client_options=_client(emulator), retry_config=_retries(), **options)
 
 
 def _azure(netloc: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
-    """`CONTAINER@ACCOUNT.blob.core.windows.net` as MLflow writes it, or `az://CONTAINER` with the account outside."""
+    """`CONTAINER@ACCOUNT.blob.core.windows.net` as MLflow writes it, or `az://CONTAINER` with the account outside.
+
+    As for MLflow, a connection string counts for everything but the container.
+    """
     from obstore.store import AzureStore
 
     container, _, host = netloc.rpartition("@")
@@ -107,10 +125,11 @@ def _azure(netloc: str, prefix: str | None, environ: dict[str, str]) -> ObjectSt
     connection = dict(
         part.split("=", 1) for part in environ.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";") if "=" in part
     )
-    account = host.partition(".")[0] or connection.get("AccountName") or environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    account, endpoint = _account(connection) if connection else (host.partition(".")[0], _blob_endpoint(host))
+    account = account or environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
     key = connection.get("AccountKey") or environ.get("AZURE_STORAGE_ACCESS_KEY") or ""
     options: dict[str, Any] = {"account_name": account} if account else {}
-    if endpoint := connection.get("BlobEndpoint"):
+    if endpoint:
         options["endpoint"] = endpoint
     if key:
         options["account_key"] = key
@@ -120,8 +139,50 @@ def _azure(netloc: str, prefix: str | None, environ: dict[str, str]) -> ObjectSt
         from obstore.auth.azure import AzureCredentialProvider
 
         options["credential_provider"] = AzureCredentialProvider()
-    client = _client(connection.get("BlobEndpoint"))
-    return AzureStore(container, prefix=prefix, client_options=client, retry_config=_retries(), **options)
+    return AzureStore(container, prefix=prefix, client_options=_client(endpoint), retry_config=_retries(), **options)
+
+
+def _account(connection: dict[str, str]) -> tuple[str, str]:
+    """Account and endpoint of a connection string; with a signature it names no account."""
+    account, endpoint = connection.get("AccountName", ""), connection.get("BlobEndpoint", "").rstrip("/")
+    if not endpoint and "EndpointSuffix" in connection:
+        protocol = connection.get("DefaultEndpointsProtocol", "https")
+        endpoint = f"{protocol}://{account}.blob.{connection['EndpointSuffix']}"
+    parts = urlsplit(endpoint)
+    return account or parts.path.strip("/") or (parts.hostname or "").partition(".")[0], endpoint
+
+
+def _blob_endpoint(host: str) -> str:
+    """Also in another cloud than the public one. What `abfss` calls dfs is there as blobs, too."""
+    return f"https://{host.replace('.dfs.', '.blob.', 1)}" if "." in host else ""
+
+
+def delete(store: ObjectStore, names: Sequence[str]) -> None:
+    """All of these; what is gone already is no failure, and does not end it, as it would on Google's."""
+    import obstore
+
+    try:
+        obstore.delete(store, names)
+    except FileNotFoundError:
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            for start in range(0, len(names), _AT_ONCE):
+                list(threads.map(lambda name: _delete_one(store, name), names[start : start + _AT_ONCE]))
+
+
+def _delete_one(store: ObjectStore, name: str) -> None:
+    import obstore
+
+    with contextlib.suppress(FileNotFoundError):
+        obstore.delete(store, name)
+
+
+def apart(chunks: Iterator[Any]) -> Iterator[bytes]:
+    """`chunks`, asked for by another thread: whose turn it is to send them may not wait for what obstore reads."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = thread.submit(next, chunks, None)
+            yield bytes(chunk)
 
 
 def translate(error: BaseException, shown: str, what: str) -> ProjectError:
@@ -130,16 +191,23 @@ def translate(error: BaseException, shown: str, what: str) -> ProjectError:
 
     reason = said(error)
     message = f"cannot {what} {shown}: {reason}"
-    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+    answer = _STATUS.search(str(error))  # a listing's is not told by the class of the error
+    status = answer[1] if answer else ""
+    if status in {"401", "403"} or isinstance(
+        error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
+    ):
         return CredentialsError(message, "check credentials and policy of the object store")
     if re.search(r"credential|no such profile|DefaultCredentialsError", f"{type(error).__name__} {reason}", re.I):
         return CredentialsError(message, "give this job credentials for the object store")
-    if isinstance(error, exceptions.NotFoundError):
+    if status == "404" or isinstance(error, exceptions.NotFoundError):
         return StorageError(message, "does the bucket or container exist?")
     return StorageError(message, "check address and network of the object store")
 
 
 def said(error: BaseException) -> str:
-    """The first line that says something; obstore repeats a whole debug tree below it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return scrub(lines[0] if lines else type(error).__name__)[:300]
+    """The first line that says something, and the store's own word; obstore repeats a whole debug tree below it."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first, _xml, _rest = (lines[0] if lines else type(error).__name__).partition(": <?xml")
+    word = re.search(r"<Code>(\w+)</Code>", text)
+    return scrub(first).rstrip(":")[:280] + (f" ({word[1]})" if word else "")

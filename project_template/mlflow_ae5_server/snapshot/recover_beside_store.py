@@ -17,12 +17,15 @@ from mlflow_ae5_server.snapshot.recover_beside import COUNTED, LEDGER, RESERVED,
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_SERVER_COPY = 5 * 1024**3  # bytes; S3 copies larger objects only in parts
+# Bytes of the largest object that a store copies by itself. S3 copies larger ones only in parts; Azure may answer
+# before it has copied, and the original is deleted on that answer.
+_SERVER_COPY = {"s3": 5 * 1024**3, "gs": 5 * 1024**3, "azure": -1}
 _THREADS = 16
 
 
 class BesideStore:
-    def __init__(self, destination: str) -> None:
+    def __init__(self, destination: str, server_copy: int | None = None) -> None:
+        self._server_copy = _SERVER_COPY[clouds.kind(destination) or "s3"] if server_copy is None else server_copy
         self.shown = scrub(destination)
         parts = urlsplit(destination)
         above, _, self._name = parts.path.strip("/").rpartition("/")
@@ -68,12 +71,10 @@ class BesideStore:
             return next(self._objects(self._at(name)), None) is not None
 
     def drop(self, name: str) -> None:
-        import obstore
-
         with self._translated("delete in"):
             objects = self._objects(self._at(name))
             while chunk := [path for path, _size in islice(objects, 1000)]:
-                obstore.delete(self._store, chunk)
+                clouds.delete(self._store, chunk)
 
     def _move(self, source: str, target: str) -> None:
         import obstore
@@ -81,8 +82,8 @@ class BesideStore:
         def copy(entry: tuple[str, int]) -> str:
             path, size = entry
             to = f"{target}/{path[len(source) :].lstrip('/')}".lstrip("/")
-            if size > _SERVER_COPY:
-                obstore.put(self._store, to, obstore.get(self._store, path).stream())
+            if size > self._server_copy:
+                obstore.put(self._store, to, clouds.apart(iter(obstore.get(self._store, path).stream())))
             else:
                 obstore.copy(self._store, path, to)
             return path
@@ -91,7 +92,7 @@ class BesideStore:
             objects = self._objects(source)
             while chunk := list(islice(objects, 1000)):
                 # Only what has been copied is deleted, and only after it has.
-                obstore.delete(self._store, list(threads.map(copy, chunk)))
+                clouds.delete(self._store, list(threads.map(copy, chunk)))
 
     def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
         import obstore

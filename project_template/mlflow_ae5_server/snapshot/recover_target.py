@@ -195,11 +195,14 @@ class CloudTarget:
     def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
         import obstore
 
+        from mlflow_ae5_server.snapshot import clouds
+
         with self._translated("write to"):
             if entry.size <= _MULTIPART:
                 obstore.put(self._store, entry.path, b"".join(chunks), use_multipart=False)
             else:
-                obstore.put(self._store, entry.path, map(bytes, chunks), chunk_size=_MULTIPART, max_concurrency=2)
+                parts = clouds.apart(chunks)
+                obstore.put(self._store, entry.path, parts, chunk_size=_MULTIPART, max_concurrency=2)
         return self.digest(entry.path)
 
     def digest(self, path: str) -> tuple[int, str] | None:

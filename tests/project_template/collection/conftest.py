@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy
 from mlflow_ae5_server import collection, settings
 from mlflow_ae5_server.errors import ProjectError
 from mlflow_ae5_server.report import Report
+
+from tests.project_template.mariadb import ANSI, with_mysql
 
 NOW = 1_900_000_000_000  # milliseconds; nothing here is younger, but for what says so
 LONG_AGO = 1_600_000_000_000
@@ -28,6 +29,8 @@ def engine_of(uri: str) -> sqlalchemy.Engine:
     """One for each database, whose connection to PostgreSQL stays: to make one takes more than most statements."""
     if uri.startswith("postgresql"):
         return sqlalchemy.create_engine(uri.replace("://", "+psycopg://", 1), pool_pre_ping=True)
+    if uri.startswith("mysql"):
+        return sqlalchemy.create_engine(uri, pool_pre_ping=True, connect_args={"init_command": ANSI})
     return sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
 
 
@@ -49,7 +52,7 @@ class Data:
             return list(connection.execute(sqlalchemy.text(query), values).scalars())
 
     def insert(self, table: str, **values: Any) -> None:
-        names = ", ".join(f'"{name}"' if name == "key" and "mysql" not in self.uri else name for name in values)
+        names = ", ".join(f'"{name}"' for name in values)
         self.sql(f"INSERT INTO {table} ({names}) VALUES ({', '.join(':' + name for name in values)})", **values)  # noqa: S608
 
     # rows ------------------------------------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ class Data:
         with self.engine.begin() as connection:
             connection.execute(
                 sqlalchemy.text(
-                    "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) "
+                    'INSERT INTO metrics ("key", value, timestamp, run_uuid, step, is_nan) '
                     "VALUES ('m', 1.0, :step, :run, :step, :nan)"
                 ),
                 [{"step": step, "run": run, "nan": False} for step in range(metrics)] or [],
@@ -209,32 +212,33 @@ class Data:
 
 
 @pytest.fixture(scope="session")
-def empty_database(postgres: Any, empty_template: str) -> Callable[[], str]:
-    """Makes a PostgreSQL database with MLflow's tables and its default experiment, each time another one."""
+def empty_database(request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Makes a database with MLflow's tables and its default experiment, each time another one."""
 
-    def make() -> str:
-        uri: str = postgres.create(f"gc_{uuid.uuid4().hex[:8]}", empty_template)
+    def make(dialect: str = "postgresql") -> str:
+        server, template = {"postgresql": ("postgres", "empty_template"), "mysql": ("mariadb", "empty_schema")}[dialect]
+        create = request.getfixturevalue(server).create
+        uri: str = create(f"gc_{uuid.uuid4().hex[:8]}", request.getfixturevalue(template))
         return uri
 
     return make
 
 
 @pytest.fixture(scope="session")
-def cleaned_database(empty_database: Callable[[], str]) -> Callable[[], str]:
-    """A PostgreSQL database like that, always the same one: a new one takes more than a test. Empties it."""
-    from mlflow.store.db.base_sql_model import Base
-
-    uri = empty_database()
+def cleaned_database(empty_database: Callable[..., str]) -> Callable[[str], str]:
+    """A database like that, for each dialect always the same one: a new one takes more than a test. Empties it."""
+    made = functools.cache(empty_database)
     kept = {"alembic_version": "false", "workspaces": "false", "experiments": "experiment_id <> 0"}
-    statements = ["DROP FUNCTION IF EXISTS no CASCADE"]  # of a trigger that a test has made
-    statements += [
-        f"DELETE FROM {table.name} WHERE {kept.get(table.name, 'true')}"  # noqa: S608
-        for table in reversed(Base.metadata.sorted_tables)
-    ]
 
-    def clean() -> str:
-        with psycopg.connect(uri) as connection:
-            connection.execute("; ".join(statements))
+    def clean(dialect: str) -> str:
+        uri = made(dialect)
+        from mlflow.store.db.base_sql_model import Base  # which knows its tables by now
+
+        trigger = "FUNCTION IF EXISTS no CASCADE" if dialect == "postgresql" else "TRIGGER IF EXISTS no"  # of a test
+        with engine_of(uri).begin() as connection:
+            connection.exec_driver_sql(f"DROP {trigger}")
+            for table in reversed(Base.metadata.sorted_tables):
+                connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {kept.get(table.name, 'true')}")  # noqa: S608
         return uri
 
     return clean
@@ -246,10 +250,10 @@ def on_file(tmp_path: Path, empty_file: Path) -> Data:
     return Data(f"sqlite:///{tmp_path}/t.sqlite", tmp_path)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=with_mysql("sqlite", "postgresql"))
 def data(request: pytest.FixtureRequest, tmp_path: Path) -> Data:
-    """The same test on both databases."""
+    """The same test on each database."""
     if request.param == "sqlite":
         found: Data = request.getfixturevalue("on_file")
         return found
-    return Data(request.getfixturevalue("cleaned_database")(), tmp_path)
+    return Data(request.getfixturevalue("cleaned_database")(request.param), tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.project_template.collection.conftest import LONG_AGO, ROOT, Data
+from tests.project_template.mariadb import with_mysql
 
 YOUNG = int(time.time() * 1000) - 86_400_000  # a day ago, with a time to live of 30
 
@@ -250,7 +251,7 @@ class World:
     facts: dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=with_mysql("sqlite", "postgresql"))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Everything in one database, a dry run, then one collection."""
     folder: Path = tmp_path_factory.mktemp("world")
@@ -258,7 +259,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         shutil.copy(request.getfixturevalue("empty_file"), folder / "t.sqlite")
         data = Data(f"sqlite:///{folder}/t.sqlite", folder)
     else:
-        data = Data(request.getfixturevalue("empty_database")(), folder)
+        data = Data(request.getfixturevalue("empty_database")(request.param), folder)
     owners = {case.name: case.make(data) for case in CASES}
     before = data.files()
     runs = data.column("SELECT run_uuid FROM runs")

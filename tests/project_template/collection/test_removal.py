@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import sqlalchemy
 from mlflow_ae5_server import database, locks
+from mlflow_ae5_server.collection.cascade import Cascade
+from mlflow_ae5_server.collection.writing import Writer
 
 from tests.project_template.collection.conftest import LONG_AGO, Data
+from tests.project_template.mariadb import with_mysql
 
 
 def meanwhile(where: str, act: Callable[[], None]) -> Callable[[str], None]:
@@ -73,9 +76,32 @@ def refuse(data: Data, run: str) -> None:
         data.sql(f"CREATE TRIGGER no BEFORE DELETE ON runs WHEN OLD.run_uuid = '{run}' "
                  "BEGIN SELECT RAISE(ABORT, 'not this one'); END")  # fmt: skip
         return
+    if data.uri.startswith("mysql"):
+        data.sql(f"CREATE TRIGGER no BEFORE DELETE ON runs FOR EACH ROW IF OLD.run_uuid = '{run}' THEN "
+                 "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'; END IF")  # fmt: skip
+        return
     data.sql(f"CREATE FUNCTION no() RETURNS trigger AS $$ BEGIN IF OLD.run_uuid = '{run}' THEN "
              "RAISE EXCEPTION 'not this one'; END IF; RETURN OLD; END $$ LANGUAGE plpgsql")  # fmt: skip
     data.sql("CREATE TRIGGER no BEFORE DELETE ON runs FOR EACH ROW EXECUTE FUNCTION no()")
+
+
+@pytest.mark.parametrize("data", with_mysql("postgresql"), indirect=True)  # on SQLite nobody else writes meanwhile
+def test_before_it_removes_it_sees_what_others_have_done_meanwhile(data: Data) -> None:
+    with Writer(database.check_uri(data.uri)) as writer, writer.transaction() as connection:
+        seen = []
+        for _ in range(2):
+            seen.append(len(connection.execute(sqlalchemy.text("SELECT run_uuid FROM runs")).all()))
+            data.run()
+    assert seen == [0, 1]
+
+
+def test_a_part_of_one_runs_rows_goes_and_none_of_another(data: Data) -> None:
+    """How a run goes that is too large for one transaction."""
+    runs = [data.run(metrics=5), data.run(metrics=5)]
+    with data.engine.begin() as connection:
+        assert Cascade(data.engine).nibble(connection, "metrics", "run_uuid", runs[0], 3) == 3
+    left = [len(data.column("SELECT step FROM metrics WHERE run_uuid = :id", id=run)) for run in runs]
+    assert left == [2, 5]
 
 
 def test_one_bad_row_is_told_of_and_the_others_go(data: Data) -> None:

@@ -1,4 +1,4 @@
-"""Statements that MySQL must understand, too. No test runs against one; its words can be looked at all the same."""
+"""Statements that MySQL must understand, too: their words, also where no server is at hand to run them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The database of a snapshot: dumped under the running server, proven table by table, loaded into any dialect.
 
     dump(database, objects)          one consistent state, into objects
-    load(part, objects, target)      into an empty target, of whatever dialect: all or nothing
+    load(part, objects, target)      into an empty SQLite or PostgreSQL target: all or nothing
     digests(target)                  rows and canonical digest per table: equal where the data is
     state(target)                    empty, ours, or foreign
     keep_aside / bring_back / drop_kept / kept
@@ -9,8 +9,7 @@
     scratch(target)                  an empty database beside the real one, removed afterwards
     in_use(target)                   whether a server works on it
 
-SQLite and PostgreSQL (psycopg 3) are tested against the real thing. MySQL is written after its documentation and has
-never been run.
+SQLite and PostgreSQL (psycopg 3) are tested against the real thing; MySQL against MariaDB, where the machine has one.
 """
 
 from __future__ import annotations

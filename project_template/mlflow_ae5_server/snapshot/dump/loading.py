@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
-from mlflow_ae5_server.snapshot.dump import mysql, portable, postgresql_load, schema, shape, sqlite, sqlite_file, stream
+from mlflow_ae5_server.snapshot.dump import portable, postgresql_load, schema, shape, sqlite, sqlite_file, stream
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.dump.shape import Shape, listed, quoted
 from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
@@ -42,8 +42,6 @@ def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
         _into_sqlite(part, objects, target)
     elif target.dialect == "postgresql":
         _into_postgresql(part, objects, target)
-    elif target.dialect == "mysql":
-        _into_mysql(part, objects, target)
     else:
         raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
 
@@ -106,25 +104,21 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
             _rows_of_file(file, loading)
         else:
             for table in part.tables:
-                chunks = (objects.get(sha256) for sha256 in table.objects)
-                loading.stream(table.name, table.columns or loading.shapes[table.name].names, chunks)
+                chunks = map(objects.get, table.objects)
+                columns = table.columns or loading.shapes[table.name].names
+                loading.stream(table.name, columns, _without_nul(table.name, chunks))
         loading.finish()
 
 
-def _into_mysql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
-    with contextlib.ExitStack() as stack:
-        file = None
-        if part.dialect == "sqlite":
-            file = stack.enter_context(workplace()) / "source.sqlite"
-            sqlite.assemble(part, objects, file)
-            _require_portable(part, file)
-        loading = stack.enter_context(mysql.loading(target, part.revision))
-        if file is not None:
-            _rows_of_file(file, loading)
-        else:
-            for table in part.tables:
-                loading.rows(table.name, table.columns, _blocks(table, loading.shapes[table.name], objects))
-        loading.finish()
+def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """MySQL keeps this character, and PostgreSQL does not."""
+    for chunk in chunks:
+        if b"\0" in chunk:
+            raise ConfigurationError(
+                f"{table} holds the character NUL, which PostgreSQL cannot keep",
+                "change or remove that value in the original, and take a new snapshot; or restore into SQLite",
+            )
+        yield chunk
 
 
 def _require_portable(part: DatabasePart, file: Path) -> None:
@@ -133,7 +127,7 @@ def _require_portable(part: DatabasePart, file: Path) -> None:
             portable.check(connection, shape.of_sqlite(connection, table.name))
 
 
-def _rows_of_file(file: Path, loading: postgresql_load.Loading | mysql.Loading) -> None:
+def _rows_of_file(file: Path, loading: postgresql_load.Loading) -> None:
     with sqlite_file.reading(file) as connection:
         for name, target in loading.shapes.items():
             loading.rows(name, target.names, sqlite.row_blocks(connection, target))

@@ -1,15 +1,17 @@
-"""MySQL, through SQLAlchemy. Tried by hand on MariaDB 10.11: dumped under writes, loaded, digests compared with SQLite.
-No test runs against one.
+"""MySQL, through SQLAlchemy. Its tests run on MariaDB, on machines that have one; MySQL itself was never tried.
 
-A dump is one consistent snapshot (InnoDB). A load cannot be undone by the database, because each CREATE TABLE there
-commits: when it fails, the tables it made are dropped; when it is killed, they are left, and `state` names them. MySQL
-keeps JSON in a form of its own, so digests of tables with JSON columns may differ from those of other dialects.
+A dump is one consistent snapshot, which only InnoDB gives. Nothing is loaded into MySQL: each CREATE TABLE there
+commits, so that a load which fails could not be undone. MySQL keeps JSON in a form of its own (MariaDB does not), and
+that form is what a snapshot of it has.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server import database as databases
@@ -23,6 +25,7 @@ from mlflow_ae5_server.snapshot.objects import ObjectWriter
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+    from sqlalchemy.engine.reflection import Inspector
 
 CHUNK = 4 * 1024 * 1024  # bytes
 _BLOCK = 200  # rows
@@ -35,10 +38,12 @@ def connected(database: Database) -> Iterator[Connection]:
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     try:
-        with databases.connect_engine(database).connect() as connection:
+        with databases.connect_engine(_lossless(database)).connect() as connection:
+            # While an object is uploaded nobody takes rows, and after a minute the server would hang up.
+            connection.exec_driver_sql("SET SESSION net_write_timeout = 3600")
             yield connection
     except SQLAlchemyError as error:
-        reason = databases._reason(error)
+        reason = databases.reason(error)
         number = getattr(getattr(error, "orig", None), "args", (0,))[0]
         if (final := databases._final(reason, database)) is not None:
             raise final from None
@@ -49,12 +54,26 @@ def connected(database: Database) -> Iterator[Connection]:
         raise ConfigurationError(f"{database.shown} refused a statement: {reason}", "see its log") from None
 
 
+def _lossless(database: Database) -> Database:
+    """Through any other character set the server would send `?` for what that does not have."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(database.uri).update_query_dict({"charset": "utf8mb4"})
+    return replace(database, uri=url.render_as_string(hide_password=False))
+
+
 def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
 def _select(table: Shape) -> str:
-    return f"SELECT {', '.join(map(_quoted, table.names))} FROM {_quoted(table.name)}"  # noqa: S608
+    # Asked for as it is, a FLOAT comes with six digits.
+    columns = (f"{_quoted(c.name)} + 0e0" if _is_single(c) else _quoted(c.name) for c in table.columns)
+    return f"SELECT {', '.join(columns)} FROM {_quoted(table.name)}"  # noqa: S608
+
+
+def _is_single(column: Column) -> bool:
+    return column.kind == "float" and column.small
 
 
 def _snapshot(connection: Connection) -> None:
@@ -65,7 +84,7 @@ def _snapshot(connection: Connection) -> None:
 def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
     with connected(database) as connection:
         revision, tables, others = _contents(connection, database.shown)
-        shapes = [_shape(connection, table) for table in tables]
+        shapes = _shapes(connection, tables, database.shown)
         server = str(connection.exec_driver_sql("SELECT VERSION()").scalar())
         connection.rollback()
         _snapshot(connection)
@@ -92,15 +111,25 @@ def _dump_table(connection: Connection, table: Shape, objects: ObjectWriter) -> 
 
 
 def _rows(connection: Connection, table: Shape) -> Iterator[list[tuple[Any, ...]]]:
-    """Blocks of plain values, as the driver gives them but for dates."""
-    dates = [place for place, column in enumerate(table.columns) if column.kind == "date"]
+    """Blocks of plain values."""
+    plain = [_PLAIN.get("single" if _is_single(column) else column.kind) for column in table.columns]
+    places = [(place, function) for place, function in enumerate(plain) if function is not None]
     result = connection.execution_options(stream_results=True).exec_driver_sql(_select(table))
     while block := result.fetchmany(_BLOCK):
         rows = [list(row) for row in block]
         for row in rows:
-            for place in dates:
-                row[place] = None if row[place] is None else str(row[place])
+            for place, function in places:
+                row[place] = None if row[place] is None else function(row[place])
         yield [tuple(row) for row in rows]
+
+
+def _shortest(single: float) -> float:
+    """What was written, as far as 32 bits can tell: of 0.1, whose value there is 0.10000000149011612."""
+    tries = (float(f"{single:.{digits}g}") for digits in (6, 7, 8))
+    return next((short for short in tries if struct.pack("f", short) == struct.pack("f", single)), single)
+
+
+_PLAIN: dict[str, Callable[[Any], Any]] = {"date": str, "single": _shortest}
 
 
 def _canonical(row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -110,7 +139,7 @@ def _canonical(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def digests(database: Database) -> dict[str, tuple[int, str]]:
     with connected(database) as connection:
         _revision, tables, _others = _contents(connection, database.shown)
-        shapes = [_shape(connection, table) for table in tables]
+        shapes = _shapes(connection, tables, database.shown)
         connection.rollback()
         _snapshot(connection)
         return {
@@ -147,14 +176,35 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _shape(connection: Connection, table: str) -> Shape:
+def _shapes(connection: Connection, tables: Iterable[str], shown: str) -> list[Shape]:
     from sqlalchemy import inspect
 
+    query = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND engine <> 'InnoDB'"
+    if others := {str(row[0]) for row in connection.exec_driver_sql(query)} & set(tables):
+        raise ConfigurationError(
+            f"{shown} keeps {', '.join(sorted(others))} in another engine than InnoDB, so no snapshot is of one moment",
+            "stop the server, and ALTER TABLE ... ENGINE=InnoDB for each of them",
+        )
+    inspector, json = inspect(connection), _json_of_mariadb(connection)
+    return [_shape(inspector, table, json) for table in tables]
+
+
+def _json_of_mariadb(connection: Connection) -> set[tuple[str, str]]:
+    """Tables and columns. MariaDB has no type JSON: a text with a condition stands for it."""
+    if not getattr(connection.dialect, "is_mariadb", False):
+        return set()
+    query = "SELECT table_name, check_clause FROM information_schema.check_constraints WHERE constraint_schema = "
+    found = connection.exec_driver_sql(query + "DATABASE()").all()
+    return {(table, name) for table, text in found for name in re.findall(r"json_valid\(`(\w+)`\)", text, re.I)}
+
+
+def _shape(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> Shape:
     columns = []
-    for found in inspect(connection).get_columns(table):
+    for found in inspector.get_columns(table):
         if not found.get("computed"):
-            declared = str(found["type"])
-            columns.append(Column(found["name"], shape.kind_of(declared), nullable=bool(found["nullable"])))
+            name, declared = found["name"], str(found["type"])
+            kind = "json" if (table, name) in json else shape.kind_of(declared)
+            columns.append(Column(name, kind, small=declared == "FLOAT", nullable=bool(found["nullable"])))
     return Shape(table, tuple(sorted(columns, key=lambda column: column.name)))
 
 
@@ -170,46 +220,3 @@ def state(database: Database) -> State:
         for table in own - {schema.VERSION_TABLE}:
             rows += connection.exec_driver_sql(f"SELECT count(*) FROM {_quoted(table)}").scalar() or 0  # noqa: S608
     return judge(own, (tables | views) - own, revision, rows)
-
-
-class Loading:
-    """Rows into tables just made; as postgresql_load.Loading."""
-
-    def __init__(self, connection: Connection, revision: str) -> None:
-        self._connection = connection
-        schema.create(connection, revision)
-        connection.commit()
-        self.shapes = {table: _shape(connection, table) for table in sorted(schema.own_tables(revision))}
-        # The default experiment has the number 0, which MySQL would take for "the next one".
-        for statement in (
-            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')",
-            "SET SESSION foreign_key_checks = 0",
-        ):
-            connection.exec_driver_sql(statement)
-        for table in self.shapes:
-            connection.exec_driver_sql(f"DELETE FROM {_quoted(table)}")  # noqa: S608 - migrations write rows too
-
-    def rows(self, table: str, columns: Sequence[str], blocks: Iterable[Sequence[tuple[Any, ...]]]) -> None:
-        from sqlalchemy import column, insert
-        from sqlalchemy import table as named
-
-        into = insert(named(table, *map(column, columns)))
-        for block in blocks:
-            self._connection.execute(into, [dict(zip(columns, row, strict=True)) for row in block])
-
-    def finish(self) -> None:
-        self._connection.commit()
-
-
-@contextlib.contextmanager
-def loading(database: Database, revision: str) -> Iterator[Loading]:
-    with connected(database) as connection:
-        try:
-            yield Loading(connection, revision)
-        except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
-                connection.rollback()
-                connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
-                for table in schema.own_tables(revision):
-                    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_quoted(table)}")
-            raise

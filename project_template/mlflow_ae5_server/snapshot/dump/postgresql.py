@@ -79,7 +79,7 @@ def translated(database: Database) -> Iterator[None]:
 def _meaning(error: Any, database: Database) -> ProjectError:
     """By SQLSTATE class: 08, 57P connection; 42501 rights; 53 resources; 22, 23 the data; else the words."""
     state: str = error.sqlstate or ""
-    reason = databases._reason(error)
+    reason = databases.reason(error)
     where = (getattr(error.diag, "context", None) or "").splitlines()
     told = f"{reason} ({where[0]})" if where else reason
     if state == "42501":
@@ -191,7 +191,7 @@ def _results(children: Sequence[hasher.Hasher], database: Database) -> dict[str,
         try:
             found |= child.result()
         except RuntimeError as error:
-            reason = databases._reason(error)
+            reason = databases.reason(error)
             final = databases._final(reason, database)
             raise final or UnreachableError(
                 f"{database.shown} could not be read through: {reason}", "try again"

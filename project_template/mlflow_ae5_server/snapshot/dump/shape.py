@@ -13,7 +13,7 @@ Kind = Literal["int", "bool", "float", "text", "blob", "json", "date"]
 
 @dataclass(frozen=True)
 class Column:
-    """`limit`: characters a text may have. `small`: an integer of 32 bits. SQLite keeps to neither."""
+    """`limit`: characters a text may have. `small`: a number of 32 bits. SQLite keeps to neither."""
 
     name: str
     kind: Kind

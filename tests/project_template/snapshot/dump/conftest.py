@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.database import Database, check_uri
 
+from tests.project_template import mariadb
 from tests.project_template.conftest import made_once
 from tests.project_template.snapshot.dump.support import execute, sqlite_database
 
@@ -41,7 +42,11 @@ def populated(folder: Path, database: Database) -> None:
 
 @pytest.fixture(scope="session")
 def native(
-    tmp_path_factory: pytest.TempPathFactory, empty_file: Path, empty_template: str, postgres: Any
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_file: Path,
+    empty_template: str,
+    postgres: Any,
 ) -> dict[str, Database]:
     """The same calls of MLflow's client, written to a database of each dialect. Not to be changed."""
 
@@ -53,18 +58,24 @@ def native(
     file = Path(shutil.copy(made_once(tmp_path_factory, "native", make) / "mlflow.sqlite", folder))
     on_postgres = check_uri(postgres.create("native", empty_template))
     populated(folder, on_postgres)
-    return {"sqlite": sqlite_database(file), "postgresql": on_postgres}
+    found = {"sqlite": sqlite_database(file), "postgresql": on_postgres}
+    if mariadb.program():
+        template = request.getfixturevalue("empty_schema")
+        found["mysql"] = check_uri(request.getfixturevalue("mariadb").create("native", template))
+        populated(folder, found["mysql"])
+    return found
 
 
 @pytest.fixture
-def empty(tmp_path: Path, postgres: Any) -> Callable[[str], Database]:
+def empty(request: pytest.FixtureRequest, tmp_path: Path, postgres: Any) -> Callable[[str], Database]:
     """An empty database of a dialect."""
 
     def make(dialect: str) -> Database:
         number = next(_numbers)
         if dialect == "sqlite":
             return sqlite_database(tmp_path / f"empty-{number}.sqlite")
-        return check_uri(postgres.create(f"empty_{number}"))
+        server = postgres if dialect == "postgresql" else request.getfixturevalue("mariadb")
+        return check_uri(server.create(f"empty_{number}"))
 
     return make
 
@@ -76,16 +87,17 @@ def untouched(postgres: Any) -> Database:
 
 
 @pytest.fixture
-def filled(tmp_path: Path, native: dict[str, Database], postgres: Any) -> Callable[[str], Database]:
+def filled(
+    request: pytest.FixtureRequest, tmp_path: Path, native: dict[str, Database], postgres: Any
+) -> Callable[[str], Database]:
     """A copy of a native database, to be changed."""
 
     def make(dialect: str) -> Database:
         number, original = next(_numbers), native[dialect].file
         if original is not None:
             return sqlite_database(Path(shutil.copy(original, tmp_path / f"filled-{number}.sqlite")))
-        name = f"filled_{number}"
-        postgres.sql(f"CREATE DATABASE {name} OWNER mlflow_test TEMPLATE native")
-        return check_uri(postgres.uri(name))
+        server = postgres if dialect == "postgresql" else request.getfixturevalue("mariadb")
+        return check_uri(server.create(f"filled_{number}", "native"))
 
     return make
 

@@ -13,6 +13,8 @@ from mlflow_ae5_server.database import Database, check_uri
 from mlflow_ae5_server.errors import DamagedError
 from mlflow_ae5_server.snapshot.objects import LIMIT, Stored
 
+from tests.project_template import mariadb
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OLD = {"2.6.0": "7f2a7d5fae7d", "2.22.0": "0584bdc529eb"}  # MLflow -> revision of its schema
 
@@ -61,6 +63,9 @@ def execute(database: Database, *statements: str) -> None:
             for statement in statements:
                 connection.execute(statement)
             connection.commit()
+        return
+    if database.dialect == "mysql":
+        mariadb.execute(database.uri, *statements)
         return
     import psycopg
     from mlflow_ae5_server.snapshot.dump.postgresql import connect_arguments

@@ -13,9 +13,10 @@ from mlflow_ae5_server.database import Database, connect_engine, inspect_schema
 from mlflow_ae5_server.snapshot import dump
 from mlflow_ae5_server.snapshot.dump import current
 
+from tests.project_template.mariadb import needed, with_mysql
 from tests.project_template.snapshot.dump.support import OLD, Objects, execute, old_database
 
-DIALECTS = ("sqlite", "postgresql")
+DIALECTS = with_mysql("sqlite", "postgresql")
 # What `populate.py` writes; a table that stays empty proves nothing.
 FILLED = {
     *("alembic_version", "assessments", "datasets", "entity_associations", "evaluation_dataset_records"),
@@ -62,7 +63,14 @@ def next_experiment(database: Database) -> int:
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "sqlite")]
+    ("source", "target"),
+    [
+        ("sqlite", "sqlite"),
+        ("sqlite", "postgresql"),
+        ("postgresql", "sqlite"),
+        pytest.param("mysql", "sqlite", marks=needed),
+        pytest.param("mysql", "postgresql", marks=needed),
+    ],
 )
 def test_everything_arrives(
     source: str, target: str, native: dict[str, Database], empty: Callable[[str], Database]
@@ -96,7 +104,7 @@ def test_what_is_said_of_mlflows_schema_is_so() -> None:
 def test_the_values_that_are_easily_lost_are_there(native: dict[str, Database]) -> None:
     for database in native.values():
         with closing(connect_engine(database).connect()) as connection:
-            rows = connection.exec_driver_sql("SELECT value, is_nan FROM metrics WHERE key = 'm0'").all()
+            rows = connection.exec_driver_sql("SELECT value, is_nan FROM metrics WHERE metrics.key = 'm0'").all()
             values = [math.nan if is_nan else value for value, is_nan in rows]
             assert sum(map(math.isnan, values)) == 1
             assert {5e-324, 0.1 + 0.2, 1.7976931348623157e308, -1.7976931348623157e308, 1e22} <= set(values)
@@ -138,7 +146,7 @@ def test_every_kind_of_value_counts(dialect: str, filled: Callable[[str], Databa
             "SET value = 0.30000000000000004 WHERE value = 0.3",
         ),
         "runs": ("SET end_time = NULL WHERE name = 'run 1'", ""),
-        "tags": ("SET value = value || ' ' WHERE key = 't0'", "SET value = '' WHERE key = 't0'"),
+        "tags": ("SET value = value || ' ' WHERE tags.key = 't0'", "SET value = '' WHERE tags.key = 't0'"),
         "assessments": ("SET valid = NOT valid", "SET valid = NOT valid"),
         "evaluation_dataset_records": ("SET source_id = ''", ""),
         "sql_trace_metric_daily_rollups": (

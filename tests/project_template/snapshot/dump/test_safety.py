@@ -24,12 +24,16 @@ from mlflow_ae5_server.errors import (
 from mlflow_ae5_server.snapshot import dump
 from mlflow_ae5_server.snapshot.dump import sqlite_file
 
+from tests.project_template.mariadb import needed, with_mysql
 from tests.project_template.snapshot.dump.support import Objects, execute, sqlite_database
 
-DIALECTS = ("sqlite", "postgresql")
+DIALECTS = with_mysql("sqlite", "postgresql")
 
 
-@pytest.mark.parametrize(("dialect", "mode"), [("sqlite", "delete"), ("sqlite", "wal"), ("postgresql", "")])
+@pytest.mark.parametrize(
+    ("dialect", "mode"),
+    [("sqlite", "delete"), ("sqlite", "wal"), ("postgresql", ""), pytest.param("mysql", "", marks=needed)],
+)
 def test_a_snapshot_is_of_one_moment(
     dialect: str, mode: str, native: dict[str, Database], filled: Callable[[str], Database]
 ) -> None:
@@ -38,7 +42,7 @@ def test_a_snapshot_is_of_one_moment(
     if database.file is not None:
         with closing(sqlite3.connect(database.file)) as connection:
             assert connection.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode,)
-    run = "SELECT min(run_uuid) FROM runs"
+    run, key = "SELECT min(run_uuid) FROM runs", '"key"'
     stop, started = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -46,8 +50,8 @@ def test_a_snapshot_is_of_one_moment(
         while not stop.is_set():
             execute_together(
                 database,
-                f"INSERT INTO tags (key, value, run_uuid) SELECT 'w{number}', 'x', ({run})",
-                f"INSERT INTO params (key, value, run_uuid) SELECT 'w{number}', 'x', ({run})",
+                f"INSERT INTO tags ({key}, value, run_uuid) SELECT 'w{number}', 'x', ({run})",
+                f"INSERT INTO params ({key}, value, run_uuid) SELECT 'w{number}', 'x', ({run})",
             )
             number += 1
             started.set()
@@ -94,6 +98,8 @@ def execute_together(database: Database, *statements: str) -> None:
             for statement in statements:
                 connection.execute(statement)
             connection.commit()
+    elif database.dialect == "mysql":
+        execute(database, *statements)  # each call is a transaction
     else:
         execute(database, "; ".join(statements))
 

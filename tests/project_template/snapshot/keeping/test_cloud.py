@@ -1,9 +1,11 @@
-"""Snapshots in S3, and of S3: a moto server on loopback."""
+"""Snapshots in S3 and of S3, on moto; the same through the client for Google's store, on the same moto."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ import pytest
 from mlflow_ae5_server.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
 from mlflow_ae5_server.snapshot import artifacts, capture, clouds
 from mlflow_ae5_server.snapshot.capture import Wishes
+from mlflow_ae5_server.snapshot.cloud_place import CloudPlace
 from mlflow_ae5_server.snapshot.contents import object_name
 from mlflow_ae5_server.snapshot.manifest import Manifest
+from mlflow_ae5_server.snapshot.places import open_place
 from mlflow_ae5_server.snapshot.repository import open_repository
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.project_template.snapshot.keeping.conftest import Server, dump, new_server
 
@@ -31,41 +36,63 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    server_module = pytest.importorskip("moto.server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = server_module.ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
+    moto = pytest.importorskip("moto.server")
+    store = moto.DomainDispatcherApplication(moto.create_backend_app)
+
+    def answer(environ: dict[str, Any], start: Any) -> Any:
+        """Google's lists and objects are as S3's. Its client says in its own way who it is, and "only if it is new"."""
+        if not environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4"):
+            environ["HTTP_AUTHORIZATION"] = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"
+        if environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH") == "0":
+            environ["HTTP_IF_NONE_MATCH"] = "*"
+        return store(environ, start)
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=Silent)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    port = server.port
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "secret-testing-key",
             "AWS_DEFAULT_REGION": "us-east-1",
         }.items():
             patch.setenv(name, value)
         yield boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}")
-    server.stop()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Silent(WSGIRequestHandler):
+    def log(self, *_what: object) -> None:
+        """Not to the tests' output."""
 
 
 @pytest.fixture
-def on_s3(s3: Any, tmp_path: Path) -> Server:
-    """A server that keeps its artifacts in one bucket, and its backups in another."""
-    for bucket in (f"{tmp_path.name}-a", f"{tmp_path.name}-b"):
-        s3.create_bucket(Bucket=bucket.replace("_", "-")[-60:])
+def on_s3(s3: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Server:
+    """A server that keeps its artifacts in one bucket, and its backups in another. Its parameter is the scheme."""
+    for letter in "ab":
+        s3.create_bucket(Bucket=bucket_of(tmp_path, letter))
     server = new_server(tmp_path)
-    server.place = "s3://" + f"{tmp_path.name}-b".replace("_", "-")[-60:] + "/prefix/backups"
+    server.place = f"{getattr(request, 'param', 's3')}://{bucket_of(tmp_path, 'b')}/prefix/backups"
     return server
 
 
+def bucket_of(folder: Path, letter: str) -> str:
+    """Without hyphens: Google's client encodes them in a path, and moto would have it otherwise."""
+    return re.sub(r"[^a-z0-9]", "", folder.name.lower())[-40:] + letter
+
+
 def source_of(server: Server) -> str:
-    return "s3://" + f"{server.folder.name}-a".replace("_", "-")[-60:] + "/store"
+    return f"{server.place.partition(':')[0]}://{bucket_of(server.folder, 'a')}/store"
 
 
 def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
     for name, data in files.items():
-        s3.put_object(Bucket=source_of(server)[5:].partition("/")[0], Key=f"store/{name}", Body=data)
+        s3.put_object(Bucket=source_of(server).split("/")[2], Key=f"store/{name}", Body=data)
 
 
 def back_up(server: Server) -> Manifest:
@@ -74,6 +101,10 @@ def back_up(server: Server) -> Manifest:
     return capture.create(server.repository(), server.database, source, source_of(server), dump, wishes)
 
 
+BOTH = pytest.mark.parametrize("on_s3", ["s3", "gs"], indirect=True)
+
+
+@BOTH
 def test_from_a_bucket_to_a_bucket_and_a_second_time_nothing(s3: Any, on_s3: Server) -> None:
     put(s3, on_s3, FILES)
     first = back_up(on_s3)
@@ -87,13 +118,14 @@ def test_from_a_bucket_to_a_bucket_and_a_second_time_nothing(s3: Any, on_s3: Ser
     assert on_s3.contents(first) == FILES
 
 
+@BOTH
 def test_the_same_verbs_as_in_a_folder(s3: Any, on_s3: Server) -> None:
     on_s3.write("local", os.urandom(300_000))
     first = on_s3.back_up()
     on_s3.write("local", os.urandom(300_000))
     second = on_s3.back_up()
     assert on_s3.job("verify")[0] == 0
-    bucket, _, prefix = on_s3.place[5:].partition("/")
+    bucket, _, prefix = on_s3.place.partition("://")[2].partition("/")
     (part,) = on_s3.entries(second)["local"].parts
     key = f"{prefix}/{object_name(part.sha256)}"
     s3.put_object(Bucket=bucket, Key=key, Body=b"rsomething else")
@@ -109,6 +141,7 @@ def test_the_same_verbs_as_in_a_folder(s3: Any, on_s3: Server) -> None:
     assert on_s3.damage_of(third) == []
 
 
+@BOTH
 def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
     repository = on_s3.repository()
     with repository.lease("backup") as held, pytest.raises(BusyError), on_s3.repository().lease("prune"):
@@ -116,10 +149,13 @@ def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
     with repository.lease("prune") as again:
         again.check()
     assert again.number > held.number
+    place = open_place(on_s3.place)
+    assert [place.create("x", data) for data in (b"1", b"2", b"1")] == [True, False, True]
+    assert place.read("x") == b"1"
 
 
 def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, on_s3: Server) -> None:
-    bucket, _, prefix = on_s3.place[5:].partition("/")
+    bucket, _, prefix = on_s3.place.partition("://")[2].partition("/")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
         on_s3.back_up()
@@ -131,6 +167,12 @@ def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, o
     with pytest.raises(StorageError) as failed:
         on_s3.back_up()
     assert "secret-testing-key" not in str(failed.value)
+    with pytest.raises(StorageError) as failed:
+        list(open_place(on_s3.place).items("x"))
+    assert ("(NoSuchBucket)" in failed.value.message, failed.value.hint) == (
+        True,
+        "does the bucket or container exist?",
+    )
 
 
 def test_an_endpoint_that_does_not_answer(s3: Any, on_s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,24 +183,47 @@ def test_an_endpoint_that_does_not_answer(s3: Any, on_s3: Server, monkeypatch: p
             on_s3.back_up()
 
 
+PUBLIC = "https://account.blob.core.windows.net"
+KEY = "DefaultEndpointsProtocol=https;AccountName=account;AccountKey=c2VjcmV0"
+
+
 @pytest.mark.parametrize(
-    ("url", "account", "key"),
+    ("url", "connection", "endpoint"),
     [
-        ("wasbs://box@account.blob.core.windows.net/a/b", "account", "c2VjcmV0"),
-        ("abfss://box@account.dfs.core.windows.net/a/b", "account", "c2VjcmV0"),
-        ("az://box/a/b", None, "c2VjcmV0"),
+        ("wasbs://box@account.blob.core.windows.net/a/b", "", PUBLIC),
+        ("abfss://box@account.dfs.core.windows.net/a/b", "", PUBLIC),
+        ("abfss://box@account.dfs.core.chinacloudapi.cn/a/b", "", "https://account.blob.core.chinacloudapi.cn"),
+        ("az://box/a/b", KEY, None),
+        ("wasbs://box@another.blob.core.windows.net/a/b", KEY, None),
+        ("az://box/a/b", f"{KEY};EndpointSuffix=core.usgovcloudapi.net", "https://account.blob.core.usgovcloudapi.net"),
+        ("az://box/a/b", f"BlobEndpoint={PUBLIC}/;SharedAccessSignature=sv=1&sig=c2VjcmV0", PUBLIC),
+        (
+            "az://box/a/b",
+            "BlobEndpoint=http://127.0.0.1:1/account/;SharedAccessSignature=sig=x",
+            "http://127.0.0.1:1/account",
+        ),
     ],
 )
 def test_azure_addresses_as_mlflow_writes_them(
-    url: str, account: str | None, key: str, monkeypatch: pytest.MonkeyPatch
+    url: str, connection: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(
-        "AZURE_STORAGE_CONNECTION_STRING", f"DefaultEndpointsProtocol=https;AccountName=account;AccountKey={key}"
-    )
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+    monkeypatch.setenv("AZURE_STORAGE_ACCESS_KEY", "" if connection else "c2VjcmV0")
     store: Any = clouds.open_store(url)
     assert store.config["container_name"] == "box"
     assert store.config["account_name"] == "account"
+    assert store.config.get("endpoint") == endpoint
     assert store.prefix == "a/b"
+
+
+def test_a_name_that_is_gone_does_not_keep_the_others(tmp_path: Path) -> None:
+    """A store of files stops at such a name, as Google's does."""
+    obstore = pytest.importorskip("obstore.store")
+    place = CloudPlace(obstore.LocalStore(tmp_path), "files")
+    for name in "abc":
+        place.write(name, b"x")
+    place.delete(["absent", "a", "absent, too", "b"])
+    assert [item.name for item in place.items("")] == ["c"]
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://x/y", "s3:/x", "dbfs:/x"])

@@ -67,12 +67,12 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
 # A server's data, and its snapshot
 
 
-def fill(store_file: Path, artifacts: Path) -> None:
+def fill(uri: str, artifacts: Path) -> None:
     """Data as MLflow's own client makes it: runs with odd metrics, a deleted one, a model with aliases, a trace."""
     import mlflow
     from mlflow.entities import Metric, Param, RunTag, TraceInfo, TraceLocation, TraceState
 
-    client = mlflow.MlflowClient(f"sqlite:///{store_file}", f"sqlite:///{store_file}")
+    client = mlflow.MlflowClient(uri, uri)
     experiment = client.create_experiment("pilot ✓", artifact_location="mlflow-artifacts:/1", tags={"team": "é"})
     runs = []
     for number in range(6):
@@ -235,7 +235,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Pilot:
         home.store_folder()
         shutil.copy(empty_file, folder / "store" / "mydb.sqlite")
         home.artifacts.mkdir()
-        fill(folder / "store" / "mydb.sqlite", home.artifacts)
+        fill(home.uri, home.artifacts)
 
     folder = tmp_path_factory.mktemp("pilot")
     shutil.copytree(made_once(tmp_path_factory, "pilot", make), folder, dirs_exist_ok=True)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.errors import DamagedError
+from mlflow_ae5_server.snapshot import clouds
 from mlflow_ae5_server.snapshot.places import open_place
+from mlflow_ae5_server.snapshot.recover_beside_store import BesideStore
 
 
 def test_a_damaged_object_is_named_before_anything_is_touched(
@@ -30,3 +32,42 @@ def test_a_damaged_object_is_named_before_anything_is_touched(
     assert not home.artifacts.exists()
     assert not home.store.file.exists()
     assert home.unfinished() is None
+
+
+def contents(url: str) -> dict[str, bytes]:
+    import obstore
+
+    store = clouds.open_store(url)
+    return {str(m["path"]): bytes(obstore.get(store, m["path"]).bytes()) for page in obstore.list(store) for m in page}
+
+
+def test_a_large_artifact_goes_from_a_bucket_to_a_bucket(
+    pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any
+) -> None:
+    """In parts, each read from one store while another is sent to the other."""
+    import obstore
+
+    name = uuid.uuid4().hex
+    source, target = f"{bucket(f'a{name}')}/root", f"{bucket(f't{name}')}/root"
+    obstore.put(clouds.open_store(source), "1/r/artifacts/weights", b"0123456789" * 2_000_000)
+    obstore.put(clouds.open_store(source), "1/r/artifacts/small", b"x")
+    home = dataclasses.replace(pilot.home, backups=f"{bucket(f'b{name}')}/backups", destination=source)
+    take(home)
+    restored = home_at(tmp_path / "home", home.backups, "", target).restore()
+    assert (restored["outcome"], restored["written_files"]) == ("done", 2)
+    assert contents(target) == contents(source)
+
+
+def test_what_a_store_cannot_copy_by_itself_is_kept_aside_too(bucket: Any) -> None:
+    import obstore
+
+    url = bucket(f"k{uuid.uuid4().hex}")
+    for name, data in {"a": b"a" * 100, "ü 100%": b"b", "empty": b""}.items():
+        obstore.put(clouds.open_store(f"{url}/root"), f"1/{name}", data)
+    before = contents(f"{url}/root")
+    beside = BesideStore(f"{url}/root", server_copy=-1)
+    beside.aside("x")
+    assert contents(f"{url}/root") == {}
+    assert contents(f"{url}/root.x") == before
+    beside.back("x")
+    assert contents(f"{url}/root") == before

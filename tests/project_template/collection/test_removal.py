@@ -87,7 +87,7 @@ def refuse(data: Data, run: str) -> None:
 
 @pytest.mark.parametrize("data", with_mysql("postgresql"), indirect=True)  # on SQLite nobody else writes meanwhile
 def test_before_it_removes_it_sees_what_others_have_done_meanwhile(data: Data) -> None:
-    with Writer(database.check_uri(data.uri)) as writer, writer.transaction() as connection:
+    with Writer(database.check_uri(data.uri), data.engine) as writer, writer.transaction() as connection:
         seen = []
         for _ in range(2):
             seen.append(len(connection.execute(sqlalchemy.text("SELECT run_uuid FROM runs")).all()))

@@ -67,8 +67,17 @@ def _note(context: Context, task: Task, verdict: Verdict) -> None:
     elif action == "verify":
         known = context.memory.snapshot()
         if known is not None and known.get("id") == snapshot:
-            passed = maintenance.succeeded(verdict)
-            context.memory.remember_snapshot({**known, "verified": now if passed else None, "damaged": not passed})
+            context.memory.remember_snapshot({**known, **checked(facts, now, maintenance.succeeded(verdict))})
+
+
+def checked(facts: Mapping[str, Any], now: str, passed: bool) -> dict[str, Any]:
+    """What a check has made known. Where it read a share only, that everything was read once and right stays known."""
+    read, of = facts.get("checked_objects"), facts.get("of_objects")
+    if not passed:
+        return {"verified": None, "sampled": None, "damaged": True}
+    if read == of:
+        return {"verified": now, "sampled": None, "damaged": False}
+    return {"sampled": {"at": now, "checked": read, "of": of}, "damaged": False}
 
 
 def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
@@ -77,6 +86,7 @@ def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
         "id": facts.get("snapshot"),
         "finished": finished,
         "verified": None,
+        "sampled": None,
         "damaged": False,
         "complete": not outside(facts),
         "runs": facts.get("runs"),

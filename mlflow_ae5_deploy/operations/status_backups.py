@@ -21,13 +21,15 @@ _LOOKED_AT = 5  # runs of the job, newest first, until one is found that made a 
 
 @dataclass(frozen=True)
 class KnownSnapshot:
-    """The newest snapshot known. verified: when it was read back; None if that is not known here."""
+    """The newest snapshot known. verified: when all of it was read back; None if that is not known here. sampled: the
+    last check, where that read a part: {at, checked, of}."""
 
     id: str
     finished: datetime
     verified: datetime | None = None
     damaged: bool = False
     complete: bool = True
+    sampled: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,14 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
     if not record:
         return None
     try:
-        verified = record.get("verified")
+        verified, sampled = record.get("verified"), record.get("sampled")
         return KnownSnapshot(
             str(record["id"]),
             datetime.fromisoformat(record["finished"]),
             datetime.fromisoformat(verified) if verified else None,
             bool(record.get("damaged")),
             bool(record.get("complete", True)),
+            sampled if isinstance(sampled, dict) else None,
         )
     except (KeyError, TypeError, ValueError):
         return None
@@ -114,13 +117,17 @@ def words(backups: Backups, now: datetime) -> str:
     if newest is None:
         return f"none known here{schedule}"
     age = duration(max(now - newest.finished, timedelta()))
+    return f"{newest.id}, {age} old, {_proof(newest, now)}{schedule}"
+
+
+def _proof(newest: KnownSnapshot, now: datetime) -> str:
     if newest.damaged:
-        proof = "DAMAGED"
-    else:
-        proof = (
-            f"verified {duration(max(now - newest.verified, timedelta()))} ago" if newest.verified else "not verified"
-        )
-    return f"{newest.id}, {age} old, {proof}{schedule}"
+        return "DAMAGED"
+    if newest.verified is not None:
+        return f"verified {duration(max(now - newest.verified, timedelta()))} ago"
+    if newest.sampled is not None:
+        return f"sampled, {newest.sampled.get('checked')} of {newest.sampled.get('of')} read, not verified"
+    return "not verified"
 
 
 def data(backups: Backups) -> dict[str, Any]:
@@ -129,6 +136,7 @@ def data(backups: Backups) -> dict[str, Any]:
         "snapshot": newest.id if newest else None,
         "finished": newest.finished.isoformat(timespec="seconds") if newest else None,
         "verified": newest.verified.isoformat(timespec="seconds") if newest and newest.verified else None,
+        "sampled": dict(newest.sampled) if newest and newest.sampled else None,
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
         "schedule": backups.schedule or None,

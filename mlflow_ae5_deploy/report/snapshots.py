@@ -29,7 +29,8 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
         reporter.line(f"  {name}  unfinished: the next backup takes it up or cleans it away")
     if isinstance(facts.get("manifest"), dict):
         for key, value in facts["manifest"].items():
-            reporter.hanging(f"  {key:<18} ", _plain(value))
+            told = _sampled(value) if key == "sampled" and isinstance(value, dict) else _plain(value)
+            reporter.hanging(f"  {key:<18} ", told)
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
         for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:
             reporter.line(f"  {_name(item)}  {word}")
@@ -56,20 +57,29 @@ def _table(reporter: Reporter, snapshots: list[Any]) -> None:
 
 
 def _row(item: Mapping[str, Any]) -> tuple[str, ...]:
-    verified = str(item.get("verified") or "never")[:16]
-    if item.get("damaged"):
-        verified = f"DAMAGED: {item['damaged']}"
-    elif not item.get("complete", True):
-        verified += ", artifacts outside are not in it"
     return (
         str(item.get("snapshot")),
         str(item.get("finished") or "")[:16],
         str(item.get("mlflow_version") or ""),
-        f"{item.get('rows') or 0:,}",
-        f"{item.get('artifacts') or 0:,}",
-        size(item.get("artifact_bytes")),
-        verified,
+        *(f"{item[key]:,}" if isinstance(item.get(key), int) else "?" for key in ("rows", "artifacts")),
+        size(item["artifact_bytes"]) if "artifact_bytes" in item else "?",
+        _proof(item),
     )
+
+
+def _proof(item: Mapping[str, Any]) -> str:
+    """How far it was read back and found right."""
+    if item.get("damaged"):
+        return f"DAMAGED: {item['damaged']}"
+    said = [str(item["verified"])[:16]] if item.get("verified") else []
+    if isinstance(item.get("sampled"), dict):
+        said.append(_sampled(item["sampled"]))
+    outside = "" if item.get("complete", True) else ", artifacts outside are not in it"
+    return ("; ".join(said) or "no") + outside
+
+
+def _sampled(sample: Mapping[str, Any]) -> str:
+    return f"sampled, {sample.get('checked')} of {sample.get('of') or '?'}, {str(sample.get('at'))[:16]}"
 
 
 def _name(item: Any) -> str:
@@ -81,7 +91,7 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
     if isinstance(value, list):
         return f"{len(value)} entries" if len(value) > 5 else ", ".join(_plain(item) for item in value) or "none"
-    return str(value)
+    return "no" if value is None else str(value)
 
 
 def run_data(verb: str, action: str, verdict: Verdict, error: DeployError | None) -> dict[str, Any]:

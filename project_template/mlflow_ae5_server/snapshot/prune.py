@@ -1,8 +1,8 @@
 """`backup prune`: which snapshots may go, and their removal; unfinished ones and what nothing refers to go with them.
 
 Manifests go first and objects afterwards, and only objects that no manifest left refers to: cut off at any point, what
-is still listed is still whole. The newest snapshot, the newest that nothing wrong is known of, and the newest verified
-one never go.
+is still listed is still whole. The newest snapshot, the newest that nothing wrong is known of, the newest that was
+read as a whole and was right, and the newest of which a share was, never go.
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ def _newest_of_each(newest_first: Sequence[Manifest], period: str) -> Iterator[s
 
 
 def _proven(repository: Repository, manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Of those that nothing wrong is known of: the newest, the newest that was verified, and that in full."""
+    """Of those that nothing wrong is known of: the newest, the newest that was verified or sampled, and the newest that
+    was verified, which the sampled one does not stand in for."""
     damaged = damage.affected(repository.place, manifests, database_objects)
     newest: list[Manifest] = []
     found: list[Manifest] = []

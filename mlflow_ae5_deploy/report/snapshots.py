@@ -29,7 +29,8 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
         reporter.line(f"  {name}  unfinished: the next backup takes it up or cleans it away")
     if isinstance(facts.get("manifest"), dict):
         for key, value in facts["manifest"].items():
-            told = _sampled(value) if key == "sampled" and isinstance(value, dict) else _plain(value)
+            sampled = key == "sampled" and isinstance(value, dict)
+            told = _sampled(value).partition(" ")[2] if sampled else _plain(value)
             reporter.hanging(f"  {key:<18} ", told)
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
         for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:

@@ -20,7 +20,6 @@ from mlflow_ae5_server.snapshot.repository import Repository, make_in, open_repo
 from mlflow_ae5_server.words import counted
 
 INCOMPLETE = 23
-_TOLD = 100  # damaged objects in the report
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
@@ -140,22 +139,19 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     if verified.found:
         repository.snapshot(manifest.id)  # pruned meanwhile, its objects are rightly gone
     verify.note(repository, manifest, verified)
-    for found in verified.damaged[:_TOLD]:
-        _say(f"damaged: {found.get('object') or found.get('name')}: {found['what']}")
     report.add(
         outcome="failed" if verified.found else "done",
         snapshot=manifest.id,
         checked_objects=verified.checked_objects,
         of_objects=verified.of_objects,
         checked_bytes=verified.checked_bytes,
-        damaged=verified.damaged[:_TOLD],
+        damaged=[],
     )
     if verified.found:
-        report.add(
-            damaged_total=verified.found,
-            error=f"the snapshot {manifest.id} is damaged: {counted(verified.found, 'objects')} missing or wrong",
-            hint="take another backup: what the server still has is stored anew",
-        )
+        told = verify.facts(manifest, verified)
+        for found in told["damaged"]:
+            _say(f"damaged: {found.get('object') or found.get('name')}: {found['what']}")
+        report.add(**told)
         return DamagedError.exit_code
     _say(f"snapshot {manifest.id}: {verified.checked_objects} of {verified.of_objects} objects read, all right")
     return 0

@@ -19,9 +19,11 @@ from mlflow_ae5_server.snapshot.contents import Reader
 from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.repository import Repository
+from mlflow_ae5_server.words import counted
 
 MISSING = "missing"
 _NAMED = 10_000  # damaged objects that are remembered by name
+_TOLD = 100  # damaged objects in a report
 
 
 @dataclass
@@ -212,6 +214,16 @@ def _check(reader: Reader, sha256: str, slices: list[tuple[int, int, bytes]]) ->
         if hashlib.sha256(data[start : start + length]).digest() != digest:
             return len(data), f"the bytes {start} to {start + length} are not the file that they should be"
     return len(data), ""
+
+
+def facts(manifest: Manifest, verified: Verified) -> dict[str, Any]:
+    """What a report says of damage that was found, and noted."""
+    return {
+        "damaged": verified.damaged[:_TOLD],
+        "damaged_total": verified.found,
+        "error": f"the snapshot {manifest.id} is damaged: {counted(verified.found, 'objects')} missing or wrong",
+        "hint": "take another backup: what the server still has is stored anew",
+    }
 
 
 def note(repository: Repository, manifest: Manifest, verified: Verified) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+# Verbs that work on a platform, and so take --sandbox.
+VERBS = (
+    *("plan", "install", "status", "doctor", "verify", "rotate-token", "schedule-rotation", "schedule-gc", "share"),
+    *("env", "open", "logs", "history", "backup", "restore", "drill", "upgrade", "uninstall", "runbook"),
+)
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")  # in steps of 1,000
 
 

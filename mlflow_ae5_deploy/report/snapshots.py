@@ -40,14 +40,10 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
         why = item.get("error") if isinstance(item, dict) else item
         reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
     if "would_remove" in facts:
-        reporter.line("Nothing was removed. `backup prune --yes` removes what would go.")
+        reporter.line("Nothing was removed. The same with --yes removes what would go.")
     if isinstance(facts.get("would_drop"), dict):
         name = facts["would_drop"].get("name")
         reporter.line(f"Nothing was removed. `restore --drop-kept {name} --yes` removes it for good.")
-    for check in facts.get("checks") or []:
-        if isinstance(check, dict):
-            mark, style = ("=", "green") if check.get("passed") else ("!", "red")
-            reporter.line(f"{mark} {check.get('name')}: {check.get('detail')}", style=style)
 
 
 def _table(reporter: Reporter, snapshots: list[Any]) -> None:

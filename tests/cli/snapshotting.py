@@ -80,6 +80,7 @@ place = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_TRACKING_BACK
 backups = data / "backups"
 with calls.open("a") as file:
     file.write(" ".join([command, *words]) + "\n")
+print("settings (a variable beats a secret):\n  A_SETTING  default  its value")
 print(command, "begins;", "to", "a place given by a secret" if place.exists() else "the usual place", flush=True)
 
 
@@ -174,6 +175,7 @@ if command == "Restore":
     db.write_text((backups / facts["snapshot"]).read_text())
     end(written_files=5, database_identical=True, artifacts_identical=True, kept_aside=aside, upgraded=None, **facts)
 if command == "Drill":
+    print("ok    the API answers: it does")
     end(snapshot=chosen(), recovery_seconds=4.2, models_read=1,
         checks=[{"name": "the API answers", "passed": True, "detail": "it does"}])
 if command == "DatabaseUpgrade":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_ae5_deploy.errors import DeployError
@@ -91,7 +91,9 @@ def _plain(value: Any) -> str:
     return "no" if value is None else str(value)
 
 
-def run_data(verb: str, action: str, verdict: Verdict, error: DeployError | None) -> dict[str, Any]:
+def run_data(
+    verb: str, action: str, verdict: Verdict, error: DeployError | None, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
     """run.outcome is the job's own word, such as incomplete: a snapshot without what is kept outside."""
     return {
         "schema": SCHEMA,
@@ -106,6 +108,7 @@ def run_data(verb: str, action: str, verdict: Verdict, error: DeployError | None
             "said": verdict.said,
             "report": dict(verdict.facts),
         },
+        "warnings": list(warnings),
         **({"error": error_data(error)} if error is not None else {}),
     }
 

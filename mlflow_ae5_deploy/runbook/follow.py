@@ -44,7 +44,7 @@ class LogTail:
 
 class WithoutSettings:
     """Shows a job's log without the table of settings that it begins with: that is worth its lines only when something
-    went wrong."""
+    went wrong, and then only where the log is not kept to be looked up."""
 
     def __init__(self, show: OnLine) -> None:
         self._show = show

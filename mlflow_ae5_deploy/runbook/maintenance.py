@@ -218,9 +218,9 @@ def attempt(
         )
     verdict = judge(ended, log)
     context.journal.write("note", action=task.purpose, outcome=verdict.outcome, what=verdict.said)
-    if not succeeded(verdict):
-        quiet.tell_the_rest()
     kept = kept_runs.find(context, verdict.run_id) is not None
+    if not succeeded(verdict) and not kept:
+        quiet.tell_the_rest()
     return replace(verdict, tail="" if context.on_line is not None else _tail(log), kept=kept)
 
 

@@ -55,6 +55,9 @@ class TestActions:
             in done.out
         )
         assert "A_SETTING" not in done.out
+        lost_too = "kept on the volume of the database and the artifacts (/data): who loses that loses both"
+        assert f"warning: snapshots are {lost_too}. Set backup.destination to" in done.err
+        assert lost_too in as_data.data["warnings"][0]
         assert as_data.data["run"]["report"]["artifacts"] == 5
         assert calls(bench) == ["Backup create", "Backup create --rehash --allow-outside"]
         assert (owner.get("jobs"), owner.get("runs")) == before
@@ -149,7 +152,8 @@ class TestFailures:
         of_the_failed = bench.run(capsys, *command.split())
         latest = bench.run(capsys, "logs", "--run", "latest", "--sandbox", "--json").data
 
-        assert "  |   A_SETTING  default  its value\n" in failed.out
+        assert "A_SETTING" not in failed.out
+        assert "\n  A_SETTING  default  its value\n" in of_the_failed.out
         assert '"error": "something broke in Backup"' in of_the_failed.out
         assert "kept on this machine" in of_the_failed.err
         assert latest["source"]["name"] == "mlflow-ae5-deploy backup list"

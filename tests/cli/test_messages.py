@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_ae5_deploy.cli.main import app
 from mlflow_ae5_deploy.report.console import on_sandbox
-from mlflow_ae5_deploy.words import VERBS, counted
+from mlflow_ae5_deploy.words import VERBS, counted, gone
 from tests.cli.answers import assert_no_accident, assert_tells
 from tests.cli.collecting import make_collecting_release
 from tests.sandbox.support import wait_for
@@ -132,3 +132,16 @@ def test_every_verb_that_takes_it_is_known():
 @pytest.mark.parametrize(("number", "said"), [(0, "0 run records"), (1, "1 run record"), (2, "2 run records")])
 def test_one_is_no_plural(number, said):
     assert counted(number, "run records") == said
+
+
+@pytest.mark.parametrize(
+    ("jobs", "records", "said"),
+    [
+        (1, 0, "1 job is gone"),
+        (0, 1, "1 run record is gone"),
+        (1, 1, "1 job and 1 run record are gone"),
+        (2, 0, "2 jobs are gone"),
+    ],
+)
+def test_what_is_gone(jobs, records, said):
+    assert gone(jobs, records) == said

@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
+_TOO = " Unless database and artifacts are empty, add --replace, too: it keeps aside what they hold."
 IN_USE = 18  # exit code of the project's Restore where a server works on the target
 
 
@@ -32,7 +33,7 @@ def refuse_in_use(wanted: Recovery, servers: Sequence[Deployment]) -> None:
         f"A server of this installation runs on the data that would be restored: deployment {names}.",
         where="stage 7 (recovery)",
         remedy="Nothing was changed. Add --stop-server to have it stopped first; what it has written since the "
-        "snapshot is then not served any more.",
+        "snapshot is then not served any more." + ("" if wanted.replace or wanted.undo else _TOO),
     )
 
 

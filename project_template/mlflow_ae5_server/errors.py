@@ -10,6 +10,7 @@
       NotEmptyError            17   the target of a restore holds something
       InUseError               18   a server runs on the target
       StorageError             19   the place of the backups is full, gone, not ours or not writable
+      AbsentError              20   what was named is not there: a snapshot, or something kept aside
       BusyError                75   another maintenance run holds the lock (EX_TEMPFAIL: try again later)
       UnfinishedError          75   a restore was cut off: finish it first
 
@@ -76,8 +77,12 @@ class StorageError(ProjectError):
     exit_code = 19
 
 
-class NoSnapshotError(ProjectError):
+class AbsentError(ProjectError):
     exit_code = 20
+
+
+class NoSnapshotError(AbsentError):
+    pass
 
 
 class BusyError(ProjectError):

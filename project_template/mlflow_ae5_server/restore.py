@@ -127,6 +127,14 @@ def _refuse(store: Database, place: Beside, *, replace: bool) -> recover_check.F
     return found
 
 
+def _refuse_occupied(store: Database, place: Beside) -> None:
+    """Whether or not a server is at work on it."""
+    found = recover_check.look(store, place)
+    recover_check.refuse_foreign(found, store)
+    if Book(place).running is None:
+        recover_check.refuse_occupied(found, store, place)
+
+
 def wait(settings: Settings, store: Database) -> None:
     """For a database that does not answer yet; a SQLite file that is not there is not waited for."""
     if store.file is None or store.file.is_file():
@@ -169,7 +177,7 @@ def _dry_run(
             "user": lambda: recover_check.refuse_user(recover_check.look(store, place), store),
             "foreign": lambda: recover_check.refuse_foreign(recover_check.look(store, place), store),
             "held": lambda: dump.require_free(store),
-            "occupied": lambda: None if options.replace else _refuse(store, place, replace=False),
+            "occupied": lambda: None if options.replace else _refuse_occupied(store, place),
             "names": lambda: recover_files.refuse_names(
                 source.repository.files(source.snapshot), open_target(destination)
             ),
@@ -207,7 +215,7 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
 
 
 def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Beside) -> int:
-    """Whether there is something to bring back. Raises ConfigurationError, DamagedError where there is not.
+    """Whether there is something to bring back. Raises AbsentError, DamagedError where there is not.
 
     What may pass until the undo itself, such as a server at work, is told, as for a restore.
     """

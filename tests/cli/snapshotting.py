@@ -148,14 +148,14 @@ if command == "Restore":
     if "--drop-kept" in words:
         name = words[words.index("--drop-kept") + 1]
         if name not in [item["name"] for item in held]:
-            end(3, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
+            end(20, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
         if "--dry-run" in words:
             end(action="drop-kept", outcome="dry-run", dry_run=True, would_drop=held[0])
         kept.unlink()
         end(action="drop-kept", dry_run=False, dropped=name, was=held[0])
     if "--undo" in words:
         if not kept.exists():
-            end(3, outcome="failed", error="nothing is kept aside", hint="")
+            end(20, outcome="failed", error="nothing is kept aside", hint="")
         if "--dry-run" in words:
             end(outcome="dry-run", would_bring_back="kept-1", would_refuse=[])
         kept.replace(db)

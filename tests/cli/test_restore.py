@@ -124,7 +124,7 @@ class TestRefused:
 
         refused = restore(site, capsys)
 
-        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server")
+        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server", "add --replace, too")
         assert calls(site) == []
         assert not [path for path in site.writes() if "deployments" in path or "jobs" in path]
 
@@ -209,8 +209,8 @@ class TestReplaceAndUndo:
         refused = restore(site, capsys, "--undo", "--stop-server", "--yes")
         asked = restore(site, capsys, "--undo", "--dry-run")
 
-        assert_tells(refused, 24, "nothing is kept aside")
-        assert_tells(asked, 24, "nothing is kept aside")
+        assert_tells(refused, 15, "nothing is kept aside")
+        assert_tells(asked, 15, "nothing is kept aside")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
 

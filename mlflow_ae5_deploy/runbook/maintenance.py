@@ -287,4 +287,9 @@ def _damage(facts: Mapping[str, Any]) -> str:
 
 
 def _tail(log: str) -> str:
-    return scrub("\n".join([line for line in log.splitlines() if line.strip()][-_TAIL - 1 : -1]))
+    lines = list[str]()
+    quiet = WithoutSettings(lines.append)
+    for line in log.splitlines():
+        if line.strip():
+            quiet(line)
+    return scrub("\n".join(lines[-_TAIL - 1 : -1]))

@@ -139,6 +139,7 @@ class TestFailures:
         assert failed.data["run"]["passed"] is False
         if how not in ("mute", "kill"):
             assert "something broke in Backup" in failed.err
+            assert "A_SETTING" not in failed.err
             assert "Mend it" in failed.err
         assert [job["name"] for job in owner.get("jobs")] == ["scheduled mlflow.tracking.server garbage collection"]
 

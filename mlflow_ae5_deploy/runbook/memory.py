@@ -81,6 +81,7 @@ class Memory:
             "job_changes": {},
             "shared": [],
             "snapshot": None,
+            "outcomes": {},
             "recovery": None,
             "upgrade": None,
         }
@@ -284,6 +285,14 @@ class Memory:
 
     def snapshot(self) -> dict[str, Any] | None:
         return dict(self._data["snapshot"]) if self._data["snapshot"] else None
+
+    def note_outcomes(self, facts: dict[str, Any]) -> None:
+        """How the last backup, check, drill and look at the backups ended; see outcomes.py."""
+        self._data["outcomes"] = facts
+        self._save()
+
+    def outcomes(self) -> dict[str, Any]:
+        return dict(self._data["outcomes"])
 
     def note_recovery(self, facts: dict[str, Any] | None) -> None:
         """asked, snapshot, project_id, state (begun or done), ended (the whole run came to its end), when."""

@@ -81,12 +81,8 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     if seen.project is None:
         return ["Nothing is installed: the account has no such project."]
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
-    if seen.half_restored and not seen.unfinished.at_work:
-        found.insert(
-            0,
-            f"A restore was begun at {seen.half_restored}, and its end is not known: run the same `restore` again, or "
-            "`restore --undo`, which brings back what it has put aside.",
-        )
+    if seen.half_restored is not None and not seen.unfinished.at_work:
+        found.insert(0, f"{seen.half_restored.said} {seen.half_restored.remedy}")
     found += status_backups.problems(seen.backups)
     if not seen.unfinished.at_work:  # else it is on its way, and a warning
         found += about_unfinished(seen)

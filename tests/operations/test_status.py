@@ -29,6 +29,7 @@ from mlflow_ae5_deploy.release.recognise import Made
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome
+from mlflow_ae5_deploy.runbook.recovering import HalfRestored
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, setting
 from tests.runbook.runbook_support import OURS, context, deployment, job
 
@@ -93,7 +94,7 @@ PROBLEMS = [
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
     ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
-    ("half restored", {"half_restored": "2026-03-01T11:00"}, "A restore was begun at 2026-03-01T11:00"),
+    ("half restored", {"half_restored": HalfRestored("It is not whole.")}, "It is not whole. Run the same `restore`"),
     (
         "backup failed",
         failed(BACKUP, "no room", "make room"),

@@ -59,25 +59,9 @@ def _note(context: Context, task: Task, verdict: Verdict) -> None:
         context.journal.write("effect", action="remove for good", target=f"what was kept aside as {facts['dropped']}")
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
-    now = context.clock.now().isoformat(timespec="seconds")
-    action = task.words[0]
-    if action == "create" and (maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE):
-        context.memory.remember_snapshot(made(facts, now))
+    if task.words[0] == "create" and (maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE):
+        context.memory.remember_snapshot(made(facts, context.clock.now().isoformat(timespec="seconds")))
         context.journal.write("effect", action="back up", target=f"snapshot {snapshot}")
-    elif action == "verify":
-        known = context.memory.snapshot()
-        if known is not None and known.get("id") == snapshot:
-            context.memory.remember_snapshot({**known, **checked(facts, now, maintenance.succeeded(verdict))})
-
-
-def checked(facts: Mapping[str, Any], now: str, passed: bool) -> dict[str, Any]:
-    """What a check has made known. Where it read a share only, that everything was read once and right stays known."""
-    read, of = facts.get("checked_objects"), facts.get("of_objects")
-    if not passed:
-        return {"verified": None, "sampled": None, "damaged": True}
-    if read == of:
-        return {"verified": now, "sampled": None, "damaged": False}
-    return {"sampled": {"at": now, "checked": read, "of": of}, "damaged": False}
 
 
 def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:

@@ -39,6 +39,9 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     for item in refusals if isinstance(refusals, list) else []:
         why = item.get("error") if isinstance(item, dict) else item
         reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
+    if facts.get("half_restored"):
+        reporter.line(f"! As things are now: {facts['half_restored']}", style="yellow")
+        reporter.line("  `restore` goes on with it; `restore --undo` brings back what it has put aside.")
     if "would_remove" in facts:
         reporter.line("Nothing was removed. The same with --yes removes what would go.")
     if isinstance(facts.get("would_drop"), dict):

@@ -27,7 +27,7 @@ from mlflow_ae5_deploy.errors import (
 )
 from mlflow_ae5_deploy.platform.records import Project, Run
 from mlflow_ae5_deploy.redaction import scrub
-from mlflow_ae5_deploy.runbook import kept_runs
+from mlflow_ae5_deploy.runbook import kept_runs, outcomes
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import WithoutSettings
 from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
@@ -41,7 +41,7 @@ ARGUMENTS = {
     "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
 }
 REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
-INCOMPLETE, BUSY = 23, 75  # exit codes of the jobs
+INCOMPLETE, BUSY = outcomes.INCOMPLETE, 75  # exit codes of the jobs
 _GOOD = ("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised")
 _TAIL = 15
 # What the project's own exit codes (its errors.py) mean here.
@@ -218,6 +218,7 @@ def attempt(
         )
     verdict = judge(ended, log)
     context.journal.write("note", action=task.purpose, outcome=verdict.outcome, what=verdict.said)
+    outcomes.note(context.memory, task, verdict, context.clock.now(), good=succeeded(verdict))
     kept = kept_runs.find(context, verdict.run_id) is not None
     if not succeeded(verdict) and not kept:
         quiet.tell_the_rest()

@@ -58,13 +58,13 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     artifacts = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
     if not artifacts:
         raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "give this job the one of the server")
+    recover_ledger.refuse_unfinished(artifacts)  # it has put the database aside, perhaps
     if store.file is not None and not store.file.is_file():
         raise ConfigurationError(
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
         )
     capture.refuse_overlap(artifacts, place)
     source = open_source(artifacts, capture.database_files(store))
-    recover_ledger.refuse_unfinished(artifacts)
     database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_place(place))

@@ -19,16 +19,20 @@ Failures inside MLflow's own commands keep MLflow's exit code (1, or what its co
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ProjectError(Exception):
-    """`message` says what happened and where, `hint` what to do about it. Neither holds a secret."""
+    """`message` says what happened and where, `hint` what to do about it; `facts` are for a job's last line. None of
+    them holds a secret."""
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", **facts: Any) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.facts = facts
 
     def __str__(self) -> str:
         return f"{self.message}\n  what to do: {self.hint}" if self.hint else self.message

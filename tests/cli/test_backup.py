@@ -125,6 +125,13 @@ class TestActions:
         assert done.out.count("the API answers: it does") == 1  # by its log
 
 
+def all_well(verb) -> str:
+    """The newest snapshot, which is known to be right."""
+    made = verb("backup").data["run"]["report"]["snapshot"]
+    assert [verb(*words).code for words in (("backup", "verify"), ("drill",))] == [0, 0]
+    return made
+
+
 FAILURES = [("16", 25, "SnapshotDamaged"), ("mute", 24, "JobFailed")]  # all codes: tests/runbook/test_maintenance.py
 
 
@@ -170,6 +177,59 @@ class TestFailures:
         (volume(bench) / "break-Backup").write_text(f"16 {json.dumps(report)}")
 
         assert_tells(verb("backup", "verify"), 25, "- ab12: is missing")
+
+    def test_what_failed_makes_it_unhealthy_until_that_ends_well(self, bench, verb):
+        snapshot = all_well(verb)
+        failing = {  # what fails, how, what is told of it, what makes it good
+            "backup show": (
+                f'16 {{"snapshot": "{snapshot}"}}',
+                f"The last check of snapshot {snapshot}",
+                "backup verify",
+            ),
+            "drill": ("1", "The last drill", "drill"),
+            "backup list": ("20", "The backups were not found", "backup list"),
+            "backup": ("19", "The last backup", "backup"),
+        }
+        for words, (how, _, _) in failing.items():
+            broken = volume(bench) / f"break-{words.split()[0].capitalize()}"
+            broken.write_text(how)
+            assert verb(*words.split()).code != 0
+            broken.unlink()
+        ill = verb("status")
+        for _, _, mended_by in failing.values():
+            assert verb(*mended_by.split()).code == 0
+        well = verb("status")
+
+        assert (ill.code, len(ill.data["problems"])) == (20, len(failing))
+        for _, said, _ in failing.values():
+            (problem,) = [text for text in ill.data["problems"] if text.startswith(said)]
+            assert ": something broke in " in problem
+        assert (well.code, well.data["problems"]) == (0, [])
+        assert [told.data["backup"]["damaged"] for told in (ill, well)] == [True, False]
+
+    def test_a_scheduled_drill_that_failed_is_told_of_and_so_is_a_backup_that_nobody_waited_for(
+        self, bench, verb, owner
+    ):
+        all_well(verb)
+        assert verb("drill", "--schedule", "0 6 * * 0").code == 0
+        (job,) = [job for job in owner.get("jobs") if job["command"] == "Drill"]
+        (volume(bench) / "break-Drill").write_text("1")
+        owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
+        (volume(bench) / "gate-Backup").touch()
+        assert verb("backup", "--wait", "1").code == 13
+        (volume(bench) / "break-Backup").write_text("19")
+        (volume(bench) / "gate-Backup").unlink()
+        wait_for(lambda: all(r["state"] != "running" for r in owner.get("runs")), "the backup to end")
+
+        told = verb("status").data
+
+        assert {item["what"] for item in told["backup"]["failed"]} == {"backup", "drill"}
+        assert len(told["problems"]) == 2
+        for name in ("Backup", "Drill"):
+            (volume(bench) / f"break-{name}").unlink()
+            assert verb(name.lower()).code == 0
+        assert verb("drill", "--remove-schedule").code == 0
+        assert verb("status").data["problems"] == []
 
     def test_artifacts_outside_make_it_incomplete_and_say_where_they_are(self, bench, verb):
         report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "outside": ["s3://theirs/models"]}

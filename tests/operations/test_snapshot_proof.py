@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mlflow_ae5_deploy.operations.snapshots import checked
 from mlflow_ae5_deploy.operations.status_backups import Backups, data, remembered, words
 from mlflow_ae5_deploy.report.console import Reporter
 from mlflow_ae5_deploy.report.snapshots import show
 from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.outcomes import checked
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 BEFORE, THEN = "2026-11-22T09:00:00+00:00", "2026-11-23T08:00:00+00:00"
@@ -33,7 +33,7 @@ KNOWN = {"id": "S1", "finished": BEFORE, "verified": None, "sampled": None, "dam
 def test_what_a_check_makes_known(known, found, passed, verified, sampled, said):
     facts = {"snapshot": "S1", "checked_objects": found[0], "of_objects": found[1]}
 
-    newest = remembered({**known, **checked(facts, THEN, passed)})
+    newest = remembered({**known, **checked(facts, THEN, passed=passed)})
 
     told = data(Backups(newest))
     assert (told["verified"], told["sampled"], told["damaged"]) == (verified, sampled, not passed)

@@ -46,6 +46,8 @@ def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(
     for which in ("latest", first.id):
         with pytest.raises(DamagedError, match="damaged"):
             server.repository().snapshot(which)
+    code, report = server.job("verify")
+    assert (code, report["snapshot"]) == (DamagedError.exit_code, second.id)
     before = server.objects()
     assert server.job("prune --keep-last 1 --yes")[0] == DamagedError.exit_code
     assert server.objects() == before

@@ -396,7 +396,11 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
 def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: Any) -> None:
     copied.cut_off("artifacts", "--snapshot", "latest")
     take(dataclasses.replace(pilot.home, backups=copied.backups))
-    assert copied.restore("--snapshot", "latest")["snapshot"] == pilot.snapshot.id
+    told = copied.restore("--dry-run")
+    assert told["snapshot"] == pilot.snapshot.id
+    assert told["half_restored"].startswith(f"a restore of the snapshot {pilot.snapshot.id}, begun ")
+    done = copied.restore("--snapshot", "latest")
+    assert (done["snapshot"], done["half_restored"]) == (pilot.snapshot.id, None)
 
 
 def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None:

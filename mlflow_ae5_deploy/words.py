@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+# Verbs that work on a platform, and so take --sandbox.
+VERBS = (
+    *("plan", "install", "status", "doctor", "verify", "rotate-token", "schedule-rotation", "schedule-gc", "share"),
+    *("env", "open", "logs", "history", "backup", "restore", "drill", "upgrade", "uninstall", "runbook"),
+)
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")  # in steps of 1,000
 
 
@@ -14,8 +19,8 @@ def counted(number: int, things: str) -> str:
 
 def gone(jobs: int, records: int) -> str:
     """What a schedule that was removed has taken along."""
-    one = jobs + records == 1
-    return f"{counted(jobs, 'jobs')} and {counted(records, 'run records')} {'is' if one else 'are'} gone"
+    things = [counted(number, what) for number, what in ((jobs, "jobs"), (records, "run records")) if number]
+    return f"{' and '.join(things)} {'is' if jobs + records == 1 else 'are'} gone"
 
 
 def size(value: Any) -> str:

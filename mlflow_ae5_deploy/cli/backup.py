@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.cli.snapshot_options import (
     Schedule,
     Snapshot,
     Wait,
+    checked_damaged,
     checked_share,
     checked_snapshot,
 )
@@ -74,7 +75,12 @@ KeepWeekly = Annotated[
     int | None, typer.Option("--keep-weekly", min=1, help="prune: keep one of each of so many weeks.")
 ]
 DropDamaged = Annotated[
-    str | None, typer.Option("--drop-damaged", metavar="ID", help="prune: have a damaged snapshot go, named by its id.")
+    str | None,
+    typer.Option(
+        "--drop-damaged",
+        metavar="ID",
+        help="prune: have a damaged snapshot go, named by its id; with --keep-… those that are not kept, too.",
+    ),
 ]
 PruneYes = Annotated[bool, typer.Option("--yes", "-y", help="prune: remove what is shown without it.")]
 
@@ -180,5 +186,5 @@ def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
         )
     words = [word for option, value in wanted.items() for word in (option, str(value))]
     if dropped is not None:
-        words += ["--drop-damaged", checked_snapshot(dropped, "--drop-damaged")]
+        words += ["--drop-damaged", checked_damaged(dropped)]
     return [*words, *(["--yes"] if given["--yes"] else [])]

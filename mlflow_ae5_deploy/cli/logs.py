@@ -69,8 +69,15 @@ def _run(reporter: Reporter, context: Context, wanted: str, *, follow: bool, lin
     from mlflow_ae5_deploy.operations.logs import run_of
     from mlflow_ae5_deploy.runbook.follow import follow_run, read_log
     from mlflow_ae5_deploy.runbook.gc_run import judge
+    from mlflow_ae5_deploy.runbook.kept_runs import KeptRun
 
-    run = run_of(context, wanted)
+    found = run_of(context, wanted)
+    if isinstance(found, KeptRun):
+        run = found.run
+        reporter.note(f"run {run.id} of {run.name}, {run.state}; its log was kept on this machine")
+        _tell(reporter, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, found.log, lines)
+        return EXIT_DONE
+    run = found
     reporter.note(f"run {run.id} of {run.name}, {run.state}")
     if follow:
         ended, text = follow_run(context, run.id, reporter.line, seconds=_LONGEST)

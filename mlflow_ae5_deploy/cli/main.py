@@ -138,6 +138,7 @@ class _Asked:
     verb: str
     json_mode: bool
     traceback: bool
+    sandbox: bool = False
     run_now: bool = False
 
     @classmethod
@@ -153,7 +154,7 @@ class _Asked:
         as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
         json_mode = "--json" in arguments or (words == [env.NAME] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # a dry run is taken away again
-        return cls(" ".join(words), json_mode, "--traceback" in arguments, run_now)
+        return cls(" ".join(words), json_mode, "--traceback" in arguments, "--sandbox" in arguments, run_now)
 
 
 def _run(arguments: list[str]) -> Any:
@@ -184,7 +185,7 @@ def _failed(error: DeployError, asked: _Asked) -> int:
 
     if asked.json_mode:
         _document(asked, "failed", error_data(error))
-    Reporter(json_mode=asked.json_mode).error(error)
+    Reporter(json_mode=asked.json_mode, sandbox=asked.sandbox).error(error)
     if asked.traceback:
         _traceback(error)
     return error.exit_code

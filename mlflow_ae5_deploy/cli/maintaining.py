@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.context import Context
     from mlflow_ae5_deploy.runbook.job_run import Verdict
     from mlflow_ae5_deploy.runbook.maintenance import Task
 
@@ -38,15 +39,27 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
             if maintenance.succeeded(verdict):
                 show(reporter, verdict)
             maintenance.require(task, verdict)
+            warnings = _warnings(context, action)
     except DeployError as error:
         if verdict is None or not choices.json_mode:
             raise
         reporter.data(run_data(verb, action, verdict, error))
         reporter.error(error)
         return error.exit_code
+    for warning in warnings:
+        reporter.note(f"warning: {warning}", style="yellow")
     if choices.json_mode:
-        reporter.data(run_data(verb, action, verdict, None))
+        reporter.data(run_data(verb, action, verdict, None, warnings))
     return EXIT_DONE
+
+
+def _warnings(context: Context, action: str) -> list[str]:
+    """Of where a snapshot that was just made is."""
+    from mlflow_ae5_deploy.operations.doctor import backups
+    from mlflow_ae5_deploy.operations.doctor.findings import WARNING
+
+    found = backups.backups(context) if action == "create" else ()
+    return [f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING]
 
 
 def look_after_schedule(

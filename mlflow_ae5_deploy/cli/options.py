@@ -29,7 +29,8 @@ SessionKind = Annotated[
     str | None, typer.Option("--session", help="Session provider: auto, ae5-tools, or built-in (sandbox only).")
 ]
 Release = Annotated[
-    str | None, typer.Option("--release", help="bundled, latest, X.Y.Z, a path or an https URL. Default: bundled.")
+    str | None,
+    typer.Option("--release", help="bundled, latest, X.Y.Z, an archive's path or an https URL. Default: bundled."),
 ]
 Database = Annotated[
     str | None,

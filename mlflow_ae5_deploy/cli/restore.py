@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.changing import LockWait, Yes
 from mlflow_ae5_deploy.cli.installing import follow, run_all
 from mlflow_ae5_deploy.cli.maintaining import run_task
-from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_snapshot
+from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_kept, checked_snapshot
 from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
 
@@ -74,7 +74,7 @@ def command(
             raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
         return _kept(
             Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback),
-            None if drop_kept is None else checked_snapshot(drop_kept, "--drop-kept"),
+            None if drop_kept is None else checked_kept(drop_kept),
             agreed=yes,
             wait=wait,
             lock_wait=lock_wait,

@@ -147,10 +147,9 @@ def _show(reporter: Reporter, result: Scheduled, asked: Asked, choices: Choices)
 
 def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, wait: float) -> Verdict | None:
     from mlflow_ae5_deploy.operations import schedule_gc
+    from mlflow_ae5_deploy.runbook.follow import WithoutSettings
 
-    def show(line: str) -> None:
-        reporter.line(f"  | {line}")
-
+    show = WithoutSettings(lambda line: reporter.line(f"  | {line}"))
     if asked.verb == "rehearse":
         reporter.line("One dry run, as a job of its own; the schedule is not touched")
         return schedule_gc.rehearse(context, wanted, show, seconds=wait)

@@ -28,10 +28,21 @@ def checked_snapshot(value: str | None, option: str = "--snapshot") -> str:
     """`latest` where none is named."""
     if value is None:
         return LATEST
+    return _checked(value, option, "the id of a snapshot, or latest", "`backup list` shows them.")
+
+
+def checked_damaged(value: str) -> str:
+    return _checked(value, "--drop-damaged", "the id of a damaged snapshot", "`backup list` calls them DAMAGED.")
+
+
+def checked_kept(value: str) -> str:
+    what = "the name of what a restore kept aside"
+    return _checked(value, "--drop-kept", what, "`restore --list-kept` shows the names.")
+
+
+def _checked(value: str, option: str, what: str, remedy: str) -> str:
     if not _ID.match(value):
-        raise Usage(
-            f"{option} takes the id of a snapshot, or latest.", where=option, remedy="`backup list` shows them."
-        )
+        raise Usage(f"{option} takes {what}.", where=option, remedy=remedy)
     return value
 
 

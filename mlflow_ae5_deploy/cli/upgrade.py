@@ -75,7 +75,8 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
     crew = _crew(context, reporter, wait)
     if how == "--back":
         gone = back.on_request(context, crew)
-        reporter.line(f"Everything is as it was before: release {gone.former}, verified.", style="bold")
+        former = changes.release_words(gone.former)
+        reporter.line(f"Everything is as it was before: {former}, verified.", style="bold")
         return upgrade_data("back", None, None, None)
     begun = record.pending(context)
     if begun is not None:

@@ -48,7 +48,7 @@ class Choices:
 def reporter_for(choices: Choices) -> Reporter:
     from mlflow_ae5_deploy.report.console import Reporter
 
-    return Reporter(json_mode=choices.json_mode)
+    return Reporter(json_mode=choices.json_mode, sandbox=choices.sandbox)
 
 
 def load_settings(choices: Choices) -> LoadedSettings:

@@ -187,7 +187,7 @@ class ReleaseSettings(Section):
 
     source: Location = Field(
         default="bundled",
-        description="bundled (comes with this tool), latest or X.Y.Z (from GitHub or the mirror), a path, or a URL.",
+        description="bundled (comes with this tool), latest, X.Y.Z (GitHub or the mirror), an archive's path or a URL.",
     )
     sha256: Annotated[str, AfterValidator(checks.sha256)] | None = Field(
         default=None,

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 from mlflow_ae5_deploy.errors import NotFound
 from mlflow_ae5_deploy.platform.records import Deployment, DeploymentLogs, Project, Run
+from mlflow_ae5_deploy.runbook import kept_runs
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
+from mlflow_ae5_deploy.runbook.kept_runs import KeptRun
 
 PARTS = ("app", "events", "proxy")
 LATEST = "latest"
@@ -31,18 +33,21 @@ def part_of(logs: DeploymentLogs, part: str) -> str:
     return {"app": logs.app, "events": logs.events, "proxy": logs.proxy}[part]
 
 
-def run_of(context: Context, wanted: str) -> Run:
-    """A run by its id, or the `latest` one of the project's jobs."""
+def run_of(context: Context, wanted: str) -> Run | KeptRun:
+    """A run by its id, or the `latest` one of the project's jobs, be it on record at the platform or only kept here."""
     if wanted != LATEST:
-        found = context.platform.run(wanted)
+        found = context.platform.run(wanted) or kept_runs.find(context, wanted)
         if found is None:
             raise NotFound(f"There is no run {wanted}.", where=wanted, remedy="`logs --run latest` takes the newest.")
         return found
     project = context.look.project(context.settings.project.name)
     latest = newest(context.platform.runs(), project, context.settings.gc.name)
+    ours = max(kept_runs.kept(context), key=lambda item: item.run.created or _NEVER, default=None)
+    if ours is not None and (latest is None or (ours.run.created or _NEVER) > (latest.created or _NEVER)):
+        return ours
     if latest is None:
         raise NotFound(
-            "No job of this project has a run on record.",
+            "No job of this project has a run on record, and none was asked for from this machine.",
             where=context.settings.project.name,
             remedy="Wait for the next time of its schedule, or start one: `schedule-gc --run-now`.",
         )

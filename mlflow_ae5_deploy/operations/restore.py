@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import RunResult, Stage
+from mlflow_ae5_deploy.runbook.recovering import learn
 
 UPLOAD = 6  # the stage after which the job can be run
 
@@ -32,7 +33,11 @@ def rehearse(
         project = maintenance.required_project(context)
     maintenance.require_command(context, project, "Restore")
     _tell_where(context)
-    return maintenance.run(context, project, maintenance.restore(*wanted.job_words, "--dry-run"), seconds=wanted.wait)
+    task = maintenance.restore(*wanted.job_words, "--dry-run")
+    verdict = maintenance.attempt(context, project, task, seconds=wanted.wait)
+    learn(context, project, verdict)
+    maintenance.require(task, verdict)
+    return verdict
 
 
 def _tell_where(context: Context) -> None:

@@ -59,16 +59,9 @@ def _note(context: Context, task: Task, verdict: Verdict) -> None:
         context.journal.write("effect", action="remove for good", target=f"what was kept aside as {facts['dropped']}")
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
-    now = context.clock.now().isoformat(timespec="seconds")
-    action = task.words[0]
-    if action == "create" and (maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE):
-        context.memory.remember_snapshot(made(facts, now))
+    if task.words[0] == "create" and (maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE):
+        context.memory.remember_snapshot(made(facts, context.clock.now().isoformat(timespec="seconds")))
         context.journal.write("effect", action="back up", target=f"snapshot {snapshot}")
-    elif action == "verify":
-        known = context.memory.snapshot()
-        if known is not None and known.get("id") == snapshot:
-            passed = maintenance.succeeded(verdict)
-            context.memory.remember_snapshot({**known, "verified": now if passed else None, "damaged": not passed})
 
 
 def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
@@ -77,6 +70,7 @@ def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
         "id": facts.get("snapshot"),
         "finished": finished,
         "verified": None,
+        "sampled": None,
         "damaged": False,
         "complete": not outside(facts),
         "runs": facts.get("runs"),

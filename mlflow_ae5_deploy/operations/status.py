@@ -1,8 +1,8 @@
 """How an installation is: what was seen, what is wrong with it, and how it differs from the configuration.
 
 Healthy means that the server answers from its database to those it is shared with, that consumers and garbage
-collection have what they need, and that the last collection did its work. Drift is told beside that: a setting that
-was changed and not yet installed does not make a server ill.
+collection have what they need, and that the last collection, backup, check of a snapshot and drill did their work.
+Drift is told beside that: a setting that was changed and not yet installed does not make a server ill.
 """
 
 from __future__ import annotations
@@ -81,17 +81,9 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     if seen.project is None:
         return ["Nothing is installed: the account has no such project."]
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
-    if seen.half_restored and not seen.unfinished.at_work:
-        found.insert(
-            0,
-            f"A restore was begun at {seen.half_restored}, and its end is not known: run the same `restore` again, or "
-            "`restore --undo`, which brings back what it has put aside.",
-        )
-    if seen.backups.newest is not None and seen.backups.newest.damaged:
-        found.append(
-            f"Snapshot {seen.backups.newest.id}, the newest that is known here, did not pass its verification: make "
-            "another with `backup`, and read it back with `backup verify --all`."
-        )
+    if seen.half_restored is not None and not seen.unfinished.at_work:
+        found.insert(0, f"{seen.half_restored.said} {seen.half_restored.remedy}")
+    found += status_backups.problems(seen.backups)
     if not seen.unfinished.at_work:  # else it is on its way, and a warning
         found += about_unfinished(seen)
     missing = [name for name in seen.wanted_secrets if name not in seen.secrets]

@@ -1,4 +1,4 @@
-"""What is known of backups without starting a job: the log of the scheduled job's last run, and what was remembered of
+"""What is known of backups without starting a job: the logs of runs that are on record, and what was remembered of
 those that were asked for from this machine."""
 
 from __future__ import annotations
@@ -8,70 +8,128 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mlflow_ae5_deploy.errors import PlatformError
-from mlflow_ae5_deploy.platform.records import Project, Run
-from mlflow_ae5_deploy.runbook import backup_job, maintenance, scheduled_job
+from mlflow_ae5_deploy.platform.records import Job, Project, Run
+from mlflow_ae5_deploy.runbook import backup_job, maintenance, outcomes, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
+from mlflow_ae5_deploy.runbook.maintenance import Task
 from mlflow_ae5_deploy.runbook.maintenance_words import outside
+from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome
 from mlflow_ae5_deploy.runbook.token_life import duration
 
 OLD = timedelta(days=7)
 _LOOKED_AT = 5  # runs of the job, newest first, until one is found that made a snapshot
+_SCHEDULED = {backup_job.BACKUP: maintenance.backup("create"), backup_job.DRILL: maintenance.drill("latest")}
+_SINGLE = (
+    maintenance.backup("create"),
+    maintenance.backup("verify"),
+    maintenance.drill("latest"),
+    maintenance.restore(),
+    maintenance.restore("--dry-run"),
+)
+# kind -> what is wrong, what to do
+_TROUBLE = {
+    BACKUP: ("The last backup that is known here failed ({when}): {said}.", "{hint}. Then run `backup`."),
+    CHECK: (
+        "The last check of {snapshot} that is known here failed ({when}): {said}.",
+        "Make another snapshot with `backup`, and read it back with `backup verify`.",
+    ),
+    DRILL: ("The last drill that is known here failed ({when}): {said}.", "Mend that, then prove it with `drill`."),
+    PLACE: (
+        "The backups were not found when they were last looked for ({when}): {said}.",
+        "{hint}. `backup list` looks again.",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class KnownSnapshot:
-    """The newest snapshot known. verified: when it was read back; None if that is not known here."""
+    """The newest snapshot known. verified: when all of it was read back; None if that is not known here. sampled: the
+    last check, where that read a part: {at, checked, of}."""
 
     id: str
     finished: datetime
     verified: datetime | None = None
     damaged: bool = False
     complete: bool = True
+    sampled: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Backups:
-    """schedule: cron of the job, empty where there is none. trouble: why its last run failed, if it did."""
+    """schedule: cron of the job, empty where there is none. failed: of each kind the last that is known, if it failed.
+    unreadable: scheduled jobs of whose last run nothing is known but that it ended."""
 
     newest: KnownSnapshot | None = None
     schedule: str = ""
     paused: bool = False
-    trouble: str = ""
+    failed: tuple[Outcome, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def look_at_backups(context: Context, project: Project | None) -> Backups:
     known = remembered(context.memory.snapshot())
-    wanted = backup_job.wanted_job(context.settings, backup_job.BACKUP, "")
-    job = next(iter(scheduled_job.jobs_for(context.look.jobs(), project, wanted)), None)
-    if job is None:
-        return Backups(known)
-    made, trouble = _read_runs(context, [run for run in context.platform.runs(job.id) if not run.is_active])
-    found = [item for item in (known, made) if item is not None]
-    newest = max(found, key=lambda item: item.finished, default=None)
-    if newest is made and known is not None and made is not None and known.id == made.id:
-        newest = known  # it also knows whether it was verified
-    return Backups(newest, job.schedule or "", scheduled_job.is_paused(job), trouble)
+    ids = {"newest": known.id if known else ""}
+    seen = outcomes.remembered(context.memory)
+    for task in _SINGLE:
+        found = left(context, project, task)
+        if found is not None and found.verdict is not None:
+            seen += _learned(found.task, found.run, found.verdict, **ids)
+    made, unreadable, scheduled = None, [], None
+    for command, task in _SCHEDULED.items():
+        wanted = backup_job.wanted_job(context.settings, command, "")
+        job = next(iter(scheduled_job.jobs_for(context.look.jobs(), project, wanted)), None)
+        runs = _ended(context, job)
+        last = verdict_of(context, runs[0]) if runs else None
+        if last is not None:
+            seen += _learned(task, runs[0], last, **ids)
+        elif runs and runs[0].created is not None and runs[0].state != "completed":
+            said = f"the platform says {runs[0].state}, and the log of that run cannot be read"
+            seen.append(Outcome(command.lower(), runs[0].created, False, said))
+        elif runs:
+            unreadable.append(command.lower())
+        if command == backup_job.BACKUP:
+            scheduled, made = job, _made(context, runs, last)
+    return Backups(
+        _newest(known, made),
+        (scheduled.schedule or "") if scheduled else "",
+        scheduled is not None and scheduled_job.is_paused(scheduled),
+        tuple(item for item in outcomes.latest(seen).values() if not item.passed),
+        tuple(unreadable),
+    )
 
 
-def _read_runs(context: Context, ended: list[Run]) -> tuple[KnownSnapshot | None, str]:
-    """The newest snapshot they made, and what was wrong with the last of them."""
-    trouble = ""
-    newest_first = sorted((run for run in ended if run.created), key=lambda run: run.created or datetime.min)[::-1]
+def _learned(task: Task, run: Run, verdict: Verdict, newest: str) -> list[Outcome]:
+    when = ended(run, verdict)
+    if when is None:
+        return []
+    return outcomes.learned(task, verdict, when, good=maintenance.succeeded(verdict), newest=newest)
+
+
+def _ended(context: Context, job: Job | None) -> list[Run]:
+    """Its runs that have ended and tell their time, newest first."""
+    runs = [] if job is None else [run for run in context.platform.runs(job.id) if not run.is_active and run.created]
+    return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0, reverse=True)
+
+
+def _made(context: Context, newest_first: list[Run], last: Verdict | None) -> KnownSnapshot | None:
+    """The newest snapshot that these runs made. last: what the first of them came to."""
     for number, run in enumerate(newest_first[:_LOOKED_AT]):
-        try:
-            verdict = maintenance.judge(run, context.platform.run_log(run.id))
-        except PlatformError as error:
-            trouble = trouble or (f"its log cannot be read: {error.what.rstrip('.')}" if number == 0 else "")
+        verdict = verdict_of(context, run) if number else last
+        if verdict is None or not (maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE):
             continue
-        good = maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE
-        if number == 0 and not good:
-            trouble = verdict.said
-        if good and verdict.facts.get("snapshot") and run.created is not None:
-            seconds = verdict.facts.get("seconds")
-            finished = run.created + timedelta(seconds=seconds if isinstance(seconds, int | float) else 0)
-            return KnownSnapshot(str(verdict.facts["snapshot"]), finished, complete=not outside(verdict.facts)), trouble
-    return None, trouble
+        finished = ended(run, verdict)
+        if verdict.facts.get("snapshot") and finished is not None:
+            return KnownSnapshot(str(verdict.facts["snapshot"]), finished, complete=not outside(verdict.facts))
+    return None
+
+
+def _newest(known: KnownSnapshot | None, made: KnownSnapshot | None) -> KnownSnapshot | None:
+    """What is remembered also knows whether it was verified."""
+    if known is None or made is None or known.id == made.id:
+        return known or made
+    return max(known, made, key=lambda item: item.finished)
 
 
 def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
@@ -79,23 +137,39 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
     if not record:
         return None
     try:
-        verified = record.get("verified")
+        verified, sampled = record.get("verified"), record.get("sampled")
         return KnownSnapshot(
             str(record["id"]),
             datetime.fromisoformat(record["finished"]),
             datetime.fromisoformat(verified) if verified else None,
             bool(record.get("damaged")),
             bool(record.get("complete", True)),
+            sampled if isinstance(sampled, dict) else None,
         )
     except (KeyError, TypeError, ValueError):
         return None
 
 
+def problems(backups: Backups) -> list[str]:
+    """Pure. They stay until a later one of their kind has ended well."""
+    return [_trouble(outcome) for outcome in backups.failed]
+
+
+def _trouble(outcome: Outcome) -> str:
+    hint = outcome.hint.rstrip(".") or "mend that"
+    return " ".join(_TROUBLE[outcome.of]).format(
+        when=f"{outcome.when:%Y-%m-%d %H:%M} UTC",
+        said=outcome.said.rstrip("."),
+        hint=hint[:1].upper() + hint[1:],
+        snapshot=f"snapshot {outcome.snapshot}" if outcome.snapshot else "a snapshot",
+    )
+
+
 def warnings(backups: Backups, now: datetime) -> list[str]:
     """Pure."""
     found, newest = [], backups.newest
-    if backups.trouble:
-        found.append(f"The last scheduled backup failed: {backups.trouble}.")
+    for name in backups.unreadable:
+        found.append(f"How the last scheduled {name} ended is not known: the log of its run cannot be read.")
     if backups.paused:
         found.append("The scheduled backup is paused.")
     if newest is None:
@@ -114,13 +188,17 @@ def words(backups: Backups, now: datetime) -> str:
     if newest is None:
         return f"none known here{schedule}"
     age = duration(max(now - newest.finished, timedelta()))
+    return f"{newest.id}, {age} old, {_proof(newest, now)}{schedule}"
+
+
+def _proof(newest: KnownSnapshot, now: datetime) -> str:
     if newest.damaged:
-        proof = "DAMAGED"
-    else:
-        proof = (
-            f"verified {duration(max(now - newest.verified, timedelta()))} ago" if newest.verified else "not verified"
-        )
-    return f"{newest.id}, {age} old, {proof}{schedule}"
+        return "DAMAGED"
+    if newest.verified is not None:
+        return f"verified {duration(max(now - newest.verified, timedelta()))} ago"
+    if newest.sampled is not None:
+        return f"sampled, {newest.sampled.get('checked')} of {newest.sampled.get('of')} read, not verified"
+    return "not verified"
 
 
 def data(backups: Backups) -> dict[str, Any]:
@@ -129,9 +207,19 @@ def data(backups: Backups) -> dict[str, Any]:
         "snapshot": newest.id if newest else None,
         "finished": newest.finished.isoformat(timespec="seconds") if newest else None,
         "verified": newest.verified.isoformat(timespec="seconds") if newest and newest.verified else None,
+        "sampled": dict(newest.sampled) if newest and newest.sampled else None,
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
         "schedule": backups.schedule or None,
         "paused": backups.paused,
-        "trouble": backups.trouble or None,
+        "failed": [
+            {
+                "what": item.of,
+                "seen": item.when.isoformat(timespec="seconds"),
+                "said": item.said,
+                "snapshot": item.snapshot or None,
+            }
+            for item in backups.failed
+        ],
+        "unreadable": list(backups.unreadable),
     }

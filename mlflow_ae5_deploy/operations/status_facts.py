@@ -24,6 +24,7 @@ from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.lock import at_work
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
+from mlflow_ae5_deploy.runbook.recovering import HalfRestored, half_restored
 from mlflow_ae5_deploy.schedule import parse_cron
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
@@ -100,7 +101,7 @@ class Seen:
     """One look at an installation. None stands for what is not there, an empty text for what was not told.
 
     half_upgraded: the release an upgrade was on the way to when it was cut off; not_back: why it goes back from there,
-    where that has begun. half_restored: when a restore was begun of which no end is known, while no server runs.
+    where that has begun. half_restored: a restore was begun of which no end is known, and no server runs.
     health: None where there was nothing to ask. release_unknown, version_unknown: why it is not known.
     newest: name of the project's newest revision. wanted_secrets: names an install makes sure of.
     """
@@ -123,17 +124,9 @@ class Seen:
     wanted_shared: tuple[tuple[str, str], ...]
     backups: Backups = field(default_factory=Backups)
     half_upgraded: str = ""
-    half_restored: str = ""
+    half_restored: HalfRestored | None = None
     not_back: str = ""
     unfinished: Unfinished = Unfinished()
-
-
-def _half_restored(context: Context, project: Project | None, current: Deployment | None) -> str:
-    """A server that runs disproves it: none starts on data that is half restored."""
-    known = context.memory.recovery() or {}
-    serves = current is not None and current.state == "started"
-    begun = known.get("state") == "begun" and project is not None and known.get("project_id") == project.id
-    return str(known.get("when") or "") if begun and not serves else ""
 
 
 def look_at(context: Context, token: Secret | None) -> Seen:
@@ -168,7 +161,7 @@ def look_at(context: Context, token: Secret | None) -> Seen:
         backups=look_at_backups(context, project),
         half_upgraded=str(upgrade.get("wanted") or ""),
         not_back=str(upgrade.get("trouble") or ""),
-        half_restored=_half_restored(context, project, current),
+        half_restored=half_restored(context, project),
         unfinished=_unfinished(context, current),
     )
 

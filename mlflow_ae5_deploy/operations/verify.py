@@ -179,6 +179,7 @@ class Verifier:
         for wanted, method, path, body in (
             (self._model, "DELETE", f"{API}/registered-models/delete", {"name": self._model}),
             (self._artifact_path, "DELETE", f"{ARTIFACTS}/{self._artifact_path}", None),
+            (self._run, "POST", f"{API}/runs/update", self._ended()),
             (self._run, "POST", f"{API}/runs/delete", {"run_id": self._run}),
             (self._experiment, "POST", f"{API}/experiments/delete", {"experiment_id": self._experiment}),
         ):
@@ -189,6 +190,10 @@ class Verifier:
         if problems:
             raise _Failed("; ".join(problems))
         return "model and artifact are gone, experiment and run are deleted and left to garbage collection"
+
+    def _ended(self) -> dict[str, Any]:
+        """A run that is deleted keeps its status, and would count as going on for ever."""
+        return {"run_id": self._run, "status": "FINISHED", "end_time": self._now_ms()}
 
     # helpers ----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.report.client_environment import CERTIFICATE
-from mlflow_ae5_deploy.words import size
+from mlflow_ae5_deploy.words import VERBS, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.model import Action, RunResult, Stage, StageResult
 
 _BAR = 30  # characters
+_COMMAND = re.compile(rf"`(?:mlflow-ae5-deploy )?(?:{'|'.join(VERBS)})(?: [^`]*)?`")
 _SPINNER = 3  # characters beside the text of the progress line
 _UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
@@ -39,10 +41,19 @@ _MARKS = {
 
 
 class Reporter:
-    """json_mode: nothing but one JSON document goes to stdout."""
+    """json_mode: nothing but one JSON document goes to stdout. sandbox: whoever reads this works on the sandbox, and so
+    should do the commands that an error tells to run."""
 
-    def __init__(self, *, json_mode: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        json_mode: bool = False,
+        sandbox: bool = False,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+    ) -> None:
         self.json_mode = json_mode
+        self._sandbox = sandbox
         self._out_file = out or sys.stdout
         self._err_file = err or sys.stderr
         self._out: Console | None = None
@@ -195,18 +206,24 @@ class Reporter:
 
     def error(self, error: DeployError, *, stage: str = "") -> None:
         """One block: what, where, what to do; then the detail."""
+        here = on_sandbox if self._sandbox else str
         self._pause()
         self.err.print()
         self.note(f"Error: {error.what}", style="bold red")
         place = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))
         if place:
-            self.note(_wrapped(self.err, "  where    ", place))
+            self.note(_wrapped(self.err, "  where    ", here(place)))
         if error.remedy:
-            self.note(_wrapped(self.err, "  do this  ", error.remedy))
+            self.note(_wrapped(self.err, "  do this  ", here(error.remedy)))
         self.note(f"  exit     {error.exit_code} ({error.kind})")
         if error.detail:
             self.err.print()
             self.note(textwrap.indent(error.detail, "    "))
+
+
+def on_sandbox(text: str) -> str:
+    """The same with --sandbox added to each command in it."""
+    return _COMMAND.sub(lambda found: found[0] if "--sandbox" in found[0] else f"{found[0][:-1]} --sandbox`", text)
 
 
 def discard(file: TextIO) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_ae5_deploy.errors import DeployError
@@ -29,7 +29,9 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
         reporter.line(f"  {name}  unfinished: the next backup takes it up or cleans it away")
     if isinstance(facts.get("manifest"), dict):
         for key, value in facts["manifest"].items():
-            reporter.hanging(f"  {key:<18} ", _plain(value))
+            sampled = key == "sampled" and isinstance(value, dict)
+            told = _sampled(value).partition(" ")[2] if sampled else _plain(value)
+            reporter.hanging(f"  {key:<18} ", told)
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
         for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:
             reporter.line(f"  {_name(item)}  {word}")
@@ -37,15 +39,14 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     for item in refusals if isinstance(refusals, list) else []:
         why = item.get("error") if isinstance(item, dict) else item
         reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
+    if facts.get("half_restored"):
+        reporter.line(f"! As things are now: {facts['half_restored']}", style="yellow")
+        reporter.line("  `restore` goes on with it; `restore --undo` brings back what it has put aside.")
     if "would_remove" in facts:
-        reporter.line("Nothing was removed. `backup prune --yes` removes what would go.")
+        reporter.line("Nothing was removed. The same with --yes removes what would go.")
     if isinstance(facts.get("would_drop"), dict):
         name = facts["would_drop"].get("name")
         reporter.line(f"Nothing was removed. `restore --drop-kept {name} --yes` removes it for good.")
-    for check in facts.get("checks") or []:
-        if isinstance(check, dict):
-            mark, style = ("=", "green") if check.get("passed") else ("!", "red")
-            reporter.line(f"{mark} {check.get('name')}: {check.get('detail')}", style=style)
 
 
 def _table(reporter: Reporter, snapshots: list[Any]) -> None:
@@ -56,20 +57,29 @@ def _table(reporter: Reporter, snapshots: list[Any]) -> None:
 
 
 def _row(item: Mapping[str, Any]) -> tuple[str, ...]:
-    verified = str(item.get("verified") or "never")[:16]
-    if item.get("damaged"):
-        verified = f"DAMAGED: {item['damaged']}"
-    elif not item.get("complete", True):
-        verified += ", artifacts outside are not in it"
     return (
         str(item.get("snapshot")),
         str(item.get("finished") or "")[:16],
         str(item.get("mlflow_version") or ""),
-        f"{item.get('rows') or 0:,}",
-        f"{item.get('artifacts') or 0:,}",
-        size(item.get("artifact_bytes")),
-        verified,
+        *(f"{item[key]:,}" if isinstance(item.get(key), int) else "?" for key in ("rows", "artifacts")),
+        size(item["artifact_bytes"]) if "artifact_bytes" in item else "?",
+        _proof(item),
     )
+
+
+def _proof(item: Mapping[str, Any]) -> str:
+    """How far it was read back and found right."""
+    if item.get("damaged"):
+        return f"DAMAGED: {item['damaged']}"
+    said = [str(item["verified"])[:16]] if item.get("verified") else []
+    if isinstance(item.get("sampled"), dict):
+        said.append(_sampled(item["sampled"]))
+    outside = "" if item.get("complete", True) else ", artifacts outside are not in it"
+    return ("; ".join(said) or "no") + outside
+
+
+def _sampled(sample: Mapping[str, Any]) -> str:
+    return f"sampled, {sample.get('checked')} of {sample.get('of') or '?'}, {str(sample.get('at'))[:16]}"
 
 
 def _name(item: Any) -> str:
@@ -81,10 +91,12 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
     if isinstance(value, list):
         return f"{len(value)} entries" if len(value) > 5 else ", ".join(_plain(item) for item in value) or "none"
-    return str(value)
+    return "no" if value is None else str(value)
 
 
-def run_data(verb: str, action: str, verdict: Verdict, error: DeployError | None) -> dict[str, Any]:
+def run_data(
+    verb: str, action: str, verdict: Verdict, error: DeployError | None, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
     """run.outcome is the job's own word, such as incomplete: a snapshot without what is kept outside."""
     return {
         "schema": SCHEMA,
@@ -99,6 +111,7 @@ def run_data(verb: str, action: str, verdict: Verdict, error: DeployError | None
             "said": verdict.said,
             "report": dict(verdict.facts),
         },
+        "warnings": list(warnings),
         **({"error": error_data(error)} if error is not None else {}),
     }
 

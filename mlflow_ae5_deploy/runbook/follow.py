@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.runbook.context import Context
 CUT = "[... some lines of the log are not handed out any more ...]"
 _ANCHOR = 20  # lines by which the end of what was shown is found again in a log that lost its beginning
 _VISIBLE = 60.0  # seconds until a run that was just started must show
+_SETTINGS = "settings ("  # how that table begins
 _LAGGING = 3  # reads after a run's end, for a log that comes later than the state
 
 OnLine = Callable[[str], None]
@@ -39,6 +40,28 @@ class LogTail:
         anchor = "".join(self._seen.splitlines(keepends=True)[-_ANCHOR:])
         at = whole.rfind(anchor)
         return whole[at + len(anchor) :] if at >= 0 else f"{CUT}\n{whole}"
+
+
+class WithoutSettings:
+    """Shows a job's log without the table of settings that it begins with: that is worth its lines only when something
+    went wrong, and then only where the log is not kept to be looked up."""
+
+    def __init__(self, show: OnLine) -> None:
+        self._show = show
+        self._held: list[str] = []
+        self._within = False
+
+    def __call__(self, line: str) -> None:
+        self._within = line.startswith(_SETTINGS) or (self._within and line.startswith("  "))
+        if self._within:
+            self._held.append(line)
+        else:
+            self._show(line)
+
+    def tell_the_rest(self) -> None:
+        held, self._held = self._held, []
+        for line in held:
+            self._show(line)
 
 
 def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float) -> tuple[Run, str]:

@@ -11,6 +11,7 @@ from typing import Any
 from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, PlatformError
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
+from mlflow_ae5_deploy.runbook import kept_runs
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob, shows_up
@@ -29,6 +30,7 @@ class Verdict:
     outcome: the job's own word, from the last JSON line of its log, such as done, dry-run, skipped, failed or
              interrupted; unknown where it left none (a release that does not report, or a run that was killed).
     facts:   that line. said: one sentence for a person. tail: the end of its log, where nobody has seen it.
+    kept:    its log is on this machine; `logs --run` shows it.
     """
 
     run_id: str
@@ -38,6 +40,7 @@ class Verdict:
     said: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     tail: str = ""
+    kept: bool = False
 
     @property
     def passed(self) -> bool:
@@ -100,6 +103,7 @@ def run_once(
         with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next one cleans up
             clear(context, project, name, job, runs)
         raise
+    kept_runs.keep(context, *ended)
     if on_end is not None:
         on_end(*ended)
     clear(context, project, name, job, [ended[0]])

@@ -27,7 +27,9 @@ from mlflow_ae5_deploy.errors import (
 )
 from mlflow_ae5_deploy.platform.records import Project, Run
 from mlflow_ae5_deploy.redaction import scrub
+from mlflow_ae5_deploy.runbook import kept_runs, outcomes
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.follow import WithoutSettings
 from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
 from mlflow_ae5_deploy.runbook.maintenance_words import outside, sentence
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
@@ -39,7 +41,7 @@ ARGUMENTS = {
     "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
 }
 REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
-INCOMPLETE, BUSY = 23, 75  # exit codes of the jobs
+INCOMPLETE, BUSY = outcomes.INCOMPLETE, 75  # exit codes of the jobs
 _GOOD = ("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised")
 _TAIL = 15
 # What the project's own exit codes (its errors.py) mean here.
@@ -184,7 +186,7 @@ def attempt(
     """
     require_command(context, project, task.command)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
-    wanted, show = wanted_once(context, task), context.on_line or (lambda _line: None)
+    wanted, quiet = wanted_once(context, task), WithoutSettings(context.on_line or (lambda _line: None))
 
     def note(ended: Run, log: str) -> None:
         verdict = judge(ended, log)
@@ -198,7 +200,7 @@ def attempt(
             context,
             project,
             wanted,
-            show,
+            quiet,
             seconds=seconds,
             take_up=True,
             take_ended=take_ended,
@@ -216,7 +218,11 @@ def attempt(
         )
     verdict = judge(ended, log)
     context.journal.write("note", action=task.purpose, outcome=verdict.outcome, what=verdict.said)
-    return verdict if context.on_line is not None else replace(verdict, tail=_tail(log))
+    outcomes.note(context.memory, task, verdict, context.clock.now(), good=succeeded(verdict))
+    kept = kept_runs.find(context, verdict.run_id) is not None
+    if not succeeded(verdict) and not kept:
+        quiet.tell_the_rest()
+    return replace(verdict, tail="" if context.on_line is not None else _tail(log), kept=kept)
 
 
 def judge(ended: Run, log: str) -> Verdict:
@@ -250,14 +256,14 @@ def require(task: Task, verdict: Verdict) -> None:
     detail = [_damage(facts), verdict.tail]
     raise kind(
         f"The {task.purpose} did not do its work: {verdict.said}.",
-        where=f"run {verdict.run_id}",
+        where=f"run {verdict.run_id}" + (f" (`logs --run {verdict.run_id} --lines 0`)" if verdict.kept else ""),
         remedy=_capital(hint),
         detail="\n".join(text for text in detail if text),
     )
 
 
 def _capital(hint: str) -> str:
-    return f"{hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else ""
+    return f"{hint[:1].upper()}{hint[1:]}{'' if hint.endswith(('.', '?', '!')) else '.'}" if hint else ""
 
 
 def _trouble(verdict: Verdict) -> str:
@@ -282,4 +288,9 @@ def _damage(facts: Mapping[str, Any]) -> str:
 
 
 def _tail(log: str) -> str:
-    return scrub("\n".join([line for line in log.splitlines() if line.strip()][-_TAIL - 1 : -1]))
+    lines = list[str]()
+    quiet = WithoutSettings(lines.append)
+    for line in log.splitlines():
+        if line.strip():
+            quiet(line)
+    return scrub("\n".join(lines[-_TAIL - 1 : -1]))

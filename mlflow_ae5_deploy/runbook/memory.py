@@ -81,6 +81,7 @@ class Memory:
             "job_changes": {},
             "shared": [],
             "snapshot": None,
+            "outcomes": {},
             "recovery": None,
             "upgrade": None,
         }
@@ -285,10 +286,24 @@ class Memory:
     def snapshot(self) -> dict[str, Any] | None:
         return dict(self._data["snapshot"]) if self._data["snapshot"] else None
 
+    def note_outcomes(self, facts: dict[str, Any]) -> None:
+        """How the last backup, check, drill and look at the backups ended; see outcomes.py."""
+        self._data["outcomes"] = facts
+        self._save()
+
+    def outcomes(self) -> dict[str, Any]:
+        return dict(self._data["outcomes"])
+
     def note_recovery(self, facts: dict[str, Any] | None) -> None:
-        """asked, snapshot, project_id, state (begun or done), ended (the whole run came to its end), when."""
+        """asked, snapshot, project_id, state (begun or done), ended (the whole run came to its end), when, said (where
+        a job has told how the data is)."""
         self._data["recovery"] = facts
         self._save()
+
+    def forget_begun_recovery(self) -> None:
+        """It has ended, whatever became of it: a server answers from the data."""
+        if (self._data["recovery"] or {}).get("state") == "begun":
+            self.note_recovery(None)
 
     def recovery(self) -> dict[str, Any] | None:
         return dict(self._data["recovery"]) if self._data["recovery"] else None

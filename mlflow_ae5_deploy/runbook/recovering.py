@@ -1,20 +1,26 @@
-"""What keeps a restore from being begun, found out before anything is stopped or replaced for it."""
+"""What keeps a restore from being begun, found out before anything is stopped or replaced for it; and what is known of
+one that was begun and has not ended."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from mlflow_ae5_deploy.config.store_uri import parse_store_uri
 from mlflow_ae5_deploy.errors import StageFailed, TargetInUse, TargetNotEmpty
-from mlflow_ae5_deploy.platform.records import Deployment
+from mlflow_ae5_deploy.platform.records import Deployment, Project
 from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.runbook import job_run, maintenance
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.left import left
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
+_TOO = " Unless database and artifacts are empty, add --replace, too: it keeps aside what they hold."
+_AT_WORK = "Wait for its end, or run the same `restore` again, which follows it."
 IN_USE = 18  # exit code of the project's Restore where a server works on the target
 
 
@@ -22,6 +28,78 @@ def servers_of(context: Context) -> tuple[Deployment, ...]:
     """Deployments of the project, in whatever state: the platform may start a failed one again."""
     chosen = chosen_of(context)
     return tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
+
+
+@dataclass(frozen=True)
+class HalfRestored:
+    """Database and artifacts are, or may be, half restored."""
+
+    said: str
+    remedy: str = (
+        "Run the same `restore` again, which goes on with it, or `restore --undo`, which brings back what it has put "
+        "aside; `restore --dry-run` looks how it stands."
+    )
+
+
+def half_restored(context: Context, project: Project | None) -> HalfRestored | None:
+    """What memory and the platform's records tell of a restore that was begun and has not ended.
+
+    A server that runs disproves it: none starts on such data.
+    """
+    if project is None or any(server.is_started for server in servers_of(context)):
+        return None
+    known = _begun(context)
+    when = f" at {str(known['when'])[:16].replace('T', ' ')} UTC" if known and known.get("when") else ""
+    found = left(context, project, maintenance.restore())
+    if found is not None and found.run.is_active:
+        return HalfRestored(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
+    if found is not None and found.verdict is not None:
+        if "half_restored" in found.verdict.facts or maintenance.succeeded(found.verdict):
+            return _told(found.verdict.facts.get("half_restored"))
+        return HalfRestored(f"A restore was begun{when} and broke off: {found.verdict.said}.")
+    if known is None and found is None:
+        return None
+    said = known.get("said") if known else None
+    return _told(said) or HalfRestored(f"A restore was begun{when}, and its end is not known.")
+
+
+def _told(left_undone: Any) -> HalfRestored | None:
+    if not left_undone:
+        return None
+    return HalfRestored(f"Database and artifacts are not whole: {scrub(str(left_undone))}.")
+
+
+def refuse_half_restored(half: HalfRestored | None, stage: int) -> None:
+    if half is not None:
+        raise StageFailed(half.said, stage=stage, remedy=f"Nothing was changed. {half.remedy}")
+
+
+def _begun(context: Context) -> dict[str, Any] | None:
+    """Memory's note of a restore whose end was not seen. Into which project does not matter: the data outlives it."""
+    known = context.memory.recovery()
+    return known if known is not None and known.get("state") == "begun" else None
+
+
+def learn(context: Context, project: Project, verdict: Verdict, former: dict[str, Any] | None = None) -> None:
+    """Remember what a job of the command Restore says of the data. former: memory's note of before it.
+
+    Where it does not say, as one that was killed, what was begun stays begun.
+    """
+    if "half_restored" not in verdict.facts:
+        return
+    said, known = verdict.facts.get("half_restored"), _begun(context)
+    if said:
+        when = context.clock.now().isoformat(timespec="seconds")
+        begun = known or {"asked": None, "snapshot": None, "project_id": project.id, "ended": False, "when": when}
+        context.memory.note_recovery({**begun, "state": "begun", "said": scrub(str(said))})
+        return
+    found = left(context, project, maintenance.restore())
+    if found is not None and (found.run.is_active or (found.verdict and maintenance.succeeded(found.verdict))):
+        return  # it may begin yet, or the next restore takes its end for its own
+    if found is not None:
+        job_run.clear(context, project, maintenance.wanted_once(context, maintenance.restore()).name)
+    if known is not None:
+        context.memory.note_recovery(former if former and former.get("state") == "done" else None)
 
 
 def refuse_in_use(wanted: Recovery, servers: Sequence[Deployment]) -> None:
@@ -32,7 +110,7 @@ def refuse_in_use(wanted: Recovery, servers: Sequence[Deployment]) -> None:
         f"A server of this installation runs on the data that would be restored: deployment {names}.",
         where="stage 7 (recovery)",
         remedy="Nothing was changed. Add --stop-server to have it stopped first; what it has written since the "
-        "snapshot is then not served any more.",
+        "snapshot is then not served any more." + ("" if wanted.replace or wanted.undo else _TOO),
     )
 
 

@@ -118,6 +118,7 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
         raise failure(context, deployment, error.what) from None
     context.found.deployment = started
     await_health(context, started)
+    context.memory.forget_begun_recovery()
     _await_listed(context, started)
     return started
 

@@ -20,7 +20,6 @@ from mlflow_ae5_server.snapshot.repository import Repository, make_in, open_repo
 from mlflow_ae5_server.words import counted
 
 INCOMPLETE = 23
-_TOLD = 100  # damaged objects in the report
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
@@ -59,13 +58,13 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     artifacts = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
     if not artifacts:
         raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "give this job the one of the server")
+    recover_ledger.refuse_unfinished(artifacts)  # it has put the database aside, perhaps
     if store.file is not None and not store.file.is_file():
         raise ConfigurationError(
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
         )
     capture.refuse_overlap(artifacts, place)
     source = open_source(artifacts, capture.database_files(store))
-    recover_ledger.refuse_unfinished(artifacts)
     database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_place(place))
@@ -139,23 +138,20 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     verified = verify.verify(repository, manifest, fraction=fraction)
     if verified.found:
         repository.snapshot(manifest.id)  # pruned meanwhile, its objects are rightly gone
-    verify.note(repository, manifest, verified, fraction)
-    for found in verified.damaged[:_TOLD]:
-        _say(f"damaged: {found.get('object') or found.get('name')}: {found['what']}")
+    verify.note(repository, manifest, verified)
     report.add(
         outcome="failed" if verified.found else "done",
         snapshot=manifest.id,
         checked_objects=verified.checked_objects,
         of_objects=verified.of_objects,
         checked_bytes=verified.checked_bytes,
-        damaged=verified.damaged[:_TOLD],
+        damaged=[],
     )
     if verified.found:
-        report.add(
-            damaged_total=verified.found,
-            error=f"the snapshot {manifest.id} is damaged: {counted(verified.found, 'objects')} missing or wrong",
-            hint="take another backup: what the server still has is stored anew",
-        )
+        told = verify.facts(manifest, verified)
+        for found in told["damaged"]:
+            _say(f"damaged: {found.get('object') or found.get('name')}: {found['what']}")
+        report.add(**told)
         return DamagedError.exit_code
     _say(f"snapshot {manifest.id}: {verified.checked_objects} of {verified.of_objects} objects read, all right")
     return 0
@@ -181,10 +177,8 @@ def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> i
     shown = [_line(repository, one, also.get(one.name, 0)) for one in listed]
     unfinished = [one.id for one in repository.begun()]
     for line in shown:
-        state = line.get("damaged") or (f"verified {_time(line['verified'])}" if line["verified"] else "never verified")
-        if line.get("damaged"):
-            state = f"DAMAGED: {state}"
-        _say(f"{line['sequence']:>6}  {line['snapshot']}  {amount(line.get('artifact_bytes', 0)):>10}  {state}")
+        size = amount(line["artifact_bytes"]) if "artifact_bytes" in line else "?"
+        _say(f"{line['sequence']:>6}  {line['snapshot']}  {size:>10}  {_told(line)}")
     for name in unfinished:
         _say(f"unfinished: {name}")
     report.add(outcome="done", snapshots=shown, unfinished=unfinished)
@@ -201,19 +195,31 @@ def _also_damaged(repository: Repository, listed: list[Any]) -> dict[str, int]:
 
 
 def _state(repository: Repository, name: str, also: int) -> dict[str, Any]:
-    """`verified` is None for what is damaged; `damaged` then says so, and `last_right` when nothing was found wrong."""
+    """`verified`: when everything was read and right. `sampled`: the last check, where that read a part. Both are None
+    for what is damaged; `damaged` then says so, and `right` when nothing was found wrong."""
     from mlflow_ae5_server.snapshot import verify
 
     known = verify.state(repository, name)
     found = known.found if known is not None else 0
     if not found and not also:
-        return {"verified": known.right if known is not None else None}
+        return {"verified": known and known.in_full, "sampled": known and known.sampled}
     said = f"{counted(max(found, also), 'objects')} missing or damaged"
     if known is not None and found:
         said += f", found {_time(known.at)}"
     right = known.right if known is not None else None
     said += f"; all that was read was right {_time(right)}" if right else ""
-    return {"verified": None, "damaged": said, "damaged_found": known.at if known and found else None, "right": right}
+    when = known.at if known and found else None
+    return {"verified": None, "sampled": None, "damaged": said, "damaged_found": when, "right": right}
+
+
+def _told(line: dict[str, Any]) -> str:
+    """What `_state` says, in a few words."""
+    if line.get("damaged"):
+        return f"DAMAGED: {line['damaged']}"
+    said = [f"verified {_time(line['verified'])}"] if line["verified"] else []
+    if sampled := line["sampled"]:
+        said.append(f"sampled, {sampled['checked']} of {sampled['of'] or '?'}, {_time(sampled['at'])}")
+    return "; ".join(said) or "not verified"
 
 
 def _time(text: str) -> str:
@@ -224,7 +230,7 @@ def _time(text: str) -> str:
 def _line(repository: Repository, one: Any, also: int) -> dict[str, Any]:
     line: dict[str, Any] = {"snapshot": one.id, "sequence": one.sequence}
     if one.manifest is None:
-        return {**line, "verified": None, "complete": False, "damaged": one.problem}
+        return {**line, "verified": None, "sampled": None, "complete": False, "damaged": one.problem}
     return {
         **line,
         "started": one.manifest.started,

@@ -133,6 +133,11 @@ def _is_installed(module: str) -> bool:
         return False
 
 
+def is_absent(database: Database) -> bool:
+    """Whether it is a SQLite file that is not there: connecting would make it, empty."""
+    return database.file is not None and not database.file.exists()
+
+
 def connect_engine(database: Database, *, keep: bool = False) -> Engine:
     """An engine without a pool, for this process's own look at the database: nothing of it survives a fork.
 
@@ -230,6 +235,13 @@ def inspect_schema(engine: Engine) -> Schema:
     if found == expected:
         return Schema("current" if utils._all_tables_exist(engine) else "outdated", found, expected)
     return Schema("outdated" if knows_revision(found) else "unknown", found, expected)
+
+
+def schema_of(database: Database) -> Schema:
+    """As inspect_schema, and an absent database counts as empty and stays absent."""
+    if is_absent(database):
+        return Schema("empty", None, _mlflow_database_utils()._get_latest_schema_revision())
+    return inspect_schema(connect_engine(database))
 
 
 def pending_revisions(schema: Schema) -> list[str]:

@@ -19,12 +19,12 @@ from pathlib import Path
 from mlflow_ae5_server import database, restore, upgrade
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, StorageError
+from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, DamagedError, ProjectError, StorageError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.scrub import scrub
 from mlflow_ae5_server.settings import Settings
-from mlflow_ae5_server.snapshot import drill_checks, drill_place, dump, recover_check
+from mlflow_ae5_server.snapshot import drill_checks, drill_place, dump, recover_check, verify
 from mlflow_ae5_server.snapshot.drill_api import Api
 from mlflow_ae5_server.snapshot.drill_checks import Check
 from mlflow_ae5_server.snapshot.drill_server import Scratch, serving
@@ -56,11 +56,23 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         report.add(dialect={"from": source.part.dialect, "to": copy.dialect})
         drill.run(Scratch(folder, copy, folder / "artifacts"), destination)
     drill.add(_nothing_left(folder))
-    passed = all(check.passed for check in drill.checks)
-    report.add(outcome="done" if passed else "failed")
-    if not passed:
-        report.add(error="; ".join(f"{check.name}: {check.detail}" for check in drill.checks if not check.passed))
-    return 0 if passed else FAILED
+    return _conclude(source, drill.checks, report)
+
+
+def _conclude(source: Source, checks: list[Check], report: Report) -> int:
+    """The exit code. Where the snapshot seems to be damaged it is read as a whole, so that all of the damage is named,
+    and noted for the next backup to store anew."""
+    failed = [check for check in checks if not check.passed]
+    report.add(outcome="failed" if failed else "done")
+    if not failed:
+        return 0
+    report.add(error="; ".join(f"{check.name}: {check.detail}" for check in failed))
+    if any(check.damage for check in failed):
+        found = recover_check.check(source.repository, source.snapshot).verified
+        if found.found:
+            report.add(**verify.facts(source.snapshot, found))
+            return DamagedError.exit_code
+    return FAILED
 
 
 def scratch_parent(destination: str, backups: str) -> Path:

@@ -10,6 +10,7 @@
       NotEmptyError            17   the target of a restore holds something
       InUseError               18   a server runs on the target
       StorageError             19   the place of the backups is full, gone, not ours or not writable
+      AbsentError              20   what was named is not there: a snapshot, or something kept aside
       BusyError                75   another maintenance run holds the lock (EX_TEMPFAIL: try again later)
       UnfinishedError          75   a restore was cut off: finish it first
 
@@ -18,16 +19,20 @@ Failures inside MLflow's own commands keep MLflow's exit code (1, or what its co
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ProjectError(Exception):
-    """`message` says what happened and where, `hint` what to do about it. Neither holds a secret."""
+    """`message` says what happened and where, `hint` what to do about it; `facts` are for a job's last line. None of
+    them holds a secret."""
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", **facts: Any) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.facts = facts
 
     def __str__(self) -> str:
         return f"{self.message}\n  what to do: {self.hint}" if self.hint else self.message
@@ -76,8 +81,12 @@ class StorageError(ProjectError):
     exit_code = 19
 
 
-class NoSnapshotError(ProjectError):
+class AbsentError(ProjectError):
     exit_code = 20
+
+
+class NoSnapshotError(AbsentError):
+    pass
 
 
 class BusyError(ProjectError):

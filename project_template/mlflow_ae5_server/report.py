@@ -23,7 +23,7 @@ class Report:
 
     def failed(self, error: ProjectError) -> None:
         outcome = "skipped" if _passes(error) else "failed"
-        self.add(outcome=outcome, error=error.message, hint=error.hint)
+        self.add(**error.facts, outcome=outcome, error=error.message, hint=error.hint)
 
     def exit_code(self, error: ProjectError) -> int:
         """A garbage collection that finds another one at work is in order: a cron job must not fail for that.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +14,7 @@ from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
-from mlflow_ae5_server.snapshot import dump, recover_check, recover_files, recover_kept
+from mlflow_ae5_server.snapshot import dump, recover_check, recover_files, recover_kept, recover_ledger
 from mlflow_ae5_server.snapshot.dump import schema
 from mlflow_ae5_server.snapshot.recover import Recovery, Source, say
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
@@ -34,6 +35,22 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
     place = beside(destination)
+    try:
+        return _act(settings, report, options, store, destination, place, lock_wait)
+    finally:  # however it ends, being stopped included: whoever reads the last line must know what to start on it
+        with contextlib.suppress(ProjectError):
+            report.add(half_restored=recover_ledger.unfinished(destination))
+
+
+def _act(
+    settings: Settings,
+    report: Report,
+    options: argparse.Namespace,
+    store: Database,
+    destination: str,
+    place: Beside,
+    lock_wait: float,
+) -> int:
     if options.undo and options.dry_run:
         return _undo_dry_run(settings, report, store, place)
     if options.undo:
@@ -127,6 +144,14 @@ def _refuse(store: Database, place: Beside, *, replace: bool) -> recover_check.F
     return found
 
 
+def _refuse_occupied(store: Database, place: Beside) -> None:
+    """Whether or not a server is at work on it."""
+    found = recover_check.look(store, place)
+    recover_check.refuse_foreign(found, store)
+    if Book(place).running is None:
+        recover_check.refuse_occupied(found, store, place)
+
+
 def wait(settings: Settings, store: Database) -> None:
     """For a database that does not answer yet; a SQLite file that is not there is not waited for."""
     if store.file is None or store.file.is_file():
@@ -169,7 +194,7 @@ def _dry_run(
             "user": lambda: recover_check.refuse_user(recover_check.look(store, place), store),
             "foreign": lambda: recover_check.refuse_foreign(recover_check.look(store, place), store),
             "held": lambda: dump.require_free(store),
-            "occupied": lambda: None if options.replace else _refuse(store, place, replace=False),
+            "occupied": lambda: None if options.replace else _refuse_occupied(store, place),
             "names": lambda: recover_files.refuse_names(
                 source.repository.files(source.snapshot), open_target(destination)
             ),
@@ -177,6 +202,8 @@ def _dry_run(
             "room": lambda: recover_check.refuse_tight(store, destination, source.snapshot, source.part),
         }
     )
+    if left := recover_ledger.unfinished(destination):
+        say(f"note: {left}; a restore goes on with it")
     part, artifacts = source.part, source.snapshot.artifacts
     print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
     print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {place.shown}")
@@ -207,7 +234,7 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
 
 
 def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Beside) -> int:
-    """Whether there is something to bring back. Raises ConfigurationError, DamagedError where there is not.
+    """Whether there is something to bring back. Raises AbsentError, DamagedError where there is not.
 
     What may pass until the undo itself, such as a server at work, is told, as for a restore.
     """

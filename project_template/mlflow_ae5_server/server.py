@@ -62,7 +62,8 @@ def run(options: HttpOptions, settings: Settings) -> int:
 
     _prepare_folders(store, destination, artifact_root)
     with bind(options) as listener, contextlib.ExitStack() as marks:
-        database.wait_until_ready(store, wait, say=say)
+        if not database.is_absent(store):  # a server that then refuses to start must not have made it
+            database.wait_until_ready(store, wait, say=say)
         marks.enter_context(presence.serving(store))
         framed = _set_environment(store.uri, registry_uri, artifact_root, destination, prefix, policy, jobs)
         application = _load(store, registry_uri, artifact_root, destination, wait)
@@ -175,11 +176,10 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
     from mlflow.server.handlers import initialize_backend_stores
     from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
-    engine = database.connect_engine(store)
-    schema = database.inspect_schema(engine)
+    schema = database.schema_of(store)
     if schema.state == "empty":
         with locks.maintenance(store, max(wait, 60.0)):
-            if database.inspect_schema(engine).state == "empty":
+            if database.schema_of(store).state == "empty":
                 refuse_unfinished(destination)
                 say(f"initialising the empty database {store.shown}")
             initialize_backend_stores(store.uri, registry_uri, artifact_root)

@@ -26,7 +26,8 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
         from mlflow_ae5_server import folders
 
         folders.make_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
-    database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
+    if not database.is_absent(store):  # one that is refused below must not have made it
+        database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     if dry_run:
         return _dry_run(store, report)
     with locks.maintenance(store, _LOCK_WAIT):
@@ -82,7 +83,7 @@ def rehearse(settings: Settings, report: Report, _dry_run: bool = False) -> int:
 
 
 def _inspect(store: Database) -> Schema:
-    return database.inspect_schema(database.connect_engine(store))
+    return database.schema_of(store)
 
 
 def _refuse_unknown(schema: Schema, store: Database) -> None:

@@ -11,6 +11,7 @@ import json, os, pathlib, sys, time
 
 known = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_BACKEND_STORE_URI")
 database = os.environ.get("MLFLOW_BACKEND_STORE_URI") or (known.read_text() if known.exists() else "")
+print("settings (a variable beats a secret):\n  A_SETTING  default  its value")
 print("collecting older than", os.environ["MLFLOW_TRACKING_GC_TTL"], flush=True)
 print("the database ends in", database[-6:], flush=True)
 gate = os.environ.get("GATE")

@@ -80,11 +80,14 @@ place = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_TRACKING_BACK
 backups = data / "backups"
 with calls.open("a") as file:
     file.write(" ".join([command, *words]) + "\n")
+print("settings (a variable beats a secret):\n  A_SETTING  default  its value")
 print(command, "begins;", "to", "a place given by a secret" if place.exists() else "the usual place", flush=True)
 
 
 def end(code=0, **facts):
-    print(json.dumps({"command": command, "outcome": "done", **facts, "exit_code": code, "seconds": 0.1}), flush=True)
+    told = {"half_restored": None} if command == "Restore" else {}
+    told |= {"command": command, "outcome": "done", **facts, "exit_code": code, "seconds": 0.1}
+    print(json.dumps(told), flush=True)
     sys.exit(code)
 
 
@@ -147,14 +150,14 @@ if command == "Restore":
     if "--drop-kept" in words:
         name = words[words.index("--drop-kept") + 1]
         if name not in [item["name"] for item in held]:
-            end(3, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
+            end(20, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
         if "--dry-run" in words:
             end(action="drop-kept", outcome="dry-run", dry_run=True, would_drop=held[0])
         kept.unlink()
         end(action="drop-kept", dry_run=False, dropped=name, was=held[0])
     if "--undo" in words:
         if not kept.exists():
-            end(3, outcome="failed", error="nothing is kept aside", hint="")
+            end(20, outcome="failed", error="nothing is kept aside", hint="")
         if "--dry-run" in words:
             end(outcome="dry-run", would_bring_back="kept-1", would_refuse=[])
         kept.replace(db)
@@ -174,6 +177,7 @@ if command == "Restore":
     db.write_text((backups / facts["snapshot"]).read_text())
     end(written_files=5, database_identical=True, artifacts_identical=True, kept_aside=aside, upgraded=None, **facts)
 if command == "Drill":
+    print("ok    the API answers: it does")
     end(snapshot=chosen(), recovery_seconds=4.2, models_read=1,
         checks=[{"name": "the API answers", "passed": True, "detail": "it does"}])
 if command == "DatabaseUpgrade":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -53,6 +54,10 @@ class TestActions:
             "3 runs, 12 rows in 4 tables, 5 artifacts (5.0 kB); 6 new objects, 2.5 kB written; 1 run was going on"
             in done.out
         )
+        assert "A_SETTING" not in done.out
+        lost_too = "kept on the volume of the database and the artifacts (/data): who loses that loses both"
+        assert f"warning: snapshots are {lost_too}. Set backup.destination to" in done.err
+        assert lost_too in as_data.data["warnings"][0]
         assert as_data.data["run"]["report"]["artifacts"] == 5
         assert calls(bench) == ["Backup create", "Backup create --rehash --allow-outside"]
         assert (owner.get("jobs"), owner.get("runs")) == before
@@ -89,7 +94,7 @@ class TestActions:
         assert f"snapshot {newest}" in told[3].out
         assert "mlflow_version" in told[3].out
         assert "  | " not in told[2].out + told[3].out
-        assert "Nothing was removed. `backup prune --yes`" in told[4].out
+        assert "Nothing was removed. The same with --yes removes what would go." in told[4].out
         assert "freed" in told[5].out
 
     def test_what_is_kept_comes_from_the_configuration_where_it_is_not_said(self, bench, verb):
@@ -117,7 +122,14 @@ class TestActions:
 
         assert done.code == 0, done.err
         assert "served from there in 4.2 s; 1 check passed, 1 model read back" in done.out
-        assert "= the API answers: it does" in done.out
+        assert done.out.count("the API answers: it does") == 1  # by its log
+
+
+def all_well(verb) -> str:
+    """The newest snapshot, which is known to be right."""
+    made = verb("backup").data["run"]["report"]["snapshot"]
+    assert [verb(*words).code for words in (("backup", "verify"), ("drill",))] == [0, 0]
+    return made
 
 
 FAILURES = [("16", 25, "SnapshotDamaged"), ("mute", 24, "JobFailed")]  # all codes: tests/runbook/test_maintenance.py
@@ -134,8 +146,30 @@ class TestFailures:
         assert failed.data["run"]["passed"] is False
         if how not in ("mute", "kill"):
             assert "something broke in Backup" in failed.err
+            assert "A_SETTING" not in failed.err
             assert "Mend it" in failed.err
         assert [job["name"] for job in owner.get("jobs")] == ["scheduled mlflow.tracking.server garbage collection"]
+
+    def test_the_log_of_the_last_run_can_be_read_although_its_job_is_gone(self, bench, capsys, verb):
+        (volume(bench) / "break-Backup").write_text("28")
+        failed = bench.run(capsys, "backup", "--sandbox")
+        (volume(bench) / "break-Backup").unlink()
+        (command,) = re.findall(r"`(logs --run \S+ --lines 0 --sandbox)`", failed.err)
+        bench.run(capsys, "backup", "list", "--sandbox")
+
+        of_the_failed = bench.run(capsys, *command.split())
+        latest = bench.run(capsys, "logs", "--run", "latest", "--sandbox", "--json").data
+
+        assert "A_SETTING" not in failed.out
+        assert "\n  A_SETTING  default  its value\n" in of_the_failed.out
+        assert '"error": "something broke in Backup"' in of_the_failed.out
+        assert "kept on this machine" in of_the_failed.err
+        assert latest["source"]["name"] == "mlflow-ae5-deploy backup list"
+        assert of_the_failed.code == 0
+        (kept,) = bench.folder.glob("state/localhost*/runs/*backup.json")
+        assert kept.stat().st_mode & 0o777 == 0o600
+        kept.write_text("{")
+        assert_tells(bench.run(capsys, *command.split()), 15, "There is no run")
 
     def test_damage_is_told_piece_by_piece(self, bench, verb):
         verb("backup")
@@ -143,6 +177,59 @@ class TestFailures:
         (volume(bench) / "break-Backup").write_text(f"16 {json.dumps(report)}")
 
         assert_tells(verb("backup", "verify"), 25, "- ab12: is missing")
+
+    def test_what_failed_makes_it_unhealthy_until_that_ends_well(self, bench, verb):
+        snapshot = all_well(verb)
+        failing = {  # what fails, how, what is told of it, what makes it good
+            "backup show": (
+                f'16 {{"snapshot": "{snapshot}"}}',
+                f"The last check of snapshot {snapshot}",
+                "backup verify",
+            ),
+            "drill": ("1", "The last drill", "drill"),
+            "backup list": ("20", "The backups were not found", "backup list"),
+            "backup": ("19", "The last backup", "backup"),
+        }
+        for words, (how, _, _) in failing.items():
+            broken = volume(bench) / f"break-{words.split()[0].capitalize()}"
+            broken.write_text(how)
+            assert verb(*words.split()).code != 0
+            broken.unlink()
+        ill = verb("status")
+        for _, _, mended_by in failing.values():
+            assert verb(*mended_by.split()).code == 0
+        well = verb("status")
+
+        assert (ill.code, len(ill.data["problems"])) == (20, len(failing))
+        for _, said, _ in failing.values():
+            (problem,) = [text for text in ill.data["problems"] if text.startswith(said)]
+            assert ": something broke in " in problem
+        assert (well.code, well.data["problems"]) == (0, [])
+        assert [told.data["backup"]["damaged"] for told in (ill, well)] == [True, False]
+
+    def test_a_scheduled_drill_that_failed_is_told_of_and_so_is_a_backup_that_nobody_waited_for(
+        self, bench, verb, owner
+    ):
+        all_well(verb)
+        assert verb("drill", "--schedule", "0 6 * * 0").code == 0
+        (job,) = [job for job in owner.get("jobs") if job["command"] == "Drill"]
+        (volume(bench) / "break-Drill").write_text("1")
+        owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
+        (volume(bench) / "gate-Backup").touch()
+        assert verb("backup", "--wait", "1").code == 13
+        (volume(bench) / "break-Backup").write_text("19")
+        (volume(bench) / "gate-Backup").unlink()
+        wait_for(lambda: all(r["state"] != "running" for r in owner.get("runs")), "the backup to end")
+
+        told = verb("status").data
+
+        assert {item["what"] for item in told["backup"]["failed"]} == {"backup", "drill"}
+        assert len(told["problems"]) == 2
+        for name in ("Backup", "Drill"):
+            (volume(bench) / f"break-{name}").unlink()
+            assert verb(name.lower()).code == 0
+        assert verb("drill", "--remove-schedule").code == 0
+        assert verb("status").data["problems"] == []
 
     def test_artifacts_outside_make_it_incomplete_and_say_where_they_are(self, bench, verb):
         report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "outside": ["s3://theirs/models"]}

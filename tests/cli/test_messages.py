@@ -7,7 +7,9 @@ import signal
 
 import pytest
 
-from mlflow_ae5_deploy.words import counted
+from mlflow_ae5_deploy.cli.main import app
+from mlflow_ae5_deploy.report.console import on_sandbox
+from mlflow_ae5_deploy.words import VERBS, counted, gone
 from tests.cli.answers import assert_no_accident, assert_tells
 from tests.cli.collecting import make_collecting_release
 from tests.sandbox.support import wait_for
@@ -102,6 +104,44 @@ def test_a_release_is_named_once(bench, capsys):
     assert_no_accident(bench.run(capsys, "doctor", "--sandbox"))
 
 
+def test_before_an_installation_the_next_step_is_one_for_the_sandbox(bench, capsys):
+    config = bench.configure("account: {username: nobody-yet}\n")
+
+    refused = bench.run(capsys, "backup", "--sandbox", "--config", str(config))
+
+    assert_tells(refused, 11, "`mlflow-ae5-deploy install --sandbox` makes it")
+
+
+@pytest.mark.parametrize(
+    ("remedy", "told"),
+    [
+        ("`install` or `upgrade --release <a>`.", "`install --sandbox` or `upgrade --release <a> --sandbox`."),
+        ("See `mlflow-ae5-deploy plan`.", "See `mlflow-ae5-deploy plan --sandbox`."),
+        ("`status --sandbox`", "`status --sandbox`"),
+        ("`--replace` of `sandbox reset` for `installer`", "`--replace` of `sandbox reset` for `installer`"),
+    ],
+)
+def test_a_remedy_for_the_sandbox(remedy, told):
+    assert on_sandbox(remedy) == told
+
+
+def test_every_verb_that_takes_it_is_known():
+    assert set(VERBS) == {command.name for command in app.registered_commands} - {"init"}
+
+
 @pytest.mark.parametrize(("number", "said"), [(0, "0 run records"), (1, "1 run record"), (2, "2 run records")])
 def test_one_is_no_plural(number, said):
     assert counted(number, "run records") == said
+
+
+@pytest.mark.parametrize(
+    ("jobs", "records", "said"),
+    [
+        (1, 0, "1 job is gone"),
+        (0, 1, "1 run record is gone"),
+        (1, 1, "1 job and 1 run record are gone"),
+        (2, 0, "2 jobs are gone"),
+    ],
+)
+def test_what_is_gone(jobs, records, said):
+    assert gone(jobs, records) == said

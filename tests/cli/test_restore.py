@@ -124,7 +124,7 @@ class TestRefused:
 
         refused = restore(site, capsys)
 
-        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server")
+        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server", "add --replace, too")
         assert calls(site) == []
         assert not [path for path in site.writes() if "deployments" in path or "jobs" in path]
 
@@ -164,6 +164,7 @@ class TestRefused:
         assert_tells(refused, 26, "the database holds 12 rows", "--replace")
         assert data(site) == "schema-1\nprecious\n"
         assert site.owner().get("deployments") == []
+        assert site.install(capsys).code == 0, "nothing was begun"
 
     @pytest.mark.parametrize(("how", "code"), [("16", 25), ("kill", 24)])
     def test_a_restore_that_fails_starts_no_server(self, site, capsys, how, code):
@@ -209,8 +210,8 @@ class TestReplaceAndUndo:
         refused = restore(site, capsys, "--undo", "--stop-server", "--yes")
         asked = restore(site, capsys, "--undo", "--dry-run")
 
-        assert_tells(refused, 24, "nothing is kept aside")
-        assert_tells(asked, 24, "nothing is kept aside")
+        assert_tells(refused, 15, "nothing is kept aside")
+        assert_tells(asked, 15, "nothing is kept aside")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
 
@@ -229,8 +230,40 @@ class TestCutOff:
         assert again.data["verification"]["passed"] is True
         assert len(calls(site)) == 1
 
-    @pytest.mark.parametrize("ended", [False, True], ids=["at work", "ended meanwhile"])
-    def test_killed_while_the_job_runs_its_result_is_taken_up(self, site, capsys, ended):
+    def test_no_server_is_started_on_what_a_killed_job_has_left(self, site, capsys):
+        (volume(site) / "break-Restore").write_text("kill")
+        assert restore(site, capsys).code == 24
+        told = {"half_restored": "a restore of the snapshot S has not ended"}
+        site.forget_calls()
+
+        planned = site.run(capsys, "plan", "--sandbox", "--release", str(site.release))
+        refused = site.install(capsys)
+        other = make_snapshotting_release(site.folder / "newer.tar.gz", version="3.18.0")
+        replaced = site.install(capsys, "--replace", "--release", str(other))
+        unhealthy = site.run(capsys, "status", "--sandbox", "--json")
+        assert site.writes() == []
+        (volume(site) / "break-Restore").write_text(f"0 {json.dumps({**told, 'outcome': 'dry-run'})}")
+        looked = site.run(capsys, "restore", "--sandbox", "--dry-run")
+        known = site.install(capsys)
+        (volume(site) / "break-Restore").unlink()
+        whole = restore(site, capsys, "--dry-run")
+        done = site.install(capsys)
+        memory = json.loads(memory_file(site).read_text())
+        memory["recovery"] = {"asked": "S", "project_id": "", "state": "begun", "ended": False, "when": "then"}
+        memory_file(site).write_text(json.dumps(memory))  # ended from another machine, for a server runs
+        renewed = site.install(capsys, "--replace", "--release", str(other))
+
+        for outcome in (planned, refused, replaced):
+            assert outcome.code == 20
+            assert "A restore was begun at" in outcome.err
+            assert "its end is not known" in outcome.err
+            assert "Run the same `restore" in outcome.err
+        assert "its end is not known" in unhealthy.data["problems"][0]
+        assert "! As things are now: a restore of the snapshot S has not ended" in looked.out
+        assert_tells(known, 20, "are not whole: a restore of the snapshot S has not ended")
+        assert (whole.code, done.code, renewed.code) == (0, 0, 0), done.err + renewed.err
+
+    def kill_while_the_job_runs(self, site):
         gate = volume(site) / "gate-Restore"
         volume(site).mkdir(parents=True, exist_ok=True)
         gate.touch()
@@ -238,12 +271,21 @@ class TestCutOff:
             wait_for(lambda: calls(site), "the job to begin")
             wait_for(lambda: '"begun"' in memory_file(site).read_text(), "the note of it")
             process.kill()
+        return gate
+
+    def let_the_job_end(self, site, gate):
+        gate.unlink()
+        wait_for(lambda: data(site), "the restore to end")
+        wait_for(lambda: all(r["state"] == "completed" for r in site.owner().get("runs")), "the run to end")
+
+    @pytest.mark.parametrize("ended", [False, True], ids=["at work", "ended meanwhile"])
+    def test_killed_while_the_job_runs_its_result_is_taken_up(self, site, capsys, ended):
+        gate = self.kill_while_the_job_runs(site)
         if ended:
-            gate.unlink()
-            wait_for(lambda: data(site), "the restore to end")
-            wait_for(lambda: all(r["state"] == "completed" for r in site.owner().get("runs")), "the run to end")
+            self.let_the_job_end(site, gate)
             again = restore(site, capsys)
         else:
+            assert_tells(site.install(capsys), 20, "is at work on the platform", "which follows it")
             site.forget_calls()
             with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
                 wait_for(lambda: [c for c in site.calls() if c["path"].endswith("/logs")][1:], "the run to be seen")
@@ -257,3 +299,10 @@ class TestCutOff:
         assert len(calls(site)) == 1
         assert data(site) == "schema-1\nbefore\n"
         assert [job["command"] for job in site.owner().get("jobs")] == ["GarbageCollection"]
+
+    def test_once_it_has_ended_while_nobody_watched_a_server_may_be_started(self, site, capsys):
+        self.let_the_job_end(site, self.kill_while_the_job_runs(site))
+
+        assert site.install(capsys).code == 0
+        assert data(site) == "schema-1\nbefore\n"
+        assert '"begun"' not in memory_file(site).read_text()

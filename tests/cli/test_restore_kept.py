@@ -62,13 +62,20 @@ def test_it_goes_when_agreed_to_and_the_history_tells(site, capsys):
     assert done.data["run"]["said"].startswith("removed kept-1: a database and 5 files")
     assert not (volume(site) / "kept").exists()
     assert "remove for good what was kept aside as kept-1" in " ".join(told.out.split())
-    assert_tells(again, 24, "nothing is kept aside as kept-1")
+    assert_tells(again, 15, "nothing is kept aside as kept-1")
 
 
 def test_while_a_restore_is_unfinished_it_is_kept(site, capsys):
     (volume(site) / "break-Restore").write_text("75")
     assert_tells(restore(site, capsys, "--drop-kept", "kept-1", "--yes", "--json"), 22, "removal of what a restore")
     assert (volume(site) / "kept").exists()
+
+
+def test_a_name_that_can_be_none_is_refused_in_its_own_words(site, capsys):
+    told = restore(site, capsys, "--drop-kept", "../artifacts")
+
+    assert_tells(told, 2, "--drop-kept takes the name of what a restore kept aside", "`restore --list-kept --sandbox`")
+    assert "snapshot" not in told.err
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,8 @@ class TestRuns:
         assert done.code == 0, done.err
         assert "  | collecting older than 3d\n" in done.out
         assert "= removed 2 of 2 runs" in done.out
+        assert "A_SETTING" not in done.out
+        assert "A_SETTING" in bench.run(capsys, "logs", "--sandbox", "--run", "latest").out
         assert as_data.data["run"]["report"]["runs"] == {"due": 2, "removed": 2, "left": 0}
         assert len(owner.get("jobs")) == 1
 

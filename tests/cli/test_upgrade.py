@@ -6,6 +6,7 @@ Every test begins with the first release installed on its schema, with data, a s
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -124,7 +125,9 @@ class TestForward:
 
         back = upgrade(site, capsys, "--yes")
 
-        assert_tells(back, 29, "Everything is as it was before", "verified")
+        assert_tells(back, 29, "Everything is as it was before: release first.tar.gz, its data", "verified")
+        assert "the server cannot start" in back.err
+        assert "continues" not in back.err
         assert data(site) == BEFORE
         jobs = owner.get("jobs")
         assert sorted((job["command"], job["state"]) for job in jobs) == PAUSED
@@ -211,7 +214,11 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 29, "Everything is as it was before", "verified")
+        assert_tells(failed, 29, "Everything is as it was before", "verified", "the last migration failed")
+        (run,) = re.findall(r"`logs --run (\S+) --lines 0 --sandbox`", failed.err)
+        assert "Restore the backup" not in failed.err
+        log = site.run(capsys, "logs", "--run", run, "--lines", "0", "--sandbox")
+        assert "DatabaseUpgrade begins" in log.out
         assert any(line.startswith("Restore --snapshot") and "--replace --no-upgrade" in line for line in calls(site))
         assert_is_first(site, capsys)
 

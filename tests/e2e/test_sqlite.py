@@ -5,8 +5,10 @@ A server that dies is started again: see tests/sandbox/test_deployments.py and t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,10 @@ def test_the_server_is_proved_from_outside(installed: Site) -> None:
     assert "no token gets nothing" in names
     assert "a wrong token gets nothing" in names
     assert len(names) == 9
+    file = installed.data() / "mlflow" / "standalone" / "store" / "mydb.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        rows = database.execute("SELECT lifecycle_stage, status FROM runs").fetchall()
+    assert rows == [("deleted", "FINISHED")], "a deleted run keeps its status, and would count as going on"
 
 
 def test_a_second_install_writes_nothing(installed: Site) -> None:

@@ -1,19 +1,20 @@
-"""From a server of before MLflow 3 to the bundled release, with the real jobs.
+"""From a server of before MLflow 3 to the bundled release, with the real jobs: back when it fails, and forward.
 
-How it goes back when something fails: see tests/cli/test_upgrade.py, and the restore that it does then,
-tests/project_template/snapshot/recover/test_restore.py.
+Other ways to fail: see tests/cli/test_upgrade.py.
 The installed release is one that cannot back up, on a database that MLflow 2.22 has made. In order.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from mlflow_ae5_deploy.runbook.job_run import last_report
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.e2e.site import Site
 
@@ -55,6 +56,24 @@ def old_run(database: Path) -> str:
 
 def revision(database: Path) -> str:
     return asked(database, "SELECT version_num FROM alembic_version")
+
+
+def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, database: Path) -> None:
+    broken = installed.configure("slipstream: {commands: {TrackingServer: {unix: 'echo It cannot serve && exit 9'}}}\n")
+    before, data = installed.deployment(), asked(database, "SELECT count(*) FROM metrics")
+
+    failed = installed.run("upgrade", "--sandbox", "--yes", "--no-rehearsal", *broken)
+
+    assert failed.code == 29, failed.err
+    assert "Everything is as it was before: release old.tar.gz, its data and its endpoint, verified." in failed.err
+    assert "It cannot serve" in failed.err
+    (migrated,) = installed.state.glob("localhost*/runs/*upgrade-of-the-database-schema.json")
+    told = last_report(json.loads(migrated.read_text())["log"])
+    assert (told["outcome"], told["found"]) == ("upgraded", REVISION)
+    assert "database and artifacts identical to the manifest" in failed.out
+    assert (revision(database), asked(database, "SELECT count(*) FROM metrics")) == (REVISION, data)
+    assert installed.deployment()["state"] == "started"
+    assert installed.deployment()["id"] != before["id"]
 
 
 def test_it_is_rehearsed_and_upgraded_with_its_data(installed: Site, database: Path) -> None:

@@ -28,6 +28,8 @@ from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.release.recognise import Made
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome
+from mlflow_ae5_deploy.runbook.recovering import HalfRestored
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, setting
 from tests.runbook.runbook_support import OURS, context, deployment, job
 
@@ -70,6 +72,10 @@ def backed_up(**changes):
     return {"backups": replace(WELL.backups, newest=replace(WELL.backups.newest, **changes))}
 
 
+def failed(kind, said, hint="", snapshot=""):
+    return {"backups": replace(WELL.backups, failed=(Outcome(kind, NOW, False, said, hint, snapshot),))}
+
+
 PROBLEMS = [
     ("nothing", {"project": None, "deployment": None}, "Nothing is installed"),
     ("no server", {"deployment": None, "health": None}, "No server runs"),
@@ -88,8 +94,17 @@ PROBLEMS = [
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
     ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
-    ("half restored", {"half_restored": "2026-03-01T11:00"}, "A restore was begun at 2026-03-01T11:00"),
-    ("damaged backup", backed_up(damaged=True), "did not pass its verification: make another with `backup`"),
+    ("half restored", {"half_restored": HalfRestored("It is not whole.")}, "It is not whole. Run the same `restore`"),
+    (
+        "backup failed",
+        failed(BACKUP, "no room", "make room"),
+        "failed (2026-03-01 12:00 UTC): no room. Make room. Then",
+    ),
+    ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Mend that. Then run `backup`."),
+    ("damaged snapshot", failed(CHECK, "a bit", snapshot="S1"), "check of snapshot S1 that is known here failed"),
+    ("damaged, which one is not told", failed(CHECK, "a bit"), "a bit. Make another snapshot with `backup`"),
+    ("drill failed", failed(DRILL, "no model"), "no model. Mend that, then prove it with `drill`."),
+    ("backups gone", failed(PLACE, "nothing is there"), "were not found when they were last looked for"),
     ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),
     (
         "upgrading now",
@@ -142,7 +157,11 @@ WARNINGS = [
     ("old backup", backed_up(finished=NOW - timedelta(days=8)), "is 8 days old"),
     ("young backup", backed_up(finished=NOW - timedelta(days=7)), None),
     ("incomplete backup", backed_up(complete=False), "kept outside"),
-    ("backup failed", {"backups": replace(WELL.backups, trouble="no room")}, "backup failed: no room."),
+    (
+        "log gone",
+        {"backups": replace(WELL.backups, unreadable=("drill",))},
+        "How the last scheduled drill ended is not",
+    ),
     ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
     ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; what is stored now is"),
     ("before a change of ours", {"token": Token(True, (), (STORED,))}, "stored from here for mlflow-service"),

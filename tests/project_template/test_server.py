@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 from mlflow_ae5_server import database, presence, server
+from mlflow_ae5_server.snapshot import recover_ledger
+from mlflow_ae5_server.snapshot.recover_beside import beside
 
 pytestmark = pytest.mark.real_mlflow
 
@@ -159,6 +161,18 @@ def test_a_database_that_cannot_be_used(project: Any, postgres: Any, uri: str, c
     assert words in ended.stderr
     for secret in (*SECRETS, "wr0ng-password"):
         assert secret not in ended.output
+
+
+@pytest.mark.parametrize("command", ["TrackingServer", "DatabaseUpgrade"])
+def test_what_a_restore_has_left_half_done_is_refused_and_no_database_is_made(project: Any, command: str) -> None:
+    data = project.folder / "data/mlflow/standalone"
+    (data / "store").mkdir(parents=True)
+    running = recover_ledger.Running("artifacts", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
+    recover_ledger.Book(beside(str(data / "artifacts"))).begin(running)
+    ended = project.run(command, "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0")
+    assert ended.code == 75, ended.output
+    assert "a restore of the snapshot 20260102T030405Z-abcdef" in ended.stderr
+    assert [file.name for file in (data / "store").iterdir() if file.suffix != ".lock"] == []
 
 
 def test_folders_are_made_for_local_stores_only(project: Any, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ class Lists:
     collaborators_: Sequence[Collaborator] = ()
     endpoints_: Sequence[StaticEndpoint] = ()
 
+    def forget(self, *names: str) -> None:
+        """What is seen does not change."""
+
     def projects(self) -> list[Project]:
         return list(self.projects_)
 
@@ -83,12 +86,16 @@ class Doors:
     missing: bool = False
     account: str = ACCOUNT
     how: str = "with the account's own password"
+    platform_: Any = None
     target: Target = field(
         default_factory=lambda: Target(ConnectionOptions(hostname="ae5.example.com"), "auto", False, True)
     )
 
     def costs(self) -> tuple[int, int]:
         return (0, 0)
+
+    def platform(self) -> Any:
+        return self.platform_
 
 
 def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = None, **settings: Any) -> Context:

@@ -73,6 +73,23 @@ def test_an_exit_code_of_the_project_has_an_error_here_with_the_jobs_own_words(c
         assert "The restore did not do its work: it broke." in raised.value.what
 
 
+@pytest.mark.parametrize(
+    ("hint", "remedy"),
+    [
+        ("mend it.", "Mend it."),
+        ("is the volume mounted?", "Is the volume mounted?"),
+        ("", errors.JobFailed.usual_remedy),
+    ],
+)
+def test_a_hint_is_a_sentence(hint, remedy):
+    verdict = judged(outcome="failed", exit_code=3, error="it broke", hint=hint)
+
+    with pytest.raises(errors.JobFailed) as raised:
+        maintenance.require(maintenance.drill("latest"), verdict)
+
+    assert raised.value.remedy == remedy
+
+
 WORDS = [
     (
         {"command": "Backup", "action": "create", "snapshot": "S1", "runs": 1200, "rows": 5, "tables": 2,

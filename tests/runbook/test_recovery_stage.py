@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 
 import pytest
-from runbook_support import ACCOUNT, OTHER, OURS, Lists, context, deployment
+from runbook_support import ACCOUNT, OTHER, OURS, Lists, context, deployment, job
 
 from mlflow_ae5_deploy.errors import ReleaseRefused, StageFailed, TargetInUse, TargetNotEmpty
+from mlflow_ae5_deploy.platform.records import Run
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook import backup_place, server_secrets
 from mlflow_ae5_deploy.runbook.context import Recovery
 from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.recovering import require_place
+from mlflow_ae5_deploy.runbook.recovering import learn, require_place
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 from mlflow_ae5_deploy.runbook.values import Values
 
@@ -63,6 +66,98 @@ def test_what_follows(tmp_path, case, wanted, runs, known, follows):
         assert follows in decision.no_change.reason
     else:
         assert [action.verb for action in decision.actions] == follows
+
+
+# One that was begun, and is not asked for now -------------------------------------------------------------------------
+
+BEGUN = {**DONE, "state": "begun", "when": "2026-03-01T11:00:00+00:00"}
+TOLD = "a restore of the snapshot S1 has not ended"
+HALF = {"outcome": "failed", "exit_code": 24, "half_restored": TOLD}
+REFUSED = {**HALF, "half_restored": None}
+RESTORED = {"outcome": "done", "exit_code": 0, "half_restored": None}
+UNASKED = [
+    ("nothing known", None, None, False, None),
+    ("restored once", {**DONE, "ended": True}, None, False, None),
+    ("begun", BEGUN, None, False, "begun at 2026-03-01 11:00 UTC, and its end is not known"),
+    ("begun into a project that was replaced since", {**BEGUN, "project_id": OTHER.id}, None, False, "is not known"),
+    ("begun, and a server runs", BEGUN, None, RUNS, None),
+    ("a job has told of it", {**BEGUN, "said": TOLD}, None, False, f"are not whole: {TOLD}."),
+    ("at work", BEGUN, ("running", None), False, "at work on the platform"),
+    ("at work for another machine", None, ("running", None), False, "A restore that was begun is at work"),
+    ("killed", BEGUN, ("failed", None), False, "broke off: the run is failed, and its log states no result"),
+    ("broke off half way", BEGUN, ("completed", HALF), False, f"are not whole: {TOLD}."),
+    ("refused", BEGUN, ("completed", REFUSED), False, None),
+    ("restored while nobody watched", BEGUN, ("completed", RESTORED), False, None),
+]
+
+
+class Records:
+    """A platform with one run of one job. deleted: what was taken away."""
+
+    def __init__(self, state, facts):
+        self.found = Run("a2-r", "mlflow-ae5-deploy restore", ACCOUNT, OURS.id, state, "a2-j")
+        self.log = json.dumps(facts) if facts else "working"
+        self.deleted = []
+
+    def runs(self, job_id=None):
+        return [self.found]
+
+    def jobs(self):
+        return [job(id="a2-j", name=self.found.name, command="Restore", schedule=None)]
+
+    def run_log(self, run_id):
+        return self.log
+
+    def delete_job(self, job_id):
+        self.deleted.append(job_id)
+
+    delete_run = delete_job
+
+
+def with_records(where, left):
+    if left is not None:
+        where.access.platform_ = Records(*left)
+        where.look.jobs_ = where.access.platform_.jobs()
+    return where
+
+
+@pytest.mark.parametrize(("case", "known", "left", "runs", "said"), UNASKED, ids=[row[0] for row in UNASKED])
+def test_no_server_is_started_on_what_is_known_as_half_restored(tmp_path, case, known, left, runs, said):
+    where, stage = with_records(asked(tmp_path, None, runs=runs, known=known), left), RecoveryStage()
+    if said is None:
+        assert "no restore was asked for" in stage.plan(stage.observe(where), where).no_change.reason
+        return
+    with pytest.raises(StageFailed, match=re.escape(said)) as refused:
+        stage.plan(stage.observe(where), where)
+    assert "`restore`" in refused.value.remedy
+
+
+LEARNT = [  # what was known, what the job says, what is left of an earlier one: what is known then, what is taken away
+    ("not half done", BEGUN, REFUSED, None, None, []),
+    ("half done, begun elsewhere", None, HALF, None, "begun", []),
+    ("half done, begun here", BEGUN, HALF, None, "begun", []),
+    ("killed", BEGUN, None, None, "begun", []),
+    ("not half done, and the one before was killed", BEGUN, REFUSED, ("failed", None), None, ["a2-j", "a2-r"]),
+    ("not half done yet", BEGUN, REFUSED, ("running", None), "begun", []),
+    ("not half done, for it has ended", BEGUN, REFUSED, ("completed", RESTORED), "begun", []),
+]
+
+
+@pytest.mark.parametrize(("case", "known", "facts", "left", "state", "gone"), LEARNT, ids=[row[0] for row in LEARNT])
+def test_what_a_job_says_of_the_data_is_remembered(tmp_path, case, known, facts, left, state, gone):
+    where = with_records(asked(tmp_path, None, known=known), left)
+    learn(where, OURS, Verdict("a2-1", "completed", "failed", 24, "", facts or {}))
+    now = where.memory.recovery() or {}
+    assert now.get("state") == state
+    assert now.get("said") == (TOLD if facts is HALF else None)
+    assert (left is None) or where.access.platform_.deleted == gone
+
+
+def test_a_server_that_answers_puts_an_end_to_it(tmp_path):
+    for note, after in ((BEGUN, None), (DONE, DONE)):
+        memory = asked(tmp_path, None, known=note).memory
+        memory.forget_begun_recovery()
+        assert memory.recovery() == after
 
 
 def remembered(where):

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mlflow_ae5_deploy.errors import Conflict, DeployError, NotBack, NotFound, StageFailed, WentBack
+from mlflow_ae5_deploy.errors import (
+    BackupPlaceFailed,
+    Conflict,
+    DeployError,
+    JobFailed,
+    NotBack,
+    NotFound,
+    StageFailed,
+    WentBack,
+)
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.restart import Definition
 from mlflow_ae5_deploy.operations.upgrade import steps
+from mlflow_ae5_deploy.operations.upgrade.changes import release_words
 from mlflow_ae5_deploy.operations.upgrade.record import Record, note, pending
 from mlflow_ae5_deploy.operations.upgrade.steps import Crew
 from mlflow_ae5_deploy.platform.records import Project
@@ -37,11 +47,17 @@ def after(context: Context, trouble: DeployError, definition: Definition | None,
             detail=f"Upgrade:\n{steps.detail_of(trouble)}\n\nGoing back:\n{steps.detail_of(again)}",
         )
     return WentBack(
-        f"The upgrade failed: {trouble.what} Everything is as it was before: release {record.former}, its data and its "
-        "endpoint, verified.",
+        f"The upgrade failed: {trouble.what} Everything is as it was before: {release_words(record.former)}, its data "
+        "and its endpoint, verified.",
         where=trouble.where,
-        detail="\n".join(text for text in (trouble.remedy, trouble.detail) if text),
+        detail="\n".join(text for text in (_advice(trouble), trouble.detail) if text),
     )
+
+
+def _advice(trouble: DeployError) -> str:
+    """What a stage or a job advises is for a run that goes on, or for data that is not back: neither is so here."""
+    stale = isinstance(trouble, StageFailed | JobFailed) and not isinstance(trouble, BackupPlaceFailed)
+    return "" if stale else trouble.remedy
 
 
 def on_request(context: Context, crew: Crew) -> Record:

@@ -130,6 +130,10 @@ def schema(verdict: Verdict | None) -> dict[str, Any] | None:
     }
 
 
+def release_words(name: str) -> str:
+    return "a release that does not say which" if name == UNKNOWN else name
+
+
 def _name(archive: bytes) -> str:
     made, _ = made_of(archive)
     return made.release if made else UNKNOWN

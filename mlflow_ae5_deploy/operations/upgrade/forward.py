@@ -66,12 +66,12 @@ def _require_rehearsable(found: Changes) -> None:
 def agree(context: Context, found: Changes, rehearsed: Verdict | None) -> None:
     """Raises Conflict unless the person agrees."""
     schema = rehearsed.said if rehearsed else "what becomes of the schema was not rehearsed"
+    was, becomes = (changes.release_words(name) for name in found.release)
     actions = [
         Action(
             "upgrade",
             f"project {found.project.name}",
-            f"release {found.release[0]} becomes {found.release[1]}, MLflow {found.mlflow[0]} becomes "
-            f"{found.mlflow[1]}; {schema}",
+            f"{was} becomes {becomes}, MLflow {found.mlflow[0]} becomes {found.mlflow[1]}; {schema}",
             (
                 "the server is down from the stop until the new one has been started",
                 "the deployment gets a new id: every token issued so far is void; the new one is stored for the "

@@ -11,7 +11,13 @@ from mlflow_ae5_deploy.release.recognise import Recognition, same_content
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
-from mlflow_ae5_deploy.runbook.recovering import refuse_in_use, servers_of
+from mlflow_ae5_deploy.runbook.recovering import (
+    HalfRestored,
+    half_restored,
+    refuse_half_restored,
+    refuse_in_use,
+    servers_of,
+)
 
 UPLOAD, REPLACE = "upload", "replace"
 
@@ -20,6 +26,7 @@ UPLOAD, REPLACE = "upload", "replace"
 class Facts:
     project: Project | None
     recognition: Recognition | None
+    half: HalfRestored | None = None
 
 
 class Upload:
@@ -33,9 +40,10 @@ class Upload:
         if project is None or built is None:
             return Facts(project, None)
         seen = same_content(context.look.archive(project), built)
+        half = None if seen.same or context.wishes.recovery is not None else half_restored(context, project)
         if context.wishes.dry and not seen.same:
             context.look.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
-        return Facts(project, seen)
+        return Facts(project, seen, half)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         name = context.settings.project.name
@@ -47,6 +55,7 @@ class Upload:
             refuse_in_use(context.wishes.recovery, servers_of(context))
         if facts.recognition.same:
             return Decision.nothing(f"project {name} is up to date: {_lower(facts.recognition.reason)}")
+        refuse_half_restored(facts.half, self.number)  # a restore at work is a job of this project
         return Decision.do(
             Action(
                 REPLACE,
@@ -65,6 +74,8 @@ class Upload:
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         if action.verb == REPLACE and facts.project is not None:
+            if context.wishes.recovery is None:
+                context.memory.forget_begun_recovery()  # it was looked for, and is not so
             keep_archive(context, facts.project)
             remove_project(context, facts.project)
         built = context.found.built

@@ -17,6 +17,10 @@ from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.recovering import (
+    HalfRestored,
+    half_restored,
+    learn,
+    refuse_half_restored,
     refuse_in_use,
     refuse_occupied,
     refuse_what_the_job_would,
@@ -36,13 +40,14 @@ _WHILE_DOWN = (
 @dataclass(frozen=True)
 class Facts:
     """servers: deployments of the project, which serve the data. done: what memory says of a restore into this very
-    project, see Memory.note_recovery."""
+    project, see Memory.note_recovery. half: of one that is not asked for now, and has not ended."""
 
     wanted: Recovery | None
     project: Project | None = None
     secrets: tuple[SecretFact, ...] = ()
     servers: tuple[Deployment, ...] = ()
     done: dict[str, Any] | None = None
+    half: HalfRestored | None = None
 
 
 class RecoveryStage:
@@ -51,10 +56,10 @@ class RecoveryStage:
     promise: ClassVar[str] = "database and artifacts are restored before the server first starts, if asked for"
 
     def observe(self, context: Context) -> Facts:
-        wanted = context.wishes.recovery
+        wanted, project = context.wishes.recovery, context.look.project(context.settings.project.name)
         if wanted is None:
-            return Facts(None)
-        project = context.look.project(context.settings.project.name)
+            going = project is not None and context.look.is_going(project)  # then stage 6 has looked already
+            return Facts(None, project, half=None if going else half_restored(context, project))
         place = backup_place.observe(context)
         servers = servers_of(context)
         known = context.memory.recovery()
@@ -65,6 +70,7 @@ class RecoveryStage:
     def plan(self, facts: Facts, context: Context) -> Decision:
         wanted, done = facts.wanted, facts.done
         if wanted is None:
+            refuse_half_restored(facts.half, self.number)
             return Decision.nothing("no restore was asked for")
         if facts.project is not None:
             maintenance.require_command(context, facts.project, "Restore")
@@ -138,14 +144,11 @@ class RecoveryStage:
             target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
             context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
 
-        verdict = maintenance.run(
-            context,
-            project,
-            maintenance.restore(*wanted.job_words),
-            seconds=wanted.wait,
-            on_success=done,
-            take_ended=begun,
-        )
+        task = maintenance.restore(*wanted.job_words)
+        verdict = maintenance.attempt(context, project, task, seconds=wanted.wait, on_success=done, take_ended=begun)
+        if not maintenance.succeeded(verdict):
+            learn(context, project, verdict, before)
+        maintenance.require(task, verdict)
         try:
             require_place(context, verdict)
         except DeployError:

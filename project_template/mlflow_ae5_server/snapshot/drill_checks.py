@@ -24,11 +24,12 @@ MOST_BYTES = 4 * 1024**3  # of models read back: a drill proves that reading wor
 
 @dataclass
 class Check:
-    """One line of a drill's result. `detail` says what was found, or what was wrong."""
+    """One line of a drill's result. `detail` says what was found, or was wrong. `damage`: of the snapshot, it seems."""
 
     name: str
     passed: bool
     detail: str
+    damage: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "passed": self.passed, "detail": self.detail}
@@ -116,7 +117,7 @@ def attempt(name: str, step: Step) -> Check:
     try:
         return Check(name, True, step())
     except ProjectError as error:
-        return Check(name, False, error.message)
+        return Check(name, False, error.message, isinstance(error, DamagedError))
     except (KeyError, TypeError, ValueError) as error:  # an answer of another shape
         return Check(name, False, f"an answer was not understood: {type(error).__name__}: {error}")
 

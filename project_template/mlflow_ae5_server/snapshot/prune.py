@@ -1,8 +1,8 @@
 """`backup prune`: which snapshots may go, and their removal; unfinished ones and what nothing refers to go with them.
 
 Manifests go first and objects afterwards, and only objects that no manifest left refers to: cut off at any point, what
-is still listed is still whole. The newest snapshot, the newest that nothing wrong is known of, and the newest verified
-one never go.
+is still listed is still whole. The newest snapshot, the newest that nothing wrong is known of, the newest that was
+read as a whole and was right, and the newest of which a share was, never go.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, UsageError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NoSnapshotError, UsageError
 from mlflow_ae5_server.snapshot import damage
 from mlflow_ae5_server.snapshot.contents import object_name
 from mlflow_ae5_server.snapshot.lease import Lease
@@ -61,8 +61,8 @@ def prune(repository: Repository, keep: Keep, *, act: bool, drop: Sequence[str] 
     """What would be removed, or with `act` has been. `drop` are ids of damaged snapshots that are to go as well.
 
     Raises DamagedError where the manifest or list of one that stays cannot be read: nobody knows then what it refers
-    to. Nothing is removed then, or with `drop` no object is. Raises ConfigurationError where one of `drop` is not
-    there, or not damaged; BusyError, StorageError.
+    to. Nothing is removed then, or with `drop` no object is. Raises NoSnapshotError where one of `drop` is not
+    there, ConfigurationError where one is not damaged; BusyError, StorageError.
     """
     keep.check()
     if not act:
@@ -126,12 +126,12 @@ def _drop_only(
 
 
 def damaged_of(repository: Repository, listed: Sequence[Listed], names: Sequence[str]) -> list[Listed]:
-    """Those of `names`, ids or the names of their files. Raises ConfigurationError: see `prune`."""
+    """Those of `names`, ids or the names of their files. Raises as `prune` does."""
     found = []
     for name in dict.fromkeys(names):
         same = [one for one in listed if name in (one.id, one.name, one.name.removesuffix(".json"))]
         if not same:
-            raise ConfigurationError(f"there is no snapshot {name!r} in {repository.shown}", "see `backup list`")
+            raise NoSnapshotError(f"there is no snapshot {name!r} in {repository.shown}", "see `backup list`")
         damaged = [one for one in same if not is_sound(repository, one)]
         if not damaged:
             raise ConfigurationError(
@@ -193,7 +193,8 @@ def _newest_of_each(newest_first: Sequence[Manifest], period: str) -> Iterator[s
 
 
 def _proven(repository: Repository, manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Of those that nothing wrong is known of: the newest, the newest that was verified, and that in full."""
+    """Of those that nothing wrong is known of: the newest, the newest that was verified or sampled, and the newest that
+    was verified, which the sampled one does not stand in for."""
     damaged = damage.affected(repository.place, manifests, database_objects)
     newest: list[Manifest] = []
     found: list[Manifest] = []

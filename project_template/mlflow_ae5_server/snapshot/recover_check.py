@@ -73,7 +73,7 @@ def check(repository: Repository, snapshot: Manifest) -> Checked:
     found = verify(repository, snapshot)
     if found.found:
         with contextlib.suppress(StorageError):  # the backups may be lent for reading only
-            note(repository, snapshot, found, 0.0)
+            note(repository, snapshot, found)
     return Checked(found, time.monotonic() - started)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import BusyError, ConfigurationError
+from mlflow_ae5_server.errors import AbsentError, BusyError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.snapshot import dump
 from mlflow_ae5_server.snapshot.recover import say
@@ -26,15 +26,18 @@ def tell(store: Database, place: Beside, report: Report) -> int:
 def drop(store: Database, place: Beside, report: Report, name: str, *, dry_run: bool) -> int:
     """Remove what is kept as `name`, or with `dry_run` say what that is. Whoever removes holds the maintenance lock.
 
-    Repeatable: the ledger forgets it last. Returns the exit code. Raises ConfigurationError where nothing has that
-    name, BusyError where a restore or an undo may still need it.
+    Repeatable: the ledger forgets it last. Returns the exit code. Raises AbsentError where nothing has that name,
+    BusyError where a restore or an undo may still need it.
     """
     book = Book(place)
     report.add(action="drop-kept", dry_run=dry_run)
     entry = book.kept(name)
     if entry is None:
         names = ", ".join(entry.name for entry in book.ledger.kept) or "nothing"
-        raise ConfigurationError(f"nothing is kept aside as {name!r} beside {place.shown}", f"there is: {names}")
+        raise AbsentError(
+            f"nothing is kept aside as {name!r} beside {place.shown}",
+            f"`restore --list-kept` tells what there is: {names}",
+        )
     if book.running is not None:
         raise BusyError("a restore or an undo has not ended, and may need it", "finish it first; nothing was removed")
     facts = _facts(store, place, entry)

@@ -157,7 +157,9 @@ def refuse_unfinished(destination: str) -> None:
     """UnfinishedError where database and artifacts are not whole. Raises what `beside` and its ledger do."""
     if left := unfinished(destination):
         raise UnfinishedError(
-            f"what is there is not whole: {left}", "run the command Restore again to finish it, or with --undo"
+            f"what is there is not whole: {left}",
+            "run the command Restore again to finish it, or with --undo",
+            half_restored=left,
         )
 
 

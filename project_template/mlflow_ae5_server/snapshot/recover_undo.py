@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.errors import AbsentError, ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.snapshot import dump, recover_check
 from mlflow_ae5_server.snapshot.recover import say
 from mlflow_ae5_server.snapshot.recover_beside import Beside
@@ -77,11 +77,11 @@ class Undo:
         return kept
 
     def require(self) -> Kept:
-        """What is to be brought back. Raises ConfigurationError where there is nothing."""
+        """What is to be brought back. Raises AbsentError where there is nothing."""
         running = self.book.running
         kept = self.book.last_kept() if running is None else self.book.kept(running.kept)
         if kept is None:
-            raise ConfigurationError(
+            raise AbsentError(
                 f"nothing is kept aside beside {self.place.shown}: there is nothing to bring back",
                 "only what `restore --replace` has kept aside can be brought back",
             )

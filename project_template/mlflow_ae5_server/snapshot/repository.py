@@ -264,7 +264,7 @@ def make_in(place: Place) -> Repository:
 
 def _sound(listed: Listed) -> Manifest:
     if listed.manifest is None:
-        raise DamagedError(listed.problem, "choose another one by its id: --snapshot ID")
+        raise DamagedError(listed.problem, "choose another one by its id: --snapshot ID", snapshot=listed.id)
     return listed.manifest
 
 

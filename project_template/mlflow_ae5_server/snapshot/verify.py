@@ -19,9 +19,11 @@ from mlflow_ae5_server.snapshot.contents import Reader
 from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.repository import Repository
+from mlflow_ae5_server.words import counted
 
 MISSING = "missing"
 _NAMED = 10_000  # damaged objects that are remembered by name
+_TOLD = 100  # damaged objects in a report
 
 
 @dataclass
@@ -37,6 +39,11 @@ class Verified:
     found: int = 0
     damaged: list[dict[str, str]] = field(default_factory=list)
     right_again: list[str] = field(default_factory=list)
+
+    @property
+    def in_full(self) -> bool:
+        """Whether everything was read, whatever share was asked for."""
+        return self.checked_objects == self.of_objects
 
     def add(self, kind: str, name: str, what: str) -> None:
         self.found += 1
@@ -209,7 +216,17 @@ def _check(reader: Reader, sha256: str, slices: list[tuple[int, int, bytes]]) ->
     return len(data), ""
 
 
-def note(repository: Repository, manifest: Manifest, verified: Verified, fraction: float) -> None:
+def facts(manifest: Manifest, verified: Verified) -> dict[str, Any]:
+    """What a report says of damage that was found, and noted."""
+    return {
+        "damaged": verified.damaged[:_TOLD],
+        "damaged_total": verified.found,
+        "error": f"the snapshot {manifest.id} is damaged: {counted(verified.found, 'objects')} missing or wrong",
+        "hint": "take another backup: what the server still has is stored anew",
+    }
+
+
+def note(repository: Repository, manifest: Manifest, verified: Verified) -> None:
     """Remember the outcome: `list` shows it, `prune` keeps what was proven, the next backup stores the damaged anew.
 
     That everything was read once and was right stays known when later only a sample is read, and is right as well.
@@ -218,12 +235,13 @@ def note(repository: Repository, manifest: Manifest, verified: Verified, fractio
     damage.note(repository.place, ((item["object"], item["what"]) for item in verified.damaged if "object" in item))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before = repository.verification(manifest.name)
-    in_full = before.get("in_full") if before.get("damaged") == [] else None
+    in_full = now if verified.in_full else before.get("in_full") if before.get("damaged") == [] else None
     noted = {
         "at": now,
         "right": _right(before) if verified.found else now,
-        "in_full": None if verified.found else now if fraction >= 1 else in_full,
+        "in_full": None if verified.found else in_full,
         "checked_objects": verified.checked_objects,
+        "of_objects": verified.of_objects,
         "found": verified.found,
         "damaged": verified.damaged,
     }
@@ -233,13 +251,15 @@ def note(repository: Repository, manifest: Manifest, verified: Verified, fractio
 @dataclass(frozen=True)
 class State:
     """What is known of a snapshot. Times are ISO 8601 UTC. `at`: of the last check. `right`: of the last one that found
-    nothing wrong. `in_full`: that, or an earlier one with nothing wrong since, read everything. `found`: how many
+    nothing wrong. `in_full`: of the last one that read everything, where none has found anything wrong since.
+    `sampled`: the last one, where it read a part and found nothing wrong: {at, checked, of}. `found`: how many
     objects the last one found damaged or missing, without those that were stored anew or seen right since.
     `mended`: there were such."""
 
     at: str
     right: str | None
-    in_full: bool
+    in_full: str | None
+    sampled: dict[str, Any] | None
     found: int
     mended: bool = False
 
@@ -253,7 +273,11 @@ def state(repository: Repository, name: str) -> State | None:
     found = noted.get("found")
     then = found if isinstance(found, int) else len(named)
     mended = _mended(repository, _damaged(noted)) if then else 0
-    return State(at, _right(noted), bool(noted.get("in_full")), then - mended, mended > 0)
+    in_full = noted.get("in_full") or None
+    sampled = None
+    if not then and in_full != at:
+        sampled = {"at": at, "checked": noted.get("checked_objects"), "of": noted.get("of_objects")}
+    return State(at, _right(noted), in_full, sampled, then - mended, mended > 0)
 
 
 def _mended(repository: Repository, then: _Before) -> int:

@@ -192,7 +192,7 @@ def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(serve
     content = file.read_bytes()
     file.unlink()
     found = verify.verify(repository, shared[2])
-    verify.note(repository, shared[2], found, 1.0)
+    verify.note(repository, shared[2], found)
 
     known = damage.affected(repository.place, [whole, *shared], verify.database_objects)
     assert known == {manifest.name: frozenset({gone}) for manifest in shared}

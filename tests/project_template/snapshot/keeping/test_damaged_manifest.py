@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NoSnapshotError
 from mlflow_ae5_server.snapshot import verify
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.places import open_place
@@ -46,6 +46,8 @@ def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(
     for which in ("latest", first.id):
         with pytest.raises(DamagedError, match="damaged"):
             server.repository().snapshot(which)
+    code, report = server.job("verify")
+    assert (code, report["snapshot"]) == (DamagedError.exit_code, second.id)
     before = server.objects()
     assert server.job("prune --keep-last 1 --yes")[0] == DamagedError.exit_code
     assert server.objects() == before
@@ -92,8 +94,8 @@ def test_no_object_goes_while_another_manifest_cannot_be_read(taken: tuple[Serve
 
 def test_what_is_not_known_as_damaged_is_not_dropped(taken: tuple[Server, Manifest, Manifest]) -> None:
     server, first, second = taken
-    for name in (first.id, "20200101T000000Z-abcdef"):
-        assert server.job(f"prune --drop-damaged {name} --yes")[0] == ConfigurationError.exit_code
+    for name, error in ((first.id, ConfigurationError), ("20200101T000000Z-abcdef", NoSnapshotError)):
+        assert server.job(f"prune --drop-damaged {name} --yes")[0] == error.exit_code
     for manifest in (first, second):
         manifest_file(server, manifest).write_bytes(b"")
     code, _report = server.job(f"prune --drop-damaged {first.id} --drop-damaged {second.id} --yes")

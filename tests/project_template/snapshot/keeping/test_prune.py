@@ -108,6 +108,7 @@ def test_the_newest_verified_snapshot_never_goes(server: Server) -> None:
 
 
 def test_a_sample_does_not_unsay_that_all_was_right(server: Server) -> None:
+    server.write("a", os.urandom(300_000))
     taken = [server.back_up().id for _ in range(3)]
     server.job(f"verify --snapshot {taken[0]} --all")
     server.job(f"verify --snapshot {taken[0]} --sample 50%")

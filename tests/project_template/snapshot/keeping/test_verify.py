@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow_ae5_server.errors import DamagedError, NoSnapshotError, UsageError
@@ -84,6 +86,38 @@ def test_a_sample_reads_a_share_and_looks_for_all(server: Server) -> None:
     assert server.job("verify --sample 0.001%")[1]["checked_objects"] == 1
     server.object_file(server.entries(manifest)["7"].sha256).unlink()
     assert server.job("verify --sample 1%")[0] == DamagedError.exit_code
+
+
+def test_a_sample_is_told_as_one_and_does_not_count_as_verified(server: Server, capsys: Any) -> None:
+    for number in range(3):
+        server.write(f"{number}", random.Random(number).randbytes(artifacts.SMALL + 1))
+    manifest = server.back_up()
+
+    def told() -> tuple[bool, Any, str]:
+        capsys.readouterr()
+        (line,) = server.job("list")[1]["snapshots"]
+        said = capsys.readouterr().err
+        shown = server.job("show")[1]["manifest"]
+        assert (shown["verified"], shown["sampled"]) == (line["verified"], line["sampled"])
+        return bool(line["verified"]), line["sampled"] and (line["sampled"]["checked"], line["sampled"]["of"]), said
+
+    assert told()[:2] == (False, None)
+    server.job("verify --sample 1%")
+    verified, sampled, said = told()
+    assert (verified, sampled) == (False, (1, 5))
+    assert "  sampled, 1 of 5, 20" in said
+    server.job("verify --sample 100%")
+    assert told()[:2] == (True, None)
+    note = Path(server.place, "verified", manifest.name)
+    full = json.loads(note.read_text()) | {"in_full": "2026-01-01T00:00:00+00:00"}
+    note.write_text(json.dumps(full))
+    server.job("verify --sample 1%")
+    verified, sampled, said = told()
+    assert (verified, sampled) == (True, (1, 5))
+    assert "verified 2026-01-01 00:00 UTC; sampled, 1 of 5" in said
+    server.object_file(server.entries(manifest)["1"].sha256).unlink()
+    server.job("verify --sample 1%")
+    assert told()[:2] == (False, None)
 
 
 @pytest.mark.parametrize("sample", ["0", "0%", "101%", "-1%", "some", "nan"])

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from mlflow_ae5_server import cli, database
-from mlflow_ae5_server.errors import StoppedError
+from mlflow_ae5_server.errors import DamagedError, StoppedError
 from mlflow_ae5_server.snapshot import dump
 
 pytestmark = pytest.mark.real_mlflow
@@ -81,8 +81,13 @@ def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) 
 def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot: Any) -> None:
     home = damaged(tmp_path, home_at, pilot)
     done = home.job("drill")
-    assert (done["outcome"], done["exit_code"], done["recovery_seconds"]) == ("failed", 1, None)
+    assert (done["outcome"], done["exit_code"], done["recovery_seconds"]) == ("failed", DamagedError.exit_code, None)
     assert [check["passed"] for check in done["checks"]] == [False, True]
+    assert pilot.snapshot.id in done["error"]
+    assert done["hint"].startswith("take another backup")
+    lost = {found["object"] for found in done["damaged"]}
+    assert len(lost) == done["damaged_total"] >= 1
+    assert {file.name for file in Path(home.backups, "damaged").iterdir()} == lost, "the next backup stores it anew"
     assert not home.folder.exists() or not any(home.folder.rglob("*drill*"))
 
 

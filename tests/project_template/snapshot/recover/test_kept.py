@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server import cli
-from mlflow_ae5_server.errors import BusyError, ConfigurationError, UsageError
+from mlflow_ae5_server.errors import AbsentError, BusyError, UsageError
 from mlflow_ae5_server.snapshot.recover_beside import beside
 from mlflow_ae5_server.snapshot.recover_ledger import Book, Kept, Running
 
@@ -49,7 +49,7 @@ def test_named_shown_removed(home: Any) -> None:
     assert (done["outcome"], done["dropped"], done["was"]) == ("done", NAME, FACTS)
     assert home.tree() == {}
     assert home.restore("--list-kept")["aside"] == []
-    with pytest.raises(ConfigurationError, match="there is: nothing"):
+    with pytest.raises(AbsentError, match="there is: nothing"):
         home.restore("--drop-kept", NAME)
 
 
@@ -63,7 +63,7 @@ def test_not_while_an_undo_may_need_it(home: Any, words: tuple[str, ...]) -> Non
 
 
 def test_an_empty_name_is_no_restore(home: Any) -> None:
-    with pytest.raises(ConfigurationError, match="kept aside as ''"):
+    with pytest.raises(AbsentError, match="kept aside as ''"):
         home.restore("--drop-kept", "")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server import database, locks, presence, restore, server
 from mlflow_ae5_server.errors import (
+    AbsentError,
     BusyError,
     ConfigurationError,
     CredentialsError,
@@ -154,7 +155,7 @@ def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytes
     here.restore("--snapshot", "latest")
     with serving(here.store):
         told = here.restore("--dry-run")
-    assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [18])
+    assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [18, 17])
     assert [entry["exit_code"] for entry in here.restore("--dry-run")["would_refuse"]] == [17]
     assert here.restore("--dry-run", "--replace")["would_refuse"] == []
     assert is_identical(here, pilot)
@@ -349,8 +350,8 @@ def test_replace_and_undo(filled: Any, pilot: Any) -> None:
     assert undone["kept_aside"] in dump.kept(home.store)  # what was displaced is not lost either
     assert home.tree(home.artifacts.with_name(f"artifacts.{undone['kept_aside']}")) == later[1]
 
-    assert "nothing to bring back" in refused(home, ConfigurationError, "--undo")
-    assert undone["kept_aside"] in refused(home, ConfigurationError, "--drop-kept", "kept_20200101_000000_000000")
+    assert "nothing to bring back" in refused(home, AbsentError, "--undo")
+    assert undone["kept_aside"] in refused(home, AbsentError, "--drop-kept", "kept_20200101_000000_000000")
     assert home.restore("--drop-kept", undone["kept_aside"])["dropped"] == undone["kept_aside"]
     assert dump.kept(home.store) == ()
     assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
@@ -358,9 +359,9 @@ def test_replace_and_undo(filled: Any, pilot: Any) -> None:
 
 
 def test_nothing_to_undo(here: Any) -> None:
-    assert "nothing to bring back" in refused(here, ConfigurationError, "--undo")
+    assert "nothing to bring back" in refused(here, AbsentError, "--undo")
     here.restore("--replace")  # into an empty place there is nothing to keep
-    assert "nothing to bring back" in refused(here, ConfigurationError, "--undo")
+    assert "nothing to bring back" in refused(here, AbsentError, "--undo")
 
 
 def test_undo_when_somebody_has_removed_what_was_kept(here: Any, pilot: Any) -> None:
@@ -395,7 +396,11 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
 def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: Any) -> None:
     copied.cut_off("artifacts", "--snapshot", "latest")
     take(dataclasses.replace(pilot.home, backups=copied.backups))
-    assert copied.restore("--snapshot", "latest")["snapshot"] == pilot.snapshot.id
+    told = copied.restore("--dry-run")
+    assert told["snapshot"] == pilot.snapshot.id
+    assert told["half_restored"].startswith(f"a restore of the snapshot {pilot.snapshot.id}, begun ")
+    done = copied.restore("--snapshot", "latest")
+    assert (done["snapshot"], done["half_restored"]) == (pilot.snapshot.id, None)
 
 
 def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None:

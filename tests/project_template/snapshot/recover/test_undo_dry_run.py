@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.errors import ConfigurationError, InUseError
+from mlflow_ae5_server.errors import AbsentError, InUseError
 
 
 def test_nothing_is_kept_aside(older: Any, tmp_path: Path) -> None:
     home = older(tmp_path / "home")
     before = home.tree()
-    with pytest.raises(ConfigurationError, match="nothing is kept aside"):
+    with pytest.raises(AbsentError, match="nothing is kept aside"):
         home.restore("--undo", "--dry-run")
     assert home.tree() == before
 

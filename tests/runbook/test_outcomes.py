@@ -1,0 +1,131 @@
+"""What stands of backups, checks, drills and the place of the backups: rows of data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from runbook_support import OURS
+
+from mlflow_ae5_deploy.platform.records import Run
+from mlflow_ae5_deploy.runbook import maintenance, outcomes
+from mlflow_ae5_deploy.runbook.memory import Memory
+from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome, latest, learned
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CREATE, VERIFY = maintenance.backup("create"), maintenance.backup("verify", "--snapshot", "latest")
+VERIFY_OLD = maintenance.backup("verify", "--snapshot", "S1")
+LIST, SHOW = maintenance.backup("list"), maintenance.backup("show", "--snapshot", "latest")
+SHOW_OLD = maintenance.backup("show", "--snapshot", "S1")
+TRIAL, UNDO = maintenance.restore("--snapshot", "latest", "--dry-run"), maintenance.restore("--undo")
+DRILLED = maintenance.drill("latest")
+WELL = {"outcome": "done", "exit_code": 0}
+LISTED = {**WELL, "snapshots": [{"snapshot": "S1", "damaged": "half of it"}, {"snapshot": "S2"}]}
+
+
+def broken(code, **facts):
+    return {"outcome": "failed", "exit_code": code, "error": "it broke", **facts}
+
+
+def verdict(facts):
+    log = json.dumps(facts) if facts else ""
+    return maintenance.judge(Run("r", "job", "mlflow-service", OURS.id, "completed" if facts else "failed"), log)
+
+
+def learn(task, facts, newest="S2"):
+    seen = verdict(facts)
+    return learned(task, seen, NOW, good=maintenance.succeeded(seen), newest=newest)
+
+
+# S2 is the newest snapshot that is known. A failure begins with `!`.
+ROWS = [
+    ("backup", CREATE, WELL, {BACKUP, PLACE}),
+    ("backup, incomplete", CREATE, broken(23), {BACKUP, PLACE}),
+    ("backup, destination full", CREATE, broken(19), {"!backup"}),
+    ("backup that was killed", CREATE, {}, {"!backup"}),
+    ("scheduled backup, which has no words", replace(CREATE, words=()), broken(75), {"!backup"}),
+    ("verify", VERIFY, WELL, {CHECK, PLACE}),
+    ("verify, damaged", VERIFY, broken(16), {"!check"}),
+    ("verify, folder gone", VERIFY, broken(20), {"!check"}),
+    ("verify, a name that is not there", VERIFY_OLD, broken(20), set()),
+    ("verify that was killed", VERIFY, {}, {"!check"}),
+    ("list", LIST, WELL, {PLACE}),
+    ("list, an older one damaged", LIST, LISTED, {PLACE}),
+    ("list, the newest damaged", LIST, {**LISTED, "snapshots": LISTED["snapshots"][:1]}, {PLACE, "!check"}),
+    ("list, folder gone", LIST, broken(20), {"!place"}),
+    ("list, something else there", LIST, broken(19), {"!place"}),
+    ("list that was killed", LIST, {}, set()),
+    ("show, damaged", SHOW, broken(16), {"!check"}),
+    ("show, a name that is not there", SHOW_OLD, broken(20), set()),
+    ("prune, damaged", maintenance.backup("prune", "--yes"), broken(16), {"!check"}),
+    ("prune, a name that is not there", maintenance.backup("prune", "--drop-damaged", "S1"), broken(20), set()),
+    ("drill", DRILLED, WELL, {DRILL, PLACE}),
+    ("drill, damaged", DRILLED, broken(16), {"!drill"}),
+    ("drill, folder gone", DRILLED, broken(20), {"!drill"}),
+    ("drill, a check of it", DRILLED, broken(1), {"!drill"}),
+    ("dry run", TRIAL, {**WELL, "outcome": "dry-run"}, {CHECK, PLACE}),
+    ("dry run, damaged", TRIAL, broken(16, snapshot="S2"), {"!check"}),
+    ("dry run, its ledger damaged", TRIAL, broken(16), set()),
+    ("dry run, folder gone", TRIAL, broken(20), {"!place"}),
+    ("dry run, no room for the data", TRIAL, broken(19), set()),
+    ("dry run, no database", TRIAL, broken(10), set()),
+    ("undo", UNDO, {**WELL, "outcome": "undone"}, set()),
+    ("undo, failed", UNDO, broken(16), set()),
+    ("rehearsal of an upgrade", maintenance.rehearsal(), broken(1), set()),
+]
+
+
+@pytest.mark.parametrize(("case", "task", "facts", "told"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_one_run_tells(case, task, facts, told):
+    assert {("" if item.passed else "!") + item.of for item in learn(task, facts)} == told
+
+
+def test_where_no_snapshot_was_ever_known_nothing_is_missed():
+    for task in (VERIFY, LIST, SHOW, TRIAL, DRILLED):
+        assert learn(task, broken(20), newest="") == []
+
+
+BAD = Outcome(CHECK, NOW, False, "damaged", snapshot="S2")
+BAD_OLD = replace(BAD, snapshot="S1")
+GOOD = Outcome(CHECK, NOW + timedelta(hours=1), True, snapshot="S2")
+GOOD_OLD = replace(GOOD, snapshot="S1", newest=False)
+STANDING = [
+    ("nothing", [], None),
+    ("failed", [BAD], False),
+    ("made good", [BAD, GOOD], True),
+    ("told in another order", [GOOD, BAD], True),
+    ("failed after that", [GOOD, replace(BAD, when=GOOD.when + timedelta(hours=1))], False),
+    ("an older snapshot is right", [BAD, GOOD_OLD], False),
+    ("the older one itself is right", [BAD_OLD, GOOD_OLD], True),
+    ("the newest is right, and it was an older one", [BAD_OLD, GOOD], True),
+    ("another kind", [BAD, Outcome(DRILL, GOOD.when, True)], False),
+]
+
+
+@pytest.mark.parametrize(("case", "seen", "passed"), STANDING, ids=[row[0] for row in STANDING])
+def test_a_failure_stands_until_one_of_its_kind_ends_well(case, seen, passed):
+    found = latest(seen).get(CHECK)
+    assert (found and found.passed) == passed
+
+
+def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path):
+    memory = Memory(tmp_path)
+    memory.remember_snapshot({"id": "S2", "finished": NOW.isoformat(), "verified": None, "damaged": False})
+
+    def noted(task, facts):
+        seen = verdict(facts)
+        outcomes.note(memory, task, seen, NOW, good=maintenance.succeeded(seen))
+        known = Memory(tmp_path).snapshot()
+        return {item.of: item for item in outcomes.remembered(Memory(tmp_path))}, known["verified"], known["damaged"]
+
+    found, verified, damaged = noted(SHOW, broken(16, snapshot="S2", hint="take another"))
+    assert found == {CHECK: Outcome(CHECK, NOW, False, "it broke", "take another", "S2")}
+    assert (verified, damaged) == (None, True)
+    found, verified, damaged = noted(VERIFY, {**WELL, "snapshot": "S2"})
+    assert (found[CHECK].passed, verified, damaged) == (True, NOW.isoformat(), False)
+    found, verified, damaged = noted(LIST, {**WELL, "snapshots": [{"snapshot": "S2", "damaged": "half of it"}]})
+    assert (found[CHECK].said, verified, damaged) == ("half of it", None, True)
+    memory.note_outcomes({CHECK: {"when": "soon"}, DRILL: {}, PLACE: {"when": NOW.isoformat(), "passed": True}})
+    assert outcomes.remembered(memory) == [Outcome(PLACE, NOW, True)]

@@ -77,6 +77,9 @@ def homes(
     """Makes one home after another; with other data in it where it is to be `filled`."""
     made = itertools.count()
 
+    if dialect == "sqlite":  # what this process has imported, no fork of it opens: the events are the same every time
+        home_at(tmp_path / "warm", pilot.home.backups).restore()
+
     def make(filled: bool = False) -> Any:
         uri = ""
         if dialect == "postgresql" and filled:

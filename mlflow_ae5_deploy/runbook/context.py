@@ -70,7 +70,7 @@ class Wishes:
 
 @dataclass
 class Findings:
-    """What earlier stages found out, for later ones."""
+    """What earlier stages found out and did, for later ones. taken_down: a server, for a restore."""
 
     release: Release | None = None
     built: BuiltArchive | None = None
@@ -80,6 +80,7 @@ class Findings:
     token_deployment: str | None = None
     kept_archives: list[Path] = field(default_factory=list)
     recovered: Verdict | None = None
+    taken_down: bool = False
 
 
 @dataclass

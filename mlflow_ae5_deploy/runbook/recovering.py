@@ -11,17 +11,20 @@ from mlflow_ae5_deploy.config.store_uri import parse_store_uri
 from mlflow_ae5_deploy.errors import StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.platform.records import Deployment, Project
 from mlflow_ae5_deploy.redaction import scrub
-from mlflow_ae5_deploy.runbook import job_run, maintenance
+from mlflow_ae5_deploy.runbook import backup_place, job_run, maintenance
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.left import left
+from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _TOO = " Unless database and artifacts are empty, add --replace, too: it keeps aside what they hold."
 _AT_WORK = "Wait for its end, or run the same `restore` again, which follows it."
 IN_USE = 18  # exit code of the project's Restore where a server works on the target
+_NEWER = 14  # and where the snapshot's schema is newer than the release knows
+CHECK = "check"
 
 
 def servers_of(context: Context) -> tuple[Deployment, ...]:
@@ -123,6 +126,28 @@ def refuse_occupied(wanted: Recovery, servers: Sequence[Deployment], secrets: Se
             where=f"deployment {servers[0].name}",
             remedy="Nothing was changed. `--replace` keeps what is there aside; `restore --undo` brings it back.",
         )
+
+
+def checking(wanted: Recovery) -> Action:
+    """The look that is taken before a server is stopped, see `look_first`."""
+    if wanted.undo:
+        return Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
+    return Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")
+
+
+def look_first(context: Context, project: Project, wanted: Recovery, *, replaced: bool = False) -> None:
+    """Have the project's job say whether it would restore, and raise what speaks against it, but for the server's
+    running.
+
+    replaced: a new release is about to take the project's place, and may know a schema that this one does not.
+    """
+    backup_place.store(context)
+    task = maintenance.restore(*wanted.job_words, "--dry-run")
+    verdict = maintenance.attempt(context, project, task, seconds=wanted.wait)
+    if replaced and verdict.exit_code == _NEWER:
+        return
+    maintenance.require(task, verdict)
+    refuse_what_the_job_would(verdict)
 
 
 def refuse_what_the_job_would(verdict: Verdict) -> None:

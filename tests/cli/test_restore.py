@@ -156,6 +156,24 @@ class TestRefused:
         assert_tells(damaged, 25, "The restore dry run did not do its work")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
+    def test_no_other_release_is_put_in_for_it_in_vain(self, site, capsys):
+        assert site.install(capsys).code == 0
+        newer = make_snapshotting_release(site.folder / "newer.tar.gz", version="3.18.0")
+        there = ("--release", str(newer), "--stop-server", "--yes")
+        before = [item["id"] for item in site.owner().get("deployments")]
+
+        nothing_kept = restore(site, capsys, "--undo", *there)
+        (volume(site) / "break-Restore").write_text("16")
+        damaged = restore(site, capsys, "--replace", *there)
+        kept = [item["id"] for item in site.owner().get("deployments")]
+        (volume(site) / "break-Restore").write_text("14")  # a newer schema than the installed release knows
+        tried = restore(site, capsys, "--replace", *there)
+
+        assert_tells(nothing_kept, 15, "nothing is kept aside", "stage 6 (upload)")
+        assert_tells(damaged, 25, "The restore dry run did not do its work", "stage 6 (upload)")
+        assert kept == before
+        assert_tells(tried, 24, "stage 7 (recovery)", "The server was stopped for this")
+
     def test_data_that_is_there_is_not_written_over(self, site, capsys):
         (volume(site) / "db").write_text("schema-1\nprecious\n")
 

@@ -8,12 +8,16 @@ from typing import ClassVar
 from mlflow_ae5_deploy.errors import StageFailed
 from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import Recognition, same_content
+from mlflow_ae5_deploy.runbook import maintenance
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
 from mlflow_ae5_deploy.runbook.recovering import (
+    CHECK,
     HalfRestored,
+    checking,
     half_restored,
+    look_first,
     refuse_half_restored,
     refuse_in_use,
     servers_of,
@@ -51,12 +55,11 @@ class Upload:
             return Decision.do(Action(UPLOAD, f"project {name}", f"`{context.account}` has no project of this name"))
         if facts.recognition is None:
             return Decision.do(Action("compare", f"project {name}", "possible once the archive is built"))
-        if context.wishes.recovery is not None and not facts.recognition.same:
-            refuse_in_use(context.wishes.recovery, servers_of(context))
         if facts.recognition.same:
             return Decision.nothing(f"project {name} is up to date: {_lower(facts.recognition.reason)}")
         refuse_half_restored(facts.half, self.number)  # a restore at work is a job of this project
         return Decision.do(
+            *self._before(facts.project, context),
             Action(
                 REPLACE,
                 f"project {name}",
@@ -69,13 +72,26 @@ class Upload:
                     "its former archive is kept on this machine first",
                     "data under data/ is kept only where the platform mounts a persistent volume there",
                 ),
-            )
+            ),
         )
 
+    def _before(self, project: Project, context: Context) -> list[Action]:
+        wanted = context.wishes.recovery
+        servers = servers_of(context) if wanted is not None else ()
+        if wanted is None or not servers:
+            return []
+        refuse_in_use(wanted, servers)
+        return [checking(wanted)] if maintenance.knows(context, project, "Restore") else []
+
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
+        wanted = context.wishes.recovery
+        if action.verb == CHECK and facts.project is not None and wanted is not None:
+            look_first(context, facts.project, wanted, replaced=True)
+            return
         if action.verb == REPLACE and facts.project is not None:
-            if context.wishes.recovery is None:
+            if wanted is None:
                 context.memory.forget_begun_recovery()  # it was looked for, and is not so
+            context.found.taken_down = wanted is not None and bool(servers_of(context))
             keep_archive(context, facts.project)
             remove_project(context, facts.project)
         built = context.found.built

@@ -17,20 +17,22 @@ from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.recovering import (
+    CHECK,
     HalfRestored,
+    checking,
     half_restored,
     learn,
+    look_first,
     refuse_half_restored,
     refuse_in_use,
     refuse_occupied,
-    refuse_what_the_job_would,
     require_place,
     servers_of,
 )
 from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
 from mlflow_ae5_deploy.runbook.starting import stop
 
-CHECK, STOP, RESTORE = "check", "stop", "restore"
+STOP, RESTORE = "stop", "restore"
 _WHILE_DOWN = (
     "The server was stopped for this. Run the same restore again, which goes on; where none is half done, `install` "
     "starts the server on the data that is there."
@@ -83,11 +85,7 @@ class RecoveryStage:
                 )
         refuse_in_use(wanted, facts.servers)
         refuse_occupied(wanted, facts.servers, facts.secrets)
-        if wanted.undo:
-            look = Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
-        else:
-            look = Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")
-        stops = [look] if facts.servers else []
+        stops = [checking(wanted)] if facts.servers else []
         stops += [
             Action(
                 STOP,
@@ -109,9 +107,7 @@ class RecoveryStage:
                     context.memory.forget_token()
                     stop(context, server)
         elif action.verb == CHECK:
-            backup_place.store(context)
-            task = maintenance.restore(*wanted.job_words, "--dry-run")
-            refuse_what_the_job_would(maintenance.run(context, facts.project, task, seconds=wanted.wait))
+            look_first(context, facts.project, wanted)
         elif action.verb == SET:
             server_secrets.store(
                 context, [fact for fact in facts.secrets if fact.name != backup_place.VARIABLE], server_runs=False
@@ -121,7 +117,7 @@ class RecoveryStage:
             try:
                 self._restore(wanted, facts.project, context)
             except DeployError as error:
-                if facts.servers:
+                if facts.servers or context.found.taken_down:
                     error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
                 raise
 

@@ -110,7 +110,7 @@ class Cascade:
             query = text(f"SELECT {key}, count(*) FROM {name} WHERE {key} IN :ids GROUP BY {key}").bindparams(  # noqa: S608 - names from the schema
                 bindparam("ids", expanding=True)
             )
-            for run, rows in connection.execute(query, {"ids": ids}):
+            for run, rows in connection.execute(query, {"ids": ids}).all():
                 weights[run] += rows
         return weights
 

@@ -28,9 +28,9 @@ _PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
 class Manners:
     """How to share a SQLite database. While a transaction lasts nobody else writes; while it ends nobody reads.
 
-    short: seconds that a transaction should take, roughly. fewest: rows to remove in it at least. pause: seconds for
-    those who wait; SQLite has them look again after at most 25 ms, at first. breath: the same, in parts of what the
-    transaction took.
+    short: seconds that a transaction should take, roughly. fewest: rows to remove in it at least. pause: seconds from
+    one to the next, at least, for those who wait; SQLite has them look again after at most 25 ms, at first. breath:
+    the same, in parts of what the transaction took.
     """
 
     short: float
@@ -47,9 +47,17 @@ _COMPANY = 5.0  # seconds since somebody else has written, at most
 class Writer:
     """`budget`: how many rows the next transaction may remove. `reader` is for looking, and locks nothing."""
 
-    def __init__(self, store: Database, reader: Engine, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        store: Database,
+        reader: Engine,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._sqlite = store.dialect == "sqlite"
-        self._sleep = sleep
+        self._clock, self._sleep = clock, sleep
+        self._not_before = 0.0
         self.budget = _FIRST if self._sqlite else _LARGE
         self._version, self._alone_from = 0, 0.0
         self.reader = reader
@@ -82,33 +90,35 @@ class Writer:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction; afterwards the budget is adapted, and on SQLite others get their turn."""
+        """One transaction; on SQLite others have had their turn before, and the budget is adapted afterwards."""
         if self._connection is None or self._connection.closed:
             self._connection = self._stack.enter_context(self._engine.connect())
-        started = time.monotonic()
+        if (early := self._not_before - self._clock()) > 0:
+            self._sleep(early)
+        started = self._clock()
         try:
             with self._connection.begin():
-                started = time.monotonic()  # from when the lock was ours
+                started = self._clock()  # from when the lock was ours
                 yield self._connection
         except BaseException:
             if self._connection.invalidated:
                 self._connection.close()
             raise
         if self._sqlite:
-            self._adapt(self._connection, time.monotonic() - started)
+            self._adapt(self._connection, self._clock() - started)
 
     def _adapt(self, connection: Connection, took: float) -> None:
-        """Make the next transaction longer or shorter, and give others their turn."""
+        """Make the next transaction longer or shorter, and give others their turn before it."""
         raw: Any = connection.connection.dbapi_connection
         (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
-        now = time.monotonic()
+        now = self._clock()
         if self._version not in {0, version}:
             self._alone_from = now + _COMPANY
         self._version = version
         manners = _ALONE if now >= self._alone_from else _IN_COMPANY
         self.budget = int(self.budget * min(2.5, max(0.25, manners.short / max(took, 0.001))))
         self.budget = min(_LARGE, max(manners.fewest, self.budget))
-        self._sleep(max(manners.pause, took * manners.breath))
+        self._not_before = now + max(manners.pause, took * manners.breath)
 
 
 def _sqlite_engine(store: Database) -> Engine:

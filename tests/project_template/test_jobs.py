@@ -10,8 +10,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from mlflow_ae5_server import database, locks
 
@@ -19,6 +20,7 @@ from tests.project_template.snapshot.recover.conftest import Home, take_snapshot
 
 pytestmark = pytest.mark.real_mlflow
 
+_JOB = "garbage-collection"
 AT_ONCE = {"MLFLOW_TRACKING_GC_TTL": "0d0h0m0s"}
 OLDER_REVISION = "451aebb31d03"  # the first migration after MLflow's initial tables
 
@@ -130,12 +132,22 @@ def test_a_running_server_is_in_the_way_of_a_restore(on_sqlite: Any, tmp_path: P
     assert on_sqlite.server.artifacts(run) == 1
 
 
+class Gate(NamedTuple):
+    """niceness: of the jobs that asked, when they did."""
+
+    uri: str
+    niceness: list[int]
+
+
 @pytest.fixture
-def gate() -> Iterator[str]:
+def gate() -> Iterator[Gate]:
     """Answers like a private endpoint to a token it does not know."""
+    seen: list[int] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            asking = [item for item in psutil.Process().children(recursive=True) if _JOB in " ".join(item.cmdline())]
+            seen.extend(item.nice() for item in asking if "python" in item.name())
             self.send_response(302)
             self.send_header("Location", "/auth/realms/AnacondaPlatform/login")
             self.end_headers()
@@ -146,21 +158,26 @@ def gate() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield Gate(f"http://127.0.0.1:{server.server_port}", seen)
         server.shutdown()
         thread.join()
 
 
-def test_a_stale_token_ends_collection_where_only_the_server_has_the_artifacts(on_sqlite: Any, gate: str) -> None:
+def test_a_stale_token_ends_collection_where_only_the_server_has_the_artifacts(on_sqlite: Any, gate: Gate) -> None:
     run = delete(on_sqlite, on_sqlite.server.new_run())
     token = "stale-token-0123456789"
-    stale = {"MLFLOW_TRACKING_URI": gate, "MLFLOW_TRACKING_TOKEN": token, "MLFLOW_ARTIFACTS_DESTINATION": "elsewhere"}
+    stale = {
+        "MLFLOW_TRACKING_URI": gate.uri,
+        "MLFLOW_TRACKING_TOKEN": token,
+        "MLFLOW_ARTIFACTS_DESTINATION": "elsewhere",
+    }
     ended = on_sqlite.job("GarbageCollection", **stale, **AT_ONCE)
     assert (ended.code, ended.last["outcome"]) == (11, "failed")
     assert "did not accept the token" in ended.last["error"]
     assert ended.last["token_sha256"] == hashlib.sha256(token.encode()).hexdigest()[:12]
     assert token not in ended.output
     assert lifecycle(on_sqlite, run) == {run: "deleted"}
+    assert set(gate.niceness) == {min(psutil.Process().nice() + 10, 19)}, "the server goes first"
 
 
 def test_collection_refuses_a_database_that_is_not_the_servers(on_sqlite: Any, project: Any) -> None:
@@ -235,7 +252,7 @@ def test_an_upgrade_on_postgresql(name: str, outcome: str, postgres: Any, projec
     assert "pa55" not in ended.output
 
 
-def test_a_job_that_is_stopped_still_says_so(on_sqlite: Any, gate: str) -> None:
+def test_a_job_that_is_stopped_still_says_so(on_sqlite: Any) -> None:
     project = on_sqlite.project
     # It waits for a server that is not there; AE5 stops it meanwhile.
     process = subprocess.Popen(

@@ -7,7 +7,7 @@ from mlflow_ae5_server.cli import main
 _MEANWHILE = {"garbage-collection", "backup"}  # jobs that go on beside the server, which people wait for
 
 # MLflow makes a million objects while it is imported: a tenth of that time would be spent on looking for garbage.
-gc.set_threshold(10_000)
+gc.set_threshold(50_000)
 if _MEANWHILE.intersection(sys.argv[1:2]):
     os.nice(10)
 code = main()

@@ -11,7 +11,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, column, delete, exists, inspect, or_, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    column,
+    delete,
+    exists,
+    func,
+    inspect,
+    or_,
+    select,
+    table,
+    text,
+    union_all,
+)
 
 from mlflow_ae5_server.collection import tables
 from mlflow_ae5_server.collection.tables import INPUT_TAGS, INPUTS
@@ -105,13 +119,16 @@ class Cascade:
 
     def weights(self, connection: Connection, ids: list[str]) -> dict[str, int]:
         """Rows that belong to each of these runs, the run itself included (but for what no index tells)."""
+        counts: list[Any] = [
+            select(column(key).label("run"), func.count().label("rows")).select_from(table(name)).where(_ids(key))
+            .group_by(column(key))
+            for name, key in self.parts_of_runs()
+        ]  # fmt: skip
         weights = dict.fromkeys(ids, 1)
-        for name, key in self.parts_of_runs():
-            query = text(f"SELECT {key}, count(*) FROM {name} WHERE {key} IN :ids GROUP BY {key}").bindparams(  # noqa: S608 - names from the schema
-                bindparam("ids", expanding=True)
-            )
-            for run, rows in connection.execute(query, {"ids": ids}).all():
-                weights[run] += rows
+        parts = union_all(*counts).subquery()
+        query = select(parts.c.run, func.sum(parts.c.rows)).group_by(parts.c.run)
+        for run, rows in connection.execute(query, {"ids": ids}).all():
+            weights[run] += int(rows)
         return weights
 
     def parts_of_runs(self) -> list[tuple[str, str]]:
@@ -199,7 +216,6 @@ def unused_inputs() -> tuple[Any, Any]:
 
 def unused_datasets() -> tuple[Any, Any]:
     """(SELECT count, DELETE) of the datasets that no input and no metric refers to."""
-    from sqlalchemy import func
 
     datasets, metrics = tables.DATASETS, tables.MODEL_METRICS
     unused = and_(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 _LARGE = 60_000  # rows; elsewhere than on SQLite only the rows themselves are locked
-_FIRST = 1_500  # rows on SQLite, before anything is known
+_FIRST = 3_000  # rows on SQLite, before anything is known
 _PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
 
 
@@ -39,7 +39,7 @@ class Manners:
     breath: float
 
 
-_ALONE = Manners(0.12, 3_000, 0.01, 0.0)
+_ALONE = Manners(0.17, 3_000, 0.01, 0.0)
 _IN_COMPANY = Manners(0.012, 100, 0.03, 5.0)
 _COMPANY = 5.0  # seconds since somebody else has written, at most
 

@@ -32,7 +32,7 @@ TESTS = (
     (
         "tests",
         ".",
-        ["-m", "pytest", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore", "tests/convergence"],
+        ["-m", "pytest", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore", "tests/convergence"],
     ),
     ("convergence", ".", ["-m", "pytest", "-n", "2", "--dist", "worksteal", "tests/convergence"]),
 )

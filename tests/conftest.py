@@ -58,7 +58,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]
     """A sandbox in this process, fresh for each test module, gone with all its processes afterwards."""
     from mlflow_ae5_deploy.sandbox.server import SandboxServer  # heavy, and not needed by most tests
 
-    settings = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1}
+    settings = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1, "clock": "still"}
     with SandboxServer(tmp_path_factory.mktemp("sandbox"), settings) as server:
         yield server
 

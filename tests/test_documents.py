@@ -26,6 +26,8 @@ from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.config.load import load
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 from mlflow_ae5_deploy.sandbox import lifecycle
+from mlflow_ae5_deploy.sandbox.info import SandboxInfo
+from mlflow_ae5_deploy.sandbox.testing import RemoteControl
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import make_project_archive
 
@@ -275,6 +277,7 @@ class Reader:
         self.keeps_data = keeps_data or release is None
         self.exported: dict[str, str] = {}
         self.documents: dict[str, Any] = {}
+        self.stilled: SandboxInfo | None = None
         (folder / "quick.yaml").write_text("platform:\n  lost_answer_deadline: 0.5\nrelease:\n  mirror: mirror\n")
 
     def arguments(self, command: Command) -> list[str]:
@@ -297,10 +300,18 @@ class Reader:
         printed = capsys.readouterr()
         assert code in self.expected(words), f"{command.line}\nexit code {code}\n{printed.out}\n{printed.err}"
         assert "Traceback" not in printed.err
+        self.still_the_clock()
         if "--json" in words:
             self.documents[words[0]] = json.loads(printed.out)
         else:
             self.exported |= dict(re.findall(r"^ *export (\w+)=(\S+)$", printed.out, re.M))
+
+    def still_the_clock(self) -> None:
+        """No job runs but those that are asked for."""
+        info = lifecycle.status(self.folder / "state" / "sandbox")
+        if info is not None and info != self.stilled:
+            RemoteControl(info).change_settings(clock="still")
+            self.stilled = info
 
     def expected(self, words: list[str]) -> set[int]:
         if "--exit-code" in words:

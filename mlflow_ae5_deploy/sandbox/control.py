@@ -77,6 +77,7 @@ class Control:
         self._held: set[object] = set()
         self._calls: list[Call] = []
         self._count = 0
+        self._began = time.time()
         self._clock_offset = 0.0
         self._on_clock: Callable[[], None] = lambda: None
         self._on_settings: Callable[[Settings], None] = lambda _: None
@@ -175,7 +176,7 @@ class Control:
 
     def now(self) -> float:
         """Epoch seconds on the clock that schedules go by."""
-        return time.time() + self._clock_offset
+        return (self._began if self._settings.clock == "still" else time.time()) + self._clock_offset
 
     def advance_clock(self, seconds: float) -> float:
         """Move the schedule's clock forward: every time passed over fires, at once. Returns the new time."""

@@ -41,6 +41,8 @@ class Settings:
     session_seconds: float = 36000.0
     deployment_token_seconds: float = TEN_YEARS
     expired_certificate: bool = False
+    clock: str = "running"
+    """running | still: the time that schedules go by stands, and only the control's `advance_clock` moves it"""
     groups: tuple[str, ...] = ("everyone", "data-science")
 
     def changed(self, changes: dict[str, Any]) -> Settings:
@@ -69,7 +71,11 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-_CHOICES = {"addressing": ("auto", "vhost", "ports"), "unauthenticated": ("401", "302")}
+_CHOICES = {
+    "addressing": ("auto", "vhost", "ports"),
+    "unauthenticated": ("401", "302"),
+    "clock": ("running", "still"),
+}
 
 
 def _coerced(current: Any, value: Any) -> Any:

@@ -51,7 +51,7 @@ class Bench:
         return found
 
     def start(self) -> None:
-        settings = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1}
+        settings = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1, "clock": "still"}
         lifecycle.up(self.folder / "state" / "sandbox", settings=settings)
 
     def stop(self) -> None:

@@ -39,7 +39,7 @@ platform:
   deployment_deadline: 30
 """
 WITH_CONSUMER = f"{CONFIGURATION}consumers:\n  - username: {CONSUMER}\n"
-SETTINGS = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1}
+SETTINGS = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1, "clock": "still"}
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([child.__name__])

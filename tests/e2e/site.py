@@ -22,6 +22,7 @@ import requests
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
+from mlflow_ae5_deploy.sandbox.testing import RemoteControl
 from tests.sandbox.support import Client, new_session, wait_for
 
 ACCOUNT = "mlflow-service"
@@ -59,7 +60,11 @@ class Site:
         return Outcome(code, out.getvalue(), err.getvalue())
 
     def install(self, *argv: str) -> Outcome:
-        return self.run("install", "--sandbox", "--json", *argv)
+        """From then on, no job runs but those that a test asks for."""
+        outcome = self.run("install", "--sandbox", "--json", *argv)
+        if lifecycle.status(self.sandbox) is not None:
+            RemoteControl(self.info).change_settings(clock="still")
+        return outcome
 
     def configure(self, text: str) -> tuple[str, str]:
         """Options that name a new configuration file."""

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.settings import Settings
 from tests.sandbox.support import PROJECT_FILE, Client, make_project_archive, wait_for
 
 SHOW = """\
@@ -62,7 +63,7 @@ pytestmark = pytest.mark.usefixtures("tidy")
 
 
 def minute_start(sandbox: SandboxServer) -> None:
-    """Put the schedule's clock at the beginning of a minute, so that none passes by itself meanwhile."""
+    """Put the schedule's clock, which stands still here, at the beginning of a minute."""
     sandbox.control.advance_clock(60 - sandbox.control.now() % 60 + 0.5)
 
 
@@ -79,6 +80,21 @@ def test_a_job_runs_at_its_times(sandbox: SandboxServer, client: Client, project
     sandbox.control.advance_clock(1200)
     settle(sandbox, client, job, 3)
     assert {log_of(client, r).splitlines()[-1] for r in runs_of(client, job)} == {"collecting older than 30d0h0m0s"}
+
+
+def test_the_clock_runs_by_itself_unless_it_is_told_to_stand(
+    sandbox: SandboxServer, client: Client, project: Any
+) -> None:
+    minute_start(sandbox)
+    job = make(client, project, "every minute", schedule="* * * * *")
+    stood = sandbox.control.now()
+    assert (stood, runs_of(client, job)) == (sandbox.control.now(), [])
+
+    sandbox.control.change_settings(clock=Settings().clock)
+    sandbox.control.advance_clock(60 - sandbox.control.now() % 60 - 0.2)  # and what is left of the minute passes
+    wait_for(lambda: runs_of(client, job), "a run that nobody asked for")
+    sandbox.control.change_settings(clock="still")
+    sandbox.control.advance_clock(0)
 
 
 @pytest.fixture

@@ -149,16 +149,17 @@ class _Drill:
 
 @contextlib.contextmanager
 def _scratch_database(store: Database, folder: Path) -> Iterator[Database]:
-    """Of the kind of the real one: a file in `folder`, or a schema of its own in the same PostgreSQL database.
+    """Of the kind of the real one: a file in `folder`, a schema of its own in the same PostgreSQL database, or a
+    database of its own beside that of MySQL.
 
-    Where the role may not make a schema, or the database is of another kind, a file has to do.
+    Where the user may not make that, or the database is of another kind, a file has to do.
     """
-    if store.dialect == "postgresql":
+    if store.dialect in {"postgresql", "mysql"}:
         with contextlib.ExitStack() as stack:
             try:
                 copy = stack.enter_context(dump.scratch(store))
             except CredentialsError as error:
-                say(f"note: no scratch schema in {store.shown}, so a SQLite file is used: {error.message}")
+                say(f"note: no scratch place in {store.shown}, so a SQLite file is used: {error.message}")
             else:
                 yield copy
                 return

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.operations.upgrade.changes import RESTORABLE, require_way
 CHECKS = Path(__file__).parents[2] / "project_template/mlflow_ae5_server/snapshot/recover_check.py"
 
 
-@pytest.mark.parametrize("dialect", ["mysql", "mssql", "oracle"])
+@pytest.mark.parametrize("dialect", ["mssql", "oracle"])
 def test_a_database_that_nothing_can_be_restored_into_is_refused(dialect):
     with pytest.raises(Conflict, match=dialect) as refused:
         require_way_back(dialect)

@@ -77,6 +77,11 @@ class MariaDB:
             cursor.execute(f"SHOW CREATE TABLE `{table}`")
             rows = f"INSERT INTO `{table}` SELECT * FROM `{template}`.`{table}`"  # noqa: S608
             statements += [cursor.fetchone()[1], rows]
+        cursor.execute("SHOW TRIGGERS")
+        statements += [
+            f"CREATE TRIGGER `{name}` {timing} {event} ON `{table}` FOR EACH ROW {body}"
+            for name, event, table, body, timing, *_rest in cursor.fetchall()
+        ]
         for statement in statements:
             cursor.execute(statement)
 

@@ -20,7 +20,7 @@ from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.starting import check_before_start, check_profile
 
 UNKNOWN = "unknown"
-RESTORABLE = ("sqlite", "postgresql")
+RESTORABLE = ("sqlite", "postgresql", "mysql")
 
 
 @dataclass(frozen=True)

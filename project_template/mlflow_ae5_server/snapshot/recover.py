@@ -108,6 +108,7 @@ class Recovery:
         )
         identical = self._database(replace=replace)
         upgraded = self._upgrade() if migrate else None
+        dump.complete(self.store)
         kept = self._running().kept
         self.book.end()
         return Done(restored, identical, kept, upgraded)

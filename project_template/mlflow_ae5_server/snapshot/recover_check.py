@@ -23,13 +23,13 @@ from mlflow_ae5_server.errors import (
 )
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.snapshot import dump
-from mlflow_ae5_server.snapshot.dump import DatabasePart, State, schema
+from mlflow_ae5_server.snapshot.dump import DatabasePart, State, mysql_beside, schema
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.recover_beside import Beside, Holdings
 from mlflow_ae5_server.snapshot.repository import Repository
 from mlflow_ae5_server.snapshot.verify import Verified, note, verify
 
-DIALECTS = ("sqlite", "postgresql")
+DIALECTS = ("sqlite", "postgresql", "mysql")
 _ROOM = 1.05  # of what a snapshot needs
 
 
@@ -143,6 +143,8 @@ def refuse_rights(store: Database, destination: str, *, replace: bool) -> None:
         _require_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
     elif store.dialect == "postgresql":
         _require_create(store, replace=replace)
+    elif store.dialect == "mysql":
+        mysql_beside.require_right(store)
     if (folder := local_folder(destination)) is not None:
         _require_writable(folder, "MLFLOW_ARTIFACTS_DESTINATION")
 

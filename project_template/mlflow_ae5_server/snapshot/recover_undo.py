@@ -54,6 +54,7 @@ class Undo:
                 dump.keep_aside(self.store, failed)
                 self.book.keep(Kept(failed, running.snapshot, now(), database=True, artifacts=False))
             dump.bring_back(self.store, kept)
+        dump.complete(self.store)
         self.book.end(forget=kept)
         return kept, aside
 

@@ -22,6 +22,6 @@ def test_reserved_words_are_quoted_where_they_are_reserved(table: str) -> None:
 
 
 def test_a_drill_of_a_database_that_lends_no_scratch_place_takes_a_file(tmp_path: Path) -> None:
-    store = dataclasses.replace(database.check_uri("sqlite:///x"), dialect="mysql", file=None, shown="mysql://h/d")
+    store = dataclasses.replace(database.check_uri("sqlite:///x"), dialect="mssql", file=None, shown="mssql://h/d")
     with drill._scratch_database(store, tmp_path) as copy:
         assert (copy.dialect, copy.file) == ("sqlite", tmp_path / "scratch.sqlite")

@@ -1,10 +1,11 @@
 """The database of a snapshot: dumped under the running server, proven table by table, loaded into any dialect.
 
     dump(database, objects)          one consistent state, into objects
-    load(part, objects, target)      into an empty SQLite or PostgreSQL target: all or nothing
+    load(part, objects, target)      into an empty target: all or nothing
     digests(target)                  rows and canonical digest per table: equal where the data is
     state(target)                    empty, ours, or foreign
     keep_aside / bring_back / drop_kept / kept
+    complete                         what a move that was cut off still owes
     require_free / settle            whether it can be moved now
     scratch(target)                  an empty database beside the real one, removed afterwards
     in_use(target)                   whether a server works on it
@@ -29,6 +30,7 @@ __all__ = [
     "State",
     "TablePart",
     "bring_back",
+    "complete",
     "digests",
     "drop_kept",
     "dump",
@@ -95,7 +97,7 @@ def keep_aside(target: Database, name: str) -> None:
 
     A SQLite file that is not there is not kept, and cannot be brought back.
 
-    Raises NotEmptyError (the name is taken), InUseError, CredentialsError, ConfigurationError (MySQL).
+    Raises NotEmptyError (the name is taken), InUseError, CredentialsError.
     """
     aside.keep_aside(target, name)
 
@@ -113,6 +115,11 @@ def require_free(target: Database) -> None:
 def settle(target: Database) -> None:
     """What `keep_aside` and `bring_back` do first: a SQLite file whose changes are all in it. Raises InUseError."""
     aside.settle(target)
+
+
+def complete(target: Database) -> None:
+    """Make good what a process left undone that was killed right after it had moved tables. Call it in the end."""
+    aside.complete(target)
 
 
 def drop_kept(target: Database, name: str) -> None:

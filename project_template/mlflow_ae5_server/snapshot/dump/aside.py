@@ -1,7 +1,7 @@
 """What a target holds, moved out of the way so that it can come back; and an empty database beside the real one.
 
 SQLite: the file is renamed. PostgreSQL: MLflow's tables move into a schema of their own, in one transaction; views on
-them follow them, and everything else stays where it is. MySQL has neither (DDL there cannot be undone): refused.
+them follow them, and everything else stays where it is. MySQL: into a database of their own; see mysql_beside.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
-from mlflow_ae5_server.snapshot.dump import postgresql, schema, sqlite, sqlite_file
+from mlflow_ae5_server.snapshot.dump import mysql_beside, postgresql, schema, sqlite, sqlite_file
 from mlflow_ae5_server.snapshot.dump.shape import listed, quoted
 from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
 
@@ -32,6 +32,8 @@ def keep_aside(target: Database, name: str) -> None:
     _require_name(name)
     if target.dialect == "sqlite":
         _keep_file(sqlite_file.file_of(target), name)
+    elif target.dialect == "mysql":
+        mysql_beside.keep_aside(target, name)
     else:
         with _altering(target) as cursor:
             kept = _schema(name)
@@ -46,6 +48,8 @@ def bring_back(target: Database, name: str) -> None:
     _require_name(name)
     if target.dialect == "sqlite":
         _bring_file_back(sqlite_file.file_of(target), name)
+    elif target.dialect == "mysql":
+        mysql_beside.bring_back(target, name)
     else:
         with _altering(target) as cursor:
             kept = _schema(name)
@@ -65,6 +69,8 @@ def drop_kept(target: Database, name: str) -> None:
         file = _kept_file(sqlite_file.file_of(target), name)
         with storage_errors(file.parent):
             file.unlink(missing_ok=True)
+    elif target.dialect == "mysql":
+        mysql_beside.drop_kept(target, name)
     else:
         with _altering(target) as cursor:
             kept = _schema(name)
@@ -80,6 +86,8 @@ def kept(target: Database) -> tuple[str, ...]:
         file = sqlite_file.file_of(target)
         start = f"{file.name}.{_KEPT}"
         return tuple(sorted(f.name.removeprefix(start) for f in file.parent.iterdir() if f.name.startswith(start)))
+    if target.dialect == "mysql":
+        return mysql_beside.kept(target)
     _require_postgresql(target)
     with postgresql.connected(target) as connection, connection.cursor() as cursor:
         return tuple(sorted(name.removeprefix(_KEPT) for name in _schemas(cursor, _KEPT)))
@@ -120,6 +128,12 @@ def settle(target: Database) -> None:
     """Make a SQLite file one that can be moved. Raises InUseError."""
     if target.dialect == "sqlite" and (file := sqlite_file.file_of(target)).exists():
         _settle(file)
+
+
+def complete(target: Database) -> None:
+    """What a process that was killed after it had moved tables still owes them; nothing but on MySQL."""
+    if target.dialect == "mysql":
+        mysql_beside.complete(target)
 
 
 def _settle(file: Path) -> None:
@@ -219,6 +233,10 @@ def scratch(target: Database) -> Iterator[Database]:
             file = folder / "scratch.sqlite"
             uri = sqlite.uri_for(file)
             yield replace(target, uri=uri, shown=uri, file=file)
+        return
+    if target.dialect == "mysql":
+        with mysql_beside.scratch(target) as place:
+            yield place
         return
     _require_postgresql(target)
     name = _SCRATCH + secrets.token_hex(4)

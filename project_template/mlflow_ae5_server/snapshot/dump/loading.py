@@ -10,7 +10,16 @@ from typing import Any
 
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NotEmptyError
-from mlflow_ae5_server.snapshot.dump import portable, postgresql_load, schema, shape, sqlite, sqlite_file, stream
+from mlflow_ae5_server.snapshot.dump import (
+    mysql_load,
+    portable,
+    postgresql_load,
+    schema,
+    shape,
+    sqlite,
+    sqlite_file,
+    stream,
+)
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.dump.shape import Shape, listed, quoted
 from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
@@ -42,6 +51,8 @@ def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
         _into_sqlite(part, objects, target)
     elif target.dialect == "postgresql":
         _into_postgresql(part, objects, target)
+    elif target.dialect == "mysql":
+        _into_mysql(part, objects, target)
     else:
         raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
 
@@ -121,13 +132,28 @@ def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _require_portable(part: DatabasePart, file: Path) -> None:
+def _into_mysql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+    with contextlib.ExitStack() as stack:
+        file = None
+        if part.dialect == "sqlite":
+            file = stack.enter_context(workplace()) / "source.sqlite"
+            sqlite.assemble(part, objects, file)
+            _require_portable(part, file, nul=True)
+        loading = stack.enter_context(mysql_load.loading(target, part.revision))
+        if file is not None:
+            _rows_of_file(file, loading)
+        else:
+            for table in part.tables:
+                loading.rows(table.name, table.columns, _blocks(table, loading.shapes[table.name], objects))
+
+
+def _require_portable(part: DatabasePart, file: Path, *, nul: bool = False) -> None:
     with sqlite_file.reading(file) as connection:
         for table in part.tables:
-            portable.check(connection, shape.of_sqlite(connection, table.name))
+            portable.check(connection, shape.of_sqlite(connection, table.name), nul=nul)
 
 
-def _rows_of_file(file: Path, loading: postgresql_load.Loading) -> None:
+def _rows_of_file(file: Path, loading: postgresql_load.Loading | mysql_load.Loading) -> None:
     with sqlite_file.reading(file) as connection:
         for name, target in loading.shapes.items():
             loading.rows(name, target.names, sqlite.row_blocks(connection, target))

@@ -1,8 +1,7 @@
 """MySQL, through SQLAlchemy. Its tests run on MariaDB, on machines that have one; MySQL itself was never tried.
 
-A dump is one consistent snapshot, which only InnoDB gives. Nothing is loaded into MySQL: each CREATE TABLE there
-commits, so that a load which fails could not be undone. MySQL keeps JSON in a form of its own (MariaDB does not), and
-that form is what a snapshot of it has.
+A dump is one consistent snapshot, which only InnoDB gives. MySQL keeps JSON in a form of its own (MariaDB does not),
+and that form is what a snapshot of it has.
 """
 
 from __future__ import annotations
@@ -16,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server import database as databases
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, SchemaError, UnreachableError
+from mlflow_ae5_server.errors import (
+    ConfigurationError,
+    CredentialsError,
+    InUseError,
+    SchemaError,
+    StorageError,
+    UnreachableError,
+)
 from mlflow_ae5_server.snapshot.dump import canonical, schema, shape, stream
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.dump.shape import Column, Shape
@@ -29,7 +35,10 @@ if TYPE_CHECKING:
 
 CHUNK = 4 * 1024 * 1024  # bytes
 _BLOCK = 200  # rows
-_DENIED = {1044, 1045, 1142, 1143, 1227}  # error numbers of MySQL: access, or this command, denied
+# Error numbers of MySQL
+DENIED = {1044, 1045, 1142, 1143, 1227}  # access, or this command
+_FULL = {1021, 1114}
+_HELD = 1205  # somebody held on to a table for too long
 
 
 @contextlib.contextmanager
@@ -38,7 +47,7 @@ def connected(database: Database) -> Iterator[Connection]:
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     try:
-        with databases.connect_engine(_lossless(database)).connect() as connection:
+        with databases.connect_engine(lossless(database)).connect() as connection:
             # While an object is uploaded nobody takes rows, and after a minute the server would hang up.
             connection.exec_driver_sql("SET SESSION net_write_timeout = 3600")
             yield connection
@@ -47,14 +56,18 @@ def connected(database: Database) -> Iterator[Connection]:
         number = getattr(getattr(error, "orig", None), "args", (0,))[0]
         if (final := databases._final(reason, database)) is not None:
             raise final from None
-        if number in _DENIED:
+        if number == _HELD:
+            raise InUseError(f"{database.shown} is in use: {reason}", "stop whatever works on that database") from None
+        if number in _FULL:
+            raise StorageError(f"the disk of {database.shown} is full: {reason}", "make room there") from None
+        if number in DENIED:
             raise CredentialsError(f"the user of {database.shown} lacks a right: {reason}", "grant it") from None
         if isinstance(error, DBAPIError) and (error.connection_invalidated or number in {2003, 2006, 2013}):
             raise UnreachableError(f"the database {database.shown} was lost: {reason}", "check it") from None
         raise ConfigurationError(f"{database.shown} refused a statement: {reason}", "see its log") from None
 
 
-def _lossless(database: Database) -> Database:
+def lossless(database: Database) -> Database:
     """Through any other character set the server would send `?` for what that does not have."""
     from sqlalchemy.engine import make_url
 
@@ -62,17 +75,17 @@ def _lossless(database: Database) -> Database:
     return replace(database, uri=url.render_as_string(hide_password=False))
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
 def _select(table: Shape) -> str:
     # Asked for as it is, a FLOAT comes with six digits.
-    columns = (f"{_quoted(c.name)} + 0e0" if _is_single(c) else _quoted(c.name) for c in table.columns)
-    return f"SELECT {', '.join(columns)} FROM {_quoted(table.name)}"  # noqa: S608
+    columns = (f"{quoted(c.name)} + 0e0" if is_single(c) else quoted(c.name) for c in table.columns)
+    return f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"  # noqa: S608
 
 
-def _is_single(column: Column) -> bool:
+def is_single(column: Column) -> bool:
     return column.kind == "float" and column.small
 
 
@@ -84,7 +97,7 @@ def _snapshot(connection: Connection) -> None:
 def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
     with connected(database) as connection:
         revision, tables, others = _contents(connection, database.shown)
-        shapes = _shapes(connection, tables, database.shown)
+        shapes = shapes_of(connection, tables, database.shown)
         server = str(connection.exec_driver_sql("SELECT VERSION()").scalar())
         connection.rollback()
         _snapshot(connection)
@@ -112,7 +125,7 @@ def _dump_table(connection: Connection, table: Shape, objects: ObjectWriter) -> 
 
 def _rows(connection: Connection, table: Shape) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of plain values."""
-    plain = [_PLAIN.get("single" if _is_single(column) else column.kind) for column in table.columns]
+    plain = [_PLAIN.get("single" if is_single(column) else column.kind) for column in table.columns]
     places = [(place, function) for place, function in enumerate(plain) if function is not None]
     result = connection.execution_options(stream_results=True).exec_driver_sql(_select(table))
     while block := result.fetchmany(_BLOCK):
@@ -123,13 +136,13 @@ def _rows(connection: Connection, table: Shape) -> Iterator[list[tuple[Any, ...]
         yield [tuple(row) for row in rows]
 
 
-def _shortest(single: float) -> float:
+def shortest(single: float) -> float:
     """What was written, as far as 32 bits can tell: of 0.1, whose value there is 0.10000000149011612."""
     tries = (float(f"{single:.{digits}g}") for digits in (6, 7, 8))
     return next((short for short in tries if struct.pack("f", short) == struct.pack("f", single)), single)
 
 
-_PLAIN: dict[str, Callable[[Any], Any]] = {"date": str, "single": _shortest}
+_PLAIN: dict[str, Callable[[Any], Any]] = {"date": str, "single": shortest}
 
 
 def _canonical(row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -139,7 +152,7 @@ def _canonical(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def digests(database: Database) -> dict[str, tuple[int, str]]:
     with connected(database) as connection:
         _revision, tables, _others = _contents(connection, database.shown)
-        shapes = _shapes(connection, tables, database.shown)
+        shapes = shapes_of(connection, tables, database.shown)
         connection.rollback()
         _snapshot(connection)
         return {
@@ -176,7 +189,7 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _shapes(connection: Connection, tables: Iterable[str], shown: str) -> list[Shape]:
+def shapes_of(connection: Connection, tables: Iterable[str], shown: str) -> list[Shape]:
     from sqlalchemy import inspect
 
     query = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND engine <> 'InnoDB'"
@@ -204,6 +217,8 @@ def _shape(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> Shap
         if not found.get("computed"):
             name, declared = found["name"], str(found["type"])
             kind = "json" if (table, name) in json else shape.kind_of(declared)
+            if getattr(found["type"], "display_width", None) == 1:
+                kind = "bool"  # a TINYINT(1)
             columns.append(Column(name, kind, small=declared == "FLOAT", nullable=bool(found["nullable"])))
     return Shape(table, tuple(sorted(columns, key=lambda column: column.name)))
 
@@ -218,5 +233,5 @@ def state(database: Database) -> State:
         revision = _revision(connection) if schema.VERSION_TABLE in own else None
         rows = 0
         for table in own - {schema.VERSION_TABLE}:
-            rows += connection.exec_driver_sql(f"SELECT count(*) FROM {_quoted(table)}").scalar() or 0  # noqa: S608
+            rows += connection.exec_driver_sql(f"SELECT count(*) FROM {quoted(table)}").scalar() or 0  # noqa: S608
     return judge(own, (tables | views) - own, revision, rows)

@@ -10,13 +10,13 @@ from mlflow_ae5_server.snapshot.dump.shape import Column, Shape, listed, quoted
 _SMALL = 2**31
 
 
-def check(connection: sqlite3.Connection, target: Shape) -> None:
+def check(connection: sqlite3.Connection, target: Shape, *, nul: bool = False) -> None:
     """Raises ConfigurationError naming table, column and row of the first value that is not of its declared type.
 
-    `target` may be the table's shape in SQLite: MLflow declares the same types everywhere.
+    `target` may be the table's shape in SQLite: MLflow declares the same types everywhere. nul: a text may have it.
     """
     for column in target.columns:
-        for condition, what in _rules(column):
+        for condition, what in _rules(column, nul):
             key = target.key or ("rowid",)
             query = f"SELECT {listed(key)} FROM {quoted(target.name)} WHERE {condition} LIMIT 1"  # noqa: S608
             if row := connection.execute(query).fetchone():
@@ -27,12 +27,13 @@ def check(connection: sqlite3.Connection, target: Shape) -> None:
                 )
 
 
-def _rules(column: Column) -> list[tuple[str, str]]:
+def _rules(column: Column, nul: bool) -> list[tuple[str, str]]:
     name = quoted(column.name)
     rules = [] if column.nullable else [(f"{name} IS NULL", "is NULL")]
     if column.kind in ("text", "json", "date"):
         rules.append((f"typeof({name}) = 'blob'", "holds bytes that are no text"))
-        rules.append((f"instr({name}, char(0))", "holds the character NUL"))
+        if not nul:
+            rules.append((f"instr({name}, char(0))", "holds the character NUL"))
         if column.limit:
             rules.append((f"length({name}) > {column.limit}", f"is longer than {column.limit} characters"))
     elif column.kind in ("int", "bool"):

@@ -13,9 +13,10 @@ from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
 from mlflow_ae5_server.snapshot import dump
 
+from tests.project_template.mariadb import with_mysql
 from tests.project_template.snapshot.dump.support import Objects, execute
 
-DIALECTS = ("sqlite", "postgresql")
+DIALECTS = with_mysql("sqlite", "postgresql")
 
 
 @pytest.fixture(params=DIALECTS)
@@ -110,4 +111,4 @@ def test_a_server_is_known_by_its_mark(database: Database, monkeypatch: pytest.M
             with presence.serving(place):
                 assert dump.in_use(place) is not None
     assert dump.in_use(database) is None
-    assert database.file is not None or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")
+    assert database.dialect != "postgresql" or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")

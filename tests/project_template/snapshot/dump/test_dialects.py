@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -36,7 +37,7 @@ def through_mlflow(database: Database) -> dict[str, Any]:
     tracking, registry = Tracking(database.uri, "mlflow-artifacts:/"), Registry(database.uri)
     runs = tracking.search_runs(["1"], "", 3)
     seen = {
-        "runs": sorted(repr(run.to_dictionary()) for run in runs),
+        "runs": sorted(json.dumps(run.to_dictionary(), sort_keys=True) for run in runs),
         "history": [
             [(repr(m.value + 0.0), m.timestamp, m.step) for m in tracking.get_metric_history(run.info.run_id, key)]
             for run in sorted(runs, key=lambda run: run.info.run_name)
@@ -70,6 +71,9 @@ def next_experiment(database: Database) -> int:
         ("postgresql", "sqlite"),
         pytest.param("mysql", "sqlite", marks=needed),
         pytest.param("mysql", "postgresql", marks=needed),
+        pytest.param("mysql", "mysql", marks=needed),
+        pytest.param("sqlite", "mysql", marks=needed),
+        pytest.param("postgresql", "mysql", marks=needed),
     ],
 )
 def test_everything_arrives(
@@ -112,7 +116,10 @@ def test_the_values_that_are_easily_lost_are_there(native: dict[str, Database]) 
             assert sum("漢字 \U0001f600" in text for text in texts) == 3
 
 
-@pytest.mark.parametrize(("version", "target"), [("2.6.0", "postgresql"), ("2.22.0", "sqlite")])
+@pytest.mark.parametrize(
+    ("version", "target"),
+    [("2.6.0", "postgresql"), ("2.22.0", "sqlite"), pytest.param("2.22.0", "mysql", marks=needed)],
+)
 def test_an_old_schema_comes_back_as_it_was_and_upgrades(
     version: str, target: str, tmp_path: Path, empty: Callable[[str], Database]
 ) -> None:

@@ -114,7 +114,13 @@ def test_an_unchanged_sqlite_database_adds_no_objects(copied: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "postgresql")]
+    ("source", "target"),
+    [
+        ("sqlite", "sqlite"),
+        ("sqlite", "postgresql"),
+        ("postgresql", "postgresql"),
+        pytest.param("postgresql", "mysql", marks=needed),
+    ],
 )
 def test_a_missing_object_leaves_the_target_empty(
     source: str, target: str, native: dict[str, Database], empty: Callable[[str], Database]

@@ -28,6 +28,7 @@ from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 from mlflow_ae5_server.snapshot.repository import make_in, open_repository
 
 from tests.project_template.conftest import made_once
+from tests.project_template.mariadb import MariaDB
 from tests.project_template.snapshot.recover import killing
 
 
@@ -245,13 +246,24 @@ def pilot(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Pilot:
 
 @pytest.fixture(scope="session")
 def filled_uri(pilot: Pilot, postgres: Any) -> Callable[[], str]:
-    """Makes a PostgreSQL database with the pilot's rows. Only the first one is loaded, the others are copies of it."""
+    """Makes a PostgreSQL database with the pilot's rows."""
+    return copies(postgres, pilot)
+
+
+@pytest.fixture(scope="session")
+def filled_mysql(pilot: Pilot, mariadb: MariaDB) -> Callable[[], str]:
+    """Makes a MySQL database with the pilot's rows."""
+    return copies(mariadb, pilot)
+
+
+def copies(server: Any, pilot: Pilot) -> Callable[[], str]:
+    """Only the first one is loaded, the others are copies of it."""
     name = f"pilot_{uuid.uuid4().hex[:12]}"
     part = dump.DatabasePart.from_json(pilot.snapshot.database)
-    dump.load(part, open_repository(pilot.home.backups).reader(), database.check_uri(postgres.create(name)))
+    dump.load(part, open_repository(pilot.home.backups).reader(), database.check_uri(server.create(name)))
 
     def make() -> str:
-        uri: str = postgres.create(f"copy_{uuid.uuid4().hex[:12]}", template=name)
+        uri: str = server.create(f"copy_{uuid.uuid4().hex[:12]}", template=name)
         return uri
 
     return make

@@ -12,6 +12,8 @@ from mlflow_ae5_server.errors import NotEmptyError
 from mlflow_ae5_server.snapshot import dump
 from sqlalchemy import text
 
+from tests.project_template.mariadb import with_mysql
+
 
 def break_off(home: Any) -> None:
     engine = database.connect_engine(home.store)
@@ -21,7 +23,7 @@ def break_off(home: Any) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("dialect", with_mysql("sqlite", "postgresql"))
 def test_is_kept_aside_and_the_snapshot_takes_its_place(
     dialect: str, tmp_path: Path, home_at: Any, pilot: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -30,7 +32,8 @@ def test_is_kept_aside_and_the_snapshot_takes_its_place(
         home.store_folder()
         shutil.copy(pilot.home.store.file, home.store.file)
     else:
-        home = home_at(tmp_path / "home", pilot.home.backups, request.getfixturevalue("filled_uri")())
+        copies = "filled_uri" if dialect == "postgresql" else "filled_mysql"
+        home = home_at(tmp_path / "home", pilot.home.backups, request.getfixturevalue(copies)())
     break_off(home)
 
     with pytest.raises(NotEmptyError, match="tables with"):

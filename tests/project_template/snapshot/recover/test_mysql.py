@@ -1,4 +1,4 @@
-"""A server on MySQL: backed up and drilled, restored into another database, and never into MySQL."""
+"""A server on MySQL: backed up, drilled, restored into every database, and its upgrade rehearsed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.errors import ConfigurationError
+from mlflow_ae5_server import rehearsal
 from mlflow_ae5_server.snapshot import dump
+from mlflow_ae5_server.snapshot.dump import schema
 
 from tests.project_template.mariadb import MariaDB, needed
 from tests.project_template.snapshot.recover.conftest import Home, fill
@@ -39,11 +40,12 @@ def test_backed_up_and_verified_and_a_second_time_nothing_is_copied(mine: Home, 
     assert {one["dialect"] for one in listed} == {"mysql"}
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
 def test_restored_into_another_database(
-    dialect: str, mine: Home, created: dict[str, Any], tmp_path: Path, home_at: Any, postgres: Any
+    dialect: str, mine: Home, created: dict[str, Any], tmp_path: Path, home_at: Any, postgres: Any, mariadb: MariaDB
 ) -> None:
-    uri = postgres.create("of_mysql") if dialect == "postgresql" else ""
+    servers = {"postgresql": postgres, "mysql": mariadb}
+    uri = servers[dialect].create("of_mysql") if dialect in servers else ""
     other = home_at(tmp_path / "home", mine.backups, uri)
     done = other.restore("--snapshot", created["snapshot"])
     assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": dialect})
@@ -51,17 +53,30 @@ def test_restored_into_another_database(
     assert other.files() == mine.files()
 
 
-@pytest.mark.parametrize("words", [(), ("--replace",), ("--dry-run",)])
-def test_into_mysql_nothing_is_restored(words: tuple[str, ...], mine: Home, created: dict[str, Any]) -> None:
-    before = dump.digests(mine.store), mine.tree()
-    with pytest.raises(ConfigurationError, match=r"cannot be restored into mysql\+pymysql://.*: it is mysql"):
-        mine.restore(*words)
-    assert (dump.digests(mine.store), mine.tree()) == before
-
-
-def test_a_drill_goes_to_sqlite(mine: Home, created: dict[str, Any]) -> None:
+def test_a_drill_is_made_beside_it(mine: Home, created: dict[str, Any]) -> None:
     before = dump.digests(mine.store), mine.tree()
     done = mine.job("drill")
-    assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": "sqlite"}), done
+    assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": "mysql"}), done
     assert (dump.digests(mine.store), mine.tree()) == before
     assert {path.name for path in mine.folder.iterdir()} == {"artifacts"}
+
+
+def test_an_older_schema_is_rehearsed_and_restored_as_it_was_and_upgraded(
+    older: Any, take: Any, tmp_path: Path, home_at: Any, mariadb: MariaDB
+) -> None:
+    old = older(tmp_path / "old")
+    snapshot = take(old)
+    home = home_at(tmp_path / "home", old.backups, mariadb.create("older"))
+    home.restore("--no-upgrade")
+    before = dump.digests(home.store)
+    assert before == dump.DatabasePart.from_json(snapshot.database).digests()
+
+    report = home.report()
+    assert rehearsal.rehearse(home.store, report) == 0
+    assert dump.digests(home.store) == before
+
+    done = home.restore("--replace")
+    assert done["upgraded"] == {"from": "7f2a7d5fae7d", "to": schema.latest()}
+    assert dump.state(home.store).revision == schema.latest()
+    home.restore("--undo")
+    assert dump.digests(home.store) == before

@@ -29,24 +29,31 @@ from mlflow_ae5_server.snapshot import dump, recover_check, recover_ledger
 from mlflow_ae5_server.snapshot.recover_target import open_target
 from mlflow_ae5_server.snapshot.repository import open_repository
 
+from tests.project_template.mariadb import with_mysql
+
 
 def is_identical(home: Any, pilot: Any) -> bool:
     return dump.digests(home.store) == pilot.digests and home.files() == pilot.files
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+DIALECTS = with_mysql("sqlite", "postgresql")
+
+
+@pytest.fixture(params=DIALECTS)
 def home(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
-    """An empty place, on either database."""
+    """An empty place, on any database."""
     uri = ""
-    if request.param == "postgresql":
-        uri = request.getfixturevalue("postgres").create(f"r{uuid.uuid4().hex[:12]}")
+    if request.param != "sqlite":
+        server = request.getfixturevalue("postgres" if request.param == "postgresql" else "mariadb")
+        uri = server.create(f"r{uuid.uuid4().hex[:12]}")
     return home_at(tmp_path / "home", pilot.home.backups, uri)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DIALECTS)
 def filled(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
-    """A place where a server has worked, on either database; PostgreSQL's already has rows, as to load them is slow."""
-    uri = request.getfixturevalue("filled_uri")() if request.param == "postgresql" else ""
+    """A place where a server has worked, on any database; all but SQLite's have rows already, as to load is slow."""
+    fixture = {"postgresql": "filled_uri", "mysql": "filled_mysql"}.get(request.param)
+    uri = request.getfixturevalue(fixture)() if fixture else ""
     home = home_at(tmp_path / "home", pilot.home.backups, uri)
     work_on(home, pilot)
     return home

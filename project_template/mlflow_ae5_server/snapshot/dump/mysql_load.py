@@ -1,0 +1,80 @@
+"""Into MySQL: schema and rows in a database beside it, from where all tables move to their place in one step.
+
+Each CREATE TABLE commits there, so that a load into the place itself could not be undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlflow_ae5_server.database import Database, connect_engine, reason
+from mlflow_ae5_server.errors import ConfigurationError
+from mlflow_ae5_server.snapshot.dump import mysql, mysql_beside, schema
+from mlflow_ae5_server.snapshot.dump.mysql import is_single, lossless, quoted
+from mlflow_ae5_server.snapshot.dump.shape import Shape
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+Block = Sequence[tuple[Any, ...]]
+_AT_ONCE = 500  # rows
+# However the server is configured: what does not fit is refused, and an experiment of the number 0 keeps it.
+_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
+
+
+class Loading:
+    """The tables of an empty schema, to be filled."""
+
+    def __init__(self, connection: Connection, shapes: Iterable[Shape]) -> None:
+        self._connection = connection
+        self.shapes = {shape.name: shape for shape in shapes}
+
+    def rows(self, table: str, columns: Sequence[str], blocks: Iterable[Block]) -> None:
+        """Raises ConfigurationError naming the table that cannot hold a row."""
+        from sqlalchemy.exc import DataError, IntegrityError
+
+        names = ", ".join(map(quoted, columns))
+        insert = f"INSERT INTO {quoted(table)} ({names}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608
+        single = [columns.index(column.name) for column in self.shapes[table].columns if is_single(column)]
+        for block in blocks:
+            for place in single:
+                _require_single(table, columns[place], block, place)
+            try:
+                for start in range(0, len(block), _AT_ONCE):
+                    self._connection.exec_driver_sql(insert, [tuple(row) for row in block[start : start + _AT_ONCE]])
+            except (DataError, IntegrityError) as error:
+                raise _cannot_keep(f"{table} has a row that MySQL refuses ({reason(error)})") from None
+
+
+@contextlib.contextmanager
+def loading(target: Database, revision: str) -> Iterator[Loading]:
+    """All, or nothing: the tables are moved to `target` when the block ends well."""
+    with mysql_beside.scratch(target) as place:
+        with connect_engine(lossless(place)).connect() as connection:
+            schema.create(connection, revision)
+            connection.commit()
+        with mysql.connected(place) as connection:
+            connection.exec_driver_sql(f"SET SESSION sql_mode = '{_MODE}', foreign_key_checks = 0")
+            shapes = mysql.shapes_of(connection, sorted(schema.own_tables(revision)), place.shown)
+            for shape in shapes:  # migrations write rows too
+                connection.exec_driver_sql(f"DELETE FROM {quoted(shape.name)}")  # noqa: S608
+            yield Loading(connection, shapes)
+            connection.commit()
+        mysql_beside.move_in(place, target, schema.own_tables(revision))
+
+
+def _require_single(table: str, column: str, block: Block, place: int) -> None:
+    """A FLOAT has 32 bits there: a number that needs more would come back as another."""
+    for row in block:
+        value = row[place]
+        if value is not None and value != mysql.shortest(struct.unpack("f", struct.pack("f", value))[0]):
+            raise _cannot_keep(f"{table}.{column} has the number {value!r}, of which MySQL keeps the first digits only")
+
+
+def _cannot_keep(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        what, "change or remove that value in the original, and take a new snapshot; or restore into another database"
+    )

@@ -31,7 +31,13 @@ DryRun = Annotated[
 Replace = Annotated[
     bool, typer.Option("--replace", help="Keep the data that is there aside instead of refusing; see --undo.")
 ]
-Undo = Annotated[bool, typer.Option("--undo", help="Bring back what the last restore kept aside.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Bring back what the last restore kept aside; see also --kept.")]
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        "--kept", metavar="NAME", help="With --undo: bring back what is kept under that name; see --list-kept."
+    ),
+]
 ListKept = Annotated[bool, typer.Option("--list-kept", help="Name what restores keep aside; change nothing.")]
 DropKept = Annotated[
     str | None,
@@ -50,6 +56,7 @@ def command(
     dry_run: DryRun = False,
     replace: Replace = False,
     undo: Undo = False,
+    kept: Kept = None,
     list_kept: ListKept = False,
     drop_kept: DropKept = None,
     stop_server: StopServer = False,
@@ -70,7 +77,7 @@ def command(
 
     others = snapshot is not None or dry_run or replace or stop_server or release is not None
     if list_kept or drop_kept is not None:
-        if others or undo or (list_kept and drop_kept is not None):
+        if others or undo or kept is not None or (list_kept and drop_kept is not None):
             raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
         return _kept(
             Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback),
@@ -81,9 +88,12 @@ def command(
         )
     if undo and (snapshot is not None or replace):
         raise Usage("--undo goes with neither --snapshot nor --replace.", remedy="Leave those out.")
+    if kept is not None and not undo:
+        raise Usage("--kept names what --undo brings back.", remedy="Add --undo.")
     if dry_run and stop_server:
         raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
-    recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait)
+    named = None if kept is None else checked_kept(kept, "--kept")
+    recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait, named)
     choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
     reporter = reporter_for(choices)
     try:

@@ -32,8 +32,8 @@ OnProgress = Callable[[str, float, float | None], None]
 class Recovery:
     """What stage 7 is to bring back. snapshot: an id or `latest`. replace: keep what is there aside.
 
-    undo: bring back what the last restore kept aside, instead. stop_server: a server on the data may be stopped.
-    wait: seconds the job may take.
+    undo: bring back what the last restore kept aside, instead, or what is kept under the name `kept`. stop_server: a
+    server on the data may be stopped. wait: seconds the job may take.
     """
 
     snapshot: str = "latest"
@@ -41,16 +41,17 @@ class Recovery:
     undo: bool = False
     stop_server: bool = False
     wait: float = 14400.0
+    kept: str | None = None
 
     @property
     def asked(self) -> str:
-        return "--undo" if self.undo else self.snapshot
+        return " ".join(self.job_words) if self.undo else self.snapshot
 
     @property
     def job_words(self) -> tuple[str, ...]:
         """The options of the job that does this."""
         if self.undo:
-            return ("--undo",)
+            return ("--undo", "--kept", self.kept) if self.kept is not None else ("--undo",)
         return ("--snapshot", self.snapshot, *(["--replace"] if self.replace else []))
 
 

@@ -36,16 +36,26 @@ def restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="check the snapshot, say what would be done, do nothing")
     parser.add_argument("--replace", action="store_true", help="keep aside what the target holds, for --undo")
     parser.add_argument("--no-upgrade", action="store_true", help="leave an older schema as the snapshot has it")
+    parser.add_argument(
+        "--same-artifacts",
+        action="store_true",
+        help="with --replace: leave the artifacts in place where all of the snapshot's are among them, unchanged",
+    )
     parser.add_argument("--undo", action="store_true", help="bring back what --replace kept aside")
+    parser.add_argument("--kept", metavar="NAME", help="with --undo: bring back what is kept under that name")
     parser.add_argument("--list-kept", action="store_true", help="name what is kept aside")
     parser.add_argument("--drop-kept", metavar="NAME", help="remove for good what is kept under that name")
 
 
 def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse words that contradict each other."""
-    others = options.replace or options.no_upgrade or options.snapshot != "latest"
+    others = options.replace or options.no_upgrade or options.same_artifacts or options.snapshot != "latest"
+    if options.same_artifacts and not options.replace:
+        parser.error("--same-artifacts goes with --replace only")
+    if options.kept is not None and not options.undo:
+        parser.error("--kept goes with --undo only: it names what to bring back")
     if options.undo and (others or options.drop_kept or options.list_kept):
-        parser.error("--undo goes with --dry-run only: it brings back what the last --replace kept aside")
+        parser.error("--undo goes with --kept and --dry-run only: it brings back what a --replace kept aside")
     if options.list_kept and (others or options.dry_run or options.drop_kept):
         parser.error("--list-kept stands alone: it names what is kept aside")
     if options.drop_kept is not None and others:

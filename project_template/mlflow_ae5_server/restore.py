@@ -11,7 +11,13 @@ from typing import Any
 from mlflow_ae5_server import database, locks
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
+from mlflow_ae5_server.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ProjectError,
+    StorageError,
+    UnreachableError,
+)
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 from mlflow_ae5_server.snapshot import dump, recover_check, recover_files, recover_kept, recover_ledger
@@ -19,7 +25,7 @@ from mlflow_ae5_server.snapshot.dump import schema
 from mlflow_ae5_server.snapshot.recover import Recovery, Source, say
 from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 from mlflow_ae5_server.snapshot.recover_ledger import Book
-from mlflow_ae5_server.snapshot.recover_target import open_target
+from mlflow_ae5_server.snapshot.recover_target import Target, open_target
 from mlflow_ae5_server.snapshot.recover_undo import Undo
 from mlflow_ae5_server.snapshot.repository import open_repository
 
@@ -52,9 +58,9 @@ def _act(
     lock_wait: float,
 ) -> int:
     if options.undo and options.dry_run:
-        return _undo_dry_run(settings, report, store, place)
+        return _undo_dry_run(settings, report, store, place, options.kept)
     if options.undo:
-        return _undo(settings, report, store, place, lock_wait)
+        return _undo(settings, report, store, place, lock_wait, options.kept)
     if options.drop_kept is not None or options.list_kept:
         return _kept(settings, report, options, store, place, lock_wait)
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
@@ -70,13 +76,14 @@ def _act(
     target = open_target(destination)
     recover_files.refuse_names(source.repository.files(source.snapshot), target)
     recover_check.refuse_rights(store, destination, replace=options.replace)
-    if Book(place).running is None:
-        recover_check.refuse_tight(store, destination, source.snapshot, source.part)
     _refuse(store, place, replace=options.replace)  # before the lock makes a file beside a SQLite database
+    same = _same_artifacts(source, target, place) if _stay(options, place) else None
+    if Book(place).running is None:
+        recover_check.refuse_tight(store, destination, source.snapshot, source.part, artifacts=same is None)
     with _locked(store, lock_wait):
         found = _refuse(store, place, replace=options.replace)
         recovery = Recovery(source, store, target, place, Book(place))
-        done = recovery.run(found, replace=options.replace, migrate=not options.no_upgrade)
+        done = recovery.run(found, replace=options.replace, migrate=not options.no_upgrade, same=same)
     report.add(
         artifacts=done.restored.files,
         artifact_bytes=done.restored.bytes,
@@ -91,6 +98,26 @@ def _act(
     )
     _tell_kept(place)
     return 0
+
+
+def _stay(options: argparse.Namespace, place: Beside) -> bool:
+    """Whether the artifacts may stay where they are. A restore that was begun goes on as it began."""
+    running = Book(place).running
+    return bool(options.same_artifacts) if running is None else running.in_place
+
+
+def _same_artifacts(source: Source, target: Target, place: Beside) -> recover_files.Restored | None:
+    same = recover_files.found(source.repository.files(source.snapshot), target)
+    if same is not None:
+        say(
+            f"{same.files} files ({amount(same.bytes)}) of the snapshot are at {place.shown}, unchanged, and stay there"
+        )
+    elif (running := Book(place).running) is not None and running.snapshot == source.snapshot.id:
+        raise StorageError(
+            f"the artifacts at {place.shown} have changed since the restore of {running.snapshot} began",
+            "find out who writes there; `restore --undo` brings the database back as it was",
+        )
+    return same
 
 
 def find(backups: str, which: str) -> Source:
@@ -233,12 +260,12 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
     return found
 
 
-def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Beside) -> int:
+def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Beside, name: str | None) -> int:
     """Whether there is something to bring back. Raises AbsentError, DamagedError where there is not.
 
     What may pass until the undo itself, such as a server at work, is told, as for a restore.
     """
-    undo = Undo(store, place, Book(place))
+    undo = Undo(store, place, Book(place), name)
     undo.require()
     wait(settings, store)
     kept = undo.check()
@@ -248,21 +275,23 @@ def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Be
             "held": lambda: dump.require_free(store),
         }
     )
-    print(f"would bring back {kept.name}, kept aside {kept.time} for the snapshot {kept.snapshot}")
+    print(f"would bring back {kept.name} ({recover_kept.what(kept)}), kept aside {kept.time}")
     report.add(outcome="dry-run", dry_run=True, would_bring_back=kept.name, would_refuse=refusals)
     _tell_kept(place)
     return 0
 
 
-def _undo(settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float) -> int:
-    Undo(store, place, Book(place)).require()
+def _undo(
+    settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float, name: str | None
+) -> int:
+    Undo(store, place, Book(place), name).require()
     wait(settings, store)
     recover_check.refuse_user(recover_check.look(store, place), store)
     if store.file is not None and not store.file.parent.is_dir():
         raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")
     with _locked(store, lock_wait):
         recover_check.refuse_user(recover_check.look(store, place), store)
-        brought, aside = Undo(store, place, Book(place)).run()
+        brought, aside = Undo(store, place, Book(place), name).run()
     say(f"brought back {brought}" + (f"; what was there is kept as {aside}" if aside else ""))
     report.add(outcome="undone", brought_back=brought, kept_aside=aside)
     _tell_kept(place)
@@ -284,8 +313,7 @@ def _kept(
 
 def _tell_kept(place: Beside) -> None:
     for entry in Book(place).ledger.kept:
-        what = " and ".join(name for name in ("database", "artifacts") if getattr(entry, name))
-        say(f"kept aside: {entry.name} ({what}), {entry.time}")
+        say(f"kept aside: {entry.name} ({recover_kept.what(entry)}), {entry.time}")
 
 
 def _required(settings: Settings, name: str) -> str:

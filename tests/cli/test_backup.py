@@ -407,6 +407,9 @@ WRONG = [
     (["drill", "--snapshot", "latest", "--schedule", "0 1 * * *"], "exclude each other"),
     (["restore", "--undo", "--replace"], "--undo goes with neither"),
     (["restore", "--dry-run", "--stop-server"], "stops no server"),
+    (["restore", "--kept", "kept_1"], "--kept names what --undo brings back"),
+    (["restore", "--undo", "--kept", "../x"], "--kept takes the name of what a restore kept aside"),
+    (["restore", "--list-kept", "--kept", "x"], "restore nothing"),
     (["install", "--restore", "../x"], "the id of a snapshot"),
 ]
 

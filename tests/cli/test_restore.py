@@ -211,6 +211,8 @@ class TestReplaceAndUndo:
         kept = data(site)
         foretold = restore(site, capsys, "--undo", "--dry-run")
         assert (foretold.code, data(site)) == (0, kept)
+        assert restore(site, capsys, "--undo", "--kept", "kept-1", "--dry-run").code == 0
+        assert (volume(site) / "calls").read_text().splitlines()[-1] == "Restore --undo --kept kept-1 --dry-run"
         undone = restore(site, capsys, "--undo", "--stop-server", "--yes")
 
         assert (replaced.code, undone.code) == (0, 0), undone.err

@@ -127,7 +127,7 @@ def _bring_data_back(context: Context, record: Record, crew: Crew) -> Record:
     if record.snapshot is None:
         raise StageFailed("No snapshot to go back to was noted.", stage=7, where=str(context.folder))
     crew.tell(f"snapshot {record.snapshot} is restored")
-    task = maintenance.restore("--snapshot", record.snapshot, "--replace", "--no-upgrade")
+    task = maintenance.restore("--snapshot", record.snapshot, "--replace", "--no-upgrade", "--same-artifacts")
 
     def restored(_verdict: Verdict) -> None:
         note(context, record, restored=True)

@@ -157,13 +157,17 @@ class RecoveryStage:
 
 
 def _same(wanted: Recovery, done: dict[str, Any]) -> bool:
-    if wanted.undo or done.get("asked") == "--undo":
+    if wanted.undo or _was_undo(done):
         return wanted.asked == done.get("asked")
     return wanted.snapshot in ("latest", done.get("snapshot")) or wanted.asked == done.get("asked")
 
 
+def _was_undo(done: dict[str, Any]) -> bool:
+    return str(done.get("asked")).startswith("--undo")
+
+
 def _told(done: dict[str, Any]) -> str:
-    what = "what was kept aside was brought back" if done.get("asked") == "--undo" else None
+    what = "what was kept aside was brought back" if _was_undo(done) else None
     return f"{what or 'snapshot ' + str(done.get('snapshot')) + ' was restored'} at {done.get('when')}"
 
 
@@ -171,9 +175,9 @@ def _action(wanted: Recovery) -> Action:
     if wanted.undo:
         return Action(
             RESTORE,
-            "what the last restore kept aside",
+            f"what is kept aside as {wanted.kept}" if wanted.kept else "what the last restore kept aside",
             "--undo was given",
-            ("what that restore has put there is kept aside in its stead",),
+            ("what is there now is kept aside in its stead",),
         )
     if wanted.replace:
         return Action(

@@ -95,13 +95,14 @@ class Recovery:
     place: Beside
     book: Book
 
-    def run(self, found: Found, *, replace: bool, migrate: bool) -> Done:
+    def run(self, found: Found, *, replace: bool, migrate: bool, same: Restored | None = None) -> Done:
+        """same: the artifacts of the snapshot are there already, and stay."""
         if found.has_database and replace:
             dump.settle(self.store)  # refused before anything is written down
         before = self.book.ledger if self.book.running is None else None
-        again = self._begin(found, replace=replace)
+        again = self._begin(found, replace=replace, in_place=same is not None)
         self._put_aside(before)
-        restored = self._artifacts(again=again, replace=replace)
+        restored = same if same is not None else self._artifacts(again=again, replace=replace)
         say(
             f"{restored.files} files ({amount(restored.bytes)}) are there as in the snapshot, "
             f"{restored.written} written"
@@ -118,7 +119,7 @@ class Recovery:
             raise AssertionError("the ledger was opened")
         return self.book.running
 
-    def _begin(self, found: Found, *, replace: bool) -> bool:
+    def _begin(self, found: Found, *, replace: bool, in_place: bool) -> bool:
         """Open the ledger, or find it open: then True. Raises NotEmptyError."""
         old, snapshot = self.book.running, self.source.snapshot.id
         if old is not None and old.snapshot == snapshot:
@@ -127,16 +128,23 @@ class Recovery:
         if not replace:
             recover_check.refuse_occupied(found, self.store, self.place)
         if old is not None and old.phase in ASIDE:  # half of the old data has gone there: the other half follows
-            self.book.begin(dataclasses.replace(old, snapshot=snapshot, who=who(), started=now()))
+            entry = self.book.kept(old.aside)
+            if entry is not None and entry.in_place and not in_place:
+                entry = dataclasses.replace(entry, in_place=False, artifacts=found.holdings is not None)
+            running = dataclasses.replace(old, snapshot=snapshot, who=who(), started=now(), in_place=in_place)
+            self.book.begin(running, entry)
             return False
         aside = None
-        if found.occupied:
+        if found.has_database if in_place else found.occupied:
             # What an unfinished restore has left is not what an undo is for.
             aside = new_name("failed" if old is not None else "kept")
         kept = old.kept if old is not None else aside
-        entry = Kept(aside, snapshot, now(), found.has_database, found.holdings is not None) if aside else None
+        holdings = found.holdings is not None and not in_place
+        entry = None
+        if aside is not None:
+            entry = Kept(aside, snapshot, now(), found.has_database, holdings, in_place, self.store.shown)
         phase = "database-aside" if aside else "artifacts"
-        self.book.begin(Running(phase, snapshot, now(), who(), aside, kept), entry)
+        self.book.begin(Running(phase, snapshot, now(), who(), aside, kept, in_place), entry)
         return False
 
     def _put_aside(self, before: Ledger | None) -> None:
@@ -149,7 +157,7 @@ class Recovery:
                 self.book.or_unsay(before, lambda: dump.keep_aside(self.store, aside))
             self.book.turn("artifacts-aside")
         if self._running().phase == "artifacts-aside":
-            if aside is not None and self.place.holdings() is not None:
+            if aside is not None and not self._running().in_place and self.place.holdings() is not None:
                 say(f"keeping the artifacts of {self.place.shown} aside as {aside}")
                 self.place.aside(aside)
             self.book.turn("artifacts")

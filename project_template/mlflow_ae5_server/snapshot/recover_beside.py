@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class BesideFolder:
         self.shown = str(folder)
         self._folder = Path(os.path.realpath(folder))
         if inside is None:
-            closed = os.path.ismount(self._folder) or not os.access(self._folder.parent, os.W_OK)
+            closed = _is_mounted(self._folder) or not os.access(self._folder.parent, os.W_OK)
             inside = self._folder.is_dir() and closed
         self._inside = inside
 
@@ -197,6 +198,18 @@ class BesideFolder:
         if error.errno == errno.ENOSPC:
             hint = "make room there"
         return StorageError(f"cannot {verb} beside {self.shown}: {error.strerror or error}", hint)
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Also where it is of the same file system as the folder above, as a part of a volume may be."""
+    if os.path.ismount(folder):
+        return True
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    places = (line.split()[4] for line in lines)  # with \040 and the like for what is no visible character
+    return any(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) == str(folder) for place in places)
 
 
 def _private(path: str, flags: int) -> int:

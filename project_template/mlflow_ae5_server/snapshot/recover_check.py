@@ -182,11 +182,13 @@ def _require_writable(folder: Path, setting: str) -> None:
         )
 
 
-def refuse_tight(store: Database, destination: str, snapshot: Manifest, part: DatabasePart) -> None:
-    """Raises StorageError where a disk has no room for the files of the snapshot."""
+def refuse_tight(
+    store: Database, destination: str, snapshot: Manifest, part: DatabasePart, *, artifacts: bool = True
+) -> None:
+    """Raises StorageError where a disk has no room for the files of the snapshot, or for its database alone."""
     wanted: dict[int, tuple[Path, int]] = {}
     for place, size in (
-        (local_folder(destination), snapshot.artifacts.bytes),
+        (local_folder(destination), snapshot.artifacts.bytes if artifacts else 0),
         (store.file.parent if store.file is not None else None, database_size(part)),
     ):
         if place is not None:

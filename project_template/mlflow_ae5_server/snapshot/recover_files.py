@@ -86,6 +86,29 @@ def restore(files: Callable[[], Iterator[FileEntry]], reader: Reader, target: Ta
     return result
 
 
+def found(files: Iterable[FileEntry], target: Target) -> Restored | None:
+    """What `restore` would return where it had nothing to write, but for files that are not in the snapshot: they may
+    be there as well. None where anything is missing or different. Reads only."""
+    result = Restored()
+
+    def look(batch: list[FileEntry]) -> None:
+        for entry in batch:
+            is_there = entry.kind == "file" and target.size(entry.path) == entry.size
+            if not is_there or target.digest(entry.path) != (entry.size, entry.sha256):
+                raise _DifferentError
+        result.add(len(batch), sum(entry.size for entry in batch), 0)
+
+    try:
+        each(look, _batches(files), target.threads)
+    except _DifferentError:
+        return None
+    return result
+
+
+class _DifferentError(Exception):
+    pass
+
+
 def refuse_names(files: Iterable[FileEntry], target: Target) -> None:
     """Raises ConfigurationError for a name that `target` cannot hold."""
     for entry in files:

@@ -23,6 +23,12 @@ def tell(store: Database, place: Beside, report: Report) -> int:
     return 0
 
 
+def what(entry: Kept) -> str:
+    """What was kept, for a person."""
+    held = " and ".join(name for name in ("database", "artifacts") if getattr(entry, name)) or "nothing"
+    return f"{held}; the artifacts stayed where they are" if entry.in_place else held
+
+
 def drop(store: Database, place: Beside, report: Report, name: str, *, dry_run: bool) -> int:
     """Remove what is kept as `name`, or with `dry_run` say what that is. Whoever removes holds the maintenance lock.
 

@@ -31,7 +31,7 @@ class Running:
 
     `phase` is the next thing to do; doing it twice does no harm. `aside`: where what is in the way goes. `kept`: where
     the data is, or will be, that an undo brings back; another name than `aside` when a restore displaces what an
-    unfinished one has left.
+    unfinished one has left. `in_place`: the artifacts stay where they are.
     """
 
     phase: str
@@ -40,6 +40,7 @@ class Running:
     who: str
     aside: str | None = None
     kept: str | None = None
+    in_place: bool = False
 
     @property
     def is_undo(self) -> bool:
@@ -50,7 +51,8 @@ class Running:
 class Kept:
     """Data kept aside under `name` when `snapshot` took its place at `time`, or gave it up (an undo).
 
-    `database`, `artifacts`: whether there was any.
+    `database`, `artifacts`: whether there was any. `in_place`: the artifacts stayed where they are, and are those of
+    either database. `store`: the database that was restored into, as it is shown.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Kept:
     time: str
     database: bool
     artifacts: bool
+    in_place: bool = False
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,11 @@ class Book:
     def last_kept(self) -> Kept | None:
         """What the last --replace kept; not what an undo put aside, which would make undo undo itself."""
         return next((entry for entry in reversed(self.ledger.kept) if entry.name.startswith("kept_")), None)
+
+    def last_undone(self) -> Kept | None:
+        """What an undo put aside after the last --replace: that one is undone already."""
+        last = next((e for e in reversed(self.ledger.kept) if e.name.startswith(("kept_", "undone_"))), None)
+        return last if last is not None and last.name.startswith("undone_") else None
 
     def _write(self, ledger: Ledger) -> None:
         empty = ledger.running is None and not ledger.kept

@@ -24,6 +24,7 @@ class Undo:
     store: Database
     place: Beside
     book: Book
+    name: str | None = None  # of what to bring back; None: what the last --replace kept
 
     def run(self) -> tuple[str, str | None]:
         """The names of what was brought back and of what was put aside for it. Raises ConfigurationError."""
@@ -37,12 +38,14 @@ class Undo:
         aside, kept = running.aside, running.kept
         if kept is None:
             raise AssertionError("an undo has something to bring back")
+        entry = self.book.kept(kept)
+        elsewhere = entry is not None and self._is_elsewhere(entry)
         if self._phase() == "undo-database-aside":
-            if aside is not None and recover_check.look(self.store, self.place).has_database:
+            if aside is not None and not elsewhere and recover_check.look(self.store, self.place).has_database:
                 self.book.or_unsay(before, lambda: dump.keep_aside(self.store, aside))
             self.book.turn("undo-artifacts-aside")
         if self._phase() == "undo-artifacts-aside":
-            if aside is not None:
+            if aside is not None and not running.in_place:
                 self.place.aside(aside)
             self.book.turn("undo-artifacts")
         if self._phase() == "undo-artifacts":
@@ -72,34 +75,78 @@ class Undo:
         found = recover_check.look(self.store, self.place)
         recover_check.refuse_foreign(found, self.store)
         if running is None or running.phase not in ASIDE:
+            self._refuse_loss(kept, found)
             self._require(kept)
         else:
             self._require_early(running, kept, found)
         return kept
 
     def require(self) -> Kept:
-        """What is to be brought back. Raises AbsentError where there is nothing."""
+        """What is to be brought back. Raises AbsentError where there is nothing, or it is to be named."""
         running = self.book.running
-        kept = self.book.last_kept() if running is None else self.book.kept(running.kept)
-        if kept is None:
+        if running is not None:
+            kept = self.book.kept(running.kept)
+            if self.name is not None and (kept is None or kept.name != self.name):
+                raise ConfigurationError(
+                    f"{self.name} cannot be brought back now: a restore or an undo has not ended, which has kept "
+                    f"{running.kept or 'nothing'} aside",
+                    "finish that first",
+                )
+        elif self.name is not None:
+            kept = self.book.kept(self.name)
+            if kept is not None and not kept.name.startswith(("kept_", "undone_")):
+                raise ConfigurationError(
+                    f"{self.name} is what a restore that was cut off had left: it is not whole",
+                    "only what was kept by a restore or an undo can be brought back",
+                )
+        elif (undone := self.book.last_undone()) is not None:
+            others = [entry.name for entry in self.book.ledger.kept if entry is not undone]
+            further = f"; to go back further, name one of {', '.join(others)}" if others else ""
             raise AbsentError(
-                f"nothing is kept aside beside {self.place.shown}: there is nothing to bring back",
-                "only what `restore --replace` has kept aside can be brought back",
+                f"the last restore is undone already, and what was there before that is kept as {undone.name}",
+                f"to take the undo back, use --undo --kept {undone.name}{further}",
+            )
+        else:
+            kept = self.book.last_kept()
+        if kept is None:
+            names = ", ".join(entry.name for entry in self.book.ledger.kept)
+            raise AbsentError(
+                f"{f'nothing is kept as {self.name}' if self.name else 'nothing is kept aside'} beside "
+                f"{self.place.shown}: there is nothing to bring back",
+                f"there are: {names}" if names else "only what `restore --replace` has kept aside can be brought back",
             )
         return kept
+
+    def _is_elsewhere(self, kept: Kept) -> bool:
+        """Whether that restore was into another database: this one has no part in it."""
+        return not kept.database and kept.store not in {"", self.store.shown}
+
+    def _refuse_loss(self, kept: Kept, found: Found) -> None:
+        """Raises NotEmptyError where a database would go, and none come back."""
+        if found.has_database and not kept.database and not self._is_elsewhere(kept):
+            raise NotEmptyError(
+                f"before that restore {self.store.shown} was empty: with what was kept as {kept.name} no database "
+                f"comes back, and the server would be left without these {found.state.rows} rows",
+                "set server.backend_store_uri (MLFLOW_BACKEND_STORE_URI) to the database of before, and undo again: it "
+                "is left as it is, and its artifacts come back",
+            )
 
     def _begin(self, unfinished: Running | None) -> Running:
         kept = self.require()
         found = recover_check.look(self.store, self.place)
         recover_check.refuse_foreign(found, self.store)
         if unfinished is None or unfinished.phase not in ASIDE:
+            self._refuse_loss(kept, found)
             self._require(kept)
         # Of a restore that was cut off while it put things aside, some may be here still: they are of what is kept.
         if unfinished is not None and unfinished.phase in ASIDE:
             return self._begin_early(unfinished, kept, found)
-        aside = new_name("undone") if found.occupied else None
-        entry = Kept(aside, kept.snapshot, now(), found.has_database, found.holdings is not None) if aside else None
-        running = Running("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name)
+        database = found.has_database and not self._is_elsewhere(kept)
+        holdings = found.holdings is not None and not kept.in_place
+        aside, entry = (new_name("undone") if database or holdings else None), None
+        if aside is not None:
+            entry = Kept(aside, kept.snapshot, now(), database, holdings, kept.in_place, self.store.shown)
+        running = Running("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name, kept.in_place)
         self.book.begin(running, entry)
         return running
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -296,8 +297,17 @@ class TestBack:
         (volume(site) / "break-Restore").write_text("19")
         stuck = upgrade(site, capsys, "--yes", "--no-rehearsal", release=dead)
         (volume(site) / "break-Restore").unlink()
+        (project,) = [p["id"] for p in site.owner().get("projects") if p["owner"] == "mlflow-service"]
+        assert site.owner().call("DELETE", f"projects/{project}").status_code == 200  # as one killed between leaves it
+        archive = Path(pending(site)["archive"])
+        away = archive.rename(archive.with_suffix(".away"))
+        nothing = upgrade(site, capsys, "--back", "--yes")
+        away.rename(archive)
         back = upgrade(site, capsys, "--back", "--yes")
 
+        assert_tells(
+            nothing, 31, "was not begun: There is no project whose jobs run", "is not on this machine any more"
+        )
         assert_tells(failed, 29, "its log states no result", "Everything is as it was before", "restore --list-kept")
         assert_tells(stuck, 31, "something broke in Restore", "upgrade --back", "backup list")
         assert "as it was before is in snapshot" not in stuck.err
@@ -386,7 +396,7 @@ class TestCutOff:
         memory_of_upgrade(site, record)
         unchanged = site.install(capsys)
         before = pending(site)
-        site.owner().call("DELETE", f"/api/v2/deployments/{running(site)['id']}")
+        site.owner().call("DELETE", f"deployments/{running(site)['id']}")
         started = site.install(capsys)
 
         assert (unchanged.code, started.code) == (0, 0), unchanged.err + started.err

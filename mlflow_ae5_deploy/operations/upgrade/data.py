@@ -51,7 +51,7 @@ def _sees_it(context: Context, record: Record, project: Project, crew: Crew) -> 
     task = maintenance.backup("show", "--snapshot", str(record.snapshot))
     verdict = snapshots.carry_out(context, task, seconds=crew.wait, project=project)
     if not verdict.facts:
-        crew.tell(f"no job of the project that is there runs ({verdict.said})")
+        crew.tell(f"the project that is there does not run its jobs ({verdict.said})")
         return False
     if verdict.exit_code == outcomes.NO_SNAPSHOT:
         raise NotFound(
@@ -71,7 +71,7 @@ def _require_former(context: Context, record: Record) -> None:
         return
     why = f"has no command `{command}`" if archive.is_file() else "is not on this machine any more"
     raise StageFailed(
-        f"No job of the new release runs, and the former release {why}: nothing could restore the data.",
+        f"There is no project whose jobs run, and the former release's archive {why}: nothing could restore the data.",
         stage=7,
         where=record.archive,
         remedy=f"Take a release that runs here: `restore --snapshot {record.snapshot} --release bundled --replace`.",

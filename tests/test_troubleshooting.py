@@ -16,8 +16,11 @@ from mlflow_ae5_deploy import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "runbooks" / "troubleshooting.md"
-# Errors that a stage passes on under its own exit code, together with the deployment's log.
-WRAPPED = {"The deployment did not start: … (state …).": errors.StageFailed.exit_code}
+# Errors that are passed on under another exit code: by a stage, with the deployment's log; by `upgrade --back`.
+WRAPPED = {
+    "The deployment did not start: … (state …).": errors.StageFailed.exit_code,
+    "Snapshot …, which was to bring the data back, is not in the place of the backups.": errors.NotBack.exit_code,
+}
 SHORTEST = 6  # characters of a part between two … that must be found
 
 

@@ -26,12 +26,13 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
     from mlflow_ae5_deploy.cli.installing import follow
     from mlflow_ae5_deploy.operations import snapshots
     from mlflow_ae5_deploy.report.snapshots import run_data, show
-    from mlflow_ae5_deploy.runbook import maintenance
+    from mlflow_ae5_deploy.runbook import half_upgraded, maintenance
 
     verdict: Verdict | None = None
     action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
         with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
+            half_upgraded.refuse_meanwhile(context, task)
             reporter.doing(task.purpose)
             if action not in _ANSWERS:
                 follow(context, reporter)

@@ -29,7 +29,9 @@ Rehearse = Annotated[
     bool, typer.Option("--rehearse", help="Only migrate a copy of the data on the platform, and tell time and result.")
 ]
 NoRehearsal = Annotated[bool, typer.Option("--no-rehearsal", help="Do not rehearse first.")]
-Back = Annotated[bool, typer.Option("--back", help="Go back from an upgrade that was cut off, or failed to go back.")]
+Back = Annotated[
+    bool, typer.Option("--back", help="Go back from an upgrade that was cut off, or failed to go back; asks first.")
+]
 
 
 def command(
@@ -75,8 +77,9 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
     crew = _crew(context, reporter, wait)
     if how == "--back":
         gone = back.on_request(context, crew)
-        former = changes.release_words(gone.former)
-        reporter.line(f"Everything is as it was before: {former}, verified.", style="bold")
+        reporter.line(back.back_words(gone), style="bold")
+        if kept := back.kept_words(gone):
+            reporter.line(kept)
         return upgrade_data("back", None, None, None)
     begun = record.pending(context)
     if begun is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, NotFound, StageFailed
+from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, NotFound, PartlyDone, StageFailed
 from mlflow_ae5_deploy.platform.records import Job, Project
 from mlflow_ae5_deploy.redaction import MASK, Secret
 from mlflow_ae5_deploy.runbook import gc_run, job_run, scheduled_job
@@ -155,7 +155,14 @@ def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: floa
 
 
 def require(verdict: Verdict) -> None:
-    """Raises StageFailed when the run did not do its work."""
+    """Raises PartlyDone when the run left some of its work, StageFailed when it did not do it."""
+    if verdict.outcome == gc_run.INCOMPLETE:
+        raise PartlyDone(
+            f"The garbage collection left some of its work: {verdict.said}.",
+            where=f"run {verdict.run_id}",
+            remedy=f"Its log says what was skipped, and why: `logs --run {verdict.run_id}`. Mend that; the next run "
+            "takes it up.",
+        )
     if not verdict.passed:
         raise StageFailed(
             f"The garbage collection did not do its work: {verdict.said}.",

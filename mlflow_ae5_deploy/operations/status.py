@@ -17,6 +17,7 @@ from mlflow_ae5_deploy.operations.status_facts import Collection, LastRun, Seen,
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook import token_life
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.gc_run import INCOMPLETE
 from mlflow_ae5_deploy.runbook.model import Stage
 
 
@@ -185,14 +186,18 @@ def about_collection(collection: Collection) -> list[str]:
         found.append(f"There are {collection.jobs} garbage collection jobs; there must be one.")
     last = collection.last
     if last is not None and not last.passed and not collection.outdated:
-        found.append(f"The last garbage collection failed: {last.said or last.state}.")
+        found.append(f"The last garbage collection {_how(last)}: {last.said or last.state}.")
     return found
+
+
+def _how(last: LastRun) -> str:
+    return "left some of its work" if last.outcome == INCOMPLETE else "failed"
 
 
 def outdated(collection: Collection, last: LastRun) -> str:
     return (
-        f"The last garbage collection failed ({last.said or last.state}). It began before the token was renewed at "
-        f"{collection.renewed:%Y-%m-%d %H:%M} UTC, so it does not tell how things are now; the next one will."
+        f"The last garbage collection {_how(last)} ({last.said or last.state}). It began before the token was renewed "
+        f"at {collection.renewed:%Y-%m-%d %H:%M} UTC, so it does not tell how things are now; the next one will."
     )
 
 

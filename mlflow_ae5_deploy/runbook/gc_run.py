@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.words import size
 
 DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
 KINDS = ("runs", "experiments", "logged_models")
+INCOMPLETE = "incomplete"  # outcome of a run that has skipped what it could not remove, and done all the rest
 
 
 def judge(run: Run, log: str) -> Verdict:
@@ -33,15 +34,15 @@ def _sentence(verdict: Verdict) -> str:
     facts = verdict.facts
     counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
     if not verdict.passed:
+        if verdict.outcome == INCOMPLETE and counts:
+            said = f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}"
+            return ", ".join([said, *_reasons(facts)])
         words = [f"the run is {verdict.state}"]
         if verdict.outcome != "unknown":
             words.append(f"the job says {verdict.outcome}")
         if verdict.exit_code is not None:
             words.append(f"exit code {verdict.exit_code}")
-        if verdict.outcome == "incomplete" and counts:
-            words.append(f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}")
-        words += [str(facts[key]) for key in ("error", "hint") if facts.get(key)]
-        return ", ".join(words)
+        return ", ".join([*words, *_reasons(facts)])
     if verdict.outcome == "unknown":
         return "the run is completed, and its log states no result"
     if verdict.outcome == "skipped":
@@ -50,6 +51,10 @@ def _sentence(verdict: Verdict) -> str:
         told = ", ".join(f"{item.get('due', 0)} {kind}" for kind, item in counts) or "nothing known"
         return f"would remove {told}{_size(facts)}{_skipped(facts)}"
     return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}{_alone(facts)}" if counts else "done"
+
+
+def _reasons(facts: Mapping[str, Any]) -> list[str]:
+    return [str(facts[key]) for key in ("error", "hint") if facts.get(key)]
 
 
 def _removed(counts: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

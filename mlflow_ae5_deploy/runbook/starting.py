@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.errors import Configuration, Conflict, DeadlineExceeded, NotFound, PlatformError, StageFailed
 from mlflow_ae5_deploy.platform.records import Deployment, Project, Revision
+from mlflow_ae5_deploy.runbook import half_upgraded
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import project_name
 from mlflow_ae5_deploy.runbook.deployment_facts import Drift, Wanted, drift
@@ -119,6 +120,7 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
     context.found.deployment = started
     await_health(context, started)
     context.memory.forget_begun_recovery()
+    half_upgraded.served(context)
     _await_listed(context, started)
     return started
 

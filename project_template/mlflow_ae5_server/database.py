@@ -287,13 +287,14 @@ def require_current(schema: Schema, database: Database) -> None:
     if schema.state == "outdated":
         raise SchemaError(
             f"the schema of {database.shown} is at revision {schema.found}, MLflow {VERSION} needs {schema.expected}",
-            "stop the server, back up the database, run the command DatabaseUpgrade, then start again",
+            "`upgrade` does it all; by hand: stop the server, back up the database, run the command DatabaseUpgrade, "
+            "then start again",
         )
     if schema.state == "unknown":
         raise SchemaError(
             f"the schema of {database.shown} is at revision {schema.found}, which MLflow {VERSION} does not know: "
             "it was made by a newer MLflow, or by another application",
-            "use the release of this project that made it; DatabaseUpgrade cannot go back",
+            "use the release of this project that made it; no upgrade goes back",
         )
     if schema.state == "empty":
         raise ConfigurationError(

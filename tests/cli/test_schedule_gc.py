@@ -205,16 +205,20 @@ class TestRuns:
         assert len(owner.get("jobs")) == 1
 
     @pytest.mark.parametrize(
-        ("how", "words"),
-        [("state", ("the run is failed",)), ("report", ("the job says failed", "exit code 3", "no server"))],
+        ("how", "code", "words"),
+        [
+            ("state", 20, ("did not do its work: the run is failed",)),
+            ("report", 20, ("the job says failed", "exit code 3", "no server")),
+            ("part", 23, ("left some of its work: removed 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
+        ],
     )
-    def test_a_run_that_fails_fails_the_verb(self, bench, capsys, gc, how, words):
+    def test_a_run_that_fails_fails_the_verb(self, bench, capsys, gc, how, code, words):
         done = gc("--variable", f"BREAK={how}", "--run-now")
         told = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now")
 
-        assert_tells(done, 20, *words, "logs --run")
+        assert_tells(done, code, *words, "logs --run")
         assert done.data["run"]["passed"] is False
-        assert told.code == 20
+        assert told.code == code
         assert "Traceback" not in told.err
 
     def test_a_dry_run_is_a_job_of_its_own_that_is_gone_afterwards(self, gc, owner):

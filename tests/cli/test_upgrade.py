@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,15 @@ def upgrade(bench, capsys, *argv, release=None):
 
 def data(bench) -> str:
     return (volume(bench) / "db").read_text()
+
+
+def pending(bench):
+    return json.loads(memory_file(bench).read_text())["upgrade"]
+
+
+def snapshots(bench) -> list[str]:
+    found = [file.name for file in (volume(bench) / "backups").iterdir()]
+    return sorted(found, key=lambda name: (len(name), name))
 
 
 def calls(bench) -> list[str]:
@@ -266,22 +276,43 @@ class TestBack:
         (volume(site) / "break-Restore").write_text("19")
 
         failed = upgrade(site, capsys, "--yes")
-        snapshots = [file.name for file in (volume(site) / "backups").iterdir()]
         status = site.run(capsys, "status", "--sandbox", "--json")
         forward = upgrade(site, capsys, "--yes")
         (volume(site) / "break-Restore").unlink()
-        back = upgrade(site, capsys, "--back")
-        nothing = upgrade(site, capsys, "--back")
+        back = upgrade(site, capsys, "--back", "--yes")
+        nothing = upgrade(site, capsys, "--back", "--yes")
 
         assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --back")
-        assert_tells(
-            failed, 31, f"The data as it was before is in snapshot {max(snapshots, key=lambda name: (len(name), name))}"
-        )
+        assert_tells(failed, 31, f"The data as it was before is in snapshot {snapshots(site)[-1]}")
         assert_tells(forward, 14, "going back from it has not ended", "upgrade --back")
         assert any("upgrade --back" in text for text in status.data["problems"])
         assert (back.code, back.data["outcome"]) == (0, "back"), back.err
         assert_is_first(site, capsys)
         assert_tells(nothing, 15, "No upgrade was begun")
+
+    def test_where_no_job_of_the_new_release_runs_the_former_one_brings_the_data_back(self, site, capsys):
+        dead = make_snapshotting_release(site.folder / "dead.tar.gz", schema="schema-2", jobs_run=False)
+
+        failed = upgrade(site, capsys, "--yes", "--no-rehearsal", release=dead)
+        (volume(site) / "break-Restore").write_text("19")
+        stuck = upgrade(site, capsys, "--yes", "--no-rehearsal", release=dead)
+        (volume(site) / "break-Restore").unlink()
+        (project,) = [p["id"] for p in site.owner().get("projects") if p["owner"] == "mlflow-service"]
+        assert site.owner().call("DELETE", f"projects/{project}").status_code == 200  # as one killed between leaves it
+        archive = Path(pending(site)["archive"])
+        away = archive.rename(archive.with_suffix(".away"))
+        nothing = upgrade(site, capsys, "--back", "--yes")
+        away.rename(archive)
+        back = upgrade(site, capsys, "--back", "--yes")
+
+        assert_tells(
+            nothing, 31, "was not begun: There is no project whose jobs run", "is not on this machine any more"
+        )
+        assert_tells(failed, 29, "its log states no result", "Everything is as it was before", "restore --list-kept")
+        assert_tells(stuck, 31, "something broke in Restore", "upgrade --back", "backup list")
+        assert "as it was before is in snapshot" not in stuck.err
+        assert back.code == 0, back.err
+        assert_is_first(site, capsys)
 
 
 class TestCutOff:
@@ -308,11 +339,79 @@ class TestCutOff:
     def test_killed_while_migrating_it_can_be_taken_back(self, site, capsys):
         self.kill(site, at="DatabaseUpgrade")
 
-        back = upgrade(site, capsys, "--back")
+        asked = upgrade(site, capsys, "--back")
+        back = site.run(capsys, "upgrade", "--sandbox", "--back", "--yes")
 
+        assert_tells(asked, 14, "Going back was not agreed to", "--yes", "is kept aside", "restore --list-kept")
         assert back.code == 0, back.err
+        assert "This will go back to release first.tar.gz" in back.err
+        assert "is kept aside as kept-1: `restore --list-kept` names it" in back.out
         assert_is_first(site, capsys)
-        assert json.loads(memory_file(site).read_text())["upgrade"] is None
+        assert pending(site) is None
+
+    def test_until_it_has_ended_no_snapshot_is_made_or_removed_and_no_server_started(self, site, capsys):
+        self.kill(site, at="DatabaseUpgrade")
+        before = snapshots(site)
+        prune = ("prune", "--keep-last", "1")
+        changing = [(), prune, (*prune, "--yes"), ("prune", "--drop-damaged", before[0], "--yes")]
+        site.forget_calls()
+
+        refused = [site.run(capsys, "backup", "--sandbox", "--json", *words) for words in changing]
+        installs = [site.install(capsys, "--replace"), site.run(capsys, "restore", "--sandbox", "--undo", "--yes")]
+        planned = site.run(capsys, "plan", "--sandbox", "--release", str(site.second))
+        written = site.writes()
+        looked = [site.run(capsys, "backup", action, "--sandbox").code for action in ("list", "show", "verify")]
+
+        for outcome in refused:
+            assert_tells(outcome, 22, "release second.tar.gz was cut off", "upgrade --release", "upgrade --back")
+        for outcome in (*installs, planned):
+            assert outcome.code == 20
+            assert "the database is, or may be, half migrated, so no server is started on it" in outcome.err
+            assert "upgrade --back" in outcome.err
+        assert written == []
+        assert looked == [0, 0, 0]
+        assert snapshots(site) == before
+
+    def test_a_snapshot_that_is_gone_is_missed_before_anything_is_moved(self, site, capsys):
+        self.kill(site, at="DatabaseUpgrade")
+        away = (volume(site) / "backups").rename(volume(site) / "elsewhere")
+        site.forget_calls()
+
+        back = upgrade(site, capsys, "--back", "--yes")
+        moved = [path for path in site.writes() if "deployments" in path or "projects" in path]
+        (volume(site) / "backups").rmdir() if (volume(site) / "backups").exists() else None
+        away.rename(volume(site) / "backups")
+        again = upgrade(site, capsys, "--back", "--yes")
+
+        assert_tells(
+            back, 31, "Going back was not begun: Snapshot", "is not in the place of the backups", "backup list"
+        )
+        assert "as it was before is in snapshot" not in back.err
+        assert [path for path in moved if not path.endswith("/jobs")] == []
+        assert again.code == 0, again.err
+        assert_is_first(site, capsys)
+
+    def test_where_nothing_was_touched_install_may_go_on_and_the_upgrade_begins_again(self, site, capsys):
+        record = {"wanted": "release second.tar.gz", "phase": "replacing", "snapshot": "s", "touched": False}
+        memory_of_upgrade(site, record)
+        unchanged = site.install(capsys)
+        before = pending(site)
+        site.owner().call("DELETE", f"deployments/{running(site)['id']}")
+        started = site.install(capsys)
+
+        assert (unchanged.code, started.code) == (0, 0), unchanged.err + started.err
+        assert before == record
+        assert pending(site) == {**record, "phase": "stopping", "snapshot": None}
+
+    def test_a_restore_takes_its_place(self, site, capsys):
+        self.kill(site, at="DatabaseUpgrade")
+        there = ("--snapshot", snapshots(site)[-1], "--release", str(site.first), "--replace", "--stop-server", "--yes")
+
+        done = site.run(capsys, "restore", "--sandbox", *there)
+
+        assert done.code == 0, done.err
+        assert pending(site) is None
+        assert data(site) == BEFORE
 
     @pytest.mark.parametrize("verb", ["upgrade", "uninstall"])
     def test_what_a_killed_rehearsal_has_left_is_taken_away(self, site, capsys, verb):

@@ -67,7 +67,7 @@ VERDICTS = [
         "failed",
         report(outcome="incomplete", exit_code=23, bytes=0, **RUNS, **SKIPPED),
         False,
-        "exit code 23, removed 3 of 3 runs; 4 skipped (run r1: a link leads out)",
+        "removed 3 of 3 runs; 4 skipped (run r1: a link leads out)",
     ),
     ("collected", "completed", report(outcome="done", exit_code=0, **RUNS), True, "removed 3 of 3 runs"),
     ("a dry run", "completed", report(outcome="dry-run", exit_code=0, runs={"due": 3}), True, "would remove 3 runs"),

@@ -115,6 +115,11 @@ PROBLEMS = [
     ("gc unproved", {"unfinished": Unfinished(unproved=True)}, "the gc job was not proved"),
     ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
     ("gc failed", collected(last=replace(RAN, passed=False, said="no token")), "collection failed: no token."),
+    (
+        "gc left something",
+        collected(last=replace(RAN, passed=False, outcome="incomplete", said="removed 1 of 2 runs")),
+        "collection left some of its work: removed 1 of 2 runs.",
+    ),
 ]
 
 

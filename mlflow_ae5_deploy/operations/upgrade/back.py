@@ -12,20 +12,22 @@ from mlflow_ae5_deploy.errors import (
     JobFailed,
     NotBack,
     NotFound,
+    SnapshotDamaged,
     StageFailed,
     WentBack,
 )
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.restart import Definition
-from mlflow_ae5_deploy.operations.upgrade import steps
+from mlflow_ae5_deploy.operations.upgrade import data, steps
 from mlflow_ae5_deploy.operations.upgrade.changes import release_words
+from mlflow_ae5_deploy.operations.upgrade.data import Way
 from mlflow_ae5_deploy.operations.upgrade.record import Record, note, pending
 from mlflow_ae5_deploy.operations.upgrade.steps import Crew
 from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import content_digest_of
 from mlflow_ae5_deploy.runbook import maintenance
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.project_replacing import remove_project, upload_project
 from mlflow_ae5_deploy.runbook.starting import await_serving, start
 
@@ -36,21 +38,40 @@ def after(context: Context, trouble: DeployError, definition: Definition | None,
     """Go back because of `trouble`; the error to end with. definition: with values that are not kept on disk."""
     context.journal.write("failed", kind=trouble.kind, what=trouble.what)
     crew.tell(f"it failed: {trouble.what}")
+    way: Way | None = None
     try:
         record = note(context, _required(context), trouble=trouble.what)
-        go_back(context, replace(record, definition=definition), crew)
+        way = data.look(context, record, crew)
+        record = _go_back(context, replace(record, definition=definition), way, crew)
     except DeployError as again:
         return NotBack(
             f"The upgrade failed: {trouble.what} Going back was tried and failed as well: {again.what}",
             where=again.where or trouble.where,
-            remedy=_remedy(context),
+            remedy=_remedy(context, way, again),
             detail=f"Upgrade:\n{steps.detail_of(trouble)}\n\nGoing back:\n{steps.detail_of(again)}",
         )
     return WentBack(
-        f"The upgrade failed: {trouble.what} Everything is as it was before: {release_words(record.former)}, its data "
-        "and its endpoint, verified.",
+        f"The upgrade failed: {trouble.what} {back_words(record)}",
         where=trouble.where,
+        remedy=" ".join(text for text in (WentBack.usual_remedy, kept_words(record)) if text),
         detail="\n".join(text for text in (_advice(trouble), trouble.detail) if text),
+    )
+
+
+def back_words(record: Record) -> str:
+    former = release_words(record.former)
+    if record.definition is None:
+        return f"Release and data are as they were before: {former}. No server ran before, so none was verified."
+    return f"Everything is as it was before: {former}, its data and its endpoint, verified."
+
+
+def kept_words(record: Record) -> str:
+    """Of what the restore has put aside; empty where it has not."""
+    if not record.kept_aside:
+        return ""
+    return (
+        f"What was there instead, with all that was written since snapshot {record.snapshot}, is kept aside as "
+        f"{record.kept_aside}: `restore --list-kept` names it, `restore --drop-kept` removes it."
     )
 
 
@@ -63,28 +84,61 @@ def _advice(trouble: DeployError) -> str:
 def on_request(context: Context, crew: Crew) -> Record:
     """`upgrade --back`: finish what a run that was cut off, or failed to go back, has left."""
     record = _required(context)
-    record = note(context, record, trouble=record.trouble or "it was asked to go back")
-    trouble: DeployError | None = None
     try:
-        go_back(context, record, crew)
-    except DeployError as error:
-        trouble = error
-    if trouble is not None:
-        raise NotBack(
-            f"Going back failed: {trouble.what}",
-            where=trouble.where,
-            remedy=_remedy(context),
-            detail=steps.detail_of(trouble),
+        way = data.look(context, record, crew)
+    except DeployError as trouble:
+        raise _not_back("Going back was not begun", context, None, trouble) from None
+    _agree(context, record, way)
+    try:
+        record = note(context, record, trouble=record.trouble or "it was asked to go back")
+        return _go_back(context, record, way, crew)
+    except DeployError as trouble:
+        raise _not_back("Going back failed", context, way, trouble) from None
+
+
+def _not_back(said: str, context: Context, way: Way | None, trouble: DeployError) -> NotBack:
+    return NotBack(
+        f"{said}: {trouble.what}",
+        where=trouble.where,
+        remedy=_remedy(context, way, trouble),
+        detail=steps.detail_of(trouble),
+    )
+
+
+def _agree(context: Context, record: Record, way: Way) -> None:
+    """Raises Conflict unless the person agrees."""
+    data_words = "database and artifacts stay as they are"
+    if way.needed:
+        data_words = (
+            f"database and artifacts come back from snapshot {record.snapshot}, made when the upgrade had stopped the "
+            "server; what was written since is kept aside and not served any more: `restore --list-kept` names it"
         )
-    return record
+    started = "the former server has been started again" if record.definition else "`install` starts one"
+    action = Action(
+        "go back",
+        f"to {release_words(record.former)}",
+        f"the upgrade to {record.wanted} of {record.began[:16].replace('T', ' ')} UTC has not ended",
+        (data_words, f"there is no server until {started}", "every token issued so far is void"),
+    )
+    if not context.wishes.consent([action]):
+        raise Conflict(
+            "Going back was not agreed to.",
+            where=f"project {context.settings.project.name}",
+            remedy="Nothing was changed. If you want it, run this again with --yes.",
+            detail="It would mean:\n" + "\n".join(f"- {line}" for line in action.consequences),
+        )
 
 
-def _remedy(context: Context) -> str:
-    """Where the data of before is, while it has not been brought back."""
+def _remedy(context: Context, way: Way | None, trouble: DeployError) -> str:
+    """What to do, and where the data of before is, while it is not back. way: None where the look failed."""
+    if way is None and isinstance(trouble, NotFound | StageFailed):
+        return trouble.remedy
     record = pending(context)
-    if record is None or record.snapshot is None or record.restored:
+    if record is None or record.snapshot is None or record.restored or not record.touched:
         return NotBack.usual_remedy
-    return f"{NotBack.usual_remedy} The data as it was before is in snapshot {record.snapshot}."
+    if way is not None and way.seen and not isinstance(trouble, NotFound | SnapshotDamaged):
+        return f"{NotBack.usual_remedy} The data as it was before is in snapshot {record.snapshot}."
+    return f"{NotBack.usual_remedy} It needs snapshot {record.snapshot}: `backup list` shows whether that is there."
 
 
 def _required(context: Context) -> Record:
@@ -99,14 +153,16 @@ def _required(context: Context) -> Record:
     return record
 
 
-def go_back(context: Context, record: Record, crew: Crew) -> None:
+def _go_back(context: Context, record: Record, way: Way, crew: Crew) -> Record:
     """Raises the DeployError that stood in the way; called again, it goes on."""
     context.journal.write("intent", action="go back", target=f"to {record.former}")
     crew.tell(f"going back to {record.former}")
     steps.stop_servers(context)
-    if record.touched and not record.restored:
-        record = _bring_data_back(context, record, crew)
+    if way.needed and way.here:  # the new project, as a rule: what it has made of the schema it understands
+        record = data.bring_back(context, record, maintenance.required_project(context), crew)
     project, record = _bring_project_back(context, record, crew)
+    if way.needed and not way.here:
+        record = data.bring_back(context, record, project, crew)
     if record.definition is None:
         crew.run([stage for stage in crew.stages if stage.number == _GC_STAGE])
         steps.schedule_as_before(context, record, project)
@@ -119,23 +175,7 @@ def go_back(context: Context, record: Record, crew: Crew) -> None:
         steps.prove(context, crew)
     context.memory.note_upgrade(None)
     context.journal.write("effect", action="go back", target=f"to {record.former}")
-
-
-def _bring_data_back(context: Context, record: Record, crew: Crew) -> Record:
-    """By a job of the project that is there: the new one, since the schema is only touched once that is uploaded."""
-    project = maintenance.required_project(context)
-    if record.snapshot is None:
-        raise StageFailed("No snapshot to go back to was noted.", stage=7, where=str(context.folder))
-    crew.tell(f"snapshot {record.snapshot} is restored")
-    task = maintenance.restore("--snapshot", record.snapshot, "--replace", "--no-upgrade", "--same-artifacts")
-
-    def restored(_verdict: Verdict) -> None:
-        note(context, record, restored=True)
-        context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
-
-    verdict = maintenance.run(context, project, task, seconds=crew.wait, on_success=restored, take_ended=True)
-    crew.tell(verdict.said)
-    return replace(record, restored=True)
+    return record
 
 
 def _bring_project_back(context: Context, record: Record, crew: Crew) -> tuple[Project, Record]:

@@ -18,8 +18,6 @@ from mlflow_ae5_deploy.operations.upgrade.record import (
     MIGRATING,
     REPLACING,
     SAVING,
-    STARTING,
-    STOPPING,
     Record,
     note,
 )
@@ -30,6 +28,7 @@ from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import same_content
 from mlflow_ae5_deploy.runbook import maintenance
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.half_upgraded import STARTING, STOPPING
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project

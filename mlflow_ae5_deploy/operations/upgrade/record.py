@@ -11,9 +11,10 @@ from mlflow_ae5_deploy.errors import Configuration, Conflict
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.restart import Definition
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.half_upgraded import STARTING, STOPPING
 
 # In this order. What a phase is called after has begun; it may not have ended.
-STOPPING, SAVING, REPLACING, MIGRATING, STARTING = "stopping", "saving", "replacing", "migrating", "starting"
+SAVING, REPLACING, MIGRATING = "saving", "replacing", "migrating"
 PHASES = (STOPPING, SAVING, REPLACING, MIGRATING, STARTING)
 
 
@@ -24,7 +25,7 @@ class Record:
     archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron, whether
     paused) of its scheduled backup and drill. snapshot: made after the stop. touched: the schema may have been changed.
     trouble: why it goes back, once that has begun. restored, returned: how far that has come: the data, the project
-    (its new id).
+    (its new id). kept_aside: the name under which the restore has kept what was there.
     """
 
     target: str
@@ -41,6 +42,7 @@ class Record:
     trouble: str = ""
     restored: bool = False
     returned: str | None = None
+    kept_aside: str = ""
 
     def at_least(self, phase: str) -> bool:
         return PHASES.index(self.phase) >= PHASES.index(phase)

@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import Recognition, same_content
 from mlflow_ae5_deploy.runbook import maintenance
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.half_upgraded import HalfUpgraded, half_upgraded, refuse_to_serve
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
 from mlflow_ae5_deploy.runbook.recovering import (
@@ -31,6 +32,7 @@ class Facts:
     project: Project | None
     recognition: Recognition | None
     half: HalfRestored | None = None
+    upgraded: HalfUpgraded | None = None
 
 
 class Upload:
@@ -41,16 +43,18 @@ class Upload:
     def observe(self, context: Context) -> Facts:
         project = context.look.project(context.settings.project.name)
         built = context.found.built
+        upgraded = half_upgraded(context)
         if project is None or built is None:
-            return Facts(project, None)
+            return Facts(project, None, upgraded=upgraded)
         seen = same_content(context.look.archive(project), built)
         half = None if seen.same or context.wishes.recovery is not None else half_restored(context, project)
         if context.wishes.dry and not seen.same:
             context.look.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
-        return Facts(project, seen, half)
+        return Facts(project, seen, half, upgraded)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         name = context.settings.project.name
+        refuse_to_serve(facts.upgraded, context.wishes.recovery, self.number)
         if facts.project is None:
             return Decision.do(Action(UPLOAD, f"project {name}", f"`{context.account}` has no project of this name"))
         if facts.recognition is None:

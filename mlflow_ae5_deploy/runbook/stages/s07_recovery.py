@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.platform.records import Deployment, Project
 from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
+from mlflow_ae5_deploy.runbook.half_upgraded import ended_by_restore, half_upgraded
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.recovering import (
@@ -65,7 +66,9 @@ class RecoveryStage:
         place = backup_place.observe(context)
         servers = servers_of(context)
         known = context.memory.recovery()
-        ours = known is not None and project is not None and known.get("project_id") == project.id
+        half = half_upgraded(context)
+        overtaken = half is not None and half.touched  # an upgrade has changed since what was restored then
+        ours = known is not None and project is not None and known.get("project_id") == project.id and not overtaken
         secrets = (*server_secrets.observe(context), *((place,) if place is not None else ()))
         return Facts(wanted, project, secrets, servers, known if ours else None)
 
@@ -151,6 +154,8 @@ class RecoveryStage:
             context.memory.note_recovery(note)  # it was not what was asked for
             raise
         context.found.recovered = verdict
+        if not wanted.undo:
+            ended_by_restore(context)
 
     def verify(self, context: Context) -> str | None:
         return context.found.recovered.said if context.found.recovered else None

@@ -228,6 +228,6 @@ class Recovery:
                 raise SchemaError(
                     f"the snapshot {self.source.snapshot.id} is restored, and its schema could not be upgraded from "
                     f"{before}: {ended.error}",
-                    "run it again with --no-upgrade to have it as it was, or use the release that made it",
+                    "run it again with the release that made the snapshot, which knows that schema",
                 )
         return {"from": before, "to": found.expected}

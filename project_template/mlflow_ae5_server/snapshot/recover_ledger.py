@@ -167,7 +167,7 @@ def refuse_unfinished(destination: str) -> None:
     if left := unfinished(destination):
         raise UnfinishedError(
             f"what is there is not whole: {left}",
-            "run the command Restore again to finish it, or with --undo",
+            "run the same `restore` again, which finishes it, or `restore --undo`",
             half_restored=left,
         )
 

@@ -300,6 +300,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         _say(f"damaged: the snapshot {name}: {said}")
     if plan.unnoted:
         _say(f"warning: that is told here and not remembered: {plan.unnoted}")
+        report.add(unnoted=plan.unnoted)
     if not options.yes and (left := recover_ledger.unfinished(artifacts)):
         report.add(half_restored=left)
     report.add(

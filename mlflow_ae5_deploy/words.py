@@ -17,6 +17,10 @@ def counted(number: int, things: str) -> str:
     return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
+def as_sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
+
+
 def gone(jobs: int, records: int) -> str:
     """What a schedule that was removed has taken along."""
     things = [counted(number, what) for number, what in ((jobs, "jobs"), (records, "run records")) if number]

@@ -6,12 +6,12 @@ import contextlib
 import getpass
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_ae5_deploy.cli.scratch import scratch_folder
 from mlflow_ae5_deploy.clock import Clock, SystemClock
 from mlflow_ae5_deploy.errors import Configuration, Usage
 
@@ -173,7 +173,7 @@ def opened(
     target = Target(options, settings.platform.session, choices.sandbox, asked.dry)
     access = Access(settings, target, values, clock, reporter.waiting)
     try:
-        with tempfile.TemporaryDirectory(prefix="mlflow-ae5-deploy-") as scratch:
+        with scratch_folder() as scratch:
             yield Context(
                 settings=settings,
                 wishes=asked,
@@ -184,7 +184,7 @@ def opened(
                 values=values,
                 clock=clock,
                 folder=folder,
-                scratch=Path(scratch),
+                scratch=scratch,
                 cache=settings.release.cache_dir or state_root(settings, choices.environ),
                 on_wait=reporter.waiting,
                 on_progress=reporter.progress,

@@ -15,8 +15,9 @@ from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
 from mlflow_ae5_deploy.runbook.maintenance import Task
 from mlflow_ae5_deploy.runbook.maintenance_words import outside
-from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome
+from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
 from mlflow_ae5_deploy.runbook.token_life import duration
+from mlflow_ae5_deploy.words import as_sentence
 
 OLD = timedelta(days=7)
 _LOOKED_AT = 5  # runs of the job, newest first, until one is found that made a snapshot
@@ -29,16 +30,21 @@ _SINGLE = (
     maintenance.restore("--dry-run"),
 )
 # kind -> what is wrong, what to do
+_NOT_CHECKED = (
+    "The last check of {snapshot} that is known here did not come to its end ({when}): {said}.",
+    "{hint} Then read it back with `backup verify`.",
+)
 _TROUBLE = {
-    BACKUP: ("The last backup that is known here failed ({when}): {said}.", "{hint}. Then run `backup`."),
+    BACKUP: ("The last backup that is known here failed ({when}): {said}.", "{hint} Then run `backup`."),
     CHECK: (
         "The last check of {snapshot} that is known here failed ({when}): {said}.",
         "Make another snapshot with `backup`, and read it back with `backup verify`.",
     ),
     DRILL: ("The last drill that is known here failed ({when}): {said}.", "Mend that, then prove it with `drill`."),
+    PRUNE: ("The last prune of the backups that is known here failed ({when}): {said}.", "{hint}"),
     PLACE: (
         "The backups were not found when they were last looked for ({when}): {said}.",
-        "{hint}. `backup list` looks again.",
+        "{hint} `backup list` looks again.",
     ),
 }
 
@@ -156,11 +162,10 @@ def problems(backups: Backups) -> list[str]:
 
 
 def _trouble(outcome: Outcome) -> str:
-    hint = outcome.hint.rstrip(".") or "mend that"
-    return " ".join(_TROUBLE[outcome.of]).format(
+    return " ".join(_TROUBLE[outcome.of] if outcome.ran else _NOT_CHECKED).format(
         when=f"{outcome.when:%Y-%m-%d %H:%M} UTC",
         said=outcome.said.rstrip("."),
-        hint=hint[:1].upper() + hint[1:],
+        hint=as_sentence(outcome.hint or "mend that"),
         snapshot=f"snapshot {outcome.snapshot}" if outcome.snapshot else "a snapshot",
     )
 

@@ -25,8 +25,10 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
         _table(reporter, facts["snapshots"])
     for item in facts.get("aside") or []:
         reporter.hanging("  ", kept_thing(item))
+    cleared = "would go" if "would_remove" in facts else "gone" if "removed" in facts else ""
     for name in facts.get("unfinished") or []:
-        reporter.line(f"  {name}  unfinished: the next backup takes it up or cleans it away")
+        fate = cleared or "the next backup takes it up or cleans it away"
+        reporter.line(f"  {name}  unfinished: {fate}")
     if isinstance(facts.get("manifest"), dict):
         for key, value in facts["manifest"].items():
             sampled = key == "sampled" and isinstance(value, dict)
@@ -35,6 +37,10 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
         for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:
             reporter.line(f"  {_name(item)}  {word}")
+    for item in facts.get("lacking") or [] if isinstance(facts.get("lacking"), list) else []:
+        reporter.line(f"! Snapshot {_name(item)} cannot be restored as it is: {item.get('what')}.", style="yellow")
+    if facts.get("unnoted"):
+        reporter.line(f"! That could not be noted in the place of the backups: {facts['unnoted']}.", style="yellow")
     refusals = facts.get("would_refuse")
     for item in refusals if isinstance(refusals, list) else []:
         why = item.get("error") if isinstance(item, dict) else item

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
 from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
-from mlflow_ae5_deploy.words import size
+from mlflow_ae5_deploy.words import counted, size
 
 DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
 KINDS = ("runs", "experiments", "logged_models")
@@ -48,7 +48,7 @@ def _sentence(verdict: Verdict) -> str:
     if verdict.outcome == "skipped":
         return "skipped, because another collection was at work"
     if verdict.outcome == "dry-run":
-        told = ", ".join(f"{item.get('due', 0)} {kind}" for kind, item in counts) or "nothing known"
+        told = ", ".join(counted(item.get("due", 0), kind) for kind, item in counts) or "nothing known"
         return f"would remove {told}{_size(facts)}{_skipped(facts)}"
     return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}{_alone(facts)}" if counts else "done"
 

@@ -34,6 +34,7 @@ from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
 from mlflow_ae5_deploy.runbook.maintenance_words import outside, sentence
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 from mlflow_ae5_deploy.runbook.starting import check_profile
+from mlflow_ae5_deploy.words import as_sentence
 
 ARGUMENTS = {
     "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
@@ -251,19 +252,16 @@ def require(task: Task, verdict: Verdict) -> None:
         raise PartlyDone(
             f"{verdict.said[:1].upper()}{verdict.said[1:]}. Not in it: artifacts kept outside the server's own place.",
             where=", ".join(scrub(root) for root in outside(facts)),
-            remedy=_capital(hint) or "Back those up where they are. `backup --allow-outside` takes the rest for good.",
+            remedy=as_sentence(hint)
+            or "Back those up where they are. `backup --allow-outside` takes the rest for good.",
         )
     detail = [_damage(facts), verdict.tail]
     raise kind(
         f"The {task.purpose} did not do its work: {verdict.said}.",
         where=f"run {verdict.run_id}" + (f" (`logs --run {verdict.run_id} --lines 0`)" if verdict.kept else ""),
-        remedy=_capital(hint),
+        remedy=as_sentence(hint),
         detail="\n".join(text for text in detail if text),
     )
-
-
-def _capital(hint: str) -> str:
-    return f"{hint[:1].upper()}{hint[1:]}{'' if hint.endswith(('.', '?', '!')) else '.'}" if hint else ""
 
 
 def _trouble(verdict: Verdict) -> str:

@@ -77,7 +77,7 @@ def _prune(facts: Facts) -> str:
     held = f"; {facts['held']}" if facts.get("held") else ""
     if "would_remove" in facts:
         going = facts.get("would_remove") or []
-        return f"would remove {len(going)} of {counted(len(going) + len(kept), 'snapshots')}{held}"
+        return f"would remove {len(going)} of {len(going) + len(kept)} snapshots{held}"
     gone = facts.get("removed") or []
     freed = size(facts.get("freed_bytes"))
     return f"removed {counted(len(gone), 'snapshots')}, {freed} freed; {len(kept)} kept{held}"

@@ -1,4 +1,4 @@
-"""How the last backup, the last check of a snapshot, the last drill and the last look at the backups ended.
+"""How the last backup, check of a snapshot, drill, thinning out and look at the backups ended.
 
 Only what was seen is noted, and it stands until a later one of the same kind was seen to end well. Pure but for `note`.
 """
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.maintenance import Task
     from mlflow_ae5_deploy.runbook.memory import Memory
 
-BACKUP, CHECK, DRILL, PLACE = "backup", "check", "drill", "place"
+BACKUP, CHECK, DRILL, PRUNE, PLACE = "backup", "check", "drill", "prune", "place"
 DAMAGED, NO_PLACE, NO_SNAPSHOT, INCOMPLETE = 16, 19, 20, 23  # exit codes of the project's jobs
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """of: BACKUP, CHECK, DRILL, or PLACE: whether the backups are to be found where they should be.
+    """of: BACKUP, CHECK, DRILL, PRUNE, or PLACE: whether the backups are to be found where they should be.
 
     said, hint: the job's own words, where it failed. snapshot: the one it was about, empty where that was not told.
-    newest: that one is the newest, as far as is known here.
+    newest: that one is the newest, as far as is known here. ran: it came to a verdict; a check that did not says
+    nothing of the snapshot.
     """
 
     of: str
@@ -37,13 +38,14 @@ class Outcome:
     hint: str = ""
     snapshot: str = ""
     newest: bool = True
+    ran: bool = True
 
 
 def kind_of(task: Task) -> str | None:
     if task.command == "Drill":
         return DRILL
     if task.command == "Backup":
-        return {"create": BACKUP, "verify": CHECK}.get(task.words[0] if task.words else "create", PLACE)
+        return {"create": BACKUP, "verify": CHECK, "prune": PRUNE}.get(task.words[0] if task.words else "create", PLACE)
     reads = task.command == "Restore" and not {"--undo", "--list-kept", "--drop-kept"} & set(task.words)
     return CHECK if reads else None
 
@@ -55,12 +57,15 @@ def learned(task: Task, verdict: Verdict, when: datetime, *, good: bool, newest:
         return []
     snapshot = str(facts.get("snapshot") or (asked if asked != "latest" else ""))
     is_newest = asked == "latest" or (snapshot != "" and snapshot == newest)
+    if kind == PRUNE:  # what it is told to drop is not what it is about
+        snapshot, is_newest = "", True
     if good or (kind == BACKUP and verdict.exit_code == INCOMPLETE):
         own = Outcome(kind, when, True, snapshot=snapshot, newest=is_newest)
-        return [*([own] if kind != PLACE else _last_listed(facts, when)), Outcome(PLACE, when, True)]
+        return [*([own] if kind != PLACE else []), *_newest_damaged(facts, when), Outcome(PLACE, when, True)]
     failed = _failed(task, kind, verdict, missed=asked == "latest" and newest != "")
     hint = scrub(str(facts.get("hint") or ""))
-    return [Outcome(failed, when, False, verdict.said, hint, snapshot, is_newest)] if failed else []
+    ran = failed != CHECK or verdict.exit_code == DAMAGED
+    return [Outcome(failed, when, False, verdict.said, hint, snapshot, is_newest, ran)] if failed else []
 
 
 def _failed(task: Task, kind: str, verdict: Verdict, *, missed: bool) -> str | None:
@@ -68,6 +73,8 @@ def _failed(task: Task, kind: str, verdict: Verdict, *, missed: bool) -> str | N
     code = verdict.exit_code
     if code == NO_SNAPSHOT and not missed:
         return None
+    if kind == PRUNE:  # else it was refused for a reason of its own, and nothing is the matter
+        return {DAMAGED: PRUNE, NO_PLACE: PRUNE, NO_SNAPSHOT: PLACE}.get(code or 0)
     if task.command != "Restore" and kind != PLACE:
         return kind
     if code == DAMAGED:  # a restore that names no snapshot means its ledger
@@ -82,23 +89,30 @@ def _asked(task: Task) -> str:
     return named[0] if named else "latest"
 
 
-def _last_listed(facts: Mapping[str, Any], when: datetime) -> list[Outcome]:
-    """A list names what is damaged, and ends well all the same."""
-    listed = facts.get("snapshots")
+def _newest_damaged(facts: Mapping[str, Any], when: datetime) -> list[Outcome]:
+    """A list names what is damaged, a prune what turned out to lack something, and both end well all the same."""
+    listed, lacking = facts.get("snapshots"), facts.get("lacking")
     last = listed[-1] if isinstance(listed, list) and listed else None
-    if not isinstance(last, dict) or not last.get("damaged"):
-        return []
-    return [Outcome(CHECK, when, False, scrub(str(last["damaged"])), snapshot=str(last.get("snapshot") or ""))]
+    if isinstance(last, dict) and last.get("damaged"):
+        return [Outcome(CHECK, when, False, scrub(str(last["damaged"])), snapshot=str(last.get("snapshot") or ""))]
+    newest = (facts.get("kept") or [None])[-1] if isinstance(facts.get("kept"), list) else None
+    for item in lacking if isinstance(lacking, list) else []:
+        if isinstance(item, dict) and newest is not None and item.get("snapshot") == newest:
+            return [Outcome(CHECK, when, False, scrub(str(item.get("what"))), snapshot=str(newest))]
+    return []
 
 
 def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
-    """What stands, by kind. That an older snapshot is right does not make up for what is wrong with another."""
+    """What stands, by kind. That an older snapshot is right does not make up for what is wrong with another, and a
+    check that came to no verdict does not hide one that has found something."""
     standing: dict[str, Outcome] = {}
     for outcome in sorted(outcomes, key=lambda item: item.when):
         before = standing.get(outcome.of)
-        other = before is not None and not before.passed and outcome.passed and not outcome.newest
-        if before is None or not other or outcome.snapshot == before.snapshot:
-            standing[outcome.of] = outcome
+        if before is not None and not before.passed:
+            other = outcome.passed and not outcome.newest and outcome.snapshot != before.snapshot
+            if other or (before.ran and not outcome.ran):
+                continue
+        standing[outcome.of] = outcome
     return standing
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlflow_ae5_server import database, folders
 from mlflow_ae5_server.amounts import amount
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError, UsageError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError, UsageError
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.settings import Settings
 from mlflow_ae5_server.snapshot.places import open_place
@@ -45,6 +45,13 @@ def destination(settings: Settings) -> str:
     return url
 
 
+def _artifacts(settings: Settings) -> str:
+    artifacts = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
+    if not artifacts:
+        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "give this job the one of the server")
+    return artifacts
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -55,9 +62,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
 
     place = destination(settings)
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
-    artifacts = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
-    if not artifacts:
-        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "give this job the one of the server")
+    artifacts = _artifacts(settings)
     recover_ledger.refuse_unfinished(artifacts)  # it has put the database aside, perhaps
     if store.file is not None and not store.file.is_file():
         raise ConfigurationError(
@@ -138,7 +143,11 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     verified = verify.verify(repository, manifest, fraction=fraction)
     if verified.found:
         repository.snapshot(manifest.id)  # pruned meanwhile, its objects are rightly gone
-    verify.note(repository, manifest, verified)
+    try:
+        verify.note(repository, manifest, verified)
+    except StorageError as error:  # it is full, or read-only: what was read was read all the same
+        _say(f"warning: the outcome of this check is told here and not remembered: {error.message}")
+        report.add(unnoted=error.message)
     report.add(
         outcome="failed" if verified.found else "done",
         snapshot=manifest.id,
@@ -267,11 +276,18 @@ def _show(settings: Settings, report: Report, options: argparse.Namespace) -> in
 
 
 def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> int:
-    from mlflow_ae5_server.snapshot import prune
+    from mlflow_ae5_server.snapshot import prune, recover_ledger
 
     keep = prune.Keep(options.keep_last, options.keep_daily, options.keep_weekly)
+    artifacts = _artifacts(settings)
     repository = open_repository(destination(settings))
-    plan = prune.prune(repository, keep, act=options.yes, drop=options.drop_damaged)
+    plan = prune.prune(
+        repository,
+        keep,
+        act=options.yes,
+        drop=options.drop_damaged,
+        allowed=lambda: recover_ledger.refuse_unfinished(artifacts),  # it needs its snapshot to go on
+    )
     verb = "removed" if options.yes else "would remove"
     for name in plan.removed:
         _say(f"{verb} the snapshot {name}")
@@ -280,6 +296,13 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     _say(f"{verb} {counted(plan.objects, 'objects')} that nothing refers to, {amount(plan.freed_bytes)}")
     if plan.held:
         _say(plan.held)
+    for name, said in plan.lacking:
+        _say(f"damaged: the snapshot {name}: {said}")
+    if plan.unnoted:
+        _say(f"warning: that is told here and not remembered: {plan.unnoted}")
+        report.add(unnoted=plan.unnoted)
+    if not options.yes and (left := recover_ledger.unfinished(artifacts)):
+        report.add(half_restored=left)
     report.add(
         outcome="done" if options.yes else "dry-run",
         kept=list(plan.kept),
@@ -287,6 +310,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         objects=plan.objects,
         freed_bytes=plan.freed_bytes,
         held=plan.held,
+        lacking=[{"snapshot": name, "what": said} for name, said in plan.lacking],
         **{"removed" if options.yes else "would_remove": list(plan.removed)},
     )
     return 0

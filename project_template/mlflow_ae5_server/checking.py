@@ -72,7 +72,8 @@ def _check_database(settings: Settings) -> dict[str, Any]:
     schema = database.inspect_schema(database.connect_engine(store))
     if schema.state != "empty":
         database.require_current(schema, store)
-    said = f"{store.shown} answers, its schema is {schema.state}"
+    said = f"{store.shown} answers, "
+    said += f"tables are missing: {database.lacking(schema)}" if schema.missing else f"its schema is {schema.state}"
     return {**facts, "schema": schema.state, "found": schema.found, "expected": schema.expected, "said": said}
 
 

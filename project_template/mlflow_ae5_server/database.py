@@ -38,6 +38,7 @@ DRIVERS: dict[str, tuple[tuple[str, str, str], ...]] = {
 # dialect -> the driver whose package the environment `default` of anaconda-project.yml has
 _IN_DEFAULT = {"postgresql": "psycopg", "mysql": "pymysql", "mssql": "pyodbc"}
 _CONNECT_TIMEOUT = 5  # seconds for one attempt
+_NAMED = 5  # tables in a message
 _TIMEOUT_ARGUMENT = {
     "psycopg": "connect_timeout",
     "psycopg2": "connect_timeout",
@@ -72,11 +73,15 @@ class Database:
 
 @dataclass(frozen=True)
 class Schema:
-    """`state` is "empty", "current", "outdated" or "unknown" (a revision this MLflow has never heard of)."""
+    """`state` is "empty", "current", "outdated" or "unknown" (a revision this MLflow has never heard of).
+
+    `missing`: tables that its revision says are there. No migration makes them again.
+    """
 
     state: str
     found: str | None
     expected: str
+    missing: tuple[str, ...] = ()
 
 
 def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Database:
@@ -233,7 +238,8 @@ def inspect_schema(engine: Engine) -> Schema:
     if found is None:
         return Schema("outdated" if {"experiments", "runs"} & tables else "empty", None, expected)
     if found == expected:
-        return Schema("current" if utils._all_tables_exist(engine) else "outdated", found, expected)
+        missing = () if utils._all_tables_exist(engine) else tuple(sorted(set(utils.Base.metadata.tables) - tables))
+        return Schema("outdated" if missing else "current", found, expected, missing)
     return Schema("outdated" if knows_revision(found) else "unknown", found, expected)
 
 
@@ -280,10 +286,21 @@ def _mlflow_database_utils() -> Any:
     return utils
 
 
+def lacking(schema: Schema) -> str:
+    """Its missing tables, the first of them by name."""
+    more = len(schema.missing) - _NAMED
+    return ", ".join(schema.missing[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def require_current(schema: Schema, database: Database) -> None:
     """SchemaError unless the schema is exactly that of the installed MLflow."""
     from mlflow.version import VERSION
 
+    if schema.missing:
+        raise SchemaError(
+            f"tables are missing in {database.shown}: {lacking(schema)}",
+            "something has removed them, or a migration or restore was cut off: restore a snapshot",
+        )
     if schema.state == "outdated":
         raise SchemaError(
             f"the schema of {database.shown} is at revision {schema.found}, MLflow {VERSION} needs {schema.expected}",

@@ -9,7 +9,8 @@
       DamagedError             16   a snapshot is not what its manifest says
       NotEmptyError            17   the target of a restore holds something
       InUseError               18   a server runs on the target
-      StorageError             19   the place of the backups is full, gone, not ours or not writable
+      StorageError             19   the place of the backups is gone, not ours or not writable
+      NoRoomError              19   the same, because it is full
       AbsentError              20   what was named is not there: a snapshot, or something kept aside
       BusyError                75   another maintenance run holds the lock (EX_TEMPFAIL: try again later)
       UnfinishedError          75   a restore was cut off: finish it first
@@ -79,6 +80,10 @@ class InUseError(ProjectError):
 
 class StorageError(ProjectError):
     exit_code = 19
+
+
+class NoRoomError(StorageError):
+    pass
 
 
 class AbsentError(ProjectError):

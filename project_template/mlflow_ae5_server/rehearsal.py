@@ -26,7 +26,7 @@ def rehearse(store: Database, report: Report) -> int:
     migrations = database.pending_revisions(found)
     between = [{"revision": revision, "what": database.describe_revision(revision)} for revision in migrations]
     report.add(**{"from": found.found, "to": found.expected, "migrations": between, "migration_seconds": 0.0})
-    if found.state in {"empty", "unknown"}:
+    if found.missing or found.state in {"empty", "unknown"}:
         database.require_current(found, store)
     if not migrations:
         say(f"{store.shown} is at revision {found.found}, which is what the installed MLflow needs: nothing to migrate")

@@ -62,10 +62,12 @@ def migrate(store: Database) -> tuple[Ended, Schema]:
     ended = mlflow_command.run(commands, ["upgrade", store.uri], "mlflow db")
     after = _inspect(store)
     if ended.exit_code == 0 and after.state != "current":
-        ended = Ended(
-            SchemaError.exit_code,
-            f"the schema is at revision {after.found} after the migrations, and MLflow needs {after.expected}",
+        left = (
+            f"tables are missing after the migrations: {database.lacking(after)}"
+            if after.missing
+            else f"the schema is at revision {after.found} after the migrations, and MLflow needs {after.expected}"
         )
+        ended = Ended(SchemaError.exit_code, left)
     return ended, after
 
 

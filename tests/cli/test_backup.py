@@ -187,6 +187,7 @@ class TestFailures:
                 "backup verify",
             ),
             "drill": ("1", "The last drill", "drill"),
+            "backup prune --keep-last 1": ("16", "The last prune of the backups", "backup prune --keep-last 1"),
             "backup list": ("20", "The backups were not found", "backup list"),
             "backup": ("19", "The last backup", "backup"),
         }

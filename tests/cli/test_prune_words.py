@@ -7,6 +7,9 @@ import pytest
 from mlflow_ae5_deploy.cli import backup
 from mlflow_ae5_deploy.config.settings import BackupSettings
 from mlflow_ae5_deploy.errors import Usage
+from mlflow_ae5_deploy.report import snapshots
+from mlflow_ae5_deploy.report.console import Reporter
+from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.maintenance_words import sentence
 
 OPTIONS = ("--keep-last", "--keep-daily", "--keep-weekly", "--drop-damaged", "--yes")
@@ -33,6 +36,27 @@ def test_the_words_of_the_job(given, words):
 def test_an_id_that_is_none_is_refused():
     with pytest.raises(Usage, match="--drop-damaged"):
         backup._task("prune", {**dict.fromkeys(OPTIONS), "--drop-damaged": "--yes"}, None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"action": "list", "unfinished": ["u"]}, "u  unfinished: the next backup takes it up or cleans it away"),
+        ({"action": "prune", "would_remove": [], "unfinished": ["u"]}, "u  unfinished: would go"),
+        ({"action": "prune", "removed": [], "unfinished": ["u"]}, "u  unfinished: gone"),
+        (
+            {"action": "prune", "removed": [], "lacking": [{"snapshot": "s", "what": "1 object missing"}]},
+            "Snapshot s cannot be restored as it is: 1 object missing.",
+        ),
+        ({"action": "verify", "unnoted": "no space left"}, "! That could not be noted in the place of the backups: no"),
+    ],
+)
+def test_what_is_told_at_the_end(facts, said, capsys):
+    reporter = Reporter()
+    snapshots.show(reporter, Verdict("r", "completed", "done", 0, "", facts))
+    reporter.close()
+
+    assert said in capsys.readouterr().out
 
 
 def test_why_no_object_goes_is_said():

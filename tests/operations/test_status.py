@@ -28,7 +28,7 @@ from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.release.recognise import Made
 from mlflow_ae5_deploy.runbook.memory import StoredToken
 from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome
+from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
 from mlflow_ae5_deploy.runbook.recovering import HalfRestored
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, setting
 from tests.runbook.runbook_support import OURS, context, deployment, job
@@ -72,8 +72,9 @@ def backed_up(**changes):
     return {"backups": replace(WELL.backups, newest=replace(WELL.backups.newest, **changes))}
 
 
-def failed(kind, said, hint="", snapshot=""):
-    return {"backups": replace(WELL.backups, failed=(Outcome(kind, NOW, False, said, hint, snapshot),))}
+def failed(kind, said, hint="", snapshot="", *, ran=True):
+    outcome = Outcome(kind, NOW, False, said, hint, snapshot, ran=ran)
+    return {"backups": replace(WELL.backups, failed=(outcome,))}
 
 
 PROBLEMS = [
@@ -103,6 +104,17 @@ PROBLEMS = [
     ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Mend that. Then run `backup`."),
     ("damaged snapshot", failed(CHECK, "a bit", snapshot="S1"), "check of snapshot S1 that is known here failed"),
     ("damaged, which one is not told", failed(CHECK, "a bit"), "a bit. Make another snapshot with `backup`"),
+    (
+        "a check that could not be made",
+        failed(CHECK, "no answer", "wait", snapshot="S1", ran=False),
+        "check of snapshot S1 that is known here did not come to its end (2026-03-01 12:00 UTC): no answer. Wait. Then",
+    ),
+    (
+        "prune failed",
+        failed(PRUNE, "no list", "bring it back"),
+        "The last prune of the backups that is known here failed",
+    ),
+    ("a hint that asks", failed(BACKUP, "no bucket", "does it exist?"), "no bucket. Does it exist? Then run `backup`."),
     ("drill failed", failed(DRILL, "no model"), "no model. Mend that, then prove it with `drill`."),
     ("backups gone", failed(PLACE, "nothing is there"), "were not found when they were last looked for"),
     ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),

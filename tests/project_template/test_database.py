@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +102,23 @@ def test_schemas_that_do_not_fit(state: str, error: type[ProjectError], words: s
     store = database.check_uri("sqlite:///x.sqlite")
     with pytest.raises(error, match=words):
         database.require_current(database.Schema(state, "abc", "def"), store)
+
+
+def test_tables_that_are_missing_are_named_and_not_called_another_revision(tmp_path: Path) -> None:
+    packed = Path(__file__).parent / "snapshot/fixtures/mlflow-2.22.0.sqlite.gz"
+    file = tmp_path / "x.sqlite"
+    file.write_bytes(gzip.decompress(packed.read_bytes()))
+    store = database.check_uri(f"sqlite:///{file}")
+    expected = database.schema_of(store).expected
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (expected,))
+        connection.execute("DROP TABLE metrics")
+    schema = database.schema_of(store)
+    assert (schema.state, schema.found, "metrics" in schema.missing) == ("outdated", expected, True)
+    with pytest.raises(SchemaError, match=r"tables are missing in .*x.sqlite: .* and \d+ more") as failed:
+        database.require_current(schema, store)
+    assert "restore a snapshot" in failed.value.hint
+    assert "DatabaseUpgrade" not in str(failed.value)
 
 
 def test_the_lock_is_waited_for_and_then_given_up(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ WORDS = [
     ),
     ({"command": "Backup", "action": "list", "snapshots": [1], "unfinished": []}, "1 snapshot"),
     ({"command": "Backup", "action": "prune", "would_remove": [1], "kept": [1, 2]}, "would remove 1 of 3 snapshots"),
+    ({"command": "Backup", "action": "prune", "would_remove": [], "kept": [1]}, "would remove 0 of 1 snapshots"),
     (
         {"command": "Restore", "outcome": "done", "snapshot": "S1", "rows": 5, "tables": 2, "artifacts": 3,
          "artifact_bytes": 10, "dialect": {"from": "sqlite", "to": "postgresql"}, "database_identical": True,

@@ -12,16 +12,18 @@ from runbook_support import OURS
 from mlflow_ae5_deploy.platform.records import Run
 from mlflow_ae5_deploy.runbook import maintenance, outcomes
 from mlflow_ae5_deploy.runbook.memory import Memory
-from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome, latest, learned
+from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome, latest, learned
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CREATE, VERIFY = maintenance.backup("create"), maintenance.backup("verify", "--snapshot", "latest")
 VERIFY_OLD = maintenance.backup("verify", "--snapshot", "S1")
 LIST, SHOW = maintenance.backup("list"), maintenance.backup("show", "--snapshot", "latest")
 SHOW_OLD = maintenance.backup("show", "--snapshot", "S1")
+PRUNED, DROPPED = maintenance.backup("prune", "--yes"), maintenance.backup("prune", "--drop-damaged", "S1")
 TRIAL, UNDO = maintenance.restore("--snapshot", "latest", "--dry-run"), maintenance.restore("--undo")
 DRILLED = maintenance.drill("latest")
 WELL = {"outcome": "done", "exit_code": 0}
+LACKING = {**WELL, "kept": ["S1", "S2"], "lacking": [{"snapshot": "S1", "what": "1 object missing"}]}
 LISTED = {**WELL, "snapshots": [{"snapshot": "S1", "damaged": "half of it"}, {"snapshot": "S2"}]}
 
 
@@ -59,8 +61,16 @@ ROWS = [
     ("list that was killed", LIST, {}, set()),
     ("show, damaged", SHOW, broken(16), {"!check"}),
     ("show, a name that is not there", SHOW_OLD, broken(20), set()),
-    ("prune, damaged", maintenance.backup("prune", "--yes"), broken(16), {"!check"}),
-    ("prune, a name that is not there", maintenance.backup("prune", "--drop-damaged", "S1"), broken(20), set()),
+    ("prune", PRUNED, WELL, {PRUNE, PLACE}),
+    ("prune, an older one is not whole", PRUNED, LACKING, {PRUNE, PLACE}),
+    ("prune, the newest is not whole", PRUNED, {**LACKING, "kept": ["S1"]}, {PRUNE, PLACE, "!check"}),
+    ("prune, damaged", PRUNED, broken(16), {"!prune"}),
+    ("prune, no room", PRUNED, broken(19), {"!prune"}),
+    ("prune, folder gone", PRUNED, broken(20), {"!place"}),
+    ("prune while a restore is unfinished", PRUNED, broken(75), set()),
+    ("prune that was killed", PRUNED, {}, set()),
+    ("prune, a name that is not there", DROPPED, broken(20), set()),
+    ("prune, a name of a right one", DROPPED, broken(3), set()),
     ("drill", DRILLED, WELL, {DRILL, PLACE}),
     ("drill, damaged", DRILLED, broken(16), {"!drill"}),
     ("drill, folder gone", DRILLED, broken(20), {"!drill"}),
@@ -88,6 +98,7 @@ def test_where_no_snapshot_was_ever_known_nothing_is_missed():
 
 
 BAD = Outcome(CHECK, NOW, False, "damaged", snapshot="S2")
+UNRUN = replace(BAD, when=NOW + timedelta(hours=1), said="no room", ran=False)
 BAD_OLD = replace(BAD, snapshot="S1")
 GOOD = Outcome(CHECK, NOW + timedelta(hours=1), True, snapshot="S2")
 GOOD_OLD = replace(GOOD, snapshot="S1", newest=False)
@@ -100,6 +111,7 @@ STANDING = [
     ("an older snapshot is right", [BAD, GOOD_OLD], False),
     ("the older one itself is right", [BAD_OLD, GOOD_OLD], True),
     ("the newest is right, and it was an older one", [BAD_OLD, GOOD], True),
+    ("one that did not come to its end hides no damage", [BAD, UNRUN], False),
     ("another kind", [BAD, Outcome(DRILL, GOOD.when, True)], False),
 ]
 
@@ -108,6 +120,19 @@ STANDING = [
 def test_a_failure_stands_until_one_of_its_kind_ends_well(case, seen, passed):
     found = latest(seen).get(CHECK)
     assert (found and found.passed) == passed
+    assert found is None or found.ran
+
+
+def test_a_check_that_did_not_come_to_its_end_says_nothing_of_the_snapshot():
+    for facts, ran in ((broken(16), True), (broken(19), False), ({}, False), (broken(75), False)):
+        assert [item.ran for item in learn(VERIFY, facts)] == [ran]
+    assert latest([GOOD, replace(UNRUN, when=GOOD.when + timedelta(hours=1))])[CHECK].said == "no room"
+
+
+def test_a_prune_that_drops_a_named_one_makes_good_what_failed_before():
+    failed, dropped = learn(PRUNED, broken(16)), learn(DROPPED, WELL)
+    later = [replace(item, when=item.when + timedelta(hours=1)) for item in dropped]
+    assert latest([*failed, *later])[PRUNE].passed
 
 
 def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path):

@@ -86,3 +86,9 @@ class CloudPlace:
 
     def clean(self) -> None:
         """Nothing to do: half a request leaves nothing."""
+
+    def set_room_aside(self) -> None:
+        """Nothing to do: an object store is never full."""
+
+    def give_room(self) -> None:
+        """Nothing to do: see above."""

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from mlflow_ae5_server.errors import StorageError
+from mlflow_ae5_server.errors import NoRoomError, StorageError
 from mlflow_ae5_server.snapshot.places import Item
 
 _TEMPORARY = "tmp"
+_SPARE, _SPARE_SIZE = "spare", 64 * 1024
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HINTS = {
-    errno.ENOSPC: "make room there, or prune old snapshots; what was copied is used by the next backup",
-    errno.EDQUOT: "make room there, or prune old snapshots; what was copied is used by the next backup",
+    **dict.fromkeys(_FULL, "make room there, or prune old snapshots; what was copied is used by the next backup"),
     errno.EACCES: "give this account write permission there",
     errno.EPERM: "give this account write permission there",
     errno.EROFS: "it is mounted read-only",
@@ -146,6 +147,17 @@ class FolderPlace:
         except OSError as error:
             self._fail(error, "delete in")
 
+    def set_room_aside(self) -> None:
+        try:
+            if os.path.getsize(f"{self._root}/{_SPARE}") == _SPARE_SIZE:  # noqa: PTH202
+                return
+        except OSError:
+            pass
+        self.write(_SPARE, os.urandom(_SPARE_SIZE))  # a file system that compresses gains nothing
+
+    def give_room(self) -> None:
+        self.delete([_SPARE])
+
     def _temporary(self, name: str, data: bytes, *, durable: bool) -> str:
         """A file with `data` on the same file system, and the folder that `name` needs."""
         for folder in (_TEMPORARY, os.path.dirname(name)):
@@ -185,7 +197,8 @@ class FolderPlace:
     def _fail(self, error: OSError, verb: str) -> NoReturn:
         reason = (error.strerror or type(error).__name__).lower()
         hint = _HINTS.get(error.errno or 0, "check the volume and its permissions")
-        raise StorageError(f"cannot {verb} the place of the backups {self.shown}: {reason}", hint) from None
+        kind = NoRoomError if error.errno in _FULL else StorageError
+        raise kind(f"cannot {verb} the place of the backups {self.shown}: {reason}", hint) from None
 
 
 def _raise(error: OSError) -> NoReturn:

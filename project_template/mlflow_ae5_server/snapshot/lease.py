@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.errors import BusyError, ProjectError, StorageError
+from mlflow_ae5_server.errors import BusyError, NoRoomError, ProjectError, StorageError
 from mlflow_ae5_server.snapshot.places import Item, Place
 
 _FOLDER = "lease"
@@ -94,9 +94,13 @@ def hold(
     purpose: str,
     timing: Timing | None = None,
     *,
+    frees: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Lease]:
-    """Be the only writer in `place`. Raises BusyError where somebody else is."""
+    """Be the only writer in `place`. Raises BusyError where somebody else is.
+
+    `frees`: to make room there, so that what was set aside for that may be used.
+    """
     timing = timing or Timing()
     found = _newest(place)
     if found is not None and not _is_free(place, found[1], timing, sleep):
@@ -112,7 +116,7 @@ def hold(
         "started": _process_start(os.getpid()),
         "beats": 0,
     }
-    if not place.create(_name(number), _encode({**content, "released": False})):
+    if not _create(place, number, _encode({**content, "released": False}), frees=frees):
         raise _busy(place, _read_number(place, number))
     lease = Lease(place, number, content, timing)
     try:
@@ -121,6 +125,22 @@ def hold(
         yield lease
     finally:
         lease.release()
+
+
+def _create(place: Place, number: int, data: bytes, *, frees: bool) -> bool:
+    """Where there is no room for so little: the number is taken by an empty file, which takes none and keeps nobody
+    out, and then the file before it, of a holder that has ended, makes room for this one."""
+    try:
+        return place.create(_name(number), data)
+    except NoRoomError:
+        if not frees:
+            raise
+    place.give_room()
+    if not place.create(_name(number), b""):
+        return False
+    place.delete([_name(number - 1)])
+    place.write(_name(number), data)
+    return True
 
 
 def _is_free(place: Place, item: Item, timing: Timing, sleep: Callable[[float], None]) -> bool:

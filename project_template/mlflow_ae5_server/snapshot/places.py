@@ -25,7 +25,8 @@ class Item:
 
 
 class Place(Protocol):
-    """Raises StorageError for everything that goes wrong, except where something is simply not there."""
+    """Raises StorageError for everything that goes wrong, except where something is simply not there; NoRoomError where
+    the place is full."""
 
     shown: str
     threads: int  # how many requests at a time are worth while
@@ -53,6 +54,12 @@ class Place(Protocol):
 
     def clean(self) -> None:
         """Remove what writers that were killed have left. Only for whoever holds the lease."""
+
+    def set_room_aside(self) -> None:
+        """Where the place can be full: keep a little for whoever is to free more, and could not so much as begin."""
+
+    def give_room(self) -> None:
+        """Let go of what was set aside."""
 
 
 def open_place(url: str) -> Place:

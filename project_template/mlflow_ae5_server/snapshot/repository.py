@@ -8,14 +8,15 @@ objects/ab/abcdef…                 contents, once each
 damaged/abcdef…                    objects that were found damaged
 lease/<number>.json                who may write
 tmp/                               (folders only) files that are being made
+spare                              (folders only) a little room, given up by a prune that finds none
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -214,9 +215,16 @@ class Repository:
         published = [one.sequence for one in self.listed()]
         return max(published + [one.sequence for one in self.begun()], default=0) + 1
 
-    def lease(self, purpose: str, timing: Timing | None = None) -> AbstractContextManager[Lease]:
-        """Be the only writer. Raises BusyError."""
-        return lease.hold(self.place, purpose, timing)
+    @contextlib.contextmanager
+    def lease(self, purpose: str, timing: Timing | None = None, *, frees: bool = False) -> Iterator[Lease]:
+        """Be the only writer; `frees`: to make room. Raises BusyError."""
+        with lease.hold(self.place, purpose, timing, frees=frees) as held:
+            try:
+                yield held
+            finally:
+                with contextlib.suppress(StorageError):  # no room for it, or no place any more
+                    self.require_ours()
+                    self.place.set_room_aside()
 
 
 def open_repository(url: str) -> Repository:

@@ -197,19 +197,19 @@ def _read(
 
     with ThreadPoolExecutor(repository.place.threads, "verify") as pool:
         for sha256 in uses.there(fraction, suspects):
-            window.append((sha256, pool.submit(_check, reader, sha256, uses.slices(sha256))))
+            window.append((sha256, pool.submit(_check, reader, repository.shown, sha256, uses.slices(sha256))))
             if len(window) > 2 * repository.place.threads:
                 receive()
         while window:
             receive()
 
 
-def _check(reader: Reader, sha256: str, slices: list[tuple[int, int, bytes]]) -> tuple[int, str]:
+def _check(reader: Reader, place: str, sha256: str, slices: list[tuple[int, int, bytes]]) -> tuple[int, str]:
     """Plain size, and what is wrong."""
     try:
         data = memoryview(reader.get(sha256))
     except DamagedError as error:
-        return 0, error.message.removeprefix(f"the object {sha256} ")
+        return 0, error.message.removeprefix(f"the object {sha256} ").removeprefix(f"in {place} ")
     for start, length, digest in slices:
         if hashlib.sha256(data[start : start + length]).digest() != digest:
             return len(data), f"the bytes {start} to {start + length} are not the file that they should be"

@@ -179,6 +179,12 @@ class Wrapped:
     def clean(self) -> None:
         self.inner.clean()
 
+    def set_room_aside(self) -> None:
+        self.inner.set_room_aside()
+
+    def give_room(self) -> None:
+        self.inner.give_room()
+
 
 def in_child(work: Callable[[], None]) -> int:
     """Run `work` in a forked process; its exit code, negative for the signal that ended it."""

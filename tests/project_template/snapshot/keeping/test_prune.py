@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.errors import UsageError
-from mlflow_ae5_server.snapshot import prune
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, UnfinishedError, UsageError
+from mlflow_ae5_server.snapshot import damage, prune
 from mlflow_ae5_server.snapshot.manifest import Artifacts, InFlight, Manifest
 from mlflow_ae5_server.snapshot.prune import Keep
+from mlflow_ae5_server.snapshot.recover_beside import beside
+from mlflow_ae5_server.snapshot.recover_ledger import Book, Running
 
 from tests.project_template.snapshot.keeping.conftest import Server
 
@@ -157,3 +160,124 @@ def test_what_is_left_of_a_shared_object_moves_out_when_most_of_it_is_gone(serve
     assert shared not in server.objects()
     newest = server.repository().snapshot()
     assert (server.contents(newest), server.damage_of(newest)) == (left, [])
+
+
+# what a listing tells of those that stay ---------------------------------------------------------------------------
+
+
+def lose(server: Server, manifest: Manifest, what: str) -> str:
+    """An object that no other snapshot has."""
+    (artifact,) = {part.sha256 for part in server.entries(manifest)["a"].parts}
+    lost = {"database": manifest.database["file"][0], "artifact": artifact, "list": manifest.artifacts.lists[0]}[what]
+    server.object_file(lost).unlink()
+    return lost
+
+
+def take(server: Server, count: int) -> list[Manifest]:
+    """Snapshots that have nothing in common."""
+    taken = []
+    for _ in range(count):
+        server.sql("INSERT INTO runs VALUES ('more', 'mlflow-artifacts:/0/1/artifacts', 'FINISHED')")
+        server.write("a", os.urandom(400_000))
+        taken.append(server.back_up())
+    return taken
+
+
+def ids(manifests: list[Manifest]) -> list[str]:
+    return [manifest.id for manifest in manifests]
+
+
+@pytest.mark.parametrize("what", ["database", "artifact"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server, what: str, empty: bool) -> None:
+    oldest, whole, newest = take(server, 3)
+    lost = lose(server, newest, what)
+    if empty:
+        server.object_file(lost).touch()
+    code, shown = server.job("prune --keep-last 1")
+    assert (code, shown["would_remove"], shown["kept"]) == (0, [oldest.id], ids([whole, newest]))
+    assert not damage.noted(server.repository().place), "it only looked"
+    code, done = server.job("prune --keep-last 1 --yes")
+    assert (code, done["removed"], done["kept"]) == (0, [oldest.id], ids([whole, newest]))
+    assert done["lacking"] == [{"snapshot": newest.id, "what": "1 object missing"}]
+    assert server.damage_of(whole) == []
+    listed = server.job("list")[1]["snapshots"]
+    assert [line.get("damaged") for line in listed] == [None, "1 object missing or damaged"]
+    server.back_up()
+    assert server.job("prune --keep-last 1 --yes")[1]["removed"] == ids([whole, newest])
+
+
+def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied_on(server: Server) -> None:
+    taken = take(server, 4)
+    for number in (0, 1):
+        server.job(f"verify --snapshot {taken[number].id}")
+    lose(server, taken[1], "artifact")
+    assert server.job("prune --keep-last 1 --yes")[1]["kept"] == ids([taken[0], taken[3]])
+
+
+@pytest.mark.parametrize("what", ["database", "artifact", "list"])
+@pytest.mark.parametrize("words", ["--keep-last 1 --yes", "--yes", "--keep-last 1"])
+def test_nothing_goes_where_no_snapshot_is_whole(server: Server, what: str, words: str) -> None:
+    taken = take(server, 2)
+    for manifest in taken:
+        lose(server, manifest, what)
+    server.repository().place.write("objects/ab/" + "ab" * 32, b"rnobody needs this")
+    before = server.objects()
+    code, report = server.job(f"prune {words}")
+    assert code == DamagedError.exit_code
+    assert all(f"{manifest.id}: 1 object missing" in report["error"] for manifest in taken)
+    assert "nothing is removed" in report["error"]
+    assert (server.objects(), len(server.repository().listed())) == (before, 2)
+    assert bool(damage.noted(server.repository().place)) == ("--yes" in words)
+
+
+def test_what_a_check_has_found_is_said_where_nothing_else_is_whole(server: Server) -> None:
+    first, second = take(server, 2)
+    server.object_file(first.database["file"][0]).write_bytes(b"rot")
+    server.job(f"verify --snapshot {first.id}")
+    lose(server, second, "database")
+    _code, report = server.job("prune --keep-last 1 --yes")
+    assert f"{second.id}: 1 object missing; {first.id}: a check has found it damaged" in report["error"]
+
+
+@pytest.mark.parametrize("what", ["database", "artifact", "list"])
+def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server: Server, what: str) -> None:
+    first, second = take(server, 2)
+    (artifact,) = {part.sha256 for part in server.entries(first)["a"].parts}
+    server.object_file(artifact).write_bytes(b"rot")
+    assert server.job(f"verify --snapshot {first.id}")[0] == DamagedError.exit_code
+    lose(server, second, what)
+    before = server.objects()
+    for words in (f"--drop-damaged {first.id}", f"--drop-damaged {first.id} --drop-damaged {second.id}"):
+        code, report = server.job(f"prune {words} --yes")
+        assert (code, server.objects()) == (ConfigurationError.exit_code, before)
+        assert "would be left" in report["error"]
+    assert f"({second.id}: 1 object missing" in server.job(f"prune --drop-damaged {first.id}")[1]["error"]
+    (whole,) = take(server, 1)
+    code, done = server.job(f"prune --drop-damaged {first.id} --drop-damaged {second.id} --yes")
+    assert (code, done["removed"], done["kept"]) == (0, ids([first, second]), [whole.id])
+    assert server.damage_of(whole) == []
+
+
+def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
+    old, other, new = take(server, 3)
+    book = Book(beside(str(server.artifacts)))
+    book.begin(Running("artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    before, right = server.objects(), server.object_file(new.database["file"][0]).read_bytes()
+    server.object_file(new.database["file"][0]).write_bytes(b"rot")
+    server.job(f"verify --snapshot {new.id}")
+    for words in ("--keep-last 1 --yes", "--yes", f"--drop-damaged {new.id} --yes"):
+        code, report = server.job(f"prune {words}")
+        assert (code, server.objects()) == (UnfinishedError.exit_code, before)
+        assert f"a restore of the snapshot {old.id}" in report["half_restored"]
+    assert ids([one.manifest for one in server.repository().listed() if one.manifest]) == ids([old, other, new])
+    code, shown = server.job("prune --keep-last 1")
+    assert (code, shown["outcome"]) == (0, "dry-run")
+    assert old.id in shown["half_restored"]
+    for manifest in (old, other):  # so that no object could go
+        Path(server.place, "snapshots", manifest.name).write_bytes(b"")
+    server.object_file(new.database["file"][0]).write_bytes(right)
+    server.job(f"verify --snapshot {new.id}")
+    assert server.job(f"prune --drop-damaged {other.id} --yes")[0] == UnfinishedError.exit_code
+    book.end()
+    assert server.job(f"prune --drop-damaged {other.id} --yes")[1]["removed"] == [other.id]

@@ -104,6 +104,11 @@ if broken.exists():
     end(int(how), **{"outcome": "failed", "error": "something broke in " + command, "hint": "mend it", **more})
 
 
+known = data / "break-option"
+if known.exists() and known.read_text() in words:
+    end(2, outcome="failed", error="unrecognized arguments: " + known.read_text(), hint="see --help")
+
+
 def ids():
     return sorted(p.name for p in backups.iterdir()) if backups.exists() else []
 

@@ -232,6 +232,17 @@ class TestBack:
         assert any(line.startswith("Restore --snapshot") and "--replace --no-upgrade" in line for line in calls(site))
         assert_is_first(site, capsys)
 
+    def test_a_release_that_cannot_leave_artifacts_in_place_restores_them(self, site, capsys):
+        (volume(site) / "break-option").write_text("--same-artifacts")
+        (volume(site) / "break-after-upgrade").touch()
+
+        failed = upgrade(site, capsys, "--yes")
+
+        assert_tells(failed, 29, "Everything is as it was before", "verified", "the last migration failed")
+        restores = [line.partition("--replace")[2] for line in calls(site) if line.startswith("Restore --snapshot")]
+        assert restores == [" --no-upgrade --same-artifacts", " --no-upgrade"]
+        assert_is_first(site, capsys)
+
     def test_a_failure_before_that_restores_nothing(self, site, capsys):
         site.control(
             "POST", "/faults", {"method": "POST", "path": "/projects/upload$", "skip": 1, "times": 1, "status": 400}

@@ -45,6 +45,7 @@ class ActionName(StrEnum):
 _FITS = {
     "--rehash": ("create",),
     "--allow-outside": ("create",),
+    "--allow-empty": ("create",),
     "--schedule": ("create",),
     "--remove-schedule": ("create",),
     "--snapshot": ("verify", "show"),
@@ -66,6 +67,10 @@ Rehash = Annotated[
 AllowOutside = Annotated[
     bool,
     typer.Option("--allow-outside", help="create: artifacts kept outside the server's own place may be left out."),
+]
+AllowEmpty = Annotated[
+    bool,
+    typer.Option("--allow-empty", help="create: take a snapshot without any artifact where there should be some."),
 ]
 Sample = Annotated[str | None, typer.Option("--sample", help="verify: check a share of the objects, such as 1%.")]
 All = Annotated[bool, typer.Option("--all", help="verify: check every object (the default).")]
@@ -93,6 +98,7 @@ def command(
     snapshot: Snapshot = None,
     rehash: Rehash = False,
     allow_outside: AllowOutside = False,
+    allow_empty: AllowEmpty = False,
     sample: Sample = None,
     all_: All = False,
     keep_last: KeepLast = None,
@@ -114,6 +120,7 @@ def command(
     given = {
         "--rehash": rehash,
         "--allow-outside": allow_outside,
+        "--allow-empty": allow_empty,
         "--schedule": schedule,
         "--remove-schedule": remove_schedule,
         "--snapshot": snapshot,
@@ -158,7 +165,7 @@ def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -
 
     words: list[str] = []
     if action == "create":
-        words = [option for option in ("--rehash", "--allow-outside") if given[option]]
+        words = [option for option in ("--rehash", "--allow-outside", "--allow-empty") if given[option]]
     elif action in ("verify", "show"):
         words = ["--snapshot", checked_snapshot(given["--snapshot"])]
         if given["--sample"]:

@@ -39,7 +39,7 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
             if maintenance.succeeded(verdict):
                 show(reporter, verdict)
             maintenance.require(task, verdict)
-            warnings = _warnings(context, action)
+            warnings = _warnings(context, action, verdict)
     except DeployError as error:
         if verdict is None or not choices.json_mode:
             raise
@@ -53,13 +53,19 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
     return EXIT_DONE
 
 
-def _warnings(context: Context, action: str) -> list[str]:
-    """Of where a snapshot that was just made is."""
+def _warnings(context: Context, action: str, verdict: Verdict) -> list[str]:
+    """Of what a snapshot that was just made lacks, and of where it is."""
     from mlflow_ae5_deploy.operations.doctor import backups
     from mlflow_ae5_deploy.operations.doctor.findings import WARNING
+    from mlflow_ae5_deploy.operations.status_backups import WHOLE
+    from mlflow_ae5_deploy.runbook.maintenance_words import gone_artifacts
 
+    gone = gone_artifacts(verdict.facts)
     found = backups.backups(context) if action == "create" else ()
-    return [f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING]
+    return [
+        *([f"{gone[:1].upper()}{gone[1:]}: {WHOLE}"] if gone else []),
+        *(f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING),
+    ]
 
 
 def look_after_schedule(

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
 from mlflow_ae5_deploy.runbook.maintenance import Task
-from mlflow_ae5_deploy.runbook.maintenance_words import outside
+from mlflow_ae5_deploy.runbook.maintenance_words import gone_artifacts, outside
 from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, Outcome
 from mlflow_ae5_deploy.runbook.token_life import duration
 
@@ -28,6 +28,7 @@ _SINGLE = (
     maintenance.restore(),
     maintenance.restore("--dry-run"),
 )
+WHOLE = "is the volume of the artifacts whole? If they were removed on purpose, all is well."
 # kind -> what is wrong, what to do
 _TROUBLE = {
     BACKUP: ("The last backup that is known here failed ({when}): {said}.", "{hint}. Then run `backup`."),
@@ -46,7 +47,8 @@ _TROUBLE = {
 @dataclass(frozen=True)
 class KnownSnapshot:
     """The newest snapshot known. verified: when all of it was read back; None if that is not known here. sampled: the
-    last check, where that read a part: {at, checked, of}."""
+    last check, where that read a part: {at, checked, of}. gone: what is said where many artifacts of the one before are
+    not in it."""
 
     id: str
     finished: datetime
@@ -54,6 +56,7 @@ class KnownSnapshot:
     damaged: bool = False
     complete: bool = True
     sampled: Mapping[str, Any] | None = None
+    gone: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ def _made(context: Context, newest_first: list[Run], last: Verdict | None) -> Kn
             continue
         finished = ended(run, verdict)
         if verdict.facts.get("snapshot") and finished is not None:
-            return KnownSnapshot(str(verdict.facts["snapshot"]), finished, complete=not outside(verdict.facts))
+            facts = verdict.facts
+            complete, gone = not outside(facts), gone_artifacts(facts)
+            return KnownSnapshot(str(facts["snapshot"]), finished, complete=complete, gone=gone)
     return None
 
 
@@ -145,6 +150,7 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
             bool(record.get("damaged")),
             bool(record.get("complete", True)),
             sampled if isinstance(sampled, dict) else None,
+            str(record.get("gone") or ""),
         )
     except (KeyError, TypeError, ValueError):
         return None
@@ -178,6 +184,8 @@ def warnings(backups: Backups, now: datetime) -> list[str]:
         found.append(f"The newest snapshot that is known here is {duration(now - newest.finished)} old.")
     if not newest.complete:
         found.append(f"Snapshot {newest.id} is without artifacts that are kept outside the server's own place.")
+    if newest.gone:
+        found.append(f"{newest.gone[:1].upper()}{newest.gone[1:]}: {WHOLE}")
     return found
 
 
@@ -210,6 +218,7 @@ def data(backups: Backups) -> dict[str, Any]:
         "sampled": dict(newest.sampled) if newest and newest.sampled else None,
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
+        "gone": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
         "paused": backups.paused,
         "failed": [

@@ -70,7 +70,13 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     repository = make_in(open_place(place))
     if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
-    wishes = capture.Wishes(rehash=options.rehash, say=_say)
+    gone: dict[str, int] = {}
+    wishes = capture.Wishes(
+        rehash=options.rehash,
+        allow_empty=options.allow_empty,
+        on_gone=lambda missing, before: gone.update(gone=missing, before=before),
+        say=_say,
+    )
     manifest = capture.create(repository, store, source, artifacts, dump.dump, wishes)
     elsewhere = list(manifest.outside)
     if registry := _other_registry(settings, store.uri):
@@ -79,10 +85,16 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     _say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{nothing}")
     for name in (*elsewhere, *manifest.artifacts.unreadable):
         _say(f"warning: not in the snapshot: {name}")
+    if gone:
+        _say(
+            f"warning: {gone['gone']} of the {gone['before']} artifacts of the snapshot before are not there any more: "
+            "were they removed on purpose?"
+        )
     whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_outside)
     report.add(
         outcome="done" if whole else "incomplete",
         **_facts(manifest),
+        **({"gone_artifacts": gone["gone"], "artifacts_before": gone["before"]} if gone else {}),
         new_objects=manifest.new_objects,
         new_bytes=manifest.new_bytes,
         stored_bytes=manifest.stored_bytes,

@@ -242,6 +242,24 @@ class TestFailures:
         status = verb("status")
         assert any("outside" in text for text in status.data["warnings"])
 
+    def test_many_artifacts_that_are_gone_are_told_by_the_backup_and_by_status(self, bench, capsys, verb):
+        report = {"action": "create", "outcome": "done", "error": None, "snapshot": "S9", "gone_artifacts": 1025}
+        broken = volume(bench) / "break-Backup"
+        broken.write_text(f"0 {json.dumps({**report, 'artifacts_before': 1030})}")
+
+        made = verb("backup")
+        seen = verb("status").data
+        broken.unlink()
+        again = verb("backup", "create", "--allow-empty")
+
+        said = "1,025 of the 1,030 artifacts of the snapshot before it are not in snapshot S9: is the volume"
+        assert (made.code, said in made.data["warnings"][0]) == (0, True)
+        assert said in made.err
+        assert any(said in text for text in seen["warnings"])
+        assert seen["problems"] == []
+        assert not any("1,025" in text for text in (*again.data["warnings"], *verb("status").data["warnings"]))
+        assert calls(bench)[-1] == "Backup create --allow-empty"
+
     def test_a_release_without_the_command_is_told_before_anything_is_done(self, bench, capsys, verb, owner):
         old = make_snapshotting_release(bench.folder / "old.tar.gz", without=("Backup",))
         assert bench.install(capsys, "--release", str(old), "--replace").code == 0

@@ -46,6 +46,7 @@ _FITS = {
     "--rehash": ("create",),
     "--allow-outside": ("create",),
     "--allow-empty": ("create",),
+    "--new-place": ("create", "list"),
     "--schedule": ("create",),
     "--remove-schedule": ("create",),
     "--snapshot": ("verify", "show"),
@@ -71,6 +72,10 @@ AllowOutside = Annotated[
 AllowEmpty = Annotated[
     bool,
     typer.Option("--allow-empty", help="create: take a snapshot without any artifact where there should be some."),
+]
+NewPlace = Annotated[
+    bool,
+    typer.Option("--new-place", help="create, list: the backups are in a new place on purpose; forget the former one."),
 ]
 Sample = Annotated[str | None, typer.Option("--sample", help="verify: check a share of the objects, such as 1%.")]
 All = Annotated[bool, typer.Option("--all", help="verify: check every object (the default).")]
@@ -99,6 +104,7 @@ def command(
     rehash: Rehash = False,
     allow_outside: AllowOutside = False,
     allow_empty: AllowEmpty = False,
+    new_place: NewPlace = False,
     sample: Sample = None,
     all_: All = False,
     keep_last: KeepLast = None,
@@ -121,6 +127,7 @@ def command(
         "--rehash": rehash,
         "--allow-outside": allow_outside,
         "--allow-empty": allow_empty,
+        "--new-place": new_place,
         "--schedule": schedule,
         "--remove-schedule": remove_schedule,
         "--snapshot": snapshot,
@@ -142,7 +149,7 @@ def command(
             )
         keeps = load_settings(choices).settings.backup if action is ActionName.prune else None
         task = _task(action.value, given, keeps)
-        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait)
+        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait, new_place=new_place)
     finally:
         reporter.close()
 

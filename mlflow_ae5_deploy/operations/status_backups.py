@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
-from mlflow_ae5_deploy.runbook import backup_job, maintenance, outcomes, scheduled_job
+from mlflow_ae5_deploy.runbook import backup_job, known_place, maintenance, outcomes, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
@@ -62,23 +62,27 @@ class KnownSnapshot:
 @dataclass(frozen=True)
 class Backups:
     """schedule: cron of the job, empty where there is none. failed: of each kind the last that is known, if it failed.
-    unreadable: scheduled jobs of whose last run nothing is known but that it ended."""
+    unreadable: scheduled jobs of whose last run nothing is known but that it ended. anew: what is said where the place
+    of the backups is another one than before."""
 
     newest: KnownSnapshot | None = None
     schedule: str = ""
     paused: bool = False
     failed: tuple[Outcome, ...] = ()
     unreadable: tuple[str, ...] = ()
+    anew: str = ""
 
 
 def look_at_backups(context: Context, project: Project | None) -> Backups:
     known = remembered(context.memory.snapshot())
     ids = {"newest": known.id if known else ""}
     seen = outcomes.remembered(context.memory)
+    places: list[known_place.Sighting] = []
     for task in _SINGLE:
         found = left(context, project, task)
         if found is not None and found.verdict is not None:
             seen += _learned(found.task, found.run, found.verdict, **ids)
+            places += _place(found.task, found.run, found.verdict)
     made, unreadable, scheduled = None, [], None
     for command, task in _SCHEDULED.items():
         wanted = backup_job.wanted_job(context.settings, command, "")
@@ -87,6 +91,7 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
         last = verdict_of(context, runs[0]) if runs else None
         if last is not None:
             seen += _learned(task, runs[0], last, **ids)
+            places += _place(task, runs[0], last)
         elif runs and runs[0].created is not None and runs[0].state != "completed":
             said = f"the platform says {runs[0].state}, and the log of that run cannot be read"
             seen.append(Outcome(command.lower(), runs[0].created, False, said))
@@ -100,7 +105,12 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
         scheduled is not None and scheduled_job.is_paused(scheduled),
         tuple(item for item in outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
+        known_place.began_anew(context, places),
     )
+
+
+def _place(task: Task, run: Run, verdict: Verdict) -> list[known_place.Sighting]:
+    return known_place.sighting(verdict.facts, ended(run, verdict)) if task.command == backup_job.BACKUP else []
 
 
 def _learned(task: Task, run: Run, verdict: Verdict, newest: str) -> list[Outcome]:
@@ -158,7 +168,7 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
 
 def problems(backups: Backups) -> list[str]:
     """Pure. They stay until a later one of their kind has ended well."""
-    return [_trouble(outcome) for outcome in backups.failed]
+    return [*(_trouble(outcome) for outcome in backups.failed), *([backups.anew] if backups.anew else [])]
 
 
 def _trouble(outcome: Outcome) -> str:
@@ -221,6 +231,7 @@ def data(backups: Backups) -> dict[str, Any]:
         "gone": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
         "paused": backups.paused,
+        "began_anew": bool(backups.anew),
         "failed": [
             {
                 "what": item.of,

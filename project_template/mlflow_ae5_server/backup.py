@@ -68,6 +68,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_place(place))
+    report.add(place=repository.identity, of_snapshots=repository.number())
     if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     gone: dict[str, int] = {}
@@ -94,6 +95,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     report.add(
         outcome="done" if whole else "incomplete",
         **_facts(manifest),
+        of_snapshots=repository.number(),
         **({"gone_artifacts": gone["gone"], "artifacts_before": gone["before"]} if gone else {}),
         new_objects=manifest.new_objects,
         new_bytes=manifest.new_bytes,
@@ -145,7 +147,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.snapshot import verify
 
     fraction = _fraction(options.sample)
-    repository = open_repository(destination(settings))
+    repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     verified = verify.verify(repository, manifest, fraction=fraction)
     if verified.found:
@@ -182,8 +184,14 @@ def _fraction(sample: str | None) -> float:
     return fraction
 
 
-def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> int:
+def _open(settings: Settings, report: Report) -> Repository:
     repository = open_repository(destination(settings))
+    report.add(place=repository.identity)
+    return repository
+
+
+def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> int:
+    repository = _open(settings, report)
     listed = repository.listed()
     also = _also_damaged(repository, listed)
     shown = [_line(repository, one, also.get(one.name, 0)) for one in listed]
@@ -261,7 +269,7 @@ def _line(repository: Repository, one: Any, also: int) -> dict[str, Any]:
 def _show(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     import json
 
-    repository = open_repository(destination(settings))
+    repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     shown = asdict(manifest)
     shown["read_from"] = datetime.fromtimestamp(manifest.read_from, UTC).isoformat(timespec="seconds")
@@ -282,7 +290,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     from mlflow_ae5_server.snapshot import prune
 
     keep = prune.Keep(options.keep_last, options.keep_daily, options.keep_weekly)
-    repository = open_repository(destination(settings))
+    repository = _open(settings, report)
     plan = prune.prune(repository, keep, act=options.yes, drop=options.drop_damaged)
     verb = "removed" if options.yes else "would remove"
     for name in plan.removed:

@@ -326,6 +326,30 @@ class TestPlace:
         assert all("planted" not in outcome.out + outcome.err for outcome in told)
         assert "planted" not in json.dumps(bench.calls())
 
+    def test_backups_that_began_anew_are_told_until_the_former_are_back_or_are_given_up(self, bench, verb):
+        def at(place, *words):
+            report = {"outcome": "done", "error": None, "place": place}
+            report |= (
+                {"action": "list", "snapshots": [{}] * 12} if "list" in words else {"action": "create", "snapshot": "S"}
+            )
+            (volume(bench) / "break-Backup").write_text(f"0 {json.dumps({**report, 'of_snapshots': 12})}")
+            done = verb("backup", *words)
+            assert done.code == 0, done.err
+            said = [text for text in done.data["warnings"] if "12 earlier snapshots known here are not there" in text]
+            assert said == [text for text in said if text in done.err]
+            status = verb("status").data
+            assert status["problems"] == said
+            assert status["backup"]["began_anew"] == bool(said)
+            return bool(said)
+
+        assert not at("one")
+        assert at("two")
+        assert at("two", "list")
+        assert not at("one", "list")
+        assert at("two")
+        assert not at("two", "list", "--new-place")
+        assert not at("two")
+
 
 class TestSchedule:
     def test_exactly_one_job_and_what_install_makes_of_it(self, bench, capsys, verb, owner):
@@ -417,6 +441,7 @@ class TestSchedule:
 WRONG = [
     (["backup", "list", "--all"], "--all goes with `backup verify`"),
     (["backup", "--sample", "1%"], "--sample goes with"),
+    (["backup", "show", "--new-place"], "--new-place goes with `backup create` and `backup list`"),
     (["backup", "verify", "--sample", "1"], "such as 1%"),
     (["backup", "verify", "--sample", "1%", "--all"], "exclude each other"),
     (["backup", "show", "--snapshot=--undo"], "the id of a snapshot"),

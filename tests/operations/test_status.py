@@ -105,6 +105,7 @@ PROBLEMS = [
     ("damaged, which one is not told", failed(CHECK, "a bit"), "a bit. Make another snapshot with `backup`"),
     ("drill failed", failed(DRILL, "no model"), "no model. Mend that, then prove it with `drill`."),
     ("backups gone", failed(PLACE, "nothing is there"), "were not found when they were last looked for"),
+    ("backups began anew", {"backups": replace(WELL.backups, anew="The backups in X began anew.")}, "in X began anew."),
     ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),
     (
         "upgrading now",

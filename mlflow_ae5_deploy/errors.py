@@ -23,7 +23,7 @@
     |   |-- SnapshotDamaged     25  a snapshot is not what its manifest says
     |   |-- TargetNotEmpty      26  where a snapshot would be restored to, something is kept already
     |   |-- TargetInUse         27  a server runs on what would be restored
-    |   `-- BackupPlaceFailed   28  the backup destination is full, gone, foreign or not writable
+    |   `-- BackupPlaceFailed   28  the backup destination is full, gone, foreign or not writable; or artifacts are gone
     |-- WentBack                29  an upgrade failed; everything is as it was before, and verified
     `-- NotBack                 31  an upgrade failed, and going back failed as well; the message says how it stands
 

@@ -53,6 +53,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:'\"]*:)(?!\d+/|\*)[^\s'\"]+(?=@)", re.I),
         r"\g<a>" + MASK,
     ),
+    # user:password@ in a path, as an object store's library writes the bucket it was asked for
+    (re.compile(r"(?P<a>/[^\s/:@'\"]*:)[^\s/'\"]+(?=@)"), r"\g<a>" + MASK),
     # scheme://token@host, and the token in a conda channel's path
     (re.compile(r"(?P<a>://)[A-Za-z0-9_.\-]{20,200}(?=@)"), r"\g<a>" + MASK),
     (re.compile(r"(?P<a>/t/)[A-Za-z0-9\-]{6,200}(?=/)"), r"\g<a>" + MASK),

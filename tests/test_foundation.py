@@ -212,6 +212,7 @@ def test_short_values_do_not_blot_out_texts() -> None:
 
 LEAKS = [
     "postgresql://user:hunter2@db/x",
+    "Error performing GET http://127.0.0.1:9000/AKIAX:hunter2@bucket?list-type=2",
     "postgresql+psycopg2://:hunter2@db",
     "postgresql://svc@server:hunter2@server.example.com/db",
     "postgresql://user:1@hunter2@db/x",

@@ -45,6 +45,8 @@ class ActionName(StrEnum):
 _FITS = {
     "--rehash": ("create",),
     "--allow-outside": ("create",),
+    "--allow-empty": ("create",),
+    "--new-place": ("create", "list"),
     "--schedule": ("create",),
     "--remove-schedule": ("create",),
     "--snapshot": ("verify", "show"),
@@ -66,6 +68,14 @@ Rehash = Annotated[
 AllowOutside = Annotated[
     bool,
     typer.Option("--allow-outside", help="create: artifacts kept outside the server's own place may be left out."),
+]
+AllowEmpty = Annotated[
+    bool,
+    typer.Option("--allow-empty", help="create: take a snapshot without any artifact where there should be some."),
+]
+NewPlace = Annotated[
+    bool,
+    typer.Option("--new-place", help="create, list: the backups are in a new place on purpose; forget the former one."),
 ]
 Sample = Annotated[str | None, typer.Option("--sample", help="verify: check a share of the objects, such as 1%.")]
 All = Annotated[bool, typer.Option("--all", help="verify: check every object (the default).")]
@@ -93,6 +103,8 @@ def command(
     snapshot: Snapshot = None,
     rehash: Rehash = False,
     allow_outside: AllowOutside = False,
+    allow_empty: AllowEmpty = False,
+    new_place: NewPlace = False,
     sample: Sample = None,
     all_: All = False,
     keep_last: KeepLast = None,
@@ -114,6 +126,8 @@ def command(
     given = {
         "--rehash": rehash,
         "--allow-outside": allow_outside,
+        "--allow-empty": allow_empty,
+        "--new-place": new_place,
         "--schedule": schedule,
         "--remove-schedule": remove_schedule,
         "--snapshot": snapshot,
@@ -135,7 +149,7 @@ def command(
             )
         keeps = load_settings(choices).settings.backup if action is ActionName.prune else None
         task = _task(action.value, given, keeps)
-        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait)
+        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait, new_place=new_place)
     finally:
         reporter.close()
 
@@ -158,7 +172,7 @@ def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -
 
     words: list[str] = []
     if action == "create":
-        words = [option for option in ("--rehash", "--allow-outside") if given[option]]
+        words = [option for option in ("--rehash", "--allow-outside", "--allow-empty") if given[option]]
     elif action in ("verify", "show"):
         words = ["--snapshot", checked_snapshot(given["--snapshot"])]
         if given["--sample"]:

@@ -22,7 +22,16 @@ _ANSWERS = (
 )  # what they say is in their report; the log beside it only matters when they fail
 
 
-def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wait: float, lock_wait: float) -> int:
+def run_task(
+    verb: str,
+    task: Task,
+    choices: Choices,
+    reporter: Reporter,
+    *,
+    wait: float,
+    lock_wait: float,
+    new_place: bool = False,
+) -> int:
     from mlflow_ae5_deploy.cli.installing import follow
     from mlflow_ae5_deploy.operations import snapshots
     from mlflow_ae5_deploy.report.snapshots import run_data, show
@@ -36,11 +45,11 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
             reporter.doing(task.purpose)
             if action not in _ANSWERS:
                 follow(context, reporter)
-            verdict = snapshots.carry_out(context, task, seconds=wait)
+            verdict = snapshots.carry_out(context, task, seconds=wait, new_place=new_place)
             if maintenance.succeeded(verdict):
                 show(reporter, verdict)
             maintenance.require(task, verdict)
-            warnings = _warnings(context, action)
+            warnings = _warnings(context, action, verdict)
     except DeployError as error:
         if verdict is None or not choices.json_mode:
             raise
@@ -54,13 +63,22 @@ def run_task(verb: str, task: Task, choices: Choices, reporter: Reporter, *, wai
     return EXIT_DONE
 
 
-def _warnings(context: Context, action: str) -> list[str]:
-    """Of where a snapshot that was just made is."""
+def _warnings(context: Context, action: str, verdict: Verdict) -> list[str]:
+    """Of what a snapshot that was just made lacks, of where it is, and of backups that are not where they were."""
     from mlflow_ae5_deploy.operations.doctor import backups
     from mlflow_ae5_deploy.operations.doctor.findings import WARNING
+    from mlflow_ae5_deploy.operations.status_backups import WHOLE
+    from mlflow_ae5_deploy.runbook import known_place
+    from mlflow_ae5_deploy.runbook.maintenance_words import gone_artifacts
 
+    gone = gone_artifacts(verdict.facts)
     found = backups.backups(context) if action == "create" else ()
-    return [f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING]
+    anew = known_place.began_anew(context) if verdict.facts.get("place") else ""
+    return [
+        *([anew] if anew else []),
+        *([f"{gone[:1].upper()}{gone[1:]}: {WHOLE}"] if gone else []),
+        *(f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING),
+    ]
 
 
 def look_after_schedule(

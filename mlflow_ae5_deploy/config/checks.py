@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mlflow_ae5_deploy.config.store_uri import holds_password, leaves_its_folder, parse_store_uri
+from mlflow_ae5_deploy.config.store_uri import holds_password, leaves_its_folder, login_in, parse_store_uri
 from mlflow_ae5_deploy.errors import DeployError
 
 ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -209,6 +209,11 @@ def no_password(value: str) -> str:
 
 def place(value: str) -> str:
     """Where artifacts are: a folder or a URL, without credentials in it and without a way out of it."""
+    if value.partition("://")[0].lower() in BACKUP_SCHEMES and login_in(value):
+        raise ValueError(
+            "has a user or a password in it: write s3://BUCKET/PREFIX; credentials go into server.secrets, such as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if value and leaves_its_folder(no_password(value)):
         raise ValueError("has '..' in its path: write the path without it, below data/ or from the root")
     return value

@@ -319,8 +319,8 @@ class BackupSettings(Section):
     destination: BackupPlace = Field(
         default="data/mlflow/standalone/backups",
         description="Where snapshots are kept (MLFLOW_TRACKING_BACKUP_DESTINATION): a folder, or s3://, gs://, abfss://"
-        " or az:// with a prefix. Not on the volume of the data: who loses that would lose both. A URI with credentials"
-        " in it is given as a reference: env:NAME, file:PATH or prompt.",
+        " or az:// with a prefix. Not on the volume of the data: who loses that would lose both. Credentials are no"
+        " part of it: they go into server.secrets. May be a reference: env:NAME, file:PATH or prompt.",
     )
     schedule: Cron | None = Field(
         default=None,

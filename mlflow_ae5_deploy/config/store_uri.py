@@ -77,6 +77,19 @@ def holds_password(value: str) -> bool:
     return bool(_CREDENTIALS.search(value) or _PARAMETERS.search(value) or _PARAMETERS.search(plain))
 
 
+def login_in(url: str) -> tuple[str, ...]:
+    """User and password that stand before the bucket of an object store's address, in every way it could be read; none
+    where there is no such thing. Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name."""
+    scheme, separator, rest = url.partition("://")
+    bucket = rest.partition("/")[0]
+    if not separator or "@" not in rest or bucket.startswith("arn:"):
+        return ()
+    if ":" in bucket:  # a password may hold a slash, and an `@`
+        fronts = [rest[: found.start()] for found in re.finditer("@", rest)]
+        return tuple(part for front in fronts for part in front.split(":", 1))
+    return (bucket.rpartition("@")[0],) if "@" in bucket and scheme.lower() in {"s3", "gs"} else ()
+
+
 def parse_store_uri(uri: str) -> StoreUri:
     """Raises ValueError with a reason that repeats no part of the URI but its dialect and driver."""
     match = _URI.match(uri)

@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.platform.records import Job, Project
-from mlflow_ae5_deploy.runbook import backup_job, backup_place, job_run, maintenance, scheduled_job
+from mlflow_ae5_deploy.runbook import backup_job, backup_place, job_run, known_place, maintenance, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.maintenance import Task
-from mlflow_ae5_deploy.runbook.maintenance_words import outside
+from mlflow_ae5_deploy.runbook.maintenance_words import gone_artifacts, outside
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.scheduled_job import RUN_DEADLINE
 from mlflow_ae5_deploy.words import gone
 
 
-def carry_out(context: Context, task: Task, *, seconds: float, project: Project | None = None) -> Verdict:
+def carry_out(
+    context: Context, task: Task, *, seconds: float, project: Project | None = None, new_place: bool = False
+) -> Verdict:
     """One backup task or drill, or what is done about things kept aside, its result noted.
 
     The verdict may be one that `maintenance.require` refuses.
 
-    project: whose command is run, where that is not the installed one.
+    project: whose command is run, where that is not the installed one. new_place: the place of the backups that is
+    found now is the one to know from now on.
     """
     project = project or maintenance.required_project(context)
     maintenance.require_command(context, project, task.command)
@@ -34,6 +37,8 @@ def carry_out(context: Context, task: Task, *, seconds: float, project: Project 
     context.journal.write("intent", action=task.purpose, target=where)
     verdict = maintenance.attempt(context, project, task, seconds=seconds)
     _note(context, task, verdict)
+    if task.command == "Backup":
+        known_place.note(context, verdict.facts, accept=new_place)
     return verdict
 
 
@@ -73,6 +78,7 @@ def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
         "sampled": None,
         "damaged": False,
         "complete": not outside(facts),
+        "gone": gone_artifacts(facts),
         "runs": facts.get("runs"),
         "artifacts": facts.get("artifacts"),
         "bytes": facts.get("artifact_bytes"),

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
-from mlflow_ae5_deploy.runbook import backup_job, maintenance, outcomes, scheduled_job
+from mlflow_ae5_deploy.runbook import backup_job, known_place, maintenance, outcomes, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
 from mlflow_ae5_deploy.runbook.maintenance import Task
-from mlflow_ae5_deploy.runbook.maintenance_words import outside
+from mlflow_ae5_deploy.runbook.maintenance_words import gone_artifacts, outside
 from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
 from mlflow_ae5_deploy.runbook.token_life import duration
 from mlflow_ae5_deploy.words import as_sentence
@@ -29,6 +29,7 @@ _SINGLE = (
     maintenance.restore(),
     maintenance.restore("--dry-run"),
 )
+WHOLE = "is the volume of the artifacts whole? If they were removed on purpose, all is well."
 # kind -> what is wrong, what to do
 _NOT_CHECKED = (
     "The last check of {snapshot} that is known here did not come to its end ({when}): {said}.",
@@ -52,7 +53,8 @@ _TROUBLE = {
 @dataclass(frozen=True)
 class KnownSnapshot:
     """The newest snapshot known. verified: when all of it was read back; None if that is not known here. sampled: the
-    last check, where that read a part: {at, checked, of}."""
+    last check, where that read a part: {at, checked, of}. gone: what is said where many artifacts of the one before are
+    not in it."""
 
     id: str
     finished: datetime
@@ -60,28 +62,33 @@ class KnownSnapshot:
     damaged: bool = False
     complete: bool = True
     sampled: Mapping[str, Any] | None = None
+    gone: str = ""
 
 
 @dataclass(frozen=True)
 class Backups:
     """schedule: cron of the job, empty where there is none. failed: of each kind the last that is known, if it failed.
-    unreadable: scheduled jobs of whose last run nothing is known but that it ended."""
+    unreadable: scheduled jobs of whose last run nothing is known but that it ended. anew: what is said where the place
+    of the backups is another one than before."""
 
     newest: KnownSnapshot | None = None
     schedule: str = ""
     paused: bool = False
     failed: tuple[Outcome, ...] = ()
     unreadable: tuple[str, ...] = ()
+    anew: str = ""
 
 
 def look_at_backups(context: Context, project: Project | None) -> Backups:
     known = remembered(context.memory.snapshot())
     ids = {"newest": known.id if known else ""}
     seen = outcomes.remembered(context.memory)
+    places: list[known_place.Sighting] = []
     for task in _SINGLE:
         found = left(context, project, task)
         if found is not None and found.verdict is not None:
             seen += _learned(found.task, found.run, found.verdict, **ids)
+            places += _place(found.task, found.run, found.verdict)
     made, unreadable, scheduled = None, [], None
     for command, task in _SCHEDULED.items():
         wanted = backup_job.wanted_job(context.settings, command, "")
@@ -90,6 +97,7 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
         last = verdict_of(context, runs[0]) if runs else None
         if last is not None:
             seen += _learned(task, runs[0], last, **ids)
+            places += _place(task, runs[0], last)
         elif runs and runs[0].created is not None and runs[0].state != "completed":
             said = f"the platform says {runs[0].state}, and the log of that run cannot be read"
             seen.append(Outcome(command.lower(), runs[0].created, False, said))
@@ -103,7 +111,12 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
         scheduled is not None and scheduled_job.is_paused(scheduled),
         tuple(item for item in outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
+        known_place.began_anew(context, places),
     )
+
+
+def _place(task: Task, run: Run, verdict: Verdict) -> list[known_place.Sighting]:
+    return known_place.sighting(verdict.facts, ended(run, verdict)) if task.command == backup_job.BACKUP else []
 
 
 def _learned(task: Task, run: Run, verdict: Verdict, newest: str) -> list[Outcome]:
@@ -127,7 +140,9 @@ def _made(context: Context, newest_first: list[Run], last: Verdict | None) -> Kn
             continue
         finished = ended(run, verdict)
         if verdict.facts.get("snapshot") and finished is not None:
-            return KnownSnapshot(str(verdict.facts["snapshot"]), finished, complete=not outside(verdict.facts))
+            facts = verdict.facts
+            complete, gone = not outside(facts), gone_artifacts(facts)
+            return KnownSnapshot(str(facts["snapshot"]), finished, complete=complete, gone=gone)
     return None
 
 
@@ -151,6 +166,7 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
             bool(record.get("damaged")),
             bool(record.get("complete", True)),
             sampled if isinstance(sampled, dict) else None,
+            str(record.get("gone") or ""),
         )
     except (KeyError, TypeError, ValueError):
         return None
@@ -158,7 +174,7 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
 
 def problems(backups: Backups) -> list[str]:
     """Pure. They stay until a later one of their kind has ended well."""
-    return [_trouble(outcome) for outcome in backups.failed]
+    return [*(_trouble(outcome) for outcome in backups.failed), *([backups.anew] if backups.anew else [])]
 
 
 def _trouble(outcome: Outcome) -> str:
@@ -183,6 +199,8 @@ def warnings(backups: Backups, now: datetime) -> list[str]:
         found.append(f"The newest snapshot that is known here is {duration(now - newest.finished)} old.")
     if not newest.complete:
         found.append(f"Snapshot {newest.id} is without artifacts that are kept outside the server's own place.")
+    if newest.gone:
+        found.append(f"{newest.gone[:1].upper()}{newest.gone[1:]}: {WHOLE}")
     return found
 
 
@@ -215,8 +233,10 @@ def data(backups: Backups) -> dict[str, Any]:
         "sampled": dict(newest.sampled) if newest and newest.sampled else None,
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
+        "gone": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
         "paused": backups.paused,
+        "began_anew": bool(backups.anew),
         "failed": [
             {
                 "what": item.of,

@@ -1,4 +1,4 @@
-"""Where snapshots are kept, as the jobs are told it: by a secret, because its URI may hold credentials.
+"""Where snapshots are kept, as the jobs are told it: by a secret, because its URI may be nobody else's business.
 
 A job's variables stand in its record, readable by whoever may see the account's jobs. So the destination is never one
 of them. The project's own default needs no secret.
@@ -9,8 +9,9 @@ from __future__ import annotations
 from mlflow_ae5_deploy.config.checks import backup_place
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import BackupSettings
+from mlflow_ae5_deploy.config.store_uri import login_in
 from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.redaction import Secret, register
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, observe_secret
 
@@ -25,10 +26,11 @@ def destination(context: Context) -> Secret:
         return Secret.public(wanted)
     secret = context.values.secret(wanted, "backup destination")
     value = secret.reveal()
-    scheme, separator, rest = value.partition("://")
+    for part in login_in(value):
+        register(part)
     try:
-        # credentials are what a reference is for; the rest must be right all the same
-        backup_place(f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else value)
+        # a signature in its query is what a reference may be for; the rest must be right all the same
+        backup_place(value.partition("?")[0] if "://" in value else value)
     except ValueError as error:
         problem = str(error)
     else:

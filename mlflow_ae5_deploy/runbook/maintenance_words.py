@@ -40,6 +40,14 @@ def outside(facts: Facts) -> list[str]:
     return [str(item.get("root", item) if isinstance(item, dict) else item) for item in found or []]
 
 
+def gone_artifacts(facts: Facts) -> str:
+    """That many artifacts of the snapshot before are missing, where the job says so; else nothing."""
+    gone, before = facts.get("gone_artifacts"), facts.get("artifacts_before")
+    if not isinstance(gone, int) or not isinstance(before, int) or not gone:
+        return ""
+    return f"{gone:,} of the {before:,} artifacts of the snapshot before it are not in snapshot {facts.get('snapshot')}"
+
+
 def _create(facts: Facts) -> str:
     said = (
         f"snapshot {facts.get('snapshot')}: {count(facts, 'runs')}, {count(facts, 'rows')} in "

@@ -81,6 +81,7 @@ class Memory:
             "job_changes": {},
             "shared": [],
             "snapshot": None,
+            "place": None,
             "outcomes": {},
             "recovery": None,
             "upgrade": None,
@@ -106,6 +107,10 @@ class Memory:
     def _save(self) -> None:
         if not self._read_only:
             write_private_json(self._path, self._data)
+
+    def fingerprint(self, value: Secret) -> str:
+        """Comparable within this installation, and tells nothing of the value."""
+        return self._fingerprint(value)
 
     def _fingerprint(self, value: Secret) -> str:
         return value.fingerprint(bytes.fromhex(self._data["salt"]))
@@ -285,6 +290,14 @@ class Memory:
 
     def snapshot(self) -> dict[str, Any] | None:
         return dict(self._data["snapshot"]) if self._data["snapshot"] else None
+
+    def note_place(self, facts: dict[str, Any]) -> None:
+        """The place of the backups: its id, the setting it belongs to, and what was seen last; see known_place.py."""
+        self._data["place"] = facts
+        self._save()
+
+    def place(self) -> dict[str, Any] | None:
+        return dict(self._data["place"]) if isinstance(self._data["place"], dict) else None
 
     def note_outcomes(self, facts: dict[str, Any]) -> None:
         """How the last backup, check, drill and look at the backups ended; see outcomes.py."""

@@ -73,9 +73,16 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     database.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_place(place))
+    report.add(place=repository.identity, of_snapshots=repository.number())
     if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
-    wishes = capture.Wishes(rehash=options.rehash, say=_say)
+    gone: dict[str, int] = {}
+    wishes = capture.Wishes(
+        rehash=options.rehash,
+        allow_empty=options.allow_empty,
+        on_gone=lambda missing, before: gone.update(gone=missing, before=before),
+        say=_say,
+    )
     manifest = capture.create(repository, store, source, artifacts, dump.dump, wishes)
     elsewhere = list(manifest.outside)
     if registry := _other_registry(settings, store.uri):
@@ -84,10 +91,17 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     _say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{nothing}")
     for name in (*elsewhere, *manifest.artifacts.unreadable):
         _say(f"warning: not in the snapshot: {name}")
+    if gone:
+        _say(
+            f"warning: {gone['gone']} of the {gone['before']} artifacts of the snapshot before are not there any more: "
+            "were they removed on purpose?"
+        )
     whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_outside)
     report.add(
         outcome="done" if whole else "incomplete",
         **_facts(manifest),
+        of_snapshots=repository.number(),
+        **({"gone_artifacts": gone["gone"], "artifacts_before": gone["before"]} if gone else {}),
         new_objects=manifest.new_objects,
         new_bytes=manifest.new_bytes,
         stored_bytes=manifest.stored_bytes,
@@ -138,7 +152,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.snapshot import verify
 
     fraction = _fraction(options.sample)
-    repository = open_repository(destination(settings))
+    repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     verified = verify.verify(repository, manifest, fraction=fraction)
     if verified.found:
@@ -179,8 +193,14 @@ def _fraction(sample: str | None) -> float:
     return fraction
 
 
-def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> int:
+def _open(settings: Settings, report: Report) -> Repository:
     repository = open_repository(destination(settings))
+    report.add(place=repository.identity)
+    return repository
+
+
+def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> int:
+    repository = _open(settings, report)
     listed = repository.listed()
     also = _also_damaged(repository, listed)
     shown = [_line(repository, one, also.get(one.name, 0)) for one in listed]
@@ -258,7 +278,7 @@ def _line(repository: Repository, one: Any, also: int) -> dict[str, Any]:
 def _show(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     import json
 
-    repository = open_repository(destination(settings))
+    repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     shown = asdict(manifest)
     shown["read_from"] = datetime.fromtimestamp(manifest.read_from, UTC).isoformat(timespec="seconds")
@@ -280,7 +300,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
 
     keep = prune.Keep(options.keep_last, options.keep_daily, options.keep_weekly)
     artifacts = _artifacts(settings)
-    repository = open_repository(destination(settings))
+    repository = _open(settings, report)
     plan = prune.prune(
         repository,
         keep,

@@ -65,7 +65,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             command.add_argument("--rehearse", action="store_true", help="migrate a copy, and say how long it took")
         if name == "garbage-collection":
             command.add_argument(
-                "--orphans", choices=("ignore", "show", "remove"), help="artifact folders without a row"
+                "--orphans",
+                choices=("ignore", "show", "remove", "remove-all"),
+                help="artifact folders without a row; remove-all also where more have none than have one",
             )
         command.add_argument(_AE5 + "host", dest="hosts", action="extend", nargs="+", default=[], metavar="HOST")
         command.add_argument(_AE5 + "iframe-hosts", action="extend", nargs="+", default=[], dest="iframe_hosts")

@@ -23,6 +23,8 @@ _known: set[str] = set()
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # user:password@ in any URI; the password may itself hold a colon or an unencoded "@"
     (re.compile(r"([a-z][a-z0-9+.\-]*://[^\s:/@'\"]*:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
+    # the same in a path, as an object store's library writes the bucket it was asked for
+    (re.compile(r"(/[^\s:/@'\"]*:)[^\s/'\"]+(?=@)"), r"\1" + MASK),
     (re.compile(r"(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.I), r"\1" + MASK),
     # ?password=... in a URI, password=... in a libpq or ODBC connection string
     (re.compile(r"(\b(?:password|passwd|pwd|sslpassword)\s*=\s*)[^\s&;'\"]+", re.I), r"\1" + MASK),
@@ -45,6 +47,25 @@ def register_uri(uri: str) -> None:
         register(found.group("password"))
     for value in re.findall(r"[?&;](?:password|passwd|pwd|sslpassword|token)=([^&;]+)", uri, re.I):
         register(value)
+
+
+def login_in(uri: str) -> tuple[str, ...]:
+    """User and password that stand before the bucket of an object store's address, in every way it could be read; none
+    where there is no such thing. Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name."""
+    scheme, _, rest = uri.partition("://")
+    bucket = rest.partition("/")[0]
+    if "@" not in rest or bucket.startswith("arn:"):
+        return ()
+    if ":" in bucket:  # a password may hold a slash, and an `@`
+        fronts = [rest[: found.start()] for found in re.finditer("@", rest)]
+        return tuple(part for front in fronts for part in front.split(":", 1))
+    return (bucket.rpartition("@")[0],) if "@" in bucket and scheme.lower() in {"s3", "gs"} else ()
+
+
+def register_login(uri: str) -> None:
+    """Register what `login_in` finds."""
+    for part in login_in(uri):
+        register(part)
 
 
 def scrub(text: str) -> str:

@@ -54,6 +54,9 @@ DEFAULTS: dict[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _STORE_URIS = frozenset({"MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"})
+_PLACES = frozenset(
+    {"MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_TRACKING_BACKUP_DESTINATION"}
+)
 _SENSITIVE = re.compile(r"TOKEN|PASSWORD|PASSPHRASE|SECRET|KEY|CREDENTIAL|CONNECTION_STRING")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -217,6 +220,8 @@ def load(environ: MutableMapping[str, str]) -> Settings:
             continue
         if setting.name in _STORE_URIS:
             scrub.register_uri(setting.value)
+        elif setting.name in _PLACES:
+            scrub.register_login(setting.value)
         elif setting.sensitive:
             scrub.register(setting.value)
             scrub.register_uri(setting.value)

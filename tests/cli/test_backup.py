@@ -243,6 +243,24 @@ class TestFailures:
         status = verb("status")
         assert any("outside" in text for text in status.data["warnings"])
 
+    def test_many_artifacts_that_are_gone_are_told_by_the_backup_and_by_status(self, bench, capsys, verb):
+        report = {"action": "create", "outcome": "done", "error": None, "snapshot": "S9", "gone_artifacts": 1025}
+        broken = volume(bench) / "break-Backup"
+        broken.write_text(f"0 {json.dumps({**report, 'artifacts_before': 1030})}")
+
+        made = verb("backup")
+        seen = verb("status").data
+        broken.unlink()
+        again = verb("backup", "create", "--allow-empty")
+
+        said = "1,025 of the 1,030 artifacts of the snapshot before it are not in snapshot S9: is the volume"
+        assert (made.code, said in made.data["warnings"][0]) == (0, True)
+        assert said in made.err
+        assert any(said in text for text in seen["warnings"])
+        assert seen["problems"] == []
+        assert not any("1,025" in text for text in (*again.data["warnings"], *verb("status").data["warnings"]))
+        assert calls(bench)[-1] == "Backup create --allow-empty"
+
     def test_a_release_without_the_command_is_told_before_anything_is_done(self, bench, capsys, verb, owner):
         old = make_snapshotting_release(bench.folder / "old.tar.gz", without=("Backup",))
         assert bench.install(capsys, "--release", str(old), "--replace").code == 0
@@ -308,6 +326,30 @@ class TestPlace:
         assert "a place given by a secret" in told[1].out
         assert all("planted" not in outcome.out + outcome.err for outcome in told)
         assert "planted" not in json.dumps(bench.calls())
+
+    def test_backups_that_began_anew_are_told_until_the_former_are_back_or_are_given_up(self, bench, verb):
+        def at(place, *words):
+            report = {"outcome": "done", "error": None, "place": place}
+            report |= (
+                {"action": "list", "snapshots": [{}] * 12} if "list" in words else {"action": "create", "snapshot": "S"}
+            )
+            (volume(bench) / "break-Backup").write_text(f"0 {json.dumps({**report, 'of_snapshots': 12})}")
+            done = verb("backup", *words)
+            assert done.code == 0, done.err
+            said = [text for text in done.data["warnings"] if "12 earlier snapshots known here are not there" in text]
+            assert said == [text for text in said if text in done.err]
+            status = verb("status").data
+            assert status["problems"] == said
+            assert status["backup"]["began_anew"] == bool(said)
+            return bool(said)
+
+        assert not at("one")
+        assert at("two")
+        assert at("two", "list")
+        assert not at("one", "list")
+        assert at("two")
+        assert not at("two", "list", "--new-place")
+        assert not at("two")
 
 
 class TestSchedule:
@@ -400,6 +442,7 @@ class TestSchedule:
 WRONG = [
     (["backup", "list", "--all"], "--all goes with `backup verify`"),
     (["backup", "--sample", "1%"], "--sample goes with"),
+    (["backup", "show", "--new-place"], "--new-place goes with `backup create` and `backup list`"),
     (["backup", "verify", "--sample", "1"], "such as 1%"),
     (["backup", "verify", "--sample", "1%", "--all"], "exclude each other"),
     (["backup", "show", "--snapshot=--undo"], "the id of a snapshot"),

@@ -33,6 +33,9 @@ def test_a_reference_is_kept_as_one(tmp_path):
     ("text", "words"),
     [
         ("destination: 's3://key:planted-secret@bucket/prefix'", "backup.destination"),
+        ("destination: 's3://key:planted/secret@bucket/prefix'", "has a user or a password in it"),
+        ("destination: 'gs://planted-token@bucket'", "credentials go into server.secrets"),
+        ("destination: 'abfss://planted:planted@account.dfs.core/p'", "has a user or a password in it"),
         ("destination: 'az://container/x?sig=planted-secret'", "backup.destination"),
         ("destination: 'ftp://host/x'", "neither a folder nor one of s3://"),
         ("destination: data/../../elsewhere", "'..'"),
@@ -48,6 +51,18 @@ def test_what_is_wrong_is_told_without_the_value(tmp_path, text, words):
     told = f"{refused.value.what} {refused.value.detail}"
     assert words in told
     assert "planted" not in told
+
+
+@pytest.mark.parametrize("key", ["artifacts_destination", "default_artifact_root"])
+def test_artifacts_have_no_login_in_their_address_either(tmp_path, key):
+    with pytest.raises(Configuration) as refused:
+        loaded(tmp_path, f"keep_last: 1\nserver:\n  {key}: 's3://planted@bucket/x'")
+    assert "has a user or a password in it" in f"{refused.value.what} {refused.value.detail}"
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/team@site/x", "s3://arn:aws:s3:eu:1:accesspoint/a"])
+def test_an_at_sign_behind_the_bucket_is_none(tmp_path, place):
+    assert loaded(tmp_path, f"destination: '{place}'").settings.backup.destination == place
 
 
 def test_a_real_place_is_set_aside_on_the_sandbox(tmp_path):

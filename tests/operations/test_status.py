@@ -117,6 +117,7 @@ PROBLEMS = [
     ("a hint that asks", failed(BACKUP, "no bucket", "does it exist?"), "no bucket. Does it exist? Then run `backup`."),
     ("drill failed", failed(DRILL, "no model"), "no model. Mend that, then prove it with `drill`."),
     ("backups gone", failed(PLACE, "nothing is there"), "were not found when they were last looked for"),
+    ("backups began anew", {"backups": replace(WELL.backups, anew="The backups in X began anew.")}, "in X began anew."),
     ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),
     (
         "upgrading now",
@@ -174,6 +175,7 @@ WARNINGS = [
     ("old backup", backed_up(finished=NOW - timedelta(days=8)), "is 8 days old"),
     ("young backup", backed_up(finished=NOW - timedelta(days=7)), None),
     ("incomplete backup", backed_up(complete=False), "kept outside"),
+    ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: is the volume"),
     (
         "log gone",
         {"backups": replace(WELL.backups, unreadable=("drill",))},

@@ -263,6 +263,7 @@ def test_other_options_are_refused(given: str) -> None:
         "connect to postgresql+psycopg://user:{}@[::1]:5432/db?x=y failed",
         "mssql+pyodbc://host/db?driver=x&PWD={}&y=1",
         "Authorization: Bearer {}",
+        "Error performing GET http://127.0.0.1:9000/AKIAX:{}@bucket?list-type=2",
         "password={} host=x",
     ],
 )

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from runbook_support import ACCOUNT, OTHER, OURS, Lists, context, deployment, job
 
-from mlflow_ae5_deploy.errors import ReleaseRefused, StageFailed, TargetInUse, TargetNotEmpty
+from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.platform.records import Run
-from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.redaction import MASK, Secret, scrub
 from mlflow_ae5_deploy.runbook import backup_place, server_secrets
 from mlflow_ae5_deploy.runbook.context import Recovery
 from mlflow_ae5_deploy.runbook.job_run import Verdict
@@ -203,12 +203,12 @@ def test_a_job_that_still_had_the_former_secret_is_found_out(tmp_path, used, wro
 
 # where snapshots are kept --------------------------------------------------------------------------------------------
 
-URI = "s3://key:planted-backup-password@bucket/prefix"
+URI = "az://container/prefix?sig=planted-backup-password"
 
 
-def placed(tmp_path, place="env:BACKUPS", secrets=()):
+def placed(tmp_path, place="env:BACKUPS", secrets=(), uri=URI):
     where = context(tmp_path, lists=Lists(secrets_=set(secrets)), backup={"destination": place})
-    where.values = Values({"BACKUPS": URI}, None)
+    where.values = Values({"BACKUPS": uri}, None)
     return where
 
 
@@ -217,6 +217,13 @@ def test_the_default_place_needs_no_secret_and_another_does(tmp_path):
     assert backup_place.observe(placed(tmp_path, "s3://bucket")).state == "new"
     left = placed(tmp_path, backup_place.DEFAULT, [backup_place.VARIABLE])
     assert backup_place.observe(left).state == "unknown", "an earlier place must not stay"
+
+
+def test_a_place_with_a_login_in_it_is_refused_and_never_told(tmp_path):
+    with pytest.raises(Configuration, match="has a user or a password in it") as refused:
+        backup_place.destination(placed(tmp_path, uri="s3://AKIAPLANTED:planted/pass@bucket/prefix"))
+    assert "planted" not in f"{refused.value.what} {refused.value.where} {refused.value.remedy}".lower()
+    assert scrub("GET http://host/AKIAPLANTED and planted/pass of it") == f"GET http://host/{MASK} and {MASK} of it"
 
 
 def test_credentials_go_into_the_secret_and_their_place_is_shown_without_them(tmp_path):

@@ -176,8 +176,13 @@ class Collector:
         try:
             with self._engine.connect() as connection:
                 found = orphans.find(connection, places.destination, self._registry, self._limit)
-            removing = mode == "remove" and not dry_run
+            held = found.held(mode)
+            removing = mode.startswith("remove") and not dry_run and not held
             telling.show_orphans(found, removing)
+            if held and mode.startswith("remove") and not dry_run:
+                troubles.append(f"none is removed: {held}")
+            elif held:
+                print(f"orphans: none would be removed: {held}")
             for item in found.old if removing else ():
                 try:
                     if places.destination.look(item.path) is not None:
@@ -185,7 +190,7 @@ class Collector:
                     removed.append(item)
                 except TroubleError as error:
                     troubles.append(f"{item.path}: {scrub(str(error))}")
-            self._report.add(orphans=telling.orphan_facts(mode, found, removed))
+            self._report.add(orphans=telling.orphan_facts(mode, found, removed, held))
         except TroubleError as error:
             troubles.append(scrub(str(error)))
             self._report.add(orphans={"mode": mode, "error": troubles[-1]})

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DATABASE_WAIT = 20.0  # seconds at most: the next run of the schedule is a better retry than a long wait
 PARTLY = 23  # exit code: something could not be removed, the rest is done
-_MODES = ("ignore", "show", "remove")
+_MODES = ("ignore", "show", "remove", "remove-all")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
     limit = int(time.time() * 1000) - int(ttl.parse(older_than).total_seconds() * 1000)
     orphans = (settings.value("MLFLOW_TRACKING_GC_ORPHANS") or "ignore").strip().lower()
     if orphans not in _MODES:
-        raise ConfigurationError(f"MLFLOW_TRACKING_GC_ORPHANS is {orphans!r}", "set it to ignore, show or remove")
+        raise ConfigurationError(
+            f"MLFLOW_TRACKING_GC_ORPHANS is {orphans!r}", "set it to ignore, show, remove or remove-all"
+        )
     include = settings.flag("MLFLOW_TRACKING_GC_INCLUDE_REGISTERED")
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():

@@ -17,8 +17,9 @@ from sqlalchemy import select
 from mlflow_ae5_server.collection.locations import LOCAL, SERVER, BadLocationError, parse
 from mlflow_ae5_server.collection.plan import claims
 from mlflow_ae5_server.collection.registry import Registry
-from mlflow_ae5_server.collection.stores import Found, Store, TroubleError
+from mlflow_ae5_server.collection.stores import Found, Store
 from mlflow_ae5_server.collection.tables import MODELS, RUNS, TRACES
+from mlflow_ae5_server.words import counted
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -31,23 +32,37 @@ _PART = 500
 
 @dataclass
 class Orphans:
-    """`old` may be removed; `young` were written to after the limit, and stay."""
+    """`old` may be removed; `young` were written to after the limit, and stay. `known` folders have a row."""
 
     old: list[Found] = field(default_factory=list)
     young: list[Found] = field(default_factory=list)
+    known: int = 0
+
+    def held(self, mode: str) -> str:
+        """Why none is removed, where that is so: most likely this is the store of another database. `remove` takes
+        more folders without a row than with one for that, `remove-all` only a store without any that has one."""
+        without = len(self.old) + len(self.young)
+        if without and not self.known:
+            return "nothing there belongs to this database"
+        if without > self.known and mode != "remove-all":
+            return (
+                f"{counted(without, 'artifact folders')} without a row, and {self.known} with one: is that the store "
+                "of this database? If it is, MLFLOW_TRACKING_GC_ORPHANS=remove-all removes them"
+            )
+        return ""
 
 
 def find(connection: Connection, destination: Store, registry: Registry, limit: int) -> Orphans:
-    """Folders without a row. limit: milliseconds. Raises TroubleError where no answer can be had, or trusted."""
+    """Folders without a row. limit: milliseconds. Raises TroubleError where no answer can be had."""
     registry.refresh(connection)
     mentioned, above = _mentioned(connection, destination)
-    found, known = Orphans(), 0
+    found = Orphans()
     for part in _parts(_folders(destination)):
         rows: set[str] = set()
         for kind, key in _KEYS.items():
             if ids := [owner for k, owner, _ in part if k == kind]:
                 rows.update(connection.execute(select(key).where(key.in_(ids))).scalars())
-        known += len(rows)
+        found.known += len(rows)
         for _kind, owner, path in part:
             plain = owner.rpartition("-")[2]
             if owner in rows or plain in mentioned or registry.protects(owner):
@@ -56,10 +71,6 @@ def find(connection: Connection, destination: Store, registry: Registry, limit: 
                 continue
             facts = destination.age(path)
             (found.old if facts.newest * 1000 <= limit else found.young).append(facts)
-    if not known and (found.old or found.young):
-        raise TroubleError(
-            f"nothing in {destination.shown} belongs to this database: nothing there is called an orphan"
-        )
     return found
 
 

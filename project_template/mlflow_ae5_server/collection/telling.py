@@ -90,7 +90,7 @@ def skipped(items: Iterable[Skip]) -> dict[str, Any]:
     return {"skipped": told, "skipped_total": len(found), "troubles": sum(skip.trouble for skip in found)}
 
 
-def orphan_facts(mode: str, orphans: Orphans, removed: list[Found]) -> dict[str, Any]:
+def orphan_facts(mode: str, orphans: Orphans, removed: list[Found], held: str) -> dict[str, Any]:
     return {
         "mode": mode,
         "found": len(orphans.old) + len(orphans.young),
@@ -99,6 +99,7 @@ def orphan_facts(mode: str, orphans: Orphans, removed: list[Found]) -> dict[str,
         "removed": len(removed),
         "removed_bytes": _sum(removed),
         "left": len(orphans.old) - len(removed),
+        **({"held": held} if held else {}),
     }
 
 

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 from mlflow_ae5_server import __version__, locks
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
-from mlflow_ae5_server.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError
 from mlflow_ae5_server.scrub import scrub
-from mlflow_ae5_server.snapshot import filelist, outside, recover_ledger
+from mlflow_ae5_server.snapshot import expected, filelist, outside, recover_ledger
 from mlflow_ae5_server.snapshot.artifacts import Source
 from mlflow_ae5_server.snapshot.contents import Reader, Writer
 from mlflow_ae5_server.snapshot.copying import Copier, Totals
@@ -56,12 +56,16 @@ class Dumped(Protocol):
 @dataclass(frozen=True)
 class Wishes:
     """`note_every`: seconds between two notes of how far it came. `waste`: bytes in shared objects of small files that
-    may be kept for files long gone, before what is left of them is kept anew, and the next prune can free the rest."""
+    may be kept for files long gone, before what is left of them is kept anew, and the next prune can free the rest.
+    `allow_empty`: a store without any artifact is meant. `on_gone` is told how many artifacts of the snapshot before
+    are not in this one, and how many that had, where so many are gone that somebody should look."""
 
     rehash: bool = False
+    allow_empty: bool = False
     note_every: float = 15.0
     waste: int = 64 * 1024 * 1024
     now: Callable[[], float] = time.time
+    on_gone: Callable[[int, int], None] = lambda _gone, _of: None
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
 
 
@@ -75,8 +79,8 @@ def create(
 ) -> Manifest:
     """Take a snapshot and publish it. `destination` is MLFLOW_ARTIFACTS_DESTINATION, to tell what lies outside.
 
-    Raises BusyError, StorageError, ConfigurationError, UnfinishedError where a restore was cut off, and what `dump`
-    raises; nothing is published then.
+    Raises BusyError, StorageError (also where artifacts should be and none is), ConfigurationError, UnfinishedError
+    where a restore was cut off, and what `dump` raises; nothing is published then.
     """
     wishes = wishes or Wishes()
     with (
@@ -94,6 +98,7 @@ class _Capture:
         self._lease = lease
         self._known = known
         self._wishes = wishes
+        self._cut = False  # an earlier list could not be read to its end
         self._stock = Stock(repository, known, wishes.say)
         self._reader = Reader(repository.place, remembered=0, on_damage=self._stock.damaged)
 
@@ -112,12 +117,34 @@ class _Capture:
         database = dump(store, writer)
         wishes.say(f"database: {len(database.tables)} tables, {sum(table.rows for table in database.tables)} rows")
         lists, totals = self._copy_all(source, writer, mine, begun, previous, read_from, database)
+        if not totals.files and not totals.links and not wishes.allow_empty:
+            self._refuse_empty(store, destination, source, previous, mine)
         self._lease.check()
         manifest = _manifest(mine, source, database, lists, totals, elsewhere, running, writer, read_from, wishes)
         repository.publish(manifest)
         repository.forget([mine])
         self._stock.settle()
+        self._compare(previous, totals, resumed=bool(mine.lists))
         return manifest
+
+    def _refuse_empty(
+        self, store: Database, destination: str, source: Source, previous: Manifest | None, mine: Begun
+    ) -> None:
+        try:
+            expected.refuse_empty(store, destination, source.shown, previous)
+        except StorageError:
+            if not mine.lists:  # else it had come further when the artifacts were there
+                self._repository.forget([mine])
+            raise
+
+    def _compare(self, previous: Manifest | None, totals: Totals, *, resumed: bool) -> None:
+        if previous is None:
+            return
+        # Where the list before this one was not all of the last snapshot's, what it knows is not what is left of that.
+        left = totals.files if resumed or self._cut else totals.known
+        gone = max(0, previous.artifacts.files - left)
+        if expected.many_gone(gone, previous.artifacts.files):
+            self._wishes.on_gone(gone, previous.artifacts.files)
 
     def _previous(self) -> Manifest | None:
         listed = self._repository.listed()
@@ -198,14 +225,22 @@ class _Capture:
             load_slices=lambda: self._load_slices(begun),
         )
         if previous:
-            writer.forsake(filelist.thin(_tolerant(self._repository.files(previous), wishes), wishes.waste))
-        before = _tolerant(self._repository.files(previous), wishes) if previous else iter(())
+            writer.forsake(filelist.thin(self._tolerant(self._repository.files(previous)), wishes.waste))
+        before = self._tolerant(self._repository.files(previous)) if previous else iter(())
         trusted = [previous.read_from] if previous else []
         if mine.lists:
-            before = filelist.continued(_tolerant(filelist.read(self._reader, mine.lists), wishes), before)
+            before = filelist.continued(self._tolerant(filelist.read(self._reader, mine.lists)), before)
             trusted.append(mine.read_from)
         totals = copier.run(before, min(trusted, default=0.0), rehash=wishes.rehash)
         return tuple(lists.lists), totals
+
+    def _tolerant(self, entries: Iterator[FileEntry]) -> Iterator[FileEntry]:
+        """Up to where the list of an earlier snapshot is damaged: what is not known from it is read again."""
+        try:
+            yield from entries
+        except DamagedError as error:
+            self._cut = True
+            self._wishes.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
 
     def _load_slices(self, begun: list[Begun]) -> None:
         """What lies in shared objects, by content, from every list there is. Lists have most parts in common."""
@@ -238,14 +273,6 @@ def _slices(entries: Iterable[FileEntry]) -> Iterator[tuple[str, str, int, int, 
     for entry in entries:
         if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256:
             yield entry.sha256, *entry.parts[0]
-
-
-def _tolerant(entries: Iterator[FileEntry], wishes: Wishes) -> Iterator[FileEntry]:
-    """Up to where the list of an earlier snapshot is damaged: what is not known from it is read again."""
-    try:
-        yield from entries
-    except DamagedError as error:
-        wishes.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
 
 
 def _manifest(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, ProjectError, StorageError
-from mlflow_ae5_server.scrub import scrub
+from mlflow_ae5_server.scrub import login_in, scrub
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -34,6 +34,12 @@ def kind(url: str) -> str | None:
 
 def open_store(url: str) -> ObjectStore:
     """The store with the url's path as prefix. Nothing is sent yet. Raises ConfigurationError."""
+    if login_in(url):
+        raise ConfigurationError(
+            "the address of an object store has a user or a password in it",
+            "write s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; credentials are secrets of their own, such as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
     if importlib.util.find_spec("obstore") is None:
         raise ConfigurationError(
             f"{scrub(url)} needs the package obstore, which is not installed",

@@ -41,10 +41,12 @@ _GRANULE = 2.0  # seconds within which a file may change twice and have one time
 
 @dataclass
 class Totals:
-    """`outside` are links that lead out of the store; `unreadable` is what the store has and does not give."""
+    """`outside` are links that lead out of the store; `unreadable` is what the store has and does not give. `known` of
+    the files were in the previous list, whatever has become of their contents."""
 
     files: int = 0
     bytes: int = 0
+    known: int = 0
     links: int = 0
     special: int = 0
     read_files: int = 0
@@ -147,6 +149,7 @@ class Copier:
         if found.kind == "file":
             if old is None or old.kind != "file":
                 return _Wanted(found, None)
+            self.totals.known += 1
             if rehash or not found.mark or old.mark != found.mark or _changed_at(found.mark) >= before_ns:
                 return _Wanted(found, old)
             return old if self._writer.keeps(old.parts) else _Wanted(found, None)

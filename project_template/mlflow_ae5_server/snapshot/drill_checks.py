@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_ae5_server.amounts import amount
-from mlflow_ae5_server.errors import DamagedError, ProjectError, UnreachableError
+from mlflow_ae5_server.errors import DamagedError, ProjectError, StorageError, UnreachableError
 from mlflow_ae5_server.snapshot.drill_api import Api
 from mlflow_ae5_server.snapshot.dump import DatabasePart
 from mlflow_ae5_server.snapshot.entries import FileEntry
@@ -147,7 +147,8 @@ class ReadBack:
     wrong: list[str] = field(default_factory=list)
 
     def said(self) -> str:
-        """For people. Raises DamagedError where a file is not the snapshot's."""
+        """For people. Raises DamagedError where a file is not the snapshot's, StorageError where there are models and
+        it has no file of any."""
         text = f"{counted(self.files, 'files')} ({amount(self.bytes)}) of {counted(self.models, 'models')}"
         for count, what in (
             (self.outside, "with files outside this server"),
@@ -157,6 +158,8 @@ class ReadBack:
             text += f"; {count} {what}" if count else ""
         if self.wrong:
             raise DamagedError(f"{text}; {len(self.wrong)} wrong: {'; '.join(self.wrong[:5])}")
+        if self.without_files and not self.models and not self.left_out:
+            raise StorageError(f"{text}: was the artifact store there when the snapshot was taken?")
         return text
 
 

@@ -84,6 +84,10 @@ class Repository:
         found = [self._listed(name) for name in self._published() if name.endswith(".json")]
         return sorted(found, key=lambda one: (one.sequence, one.id))
 
+    def number(self) -> int:
+        """Of published snapshots."""
+        return sum(name.endswith(".json") for name in self._published())
+
     def _published(self) -> set[str]:
         """Without the names that were taken and not filled yet: these are empty, and the snapshot counts as begun
         (see FolderPlace, where there are no links). One that is empty for another reason has lost its content."""

@@ -92,7 +92,7 @@ def test_what_a_crash_has_left_in_the_bucket_is_removed_the_next_time(data: Data
 def test_orphans_in_a_bucket(on_file: Data, bucket: Any) -> None:
     kept = on_file.run(deleted=None, file=False)
     put(bucket, f"0/{kept}/artifacts/a", f"0/{'e' * 32}/artifacts/a", f"0/models/m-{'d' * 32}/artifacts/a")
-    given = {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.name}", "MLFLOW_TRACKING_GC_ORPHANS": "remove"}
+    given = {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.name}", "MLFLOW_TRACKING_GC_ORPHANS": "remove-all"}
     young = on_file.collect(**given)
     assert (young["orphans"]["found"], young["orphans"]["young"]) == (2, 2)
     removed = on_file.collect(MLFLOW_TRACKING_GC_TTL="0s", **given)

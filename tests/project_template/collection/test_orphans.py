@@ -6,6 +6,9 @@ import os
 import time
 import uuid
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.project_template.collection.conftest import ROOT, Data
 
@@ -26,8 +29,15 @@ def some() -> str:
     return uuid.uuid4().hex
 
 
+def known(data: Data, number: int) -> None:
+    """So many more folders with a row."""
+    for _ in range(number):
+        data.run(deleted=None)
+
+
 def test_orphans_are_shown_then_removed(data: Data) -> None:
     kept, model = data.run(deleted=None), data.model(deleted=None)
+    known(data, 3)
     gone = [
         old(data, f"{place}/artifacts/a") for place in (f"0/{some()}", f"7/models/m-{some()}", f"7/traces/tr-{some()}")
     ]
@@ -63,12 +73,41 @@ def test_what_a_row_could_mean_is_no_orphan(data: Data) -> None:
     assert all(file.is_file() for file in (sourced, placed, linked, below))
 
 
-def test_nothing_is_an_orphan_in_the_store_of_another_database(on_file: Data) -> None:
-    file = old(on_file, f"0/{some()}/artifacts/a")
-    facts = on_file.collect(**REMOVE)
-    assert (facts["exit_code"], facts["outcome"]) == (23, "incomplete")
-    assert "belongs to this database" in facts["orphans"]["error"]
-    assert file.is_file()
+@pytest.mark.parametrize(
+    ("rows", "mode", "young", "removed"),
+    [
+        (0, "remove", 0, 0),
+        (0, "remove-all", 0, 0),
+        (1, "remove", 0, 0),
+        (1, "remove-all", 0, 2),
+        (2, "remove", 0, 2),
+        (2, "remove", 1, 0),
+        (2, "remove-all", 1, 2),
+        (3, "remove", 1, 2),
+    ],
+)
+def test_what_looks_like_the_store_of_another_database_is_left_alone(
+    on_file: Data, capsys: Any, rows: int, mode: str, young: int, removed: int
+) -> None:
+    known(on_file, rows)
+    files = [old(on_file, f"0/{some()}/artifacts/a") for _ in range(2)]
+    for _ in range(young):
+        old(on_file, f"0/{some()}/artifacts/a", days=1)
+
+    shown = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS="show")
+    said = capsys.readouterr().out
+    facts = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS=mode)
+
+    assert (shown["exit_code"], shown["orphans"]["left"]) == (0, 2)
+    assert all(file.parent.parent.name in said for file in files)
+    doubted = rows < 2 + young
+    assert ("none would be removed" in said, "held" in shown["orphans"]) == (doubted, doubted)
+    assert facts["orphans"]["removed"] == removed
+    assert [file.is_file() for file in files] == [not removed] * 2
+    assert (facts["exit_code"], facts["outcome"]) == ((0, "done") if removed else (23, "incomplete"))
+    if not removed:
+        why = "belongs to this database" if not rows else f"{2 + young} artifact folders without a row, and {rows} with"
+        assert why in facts["orphans"]["held"]
 
 
 def test_a_link_is_not_followed(on_file: Data) -> None:

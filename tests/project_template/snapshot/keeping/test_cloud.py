@@ -226,6 +226,22 @@ def test_a_name_that_is_gone_does_not_keep_the_others(tmp_path: Path) -> None:
     assert [item.name for item in place.items("")] == ["c"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://PLANTED-USER:planted-password@bucket/prefix",
+        "s3://PLANTED-USER:planted/pass@word@bucket/prefix",
+        "S3://planted-password@bucket",
+        "gs://:planted-password@bucket",
+        "abfss://box:planted-password@account.dfs.core.windows.net/a",
+    ],
+)
+def test_an_address_with_a_login_is_refused_and_never_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="has a user or a password in it") as refused:
+        clouds.open_store(url)
+    assert "planted" not in str(refused.value).lower()
+
+
 @pytest.mark.parametrize("url", ["s3://", "ftp://x/y", "s3:/x", "dbfs:/x"])
 def test_what_is_no_object_store(url: str) -> None:
     with pytest.raises(ConfigurationError):

@@ -21,12 +21,21 @@ def test_backup_as_a_job(project: Any) -> None:
     artifact.write_bytes(b"hello")
     project.secret("AWS_SECRET_ACCESS_KEY", "very-secret-key")
 
+    project.secret("MLFLOW_TRACKING_BACKUP_DESTINATION", "s3://PLANTED-USER:planted-password@bucket/prefix")
+    refused = project.run("Backup")
+    assert (refused.code, refused.last["outcome"]) == (3, "failed"), refused.output
+    assert "AWS_ACCESS_KEY_ID" in refused.last["hint"]
+    assert "planted" not in refused.output.lower()
+    project.secret("MLFLOW_TRACKING_BACKUP_DESTINATION", "data/mlflow/standalone/backups")
+
     first = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="create --allow-outside")
     assert (first.code, first.last["outcome"], first.last["artifact_bytes"]) == (0, "done", 5), first.output
     assert first.last["command"] == "Backup"
+    assert (len(first.last["place"]), first.last["of_snapshots"]) == (32, 1)
     assert first.last["new_objects"] > 0
 
     checked = project.run("MinimumBackup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="verify --all")
+    assert checked.last["place"] == first.last["place"]
     assert (checked.code, checked.last["snapshot"], checked.last["damaged"]) == (0, first.last["snapshot"], [])
 
     for ended in (first, checked):

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.errors import UnreachableError
+from mlflow_ae5_server.errors import StorageError, UnreachableError
 from mlflow_ae5_server.snapshot.drill_checks import read_models
 from mlflow_ae5_server.snapshot.entries import FileEntry
 
@@ -44,7 +44,6 @@ class Server:
         (f"{RUN}/one.pkl", "1 file (5 bytes) of 1 model"),
         ("runs:/run1/model", "1 file (5 bytes) of 1 model"),
         ("models:/m-1", "1 file (5 bytes) of 1 model"),
-        (f"{RUN}/gone", "0 files (0 bytes) of 0 models; 1 without files in the snapshot"),
         ("runs:/run9/model", "0 files (0 bytes) of 0 models; 1 with files outside this server"),
         ("s3://elsewhere/model", "0 files (0 bytes) of 0 models; 1 with files outside this server"),
     ],
@@ -56,3 +55,32 @@ def test_a_source_is_followed_to_its_files(source: str, said: str) -> None:
     server: Any = Server(source)
 
     assert read_models(server, (), files).said() == said
+
+
+@pytest.mark.parametrize("others", [{}, {"other": f"{RUN}/model"}])
+def test_models_of_which_none_has_files_in_the_snapshot_do_not_read_back(others: dict[str, str]) -> None:
+    files = [FileEntry(path, "file", len(DATA), hashlib.sha256(DATA).hexdigest(), 0, "", ()) for path in FILES]
+
+    server: Any = Several({"gone": f"{RUN}/gone", "elsewhere": "s3://elsewhere/model", **others})
+    found = read_models(server, (), files)
+
+    if others:
+        assert "1 without files in the snapshot" in found.said()
+        return
+    with pytest.raises(StorageError, match="1 without files in the snapshot: was the artifact store there"):
+        found.said()
+
+
+class Several(Server):
+    """Of several models, each with one version."""
+
+    def __init__(self, sources: dict[str, str]) -> None:
+        super().__init__("")
+        self.sources = sources
+        models = [{"name": name, "latest_versions": [{"version": "1"}]} for name in sources]
+        self.answers["registered-models/search"] = {"registered_models": models}
+
+    def get(self, name: str, /, **query: Any) -> Any:
+        if name == "model-versions/get-download-uri":
+            return {"artifact_uri": self.sources[query["name"]]}
+        return super().get(name, **query)

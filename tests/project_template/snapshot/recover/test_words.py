@@ -19,7 +19,11 @@ from mlflow_ae5_server.errors import UsageError
         ("restore --drop-kept kept_1", {"undo": False, "drop_kept": "kept_1"}),
         ("drill", {"snapshot": "latest"}),
         ("drill --snapshot x", {"snapshot": "x"}),
-        ("backup create --rehash", {"action": "create", "rehash": True, "allow_outside": False}),
+        (
+            "backup create --rehash",
+            {"action": "create", "rehash": True, "allow_outside": False, "allow_empty": False},
+        ),
+        ("backup create --allow-empty", {"allow_empty": True}),
         ("backup verify --sample 1%", {"action": "verify", "sample": "1%", "all": False, "snapshot": "latest"}),
         ("backup prune --keep-daily 7 --yes", {"action": "prune", "keep_daily": 7, "keep_last": None, "yes": True}),
         ("database-upgrade --rehearse", {"rehearse": True, "dry_run": False}),

@@ -1,0 +1,97 @@
+"""Whether the backups that are found are those that were there before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from runbook_support import context
+
+from mlflow_ae5_deploy.runbook import known_place
+from mlflow_ae5_deploy.runbook.known_place import Sighting
+from mlflow_ae5_deploy.runbook.values import Values
+
+ONE, TWO = "1" * 32, "2" * 32
+
+
+def created(place, number):
+    return {"action": "create", "outcome": "done", "place": place, "of_snapshots": number}
+
+
+def listed(place, number):
+    return {"action": "list", "outcome": "done", "place": place, "snapshots": [{}] * number}
+
+
+# what jobs told, one after another, and how many snapshots of the former place are missed then (None: nothing is said)
+SEEN = [
+    ("nothing", [], None),
+    ("a release that does not tell", [{"action": "create"}], None),
+    ("the same place", [created(ONE, 1), listed(ONE, 1)], None),
+    ("another place", [created(ONE, 12), created(TWO, 1)], "12 earlier snapshots known here are not there"),
+    ("a single one", [created(ONE, 1), created(TWO, 1)], "1 earlier snapshot known here is not there"),
+    ("a list does not make it good", [created(ONE, 12), created(TWO, 1), listed(TWO, 1)], "12 earlier"),
+    ("the last count counts", [created(ONE, 12), listed(ONE, 9), created(TWO, 1)], "9 earlier"),
+    (
+        "after a prune",
+        [created(ONE, 12), {"action": "prune", "outcome": "done", "place": ONE, "kept": ["a", "b"]}, created(TWO, 1)],
+        "2 earlier",
+    ),
+    (
+        "after looking what a prune would do",
+        [created(ONE, 12), {"action": "prune", "outcome": "dry-run", "place": ONE, "kept": ["a"]}, created(TWO, 1)],
+        "12 earlier",
+    ),
+    ("nothing was there", [created(ONE, 0), created(TWO, 1), created(TWO, 2)], None),
+    ("not counted", [{"action": "verify", "place": ONE}, created(TWO, 1)], ": earlier snapshots known here are not"),
+    ("the former is back", [created(ONE, 12), created(TWO, 1), listed(ONE, 12)], None),
+]
+
+
+@pytest.mark.parametrize(("case", "facts", "said"), SEEN, ids=[row[0] for row in SEEN])
+def test_a_place_that_began_anew_is_told_until_the_former_is_back(tmp_path, case, facts, said):
+    where = context(tmp_path)
+    for told in facts:
+        known_place.note(where, told)
+    found = known_place.began_anew(where)
+    assert (said in found and "is the volume mounted" in found.lower()) if said else found == ""
+
+
+def test_a_new_place_can_be_accepted_and_another_setting_is_one(tmp_path):
+    where = context(tmp_path)
+    known_place.note(where, created(ONE, 12))
+    known_place.note(where, listed(TWO, 1), accept=True)
+    assert known_place.began_anew(where) == ""
+
+    other = context(tmp_path, backup={"destination": "data/other"})
+    other.memory = where.memory
+    assert known_place.began_anew(other) == "", "nothing was seen there yet"
+    known_place.note(other, created(ONE, 1))
+    assert known_place.began_anew(other) == ""
+    known_place.note(other, created(TWO, 1))
+    assert "The backups in data/other began anew" in known_place.began_anew(other)
+
+
+@pytest.mark.parametrize(
+    ("seen", "later", "told"),
+    [(ONE, {TWO: 1}, True), (TWO, {ONE: 1}, False), (ONE, {TWO: -1}, False), (TWO, {ONE: 1, TWO: 2}, True)],
+)
+def test_what_the_schedule_saw_counts_when_it_is_newer(tmp_path, seen, later, told):
+    where = context(tmp_path)
+    known_place.note(where, created(ONE, 5))
+    known_place.note(where, created(seen, 5))
+    now = where.clock.now()
+    sightings = [Sighting(place, now + timedelta(hours=hours)) for place, hours in later.items()]
+    assert bool(known_place.began_anew(where, sightings)) is told
+
+
+def test_a_place_that_only_a_person_knows_is_not_asked_for_and_never_told(tmp_path):
+    where = context(tmp_path, backup={"destination": "prompt"})
+    where.values = Values({}, lambda _question: "az://container/x?sig=planted-secret")
+    for place in (ONE, TWO):
+        known_place.note(where, created(place, 3))
+    where.values = Values({}, None)
+
+    found = known_place.began_anew(where)
+
+    assert "The backups in the place that prompt says began anew" in found
+    assert "planted" not in (where.folder / "memory.json").read_text() + found

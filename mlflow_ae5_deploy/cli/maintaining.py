@@ -69,9 +69,9 @@ def _warnings(context: Context, action: str, verdict: Verdict) -> list[str]:
     from mlflow_ae5_deploy.operations.doctor.findings import WARNING
     from mlflow_ae5_deploy.operations.status_backups import WHOLE
     from mlflow_ae5_deploy.runbook import known_place
-    from mlflow_ae5_deploy.runbook.maintenance_words import gone_artifacts
+    from mlflow_ae5_deploy.runbook.maintenance_words import gone_since
 
-    gone = gone_artifacts(verdict.facts)
+    gone = gone_since(verdict.facts)
     found = backups.backups(context) if action == "create" else ()
     anew = known_place.began_anew(context) if verdict.facts.get("place") else ""
     return [

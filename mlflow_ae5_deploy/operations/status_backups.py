@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
 from mlflow_ae5_deploy.runbook.maintenance import Task
-from mlflow_ae5_deploy.runbook.maintenance_words import gone_artifacts, outside
+from mlflow_ae5_deploy.runbook.maintenance_words import gone_since, outside
 from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
 from mlflow_ae5_deploy.runbook.token_life import duration
 from mlflow_ae5_deploy.words import as_sentence
@@ -29,7 +29,7 @@ _SINGLE = (
     maintenance.restore(),
     maintenance.restore("--dry-run"),
 )
-WHOLE = "is the volume of the artifacts whole? If they were removed on purpose, all is well."
+WHOLE = "are the database and the volume of the artifacts whole? If they were removed on purpose, all is well."
 # kind -> what is wrong, what to do
 _NOT_CHECKED = (
     "The last check of {snapshot} that is known here did not come to its end ({when}): {said}.",
@@ -141,7 +141,7 @@ def _made(context: Context, newest_first: list[Run], last: Verdict | None) -> Kn
         finished = ended(run, verdict)
         if verdict.facts.get("snapshot") and finished is not None:
             facts = verdict.facts
-            complete, gone = not outside(facts), gone_artifacts(facts)
+            complete, gone = not outside(facts), gone_since(facts)
             return KnownSnapshot(str(facts["snapshot"]), finished, complete=complete, gone=gone)
     return None
 

@@ -40,12 +40,16 @@ def outside(facts: Facts) -> list[str]:
     return [str(item.get("root", item) if isinstance(item, dict) else item) for item in found or []]
 
 
-def gone_artifacts(facts: Facts) -> str:
-    """That many artifacts of the snapshot before are missing, where the job says so; else nothing."""
-    gone, before = facts.get("gone_artifacts"), facts.get("artifacts_before")
-    if not isinstance(gone, int) or not isinstance(before, int) or not gone:
+def gone_since(facts: Facts) -> str:
+    """That many runs or artifacts of the snapshot before are missing, where the job says so; else nothing."""
+    found = []
+    for what in ("runs", "artifacts"):
+        gone, before = facts.get(f"gone_{what}"), facts.get(f"{what}_before")
+        if isinstance(gone, int) and isinstance(before, int) and gone:
+            found.append(f"{gone:,} of the {before:,} {what}")
+    if not found:
         return ""
-    return f"{gone:,} of the {before:,} artifacts of the snapshot before it are not in snapshot {facts.get('snapshot')}"
+    return f"{' and '.join(found)} of the snapshot before it are not in snapshot {facts.get('snapshot')}"
 
 
 def _create(facts: Facts) -> str:

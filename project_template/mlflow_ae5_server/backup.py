@@ -76,11 +76,11 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     report.add(place=repository.identity, of_snapshots=repository.number())
     if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
-    gone: dict[str, int] = {}
+    gone: dict[str, tuple[int, int]] = {}
     wishes = capture.Wishes(
         rehash=options.rehash,
         allow_empty=options.allow_empty,
-        on_gone=lambda missing, before: gone.update(gone=missing, before=before),
+        on_gone=lambda what, missing, before: gone.update({what: (missing, before)}),
         say=_say,
     )
     manifest = capture.create(repository, store, source, artifacts, dump.dump, wishes)
@@ -91,9 +91,9 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     _say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{nothing}")
     for name in (*elsewhere, *manifest.artifacts.unreadable):
         _say(f"warning: not in the snapshot: {name}")
-    if gone:
+    for what, (missing, before) in gone.items():
         _say(
-            f"warning: {gone['gone']} of the {gone['before']} artifacts of the snapshot before are not there any more: "
+            f"warning: {missing} of the {before} {what} of the snapshot before are not there any more: "
             "were they removed on purpose?"
         )
     whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_outside)
@@ -101,7 +101,8 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         outcome="done" if whole else "incomplete",
         **_facts(manifest),
         of_snapshots=repository.number(),
-        **({"gone_artifacts": gone["gone"], "artifacts_before": gone["before"]} if gone else {}),
+        **{f"gone_{what}": missing for what, (missing, _before) in gone.items()},
+        **{f"{what}_before": before for what, (_missing, before) in gone.items()},
         new_objects=manifest.new_objects,
         new_bytes=manifest.new_bytes,
         stored_bytes=manifest.stored_bytes,

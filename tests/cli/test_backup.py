@@ -253,7 +253,7 @@ class TestFailures:
         broken.unlink()
         again = verb("backup", "create", "--allow-empty")
 
-        said = "1,025 of the 1,030 artifacts of the snapshot before it are not in snapshot S9: is the volume"
+        said = "1,025 of the 1,030 artifacts of the snapshot before it are not in snapshot S9: are the database"
         assert (made.code, said in made.data["warnings"][0]) == (0, True)
         assert said in made.err
         assert any(said in text for text in seen["warnings"])

@@ -57,15 +57,16 @@ class Dumped(Protocol):
 class Wishes:
     """`note_every`: seconds between two notes of how far it came. `waste`: bytes in shared objects of small files that
     may be kept for files long gone, before what is left of them is kept anew, and the next prune can free the rest.
-    `allow_empty`: a store without any artifact is meant. `on_gone` is told how many artifacts of the snapshot before
-    are not in this one, and how many that had, where so many are gone that somebody should look."""
+    `allow_empty`: a store without any artifact, or a database without any run, is meant. `on_gone` is told what of the
+    snapshot before is not in this one ("runs", "artifacts"), how many, and how many that had, where so many are gone
+    that somebody should look."""
 
     rehash: bool = False
     allow_empty: bool = False
     note_every: float = 15.0
     waste: int = 64 * 1024 * 1024
     now: Callable[[], float] = time.time
-    on_gone: Callable[[int, int], None] = lambda _gone, _of: None
+    on_gone: Callable[[str, int, int], None] = lambda _what, _gone, _of: None
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
 
 
@@ -116,35 +117,37 @@ class _Capture:
         elsewhere, running = outside.find(store, destination)
         database = dump(store, writer)
         wishes.say(f"database: {len(database.tables)} tables, {sum(table.rows for table in database.tables)} rows")
+        if not wishes.allow_empty and not _runs(database):
+            self._refuse(mine, lambda: expected.refuse_no_runs(store.shown, previous))
         lists, totals = self._copy_all(source, writer, mine, begun, previous, read_from, database)
         if not totals.files and not totals.links and not wishes.allow_empty:
-            self._refuse_empty(store, destination, source, previous, mine)
+            self._refuse(mine, lambda: expected.refuse_empty(store, destination, source.shown, previous))
         self._lease.check()
         manifest = _manifest(mine, source, database, lists, totals, elsewhere, running, writer, read_from, wishes)
         repository.publish(manifest)
         repository.forget([mine])
         self._stock.settle()
-        self._compare(previous, totals, resumed=bool(mine.lists))
+        self._compare(previous, manifest, totals, resumed=bool(mine.lists))
         return manifest
 
-    def _refuse_empty(
-        self, store: Database, destination: str, source: Source, previous: Manifest | None, mine: Begun
-    ) -> None:
+    def _refuse(self, mine: Begun, look: Callable[[], None]) -> None:
         try:
-            expected.refuse_empty(store, destination, source.shown, previous)
+            look()
         except StorageError:
-            if not mine.lists:  # else it had come further when the artifacts were there
+            if not mine.lists:  # else it had come further when all was there
                 self._repository.forget([mine])
             raise
 
-    def _compare(self, previous: Manifest | None, totals: Totals, *, resumed: bool) -> None:
+    def _compare(self, previous: Manifest | None, made: Manifest, totals: Totals, *, resumed: bool) -> None:
         if previous is None:
             return
+        if expected.many_gone(previous.runs - made.runs, previous.runs):
+            self._wishes.on_gone("runs", previous.runs - made.runs, previous.runs)
         # Where the list before this one was not all of the last snapshot's, what it knows is not what is left of that.
         left = totals.files if resumed or self._cut else totals.known
         gone = max(0, previous.artifacts.files - left)
         if expected.many_gone(gone, previous.artifacts.files):
-            self._wishes.on_gone(gone, previous.artifacts.files)
+            self._wishes.on_gone("artifacts", gone, previous.artifacts.files)
 
     def _previous(self) -> Manifest | None:
         listed = self._repository.listed()
@@ -275,6 +278,10 @@ def _slices(entries: Iterable[FileEntry]) -> Iterator[tuple[str, str, int, int, 
             yield entry.sha256, *entry.parts[0]
 
 
+def _runs(database: Dumped) -> int:
+    return next((int(table.rows) for table in database.tables if table.name == "runs"), 0)
+
+
 def _manifest(
     mine: Begun,
     source: Source,
@@ -299,7 +306,7 @@ def _manifest(
         revision=database.revision,
         tables=len(database.tables),
         rows=sum(table.rows for table in database.tables),
-        runs=next((table.rows for table in database.tables if table.name == "runs"), 0),
+        runs=_runs(database),
         database=database.to_json(),
         artifacts=Artifacts(
             source=source.shown,

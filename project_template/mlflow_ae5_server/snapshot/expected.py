@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _READY = 2  # a logged model whose files were uploaded, in the table's own numbers
-_FEW = 20  # artifacts that may be gone without a word
+_FEW = 20  # runs or artifacts that may be gone without a word
 
 
 def refuse_empty(store: Database, destination: str, source: str, previous: Manifest | None) -> None:
@@ -37,9 +37,20 @@ def refuse_empty(store: Database, destination: str, source: str, previous: Manif
         raise StorageError(seen, hint)
 
 
+def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
+    """For a database without any run, deleted ones included. Raises StorageError where the newest snapshot has more
+    than a few: those of a first try are soon collected."""
+    if previous is not None and many_gone(previous.runs, previous.runs):
+        raise StorageError(
+            f"there is no run at all in {shown_store}, but the snapshot {previous.id} has "
+            f"{counted(previous.runs, 'runs')}; no snapshot was made",
+            "is it the right database, and whole? If all of them were removed on purpose, use "
+            "`backup create --allow-empty`",
+        )
+
+
 def many_gone(gone: int, before: int) -> bool:
-    """Whether so many of the artifacts of the snapshot before, which had `before`, are missing that somebody should
-    look."""
+    """Whether so many of what the snapshot before had, `before` in all, are missing that somebody should look."""
     return gone > _FEW and 2 * gone > before
 
 

@@ -97,16 +97,16 @@ def test_many_artifacts_that_are_gone_are_told(server: Server, before: int, gone
         (server.artifacts / f"0/{number}").unlink()
     for number in range(new):
         server.write(f"1/{number}", b"new")
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     server.back_up(on_gone=lambda *found: seen.append(found))
-    assert seen == ([(gone, before)] if told else [])
+    assert seen == ([("artifacts", gone, before)] if told else [])
 
 
 def test_a_list_that_cannot_be_read_does_not_make_artifacts_gone(server: Server) -> None:
     for number in range(50):
         server.write(f"0/{number}", b"%d" % number)
     server.object_file(server.back_up().artifacts.lists[0]).unlink()
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     server.back_up(on_gone=lambda *found: seen.append(found))
     assert seen == []
 
@@ -121,3 +121,23 @@ def test_a_backup_reports_how_many_are_gone(server: Server) -> None:
     code, report = server.job("create --allow-outside")
     assert (code, report["gone_artifacts"], report["artifacts_before"]) == (0, 25, 30)
     assert "gone_artifacts" not in server.job("create --allow-outside")[1]
+
+
+@pytest.mark.parametrize(("before", "left", "told"), [(21, 0, "refused"), (20, 0, ""), (50, 24, "told"), (50, 25, "")])
+def test_runs_that_are_gone(server: Server, before: int, left: int, told: str) -> None:
+    server.sql("DELETE FROM runs")
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {before})"  # noqa: S608
+    server.sql(f"INSERT INTO runs (run_uuid, status) {numbers} SELECT i, 'FINISHED' FROM n")  # noqa: S608
+    first = server.back_up()
+    assert first.runs == before
+    server.sql(f"DELETE FROM runs WHERE CAST(run_uuid AS INTEGER) > {left}")  # noqa: S608
+    seen: list[tuple[str, int, int]] = []
+    if told == "refused":
+        with pytest.raises(StorageError, match=f"no run at all in .*, but the snapshot {first.id} has 21 runs"):
+            server.back_up()
+        assert [one.id for one in server.repository().listed()] == [first.id]
+        assert server.repository().begun() == []
+        assert server.back_up(allow_empty=True).runs == 0
+        return
+    server.back_up(on_gone=lambda *found: seen.append(found))
+    assert seen == ([("runs", before - left, before)] if told else [])

@@ -80,7 +80,7 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
         reporter.line(back.back_words(gone), style="bold")
         if kept := back.kept_words(gone):
             reporter.line(kept)
-        return upgrade_data("back", None, None, None)
+        return upgrade_data("back", None, None, None) | {"kept_aside": gone.kept_aside or None}
     begun = record.pending(context)
     if begun is not None:
         record.require_forward(context, begun)

@@ -35,10 +35,19 @@ class HalfUpgraded:
 
     @property
     def remedy(self) -> str:
+        return f"Nothing was changed. {self._ways_out}"
+
+    @property
+    def warning(self) -> str:
+        """Where a server may run meanwhile."""
+        return f"{self.said}; it has left the database as it was. {self._ways_out}"
+
+    @property
+    def _ways_out(self) -> str:
         back = "`upgrade --back`, which takes it back"
         if self.going_back:
-            return f"Nothing was changed. Run {back}."
-        return f"Nothing was changed. Run the same `upgrade --release ...` again, which finishes it, or {back}."
+            return f"Run {back}."
+        return f"Run the same `upgrade --release ...` again, which finishes it, or {back}."
 
 
 def half_upgraded(context: Context) -> HalfUpgraded | None:

@@ -412,6 +412,8 @@ class TestCutOff:
 
         assert (unchanged.code, started.code) == (0, 0), unchanged.err + started.err
         assert before == record
+        (warning,) = unchanged.data["stages"][5]["warnings"]
+        assert "was cut off and has not ended; it has left the database as it was." in warning
         assert pending(site) == {**record, "phase": "stopping", "snapshot": None}
 
     def test_a_restore_takes_its_place(self, site, capsys):

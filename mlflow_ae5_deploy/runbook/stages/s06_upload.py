@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mlflow_ae5_deploy.errors import StageFailed
@@ -53,8 +53,15 @@ class Upload:
         return Facts(project, seen, half, upgraded)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
+        wanted = context.wishes.recovery
+        refuse_to_serve(facts.upgraded, wanted, self.number)
+        decision = self._decide(facts, context)
+        if facts.upgraded is None or wanted is not None:
+            return decision
+        return replace(decision, warnings=(*decision.warnings, facts.upgraded.warning))
+
+    def _decide(self, facts: Facts, context: Context) -> Decision:
         name = context.settings.project.name
-        refuse_to_serve(facts.upgraded, context.wishes.recovery, self.number)
         if facts.project is None:
             return Decision.do(Action(UPLOAD, f"project {name}", f"`{context.account}` has no project of this name"))
         if facts.recognition is None:

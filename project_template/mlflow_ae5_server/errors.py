@@ -5,7 +5,7 @@
       ConfigurationError        3   a setting that cannot work as it stands
       UnreachableError         10   database or server did not answer in time
       CredentialsError         11   database or server refused the password or token
-      SchemaError              14   the database is of another MLflow version: run DatabaseUpgrade
+      SchemaError              14   the database is of another MLflow version (run DatabaseUpgrade), or lacks tables
       DamagedError             16   a snapshot is not what its manifest says
       NotEmptyError            17   the target of a restore holds something
       InUseError               18   a server runs on the target

@@ -188,7 +188,7 @@ def _process_start(pid: int) -> str | None:
 def _now(place: Place) -> float:
     """The time by the clock of the storage."""
     name = f"{_PROBE}{secrets.token_hex(4)}"
-    place.write(name, b"?")
+    place.write(name, b"")  # which takes no room
     try:
         return next((item.modified for item in place.items(_FOLDER) if item.name == name), 0.0)
     finally:

@@ -9,6 +9,7 @@ every object of it has to be there. Where no snapshot can be relied on, nothing 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from mlflow_ae5_server.snapshot.verify import Uses, database_objects, state
 from mlflow_ae5_server.words import counted
 
 _NAMED = 5  # snapshots in a message
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _WAY_OUT = "or have a damaged snapshot go: backup prune --drop-damaged ID"
 
 
@@ -186,6 +188,8 @@ class _Pruning:
             lease.check()
             repository.place.delete([object_name(sha256) for sha256 in digests])
             damage.forget(repository.place, digests)
+        noted = ((sha256, 0) for sha256 in damage.noted(repository.place).objects if _DIGEST.fullmatch(sha256))
+        damage.forget(repository.place, [sha256 for sha256, _size in uses.unused(noted)])  # missing, and not missed now
 
 
 def _collect(uses: Uses, repository: Repository, manifest: Manifest) -> None:
@@ -215,8 +219,7 @@ def _nothing_to_rely_on(
 def _what_is_wrong(inventory: Inventory, one: Listed) -> str:
     if one.manifest is None:
         return one.problem
-    lack = inventory.lacks.get(one.name)
-    return lack.said if lack is not None else "a check has found it damaged"
+    return "a check has found it damaged" if inventory.has_all_of(one.manifest) else inventory.lacks[one.name].said
 
 
 def damaged_of(

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def take(server: Server, count: int = 3) -> list[str]:
     return taken
 
 
-@pytest.mark.parametrize("has", ["both", "no spare file", "no lease"])
+@pytest.mark.parametrize("has", ["both", "no spare file", "no lease", "a dead lease"])
 def test_a_full_volume_is_thinned_out(server: Server, has: str) -> None:
     taken = take(server)
     assert (spare(server).stat().st_size, spare(server).stat().st_mode & 0o777) == (65536, 0o600)
@@ -64,6 +65,11 @@ def test_a_full_volume_is_thinned_out(server: Server, has: str) -> None:
     elif has == "no lease":  # as a backup that found no room has left it
         for file in lease_files(server):
             file.unlink()
+    elif has == "a dead lease":  # of a container that was killed
+        spare(server).unlink()
+        (file,) = lease_files(server)
+        file.write_text(json.dumps({**json.loads(file.read_text()), "machine": "elsewhere", "released": False}))
+        os.utime(file, (time.time() - 100,) * 2)
     small = Small(Path(server.place))
     server.repository().place.write("unfinished/00000009-20200101T000000Z-abcdef.json", b"")
     plan = prune.prune(server.repository(small), Keep(last=1), act=True)

@@ -203,8 +203,9 @@ def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server,
     assert server.damage_of(whole) == []
     listed = server.job("list")[1]["snapshots"]
     assert [line.get("damaged") for line in listed] == [None, "1 object missing or damaged"]
-    server.back_up()
+    take(server, 1)
     assert server.job("prune --keep-last 1 --yes")[1]["removed"] == ids([whole, newest])
+    assert not damage.noted(server.repository().place), "nothing that is left needs it"
 
 
 def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied_on(server: Server) -> None:
@@ -229,6 +230,7 @@ def test_nothing_goes_where_no_snapshot_is_whole(server: Server, what: str, word
     assert "nothing is removed" in report["error"]
     assert (server.objects(), len(server.repository().listed())) == (before, 2)
     assert bool(damage.noted(server.repository().place)) == ("--yes" in words)
+    assert server.job(f"prune {words}")[1]["error"] == report["error"], "though it is known by now"
 
 
 def test_what_a_check_has_found_is_said_where_nothing_else_is_whole(server: Server) -> None:

@@ -138,7 +138,7 @@ class _Capture:
             raise
 
     def _compare(self, previous: Manifest | None, totals: Totals, *, resumed: bool) -> None:
-        if previous is None:
+        if previous is None or (self._wishes.allow_empty and not totals.files):
             return
         # Where the list before this one was not all of the last snapshot's, what it knows is not what is left of that.
         left = totals.files if resumed or self._cut else totals.known

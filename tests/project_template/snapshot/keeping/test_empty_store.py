@@ -100,6 +100,11 @@ def test_many_artifacts_that_are_gone_are_told(server: Server, before: int, gone
     seen: list[tuple[int, int]] = []
     server.back_up(on_gone=lambda *found: seen.append(found))
     assert seen == ([(gone, before)] if told else [])
+    for file in server.artifacts.rglob("?*"):
+        if file.is_file():
+            file.unlink()
+    server.back_up(allow_empty=True, on_gone=lambda *found: seen.append(found))
+    assert len(seen) == told, "who says that all of them are gone is not told so"
 
 
 def test_a_list_that_cannot_be_read_does_not_make_artifacts_gone(server: Server) -> None:

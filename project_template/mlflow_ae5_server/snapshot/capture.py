@@ -117,10 +117,14 @@ class _Capture:
         database = dump(store, writer)
         wishes.say(f"database: {len(database.tables)} tables, {sum(table.rows for table in database.tables)} rows")
         lists, totals = self._copy_all(source, writer, mine, begun, previous, read_from, database)
-        if not totals.files and not totals.links and not wishes.allow_empty:
+        empty = not totals.files and not totals.links
+        meant = empty and (wishes.allow_empty or expected.was_meant(repository, previous))
+        if empty and not meant:
             self._refuse_empty(store, destination, source, previous, mine)
         self._lease.check()
         manifest = _manifest(mine, source, database, lists, totals, elsewhere, running, writer, read_from, wishes)
+        if meant:
+            expected.note_meant(repository, manifest)
         repository.publish(manifest)
         repository.forget([mine])
         self._stock.settle()

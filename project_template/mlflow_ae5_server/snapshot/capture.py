@@ -120,10 +120,14 @@ class _Capture:
         if not wishes.allow_empty and not _runs(database):
             self._refuse(mine, lambda: expected.refuse_no_runs(store.shown, previous))
         lists, totals = self._copy_all(source, writer, mine, begun, previous, read_from, database)
-        if not totals.files and not totals.links and not wishes.allow_empty:
+        empty = not totals.files and not totals.links
+        meant = empty and (wishes.allow_empty or expected.was_meant(repository, previous))
+        if empty and not meant:
             self._refuse(mine, lambda: expected.refuse_empty(store, destination, source.shown, previous))
         self._lease.check()
         manifest = _manifest(mine, source, database, lists, totals, elsewhere, running, writer, read_from, wishes)
+        if meant:
+            expected.note_meant(repository, manifest)
         repository.publish(manifest)
         repository.forget([mine])
         self._stock.settle()
@@ -139,7 +143,7 @@ class _Capture:
             raise
 
     def _compare(self, previous: Manifest | None, made: Manifest, totals: Totals, *, resumed: bool) -> None:
-        if previous is None:
+        if previous is None or (self._wishes.allow_empty and not (totals.files and made.runs)):
             return
         if expected.many_gone(previous.runs - made.runs, previous.runs):
             self._wishes.on_gone("runs", previous.runs - made.runs, previous.runs)

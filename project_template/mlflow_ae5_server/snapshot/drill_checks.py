@@ -159,7 +159,7 @@ class ReadBack:
         if self.wrong:
             raise DamagedError(f"{text}; {len(self.wrong)} wrong: {'; '.join(self.wrong[:5])}")
         if self.without_files and not self.models and not self.left_out:
-            raise StorageError(f"{text}: was the artifact store there when the snapshot was taken?")
+            raise StorageError(f"{text}: the artifact store was not there, it seems, when the snapshot was taken")
         return text
 
 

@@ -4,6 +4,7 @@ folder looks like a server that was never given an artifact."""
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import StorageError
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.outside import is_inside
+from mlflow_ae5_server.snapshot.repository import Repository
 from mlflow_ae5_server.words import counted, shown
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+MEANT = "meant-empty.json"
 _READY = 2  # a logged model whose files were uploaded, in the table's own numbers
 _FEW = 20  # runs or artifacts that may be gone without a word
 
@@ -47,6 +50,22 @@ def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
             "is it the right database, and whole? If all of them were removed on purpose, use "
             "`backup create --allow-empty`",
         )
+
+
+def note_meant(repository: Repository, snapshot: Manifest) -> None:
+    """Remember that somebody means this snapshot to be without artifacts: the next one may be, too."""
+    repository.place.write(MEANT, json.dumps({"snapshot": snapshot.id}).encode())
+
+
+def was_meant(repository: Repository, previous: Manifest | None) -> bool:
+    """Whether the newest snapshot is one of which that is remembered."""
+    if previous is None or previous.artifacts.files:
+        return False
+    try:
+        noted = json.loads(repository.place.read(MEANT) or b"{}")
+    except ValueError:
+        return False
+    return isinstance(noted, dict) and noted.get("snapshot") == previous.id
 
 
 def many_gone(gone: int, before: int) -> bool:

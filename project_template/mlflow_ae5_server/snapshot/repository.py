@@ -6,6 +6,7 @@ unfinished/<sequence>-<id>.json    begun and not ended, with how far they came
 verified/<sequence>-<id>.json      when a snapshot was last read back, and what was wrong
 objects/ab/abcdef…                 contents, once each
 damaged/abcdef…                    objects that were found damaged
+meant-empty.json                   the snapshot that is meant to have no artifact, see expected.py
 lease/<number>.json                who may write
 tmp/                               (folders only) files that are being made
 spare                              (folders only) a little room, given up by a prune that finds none

@@ -70,11 +70,22 @@ def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server: 
 
     meant = server.job("create --allow-outside --allow-empty")
     assert (meant[0], meant[1]["artifacts"]) == (0, 0)
-    refused = server.job("create --allow-outside")[1]
-    assert "no artifact at all" in refused["error"]
-    assert "the snapshot" not in refused["error"], "what was meant once is what there was before"
-    server.sql("UPDATE model_versions SET current_stage = 'Deleted_Internal'")
-    assert server.job("create --allow-outside")[0] == 0
+    assert [server.job("create --allow-outside")[0] for _ in range(2)] == [0, 0], "what was meant once is meant"
+
+    back = server.write("0/r/artifacts/a", b"a")
+    assert server.job("create --allow-outside")[1]["artifacts"] == 1
+    back.unlink()
+    assert server.job("create --allow-outside")[0] == StorageError.exit_code, "until there was something again"
+
+
+@pytest.mark.parametrize("note", [None, b"", b"[]", b"{"])
+def test_an_empty_snapshot_that_nobody_meant_says_nothing(server: Server, note: bytes | None) -> None:
+    server.back_up()
+    if note is not None:
+        Path(server.place, "meant-empty.json").write_bytes(note)
+    models(server, PLACED.format(HERE, HERE))
+    with pytest.raises(StorageError, match="no artifact at all"):
+        server.back_up()
 
 
 def test_a_snapshot_that_is_not_whole_says_nothing_of_what_should_be_there(server: Server) -> None:
@@ -100,6 +111,11 @@ def test_many_artifacts_that_are_gone_are_told(server: Server, before: int, gone
     seen: list[tuple[str, int, int]] = []
     server.back_up(on_gone=lambda *found: seen.append(found))
     assert seen == ([("artifacts", gone, before)] if told else [])
+    for file in server.artifacts.rglob("?*"):
+        if file.is_file():
+            file.unlink()
+    server.back_up(allow_empty=True, on_gone=lambda *found: seen.append(found))
+    assert len(seen) == told, "who says that all of them are gone is not told so"
 
 
 def test_a_list_that_cannot_be_read_does_not_make_artifacts_gone(server: Server) -> None:

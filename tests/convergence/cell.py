@@ -21,6 +21,7 @@ from typing import Any
 from mlflow_ae5_deploy.config.state_dir import installation_dir
 from mlflow_ae5_deploy.sandbox.control import Call, Control
 from mlflow_ae5_deploy.sandbox.daemon import LOCK_FILE, READY_FILE
+from mlflow_ae5_deploy.sandbox.info import SandboxError
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from mlflow_ae5_deploy.sandbox.store import write_private
 from tests.cli.bench import ROOT, SIGNING, Outcome
@@ -103,10 +104,10 @@ class Cell:
         self.server: SandboxServer | None = None
         self._lock: int | None = None
         self._runs = 0
+        self._kept: list[str] = []
         (folder / "home").mkdir()
         (folder / "output").mkdir()
-        self.sandbox.mkdir(parents=True, mode=0o700)
-        (folder / "work" / "mlflow-ae5-deploy.yaml").write_text(CONFIGURATION)
+        self._lay_out()
         self.releases = {
             "release": str(make_tiny_release(folder / "release.tar.gz")),
             "plain": str(make_tiny_release(folder / "plain.tar.gz", rehearses=False)),
@@ -125,8 +126,13 @@ class Cell:
         """What the daemon does, in this process: hold the lock, serve, say where."""
         self._lock = os.open(self.sandbox / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # a process that another cell is just starting may still share it
-        self.server = SandboxServer(self.sandbox, SETTINGS)
-        write_private(self.sandbox / READY_FILE, self.server.start().to_json())
+        server = SandboxServer(self.sandbox, SETTINGS)
+        try:
+            write_private(self.sandbox / READY_FILE, server.start().to_json())
+        except SandboxError:
+            self.stop()
+            raise
+        self.server = server
 
     def stop(self) -> None:
         if self.server is not None:
@@ -141,6 +147,7 @@ class Cell:
         """Remember how everything is, platform and operator's folder, under this name."""
         self.stop()
         shutil.copytree(self.folder / "work", self.folder / name, symlinks=True)
+        self._kept.append(name)
         self.start()
 
     def restore(self, name: str) -> None:
@@ -148,6 +155,19 @@ class Cell:
         shutil.rmtree(self.folder / "work")
         shutil.copytree(self.folder / name, self.folder / "work", symlinks=True)
         self.start()
+
+    def begin_anew(self) -> None:
+        """Nothing is remembered. While a remembered ground is not in use, another sandbox may take a port of it."""
+        self.stop()
+        for name in ["work", *self._kept]:
+            shutil.rmtree(self.folder / name)
+        self._kept.clear()
+        self._lay_out()
+        self.start()
+
+    def _lay_out(self) -> None:
+        self.sandbox.mkdir(parents=True, mode=0o700)
+        (self.folder / "work" / "mlflow-ae5-deploy.yaml").write_text(CONFIGURATION)
 
     def has(self, name: str) -> bool:
         return (self.folder / name).exists()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_ae5_deploy.errors import EXIT_BUG
+from mlflow_ae5_deploy.sandbox.info import SandboxError
 from tests.cli.bench import Outcome
 from tests.convergence.cell import Cell, Running
 from tests.convergence.rows import Row
@@ -142,6 +143,14 @@ class Trial:
 
 def prepare(cell: Cell, row: Row) -> None:
     """The ground of the row, made once for each cell and copied after that."""
+    try:
+        _prepare(cell, row)
+    except SandboxError:
+        cell.begin_anew()
+        _prepare(cell, row)
+
+
+def _prepare(cell: Cell, row: Row) -> None:
     if not cell.has(row.name):
         if not cell.has("fresh"):
             cell.keep("fresh")

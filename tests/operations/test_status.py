@@ -175,7 +175,7 @@ WARNINGS = [
     ("old backup", backed_up(finished=NOW - timedelta(days=8)), "is 8 days old"),
     ("young backup", backed_up(finished=NOW - timedelta(days=7)), None),
     ("incomplete backup", backed_up(complete=False), "kept outside"),
-    ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: is the volume"),
+    ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: are the database"),
     (
         "log gone",
         {"backups": replace(WELL.backups, unreadable=("drill",))},

@@ -11,11 +11,13 @@ def interrupt_again(found: sys.UnraisableHookArgs) -> None:
     if not isinstance(found.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(found)
         return
-    import _thread
+    import signal
     import threading
 
+    main = threading.main_thread()
     with contextlib.suppress(RuntimeError):  # no thread is started any more: the program ends already
-        timer = threading.Timer(0.01, _thread.interrupt_main)
+        # To that thread itself: else a wait that it has begun meanwhile would be waited out.
+        timer = threading.Timer(0.01, signal.pthread_kill, (main.ident, signal.SIGINT))
         timer.daemon = True
         timer.start()
 

@@ -25,7 +25,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where files take longest: begun first, so that several workers end at about the same time.
-LONGEST = ("e2e", "project_template", "test_documents.py", "cli")
+LONGEST = (
+    "e2e",
+    "cli/test_upgrade.py",
+    "project_template/test_jobs.py",
+    "project_template/snapshot",
+    "project_template",
+    "cli/test_restore.py",
+    "test_documents.py",
+    "cli",
+)
 # Files that use the same two MLflow servers, which are made once for each worker.
 SHARE_SERVERS = tuple(f"tests/project_template/test_{name}.py" for name in ("check", "jobs", "server"))
 
@@ -34,8 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
 
     def turn(item: pytest.Item) -> int:
-        top = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
-        return LONGEST.index(top) if top in LONGEST else len(LONGEST)
+        if not item.path.is_relative_to(root):
+            return len(LONGEST)
+        path = item.path.relative_to(root).as_posix()
+        return next((n for n, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
 
     items.sort(key=turn)
 

@@ -222,6 +222,6 @@ except KeyboardInterrupt:
 
 
 def test_an_interrupt_where_python_cannot_raise_it_is_neither_lost_nor_printed():
-    ended = subprocess.run([sys.executable, "-c", UNLUCKY], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", UNLUCKY], capture_output=True, text=True, timeout=25, check=False)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")

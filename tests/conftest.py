@@ -27,16 +27,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Where files take longest: begun first, so that several workers end at about the same time.
 LONGEST = (
     "e2e",
-    "cli/test_upgrade.py",
+    "project_template/collection",
+    "project_template/snapshot/dump",
     "project_template/test_jobs.py",
-    "project_template/snapshot",
+    "cli/test_upgrade.py",
     "project_template",
     "cli/test_restore.py",
     "test_documents.py",
     "cli",
 )
-# Files that use the same two MLflow servers, which are made once for each worker.
-SHARE_SERVERS = tuple(f"tests/project_template/test_{name}.py" for name in ("check", "jobs", "server"))
+# Files that use the same MLflow servers, or the same filled databases, which are made once for each worker.
+TOGETHER = (
+    tuple(f"tests/project_template/test_{name}.py" for name in ("check", "jobs", "server")),
+    ("tests/project_template/snapshot/dump/",),
+    ("tests/project_template/collection/",),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,7 +61,7 @@ class FilesTogether(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return SHARE_SERVERS[0] if file in SHARE_SERVERS else file
+        return next((group[0] for group in TOGETHER if file.startswith(group)), file)
 
 
 @pytest.hookimpl(optionalhook=True)

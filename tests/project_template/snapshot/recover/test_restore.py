@@ -366,24 +366,25 @@ def test_replace_and_undo(filled: Any, pilot: Any) -> None:
     assert (dump.digests(home.store), home.files()) == before
 
 
-def test_an_undo_can_be_taken_back_and_is_not_made_twice_unasked(filled: Any, pilot: Any) -> None:
-    first = filled.restore("--replace")["kept_aside"]
-    later = work_on(filled, pilot)
-    second = filled.restore("--replace")["kept_aside"]
-    undone = filled.restore("--undo")["kept_aside"]
-    assert (dump.digests(filled.store), filled.files()) == later
-    told = refused(filled, AbsentError, "--undo")
+def test_an_undo_can_be_taken_back_and_is_not_made_twice_unasked(here: Any, pilot: Any) -> None:
+    work_on(here, pilot)
+    first = here.restore("--replace")["kept_aside"]
+    later = work_on(here, pilot)
+    second = here.restore("--replace")["kept_aside"]
+    undone = here.restore("--undo")["kept_aside"]
+    assert (dump.digests(here.store), here.files()) == later
+    told = refused(here, AbsentError, "--undo")
     assert "is undone already" in told
     assert f"--kept {undone}; to go back further, name one of {first}" in told
     assert second not in told
 
-    again = filled.restore("--undo", "--kept", undone)
+    again = here.restore("--undo", "--kept", undone)
     assert again["brought_back"] == undone
-    assert is_identical(filled, pilot)
-    assert filled.restore("--undo", "--dry-run", "--kept", first)["would_bring_back"] == first
-    filled.restore("--undo", "--kept", again["kept_aside"])
-    assert (dump.digests(filled.store), filled.files()) == later
-    assert "there are: " in refused(filled, AbsentError, "--undo", "--kept", "kept_20200101_000000_000000")
+    assert is_identical(here, pilot)
+    assert here.restore("--undo", "--dry-run", "--kept", first)["would_bring_back"] == first
+    here.restore("--undo", "--kept", again["kept_aside"])
+    assert (dump.digests(here.store), here.files()) == later
+    assert "there are: " in refused(here, AbsentError, "--undo", "--kept", "kept_20200101_000000_000000")
 
 
 def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp_path: Path) -> None:
@@ -404,19 +405,20 @@ def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp
 # With the artifacts in place, as when an upgrade goes back
 
 
-def test_artifacts_that_are_there_stay_and_only_the_database_is_replaced(filled: Any, pilot: Any) -> None:
-    shutil.copytree(pilot.home.artifacts, filled.artifacts, dirs_exist_ok=True)
-    before = dump.digests(filled.store), filled.files()
+def test_artifacts_that_are_there_stay_and_only_the_database_is_replaced(here: Any, pilot: Any) -> None:
+    work_on(here, pilot)
+    shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
+    before = dump.digests(here.store), here.files()
     assert before[1].keys() > pilot.files.keys()
-    done = filled.restore("--replace", "--same-artifacts")
+    done = here.restore("--replace", "--same-artifacts")
     assert (done["outcome"], done["written_files"], done["artifacts"]) == ("done", 0, len(pilot.files))
-    assert (dump.digests(filled.store), filled.files()) == (pilot.digests, before[1])
-    assert not filled.artifacts.with_name(f"artifacts.{done['kept_aside']}").exists()
+    assert (dump.digests(here.store), here.files()) == (pilot.digests, before[1])
+    assert not here.artifacts.with_name(f"artifacts.{done['kept_aside']}").exists()
 
-    undone = filled.restore("--undo")
-    assert (dump.digests(filled.store), filled.files()) == before
-    filled.restore("--undo", "--kept", undone["kept_aside"])
-    assert (dump.digests(filled.store), filled.files()) == (pilot.digests, before[1])
+    undone = here.restore("--undo")
+    assert (dump.digests(here.store), here.files()) == before
+    here.restore("--undo", "--kept", undone["kept_aside"])
+    assert (dump.digests(here.store), here.files()) == (pilot.digests, before[1])
 
 
 @pytest.mark.parametrize("phase", ["database-aside", "artifacts-aside", "database"])

@@ -71,7 +71,9 @@ AllowOutside = Annotated[
 ]
 AllowEmpty = Annotated[
     bool,
-    typer.Option("--allow-empty", help="create: take a snapshot without any artifact where there should be some."),
+    typer.Option(
+        "--allow-empty", help="create: take a snapshot without any artifact, or any run, where there should be some."
+    ),
 ]
 NewPlace = Annotated[
     bool,

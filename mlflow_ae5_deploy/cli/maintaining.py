@@ -76,7 +76,7 @@ def _warnings(context: Context, action: str, verdict: Verdict) -> list[str]:
     anew = known_place.began_anew(context) if verdict.facts.get("place") else ""
     return [
         *([anew] if anew else []),
-        *([f"{gone[:1].upper()}{gone[1:]}: {WHOLE}"] if gone else []),
+        *([f"{gone}: {WHOLE}"] if gone else []),
         *(f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING),
     ]
 

@@ -200,7 +200,7 @@ def warnings(backups: Backups, now: datetime) -> list[str]:
     if not newest.complete:
         found.append(f"Snapshot {newest.id} is without artifacts that are kept outside the server's own place.")
     if newest.gone:
-        found.append(f"{newest.gone[:1].upper()}{newest.gone[1:]}: {WHOLE}")
+        found.append(f"{newest.gone}: {WHOLE}")
     return found
 
 

@@ -37,7 +37,8 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
         for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:
             reporter.line(f"  {_name(item)}  {word}")
-    for item in facts.get("lacking") or [] if isinstance(facts.get("lacking"), list) else []:
+    lacking = facts.get("lacking")
+    for item in lacking if isinstance(lacking, list) else []:
         reporter.line(f"! Snapshot {_name(item)} cannot be restored as it is: {item.get('what')}.", style="yellow")
     if facts.get("unnoted"):
         reporter.line(f"! That could not be noted in the place of the backups: {facts['unnoted']}.", style="yellow")

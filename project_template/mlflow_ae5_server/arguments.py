@@ -74,7 +74,9 @@ def backup(parser: argparse.ArgumentParser) -> None:
     )
     create.add_argument("--allow-outside", action="store_true", help="succeed although artifacts lie elsewhere")
     create.add_argument(
-        "--allow-empty", action="store_true", help="take a snapshot without any artifact where there should be some"
+        "--allow-empty",
+        action="store_true",
+        help="take a snapshot without any artifact, or any run, where there should be some",
     )
     verify = actions.add_parser("verify", help="read a snapshot's objects again and compare", allow_abbrev=False)
     verify.add_argument("--snapshot", default="latest", metavar="ID")

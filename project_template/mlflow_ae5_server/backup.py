@@ -103,20 +103,27 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         of_snapshots=repository.number(),
         **{f"gone_{what}": missing for what, (missing, _before) in gone.items()},
         **{f"{what}_before": before for what, (_missing, before) in gone.items()},
-        new_objects=manifest.new_objects,
-        new_bytes=manifest.new_bytes,
-        stored_bytes=manifest.stored_bytes,
-        in_flight={
+        **_made(manifest),
+        outside=elsewhere,
+    )
+    return 0 if whole else INCOMPLETE
+
+
+def _made(manifest: Any) -> dict[str, Any]:
+    """What is told of a snapshot right after it was made."""
+    return {
+        "new_objects": manifest.new_objects,
+        "new_bytes": manifest.new_bytes,
+        "stored_bytes": manifest.stored_bytes,
+        "in_flight": {
             "running_runs": manifest.in_flight.running_runs,
             "changed_files": manifest.in_flight.changed_files,
             "vanished_files": manifest.in_flight.vanished_files,
         },
-        outside=elsewhere,
-        unreadable=list(manifest.artifacts.unreadable),
-        links=manifest.artifacts.links,
-        special=manifest.artifacts.special,
-    )
-    return 0 if whole else INCOMPLETE
+        "unreadable": list(manifest.artifacts.unreadable),
+        "links": manifest.artifacts.links,
+        "special": manifest.artifacts.special,
+    }
 
 
 def _facts(manifest: Any) -> dict[str, Any]:

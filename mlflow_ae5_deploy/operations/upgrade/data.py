@@ -86,11 +86,11 @@ def bring_back(context: Context, record: Record, project: Project, crew: Crew) -
     crew.tell(f"snapshot {record.snapshot} is restored")
     words = ("--snapshot", str(record.snapshot), "--replace", "--no-upgrade")
 
-    def done(verdict: Verdict) -> dict[str, object]:
-        return {"restored": True, "kept_aside": str(verdict.facts.get("kept_aside") or "")}
+    def aside(verdict: Verdict) -> str:
+        return str(verdict.facts.get("kept_aside") or "")
 
     def restored(verdict: Verdict) -> None:
-        note(context, record, **done(verdict))
+        note(context, record, restored=True, kept_aside=aside(verdict))
         context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
 
     def attempt(*more: str, take_ended: bool) -> tuple[maintenance.Task, Verdict]:
@@ -104,4 +104,4 @@ def bring_back(context: Context, record: Record, project: Project, crew: Crew) -
         task, verdict = attempt(take_ended=False)
     maintenance.require(task, verdict)
     crew.tell(verdict.said)
-    return replace(record, **done(verdict))  # type: ignore[arg-type]
+    return replace(record, restored=True, kept_aside=aside(verdict))

@@ -53,11 +53,10 @@ def restore(files: Callable[[], Iterator[FileEntry]], reader: Reader, target: Ta
     def bring(batch: list[FileEntry]) -> None:
         written = 0
         for entry in batch:
-            right = (entry.size, entry.sha256)
-            if again and target.size(entry.path) == entry.size and target.digest(entry.path) == right:
+            if again and _is_there(entry, target):
                 continue
             found = target.write(entry, reader.chunks(entry))
-            if found != right:
+            if found != (entry.size, entry.sha256):
                 raise _not_as_written(entry, found, target)
             written += 1
         result.add(len(batch), sum(entry.size for entry in batch), written)
@@ -93,8 +92,7 @@ def found(files: Iterable[FileEntry], target: Target) -> Restored | None:
 
     def look(batch: list[FileEntry]) -> None:
         for entry in batch:
-            is_there = entry.kind == "file" and target.size(entry.path) == entry.size
-            if not is_there or target.digest(entry.path) != (entry.size, entry.sha256):
+            if entry.kind != "file" or not _is_there(entry, target):
                 raise _DifferentError
         result.add(len(batch), sum(entry.size for entry in batch), 0)
 
@@ -103,6 +101,11 @@ def found(files: Iterable[FileEntry], target: Target) -> Restored | None:
     except _DifferentError:
         return None
     return result
+
+
+def _is_there(entry: FileEntry, target: Target) -> bool:
+    """Unchanged, as read from the target; only what has the right size is read."""
+    return target.size(entry.path) == entry.size and target.digest(entry.path) == (entry.size, entry.sha256)
 
 
 class _DifferentError(Exception):

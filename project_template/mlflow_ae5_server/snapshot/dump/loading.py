@@ -104,11 +104,7 @@ def _blocks(table: TablePart, target: Shape, objects: ObjectReader) -> Iterator[
 
 def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
     with contextlib.ExitStack() as stack:
-        file = None
-        if part.dialect == "sqlite":
-            file = stack.enter_context(workplace()) / "source.sqlite"
-            sqlite.assemble(part, objects, file)
-            _require_portable(part, file)
+        file = _assembled(stack, part, objects)
         expected = {table.name: table.rows for table in part.tables}
         loading = stack.enter_context(postgresql_load.loading(target, part.revision, expected))
         if file is not None:
@@ -134,11 +130,7 @@ def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _into_mysql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
     with contextlib.ExitStack() as stack:
-        file = None
-        if part.dialect == "sqlite":
-            file = stack.enter_context(workplace()) / "source.sqlite"
-            sqlite.assemble(part, objects, file)
-            _require_portable(part, file, nul=True)
+        file = _assembled(stack, part, objects, nul=True)
         loading = stack.enter_context(mysql_load.loading(target, part.revision))
         if file is not None:
             _rows_of_file(file, loading)
@@ -147,10 +139,21 @@ def _into_mysql(part: DatabasePart, objects: ObjectReader, target: Database) -> 
                 loading.rows(table.name, table.columns, _blocks(table, loading.shapes[table.name], objects))
 
 
-def _require_portable(part: DatabasePart, file: Path, *, nul: bool = False) -> None:
+def _assembled(
+    stack: contextlib.ExitStack, part: DatabasePart, objects: ObjectReader, *, nul: bool = False
+) -> Path | None:
+    """The file of a SQLite snapshot, all of whose values other databases can keep; None of another dialect's.
+
+    Raises ConfigurationError. nul: they can keep that character, too.
+    """
+    if part.dialect != "sqlite":
+        return None
+    file = stack.enter_context(workplace()) / "source.sqlite"
+    sqlite.assemble(part, objects, file)
     with sqlite_file.reading(file) as connection:
         for table in part.tables:
             portable.check(connection, shape.of_sqlite(connection, table.name), nul=nul)
+    return file
 
 
 def _rows_of_file(file: Path, loading: postgresql_load.Loading | mysql_load.Loading) -> None:

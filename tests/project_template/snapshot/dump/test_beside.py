@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from mlflow_ae5_server import presence
-from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.database import Database, connect_engine
 from mlflow_ae5_server.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
 from mlflow_ae5_server.snapshot import dump
 
@@ -56,6 +56,10 @@ def test_numbering_goes_on_after_coming_back(database: Database) -> None:
     dump.keep_aside(database, "x")
     dump.bring_back(database, "x")
     execute(database, "INSERT INTO experiments (name, lifecycle_stage, workspace) VALUES ('n', 'active', 'default')")
+    with closing(connect_engine(database).connect()) as connection:
+        query = "SELECT experiment_id FROM experiments ORDER BY experiment_id"
+        numbers = [row[0] for row in connection.exec_driver_sql(query)]
+    assert numbers == list(range(len(numbers)))
 
 
 @pytest.mark.parametrize("name", ["", "../x", 'a"b', "a b", "x" * 41, "-x"])

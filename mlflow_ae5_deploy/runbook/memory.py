@@ -110,9 +110,6 @@ class Memory:
 
     def fingerprint(self, value: Secret) -> str:
         """Comparable within this installation, and tells nothing of the value."""
-        return self._fingerprint(value)
-
-    def _fingerprint(self, value: Secret) -> str:
         return value.fingerprint(bytes.fromhex(self._data["salt"]))
 
     # secrets, by account and name -------------------------------------------------------------------------------
@@ -122,11 +119,11 @@ class Memory:
         known = self._data["secrets"].get(f"{account}/{name}")
         if known is None:
             return "unknown"
-        return "same" if known["fingerprint"] == self._fingerprint(value) else "different"
+        return "same" if known["fingerprint"] == self.fingerprint(value) else "different"
 
     def remember_secret(self, account: str, name: str, value: Secret, when: datetime) -> None:
         self._data["secrets"][f"{account}/{name}"] = {
-            "fingerprint": self._fingerprint(value),
+            "fingerprint": self.fingerprint(value),
             "stored": when.isoformat(timespec="seconds"),
         }
         self._save()
@@ -179,7 +176,7 @@ class Memory:
     ) -> None:
         """own: it is the service account's; a restart of the server is then complete."""
         record = {
-            "fingerprint": self._fingerprint(value),
+            "fingerprint": self.fingerprint(value),
             "stored": when.isoformat(timespec="seconds"),
             "deployment_id": deployment_id,
             "expires": expires.isoformat(timespec="seconds") if expires else None,

@@ -28,8 +28,9 @@ from mlflow_ae5_server.snapshot.recover_beside import Beside, beside
 from mlflow_ae5_server.snapshot.repository import make_in, open_repository
 
 from tests.project_template.conftest import made_once
-from tests.project_template.mariadb import MariaDB
+from tests.project_template.mariadb import MariaDB, with_mysql
 from tests.project_template.snapshot.recover import killing
+from tests.project_template.snapshot.recover.restoring import work_on
 
 
 @pytest.fixture(scope="session")
@@ -272,3 +273,29 @@ def copies(server: Any, pilot: Pilot) -> Callable[[], str]:
 @pytest.fixture
 def home_at() -> Callable[..., Home]:
     return Home.at
+
+
+@pytest.fixture(params=with_mysql("sqlite", "postgresql"))
+def home(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """An empty place, on any database."""
+    uri = ""
+    if request.param != "sqlite":
+        server = request.getfixturevalue("postgres" if request.param == "postgresql" else "mariadb")
+        uri = server.create(f"r{uuid.uuid4().hex[:12]}")
+    return home_at(tmp_path / "home", pilot.home.backups, uri)
+
+
+@pytest.fixture(params=with_mysql("sqlite", "postgresql"))
+def filled(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """A place where a server has worked, on any database; all but SQLite's have rows already, as to load is slow."""
+    fixture = {"postgresql": "filled_uri", "mysql": "filled_mysql"}.get(request.param)
+    uri = request.getfixturevalue(fixture)() if fixture else ""
+    home = home_at(tmp_path / "home", pilot.home.backups, uri)
+    work_on(home, pilot)
+    return home
+
+
+@pytest.fixture
+def here(tmp_path: Path, home_at: Any, pilot: Any) -> Any:
+    """An empty place, for what does not depend on the database."""
+    return home_at(tmp_path / "home", pilot.home.backups)

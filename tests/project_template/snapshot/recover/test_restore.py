@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server import database, locks, presence, restore, server
+from mlflow_ae5_server import database, locks, restore, server
 from mlflow_ae5_server.errors import (
-    AbsentError,
     BusyError,
     ConfigurationError,
     CredentialsError,
@@ -22,73 +19,13 @@ from mlflow_ae5_server.errors import (
     InUseError,
     NoSnapshotError,
     NotEmptyError,
-    ProjectError,
     SchemaError,
 )
 from mlflow_ae5_server.snapshot import dump, recover_check, recover_ledger
 from mlflow_ae5_server.snapshot.recover_target import open_target
 from mlflow_ae5_server.snapshot.repository import open_repository
 
-from tests.project_template.mariadb import with_mysql
-
-
-def is_identical(home: Any, pilot: Any) -> bool:
-    return dump.digests(home.store) == pilot.digests and home.files() == pilot.files
-
-
-DIALECTS = with_mysql("sqlite", "postgresql")
-
-
-@pytest.fixture(params=DIALECTS)
-def home(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
-    """An empty place, on any database."""
-    uri = ""
-    if request.param != "sqlite":
-        server = request.getfixturevalue("postgres" if request.param == "postgresql" else "mariadb")
-        uri = server.create(f"r{uuid.uuid4().hex[:12]}")
-    return home_at(tmp_path / "home", pilot.home.backups, uri)
-
-
-@pytest.fixture(params=DIALECTS)
-def filled(request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any) -> Any:
-    """A place where a server has worked, on any database; all but SQLite's have rows already, as to load is slow."""
-    fixture = {"postgresql": "filled_uri", "mysql": "filled_mysql"}.get(request.param)
-    uri = request.getfixturevalue(fixture)() if fixture else ""
-    home = home_at(tmp_path / "home", pilot.home.backups, uri)
-    work_on(home, pilot)
-    return home
-
-
-@pytest.fixture
-def here(tmp_path: Path, home_at: Any, pilot: Any) -> Any:
-    """An empty place, for what does not depend on the database."""
-    return home_at(tmp_path / "home", pilot.home.backups)
-
-
-@contextlib.contextmanager
-def serving(store: database.Database) -> Iterator[None]:
-    """The mark of a server, without what it does to the connections that this process makes later."""
-    named = os.environ.get("PGAPPNAME")
-    with presence.serving(store):
-        os.environ.pop("PGAPPNAME", None)
-        yield
-    if named is not None:
-        os.environ["PGAPPNAME"] = named
-
-
-def everything(home: Any) -> tuple[object, ...]:
-    """What a restore that is refused must leave as it was."""
-    names = {path.name for path in home.folder.rglob("*") if not path.name.endswith(".lock")} - {"store"}
-    return dump.state(home.store), names, home.tree()
-
-
-def refused(home: Any, error: type[ProjectError], *words: str) -> str:
-    """The message with which a restore is refused, and that nothing was touched."""
-    before = everything(home)
-    with pytest.raises(error) as caught:
-        home.restore(*words or ("--snapshot", "latest"))
-    assert everything(home) == before
-    return str(caught.value)
+from tests.project_template.snapshot.recover.restoring import everything, is_identical, refused, serving, work_on
 
 
 def test_into_an_empty_place(pilot: Any, home: Any) -> None:
@@ -323,136 +260,7 @@ def test_nothing_of_ours_within_the_artifacts(inner: str, pilot: Any, home_at: A
         home_at(tmp_path, backups, uri).restore("--replace")
 
 
-# Replaced, and brought back
-
-
-def work_on(home: Any, pilot: Any) -> tuple[object, object]:
-    """Data of its own in `home`, as it is after a server has worked there; its digests."""
-    from sqlalchemy import text
-
-    home.store_folder()
-    if dump.state(home.store).kind == "empty":
-        shutil.copy(pilot.home.store.file, home.store.file)
-    word = uuid.uuid4().hex
-    with database.connect_engine(home.store).begin() as connection:
-        connection.execute(text("UPDATE runs SET name = :word"), {"word": word})
-    (home.artifacts / "1" / word).mkdir(parents=True)
-    (home.artifacts / "1" / word / "a").write_text(word)
-    return dump.digests(home.store), home.files()
-
-
-def test_replace_and_undo(filled: Any, pilot: Any) -> None:
-    home, before = filled, (dump.digests(filled.store), filled.files())
-    done = home.restore("--replace")
-    assert done["outcome"] == "done"
-    assert is_identical(home, pilot)
-    assert done["kept_aside"] in dump.kept(home.store)
-    later = work_on(home, pilot)  # a server has gone on from there
-    with serving(home.store):
-        assert "a tracking server" in refused(home, InUseError, "--undo")
-
-    undone = home.restore("--undo")
-    assert (undone["outcome"], undone["brought_back"]) == ("undone", done["kept_aside"])
-    assert (dump.digests(home.store), home.files()) == before
-    assert undone["kept_aside"] in dump.kept(home.store)  # what was displaced is not lost either
-    assert home.tree(home.artifacts.with_name(f"artifacts.{undone['kept_aside']}")) == later[1]
-
-    assert "is undone already" in refused(home, AbsentError, "--undo")
-    assert undone["kept_aside"] in refused(home, AbsentError, "--drop-kept", "kept_20200101_000000_000000")
-    assert home.restore("--drop-kept", undone["kept_aside"])["dropped"] == undone["kept_aside"]
-    assert "nothing to bring back" in refused(home, AbsentError, "--undo")
-    assert dump.kept(home.store) == ()
-    assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
-    assert (dump.digests(home.store), home.files()) == before
-
-
-def test_an_undo_can_be_taken_back_and_is_not_made_twice_unasked(here: Any, pilot: Any) -> None:
-    work_on(here, pilot)
-    first = here.restore("--replace")["kept_aside"]
-    later = work_on(here, pilot)
-    second = here.restore("--replace")["kept_aside"]
-    undone = here.restore("--undo")["kept_aside"]
-    assert (dump.digests(here.store), here.files()) == later
-    told = refused(here, AbsentError, "--undo")
-    assert "is undone already" in told
-    assert f"--kept {undone}; to go back further, name one of {first}" in told
-    assert second not in told
-
-    again = here.restore("--undo", "--kept", undone)
-    assert again["brought_back"] == undone
-    assert is_identical(here, pilot)
-    assert here.restore("--undo", "--dry-run", "--kept", first)["would_bring_back"] == first
-    here.restore("--undo", "--kept", again["kept_aside"])
-    assert (dump.digests(here.store), here.files()) == later
-    assert "there are: " in refused(here, AbsentError, "--undo", "--kept", "kept_20200101_000000_000000")
-
-
-def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp_path: Path) -> None:
-    """What was restored into another, empty database, with the artifacts kept aside."""
-    before = work_on(here, pilot)
-    uri = f"sqlite:///{tmp_path}/elsewhere/mydb.sqlite"
-    moved = dataclasses.replace(here, uri=uri)
-    kept = moved.restore("--replace")["kept_aside"]
-    assert f"was empty: with what was kept as {kept} no database comes back" in refused(moved, NotEmptyError, "--undo")
-    assert "no database comes back" in refused(moved, NotEmptyError, "--undo", "--dry-run")
-    assert is_identical(moved, pilot)
-
-    assert here.restore("--undo")["brought_back"] == kept
-    assert (dump.digests(here.store), here.files()) == before
-    assert dump.digests(moved.store) == pilot.digests
-
-
-# With the artifacts in place, as when an upgrade goes back
-
-
-def test_artifacts_that_are_there_stay_and_only_the_database_is_replaced(here: Any, pilot: Any) -> None:
-    work_on(here, pilot)
-    shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
-    before = dump.digests(here.store), here.files()
-    assert before[1].keys() > pilot.files.keys()
-    done = here.restore("--replace", "--same-artifacts")
-    assert (done["outcome"], done["written_files"], done["artifacts"]) == ("done", 0, len(pilot.files))
-    assert (dump.digests(here.store), here.files()) == (pilot.digests, before[1])
-    assert not here.artifacts.with_name(f"artifacts.{done['kept_aside']}").exists()
-
-    undone = here.restore("--undo")
-    assert (dump.digests(here.store), here.files()) == before
-    here.restore("--undo", "--kept", undone["kept_aside"])
-    assert (dump.digests(here.store), here.files()) == (pilot.digests, before[1])
-
-
-@pytest.mark.parametrize("phase", ["database-aside", "artifacts-aside", "database"])
-def test_cut_off_it_goes_on_with_the_artifacts_in_place(phase: str, here: Any, pilot: Any) -> None:
-    work_on(here, pilot)
-    shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
-    before = here.files()
-    here.cut_off(phase, "--replace", "--same-artifacts")
-    assert here.restore("--replace")["written_files"] == 0
-    assert (dump.digests(here.store), here.files()) == (pilot.digests, before)
-
-
-def test_artifacts_that_have_changed_are_restored(here: Any, pilot: Any) -> None:
-    work_on(here, pilot)
-    shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
-    changed = next(path for path in here.artifacts.rglob("weights.bin"))
-    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
-    before = here.files()
-    done = here.restore("--replace", "--same-artifacts")
-    assert is_identical(here, pilot)
-    assert here.tree(here.artifacts.with_name(f"artifacts.{done['kept_aside']}")) == before
-
-
-def test_nothing_to_undo(here: Any) -> None:
-    assert "nothing to bring back" in refused(here, AbsentError, "--undo")
-    here.restore("--replace")  # into an empty place there is nothing to keep
-    assert "nothing to bring back" in refused(here, AbsentError, "--undo")
-
-
-def test_undo_when_somebody_has_removed_what_was_kept(here: Any, pilot: Any) -> None:
-    work_on(here, pilot)
-    kept = here.restore("--replace")["kept_aside"]
-    shutil.rmtree(here.artifacts.with_name(f"artifacts.{kept}"))
-    assert f"artifacts of {here.destination}" in refused(here, DamagedError, "--undo")
+# Gone on with, and overtaken
 
 
 def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, take: Any) -> None:

@@ -111,13 +111,12 @@ def test_code_and_project_file_agree_on_the_defaults() -> None:
     assert settings.read_project_defaults(PROJECT.parent) == settings.DEFAULTS
 
 
-def test_every_variable_has_a_value_a_comment_and_a_name_ae5_does_not_encrypt() -> None:
-    lines = PROJECT.read_text().splitlines()
-    for name, value in yaml.safe_load("\n".join(lines))["variables"].items():
-        where = next(i for i, line in enumerate(lines) if line.startswith(f"  {name}:"))
-        assert lines[where - 1].strip().startswith("#"), name
-        assert isinstance(value, str), name
-        assert value, name
+def test_every_variable_has_a_value_a_description_and_a_name_ae5_does_not_encrypt() -> None:
+    for name, entry in yaml.safe_load(PROJECT.read_text())["variables"].items():
+        assert entry.keys() == {"default", "description"}, name  # AE5 shows descriptions, and no comments
+        assert isinstance(entry["default"], str), name
+        assert entry["default"], name
+        assert re.fullmatch(r"[^\n]{20,250}\.", entry["description"]), name
         assert not re.search(r"(_PASSWORD|_SECRET|_SECRET_KEY)$", name)
 
 

@@ -43,12 +43,9 @@ def _is_zero(text: str) -> bool:
 def store_advice(uri: str) -> list[str]:
     """About a valid database URI. Repeats no part of it but dialect and driver."""
     store = parse_store_uri(uri)
-    words: list[str] = []
-    if store.driver_is_implied and store.dialect != "sqlite":
-        words.append(
-            f"The database URI states no driver; {store.dialect}:// means {store.driver} on SQLAlchemy 2.1 and meant "
-            f"another one before. Write {store.dialect}+{store.driver}:// to be sure."
-        )
-    if store.dialect == "oracle":
-        words.append("MLflow has no store for Oracle databases of its own; the server needs a plugin that brings one.")
-    return words
+    if not store.driver_is_implied or store.dialect == "sqlite":
+        return []
+    return [
+        f"The database URI states no driver; {store.dialect}:// means {store.driver} on SQLAlchemy 2.1 and meant "
+        f"another one before. Write {store.dialect}+{store.driver}:// to be sure."
+    ]

@@ -11,20 +11,19 @@ from mlflow_ae5_deploy.config.secret_refs import Prompt, SecretRef
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.redaction import Secret, register
 
-# dialect -> synchronous drivers SQLAlchemy 2.1 knows; MLflow cannot use the asynchronous ones
+# dialect, of those that MLflow has a store for -> synchronous drivers SQLAlchemy 2.1 knows; MLflow cannot use the
+# asynchronous ones
 DRIVERS: Mapping[str, frozenset[str]] = {
     "sqlite": frozenset({"pysqlite"}),
     "postgresql": frozenset({"psycopg", "psycopg2", "psycopg2cffi", "pg8000"}),
     "mysql": frozenset({"pymysql", "mysqldb", "mysqlconnector", "mariadbconnector", "cymysql", "pyodbc"}),
-    "oracle": frozenset({"oracledb", "cx_oracle"}),
     "mssql": frozenset({"pyodbc", "pymssql"}),
 }
-# What a URI without a driver means on SQLAlchemy 2.1. (Older versions: postgresql meant psycopg2, oracle cx_oracle.)
+# What a URI without a driver means on SQLAlchemy 2.1. (In older versions postgresql meant psycopg2.)
 # mysql is missing on purpose: it means mysqlclient, which has to be compiled and which the project does not bring.
 IMPLIED: Mapping[str, str] = {
     "sqlite": "pysqlite",
     "postgresql": "psycopg",
-    "oracle": "oracledb",
     "mssql": "pyodbc",
 }
 # What the bundled project's environment `default` brings: dialect -> driver.
@@ -32,7 +31,6 @@ SHIPPED: Mapping[str, str] = {
     "sqlite": "pysqlite",
     "postgresql": "psycopg",
     "mysql": "pymysql",
-    "oracle": "oracledb",
     "mssql": "pyodbc",
 }
 # Further drivers that the bundled project's server takes once one of these packages is added.
@@ -45,7 +43,6 @@ ADDABLE: Mapping[str, tuple[str, ...]] = {
 _EXAMPLES = {
     "postgresql": "postgresql+psycopg://",
     "mysql": "mysql+pymysql://",
-    "oracle": "oracle+oracledb://",
     "mssql": "mssql+pyodbc://",
 }
 _ALIASES = {"postgres": "postgresql", "mariadb": "mysql", "sqlserver": "mssql", "sqlite3": "sqlite"}

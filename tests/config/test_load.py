@@ -414,7 +414,6 @@ def test_sandbox_keeps_the_stores_named_by_a_flag(loaded: Load) -> None:
     [
         ("platform: {verify_tls: false}", "verify_tls is off"),
         ("server: {backend_store_uri: 'postgresql://u@h/d'}", r"means psycopg on SQLAlchemy 2.1"),
-        ("server: {backend_store_uri: 'oracle+oracledb://u@h/d'}", "no store for Oracle"),
         ("server: {gc_ttl: 0d0h0m0s}", "server.gc_ttl is 0d0h0m0s: .* at once"),
         ("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0s}}", "gc.variables.MLFLOW_TRACKING_GC_TTL is 0s: .* at once"),
     ],

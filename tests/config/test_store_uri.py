@@ -28,7 +28,6 @@ from mlflow_ae5_deploy.redaction import scrub
         ("postgresql://u:p@[::1]:5432/d", "postgresql", "psycopg", True),
         ("PostgreSQL+PSYCOPG://h/d", "postgresql", "psycopg", False),
         ("mysql+pymysql://u:p@h/d?charset=utf8mb4", "mysql", "pymysql", False),
-        ("oracle://u:p@h:1521/?service_name=x", "oracle", "oracledb", True),
         ("mssql+pyodbc:///?odbc_connect=DRIVER%3D%7Bx%7D", "mssql", "pyodbc", False),
     ],
 )
@@ -50,7 +49,8 @@ def test_understands(uri: str, dialect: str, driver: str, implied: bool) -> None
         ("sqlite:///data/", "names a folder"),
         ("postgres://u:hunter2@h/d", "SQLAlchemy calls 'postgresql'"),
         ("mariadb://u:hunter2@h/d", "SQLAlchemy calls 'mysql'"),
-        ("mongodb://u:hunter2@h/d", "known are mssql, mysql, oracle, postgresql, sqlite"),
+        ("mongodb://u:hunter2@h/d", "known are mssql, mysql, postgresql, sqlite"),
+        ("oracle+oracledb://u:hunter2@h/d", "known are mssql, mysql, postgresql, sqlite"),  # MLflow has no store for it
         ("http://u:hunter2@h/d", "unknown kind"),
         ("mysql://u:hunter2@h/d", r"no driver.*mysql\+pymysql://"),
         ("postgresql+asyncpg://u:hunter2@h/d", "cannot use"),

@@ -106,12 +106,10 @@ DATABASES = [
     ("mysql+pymysql://h/d", env(pymysql="", mlflow=""), OK, "through pymysql"),
     ("mysql+mysqldb://h/d", env(pymysql=""), ERROR, "needs mysqldb"),
     ("mssql://h/d", env(pyodbc=""), OK, "through pyodbc"),
-    ("oracle+oracledb://h/d", env(oracledb=""), OK, "through oracledb"),
     # the server this tool brings names the driver itself
     ("postgresql://h/d", env(ours=True, **PG2, **SA21), OK, "through psycopg2"),
     ("postgresql://h/d", env(ours=True, **SA21), ERROR, "needs psycopg or psycopg2"),
     ("postgresql+pg8000://h/d", env(ours=True, pg8000=""), ERROR, "does not take the driver pg8000"),
-    ("oracle+oracledb://h/d", env(ours=True, oracledb=""), ERROR, "no store for oracle"),
     ("postgresql+psycopg://h/d", env(), SKIPPED, "lists no packages"),
 ]
 

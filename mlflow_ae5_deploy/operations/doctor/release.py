@@ -56,7 +56,7 @@ def database(context: Context, environment: Environment | None) -> Iterator[Find
         yield skipped("database-driver", "the database URI is not usable")
         return
     words = store_advice(value)
-    if words and (environment is None or not environment.ours or store.dialect == "oracle"):
+    if words and (environment is None or not environment.ours):
         yield warning("database-uri", " ".join(words), "State dialect and driver in server.backend_store_uri.")
     else:
         yield ok("database-uri", f"{store.dialect}{'' if store.driver_is_implied else '+' + store.driver}")

@@ -15,8 +15,8 @@ from mlflow_ae5_deploy.release.packages import Environment, Version, bounds, exa
 TRIED = (0, 7, 3)  # ae5-tools this tool was tried with
 BAD_UPLOADS = ((3, 5), (3, 11))  # first and last series
 INCOMPLETE: dict[Version, str] = {(3, 18, 0): "its mlflow-skinny could not be installed when this tool was made"}
-NEW_DRIVERS = (2, 1)  # the SQLAlchemy from which postgresql:// means psycopg, and oracle:// oracledb
-_FORMERLY = {"postgresql": "psycopg2", "oracle": "cx_oracle", "mysql": "mysqldb"}
+NEW_DRIVERS = (2, 1)  # the SQLAlchemy from which postgresql:// means psycopg
+_FORMERLY = {"postgresql": "psycopg2", "mysql": "mysqldb"}
 # driver -> packages of which one brings it (conda and pip names, normalised)
 DRIVER_PACKAGES: dict[str, tuple[str, ...]] = {
     "psycopg": ("psycopg", "psycopg-binary"),
@@ -30,8 +30,6 @@ DRIVER_PACKAGES: dict[str, tuple[str, ...]] = {
     "cymysql": ("cymysql",),
     "pyodbc": ("pyodbc",),
     "pymssql": ("pymssql",),
-    "oracledb": ("oracledb",),
-    "cx_oracle": ("cx-oracle",),
 }
 # What the server that this tool brings takes, and looks for in this order.
 OUR_DRIVERS: dict[str, tuple[str, ...]] = {
@@ -109,12 +107,6 @@ def database_driver(store: StoreUri, environment: Environment) -> Finding:
     check, where = "database-driver", f"environment {environment.name} of {environment.command}"
     if store.dialect == "sqlite":
         return info(check, "sqlite, which needs no driver; for one server only, and not safe on a network volume")
-    if environment.ours and store.dialect not in OUR_DRIVERS:
-        return error(
-            check,
-            f"MLflow has no store for {store.dialect}, and the server refuses the URI",
-            f"Use one of {', '.join(OUR_DRIVERS)}.",
-        )
     if environment.ours and not store.driver_is_implied and store.driver not in OUR_DRIVERS[store.dialect]:
         return error(
             check,

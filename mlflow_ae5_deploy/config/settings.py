@@ -239,8 +239,8 @@ class SlipstreamSettings(Section):
     variables: Variables = Field(default={}, description="Defaults of variables in anaconda-project.yml: NAME: value.")
     dependencies: Dependencies = Field(
         default={},
-        description="Package pins of the project's environments: package: constraint, such as boto3: '>=1.35'. Added"
-        " where the package is missing.",
+        description="Packages of the project's environments, package: constraint, such as boto3: '>=1.35'. Replaces"
+        " the locked version; added where the package is missing.",
     )
     channels: Channels = Field(
         default=[],
@@ -274,7 +274,7 @@ class ServerSettings(Section):
 
     backend_store_uri: StoreReference = Field(
         default="sqlite:///data/mlflow/standalone/store/mydb.sqlite",
-        description="Database (MLFLOW_BACKEND_STORE_URI): sqlite, postgresql, mysql, oracle or mssql, with its driver."
+        description="Database (MLFLOW_BACKEND_STORE_URI): sqlite, postgresql, mysql or mssql, with its driver."
         " A URI with a password in it is given as a reference: env:NAME, file:PATH or prompt.",
     )
     artifacts_destination: ArtifactPlace = Field(

@@ -8,13 +8,14 @@ from typing import Any
 
 from mlflow_ae5_deploy.release.comments import append, append_item
 
+_PARTS_OF_MLFLOW = ("mlflow-skinny", "mlflow-tracing")
 _LIST_KEYS = ("packages", "dependencies")  # both are anaconda-project's names for the same list
 _CONDA_ITEM = re.compile(r"(?P<channel>[^:\s]+::)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<rest>[^/@]*)")
 _PIP_ITEM = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\]]*\])?(?P<spec>[^;]*)(?P<marker>;.*)?")
 
 
 def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
-    for package, spec in sorted(dependencies.items()):
+    for package, spec in sorted((_parts_of_mlflow(document, dependencies) | dict(dependencies)).items()):
         changed = [
             f"Dependency {item} was {old}, in {place}."
             for place, packages in _package_lists(document)
@@ -27,6 +28,14 @@ def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
         for place, env_spec in _env_specs(document):
             append_item(_list_of(env_spec), f"{package}{spec}")
             yield f"Dependency {package}{spec} was added to {place}."
+
+
+def _parts_of_mlflow(document: Any, dependencies: Mapping[str, str]) -> dict[str, str]:
+    """MLflow needs its parts at its own version, so where a release locks them they change with it."""
+    said = {_normal(package): spec for package, spec in dependencies.items()}
+    parts = [part for part in _PARTS_OF_MLFLOW if "mlflow" in said and part not in said]
+    locked = [part for part in parts if any(_find(packages, part) for _, packages in _package_lists(document))]
+    return dict.fromkeys(locked, said.get("mlflow", ""))
 
 
 def _env_specs(document: Any) -> Iterator[tuple[str, Any]]:

@@ -328,7 +328,7 @@ def test_shipped_drivers_are_those_of_the_bundled_project() -> None:
 
     packages = str(yaml.safe_load((template_dir() / "anaconda-project.yml").read_text())["env_specs"]["default"])
     for driver in SHIPPED.values():
-        assert driver == "pysqlite" or re.search(rf"'{driver}(\[binary\])?>=", packages.lower()), driver
+        assert driver == "pysqlite" or re.search(rf"'{driver}(\[binary\])?==", packages.lower()), driver
     server = (template_dir() / "mlflow_ae5_server" / "database.py").read_text()
     for driver, (package, *_) in ADDABLE.items():
         assert f'("{driver}", ' in server

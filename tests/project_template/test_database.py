@@ -261,7 +261,7 @@ def test_the_drivers_called_shipped_are_those_of_the_environment_default() -> No
     packages = str(project["env_specs"]["default"]["packages"]).lower()
     for dialect, driver in database._IN_DEFAULT.items():
         package = next(entry[2] for entry in database.DRIVERS[dialect] if entry[0] == driver)
-        assert f"'{package}>=" in packages
+        assert f"'{package}==" in packages
 
 
 def test_a_driver_that_no_environment_has_is_not_looked_for_in_default() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.release.bundled import template_dir
 from mlflow_ae5_deploy.release.customisation import Customisation, check
 from mlflow_ae5_deploy.release.edit import edit_project_file
 
@@ -128,6 +130,28 @@ def test_only_the_wanted_lines_change(make: Any, wanted: dict[str, Any], lines: 
     after, changes = edit(make.project, **wanted)
     assert sorted(lines_changed(make.project, after)) == sorted(lines)
     assert changes == told
+
+
+MLFLOWS = ["mlflow==3.17.1", "mlflow-skinny==3.17.1", "mlflow-tracing==3.17.1"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "lines"),
+    [
+        ({"boto3": ">=1.40"}, ["boto3>=1.40"]),
+        ({"pyjwt": "=2.10"}, ["PyJWT==2.10.*"]),  # nobody asked for it, another package needs it
+        ({"psycopg": "==3.2.1"}, ["psycopg[binary]==3.2.1"]),
+        ({"MLflow": "==3.17.1"}, MLFLOWS * 2),  # in both environments, and the parts that must fit
+        ({"mlflow": "==3.17.1", "mlflow-skinny": "==3.17.1"}, MLFLOWS * 2),
+        ({"openssl": "=3.5.7"}, ["openssl=3.5.7"] * 2),
+    ],
+)
+def test_a_dependency_replaces_the_locked_line(wanted: dict[str, str], lines: list[str]) -> None:
+    before = (template_dir() / "anaconda-project.yml").read_bytes()
+    changed = lines_changed(before, edit(before, dependencies=wanted)[0])
+    old, new = ([line[1:].split("#")[0].strip(" -") for line in changed if line[0] == sign] for sign in "-+")
+    assert sorted(new) == sorted(lines)
+    assert [re.split(r"[\[=<>]", line)[0] for line in old] == [re.split(r"[\[=<>]", line)[0] for line in new]
 
 
 def test_every_comment_stays_in_front_of_what_it_explains(make: Any) -> None:

@@ -8,6 +8,7 @@ texts, logs and command lines that other software composed.
 from __future__ import annotations
 
 import base64
+import bisect
 import hashlib
 import hmac
 import html
@@ -15,6 +16,7 @@ import json
 import re
 import shlex
 import threading
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 MASK = "********"
@@ -23,6 +25,8 @@ _SHORTEST = 4  # shorter values would blot out ordinary text; they are still nev
 
 _lock = threading.Lock()
 _known: set[str] = set()
+_shown: set[str] = {"mlflow", "MLflow", "mlflow-ae5-deploy", "mlflow_ae5_deploy"}
+_FIRST_STAND_IN = 0xF0000  # a character of private use for each name that is not to be masked
 
 # Every quantifier that can start anywhere is bounded, or stands behind a look-behind: a megabyte of base64 in an
 # error text must not take minutes.
@@ -38,26 +42,34 @@ _NAME = (
     r"(?:[A-Za-z0-9_.\-]{0,64}(?:password|passwd|passwort|passphrase|pwd|secret|token|credential"
     r"|api[-_]?key|access[-_]?key|account[-_]?key|private[-_]?key|secret[-_]?key|xsrf|authorization)|value|sig|otp)"
 )
+_ADDRESS = r"(?<![a-z0-9+.\-])https?://[^\s/'\"]{1,300}(?:/[^\s/'\"]{0,200}){0,9}?"
 _HARMLESS = frozenset(
     ["true", "false", "null", "none", "unset", "yes", "no", "not", "a", "an", "the", "is", "was", "of", "for"]
 )
+_REFERENCE = re.compile(r"(?:env:[A-Za-z_]\w*|file:[~.]{0,2}/.*|prompt)\Z")  # says where a secret is, and none itself
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), MASK),
     # scheme://user:password@host, also with `@` in the user's name or the password, or `/` in the password
     (
-        re.compile(r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:'\"]*:)[^\s/'\"]+(?=@)", re.I),
+        re.compile(r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://(?!\[)[^\s/:'\"]*:)[^\s/'\"]+(?=@)", re.I),
         r"\g<a>" + MASK,
     ),
     (
-        re.compile(r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:'\"]*:)(?!\d+/|\*)[^\s'\"]+(?=@)", re.I),
+        re.compile(
+            r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://(?!\[)[^\s/:'\"]*:)(?!\d+/|\*)[^\s'\"]{1,300}(?=@)", re.I
+        ),
         r"\g<a>" + MASK,
     ),
-    # user:password@ in a path, as an object store's library writes the bucket it was asked for
-    (re.compile(r"(?P<a>/[^\s/:@'\"]*:)[^\s/'\"]+(?=@)"), r"\g<a>" + MASK),
-    # scheme://token@host, and the token in a conda channel's path
+    # scheme://token@host
     (re.compile(r"(?P<a>://)[A-Za-z0-9_.\-]{20,200}(?=@)"), r"\g<a>" + MASK),
-    (re.compile(r"(?P<a>/t/)[A-Za-z0-9\-]{6,200}(?=/)"), r"\g<a>" + MASK),
+    # In an address only, because a folder may be called anything: user:password@ in its path, as an object store's
+    # library writes the bucket it was asked for, and the token of a conda channel.
+    (re.compile(rf"(?P<a>{_ADDRESS}/[^\s/:@'\"]{{0,200}}:)[^\s/'\"]+(?=@)", re.I), r"\g<a>" + MASK),
+    (
+        re.compile(rf"(?P<a>{_ADDRESS}/t/)(?=[A-Za-z\-]{{0,200}}\d|[A-Za-z]{{20}})[A-Za-z0-9\-]{{6,200}}", re.I),
+        r"\g<a>" + MASK,
+    ),
     # JSON web tokens
     (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*){1,4}"), MASK),
     (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}"), MASK),
@@ -150,6 +162,16 @@ def register(value: str) -> None:
         _known.update(form for form in forms if len(form) >= _SHORTEST)
 
 
+def show(text: str) -> None:
+    """Let `scrub` leave this path or name as it is, where it stands whole: a person must be able to copy it.
+
+    A secret that is the same, or a part of it, is not hidden there; what it is a part of is.
+    """
+    if len(text) >= _SHORTEST:
+        with _lock:
+            _shown.add(text)
+
+
 def _encodings(value: str) -> set[str]:
     """How other software writes a value down: in URLs, JSON, Python, shell, HTML and base64."""
     if len(value) < _SHORTEST:
@@ -180,30 +202,67 @@ def scrub(text: str) -> str:
     Scrubbing twice is the same as once, and a JSON document stays one (values in quotes keep their quotes).
     """
     with _lock:
-        known = tuple(_known)
-    text = _without(text, known)
+        known, shown = tuple(_known), tuple(_shown)
+    text, put_by = _without(text, known, shown)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement or _masked, text)
-    return text
+    return text.translate(put_by)
 
 
-def _without(text: str, known: tuple[str, ...]) -> str:
-    """Mask every occurrence; of two that overlap, nothing of either is left."""
-    spans = []
-    for value in known:
-        start = text.find(value)
-        while start >= 0:
-            spans.append((start, start + len(value)))
-            start = text.find(value, start + 1)
-    if not spans:
-        return text
+Span = tuple[int, int]
+
+
+def _without(text: str, known: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, dict[int, str]]:
+    """Mask every occurrence of `known`; of two that overlap, nothing of either is left. A character stands in for every
+    occurrence of `shown`; what for is returned too."""
+    secret = _joined(span for value in known for span in _occurrences(text, value))
+    open_ = [span for value in shown if value in text for span in _standing_alone(text, value)]
+    open_ = _joined(span for span in open_ if all(_within(other, span) for other in _overlapping(span, secret)))
+    secret = [span for span in secret if not _overlapping(span, open_)]
     out: list[str] = []
+    stand_ins: dict[str, str] = {}
     done = 0
+    for (start, end), hide in sorted([*((s, True) for s in secret), *((s, False) for s in open_)]):
+        name = text[start:end]
+        stand_in = MASK if hide else stand_ins.setdefault(name, chr(_FIRST_STAND_IN + len(stand_ins)))
+        out += [text[done:start], stand_in]
+        done = end
+    return "".join([*out, text[done:]]), {ord(stand_in): name for name, stand_in in stand_ins.items()}
+
+
+def _occurrences(text: str, value: str) -> Iterator[Span]:
+    start = text.find(value)
+    while start >= 0:
+        yield start, start + len(value)
+        start = text.find(value, start + 1)
+
+
+def _standing_alone(text: str, value: str) -> Iterator[Span]:
+    """Not as a part of another word; a path may have more in front of it and below it."""
+    front = "" if value.startswith("/") else r"(?<![\w.\-])"
+    for found in re.finditer(rf"{front}{re.escape(value)}(?![\w\-]|\.\w)", text):
+        yield found.span()
+
+
+def _overlapping(span: Span, spans: list[Span]) -> list[Span]:
+    """Those of `spans`, which are in order and apart from each other."""
+    first = bisect.bisect_right(spans, span[0], key=lambda other: other[1])
+    return spans[first : bisect.bisect_left(spans, span[1], key=lambda other: other[0])]
+
+
+def _within(inner: Span, outer: Span) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Those that overlap as one."""
+    joined: list[Span] = []
     for start, end in sorted(spans):
-        if start >= done:
-            out += [text[done:start], MASK]
-        done = max(done, end)
-    return "".join([*out, text[done:]])
+        if joined and start < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def _masked(found: re.Match[str]) -> str:
@@ -217,6 +276,6 @@ def _masked(found: re.Match[str]) -> str:
     if value.startswith("{") and value.endswith("}"):
         return f"{before}{MASK}"
     bare = value.rstrip(",.)]}>\\")
-    if not bare or bare.lower() in _HARMLESS:
+    if not bare or bare.lower() in _HARMLESS or _REFERENCE.match(bare):
         return found.group()
     return f"{before}{MASK}{value[len(bare) :]}"

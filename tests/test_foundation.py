@@ -80,11 +80,14 @@ VALUE = "corr3ct-h0rse"
 @pytest.fixture(autouse=True)
 def _forget() -> Any:
     """Each test begins with nothing registered, and leaves to others what they registered."""
-    before = set(redaction._known)
+    before, shown = set(redaction._known), set(redaction._shown)
     redaction._known.clear()
+    redaction._shown.clear()
     yield
     redaction._known.clear()
+    redaction._shown.clear()
     redaction._known.update(before)
+    redaction._shown.update(shown)
 
 
 @dataclasses.dataclass
@@ -208,6 +211,29 @@ def test_short_values_do_not_blot_out_texts() -> None:
     assert scrub("abc a b c") == "abc a b c"
 
 
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("analytics", "********"),
+        ("team-analytics runs as analytics", "team-analytics runs as ********"),
+        ("cd /srv/t/analytics/state/removed && ls", "cd /srv/t/analytics/state/removed && ls"),
+        ("/srv/t/analytics/state.old", "/srv/t/********/state.old"),
+        ("team-analytics-2", "team-********-2"),
+        ("see s3cret-in-team-analytics", "see ********"),
+        ("password=team-analytics", "password=********"),
+        ("postgresql://team-analytics:team-analytics@db/team-analytics", "postgresql://team-analytics:********@db/team-analytics"),
+        ("team-analytics/state", "team-analytics/state"),
+    ],
+)  # fmt: skip
+def test_a_secret_that_is_a_word_does_not_eat_names_and_paths(text: str, scrubbed: str) -> None:
+    register("analytics")
+    register("s3cret-in-team-analytics")
+    redaction.show("/srv/t/analytics/state")
+    redaction.show("team-analytics")
+    assert scrub(text) == scrubbed
+    assert scrub(scrubbed) == scrubbed
+
+
 # --- scrub: what looks like a credential
 
 LEAKS = [
@@ -222,6 +248,8 @@ LEAKS = [
     '{"uri": "mysql://u:hunter2@h/d"}',
     "https://hunter2hunter2hunter2@github.com/x",
     "https://conda.example.com/t/hunter2-abc/main",
+    "https://conda.example.com/t/hunter2-abc",
+    "https://conda.example.com:8080/repository/t/hunter2-abc/main/",
     "Authorization: Bearer hunter2abcdef",
     "{'Authorization': 'Bearer hunter2abcdef'}",
     '{"authorization": "Basic aHVudGVyMg=="}',
@@ -328,6 +356,18 @@ def test_what_looks_like_a_credential_goes(text: str) -> None:
         "rotate-token: prove the token",
         "rotate-token: store for mlflow-service",
         "Expecting value: line 1 column 1 (char 0)",
+        # paths and names that a person copies
+        "export MLFLOW_TRACKING_SERVER_CERT_PATH=/srv/t/analytics/state/ca.pem",
+        "/srv/t/analytics2026/venv/bin/mlflow-ae5-deploy install --config '/home/t/analyst-7/x y.yml'",
+        '{"kept_archive": "/t/analytics/removed/20261129T160000Z-a0-0123456789abcdef.tar.gz"}',
+        "sqlite:////mnt/t/analytics-2026/mlflow.db",
+        "file:///t/analytics-2026/release.tar.gz",
+        "s3://bucket/t/analytics-2026/backups",
+        "https://files.example.com/t/analytics/release.tar.gz",
+        "/srv/12:30@site/state/journal.jsonl",
+        "https://[::1]:8443/o/user@example.com",
+        "password: file:/srv/t/analytics/password",
+        "admin.password=env:AE5_ADMIN_PASSWORD",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
@@ -382,7 +422,7 @@ def test_no_more_of_an_address_goes_than_must() -> None:
     assert scrub("see https://u:hunter2@host/p/@x now") == f"see https://u:{MASK}@host/p/@x now"
 
 
-TRAPS = ["a", "ab.", "eyJ", "password", "://", "a:/", "'", '"', "\\", "=", ")", "{"]
+TRAPS = ["https://", "https://a/", "a", "ab.", "eyJ", "password", "://", "a:/", "'", '"', "\\", "=", ")", "{"]
 TRAPS += ["token=", 'password="', "password='x\n", '\\"', "-----BEGIN PRIVATE KEY-----", "<password>"]
 
 

@@ -151,6 +151,7 @@ def opened(
 
     for_cron: what the sandbox sets aside is not told, because cron mails whatever is told, at every run.
     """
+    from mlflow_ae5_deploy import redaction
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.runbook.access import Access, Target
     from mlflow_ae5_deploy.runbook.context import Context
@@ -166,6 +167,8 @@ def opened(
     settings, asked = loaded.settings, wishes(loaded)
     hostname = _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")
     folder = installation_folder(loaded, choices.environ)
+    for path in (folder, folder.parent, loaded.path, Path.cwd(), sys.executable, sys.argv[0]):
+        redaction.show(str(path or ""))
     if not asked.dry:
         state_dir(settings, choices.environ)  # found unwritable now, not after the first effect
     options = _connection(settings.platform, hostname)

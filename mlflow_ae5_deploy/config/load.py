@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from mlflow_ae5_deploy import redaction
 from mlflow_ae5_deploy.config.advice import advice
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, read_environment
 from mlflow_ae5_deploy.config.layers import Layer, Merged, Place, merge, nested
@@ -23,6 +24,7 @@ from mlflow_ae5_deploy.errors import Configuration
 
 DEFAULT_FILE = "mlflow-ae5-deploy.yaml"
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+_MAY_HIDE_A_SECRET = re.compile(r"[?\n]|://.*@")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar", ".zip")
 
 
@@ -85,8 +87,10 @@ def load(
         merged = merge([*layers, _trust_of_environment(environ, here)])
     checked = validate(merged.values)
     if isinstance(checked, Settings) and not problems:
+        settings = _anchored(checked, (), merged)
+        _show(settings)
         return LoadedSettings(
-            settings=(settings := _anchored(checked, (), merged)),
+            settings=settings,
             path=file.path if file else None,
             profile=profile,
             sources=_sources(settings, merged),
@@ -238,6 +242,23 @@ def _is_path(path: Place, value: str) -> bool:
 
 def _below(base: Path, path: str) -> Path:
     return base / os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises for an unknown ~user
+
+
+def _show(value: Any) -> None:
+    """No mask hides the names and paths of the configuration, which secrets are not written into. An address may have
+    one in its query all the same, and a variable is free."""
+    if isinstance(value, BaseModel):
+        inner = [getattr(value, key) for key in type(value).model_fields if key != "variables"]
+    elif isinstance(value, list):
+        inner = value
+    else:
+        inner = list(value.values()) if isinstance(value, dict) else []
+    for item in inner:
+        _show(item)
+    if isinstance(value, SecretRef) and value.kind == "file":
+        redaction.show(value.name)
+    if isinstance(value, str | Path) and not _MAY_HIDE_A_SECRET.search(str(value)):
+        redaction.show(str(value))
 
 
 def _sources(settings: Settings, merged: Merged) -> dict[str, str]:

@@ -19,12 +19,13 @@ _WORDS = frozenset({"true", "false", "none", "null", "auto", "unset", "default"}
 _SHORTEST = 4  # shorter values would blot out ordinary words; in URIs the patterns below still catch them
 
 _known: set[str] = set()
+_shown: set[str] = {"mlflow", "MLflow", "mlflow_ae5_server"}
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # user:password@ in any URI; the password may itself hold a colon or an unencoded "@"
     (re.compile(r"([a-z][a-z0-9+.\-]*://[^\s:/@'\"]*:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
-    # the same in a path, as an object store's library writes the bucket it was asked for
-    (re.compile(r"(/[^\s:/@'\"]*:)[^\s/'\"]+(?=@)"), r"\1" + MASK),
+    # the same in the path of an address, as an object store's library writes the bucket it was asked for
+    (re.compile(r"(https?://[^\s'\"]{1,300}/[^\s:/@'\"]{0,200}:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
     (re.compile(r"(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.I), r"\1" + MASK),
     # ?password=... in a URI, password=... in a libpq or ODBC connection string
     (re.compile(r"(\b(?:password|passwd|pwd|sslpassword)\s*=\s*)[^\s&;'\"]+", re.I), r"\1" + MASK),
@@ -40,11 +41,18 @@ def register(value: str) -> None:
                 _known.add(form)
 
 
+def show(*texts: str) -> None:
+    """Leave these paths and names as they are where they stand whole, also where a secret is the same or a part of one:
+    people must be able to copy them."""
+    _shown.update(text for text in texts if len(text) >= _SHORTEST)
+
+
 def register_uri(uri: str) -> None:
-    """Register the password inside a database URI (and the query values that can carry one)."""
-    found = re.match(r"[^:/]+://[^:/@]*:(?P<password>.*)@", uri)
+    """Register the password inside a database URI (and the query values that can carry one), and show its names."""
+    found = re.match(r"[^:/]+://(?P<user>[^:/@]*):(?P<password>.*)@(?P<host>[^/?]*)(?:/(?P<database>[^?]*))?", uri)
     if found:
-        register(found.group("password"))
+        register(found["password"])
+        show(found["user"], found["host"], found["database"] or "")
     for value in re.findall(r"[?&;](?:password|passwd|pwd|sslpassword|token)=([^&;]+)", uri, re.I):
         register(value)
 
@@ -70,12 +78,21 @@ def register_login(uri: str) -> None:
 
 def scrub(text: str) -> str:
     """`text` without any registered value and without anything that looks like a credential."""
-    for value in sorted(_known, key=len, reverse=True):
-        if value in text:
-            text = text.replace(value, MASK)
+    if found := [value for value in _known if value in text]:
+        whole = [(name, rf"({_front(name)}{re.escape(name)}(?![\w\-]))") for name in _shown if name in text]
+        longest_first = sorted(
+            [*whole, *((value, re.escape(value)) for value in found)], key=lambda item: -len(item[0])
+        )
+        either = "|".join(pattern for _, pattern in longest_first)  # a group is a name
+        text = re.sub(either, lambda match: match[0] if match.lastindex else MASK, text)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _front(name: str) -> str:
+    """A path may have more in front of it; a name must not be part of another word."""
+    return "" if name.startswith("/") else r"(?<![\w.\-])"
 
 
 class ScrubbingStream(io.TextIOBase):

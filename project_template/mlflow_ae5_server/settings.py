@@ -212,12 +212,15 @@ def project_folder(environ: Mapping[str, str]) -> Path:
 
 
 def load(environ: MutableMapping[str, str]) -> Settings:
-    """Resolve everything, register what must not be printed, and write the result back into `environ`."""
+    """Resolve everything, register what must not be printed and what must be, and write the result into `environ`."""
     secrets = read_secrets(Path(environ.get(SECRETS_FOLDER_VARIABLE) or SECRETS_FOLDER))
     settings = resolve(environ, read_project_defaults(project_folder(environ)), secrets)
+    scrub.show(str(project_folder(environ)), str(Path.cwd()))
     for setting in settings.values():
         if setting.value is None:
             continue
+        if not setting.sensitive and not re.search("[?@]", setting.value):
+            scrub.show(setting.value, setting.value.removeprefix("sqlite:///"))
         if setting.name in _STORE_URIS:
             scrub.register_uri(setting.value)
         elif setting.name in _PLACES:

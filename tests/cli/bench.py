@@ -16,6 +16,7 @@ import pytest
 
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.config.state_dir import installation_dir
+from mlflow_ae5_deploy.redaction import MASK
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from tests.sandbox.support import Client, make_project_archive, new_session
@@ -61,6 +62,7 @@ class Bench:
         capsys.readouterr()
         code = main(list(argv))
         printed = capsys.readouterr()
+        assert f"/{MASK}" not in printed.out + printed.err, "a path is masked"
         return Outcome(code, printed.out, printed.err)
 
     def install(self, capsys: pytest.CaptureFixture[str], *argv: str) -> Outcome:

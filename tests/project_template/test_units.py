@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import subprocess
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -269,6 +272,37 @@ def test_other_options_are_refused(given: str) -> None:
 )
 def test_what_looks_like_a_credential_is_never_shown(text: str) -> None:
     assert "unregistered-1" not in scrub.scrub(text.format("unregistered-1"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/srv/t/team-2026/backups/12:30@site/index",
+        "Restored to /data/t/analytics/artifacts, saved copy /data/t/analytics/artifacts/kept_1",
+        "mlflow.exceptions.MlflowException: no such table mlflow in analytics",
+        "user analytics on db.analytics.example.com, database analytics",
+    ],
+)
+def test_paths_and_names_are_shown_also_where_the_password_is_a_word(text: str, tmp_path: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "from mlflow_ae5_server import scrub, settings\n"
+        "settings.load(os.environ)\n"
+        "print(scrub.scrub(sys.argv[1]))\n"
+        "print(scrub.scrub('postgresql://analytics:analytics@h/d, not an-analytics'))"
+    )
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(Path(scrub.__file__).parents[1]),
+        "MLFLOW_AE5_SECRETS_DIR": str(tmp_path),
+        "MLFLOW_BACKEND_STORE_URI": "postgresql://analytics:analytics@db.analytics.example.com/analytics",
+        "MLFLOW_ARTIFACTS_DESTINATION": "/data/t/analytics/artifacts",
+        "MLFLOW_TRACKING_TOKEN": "mlflow",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program, text], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [text, "postgresql://analytics:********@h/d, not an-********"]
 
 
 def test_a_password_is_known_in_all_its_spellings() -> None:

@@ -143,6 +143,7 @@ class Project:
             self._shell(command, list(options)),
             cwd=self.folder,
             env=self.environment(variables),
+            umask=0,  # the worst that a platform can have
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -162,6 +163,7 @@ class Project:
                 self._shell("TrackingServer", options),
                 cwd=self.folder,
                 env=self.environment({"MLFLOW_WORKERS": "2", **variables}),
+                umask=0,
                 stdout=log,
                 stderr=log,
             )
@@ -186,6 +188,12 @@ class Project:
                     return
             time.sleep(0.1)
         raise AssertionError(f"the server did not come up:\n{server.log()[-3000:]}")
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """Whatever below `folder` somebody else may read or change."""
+    found = [path for path in sorted(folder.rglob("*")) if not path.is_symlink() and path.stat().st_mode & 0o077]
+    return [str(path.relative_to(folder)) for path in found]
 
 
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -17,6 +17,8 @@ from mlflow_ae5_server import database, presence, server
 from mlflow_ae5_server.snapshot import recover_ledger
 from mlflow_ae5_server.snapshot.recover_beside import beside
 
+from tests.project_template.conftest import open_to_others
+
 pytestmark = pytest.mark.real_mlflow
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -49,6 +51,11 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
 def test_the_api_answers_the_endpoint_and_nobody_else(on_sqlite: Any, headers: dict[str, str], expected: int) -> None:
     answer = on_sqlite.server.call("POST", SEARCH, json={"max_results": 1}, headers=headers)
     assert answer.status_code == expected
+
+
+def test_nobody_else_may_read_or_change_what_the_server_keeps(on_sqlite: Any) -> None:
+    on_sqlite.server.new_run()
+    assert open_to_others(on_sqlite.project.folder / "data") == []
 
 
 @pytest.mark.parametrize("path", ["/", "/static-files/manifest.json", "/version"])

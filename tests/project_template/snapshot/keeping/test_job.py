@@ -9,6 +9,8 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+from tests.project_template.conftest import open_to_others
+
 FIXTURE = Path(__file__).parents[1] / "fixtures/mlflow-2.22.0.sqlite.gz"
 
 
@@ -40,3 +42,12 @@ def test_backup_as_a_job(project: Any) -> None:
 
     for ended in (first, checked):
         assert "very-secret-key" not in ended.output
+
+    restored = project.folder / "restored"
+    place = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{restored}/store/db.sqlite",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{restored}/artifacts",
+    }
+    again = project.run("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--no-upgrade", **place)
+    assert (again.code, again.last["written_files"]) == (0, 1), again.output
+    assert (open_to_others(data / "backups"), open_to_others(restored)) == ([], [])

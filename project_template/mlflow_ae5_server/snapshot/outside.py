@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_server import database
 from mlflow_ae5_server.database import Database
+from mlflow_ae5_server.errors import ConfigurationError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
+from mlflow_ae5_server.words import shown
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -27,6 +29,7 @@ _LOCATIONS: tuple[tuple[str, str], ...] = (
 )
 _TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")  # of traces: these have locations
 _INSIDE = ("mlflow-artifacts:", "runs:", "models:")  # through this server, or by way of something that is looked at
+PLACEHOLDERS = ("dummy-source", "prompt-template")  # in place of the source of a prompt, which has no files
 _LIMIT = 50  # roots that are told
 
 
@@ -48,7 +51,7 @@ def find(store: Database, destination: str) -> tuple[list[str], int]:
         if "lifecycle_stage" in {found["name"] for found in inspector.get_columns("runs")}:
             going_on += " AND lifecycle_stage = 'active'"  # a deleted run keeps its status
         running = connection.execute(text(going_on)).scalar()
-    return [scrub(root) for root in roots], int(running or 0)
+    return [shown(scrub(root)) for root in roots], int(running or 0)
 
 
 def _foreign(connection: Connection, table: str, column: str) -> Iterator[str]:
@@ -65,7 +68,7 @@ def foreign(table: str, column: str) -> Select[str]:
         sa.select(place)
         .distinct()
         .select_from(sa.table(table))
-        .where(place.is_not(None), place != "", place.not_like("mlflow-artifacts:%"))
+        .where(place.is_not(None), place != "", place.not_like("mlflow-artifacts:%"), place.not_in(PLACEHOLDERS))
     )
     if table == "trace_tags":
         query = query.where(sa.column("key", sa.String).in_(_TAGS))
@@ -76,10 +79,13 @@ def is_inside(location: str, destination: str) -> bool:
     """Whether `location` is at or below `destination`, or goes through the server itself."""
     if location.lower().startswith(_INSIDE):
         return True
-    folder, store = local_folder(location), local_folder(destination)
-    if folder is not None and store is not None:
-        real, root = os.path.realpath(folder), os.path.realpath(store)
-        return real == root or real.startswith(root.rstrip("/") + "/")
+    try:
+        folder, store = local_folder(location), local_folder(destination)
+        if folder is not None and store is not None:
+            real, root = os.path.realpath(folder), os.path.realpath(store)
+            return real == root or real.startswith(root.rstrip("/") + "/")
+    except (ConfigurationError, ValueError):  # on another machine, or no path at all
+        return False
     if folder is not None or store is not None:
         return False
     inner, outer = _plain(location), _plain(destination)

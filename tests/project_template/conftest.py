@@ -131,7 +131,7 @@ class Project:
             "TMPDIR": str(self.folder.parent),
             "PROJECT_DIR": str(self.folder),
             "MLFLOW_AE5_SECRETS_DIR": str(self.secrets),
-            **{name: str(value) for name, value in self.file["variables"].items()},
+            **{name: str(value["default"]) for name, value in self.file["variables"].items()},
             **variables,
         }
 

@@ -17,7 +17,7 @@ PACKAGE = "mlflow_ae5_deploy"
 SERVER = "mlflow_ae5_server"
 
 # "" is the package: its version
-FOUNDATION = {"", "errors", "redaction", "clock", "schedule", "ttl", "mlflow_api", "words"}
+FOUNDATION = {"", "errors", "redaction", "clock", "schedule", "ttl", "mlflow_api", "words", "common"}
 
 # unit -> what it may import of the package; a unit may always import itself
 ALLOWED: dict[str, set[str]] = {
@@ -28,6 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "schedule": {"errors"},
     "ttl": {"errors"},
     "words": set(),
+    # what reads archives and files from outside, for the client as for the sandbox
+    "common": {"words"},
     "mlflow_api": {"", "errors", "redaction", "clock"},
     "config": FOUNDATION,
     "platform": FOUNDATION | {"config"},
@@ -36,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "operations": FOUNDATION | {"config", "platform", "release", "runbook"},
     # shows what stages and operations found, so it knows their records; they know nothing of it
     "report": FOUNDATION | {"config", "runbook", "operations"},
-    "sandbox": set(),
+    "sandbox": {"common"},
     "cli": FOUNDATION | {"config", "platform", "release", "runbook", "operations", "report", "sandbox"},
     "__main__": {"cli"},
 }

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from mlflow_ae5_deploy.common.members import BrokenArchive, Kind, Limits, Member, damage_reported, walk
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.files import storage_errors
-from mlflow_ae5_deploy.release.members import BrokenArchive, Kind, Limits, Member, damage_reported, walk
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 
 _CHUNK = 1 << 16

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from mlflow_ae5_deploy.clock import Deadline
+from mlflow_ae5_deploy.common.members import HEAD, describe_foreign, recognise
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused, Unreachable
 from mlflow_ae5_deploy.release.addresses import check_url, public_form
 from mlflow_ae5_deploy.release.archive import read_project_archive
@@ -28,7 +29,6 @@ from mlflow_ae5_deploy.release.catalogue import (
 )
 from mlflow_ae5_deploy.release.download import Progress, discard, download
 from mlflow_ae5_deploy.release.files import sha256_of, storage_errors
-from mlflow_ae5_deploy.release.members import HEAD, describe_foreign, recognise
 from mlflow_ae5_deploy.release.source import Checked, FetchSettings, Release, ReleaseKind
 from mlflow_ae5_deploy.release.store import Expectation, Store
 from mlflow_ae5_deploy.release.web import Absent, Timeouts, Web

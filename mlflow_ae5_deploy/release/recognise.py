@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.release.archive import Survey, survey_members
-from mlflow_ae5_deploy.release.members import BrokenArchive, Limits, walk
 from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, from_json
 from mlflow_ae5_deploy.release.slipstream import BuiltArchive
 

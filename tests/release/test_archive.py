@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from mlflow_ae5_deploy.common.members import Limits
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from mlflow_ae5_deploy.release.members import Limits
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ Kind = Literal["file", "folder", "symlink", "hardlink", "other"]
 HEAD = 1024  # bytes that `recognise` wants to see
 _CHUNK = 1 << 16
 _LARGEST_HEADER = 1 << 20  # of extended tar headers, which the library reads into memory whole
+_HEADERS = 4 * _LARGEST_HEADER  # in front of one member
+_LONGEST_PATH = 1024  # characters; far longer than any in a project
+_ZIP_DIRECTORY = 16 << 20  # of a zip, which the library reads into memory whole
 _EXTENDED = {
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -39,12 +42,40 @@ class BrokenArchive(Exception):
     """Not an archive, a damaged one, or one that outgrows the limits; the message completes "<file> ..."."""
 
 
+class TooMuch(BrokenArchive):
+    """It outgrows the limits."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Sizes in bytes, unpacked. AE5 takes uploads of up to 1 GB."""
 
     total: int = 1 << 30
     entries: int = 100_000
+
+    def check(self, total: int, at: str) -> None:
+        """Raise BrokenArchive if `total` bytes, those of the entry `at` included, are too many to be written."""
+        if total > self.total:
+            raise TooMuch(f"unpacks to more than {size(self.total)} (at {at!r})")
+
+
+class _Rationed:
+    """A stream from which no more can be read than was allowed: the libraries read headers without a bound."""
+
+    def __init__(self, stream: IO[bytes], allowed: int) -> None:
+        self._stream = stream
+        self._left = allowed
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def allow(self, amount: int) -> None:
+        self._left = amount
+
+    def read(self, amount: int = -1) -> bytes:
+        data = self._stream.read(amount if 0 <= amount <= self._left else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooMuch("has headers of an impossible size")
+        return data
 
 
 @dataclass(frozen=True)
@@ -120,14 +151,19 @@ def walk(file: IO[bytes], limits: Limits) -> Iterator[Member]:
         raise BrokenArchive(f"is {describe_foreign(head)}")
     members = _walk_zip(file) if form == "zip" else _walk_tar(file, form, limits)
     total = count = 0
+    folders: set[int] = set()  # hashes of their paths; also those that are no entries of their own
     with damage_reported():
         for member in members:
             count += 1
             total += max(0, member.size)
-            if count > limits.entries:
-                raise BrokenArchive(f"has more than {limits.entries} entries")
-            if total > limits.total:
-                raise BrokenArchive(f"unpacks to more than {size(limits.total)} (at {member.name!r})")
+            if max(len(member.name), len(member.target)) > _LONGEST_PATH:
+                raise TooMuch(f"has a path of more than {_LONGEST_PATH} characters")
+            parent = member.name
+            while "/" in parent and hash(parent := parent.rpartition("/")[0]) not in folders:
+                folders.add(hash(parent))
+            if count + len(folders) > limits.entries:
+                raise TooMuch(f"has more than {limits.entries} entries")
+            limits.check(total, member.name)
             yield member
 
 
@@ -142,7 +178,7 @@ def _walk_tar(file: IO[bytes], form: Format, limits: Limits) -> Iterator[Member]
                 seen_end = True
             header = super().frombuf(buf, encoding, errors)
             if header.size < 0 or (header.type in _EXTENDED and header.size > _LARGEST_HEADER):
-                raise BrokenArchive("has a header of an impossible size")
+                raise TooMuch("has a header of an impossible size")
             return header
 
     plain: IO[bytes] = file
@@ -150,15 +186,17 @@ def _walk_tar(file: IO[bytes], form: Format, limits: Limits) -> Iterator[Member]
         plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
     elif form == "bzip2":
         plain = cast("IO[bytes]", bz2.BZ2File(file, "rb"))
-    with tarfile.open(fileobj=plain, mode="r:", tarinfo=Header) as tar:
-        for info in tar:
-            yield _tar_member(tar, info)
+    rationed = _Rationed(plain, _HEADERS)
+    with tarfile.open(fileobj=cast("IO[bytes]", rationed), mode="r:", tarinfo=Header) as tar:
+        while (info := tar.next()) is not None:
+            yield _tar_member(tar, info, rationed)
+            rationed.allow(_HEADERS)
         if not seen_end:
             raise BrokenArchive("is truncated or damaged (its end marker is missing)")
     _drain(plain, limits.total)
 
 
-def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, rationed: _Rationed) -> Member:
     kind: Kind = "other"
     if info.isreg():
         kind = "file"
@@ -170,6 +208,7 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
         kind = "hardlink"
 
     def read() -> IO[bytes]:
+        rationed.allow(info.size)
         stream = tar.extractfile(info)
         if stream is None:
             raise BrokenArchive(f"has no content for {info.name!r}")
@@ -183,16 +222,21 @@ def _drain(plain: IO[bytes], at_most: int) -> None:
     while chunk := plain.read(_CHUNK):
         at_most -= len(chunk)
         if at_most < 0:
-            raise BrokenArchive("has too much data after its end marker")
+            raise TooMuch("has too much data after its end marker")
 
 
 def _walk_zip(file: IO[bytes]) -> Iterator[Member]:
-    with zipfile.ZipFile(file) as archive:
+    rationed = _Rationed(file, _ZIP_DIRECTORY)
+    with zipfile.ZipFile(cast("IO[bytes]", rationed)) as archive:
         for info in archive.infolist():
-            yield _zip_member(archive, info)
+            yield _zip_member(archive, info, rationed)
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, rationed: _Rationed) -> Member:
+    def read() -> IO[bytes]:
+        rationed.allow(info.compress_size + _LARGEST_HEADER)
+        return archive.open(info)
+
     bits = info.external_attr >> 16  # zero in archives made on Windows
     kind: Kind = "file"
     target = ""
@@ -202,7 +246,8 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         kind = "symlink"
         if info.file_size > 4096:
             raise BrokenArchive(f"has an impossible link {info.filename!r}")
-        target = archive.read(info).decode("utf-8", "surrogateescape")
+        with read() as stream:
+            target = stream.read().decode("utf-8", "surrogateescape")
     elif stat.S_IFMT(bits) not in (0, stat.S_IFREG):
         kind = "other"
-    return Member(info.filename, kind, stat.S_IMODE(bits) & 0o777, info.file_size, target, lambda: archive.open(info))
+    return Member(info.filename, kind, stat.S_IMODE(bits) & 0o777, info.file_size, target, read)

@@ -1,7 +1,8 @@
 """Reading a project archive, and refusing by name what AE5, or an honest reader, could not unpack safely.
 
 AE5 wants exactly one top-level folder with an `anaconda-project.yml` in it. Links to files inside that folder are
-read as copies of those files; every other link is refused, so that nothing unpacked ever points anywhere.
+read as copies of those files, and count as such; every other link is refused, so that nothing unpacked ever points
+anywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import IO
 
 from mlflow_ae5_deploy.common.members import BrokenArchive, Kind, Limits, Member, damage_reported, walk
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
-from mlflow_ae5_deploy.release.files import storage_errors
+from mlflow_ae5_deploy.release.files import open_regular, storage_errors
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 
 _CHUNK = 1 << 16
@@ -64,9 +65,10 @@ def read_project_archive(
     """
     limits = limits or Limits()
     where = called or str(path)
-    with _refusals(where), path.open("rb") as file:
+    with _refusals(where), open_regular(path, "The release") as file:
         survey = survey_members(walk(file, limits), where, keep=(PROJECT_FILE,))
         sources = follow_links(survey, where)
+        _check_copies(survey, limits)
         if PROJECT_FILE not in survey.kept:
             raise _no_project_file(survey, where)
         project = read_project_file(survey.kept[PROJECT_FILE], f"{where}: {survey.top}/{PROJECT_FILE}")
@@ -158,10 +160,11 @@ def _hash(member: Member, keep: bool) -> tuple[FileEntry, bytes]:
 
 
 def _check_parents(survey: Survey, where: str) -> None:
+    checked: set[str] = set()
     for path in survey.kinds:
         parent = path
-        while "/" in parent:
-            parent = parent.rpartition("/")[0]
+        while "/" in parent and (parent := parent.rpartition("/")[0]) not in checked:
+            checked.add(parent)
             if survey.kinds.get(parent, "folder") != "folder":
                 raise ReleaseRefused(
                     f"Entry {path!r} lies below {parent!r}, which is a link or a file, not a folder.", where=where
@@ -186,6 +189,13 @@ def follow_links(survey: Survey, where: str) -> dict[str, str]:
     for link in survey.links:
         survey.files[link] = survey.files[sources[link]]
     return sources
+
+
+def _check_copies(survey: Survey, limits: Limits) -> None:
+    total = 0
+    for path, entry in survey.files.items():
+        total += entry.size
+        limits.check(total, path)
 
 
 def _link_target(survey: Survey, link: str, where: str) -> str:

@@ -17,7 +17,9 @@ from typing import IO
 
 import requests
 
-from mlflow_ae5_deploy.release.files import storage_errors, write_whole
+from mlflow_ae5_deploy.errors import ReleaseRefused
+from mlflow_ae5_deploy.release.addresses import public_form
+from mlflow_ae5_deploy.release.files import refuse_large, storage_errors, write_whole
 from mlflow_ae5_deploy.release.web import Passing, Web
 
 Progress = Callable[[int, int | None], None]
@@ -35,11 +37,16 @@ class _State:
 
 
 def download(web: Web, url: str, part: Path, on_progress: Progress | None = None) -> None:
-    """Complete `part`. Raises Absent, Unreachable, DeadlineExceeded, Denied, Refused or Configuration (full disk).
+    """Complete `part`. Raises Absent, Unreachable, DeadlineExceeded, Denied, Refused, Configuration (full disk) or
+    ReleaseRefused (larger than AE5 takes).
 
     After an error the part stays, if it can be resumed.
     """
-    web.retrying(lambda: _attempt(web, url, part, on_progress))
+    try:
+        web.retrying(lambda: _attempt(web, url, part, on_progress))
+    except ReleaseRefused:
+        discard(part)
+        raise
     _state_file(part).unlink(missing_ok=True)
 
 
@@ -69,8 +76,9 @@ def _attempt(web: Web, url: str, part: Path, on_progress: Progress | None) -> No
             if on_progress:
                 on_progress(done, total)
             for chunk in web.chunks(response, url):
-                file.write(chunk)
                 done += len(chunk)
+                refuse_large(done, public_form(url))
+                file.write(chunk)
                 if on_progress:
                     on_progress(done, total)
 

@@ -28,7 +28,7 @@ from mlflow_ae5_deploy.release.catalogue import (
     version_of,
 )
 from mlflow_ae5_deploy.release.download import Progress, discard, download
-from mlflow_ae5_deploy.release.files import sha256_of, storage_errors
+from mlflow_ae5_deploy.release.files import open_regular, refuse_large, storage_errors
 from mlflow_ae5_deploy.release.source import Checked, FetchSettings, Release, ReleaseKind
 from mlflow_ae5_deploy.release.store import Expectation, Store
 from mlflow_ae5_deploy.release.web import Absent, Timeouts, Web
@@ -226,13 +226,14 @@ def _checksum(text: str | None) -> str | None:
 
 def _archive_digest(path: Path, shown: str | None = None) -> str:
     """SHA-256 of a file that begins like an archive. Raises ReleaseRefused for one that does not."""
-    with storage_errors("read the release", path):
-        with path.open("rb") as file:
-            head = file.read(HEAD)
+    with storage_errors("read the release", path), open_regular(path, "The release") as file:
+        head = file.read(HEAD)
         if recognise(head) is None:
             raise ReleaseRefused(
                 f"The release is {describe_foreign(head)}.",
                 where=shown or str(path),
                 remedy="Check the address or path in a browser or with 'file'.",
             )
-        return sha256_of(path)
+        refuse_large(file.seek(0, os.SEEK_END), shown or str(path))
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.members import Limits
+from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
+from mlflow_ae5_deploy.words import size
 
-_CHUNK = 1 << 20
 _REMEDIES = {
     errno.ENOSPC: "Free some space there, or choose another folder.",
     errno.EDQUOT: "Free some space there (your quota is used up), or choose another folder.",
@@ -33,6 +36,24 @@ def storage_errors(doing: str, where: Path) -> Iterator[None]:
         raise Configuration(f"Cannot {doing}: {reason}.", where=str(where), remedy=remedy) from None
 
 
+def open_regular(path: Path, called: str) -> BufferedReader:
+    """Open for reading what must be a regular file, and never wait for a pipe or read a device.
+
+    Raises Configuration for anything else, OSError as `open` does.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise Configuration(f"{called} is not a regular file.", where=str(path))
+
+
+def refuse_large(archive_size: int, where: str) -> None:
+    """Raise ReleaseRefused for an archive of more bytes than AE5 takes."""
+    if archive_size > Limits().total:
+        raise ReleaseRefused(f"The release is larger than {size(Limits().total)}.", where=where)
+
+
 def private_folder(folder: Path, *, tighten: bool = False) -> Path:
     """The folder, made for its owner only if it is new. `tighten`: take others' rights to an existing one as well."""
     with storage_errors("make the folder", folder):
@@ -43,11 +64,8 @@ def private_folder(folder: Path, *, tighten: bool = False) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, data: bytes) -> None:

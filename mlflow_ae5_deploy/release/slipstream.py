@@ -6,6 +6,7 @@ read again by the same reader that judges foreign ones, and only then takes its 
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from mlflow_ae5_deploy.release.pack import pack
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, SCHEMA, digest_content, to_json
 from mlflow_ae5_deploy.release.source import Release
-from mlflow_ae5_deploy.release.tree import Tree, collect
+from mlflow_ae5_deploy.release.tree import Tree, collect, refuse_large_content
 
 __all__ = ["TOP", "BuiltArchive", "Customisation", "build"]
 
@@ -59,6 +60,8 @@ def build(release: Release, customisation: Customisation, destination: Path) -> 
         work = Path(name)
         tree = _lay_out(release, customisation, work)
         content = _edited(tree, customisation, str(release.path))
+        total = sum(len(source) if isinstance(source, bytes) else source.stat().st_size for source in content.values())
+        refuse_large_content(total, "the release and the overlay", customisation.overlay or release.path)
         files = {path: (_entry(source), source) for path, source in content.items()}
         provenance = _provenance(release, tree.changes, {path: entry for path, (entry, _) in files.items()})
         record = to_json(provenance)
@@ -92,7 +95,7 @@ def _lay_out(release: Release, customisation: Customisation, work: Path) -> Tree
         tree.changes += overlay.changes
         for path, source in overlay.files.items():
             verb = "replaced" if path in tree.files else "added"
-            if path not in tree.files or tree.files[path].read_bytes() != source.read_bytes():
+            if path not in tree.files or not filecmp.cmp(tree.files[path], source, shallow=False):
                 tree.changes.append(f"File {path} was {verb} (overlay).")
             tree.files[path] = source
     _refuse_file_as_folder(tree, customisation)

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlflow_ae5_deploy.common.members import Limits
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.release.files import storage_errors
+from mlflow_ae5_deploy.words import size
 
 PROVENANCE_FOLDER = ".mlflow-ae5-deploy"
 
@@ -48,11 +50,21 @@ def collect(folder: Path, called: str) -> Tree:
     """
     root = folder.resolve()
     tree = Tree()
+    total = 0
     with storage_errors(f"read {called}", folder):
         _data_folder(root, tree, called)
         for path, entry in _walk(root, "", tree, called):
-            tree.files[path] = _readable(root, path, entry, called)
+            file = _readable(root, path, entry, called)
+            total += file.stat().st_size
+            refuse_large_content(total, called, folder)
+            tree.files[path] = file
     return tree
+
+
+def refuse_large_content(total: int, called: str, where: Path) -> None:
+    """Raise Configuration if files of `total` bytes, copies behind links included, are too many for an archive."""
+    if total > Limits().total:
+        raise Configuration(f"The files of {called} are larger than {size(Limits().total)} in all.", where=str(where))
 
 
 def _walk(folder: Path, prefix: str, tree: Tree, called: str) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import posixpath
 import shutil
-import stat
 import tarfile
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+
+from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, Member, TooMuch, damage_reported, walk
 
 from .errors import ApiError, bad
 
-MAX_UNPACKED_BYTES = 4 << 30
+LIMITS = Limits(total=4 << 30)
 PROJECT_FILE = "anaconda-project.yml"
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack an uploaded archive (tar, tar.gz, tar.bz2, tar.xz, zip) so that `target` is its single top folder.
+    """Unpack an uploaded archive (tar, tar.gz, tar.bz2, zip) so that `target` is its single top folder.
 
     Raises ApiError 400 for anything else, and for entries that would leave that folder. Blocking.
     """
@@ -27,68 +26,56 @@ def unpack(archive: Path, target: Path) -> None:
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir(mode=0o700, parents=True)
     try:
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, raw)
-        else:
-            _unpack_tar(archive, raw)
+        with archive.open("rb") as file:
+            _write(walk(file, LIMITS), raw)
         top = _single_top(raw)
         if not (top / PROJECT_FILE).is_file():
             raise bad(f"The project archive has no {PROJECT_FILE} in its top directory")
         shutil.rmtree(target, ignore_errors=True)
         top.rename(target)
+    except TooMuch as error:
+        raise bad(f"The project archive {error}") from error
+    except (BrokenArchive, OSError) as error:
+        raise bad("The project archive cannot be read") from error
     finally:
         shutil.rmtree(raw, ignore_errors=True)
 
 
-def _unpack_tar(archive: Path, target: Path) -> None:
-    try:
-        with tarfile.open(archive) as tar:
-            members = tar.getmembers()
-            for member in members:
-                if not _is_safe(member):
-                    raise bad(f"Unsafe entry in the project archive: {member.name}")
-                member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
-                member.mode = (member.mode & 0o755) | (0o700 if member.isdir() else 0o600)
-            if sum(m.size for m in members) > MAX_UNPACKED_BYTES:
-                raise bad("The project archive unpacks to more than 4 GiB")
-            # Python 3.11.0 to 3.11.3 have no filters; every entry was checked above, and is once more where they exist.
-            filters: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            tar.extractall(target, members=members, **filters)  # noqa: S202
-    except (tarfile.TarError, EOFError, OSError, gzip.BadGzipFile) as error:
-        raise bad("The project archive cannot be read") from error
+def _write(members: Iterator[Member], target: Path) -> None:
+    """Links come last: nothing is ever written through one, and they take no room."""
+    links: list[Member] = []
+    for member in members:
+        if not _is_safe(member):
+            raise bad(f"Unsafe entry in the project archive: {member.name}")
+        path = target / member.name
+        if member.kind == "folder":
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if member.kind == "file":
+            with damage_reported(), member.read() as stream, path.open("xb") as out:
+                shutil.copyfileobj(stream, out)
+            path.chmod((member.mode & 0o755) | 0o600)
+        else:
+            links.append(member)
+    for link in (link for link in links if link.kind == "hardlink"):
+        os.link(target / link.target, target / link.name, follow_symlinks=False)
+    for link in (link for link in links if link.kind == "symlink"):
+        (target / link.name).symlink_to(link.target)
+    for link in links:  # the way out may lead over several links, each of which looks well
+        top = target.resolve() / PurePosixPath(link.name).parts[0]
+        if not (target / link.name).resolve().is_relative_to(top):
+            raise bad(f"Unsafe entry in the project archive: {link.name}")
 
 
-def _is_safe(member: tarfile.TarInfo) -> bool:
+def _is_safe(member: Member) -> bool:
     """A file, a folder, or a link within the archive; nothing that leaves it by name or by target."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
+    path, target = PurePosixPath(member.name), PurePosixPath(member.target)
+    if path.is_absolute() or ".." in path.parts or member.kind == "other" or target.is_absolute():
         return False
-    if member.issym() or member.islnk():
-        target = PurePosixPath(member.linkname)
-        if target.is_absolute():
-            return False
-        # A symbolic link starts at its own folder, a hard link at the archive's root.
-        parts = posixpath.normpath(str(path.parent / target if member.issym() else target)).split("/")
-        return ".." not in parts
-    return member.isfile() or member.isdir()
-
-
-def _unpack_zip(archive: Path, target: Path) -> None:
-    try:
-        with zipfile.ZipFile(archive) as file:
-            for info in file.infolist():
-                path = PurePosixPath(info.filename)
-                if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(info.external_attr >> 16):
-                    raise bad(f"Unsafe entry in the project archive: {info.filename}")
-            if sum(i.file_size for i in file.infolist()) > MAX_UNPACKED_BYTES:
-                raise bad("The project archive unpacks to more than 4 GiB")
-            file.extractall(target)  # noqa: S202 - every entry was checked above
-            for info in file.infolist():
-                mode = stat.S_IMODE(info.external_attr >> 16)
-                if mode and not info.is_dir():
-                    (target / info.filename).chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise bad("The project archive cannot be read") from error
+    # A symbolic link starts at its own folder, a hard link at the archive's root.
+    leads_to = path.parent / target if member.kind == "symlink" else target
+    return ".." not in posixpath.normpath(str(leads_to)).split("/")
 
 
 def _single_top(folder: Path) -> Path:

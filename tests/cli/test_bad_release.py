@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import socket
 import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,9 @@ def tar(*members: tuple[str, bytes, str]) -> bytes:
     return buffer.getvalue()
 
 
+ZEROS = "\0" * (20 << 20)  # packs well; 60 of it are more than AE5 takes
+COPIES = [(f"project/{number}", tarfile.LNKTYPE, "project/zeros") for number in range(60)]
+
 FILE = ("project/anaconda-project.yml", tarfile.REGTYPE, PROJECT_FILE)
 ARCHIVES = {
     "a web page": (b"<!DOCTYPE html><html><body>Sign in</body></html>", ["The release is", "page"]),
@@ -43,6 +48,7 @@ ARCHIVES = {
         ["Link 'key'", "leaves", "/etc/shadow"],
     ),
     "device": (tar(FILE, ("project/null", tarfile.CHRTYPE, "")), ["project/null", "device"]),
+    "copies": (tar(FILE, ("project/zeros", tarfile.REGTYPE, ZEROS), *COPIES), ["unpacks to more than 1.1 GB"]),
     "two top folders": (tar(FILE, ("other/x", tarfile.REGTYPE, "x")), ["two top folders", "'other'"]),
     "no project file": (tar(("project/app.py", tarfile.REGTYPE, "x")), ["anaconda-project.yml"]),
     "no TrackingServer": (
@@ -91,6 +97,33 @@ def test_what_is_no_place_for_a_release_is_refused(bench, capsys, release, code,
     refused = bench.run(capsys, "install", "--sandbox", "--json", "--release", release)
 
     assert_tells(refused, code, *words)
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def without_end(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b"\x1f\x8b")
+        file.truncate(1 << 40)  # a hole
+
+
+@pytest.mark.parametrize("verb", ["plan", "install", "upgrade"])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(a_pipe, "not a regular file"), (a_device, "not a regular file"), (without_end, "larger than 1.1 GB")],
+)
+def test_what_cannot_be_read_to_its_end_is_refused_at_once(bench, capsys, tmp_path, verb, make, says):
+    make(tmp_path / "release.tar.gz")
+
+    refused = bench.run(capsys, verb, "--sandbox", "--json", "--release", str(tmp_path / "release.tar.gz"))
+
+    assert_tells(refused, 3, says, "release.tar.gz")
 
 
 @pytest.mark.parametrize("right", [False, True])

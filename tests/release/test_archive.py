@@ -4,6 +4,7 @@ import gzip
 import io
 import random
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,81 @@ def test_links_to_files_inside_are_read_as_copies(tmp_path: Path, make: Any) -> 
 
 @pytest.mark.parametrize(
     ("limits", "says"),
-    [(Limits(total=100), "unpacks to more than 100 bytes"), (Limits(entries=2), "more than 2 entries")],
+    [(Limits(total=100), "unpacks to more than 100 bytes"), (Limits(entries=3), "more than 3 entries")],
 )
 def test_limits(tmp_path: Path, make: Any, limits: Limits, says: str) -> None:
     path = make.tar(tmp_path / "a.tar.gz", make.good())
     with pytest.raises(ReleaseRefused, match=says):
         read_project_archive(path, limits=limits)
+
+
+def linked(kind: bytes, times: int) -> list[tuple[Any, ...]]:
+    target = "project/zeros" if kind == LNK else "zeros"
+    return [("project/zeros", b"\0" * 100_000), *((f"project/{n}", b"", kind, target) for n in range(times))]
+
+
+@pytest.mark.parametrize("kind", [SYM, LNK])
+@pytest.mark.parametrize(("times", "refused"), [(8, False), (9, True)])
+def test_copies_count_before_they_are_written(
+    tmp_path: Path, make: Any, kind: bytes, times: int, refused: bool
+) -> None:
+    """10 files of 100,000 bytes, a project file and what stands behind links."""
+    entries = make.good() + [make.entry(*fields) for fields in linked(kind, times)]
+    limits = Limits(total=900_000 + sum(len(entry.content) for entry in make.good()))
+    path = make.tar(tmp_path / "a.tar.gz", entries)
+    if not refused:
+        read_project_archive(path, tmp_path / "out", limits=limits)
+        return
+    with pytest.raises(ReleaseRefused, match="unpacks to more than"):
+        read_project_archive(path, tmp_path / "out", limits=limits)
+    assert not (tmp_path / "out").exists()
+
+
+def sparse(continued: int) -> bytes:
+    """A header of GNU tar for a file with holes, whose map goes on for so many blocks."""
+    header = bytearray(tarfile.TarInfo("project/holes").tobuf(tarfile.GNU_FORMAT))
+    header[156:157], header[482:483] = tarfile.GNUTYPE_SPARSE, b"\1"
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:512]))
+    return bytes(header) + (b"\0" * 504 + b"\1" + b"\0" * 7) * continued
+
+
+def sparse_map(numbers: int) -> bytes:
+    info = tarfile.TarInfo("project/holes")
+    info.size = 2 * numbers + 512
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}
+    return info.tobuf(tarfile.PAX_FORMAT) + b"%d\n" % (numbers // 2) + b"0\n" * numbers
+
+
+@pytest.mark.parametrize("blocks", [sparse(20_000), sparse_map(2_200_000)], ids=["old", "pax"])
+def test_a_map_of_holes_is_not_read_without_end(tmp_path: Path, blocks: bytes) -> None:
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(gzip.compress(blocks + b"\0" * 10_240))
+    with pytest.raises(ReleaseRefused, match="headers of an impossible size"):
+        read_project_archive(path)
+
+
+def test_the_directory_of_a_zip_is_not_read_without_end(tmp_path: Path, make: Any) -> None:
+    path = make.zip(tmp_path / "a.zip", make.good())
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(270):
+            info = zipfile.ZipInfo(f"project/{number}")
+            info.comment = b"x" * 65_000
+            archive.writestr(info, b"")
+    with pytest.raises(ReleaseRefused, match="headers of an impossible size"):
+        read_project_archive(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["project/" + "d/" * 3_000 + "x"], "a path of more than 1024 characters"),
+        ([f"project/{n}/" + "d/" * 500 + "x" for n in range(210)], "more than 100000 entries"),
+    ],
+)
+def test_folders_count_also_where_they_are_no_entries(tmp_path: Path, make: Any, names: list[str], says: str) -> None:
+    path = make.tar(tmp_path / "a.tar.gz", [*make.good(), *(make.entry(name) for name in names)])
+    with pytest.raises(ReleaseRefused, match=says):
+        read_project_archive(path, tmp_path / "out")
 
 
 def test_a_bomb_is_noticed_before_it_is_unpacked(tmp_path: Path) -> None:
@@ -248,5 +318,5 @@ def test_damage_never_raises_anything_else(tmp_path: Path, make: Any, mode: str)
 def test_unreadable_file_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(Configuration, match="not there"):
         read_project_archive(tmp_path / "gone.tar.gz")
-    with pytest.raises(Configuration, match="cannot be read: Is a directory"):
+    with pytest.raises(Configuration, match="not a regular file"):
         read_project_archive(tmp_path)

@@ -29,7 +29,7 @@
 
 Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `status --watch` ends with the code of
 its last look), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
-130 interrupted (Ctrl-C).
+130 interrupted (Ctrl-C or SIGTERM or SIGHUP).
 
 `python -m mlflow_ae5_deploy.errors` prints the table of them that the documents have.
 """
@@ -43,6 +43,19 @@ EXIT_DONE = 0
 EXIT_BUG = 1
 EXIT_CHANGES_PENDING = 30
 EXIT_INTERRUPTED = 130
+
+
+class Interrupted(BaseException):
+    """Ctrl-C while no server runs. No KeyboardInterrupt itself: typer makes a bare exit code of those.
+
+    what:   how the server was left.
+    resume: verb and options of the command that goes on; empty: the same command again.
+    """
+
+    def __init__(self, what: str, resume: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.resume = resume
 
 
 class DeployError(Exception):

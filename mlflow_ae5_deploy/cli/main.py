@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import itertools
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -40,7 +42,15 @@ from mlflow_ae5_deploy.cli import (
     upgrade,
     verify,
 )
-from mlflow_ae5_deploy.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, Configuration, DeployError, Usage
+from mlflow_ae5_deploy.errors import (
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    Configuration,
+    DeployError,
+    Interrupted,
+    Usage,
+)
 
 PROGRAM = "mlflow-ae5-deploy"
 # What the machine, and not this tool, is to blame for, wherever it comes up.
@@ -116,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(usage, asked)
     except DeployError as error:
         return _failed(error, asked)
+    except Interrupted as interrupt:
+        return _interrupted_without_server(interrupt, arguments, asked)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(asked)
     except OSError as error:
@@ -198,9 +210,25 @@ def _interrupted(asked: _Asked) -> int:
             "Interrupted. A run that has begun goes on at the platform: `logs --follow --run latest` shows it. "
             "Running this again starts another."
         )
-    sys.stderr.write(f"\n{_broken(what)}\n")
-    if asked.json_mode:
-        _document(asked, "interrupted", {"kind": "Interrupted", "what": what, "exit_code": EXIT_INTERRUPTED})
+    return _tell_interrupted(what, asked)
+
+
+def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], asked: _Asked) -> int:
+    from mlflow_ae5_deploy.cli.closing import program
+    from mlflow_ae5_deploy.redaction import scrub
+
+    words = interrupt.resume or " ".join(shlex.quote(word) for word in arguments)
+    what = f"Interrupted. {interrupt.what} What was done is in the journal."
+    return _tell_interrupted(what, asked, scrub(f"{program()} {words}"))
+
+
+def _tell_interrupted(what: str, asked: _Asked, command: str = "") -> int:
+    """Also to a terminal that has gone."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # goes on from there\n" if command else ""))
+        if asked.json_mode:
+            error = {"kind": "Interrupted", "what": what, "remedy": command, "exit_code": EXIT_INTERRUPTED}
+            _document(asked, "interrupted", error)
     return EXIT_INTERRUPTED
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.cli.scratch import scratch_folder
 from mlflow_ae5_deploy.clock import Clock, SystemClock
-from mlflow_ae5_deploy.errors import Configuration, Usage
+from mlflow_ae5_deploy.errors import Configuration, Interrupted, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
@@ -147,7 +147,8 @@ def opened(
     clock: Clock | None = None,
     for_cron: bool = False,
 ) -> Iterator[Context]:
-    """The context of one run; signs out and removes its scratch folder at the end, however it ends.
+    """The context of one run; signs out and removes its scratch folder at the end, however it ends. Raises Interrupted
+    where Ctrl-C leaves no server.
 
     for_cron: what the sandbox sets aside is not told, because cron mails whatever is told, at every run.
     """
@@ -175,9 +176,10 @@ def opened(
     values = Values(choices.environ, prompt(), added=settings.added_packages)
     target = Target(options, settings.platform.session, choices.sandbox, asked.dry)
     access = Access(settings, target, values, clock, reporter.waiting)
+    context: Context | None = None
     try:
-        with scratch_folder() as scratch:
-            yield Context(
+        with contextlib.closing(access), scratch_folder() as scratch:
+            context = Context(
                 settings=settings,
                 wishes=asked,
                 access=access,
@@ -192,8 +194,20 @@ def opened(
                 on_wait=reporter.waiting,
                 on_progress=reporter.progress,
             )
-    finally:
-        access.close()
+            yield context
+    except KeyboardInterrupt:
+        if context is None or not context.found.no_server:
+            raise
+        raise Interrupted(context.found.no_server, _resuming(context, choices)) from None
+
+
+def _resuming(context: Context, choices: Choices) -> str:
+    """What goes on where the same command would not."""
+    from mlflow_ae5_deploy.cli.closing import same_target
+    from mlflow_ae5_deploy.runbook.half_upgraded import half_upgraded
+
+    half = half_upgraded(context)
+    return f"upgrade --back {same_target(choices)}".rstrip() if half is not None and half.going_back else ""
 
 
 def _connection(platform: PlatformSettings, hostname: str) -> ConnectionOptions:

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.deployment_facts import Wanted
-from mlflow_ae5_deploy.runbook.starting import STAGE, await_serving, check_before_start, start, stop
+from mlflow_ae5_deploy.runbook.starting import STAGE, STOPPED, await_serving, check_before_start, start, stop
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,7 @@ def resume(context: Context, pending: Pending, current: Deployment | None) -> Re
             stop(context, current)
             current = None
     if current is None:
+        context.found.no_server = STOPPED
         _refuse_if_lost(pending.definition)
     return _bring_up(context, pending, current, ())
 

@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.runbook import backup_place, job_run
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action
+from mlflow_ae5_deploy.runbook.starting import stop
 from mlflow_ae5_deploy.words import counted
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
@@ -148,8 +149,7 @@ def carry_out(context: Context, there: There, *, purge: bool) -> Removed:
     _remove_runs(context, there.runs)
     for deployment in there.deployments:
         _intent(context, "stop", f"deployment {deployment.name}")
-        context.platform.stop_deployment(deployment.id)
-        context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
+        stop(context, deployment)
     if there.project is not None:
         _remove_project(context, there.project)
     if purge:

@@ -71,7 +71,11 @@ class Wishes:
 
 @dataclass
 class Findings:
-    """What earlier stages found out and did, for later ones. taken_down: a server, for a restore."""
+    """What earlier stages found out and did, for later ones.
+
+    taken_down: a server, for a restore. no_server: how this run has left the installation without one, as a sentence
+    for somebody who interrupts it; empty while one serves, and where that is not known.
+    """
 
     release: Release | None = None
     built: BuiltArchive | None = None
@@ -82,6 +86,7 @@ class Findings:
     kept_archives: list[Path] = field(default_factory=list)
     recovered: Verdict | None = None
     taken_down: bool = False
+    no_server: str = ""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.runbook import job_run, scheduled_job
 from mlflow_ae5_deploy.runbook.backup_job import scheduled_jobs
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
+from mlflow_ae5_deploy.runbook.starting import STOPPED, stop
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 
@@ -34,8 +35,8 @@ def remove_project(context: Context, project: Project) -> None:
         context.platform.delete_job(job.id)
         context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
     for deployment in [d for d in context.look.deployments() if d.project_id == project.id]:
-        context.platform.stop_deployment(deployment.id)
-        context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
+        stop(context, deployment)
+    context.found.no_server = STOPPED
     context.memory.forget_token()
     delete_project(context, project)
 

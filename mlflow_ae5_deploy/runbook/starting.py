@@ -14,6 +14,9 @@ from mlflow_ae5_deploy.runbook.deployment_facts import Drift, Wanted, drift
 from mlflow_ae5_deploy.runbook.health import await_health, failure
 
 STAGE = 8
+STOPPING = "No server runs, or not for long: it was being stopped."
+STOPPED = "No server runs."
+STARTING = "No server runs yet: one was being started."
 _VISIBLE = 60.0  # seconds until a list must show what was just started
 
 
@@ -79,6 +82,7 @@ def start(
     if project is None:
         raise StageFailed("There is no project to deploy.", stage=STAGE)
     revision = revision_for(context, project, wanted.revision, wanted.command)
+    context.found.no_server = STARTING
     clash: Conflict | None = None
     deployment: Deployment | None = None
     try:
@@ -105,8 +109,12 @@ def start(
     return deployment
 
 
-def stop(context: Context, deployment: Deployment) -> None:
+def stop(context: Context, deployment: Deployment, *, another_serves: bool = False) -> None:
+    if not another_serves:
+        context.found.no_server = STOPPING
     context.platform.stop_deployment(deployment.id)
+    if not another_serves:
+        context.found.no_server = STOPPED
     context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
     context.look.forget("deployments", "endpoints")
 
@@ -119,6 +127,7 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
         raise failure(context, deployment, error.what) from None
     context.found.deployment = started
     await_health(context, started)
+    context.found.no_server = ""
     context.memory.forget_begun_recovery()
     half_upgraded.served(context)
     _await_listed(context, started)

@@ -32,6 +32,7 @@ from mlflow_ae5_deploy.runbook.half_upgraded import STARTING, STOPPING
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
+from mlflow_ae5_deploy.runbook.starting import STOPPED
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def go_on(context: Context, record: Record, crew: Crew) -> Upgraded:
 def _stop_and_save(context: Context, record: Record, crew: Crew) -> Record:
     """The server, and a last snapshot: what was written since the first one is in it."""
     if record.at_least(REPLACING):
+        context.found.no_server = STOPPED
         return record
     record = note(context, record, phase=STOPPING)
     crew.tell("the server is stopped")

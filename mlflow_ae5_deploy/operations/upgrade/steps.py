@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.maintenance import command_of
 from mlflow_ae5_deploy.runbook.model import RunResult, Stage
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
-from mlflow_ae5_deploy.runbook.starting import stop
+from mlflow_ae5_deploy.runbook.starting import STOPPED, stop
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def stop_servers(context: Context) -> None:
         if server is not None:
             context.memory.forget_token()
             stop(context, server)
+    context.found.no_server = STOPPED
 
 
 def run_stages(crew: Crew, first: int) -> None:

@@ -31,7 +31,7 @@ from mlflow_ae5_deploy.runbook.recovering import (
     servers_of,
 )
 from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
-from mlflow_ae5_deploy.runbook.starting import stop
+from mlflow_ae5_deploy.runbook.starting import STOPPED, stop
 
 STOP, RESTORE = "stop", "restore"
 _WHILE_DOWN = (
@@ -117,6 +117,7 @@ class RecoveryStage:
             )
             backup_place.store(context)
         else:
+            context.found.no_server = STOPPED
             try:
                 self._restore(wanted, facts.project, context)
             except DeployError as error:

@@ -47,6 +47,8 @@ class Deploy:
                 newest = context.look.revisions(project)[0].name
                 current = replace(current, revision="latest") if current.revision == newest else current
             health = self._health(context, current)
+            if health is not None and health.healthy:
+                context.found.no_server = ""
         context.found.deployment = current
         return Facts(
             wanted=wanted,
@@ -153,7 +155,7 @@ class Deploy:
         elif action.verb == STOP:
             for duplicate in facts.duplicates:
                 if duplicate.id in action.target:
-                    stop(context, duplicate)
+                    stop(context, duplicate, another_serves=facts.current is not None)
         elif action.verb == WAIT and facts.current is not None:
             await_serving(context, facts.current)
         elif action.verb == PATCH and facts.current is not None:

@@ -17,10 +17,10 @@ from ruamel.yaml.constructor import ConstructorError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, TooComplex, check_events
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.words import size
 
-_LARGEST = 1024 * 1024  # bytes
 _MARK = 2  # characters of the longest mark that the parser quotes
 # One quoted piece after the other, so that what stands between two of them is not taken for a third.
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -71,7 +71,7 @@ def _text_of(path: Path) -> tuple[str, bool]:
     try:
         with path.open("rb") as stream:
             mode = path.stat().st_mode
-            raw = stream.read(_LARGEST + 1)
+            raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise Configuration(
             "There is no such configuration file.",
@@ -82,8 +82,8 @@ def _text_of(path: Path) -> tuple[str, bool]:
         raise Configuration(
             f"The configuration file cannot be read: {error.strerror or error}.", where=str(path)
         ) from None
-    if len(raw) > _LARGEST:
-        raise Configuration(f"The configuration file is larger than {size(_LARGEST)}.", where=str(path))
+    if len(raw) > MAX_BYTES:
+        raise Configuration(f"The configuration file is larger than {size(MAX_BYTES)}.", where=str(path))
     try:
         return raw.decode("utf-8-sig"), bool(mode & (stat.S_IWGRP | stat.S_IWOTH))
     except UnicodeDecodeError:
@@ -93,7 +93,10 @@ def _text_of(path: Path) -> tuple[str, bool]:
 def _lines(path: Path, text: str) -> tuple[dict[tuple[Any, ...], int], list[tuple[str, int, int]]]:
     """Lines of all keys, and the keys that are there twice with both lines."""
     try:
+        check_events(_reader().parse(io.StringIO(text)))
         root = _reader().compose(io.StringIO(text))
+    except TooComplex as error:
+        problem = Configuration(f"The configuration {error}.", where=str(path), remedy="Write the values out.")
     except YAMLError as error:
         problem = _syntax_error(path, error)
     else:

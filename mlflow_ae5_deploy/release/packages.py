@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.release.archive import survey_members
 from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE
-from mlflow_ae5_deploy.release.project_file import PROJECT_FILE
+from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, load_document
 
 _ITEM = re.compile(r"(?:[^:\s]+::)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?P<spec>[^;#]*)")
 _EXACT = re.compile(r"={1,2}\s*(?P<version>[0-9]+(?:\.[0-9]+)*)(?:\.\*)?(?:=[^=]*)?\Z")
@@ -37,17 +37,11 @@ class Environment:
 
 def environment_of(archive: bytes, command: str) -> Environment:
     """Raises ReleaseRefused for what is not a project archive."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    trouble = ""
     try:
         survey = survey_members(walk(io.BytesIO(archive), Limits()), "the project", keep=(PROJECT_FILE,))
-        document = YAML(typ="safe", pure=True).load(survey.kept.get(PROJECT_FILE, b"").decode("utf-8-sig"))
-    except (BrokenArchive, YAMLError, UnicodeDecodeError) as error:
-        trouble = type(error).__name__
-    if trouble or not isinstance(document, dict):
-        raise ReleaseRefused(f"{PROJECT_FILE} of the archive cannot be read ({trouble or 'not a mapping'}).")
+    except BrokenArchive as error:
+        raise ReleaseRefused(f"The archive {error}.", where="the project") from None
+    document = load_document(survey.kept.get(PROJECT_FILE, b""), "the project")
     ours = any(path.startswith(f"{SERVER_PACKAGE}/") for path in survey.files)
     return read_environment(document, command, ours=ours)
 
@@ -64,14 +58,23 @@ def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = 
     return Environment(command, name, packages, ours)
 
 
-def _heirs(specs: Any, name: str, seen: frozenset[str] = frozenset()) -> list[Mapping[str, Any]]:
-    """The env_spec and what it inherits from, ancestors first."""
-    spec = specs.get(name) if isinstance(specs, dict) else None
-    if not isinstance(spec, dict) or name in seen:
-        return []
-    parents = spec.get("inherit_from") or []
-    parents = [parents] if isinstance(parents, str) else parents
-    return [*(h for parent in parents for h in _heirs(specs, str(parent), seen | {name})), spec]
+def _heirs(specs: Any, name: str) -> list[Mapping[str, Any]]:
+    """The env_spec and what it inherits from, ancestors first, each once."""
+    found: dict[str, Mapping[str, Any]] = {}
+    begun: set[str] = set()
+    stack = [name]
+    while stack:
+        current = stack[-1]
+        spec = specs.get(current) if isinstance(specs, dict) else None
+        if not isinstance(spec, dict) or current in begun:
+            stack.pop()
+            if isinstance(spec, dict):
+                found.setdefault(current, spec)
+            continue
+        begun.add(current)
+        parents = spec.get("inherit_from") or []
+        stack += [str(parent) for parent in reversed([parents] if isinstance(parents, str) else parents)]
+    return [*found.values()]
 
 
 def _packages(items: Any) -> Iterator[tuple[str, str]]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, TooComplex, check_events
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.words import size
 
 PROJECT_FILE = "anaconda-project.yml"
 REQUIRED_COMMAND = "TrackingServer"
-_LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ProjectFile:
 
 def read_project_file(data: bytes, where: str) -> ProjectFile:
     """Raises ReleaseRefused for a file that AE5 could not run the tracking server from."""
-    document = _parse(data, where)
+    document = load_document(data, where)
     commands = _section(document, "commands", where)
     env_specs = _section(document, "env_specs", where)
     for name, command in commands.items():
@@ -53,13 +53,17 @@ def variable_default(value: Any) -> Any:
     return value.get("default") if isinstance(value, Mapping) else value
 
 
-def _parse(data: bytes, where: str) -> Mapping[str, Any]:
+def load_document(data: bytes, where: str) -> Mapping[str, Any]:
+    """The mapping in the file, which callers only read. Raises ReleaseRefused for anything else, and for more than the
+    limits of `yaml_limits`."""
     from ruamel.yaml.error import YAMLError
 
-    if len(data) > _LARGEST:
-        raise ReleaseRefused(f"{PROJECT_FILE} is larger than {size(_LARGEST)}.", where=where)
+    if len(data) > MAX_BYTES:
+        raise ReleaseRefused(f"{PROJECT_FILE} is larger than {size(MAX_BYTES)}.", where=where)
     try:
         document = _load(data)
+    except TooComplex as error:
+        raise ReleaseRefused(f"{PROJECT_FILE} {error}.", where=where) from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark is not None else ""
@@ -77,7 +81,9 @@ def _load(data: bytes) -> Any:
     """Kept, because one run looks at the same file several times and the parser is slow. Callers only read it."""
     from ruamel.yaml import YAML
 
-    return YAML(typ="safe", pure=True).load(data.decode("utf-8-sig"))
+    text = data.decode("utf-8-sig")
+    check_events(YAML(typ="safe", pure=True).parse(text))
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _section(document: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, TooComplex, check_events
+
 from .errors import bad
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -28,9 +30,15 @@ class ProjectFile:
 
 def read_project_file(path: Path) -> ProjectFile:
     """Raises ApiError 400 with what is wrong."""
+    if path.stat().st_size > MAX_BYTES:
+        raise bad("anaconda-project.yml is too large")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe ones
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        check_events(yaml.parse(text, Loader=_LOADER))
+        data = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe ones
+    except TooComplex as error:
+        raise bad(f"anaconda-project.yml {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise bad("anaconda-project.yml is not valid YAML") from error
     if not isinstance(data, dict):
         raise bad("anaconda-project.yml does not hold a mapping")

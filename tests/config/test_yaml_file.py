@@ -8,6 +8,7 @@ import pytest
 
 from mlflow_ae5_deploy.config.yaml_file import read_yaml
 from mlflow_ae5_deploy.errors import Configuration
+from tests.yaml_bombs import BOMBS
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,15 @@ def test_unreadable(tmp_path: Path, content: bytes, place: str, words: str) -> N
     assert error.where.startswith(f"{path}{place}")
     assert "hunter2" not in f"{error.what} {error.where.removeprefix(str(path))} {error.remedy} {error.detail}"
     assert error.__context__ is None or isinstance(error.__context__, UnicodeDecodeError)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bomb_is_refused(tmp_path: Path, name: str) -> None:
+    content, says = BOMBS[name]
+    path = tmp_path / "my.yaml"
+    path.write_text(content)
+    with pytest.raises(Configuration, match=says):
+        read_yaml(path)
 
 
 def test_keys_that_are_there_twice_are_named_with_both_lines(tmp_path: Path) -> None:

@@ -152,6 +152,12 @@ def test_packages_are_those_of_project_and_environment_the_last_word_wins():
     assert found.packages == {"python": "=3.11", "boto-3": ">=1", "psycopg": ">=3.2,<4", "mlflow": "=3.17.2"}
 
 
+def test_environments_that_inherit_each_other_many_times_are_read_once():
+    chain = {str(n): {"inherit_from": [str(n + 1)] * 3, "packages": [f"p{n}"]} for n in range(2_000)}
+    document = {"commands": {"TrackingServer": {"unix": "x", "env_spec": "0"}}, "env_specs": chain}
+    assert len(read_environment(document, "TrackingServer").packages) == 2_000
+
+
 def test_without_environments_the_projects_own_packages_count():
     found = read_environment({"packages": ["mlflow"], "commands": {}}, "TrackingServer")
     assert (found.name, found.packages) == ("the project's", {"mlflow": ""})

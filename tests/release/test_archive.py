@@ -13,6 +13,7 @@ import pytest
 from mlflow_ae5_deploy.common.members import Limits
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import read_project_archive
+from tests.yaml_bombs import BOMBS
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,7 @@ def test_zip_is_judged_alike(tmp_path: Path, make: Any, bad: tuple[Any, ...], sa
         (b"", "not a mapping of keys"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"[" * 5000, "anaconda-project.yml"),
+        *((content.encode(), says) for content, says in BOMBS.values()),
         (b"a: " + b"x" * (1 << 20), "larger than"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from tests.sandbox.support import PROJECT_FILE, Admin, Client, make_project_archive
+from tests.yaml_bombs import BOMBS
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,14 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: make_project_archive(p, project_file="commands: ["),
         "anaconda-project.yml is not valid YAML",
     ),
+    "a date that is none": (
+        lambda p: make_project_archive(p, project_file="a: 2026-13-45"),
+        "anaconda-project.yml is not valid YAML",
+    ),
+    **{
+        f"bomb of {name}": (lambda p, c=content: make_project_archive(p, project_file=c), "anaconda-project.yml ")
+        for name, (content, _says) in BOMBS.items()
+    },
     "a list": (lambda p: make_project_archive(p, project_file="[1]"), "anaconda-project.yml does not hold a mapping"),
     "boolean default": (
         lambda p: make_project_archive(p, project_file=PROJECT_FILE.replace("30d0h0m0s", "true")),

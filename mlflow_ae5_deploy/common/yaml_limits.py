@@ -1,0 +1,54 @@
+"""Limits for YAML from outside: with aliases and merge keys, a kilobyte can stand for gigabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+MAX_BYTES = 128_000
+MAX_NODES = 20_000  # with every alias replaced by what it stands for
+MAX_DEPTH = 50
+
+
+class TooComplex(ValueError):
+    """The document exceeds a limit; the message completes "the file ..."."""
+
+
+def check_events(events: Iterable[Any]) -> None:
+    """Raise TooComplex as soon as a document is too large or too deep once its aliases are expanded.
+
+    events: from the parser of PyYAML or of ruamel.yaml, whose classes have the same names. They are read one by one,
+    so nothing of the document is built. What the parser raises passes.
+    """
+    total = 0
+    expanded: dict[str, tuple[int, int]] = {}  # nodes and levels below each anchor
+    open_nodes: list[tuple[str | None, int, list[int]]] = []  # anchor, nodes before it, deepest level within
+    for event in events:
+        kind = type(event).__name__
+        levels = 0
+        if kind in ("SequenceStartEvent", "MappingStartEvent"):
+            open_nodes.append((event.anchor, total, [len(open_nodes) + 1]))
+            total += 1
+        elif kind == "ScalarEvent":
+            total += 1
+            if event.anchor:
+                expanded[event.anchor] = (1, 0)
+        elif kind == "AliasEvent":
+            if any(anchor == event.anchor for anchor, _, _ in open_nodes):
+                raise TooComplex("has a value that contains itself")
+            if event.anchor not in expanded:
+                return  # the reader raises at an alias of nothing, before it comes to what follows
+            nodes, levels = expanded[event.anchor]
+            total += nodes
+        elif kind in ("SequenceEndEvent", "MappingEndEvent"):
+            anchor, before, (deepest,) = open_nodes.pop()
+            if anchor:
+                expanded[anchor] = (total - before, deepest - len(open_nodes))
+            levels = deepest - len(open_nodes)
+        if open_nodes:
+            level = open_nodes[-1][2]
+            level[0] = max(level[0], len(open_nodes) + levels)
+            if level[0] > MAX_DEPTH:
+                raise TooComplex(f"is nested more than {MAX_DEPTH} levels deep")
+        if total > MAX_NODES:
+            raise TooComplex(f"has more than {MAX_NODES:,} values once its aliases are expanded")

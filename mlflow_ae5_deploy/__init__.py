@@ -1,3 +1,1 @@
 """Install and run an MLflow tracking server on Anaconda Enterprise 5."""
-
-__version__ = "0.1.0"

@@ -18,7 +18,6 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from mlflow_ae5_deploy import __version__
 from mlflow_ae5_deploy.cli import (
     backup,
     doctor,
@@ -68,7 +67,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"{PROGRAM} {__version__}")
+        from mlflow_ae5_deploy.release.bundled import bundled_version
+
+        typer.echo(f"{PROGRAM} {bundled_version()}")
         raise typer.Exit
 
 

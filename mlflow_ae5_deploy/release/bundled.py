@@ -28,9 +28,9 @@ def template_dir(package: Path | None = None) -> Path:
     )
 
 
-def bundled_version(folder: Path) -> str:
-    """The template's version, read as text: the server package is not importable (nor needed) here."""
-    source = folder / SERVER_PACKAGE / "__init__.py"
+def bundled_version(folder: Path | None = None) -> str:
+    """The template's version, which is this tool's too. Read as text: the server package is not importable here."""
+    source = (folder or template_dir()) / SERVER_PACKAGE / "__init__.py"
     try:
         found = _VERSION.search(source.read_text(encoding="utf-8"))
     except OSError as error:

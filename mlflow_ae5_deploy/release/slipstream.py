@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow_ae5_deploy
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import FileEntry, ProjectContents, read_project_archive
+from mlflow_ae5_deploy.release.bundled import bundled_version
 from mlflow_ae5_deploy.release.customisation import Customisation, check, refuse_secret
 from mlflow_ae5_deploy.release.edit import edit_project_file
 from mlflow_ae5_deploy.release.files import private_folder, sha256_of, storage_errors
@@ -152,7 +152,7 @@ def _provenance(release: Release, changes: list[str], files: Mapping[str, FileEn
             "sha256": release.sha256,
         },
         "changes": list(changes),
-        "tool": f"mlflow-ae5-deploy {mlflow_ae5_deploy.__version__}",
+        "tool": f"mlflow-ae5-deploy {bundled_version()}",
         "files": {path: entry.sha256 for path, entry in sorted(files.items())},
         "content_digest": digest_content(files),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -77,6 +78,17 @@ def test_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"mlflow_ae5_deploy"}
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".sqlite", ".db"))]
+
+
+def test_the_version_is_that_of_the_project(fresh: Path, elsewhere: Path, wheel: Path) -> None:
+    source = (ROOT / "project_template/mlflow_ae5_server/__init__.py").read_text()
+    (version,) = re.findall(r'^__version__ = "(.*)"$', source, re.MULTILINE)
+
+    told = run(fresh, elsewhere, "mlflow-ae5-deploy", "--version")
+
+    assert told.stdout == f"mlflow-ae5-deploy {version}\n"
+    assert wheel.name == f"mlflow_ae5_deploy-{version}-py3-none-any.whl"
+    assert f'{version}"' not in (ROOT / "pyproject.toml").read_text()
 
 
 def test_comes_from_the_wheel_with_its_template(fresh: Path, elsewhere: Path) -> None:

@@ -195,13 +195,16 @@ def _folder(environ: Mapping[str, str]) -> Path:
 
 
 def _lifecycle() -> Any:
-    try:
-        from mlflow_ae5_deploy.sandbox import lifecycle
-    except ImportError as error:
+    from mlflow_ae5_deploy.parts import install_sandbox, missing_for_sandbox
+
+    if missing := missing_for_sandbox():
         raise Configuration(
-            f"The sandbox needs the package `{error.name}`, which is not installed.",
-            remedy='Install the sandbox with its parts: pip install "mlflow-ae5-deploy[sandbox]".',
-        ) from None
+            f"The extra [sandbox] is not installed (missing: {', '.join(missing)}).",
+            where=sys.prefix,
+            remedy=f"Install it: `{install_sandbox()}`.",
+        )
+    from mlflow_ae5_deploy.sandbox import lifecycle
+
     return lifecycle
 
 

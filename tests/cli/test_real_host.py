@@ -44,14 +44,14 @@ class TestWithoutAe5Tools:
     def test_a_missing_ae5_tools_is_told_with_the_way_to_install_it(self, cluster, capsys, verb):
         refused = cluster.run(capsys, verb)
 
-        assert_tells(refused, 3, "ae5-tools", "cannot be imported", "conda env create -f environment.yml")
+        assert_tells(refused, 3, "ae5-tools", "cannot be imported", "conda create --name mlflow-ae5-deploy")
         assert cluster.calls() == []
 
     @pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")
     def test_ae5_tools_on_the_sandbox_too_is_refused_when_it_is_missing(self, bench, capsys):
         refused = bench.run(capsys, "plan", "--sandbox", "--session", "ae5-tools")
 
-        assert_tells(refused, 3, "ae5-tools", "conda env create -f environment.yml")
+        assert_tells(refused, 3, "ae5-tools", "conda create --name mlflow-ae5-deploy")
 
 
 @through_ae5_tools

@@ -400,6 +400,6 @@ def test_without_ae5_tools_a_real_platform_is_an_error_that_says_how_to_get_it(
             clock=ManualClock(),
             is_sandbox=False,
         )
-    assert "conda env create -f environment.yml" in caught.value.remedy
+    assert "conda create --name mlflow-ae5-deploy" in caught.value.remedy
     assert "ae5-admin" in caught.value.remedy
     assert stub.calls == []

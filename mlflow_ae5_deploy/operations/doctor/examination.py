@@ -41,7 +41,10 @@ def examine(
         return found[begun:]
 
     note(way.machine(context))
-    note(warning("configuration", text, "See runbooks/configuration.md.") for text in advice)
+    note(
+        warning("configuration", text, "The file that `mlflow-ae5-deploy init` writes explains every setting.")
+        for text in advice
+    )
     note(account.references(context))
     away = _failed(note(way.network(context))) & {"dns", "reachable", "tls"}
     release, environment = of_release.release(context, [s for s in stages if s.number in (4, 5)])

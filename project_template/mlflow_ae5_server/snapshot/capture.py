@@ -35,7 +35,7 @@ from mlflow_ae5_server.snapshot.objects import ObjectWriter
 from mlflow_ae5_server.snapshot.repository import Begun, Repository
 from mlflow_ae5_server.snapshot.stock import Stock
 from mlflow_ae5_server.snapshot.verify import Uses
-from mlflow_ae5_server.words import counted
+from mlflow_ae5_server.words import counted, shown
 
 _LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
 _ATTEMPTS = 3  # at a list that refers to nothing damaged
@@ -313,7 +313,7 @@ def _manifest(
         runs=_runs(database),
         database=database.to_json(),
         artifacts=Artifacts(
-            source=source.shown,
+            source=shown(source.shown),
             files=totals.files,
             bytes=totals.bytes,
             lists=lists,

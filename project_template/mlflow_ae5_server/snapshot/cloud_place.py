@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_server.errors import DamagedError
 from mlflow_ae5_server.snapshot import clouds
-from mlflow_ae5_server.snapshot.places import Item
+from mlflow_ae5_server.snapshot.places import MOST, Item
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -25,11 +26,18 @@ class CloudPlace:
         import obstore
 
         try:
-            return bytes(obstore.get(self._store, name).bytes())
+            found = obstore.get(self._store, name)
+            size = found.meta["size"]
+            if size <= MOST:
+                return bytes(found.bytes())
         except FileNotFoundError:
             return None
         except Exception as error:
             raise clouds.translate(error, self.shown, "read") from None
+        raise DamagedError(
+            f"{name} in {self.shown} has {size} bytes, more than any file of a backup",
+            "no backup makes that: who else can write there? Remove it, and take that permission away",
+        )
 
     def write(self, name: str, data: bytes) -> None:
         import obstore

@@ -113,7 +113,11 @@ class Reader:
             if (data := self._remembered.get(sha256)) is not None:
                 self._remembered.move_to_end(sha256)
                 return data
-        kept = self._place.read(object_name(sha256))
+        try:
+            kept = self._place.read(object_name(sha256))
+        except DamagedError as error:
+            self._on_damage(sha256, error.message)
+            raise
         if kept is None:
             raise DamagedError(f"the object {sha256} is missing in {self._place.shown}", "verify the snapshots there")
         plain = unpack(kept, sha256)
@@ -144,7 +148,10 @@ def object_name(sha256: str) -> str:
 
 def is_right(place: Place, sha256: str) -> bool:
     """Whether the object is there and is its content: it is read."""
-    kept = place.read(object_name(sha256))
+    try:
+        kept = place.read(object_name(sha256))
+    except DamagedError:
+        return False
     return kept is not None and unpack(kept, sha256) is not None
 
 

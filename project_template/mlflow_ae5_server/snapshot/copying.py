@@ -8,6 +8,7 @@ contents are put one after another into shared objects, so that 5,000 of them ar
 from __future__ import annotations
 
 import posixpath
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -33,6 +34,7 @@ from mlflow_ae5_server.snapshot.packing import Packer
 from mlflow_ae5_server.words import shown
 
 _T = TypeVar("_T")
+_MARK = re.compile(r"[0-9]+:[0-9]+:([0-9]{1,20}):[0-9]+")  # of a file in a folder
 _NAMES = 50  # of changed, vanished, unreadable files: at most so many are told
 _BATCH_FILES, _BATCH_BYTES, _BATCH_ITEMS = 64, 2 * 1024 * 1024, 2048
 _LARGE = 4  # long files that are read at a time: each has some of its content in memory
@@ -274,8 +276,8 @@ class Copier:
 
 def _changed_at(mark: str) -> int:
     """When the file last changed, nanoseconds since 1970; 0 for a store's own mark, which changes with the content."""
-    fields = mark.split(":")
-    return int(fields[2]) if len(fields) == 4 and fields[2].isdigit() else 0
+    found = _MARK.fullmatch(mark)
+    return int(found[1]) if found else 0
 
 
 def _leads_out(found: Found) -> bool:

@@ -17,6 +17,7 @@ from mlflow_ae5_server.errors import DamagedError
 from mlflow_ae5_server.snapshot import filelist
 from mlflow_ae5_server.snapshot.contents import Reader, is_right
 from mlflow_ae5_server.snapshot.manifest import Manifest
+from mlflow_ae5_server.snapshot.objects import is_digest
 from mlflow_ae5_server.snapshot.places import Place
 
 FOLDER = "damaged"
@@ -38,7 +39,7 @@ class Noted:
 
 def noted(place: Place) -> Noted:
     names = {item.name.rpartition("/")[2] for item in place.items(FOLDER)}
-    return Noted(frozenset(names - {_MORE}), _MORE in names)
+    return Noted(frozenset(filter(is_digest, names)), _MORE in names)
 
 
 def note(place: Place, found: Iterable[tuple[str, str]]) -> None:

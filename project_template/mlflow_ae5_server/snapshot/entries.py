@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import NamedTuple
 
 from mlflow_ae5_server.errors import DamagedError
+from mlflow_ae5_server.snapshot.objects import LIMIT, is_digest
+from mlflow_ae5_server.snapshot.recover_beside import RESERVED
 
 _NOWHERE = frozenset({"", ".", ".."})
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_LONGEST = 4096  # bytes of a path, or of where a link points: no file system takes more
 
 
 class Part(NamedTuple):
@@ -81,7 +82,7 @@ def parse(data: bytes) -> FileEntry:
         found = json.loads(data.decode("ascii"))
         path = found["p"]
         if "l" in found:
-            return _safe(FileEntry(path, "link", 0, "", 0, "", (), str(found["l"])))
+            return _safe(FileEntry(path, "link", 0, "", 0, "", (), found["l"]))
         if "x" in found:
             return _safe(FileEntry(path, "special", 0, "", 0, "", ()))
         size, digest = found["s"], found["d"]
@@ -89,27 +90,37 @@ def parse(data: bytes) -> FileEntry:
             parts = tuple(Part(p[0], 0, p[1], p[1]) if len(p) == 2 else Part(*p) for p in found["o"])
         else:
             parts = (Part(digest, 0, size, size),) if size else ()
-        return _safe(FileEntry(path, "file", size, digest, int(found["m"]), found.get("k", ""), parts))
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return _safe(FileEntry(path, "file", size, digest, found["m"], found.get("k", ""), parts))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         raise DamagedError("the list of artifacts has a line that makes no sense", "use another snapshot") from None
 
 
 def _safe(entry: FileEntry) -> FileEntry:
     """`entry`, whose path is relative and no way out of the folder it will be written to; else ValueError."""
-    path = entry.path
-    if not isinstance(path, str) or not path or "\0" in path or not _NOWHERE.isdisjoint(path.split("/")):
-        raise ValueError(path)
+    if not _is_path(entry.path) or not _NOWHERE.isdisjoint(entry.path.split("/")) or entry.path.startswith(RESERVED):
+        raise ValueError("path")
+    if entry.kind == "link" and not _is_path(entry.target):
+        raise ValueError("target")
     if entry.kind == "file" and not _is_consistent(entry):
-        raise ValueError(path)
+        raise ValueError("content")
     return entry
 
 
+def _is_path(text: object) -> bool:
+    return isinstance(text, str) and "\0" not in text and 0 < len(key(text)) <= _LONGEST
+
+
 def _is_consistent(entry: FileEntry) -> bool:
-    if not isinstance(entry.size, int) or not _SHA256.match(entry.sha256):
+    numbers = [entry.size, entry.mtime_ns]
+    for part in entry.parts:
+        numbers += part[1:]
+    if any(type(number) is not int for number in numbers) or not -(2**63) <= entry.mtime_ns < 2**63:
+        return False
+    if not is_digest(entry.sha256) or not isinstance(entry.mark, str):
         return False
     size = 0
     for sha256, offset, length, total in entry.parts:
-        if not _SHA256.match(sha256) or offset < 0 or not 0 < length <= total - offset:
+        if not is_digest(sha256) or offset < 0 or not 0 < length <= total - offset or total > LIMIT:
             return False
         size += length
     return size == entry.size

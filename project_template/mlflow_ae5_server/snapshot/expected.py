@@ -13,6 +13,7 @@ from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import StorageError
 from mlflow_ae5_server.snapshot.manifest import Manifest
 from mlflow_ae5_server.snapshot.outside import is_inside
+from mlflow_ae5_server.snapshot.places import decoded
 from mlflow_ae5_server.snapshot.repository import Repository
 from mlflow_ae5_server.words import counted, shown
 
@@ -61,11 +62,8 @@ def was_meant(repository: Repository, previous: Manifest | None) -> bool:
     """Whether the newest snapshot is one of which that is remembered."""
     if previous is None or previous.artifacts.files:
         return False
-    try:
-        noted = json.loads(repository.place.read(MEANT) or b"{}")
-    except ValueError:
-        return False
-    return isinstance(noted, dict) and noted.get("snapshot") == previous.id
+    noted = decoded(repository.place.read(MEANT)) or {}
+    return noted.get("snapshot") == previous.id
 
 
 def many_gone(gone: int, before: int) -> bool:

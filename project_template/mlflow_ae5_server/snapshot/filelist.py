@@ -17,6 +17,7 @@ from mlflow_ae5_server.snapshot.entries import FileEntry, key, line, parse
 from mlflow_ae5_server.snapshot.objects import ObjectWriter
 
 _CUT = 0x3FF  # one path in 1024
+_LONGEST = 64 * 1024 * 1024  # bytes of a line: of a file of more than a terabyte
 _PIECE = 4 * 1024 * 1024  # bytes: no object of the list is larger
 
 
@@ -50,12 +51,24 @@ class ListWriter:
 
 def read(reader: Reader, lists: Iterable[str]) -> Iterator[FileEntry]:
     """The entries in order. Raises DamagedError."""
+    last = b""
+    for found in _lines(reader, lists):
+        entry = parse(found)
+        if (path := key(entry.path)) <= last:
+            raise DamagedError("the list of artifacts is not in order", "use another snapshot")
+        last = path
+        yield entry
+
+
+def _lines(reader: Reader, lists: Iterable[str]) -> Iterator[bytes]:
     rest = b""
     for sha256 in lists:
         *lines, rest = (rest + reader.get(sha256)).split(b"\n")
-        yield from map(parse, lines)
+        yield from lines
+        if len(rest) > _LONGEST:
+            raise DamagedError("the list of artifacts has a line without an end", "use another snapshot")
     if rest:
-        yield parse(rest)
+        yield rest
 
 
 def lines(reader: Reader, sha256: str) -> Iterator[FileEntry]:

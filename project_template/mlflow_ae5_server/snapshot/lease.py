@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -22,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.errors import BusyError, NoRoomError, ProjectError, StorageError
-from mlflow_ae5_server.snapshot.places import Item, Place
+from mlflow_ae5_server.snapshot.places import Item, Place, decoded
+from mlflow_ae5_server.words import shown
 
 _FOLDER = "lease"
 _PROBE = "lease/probe-"
+_NUMBERED = re.compile(r"lease/([0-9]{1,18})\.json")
 
 
 @dataclass(frozen=True)
@@ -198,26 +201,17 @@ def _now(place: Place) -> float:
 def _newest(place: Place) -> tuple[int, Item] | None:
     numbers = []
     for item in place.items(_FOLDER):
-        stem = item.name.removeprefix(f"{_FOLDER}/").removesuffix(".json")
-        if stem.isdigit():
-            numbers.append((int(stem), item))
+        if named := _NUMBERED.fullmatch(item.name):
+            numbers.append((int(named[1]), item))
     return max(numbers, key=lambda pair: pair[0], default=None)
 
 
 def _read(place: Place, item: Item) -> dict[str, Any] | None:
-    return _decode(place.read(item.name))
+    return decoded(place.read(item.name))
 
 
 def _read_number(place: Place, number: int) -> dict[str, Any] | None:
-    return _decode(place.read(_name(number)))
-
-
-def _decode(data: bytes | None) -> dict[str, Any] | None:
-    try:
-        content = json.loads(data or b"")
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
+    return decoded(place.read(_name(number)))
 
 
 def _encode(content: dict[str, Any]) -> bytes:
@@ -229,9 +223,11 @@ def _name(number: int) -> str:
 
 
 def _busy(place: Place, content: dict[str, Any] | None) -> BusyError:
-    who = content or {}
+    def said(fact: str, unknown: str) -> str:
+        return shown(str((content or {}).get(fact, unknown)))[:80]
+
     return BusyError(
-        f"another {who.get('purpose', 'backup')} is at work on {place.shown}: on {who.get('host', 'another machine')}, "
-        f"process {who.get('pid', 'unknown')}, since {who.get('since', 'just now')}",
+        f"another {said('purpose', 'backup')} is at work on {place.shown}: on {said('host', 'another machine')}, "
+        f"process {said('pid', 'unknown')}, since {said('since', 'just now')}",
         "let it finish; nothing was changed by this one",
     )

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, TypeGuard
 
 from mlflow_ae5_server.errors import DamagedError
+from mlflow_ae5_server.snapshot.dump.records import DatabasePart
+from mlflow_ae5_server.snapshot.objects import is_digest
+from mlflow_ae5_server.words import shown
 
 FORMAT = 1
-_FILE = re.compile(r"(?P<sequence>\d{8})-(?P<id>\d{8}T\d{6}Z-[0-9a-f]{6})\.json\Z")
+_FILE = re.compile(r"(?P<sequence>\d{8})-(?P<id>\d{8}T\d{6}Z-[0-9a-f]{6})\.json\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,10 @@ def parse(data: bytes, name: str) -> Manifest:
         digest = found.pop("digest")
         written = digest == _digest(found) and data == _canonical({**found, "digest": digest})
         known = found.pop("format") == FORMAT
-        found["artifacts"] = Artifacts(**_tuples(found["artifacts"], "lists", "unreadable"))
-        found["in_flight"] = InFlight(**_tuples(found["in_flight"], "names"))
-        manifest = Manifest(**_tuples(found, "outside")) if known and written else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+        manifest = _manifest(found) if known and written else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         written, known, manifest = False, True, None
+    name = shown(name)
     if written and not known:
         raise DamagedError(f"the snapshot {name} is of a format that this release does not know", "use a newer release")
     if manifest is None:
@@ -119,8 +123,49 @@ def parse(data: bytes, name: str) -> Manifest:
     return manifest
 
 
-def _tuples(data: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {**data, **{name: tuple(data[name]) for name in names}}
+def _manifest(data: dict[str, Any]) -> Manifest:
+    """Raises ValueError, KeyError or TypeError for a value that no backup writes: others may have made the file."""
+    artifacts = Artifacts(**_fields(Artifacts, data["artifacts"]))
+    if not all(map(is_digest, artifacts.lists)):
+        raise ValueError("a list of artifacts is no object")
+    in_flight = InFlight(**_fields(InFlight, data["in_flight"]))
+    manifest = Manifest(**{**_fields(Manifest, data), "artifacts": artifacts, "in_flight": in_flight})
+    if parse_name(manifest.name) is None or not is_moment(manifest.started) or not is_moment(manifest.finished):
+        raise ValueError("a name or a time is none")
+    try:
+        DatabasePart.from_json(manifest.database)
+    except DamagedError as error:
+        raise ValueError(error.message) from None
+    return manifest
+
+
+def _fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    wanted = {field.name: str(field.type) for field in fields(kind)}
+    if data.keys() != wanted.keys():
+        raise ValueError("the fields are others")
+    checks: dict[str, Callable[[Any], bool]] = {
+        "str": lambda value: isinstance(value, str) and value.isprintable(),
+        "int": lambda value: type(value) is int and 0 <= value < 2**63,
+        "float": is_time,
+        "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(checks["str"], value)),
+    }
+    for name, value in data.items():
+        if (check := checks.get(wanted[name])) is not None and not check(value):
+            raise ValueError(name)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def is_time(value: object) -> TypeGuard[float]:
+    """Seconds since 1970, as a clock may give them."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e11
+
+
+def is_moment(text: object) -> bool:
+    """A time in UTC as it is written here, ISO 8601."""
+    try:
+        return isinstance(text, str) and datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
 
 
 def _canonical(data: dict[str, Any]) -> bytes:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 LIMIT = 8 * 1024 * 1024  # bytes: no object is larger; longer contents are a sequence of objects
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def is_digest(text: object) -> TypeGuard[str]:
+    """Whether that can be the name of an object: a SHA-256 in lower-case hexadecimal digits."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ of it or nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mlflow_ae5_server.errors import ConfigurationError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
+
+MOST = 16 * 1024 * 1024  # bytes: no file of a backup is larger; see objects.LIMIT and manifest.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Item:
 
 class Place(Protocol):
     """Raises StorageError for everything that goes wrong, except where something is simply not there; NoRoomError where
-    the place is full."""
+    the place is full; DamagedError for what no backup makes: a link, anything else than a file, a file over MOST."""
 
     shown: str
     threads: int  # how many requests at a time are worth while
@@ -60,6 +63,15 @@ class Place(Protocol):
 
     def give_room(self) -> None:
         """Let go of what was set aside."""
+
+
+def decoded(data: bytes | None) -> dict[str, Any] | None:
+    """The JSON object in a small file of a place; None for anything else, of whatever depth."""
+    try:
+        content = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def open_place(url: str) -> Place:

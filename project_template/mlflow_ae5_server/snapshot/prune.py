@@ -9,7 +9,6 @@ every object of it has to be there. Where no snapshot can be relied on, nothing 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,7 +25,6 @@ from mlflow_ae5_server.snapshot.verify import Uses, database_objects, state
 from mlflow_ae5_server.words import counted
 
 _NAMED = 5  # snapshots in a message
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _WAY_OUT = "or have a damaged snapshot go: backup prune --drop-damaged ID"
 
 
@@ -188,7 +186,7 @@ class _Pruning:
             lease.check()
             repository.place.delete([object_name(sha256) for sha256 in digests])
             damage.forget(repository.place, digests)
-        noted = ((sha256, 0) for sha256 in damage.noted(repository.place).objects if _DIGEST.fullmatch(sha256))
+        noted = ((sha256, 0) for sha256 in damage.noted(repository.place).objects)
         damage.forget(repository.place, [sha256 for sha256, _size in uses.unused(noted)])  # missing, and not missed now
 
 

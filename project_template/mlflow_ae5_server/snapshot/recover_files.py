@@ -115,7 +115,7 @@ class _DifferentError(Exception):
 def refuse_names(files: Iterable[FileEntry], target: Target) -> None:
     """Raises ConfigurationError for a name that `target` cannot hold."""
     for entry in files:
-        if entry.kind == "file" and (why := target.refusal(entry)):
+        if entry.kind != "special" and (why := target.refusal(entry)):
             raise ConfigurationError(
                 f"{target.shown} cannot hold {shown(entry.path)}: {why}",
                 "restore to a folder, or another kind of store",

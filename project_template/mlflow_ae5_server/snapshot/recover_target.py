@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from mlflow_ae5_server.errors import ConfigurationError, StorageError
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
-from mlflow_ae5_server.snapshot.entries import FileEntry
+from mlflow_ae5_server.snapshot.entries import FileEntry, key
 from mlflow_ae5_server.snapshot.recover_beside import RESERVED
 from mlflow_ae5_server.words import shown
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _PIECE = 1024 * 1024
 _ZEROS = bytes(_PIECE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_PATH = 4095  # bytes, on Linux
 _LONGEST_KEY = 1024  # bytes, in all three clouds
 _FOLDERS = 10_000  # that are remembered as made: files come sorted, so the last ones do
 _MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
@@ -84,7 +86,9 @@ class FolderTarget:
     def refusal(self, entry: FileEntry) -> str:
         if entry.path.startswith(RESERVED):
             return "the name is one of ours"
-        path = os.fsencode(entry.path)
+        path = key(entry.path)
+        if len(self._root) + len(path) + 1 > _LONGEST_PATH:
+            return f"with the folder before it, the name is longer than {_LONGEST_PATH} bytes"
         if len(path) > 255 and any(len(part) > 255 for part in path.split(b"/")):
             return "a part of the name is longer than 255 bytes"
         return ""
@@ -95,11 +99,13 @@ class FolderTarget:
 
     def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
         path = self._at(entry.path)
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with self._translated("write", entry.path):
             self._make(os.path.dirname(path))
-            descriptor = os.open(path, flags, 0o666)
+            descriptor = os.open(path, flags, 0o600)
             try:
+                _require_file(descriptor)
+                os.ftruncate(descriptor, 0)
                 for chunk in chunks:
                     _write_sparse(descriptor, chunk)
                 if entry.size >= _PIECE:  # there may be a hole at the end
@@ -112,10 +118,12 @@ class FolderTarget:
     def digest(self, path: str) -> tuple[int, str] | None:
         with self._translated("read", path):
             try:
-                descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(self._at(path), flags)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             try:
+                _require_file(descriptor)
                 return _sum(descriptor, os.fstat(descriptor).st_size)
             finally:
                 os.close(descriptor)
@@ -147,17 +155,22 @@ class FolderTarget:
 
     def _make(self, folder: bytes) -> None:
         """Below the root only: where that has gone, it is not made anew on whatever lies beneath."""
-        if folder == self._root or folder in self._made:
-            return
-        self._make(os.path.dirname(folder))
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-        if len(self._made) >= _FOLDERS:
-            self._made.clear()
-        self._made.add(folder)
+        missing = []
+        while folder != self._root and folder not in self._made:
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for place in reversed(missing):
+            try:
+                os.mkdir(place, 0o700)
+            except FileExistsError:  # not through a link, which may lead anywhere
+                if not stat.S_ISDIR(os.lstat(place).st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+            if len(self._made) >= _FOLDERS:
+                self._made.clear()
+            self._made.add(place)
 
     def _at(self, path: str) -> bytes:
-        return self._root + b"/" + path.encode("utf-8", "surrogateescape")
+        return self._root + b"/" + key(path)
 
     @contextlib.contextmanager
     def _translated(self, verb: str, path: str) -> Iterator[None]:
@@ -251,6 +264,11 @@ class CloudTarget:
             raise
         except Exception as error:  # obstore's, of many classes
             raise clouds.translate(error, self.shown, verb) from None
+
+
+def _require_file(descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def _write_sparse(descriptor: int, chunk: memoryview) -> None:

@@ -27,7 +27,8 @@ from mlflow_ae5_server.snapshot.contents import Reader
 from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.snapshot.lease import Lease, Timing
 from mlflow_ae5_server.snapshot.manifest import Manifest
-from mlflow_ae5_server.snapshot.places import Place, open_place
+from mlflow_ae5_server.snapshot.objects import is_digest
+from mlflow_ae5_server.snapshot.places import Place, decoded, open_place
 from mlflow_ae5_server.words import shown
 
 MARKER = "mlflow-ae5-backups.json"
@@ -98,14 +99,16 @@ class Repository:
         return {name for name, size in names if size or name not in begun}
 
     def _listed(self, name: str) -> Listed:
-        sequence, snapshot = manifest.parse_name(name) or (0, name.removesuffix(".json"))
+        sequence, snapshot = manifest.parse_name(name) or (0, shown(name.removesuffix(".json")))
         try:
             data = self.place.read(f"{SNAPSHOTS}/{name}")
+        except (DamagedError, StorageError) as error:  # of this one file: the folder was just read
+            problem = f"the manifest of the snapshot {shown(name)} is damaged: {error.message}"
+            return Listed(sequence, snapshot, None, problem)
+        try:
             return Listed(sequence, snapshot, manifest.parse(data or b"", name))
         except DamagedError as error:
             return Listed(sequence, snapshot, None, error.message)
-        except StorageError as error:  # of this one file: the folder was just read
-            return Listed(sequence, snapshot, None, f"the manifest of the snapshot {name} is damaged: {error.message}")
 
     def snapshot(self, which: str = "latest") -> Manifest:
         """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
@@ -140,16 +143,14 @@ class Repository:
         for name in self._names(UNFINISHED) - published:
             if (named := manifest.parse_name(name)) is None:
                 continue
-            note = _decode(self.place.read(f"{UNFINISHED}/{name}"))
-            named_lists = note.get("lists")
-            lists = tuple(map(str, named_lists)) if isinstance(named_lists, list) else ()
-            read_from = note.get("read_from")
+            note = decoded(self.place.read(f"{UNFINISHED}/{name}")) or {}
+            lists, read_from = note.get("lists"), note.get("read_from")
             found.append(
                 Begun(
                     *named,
                     str(note.get("started", "")),
-                    float(read_from) if isinstance(read_from, int | float) else 0.0,
-                    lists if _hex(lists) else (),
+                    float(read_from) if manifest.is_time(read_from) else 0.0,
+                    tuple(lists) if isinstance(lists, list) and all(map(is_digest, lists)) else (),
                 )
             )
         return sorted(found, key=lambda one: (one.sequence, one.id))
@@ -182,7 +183,7 @@ class Repository:
 
     def require_ours(self) -> None:
         """That this is still the place that was opened: not another volume, not the empty folder below its mount."""
-        if _decode(self.place.read(MARKER)).get("repository") != self.identity:
+        if (decoded(self.place.read(MARKER)) or {}).get("repository") != self.identity:
             raise StorageError(
                 f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
             )
@@ -191,7 +192,7 @@ class Repository:
         """Every object in the place. One without any content is none."""
         for item in self.place.items(contents.FOLDER):
             sha256 = item.name.rpartition("/")[2]
-            if item.size and _hex((sha256,)):
+            if item.size and is_digest(sha256) and item.name == contents.object_name(sha256):
                 yield Kept(sha256, item.size, item.modified)
 
     def objects(self) -> Iterator[tuple[str, int]]:
@@ -207,7 +208,9 @@ class Repository:
         return max(published + noted, default=0.0)
 
     def verification(self, name: str) -> dict[str, Any]:
-        return _decode(self.place.read(f"{VERIFIED}/{name}"))
+        """What was noted of the snapshot's last check; nothing where that makes no sense."""
+        noted = decoded(self.place.read(f"{VERIFIED}/{name}")) or {}
+        return noted if _is_verification(noted) else {}
 
     def note_verification(self, name: str, data: dict[str, Any]) -> None:
         self.place.write(f"{VERIFIED}/{name}", json.dumps(data).encode())
@@ -249,10 +252,11 @@ def open_in(place: Place) -> Repository:
             f"{place.shown} is no place of backups: there is no {MARKER} in it",
             "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",
         )
-    identity = _decode(marker).get("repository")
+    content = decoded(marker) or {}
+    identity = content.get("repository")
     if not isinstance(identity, str):
         raise StorageError(f"{MARKER} in {place.shown} is damaged", "bring that file back, or give another place")
-    if _decode(marker).get("format") != manifest.FORMAT:
+    if content.get("format") != manifest.FORMAT:
         raise StorageError(
             f"the backups in {place.shown} are of a format this release does not know", "use a newer one"
         )
@@ -275,19 +279,20 @@ def make_in(place: Place) -> Repository:
     return open_in(place)
 
 
+def _is_verification(noted: dict[str, Any]) -> bool:
+    """As `verify.note` writes it."""
+    counts = (noted.get(name, 0) for name in ("checked_objects", "of_objects", "found"))
+    times = (noted.get("at"), *(noted.get(name) or noted.get("at") for name in ("right", "in_full")))
+    damaged = noted.get("damaged")
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and all(map(manifest.is_moment, times))
+        and isinstance(damaged, list)
+        and all(isinstance(one, dict) and is_digest(one.get("object", "0" * 64)) for one in damaged)
+    )
+
+
 def _sound(listed: Listed) -> Manifest:
     if listed.manifest is None:
         raise DamagedError(listed.problem, "choose another one by its id: --snapshot ID", snapshot=listed.id)
     return listed.manifest
-
-
-def _decode(data: bytes | None) -> dict[str, Any]:
-    try:
-        content = json.loads(data or b"")
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _hex(digests: tuple[str, ...]) -> bool:
-    return all(len(digest) == 64 and set(digest) <= set("0123456789abcdef") for digest in digests)

@@ -168,8 +168,8 @@ class _Before(NamedTuple):
 
 
 def _damaged(noted: dict[str, Any]) -> _Before:
-    named = noted.get("damaged") or []
-    objects = frozenset(str(found["object"]) for found in named if isinstance(found, dict) and "object" in found)
+    named = noted.get("damaged", [])
+    objects = frozenset(found["object"] for found in named if "object" in found)
     return _Before(objects, noted.get("found", 0) > len(named))
 
 

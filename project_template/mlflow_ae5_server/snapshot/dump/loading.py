@@ -82,8 +82,13 @@ def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
             kinds = shape.of_sqlite(connection, table.name)
             marks = ", ".join("?" * len(table.columns))
             insert = f"INSERT INTO {quoted(table.name)} ({listed(table.columns)}) VALUES ({marks})"  # noqa: S608
-            for block in _blocks(table, kinds, objects):
-                connection.executemany(insert, block)
+            try:
+                for block in _blocks(table, kinds, objects):
+                    connection.executemany(insert, block)
+            except OverflowError:
+                raise DamagedError(
+                    f"the snapshot's table {table.name} has a number that no database keeps", "use another snapshot"
+                ) from None
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")
     sqlite_file.flush(file)

@@ -122,7 +122,7 @@ class State:
 def _table(data: object) -> TablePart:
     fields = _fields(data, {"name", "rows", "digest", "objects", "columns"}, "a table")
     rows = fields["rows"]
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
+    if type(rows) is not int or not 0 <= rows < 2**63:
         raise _damaged("a number of rows is not a number")
     return TablePart(
         name=_text(fields["name"], "name"),

@@ -14,6 +14,7 @@ from mlflow_ae5_server.errors import DamagedError
 from mlflow_ae5_server.snapshot.dump.shape import Kind
 
 _BATCH = 2000  # rows
+_LONGEST = 2**30  # bytes of a row: no database keeps a longer value
 _ESCAPED = re.compile(r"\\(.)", re.S)
 _MEANS = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}
 _TO_ESCAPE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -45,7 +46,12 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[list[str]]:
     for chunk in chunks:
         whole, newline, rest = (rest + chunk).rpartition(b"\n")
         if newline:
-            yield whole.decode().split("\n")
+            try:
+                yield whole.decode().split("\n")
+            except UnicodeDecodeError:
+                raise DamagedError("the stream of a table is no text", "use another snapshot") from None
+        if len(rest) > _LONGEST:
+            break
     if rest:
         raise DamagedError("the stream of a table ends within a row", "use another snapshot")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError, NoSnapshotError
 from mlflow_ae5_server.snapshot import verify
+from mlflow_ae5_server.snapshot.folder_place import FolderPlace
 from mlflow_ae5_server.snapshot.manifest import Manifest
-from mlflow_ae5_server.snapshot.places import open_place
 
-from tests.project_template.snapshot.keeping.conftest import Server, in_child, kill_at
+from tests.project_template.snapshot.keeping.conftest import Server, Wrapped, in_child, kill_at
 
 UNREADABLE: dict[str, Callable[[Path], object]] = {
     "empty": lambda file: file.write_bytes(b""),
@@ -105,29 +106,24 @@ def test_what_is_not_known_as_damaged_is_not_dropped(taken: tuple[Server, Manife
 def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> None:
     """Where there are no hard links, a manifest's name is taken first. The note of the unfinished one tells."""
 
-    class Linkless(type(open_place(server.place))):  # type: ignore[misc]
-        def create(self, name: str, data: bytes) -> bool:
-            return bool(self._create_without_links(name, self._temporary(name, data, durable=True)))
+    def no_link(*_names: object, **_folders: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
 
-    class Killed(Linkless):  # type: ignore[misc]
-        def _sync_folder(self, folder: str) -> None:
-            if folder == "snapshots":
-                kill_at(0)("", "")
-            super()._sync_folder(folder)
+    def linkless() -> FolderPlace:
+        return FolderPlace(Path(server.place), link=no_link)
 
-        def _create_without_links(self, name: str, temporary: str) -> bool:
-            if name.startswith("snapshots/"):
-                Path(server.place, name).parent.mkdir(exist_ok=True)
-                Path(server.place, name).touch(exist_ok=False)
-                kill_at(0)("", "")
-            return bool(super()._create_without_links(name, temporary))
+    def cut(verb: str, name: str) -> None:
+        if verb == "create" and name.startswith("snapshots/"):
+            Path(server.place, name).parent.mkdir(exist_ok=True)
+            Path(server.place, name).touch(exist_ok=False)
+            kill_at(0)("", "")
 
     server.write("a", b"a")
-    assert in_child(lambda: (server.back_up(place=Killed(Path(server.place))), None)[1]) < 0
+    assert in_child(lambda: (server.back_up(place=Wrapped(linkless(), cut)), None)[1]) < 0
     assert len(list(Path(server.place, "snapshots").iterdir())) == 1
     assert server.repository().listed() == []
     (begun,) = server.repository().begun()
-    manifest = server.back_up(place=Linkless(Path(server.place)))
+    manifest = server.back_up(place=linkless())
     assert (manifest.id, server.damage_of(manifest)) == (begun.id, [])
 
 

@@ -29,6 +29,7 @@ from mlflow_ae5_deploy.cli import (
     logs,
     open_page,
     plan,
+    release,
     restore,
     rotate_token,
     runbook,
@@ -103,6 +104,7 @@ for module in (
     runbook,
 ):
     app.command(module.NAME, help=module.HELP, short_help=module.HELP)(module.command)
+app.add_typer(release.app, name="release", help=release.HELP)
 app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 
 

@@ -124,8 +124,12 @@ def latest_in_folder(folder: Path) -> str:
     return versions[-1]
 
 
+def checksum_file(archive: Path) -> Path:
+    return archive.with_name(f"{archive.name}.sha256")
+
+
 def sha256_beside(archive: Path) -> str | None:
-    beside = archive.with_name(archive.name + ".sha256")
+    beside = checksum_file(archive)
     if not beside.is_file():
         return None
     return _as_sha256(beside.read_text(encoding="utf-8", errors="replace"), str(beside))

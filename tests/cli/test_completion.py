@@ -53,7 +53,7 @@ def completed(program: Path, line: str, *options: str) -> subprocess.CompletedPr
 
 
 def verbs() -> set[str]:
-    return {command.name or "" for command in app.registered_commands} | {"sandbox"}
+    return {command.name or "" for command in app.registered_commands} | {"release", "sandbox"}
 
 
 @pytest.mark.parametrize(

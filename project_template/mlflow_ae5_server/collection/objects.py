@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from mlflow_ae5_server.collection.stores import JOURNAL, Found, Size, TroubleError
 from mlflow_ae5_server.scrub import scrub
+from mlflow_ae5_server.snapshot import cloud_listing
+from mlflow_ae5_server.snapshot.cloud_listing import Listed
 
 _AT_ONCE = 1000  # keys in one request, S3's own limit
 
@@ -55,18 +58,18 @@ class Objects:
     def look(self, path: str) -> Size | None:
         files = size = 0
         for item in self._list(path):
-            files, size = files + 1, size + item["size"]
+            files, size = files + 1, size + item.size
         return Size(files, size) if files else None
 
     def remove(self, path: str) -> None:
-        found: list[str] = []
-        for item in self._list(path):
-            found.append(item["path"])
-            if len(found) >= self._at_once:
-                self._delete(found)
-                found = []
-        if found:
-            self._delete(found)
+        """With the markers of its folders. Where there are such, the folder above may have one as well."""
+        found, marked = self._list(path, markers=True), False
+        while some := list(islice(found, self._at_once)):
+            marked = marked or any(one.is_marker for one in some)
+            self._delete(some)
+        above = path.rpartition("/")[0]
+        if marked and above and next(self._list(above), None) is None:
+            self._delete(list(self._list(above, markers=True)))
 
     def tidy(self, path: str) -> None:
         """There are no empty folders."""
@@ -78,7 +81,7 @@ class Objects:
             raise self._trouble("listed", error) from None
         names = {str(item).strip("/").rpartition("/")[2] for item in found["common_prefixes"]}
         names |= {str(item["path"]).rpartition("/")[2] for item in found["objects"]}
-        return {name for name in names if not name.startswith(JOURNAL)}
+        return {name for name in names if name and not name.startswith(JOURNAL)}
 
     def names(self, path: str) -> list[str]:
         try:
@@ -90,8 +93,8 @@ class Objects:
     def age(self, path: str) -> Found:
         files, size, newest = 0, 0, 0.0
         for item in self._list(path):
-            files, size = files + 1, size + item["size"]
-            newest = max(newest, item["last_modified"].timestamp())
+            files, size = files + 1, size + item.size
+            newest = max(newest, item.modified.timestamp())
         return Found(path, Size(files, size), newest)
 
     def journal_write(self, name: str, content: bytes) -> None:
@@ -101,22 +104,25 @@ class Objects:
             raise self._trouble("written to", error) from None
 
     def journal_read(self) -> Iterator[tuple[str, bytes]]:
-        for item in sorted(self._list(JOURNAL), key=lambda item: item["path"]):
-            yield item["path"].rpartition("/")[2], bytes(self._store.get(item["path"]).bytes())
+        for item in sorted(self._list(JOURNAL), key=lambda item: item.key):
+            yield item.key.rpartition("/")[2], bytes(self._store.get(item.path).bytes())
 
     def journal_drop(self, name: str) -> None:
-        self._delete([f"{JOURNAL}/{name}"])
-
-    def _list(self, path: str) -> Iterator[Any]:
         try:
-            for chunk in self._store.list(prefix=path or None):
-                yield from chunk
+            self._store.delete([f"{JOURNAL}/{name}"])
+        except Exception as error:
+            raise self._trouble("deleted from", error) from None
+
+    def _list(self, path: str, *, markers: bool = False) -> Iterator[Listed]:
+        try:
+            listing = cloud_listing.everything if markers else cloud_listing.files
+            yield from listing(self._store, path)
         except Exception as error:
             raise self._trouble("listed", error) from None
 
-    def _delete(self, paths: list[str]) -> None:
+    def _delete(self, items: list[Listed]) -> None:
         try:
-            self._store.delete(paths)
+            cloud_listing.delete(self._store, items)
         except Exception as error:
             raise self._trouble("deleted from", error) from None
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.errors import DamagedError
-from mlflow_ae5_server.snapshot import clouds
+from mlflow_ae5_server.snapshot import cloud_listing, clouds
 from mlflow_ae5_server.snapshot.places import MOST, Item
 
 if TYPE_CHECKING:
@@ -69,12 +69,10 @@ class CloudPlace:
         return self.read(name) == data
 
     def items(self, prefix: str) -> Iterator[Item]:
-        import obstore
-
         try:
-            for chunk in obstore.list(self._store, prefix or None):
-                for meta in chunk:
-                    yield Item(str(meta["path"]), int(meta["size"]), meta["last_modified"].timestamp())
+            for one in cloud_listing.files(self._store, prefix):
+                if one.path or not prefix:  # what cannot be addressed is something else, or nobody's
+                    yield Item(one.key, one.size, one.modified.timestamp())
         except Exception as error:
             raise clouds.translate(error, self.shown, "list") from None
 

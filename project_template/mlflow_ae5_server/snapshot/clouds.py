@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _AT_ONCE = 16  # requests
+_OF_S3 = re.compile(r"AWS_|MLFLOW_S3_|MLFLOW_BOTO_")
 _SCHEMES = {"s3": "s3", "gs": "gs", "az": "azure", "abfs": "azure", "abfss": "azure", "wasb": "azure", "wasbs": "azure"}
 
 
@@ -101,6 +103,28 @@ def _s3(bucket: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore
     return S3Store(
         bucket, prefix=prefix, client_options=_client(endpoint, ignore_tls), retry_config=_retries(), **options
     )
+
+
+def s3_client() -> Any:
+    """boto3's client, with the same address and credentials as `open_store`."""
+    return _s3_client(tuple(sorted((name, value) for name, value in os.environ.items() if _OF_S3.match(name))))
+
+
+@functools.lru_cache(maxsize=4)
+def _s3_client(environ: tuple[tuple[str, str], ...]) -> Any:
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    given = dict(environ)
+    endpoint = given.get("MLFLOW_S3_ENDPOINT_URL") or given.get("AWS_ENDPOINT_URL")
+    ignore_tls = given.get("MLFLOW_S3_IGNORE_TLS", "").lower() in {"true", "1"}
+    session = boto3.session.Session()
+    region = given.get("AWS_REGION") or session.region_name or ("us-east-1" if endpoint else None)
+    style = "virtual" if given.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") == "virtual" or not endpoint else "path"
+    signed = {} if session.get_credentials() is not None else {"signature_version": UNSIGNED}
+    config = Config(s3={"addressing_style": style}, connect_timeout=10, read_timeout=120, **signed)
+    return session.client("s3", endpoint_url=endpoint, region_name=region, verify=not ignore_tls, config=config)
 
 
 def _gs(bucket: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
@@ -198,7 +222,8 @@ def translate(error: BaseException, shown: str, what: str) -> ProjectError:
     reason = said(error)
     message = f"cannot {what} {shown}: {reason}"
     answer = _STATUS.search(str(error))  # a listing's is not told by the class of the error
-    status = answer[1] if answer else ""
+    of_boto3: Any = getattr(error, "response", {})
+    status = answer[1] if answer else str(of_boto3.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
     if status in {"401", "403"} or isinstance(
         error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
     ):

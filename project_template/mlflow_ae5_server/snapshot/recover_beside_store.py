@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from mlflow_ae5_server.errors import StorageError
 from mlflow_ae5_server.scrub import scrub
-from mlflow_ae5_server.snapshot import clouds
+from mlflow_ae5_server.snapshot import cloud_listing, clouds
+from mlflow_ae5_server.snapshot.cloud_listing import Listed
 from mlflow_ae5_server.snapshot.recover_beside import COUNTED, LEDGER, RESERVED, Holdings
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class BesideStore:
         if not found:
             return None
         counted = found[:COUNTED]
-        return Holdings(len(counted), sum(size for _path, size in counted), found[0][0], len(found) > len(counted))
+        return Holdings(len(counted), sum(one.size for one in counted), found[0].key, len(found) > len(counted))
 
     def aside(self, name: str) -> None:
         self._move(self._name, self._at(name))
@@ -72,36 +73,31 @@ class BesideStore:
 
     def drop(self, name: str) -> None:
         with self._translated("delete in"):
-            objects = self._objects(self._at(name))
-            while chunk := [path for path, _size in islice(objects, 1000)]:
-                clouds.delete(self._store, chunk)
+            cloud_listing.delete(self._store, self._objects(self._at(name)))
 
     def _move(self, source: str, target: str) -> None:
         import obstore
 
-        def copy(entry: tuple[str, int]) -> str:
-            path, size = entry
-            to = f"{target}/{path[len(source) :].lstrip('/')}".lstrip("/")
-            if size > self._server_copy:
-                obstore.put(self._store, to, clouds.apart(iter(obstore.get(self._store, path).stream())))
+        def copy(one: Listed) -> Listed:
+            to = f"{target}/{one.key[len(source) :].removeprefix('/')}".removeprefix("/")
+            if not one.path:
+                cloud_listing.copy_unaddressable(self._store, one.key, to)
+            elif one.size > self._server_copy:
+                obstore.put(self._store, to, clouds.apart(iter(obstore.get(self._store, one.path).stream())))
             else:
-                obstore.copy(self._store, path, to)
-            return path
+                obstore.copy(self._store, one.path, to)
+            return one
 
         with self._translated("move in"), ThreadPoolExecutor(_THREADS) as threads:
             objects = self._objects(source)
             while chunk := list(islice(objects, 1000)):
                 # Only what has been copied is deleted, and only after it has.
-                clouds.delete(self._store, list(threads.map(copy, chunk)))
+                cloud_listing.delete(self._store, list(threads.map(copy, chunk)))
 
-    def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
-        import obstore
-
-        for chunk in obstore.list(self._store, prefix or None):
-            for meta in chunk:
-                path = str(meta["path"])
-                if prefix or not path.startswith(RESERVED):
-                    yield path, int(meta["size"])
+    def _objects(self, prefix: str) -> Iterator[Listed]:
+        for one in cloud_listing.files(self._store, prefix):
+            if prefix or not one.key.startswith(RESERVED):
+                yield one
 
     def _at(self, suffix: str) -> str:
         return f"{self._name}.{suffix}" if self._name else f"{RESERVED}{suffix}"

@@ -244,11 +244,10 @@ class CloudTarget:
         return False
 
     def count(self) -> int:
-        import obstore
+        from mlflow_ae5_server.snapshot import cloud_listing
 
         with self._translated("list"):
-            chunks = obstore.list(self._store)
-            return sum(not str(meta["path"]).startswith(RESERVED) for chunk in chunks for meta in chunk)
+            return sum(not one.key.startswith(RESERVED) for one in cloud_listing.files(self._store))
 
     def sync(self) -> None:
         """Nothing to do: what a store has answered for is there."""

@@ -126,3 +126,28 @@ def test_experiments_in_a_bucket_of_their_own(on_file: Data, bucket: Any) -> Non
     put(bucket, f"theirs/{run}/artifacts/a")
     facts = on_file.collect()
     assert (facts["exit_code"], facts["experiments"]["removed"], keys(bucket)) == (0, 1, set())
+
+
+@pytest.mark.parametrize("data", ["sqlite"], indirect=True)
+def test_markers_go_with_their_folder_and_odd_names_with_their_run(data: Data, bucket: Any) -> None:
+    due, empty = data.run(file=False), data.run(file=False)
+    kept = data.run(deleted=None, file=False)
+    files = [f"root/0/{run}/artifacts/{name}" for run in (due, kept) for name in ("a", "./x", "b//y", "full/")]
+    put(bucket, *files)
+    folders = [
+        "root/",
+        "root/0/",
+        *(f"root/0/{run}/{name}" for run in (due, kept, empty) for name in ("", "artifacts/")),
+    ]
+    for name in folders:
+        bucket.put_object(Key=name, Body=b"")
+    destination = {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.name}/root"}
+
+    assert data.collect(dry_run=True, **destination)["bytes"] == 4 * 5
+    facts = data.collect(**destination)
+
+    assert (facts["exit_code"], facts["runs"]["removed"], facts["bytes"]) == (0, 2, 20)
+    assert {name for name in keys(bucket) if due in name} == set()
+    assert {name for name in keys(bucket) if kept in name and not name.endswith("/artifacts/")} >= {
+        name for name in files if kept in name
+    }

@@ -6,6 +6,8 @@ import logging
 import re
 from pathlib import Path
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 from .control import Control
 from .identity import Identity, digest
 from .info import VHOST as VHOST
@@ -16,6 +18,18 @@ from .store import Store, make_private_folder
 from .timing import Timing
 
 LOG = logging.getLogger("mlflow_ae5_deploy.sandbox")
+HTTP_LOG = logging.getLogger("mlflow_ae5_deploy.sandbox.http")
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    """aiohttp quotes what it cannot parse, and a token may stand there: only the kind of error is logged."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args = "request refused: 400 %s", (type(record.exc_info[1]).__name__,)
+        record.exc_info = record.exc_text = None
+    return True
+
+
+HTTP_LOG.addFilter(_without_request)
 
 
 class Core:

@@ -26,7 +26,7 @@ _MAX_LOGINS = 500
 
 
 def digest(value: str) -> str:
-    return hashlib.sha256(value.encode()).hexdigest()
+    return hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()
 
 
 def hash_password(password: str) -> str:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from . import certificates
 from .control import Control
-from .core import LOG, Core
+from .core import HTTP_LOG, LOG, Core
 from .deployments import Deployments
 from .endpoints import Endpoints
 from .http import deployments as deployment_routes
@@ -199,7 +199,7 @@ class SandboxServer:
         tls = certificates.server_context(ca, expired=core.settings.expired_certificate)
         proxy = Proxy(core, deployments, http)
         app = platform_app(core, proxy)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=False)
+        runner = web.AppRunner(app, access_log=None, logger=HTTP_LOG, shutdown_timeout=1.0, handler_cancellation=False)
         endpoints = Endpoints(core, runner, tls)
         app[deployment_routes.DEPLOYMENTS] = deployments
         app[deployment_routes.ENDPOINTS] = endpoints
@@ -214,7 +214,9 @@ class SandboxServer:
         await endpoints.start()
 
         token = _control_token(self._state_dir)
-        control_runner = web.AppRunner(control_app(self.control, token, postgres.start), access_log=None)
+        control_runner = web.AppRunner(
+            control_app(self.control, token, postgres.start), access_log=None, logger=HTTP_LOG
+        )
         await control_runner.setup()
         stack.push_async_callback(control_runner.cleanup)
         control_socket = listen(core.state.control_port, "the control plane")

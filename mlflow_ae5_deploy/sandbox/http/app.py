@@ -59,8 +59,12 @@ async def _observed(request: web.Request, handler: _Handler) -> web.StreamRespon
     """Every request goes into the call log, and meets the faults waiting for it."""
     core = request.app[CORE]
     control = core.control
+    request[LABEL] = request[ACCOUNT] = None
+    if not request.raw_path.startswith("/"):  # the absolute form and CONNECT are for proxies
+        core.log.warning("%s refused: 400, not a path of this server", request.method)
+        return _refusal(400, "Sandbox: the request target is not a path of this server")
     label = endpoint_label(core, request.app[deployments.ENDPOINTS], request)
-    request[LABEL], request[ACCOUNT] = label, None
+    request[LABEL] = label
     surface = f"endpoint:{label}" if label else "platform"
     status = 500
     try:
@@ -71,7 +75,7 @@ async def _observed(request: web.Request, handler: _Handler) -> web.StreamRespon
         who = request[ACCOUNT]
         name = who if isinstance(who, str) else (who.username if who else "")
         control.note(surface, request.method, request.path, status, name)
-        core.log.info("%s %s %s -> %s (%s)", surface, request.method, request.path, status, name or "-")
+        core.log.info("%s %s %s -> %s (%s)", surface, request.method, _shown(request), status, name or "-")
 
 
 async def _with_fault(request: web.Request, handler: _Handler, fault: Fault | None) -> web.StreamResponse:
@@ -119,19 +123,24 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         return await handler(request)
     except ApiError as error:
         level = core.log.warning if error.status in (400, 501) else core.log.info
-        level("%s %s refused: %s %s", request.method, request.path, error.status, error.reason)
+        level("%s %s refused: %s %s", request.method, _shown(request), error.status, error.reason)
         return _refusal(error.status, error.reason)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-        reason = f"Sandbox: no such route: {request.method} {request.path}"
+        reason = f"Sandbox: no such route: {request.method} {_shown(request)}"
         core.log.error(reason)  # noqa: TRY400 - nothing broke here
         return _refusal(501, reason)
     except web.HTTPException as error:
         return _refusal(error.status, error.reason)
-    except (ConnectionError, asyncio.CancelledError):
-        raise
-    except Exception:
-        core.log.exception("%s %s broke", request.method, request.path)
+    except Exception as error:
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            raise  # the one who asked has gone
+        core.log.exception("%s %s broke", request.method, _shown(request))
         return _refusal(500, "Internal Server Error (see the sandbox's log)")
+
+
+def _shown(request: web.Request) -> str:
+    """The path as it was sent, still encoded, so that it is one printable line; without the query."""
+    return request.raw_path.partition("?")[0]
 
 
 def _refusal(status: int, reason: str) -> web.Response:
@@ -166,5 +175,9 @@ def _check_xsrf(core: Core, request: web.Request, session: str | None) -> None:
     grant = core.identity.holder("session", session)
     if not sent:
         raise ApiError(403, "'_xsrf' argument missing from POST")
-    if not hmac.compare_digest(sent.encode(), cookie.encode()) or grant is None or grant.xsrf_hash != digest(sent):
+    if (
+        not hmac.compare_digest(*(text.encode(errors="surrogateescape") for text in (sent, cookie)))
+        or grant is None
+        or grant.xsrf_hash != digest(sent)
+    ):
         raise ApiError(403, "XSRF cookie does not match POST argument")

@@ -37,7 +37,7 @@ def _guard(token: str) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         sent = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(sent.encode(), f"Bearer {token}".encode()):
+        if not hmac.compare_digest(sent.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
             return web.json_response({"error": "the control token is missing or wrong"}, status=401)
         try:
             return await handler(request)

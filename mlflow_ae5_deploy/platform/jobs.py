@@ -154,7 +154,9 @@ class JobVerbs(Verbs):
         return text or ""
 
     def stop_run(self, run_id: str) -> None:
-        self._repeatable(lambda: self._session.call("POST", f"runs/{part(run_id)}/stop", expect="text"))
+        """Stop by id; one whose record went with its job is fine."""
+        with contextlib.suppress(NotFound):
+            self._repeatable(lambda: self._session.call("POST", f"runs/{part(run_id)}/stop", expect="text"))
 
     def delete_run(self, run_id: str) -> None:
         """Delete by id; one that is gone already is fine."""

@@ -81,7 +81,7 @@ class Deployments:
         return self._core.folder("logs", deployment.hex)
 
     def event(self, deployment: Deployment, text: str) -> None:
-        append_line(self.log_folder(deployment) / "events.log", f"{now_text()} {text}")
+        append_line(self.log_folder(deployment) / "events.log", f"{now_text()} {deployment.pod} {text}")
         self._core.log.info("deployment %s (%s): %s", deployment.id, deployment.name, text)
 
     # -- the supervising task -------------------------------------------------------------

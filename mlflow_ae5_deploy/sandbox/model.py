@@ -109,6 +109,10 @@ class Deployment:
     def hex(self) -> str:
         return self.id[3:]
 
+    @property
+    def pod(self) -> str:
+        return f"anaconda-app-{self.hex}-sandbox"
+
 
 @dataclass
 class Job:

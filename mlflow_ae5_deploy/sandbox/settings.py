@@ -34,8 +34,8 @@ class Settings:
     start_deadline_seconds: float = 300.0
     restart_backoff_seconds: float = 1.0
     restart_backoff_limit_seconds: float = 60.0
-    job_delete_keeps_runs: bool = True
-    """runs of a deleted job stay and block its name"""
+    job_delete_keeps_runs: bool = False
+    """runs of a deleted job stay and block its name, as on older versions"""
     access_token_seconds: float = 60.0
     """admin access tokens; 60 s is Keycloak's default"""
     session_seconds: float = 36000.0

@@ -235,7 +235,10 @@ def test_a_crashed_server_comes_back_with_the_same_token(sandbox: SandboxServer,
     assert visitor.ask("crash").status_code == 502
     wait_for(lambda: visitor.ask().status_code == 200, "the restart")
     assert visitor.ask("about").json()["pid"] != first
-    events = client.get(f"deployments/{record['id']}/logs")["events"]
+    logs = client.get(f"deployments/{record['id']}/logs")
+    events = logs["events"]
+    assert logs["name"].startswith(f"anaconda-app-{record['id'][3:]}-")
+    assert logs["name"] in events
     assert "BackOff: the command ended with exit code 3" in events
     assert client.get(f"deployments/{record['id']}")["state"] == "started"
     client.call("DELETE", f"deployments/{record['id']}")

@@ -193,6 +193,7 @@ def test_names_are_blocked_by_jobs_and_by_leftover_runs(sandbox: SandboxServer, 
     job = make(client, project, "name", autorun=True)
     client.finished(runs_of(client, job)[0]["id"])
     assert client.call("POST", path, json=body).reason == "Job name is not unique: name"
+    sandbox.control.change_settings(job_delete_keeps_runs=True)
     client.call("DELETE", f"jobs/{job['id']}")
     blocked = client.call("POST", path, json=body)
     assert blocked.reason == "Job name is not unique: name is the name of an earlier run"
@@ -203,7 +204,6 @@ def test_names_are_blocked_by_jobs_and_by_leftover_runs(sandbox: SandboxServer, 
 
     sandbox.control.change_settings(job_delete_keeps_runs=False)
     client.call("DELETE", f"jobs/{again['id']}")
-    sandbox.control.change_settings(job_delete_keeps_runs=True)
     assert client.get("runs") == []
 
 

@@ -140,6 +140,8 @@ def test_users_roles_and_impersonation(ae5: Any, admin: Any, sandbox: SandboxSer
     as_service = ae5.AEUserSession(sandbox.info.hostname, "service", admin, persist=False)
     as_service.secret_add("WHOSE", "of the service account")
     assert as_service.secret_list() == [{"secret_name": "WHOSE"}]
+    assert admin.user_info("service")["lastLogin"] == 0, "an impersonation is no login"
+    ae5.AEUserSession(sandbox.info.hostname, "service", "pw-of-the-test", persist=False).secret_list()
     assert admin.user_info("service")["lastLogin"] > 0
     assert any(event["type"] == "LOGIN" for event in admin.user_events())
 
@@ -294,6 +296,15 @@ def test_a_broken_command_fails_with_the_platforms_text(ae5: Any, user: Any, pro
 # -- jobs, runs, secrets, profiles ------------------------------------------------------------
 
 
+@pytest.fixture
+def runs_outlive_jobs(sandbox: SandboxServer) -> Iterator[None]:
+    """As on older versions of the platform."""
+    sandbox.control.change_settings(job_delete_keeps_runs=True)
+    yield
+    sandbox.control.change_settings(job_delete_keeps_runs=False)
+
+
+@pytest.mark.usefixtures("runs_outlive_jobs")
 def test_jobs_and_runs(ae5: Any, user: Any, project: Any, sandbox: SandboxServer) -> None:
     variables = {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}
     job = user.job_create(project, schedule="*/10 * * * *", name="gc", command="GarbageCollection", variables=variables)
@@ -326,8 +337,6 @@ def test_stopping_a_run_and_deleting_its_job(ae5: Any, user: Any, project: Any) 
     user.run_stop(run["id"])
     assert user.run_info(run["id"])["state"] == "stopped"
     user.job_delete(job)
-    assert run["id"] in {r["id"] for r in user.run_list()}
-    user.run_delete(run["id"])
     assert run["id"] not in {r["id"] for r in user.run_list()}
 
 
@@ -456,8 +465,8 @@ def test_command_project_deployment_job(command: Ae5Command, project_archive: Pa
     assert "1d0h0m0s" in command.run("run", "log", run["id"]).stdout
     assert command.run("job", "pause", "cli-gc").returncode == 0
     assert command.json("job", "info", "cli-gc")["state"] == "paused"
-    assert command.run("job", "delete", "cli-gc", "--yes").returncode == 0
     assert command.run("run", "delete", run["id"], "--yes").returncode == 0
+    assert command.run("job", "delete", "cli-gc", "--yes").returncode == 0
 
     assert command.run("secret", "add", "A_NAME", "a value").returncode == 0
     assert [s["secret_name"] for s in command.json("secret", "list")] == ["A_NAME"]

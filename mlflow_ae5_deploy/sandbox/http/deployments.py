@@ -219,7 +219,7 @@ async def logs(request: web.Request) -> web.Response:
     deployment = deployment_of(request)
     folder = request.app[DEPLOYMENTS].log_folder(deployment)
     texts = {name: tail_text(folder / f"{name}.log") for name in ("app", "events", "proxy")}
-    return web.json_response(texts | {"name": f"anaconda-app-{deployment.hex}-sandbox"})
+    return web.json_response(texts | {"name": deployment.pod})
 
 
 async def token(request: web.Request) -> web.Response:

@@ -69,6 +69,7 @@ async def authenticate(request: web.Request) -> web.Response:
     if account.password_temporary:
         text = '<form id="kc-passwd-update-form" method="post" action="#">You need to change your password.</form>'
         return web.Response(text=_page("Update password", text), content_type="text/html")
+    core.identity.note_login(account)  # here, and not where a session begins: an impersonation is no login
     response = _back_with_code(core, account, state)
     set_sso_cookie(core, response, account)
     return response
@@ -83,7 +84,6 @@ async def login(request: web.Request) -> web.Response:
     if account is None:
         return _redirect(auth_url(core))
     core.identity.revoke(code)
-    core.identity.note_login(account)
     xsrf = secrets.token_hex(16)
     session = core.identity.grant("session", account.username, core.settings.session_seconds, xsrf)
     core.save()

@@ -1,8 +1,8 @@
 """Rotating the token: issue one, prove it on the endpoint, store it for everybody, prove the gc job with it.
 
 A token's value is never kept. So what an earlier run left undone is done with a token of its own, for those who
-were left: the others keep theirs, because AE5 lets several tokens of a deployment live side by side. Should a platform
-void the earlier ones after all, the dry run of the gc job shows it, and everybody gets the new one.
+were left, and the others keep theirs. Whether issuing a token voids the earlier ones of a deployment is not documented
+(on the sandbox it does not); if it does, the dry run of the gc job shows it, and everybody gets the new one.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _situation(context: Context, deployment: Deployment, unfinished: Unfinished 
         recipients=tuple(recipients(context)),
         stored={name: token.deployment_id for name, token in known.items()},
         listed=TOKEN in context.look.secret_names(),
-        due=own is not None and is_due(own.stored, own.expires, context.clock.now()),
+        due=own is not None and is_due(own.issued, own.expires, context.clock.now()),
         left=unfinished.left if unfinished else None,
         proved=unfinished.proved if unfinished else False,
     )

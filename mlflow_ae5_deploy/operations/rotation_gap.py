@@ -17,7 +17,7 @@ Cause = Literal["works", "restart", "ended", "replaced", "refused", "unknown"]
 class Former:
     """The token that was stored before, as far as this machine knows.
 
-    works:    of the running deployment, and not at its end. AE5 is not known to void it; no document says so.
+    works:    of the running deployment, and not at its end. Whether issuing another voids it is not documented.
     restart:  void since this tool stopped its deployment. ended: it stated its own end.
     replaced: of a deployment that somebody else has replaced, at `since`; what was stored meanwhile is not known.
     refused:  the gc job has shown that it does not work; since when is not known.

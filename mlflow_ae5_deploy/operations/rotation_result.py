@@ -47,7 +47,7 @@ class Rotation:
     gap_at_most: float | None = None
     gap_said: str = ""
     gc: GcProof | None = None
-    stored: datetime | None = None
+    issued: datetime | None = None
     expires: datetime | None = None
     restarted: Restarted | None = None
     warnings: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def unchanged(context: Context, ground: Ground) -> Rotation:
         ground.url,
         tuple(Served(name, "kept", 0.0) for name in recipients(context)),
         gap_said="the stored token stays as it is",
-        stored=own.stored if own else None,
+        issued=own.issued if own else None,
         expires=expires,
         warnings=(note,) if note else (),
     )
@@ -106,7 +106,7 @@ def result_of(
         gap_at_most=bound,
         gap_said=said,
         gc=gc,
-        stored=own.stored if own else None,
+        issued=own.issued if own else None,
         expires=own.expires if own else None,
         restarted=ground.restarted,
         warnings=tuple(warnings),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlflow_ae5_deploy.operations import status_backups
+from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.forecast import SIGN_IN, StageView, forecast
 from mlflow_ae5_deploy.operations.status_facts import Collection, LastRun, Seen, look_at
 from mlflow_ae5_deploy.redaction import Secret
@@ -84,6 +84,7 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
     if seen.half_restored is not None and not seen.unfinished.at_work:
         found.insert(0, f"{seen.half_restored.said} {seen.half_restored.remedy}")
+    found += missed.problems(_missed_collection(seen))
     found += status_backups.problems(seen.backups)
     if not seen.unfinished.at_work:  # else it is on its way, and a warning
         found += about_unfinished(seen)
@@ -94,6 +95,10 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     if unshared and seen.deployment is not None:
         found.append(f"Not shared with {', '.join(f'{kind} {name}' for kind, name in unshared)}, as configured.")
     return found
+
+
+def _missed_collection(seen: Seen) -> list[missed.Missed]:
+    return [seen.collection.missed] if seen.collection.missed else []
 
 
 def _half_upgraded(seen: Seen) -> list[str]:
@@ -214,10 +219,7 @@ def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str
     for known in seen.token.stored:
         if known.expires is not None and known.expires > now and (text := token_life.warning(known.expires, now)):
             found.append(f"{text.rstrip('.')} ({known.account}).")
-    if seen.collection.overdue is not None:
-        found.append(
-            f"No garbage collection has begun since one was due at {seen.collection.overdue:%Y-%m-%d %H:%M} UTC."
-        )
+    found += missed.warnings(_missed_collection(seen))
     found += status_backups.warnings(seen.backups, now)
     if seen.made is not None and seen.made.edited:
         found.append(f"The project's files were changed after the upload: {', '.join(seen.made.edited[:3])}.")

@@ -3,11 +3,15 @@ those that were asked for from this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from mlflow_ae5_deploy.operations.missed import Missed, missed
+from mlflow_ae5_deploy.operations.missed import problems as missed_problems
+from mlflow_ae5_deploy.operations.missed import warnings as missed_warnings
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.runbook import backup_job, known_place, maintenance, outcomes, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
@@ -19,7 +23,7 @@ from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUN
 from mlflow_ae5_deploy.runbook.token_life import duration
 from mlflow_ae5_deploy.words import as_sentence
 
-OLD = timedelta(days=7)
+OLD = timedelta(days=7)  # where no schedule says when the next is due
 _LOOKED_AT = 5  # runs of the job, newest first, until one is found that made a snapshot
 _SCHEDULED = {backup_job.BACKUP: maintenance.backup("create"), backup_job.DRILL: maintenance.drill("latest")}
 _SINGLE = (
@@ -29,7 +33,9 @@ _SINGLE = (
     maintenance.restore(),
     maintenance.restore("--dry-run"),
 )
+RunsOf = Callable[[str], list[Run]]
 WHOLE = "are the database and the volume of the artifacts whole? If they were removed on purpose, all is well."
+_CALLED = {BACKUP: "backup", CHECK: "check of the backups", DRILL: "drill", PRUNE: "prune", PLACE: "list of backups"}
 # kind -> what is wrong, what to do
 _NOT_CHECKED = (
     "The last check of {snapshot} that is known here did not come to its end ({when}): {said}.",
@@ -69,7 +75,7 @@ class KnownSnapshot:
 class Backups:
     """schedule: cron of the job, empty where there is none. failed: of each kind the last that is known, if it failed.
     unreadable: scheduled jobs of whose last run nothing is known but that it ended. anew: what is said where the place
-    of the backups is another one than before."""
+    of the backups is another one than before. missed: scheduled runs that did not begin."""
 
     newest: KnownSnapshot | None = None
     schedule: str = ""
@@ -77,6 +83,7 @@ class Backups:
     failed: tuple[Outcome, ...] = ()
     unreadable: tuple[str, ...] = ()
     anew: str = ""
+    missed: tuple[Missed, ...] = ()
 
 
 def look_at_backups(context: Context, project: Project | None) -> Backups:
@@ -89,11 +96,12 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
         if found is not None and found.verdict is not None:
             seen += _learned(found.task, found.run, found.verdict, **ids)
             places += _place(found.task, found.run, found.verdict)
+    runs_of = functools.cache(lambda job_id: context.platform.runs(job_id))  # signs in only when it is asked
     made, unreadable, scheduled = None, [], None
     for command, task in _SCHEDULED.items():
         wanted = backup_job.wanted_job(context.settings, command, "")
         job = next(iter(scheduled_job.jobs_for(context.look.jobs(), project, wanted)), None)
-        runs = _ended(context, job)
+        runs = _ended(runs_of, job)
         last = verdict_of(context, runs[0]) if runs else None
         if last is not None:
             seen += _learned(task, runs[0], last, **ids)
@@ -112,7 +120,33 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
         tuple(item for item in outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
         known_place.began_anew(context, places),
+        _missed(context, project, runs_of, [*seen, *_as_done(known), *_as_done(made)]),
     )
+
+
+def _as_done(snapshot: KnownSnapshot | None) -> list[Outcome]:
+    return [Outcome(BACKUP, snapshot.finished, True)] if snapshot else []
+
+
+def _missed(context: Context, project: Project | None, runs_of: RunsOf, done: list[Outcome]) -> tuple[Missed, ...]:
+    """done: what is known of backups, checks and drills, also of those that were not scheduled."""
+    now, found = context.clock.now(), []
+    for job in context.look.jobs():
+        kind = _kind(context, job)
+        if project is None or job.project_id != project.id or not job.schedule or kind is None:
+            continue
+        when = [outcome.when for outcome in done if outcome.of == kind]
+        found.append(missed(_CALLED[kind], job, runs_of(job.id), now, done=when))
+    return tuple(item for item in found if item is not None)
+
+
+def _kind(context: Context, job: Job) -> str | None:
+    """What a job of the project does, by its command and words."""
+    for command in _SCHEDULED:
+        if job.command == maintenance.command_of(context.settings, command):
+            words = job.variables.get(maintenance.ARGUMENTS[command], "").split()
+            return outcomes.kind_of(Task(command, tuple(words), ""))
+    return None
 
 
 def _place(task: Task, run: Run, verdict: Verdict) -> list[known_place.Sighting]:
@@ -126,9 +160,9 @@ def _learned(task: Task, run: Run, verdict: Verdict, newest: str) -> list[Outcom
     return outcomes.learned(task, verdict, when, good=maintenance.succeeded(verdict), newest=newest)
 
 
-def _ended(context: Context, job: Job | None) -> list[Run]:
+def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
     """Its runs that have ended and tell their time, newest first."""
-    runs = [] if job is None else [run for run in context.platform.runs(job.id) if not run.is_active and run.created]
+    runs = [] if job is None else [run for run in runs_of(job.id) if not run.is_active and run.created]
     return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0, reverse=True)
 
 
@@ -174,7 +208,11 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
 
 def problems(backups: Backups) -> list[str]:
     """Pure. They stay until a later one of their kind has ended well."""
-    return [*(_trouble(outcome) for outcome in backups.failed), *([backups.anew] if backups.anew else [])]
+    return [
+        *(_trouble(outcome) for outcome in backups.failed),
+        *([backups.anew] if backups.anew else []),
+        *missed_problems(backups.missed),
+    ]
 
 
 def _trouble(outcome: Outcome) -> str:
@@ -193,9 +231,10 @@ def warnings(backups: Backups, now: datetime) -> list[str]:
         found.append(f"How the last scheduled {name} ended is not known: the log of its run cannot be read.")
     if backups.paused:
         found.append("The scheduled backup is paused.")
+    found += missed_warnings(backups.missed)
     if newest is None:
         return [*found, "No backup is known here: `backup` makes one, `backup list` shows those made elsewhere."]
-    if now - newest.finished > OLD:
+    if (backups.paused or not backups.schedule) and now - newest.finished > OLD:
         found.append(f"The newest snapshot that is known here is {duration(now - newest.finished)} old.")
     if not newest.complete:
         found.append(f"Snapshot {newest.id} is without artifacts that are kept outside the server's own place.")
@@ -236,6 +275,10 @@ def data(backups: Backups) -> dict[str, Any]:
         "gone": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
         "paused": backups.paused,
+        "missed": [
+            {"what": item.what, "due": item.due.isoformat(timespec="seconds"), "again": item.again}
+            for item in backups.missed
+        ],
         "began_anew": bool(backups.anew),
         "failed": [
             {

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from mlflow_ae5_deploy.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.operations import history
+from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.restart import pending_restart
 from mlflow_ae5_deploy.operations.status_backups import Backups, look_at_backups
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
@@ -28,7 +29,6 @@ from mlflow_ae5_deploy.runbook.recovering import HalfRestored, half_restored
 from mlflow_ae5_deploy.schedule import parse_cron
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
-_GRACE = timedelta(hours=1)
 NO_SCHEMA = (
     "unknown: no endpoint tells it. MLflow does not start on a schema of another version; "
     "`doctor --from-platform` reads it"
@@ -49,7 +49,7 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Collection:
-    """The garbage collection. jobs: how many there are. overdue: when a run should have begun and none did."""
+    """The garbage collection. jobs: how many there are. missed: a run should have begun and none did."""
 
     jobs: int
     name: str
@@ -59,7 +59,7 @@ class Collection:
     next: datetime | None
     last: LastRun | None
     running: LastRun | None
-    overdue: datetime | None
+    missed: Missed | None
     started_here: datetime | None = None  # a run that this machine's journal knows, where the platform has no record
     renewed: datetime | None = None
     """When the present token was stored, or the job last proved with it; a run that began before tells nothing now."""
@@ -260,7 +260,7 @@ def _collection(context: Context, project: Project | None) -> Collection:
         next=None if paused else following,
         last=_last_run(context, ended[-1]) if ended else None,
         running=LastRun(active[-1].id, active[-1].state, active[-1].created, "", None, "") if active else None,
-        overdue=None if paused or active else overdue(job, runs, now),
+        missed=missed("garbage collection", job, runs, now, done=[_resumed(context, job)]),
         started_here=None if runs else _started_here(context, job),
         renewed=_renewed(context),
     )
@@ -277,23 +277,16 @@ def _started_here(context: Context, job: Job) -> datetime | None:
     return history.last_effect(context.journal.path, "run", f"job {job.name}")
 
 
+def _resumed(context: Context, job: Job) -> datetime | None:
+    """What was due while the job was paused was not missed."""
+    return history.last_effect(context.journal.path, "resume", f"job {job.name}")
+
+
 def in_order(runs: list[Run]) -> list[Run]:
     """Oldest first. The platform's order is not documented; where times are missing it is kept."""
     if all(run.created is not None for run in runs):
         return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0)
     return runs
-
-
-def overdue(job: Job, runs: list[Run], now: datetime) -> datetime | None:
-    """When a run should have begun that did not, at least an hour ago; None when all is in time or not known."""
-    latest = max((run.created for run in runs if run.created), default=job.created)
-    if latest is None or not job.schedule:
-        return None
-    try:
-        (due,) = parse_cron(job.schedule).next_times(latest + timedelta(minutes=1), 1)
-    except Configuration:
-        return None
-    return due if now - due > _GRACE else None
 
 
 def _in_words(job: Job, now: datetime) -> tuple[str, datetime | None]:

@@ -157,7 +157,7 @@ class DeploymentVerbs(Verbs):
         return parse_logs(self._session.call("GET", f"deployments/{part(deployment_id)}/logs"))
 
     def issue_token(self, deployment_id: str) -> Secret:
-        """A new access token of this deployment. Earlier ones stay valid; none can be read back."""
+        """A new access token of this deployment; none can be read back. Whether earlier ones stay good is not known."""
         path = f"deployments/{part(deployment_id)}/token"
         answer = self._repeatable(lambda: self._session.call("POST", path))
         if error := refused_in_words(path, answer):

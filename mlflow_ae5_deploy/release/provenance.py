@@ -21,10 +21,11 @@ SCHEMA = 1
 
 
 def digest_content(files: Mapping[str, FileEntry]) -> str:
-    """SHA-256 over path, mode and SHA-256 of every file, in the order of their paths."""
+    """SHA-256 over path and SHA-256 of every file, in the order of their paths. Modes are no part of the content: the
+    platform does not give them back."""
     digest = hashlib.sha256()
     for path, entry in sorted(files.items()):
-        digest.update(f"{path}\0{entry.mode:o}\0{entry.sha256}\n".encode())
+        digest.update(f"{path}\0{entry.sha256}\n".encode())
     return digest.hexdigest()
 
 

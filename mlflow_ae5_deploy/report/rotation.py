@@ -46,8 +46,8 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
         "restarted": restarted is not None,
         "rolled_back": restarted is not None and restarted.failed is not None,
         "token": {
-            "stored": _moment(result.stored),
-            "age_seconds": round((now - result.stored).total_seconds()) if result.stored else None,
+            "issued": _moment(result.issued),
+            "age_seconds": round((now - result.issued).total_seconds()) if result.issued else None,
             "expires": _moment(result.expires),
         },
         "warnings": list(result.warnings),
@@ -88,9 +88,9 @@ def _gap(result: Rotation) -> str:
 
 
 def _token(result: Rotation, now: datetime) -> str:
-    if result.stored is None:
+    if result.issued is None:
         return ""
-    words = f"stored {duration(now - result.stored)} ago"
+    words = f"issued {duration(now - result.issued)} ago"
     if result.expires is None:
         return f"{words}; it states no end"
     return f"{words}, ends {result.expires:%Y-%m-%d %H:%M} UTC"

@@ -85,7 +85,7 @@ def _token(seen: Seen, now: datetime) -> str:
     told = []
     for known in seen.token.stored:
         end = f", ends {_when(known.expires, now)}" if known.expires else ""
-        told.append(f"{known.account}: {_age(known.stored, now)} old, {_whose(seen, known.deployment_id)}{end}")
+        told.append(f"{known.account}: {_age(known.issued, now)} old, {_whose(seen, known.deployment_id)}{end}")
     for known in seen.token.former:
         told.append(
             f"{known.account}: stored from here {_age(known.stored, now)} ago, for deployment {known.deployment_id}, "
@@ -235,7 +235,8 @@ def _token_data(status: Status) -> dict[str, Any]:
             {
                 "account": known.account,
                 "stored": _iso(known.stored),
-                "age_seconds": round((status.observed - known.stored).total_seconds()),
+                "issued": _iso(known.issued),
+                "age_seconds": round((status.observed - known.issued).total_seconds()),
                 "expires": _iso(known.expires),
                 "deployment_id": known.deployment_id,
                 "of_this_deployment": current is not None and known.deployment_id == current.id,
@@ -261,7 +262,8 @@ def _collection_data(seen: Seen) -> dict[str, Any]:
         "last": _run_data(found.last),
         "started_here": _iso(found.started_here),
         "running": _run_data(found.running),
-        "overdue_since": _iso(found.overdue),
+        "overdue_since": _iso(found.missed.due if found.missed else None),
+        "missed_again": found.missed is not None and found.missed.again,
         "outdated": found.outdated,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,7 @@ class Findings:
     recovered: Verdict | None = None
     taken_down: bool = False
     no_server: str = ""
+    token_issued: datetime | None = None
 
 
 @dataclass
@@ -127,6 +129,7 @@ class Context:
     def token_for(self, deployment_id: str) -> Secret:
         """An access token of this deployment: issued at most once in a run, and kept in memory only."""
         if self.found.token is None or self.found.token_deployment != deployment_id:
+            self.found.token_issued = self.clock.now()
             self.found.token = self.platform.issue_token(deployment_id)
             self.found.token_deployment = deployment_id
             self.journal.write("effect", action="issue", target=f"token of deployment {deployment_id}")

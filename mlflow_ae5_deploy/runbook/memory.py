@@ -25,12 +25,14 @@ _TOKEN = "/MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the end of a key, not a value
 
 @dataclass(frozen=True)
 class StoredToken:
-    """What is known of the token in one account's secret. expires: None where the token does not say."""
+    """What is known of the token in one account's secret. expires: None where the token does not say. issued: its age
+    counts from then."""
 
     account: str
     deployment_id: str
     stored: datetime
     expires: datetime | None
+    issued: datetime
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Memory:
                 known["deployment_id"],
                 datetime.fromisoformat(known["stored"]),
                 datetime.fromisoformat(expires) if expires else None,
+                datetime.fromisoformat(known["issued"]),
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -172,12 +175,14 @@ class Memory:
         when: datetime,
         *,
         own: bool,
+        issued: datetime,
         expires: datetime | None = None,
     ) -> None:
         """own: it is the service account's; a restart of the server is then complete."""
         record = {
             "fingerprint": self.fingerprint(value),
             "stored": when.isoformat(timespec="seconds"),
+            "issued": issued.isoformat(timespec="seconds"),
             "deployment_id": deployment_id,
             "expires": expires.isoformat(timespec="seconds") if expires else None,
         }
@@ -201,8 +206,8 @@ class Memory:
     def _put_tokens_away(self) -> None:
         """They are on the platform still, and are taken for good no more."""
         for known in self.stored_tokens():
-            stored = known.stored.isoformat(timespec="seconds")
-            record = {"deployment_id": known.deployment_id, "stored": stored}
+            times = {name: getattr(known, name).isoformat(timespec="seconds") for name in ("stored", "issued")}
+            record = {"deployment_id": known.deployment_id, **times}
             self._data.setdefault("former_tokens", {})[known.account] = record
         for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
             del self._data["secrets"][name]
@@ -211,7 +216,13 @@ class Memory:
         """What was stored from this machine for a deployment that was to be changed or taken down, and not replaced."""
         known = self._data.get("former_tokens", {}).items()
         return [
-            StoredToken(account, item["deployment_id"], datetime.fromisoformat(item["stored"]), None)
+            StoredToken(
+                account,
+                item["deployment_id"],
+                datetime.fromisoformat(item["stored"]),
+                None,
+                datetime.fromisoformat(item["issued"]),
+            )
             for account, item in known
         ]
 

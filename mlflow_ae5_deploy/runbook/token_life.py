@@ -36,11 +36,11 @@ def expiry(token: Secret) -> datetime | None:
         return None
 
 
-def is_due(stored: datetime, expires: datetime | None, now: datetime) -> bool:
+def is_due(issued: datetime, expires: datetime | None, now: datetime) -> bool:
     """Whether a token should be replaced now: less than a week is left, or, of a short life, less than half."""
     if expires is None:
         return False
-    return expires - now <= min(_RENEW_BEFORE, (expires - stored) / 2)
+    return expires - now <= min(_RENEW_BEFORE, (expires - issued) / 2)
 
 
 def warning(expires: datetime | None, now: datetime) -> str | None:

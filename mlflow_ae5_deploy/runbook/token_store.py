@@ -26,7 +26,9 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
         url = Secret.public(context.found.url or "")
         context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
     platform.put_secret(TOKEN, token)
-    context.memory.remember_token(account, deployment.id, token, context.clock.now(), own=own, expires=expiry(token))
+    now = context.clock.now()
+    issued = context.found.token_issued or now
+    context.memory.remember_token(account, deployment.id, token, now, own=own, issued=issued, expires=expiry(token))
     context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
     if own:
         context.look.saw_secrets([TOKEN])

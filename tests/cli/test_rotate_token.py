@@ -205,7 +205,7 @@ class TestIfNeeded:
             end = (datetime.now(UTC) + timedelta(days)).isoformat(timespec="seconds")
             data["secrets"][f"{ACCOUNT}/MLFLOW_TRACKING_TOKEN"] |= {
                 "expires": end,
-                "stored": "2020-01-01T00:00:00+00:00",
+                "issued": "2020-01-01T00:00:00+00:00",
             }
             file.write_text(json.dumps(data))
 

@@ -11,6 +11,7 @@ import pytest
 from mlflow_ae5_deploy.errors import Denied
 from mlflow_ae5_deploy.mlflow_api import Health
 from mlflow_ae5_deploy.operations.forecast import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
+from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status import problems, warnings
 from mlflow_ae5_deploy.operations.status_backups import Backups, KnownSnapshot, remembered
 from mlflow_ae5_deploy.operations.status_facts import (
@@ -20,7 +21,6 @@ from mlflow_ae5_deploy.operations.status_facts import (
     Token,
     Unfinished,
     in_order,
-    overdue,
     read_version,
 )
 from mlflow_ae5_deploy.platform.records import Run
@@ -37,7 +37,8 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
 BROKEN = replace(RAN, passed=False, said="no token")
-STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None)
+STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)
+LATE = Missed("garbage collection", NOW - 3 * HOUR, False)
 COLLECTION = Collection(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
 WELL = Seen(
     project=OURS,
@@ -92,6 +93,12 @@ PROBLEMS = [
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
     ("no gc", {"collection": Collection(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
+    ("no run for long", collected(missed=replace(LATE, again=True)), "nor when the next was"),
+    (
+        "no drill for long",
+        {"backups": replace(WELL.backups, missed=(replace(LATE, what="drill", again=True),))},
+        "No drill has begun since one was due at 2026-03-01 09:00 UTC, nor when the next was.",
+    ),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
     ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
@@ -170,10 +177,16 @@ WARNINGS = [
     ("token ends soon", stored(expires=NOW + 3 * HOUR), "in 3 hours (mlflow-service)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has ended", stored(expires=NOW - HOUR), None),  # a problem, told once
-    ("no run for long", collected(overdue=NOW - 3 * HOUR), "since one was due at 2026-03-01 09:00 UTC"),
+    ("no run for long", collected(missed=LATE), "since one was due at 2026-03-01 09:00 UTC."),
+    (
+        "no backup for long",
+        {"backups": replace(WELL.backups, missed=(replace(LATE, what="backup"),))},
+        "No backup has begun",
+    ),
     ("no backup", {"backups": Backups()}, "No backup is known here"),
-    ("old backup", backed_up(finished=NOW - timedelta(days=8)), "is 8 days old"),
-    ("young backup", backed_up(finished=NOW - timedelta(days=7)), None),
+    ("old, and not due", backed_up(finished=NOW - timedelta(days=25)), None),  # as it may be on a monthly schedule
+    ("old, no schedule", {"backups": Backups(KnownSnapshot("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
+    ("young, no schedule", {"backups": Backups(KnownSnapshot("S1", NOW - timedelta(days=7)))}, None),
     ("incomplete backup", backed_up(complete=False), "kept outside"),
     ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: are the database"),
     (
@@ -297,19 +310,26 @@ def test_runs_are_put_in_order_only_if_all_tell_their_time():
     assert [r.id for r in in_order([run(1), run(None), run(3)])] == ["r1", "rNone", "r3"]
 
 
-OVERDUE = [
+MINUTE = timedelta(minutes=1)
+MISSED = [
     ("in time", "*/10 * * * *", [run(5)], 600, None),
     ("a little late", "*/10 * * * *", [run(60)], 600, None),
-    ("long due", "*/10 * * * *", [run(125)], 600, NOW - timedelta(minutes=120)),
-    ("never ran, and made long ago", "0 * * * *", [], 600, NOW - timedelta(minutes=540)),
+    ("one is late", "0 9 * * *", [run(25 * 60)], 6000, (NOW - 180 * MINUTE, False)),
+    ("two are late", "*/10 * * * *", [run(125)], 600, (NOW - 120 * MINUTE, True)),
+    ("one of two is late", "*/10 * * * *", [run(80)], 600, (NOW - 70 * MINUTE, False)),
+    ("one is at work", "*/10 * * * *", [run(125, state="running")], 600, None),
+    ("never ran, and made long ago", "0 * * * *", [], 600, (NOW - 540 * MINUTE, True)),
     ("never ran, and made just now", "0 * * * *", [], 10, None),
     ("daily, ran yesterday", "0 11 * * *", [run(25 * 60)], 6000, None),
+    ("monthly, ran two weeks ago", "0 2 15 * *", [run(14 * 24 * 60 + 600)], 60 * 24 * 90, None),
     ("run once", None, [], 600, None),
     ("not understood", "@daily", [], 6000, None),
 ]
 
 
-@pytest.mark.parametrize(("case", "schedule", "runs", "made", "expected"), OVERDUE, ids=[row[0] for row in OVERDUE])
-def test_a_collection_that_never_begins_is_noticed(case, schedule, runs, made, expected):
-    made_at = NOW - timedelta(minutes=made)
-    assert overdue(job(schedule=schedule, created=made_at), runs, NOW) == expected
+@pytest.mark.parametrize(("case", "schedule", "runs", "made", "expected"), MISSED, ids=[row[0] for row in MISSED])
+def test_a_scheduled_run_that_never_begins_is_noticed(case, schedule, runs, made, expected):
+    scheduled = job(schedule=schedule, created=NOW - timedelta(minutes=made))
+    assert missed("backup", scheduled, runs, NOW) == (Missed("backup", *expected) if expected else None)
+    assert missed("backup", replace(scheduled, state="paused"), runs, NOW) is None
+    assert missed("backup", scheduled, runs, NOW, done=[None, NOW - 5 * MINUTE]) is None

@@ -13,6 +13,7 @@ import pytest
 
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import read_project_archive
+from mlflow_ae5_deploy.release.recognise import same_content
 from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, build
 from mlflow_ae5_deploy.release.source import Release
 
@@ -66,7 +67,6 @@ def test_same_content_from_elsewhere_has_the_same_digest(template: Release, tmp_
 @pytest.mark.parametrize(
     "change",
     [
-        lambda folder: (folder / "run.sh").chmod(0o644),
         lambda folder: (folder / "run.sh").write_text("other"),
         lambda folder: (folder / "run.sh").rename(folder / "rum.sh"),
         lambda folder: (folder / "new").write_text(""),
@@ -76,6 +76,16 @@ def test_any_difference_changes_the_digest(template: Release, tmp_path: Path, ch
     before = build(template, Customisation(), tmp_path / "a.tar.gz").content_digest
     change(template.path)
     assert build(template, Customisation(), tmp_path / "a.tar.gz").content_digest != before
+
+
+def test_modes_which_the_platform_does_not_give_back_are_no_part_of_the_content(
+    template: Release, tmp_path: Path
+) -> None:
+    before = build(template, Customisation(), tmp_path / "a.tar.gz")
+    (template.path / "run.sh").chmod(0o644)
+    after = build(template, Customisation(), tmp_path / "b.tar.gz")
+    assert before.path.read_bytes() != after.path.read_bytes()
+    assert same_content(before.path.read_bytes(), after).same
 
 
 def test_archive_is_normalised(template: Release, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_secret_is_same_different_or_unknown(tmp_path):
 
 
 def test_the_file_is_private_and_holds_no_value(tmp_path):
-    Memory(tmp_path).remember_token("svc", "a2-1", Secret("the-token-itself"), WHEN, own=True)
+    Memory(tmp_path).remember_token("svc", "a2-1", Secret("the-token-itself"), WHEN, issued=WHEN, own=True)
 
     file = tmp_path / "memory.json"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -35,8 +35,8 @@ def test_the_file_is_private_and_holds_no_value(tmp_path):
 
 def test_a_token_belongs_to_one_deployment(tmp_path):
     memory = Memory(tmp_path)
-    memory.remember_token("svc", "a2-1", Secret("token-value"), WHEN, own=True)
-    memory.remember_token("reader", "a2-1", Secret("token-value"), WHEN, own=False)
+    memory.remember_token("svc", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=True)
+    memory.remember_token("reader", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=False)
 
     assert Memory(tmp_path).token_deployment() == "a2-1"
     assert Memory(tmp_path).token_stored_for("reader") == "a2-1"
@@ -72,9 +72,9 @@ def test_read_only_writes_nothing(tmp_path):
 def test_a_token_that_is_put_away_is_remembered_as_a_former_one_until_another_is_stored(tmp_path):
     memory = Memory(tmp_path)
     for account in ("svc", "reader", "gone"):
-        memory.remember_token(account, "a2-1", Secret("token-value"), WHEN, own=account == "svc")
+        memory.remember_token(account, "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=account == "svc")
     memory.forget_token()
-    memory.remember_token("svc", "a2-2", Secret("another-value"), WHEN, own=True)
+    memory.remember_token("svc", "a2-2", Secret("another-value"), WHEN, issued=WHEN, own=True)
     memory.forget_secret("gone", "MLFLOW_TRACKING_TOKEN")
 
     (former,) = Memory(tmp_path).former_tokens()
@@ -129,7 +129,9 @@ class TestTokens:
     def remember(self, folder, *accounts, deployment="a2-1", **more):
         memory = Memory(folder)
         for account in accounts:
-            memory.remember_token(account, deployment, Secret("token-value"), WHEN, own=account == "svc", **more)
+            memory.remember_token(
+                account, deployment, Secret("token-value"), WHEN, issued=WHEN, own=account == "svc", **more
+            )
         return memory
 
     def test_age_end_and_consumers_are_kept(self, tmp_path):

@@ -10,6 +10,8 @@ import pytest
 
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.token_life import duration, expiry, is_due, warning
+from mlflow_ae5_deploy.runbook.token_store import store_token
+from tests.runbook.runbook_support import ACCOUNT, Doors, context, deployment
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -82,3 +84,31 @@ def test_a_token_without_an_end_is_not_warned_of():
 )
 def test_durations_are_told_in_a_readable_unit(span, words):
     assert duration(span) == words
+
+
+class Platform:
+    """Takes a minute to issue a token, and an hour to store it."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def issue_token(self, _deployment_id):
+        self.clock.sleep(60)
+        return Secret("a-token-that-was-issued")
+
+    def put_secret(self, _name, _value):
+        self.clock.sleep(3600)
+
+
+def test_the_age_of_a_token_counts_from_its_issue(tmp_path):
+    doors = Doors()
+    run = context(tmp_path, doors=doors)
+    run.look.saw_secrets = lambda _names: None
+    doors.platform_ = Platform(run.clock)
+    asked = run.clock.now()
+
+    run.token_for(deployment().id)
+    store_token(run, ACCOUNT, deployment())
+
+    known = run.memory.stored_token(ACCOUNT)
+    assert (known.issued, known.stored) == (asked, asked + timedelta(seconds=3660))

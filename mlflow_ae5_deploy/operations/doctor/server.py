@@ -142,10 +142,11 @@ def _collection(seen: Seen) -> Finding:
         return warning("gc-job", status.outdated(found, found.last), "Wait for it, or run `schedule-gc --run-now`.")
     if found.paused:
         return warning("gc-job", f"job `{found.name}` is paused: nothing is collected", "Run `schedule-gc --resume`.")
-    if found.overdue is not None:
-        return warning(
+    if found.missed is not None:
+        tell = error if found.missed.again else warning
+        return tell(
             "gc-job",
-            f"no run has begun since one was due at {found.overdue:%Y-%m-%d %H:%M} UTC",
+            found.missed.said[:1].lower() + found.missed.said[1:].rstrip("."),
             "Run `schedule-gc --run-now`, and ask the platform's administrator about its scheduler.",
         )
     last = f"the last run: {found.last.said}" if found.last else "no run of it is on record"

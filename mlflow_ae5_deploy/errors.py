@@ -36,6 +36,7 @@ its last look), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import ClassVar
 
@@ -43,6 +44,8 @@ EXIT_DONE = 0
 EXIT_BUG = 1
 EXIT_CHANGES_PENDING = 30
 EXIT_INTERRUPTED = 130
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
 
 
 class Interrupted(BaseException):

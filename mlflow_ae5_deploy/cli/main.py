@@ -46,6 +46,7 @@ from mlflow_ae5_deploy.errors import (
     EXIT_BUG,
     EXIT_DONE,
     EXIT_INTERRUPTED,
+    FULL,
     Configuration,
     DeployError,
     Interrupted,
@@ -54,7 +55,7 @@ from mlflow_ae5_deploy.errors import (
 
 PROGRAM = "mlflow-ae5-deploy"
 # What the machine, and not this tool, is to blame for, wherever it comes up.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_NO_ROOM = (*FULL, errno.EFBIG, errno.EROFS)
 
 app = typer.Typer(
     name=PROGRAM,

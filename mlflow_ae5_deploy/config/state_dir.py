@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.config.environment import STATE_VARIABLE
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.errors import FULL, Configuration
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings
 
 _ELSEWHERE = f"or name another folder with state_dir or {STATE_VARIABLE}."
 _REMEDIES: Mapping[int, str] = {
-    errno.ENOSPC: f"The disk is full: free some space, {_ELSEWHERE}",
-    errno.EDQUOT: f"Your disk quota is used up: free some space, {_ELSEWHERE}",
+    **dict.fromkeys(FULL, f"The disk is full, or your quota of it: free some space, {_ELSEWHERE}"),
     errno.EROFS: f"The disk is mounted read-only: have that changed, {_ELSEWHERE}",
     errno.EACCES: f"Ask its owner for write permission, {_ELSEWHERE}",
     errno.EPERM: f"Ask its owner for write permission, {_ELSEWHERE}",

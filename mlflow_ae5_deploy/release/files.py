@@ -13,12 +13,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from mlflow_ae5_deploy.common.members import Limits
-from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
+from mlflow_ae5_deploy.errors import FULL, Configuration, ReleaseRefused
 from mlflow_ae5_deploy.words import size
 
 _REMEDIES = {
-    errno.ENOSPC: "Free some space there, or choose another folder.",
-    errno.EDQUOT: "Free some space there (your quota is used up), or choose another folder.",
+    **dict.fromkeys(FULL, "Free some space there (of the disk, or of your quota), or choose another folder."),
     errno.EACCES: "Give yourself write permission there, or choose another folder.",
     errno.EPERM: "Give yourself write permission there, or choose another folder.",
     errno.EROFS: "The file system is read-only; choose another folder.",

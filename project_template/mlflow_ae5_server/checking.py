@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server import database, folders
-from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnreachableError
+from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
 from mlflow_ae5_server.probe import Prober
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.scrub import scrub
@@ -131,7 +131,7 @@ def _require_writable(folder: Path, setting: str) -> Path:
     except OSError as error:
         raise ConfigurationError(
             f"the folder {existing} is not writable: {error.strerror}",
-            f"give this account write permission there, or point {setting} elsewhere",
+            f"{hint_for(error)}, or point {setting} elsewhere",
         ) from None
 
 

@@ -20,7 +20,15 @@ Failures inside MLflow's own commands keep MLflow's exit code (1, or what its co
 
 from __future__ import annotations
 
+import errno
 from typing import Any
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
+
+
+def hint_for(error: OSError) -> str:
+    """What to do about a write that failed."""
+    return "make room there" if error.errno in FULL else "give this account write permission there"
 
 
 class ProjectError(Exception):

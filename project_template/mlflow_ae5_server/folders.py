@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mlflow_ae5_server.errors import ConfigurationError
+from mlflow_ae5_server.errors import ConfigurationError, hint_for
 
 
 def local_folder(location: str) -> Path | None:
@@ -41,7 +41,7 @@ def make_writable(folder: Path, setting: str) -> None:
     except OSError as error:
         raise ConfigurationError(
             f"the folder {folder} cannot be created: {error.strerror}",
-            f"give this account write permission there, or point {setting} elsewhere",
+            f"{hint_for(error)}, or point {setting} elsewhere",
         ) from None
     if not writable:
         raise ConfigurationError(

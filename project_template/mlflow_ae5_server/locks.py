@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlflow_ae5_server.database import Database, connect_engine
-from mlflow_ae5_server.errors import BusyError, ConfigurationError
+from mlflow_ae5_server.errors import BusyError, ConfigurationError, hint_for
 
 _KEY = 0x6D6C666C6F77  # "mlflow"; PostgreSQL's advisory locks are per database, so it need not name one
 _NAME = "mlflow-ae5-maintenance"
@@ -61,9 +61,7 @@ def _file_lock(file: Path | None, stack: contextlib.ExitStack) -> Callable[[], b
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(
-            f"the lock file {path} cannot be made: {error.strerror}", "give this account write permission there"
-        ) from None
+        raise ConfigurationError(f"the lock file {path} cannot be made: {error.strerror}", hint_for(error)) from None
     stack.callback(os.close, descriptor)
 
     def take() -> bool:

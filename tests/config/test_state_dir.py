@@ -92,7 +92,7 @@ def test_no_write_permission_for_real(tmp_path: Path) -> None:
     ("number", "remedy"),
     [
         (errno.ENOSPC, "disk is full"),
-        (errno.EDQUOT, "quota"),
+        (errno.EDQUOT, "disk is full, or your quota"),
         (errno.EROFS, "read-only"),
         (errno.EACCES, "write permission"),
         (errno.EPERM, "write permission"),

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from mlflow_ae5_deploy.clock import ManualClock
 from mlflow_ae5_deploy.errors import Denied
 from mlflow_ae5_deploy.mlflow_api import Health
 from mlflow_ae5_deploy.operations.forecast import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status import problems, warnings
-from mlflow_ae5_deploy.operations.status_backups import Backups, KnownSnapshot, remembered
+from mlflow_ae5_deploy.operations.status_backups import Backups, KnownSnapshot, look_at_backups, remembered
 from mlflow_ae5_deploy.operations.status_facts import (
     Collection,
     LastRun,
@@ -31,7 +32,7 @@ from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
 from mlflow_ae5_deploy.runbook.recovering import HalfRestored
 from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, setting
-from tests.runbook.runbook_support import OURS, context, deployment, job
+from tests.runbook.runbook_support import OURS, Doors, Lists, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -333,3 +334,37 @@ def test_a_scheduled_run_that_never_begins_is_noticed(case, schedule, runs, made
     assert missed("backup", scheduled, runs, NOW) == (Missed("backup", *expected) if expected else None)
     assert missed("backup", replace(scheduled, state="paused"), runs, NOW) is None
     assert missed("backup", scheduled, runs, NOW, done=[None, NOW - 5 * MINUTE]) is None
+
+
+class Runs:
+    """Stands where the platform stands: the newest run of each job, by its id."""
+
+    def __init__(self, **newest):
+        self.newest = newest
+
+    def runs(self, job_id):
+        began = self.newest.get(job_id)
+        return [Run(f"run of {job_id}", "x", "x", OURS.id, "completed", job_id, created=began)] if began else []
+
+    def run_log(self, _run_id):
+        raise Denied("no log", where="x")
+
+
+def test_every_scheduled_job_of_the_project_is_looked_at(tmp_path):
+    made, now = NOW - timedelta(days=90), ManualClock().now()
+    daily = {"schedule": "0 2 * * *", "created": made}
+    jobs = (
+        job(id="backup", command="Backup", **daily),
+        job(id="check", command="Backup", variables={"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "verify --all"}, **daily),
+        job(id="drill", command="Drill", **daily),
+        job(id="paused", command="Drill", state="paused", **daily),
+        job(id="other", command="Drill", project_id="a0-other", **daily),
+        job(id="single", command="Drill", schedule=None),
+        job(id="unknown", command="Check", **daily),
+    )
+    platform = Runs(backup=now - timedelta(days=1, hours=12), check=now, drill=now - timedelta(days=9))
+    run = context(tmp_path, lists=Lists(jobs_=jobs), doors=Doors(platform_=platform))
+
+    found = look_at_backups(run, OURS).missed
+
+    assert [(item.what, item.again) for item in found] == [("backup", False), ("drill", True)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import MutableMapping
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server import asgi, cli, folders, hosts, scrub, ttl, workers
-from mlflow_ae5_server.errors import ConfigurationError, UsageError
+from mlflow_ae5_server.errors import ConfigurationError, UsageError, hint_for
 from mlflow_ae5_server.prefork import Restarts
 
 MIB = 1024 * 1024
@@ -330,3 +332,21 @@ def test_a_value_split_over_writes_is_still_seen() -> None:
 def test_workers_are_replaced_unless_they_keep_dying(deaths: list[float], allowed: list[bool]) -> None:
     restarts = Restarts(limit=3, window=60)
     assert [restarts.allowed(now) for now in deaths] == allowed
+
+
+# Disks
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EACCES, "write permission")],
+)
+def test_a_full_quota_is_a_full_disk(number: int, hint: str) -> None:
+    assert hint in hint_for(OSError(number, os.strerror(number)))
+
+
+def test_what_full_means_is_said_once_on_each_side() -> None:
+    root = Path(__file__).parents[2]
+    for package in (root / "mlflow_ae5_deploy", root / "project_template" / "mlflow_ae5_server"):
+        naming = {f for f in package.rglob("*.py") if re.search(r"errno\.(ENOSPC|EDQUOT)", f.read_text())}
+        assert naming == {package / "errors.py"}

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server.errors import StorageError
+from mlflow_ae5_server.errors import StorageError, hint_for
 
 _PREFIX = "mlflow-ae5-drill-"
 _LOCK = ".lock"
@@ -31,14 +31,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         if lock is None:
             raise StorageError(f"{folder} is not ours", "try again")
     except OSError as error:
-        raise StorageError(
-            f"no scratch folder can be made in {parent}: {error.strerror}", "give this account write permission there"
-        ) from None
+        raise StorageError(f"no scratch folder can be made in {parent}: {error.strerror}", hint_for(error)) from None
     try:
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
-            raise StorageError(f"{folder} cannot be made: {error.strerror}", "make room there") from None
+            raise StorageError(f"{folder} cannot be made: {error.strerror}", hint_for(error)) from None
         yield folder
     finally:
         _remove(folder, lock)

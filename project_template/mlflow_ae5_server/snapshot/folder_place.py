@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mlflow_ae5_server import words
-from mlflow_ae5_server.errors import DamagedError, NoRoomError, StorageError
+from mlflow_ae5_server.errors import FULL, DamagedError, NoRoomError, StorageError
 from mlflow_ae5_server.snapshot.places import MOST, Item
 
 _TEMPORARY = "tmp"
@@ -26,9 +26,8 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 # A link (or a loop of them), a socket or a device, a folder where a file should be.
 _STRANGE = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HINTS = {
-    **dict.fromkeys(_FULL, "make room there, or prune old snapshots; what was copied is used by the next backup"),
+    **dict.fromkeys(FULL, "make room there, or prune old snapshots; what was copied is used by the next backup"),
     errno.EACCES: "give this account write permission there",
     errno.EPERM: "give this account write permission there",
     errno.EROFS: "it is mounted read-only",
@@ -249,5 +248,5 @@ class FolderPlace:
     def _fail(self, error: OSError, verb: str) -> NoReturn:
         reason = (error.strerror or type(error).__name__).lower()
         hint = _HINTS.get(error.errno or 0, "check the volume and its permissions")
-        kind = NoRoomError if error.errno in _FULL else StorageError
+        kind = NoRoomError if error.errno in FULL else StorageError
         raise kind(f"cannot {verb} the place of the backups {self.shown}: {reason}", hint) from None

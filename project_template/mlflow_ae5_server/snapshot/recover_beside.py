@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlflow_ae5_server.amounts import amount
-from mlflow_ae5_server.errors import ConfigurationError, StorageError
+from mlflow_ae5_server.errors import ConfigurationError, StorageError, hint_for
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
 
@@ -194,10 +194,7 @@ class BesideFolder:
                 continue
 
     def _failed(self, error: OSError, verb: str) -> StorageError:
-        hint = "give this account write permission there"
-        if error.errno == errno.ENOSPC:
-            hint = "make room there"
-        return StorageError(f"cannot {verb} beside {self.shown}: {error.strerror or error}", hint)
+        return StorageError(f"cannot {verb} beside {self.shown}: {error.strerror or error}", hint_for(error))
 
 
 def _is_mounted(folder: Path) -> bool:

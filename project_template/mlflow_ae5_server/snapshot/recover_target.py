@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_ae5_server.errors import ConfigurationError, StorageError
+from mlflow_ae5_server.errors import ConfigurationError, StorageError, hint_for
 from mlflow_ae5_server.folders import local_folder
 from mlflow_ae5_server.scrub import scrub
 from mlflow_ae5_server.snapshot.entries import FileEntry, key
@@ -177,11 +177,10 @@ class FolderTarget:
         try:
             yield
         except OSError as error:
-            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             what = f"{shown(path)} in {self.shown}" if path else self.shown
             raise StorageError(
                 f"cannot {verb} {what}: {(error.strerror or str(error)).lower()}",
-                "make room there and run it again" if full else "give this account write permission there",
+                f"{hint_for(error)}, and run it again",
             ) from None
 
 

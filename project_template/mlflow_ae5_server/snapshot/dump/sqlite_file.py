@@ -68,7 +68,10 @@ def _meaning(error: sqlite3.Error, file: Path) -> ProjectError:
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_CANTOPEN")):
         return CredentialsError(f"{file} cannot be used: {error}", "give this account read and write permission there")
     if name.startswith("SQLITE_IOERR"):
-        return UnreachableError(f"{file} cannot be read or written: {error}", "check the volume it lies on")
+        return UnreachableError(
+            f"{file} cannot be read or written: {error}",
+            "check the volume it lies on, and that no quota of it is used up",
+        )
     return ConfigurationError(f"{file} cannot be used: {error}", "check MLFLOW_BACKEND_STORE_URI")
 
 

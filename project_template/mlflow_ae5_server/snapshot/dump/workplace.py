@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -11,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server.errors import StorageError
+from mlflow_ae5_server.errors import FULL, StorageError, hint_for
 
 _PREFIX = ".mlflow-ae5-work-"
 _LOCK = "lock"
@@ -50,8 +49,8 @@ def storage_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in FULL
         raise StorageError(
             f"{place} is full" if full else f"{place} cannot be written: {error.strerror or error}",
-            "make room there" if full else "give this account write permission there",
+            hint_for(error),
         ) from None

@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.runbook import backup_job, backup_place, job_run, known_p
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.maintenance import Task
-from mlflow_ae5_deploy.runbook.maintenance_words import gone_since, outside
+from mlflow_ae5_deploy.runbook.maintenance_words import gone_since, is_whole
 from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.scheduled_job import RUN_DEADLINE
 from mlflow_ae5_deploy.words import gone
@@ -77,7 +77,7 @@ def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
         "verified": None,
         "sampled": None,
         "damaged": False,
-        "complete": not outside(facts),
+        "complete": is_whole(facts),
         "gone": gone_since(facts),
         "runs": facts.get("runs"),
         "artifacts": facts.get("artifacts"),

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
 from mlflow_ae5_deploy.runbook.maintenance import Task
-from mlflow_ae5_deploy.runbook.maintenance_words import gone_since, outside
+from mlflow_ae5_deploy.runbook.maintenance_words import gone_since, outside, unreadable
 from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
 from mlflow_ae5_deploy.runbook.token_life import duration
 from mlflow_ae5_deploy.words import as_sentence
@@ -175,7 +175,7 @@ def _made(context: Context, newest_first: list[Run], last: Verdict | None) -> Kn
         finished = ended(run, verdict)
         if verdict.facts.get("snapshot") and finished is not None:
             facts = verdict.facts
-            complete, gone = not outside(facts), gone_since(facts)
+            complete, gone = not outside(facts) and not unreadable(facts), gone_since(facts)
             return KnownSnapshot(str(facts["snapshot"]), finished, complete=complete, gone=gone)
     return None
 
@@ -237,7 +237,9 @@ def warnings(backups: Backups, now: datetime) -> list[str]:
     if (backups.paused or not backups.schedule) and now - newest.finished > OLD:
         found.append(f"The newest snapshot that is known here is {duration(now - newest.finished)} old.")
     if not newest.complete:
-        found.append(f"Snapshot {newest.id} is without artifacts that are kept outside the server's own place.")
+        found.append(
+            f"Snapshot {newest.id} lacks artifacts that are kept outside the server's own place or cannot be read."
+        )
     if newest.gone:
         found.append(f"{newest.gone}: {WHOLE}")
     return found

@@ -81,8 +81,8 @@ def _proof(item: Mapping[str, Any]) -> str:
     said = [str(item["verified"])[:16]] if item.get("verified") else []
     if isinstance(item.get("sampled"), dict):
         said.append(_sampled(item["sampled"]))
-    outside = "" if item.get("complete", True) else ", artifacts outside are not in it"
-    return ("; ".join(said) or "no") + outside
+    left_out = "" if item.get("complete", True) else ", some artifacts are not in it"
+    return ("; ".join(said) or "no") + left_out
 
 
 def _sampled(sample: Mapping[str, Any]) -> str:

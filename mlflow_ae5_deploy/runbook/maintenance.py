@@ -7,7 +7,7 @@ A job takes its command line from one variable, and answers with a last line of 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from mlflow_ae5_deploy.runbook import kept_runs, outcomes
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import WithoutSettings
 from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
-from mlflow_ae5_deploy.runbook.maintenance_words import outside, sentence
+from mlflow_ae5_deploy.runbook.maintenance_words import Facts, outside, sentence, unreadable
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 from mlflow_ae5_deploy.runbook.starting import check_profile
 from mlflow_ae5_deploy.words import as_sentence
@@ -248,12 +248,12 @@ def require(task: Task, verdict: Verdict) -> None:
     facts, code = verdict.facts, verdict.exit_code
     kind = _ERRORS.get(code, JobFailed) if code is not None else JobFailed
     hint = scrub(str(facts.get("hint") or ""))
-    if code == INCOMPLETE and outside(facts):
+    left_out = [(what, names, remedy) for what, names, remedy in _left_out(facts) if names]
+    if code == INCOMPLETE and left_out:
         raise PartlyDone(
-            f"{verdict.said[:1].upper()}{verdict.said[1:]}. Not in it: artifacts kept outside the server's own place.",
-            where=", ".join(scrub(root) for root in outside(facts)),
-            remedy=as_sentence(hint)
-            or "Back those up where they are. `backup --allow-outside` takes the rest for good.",
+            f"{verdict.said[:1].upper()}{verdict.said[1:]}. {' '.join(what for what, _, _ in left_out)}",
+            where=", ".join(scrub(name) for _, names, _ in left_out for name in names),
+            remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in left_out),
         )
     detail = [_damage(facts), verdict.tail]
     raise kind(
@@ -261,6 +261,20 @@ def require(task: Task, verdict: Verdict) -> None:
         where=f"run {verdict.run_id}" + (f" (`logs --run {verdict.run_id} --lines 0`)" if verdict.kept else ""),
         remedy=as_sentence(hint),
         detail="\n".join(text for text in detail if text),
+    )
+
+
+def _left_out(facts: Facts) -> Iterator[tuple[str, list[str], str]]:
+    """What, which and what to do, of artifacts that are not in a snapshot."""
+    yield (
+        "Not in it: artifacts kept outside the server's own place.",
+        outside(facts),
+        "Back those up where they are. `backup --allow-outside` takes the rest for good.",
+    )
+    yield (
+        "Not in it: artifacts that cannot be read.",
+        unreadable(facts),
+        "Rename those artifacts, make them readable, or delete them; then back up again.",
     )
 
 

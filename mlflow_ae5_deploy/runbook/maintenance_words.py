@@ -40,6 +40,16 @@ def outside(facts: Facts) -> list[str]:
     return [str(item.get("root", item) if isinstance(item, dict) else item) for item in found or []]
 
 
+def unreadable(facts: Facts) -> list[str]:
+    """Artifacts that the store has and that are not in a snapshot, each with why."""
+    return [str(item) for item in facts.get("unreadable") or []]
+
+
+def is_whole(facts: Facts) -> bool:
+    """Whether a backup left nothing out."""
+    return not outside(facts) and not unreadable(facts)
+
+
 def gone_since(facts: Facts) -> str:
     """That many runs or artifacts of the snapshot before are missing, where the job says so; else nothing."""
     found = []

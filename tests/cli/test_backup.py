@@ -243,6 +243,16 @@ class TestFailures:
         status = verb("status")
         assert any("outside" in text for text in status.data["warnings"])
 
+    def test_artifacts_that_cannot_be_read_make_it_incomplete_and_are_named(self, bench, verb):
+        names = ["1/r/artifacts/./x: its name cannot be addressed"]
+        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "outside": [], "unreadable": names}
+        (volume(bench) / "break-Backup").write_text(f"23 {json.dumps({**report, 'hint': ''})}")
+
+        left = verb("backup")
+
+        assert_tells(left, 23, "1/r/artifacts/./x", "Not in it: artifacts that cannot be read", "Rename")
+        assert any("cannot be read" in text for text in verb("status").data["warnings"])
+
     def test_many_artifacts_that_are_gone_are_told_by_the_backup_and_by_status(self, bench, capsys, verb):
         report = {"action": "create", "outcome": "done", "error": None, "snapshot": "S9", "gone_artifacts": 1025}
         broken = volume(bench) / "break-Backup"

@@ -12,13 +12,15 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mlflow_ae5_server.database import Database, connect_engine, wait_until_ready
 from mlflow_ae5_server.locks import STAY
 
 _NAME = "mlflow-ae5-server"
 _MYSQL_LOCK = f"CONCAT('{_NAME}:', LEFT(MD5(DATABASE()), 16))"
+
+# PostgreSQL keeps 63 bytes of it, and replaces what is not ASCII.
+_POSTGRESQL_NAME = f"SELECT '{_NAME} ' || coalesce(left(md5(current_schema()), 16), 'without a schema')"
 
 
 def _lock_file(file: Path) -> Path:
@@ -60,7 +62,7 @@ def _hold_connection(database: Database, stack: contextlib.ExitStack) -> None:
             connection.execute(text(STAY))
             connection.execute(text(f"SELECT GET_LOCK({_MYSQL_LOCK}, 0)"))
             return
-        name = _application_name(connection.execute(text("SELECT current_schema()")).scalar())
+        name = connection.execute(text(_POSTGRESQL_NAME)).scalar_one()
         connection.execute(text("SELECT set_config('application_name', :name, false)"), {"name": name})
         os.environ["PGAPPNAME"] = name
         _keep_from_forks(connection.connection.fileno())
@@ -76,11 +78,6 @@ def _keep_from_forks(descriptor: int) -> None:
                 os.close(descriptor)
 
     os.register_at_fork(after_in_child=close)
-
-
-def _application_name(schema: Any) -> str:
-    # PostgreSQL keeps 63 bytes, and replaces what is not ASCII.
-    return f"{_NAME} {schema}".encode("ascii", "replace").decode()[:63]
 
 
 def in_use(database: Database) -> str | None:
@@ -103,7 +100,7 @@ def _connection_in_use(database: Database) -> str | None:
         if database.dialect == "mysql":
             holder = connection.execute(text(f"SELECT IS_USED_LOCK({_MYSQL_LOCK})")).scalar()
             return None if holder is None else f"a tracking server (connection {holder})"
-        name = _application_name(connection.execute(text("SELECT current_schema()")).scalar())
+        name = connection.execute(text(_POSTGRESQL_NAME)).scalar_one()
         query = (
             "SELECT count(*), min(backend_start)::timestamp(0), min(coalesce(host(client_addr), 'this machine')) "
             "FROM pg_stat_activity WHERE datname = current_database() AND application_name = :name"

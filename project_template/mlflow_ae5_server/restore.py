@@ -14,6 +14,7 @@ from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import (
     ConfigurationError,
     CredentialsError,
+    InUseError,
     ProjectError,
     StorageError,
     UnreachableError,
@@ -253,7 +254,8 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
             if any(said.items() <= other.items() for other in found):
                 continue
             found.append({"name": name, **said})
-            now = "a server is at work, which is to be stopped for it" if name == "user" else "it would be refused"
+            at_work = name == "user" and isinstance(error, InUseError)
+            now = "a server is at work, which is to be stopped for it" if at_work else "it would be refused"
             say(f"as things are, {now}: {error}")
             if len(found) == 1 and isinstance(error, UnreachableError | CredentialsError):
                 break  # without a database there is nothing more to ask

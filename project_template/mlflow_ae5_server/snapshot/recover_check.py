@@ -155,20 +155,20 @@ def _require_create(store: Database, *, replace: bool) -> None:
     from mlflow_ae5_server.database import connect_engine
 
     query = (
-        "SELECT current_user, current_schema(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), "
-        "has_database_privilege(current_database(), 'CREATE')"
+        "SELECT quote_ident(current_user), quote_ident(current_database()), quote_ident(current_schema()), "
+        "has_schema_privilege(current_schema(), 'CREATE'), has_database_privilege(current_database(), 'CREATE')"
     )
     with connect_engine(store).connect() as connection:
-        user, place, tables, schemas = connection.execute(text(query)).one()
-    if not tables:
+        user, name, place, tables, schemas = connection.execute(text(query)).one()
+    if tables is False:  # None: there is no current schema, which is refused elsewhere
         raise CredentialsError(
             f"{user} cannot make tables in {store.shown} (schema {place})",
-            f"GRANT CREATE, USAGE ON SCHEMA {place or 'public'} TO {user}",
+            f"GRANT CREATE, USAGE ON SCHEMA {place} TO {user}",
         )
     if replace and not schemas:
         raise CredentialsError(
             f"{user} cannot make a schema in {store.shown}, in which --replace would keep the tables aside",
-            f"GRANT CREATE ON DATABASE to {user}, or restore into an empty database",
+            f"GRANT CREATE ON DATABASE {name} TO {user}, or restore into an empty database",
         )
 
 

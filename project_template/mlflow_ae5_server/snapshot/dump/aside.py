@@ -218,9 +218,10 @@ def _exists(cursor: Any, name: str) -> bool:
 def _tables(cursor: Any, where: str | None) -> list[str]:
     """MLflow's tables in a schema; in the current one for None."""
     cursor.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = coalesce(%s, current_schema())::regnamespace "
-        "AND relkind IN ('r', 'p') AND relname = ANY(%s) ORDER BY 1",
-        [None if where is None else quoted(where), list(schema.all_tables())],
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = coalesce(%s, current_schema()) AND c.relkind IN ('r', 'p') AND c.relname = ANY(%s) "
+        "ORDER BY 1",
+        [where, list(schema.all_tables())],
     )
     return [row[0] for row in cursor.fetchall()]
 

@@ -55,9 +55,23 @@ def connected(database: Database) -> Iterator[psycopg.Connection[Any]]:
             "use the environment `default` (the commands without `Minimum`), or add psycopg[binary]",
         ) from None
     with translated(database), contextlib.closing(psycopg.connect(**connect_arguments(database))) as connection:
-        connection.execute(EXACT)
+        with connection.cursor() as cursor:
+            cursor.execute(EXACT)
+            stay_in_schema(cursor, database)
         connection.commit()
         yield connection
+
+
+def stay_in_schema(cursor: Any, database: Database) -> None:
+    """Make the current schema the whole search path: tables of other schemas are another application's."""
+    cursor.execute("SELECT current_setting('search_path'), current_schema()")
+    path, here = cursor.fetchone()
+    if here is None:
+        raise ConfigurationError(
+            f"{database.shown} has no schema of its search_path: {path}",
+            "create the schema, or correct search_path; write a name with capitals or spaces in double quotes",
+        )
+    cursor.execute("SELECT set_config('search_path', quote_ident(current_schema()), false)")
 
 
 @contextlib.contextmanager
@@ -141,8 +155,8 @@ def contents(cursor: Any, shown: str) -> tuple[str, tuple[str, ...], tuple[str, 
 def relations(cursor: Any) -> dict[str, str]:
     """Tables (r, p), views (v, m) and foreign tables (f) of the current schema: name -> kind."""
     cursor.execute(
-        """SELECT relname, relkind::text FROM pg_class
-           WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')"""
+        """SELECT c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"""
     )
     return dict(cursor.fetchall())
 
@@ -159,8 +173,8 @@ def _children(cursor: Any, database: Database, shapes: Sequence[Shape]) -> Itera
     snapshot = cursor.fetchone()[0]
     sizes = dict(
         cursor.execute(
-            "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
-            "AND relkind = 'r'"
+            "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = current_schema() AND c.relkind = 'r'"
         ).fetchall()
     )
     for share in hasher.shares([(sizes.get(table.name, 0), table) for table in shapes], worth=2_000_000):

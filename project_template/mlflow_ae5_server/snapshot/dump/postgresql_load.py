@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.snapshot.dump import schema, shape
-from mlflow_ae5_server.snapshot.dump.postgresql import APPLICATION, EXACT, connected, translated
+from mlflow_ae5_server.snapshot.dump.postgresql import APPLICATION, EXACT, connected, stay_in_schema, translated
 from mlflow_ae5_server.snapshot.dump.shape import listed, quoted
 
 _MANY = 1000  # rows for which an index is made faster after them than along with them
@@ -23,8 +23,9 @@ class Loading:
     def __init__(self, database: Database, connection: Any, revision: str, expected: Mapping[str, int]) -> None:
         self.database = database
         self._connection = connection
-        schema.create(connection, revision)
         self._cursor = connection.connection.dbapi_connection.cursor()
+        stay_in_schema(self._cursor, database)
+        schema.create(connection, revision)
         self._cursor.execute(EXACT)
         self._own = sorted(schema.own_tables(revision))
         self.shapes = shape.of_postgresql(self._cursor, self._own)
@@ -77,8 +78,9 @@ def _strip(cursor: Any, filled: Sequence[str], large: Sequence[str]) -> list[str
     """
     cursor.execute(
         """SELECT c.conrelid::regclass::text, quote_ident(c.conname), c.contype = 'f', pg_get_constraintdef(c.oid)
-           FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid LEFT JOIN pg_class r ON r.oid = c.confrelid
-           WHERE t.relnamespace = current_schema()::regnamespace
+           FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+             LEFT JOIN pg_class r ON r.oid = c.confrelid
+           WHERE n.nspname = current_schema()
              AND (c.contype = 'f' AND (t.relname = ANY(%(filled)s)
                     OR r.relnamespace = t.relnamespace AND r.relname = ANY(%(large)s))
                   OR c.contype IN ('p', 'u') AND t.relname = ANY(%(large)s))
@@ -88,8 +90,8 @@ def _strip(cursor: Any, filled: Sequence[str], large: Sequence[str]) -> list[str
     constraints = cursor.fetchall()
     cursor.execute(
         """SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
-           FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
-           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)
+           FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+           WHERE n.nspname = current_schema() AND t.relname = ANY(%s)
              AND NOT EXISTS (
                SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x'))
            ORDER BY 1""",
@@ -108,9 +110,10 @@ def _strip(cursor: Any, filled: Sequence[str], large: Sequence[str]) -> list[str
 def _advance_sequences(cursor: Any, tables: Sequence[str]) -> None:
     """The next number of each numbered column comes after the highest there is."""
     cursor.execute(
-        """SELECT t.relname, a.attname, pg_get_serial_sequence(quote_ident(t.relname), a.attname)
-           FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
-           WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY(%s)""",
+        """SELECT t.relname, a.attname, pg_get_serial_sequence(format('%%I.%%I', n.nspname, t.relname), a.attname)
+           FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+             JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+           WHERE n.nspname = current_schema() AND t.relname = ANY(%s)""",
         [list(tables)],
     )
     for table, column, sequence in cursor.fetchall():

@@ -87,9 +87,9 @@ def of_postgresql(cursor: Any, tables: Iterable[str]) -> dict[str, Shape]:
     cursor.execute(
         """SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
                   coalesce(array_position(i.indkey::int[], a.attnum::int), -1)
-           FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
            LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
-           WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname = ANY(%s)
+           WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname = ANY(%s)
              AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
            ORDER BY c.relname, a.attname COLLATE "C" """,
         [list(tables)],

@@ -71,7 +71,8 @@ def run(options: HttpOptions, settings: Settings) -> int:
         _drop_connections()
         say(f"serving on {options.address}:{listener.getsockname()[1]} with {count} workers ({reason})")
         say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
-        work = _worker(application, policy.content_security_policy if framed else None, listener, options)
+        guarded = asgi.wrap(application, policy, prefix, frames=framed)
+        work = _worker(guarded, listener, options)
         supervisor = Supervisor(work, count, grace=_GRACE, restarts=Restarts(limit=5, window=60.0), say=say)
         with _job_runner(job_environment):
             return supervisor.run()
@@ -147,7 +148,7 @@ def _set_environment(
     environ.setdefault("MLFLOW_SERVER_SECRETS_CACHE_TTL", "60")
     environ.setdefault("MLFLOW_SERVER_SECRETS_CACHE_MAX_SIZE", "1000")
     environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "true" if jobs else "false"
-    environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(policy.allowed_hosts)
+    environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"  # asgi.py asks the policy before MLflow is asked
     if policy.cors_origins:
         environ["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(policy.cors_origins)
     if prefix:
@@ -215,15 +216,13 @@ def _drop_connections() -> None:
             candidate.dispose()
 
 
-def _worker(
-    application: asgi.Application, policy: str | None, listener: socket.socket, options: HttpOptions
-) -> Callable[[], int]:
+def _worker(application: asgi.Application, listener: socket.socket, options: HttpOptions) -> Callable[[], int]:
     """The body of a worker process: uvicorn, configured as MLflow configures it."""
     import mlflow.server
     import uvicorn
 
     config = uvicorn.Config(
-        asgi.wrap(application, policy),
+        application,
         log_config=str(Path(mlflow.server.__file__).with_name("uvicorn_log_config.yaml")),
         proxy_headers=options.use_xheaders,
         forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", _PRIVATE_NETWORKS),

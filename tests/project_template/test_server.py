@@ -44,8 +44,12 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
         ({"Host": "10.1.2.3:8086"}, 200),
         ({"Host": "evil.example.net"}, 403),
         ({"Host": ENDPOINT + ".evil.example.net"}, 403),
+        ({"Host": "10.evil.example"}, 403),
+        ({"Host": "192.168.evil.example"}, 403),
         ({"Origin": f"https://{ENDPOINT}"}, 200),
         ({"Origin": "https://evil.example.net"}, 403),
+        ({"Origin": "http://localhost:3000"}, 403),
+        ({"Origin": "http://127.0.0.1:8888"}, 403),
     ],
 )
 def test_the_api_answers_the_endpoint_and_nobody_else(on_sqlite: Any, headers: dict[str, str], expected: int) -> None:
@@ -56,6 +60,25 @@ def test_the_api_answers_the_endpoint_and_nobody_else(on_sqlite: Any, headers: d
 def test_nobody_else_may_read_or_change_what_the_server_keeps(on_sqlite: Any) -> None:
     on_sqlite.server.new_run()
     assert open_to_others(on_sqlite.project.folder / "data") == []
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "GET"])
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        (f"https://{ENDPOINT}", True),
+        ("http://localhost:3000", False),
+        ("http://127.0.0.1:8888", False),
+        ("http://[::1]:8888", False),
+        ("https://evil.example.net", False),
+    ],
+)
+def test_credentials_are_for_the_endpoints_own_pages(on_sqlite: Any, method: str, origin: str, allowed: bool) -> None:
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x"}
+    for path in ("/api/2.0/mlflow/experiments/get?experiment_id=0", "/graphql", "/health"):
+        answer = on_sqlite.server.call(method, path, headers=headers)
+        assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+        assert ("Access-Control-Allow-Credentials" in answer.headers) is allowed
 
 
 @pytest.mark.parametrize("path", ["/", "/static-files/manifest.json", "/version"])

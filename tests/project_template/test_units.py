@@ -25,32 +25,107 @@ MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "platforms", "allowed", "origins", "frames"),
+    ("endpoints", "platforms", "origins", "frames"),
     [
-        (["a.example.com"], ["example.com"], ["a.example.com", "a.example.com:*"], ["https://a.example.com"], "https://example.com"),
-        (["localhost:8443"], ["localhost:8000"], ["localhost", "localhost:*"], ["https://localhost:8443"], "https://localhost:8000"),
-        (["https://A.example.com:443/x"], [], ["a.example.com"], ["https://a.example.com"], ""),
-        (["a.b, c.d"], ["e.f g.h"], ["a.b", "c.d:*"], ["https://a.b", "https://c.d"], "https://e.f https://g.h"),
-        (["[2001:db8::1]:8443"], [], ["[2001:db8::1]", "[[]2001:db8::1]:*"], ["https://[2001:db8::1]:8443"], ""),
-        (["*"], ["*"], ["127.0.0.1"], [], "*"),
-        ([], [], ["localhost", "127.0.0.1:*", "10.*", "192.168.*", "172.31.*"], [], ""),
+        (["a.example.com"], ["example.com"], ["https://a.example.com"], "https://example.com"),
+        (["localhost:8443"], ["localhost:8000"], ["https://localhost:8443"], "https://localhost:8000"),
+        (["https://A.example.com:443/x"], [], ["https://a.example.com"], ""),
+        (["a.b, c.d"], ["e.f g.h"], ["https://a.b", "https://c.d"], "https://e.f https://g.h"),
+        (["[2001:db8::1]:8443"], [], ["https://[2001:db8::1]:8443"], ""),
+        (["*"], ["*"], [], "*"),
+        ([], [], [], ""),
     ],
-)  # fmt: skip
-def test_host_policy(
-    endpoints: list[str], platforms: list[str], allowed: list[str], origins: list[str], frames: str
-) -> None:
+)
+def test_origins_and_frames(endpoints: list[str], platforms: list[str], origins: list[str], frames: str) -> None:
     policy = hosts.derive(endpoints, platforms)
-    assert set(allowed) <= set(policy.allowed_hosts)
-    assert {"localhost", "127.0.0.1", "10.*"} <= set(policy.allowed_hosts)
     assert "*" not in policy.allowed_hosts
     assert list(policy.cors_origins) == origins
     assert policy.content_security_policy == f"frame-ancestors 'self' {frames}".strip()
 
 
-def test_hosts_and_origins_of_variables_are_added() -> None:
-    policy = hosts.derive(["a.b"], [], ["extra.example.com"], ["https://extra.example.com"])
-    assert "extra.example.com" in policy.allowed_hosts
-    assert policy.cors_origins == ("https://a.b", "https://extra.example.com")
+CONFIGURED_HOSTS = ["extra.example.com", "8443.example.com:8443", "*.wild.example.com", "11.*", "203.0.113.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("a.example.com", True),
+        ("A.Example.com:8443", True),
+        ("platform.example.com", True),
+        ("[2001:DB8:0::1]:8443", True),
+        ("extra.example.com", True),
+        ("extra.example.com:443", True),
+        ("8443.example.com:8443", True),
+        ("8443.example.com:8444", False),
+        ("b.wild.example.com", True),
+        ("b.wild.example.com.evil.example", False),
+        ("localhost:8086", True),
+        ("127.0.0.1", True),
+        ("[::1]:8086", True),
+        ("[fd12::1]", True),
+        ("10.1.2.3:8086", True),
+        ("172.31.0.9", True),
+        ("192.168.0.1", True),
+        ("203.0.113.7", True),
+        ("11.2.3.4", True),
+        ("10.evil.example", False),
+        ("10.1.2.3.evil.example:8086", False),
+        ("192.168.evil.example", False),
+        ("172.16.evil.example", False),
+        ("11.evil.example", False),
+        ("203.0.113.evil.example", False),
+        ("fc00:evil.example", False),
+        ("[fc00::1].evil.example", False),
+        ("172.32.0.1", False),
+        ("8.8.8.8", False),
+        ("[2001:db8::2]", False),
+        ("10.1", False),
+        ("010.1.2.3", False),
+        ("localhost.evil.example", False),
+        ("evil.example", False),
+        ("evil.example:10.1.2.3", False),
+        ("user@a.example.com", False),
+        ("*", False),
+        ("", False),
+    ],
+)
+def test_hosts_that_may_be_asked(host: str, allowed: bool) -> None:
+    policy = hosts.derive(["a.example.com", "[2001:db8::1]:8443"], ["platform.example.com"], CONFIGURED_HOSTS)
+    assert policy.allows_host(host) is allowed
+    assert hosts.derive([], [], ["*"]).allows_host(host or "x")
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://a.example.com", True),
+        ("https://A.example.com", True),
+        ("https://extra.example.com:8443", True),
+        ("http://lab.wild.example.com:8888", True),
+        ("http://11.2.3.4:8888", True),
+        ("http://11.evil.example:8888", False),
+        ("http://a.example.com", False),
+        ("https://a.example.com:8443", False),
+        ("https://extra.example.com", False),
+        ("https://lab.wild.example.com", False),
+        ("http://localhost:3000", False),
+        ("http://localhost", False),
+        ("https://127.0.0.1", False),
+        ("http://127.0.0.1:8888", False),
+        ("http://[::1]:8888", False),
+        ("http://10.1.2.3", False),
+        ("https://evil.example", False),
+        ("https://a.example.com.evil.example", False),
+        ("null", False),
+    ],
+)
+def test_origins_that_may_ask(origin: str, allowed: bool) -> None:
+    extra = ["https://extra.example.com:8443", "http://*.wild.example.com", "http://11.*"]
+    assert hosts.derive(["a.example.com"], [], [], extra).allows_origin(origin) is allowed
+    assert hosts.derive([], [], [], ["*"]).allows_origin(origin)
+    assert hosts.derive([], [], [], ["http://localhost:*"]).allows_origin(origin) is origin.startswith(
+        "http://localhost"
+    )
 
 
 def test_the_hosts_that_matter_come_first_and_whole() -> None:
@@ -79,7 +154,9 @@ async def _ask(application: asgi.Application, path: str) -> tuple[dict[bytes, by
     async def receive() -> dict[str, Any]:
         return {}
 
-    await application({"type": "http", "path": path, "client": ("127.0.0.1", 5)}, receive, send)
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "method": "GET", "path": path, "client": ("127.0.0.1", 5), "headers": headers}
+    await application(scope, receive, send)
     return dict(seen["headers"]), seen["client"]
 
 
@@ -88,21 +165,23 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "path", "header"),
+    ("frames", "path", "header"),
     [
-        ("frame-ancestors 'self'", "/", b"frame-ancestors 'self'"),
-        (None, "/", None),
-        ("frame-ancestors 'self'", "/static-files/lib/notebook-trace-renderer/index.html", None),
+        (True, "/", b"frame-ancestors 'self'"),
+        (False, "/", None),
+        (True, "/static-files/lib/notebook-trace-renderer/index.html", None),
     ],
 )
-def test_the_policy_is_added_to_answers(policy: str | None, path: str, header: bytes | None) -> None:
-    headers, client = asyncio.run(_ask(asgi.wrap(_echo, policy), path))
+def test_the_policy_is_added_to_answers(frames: bool, path: str, header: bytes | None) -> None:
+    headers, client = asyncio.run(_ask(asgi.wrap(_echo, hosts.derive([], []), frames=frames), path))
     assert headers.get(b"content-security-policy") == header
     assert (headers[b"x"], client) == (b"y", ("127.0.0.1", 5))
 
 
 def test_callers_of_the_assistant_come_from_elsewhere() -> None:
-    _, client = asyncio.run(_ask(asgi.wrap(_echo, None), "/prefix/ajax-api/3.0/mlflow/assistant/message"))
+    _, client = asyncio.run(
+        _ask(asgi.wrap(_echo, hosts.derive([], []), "/prefix"), "/prefix/ajax-api/3.0/mlflow/assistant/message")
+    )
     assert client[0] != "127.0.0.1"
 
 

@@ -80,8 +80,7 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
         return error(
             check,
             f"MLflow rejects the host name {', '.join(refused)} with 403, as a browser or a client may send it",
-            "Add it to the variable MLFLOW_SERVER_ALLOWED_HOSTS (slipstream.variables), which must hold every form "
-            "with and without the port.",
+            "Add it to the variable MLFLOW_SERVER_ALLOWED_HOSTS (slipstream.variables), without the port.",
         )
     good = [name for name, health in answers.items() if health.healthy]
     unseen = [f"{name} ({health.said})" for name, health in answers.items() if not health.healthy]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,3 +142,35 @@ def test_an_entry_whose_digest_is_another(tmp_path: Path) -> None:
     snapshot.entries[0] = snapshot.entries[0]._replace(sha256="0" * 64)
     with pytest.raises(DamagedError, match="read back as 7 bytes"):
         snapshot.restore(FolderTarget(tmp_path / "artifacts"))
+
+
+def test_nothing_is_written_through_a_link_and_no_pipe_is_waited_for(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path / "place", {"0/a": b"a", "1": b""})
+    top, outside = tmp_path / "artifacts", tmp_path / "outside"
+    top.mkdir()
+    outside.mkdir()
+    (top / "0").symlink_to(outside)
+    with pytest.raises(StorageError, match="0/a"):
+        snapshot.restore(open_target(str(top)), again=True)
+    assert list(outside.iterdir()) == []
+    (top / "0").unlink()
+    (top / "1").unlink(missing_ok=True)
+    os.mkfifo(top / "1")
+    with pytest.raises(StorageError, match="regular file"):
+        snapshot.restore(open_target(str(top)), again=True)
+
+
+def test_a_path_that_no_file_system_takes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path / "place", {"/".join(["d"] * 2040): b"deep"})
+    with pytest.raises(ConfigurationError, match="longer than 4095 bytes"):
+        recover_files.refuse_names(snapshot.files(), open_target(str(tmp_path / "artifacts")))
+
+
+def test_folders_may_be_very_deep(tmp_path: Path) -> None:
+    path = "/".join(["d"] * 1500)
+    snapshot = Snapshot(tmp_path / "place", {path: b"deep"})
+    try:
+        assert snapshot.restore(open_target(str(tmp_path / "artifacts"))).files == 1
+        assert (tmp_path / "artifacts" / path).read_bytes() == b"deep"
+    finally:  # Python's own removal of a tree goes no deeper than its calls
+        subprocess.run(["rm", "-rf", tmp_path / "artifacts"], check=True)

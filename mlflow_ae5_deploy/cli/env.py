@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli import completion, options
 from mlflow_ae5_deploy.cli.verify import running
 from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
@@ -22,7 +22,13 @@ ShowToken = Annotated[
     bool, typer.Option("--show-token", help="Issue a new token and print it. The output is then a secret.")
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", "-f", help="shell, dotenv, python, notebook, conda or json. Default: shell.")
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        autocompletion=completion.one_of(completion.FORMATS),
+        help="shell, dotenv, python, notebook, conda or json. Default: shell.",
+    ),
 ]
 
 

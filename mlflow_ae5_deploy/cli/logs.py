@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli import completion, options
 from mlflow_ae5_deploy.cli.changing import looking
 from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
@@ -26,7 +26,14 @@ Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Go on until the run ends, the deployment is gone, or Ctrl-C.")
 ]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end; 0 means all.")]
-Part = Annotated[str, typer.Option("--part", help="Of the server: app, events (what the platform did) or proxy.")]
+Part = Annotated[
+    str,
+    typer.Option(
+        "--part",
+        autocompletion=completion.one_of(completion.PARTS),
+        help="Of the server: app, events (what the platform did) or proxy.",
+    ),
+]
 
 
 def command(

@@ -42,6 +42,7 @@ from mlflow_ae5_deploy.cli import (
     upgrade,
     verify,
 )
+from mlflow_ae5_deploy.cli.completion import for_shell
 from mlflow_ae5_deploy.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -175,6 +176,8 @@ class _Asked:
 
 def _run(arguments: list[str]) -> Any:
     """A reader of stdout that has gone (`| head`) is no trouble: the verb itself has run."""
+    if for_shell(arguments, PROGRAM):
+        return EXIT_DONE
     try:
         code = _command()(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as end:  # how typer answers a closed pipe that no reporter was between

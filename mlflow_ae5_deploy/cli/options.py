@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mlflow_ae5_deploy.cli import completion
+
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -17,7 +19,13 @@ Config = Annotated[
     ),
 ]
 Profile = Annotated[
-    str | None, typer.Option("--profile", "-p", help="Profile of the configuration, such as dev or prod.")
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        autocompletion=completion.profiles,
+        help="Profile of the configuration, such as dev or prod.",
+    ),
 ]
 Sandbox = Annotated[
     bool, typer.Option("--sandbox", help="Work on the local platform instead of a cluster; started if need be.")
@@ -26,15 +34,28 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Hostname = Annotated[str | None, typer.Option("--hostname", help="Platform host, overriding the configuration.")]
 Username = Annotated[str | None, typer.Option("--username", help="Service account, overriding the configuration.")]
 SessionKind = Annotated[
-    str | None, typer.Option("--session", help="Session provider: auto, ae5-tools, or built-in (sandbox only).")
+    str | None,
+    typer.Option(
+        "--session",
+        autocompletion=completion.one_of(completion.SESSIONS),
+        help="Session provider: auto, ae5-tools, or built-in (sandbox only).",
+    ),
 ]
 Release = Annotated[
     str | None,
-    typer.Option("--release", help="bundled, latest, X.Y.Z, an archive's path or an https URL. Default: bundled."),
+    typer.Option(
+        "--release",
+        autocompletion=completion.releases,
+        help="bundled, latest, X.Y.Z, an archive's path or an https URL. Default: bundled.",
+    ),
 ]
 Database = Annotated[
     str | None,
-    typer.Option("--database", help="With --sandbox: the server's database, sqlite or postgresql."),
+    typer.Option(
+        "--database",
+        autocompletion=completion.one_of(completion.DATABASES),
+        help="With --sandbox: the server's database, sqlite or postgresql.",
+    ),
 ]
 CreateAccount = Annotated[
     bool, typer.Option("--create-account", help="Create the service account if it does not exist (admin credentials).")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.completion import DATABASES
 from mlflow_ae5_deploy.errors import EXIT_DONE, Configuration, Unreachable, Usage
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
 
 HELP = "The local platform: up, down, status, logs, reset."
-DATABASES = ("sqlite", "postgresql")
 _SEE_LOGS = "See `mlflow-ae5-deploy sandbox logs`."
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

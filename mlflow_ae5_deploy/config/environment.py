@@ -10,6 +10,7 @@ from typing import Any
 from mlflow_ae5_deploy.config.problems import Problem
 
 CONFIG_VARIABLE = "MLFLOW_AE5_DEPLOY_CONFIG"
+DEFAULT_FILE = "mlflow-ae5-deploy.yaml"  # in the present folder, where neither flag nor variable names one
 STATE_VARIABLE = "MLFLOW_AE5_DEPLOY_STATE"
 CA_VARIABLE = "REQUESTS_CA_BUNDLE"
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.main import PROGRAM, app
+from mlflow_ae5_deploy.config.settings import PlatformSettings
+from mlflow_ae5_deploy.operations import logs
+from mlflow_ae5_deploy.report import client_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = "import sys; sys.argv[0] = {name!r}; from mlflow_ae5_deploy.__main__ import entrypoint; entrypoint()"
@@ -42,14 +48,22 @@ def run(command: list[str], program: Path, **more: str) -> subprocess.CompletedP
     )
 
 
-def completed(program: Path, line: str, *options: str) -> subprocess.CompletedProcess[str]:
+def completed(program: Path, line: str, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
     """What bash is told when TAB is pressed at the end of `line`."""
     asked = {
         "_MLFLOW_AE5_DEPLOY_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(line.split()) - (not line.endswith(" "))),
     }
-    return run([sys.executable, *options, str(program)], program, **asked)
+    return run([sys.executable, *options, str(program)], program, **asked | more)
+
+
+def completed_by_zsh(program: Path, line: str, **more: str) -> set[str]:
+    """What zsh is told to offer; it gets code, in which `_files` has it look for files."""
+    asked = {"_MLFLOW_AE5_DEPLOY_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
+    done = run([sys.executable, str(program)], program, **asked | more)
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(re.findall(r'^"([^"]+)"', done.stdout.removeprefix("_arguments '*: :(("), re.MULTILINE))
 
 
 def verbs() -> set[str]:
@@ -74,6 +88,60 @@ def test_verbs_and_options_are_offered(program, line, wanted):
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == wanted
     assert done.stderr == ""
+
+
+CONFIGURATION = """
+release: {mirror: mirror}
+profiles: {dev: {}, prod: {}, prod-eu: {}}
+"""
+VALUES = [
+    ("env --format ", {"shell", "dotenv", "python", "notebook", "conda", "json"}),
+    ("logs --sandbox --part ", {"app", "events", "proxy"}),
+    ("plan --session ", {"auto", "ae5-tools", "built-in"}),
+    ("sandbox up --database p", {"postgresql"}),
+    ("install --release ", {"bundled", "latest", "0.9.0", "1.2.0"}),
+    ("upgrade --release 1", {"1.2.0"}),
+    ("status --profile ", {"dev", "prod", "prod-eu"}),
+    ("status -p prod", {"prod", "prod-eu"}),
+    ("status --config other.yaml --profile ", {"other"}),
+    ("status --config broken.yaml --profile ", set()),
+    ("status --config missing.yaml --profile ", set()),
+    ("install --release ./", set()),  # the shell looks for files then
+]
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """A folder with configurations and a mirror."""
+    (tmp_path / "mlflow-ae5-deploy.yaml").write_text(CONFIGURATION)
+    (tmp_path / "other.yaml").write_text("profiles: {other: {}}")
+    (tmp_path / "broken.yaml").write_text("profiles: [")
+    (tmp_path / "mirror").mkdir()
+    for version in ("0.9.0", "1.2.0"):
+        (tmp_path / "mirror" / f"mlflow.tracking.server.{version}.tar.gz").touch()
+    return {"MLFLOW_AE5_DEPLOY_CONFIG": str(tmp_path / "mlflow-ae5-deploy.yaml")}
+
+
+@pytest.mark.parametrize(("line", "wanted"), VALUES, ids=[line for line, _ in VALUES])
+def test_values_are_offered(program, configured, tmp_path, line, wanted):
+    line = line.replace("--config ", f"--config {tmp_path}/")
+    done = completed(program, f"{PROGRAM} {line}", **configured)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.split()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"), [VALUES[0], ("logs --part=e", {"events"}), ("status -p pr", {"prod", "prod-eu"})]
+)
+def test_values_are_offered_to_zsh(program, configured, line, wanted):
+    assert completed_by_zsh(program, f"{PROGRAM} {line}", **configured) == wanted
+
+
+def test_the_values_are_those_that_are_taken():
+    assert get_args(PlatformSettings.model_fields["session"].annotation) == completion.SESSIONS
+    assert tuple(client_environment.FORMATS) == completion.FORMATS
+    assert logs.PARTS == completion.PARTS
 
 
 def test_nothing_heavy_is_loaded_for_it(program):
@@ -101,3 +169,46 @@ def test_bash_itself_completes_after_installing_it(program):
 
     assert done.stderr == ""
     assert done.stdout.split() == ["schedule-rotation"]
+
+
+ANY_SHELL = [
+    ("zsh", ".zfunc/_mlflow-ae5-deploy", "#compdef"),
+    ("bash", ".bash_completions/mlflow-ae5-deploy.sh", "complete -o"),
+    ("fish", ".config/fish/completions/mlflow-ae5-deploy.fish", "complete --command"),
+]
+
+
+@pytest.mark.parametrize(("shell", "file", "script"), ANY_SHELL)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_shell_can_be_named_in_another_one(program, shell, file, script):
+    done = run(["bash", "-c", f"'{program}' --install-completion {shell}; exit $?"], program)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file in done.stdout
+    assert script in (program.parent.parent / file).read_text()
+    shown = run(["bash", "-c", f"'{program}' --show-completion={shell}; exit $?"], program)
+    assert script in shown.stdout
+
+
+def test_a_shell_that_is_not_known_is_refused(program):
+    done = run([str(program), "--install-completion", "tcsh"], program)
+
+    assert done.returncode == 2
+    assert "bash, zsh or fish, not 'tcsh'" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
+def test_zsh_itself_completes_after_installing_it_from_bash(program):
+    run(["bash", "-c", f"'{program}' --install-completion zsh"], program)
+    press_tab = f"""
+        compdef() {{ :; }}
+        _arguments() {{ print -r -- "$@"; }}
+        source ~/.zfunc/_{PROGRAM}
+        words=({PROGRAM} logs --part '') CURRENT=4
+        _mlflow_ae5_deploy_completion
+    """
+
+    done = run(["zsh", "-f", "-c", press_tab], program)
+
+    assert done.stderr == ""
+    assert all(f'"{part}"' in done.stdout for part in completion.PARTS)

@@ -1,0 +1,89 @@
+"""What the shell is offered for a value, and `--install-completion` for another shell than the one that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mlflow_ae5_deploy.errors import DeployError, Usage
+
+# Of those that typer supports; PowerShell is not asked for on Linux.
+SHELLS = ("bash", "zsh", "fish")
+SESSIONS = ("auto", "ae5-tools", "built-in")
+DATABASES = ("sqlite", "postgresql")
+FORMATS = ("shell", "dotenv", "python", "notebook", "conda", "json")
+PARTS = ("app", "events", "proxy")
+
+Offer = Callable[[str], list[str]]
+
+
+def one_of(values: Iterable[str]) -> Offer:
+    def offer(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return offer
+
+
+def profiles(context: typer.Context, incomplete: str) -> list[str]:
+    """Those of the configuration that the line names, or that would be taken."""
+    found = _configuration(context).get("profiles")
+    return one_of(str(name) for name in found)(incomplete) if isinstance(found, dict) else []
+
+
+def releases(context: typer.Context, incomplete: str) -> list[str]:
+    """The words, and the versions of a mirror that is a folder. A path is completed by the shell, as none of these."""
+    release = _configuration(context).get("release")
+    mirror = release.get("mirror") if isinstance(release, dict) else None
+    versions: list[str] = []
+    if isinstance(mirror, str) and "://" not in mirror:
+        from mlflow_ae5_deploy.release.catalogue import in_folder
+
+        with contextlib.suppress(DeployError):
+            versions = in_folder(_file(context).parent / Path(mirror).expanduser())
+    return one_of(("bundled", "latest", *reversed(versions)))(incomplete)
+
+
+def _configuration(context: typer.Context) -> dict[Any, Any]:
+    """As it is written; empty where there is none, or where it cannot be read: nobody can be told while typing."""
+    from mlflow_ae5_deploy.config.yaml_file import read_yaml
+
+    with contextlib.suppress(DeployError, OSError):
+        return read_yaml(_file(context)).values
+    return {}
+
+
+def _file(context: typer.Context) -> Path:
+    from mlflow_ae5_deploy.config.environment import CONFIG_VARIABLE, DEFAULT_FILE
+
+    path = context.params.get("config") or os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE
+    return Path(path).absolute()
+
+
+def for_shell(arguments: Sequence[str], program: str) -> bool:
+    """Carry out `--install-completion SHELL` and `--show-completion SHELL`; whether it was one of these.
+
+    Typer knows them without a shell only, and takes the name of one for a verb. It detects the shell that runs, which
+    need not be the one that the reader types in.
+    """
+    option, separator, shell = arguments[0].partition("=") if arguments else ("", "", "")
+    if not separator:
+        shell = arguments[1] if len(arguments) == 2 else ""
+    if option not in ("--install-completion", "--show-completion") or not shell or shell.startswith("-"):
+        return False
+    if shell not in SHELLS:
+        raise Usage(f"{option} takes {', '.join(SHELLS[:-1])} or {SHELLS[-1]}, not {shell!r}.", where=option)
+    # Not declared as public, but the same in every typer that pyproject.toml allows.
+    from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
+
+    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+    if option == "--show-completion":
+        typer.echo(get_completion_script(prog_name=program, complete_var=variable, shell=shell))
+        return True
+    _, path = install(shell=shell, prog_name=program, complete_var=variable)
+    typer.echo(f"Installed the completion for {shell} in {path}. Start a new shell to use it.")
+    return True

@@ -35,7 +35,7 @@ def unpack(archive: Path, target: Path) -> None:
         top.rename(target)
     except TooMuch as error:
         raise bad(f"The project archive {error}") from error
-    except (BrokenArchive, OSError) as error:
+    except (BrokenArchive, OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         raise bad("The project archive cannot be read") from error
     finally:
         shutil.rmtree(raw, ignore_errors=True)

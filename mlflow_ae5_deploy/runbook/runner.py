@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from mlflow_ae5_deploy.errors import Conflict, DeployError
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Decision, RunResult, Stage, StageResult
+from mlflow_ae5_deploy.runbook.model import Checked, Decision, RunResult, Stage, StageResult
 
 OnStage = Callable[[Stage], None]
 OnResult = Callable[[StageResult], None]
@@ -33,8 +33,9 @@ def run(
     failure: DeployError | None = None
     if framed:
         context.journal.write("begin", account=context.account, host=context.access.target.options.hostname)
+    unfit = next((stage for stage in stages if isinstance(stage, Checked) and not _fit(stage, context)), None)
     try:
-        for stage in stages:
+        for stage in stages if unfit is None else [unfit]:
             if on_stage is not None:
                 on_stage(stage)
             result, failure = _run_stage(stage, context)
@@ -54,6 +55,14 @@ def run(
     return RunResult(tuple(results), failure, context.clock.monotonic() - began, requests, writes)
 
 
+def _fit(stage: Checked, context: Context) -> bool:
+    try:
+        stage.check(context)
+    except DeployError:
+        return False
+    return True
+
+
 def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError | None]:
     began = context.clock.monotonic()
     decision = Decision()
@@ -70,6 +79,8 @@ def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError
         )
 
     try:
+        if isinstance(stage, Checked):
+            stage.check(context)
         facts = stage.observe(context)
         decision = stage.plan(facts, context)
         if decision.no_change is not None:

@@ -54,6 +54,47 @@ class TestWithoutAe5Tools:
         assert_tells(refused, 3, "ae5-tools", "conda create --name mlflow-ae5-deploy")
 
 
+@pytest.fixture
+def old_ae5_tools(tmp_path, monkeypatch):
+    """Found first, and not to be imported: it would hang."""
+    package, described = tmp_path / "old" / "ae5_tools", tmp_path / "old" / "ae5_tools-0.7.2.dist-info"
+    package.mkdir(parents=True)
+    described.mkdir()
+    (package / "__init__.py").write_text("raise BaseException('imported')")
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: ae5-tools\nVersion: 0.7.2\n")
+    monkeypatch.syspath_prepend(tmp_path / "old")
+
+
+class TestOldAe5Tools:
+    TELLS = ("ae5-tools 0.7.2 is too old", "0.7.3 or newer", "conda install", "'ae5-tools>=0.7.3'")
+
+    @pytest.mark.parametrize("verb", ["plan", "install"])
+    def test_the_runbook_refuses_it_in_its_second_stage(self, cluster, capsys, old_ae5_tools, verb):
+        refused = cluster.run(capsys, verb, "--json")
+
+        assert_tells(refused, 3, "stage 2 (environment)", *self.TELLS)
+        assert cluster.calls() == []
+
+    @pytest.mark.parametrize(
+        "verb",
+        ["verify", "status", "rotate-token", "schedule-gc", "env", "open", "logs", "backup", "restore", "uninstall"],
+    )
+    def test_every_verb_refuses_it(self, cluster, capsys, old_ae5_tools, verb):
+        refused = cluster.run(capsys, verb)
+
+        assert_tells(refused, 3, *self.TELLS)
+        assert cluster.calls() == []
+
+    def test_the_doctor_names_it(self, cluster, capsys, old_ae5_tools):
+        seen = cluster.run(capsys, "doctor")
+
+        assert "0.7.2 is older than 0.7.3" in seen.out
+        assert seen.code != 0
+
+    def test_the_sandbox_does_not_need_it(self, bench, capsys, old_ae5_tools):
+        assert bench.run(capsys, "plan", "--sandbox").code == 0
+
+
 @through_ae5_tools
 class TestAddress:
     @pytest.mark.parametrize("verb", ["install", "plan"])

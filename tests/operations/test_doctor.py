@@ -36,7 +36,8 @@ TOOLS = [
     ("0.7.4", True, OK, "0.7.4"),
     ("0.10.0", True, OK, "0.10.0"),
     ("0.7.3.post3+gbad", True, OK, "0.7.3"),
-    ("0.6.1", True, WARNING, "older than 0.7.3"),
+    ("0.6.1", True, ERROR, "older than 0.7.3"),
+    ("0.6.1", False, INFO, "older than 0.7.3"),
     (None, True, ERROR, "not installed"),
     (None, False, INFO, "not needed"),
 ]

@@ -10,10 +10,9 @@ import re
 
 from mlflow_ae5_deploy.config.store_uri import IMPLIED, StoreUri
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, ok, skipped, warning
-from mlflow_ae5_deploy.parts import install_ae5_tools
+from mlflow_ae5_deploy.parts import OLDEST_AE5_TOOLS, install_ae5_tools, too_old, update_ae5_tools
 from mlflow_ae5_deploy.release.packages import Environment, Version, bounds, exact_version
 
-TRIED = (0, 7, 3)  # ae5-tools this tool was tried with
 BAD_UPLOADS = ((3, 5), (3, 11))  # first and last series
 INCOMPLETE: dict[Version, str] = {(3, 18, 0): "its mlflow-skinny could not be installed when this tool was made"}
 NEW_DRIVERS = (2, 1)  # the SQLAlchemy from which postgresql:// means psycopg
@@ -52,10 +51,11 @@ def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
             "not installed, and a real platform is reached through it",
             install_ae5_tools(),
         )
-    numbers = tuple(int(part) for part in re.findall(r"\d+", installed)[:3])
-    if numbers < TRIED:
-        oldest = ".".join(map(str, TRIED))
-        return warning(check, f"{installed} is older than {oldest}, with which this tool was tried", "Update it.")
+    if too_old(installed):
+        problem = f"{installed} is older than {OLDEST_AE5_TOOLS}"
+        if not needed:
+            return info(check, f"{problem}; not needed for the sandbox")
+        return error(check, f"{problem}, and is not used", update_ae5_tools())
     return ok(check, installed)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from mlflow_ae5_deploy.errors import DeployError, PlatformError, UnexpectedAnswer
 from mlflow_ae5_deploy.operations.doctor import software
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, error, info, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.parts import ae5_tools_version
 from mlflow_ae5_deploy.platform import probing
 from mlflow_ae5_deploy.platform.options import ConnectionOptions
 from mlflow_ae5_deploy.platform.probing import Handshake
@@ -22,12 +22,8 @@ _SLOW_CLOCK, _WRONG_CLOCK = 30.0, 300.0  # seconds; Keycloak's tokens live for a
 
 def machine(context: Context) -> Iterator[Finding]:
     yield ok("python", platform.python_version())
-    try:
-        installed = importlib.metadata.version("ae5-tools")
-    except importlib.metadata.PackageNotFoundError:
-        installed = None
     target = context.access.target
-    yield software.ae5_tools(installed, needed=not target.is_sandbox or target.provider == "ae5-tools")
+    yield software.ae5_tools(ae5_tools_version(), needed=not target.is_sandbox or target.provider == "ae5-tools")
 
 
 def network(context: Context) -> Iterator[Finding]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mlflow_ae5_deploy.parts import ae5_tools_version
+from mlflow_ae5_deploy.platform.connect import check_provider
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 
@@ -26,15 +27,15 @@ class Environment:
     name: ClassVar[str] = "environment"
     promise: ClassVar[str] = "Python, ae5-tools, TLS trust and reachability are in order"
 
+    def check(self, context: Context) -> None:
+        target = context.access.target
+        check_provider(target.provider, is_sandbox=target.is_sandbox)
+
     def observe(self, context: Context) -> Facts:
         if not context.access.missing:
             context.look.projects()
-        try:
-            ae5_tools = importlib.metadata.version("ae5-tools")
-        except importlib.metadata.PackageNotFoundError:
-            ae5_tools = None
         requests, _ = context.access.costs()
-        return Facts(platform.python_version(), ae5_tools, context.access.target.options.hostname, requests)
+        return Facts(platform.python_version(), ae5_tools_version(), context.access.target.options.hostname, requests)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         options = context.access.target.options

@@ -41,7 +41,7 @@ def classify(verdict: Verdict, token: Secret | None) -> Judgement:
     """
     facts = verdict.facts
     if not facts:
-        return "unproved" if verdict.passed else "failed"
+        return "failed" if verdict.known else "unproved"
     if facts.get("dry_run") is not True:
         return "failed"
     used = facts.get("token_sha256")

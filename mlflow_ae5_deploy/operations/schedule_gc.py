@@ -155,13 +155,21 @@ def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: floa
 
 
 def require(verdict: Verdict) -> None:
-    """Raises PartlyDone when the run left some of its work, StageFailed when it did not do it."""
+    """Raises PartlyDone when the run left some of its work, StageFailed when it did not do it or left no report."""
     if verdict.outcome == gc_run.INCOMPLETE:
         raise PartlyDone(
             f"The garbage collection left some of its work: {verdict.said}.",
             where=f"run {verdict.run_id}",
             remedy=f"Its log says what was skipped, and why: `logs --run {verdict.run_id}`. Mend that; the next run "
             "takes it up.",
+        )
+    if not verdict.known:
+        raise StageFailed(
+            f"The result of the garbage collection is not known: {verdict.said}.",
+            stage=scheduled_job.STAGE,
+            where=f"run {verdict.run_id}",
+            remedy=f"Read its log: `logs --run {verdict.run_id} --lines 0`. A release whose job writes no report "
+            "cannot be judged; the bundled release writes one (`--release bundled`).",
         )
     if not verdict.passed:
         raise StageFailed(

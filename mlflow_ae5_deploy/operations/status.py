@@ -190,7 +190,7 @@ def about_collection(collection: Collection) -> list[str]:
     if collection.jobs > 1:
         found.append(f"There are {collection.jobs} garbage collection jobs; there must be one.")
     last = collection.last
-    if last is not None and not last.passed and not collection.outdated:
+    if last is not None and last.passed is False and not collection.outdated:
         found.append(f"The last garbage collection {_how(last)}: {last.said or last.state}.")
     return found
 
@@ -216,6 +216,9 @@ def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str
     found += about_records(seen)
     if seen.collection.outdated and seen.collection.last is not None:
         found.append(outdated(seen.collection, seen.collection.last))
+    last = seen.collection.last
+    if last is not None and last.passed is None:
+        found.append(f"The result of the last garbage collection is not known: {last.said}.")
     for known in seen.token.stored:
         if known.expires is not None and known.expires > now and (text := token_life.warning(known.expires, now)):
             found.append(f"{text.rstrip('.')} ({known.account}).")

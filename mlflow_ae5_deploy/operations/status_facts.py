@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.operations.status_backups import Backups, look_at_backups
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.release.recognise import Made, made_of
-from mlflow_ae5_deploy.runbook import gc_job, gc_run, scheduled_job
+from mlflow_ae5_deploy.runbook import gc_job, gc_run, job_run, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.lock import at_work
@@ -37,7 +37,10 @@ NO_SCHEMA = (
 
 @dataclass(frozen=True)
 class LastRun:
-    """outcome: the job's own word, see job_run.Verdict; empty for one that still runs. passed: None for that one."""
+    """outcome: the job's own word, see job_run.Verdict; empty for one that still runs.
+
+    passed: None for that one, and where the result is not known.
+    """
 
     id: str
     state: str
@@ -68,7 +71,7 @@ class Collection:
     def outdated(self) -> bool:
         """The last run failed before the token was renewed."""
         last, renewed = self.last, self.renewed
-        if last is None or last.passed or last.began is None or renewed is None:
+        if last is None or last.passed is not False or last.began is None or renewed is None:
             return False
         return last.began < renewed
 
@@ -301,5 +304,7 @@ def _last_run(context: Context, run: Run) -> LastRun:
     try:
         verdict = gc_run.judge(run, context.platform.run_log(run.id))
     except PlatformError as error:
-        return LastRun(run.id, run.state, run.created, "unknown", run.state == "completed", f"its log: {error.what}")
-    return LastRun(run.id, run.state, run.created, verdict.outcome, verdict.passed, verdict.said)
+        passed = None if run.state == "completed" else False
+        return LastRun(run.id, run.state, run.created, job_run.UNKNOWN, passed, f"its log: {error.what}")
+    passed = verdict.passed if verdict.known else None
+    return LastRun(run.id, run.state, run.created, verdict.outcome, passed, verdict.said)

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
-from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
+from mlflow_ae5_deploy.runbook.job_run import UNKNOWN, Verdict, last_report, run_once
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 from mlflow_ae5_deploy.words import counted, size
 
@@ -24,7 +24,7 @@ INCOMPLETE = "incomplete"  # outcome of a run that has skipped what it could not
 def judge(run: Run, log: str) -> Verdict:
     """Pure. A run counts as failed when either the platform or the job itself says so."""
     facts = last_report(log)
-    outcome = str(facts.get("outcome") or "unknown")
+    outcome = str(facts.get("outcome") or UNKNOWN)
     code = facts.get("exit_code")
     verdict = Verdict(run.id, run.state, outcome, code if isinstance(code, int) else None, "", facts)
     return replace(verdict, said=_sentence(verdict))
@@ -33,18 +33,18 @@ def judge(run: Run, log: str) -> Verdict:
 def _sentence(verdict: Verdict) -> str:
     facts = verdict.facts
     counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
+    if not verdict.known:
+        return "the run is completed, and its log has no report"
     if not verdict.passed:
         if verdict.outcome == INCOMPLETE and counts:
             said = f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}"
             return ", ".join([said, *_reasons(facts)])
         words = [f"the run is {verdict.state}"]
-        if verdict.outcome != "unknown":
+        if verdict.outcome != UNKNOWN:
             words.append(f"the job says {verdict.outcome}")
         if verdict.exit_code is not None:
             words.append(f"exit code {verdict.exit_code}")
         return ", ".join([*words, *_reasons(facts)])
-    if verdict.outcome == "unknown":
-        return "the run is completed, and its log states no result"
     if verdict.outcome == "skipped":
         return "skipped, because another collection was at work"
     if verdict.outcome == "dry-run":

@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob, shows_up
 from mlflow_ae5_deploy.words import counted
 
 GOOD = ("done", "dry-run", "skipped")
+UNKNOWN = "unknown"
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _STOPPED = 120.0  # seconds until a run that was told to stop must have ended
 
@@ -44,7 +45,13 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return self.state == "completed" and self.outcome in (*GOOD, "unknown") and self.exit_code in (0, None)
+        return self.state == "completed" and self.outcome in GOOD and self.exit_code in (0, None)
+
+    @property
+    def known(self) -> bool:
+        """False where the platform calls the run completed and the job left no report: a launcher may lose its exit
+        code."""
+        return self.state != "completed" or self.outcome != UNKNOWN
 
 
 def last_report(log: str) -> dict[str, Any]:

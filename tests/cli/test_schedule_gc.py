@@ -210,6 +210,8 @@ class TestRuns:
         [
             ("state", 20, ("did not do its work: the run is failed",)),
             ("report", 20, ("the job says failed", "exit code 3", "no server")),
+            ("crash", 20, ("is not known: the run is completed, and its log has no report",)),
+            ("silence", 20, ("is not known: the run is completed, and its log has no report",)),
             ("part", 23, ("left some of its work: removed 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
         ],
     )

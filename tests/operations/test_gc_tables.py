@@ -72,8 +72,15 @@ VERDICTS = [
     ("collected", "completed", report(outcome="done", exit_code=0, **RUNS), True, "removed 3 of 3 runs"),
     ("a dry run", "completed", report(outcome="dry-run", exit_code=0, runs={"due": 3}), True, "would remove 3 runs"),
     ("another at work", "completed", report(outcome="skipped", exit_code=0), True, "another collection"),
-    ("a release that does not report", "completed", "collecting\n", True, "states no result"),
-    ("no log at all", "completed", "", True, "states no result"),
+    ("a release that does not report", "completed", "collecting\n", False, "its log has no report"),
+    (
+        "crashed, its exit code lost",
+        "completed",
+        "Traceback (most recent call last):\n",
+        False,
+        "its log has no report",
+    ),
+    ("no log at all", "completed", "", False, "its log has no report"),
     (
         "the job failed, the platform did not see it",
         "completed",

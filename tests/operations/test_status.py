@@ -38,6 +38,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
 BROKEN = replace(RAN, passed=False, said="no token")
+UNTOLD = replace(RAN, passed=None, said="no report")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)
 LATE = Missed("garbage collection", NOW - 3 * HOUR, False)
 COLLECTION = Collection(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
@@ -163,6 +164,7 @@ HEALTHY = [
     ("not on record any more", {"token": Token(True, (), (STORED,))}),
     ("a rotation at work", {"unfinished": Unfinished(left=("ann",), at_work="bob has been running")}),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
+    ("gc left no report", collected(last=UNTOLD)),  # a warning
 ]
 
 
@@ -204,6 +206,7 @@ WARNINGS = [
         "worked on: bob has been running.",
     ),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "began before the token was renewed"),
+    ("gc left no report", collected(last=UNTOLD), "result of the last garbage collection is not known: no report."),
     ("edited", {"made": replace(WELL.made, edited=("app.py was edited",))}, "app.py was edited"),
 ]
 

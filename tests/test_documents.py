@@ -28,8 +28,8 @@ from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from mlflow_ae5_deploy.sandbox.testing import RemoteControl
+from tests.cli.collecting import make_collecting_release
 from tests.cli.snapshotting import make_snapshotting_release
-from tests.sandbox.support import make_project_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -360,8 +360,8 @@ def stand_ins(mirror: Path, keeps_data: bool) -> Path:
     if keeps_data:
         make_snapshotting_release(second, schema="schema-2", version="3.18.0")
         return make_snapshotting_release(first)
-    make_project_archive(second, files={"new.txt": "newer"})
-    return make_project_archive(first)
+    make_collecting_release(second, knows_dry_run=False, files={"new.txt": "newer"})
+    return make_collecting_release(first, knows_dry_run=False)
 
 
 def lose_everything(folder: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_ae5_server import database, folders
+from mlflow_ae5_server import database, folders, keys
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError, UsageError
 from mlflow_ae5_server.report import Report
@@ -76,12 +76,14 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     report.add(place=repository.identity, of_snapshots=repository.number())
     if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
+    encrypted = keys.examine(database.connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
     wishes = capture.Wishes(
         rehash=options.rehash,
         allow_empty=options.allow_empty,
         on_gone=lambda what, missing, before: gone.update({what: (missing, before)}),
         say=_say,
+        keys=tuple(keys.make_check(one.name, os.environ, one.rows) for one in encrypted),
     )
     manifest = capture.create(repository, store, source, artifacts, dump.dump, wishes)
     elsewhere = list(manifest.outside)
@@ -96,6 +98,8 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
             f"warning: {missing} of the {before} {what} of the snapshot before are not there any more: "
             "were they removed on purpose?"
         )
+    for warning in (unsafe := keys.warnings(encrypted, os.environ)):
+        _say(f"warning: {warning}")
     whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_outside)
     report.add(
         outcome="done" if whole else "incomplete",
@@ -105,6 +109,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         **{f"{what}_before": before for what, (_missing, before) in gone.items()},
         **_made(manifest),
         outside=elsewhere,
+        unsafe_keys=unsafe,
     )
     return 0 if whole else INCOMPLETE
 
@@ -291,6 +296,7 @@ def _show(settings: Settings, report: Report, options: argparse.Namespace) -> in
     shown = asdict(manifest)
     shown["read_from"] = datetime.fromtimestamp(manifest.read_from, UTC).isoformat(timespec="seconds")
     shown["artifacts"].pop("lists")
+    shown["keys"] = keys.told(manifest.keys, os.environ)
     shown["database"] = {**shown["database"], "file": len(shown["database"].get("file", ()))}
     shown["database"]["tables"] = [
         {key: value for key, value in table.items() if key != "objects"} for table in shown["database"]["tables"]

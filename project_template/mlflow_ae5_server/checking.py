@@ -6,6 +6,7 @@ is deleted again. Every part is tried, also after another one failed.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
@@ -14,12 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server import database, folders
+from mlflow_ae5_server import database, folders, keys
 from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
 from mlflow_ae5_server.probe import Prober
 from mlflow_ae5_server.report import Report
 from mlflow_ae5_server.scrub import scrub
 from mlflow_ae5_server.settings import Settings
+from mlflow_ae5_server.snapshot.manifest import Manifest
+from mlflow_ae5_server.snapshot.repository import open_repository
 
 _DATABASE_WAIT = 20.0  # seconds at most; whoever checks wants an answer
 _CHECKS = "mlflow-ae5-check"
@@ -37,6 +40,7 @@ def run(settings: Settings, report: Report, _dry_run: bool) -> int:
     parts: dict[str, Callable[[Settings], dict[str, Any]]] = {
         "database": _check_database,
         "artifacts": _check_artifacts,
+        "keys": _check_keys,
         "server": _check_server,
     }
     codes = [_try(name, check, settings, report) for name, check in parts.items()]
@@ -133,6 +137,54 @@ def _require_writable(folder: Path, setting: str) -> Path:
             f"the folder {existing} is not writable: {error.strerror}",
             f"{hint_for(error)}, or point {setting} elsewhere",
         ) from None
+
+
+def _check_keys(settings: Settings) -> dict[str, Any]:
+    """Whether the keys at hand read what is encrypted, and are those of the newest snapshot, and of whoever asks
+    (MLFLOW_TRACKING_CHECK_VALUES, check values of the keys that he has)."""
+    keys.require_usable(os.environ)
+    asked = _asked_checks(settings)
+    facts: dict[str, Any] = {"ok": True, "asked": {check.name: keys.compare(check, os.environ) for check in asked}}
+    found = _encrypted(settings)
+    warnings = keys.warnings(found, os.environ)
+    read = [f"{one.rows - len(one.published) - len(one.lost)} of {one.rows} {keys.PROTECTS[one.name]}" for one in found]
+    newest = _newest(settings)
+    if newest is not None:
+        facts["snapshot"] = newest.id
+        facts["keys"] = keys.told(newest.keys, os.environ)
+        warnings += [f"snapshot {newest.id}: {text}" for text in keys.in_words(facts["keys"])]
+    if warnings:
+        facts["warnings"] = warnings
+    return {**facts, "said": f"the keys at hand read {' and '.join(read) or 'nothing yet'}"}
+
+
+def _encrypted(settings: Settings) -> list[keys.Encrypted]:
+    """Empty where there is no database, or it does not answer, which `_check_database` tells."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+        if store.file is not None and not store.file.is_file():
+            return []
+        return keys.examine(database.connect_engine(store), os.environ)
+    except (ProjectError, SQLAlchemyError):
+        return []
+
+
+def _asked_checks(settings: Settings) -> tuple[keys.KeyCheck, ...]:
+    try:
+        return keys.parse(json.loads(settings.value("MLFLOW_TRACKING_CHECK_VALUES") or "[]"))
+    except (ValueError, TypeError):
+        raise ConfigurationError("MLFLOW_TRACKING_CHECK_VALUES holds no check values", "leave it out") from None
+
+
+def _newest(settings: Settings) -> Manifest | None:
+    """The newest snapshot; None where there is none that can be read from here."""
+    try:
+        repository = open_repository(settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION") or "")
+        return repository.snapshot("latest")
+    except ProjectError:
+        return None
 
 
 def _check_server(settings: Settings) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server import database, restore, upgrade
+from mlflow_ae5_server import database, keys, restore, upgrade
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, CredentialsError, DamagedError, ProjectError, StorageError
@@ -45,6 +45,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         raise ConfigurationError("MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "set it as for Backup")
     source = restore.find(backups, options.snapshot)
     report.add(**restore.describe(source, store), recovery_seconds=None, checks=[], models_read=0)
+    restore.tell_keys(source, report)
     schema.require_known(source.part.revision, f"the snapshot {source.snapshot.id}")
     if store.file is None:
         restore.wait(settings, store)
@@ -98,6 +99,7 @@ class _Drill:
             return
         if not self._try("database", lambda: self._database(scratch.store)):
             return
+        self._try("keys", lambda: _read_encrypted(scratch.store))
         try:
             with serving(scratch) as api:
                 seconds = round(time.monotonic() - self._started, 1)
@@ -145,6 +147,14 @@ class _Drill:
             return found.said()
 
         self._try("models read back", read)
+
+
+def _read_encrypted(store: Database) -> str:
+    found = keys.examine(database.connect_engine(store), os.environ)
+    if lost := [one for one in found if one.lost]:
+        raise ConfigurationError("; ".join(keys.warnings(lost, os.environ)))
+    read = ", ".join(f"{one.rows} {keys.PROTECTS[one.name]}" for one in found)
+    return f"the keys at hand read what is encrypted: {read}"
 
 
 @contextlib.contextmanager

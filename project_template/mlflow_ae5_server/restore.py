@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mlflow_ae5_server import database, locks
+from mlflow_ae5_server import database, keys, locks
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import (
@@ -68,6 +69,7 @@ def _act(
     recover_check.refuse_nesting(store, destination, backups)
     source = find(backups, _wanted(options.snapshot, place))
     report.add(**describe(source, store))
+    tell_keys(source, report)
     recover_check.refuse_kind(source.snapshot, source.part, store)
     if options.dry_run:
         return _dry_run(settings, report, options, source, store, destination, place)
@@ -138,6 +140,15 @@ def describe(source: Source, store: Database) -> dict[str, Any]:
         "artifacts": source.snapshot.artifacts.files,
         "artifact_bytes": source.snapshot.artifacts.bytes,
     }
+
+
+def tell_keys(source: Source, report: Report) -> None:
+    """Say which of the snapshot's keys is not the one that is at hand."""
+    found = keys.told(source.snapshot.keys, os.environ)
+    said = keys.in_words(found)
+    for text in said:
+        say(f"warning: {text}")
+    report.add(keys=found, other_keys=said)
 
 
 def _wanted(which: str, place: Beside) -> str:

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_server import asgi, database, folders, hosts, locks, presence, workers
+from mlflow_ae5_server import asgi, database, folders, hosts, keys, locks, presence, workers
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnfinishedError, UsageError
 from mlflow_ae5_server.prefork import Restarts, Supervisor
 from mlflow_ae5_server.settings import Settings
+from mlflow_ae5_server.words import counted
 
 _GRACE = 20.0  # seconds for open requests after SIGTERM; Kubernetes kills after 30
 _PRIVATE_NETWORKS = "127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
@@ -171,6 +172,7 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
     """Import MLflow's application and open its stores once; a fresh database is initialised, an old one refused."""
     import warnings
 
+    keys.require_usable(os.environ)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own, at import; nothing a reader could act on
         from mlflow.server.fastapi_app import app
@@ -188,8 +190,28 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
         database.require_current(schema, store)
         initialize_backend_stores(store.uri, registry_uri, artifact_root)
     validate_sql_trace_rollup_startup(store.uri)
+    for uri in dict.fromkeys([store.uri, registry_uri]):
+        _look_at_keys(database.check_uri(uri))
     application: asgi.Application = app
     return application
+
+
+def _look_at_keys(store: Database) -> None:
+    """Encrypt anew what anybody could read, and say what the keys at hand do not read."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    engine = database.connect_engine(store)
+    try:
+        if number := keys.adopt(engine, os.environ):
+            say(
+                f"encrypted again, with {keys.PASSPHRASE}: {counted(number, keys.PROTECTS[keys.PASSPHRASE])} that a "
+                "constant published by MLflow had encrypted. Older backups keep them as they were: replace them at "
+                "their provider"
+            )
+        for warning in keys.warnings(keys.examine(engine, os.environ), os.environ):
+            say(f"warning: {warning}")
+    except SQLAlchemyError as error:
+        say(f"warning: what is encrypted was not looked at: {type(error).__name__}")
 
 
 def refuse_unfinished(destination: str) -> None:

@@ -21,6 +21,7 @@ from mlflow_ae5_server import __version__, locks
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, DamagedError, StorageError
+from mlflow_ae5_server.keys import KeyCheck
 from mlflow_ae5_server.scrub import scrub
 from mlflow_ae5_server.snapshot import expected, filelist, outside, recover_ledger
 from mlflow_ae5_server.snapshot.artifacts import Source
@@ -63,6 +64,7 @@ class Wishes:
 
     rehash: bool = False
     allow_empty: bool = False
+    keys: tuple[KeyCheck, ...] = ()
     note_every: float = 15.0
     waste: int = 64 * 1024 * 1024
     now: Callable[[], float] = time.time
@@ -326,6 +328,7 @@ def _manifest(
         new_objects=writer.new_objects,
         new_bytes=writer.new_bytes,
         stored_bytes=writer.stored_bytes,
+        keys=wishes.keys,
     )
 
 

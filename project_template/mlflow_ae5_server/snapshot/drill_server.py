@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow_ae5_server import keys
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import UnreachableError
 from mlflow_ae5_server.scrub import scrub
@@ -80,6 +81,7 @@ def environment(scratch: Scratch, environ: Mapping[str, str]) -> dict[str, str]:
         "HOME": str(scratch.folder),
         "TMPDIR": str(temporary),
         "PYTHONPATH": os.pathsep.join(part for part in (package, ours.get("PYTHONPATH", "")) if part),
+        **{name: environ[name] for name in (*keys.NAMES, keys.VERSION) if environ.get(name)},
         "MLFLOW_AE5_SECRETS_DIR": str(secrets),
         "MLFLOW_BACKEND_STORE_URI": scratch.store.uri,
         "MLFLOW_REGISTRY_STORE_URI": scratch.store.uri,

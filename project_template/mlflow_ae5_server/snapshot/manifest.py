@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
+from mlflow_ae5_server import keys
 from mlflow_ae5_server.errors import DamagedError
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart
 from mlflow_ae5_server.snapshot.objects import is_digest
@@ -51,7 +52,7 @@ class Manifest:
 
     `database` is the JSON of a DatabasePart. `outside` are places of artifacts that are not in the snapshot; the
     snapshot is `complete` where there are none and nothing was unreadable. `read_from` is the time in seconds since
-    1970 before which nothing of the artifacts was looked at.
+    1970 before which nothing of the artifacts was looked at. `keys` are check values of MLflow's keys, never a key.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Manifest:
     new_objects: int
     new_bytes: int
     stored_bytes: int
+    keys: tuple[keys.KeyCheck, ...] = ()
 
     @property
     def name(self) -> str:
@@ -129,7 +131,8 @@ def _manifest(data: dict[str, Any]) -> Manifest:
     if not all(map(is_digest, artifacts.lists)):
         raise ValueError("a list of artifacts is no object")
     in_flight = InFlight(**_fields(InFlight, data["in_flight"]))
-    manifest = Manifest(**{**_fields(Manifest, data), "artifacts": artifacts, "in_flight": in_flight})
+    parts = {"artifacts": artifacts, "in_flight": in_flight, "keys": keys.parse(data["keys"])}
+    manifest = Manifest(**{**_fields(Manifest, data), **parts})
     if parse_name(manifest.name) is None or not is_moment(manifest.started) or not is_moment(manifest.finished):
         raise ValueError("a name or a time is none")
     try:

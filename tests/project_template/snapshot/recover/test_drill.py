@@ -64,6 +64,7 @@ def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) 
     assert [check["name"] for check in done["checks"]] == [
         "artifacts",
         "database",
+        "keys",
         "server",
         "experiments",
         "experiment and run",

@@ -1,0 +1,255 @@
+"""What MLflow encrypts, with a real MLflow: over restarts, in snapshots, and with another key at hand. In order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from mlflow_ae5_server import keys
+from mlflow_ae5_server.errors import DamagedError
+from mlflow_ae5_server.snapshot import manifest
+
+pytestmark = pytest.mark.real_mlflow
+
+PASSPHRASE = "a passphrase of the administrator's own"
+WEBHOOK_KEY = "ZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY="
+OTHER_KEY = "b29vb29vb29vb29vb29vb29vb29vb29vb29vb29vb28="
+LLM_KEY = "sk-planted-0123456789abcdefghijklmnopqrstuvwxyz"
+SECRET = "hmac-planted-0123456789"
+LOOPBACK = {"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+
+
+def enter_llm_key(server: Any, name: str, value: str = LLM_KEY) -> None:
+    body = {"secret_name": name, "secret_value": {"api_key": value}, "provider": "openai"}
+    made = server.call("POST", "/api/3.0/mlflow/gateway/secrets/create", json=body)
+    assert made.status_code == 200, made.text
+
+
+def enter_webhook(server: Any, name: str) -> str:
+    events = [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]
+    body = {"name": name, "url": "https://127.0.0.1:9/", "events": events, "secret": SECRET}
+    made = server.call("POST", "/api/2.0/mlflow/webhooks", json=body)
+    assert made.status_code == 200, made.text
+    return str(made.json()["webhook"]["webhook_id"])
+
+
+def set_keys(project: Any, passphrase: str | None = PASSPHRASE, webhooks: str | None = WEBHOOK_KEY) -> None:
+    for name, value in ((keys.PASSPHRASE, passphrase), (keys.WEBHOOKS, webhooks)):
+        (project.secrets / name).unlink(missing_ok=True)
+        if value is not None:
+            project.secret(name, value)
+
+
+def read(project: Any, **environ: str) -> list[keys.Encrypted]:
+    from mlflow_ae5_server import database
+
+    file = project.folder / "data/mlflow/standalone/store/mydb.sqlite"
+    store = database.check_uri(f"sqlite:///{file}")
+    return keys.examine(database.connect_engine(store), environ)
+
+
+KEYS = {keys.PASSPHRASE: PASSPHRASE, keys.WEBHOOKS: WEBHOOK_KEY}
+
+
+@dataclass
+class Kept:
+    project: Any
+    snapshot: dict[str, Any]
+    first_log: str
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """A server without keys, as before; then with keys; then started once more, used, and backed up."""
+    from tests.project_template.conftest import Project
+
+    project = Project(tmp_path_factory.mktemp("keys"))
+    with project.server(MLFLOW_WORKERS="1", **LOOPBACK) as server:
+        enter_llm_key(server, "from before")
+        first_log = server.log()
+    assert read(project, **KEYS)[0].published == ("from before",)
+    set_keys(project)
+    with project.server(MLFLOW_WORKERS="2", **LOOPBACK) as server:
+        enter_llm_key(server, "planted")
+        enter_webhook(server, "planted")
+        server.new_run()
+    first_log += server.log()
+    ended = project.run("Backup")
+    assert ended.code == 0, ended.output
+    return Kept(project, ended.last, first_log)
+
+
+def test_what_was_encrypted_with_mlflows_constant_is_encrypted_again_at_the_start(kept: Kept) -> None:
+    gateway, webhooks = read(kept.project, **KEYS)
+    assert (gateway.rows, gateway.published, gateway.lost) == (2, (), ())
+    assert (webhooks.rows, webhooks.lost) == (1, ())
+    assert f"{keys.PASSPHRASE} is not set" in kept.first_log
+    assert f"encrypted again, with {keys.PASSPHRASE}: 1 LLM key that a constant" in kept.first_log
+    assert "replace them at their provider" in kept.first_log
+    assert (kept.snapshot["outcome"], kept.snapshot["unsafe_keys"]) == ("done", [])
+
+
+def test_webhooks_with_a_secret_survive_a_restart(kept: Kept) -> None:
+    with kept.project.server(MLFLOW_WORKERS="2", **LOOPBACK) as server:
+        listed = [server.call("GET", "/api/2.0/mlflow/webhooks") for _ in range(4)]  # by one worker and the other
+        assert [answer.status_code for answer in listed] == [200] * 4, listed[0].text
+        (webhook,) = listed[0].json()["webhooks"]
+        assert server.call("GET", f"/api/2.0/mlflow/webhooks/{webhook['webhook_id']}").status_code == 200
+        doomed = enter_webhook(server, "doomed")
+        assert server.call("DELETE", f"/api/2.0/mlflow/webhooks/{doomed}").status_code == 200
+        config = server.call("GET", "/ajax-api/3.0/mlflow/gateway/secrets/config").json()
+        assert config["using_default_passphrase"] is False
+    assert "warning: 1" not in server.log()
+
+
+def test_neither_a_key_nor_what_it_encrypts_is_readable_in_a_snapshot(kept: Kept, tmp_path: Path) -> None:
+    backups = kept.project.folder / "data/mlflow/standalone/backups"
+    planted = [value.encode() for value in (LLM_KEY, SECRET, PASSPHRASE, WEBHOOK_KEY)]
+    seen = 0
+    for file in (path for path in backups.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        if content[:1] == b"z":  # an object, kept as one byte and a zstd frame
+            content = zstandard.ZstdDecompressor().decompress(content[1:], max_output_size=2**24)
+        assert not [value for value in planted if value in content], file
+        seen += b"planted" in content
+    assert seen, "the rows were looked at"
+
+    copy = restored(kept, tmp_path)
+    set_keys(copy, None, None)
+    gateway, webhooks = read(copy)  # with MLflow's constant, as anybody could
+    assert (gateway.rows, gateway.published, len(gateway.lost)) == (2, (), 2)
+    assert (webhooks.rows, len(webhooks.lost)) == (1, 1)
+
+
+def restored(kept: Kept, folder: Path, passphrase: str | None = PASSPHRASE, webhooks: str | None = WEBHOOK_KEY) -> Any:
+    """Another account, to which the snapshot was brought back."""
+    from tests.project_template.conftest import Project
+
+    project = Project(folder)
+    shutil.copytree(
+        kept.project.folder / "data/mlflow/standalone/backups", project.folder / "data/mlflow/standalone/backups"
+    )
+    set_keys(project, passphrase, webhooks)
+    project.restored = project.run("Restore", "--snapshot", "latest")
+    assert project.restored.code == 0, project.restored.output
+    return project
+
+
+AT_HAND = [
+    ("the same", PASSPHRASE, WEBHOOK_KEY, ("same", "same"), []),
+    ("another passphrase", "not-the-same", WEBHOOK_KEY, ("other", "same"), ["2 LLM keys cannot be read"]),
+    ("another for webhooks", PASSPHRASE, OTHER_KEY, ("same", "other"), ["1 webhook secret cannot be read"]),
+    ("none", None, None, ("unset", "unset"), ["2 LLM keys cannot be read", "1 webhook secret"]),
+]
+
+
+@pytest.mark.parametrize(("case", "passphrase", "webhooks", "found", "said"), AT_HAND, ids=[row[0] for row in AT_HAND])
+def test_restore_and_its_dry_run_say_when_the_key_at_hand_is_another_one(
+    kept: Kept, tmp_path: Path, case: str, passphrase: str, webhooks: str, found: Any, said: list[str]
+) -> None:
+    project = restored(kept, tmp_path, passphrase, webhooks)
+    dry = project.run("Restore", "--dry-run", MLFLOW_BACKEND_STORE_URI=f"sqlite:///{tmp_path}/empty.sqlite")
+    for ended in (project.restored, dry):
+        assert tuple(key["at_hand"] for key in ended.last["keys"]) == found
+        assert [key["rows"] for key in ended.last["keys"]] == [2, 1]
+        assert len(ended.last["other_keys"]) == len(said)
+        assert all(text in line for text, line in zip(said, ended.last["other_keys"], strict=True))
+        assert all(f"warning: {line}" in ended.output for line in ended.last["other_keys"])
+        assert not [value for value in (PASSPHRASE, WEBHOOK_KEY, OTHER_KEY) if value in ended.output]
+
+
+def test_a_drill_reads_what_is_encrypted_or_fails(kept: Kept) -> None:
+    for passphrase, code, text in (
+        (PASSPHRASE, 0, "2 LLM keys, 1 webhook"),
+        ("not-the-same", 1, "another MLFLOW_CRYPTO"),
+    ):
+        set_keys(kept.project, passphrase)
+        ended = kept.project.run("Drill", timeout=120)
+        assert ended.code == code, ended.output
+        (check,) = [check for check in ended.last["checks"] if check["name"] == "keys"]
+        assert (check["passed"], text in check["detail"]) == (code == 0, True), check
+        assert [key["at_hand"] for key in ended.last["keys"]] == ["same" if code == 0 else "other", "same"]
+    set_keys(kept.project)
+
+
+def test_check_compares_with_what_it_is_asked_and_with_the_newest_snapshot(kept: Kept) -> None:
+    asked = [keys.make_check(name, KEYS) for name in keys.NAMES]
+    asked[1] = keys.make_check(keys.WEBHOOKS, {keys.WEBHOOKS: OTHER_KEY})
+    values = json.dumps([{"name": check.name, "salt": check.salt, "value": check.value} for check in asked])
+    found = kept.project.run("Check", MLFLOW_TRACKING_CHECK_VALUES=values).last["keys"]
+    assert found["asked"] == {keys.PASSPHRASE: "same", keys.WEBHOOKS: "other"}
+    assert (found["snapshot"], "warnings" in found) == (kept.snapshot["snapshot"], False)
+
+    set_keys(kept.project, PASSPHRASE, OTHER_KEY)
+    found = kept.project.run("Check").last["keys"]
+    assert any("1 webhook secret (planted)" in text and "UPDATE webhooks SET" in text for text in found["warnings"])
+    assert any("is another one here" in text for text in found["warnings"])
+    set_keys(kept.project)
+
+
+def test_the_statement_it_names_brings_lost_webhooks_back_into_the_list(kept: Kept, tmp_path: Path) -> None:
+    project = restored(kept, tmp_path, PASSPHRASE, OTHER_KEY)
+    (text,) = project.run("Check").last["keys"]["warnings"][:1]
+    statement = text[text.index("UPDATE") : text.index(";")]
+    with contextlib.closing(sqlite3.connect(project.folder / "data/mlflow/standalone/store/mydb.sqlite")) as database:
+        database.execute(statement)
+        database.commit()
+    with project.server(MLFLOW_WORKERS="1", **LOOPBACK) as server:
+        (webhook,) = server.call("GET", "/api/2.0/mlflow/webhooks").json()["webhooks"]
+        assert webhook["status"] == "DISABLED"
+        assert server.call("DELETE", f"/api/2.0/mlflow/webhooks/{webhook['webhook_id']}").status_code == 200
+
+
+UNUSABLE = [
+    ("MLflow's constant", keys.PASSPHRASE, "mlflow-default-kek-passphrase-for-development-only", "MLflow publishes"),
+    ("no key for webhooks", keys.WEBHOOKS, "much-too-short-to-be-a-key", "32 bytes in URL-safe base64"),
+    ("a version that is none", keys.VERSION, "second", "not a positive number"),
+]
+
+
+@pytest.mark.parametrize(("case", "name", "value", "said"), UNUSABLE, ids=[row[0] for row in UNUSABLE])
+def test_a_key_that_is_none_is_refused_at_the_start(project: Any, case: str, name: str, value: str, said: str) -> None:
+    set_keys(project)
+    project.secret(name, value)
+    ended = project.run("TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port", "0")
+    assert ended.code == 3, ended.output
+    assert said in ended.output
+    assert "Traceback" not in ended.output
+    assert name == keys.VERSION or value not in ended.output
+
+
+def test_a_check_value_tells_keys_apart_and_is_slow_to_guess_from() -> None:
+    first, again = (keys.make_check(keys.PASSPHRASE, KEYS) for _ in range(2))
+    assert first.salt != again.salt
+    assert first.value != again.value
+    assert keys.compare(first, KEYS) == keys.SAME
+    assert keys.compare(first, {**KEYS, keys.VERSION: "1"}) == keys.SAME
+    assert keys.compare(first, {**KEYS, keys.VERSION: "2"}) == keys.OTHER
+    assert keys.compare(keys.make_check(keys.PASSPHRASE, {}), KEYS) == keys.OTHER
+    assert keys._COST["n"] * keys._COST["r"] * 128 >= 2**26, "64 MB for each guess"
+
+
+BAD = [
+    [{}],
+    [{"name": "PATH", "salt": "", "value": "", "rows": 0}],
+    [{"name": keys.WEBHOOKS, "salt": 1, "value": ""}],
+    7,
+]
+
+
+@pytest.mark.parametrize("found", BAD, ids=str)
+def test_a_manifest_with_something_else_for_check_values_is_damaged(kept: Kept, found: Any) -> None:
+    (file,) = (kept.project.folder / "data/mlflow/standalone/backups/snapshots").iterdir()
+    data = json.loads(file.read_bytes())
+    data.pop("digest")
+    data["keys"] = found
+    data = {**data, "digest": manifest._digest(data)}
+    with pytest.raises(DamagedError):
+        manifest.parse(manifest._canonical(data), file.name)

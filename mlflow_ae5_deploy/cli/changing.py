@@ -26,6 +26,13 @@ LockWait = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to what would be asked, after showing what it means.")]
+ReplaceKeys = Annotated[
+    bool,
+    typer.Option(
+        "--replace-keys",
+        help="Store other keys than those that are set. LLM keys and webhook secrets entered before become unreadable.",
+    ),
+]
 
 
 @contextlib.contextmanager

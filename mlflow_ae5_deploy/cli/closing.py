@@ -27,6 +27,8 @@ def program() -> str:
 
 
 def installed_facts(context: Context) -> Installed:
+    from mlflow_ae5_deploy.runbook import keys
+
     settings, deployment = context.settings, context.found.deployment
     ca_file = settings.platform.ca_file
     return Installed(
@@ -38,6 +40,7 @@ def installed_facts(context: Context) -> Installed:
         url=context.found.url,
         ca_file=str(ca_file.resolve()) if ca_file else None,
         kept_archives=tuple(str(path) for path in context.found.kept_archives),
+        key_file=str(keys.path(context)) if keys.path(context).exists() else None,
     )
 
 
@@ -58,7 +61,8 @@ def same_target(choices: Choices) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def next_steps(verb: str, choices: Choices, result: RunResult) -> list[str]:
+def next_steps(verb: str, choices: Choices, result: RunResult, *, keys: str | None = None) -> list[str]:
+    """keys: the file of keys that were made in this run."""
     target, name = same_target(choices), program()
 
     def line(words: str, meaning: str) -> str:
@@ -68,7 +72,8 @@ def next_steps(verb: str, choices: Choices, result: RunResult) -> list[str]:
         return []
     if verb == "plan":
         return [line("install", "do it")] if result.pending else []
-    steps = [
+    steps = [f"copy {keys} to a safe place, apart from the backups: its keys exist nowhere else"] if keys else []
+    steps += [
         line("verify", "prove it from outside, as a client would use it"),
         line("env --show-token", "what a client needs, with a new token; prints a secret"),
     ]

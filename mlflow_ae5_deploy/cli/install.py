@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.changing import LockWait, Yes
+from mlflow_ae5_deploy.cli.changing import LockWait, ReplaceKeys, Yes
 from mlflow_ae5_deploy.cli.installing import run_all
 from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
 
@@ -31,6 +31,7 @@ def command(
     create_account: options.CreateAccount = False,
     replace: Replace = False,
     restore: Restore = None,
+    replace_keys: ReplaceKeys = False,
     yes: Yes = False,
     hostname: options.Hostname = None,
     username: options.Username = None,
@@ -56,6 +57,7 @@ def command(
             agreed=replace or yes,
             lock_wait=lock_wait,
             recovery=recovery,
+            replace_keys=replace_keys,
         )
     finally:
         reporter.close()

@@ -29,6 +29,7 @@ def run_all(
     agreed: bool,
     lock_wait: float,
     recovery: Recovery | None = None,
+    replace_keys: bool = False,
 ) -> int:
     """With a recovery, `verify` follows the last stage, and a restore that was proved so is over."""
     from mlflow_ae5_deploy.runbook.context import Wishes
@@ -41,6 +42,7 @@ def run_all(
             create_account=create or loaded.settings.account.create,
             consent=asking(reporter, agreed=agreed),
             recovery=recovery,
+            replace_keys=replace_keys,
         )
 
     proof: Verification | None = None
@@ -97,7 +99,7 @@ def finish(
 
     failed = result.error or failure_of(proof)
     installed = installed_facts(context)
-    steps = next_steps(verb, choices, result)
+    steps = next_steps(verb, choices, result, keys=installed.key_file if context.found.keys_made else None)
     if choices.json_mode:
         document = run_data(verb, result, installed, steps)
         if context.wishes.recovery is not None:

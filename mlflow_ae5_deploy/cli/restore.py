@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.changing import LockWait, Yes
+from mlflow_ae5_deploy.cli.changing import LockWait, ReplaceKeys, Yes
 from mlflow_ae5_deploy.cli.installing import follow, run_all
 from mlflow_ae5_deploy.cli.maintaining import run_task
 from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_kept, checked_snapshot
@@ -63,6 +63,7 @@ def command(
     wait: Wait = 14400.0,
     release: options.Release = None,
     create_account: options.CreateAccount = False,
+    replace_keys: ReplaceKeys = False,
     yes: Yes = False,
     hostname: options.Hostname = None,
     username: options.Username = None,
@@ -98,9 +99,24 @@ def command(
     reporter = reporter_for(choices)
     try:
         if dry_run:
-            return _rehearse(choices, reporter, recovery, create=create_account, agreed=yes, lock_wait=lock_wait)
+            return _rehearse(
+                choices,
+                reporter,
+                recovery,
+                create=create_account,
+                agreed=yes,
+                lock_wait=lock_wait,
+                replace_keys=replace_keys,
+            )
         return run_all(
-            NAME, choices, reporter, create=create_account, agreed=yes, lock_wait=lock_wait, recovery=recovery
+            NAME,
+            choices,
+            reporter,
+            create=create_account,
+            agreed=yes,
+            lock_wait=lock_wait,
+            recovery=recovery,
+            replace_keys=replace_keys,
         )
     finally:
         reporter.close()
@@ -119,7 +135,14 @@ def _kept(choices: Choices, name: str | None, *, agreed: bool, wait: float, lock
 
 
 def _rehearse(
-    choices: Choices, reporter: Reporter, recovery: Recovery, *, create: bool, agreed: bool, lock_wait: float
+    choices: Choices,
+    reporter: Reporter,
+    recovery: Recovery,
+    *,
+    create: bool,
+    agreed: bool,
+    lock_wait: float,
+    replace_keys: bool,
 ) -> int:
     from mlflow_ae5_deploy.cli.changing import asking
     from mlflow_ae5_deploy.operations import restore
@@ -131,7 +154,7 @@ def _rehearse(
 
     def wishes(loaded: LoadedSettings) -> Wishes:
         account = create or loaded.settings.account.create
-        return Wishes(create_account=account, consent=asking(reporter, agreed=agreed))
+        return Wishes(create_account=account, consent=asking(reporter, agreed=agreed), replace_keys=replace_keys)
 
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
         follow(context, reporter)

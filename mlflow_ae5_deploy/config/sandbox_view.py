@@ -21,6 +21,7 @@ _ASIDE = (
     ("account", "impersonate"),
     ("admin", "username"),
     ("admin", "password"),
+    ("server", "key_file"),
 )
 # What `init` writes: nothing is lost, so nothing is said.
 _DEFAULTS = {("platform", "verify_tls"): True, ("platform", "session"): "auto", ("account", "impersonate"): False}

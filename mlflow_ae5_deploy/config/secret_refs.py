@@ -90,7 +90,7 @@ class SecretRef:
     def _from_file(self, label: str) -> Secret:
         path = Path(self.name)
         try:
-            raw = _read_private(path, label)
+            raw = read_private(path, label)
         except OSError as error:
             raise Configuration(
                 f"The file that holds the {label} cannot be read: {error.strerror or error}.",
@@ -107,7 +107,8 @@ class SecretRef:
         return Secret(value)
 
 
-def _read_private(path: Path, label: str) -> bytes:
+def read_private(path: Path, label: str) -> bytes:
+    """A regular file that only its owner may read. Raises Configuration for another one, and OSError."""
     # Not blocking: opening a named pipe would wait for a writer for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:

@@ -292,7 +292,14 @@ class ServerSettings(Section):
     )
     secrets: dict[SecretName, Reference] = Field(
         default={},
-        description="More secrets to store, by reference: AWS_SECRET_ACCESS_KEY: env:AWS_SECRET_ACCESS_KEY.",
+        description="More secrets to store, by reference: AWS_SECRET_ACCESS_KEY: env:AWS_SECRET_ACCESS_KEY. Also"
+        " MLflow's keys, where they are not to be made: MLFLOW_CRYPTO_KEK_PASSPHRASE,"
+        " MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY.",
+    )
+    key_file: FilePath | None = Field(
+        default=None,
+        description="File (mode 0600) of the keys that MLflow encrypts LLM keys and webhook secrets with. Made once by"
+        " `install`; keep a copy in a safe place. null is `keys` in this installation's part of the state folder.",
     )
 
 

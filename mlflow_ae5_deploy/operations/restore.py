@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.job_run import Verdict
 from mlflow_ae5_deploy.runbook.model import RunResult, Stage
 from mlflow_ae5_deploy.runbook.recovering import learn
+from mlflow_ae5_deploy.runbook.secret_facts import MADE
 
 UPLOAD = 6  # the stage after which the job can be run
 
@@ -44,7 +45,7 @@ def _tell_where(context: Context) -> None:
     """The secrets the job reads, where they are not set. Those of a running server stay as they are."""
     facts = server_secrets.observe(context)
     if chosen_of(context).current is None:
-        server_secrets.store(context, facts, server_runs=False)
+        server_secrets.store(context, [fact for fact in facts if fact.state != MADE], server_runs=False)
     elif different := sorted(fact.name for fact in facts if fact.state == "different"):
         raise Conflict(
             f"The configuration says another {', '.join(different)} than what the running server uses, and its other "

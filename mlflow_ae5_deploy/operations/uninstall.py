@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.errors import DeployError, NotFound, PlatformError
 from mlflow_ae5_deploy.operations.upgrade.side import remove_left
 from mlflow_ae5_deploy.platform.platform import Platform
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.runbook import backup_place, job_run
+from mlflow_ae5_deploy.runbook import backup_place, job_run, keys
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action
@@ -38,7 +38,8 @@ class Consumer:
 
 @dataclass(frozen=True)
 class There:
-    """What there is of the installation. secrets: of the service account, written by this tool."""
+    """What there is of the installation. secrets: of the service account, written by this tool. keys: of
+    those, what is never deleted, because it exists nowhere else."""
 
     project: Project | None = None
     deployments: tuple[Deployment, ...] = ()
@@ -46,6 +47,7 @@ class There:
     runs: tuple[Run, ...] = ()
     secrets: tuple[str, ...] = ()
     consumers: tuple[Consumer, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def anything(self) -> bool:
@@ -77,12 +79,14 @@ def observe(context: Context, *, purge: bool) -> There:
             return True
         return item.name in names and item.project_id not in projects  # what an earlier call left behind
 
+    only = context.look.secret_names() & keys.only_on_the_platform(context)
     return There(
         project=project,
         deployments=tuple(d for d in context.look.deployments() if project and d.project_id == project.id),
         jobs=tuple(job for job in context.look.jobs() if ours(job)),
         runs=tuple(run for run in context.platform.runs() if ours(run)),
-        secrets=tuple(sorted(context.look.secret_names() & _own_names(context))),
+        secrets=tuple(sorted((context.look.secret_names() & _own_names(context)) - only)),
+        keys=tuple(sorted(only)),
         consumers=_consumers(context) if purge else (),
     )
 
@@ -133,6 +137,10 @@ def kept(context: Context, there: There, *, purge: bool) -> list[str]:
         f"the snapshots ({backup_place.shown(context)})",
         f"journal, memory and kept archives on this machine ({context.folder})",
     ]
+    if there.keys:
+        found.append(f"the secrets {', '.join(there.keys)}, of which no copy is on this machine")
+    if keys.path(context).exists():
+        found.append(f"the key file {keys.path(context)}")
     if there.secrets and not purge:
         found.append(f"the secrets {', '.join(there.secrets)} (--purge-secrets deletes them)")
     return found

@@ -181,6 +181,8 @@ class Reporter:
             ("Already so", _names(result, ("unchanged",))),
             ("Cost", f"{result.requests} requests, {result.writes} writes, {result.seconds:.1f} s"),
         ]
+        if installed.key_file:
+            rows.append(("Keys", f"{installed.key_file} (have a copy in a safe place)"))
         for archive in installed.kept_archives:
             rows.append(("Kept", archive))
         for title, text in rows:

@@ -165,6 +165,18 @@ def _release(source: str) -> tuple[str, str]:
     return where, f"mkdir project && tar xzf {shlex.quote(file)} -C project --strip-components 1"
 
 
+_KEYS = {
+    name: f"""{name}="$(python3 -c '{program}')\""""
+    for name, program in (
+        ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "import secrets; print(secrets.token_urlsafe(32))"),
+        (
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+            "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())",
+        ),
+    )
+}
+
+
 def _serve(settings: Settings) -> Sequence[Step]:
     deployment, project, account = settings.deployment, settings.project.name, settings.account.username or "<account>"
     server = settings.server
@@ -174,6 +186,7 @@ def _serve(settings: Settings) -> Sequence[Step]:
         _secret("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.default_artifact_root),
         _secret("MLFLOW_TRACKING_GC_TTL", server.gc_ttl),
         *(_secret(name, ref) for name, ref in server.secrets.items()),
+        *(line for name, make in _KEYS.items() if name not in server.secrets for line in (make, _secret(name, None))),
     ]
     identifier = f"{account}/{project}" + ("" if deployment.revision == "latest" else f":{deployment.revision}")
     start = _ae5(
@@ -186,7 +199,8 @@ def _serve(settings: Settings) -> Sequence[Step]:
     return (
         Step(
             "Deploy",
-            "Secrets first, because a running server does not see new ones; then the server, private, on its endpoint.",
+            "Secrets first, because a running server does not see new ones; then the server, private, on its endpoint. "
+            "Make the two keys once, and keep a copy of both in a safe place: what users enter is encrypted with them.",
             (*stored, start),
             "A secret's value on a command line is visible in the process list. After a stop the endpoint may stay "
             "taken for one or two minutes.",

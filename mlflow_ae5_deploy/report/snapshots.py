@@ -40,6 +40,9 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     lacking = facts.get("lacking")
     for item in lacking if isinstance(lacking, list) else []:
         reporter.line(f"! Snapshot {_name(item)} cannot be restored as it is: {item.get('what')}.", style="yellow")
+    unsafe = facts.get("unsafe_keys")
+    for item in unsafe if isinstance(unsafe, list) else []:
+        reporter.line(f"! {item}", style="yellow")
     if facts.get("unnoted"):
         reporter.line(f"! That could not be noted in the place of the backups: {facts['unnoted']}.", style="yellow")
     refusals = facts.get("would_refuse")

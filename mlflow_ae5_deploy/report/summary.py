@@ -14,7 +14,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Installed:
-    """Where the server is and how a client reaches it. ca_file: set where the platform has a CA of its own."""
+    """Where the server is and how a client reaches it. ca_file: set where the platform has a CA of its own. key_file:
+    of MLflow's keys, where there is one."""
 
     host: str
     account: str
@@ -24,6 +25,7 @@ class Installed:
     url: str | None
     ca_file: str | None
     kept_archives: tuple[str, ...] = ()
+    key_file: str | None = None
 
     def client_environment(self) -> dict[str, str]:
         """Variables an MLflow client needs besides MLFLOW_TRACKING_TOKEN; empty while there is no URL."""

@@ -61,10 +61,12 @@ class Wishes:
     """What the command line asks for beyond the configuration.
 
     consent(actions) is asked before anything that takes more away than the configuration plainly asks for (see
-    Action.consequences), such as replacing a project; True means go on.
+    Action.consequences), such as replacing a project; True means go on. replace_keys: other keys may be stored in place
+    of those that are (see keys.py).
     """
 
     create_account: bool = False
+    replace_keys: bool = False
     consent: Callable[[Sequence[Action]], bool] = field(default=lambda _actions: False)
     dry: bool = False
     recovery: Recovery | None = None
@@ -75,7 +77,8 @@ class Findings:
     """What earlier stages found out and did, for later ones.
 
     taken_down: a server, for a restore. no_server: how this run has left the installation without one, as a sentence
-    for somebody who interrupts it; empty while one serves, and where that is not known.
+    for somebody who interrupts it; empty while one serves, and where that is not known. keys_made: in this run, and
+    nobody has a copy yet.
     """
 
     release: Release | None = None
@@ -89,6 +92,7 @@ class Findings:
     taken_down: bool = False
     no_server: str = ""
     token_issued: datetime | None = None
+    keys_made: bool = False
 
 
 @dataclass

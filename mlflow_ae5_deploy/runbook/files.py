@@ -47,6 +47,11 @@ def _replace(path: Path, content: BinaryIO) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         Path(temporary).replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # else the name can be lost with the power
+        finally:
+            os.close(folder)
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(OSError):

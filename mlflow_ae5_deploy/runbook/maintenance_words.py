@@ -121,7 +121,7 @@ def _restore(facts: Facts) -> str:
         what += f", from {dialects.get('from')} to {dialects.get('to')}"
     if facts.get("outcome") == "dry-run":
         said = f"would restore {what}; every object is right, and it would take about "
-        return said + lasting(facts.get("estimate_seconds"))
+        return said + lasting(facts.get("estimate_seconds")) + _keys(facts)
     proof = [word for word in ("database", "artifacts") if facts.get(f"{word}_identical") is True]
     said = f"restored {what}"
     if proof:
@@ -129,7 +129,7 @@ def _restore(facts: Facts) -> str:
     upgraded = facts.get("upgraded")
     if isinstance(upgraded, dict):
         said += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
-    return said + _aside(facts)
+    return said + _aside(facts) + _keys(facts)
 
 
 def _kept(facts: Facts) -> str:
@@ -154,12 +154,19 @@ def _aside(facts: Facts) -> str:
     return f"; what was there is kept aside as {facts['kept_aside']}" if facts.get("kept_aside") else ""
 
 
+def _keys(facts: Facts) -> str:
+    """That the keys at hand are not those of the snapshot."""
+    other = facts.get("other_keys")
+    said = "; ".join(str(item) for item in other) if isinstance(other, list) else ""
+    return f"; warning: {said}; put the saved key file in its place, then `install --replace-keys`" if said else ""
+
+
 def _drill(facts: Facts) -> str:
     checks = facts.get("checks") or []
     return (
         f"snapshot {facts.get('snapshot')} was restored into a scratch place and served from there in "
         f"{lasting(facts.get('recovery_seconds'))}; {counted(len(checks), 'checks')} passed, "
-        f"{count(facts, 'models_read', 'models')} read back"
+        f"{count(facts, 'models_read', 'models')} read back" + _keys(facts)
     )
 
 

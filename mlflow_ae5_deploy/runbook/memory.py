@@ -130,6 +130,10 @@ class Memory:
         }
         self._save()
 
+    def has_secret(self, account: str, name: str) -> bool:
+        """Whether we wrote it."""
+        return f"{account}/{name}" in self._data["secrets"]
+
     # the token --------------------------------------------------------------------------------------------------
 
     def token_deployment(self) -> str | None:

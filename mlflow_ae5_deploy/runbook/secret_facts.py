@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.model import Action
 
 SET = "set"
+MADE, KEPT = "made", "kept"
 _READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION")
 
 _WHY = {
@@ -17,6 +18,7 @@ _WHY = {
     "missing": "no longer set",
     "different": "changed in the configuration since last stored",
     "unknown": "set, but not from this machine, and a value cannot be read back",
+    MADE: "not set; a new key is made and kept in the key file",
     "unset": "known only once the deployment runs",
 }
 
@@ -24,14 +26,16 @@ _WHY = {
 @dataclass(frozen=True)
 class SecretFact:
     """state: same | new (not set, and this value never was) | missing (not set any more) | different (set, with
-    another value) | unknown (set from elsewhere) | unset (no value wanted yet)."""
+    another value) | unknown (set from elsewhere) | unset (no value wanted yet); of keys also made (to be made) and kept
+    (set from elsewhere, and not to be replaced). note: a warning."""
 
     name: str
     state: str
+    note: str = ""
 
     @property
     def right(self) -> bool:
-        return self.state == "same"
+        return self.state in ("same", KEPT)
 
     @property
     def why(self) -> str:
@@ -40,7 +44,7 @@ class SecretFact:
     @property
     def is_news_to_the_server(self) -> bool:
         """A server that runs now was started without this value, and reads it only at its start."""
-        return self.state in ("new", "different") and self.name not in _READ_BY_JOBS_ONLY
+        return self.state in ("new", "different", MADE) and self.name not in _READ_BY_JOBS_ONLY
 
 
 def observe_secret(context: Context, name: str, wanted: Secret | None) -> SecretFact:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook import keys
 from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, observe_secret
+from mlflow_ae5_deploy.runbook.secret_facts import MADE, SecretFact, observe_secret
 
 
 def wanted(context: Context) -> Mapping[str, Secret]:
@@ -17,15 +18,20 @@ def wanted(context: Context) -> Mapping[str, Secret]:
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
         "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
         **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
+        **keys.at_hand(context),
     }
 
 
 def observe(context: Context) -> tuple[SecretFact, ...]:
-    return tuple(observe_secret(context, name, value) for name, value in wanted(context).items())
+    """Raises Conflict where a key would be replaced, see keys.py."""
+    of_keys = {fact.name: fact for fact in keys.observe(context)}
+    others = [observe_secret(context, name, value) for name, value in wanted(context).items() if name not in of_keys]
+    return (*others, *of_keys.values())
 
 
 def store(context: Context, facts: Sequence[SecretFact], *, server_runs: bool) -> None:
-    """Write those that are not right. server_runs: a server was started with the former values."""
+    """Write those that are not right, and make keys that are to be made. server_runs: a server was started with the
+    former values."""
     changed = [fact.name for fact in facts if fact.is_news_to_the_server]
     if changed and server_runs:
         # Noted before the write: a run that is killed in between must still know that a new start is due.
@@ -33,7 +39,8 @@ def store(context: Context, facts: Sequence[SecretFact], *, server_runs: bool) -
     unsure = [fact.name for fact in facts if fact.state == "unknown"]
     if unsure and server_runs:
         context.memory.note_unsure_server(unsure)
-    values = wanted(context)
+    made = [fact.name for fact in facts if fact.state == MADE]
+    values = {**wanted(context), **(keys.make(context, made) if made else {})}
     wrong = {fact.name: values[fact.name] for fact in facts if not fact.right}
     if wrong:
         context.store_secrets(context.platform, context.account, wrong)

@@ -84,7 +84,7 @@ class TestInstalled:
         assert "! resource-profiles" in seen.out
         assert "huge (`deployment.resource_profile`)" in seen.out
         assert "do this: Take one of: default, large." in seen.out
-        assert seen.out.splitlines()[-1].endswith("1 error, 3 skipped")
+        assert seen.out.splitlines()[-1].endswith("1 error, 4 skipped")
 
     def test_a_stopped_server_and_a_void_token_are_errors_with_remedies(self, bench, capsys):
         bench.install(capsys)

@@ -50,6 +50,9 @@ class Secrets:
         folder = self.bench.folder / "state" / "sandbox"
         if uri := lifecycle.database_uri(folder):
             self.values |= {"database URI": uri, "database password": urlsplit(uri).password or ""}
+        for name in ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"):
+            for file in (folder / "secrets").rglob(name):
+                self.values[name] = file.read_text().strip()
         for file in (folder / "secrets").rglob("MLFLOW_TRACKING_TOKEN"):
             token = file.read_text().strip()
             if token not in self.values.values():  # a former one stays planted
@@ -106,8 +109,10 @@ def install(bench: Bench, config: str) -> tuple[str, ...]:
 
 
 def kept(bench: Bench) -> Iterator[tuple[Path, bytes]]:
-    """Every byte the tool keeps, archives unpacked; the sandbox's own folder is the platform's, not the tool's."""
+    """Every byte the tool keeps but the key file, archives unpacked. The sandbox's own folder is the platform's."""
     for path in (bench.folder / "state").rglob("*"):
+        if path == bench.memory_folder / "keys":
+            continue  # which is what that file is for
         if path.is_file() and "sandbox" not in path.relative_to(bench.folder / "state").parts:
             yield path, path.read_bytes()
             if path.name.endswith(".tar.gz"):

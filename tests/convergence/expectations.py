@@ -17,6 +17,7 @@ SERVER = {
     "MLFLOW_DEFAULT_ARTIFACT_ROOT",
     "MLFLOW_TRACKING_GC_TTL",
 }
+KEYS = {"MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"}
 JOB = {"name": f"scheduled {PROJECT} garbage collection", "schedule": "*/10 * * * *", "paused": False}
 ENDPOINT = "dev-mlflow-tracking-server"
 PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -52,7 +53,10 @@ def serves(cell: Cell, *, consumer: bool) -> None:
     kept = {user: {n: item["value"] for n, item in found.items()} for user, found in cell.records()["secrets"].items()}
     cell.until(lambda: all(cell.mounted(user) == found for user, found in kept.items()), "secrets to be mounted")
     own, theirs = cell.mounted(ACCOUNT), cell.mounted(CONSUMER)
-    assert set(own) == CLIENT | SERVER, sorted(own)
+    assert set(own) == CLIENT | SERVER | KEYS, sorted(own)
+    lines = (cell.memory_folder / "keys").read_text().splitlines()
+    kept_keys = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert kept_keys == {name: own[name] for name in KEYS}, "the key file is the only copy"
     assert set(theirs) == (CLIENT if consumer else set()), sorted(theirs)
     assert own["MLFLOW_TRACKING_URI"] == own["MLFLOW_REGISTRY_URI"]
     for who, mounted in ((ACCOUNT, own), (CONSUMER, theirs)):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from tests.cli.bench import Outcome
 from tests.convergence.cell import ACCOUNT, CONSUMER, Cell
+from tests.convergence.expectations import KEYS
 
 
 def leaked(cell: Cell, outcomes: list[Outcome]) -> list[str]:
@@ -17,11 +18,12 @@ def leaked(cell: Cell, outcomes: list[Outcome]) -> list[str]:
 
 
 def secrets(cell: Cell) -> set[str]:
-    """Passwords, and each token that is stored for somebody."""
+    """Passwords, MLflow's keys, and each token that is stored for somebody."""
     known = json.loads((cell.sandbox / "credentials.json").read_text())
     passwords = {known["admin"]["password"], *known["users"].values(), *known["reserved"].values()}
     tokens = {cell.mounted(user).get("MLFLOW_TRACKING_TOKEN", "") for user in (ACCOUNT, CONSUMER)} - {""}
-    found = passwords | tokens
+    keys = {value for name, value in cell.mounted(ACCOUNT).items() if name in KEYS}
+    found = passwords | tokens | keys
     assert all(len(value) >= 8 for value in found)
     return found
 
@@ -32,7 +34,7 @@ def said_and_kept(cell: Cell, outcomes: list[Outcome]) -> Iterator[tuple[str, by
         yield f"stderr {number}", outcome.err.encode()
     for path in cell.state.rglob("*"):
         parts = path.relative_to(cell.state).parts
-        if path.is_file() and parts[0] != "sandbox":
+        if path.is_file() and parts[0] != "sandbox" and path != cell.memory_folder / "keys":
             content = path.read_bytes()
             yield "/".join(parts), content
             if path.name.endswith(".tar.gz"):

@@ -103,6 +103,13 @@ class Site:
         session.headers["Authorization"] = f"Bearer {environment['MLFLOW_TRACKING_TOKEN']}"
         return session.get(f"{environment['MLFLOW_TRACKING_URI']}/api/2.0/{path}", params=query, timeout=30)
 
+    def call(self, method: str, environment: dict[str, str], path: str, body: Any = None) -> Any:
+        session = new_session(self.info)
+        session.headers["Authorization"] = f"Bearer {environment['MLFLOW_TRACKING_TOKEN']}"
+        answer = session.request(method, f"{environment['MLFLOW_TRACKING_URI']}/api/{path}", json=body, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
     def read(self, environment: dict[str, str], run: str) -> dict[str, Any]:
         """As the client's step of this name."""
         answer = self.ask(environment, "mlflow/runs/get", run_id=run)

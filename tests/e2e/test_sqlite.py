@@ -50,7 +50,30 @@ def logged(installed: Site, environment: dict[str, str], helper: Path) -> Logged
 
 
 @pytest.fixture(scope="module")
-def snapshot(installed: Site, logged: Logged) -> str:
+def planted(installed: Site, environment: dict[str, str]) -> str:
+    """A webhook with a secret, by its id, and an LLM key in the gateway. The webhook's event does not occur here."""
+    hook = {
+        "name": "planted",
+        "url": "https://1.1.1.1/",
+        "events": [{"entity": "PROMPT", "action": "CREATED"}],
+        "secret": "hmac-planted-0123456789",
+    }
+    key = {"secret_name": "planted", "secret_value": {"api_key": "sk-planted-0123456789"}, "provider": "openai"}
+    made = installed.call("POST", environment, "2.0/mlflow/webhooks", hook)
+    installed.call("POST", environment, "3.0/mlflow/gateway/secrets/create", key)
+    return str(made["webhook"]["webhook_id"])
+
+
+def assert_webhooks_work(site: Site, environment: dict[str, str], planted: str) -> None:
+    """MLflow answers 500 to these where the key of the secret is another one."""
+    listed = site.ask(environment, "mlflow/webhooks")
+    assert listed.status_code == 200, listed.text
+    assert [webhook["webhook_id"] for webhook in listed.json()["webhooks"]] == [planted]
+    assert site.ask(environment, f"mlflow/webhooks/{planted}").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def snapshot(installed: Site, logged: Logged, planted: str) -> str:
     """Made when garbage has been collected: of the first run alone."""
     done = installed.run("backup", "--sandbox", "--json")
     assert done.code == 0, done.err
@@ -150,7 +173,7 @@ def test_garbage_collection_takes_what_was_deleted_and_nothing_else(
 
 
 def test_the_sandbox_goes_down_and_comes_back_with_everything(
-    installed: Site, environment: dict[str, str], logged: Logged
+    installed: Site, environment: dict[str, str], logged: Logged, planted: str
 ) -> None:
     before = installed.deployment()
 
@@ -163,6 +186,7 @@ def test_the_sandbox_goes_down_and_comes_back_with_everything(
     assert left == []
     assert installed.deployment()["id"] == before["id"]
     assert_reads(installed, environment, logged)
+    assert_webhooks_work(installed, environment, planted)
 
 
 def test_a_snapshot_is_read_back_and_told_of(installed: Site, snapshot: str) -> None:
@@ -201,7 +225,9 @@ def test_a_restore_under_a_running_server_is_refused(installed: Site, snapshot: 
     assert "dev.mlflow.tracking.server" in refused.err
 
 
-def test_everything_is_lost_and_comes_back_with_its_ids(installed: Site, snapshot: str, logged: Logged) -> None:
+def test_everything_is_lost_and_comes_back_with_its_ids(
+    installed: Site, snapshot: str, logged: Logged, planted: str
+) -> None:
     """Into PostgreSQL, which is how a pilot becomes production as well."""
     assert installed.run("uninstall", "--sandbox", "--yes", "--purge-secrets").code == 0
     data = installed.data() / "mlflow" / "standalone"
@@ -221,4 +247,8 @@ def test_everything_is_lost_and_comes_back_with_its_ids(installed: Site, snapsho
     assert report["database_identical"] is True
     assert report["artifacts_identical"] is True
     assert done.data["verification"]["passed"] is True
-    assert_reads(installed, installed.client_environment(), logged)
+    assert [(key["rows"], key["at_hand"]) for key in report["keys"]] == [(1, "same"), (1, "same")]
+    environment = installed.client_environment()
+    assert_reads(installed, environment, logged)
+    assert_webhooks_work(installed, environment, planted)
+    assert installed.call("DELETE", environment, f"2.0/mlflow/webhooks/{planted}") == {}

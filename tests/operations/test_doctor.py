@@ -253,14 +253,18 @@ def part(ok, said="told", **more):
 
 
 REPORTS = [
-    ("all well", {"database": part(True, found="abc"), "artifacts": part(True), "server": part(True)}, [OK, OK, OK]),
+    ("all well", {"database": part(True, found="abc"), "artifacts": part(True), "server": part(True)},
+     [OK, OK, OK, SKIPPED]),
     ("one bad", {"database": part(False, hint="do"), "artifacts": part(True), "server": part(None)},
-     [ERROR, OK, SKIPPED]),
+     [ERROR, OK, SKIPPED, SKIPPED]),
     ("not persistent", {"database": part(True, warning="lost"), "artifacts": part(True), "server": part(True)},
-     [WARNING, OK, OK]),
-    ("one untold", {"database": part(True), "artifacts": part(True)}, [OK, OK, SKIPPED]),
-    ("died", {}, [ERROR, ERROR, ERROR]),
-    ("failed before it began", {"outcome": "failed", "error": "no settings", "hint": "set them"}, [ERROR] * 3),
+     [WARNING, OK, OK, SKIPPED]),
+    ("one untold", {"database": part(True), "artifacts": part(True)}, [OK, OK, SKIPPED, SKIPPED]),
+    ("keys", {"keys": part(True, asked={"A": "same"})}, [SKIPPED, SKIPPED, SKIPPED, OK]),
+    ("other keys", {"keys": part(True, asked={"A": "other", "B": "same"})}, [SKIPPED, SKIPPED, SKIPPED, ERROR]),
+    ("unreadable with the keys", {"keys": part(True, warnings=["lost"])}, [SKIPPED, SKIPPED, SKIPPED, WARNING]),
+    ("died", {}, [ERROR] * 4),
+    ("failed before it began", {"outcome": "failed", "error": "no settings", "hint": "set them"}, [ERROR] * 4),
 ]  # fmt: skip
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.errors import Denied, DeployError, PlatformError
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.runbook import keys
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of, project_name
 from mlflow_ae5_deploy.runbook.model import Stage
 
-CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name")
+CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
 
 
 def references(context: Context) -> Iterator[Finding]:
@@ -76,6 +77,7 @@ def login(context: Context, first_stage: Stage) -> Iterator[Finding]:
     try:
         yield _profiles(context)
         yield _endpoint_name(context)
+        yield _keys(context)
     except PlatformError as trouble:
         yield of_error("platform", trouble)
 
@@ -121,6 +123,25 @@ def _profiles(context: Context) -> Finding:
             f"Take one of: {', '.join(offered) or 'none is offered; ask an administrator'}.",
         )
     return ok("resource-profiles", ", ".join(sorted(set(wanted.values()))))
+
+
+def _keys(context: Context) -> Finding:
+    """Of MLflow: whether they are set, and whether a copy of them is here."""
+    if keys.are_asked_for(context):
+        return skipped("keys", "a key is asked for when it is needed", "Refer to it with env: or file:.")
+    try:
+        facts = keys.observe(context)
+    except DeployError as trouble:
+        return of_error("keys", trouble)
+    notes = [fact.note for fact in facts if fact.note]
+    absent = [fact.name for fact in facts if not fact.right]
+    if notes:
+        return warning("keys", " ".join(notes), "See runbooks/security.md, Keys.")
+    if absent and context.look.project(context.settings.project.name) is None:
+        return info("keys", f"{', '.join(absent)}: `install` sets them")
+    if absent:
+        return warning("keys", f"not set as configured: {', '.join(absent)}", "Run `install`, which sets them.")
+    return ok("keys", f"set, and the same as on this machine ({keys.path(context)} or the configuration)")
 
 
 def _endpoint_name(context: Context) -> Finding:

@@ -5,12 +5,13 @@ The job runs the project's command `Check` once, with the secrets that are store
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlflow_ae5_deploy.errors import DeployError
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
-from mlflow_ae5_deploy.runbook import job_run
+from mlflow_ae5_deploy.runbook import job_run, keys
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 
@@ -19,6 +20,7 @@ CHECKS = {
     "database-from-platform": "database",
     "artifacts-from-platform": "artifacts",
     "endpoint-from-platform": "server",
+    "keys-from-platform": "keys",
 }
 _ASK = "Add --from-platform: it runs a job on the platform for this and takes it away again."
 _LOOK = "Look at the deployment's log (`logs`), and at what the platform's administrator knows of its network."
@@ -47,7 +49,9 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
         return _all_skipped(
             f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
         )
-    wanted = WantedJob(JOB, command, "", (), settings.deployment.resource_profile)
+    known = [] if keys.are_asked_for(context) else keys.check_values(context)
+    checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(known)),) if known else ()
+    wanted = WantedJob(JOB, command, "", checks, settings.deployment.resource_profile)
     run, log = job_run.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
     return read_report(run.state, job_run.last_report(log))
 
@@ -69,6 +73,17 @@ def _read_part(check: str, part: Any) -> Finding | None:
         return skipped(check, said)
     if not part["ok"]:
         return error(check, said, str(part.get("hint") or _LOOK))
+    asked = part.get("asked")
+    if other := sorted(name for name, how in (asked.items() if isinstance(asked, dict) else ()) if how != "same"):
+        return error(
+            check,
+            f"the {' and '.join(other)} at hand on this machine is not what the platform has",
+            "Put the key file of this installation in its place. `install --replace-keys` stores the key at hand "
+            "instead; what users have entered then becomes unreadable.",
+        )
+    warnings = part.get("warnings")
+    if isinstance(warnings, list) and warnings:
+        return warning(check, "; ".join(str(item) for item in warnings), "See runbooks/security.md, Keys.")
     if part.get("warning"):
         return warning(check, f"{said}. {part['warning']}", "Ask for persistent storage, or use another store.")
     return ok(check, f"{said} (revision {part['found']})" if part.get("found") else said)

@@ -30,7 +30,7 @@ from mlflow_ae5_deploy.runbook.recovering import (
     require_place,
     servers_of,
 )
-from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
+from mlflow_ae5_deploy.runbook.secret_facts import MADE, SET, SecretFact, setting
 from mlflow_ae5_deploy.runbook.starting import STOPPED, stop
 
 STOP, RESTORE = "stop", "restore"
@@ -69,7 +69,9 @@ class RecoveryStage:
         half = half_upgraded(context)
         overtaken = half is not None and half.touched  # an upgrade has changed since what was restored then
         ours = known is not None and project is not None and known.get("project_id") == project.id and not overtaken
-        secrets = (*server_secrets.observe(context), *((place,) if place is not None else ()))
+        # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
+        secrets = tuple(fact for fact in server_secrets.observe(context) if fact.state != MADE)
+        secrets = (*secrets, *((place,) if place is not None else ()))
         return Facts(wanted, project, secrets, servers, known if ours else None)
 
     def plan(self, facts: Facts, context: Context) -> Decision:

@@ -91,7 +91,7 @@ class Deploy:
             for d in facts.duplicates
         ]
         decision = self._plan_server(facts)
-        warnings = list(decision.warnings)
+        warnings = [*decision.warnings, *(fact.note for fact in facts.secrets if fact.note)]
         unknown = sorted({*facts.unsure, *(fact.name for fact in facts.secrets if fact.state == "unknown")})
         if unknown and facts.current is not None and not any(a.verb in (START, RESTART) for a in decision.actions):
             warnings.append(

@@ -1,0 +1,107 @@
+"""What is to be done about each key: a row for each state of platform, memory, key file and configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from runbook_support import ACCOUNT, Lists, context
+
+from mlflow_ae5_deploy.errors import Configuration, Conflict
+from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.runbook import keys
+from mlflow_ae5_deploy.runbook.values import Values
+
+NAME = keys.PASSPHRASE
+OURS, THEIRS = "a-passphrase-of-our-own", "a-passphrase-of-somebody-else"
+CONFIGURED = {NAME: "env:KEK"}
+
+# set on the platform, remembered as stored, in the key file, configured -> state, and with --replace-keys
+ROWS = [
+    (False, None, None, None, "made", "made"),
+    (False, None, OURS, None, "new", "new"),
+    (False, None, None, OURS, "new", "new"),
+    (False, None, THEIRS, OURS, "new", "new"),
+    (False, OURS, None, None, Conflict, "made"),
+    (False, OURS, OURS, None, "missing", "missing"),
+    (False, OURS, THEIRS, None, Conflict, "new"),
+    (True, None, None, None, "kept", "made"),
+    (True, None, OURS, None, "kept", "different"),
+    (True, None, None, OURS, "kept", "different"),
+    (True, OURS, None, None, "kept", "made"),
+    (True, OURS, OURS, None, "same", "same"),
+    (True, OURS, None, OURS, "same", "same"),
+    (True, OURS, THEIRS, OURS, "same", "same"),
+    (True, OURS, THEIRS, None, Conflict, "different"),
+    (True, OURS, OURS, THEIRS, Conflict, "different"),
+]
+
+
+@pytest.mark.parametrize("replaces", [False, True], ids=["", "--replace-keys"])
+@pytest.mark.parametrize(("is_set", "stored", "in_file", "configured", "state", "replaced"), ROWS)
+def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, replaced, replaces):
+    where = context(
+        tmp_path,
+        lists=Lists(secrets_={NAME} if is_set else set()),
+        server={"secrets": CONFIGURED} if configured else {},
+    )
+    where.values = Values({"KEK": configured or ""}, None)
+    where.wishes = replace(where.wishes, replace_keys=replaces)
+    if stored:
+        where.memory.remember_secret(ACCOUNT, NAME, Secret(stored), where.clock.now())
+    if in_file:
+        keys.path(where).write_text(f"# by hand\n{NAME}={in_file}\n")
+        keys.path(where).chmod(0o600)
+    expected = replaced if replaces else state
+
+    if expected is Conflict:
+        with pytest.raises(Conflict) as refused:
+            keys.observe(where)
+        assert "--replace-keys" in refused.value.remedy
+        assert OURS not in str(refused.value)
+        return
+    found = {fact.name: fact for fact in keys.observe(where)}[NAME]
+    assert found.state == expected
+    assert bool(found.note) == (expected == "kept")
+    assert (tmp_path / "keys").exists() == bool(in_file)
+
+
+def test_a_file_made_for_this_installation_is_known_without_memory(tmp_path):
+    where = context(tmp_path, lists=Lists(secrets_={*keys.NAMES}))
+    keys.make(where, keys.NAMES)
+    assert {fact.state for fact in keys.observe(where)} == {"same"}
+    elsewhere = context(tmp_path, lists=Lists(secrets_={*keys.NAMES}), project={"name": "another"})
+    assert {fact.state for fact in keys.observe(elsewhere)} == {"kept"}
+
+
+def test_a_key_that_is_missing_is_added_to_the_file(tmp_path):
+    where = context(tmp_path, lists=Lists())
+    keys.path(where).write_text(f"{NAME}={OURS}\n{keys.VERSION}=2\n")
+    keys.path(where).chmod(0o600)
+    assert [fact.state for fact in keys.observe(where)] == ["new", "made", "new"]
+    keys.make(where, [keys.WEBHOOKS])
+    found = keys.at_hand(where)
+    assert (found[NAME].reveal(), found[keys.VERSION].reveal(), set(found)) == (OURS, "2", {*keys.NAMES, keys.VERSION})
+
+
+def test_a_configured_key_that_is_none_is_refused_by_name(tmp_path):
+    where = context(tmp_path, lists=Lists(), server={"secrets": {keys.WEBHOOKS: "env:KEY"}})
+    where.values = Values({"KEY": "no-such-key"}, None)
+    with pytest.raises(Configuration) as refused:
+        keys.observe(where)
+    assert refused.value.where == f"server.secrets.{keys.WEBHOOKS}"
+    assert "no-such-key" not in str(refused.value)
+
+
+def test_check_values_are_those_of_the_server_project(tmp_path):
+    where = context(tmp_path, lists=Lists())
+    keys.make(where, keys.NAMES)
+    known = {name: value.reveal() for name, value in keys.at_hand(where).items()}
+    for check in keys.check_values(where):
+        text = f"1:{known[NAME]}" if check["name"] == NAME else known[check["name"]]
+        salt = check["salt"].encode()
+        assert (
+            check["value"] == hashlib.scrypt(text.encode(), salt=salt, n=2**16, r=8, p=2, maxmem=2**27, dklen=32).hex()
+        )
+        assert not [value for value in known.values() if value in str(check)]

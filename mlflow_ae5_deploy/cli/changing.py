@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,12 +78,15 @@ def can_ask(reporter: Reporter) -> bool:
     return not reporter.json_mode and sys.stdin.isatty()
 
 
-def asking(reporter: Reporter, *, agreed: bool) -> Callable[[Sequence[Action]], bool]:
-    """Shows what the actions mean, then asks; agreed answers for the person, and nobody there means no."""
+def asking(reporter: Reporter, *, agreed: bool, to: Collection[str] = ()) -> Callable[[Sequence[Action]], bool]:
+    """Shows what the actions mean, then asks; agreed answers for the person, and nobody there means no.
+
+    to: verbs of actions that an option of their own has agreed to.
+    """
 
     def consent(actions: Sequence[Action]) -> bool:
         reporter.meaning(actions)
-        if agreed:
+        if agreed or all(action.verb in to for action in actions):
             return True
         if not can_ask(reporter):
             return False

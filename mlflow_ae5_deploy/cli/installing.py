@@ -10,6 +10,8 @@ from mlflow_ae5_deploy.cli.wiring import Choices, opened
 from mlflow_ae5_deploy.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.operations.verify import Verification
     from mlflow_ae5_deploy.report.console import Reporter
@@ -28,10 +30,14 @@ def run_all(
     create: bool,
     agreed: bool,
     lock_wait: float,
+    agreed_to: Collection[str] = (),
     recovery: Recovery | None = None,
     replace_keys: bool = False,
 ) -> int:
-    """With a recovery, `verify` follows the last stage, and a restore that was proved so is over."""
+    """With a recovery, `verify` follows the last stage, and a restore that was proved so is over.
+
+    agreed, agreed_to: see `asking`.
+    """
     from mlflow_ae5_deploy.runbook.context import Wishes
     from mlflow_ae5_deploy.runbook.lock import InstallationLock
     from mlflow_ae5_deploy.runbook.runner import run
@@ -40,7 +46,7 @@ def run_all(
     def wishes(loaded: LoadedSettings) -> Wishes:
         return Wishes(
             create_account=create or loaded.settings.account.create,
-            consent=asking(reporter, agreed=agreed),
+            consent=asking(reporter, agreed=agreed, to=agreed_to),
             recovery=recovery,
             replace_keys=replace_keys,
         )

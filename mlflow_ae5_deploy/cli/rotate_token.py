@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.changing import LockWait
+from mlflow_ae5_deploy.cli.changing import LockWait, Yes, asking
 from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE
 
@@ -22,9 +22,7 @@ HELP = "Issue a token, prove it, store it for the service account and every cons
 
 Restart = Annotated[
     bool,
-    typer.Option(
-        "--restart", help="Restart the server first, as it is. It is down meanwhile; every old token is void."
-    ),
+    typer.Option("--restart", help="Restart the server first. Causes downtime and invalidates all tokens; asks first."),
 ]
 IfNeeded = Annotated[
     bool, typer.Option("--if-needed", help="Do nothing if the stored token is of the running deployment. For cron.")
@@ -41,6 +39,7 @@ def command(
     restart: Restart = False,
     if_needed: IfNeeded = False,
     everyone: All = False,
+    yes: Yes = False,
     hostname: options.Hostname = None,
     username: options.Username = None,
     session: options.SessionKind = None,
@@ -57,19 +56,19 @@ def command(
     choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
-        return _rotate(choices, reporter, Wish(restart, if_needed, everyone), lock_wait)
+        return _rotate(choices, reporter, Wish(restart, if_needed, everyone), lock_wait, agreed=yes)
     finally:
         reporter.close()
 
 
-def _rotate(choices: Choices, reporter: Reporter, wish: Wish, lock_wait: float) -> int:
+def _rotate(choices: Choices, reporter: Reporter, wish: Wish, lock_wait: float, *, agreed: bool) -> int:
     from mlflow_ae5_deploy.operations.rotate_token import rotate
     from mlflow_ae5_deploy.report.rotation import rotation_data, tell
     from mlflow_ae5_deploy.runbook.context import Wishes
     from mlflow_ae5_deploy.runbook.lock import InstallationLock
 
     def wishes(_loaded: LoadedSettings) -> Wishes:
-        return Wishes()
+        return Wishes(consent=asking(reporter, agreed=agreed))
 
     with opened(choices, reporter, verb=NAME, wishes=wishes, for_cron=wish.if_needed) as context:
         lock = InstallationLock(context.folder, context.clock, verb=NAME)

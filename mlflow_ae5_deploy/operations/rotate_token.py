@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import get_args
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.errors import DeployError, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.errors import Conflict, DeployError, StageFailed, VerificationFailed
 from mlflow_ae5_deploy.operations.gc_proof import GcProof, prove_gc
 from mlflow_ae5_deploy.operations.restart import Restarted, nothing_runs, pending_restart, restart, resume
 from mlflow_ae5_deploy.operations.rotation_gap import Cause, Former, at_most, seconds
@@ -25,9 +25,10 @@ from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.health import await_health
 from mlflow_ae5_deploy.runbook.memory import Unfinished
+from mlflow_ae5_deploy.runbook.model import Action
 from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
 from mlflow_ae5_deploy.runbook.recorded import recorded
-from mlflow_ae5_deploy.runbook.starting import await_serving
+from mlflow_ae5_deploy.runbook.starting import await_serving, restart_consequences
 from mlflow_ae5_deploy.runbook.token_life import is_due
 from mlflow_ae5_deploy.runbook.token_store import sign_in, store_token
 
@@ -78,8 +79,20 @@ def _restarted(context: Context, wish: Wish, on_step: OnStep) -> Restarted | Non
         return None
     if current is None:
         raise nothing_runs(context)
+    _agree(context, current)
     on_step("restart")
     return restart(context, current)
+
+
+def _agree(context: Context, current: Deployment) -> None:
+    action = Action("restart", f"deployment {current.name}", "--restart was given", restart_consequences(current))
+    if not context.wishes.consent([action]):
+        raise Conflict(
+            f"Restarting deployment {current.name} was not agreed to.",
+            where=f"deployment {current.name}",
+            remedy="Nothing was changed. If you want it, run this again with --yes.",
+            detail="\n".join(f"- {line}" for line in action.consequences),
+        )
 
 
 def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> Ground:

@@ -18,6 +18,16 @@ STOPPING = "No server runs, or not for long: it was being stopped."
 STOPPED = "No server runs."
 STARTING = "No server runs yet: one was being started."
 _VISIBLE = 60.0  # seconds until a list must show what was just started
+DOWN = "the server is down until it has started again"
+TOKENS = (
+    "the deployment gets a new id: every token issued so far is invalidated; a new one is stored for the account and "
+    "its consumers, and everybody else needs a new one"
+)
+
+
+def restart_consequences(current: Deployment) -> tuple[str, ...]:
+    """Consequences of stopping this deployment and starting another in its place."""
+    return (DOWN, TOKENS) if current.is_started or current.is_starting else (TOKENS,)
 
 
 def check_before_start(context: Context, wanted: Wanted, project: Project | None) -> None:

@@ -78,7 +78,8 @@ def make_rotating_release(target: Path, *, dry_run: bool = True) -> Path:
 
 
 def rotation(bench, capsys, *argv):
-    return bench.run(capsys, "rotate-token", "--sandbox", "--json", *argv)
+    """Agreed to, also where it restarts."""
+    return bench.run(capsys, "rotate-token", "--sandbox", "--json", "--yes", *argv)
 
 
 def volume(bench) -> Path:
@@ -135,7 +136,7 @@ def make_rotatable(bench, capsys):
     for file in volume(bench).iterdir() if volume(bench).exists() else ():
         file.unlink()
     rotation(bench, capsys, "--if-needed")  # ends what was cut off; before the first install there is nothing to end
-    done = bench.install(capsys)
+    done = bench.install(capsys, "--yes")
     assert done.code == 0, done.err
     assert rotation(bench, capsys, "--if-needed").code == 0
     bench.forget_calls()

@@ -26,7 +26,7 @@ def without_times(record):
 @pytest.mark.parametrize("verb", ["plan", "install"])
 @pytest.mark.parametrize(("case", "changes", "code", "named"), IMPOSSIBLE, ids=[row[0] for row in IMPOSSIBLE])
 def test_the_impossible_is_refused_with_everything_still_running(bench, capsys, verb, case, changes, code, named):
-    assert bench.install(capsys).code == 0
+    assert bench.install(capsys, "--yes").code == 0
     owner = bench.owner()
     before = [without_times(r) for r in owner.get("deployments") + owner.get("jobs")]
     bench.forget_calls()
@@ -40,11 +40,11 @@ def test_the_impossible_is_refused_with_everything_still_running(bench, capsys, 
 
 
 def test_a_plan_tells_what_a_new_endpoint_brings_with_it(bench, capsys):
-    assert bench.install(capsys).code == 0
+    assert bench.install(capsys, "--yes").code == 0
     changed = options(bench, {"deployment": {"endpoint": "elsewhere"}})
 
     plan = bench.run(capsys, "plan", "--sandbox", "--json", "--release", str(bench.release), *changed)
-    done = bench.install(capsys, *changed)
+    done = bench.install(capsys, "--yes", *changed)
 
     def touched(outcome, word):
         return {s["name"] for s in outcome.data["stages"] if s["outcome"] == word}
@@ -52,19 +52,19 @@ def test_a_plan_tells_what_a_new_endpoint_brings_with_it(bench, capsys):
     assert done.code == 0, done.err
     assert touched(done, "changed") <= touched(plan, "planned")
     (restart,) = [a for s in plan.data["stages"] for a in s["actions"] if a["verb"] == "restart"]
-    assert "every token of it is void" in restart["reason"]
-    back = bench.install(capsys)
+    assert "every token issued so far is invalidated" in restart["consequences"][1]
+    back = bench.install(capsys, "--yes")
     assert back.code == 0, back.err
 
 
 def test_making_a_server_private_keeps_its_token(bench, capsys):
-    assert bench.install(capsys).code == 0
+    assert bench.install(capsys, "--yes").code == 0
     owner = bench.owner()
     (deployment,) = owner.get("deployments")
     owner.call("PATCH", f"deployments/{deployment['id']}", json={"public": True})
     bench.forget_calls()
 
-    done = bench.install(capsys)
+    done = bench.install(capsys, "--yes")
 
     assert done.code == 0, done.err
     assert {s["name"] for s in done.data["stages"] if s["outcome"] == "changed"} == {"deploy"}
@@ -73,7 +73,7 @@ def test_making_a_server_private_keeps_its_token(bench, capsys):
 
 
 def test_a_group_that_does_not_exist_points_to_the_setting(bench, capsys):
-    assert bench.install(capsys).code == 0
+    assert bench.install(capsys, "--yes").code == 0
 
     refused = bench.install(capsys, *options(bench, {"sharing": {"groups": ["nosuch"]}}))
 

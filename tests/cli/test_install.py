@@ -86,7 +86,7 @@ class TestRepeatedInstall:
         third = bench.install(capsys)
         assert set(outcomes(third).values()) == {"unchanged"}
         assert "is not known" in third.data["stages"][7]["warnings"][0]  # storing them again has not restarted it
-        assert bench.run(capsys, "rotate-token", "--sandbox", "--restart").code == 0
+        assert bench.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes").code == 0
         assert bench.install(capsys).data["stages"][7]["warnings"] == []
 
     def test_a_plan_then_has_nothing_to_do(self, bench, capsys):
@@ -118,7 +118,7 @@ class TestDrift:
         (deployment,) = owner.get("deployments")
         assert disturb(owner, deployment).status_code < 300
 
-        mended = bench.install(capsys)
+        mended = bench.install(capsys, "--yes")
         again = bench.install(capsys)
 
         assert mended.code == 0, mended.err

@@ -70,7 +70,7 @@ class TestRestart:
         assert done.data["gc"]["state"] == "proved"
 
     def test_the_gap_is_printed(self, rotatable, capsys):
-        done = rotatable.run(capsys, "rotate-token", "--sandbox", "--restart")
+        done = rotatable.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes")
 
         assert done.code == 0, done.err
         assert "from the stop of the former deployment until the new token was stored" in done.out
@@ -227,7 +227,9 @@ def killed_after(steps: int, config) -> bool:
     choices = Choices(sandbox=True, config=config, json_mode=True)
     fuse = Fuse(steps)
     try:
-        with opened(choices, reporter_for(choices), verb="rotate-token", wishes=lambda _: Wishes()) as context:
+        with opened(
+            choices, reporter_for(choices), verb="rotate-token", wishes=lambda _: Wishes(consent=lambda _: True)
+        ) as context:
             context.journal = DyingJournal(context.folder, context.clock, verb="rotate-token")
             context.memory = DyingMemory(context.folder)
             context.journal.fuse = context.memory.fuse = fuse

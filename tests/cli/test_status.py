@@ -35,7 +35,7 @@ def test_before_anything_exists_it_says_so_and_makes_nothing(bench, capsys):
 
 class TestHealthy:
     def test_tells_what_there_is_without_a_write_and_with_few_requests(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         run = run_gc(bench)
         bench.forget_calls()
 
@@ -66,7 +66,7 @@ class TestHealthy:
         assert told["sharing"] == [{"type": "group", "id": "everyone"}]
 
     def test_a_person_reads_it_on_one_screen(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
 
         seen = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
 
@@ -77,7 +77,7 @@ class TestHealthy:
             assert words in seen.out
 
     def test_another_machine_knows_less_and_says_so(self, bench, capsys, monkeypatch):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         memory = next((bench.folder / "state").glob("localhost*/memory.json"))
         kept = memory.read_bytes()
         memory.unlink()
@@ -113,7 +113,7 @@ class TestTheCollectionsOwnWord:
         assert seen.code == exit_code, seen.out
         assert seen.data["collection"]["last"]["outcome"] == outcome
         assert said in seen.data["collection"]["last"]["said"]
-        bench.install(capsys, "--replace")
+        bench.install(capsys, "--replace", "--yes")
 
 
 def stop(owner, d):
@@ -143,7 +143,7 @@ ILL = [
 class TestNotHealthy:
     @pytest.mark.parametrize(("case", "disturb", "said"), ILL, ids=[row[0] for row in ILL])
     def test_what_stops_somebody_from_working_ends_with_20(self, bench, capsys, case, disturb, said):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         owner = bench.owner()
         (deployment,) = owner.get("deployments")
         disturb(owner, deployment)
@@ -154,12 +154,12 @@ class TestNotHealthy:
         assert seen.data["outcome"] == "unhealthy"
         assert any(said in text for text in seen.data["problems"]), seen.data["problems"]
         assert seen.data["drift"]
-        mended = bench.install(capsys)
+        mended = bench.install(capsys, "--yes")
         assert mended.code == 0, mended.err
         assert status(bench, capsys).data["problems"] == []
 
     def test_a_server_started_by_somebody_else_is_told_as_what_is_not_known(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         owner = bench.owner()
         (deployment,) = owner.get("deployments")
         restart(owner, deployment)
@@ -167,7 +167,7 @@ class TestNotHealthy:
         seen = status(bench, capsys)
         told = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
         examined = bench.run(capsys, "doctor", "--sandbox", "--json")
-        mended = bench.install(capsys)
+        mended = bench.install(capsys, "--yes")
 
         assert [text for text in seen.data["problems"] if "token" in text] == []
         assert any("what is stored now is not known" in text for text in seen.data["warnings"])
@@ -178,7 +178,7 @@ class TestNotHealthy:
         assert [text for text in status(bench, capsys).data["warnings"] if "token" in text] == []
 
     def test_a_server_without_its_database_is_noticed_though_it_answers(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         bench.control("POST", "/faults", {"method": "GET", "path": "experiments/search", "status": 503, "times": None})
         try:
             seen = status(bench, capsys)
@@ -190,7 +190,7 @@ class TestNotHealthy:
         assert seen.data["deployment"]["state"] == "started"
 
     def test_nothing_installed(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         config = bench.configure("project:\n  name: another\n")
         seen = status(bench, capsys, "--config", str(config))
         assert seen.code == 20
@@ -200,7 +200,7 @@ class TestNotHealthy:
 
 class TestDrift:
     def test_a_setting_not_yet_installed_is_shown_and_makes_nothing_ill(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         config = bench.configure("gc:\n  schedule: '0 3 * * *'\n")
 
         seen = status(bench, capsys, "--config", str(config))
@@ -211,14 +211,14 @@ class TestDrift:
         assert "its schedule is */10 * * * *, wanted is 0 3 * * *" in row["actions"][0]
 
     def test_another_release_is_drift(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         other = make_release(bench.folder, "other.tar.gz", extra__txt="new")
         seen = status(bench, capsys, "--release", str(other))
         assert 6 in [row["stage"] for row in seen.data["drift"]]
         assert seen.data["deployment"]["state"] == "started"
 
     def test_a_token_that_has_ended_is_drift_and_install_issues_a_new_one(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         memory = bench.memory_folder / "memory.json"
         data = json.loads(memory.read_text())
         data["secrets"]["mlflow-service/MLFLOW_TRACKING_TOKEN"]["expires"] = "2026-01-01T00:00:00+00:00"
@@ -226,9 +226,9 @@ class TestDrift:
 
         seen = status(bench, capsys)
         planned = bench.run(capsys, "plan", "--sandbox", "--exit-code", "--release", str(bench.release))
-        done = bench.install(capsys)
+        done = bench.install(capsys, "--yes")
         bench.forget_calls()
-        again = bench.install(capsys)
+        again = bench.install(capsys, "--yes")
 
         assert seen.code == 20
         assert [row["name"] for row in seen.data["drift"]] == ["token", "store-token"]
@@ -244,7 +244,7 @@ class TestDrift:
 
 class TestTrouble:
     def test_a_platform_that_cannot_be_asked_is_an_error_of_its_own(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         bench.control("POST", "/faults", {"path": "/api/v2/", "status": 403, "times": None})
         try:
             seen = status(bench, capsys)
@@ -256,7 +256,7 @@ class TestTrouble:
 
 class TestWatch:
     def test_looks_again_until_interrupted_and_ends_with_the_last_word(self, bench, capsys):
-        bench.install(capsys)
+        bench.install(capsys, "--yes")
         words = ("status", "--sandbox", "--json", "--watch", "0.5", "--release", str(bench.release))
         with bench.spawn(*words) as process:
             first = json.loads(process.stdout.readline())

@@ -69,7 +69,7 @@ ROWS = (
     ),
     Row(
         "rotate-token --restart",
-        (*ROTATE, "--restart"),
+        (*ROTATE, "--restart", "--yes"),
         ROTATE,
         PLAIN_INSTALL,
         all_stages_unchanged,

@@ -23,6 +23,7 @@ from mlflow_ae5_deploy.runbook.recovering import (
     refuse_in_use,
     servers_of,
 )
+from mlflow_ae5_deploy.runbook.starting import DOWN, TOKENS
 
 UPLOAD, REPLACE = "upload", "replace"
 
@@ -76,9 +77,9 @@ class Upload:
                 f"project {name}",
                 _lower(facts.recognition.reason),
                 consequences=(
-                    "the server is down until stage 8 has started it again",
-                    "the deployment gets a new id: every token issued so far is void, stages 11 and 12 issue a new one",
-                    "sharing and the garbage collection job are made again by stages 13 and 14",
+                    DOWN,
+                    TOKENS,
+                    "runs of its jobs are stopped; sharing and the scheduled jobs are made again by stages 13 and 14",
                     "AE5 cannot replace a project's content, so the project is deleted and uploaded again; "
                     "its former archive is kept on this machine first",
                     "data under data/ is kept only where the platform mounts a persistent volume there",

@@ -31,7 +31,7 @@ from mlflow_ae5_deploy.runbook.recovering import (
     servers_of,
 )
 from mlflow_ae5_deploy.runbook.secret_facts import MADE, SET, SecretFact, setting
-from mlflow_ae5_deploy.runbook.starting import STOPPED, stop
+from mlflow_ae5_deploy.runbook.starting import STOPPED, restart_consequences, stop
 
 STOP, RESTORE = "stop", "restore"
 _WHILE_DOWN = (
@@ -96,7 +96,7 @@ class RecoveryStage:
                 STOP,
                 f"deployment {item.name} ({item.id})",
                 "a server must not run on data that is restored",
-                ("clients lose the server until stage 8 has started it again", "every token issued so far is void"),
+                restart_consequences(item),
             )
             for item in facts.servers
         ]

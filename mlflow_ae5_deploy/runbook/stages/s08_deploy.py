@@ -18,10 +18,10 @@ from mlflow_ae5_deploy.runbook.current import project_name, wanted_of
 from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
 from mlflow_ae5_deploy.runbook.model import Action, Decision
 from mlflow_ae5_deploy.runbook.secret_facts import SET, setting
-from mlflow_ae5_deploy.runbook.starting import await_serving, check_before_start, start, stop
+from mlflow_ae5_deploy.runbook.starting import await_serving, check_before_start, restart_consequences, start, stop
 
 START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
-_VOID = "every token of it is void then, and stages 11 and 12 issue and store a new one"
+_PRIVATE = ("clients without a token or a sign-in are rejected from then on",)
 _AFTER_PATCH = (
     "Whether AE5 keeps a deployment's tokens when it is made private is not documented. If clients are turned away "
     "afterwards, `rotate-token` gives them a new one."
@@ -87,7 +87,12 @@ class Deploy:
             )
         actions = setting(facts.secrets)
         actions += [
-            Action(STOP, f"deployment {d.name} ({d.id})", "a second server on the same data is dangerous")
+            Action(
+                STOP,
+                f"deployment {d.name} ({d.id})",
+                "a second server on the same data is dangerous",
+                ("clients that use its address lose it, and its tokens are invalidated",),
+            )
             for d in facts.duplicates
         ]
         decision = self._plan_server(facts)
@@ -124,15 +129,16 @@ class Deploy:
             return Decision.do(Action(START, f"deployment {name}", "the project has no deployment of this name"))
         if not current.is_started and not current.is_starting:
             why = f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else "")
-            return Decision.do(Action(RESTART, f"deployment {name}", f"{why}; {_VOID}"))
+            return Decision.do(Action(RESTART, f"deployment {name}", why, restart_consequences(current)))
         found = drift(current, facts.wanted)
         if found.restart or changed:
             reasons = [*found.restart, *found.patch]
             if changed:
                 reasons.append(f"the running server does not see the new {', '.join(sorted(set(changed)))}")
-            return Decision.do(Action(RESTART, f"deployment {name}", "; ".join([*reasons, _VOID])))
+            return Decision.do(Action(RESTART, f"deployment {name}", "; ".join(reasons), restart_consequences(current)))
         if found.patch:
-            return Decision.do(Action(PATCH, f"deployment {name}", "; ".join(found.patch)), warnings=[_AFTER_PATCH])
+            action = Action(PATCH, f"deployment {name}", "; ".join(found.patch), _PRIVATE)
+            return Decision.do(action, warnings=[_AFTER_PATCH])
         if current.is_starting:
             return Decision.do(Action(WAIT, f"deployment {name}", "it is starting"))
         health = facts.health

@@ -38,6 +38,7 @@ def run_all(
 
     agreed, agreed_to: see `asking`.
     """
+    from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
     from mlflow_ae5_deploy.runbook.context import Wishes
     from mlflow_ae5_deploy.runbook.lock import InstallationLock
     from mlflow_ae5_deploy.runbook.runner import run
@@ -57,6 +58,8 @@ def run_all(
         lock = InstallationLock(context.folder, context.clock, verb=verb)
         with lock.held(lock_wait):
             context.memory.refresh()  # whoever held the lock before may have remembered something
+            if recovery is not None:
+                refuse_empty_undo(context, recovery)
 
             def begins(stage: Stage) -> None:
                 lock.at_stage(f"{stage.number} {stage.name}")

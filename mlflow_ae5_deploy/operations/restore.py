@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mlflow_ae5_deploy.errors import Conflict
+from mlflow_ae5_deploy.errors import Conflict, NotFound
+from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.current import chosen_of
@@ -23,11 +24,9 @@ def rehearse(
 
     The job that looks is part of the project, so where there is none it is uploaded first: stages 1 to 6, by `run`.
     """
-    if context.access.has_admin and context.access.find_account() is None:
-        project = None
-    else:
-        project = context.look.project(context.settings.project.name)
+    project = _project(context)
     if project is None:
+        refuse_empty_undo(context, wanted)
         result = run([stage for stage in stages if stage.number <= UPLOAD])
         if result.error is not None:
             raise result.error
@@ -39,6 +38,23 @@ def rehearse(
     learn(context, project, verdict)
     maintenance.require(task, verdict)
     return verdict
+
+
+def _project(context: Context) -> Project | None:
+    if context.access.has_admin and context.access.find_account() is None:
+        return None
+    return context.look.project(context.settings.project.name)
+
+
+def refuse_empty_undo(context: Context, wanted: Recovery) -> None:
+    """Raise NotFound for an undo without a project, and without any restore noted: nothing is uploaded to find out."""
+    if wanted.undo and context.memory.recovery() is None and _project(context) is None:
+        raise NotFound(
+            f"There is no restore to undo: `{context.account}` has no project `{context.settings.project.name}`, and "
+            "this machine has no record of a restore into it.",
+            where=context.access.target.options.hostname,
+            remedy="Nothing was changed. If another machine restored it, run `install` first, then this again.",
+        )
 
 
 def _tell_where(context: Context) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, NotFound, PartlyDone, StageFailed
 from mlflow_ae5_deploy.platform.records import Job, Project
 from mlflow_ae5_deploy.redaction import MASK, Secret
-from mlflow_ae5_deploy.runbook import gc_run, job_run, scheduled_job
+from mlflow_ae5_deploy.runbook import gc_run, job_run, maintenance, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import OnLine
 from mlflow_ae5_deploy.runbook.job_run import Verdict
@@ -74,7 +74,7 @@ def departures(asked: WantedJob, configured: WantedJob) -> list[Departure]:
 
 def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     """Exactly this one schedule, whatever was there before."""
-    project = required_project(context)
+    project = maintenance.required_installation(context)
     _check_command(context, project, wanted)
     if dict(wanted.variables).get(gc_run.DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, wanted)
@@ -127,7 +127,7 @@ def resume(context: Context, wanted: WantedJob) -> Done:
 
 def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     """Every job that does this work, after its run at work has ended, and the records of its runs."""
-    project = required_project(context)
+    project = maintenance.required_project(context)
     jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
     actions = [Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
     for action, job in zip(actions, jobs, strict=True):
@@ -148,7 +148,7 @@ def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float
 
 def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
     """The dry run as a job of its own; the schedule stays as it is."""
-    project = required_project(context)
+    project = maintenance.required_project(context)
     _check_command(context, project, wanted)
     _check_dry_run(context, project, wanted)
     return _followed(lambda: gc_run.rehearse(context, project, wanted, show, seconds=seconds))
@@ -178,18 +178,6 @@ def require(verdict: Verdict) -> None:
             where=f"run {verdict.run_id}",
             remedy=f"Its log says why: `logs --run {verdict.run_id}`. Mend the cause, then run it again.",
         )
-
-
-def required_project(context: Context) -> Project:
-    name = context.settings.project.name
-    project = context.look.project(name)
-    if project is None:
-        raise NotFound(
-            f"`{context.account}` has no project `{name}`.",
-            where=context.access.target.options.hostname,
-            remedy="Run `mlflow-ae5-deploy install` first.",
-        )
-    return project
 
 
 def _followed(run: Callable[[], Verdict]) -> Verdict:
@@ -225,7 +213,7 @@ def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> Non
 
 def required_jobs(context: Context, wanted: WantedJob) -> list[Job]:
     """The one that is as wanted, if any, first. Raises NotFound when there is none."""
-    jobs = scheduled_job.jobs_for(context.look.jobs(), required_project(context), wanted)
+    jobs = scheduled_job.jobs_for(context.look.jobs(), maintenance.required_project(context), wanted)
     if not jobs:
         raise NotFound(
             "There is no garbage collection job.",

@@ -101,7 +101,7 @@ class Scheduled:
 
 def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> Scheduled:
     """Exactly one job of this name, with this cron."""
-    project = maintenance.required_project(context)
+    project = maintenance.required_installation(context)
     maintenance.require_command(context, project, command)
     backup_place.store(context)
     wanted = backup_job.wanted_job(context.settings, command, cron)

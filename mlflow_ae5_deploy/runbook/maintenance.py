@@ -29,6 +29,7 @@ from mlflow_ae5_deploy.platform.records import Project, Run
 from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.runbook import kept_runs, outcomes
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.follow import WithoutSettings
 from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
 from mlflow_ae5_deploy.runbook.maintenance_words import Facts, outside, sentence, unreadable
@@ -127,6 +128,18 @@ def required_project(context: Context) -> Project:
             f"`{context.account}` has no project `{name}`.",
             where=context.access.target.options.hostname,
             remedy="Run `mlflow-ae5-deploy install` first; `restore` brings a snapshot back where nothing is left.",
+        )
+    return project
+
+
+def required_installation(context: Context) -> Project:
+    """The project, where it has a deployment, running or not: a schedule is made for an installed server only."""
+    project = required_project(context)
+    if chosen_of(context).current is None:
+        raise NotFound(
+            f"Project `{project.name}` has no deployment `{context.settings.deployment.name}`.",
+            where=context.access.target.options.hostname,
+            remedy="Nothing was changed. Run `mlflow-ae5-deploy install` first.",
         )
     return project
 

@@ -90,7 +90,7 @@ class Upload:
     def _before(self, project: Project, context: Context) -> list[Action]:
         wanted = context.wishes.recovery
         servers = servers_of(context) if wanted is not None else ()
-        if wanted is None or not servers:
+        if wanted is None or not (servers or wanted.undo):
             return []
         refuse_in_use(wanted, servers)
         return [checking(wanted)] if maintenance.knows(context, project, "Restore") else []

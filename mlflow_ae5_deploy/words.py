@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 # Verbs that work on a platform, and so take --sandbox.
@@ -9,7 +12,36 @@ VERBS = (
     *("plan", "install", "status", "doctor", "verify", "rotate-token", "schedule-rotation", "schedule-gc", "share"),
     *("env", "open", "logs", "history", "backup", "restore", "drill", "upgrade", "uninstall", "runbook"),
 )
+# Of these, those without --session, and those with --release.
+_NO_SESSION = ("history", "runbook")
+_RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
+_NO_RELEASE = ("--back", "--list-kept", "--drop-kept")  # where these verbs take none
+_PROGRAM = "mlflow-ae5-deploy "
+_COMMAND = re.compile(rf"`((?:{_PROGRAM})?(?:{'|'.join(VERBS)})(?: [^`]*)?)`")
+# The options that make another verb work on the same installation, each with its value: (("--config", "x.yaml"), ...).
+Target = Sequence[tuple[str, ...]]
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")  # in steps of 1,000
+
+
+def with_target(command: str, target: Target) -> str:
+    """A command of this tool, with those options of `target` that its verb takes and it does not have yet."""
+    verb = command.removeprefix(_PROGRAM).split(" ", 1)[0]
+    given = command.split()
+    if "--help" in given:
+        return command
+    options = [
+        shlex.join(option)
+        for option in target
+        if option[0] not in given
+        and not (option[0] == "--session" and verb in _NO_SESSION)
+        and not (option[0] == "--release" and (verb not in _RELEASE or any(word in given for word in _NO_RELEASE)))
+    ]
+    return " ".join([command, *options])
+
+
+def addressed(text: str, target: Target) -> str:
+    """`text` with the target added to every command of this tool in it that stands in backquotes."""
+    return _COMMAND.sub(lambda found: f"`{with_target(found[1], target)}`", text) if target else text
 
 
 def counted(number: int, things: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli.wiring import Choices
 from mlflow_ae5_deploy.report.summary import Installed
+from mlflow_ae5_deploy.words import with_target
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.context import Context
@@ -44,34 +45,19 @@ def installed_facts(context: Context) -> Installed:
     )
 
 
-def same_target(choices: Choices) -> str:
-    """The options that make another verb work on the same installation."""
-    words: list[str] = []
-    if choices.sandbox:
-        words.append("--sandbox")
-    for option, value in (
-        ("--config", choices.config),
-        ("--profile", choices.profile),
-        ("--hostname", choices.hostname),
-        ("--username", choices.username),
-        ("--session", choices.session),
-    ):
-        if value is not None:
-            words += [option, str(value)]
-    return " ".join(shlex.quote(word) for word in words)
-
-
-def next_steps(verb: str, choices: Choices, result: RunResult, *, keys: str | None = None) -> list[str]:
-    """keys: the file of keys that were made in this run."""
-    target, name = same_target(choices), program()
+def next_steps(
+    verb: str, choices: Choices, result: RunResult, *, create: bool = False, keys: str | None = None
+) -> list[str]:
+    """create: --create-account was given. keys: the file of keys that were made in this run."""
+    name = program()
 
     def line(words: str, meaning: str) -> str:
-        return f"{name} {words} {target}".rstrip() + f"   # {meaning}"
+        return f"{name} {with_target(words, choices.target)}   # {meaning}"
 
     if result.error is not None:
         return []
     if verb == "plan":
-        return [line("install", "do it")] if result.pending else []
+        return [line(f"install{' --create-account' if create else ''}", "do it")] if result.pending else []
     steps = [f"copy {keys} to a safe place, apart from the backups: its keys exist nowhere else"] if keys else []
     steps += [
         line("verify", "prove it from outside, as a client would use it"),

@@ -45,8 +45,8 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
-    from mlflow_ae5_deploy.cli.closing import installed_facts
-    from mlflow_ae5_deploy.report.client_environment import CERTIFICATE, FORMATS
+    from mlflow_ae5_deploy.cli.closing import installed_facts, program
+    from mlflow_ae5_deploy.report.client_environment import CERTIFICATE, FORMATS, PIPED
     from mlflow_ae5_deploy.runbook.context import Wishes
     from mlflow_ae5_deploy.runbook.recorded import recorded
 
@@ -72,7 +72,8 @@ def command(
                 )
     finally:
         reporter.close()
-    reporter.as_it_is(FORMATS[form](environment))
+    again = f"{program()} {reporter.command(PIPED.removeprefix('... '))}"
+    reporter.as_it_is(FORMATS[form](environment).replace(PIPED, again))
     return EXIT_DONE
 
 

@@ -77,7 +77,7 @@ def follow(context: Context, reporter: Reporter) -> None:
 
     def show(line: str) -> None:
         if not line.startswith(_REPORT):  # what that says is told in words
-            reporter.line(f"  | {line}")
+            reporter.foreign(line, "  | ")
 
     if not reporter.json_mode:
         context.on_line = show
@@ -101,6 +101,8 @@ def finish(
     context: Context,
     result: RunResult,
     proof: Verification | None = None,
+    *,
+    create: bool = False,
 ) -> int:
     """Summary, or the error; as text or JSON."""
     from mlflow_ae5_deploy.cli.closing import installed_facts, next_steps
@@ -108,7 +110,8 @@ def finish(
 
     failed = result.error or failure_of(proof)
     installed = installed_facts(context)
-    steps = next_steps(verb, choices, result, keys=installed.key_file if context.found.keys_made else None)
+    keys = installed.key_file if context.found.keys_made else None
+    steps = next_steps(verb, choices, result, create=create, keys=keys)
     if choices.json_mode:
         document = run_data(verb, result, installed, steps)
         if context.wishes.recovery is not None:

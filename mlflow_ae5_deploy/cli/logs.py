@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from mlflow_ae5_deploy.errors import EXIT_DONE, Usage
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.runbook.context import Context
+    from mlflow_ae5_deploy.runbook.follow import OnLine
 
 NAME = "logs"
 HELP = "Show the log of the server, or of a run of its jobs."
@@ -26,6 +28,9 @@ Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Go on until the run ends, the deployment is gone, or Ctrl-C.")
 ]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end; 0 means all.")]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Print control and invisible characters as they are; secrets stay masked.")
+]
 Part = Annotated[
     str,
     typer.Option(
@@ -44,26 +49,30 @@ def command(
     follow: Follow = False,
     lines: Lines = 100,
     part: Part = "app",
+    raw: Raw = False,
     hostname: options.Hostname = None,
     username: options.Username = None,
     session: options.SessionKind = None,
     json: options.Json = False,
     traceback: options.Traceback = False,
 ) -> int:
-    """Reads only. Secrets are masked."""
+    """Reads only. Secrets are masked, and characters that a terminal would act upon are shown as escapes."""
     from mlflow_ae5_deploy.operations.logs import PARTS
 
     if part not in PARTS:
         raise Usage(f"--part takes {', '.join(PARTS)}, not {part!r}.", where="--part")
     if follow and json:
         raise Usage("--follow and --json exclude each other: a log that goes on is no document.")
+    if raw and json:
+        raise Usage("--raw and --json exclude each other.", remedy="JSON is exact without it.")
     choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
+    show = reporter.raw if raw else reporter.foreign
     try:
         with looking(choices, reporter, verb=NAME) as context:
             if run is not None:
-                return _run(reporter, context, run, follow=follow, lines=lines)
-            return _deployment(reporter, context, part, follow=follow, lines=lines)
+                return _run(reporter, show, context, run, follow=follow, lines=lines)
+            return _deployment(reporter, show, context, part, follow=follow, lines=lines)
     except KeyboardInterrupt:
         if not follow:
             raise
@@ -72,7 +81,7 @@ def command(
         reporter.close()
 
 
-def _run(reporter: Reporter, context: Context, wanted: str, *, follow: bool, lines: int) -> int:
+def _run(reporter: Reporter, show: OnLine, context: Context, wanted: str, *, follow: bool, lines: int) -> int:
     from mlflow_ae5_deploy.operations.logs import run_of
     from mlflow_ae5_deploy.runbook.follow import follow_run, read_log
     from mlflow_ae5_deploy.runbook.gc_run import judge
@@ -82,41 +91,50 @@ def _run(reporter: Reporter, context: Context, wanted: str, *, follow: bool, lin
     if isinstance(found, KeptRun):
         run = found.run
         reporter.note(f"run {run.id} of {run.name}, {run.state}; its log was kept on this machine")
-        _tell(reporter, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, found.log, lines)
+        _tell(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, found.log, lines)
         return EXIT_DONE
     run = found
     reporter.note(f"run {run.id} of {run.name}, {run.state}")
     if follow:
-        ended, text = follow_run(context, run.id, reporter.line, seconds=_LONGEST)
+        ended, text = follow_run(context, run.id, show, seconds=_LONGEST, last=lines)
         reporter.note(f"run {run.id}: {judge(ended, text).said}")
         return EXIT_DONE
     text = read_log(context, run)
-    _tell(reporter, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, text, lines)
+    _tell(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, text, lines)
     return EXIT_DONE
 
 
-def _deployment(reporter: Reporter, context: Context, part: str, *, follow: bool, lines: int) -> int:
+def _deployment(reporter: Reporter, show: OnLine, context: Context, part: str, *, follow: bool, lines: int) -> int:
     from mlflow_ae5_deploy.operations.logs import deployment_of, part_of
     from mlflow_ae5_deploy.runbook.follow import follow_deployment
 
     found = deployment_of(context)
     reporter.note(f"deployment {found.name} ({found.id}), {found.state}, {part}")
     if follow:
-        follow_deployment(context, found.id, lambda: part_of(context.platform.logs(found.id), part), reporter.line)
+        read = functools.partial(_part, context, found.id, part)
+        follow_deployment(context, found.id, read, show, last=lines)
     logs = context.platform.logs(found.id)
     text = part_of(logs, part)
     if part == "app" and not text.strip() and logs.events.strip():
         reporter.note("The application has printed nothing yet; this is what the platform did (--part events):")
         part, text = "events", logs.events
     source = {"kind": "deployment", "id": found.id, "name": found.name, "state": found.state, "part": part}
-    _tell(reporter, source, text, lines)
+    _tell(reporter, show, source, text, lines)
     return EXIT_DONE
 
 
-def _tell(reporter: Reporter, source: dict[str, str], text: str, lines: int) -> None:
-    wanted = text.splitlines()[-lines:] if lines else text.splitlines()
-    for line in wanted:
-        reporter.line(line)
+def _part(context: Context, deployment_id: str, part: str) -> str:
+    from mlflow_ae5_deploy.operations.logs import part_of
+
+    return part_of(context.platform.logs(deployment_id), part)
+
+
+def _tell(reporter: Reporter, show: OnLine, source: dict[str, str], text: str, lines: int) -> None:
+    from mlflow_ae5_deploy.runbook.follow import lines_of
+
+    wanted = lines_of(text)[-lines:]
+    for line in wanted if not reporter.json_mode else ():
+        show(line)
     if reporter.json_mode:
         document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": "done", "source": source, "lines": wanted}
         reporter.data(document)

@@ -43,6 +43,7 @@ from mlflow_ae5_deploy.cli import (
     verify,
 )
 from mlflow_ae5_deploy.cli.completion import for_shell
+from mlflow_ae5_deploy.cli.wiring import Choices
 from mlflow_ae5_deploy.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -53,6 +54,8 @@ from mlflow_ae5_deploy.errors import (
     Interrupted,
     Usage,
 )
+from mlflow_ae5_deploy.visible import visible, visible_lines
+from mlflow_ae5_deploy.words import Target, addressed, with_target
 
 PROGRAM = "mlflow-ae5-deploy"
 # What the machine, and not this tool, is to blame for, wherever it comes up.
@@ -155,7 +158,7 @@ class _Asked:
     verb: str
     json_mode: bool
     traceback: bool
-    sandbox: bool = False
+    target: Target = ()
     run_now: bool = False
 
     @classmethod
@@ -171,7 +174,17 @@ class _Asked:
         as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
         json_mode = "--json" in arguments or (words == [env.NAME] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # a dry run is taken away again
-        return cls(" ".join(words), json_mode, "--traceback" in arguments, "--sandbox" in arguments, run_now)
+        target = _target_in(command, arguments[len(words) :]) if words else ()
+        return cls(" ".join(words), json_mode, "--traceback" in arguments, target, run_now)
+
+
+def _target_in(command: Any, arguments: Sequence[str]) -> Target:
+    """What a command line says of the installation, as far as it can be read; it may be the wrong one."""
+    readable = command.make_context(
+        None, list(arguments), resilient_parsing=True, ignore_unknown_options=True, allow_extra_args=True
+    ).params
+    known = {name: readable.get(name) for name in ("config", "profile", "hostname", "username", "session", "release")}
+    return Choices(sandbox=bool(readable.get("sandbox")), environ={}, **known).target
 
 
 def _run(arguments: list[str]) -> Any:
@@ -204,7 +217,7 @@ def _failed(error: DeployError, asked: _Asked) -> int:
 
     if asked.json_mode:
         _document(asked, "failed", error_data(error))
-    Reporter(json_mode=asked.json_mode, sandbox=asked.sandbox).error(error)
+    Reporter(json_mode=asked.json_mode, target=asked.target).error(error)
     if asked.traceback:
         _traceback(error)
     return error.exit_code
@@ -217,7 +230,7 @@ def _interrupted(asked: _Asked) -> int:
             "Interrupted. A run that has begun goes on at the platform: `logs --follow --run latest` shows it. "
             "Running this again starts another."
         )
-    return _tell_interrupted(what, asked)
+    return _tell_interrupted(addressed(what, asked.target), asked)
 
 
 def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], asked: _Asked) -> int:
@@ -226,7 +239,7 @@ def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], as
 
     words = interrupt.resume or " ".join(shlex.quote(word) for word in arguments)
     what = f"Interrupted. {interrupt.what} What was done is in the journal."
-    return _tell_interrupted(what, asked, scrub(f"{program()} {words}"))
+    return _tell_interrupted(what, asked, scrub(f"{program()} {with_target(words, asked.target)}"))
 
 
 def _tell_interrupted(what: str, asked: _Asked, command: str = "") -> int:
@@ -259,7 +272,7 @@ def _no_room(error: OSError) -> Configuration:
 def _bug(error: Exception, asked: _Asked) -> int:
     from mlflow_ae5_deploy.redaction import scrub
 
-    what = f"A bug in {PROGRAM}: {type(error).__name__}: {scrub(str(error))}"
+    what = f"A bug in {PROGRAM}: {type(error).__name__}: {visible(scrub(str(error)))}"
     sys.stderr.write(f"\n{_broken(what)}\n")
     if asked.json_mode:
         _document(asked, "failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
@@ -275,7 +288,9 @@ def _document(asked: _Asked, outcome: str, error: dict[str, Any]) -> None:
     from mlflow_ae5_deploy.report.console import Reporter
     from mlflow_ae5_deploy.report.summary import SCHEMA
 
-    Reporter(json_mode=True).data({"schema": SCHEMA, "verb": asked.verb, "outcome": outcome, "error": error})
+    Reporter(json_mode=True, target=asked.target).data(
+        {"schema": SCHEMA, "verb": asked.verb, "outcome": outcome, "error": error}
+    )
 
 
 def _discard_stdout() -> None:
@@ -290,4 +305,4 @@ def _traceback(error: BaseException) -> None:
 
     from mlflow_ae5_deploy.redaction import scrub
 
-    sys.stderr.write(scrub("".join(traceback.format_exception(error))))
+    sys.stderr.write(visible_lines(scrub("".join(traceback.format_exception(error)))))

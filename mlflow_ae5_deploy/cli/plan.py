@@ -49,7 +49,7 @@ def command(
     try:
         with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
             result = run(STAGES, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends)
-            finish(NAME, choices, reporter, context, result)
+            finish(NAME, choices, reporter, context, result, create=create_account)
     finally:
         reporter.close()
     if result.error is not None:

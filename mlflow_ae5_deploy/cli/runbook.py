@@ -29,5 +29,5 @@ def command(
     reporter = reporter_for(choices)
     if json:
         reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "markdown": text})
-    reporter.line(text.rstrip("\n"))
+    reporter.text(text.rstrip("\n"))
     return EXIT_DONE

@@ -108,13 +108,15 @@ def logs(
 ) -> int:
     """The end of the sandbox's own log."""
     from mlflow_ae5_deploy.report.console import Reporter
+    from mlflow_ae5_deploy.runbook.follow import lines_of
 
     lifecycle = _lifecycle()
     text = _told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines))
     reporter = Reporter(json_mode=json)
     if json:
-        reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": text.splitlines()})
-    reporter.line(text)
+        reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": lines_of(text)})
+    for line in lines_of(text):
+        reporter.foreign(line)
     return EXIT_DONE
 
 

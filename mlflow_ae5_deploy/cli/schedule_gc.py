@@ -149,7 +149,7 @@ def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, 
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.runbook.follow import WithoutSettings
 
-    show = WithoutSettings(lambda line: reporter.line(f"  | {line}"))
+    show = WithoutSettings(lambda line: reporter.foreign(line, "  | "))
     if asked.verb == "rehearse":
         reporter.line("One dry run, as a job of its own; the schedule is not touched")
         return schedule_gc.rehearse(context, wanted, show, seconds=wait)

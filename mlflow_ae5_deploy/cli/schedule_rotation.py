@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,36 +70,26 @@ def command(
 def _line(choices: Choices, loaded: LoadedSettings, schedule: str) -> tuple[str, list[str]]:
     from mlflow_ae5_deploy.operations import crontab
 
-    words = [
-        *crontab.program(),
-        rotate_token.NAME,
-        "--if-needed",
-        "--lock-wait",
-        str(_LOCK_WAIT),
-        *_target(choices, loaded),
-    ]
+    rotation = [rotate_token.NAME, "--if-needed", "--lock-wait", str(_LOCK_WAIT)]
+    words = [*crontab.program(), *rotation, *chain.from_iterable(_from_anywhere(choices, loaded).target)]
     folder = installation_folder(loaded, choices.environ)
     text = crontab.line(schedule, words, _environment(choices, loaded), folder.name)
     return text, _missing_secrets(choices, loaded.settings)
 
 
-def _target(choices: Choices, loaded: LoadedSettings) -> list[str]:
-    """The options that lead to this installation from anywhere: absolute, and without this shell's environment."""
-    words = ["--sandbox"] if choices.sandbox else []
-    if loaded.path is not None:
-        words += ["--config", str(_absolute(loaded.path))]
-    if choices.profile is not None:
-        words += ["--profile", choices.profile]
+def _from_anywhere(choices: Choices, loaded: LoadedSettings) -> Choices:
+    """Choices that lead to this installation from anywhere: absolute, and without this shell's environment."""
     settings = loaded.settings
-    for option, path, value in (
-        ("--hostname", "platform.hostname", settings.platform.hostname),
-        ("--username", "account.username", settings.account.username),
-        ("--session", "platform.session", settings.platform.session),
+    found: dict[str, Any] = {}
+    for name, path, value in (
+        ("hostname", "platform.hostname", settings.platform.hostname),
+        ("username", "account.username", settings.account.username),
+        ("session", "platform.session", settings.platform.session),
     ):
         elsewhere = not loaded.sources.get(path, "default").startswith(("file", "profile", "default"))
-        if elsewhere and value and not (choices.sandbox and getattr(choices, option[2:]) is None):
-            words += [option, value]
-    return words
+        known = elsewhere and value and not (choices.sandbox and getattr(choices, name) is None)
+        found[name] = value if known else None
+    return replace(choices, config=_absolute(loaded.path) if loaded.path is not None else None, **found)
 
 
 def _environment(choices: Choices, loaded: LoadedSettings) -> dict[str, str]:
@@ -202,7 +194,7 @@ def _tell(reporter: Reporter, outcome: str, text: str, words: str, warnings: lis
     if said:
         reporter.line(said)
     if text:
-        reporter.line(text)
+        reporter.text(text)
 
 
 def _absolute(path: Path) -> Path:

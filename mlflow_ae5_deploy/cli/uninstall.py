@@ -11,7 +11,7 @@ import typer
 
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.changing import LockWait, Yes, can_ask, changing
-from mlflow_ae5_deploy.cli.closing import program, same_target
+from mlflow_ae5_deploy.cli.closing import program
 from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
 from mlflow_ae5_deploy.errors import EXIT_DONE, Conflict, PartlyDone
 from mlflow_ae5_deploy.words import counted
@@ -56,7 +56,7 @@ def command(
     try:
         with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes, before=ask) as context:
             reporter.doing(NAME)
-            document = _uninstall(reporter, context, agreed, same_target(choices), purge=purge_secrets)
+            document = _uninstall(reporter, context, agreed, purge=purge_secrets)
         if json:
             reporter.data(document)
     finally:
@@ -84,9 +84,7 @@ def _agree(reporter: Reporter, context: Context, actions: list[Action], stays: S
         raise _declined(actions, remedy)
 
 
-def _uninstall(
-    reporter: Reporter, context: Context, agreed: There | None, target: str, *, purge: bool
-) -> dict[str, Any]:
+def _uninstall(reporter: Reporter, context: Context, agreed: There | None, *, purge: bool) -> dict[str, Any]:
     """agreed: what a person has agreed to lose already; whatever else is there is not touched without a question."""
     from mlflow_ae5_deploy.operations import uninstall
 
@@ -107,7 +105,7 @@ def _uninstall(
     removed = uninstall.carry_out(context, there, purge=purge)
     for action in actions:
         reporter.hanging("+ ", action.phrase, "cyan")
-    _end(reporter, removed, target)
+    _end(reporter, removed)
     return document | {
         "outcome": "changed",
         "removed": [action.target for action in actions],
@@ -116,12 +114,12 @@ def _uninstall(
     }
 
 
-def _end(reporter: Reporter, removed: Removed, target: str) -> None:
+def _end(reporter: Reporter, removed: Removed) -> None:
     for warning in removed.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     if removed.kept is not None:
         reporter.line(f"The project's archive is kept: {removed.kept}")
-        command = f"{program()} install --release {shlex.quote(str(removed.kept))} {target}".rstrip()
+        command = f"{program()} {reporter.command(shlex.join(['install', '--release', str(removed.kept)]))}"
         reporter.hanging("", f"`{command}` brings it back, on the same data.")
     if removed.left:
         raise PartlyDone(

@@ -44,11 +44,25 @@ class Choices:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
+    @property
+    def target(self) -> tuple[tuple[str, ...], ...]:
+        """The options that make another verb work on the same installation."""
+        options = (
+            ("--config", self.config),
+            ("--profile", self.profile),
+            ("--hostname", self.hostname),
+            ("--username", self.username),
+            ("--session", self.session),
+            ("--release", self.release),
+        )
+        given = tuple((option, str(value)) for option, value in options if value is not None)
+        return ((("--sandbox",),) if self.sandbox else ()) + given
+
 
 def reporter_for(choices: Choices) -> Reporter:
     from mlflow_ae5_deploy.report.console import Reporter
 
-    return Reporter(json_mode=choices.json_mode, sandbox=choices.sandbox)
+    return Reporter(json_mode=choices.json_mode, target=choices.target)
 
 
 def load_settings(choices: Choices) -> LoadedSettings:
@@ -203,11 +217,11 @@ def opened(
 
 def _resuming(context: Context, choices: Choices) -> str:
     """What goes on where the same command would not."""
-    from mlflow_ae5_deploy.cli.closing import same_target
     from mlflow_ae5_deploy.runbook.half_upgraded import half_upgraded
+    from mlflow_ae5_deploy.words import with_target
 
     half = half_upgraded(context)
-    return f"upgrade --back {same_target(choices)}".rstrip() if half is not None and half.going_back else ""
+    return with_target("upgrade --back", choices.target) if half is not None and half.going_back else ""
 
 
 def _connection(platform: PlatformSettings, hostname: str) -> ConnectionOptions:

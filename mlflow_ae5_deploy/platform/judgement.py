@@ -101,7 +101,7 @@ def said_by(path: str, response: requests.Response) -> str:
     message = _message_in(response)
     if message and message not in reason:
         words.append(message)
-    return scrub(": ".join(words))[:_LONGEST_QUOTE]
+    return " ".join(scrub(": ".join(words)).split())[:_LONGEST_QUOTE]
 
 
 def _standard_phrase(status: int) -> str:

@@ -15,7 +15,8 @@ from mlflow_ae5_deploy.errors import Usage
 TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a variable, not its value
 SECRET_FILE = f"/var/run/secrets/user_credentials/{TOKEN}"
 _HOW = f"{TOKEN}: add --show-token to have one issued and printed"
-_PIPE = "# A secret is in this text: do not paste it, pipe it: ... env --format conda --show-token | sh"
+PIPED = "... env --format conda --show-token"  # stands for the whole command
+_PIPE = f"# A secret is in this text: do not paste it, pipe it: {PIPED} | sh"
 _CONDA_FILE = "mlflow-tracking-token.sh"
 _END = "END_OF_FILE"
 _CONDA_FILES = (

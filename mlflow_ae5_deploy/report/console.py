@@ -6,9 +6,7 @@ Every line passes through `scrub`, the last of several guards against printing a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.report.client_environment import CERTIFICATE
-from mlflow_ae5_deploy.words import VERBS, size
+from mlflow_ae5_deploy.visible import json_text, visible, visible_lines
+from mlflow_ae5_deploy.words import Target, addressed, size, with_target
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +27,13 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.model import Action, RunResult, Stage, StageResult
 
 _BAR = 30  # characters
-_COMMAND = re.compile(rf"`(?:mlflow-ae5-deploy )?(?:{'|'.join(VERBS)})(?: [^`]*)?`")
+_OURS = (
+    "remedy",
+    "warnings",
+    "problems",
+    "notes",
+    "markdown",
+)  # what of a document has commands in it that a person runs
 _SPINNER = 3  # characters beside the text of the progress line
 _UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
@@ -41,19 +46,19 @@ _MARKS = {
 
 
 class Reporter:
-    """json_mode: nothing but one JSON document goes to stdout. sandbox: whoever reads this works on the sandbox, and so
-    should do the commands that an error tells to run."""
+    """json_mode: nothing but one JSON document goes to stdout. target: options of the installation that this is about,
+    added to every command that the reader is told to run."""
 
     def __init__(
         self,
         *,
         json_mode: bool = False,
-        sandbox: bool = False,
+        target: Target = (),
         out: TextIO | None = None,
         err: TextIO | None = None,
     ) -> None:
         self.json_mode = json_mode
-        self._sandbox = sandbox
+        self._target = target
         self._out_file = out or sys.stdout
         self._err_file = err or sys.stderr
         self._out: Console | None = None
@@ -79,20 +84,48 @@ class Reporter:
         """One line of result."""
         if not self.json_mode:
             self._pause()  # or the progress line stays in the text: both are on the same terminal
-            self.out.print(scrub(text), style=style, markup=False)
+            self._print(self.out, self._shown(text), style)
+
+    def text(self, text: str) -> None:
+        """Several lines of result."""
+        for line in text.split("\n"):
+            self.line(line)
+
+    def foreign(self, line: str, lead: str = "") -> None:
+        """A line of somebody else's log: no command in it is ours."""
+        if not self.json_mode:
+            self._pause()
+            self._print(self.out, lead + visible(scrub(line.removesuffix("\r"))))
+
+    def raw(self, line: str) -> None:
+        """A line of a log, byte for byte but for secrets."""
+        self.as_it_is(f"{scrub(line)}\n")
+
+    def command(self, command: str) -> str:
+        """A command of this tool, for the same installation."""
+        return with_target(command, self._target)
 
     def hanging(self, lead: str, text: str, style: str | None = None) -> None:
         """A line of result that goes on under its own beginning; whole where no terminal sets a width."""
-        self.line(_wrapped(self.out, lead, text), style)
+        if not self.json_mode:
+            self._pause()
+            self._print(self.out, _wrapped(self.out, lead, self._shown(text)), style)
 
     def note(self, text: str, style: str | None = None) -> None:
         """One line beside the result, on stderr; broken between words where a terminal is narrower."""
         self._pause()
-        self.err.print(scrub(_broken(self.err, text)), style=style, markup=False)
+        self._print(self.err, _broken(self.err, self._shown(text)), style)
+
+    def _shown(self, text: str) -> str:
+        return visible(addressed(scrub(text), self._target))
+
+    def _print(self, console: Console, text: str, style: str | None = None) -> None:
+        """The one way to a terminal; `text` is safe for it."""
+        console.print(text, style=style, markup=False, emoji=False)
 
     def data(self, value: Any, *, compact: bool = False) -> None:
         """The JSON document; compact: on one line, where several follow one another."""
-        self.as_it_is(json.dumps(_scrubbed(value), indent=None if compact else 2, ensure_ascii=False) + "\n")
+        self.as_it_is(json_text(_scrubbed(value, self._target), indent=None if compact else 2) + "\n")
 
     def as_it_is(self, text: str) -> None:
         """To stdout without the scrubber, for a token that was asked for."""
@@ -124,7 +157,9 @@ class Reporter:
     def _show(self, text: str) -> None:
         if self.json_mode or not self._err_file.isatty():
             return
-        told = _cut(scrub(text), self.err.width - _SPINNER)
+        from rich.text import Text  # as a plain string it would be taken for markup
+
+        told = Text(_cut(visible(scrub(text)), self.err.width - _SPINNER))
         if self._status is None:
             self._status = self.err.status(told)
             self._status.start()
@@ -208,24 +243,20 @@ class Reporter:
 
     def error(self, error: DeployError, *, stage: str = "") -> None:
         """One block: what, where, what to do; then the detail."""
-        here = on_sandbox if self._sandbox else str
         self._pause()
         self.err.print()
-        self.note(f"Error: {error.what}", style="bold red")
+        what = visible(scrub(f"Error: {error.what}"))  # a command in it is named, not recommended
+        self._print(self.err, _broken(self.err, what), "bold red")
         place = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))
         if place:
-            self.note(_wrapped(self.err, "  where    ", here(place)))
+            self._print(self.err, _wrapped(self.err, "  where    ", self._shown(place)))
         if error.remedy:
-            self.note(_wrapped(self.err, "  do this  ", here(error.remedy)))
+            self._print(self.err, _wrapped(self.err, "  do this  ", self._shown(error.remedy)))
         self.note(f"  exit     {error.exit_code} ({error.kind})")
         if error.detail:
             self.err.print()
-            self.note(textwrap.indent(error.detail, "    "))
-
-
-def on_sandbox(text: str) -> str:
-    """The same with --sandbox added to each command in it."""
-    return _COMMAND.sub(lambda found: found[0] if "--sandbox" in found[0] else f"{found[0][:-1]} --sandbox`", text)
+            for line in visible_lines(scrub(error.detail)).split("\n"):
+                self._print(self.err, _broken(self.err, textwrap.indent(line, "    ")))
 
 
 def discard(file: TextIO) -> None:
@@ -293,11 +324,21 @@ def _names(result: RunResult, outcomes: tuple[str, ...]) -> str:
     return ", ".join(names) or "nothing"
 
 
-def _scrubbed(value: Any) -> Any:
+def _scrubbed(value: Any, target: Target) -> Any:
+    """target: added to the commands in what is meant for a person."""
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
-        return {key: _scrubbed(item) for key, item in value.items()}
+        return {
+            key: _addressed(_scrubbed(item, target), target) if key in _OURS else _scrubbed(item, target)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_scrubbed(item) for item in value]
+        return [_scrubbed(item, target) for item in value]
     return value
+
+
+def _addressed(value: Any, target: Target) -> Any:
+    if isinstance(value, list):
+        return [_addressed(item, target) for item in value]
+    return addressed(value, target) if isinstance(value, str) else value

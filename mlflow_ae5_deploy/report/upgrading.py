@@ -31,10 +31,8 @@ def show_upgraded(reporter: Reporter, done: Upgraded, found: str) -> None:
     reporter.line(f"  Snapshot    {done.snapshot}, made after the stop")
     reporter.line(f"  Kept        {done.kept_archive}, the former release")
     reporter.line("  Both are needed to bring the former state back:")
-    reporter.line(
-        f"    mlflow-ae5-deploy restore --snapshot {done.snapshot} --release {shlex.quote(done.kept_archive)} "
-        "--replace --stop-server"
-    )
+    words = ["restore", "--snapshot", done.snapshot, "--release", done.kept_archive, "--replace", "--stop-server"]
+    reporter.line(f"    mlflow-ae5-deploy {reporter.command(shlex.join(words))}")
     reporter.line("Tell the people who use it: tokens of the former deployment are void.")
 
 

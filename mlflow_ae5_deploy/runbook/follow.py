@@ -18,11 +18,20 @@ _LAGGING = 3  # reads after a run's end, for a log that comes later than the sta
 OnLine = Callable[[str], None]
 
 
-class LogTail:
-    """Remembers what was shown. A last line without its line break is kept back until it is whole."""
+def lines_of(text: str) -> list[str]:
+    """Like `splitlines`, but at line feeds only: a log may have any other character within its lines."""
+    return text.removesuffix("\n").split("\n") if text else []
 
-    def __init__(self) -> None:
+
+class LogTail:
+    """Remembers what was shown. A last line without its line break is kept back until it is whole.
+
+    last: how many lines of what the first look finds are returned; 0 means all.
+    """
+
+    def __init__(self, last: int = 0) -> None:
         self._seen = ""
+        self._last = last
 
     def feed(self, text: str, *, ended: bool = False) -> list[str]:
         """The lines of `text` that were not returned before; with `ended`, also an unfinished last one."""
@@ -34,7 +43,10 @@ class LogTail:
         else:
             new = self._behind_anchor(whole)
         self._seen = whole
-        return new.splitlines()
+        lines = lines_of(new)[-self._last :]
+        if text or not ended:  # the log of an ended run may come late
+            self._last = 0
+        return lines
 
     def _behind_anchor(self, whole: str) -> str:
         anchor = "".join(self._seen.splitlines(keepends=True)[-_ANCHOR:])
@@ -64,12 +76,12 @@ class WithoutSettings:
             self._show(line)
 
 
-def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float) -> tuple[Run, str]:
-    """Show a run's log while it grows. Returns the ended run and its whole log.
+def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, last: int = 0) -> tuple[Run, str]:
+    """Show a run's log while it grows. Returns the ended run and its whole log. last: see LogTail.
 
     DeadlineExceeded when it has not ended after `seconds`; NotFound when there is no such run (any more).
     """
-    tail = LogTail()
+    tail = LogTail(last)
     began = context.clock.monotonic()
 
     def probe() -> Run | None:
@@ -78,7 +90,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float) -
             if context.clock.monotonic() - began >= _VISIBLE:
                 raise NotFound(f"The run {run_id} has disappeared.", where=run_id)
             return None
-        for line in tail.feed(read_log(context, run)):
+        for line in tail.feed(read_log(context, run), ended=not run.is_active):
             show(line)
         return None if run.is_active else run
 
@@ -101,9 +113,14 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float) -
     return ended, text
 
 
-def follow_deployment(context: Context, deployment_id: str, read: Callable[[], str], show: OnLine) -> None:
-    """Show a deployment's log while it grows, until the deployment is gone. Ends otherwise by Ctrl-C only."""
-    tail = LogTail()
+def follow_deployment(
+    context: Context, deployment_id: str, read: Callable[[], str], show: OnLine, *, last: int = 0
+) -> None:
+    """Show a deployment's log while it grows, until the deployment is gone. Ends otherwise by Ctrl-C only.
+
+    last: see LogTail.
+    """
+    tail = LogTail(last)
     pause = 0.5
     while True:
         new = tail.feed(read())

@@ -99,7 +99,7 @@ class TestInstalled:
         assert "public" in found["server"]["said"]
         assert found["token"]["severity"] == "error"
         assert all(finding["remedy"] for finding in found.values() if finding["severity"] == "error")
-        assert bench.install(capsys).code == 0
+        assert bench.install(capsys, "--yes").code == 0
 
     def test_a_server_that_rejects_a_form_of_its_own_name_is_found_out(self, bench, capsys):
         picky = APP.replace(

@@ -18,8 +18,8 @@ from tests.sandbox.support import wait_for
 
 # verb and options, the request that hangs, the signal, what is said of the server
 MOMENTS = [
-    ("rotate-token --restart", "DELETE /deployments/", signal.SIGTERM, "No server runs, or not for long"),
-    ("rotate-token --restart", "POST /deployments$", signal.SIGHUP, "No server runs yet"),
+    ("rotate-token --restart --yes", "DELETE /deployments/", signal.SIGTERM, "No server runs, or not for long"),
+    ("rotate-token --restart --yes", "POST /deployments$", signal.SIGHUP, "No server runs yet"),
     ("install --replace --release OTHER", "POST /projects/upload$", signal.SIGTERM, "No server runs."),
     ("install --replace --release FIRST", "POST /deployments$", signal.SIGINT, "No server runs yet"),
     (
@@ -124,7 +124,7 @@ def test_a_terminal_that_hangs_up_does_not_keep_it_from_ending_in_order(site, ca
     bench.control("POST", "/faults", {"method": "POST", "path": "/deployments$", "hold": True})
     ours, theirs = os.openpty()
     with bench.spawn(
-        "rotate-token", "--restart", "--sandbox", stdout=theirs, stderr=theirs, start_new_session=True
+        "rotate-token", "--restart", "--yes", "--sandbox", stdout=theirs, stderr=theirs, start_new_session=True
     ) as process:
         os.close(theirs)
         wait_for(lambda: bench.control("GET", "/")["held"], "the start")

@@ -137,7 +137,7 @@ def test_a_file_of_another_installation_is_not_stored_unasked(installed, capsys)
     done = installed.install(capsys)
     assert (done.code, stored(installed)) == (0, before)
     assert any("is not known" in text and "--replace-keys" in text for text in stage8(done)["warnings"])
-    replaced = installed.install(capsys, "--replace-keys")
+    replaced = installed.install(capsys, "--replace-keys", "--yes")
     assert replaced.code == 0, replaced.err
     assert stored(installed) == OWN
     assert "restart" in [action["verb"] for action in stage8(replaced)["actions"]]
@@ -167,7 +167,7 @@ def test_both_copies_lost_is_a_question_for_a_person(installed, capsys):
     refused = installed.install(capsys)
     assert refused.code == 14
     assert "Put the saved key file there" in refused.data["error"]["remedy"]
-    assert installed.install(capsys, "--replace-keys").code == 0
+    assert installed.install(capsys, "--replace-keys", "--yes").code == 0
     assert in_file(key_file(installed)) == stored(installed)
 
 

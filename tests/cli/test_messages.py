@@ -7,9 +7,8 @@ import signal
 
 import pytest
 
-from mlflow_ae5_deploy.cli.main import app
-from mlflow_ae5_deploy.report.console import on_sandbox
-from mlflow_ae5_deploy.words import VERBS, counted, gone
+from mlflow_ae5_deploy.cli.main import app, main
+from mlflow_ae5_deploy.words import VERBS, addressed, counted, gone
 from tests.cli.answers import assert_no_accident, assert_tells
 from tests.cli.collecting import make_collecting_release
 from tests.sandbox.support import wait_for
@@ -109,7 +108,7 @@ def test_before_an_installation_the_next_step_is_one_for_the_sandbox(bench, caps
 
     refused = bench.run(capsys, "backup", "--sandbox", "--config", str(config))
 
-    assert_tells(refused, 11, "`mlflow-ae5-deploy install --sandbox` makes it")
+    assert_tells(refused, 11, f"`mlflow-ae5-deploy install --sandbox --config {config}` makes it")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,58 @@ def test_before_an_installation_the_next_step_is_one_for_the_sandbox(bench, caps
     ],
 )
 def test_a_remedy_for_the_sandbox(remedy, told):
-    assert on_sandbox(remedy) == told
+    assert addressed(remedy, (("--sandbox",),)) == told
+
+
+OPTIONS = (
+    ("--config", "a b.yaml"),
+    ("--profile", "prod"),
+    ("--hostname", "ae5.example.com"),
+    ("--username", "svc"),
+    ("--session", "auto"),
+    ("--release", "1.2.0"),
+)
+WHOLE = "--config 'a b.yaml' --profile prod --hostname ae5.example.com --username svc --session auto"
+
+
+@pytest.mark.parametrize(
+    ("remedy", "told"),
+    [
+        ("Run `install`.", f"Run `install {WHOLE} --release 1.2.0`."),
+        ("`logs --run latest` or `upgrade --back`", f"`logs --run latest {WHOLE}` or `upgrade --back {WHOLE}`"),
+        ("`upgrade --release bundled`", f"`upgrade --release bundled {WHOLE}`"),
+        ("`restore --list-kept`", f"`restore --list-kept {WHOLE}`"),
+        ("`history`", f"`history {WHOLE.removesuffix(' --session auto')}`"),
+        ("`plan --config x`", f"`plan --config x {WHOLE.partition('yaml' + chr(39) + ' ')[2]} --release 1.2.0`"),
+        ("`mlflow-ae5-deploy init` and `crontab -e`", "`mlflow-ae5-deploy init` and `crontab -e`"),
+    ],
+)
+def test_a_remedy_keeps_the_target(remedy, told):
+    assert addressed(remedy, OPTIONS) == told
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_command_for_the_same_target_is_one_that_its_verb_takes(verb, capsys):
+    """`--help` behind it: the options before are read, and refused where the verb has no such."""
+    command = addressed(f"`{verb}`", (("--sandbox",), *OPTIONS)).strip("`")
+    assert main([*shlex.split(command), "--help"]) == 0, capsys.readouterr().err
+
+
+def test_what_is_printed_keeps_the_target(bench, capsys):
+    names = "project: {name: another}\ndeployment: {name: dev another, endpoint: another}\ngc: {name: gc another}\n"
+    config = bench.configure(f"platform: {{lost_answer_deadline: 0.5}}\n{names}")
+    options = ("--sandbox", "--config", str(config), "--username", "mlflow-service")
+    target = f"--sandbox --config {config} --username mlflow-service"
+    release = str(bench.release)
+
+    assert bench.install(capsys, "--yes", "--replace").code == 0
+    refused = bench.run(capsys, "logs", *options)
+    document = bench.run(capsys, "logs", *options, "--json").data
+    planned = bench.run(capsys, "plan", *options, "--release", release)
+
+    assert_tells(refused, 15, f"`mlflow-ae5-deploy install {target}`")
+    assert f"`mlflow-ae5-deploy install {target}`" in document["error"]["remedy"]
+    assert f"install {target} --release {release}   # do it" in planned.out
 
 
 def test_every_verb_that_takes_it_is_known():

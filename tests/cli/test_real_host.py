@@ -255,7 +255,7 @@ class TestAccount:
         server = "backend_store_uri: 'env:DB_URI', secrets: {AWS_SECRET_ACCESS_KEY: 'env:S3_KEY'}"
         path = cluster.configure(f"server: {{{server}}}\n")
 
-        done = cluster.run(capsys, "install", "--config", str(path), "--release", str(cluster.release))
+        done = cluster.run(capsys, "install", "--yes", "--config", str(path), "--release", str(cluster.release))
         again = cluster.run(capsys, "install", "--json", "--config", str(path), "--release", str(cluster.release))
         printed = cluster.run(capsys, "runbook", "--config", str(path))
 
@@ -271,11 +271,11 @@ class TestAccount:
 
 @through_ae5_tools
 def test_the_sandbox_too_can_be_worked_on_through_ae5_tools(bench, capsys):
-    first = bench.install(capsys, "--session", "ae5-tools")
+    first = bench.install(capsys, "--yes", "--session", "ae5-tools")
     bench.forget_calls()
-    second = bench.install(capsys, "--session", "ae5-tools")
+    second = bench.install(capsys, "--yes", "--session", "ae5-tools")
 
     assert first.code == 0, first.err
     assert (second.code, second.data["outcome"], second.data["writes"]) == (0, "unchanged", 0), second.err
     assert len(bench.calls()) <= 15
-    assert bench.install(capsys, "--session", "built-in").data["outcome"] == "unchanged"
+    assert bench.install(capsys, "--yes", "--session", "built-in").data["outcome"] == "unchanged"

@@ -47,7 +47,7 @@ def test_what_would_go_is_shown_and_stays(site, capsys):
 
     assert shown.code == 0, shown.err
     assert "would remove kept-1: a database and 5 files (5.0 kB)" in shown.out
-    assert "Nothing was removed. `restore --drop-kept kept-1 --yes` removes it for good." in shown.out
+    assert "Nothing was removed. `restore --drop-kept kept-1 --yes --sandbox` removes it for good." in shown.out
     assert calls(site) == ["Restore --drop-kept kept-1 --dry-run"]
     assert (volume(site) / "kept").exists()
 

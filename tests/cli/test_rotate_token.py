@@ -309,7 +309,7 @@ class TestWhatStatusSaysMeanwhile:
         left, gone = self.look(rotatable, capsys, *config), self.look(rotatable, capsys)
 
         assert (left.code, left.data["unfinished"]["left"]) == (20, ["nobody-here"])
-        assert "`rotate-token` goes on" in left.data["problems"][0]
+        assert "`rotate-token --sandbox --config " in left.data["problems"][0]
         assert (gone.code, gone.data["problems"]) == (0, [])  # it is no consumer any more
 
     def test_a_job_that_was_not_proved(self, rotatable, capsys):

@@ -58,7 +58,7 @@ class TestMakeItSo:
     def test_what_install_would_undo_is_said_with_the_lines_that_keep_it(self, bench, capsys, gc, owner):
         told = bench.run(capsys, "schedule-gc", "--sandbox", "--cron", "0 4 * * *", "--ttl", "1d")
 
-        assert "the next `install` goes by it" in told.out
+        assert "the next `install --sandbox` goes by it" in told.out
         lines = told.out.partition("put this into the configuration:\n")[2]
         path = bench.configure("\n".join(line[2:] for line in lines.splitlines()))
         kept = bench.install(capsys, "--config", str(path))

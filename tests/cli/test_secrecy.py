@@ -131,7 +131,7 @@ class TestSuccess:
         assert any(b"mlflow_ae5_deploy" in line and b"install" in line for line in processes.seen)
         assert secrets.found_in(b"\n".join(processes.seen)) == []
 
-    @pytest.mark.parametrize("how", [[], ["--restart"]], ids=str)
+    @pytest.mark.parametrize("how", [[], ["--restart", "--yes"]], ids=str)
     def test_a_rotation_that_serves_a_consumer_by_its_own_password(self, bench, secrets, config, how):
         environment = bench.environment(PLANTED=os.environ["PLANTED"])
         with ProcessList() as processes:
@@ -210,7 +210,18 @@ class TestFailure:
         careless = make_project_archive(bench.folder / "careless.tar.gz", project_file=CARELESS)
 
         failed = bench.run(
-            *(capsys, "install", "--sandbox", "--config", config, "--release", str(careless), "--replace", *options)
+            *(
+                capsys,
+                "install",
+                "--sandbox",
+                "--config",
+                config,
+                "--release",
+                str(careless),
+                "--replace",
+                "--yes",
+                *options,
+            )
         )
 
         assert failed.code == 20, failed.err

@@ -135,7 +135,7 @@ class TestShare:
         ]
         assert installed.data["stages"][12]["outcome"] == "unchanged"
         assert now == []
-        assert "the next `install` shares with them again" in removed.err
+        assert "the next `install --sandbox` shares with them again" in removed.err
         assert restored.data["stages"][12]["outcome"] == "changed"
         assert [c["id"] for c in bench.owner().get(path)] == ["everyone"]
 

@@ -356,7 +356,7 @@ class TestCutOff:
         assert_tells(asked, 14, "Going back was not agreed to", "--yes", "is kept aside", "restore --list-kept")
         assert back.code == 0, back.err
         assert "This will go back to release first.tar.gz" in back.err
-        assert "is kept aside as kept-1: `restore --list-kept` names it" in back.out
+        assert "is kept aside as kept-1: `restore --list-kept --sandbox` names it" in back.out
         assert_is_first(site, capsys)
         assert pending(site) is None
 

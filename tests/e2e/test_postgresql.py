@@ -67,9 +67,9 @@ def test_a_wrong_password_ends_stage_8_with_the_log_and_the_right_one_mends_it(
     note.write_text(right.replace(secret_of(installed), "planted-wrong-password"))
     deadline = installed.configure("platform: {deployment_deadline: 25}\n")
 
-    failed = installed.install(*deadline)
+    failed = installed.install("--yes", *deadline)
     note.write_text(right)
-    mended = installed.install(*deadline)
+    mended = installed.install("--yes", *deadline)
 
     assert failed.code == 20, failed.err
     told = failed.data["error"]

@@ -159,6 +159,21 @@ def test_an_unfinished_last_line_is_shown_at_the_end():
     assert [tail.feed("a\nb"), tail.feed("a\nb", ended=True)] == [["a"], ["b"]]
 
 
+def test_the_first_look_at_a_log_is_cut_to_the_last_lines():
+    tail = LogTail(2)
+    assert [tail.feed("a\nb\nc\n"), tail.feed("a\nb\nc\nd\ne\nf\n")] == [["b", "c"], ["d", "e", "f"]]
+
+
+def test_a_log_that_begins_after_the_first_look_is_shown_whole():
+    tail = LogTail(1)
+    assert [tail.feed(""), tail.feed("a\nb\n")] == [[], ["a", "b"]]
+
+
+def test_the_late_log_of_an_ended_run_is_cut_too():
+    tail = LogTail(1)
+    assert [tail.feed("", ended=True), tail.feed("a\nb", ended=True)] == [[], ["b"]]
+
+
 KEEP = [
     ("fewer than kept", [run(1), run(2)], 3, []),
     ("the newest stay, in whatever order they come", [run(2), run(3), run(1)], 1, [2, 1]),

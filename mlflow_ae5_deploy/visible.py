@@ -1,0 +1,46 @@
+"""Text from outside, made safe for a terminal.
+
+Names, errors and logs of a platform may hold whatever others have put into them: escape sequences that move the cursor
+or change the title, carriage returns that overwrite a line, characters that reverse or hide what follows.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, format characters (bidi, zero-width), surrogates, separators
+# Of other categories, but shown as nothing: fillers, joiners and selectors.
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\x1b": "\\x1b"}
+
+
+def is_safe(character: str) -> bool:
+    if character.isascii():
+        return character.isprintable() or character == "\t"
+    return unicodedata.category(character) not in _UNSAFE and character not in _INVISIBLE
+
+
+def visible(text: str) -> str:
+    """One line in which every character that a terminal would act upon, or hide, is written as its escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if is_safe(character) else _escaped(character) for character in text)
+
+
+def visible_lines(text: str) -> str:
+    """The same for text of several lines."""
+    return "\n".join(visible(line.removesuffix("\r")) for line in text.split("\n"))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON of the exact value, with the same characters escaped as JSON has it."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c == "\n" or is_safe(c) else json.dumps(c)[1:-1].replace("\x7f", "\\u007f") for c in text)
+
+
+def _escaped(character: str) -> str:
+    return _SHORT.get(character) or character.encode("unicode_escape", "backslashreplace").decode()

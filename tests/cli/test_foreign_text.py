@@ -1,0 +1,127 @@
+"""Text from outside acts upon no terminal, and stays exact in JSON and with --raw."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from mlflow_ae5_deploy.errors import Refused
+from mlflow_ae5_deploy.report.console import Reporter
+from tests.cli.answers import assert_tells
+from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
+
+# What is in a name or a line, and how a person is shown it.
+HOSTILE = [
+    ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+    ("a\rb", r"a\rb"),
+    ("\x9b31m", r"\x9b31m"),
+    ("\x7f\x08", r"\x7f\x08"),
+    ("\u202egnp.exe\u2066", r"\u202egnp.exe\u2066"),
+    ("zero\u200bwidth\ufeff\u2060", r"zero\u200bwidth\ufeff\u2060"),
+    ("line\u2028break\x85", r"line\u2028break\x85"),
+    ("\U000e0041tag", r"\U000e0041tag"),
+    ("\ud800alone", r"\ud800alone"),
+    ("\u3164filler", r"\u3164filler"),
+    ("[red]markup[/red] [/x] :fire:", "[red]markup[/red] [/x] :fire:"),
+    ("漢字 é ✓", "漢字 é ✓"),
+]
+LINE = "".join(raw for raw, _ in HOSTILE if "\ud800" not in raw)
+SHOWN = "".join(shown for raw, shown in HOSTILE if "\ud800" not in raw)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("raw", "shown"), HOSTILE, ids=[ascii(row[0]) for row in HOSTILE])
+def test_nothing_that_is_told_acts_upon_a_terminal(raw, shown, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("TERM", "dumb")
+    both = Terminal()
+    reporter = Reporter(out=both, err=both)
+    reporter.line(raw)
+    reporter.hanging("> ", raw)
+    reporter.foreign(raw, "| ")
+    reporter.note(raw)
+    reporter.doing(raw)
+    reporter.error(Refused(raw, where=raw, remedy=raw, detail=f"{raw}\n{raw}"))
+    reporter.close()
+
+    told = both.getvalue()
+
+    assert told.count(shown) >= 9, told
+    if raw != shown:
+        assert raw not in told
+
+
+@pytest.mark.parametrize(("raw", "shown"), HOSTILE, ids=[ascii(row[0]) for row in HOSTILE])
+def test_json_is_exact_and_acts_upon_no_terminal(raw, shown):
+    out = io.StringIO()
+    Reporter(json_mode=True, out=out).data({raw: [raw]})
+
+    written = out.getvalue()
+
+    assert json.loads(written) == {raw: [raw]}
+    if raw != shown and "\r" not in raw:
+        assert raw not in written
+
+
+def test_a_name_cannot_forge_a_line():
+    out, err = io.StringIO(), io.StringIO()
+    reporter = Reporter(out=out, err=err)
+    reporter.line("project a\nError: forged")
+    reporter.error(Refused("no\nError: forged", where="a\nb", remedy="c\nd"))
+
+    assert out.getvalue() == "project a\\nError: forged\n"
+    assert err.getvalue().count("\nError: ") == 1
+
+
+@pytest.fixture
+def talkative(bench, capsys):
+    """Its server prints LINE; so does its command, as a name."""
+    app = f"print({LINE!r}, flush=True)\n"
+    release = make_project_archive(bench.folder / "talkative.tar.gz", files={"app.py": app + APP})
+    assert bench.install(capsys, "--replace", "--yes", "--release", str(release)).code == 0
+    return bench
+
+
+def test_a_log_is_shown_with_escapes_and_exact_with_raw(talkative, capsys):
+    shown = talkative.run(capsys, "logs", "--sandbox", "-n", "0")
+    raw = talkative.run(capsys, "logs", "--sandbox", "-n", "0", "--raw")
+    exact = talkative.run(capsys, "logs", "--sandbox", "-n", "0", "--json")
+
+    assert SHOWN in shown.out
+    assert "\x1b" not in shown.out
+    assert LINE in raw.out
+    assert LINE in exact.data["lines"]
+    assert "\x1b" not in exact.out
+    assert talkative.run(capsys, "logs", "--sandbox", "--raw", "--json").code == 2
+
+
+def test_names_and_errors_of_the_platform(bench, capsys):
+    assert bench.install(capsys, "--replace", "--yes").code == 0
+    reason = "no\x1b[31m\x9b1m \u202eway"
+    headers = {"Content-Type": "text/plain; charset=utf-8"}
+    fault = {"method": "GET", "path": "/api/v2/projects$", "status": 400, "body": reason, "headers": headers}
+    bench.control("POST", "/faults", fault | {"times": None})
+    try:
+        refused = bench.run(capsys, "status", "--sandbox")
+    finally:
+        bench.control("DELETE", "/faults")
+
+    assert refused.code == 16, refused.err
+    assert r"no\x1b[31m\x9b1m \u202eway" in refused.err
+    assert not {"\x1b", "\x9b", "\u202e"} & set(refused.out + refused.err)
+
+
+def test_a_command_of_a_release_is_shown_with_escapes(bench, capsys):
+    file = PROJECT_FILE.replace("TrackingServer:", '"Tracking\\e[31m\\u202eServer":')
+    release = make_project_archive(bench.folder / "odd.tar.gz", project_file=file)
+
+    refused = bench.install(capsys, "--replace", "--yes", "--release", str(release))
+
+    assert_tells(refused, 3, r"Tracking\x1b[31m\u202eServer")
+    assert not {"\x1b", "\u202e"} & set(refused.out + refused.err)

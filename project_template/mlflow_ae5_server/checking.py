@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server import database, folders, keys
+from mlflow_ae5_server import characters, database, folders, keys
 from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
 from mlflow_ae5_server.probe import Prober
 from mlflow_ae5_server.report import Report
@@ -73,9 +73,11 @@ def _check_database(settings: Settings) -> dict[str, Any]:
         if not os.access(store.file, os.W_OK):
             raise ConfigurationError(f"{store.shown} cannot be written to", "give this account write permission there")
     database.wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
+    characters.require_database(store)
     schema = database.inspect_schema(database.connect_engine(store))
     if schema.state != "empty":
         database.require_current(schema, store)
+        characters.require_tables(store)
     said = f"{store.shown} answers, "
     said += f"tables are missing: {database.lacking(schema)}" if schema.missing else f"its schema is {schema.state}"
     return {**facts, "schema": schema.state, "found": schema.found, "expected": schema.expected, "said": said}

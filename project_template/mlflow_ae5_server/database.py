@@ -188,6 +188,11 @@ def wait_until_ready(
             said = reason(error)
             if (final := _final(said, database)) is not None:
                 raise final from None
+        except TypeError:
+            # With this encoding psycopg answers in bytes, and SQLAlchemy cannot read the server's version.
+            if database.driver != "psycopg":
+                raise
+            raise wrong_encoding(database, "SQL_ASCII") from None
         if clock() + pause > deadline:
             raise UnreachableError(
                 f"the database {database.shown} did not answer within {seconds:g} s: {said}",
@@ -225,6 +230,26 @@ def _final(reason: str, database: Database) -> ProjectError | None:
             f"{database.shown} cannot be used: {reason}", "check the path in MLFLOW_BACKEND_STORE_URI and permissions"
         )
     return None
+
+
+def no_schema(database: Database, search_path: str) -> ConfigurationError:
+    """Where PostgreSQL finds no schema to look into."""
+    return ConfigurationError(
+        f"{database.shown} has no schema of its search_path: {search_path}",
+        "create the schema, or correct search_path; write a name with capitals or spaces in double quotes",
+    )
+
+
+def wrong_encoding(database: Database, encoding: str) -> ConfigurationError:
+    """Where PostgreSQL keeps texts in another encoding than UTF8."""
+    from sqlalchemy.engine import make_url
+
+    name = str(make_url(database.uri).database).replace('"', '""')
+    return ConfigurationError(
+        f"the database {database.shown} has the encoding {encoding}, in which MLflow cannot keep every character",
+        "make another one, as an encoding cannot be changed, and start or restore there: "
+        f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'",
+    )
 
 
 def inspect_schema(engine: Engine) -> Schema:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mlflow_ae5_server import database, keys, locks
+from mlflow_ae5_server import characters, database, keys, locks
 from mlflow_ae5_server.amounts import amount
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import (
@@ -76,6 +76,7 @@ def _act(
     checked = _check(source)
     checked.require_sound(source.snapshot)
     wait(settings, store)
+    characters.require_database(store)
     target = open_target(destination)
     recover_files.refuse_names(source.repository.files(source.snapshot), target)
     recover_check.refuse_rights(store, destination, replace=options.replace)
@@ -233,6 +234,7 @@ def _dry_run(
             "user": lambda: recover_check.refuse_user(recover_check.look(store, place), store),
             "foreign": lambda: recover_check.refuse_foreign(recover_check.look(store, place), store),
             "held": lambda: dump.require_free(store),
+            "characters": lambda: characters.require_database(store),
             "occupied": lambda: None if options.replace else _refuse_occupied(store, place),
             "names": lambda: recover_files.refuse_names(
                 source.repository.files(source.snapshot), open_target(destination)
@@ -268,7 +270,7 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
             at_work = name == "user" and isinstance(error, InUseError)
             now = "a server is at work, which is to be stopped for it" if at_work else "it would be refused"
             say(f"as things are, {now}: {error}")
-            if len(found) == 1 and isinstance(error, UnreachableError | CredentialsError):
+            if name == "database" or (len(found) == 1 and isinstance(error, UnreachableError | CredentialsError)):
                 break  # without a database there is nothing more to ask
     return found
 

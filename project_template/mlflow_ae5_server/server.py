@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_server import asgi, database, folders, hosts, keys, locks, presence, workers
+from mlflow_ae5_server import asgi, characters, database, folders, hosts, keys, locks, presence, workers
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnfinishedError, UsageError
 from mlflow_ae5_server.prefork import Restarts, Supervisor
@@ -180,14 +180,20 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
     from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
     schema = database.schema_of(store)
+    if registry_uri != store.uri:
+        registry = database.check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI")
+        if database.schema_of(registry).state == "empty":
+            characters.require_database(registry)
     if schema.state == "empty":
         with locks.maintenance(store, max(wait, 60.0)):
             if database.schema_of(store).state == "empty":
                 refuse_unfinished(destination)
+                characters.require_database(store)
                 say(f"initialising the empty database {store.shown}")
             initialize_backend_stores(store.uri, registry_uri, artifact_root)
     else:
         database.require_current(schema, store)
+        _warn_of_characters(store)
         initialize_backend_stores(store.uri, registry_uri, artifact_root)
     validate_sql_trace_rollup_startup(store.uri)
     for uri in dict.fromkeys([store.uri, registry_uri]):
@@ -212,6 +218,15 @@ def _look_at_keys(store: Database) -> None:
             say(f"warning: {warning}")
     except SQLAlchemyError as error:
         say(f"warning: what is encrypted was not looked at: {type(error).__name__}")
+
+
+def _warn_of_characters(store: Database) -> None:
+    """A server whose data is there already is better than none."""
+    try:
+        characters.require_database(store)
+        characters.require_tables(store)
+    except ConfigurationError as error:
+        say(f"warning: {error}")
 
 
 def refuse_unfinished(destination: str) -> None:

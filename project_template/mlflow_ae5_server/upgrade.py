@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_server import database, locks, mlflow_command
+from mlflow_ae5_server import characters, database, locks, mlflow_command
 from mlflow_ae5_server.database import Database, Schema
 from mlflow_ae5_server.errors import ConfigurationError, SchemaError
 from mlflow_ae5_server.mlflow_command import Ended
@@ -38,6 +38,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
             return 0
         _refuse_unknown(before, store)
         if before.state == "empty":
+            characters.require_database(store)
             from mlflow_ae5_server.server import refuse_unfinished
 
             refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
@@ -97,6 +98,8 @@ def _dry_run(store: Database, report: Report) -> int:
     schema = _inspect(store)
     report.add(found=schema.found, expected=schema.expected)
     _refuse_unknown(schema, store)
+    if schema.state == "empty":
+        characters.require_database(store)
     pending = database.pending_revisions(schema)
     print(f"{store.shown} is at revision {schema.found}, the installed MLflow needs {schema.expected}")
     for revision in pending:

@@ -67,10 +67,7 @@ def stay_in_schema(cursor: Any, database: Database) -> None:
     cursor.execute("SELECT current_setting('search_path'), current_schema()")
     path, here = cursor.fetchone()
     if here is None:
-        raise ConfigurationError(
-            f"{database.shown} has no schema of its search_path: {path}",
-            "create the schema, or correct search_path; write a name with capitals or spaces in double quotes",
-        )
+        raise databases.no_schema(database, path)
     cursor.execute("SELECT set_config('search_path', quote_ident(current_schema()), false)")
 
 

@@ -29,7 +29,7 @@
 
 Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `status --watch` ends with the code of
 its last look), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
-130 interrupted (Ctrl-C or SIGTERM or SIGHUP).
+32 nothing is installed (`status`), 130 interrupted (Ctrl-C or SIGTERM or SIGHUP).
 
 `python -m mlflow_ae5_deploy.errors` prints the table of them that the documents have.
 """
@@ -43,6 +43,7 @@ from typing import ClassVar
 EXIT_DONE = 0
 EXIT_BUG = 1
 EXIT_CHANGES_PENDING = 30
+EXIT_NOT_INSTALLED = 32
 EXIT_INTERRUPTED = 130
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it

@@ -11,7 +11,7 @@ import typer
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.changing import looking
 from mlflow_ae5_deploy.cli.wiring import Choices, reporter_for
-from mlflow_ae5_deploy.errors import EXIT_DONE, PlatformError, StageFailed
+from mlflow_ae5_deploy.errors import EXIT_DONE, EXIT_NOT_INSTALLED, PlatformError, StageFailed
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.status import Status
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.context import Context
 
 NAME = "status"
-HELP = "Show how the installation is: server, token, garbage collection, drift. Ends with 0 if healthy, else 20."
+HELP = "Show how the installation is: server, token, garbage collection, drift. 0 healthy, 20 not, 32 nothing there."
 
 NOT_HEALTHY = StageFailed.exit_code
 
@@ -74,6 +74,8 @@ def _tell(choices: Choices, reporter: Reporter, seen: Status, *, compact: bool =
 
 
 def _code(seen: Status) -> int:
+    if not seen.installed:
+        return EXIT_NOT_INSTALLED
     return EXIT_DONE if seen.healthy else NOT_HEALTHY
 
 

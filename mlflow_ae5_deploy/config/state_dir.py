@@ -102,6 +102,26 @@ def _hosts_of(journal: Path) -> set[str]:
     return hosts
 
 
+def check_writable(folder: Path, *, private: bool) -> None:
+    """Raise Configuration where a file cannot be made in `folder`, or, if it is to be `private`, others could make one.
+    Nothing of it stays."""
+    try:
+        mode = folder.stat().st_mode
+        if private and mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise _open_to_others(folder, mode)
+        _write_something(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from None
+
+
+def _open_to_others(folder: Path, mode: int) -> Configuration:
+    return Configuration(
+        f"The folder for the state is open to other accounts (mode {stat.S_IMODE(mode):04o}).",
+        where=str(folder),
+        remedy=f"chmod 700 '{folder}', {_ELSEWHERE}",
+    )
+
+
 def private_dir(folder: Path, *, probe: Callable[[Path], None] | None = None) -> Path:
     """`folder`, made with mode 0700 if it is not there, and proved to be writable by `probe`.
 
@@ -118,11 +138,7 @@ def private_dir(folder: Path, *, probe: Callable[[Path], None] | None = None) ->
         problem = error
     else:
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Configuration(
-                f"The folder for the state is open to other accounts (mode {stat.S_IMODE(mode):04o}).",
-                where=str(folder),
-                remedy=f"chmod 700 '{folder}', {_ELSEWHERE}",
-            )
+            raise _open_to_others(folder, mode)
         return folder
     raise storage_error(problem, folder)
 

@@ -37,6 +37,11 @@ class Status:
     seconds: float
 
     @property
+    def installed(self) -> bool:
+        """Whether there is something to be healthy: a project, or an upgrade that has not ended."""
+        return self.seen.project is not None or bool(self.seen.half_upgraded)
+
+    @property
     def healthy(self) -> bool:
         return not self.problems
 

@@ -15,8 +15,8 @@ from mlflow_ae5_deploy.words import counted
 
 
 def show(reporter: Reporter, status: Status) -> None:
-    word, style = ("healthy", "bold green") if status.healthy else ("not healthy", "bold red")
-    reporter.hanging("", f"{word}: project {status.project} of {status.account} on {status.host}", style)
+    style = "bold green" if status.healthy else "bold red"
+    reporter.hanging("", f"{_headline(status)}: project {status.project} of {status.account} on {status.host}", style)
     reporter.line()
     for title, text in rows(status):
         reporter.hanging(f"  {title:<11} ", text)
@@ -29,6 +29,12 @@ def show(reporter: Reporter, status: Status) -> None:
         reporter.hanging("  ! ", text, "red")
     for text in status.warnings:
         reporter.hanging("  warning: ", text, "yellow")
+
+
+def _headline(status: Status) -> str:
+    if not status.installed:
+        return "not installed"
+    return "healthy" if status.healthy else "not healthy"
 
 
 def rows(status: Status) -> list[tuple[str, str]]:
@@ -160,7 +166,7 @@ def status_data(status: Status) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "verb": "status",
-        "outcome": "healthy" if status.healthy else "unhealthy",
+        "outcome": _headline(status).replace("not healthy", "unhealthy"),
         "observed": _iso(status.observed),
         "host": status.host,
         "account": status.account,

@@ -90,7 +90,7 @@ class Memory:
         }
         try:
             data = json.loads(self._path.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # what stands in the way of a folder is told by writing there
             return fresh
         except (OSError, ValueError) as error:
             raise Configuration(

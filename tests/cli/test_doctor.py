@@ -54,6 +54,42 @@ def test_before_anything_exists_it_finds_nothing_wrong_and_makes_nothing(bench, 
     assert {"python", "ae5-tools", "dns", "reachable", "tls", "clock", "release", "database-driver"} <= set(found)
 
 
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [({}, "no password for"), ({"AE5_ADMIN_USERNAME": "boss"}, "the administrator `boss` has no password")],
+)
+def test_missing_credentials_are_found_before_the_platform_is_asked(bench, capsys, monkeypatch, environment, said):
+    for name, value in {"AE5_HOSTNAME": "ae5.nowhere.invalid", "AE5_USERNAME": ACCOUNT, **environment}.items():
+        monkeypatch.setenv(name, value)
+    seen = bench.run(capsys, "doctor", "--json")
+    (finding,) = [finding for finding in seen.data["findings"] if finding["check"] == "credentials"]
+    assert seen.code == 20
+    assert finding["severity"] == "error"
+    assert said in finding["said"]
+    assert "PASSWORD" in finding["remedy"]
+
+
+def test_a_state_folder_that_cannot_be_used_is_found(bench, capsys, monkeypatch, tmp_path):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    for name, value in {"AE5_HOSTNAME": "ae5.nowhere.invalid", "AE5_USERNAME": ACCOUNT}.items():
+        monkeypatch.setenv(name, value)
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    for folder, severity in (
+        (tmp_path / "new" / "state", "ok"),
+        (in_the_way / "state", "error"),
+        (open_to_all, "error"),
+    ):
+        monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(folder))
+        seen = bench.run(capsys, "doctor", "--json")
+        (finding,) = [finding for finding in seen.data["findings"] if finding["check"] == "state-folder"]
+        assert finding["severity"] == severity, finding
+        assert bool(finding["remedy"]) == (severity == "error")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "open"]
+
+
 class TestInstalled:
     def test_finds_it_in_order_without_a_write(self, bench, capsys):
         bench.install(capsys)

@@ -28,8 +28,12 @@ def run_gc(bench):
 def test_before_anything_exists_it_says_so_and_makes_nothing(bench, capsys):
     bench.forget_calls()
     seen = status(bench, capsys)
-    assert seen.code == 20, seen.err
+    assert seen.code == 32, seen.err
+    assert seen.data["outcome"] == "not installed"
     assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
+    told = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
+    assert told.code == 32
+    assert told.out.startswith("not installed: project mlflow.tracking.server of mlflow-service on localhost")
     assert bench.writes() == []
 
 
@@ -193,7 +197,7 @@ class TestNotHealthy:
         bench.install(capsys, "--yes")
         config = bench.configure("project:\n  name: another\n")
         seen = status(bench, capsys, "--config", str(config))
-        assert seen.code == 20
+        assert seen.code == 32
         assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
         assert seen.data["deployment"] is None
 

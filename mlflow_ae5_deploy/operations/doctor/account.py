@@ -26,6 +26,19 @@ def references(context: Context) -> Iterator[Finding]:
         *((f"server.secrets.{name}", ref) for name, ref in settings.server.secrets.items()),
         *((f"consumers: {consumer.username}", consumer.password) for consumer in settings.consumers),
     ]
+    if context.access.impersonates:
+        if settings.admin.password is None:
+            yield error(
+                "credentials",
+                f"the administrator `{settings.admin.username}` has no password",
+                "Set AE5_ADMIN_PASSWORD, or admin.password to a reference (env:NAME, file:PATH or prompt).",
+            )
+    elif settings.account.password is None:
+        yield error(
+            "credentials",
+            f"no password for `{context.account}`, and no administrator who could impersonate it",
+            "Set AE5_PASSWORD, or account.password to a reference, or give admin credentials.",
+        )
     asked, found = [], 0
     for setting, ref in wanted:
         if not isinstance(ref, SecretRef):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.errors import DeployError, PlatformError, UnexpectedAnswer
+from mlflow_ae5_deploy.config.state_dir import check_writable
+from mlflow_ae5_deploy.errors import Configuration, DeployError, PlatformError, UnexpectedAnswer
 from mlflow_ae5_deploy.operations.doctor import software
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, error, info, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.parts import ae5_tools_version
@@ -23,7 +24,19 @@ _SLOW_CLOCK, _WRONG_CLOCK = 30.0, 300.0  # seconds; Keycloak's tokens live for a
 def machine(context: Context) -> Iterator[Finding]:
     yield ok("python", platform.python_version())
     target = context.access.target
+    yield _state_folder(context)
     yield software.ae5_tools(ae5_tools_version(), needed=not target.is_sandbox or target.provider == "ae5-tools")
+
+
+def _state_folder(context: Context) -> Finding:
+    """Where journal, memory and keys are kept. Nothing is made, but a file that is gone at once."""
+    root = context.folder.parent
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    try:
+        check_writable(there, private=there == root)
+    except Configuration as trouble:
+        return of_error("state-folder", trouble)
+    return ok("state-folder", f"{root} can be written to" if there == root else f"{root} can be made")
 
 
 def network(context: Context) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ def parse_revision(record: Mapping[str, Any]) -> Revision:
 
 def parse_deployment(record: Mapping[str, Any], hostname: str) -> Deployment:
     """hostname: the platform's, with its port if any; needed to tell an endpoint's name from the URL."""
-    url = str(record.get("url") or "") or None
+    url = _url(record)
     identity = _text(record, "id", "deployment")
     return Deployment(
         id=identity,
@@ -157,6 +157,12 @@ def parse_resource_profile(record: Mapping[str, Any]) -> ResourceProfile:
     return ResourceProfile(
         name=_text(record, "name", "resource profile"), description=str(record.get("description") or "")
     )
+
+
+def _url(record: Mapping[str, Any]) -> str | None:
+    """None also for what no URL is: it is printed as it stands, for a shell to read."""
+    url = str(record.get("url") or "")
+    return url if url and url.isascii() and url.isprintable() and " " not in url else None
 
 
 def _text(record: Mapping[str, Any], field: str, what: str) -> str:

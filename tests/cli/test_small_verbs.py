@@ -74,6 +74,15 @@ class TestLogs:
         assert '"outcome": "done"' in out
         assert "removed 2 of 2 runs" in err
 
+    def test_following_begins_with_the_last_lines(self, bench, here):
+        newest = max(bench.owner().get("runs"), key=lambda run: run["created"])
+        whole = here("logs", "--run", newest["id"], "-n", "0").out.splitlines()
+
+        followed = here("logs", "--follow", "--run", newest["id"], "-n", "1")
+
+        assert len(whole) > 1
+        assert followed.out.splitlines() == whole[-1:]
+
     def test_follows_the_server_until_ctrl_c(self, bench, here):
         with bench.spawn("logs", "--follow", "--sandbox") as process:
             assert next(line for line in process.stdout if "serving with" in line)

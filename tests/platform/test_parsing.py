@@ -41,6 +41,11 @@ def _deployment(record: dict[str, Any]) -> object:
     return parsing.parse_deployment(record, "ae5.example")
 
 
+@pytest.mark.parametrize("url", ["https://a\x1b[2J/", "https://a\nb/", "https://a b/", "https://\u202ea/", "", None])
+def test_what_no_url_is_counts_as_none(url: str | None) -> None:
+    assert parsing.parse_deployment(DEPLOYMENT | {"url": url}, "ae5.example").url is None
+
+
 @pytest.mark.parametrize(
     ("parse", "record", "field"),
     [

@@ -77,6 +77,7 @@ def prove(choices: Choices, reporter: Reporter, context: Context) -> Verificatio
     """Every check, each told when it is made."""
     from mlflow_ae5_deploy.operations.verify import Verifier
     from mlflow_ae5_deploy.redaction import Secret
+    from mlflow_ae5_deploy.runbook import served_database
 
     url, token = url_and_token(choices, context)
     verifier = Verifier(
@@ -84,6 +85,7 @@ def prove(choices: Choices, reporter: Reporter, context: Context) -> Verificatio
         context.server(url, None),
         context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}")),
         context.clock,
+        served_database.observe(context, running(context)[0]),
     )
     reporter.line(f"Verifying {url} from outside")
     outcome = verifier.verify(on_check=reporter.check)

@@ -7,7 +7,7 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.runbook.context import Context, Wishes
 
 SANDBOX_ACCOUNT = "mlflow-service"
+_NO_MOUNT = (
+    "This machine does not let the sandbox mount /var/run/secrets/user_credentials. A release that reads its secrets "
+    "there only, as upstream's 0.7.2 does, does not see them here and runs on its own defaults (SQLite)."
+)
 _SANDBOX_IGNORES = ("AE5_", "CF_ACCESS_")
 
 
@@ -89,7 +93,7 @@ def load_settings(choices: Choices) -> LoadedSettings:
     # Variables meant for a real cluster must not reach the rehearsal.
     environ = {k: v for k, v in choices.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
     environ.pop("REQUESTS_CA_BUNDLE", None)
-    found, passwords = _sandbox_overrides(choices)
+    found, passwords, mounts_secrets = _sandbox_overrides(choices)
     overrides.update(found)
 
     def loaded() -> LoadedSettings:
@@ -99,7 +103,10 @@ def load_settings(choices: Choices) -> LoadedSettings:
     overrides["account.username"] = account
     if account in passwords:
         overrides["account.password"] = passwords[account]
-    return loaded()
+    complete = loaded()
+    if mounts_secrets or complete.settings.release.source == "bundled":
+        return complete
+    return replace(complete, set_aside=(*complete.set_aside, _NO_MOUNT))
 
 
 def sandbox_folder(environ: Mapping[str, str]) -> Path:
@@ -108,8 +115,10 @@ def sandbox_folder(environ: Mapping[str, str]) -> Path:
     return state_root(None, environ) / "sandbox"
 
 
-def _sandbox_overrides(choices: Choices) -> tuple[dict[str, Any], dict[str, SecretRef]]:
-    """Start the sandbox if need be; its address, trust and administrator as settings, and its accounts' passwords."""
+def _sandbox_overrides(choices: Choices) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:
+    """Start the sandbox if need be; its address, trust and administrator as settings, its accounts' passwords, and
+    whether its commands find secrets where AE5 has them.
+    """
     from mlflow_ae5_deploy.cli.sandbox import bring_up, credentials
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.redaction import Secret
@@ -129,7 +138,11 @@ def _sandbox_overrides(choices: Choices) -> tuple[dict[str, Any], dict[str, Secr
     if database_uri is not None:
         found["server.backend_store_uri"] = SecretRef.holding(Secret(database_uri))
     passwords = {**known.get("reserved", {}), **known["users"]}
-    return found, {name: SecretRef.holding(Secret(password)) for name, password in passwords.items()}
+    return (
+        found,
+        {name: SecretRef.holding(Secret(password)) for name, password in passwords.items()},
+        info.mounts_secrets,
+    )
 
 
 def prompt() -> Callable[[str], str] | None:

@@ -14,6 +14,7 @@ from typing import Any
 from mlflow_ae5_deploy.clock import Clock
 from mlflow_ae5_deploy.errors import VerificationFailed
 from mlflow_ae5_deploy.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, judge
+from mlflow_ae5_deploy.runbook.served_database import Observation
 
 API = "api/2.0/mlflow"
 ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"
@@ -45,9 +46,20 @@ class _Failed(Exception):
 
 
 class Verifier:
-    """token_api opens the server with the good token; bare_api without any; wrong_api with a wrong one."""
+    """token_api opens the server with the good token; bare_api without any; wrong_api with a wrong one.
 
-    def __init__(self, token_api: ServerApi, bare_api: ServerApi, wrong_api: ServerApi, clock: Clock) -> None:
+    database: what the server's log shows of it; None where it shows nothing, and then nothing is said of it.
+    """
+
+    def __init__(
+        self,
+        token_api: ServerApi,
+        bare_api: ServerApi,
+        wrong_api: ServerApi,
+        clock: Clock,
+        database: Observation | None = None,
+    ) -> None:
+        self._database = database
         self._api = token_api
         self._strangers = (("no token gets nothing", bare_api), ("a wrong token gets nothing", wrong_api))
         self._clock = clock
@@ -67,6 +79,8 @@ class Verifier:
             ("the artifact comes back the same", self._download),
             ("a model version is registered", self._register),
         ]
+        if self._database is not None:
+            steps.insert(1, ("it works on the configured database", self._on_the_configured_database))
         stopped = False
         for name, step in steps:
             if stopped:
@@ -104,6 +118,11 @@ class Verifier:
         if not health.healthy:
             raise _Failed(health.said)
         return health.said
+
+    def _on_the_configured_database(self) -> str:
+        if self._database is None or not self._database.same:
+            raise _Failed(self._database.difference if self._database else "nothing is known of it")
+        return f"{self._database.served}, by its log"
 
     def _create(self) -> str:
         self._experiment = self._post("experiments/create", {"name": self._tag})["experiment_id"]

@@ -43,6 +43,7 @@ class Facts:
     """stale: names of secrets whose new value the running server has not seen. health: None if not started.
 
     unsure: names of secrets that were stored over values this machine does not know, since the server started.
+    other_database: how the database that the server works on differs from the configured one, where that is seen.
     """
 
     wanted: Wanted
@@ -54,6 +55,7 @@ class Facts:
     rival: Deployment | None
     health: Health | None
     unsure: tuple[str, ...] = ()
+    other_database: str = ""
 
 
 def select(deployments: Sequence[Deployment], project: Project | None, wanted: Wanted) -> Chosen:

@@ -9,11 +9,13 @@ from mlflow_ae5_deploy.runbook import keys
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.secret_facts import MADE, SecretFact, observe_secret
 
+DATABASE = "MLFLOW_BACKEND_STORE_URI"
+
 
 def wanted(context: Context) -> Mapping[str, Secret]:
     server, values = context.settings.server, context.values
     return {
-        "MLFLOW_BACKEND_STORE_URI": values.store_uri(server.backend_store_uri),
+        DATABASE: values.store_uri(server.backend_store_uri),
         "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
         "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),

@@ -42,6 +42,10 @@ class Values:
             self._known[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt, added=self._added)
         return self._known[key]
 
+    def knows(self, uri: SecretRef | str) -> bool:
+        """Whether the database URI is at hand already, so that nobody is asked for it."""
+        return (uri, "database URI") in self._known
+
     @staticmethod
     def random_password() -> str:
         return secrets.token_urlsafe(24)

@@ -42,6 +42,7 @@ class Core:
         self.timing = Timing()
         self.table = ProcessTable(state_dir / "processes.json")
         self.log = LOG
+        self.mounts_secrets = False
 
     @property
     def settings(self) -> Settings:
@@ -90,6 +91,10 @@ class Core:
     def volume(self, username: str) -> Path:
         """The account's persistent storage: what `data` leads to in its sessions, deployments and jobs."""
         return self.folder("volumes", folder_name(username), "data")
+
+    def launch_options(self, username: str) -> tuple[str, ...]:
+        """For the launcher of a command of this account."""
+        return ("--secrets", str(self.secrets_folder(username))) if self.mounts_secrets else ()
 
     # -- who may what ---------------------------------------------------------------------
 

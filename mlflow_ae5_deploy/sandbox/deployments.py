@@ -125,6 +125,7 @@ class Deployments:
             cwd=workload.cwd,
             env=workload.env,
             grace=self._core.settings.stop_grace_seconds,
+            options=self._core.launch_options(deployment.owner),
         )
         worker = self._workers[deployment.id]
         worker.process = process

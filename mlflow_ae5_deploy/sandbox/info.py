@@ -19,7 +19,8 @@ class SandboxError(RuntimeError):
 class SandboxInfo:
     """hostname carries the port (`localhost:8443`). credentials_file is JSON, mode 0600:
     `{"admin": {"username", "password"}, "users": {"<name>": "<password>"}, "reserved": {...}}`. reserved: passwords
-    for accounts that do not exist until somebody makes them."""
+    for accounts that do not exist until somebody makes them. mounts_secrets: whether commands find their secrets where
+    AE5 has them."""
 
     hostname: str
     ca_file: Path
@@ -27,6 +28,7 @@ class SandboxInfo:
     state_dir: Path
     control_url: str
     credentials_file: Path
+    mounts_secrets: bool = True
 
     @property
     def control_token_file(self) -> Path:

@@ -166,6 +166,7 @@ class Jobs:
             cwd=workload.cwd,
             env=workload.env,
             grace=self._core.settings.stop_grace_seconds,
+            options=self._core.launch_options(run.owner),
         )
         self._workers[run.id].process = process
         self._set(run, "running", "Running")

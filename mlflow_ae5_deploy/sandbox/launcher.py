@@ -4,9 +4,11 @@ Started as a process of its own (standard library only, isolated mode) and leade
 the other end of its standard input: when that closes, because the sandbox asks for a stop or is gone, killed
 however hard, the command gets the stop signal, some grace, and then everything it started is killed.
 
-    launcher.py --grace SECONDS [--signal NAME] [--main-only] [--uid N --gid N] -- COMMAND...
+    launcher.py --grace SECONDS [--signal NAME] [--main-only] [--uid N --gid N] [--secrets FOLDER] -- COMMAND...
 
-Exit status: the command's, or 128 + the signal that ended it.
+With --secrets the command gets a mount namespace of its own, in which that folder is also where AE5 has the secrets.
+
+Exit status: the command's, or 128 + the signal that ended it; 125 where the folder cannot be mounted.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_SECRETS = "/var/run/secrets/user_credentials"  # where AE5 has them
 _KILL_SECONDS = 2.0  # less than what the sandbox waits for beyond the grace
 
 
@@ -33,8 +38,15 @@ def main() -> int:
     parser.add_argument("--main-only", action="store_true")
     parser.add_argument("--uid", type=int)
     parser.add_argument("--gid", type=int)
+    parser.add_argument("--secrets")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
+    if options.secrets is not None:
+        try:
+            _mount_secrets(options.secrets)
+        except (OSError, AttributeError) as error:  # AttributeError: not Linux
+            print(f"[sandbox] {_SECRETS} cannot be mounted: {error}", file=sys.stderr)
+            return 125
     _adopt_orphans()
     wake = _signal_pipe()
     groups: list[int] | None = [] if options.uid is not None else None
@@ -55,6 +67,60 @@ def main() -> int:
     _kill_the_rest(child.pid)
     child.returncode = 0  # reaped above; keeps Popen's destructor quiet
     return 137 if status is None else status
+
+
+def _mount_secrets(folder: str) -> None:
+    """Show `folder` at _SECRETS, to this process and those it starts only; nothing is made in the real file system."""
+    here, user, group = os.getcwd(), os.getuid(), os.getgid()  # noqa: PTH109
+    try:
+        _checked(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS))
+    except PermissionError:  # not as root: with a user namespace, in which everybody is who they were
+        _checked(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS | _CLONE_NEWUSER))
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write(text)
+    _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    target = os.path.realpath(_SECRETS)
+    if not os.path.isdir(target):  # noqa: PTH112
+        _make_room_for(target)
+    _mount(folder, target, "", _MS_BIND | _MS_REC)
+    os.chdir(here)  # by its name, where it may now be reached by another mount
+
+
+def _make_room_for(target: str) -> None:
+    """Lay a writable copy, made of mounts, over the folder that has to hold `target`."""
+    above = os.path.dirname(target)  # noqa: PTH120
+    while not os.path.isdir(above):  # noqa: PTH112
+        above = os.path.dirname(above)  # noqa: PTH120
+    if above == "/":
+        raise FileNotFoundError(target)
+    covered = os.open(above, os.O_PATH | os.O_DIRECTORY)
+    mode = os.fstat(covered).st_mode & 0o7777
+    with os.scandir(above) as listing:
+        entries = [(entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in listing]
+    _mount("tmpfs", above, "tmpfs", 0, f"mode={mode:o}")
+    for name, is_link, is_folder in entries:
+        source, shown = f"/proc/self/fd/{covered}/{name}", f"{above}/{name}"
+        with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+            if is_link:
+                os.symlink(os.readlink(source), shown)  # noqa: PTH115, PTH211
+                continue
+            os.mkdir(shown) if is_folder else os.close(os.open(shown, os.O_CREAT))  # noqa: PTH102
+            _mount(source, shown, "", _MS_BIND | _MS_REC)
+    os.close(covered)
+    os.makedirs(target, 0o755)  # noqa: PTH103
+
+
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    arguments = (os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, data.encode() or None)
+    mount = ctypes.CDLL(None, use_errno=True).mount
+    mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+    _checked(mount(*arguments), target)
+
+
+def _checked(result: int, path: str = "") -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path or None)
 
 
 def _adopt_orphans() -> None:

@@ -133,6 +133,14 @@ class Supervised:
         self._table.remove(self.pid)
 
 
+async def can_mount_secrets(scratch: Path) -> bool:
+    """Whether this machine lets a command have a mount namespace: as root, or with user namespaces."""
+    command = (sys.executable, "-I", "-S", str(LAUNCHER), "--grace", "0", "--secrets", str(scratch), "--", "true")
+    quiet = asyncio.subprocess.DEVNULL
+    trial = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)
+    return await trial.wait() == 0
+
+
 def open_log(path: Path) -> BinaryIO:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")

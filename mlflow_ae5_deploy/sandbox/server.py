@@ -32,7 +32,7 @@ from .info import SandboxError, SandboxInfo
 from .jobs import Jobs
 from .ports import listen, wildcard_names_resolve
 from .postgres import Postgres
-from .processes import reap_stale
+from .processes import can_mount_secrets, reap_stale
 from .secret_files import SecretFiles
 from .settings import Settings
 from .store import Store, make_private_folder, write_private
@@ -149,6 +149,7 @@ class SandboxServer:
         certificates.write_bundle(self._state_dir)
         _seed(core)
         _choose_addresses(core)
+        core.mounts_secrets = core.settings.mount_secrets and await can_mount_secrets(core.folder("secrets"))
 
         connector = aiohttp.TCPConnector(limit=0)
         http = aiohttp.ClientSession(
@@ -184,6 +185,7 @@ class SandboxServer:
             state_dir=self._state_dir,
             control_url=f"https://localhost:{core.state.control_port}",
             credentials_file=self._state_dir / "credentials.json",
+            mounts_secrets=core.mounts_secrets,
         )
 
     async def _serve(

@@ -30,6 +30,8 @@ class Settings:
     """401 | 302: what the API answers without a session"""
     secret_mount_seconds: float = 0.0
     """how long until a new or changed secret shows up in the mounted folder"""
+    mount_secrets: bool = True
+    """from the next start: commands find their secrets where AE5 has them, if the machine allows it"""
     stop_grace_seconds: float = 10.0
     start_deadline_seconds: float = 300.0
     restart_backoff_seconds: float = 1.0

@@ -17,6 +17,10 @@ from .project_file import HttpOptions, ProjectFile, read_project_file, shell_lin
 STORAGE_URL = "http://anaconda-enterprise-ap-storage/projects"
 NOTICE = "[sandbox] Commands run with {python} and its packages; the env_spec {spec!r} is neither solved nor checked."
 READY = "The project is ready to run commands."
+NO_MOUNT = (
+    "[sandbox] Nothing is mounted at /var/run/secrets/user_credentials: the secrets are in the folder that "
+    "MLFLOW_AE5_SECRETS_DIR names."
+)
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
@@ -52,6 +56,8 @@ def prepare(core: Core, item: Deployment | Run, options: HttpOptions | None) -> 
     if command["env_spec"] not in project_file.env_specs:
         raise WorkloadError(f"the env_spec {command['env_spec']!r} of {item.command!r} is not defined")
     notices = [NOTICE.format(python=sys.executable, spec=command["env_spec"]), *_link_data(core, item, folder)]
+    if not core.mounts_secrets:
+        notices.append(NO_MOUNT)
     env = _environment(core, item, folder, project_file)
     missing = unset_variables(project_file, env)
     if missing:

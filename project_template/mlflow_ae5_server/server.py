@@ -70,6 +70,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
         application = _load(store, registry_uri, artifact_root, destination, wait)
         job_environment = _prepare_jobs(store.uri, artifact_root, options) if jobs else None
         _drop_connections()
+        say(f"database: {store.shown}")
         say(f"serving on {options.address}:{listener.getsockname()[1]} with {count} workers ({reason})")
         say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
         guarded = asgi.wrap(application, policy, prefix, frames=framed)

@@ -57,6 +57,11 @@ ROWS = [
     ("a secret changed", replace(RIGHT, secrets=CHANGED), ["set", "restart"]),
     ("a secret changed in a run that was cut off", replace(RIGHT, stale=("MLFLOW_BACKEND_STORE_URI",)), ["restart"]),
     ("a secret set elsewhere", replace(RIGHT, secrets=UNKNOWN), ["set"]),
+    (
+        "another database, and its secret set elsewhere",
+        replace(RIGHT, secrets=UNKNOWN, other_database="by its log it works on sqlite"),
+        ["set", "restart"],
+    ),
     ("started but not healthy", replace(RIGHT, health=Health("unhealthy", "503")), ["wait for"]),
     ("health not observable", replace(RIGHT, health=Health("unauthorised", "302")), []),
     ("two servers", replace(RIGHT, duplicates=(deployment(id="a2-" + "c" * 32),)), ["stop"]),

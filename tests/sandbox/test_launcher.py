@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,25 @@ def gone(process: psutil.Process) -> bool:
 @pytest.mark.parametrize(("command", "status"), [("true", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)])
 def test_the_exit_status_is_the_commands(launch, command: str, status: int) -> None:
     assert launch(command).process.wait(20) == status
+
+
+def test_secrets_are_where_ae5_has_them_for_the_command_alone(launch, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "NAME").write_text("value")
+    before = {path.name for path in Path("/var/run").iterdir()}
+    show = "cat /var/run/secrets/user_credentials/NAME > shown; ls -A /var/run > run; pwd -P > here; id -u > who"
+
+    code = launch(show, "--secrets", str(tmp_path / "secrets")).process.wait(20)
+
+    if code == 125:
+        pytest.skip("this machine allows no mount namespace")
+    read = {name: (tmp_path / name).read_text().split("\n") for name in ("shown", "run", "here", "who")}
+    assert read["shown"] == ["value"]
+    after = {path.name for path in Path("/var/run").iterdir()}
+    assert {*read["run"]} >= (before & after) | {"secrets"}
+    assert read["here"][0] == str(tmp_path.resolve())
+    assert read["who"][0] == str(os.getuid())
+    assert ("secrets" in after) is ("secrets" in before)
 
 
 def test_a_stop_is_a_term_signal_that_the_command_may_answer(launch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from mlflow_ae5_deploy.errors import Conflict, PlatformError, StageFailed
 from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.platform.records import Deployment
-from mlflow_ae5_deploy.runbook import server_secrets
+from mlflow_ae5_deploy.runbook import served_database, server_secrets
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import project_name, wanted_of
 from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
@@ -60,7 +60,14 @@ class Deploy:
             rival=chosen.rival,
             health=health,
             unsure=tuple(context.memory.unsure_server()),
+            other_database=self._other_database(context, current),
         )
+
+    def _other_database(self, context: Context, current: Deployment | None) -> str:
+        if current is None or not current.is_started:
+            return ""
+        seen = served_database.observe(context, current.id)
+        return "" if seen is None or seen.same else seen.difference
 
     def _health(self, context: Context, current: Deployment) -> Health | None:
         """As the signed-in owner, because that needs no token; None while it is not started."""
@@ -105,6 +112,8 @@ class Deploy:
                 "`rotate-token --restart`: it starts the server with what is stored."
             )
         actions += decision.actions
+        if facts.other_database and not any(action.verb in (START, RESTART) for action in decision.actions):
+            raise self._wrong_database(facts.current, facts.other_database)
         self._foresee(decision, facts, context)
         if actions:
             return Decision.do(*actions, warnings=warnings)
@@ -125,6 +134,8 @@ class Deploy:
     def _plan_server(self, facts: Facts) -> Decision:
         current, name = facts.current, facts.wanted.name
         changed = [fact.name for fact in facts.secrets if fact.is_news_to_the_server] + list(facts.stale)
+        if facts.other_database:  # whatever was stored before, it is not what will be
+            changed += [f.name for f in facts.secrets if f.name == server_secrets.DATABASE and not f.right]
         if current is None:
             return Decision.do(Action(START, f"deployment {name}", "the project has no deployment of this name"))
         if not current.is_started and not current.is_starting:
@@ -193,4 +204,16 @@ class Deploy:
         deployment = context.found.deployment
         if deployment is None or not deployment.url:
             raise StageFailed("The platform shows no running deployment.", stage=self.number)
+        if other := self._other_database(context, deployment):
+            raise self._wrong_database(deployment, other)
         return f"deployment {deployment.name} ({deployment.id}) runs and the MLflow API answers from its database"
+
+    def _wrong_database(self, deployment: Deployment | None, difference: str) -> StageFailed:
+        return StageFailed(
+            "The server works on another database than the configured one.",
+            stage=self.number,
+            where=f"deployment {deployment.name} ({deployment.id})" if deployment is not None else "",
+            remedy="`rotate-token --restart` starts it with the stored secrets. If that does not help, the release "
+            "does not read them: see in its documentation where it takes its database from.",
+            detail=difference,
+        )

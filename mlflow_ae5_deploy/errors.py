@@ -19,7 +19,7 @@
     |-- VerificationFailed      21  the server was there, and did not do what it should
     |-- Locked                  22  another run holds the lock of this installation
     |-- PartlyDone              23  some of it was done and some is left; the message says which
-    |-- JobFailed               24  a job on the platform did not do its work
+    |-- JobFailed               24  a job on the platform did not do its work, or left no report of it
     |   |-- SnapshotDamaged     25  a snapshot is not what its manifest says
     |   |-- TargetNotEmpty      26  where a snapshot would be restored to, something is kept already
     |   |-- TargetInUse         27  a server runs on what would be restored

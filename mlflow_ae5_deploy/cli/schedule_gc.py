@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.cli import gc_options, options
 from mlflow_ae5_deploy.cli.changing import LockWait, changing
 from mlflow_ae5_deploy.cli.gc_options import Asked
 from mlflow_ae5_deploy.cli.wiring import Choices, load_settings, reporter_for
-from mlflow_ae5_deploy.errors import EXIT_DONE, PartlyDone, StageFailed
+from mlflow_ae5_deploy.errors import EXIT_DONE, JobFailed, PartlyDone, StageFailed
 from mlflow_ae5_deploy.words import counted
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _schedule(plain: Choices, asked: Asked, reporter: Reporter, limits: _Limits,
             if verdict is not None:
                 show_verdict(reporter, verdict)
                 schedule_gc.require(verdict)
-    except (StageFailed, PartlyDone) as error:
+    except (JobFailed, StageFailed, PartlyDone) as error:
         if result is None or result.verdict is None or not plain.json_mode:
             raise
         reporter.data(schedule_data(NAME, result) | {"outcome": "failed", "error": error_data(error)})

@@ -18,7 +18,7 @@ _MOUNTED = 300.0  # seconds until a job must see a changed secret; ae5-tools spe
 _SHORTEST, _LONGEST = 2.0, 30.0  # seconds between two dry runs
 _DIGITS = 12
 
-Judgement = Literal["proved", "unproved", "stale", "refused", "failed"]
+Judgement = Literal["proved", "stale", "refused", "failed"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,6 @@ def classify(verdict: Verdict, token: Secret | None) -> Judgement:
     stale: it worked with another token than that, or may have; the changed secret is not mounted yet.
     """
     facts = verdict.facts
-    if not facts:
-        return "failed" if verdict.known else "unproved"
     if facts.get("dry_run") is not True:
         return "failed"
     used = facts.get("token_sha256")
@@ -87,14 +85,14 @@ def _told(judgement: Judgement, verdict: Verdict, token: Secret | None) -> GcPro
     if judgement == "proved":
         blind = token is not None and facts.get("token_sha256") is None
         return GcProof("proved", said + (" (the release does not say with which token)" if blind else ""))
-    if judgement == "unproved":
-        return GcProof("unproved", said)
     server = scrub(str(facts.get("server") or ""))
     if judgement == "refused":
         return GcProof("refused", server)
     if judgement == "stale":
         what = f"After {_MOUNTED:.0f} s the gc job still does not use the token that was stored"
         what += f": {server}." if server not in ("", "ok") else "."
+    elif not verdict.known:
+        what = f"The dry run of the gc job has finished, result unknown: {said}."
     elif facts and facts.get("dry_run") is not True:
         what = f"The gc job does not say that its run was a dry one: {said}."
     else:

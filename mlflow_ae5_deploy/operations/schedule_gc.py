@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, NotFound, PartlyDone, StageFailed
+from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, JobFailed, NotFound, PartlyDone, StageFailed
 from mlflow_ae5_deploy.platform.records import Job, Project
 from mlflow_ae5_deploy.redaction import MASK, Secret
 from mlflow_ae5_deploy.runbook import gc_run, job_run, maintenance, scheduled_job
@@ -155,7 +155,7 @@ def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: floa
 
 
 def require(verdict: Verdict) -> None:
-    """Raises PartlyDone when the run left some of its work, StageFailed when it did not do it or left no report."""
+    """Raises PartlyDone when the run left some of its work, JobFailed when it did not do it or left no report."""
     if verdict.outcome == gc_run.INCOMPLETE:
         raise PartlyDone(
             f"The garbage collection left some of its work: {verdict.said}.",
@@ -164,17 +164,15 @@ def require(verdict: Verdict) -> None:
             "takes it up.",
         )
     if not verdict.known:
-        raise StageFailed(
-            f"The result of the garbage collection is not known: {verdict.said}.",
-            stage=scheduled_job.STAGE,
+        raise JobFailed(
+            f"The garbage collection has finished, result unknown: {verdict.said}.",
             where=f"run {verdict.run_id}",
             remedy=f"Read its log: `logs --run {verdict.run_id} --lines 0`. A release whose job writes no report "
             "cannot be judged; the bundled release writes one (`--release bundled`).",
         )
     if not verdict.passed:
-        raise StageFailed(
+        raise JobFailed(
             f"The garbage collection did not do its work: {verdict.said}.",
-            stage=scheduled_job.STAGE,
             where=f"run {verdict.run_id}",
             remedy=f"Its log says why: `logs --run {verdict.run_id}`. Mend the cause, then run it again.",
         )

@@ -223,7 +223,7 @@ def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str
         found.append(outdated(seen.collection, seen.collection.last))
     last = seen.collection.last
     if last is not None and last.passed is None:
-        found.append(f"The result of the last garbage collection is not known: {last.said}.")
+        found.append(f"The last garbage collection has finished, result unknown: {last.said}.")
     for known in seen.token.stored:
         if known.expires is not None and known.expires > now and (text := token_life.warning(known.expires, now)):
             found.append(f"{text.rstrip('.')} ({known.account}).")

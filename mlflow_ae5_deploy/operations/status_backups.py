@@ -216,10 +216,13 @@ def problems(backups: Backups) -> list[str]:
 
 
 def _trouble(outcome: Outcome) -> str:
-    return " ".join(_TROUBLE[outcome.of] if outcome.ran else _NOT_CHECKED).format(
+    told, advice = _TROUBLE[outcome.of] if outcome.ran else _NOT_CHECKED
+    if not outcome.known:
+        told = f"The last {_CALLED[outcome.of]} that is known here has finished, result unknown ({{when}}): {{said}}."
+    return f"{told} {advice}".format(
         when=f"{outcome.when:%Y-%m-%d %H:%M} UTC",
         said=outcome.said.rstrip("."),
-        hint=as_sentence(outcome.hint or "mend that"),
+        hint=as_sentence(outcome.hint or ("mend that" if outcome.known else "read its log")),
         snapshot=f"snapshot {outcome.snapshot}" if outcome.snapshot else "a snapshot",
     )
 

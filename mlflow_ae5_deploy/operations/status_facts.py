@@ -306,5 +306,4 @@ def _last_run(context: Context, run: Run) -> LastRun:
     except PlatformError as error:
         passed = None if run.state == "completed" else False
         return LastRun(run.id, run.state, run.created, job_run.UNKNOWN, passed, f"its log: {error.what}")
-    passed = verdict.passed if verdict.known else None
-    return LastRun(run.id, run.state, run.created, verdict.outcome, passed, verdict.said)
+    return LastRun(run.id, run.state, run.created, verdict.outcome, verdict.judged, verdict.said)

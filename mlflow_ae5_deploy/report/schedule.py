@@ -168,7 +168,7 @@ def _run_data(verdict: Verdict) -> dict[str, Any]:
         "state": verdict.state,
         "outcome": verdict.outcome,
         "exit_code": verdict.exit_code,
-        "passed": verdict.passed,
+        "passed": verdict.judged,
         "said": verdict.said,
         "report": dict(verdict.facts),
     }

@@ -117,7 +117,7 @@ def run_data(
             "id": verdict.run_id,
             "state": verdict.state,
             "outcome": verdict.outcome,
-            "passed": succeeded(verdict),
+            "passed": succeeded(verdict) if verdict.known else None,
             "said": verdict.said,
             "report": dict(verdict.facts),
         },

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
-from mlflow_ae5_deploy.runbook.job_run import UNKNOWN, Verdict, last_report, run_once
+from mlflow_ae5_deploy.runbook.job_run import UNKNOWN, Verdict, last_report, run_once, unreported
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 from mlflow_ae5_deploy.words import counted, size
 
@@ -27,14 +27,12 @@ def judge(run: Run, log: str) -> Verdict:
     outcome = str(facts.get("outcome") or UNKNOWN)
     code = facts.get("exit_code")
     verdict = Verdict(run.id, run.state, outcome, code if isinstance(code, int) else None, "", facts)
-    return replace(verdict, said=_sentence(verdict))
+    return replace(verdict, said=_sentence(verdict) if verdict.known else unreported(log))
 
 
 def _sentence(verdict: Verdict) -> str:
     facts = verdict.facts
     counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
-    if not verdict.known:
-        return "the run is completed, and its log has no report"
     if not verdict.passed:
         if verdict.outcome == INCOMPLETE and counts:
             said = f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}"

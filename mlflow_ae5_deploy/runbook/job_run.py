@@ -11,6 +11,7 @@ from typing import Any
 from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, PlatformError
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
+from mlflow_ae5_deploy.redaction import scrub
 from mlflow_ae5_deploy.runbook import kept_runs
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
@@ -19,6 +20,7 @@ from mlflow_ae5_deploy.words import counted
 
 GOOD = ("done", "dry-run", "skipped")
 UNKNOWN = "unknown"
+_SHOWN = 200  # characters of a log's last line
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _STOPPED = 120.0  # seconds until a run that was told to stop must have ended
 
@@ -53,6 +55,11 @@ class Verdict:
         code."""
         return self.state != "completed" or self.outcome != UNKNOWN
 
+    @property
+    def judged(self) -> bool | None:
+        """`passed`, or None where the result is not known."""
+        return self.passed if self.known else None
+
 
 def last_report(log: str) -> dict[str, Any]:
     """The JSON object on the last line that is one; empty where there is none."""
@@ -67,6 +74,13 @@ def last_report(log: str) -> dict[str, Any]:
         if isinstance(found, dict) and "outcome" in found:
             return found
     return {}
+
+
+def unreported(log: str) -> str:
+    """What was seen of a run that is completed and has left no report."""
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
+    end = f"it ends with `{scrub(last[:_SHOWN])}`" if last else "it is empty"
+    return f"the run is completed, and its log has no report; {end}"
 
 
 def run_once(

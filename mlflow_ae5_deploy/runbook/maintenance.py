@@ -31,7 +31,7 @@ from mlflow_ae5_deploy.runbook import kept_runs, outcomes
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.follow import WithoutSettings
-from mlflow_ae5_deploy.runbook.job_run import Verdict, last_report, run_once
+from mlflow_ae5_deploy.runbook.job_run import UNKNOWN, Verdict, last_report, run_once, unreported
 from mlflow_ae5_deploy.runbook.maintenance_words import Facts, outside, sentence, unreadable
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
 from mlflow_ae5_deploy.runbook.starting import check_profile
@@ -243,9 +243,11 @@ def judge(ended: Run, log: str) -> Verdict:
     """Pure. A run that states no result has not done its work: nothing may be built on it."""
     facts = last_report(log)
     code = facts.get("exit_code")
-    outcome = str(facts.get("outcome") or "unknown")
+    outcome = str(facts.get("outcome") or UNKNOWN)
     number = code if isinstance(code, int) else None
     verdict = Verdict(ended.id, ended.state, outcome, number, "", facts)
+    if not verdict.known:
+        return replace(verdict, said=unreported(log))
     said = sentence(facts) if succeeded(verdict) or number == INCOMPLETE else _trouble(verdict)
     return replace(verdict, said=scrub(said))
 
@@ -269,8 +271,9 @@ def require(task: Task, verdict: Verdict) -> None:
             remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in left_out),
         )
     detail = [_damage(facts), verdict.tail]
+    ended = "did not do its work" if verdict.known else "has finished, result unknown"
     raise kind(
-        f"The {task.purpose} did not do its work: {verdict.said}.",
+        f"The {task.purpose} {ended}: {verdict.said}.",
         where=f"run {verdict.run_id}" + (f" (`logs --run {verdict.run_id} --lines 0`)" if verdict.kept else ""),
         remedy=as_sentence(hint),
         detail="\n".join(text for text in detail if text),
@@ -296,7 +299,7 @@ def _trouble(verdict: Verdict) -> str:
     if facts.get("error"):
         return str(facts["error"]).rstrip(".")
     words = [f"the run is {verdict.state}"]
-    words.append("and its log states no result" if verdict.outcome == "unknown" else f"the job says {verdict.outcome}")
+    words.append("and its log has no report" if verdict.outcome == UNKNOWN else f"the job says {verdict.outcome}")
     if verdict.exit_code is not None:
         words.append(f"exit code {verdict.exit_code}")
     return ", ".join(words)
@@ -318,4 +321,6 @@ def _tail(log: str) -> str:
     for line in log.splitlines():
         if line.strip():
             quiet(line)
-    return scrub("\n".join(lines[-_TAIL - 1 : -1]))
+    if last_report(lines[-1] if lines else ""):
+        lines.pop()
+    return scrub("\n".join(lines[-_TAIL:]))

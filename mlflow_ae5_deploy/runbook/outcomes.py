@@ -28,7 +28,7 @@ class Outcome:
 
     said, hint: the job's own words, where it failed. snapshot: the one it was about, empty where that was not told.
     newest: that one is the newest, as far as is known here. ran: it came to a verdict; a check that did not says
-    nothing of the snapshot.
+    nothing of the snapshot. known: False for a run that has finished without a report.
     """
 
     of: str
@@ -39,6 +39,7 @@ class Outcome:
     snapshot: str = ""
     newest: bool = True
     ran: bool = True
+    known: bool = True
 
 
 def kind_of(task: Task) -> str | None:
@@ -65,7 +66,7 @@ def learned(task: Task, verdict: Verdict, when: datetime, *, good: bool, newest:
     failed = _failed(task, kind, verdict, missed=asked == "latest" and newest != "")
     hint = scrub(str(facts.get("hint") or ""))
     ran = failed != CHECK or verdict.exit_code == DAMAGED
-    return [Outcome(failed, when, False, verdict.said, hint, snapshot, is_newest, ran)] if failed else []
+    return [Outcome(failed, when, False, verdict.said, hint, snapshot, is_newest, ran, verdict.known)] if failed else []
 
 
 def _failed(task: Task, kind: str, verdict: Verdict, *, missed: bool) -> str | None:

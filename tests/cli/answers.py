@@ -18,7 +18,7 @@ CLASSES = {
 def assert_tells(outcome: Outcome, code: int, *words: str) -> None:
     """Ended with this code, and one block of text that says what, where and what to do, with these words in it."""
     assert outcome.code == code, f"{outcome.code}\n{outcome.out}\n{outcome.err}"
-    block = outcome.err[outcome.err.rindex("Error: ") :]
+    block = outcome.err[f"\n{outcome.err}".rindex("\nError: ") :]
     assert f"  exit     {code} (" in block
     for part in ("\n  where    ", "\n  do this  "):
         assert part in block, block

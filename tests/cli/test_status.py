@@ -52,7 +52,7 @@ class TestHealthy:
         assert told["outcome"] == "healthy"
         assert (told["problems"], told["drift"]) == ([], [])
         unreported, backup = told["warnings"]  # of a release whose jobs write no report
-        assert "The result of the last garbage collection is not known" in unreported
+        assert "The last garbage collection has finished, result unknown: the run is completed" in unreported
         assert "No backup is known here" in backup
         assert told["collection"]["last"]["passed"] is None
         assert told["deployment"]["id"] == record["id"]

@@ -319,7 +319,7 @@ class TestBack:
         assert_tells(
             nothing, 31, "was not begun: There is no project whose jobs run", "is not on this machine any more"
         )
-        assert_tells(failed, 29, "its log states no result", "Everything is as it was before", "restore --list-kept")
+        assert_tells(failed, 29, "its log has no report", "Everything is as it was before", "restore --list-kept")
         assert_tells(stuck, 31, "something broke in Restore", "upgrade --back", "backup list")
         assert "as it was before is in snapshot" not in stuck.err
         assert back.code == 0, back.err

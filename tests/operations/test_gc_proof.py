@@ -32,7 +32,7 @@ ROWS = [
     ("the job failed by itself", {**GOOD, **USED_NEW, "outcome": "failed", "exit_code": 14}, "failed", NEW, "failed"),
     ("the platform calls it failed", {**GOOD, **USED_NEW}, "failed", NEW, "failed"),
     ("says nothing about a server", {"outcome": "dry-run", "dry_run": True}, "completed", NEW, "failed"),
-    ("an old release: no last line", None, "completed", NEW, "unproved"),
+    ("no last line, its exit code lost", None, "completed", NEW, "failed"),
     ("no last line, and failed", None, "failed", NEW, "failed"),
 ]
 

@@ -75,8 +75,8 @@ def backed_up(**changes):
     return {"backups": replace(WELL.backups, newest=replace(WELL.backups.newest, **changes))}
 
 
-def failed(kind, said, hint="", snapshot="", *, ran=True):
-    outcome = Outcome(kind, NOW, False, said, hint, snapshot, ran=ran)
+def failed(kind, said, hint="", snapshot="", *, ran=True, known=True):
+    outcome = Outcome(kind, NOW, False, said, hint, snapshot, ran=ran, known=known)
     return {"backups": replace(WELL.backups, failed=(outcome,))}
 
 
@@ -109,6 +109,12 @@ PROBLEMS = [
         "backup failed",
         failed(BACKUP, "no room", "make room"),
         "failed (2026-03-01 12:00 UTC): no room. Make room. Then",
+    ),
+    (
+        "backup left no report",
+        failed(BACKUP, "no report", known=False),
+        "The last backup that is known here has finished, result unknown (2026-03-01 12:00 UTC): no report. "
+        "Read its log. Then run `backup`.",
     ),
     ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Mend that. Then run `backup`."),
     ("damaged snapshot", failed(CHECK, "a bit", snapshot="S1"), "check of snapshot S1 that is known here failed"),
@@ -206,7 +212,11 @@ WARNINGS = [
         "worked on: bob has been running.",
     ),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "began before the token was renewed"),
-    ("gc left no report", collected(last=UNTOLD), "result of the last garbage collection is not known: no report."),
+    (
+        "gc left no report",
+        collected(last=UNTOLD),
+        "The last garbage collection has finished, result unknown: no report.",
+    ),
     ("edited", {"made": replace(WELL.made, edited=("app.py was edited",))}, "app.py was edited"),
 ]
 

@@ -46,6 +46,31 @@ def test_what_does_not(case, state, facts):
         maintenance.require(maintenance.backup("create"), verdict)
 
 
+LOST = [
+    ("backup", maintenance.backup("create")),
+    ("backup verify", maintenance.backup("verify")),
+    ("restore", maintenance.restore("--snapshot", "S1")),
+    ("drill", maintenance.drill("latest")),
+    ("upgrade of the database schema", maintenance.database_upgrade()),
+]
+
+
+@pytest.mark.parametrize(("purpose", "task"), LOST, ids=[row[0] for row in LOST])
+def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose, task):
+    log = 'Traceback (most recent call last):\n{"level": "info"}\nOperationalError: disk I/O error\n'
+    verdict = maintenance.judge(run(), log)
+
+    with pytest.raises(errors.JobFailed) as raised:
+        maintenance.require(task, verdict)
+
+    assert raised.value.what == (
+        f"The {purpose} has finished, result unknown: the run is completed, and its log has no report; it ends with "
+        "`OperationalError: disk I/O error`."
+    )
+    assert verdict.known is False
+    assert verdict.judged is None
+
+
 KINDS = {
     2: errors.JobFailed,
     10: errors.JobFailed,

@@ -92,6 +92,17 @@ def test_what_one_run_tells(case, task, facts, told):
     assert {("" if item.passed else "!") + item.of for item in learn(task, facts)} == told
 
 
+@pytest.mark.parametrize(("state", "known"), [("completed", False), ("failed", True)])
+def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, state, known):
+    seen = maintenance.judge(Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
+    memory = Memory(tmp_path)
+
+    outcomes.note(memory, CREATE, seen, NOW, good=maintenance.succeeded(seen))
+
+    (outcome,) = outcomes.remembered(memory)
+    assert (outcome.passed, outcome.known) == (False, known)
+
+
 def test_where_no_snapshot_was_ever_known_nothing_is_missed():
     for task in (VERIFY, LIST, SHOW, TRIAL, DRILLED):
         assert learn(task, broken(20), newest="") == []

@@ -84,7 +84,7 @@ UNASKED = [
     ("a job has told of it", {**BEGUN, "said": TOLD}, None, False, f"are not whole: {TOLD}."),
     ("at work", BEGUN, ("running", None), False, "at work on the platform"),
     ("at work for another machine", None, ("running", None), False, "A restore that was begun is at work"),
-    ("killed", BEGUN, ("failed", None), False, "broke off: the run is failed, and its log states no result"),
+    ("killed", BEGUN, ("failed", None), False, "broke off: the run is failed, and its log has no report"),
     ("broke off half way", BEGUN, ("completed", HALF), False, f"are not whole: {TOLD}."),
     ("refused", BEGUN, ("completed", REFUSED), False, None),
     ("restored while nobody watched", BEGUN, ("completed", RESTORED), False, None),

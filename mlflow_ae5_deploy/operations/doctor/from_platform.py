@@ -60,7 +60,7 @@ def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
     """Pure: findings from the job's last line. state: how the platform says that the run ended."""
     found = [_read_part(check, report.get(part)) for check, part in CHECKS.items()]
     if all(finding is None for finding in found):
-        why = str(report.get("error") or f"the job is {state}, and its log states no result")
+        why = str(report.get("error") or f"the run is {state}, and its log has no report")
         return [error(check, why, str(report.get("hint") or _LOOK)) for check in CHECKS]
     return [finding or skipped(check, "the job did not tell") for check, finding in zip(CHECKS, found, strict=True)]
 

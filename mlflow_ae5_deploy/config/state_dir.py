@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings
 
 _ELSEWHERE = f"or name another folder with state_dir or {STATE_VARIABLE}."
+_APPENDED = ("journal.jsonl", "lock")  # of an installation; the others are replaced
 _REMEDIES: Mapping[int, str] = {
     **dict.fromkeys(FULL, f"The disk is full, or your quota of it: free some space, {_ELSEWHERE}"),
     errno.EROFS: f"The disk is mounted read-only: have that changed, {_ELSEWHERE}",
@@ -102,16 +103,31 @@ def _hosts_of(journal: Path) -> set[str]:
     return hosts
 
 
-def check_writable(folder: Path, *, private: bool) -> None:
-    """Raise Configuration where a file cannot be made in `folder`, or, if it is to be `private`, others could make one.
-    Nothing of it stays."""
+def check_writable(folder: Path) -> Path:
+    """The folder that was tried: `folder`, or, while it is not there, the one it would be made in. Nothing of it stays.
+
+    Raises Configuration where no file can be made there or changed, and where others could make one in `folder`.
+    """
     try:
-        mode = folder.stat().st_mode
-        if private and mode & (stat.S_IWGRP | stat.S_IWOTH):
+        there = _nearest(folder)
+        mode = there.stat().st_mode
+        if there == folder and mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise _open_to_others(folder, mode)
-        _write_something(folder)
+        _write_something(there)
+        for file in (folder / name for name in _APPENDED):
+            if file.exists() and not os.access(file, os.W_OK, effective_ids=True):
+                raise storage_error(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), file)
     except OSError as error:
         raise storage_error(error, folder) from None
+    return there
+
+
+def _nearest(folder: Path) -> Path:
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return _nearest(folder.parent)
+    return folder
 
 
 def _open_to_others(folder: Path, mode: int) -> Configuration:

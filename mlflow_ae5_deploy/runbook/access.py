@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.clock import Clock
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.errors import Configuration, LoginFailed
 from mlflow_ae5_deploy.platform.connect import (
@@ -84,21 +85,29 @@ class Access:
             return f"administrator {self._settings.admin.username} impersonates the account"
         return "with the account's own password"
 
+    def require_credentials(self) -> None:
+        """Raise Configuration where what the service account is signed in with is not configured. Nothing is sent."""
+        if self.has_admin:
+            self._admin_reference()
+        if not self.impersonates:
+            self._account_reference()
+
+    def require_consumer(self, username: str, password: object) -> None:
+        """Raise LoginFailed where nothing is configured to act as this consumer with. Nothing is sent."""
+        if password is None and not self.has_admin:
+            raise LoginFailed(
+                f"Cannot act as the consumer `{username}`: no password and no administrator is configured.",
+                where=f"consumers: {username}",
+                remedy="Give the consumer a `password` reference, or configure admin credentials.",
+            )
+
     def admin(self) -> AdminSession:
         if self._admin is None:
-            admin = self._settings.admin
-            if admin.username is None or admin.password is None:
-                raise Configuration(
-                    "Admin credentials are needed here and are not complete.",
-                    where="admin.username, admin.password",
-                    remedy="Set both, for instance with AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD.",
-                )
+            username, reference = self._admin_reference()
             self._admin = open_admin(
                 self._target.options,
                 provider=self._target.provider,
-                credentials=AdminCredentials(
-                    admin.username, self._values.secret(admin.password, "administrator's password")
-                ),
+                credentials=AdminCredentials(username, self._values.secret(reference, "administrator's password")),
                 clock=self._clock,
                 read_only=self._target.read_only,
                 is_sandbox=self._target.is_sandbox,
@@ -140,18 +149,16 @@ class Access:
     def consumer(self, username: str, password: Secret | None) -> Platform:
         """The platform as a consumer account: by its own password, or impersonated by the administrator."""
         credentials: UserCredentials | Impersonation
+        self.require_consumer(username, password)
         if password is not None:
             credentials = UserCredentials(username, password)
         else:
-            user = self.admin().find_user(username) if self.has_admin else None
+            user = self.admin().find_user(username)
             if user is None:
                 raise LoginFailed(
-                    f"Cannot act as the consumer `{username}`: "
-                    + ("no such account." if self.has_admin else "no password and no administrator is configured."),
+                    f"Cannot act as the consumer `{username}`: no such account.",
                     where=f"consumers: {username}",
-                    remedy="Correct the name, or have the account made."
-                    if self.has_admin
-                    else "Give the consumer a `password` reference, or configure admin credentials.",
+                    remedy="Correct the name, or have the account made.",
                 )
             credentials = Impersonation(self.admin(), user)
         return self._wrap(self._open(credentials))
@@ -175,13 +182,7 @@ class Access:
                     remedy="`mlflow-ae5-deploy install` makes it, on a cluster with --create-account.",
                 )
             return self._open(Impersonation(self.admin(), user))
-        reference = self._settings.account.password
-        if reference is None:
-            raise Configuration(
-                f"No password for `{self.account}`, and no administrator who could impersonate it.",
-                where="account.password",
-                remedy="Set AE5_PASSWORD or a reference in the configuration, or give admin credentials.",
-            )
+        reference = self._account_reference()
         credentials = UserCredentials(self.account, self._values.secret(reference, f"password of {self.account}"))
         try:
             return self._open(credentials)
@@ -195,6 +196,26 @@ class Access:
                     status=error.status,
                 ) from None
             raise
+
+    def _account_reference(self) -> SecretRef:
+        reference = self._settings.account.password
+        if reference is None:
+            raise Configuration(
+                f"No password for `{self.account}`, and no administrator who could impersonate it.",
+                where="account.password",
+                remedy="Set AE5_PASSWORD or a reference in the configuration, or give admin credentials.",
+            )
+        return reference
+
+    def _admin_reference(self) -> tuple[str, SecretRef]:
+        admin = self._settings.admin
+        if admin.username is None or admin.password is None:
+            raise Configuration(
+                "Admin credentials are needed here and are not complete.",
+                where="admin.username, admin.password",
+                remedy="Set both, for instance with AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD.",
+            )
+        return admin.username, admin.password
 
     def _open(self, credentials: UserCredentials | Impersonation) -> Session:
         session = open_session(

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mlflow_ae5_deploy.config.state_dir import storage_error
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.files import write_private_json
@@ -92,7 +93,9 @@ class Memory:
             data = json.loads(self._path.read_text())
         except (FileNotFoundError, NotADirectoryError):  # what stands in the way of a folder is told by writing there
             return fresh
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise storage_error(error, self._path) from None
+        except ValueError as error:
             raise Configuration(
                 f"What was remembered of this installation cannot be read: {error}.",
                 where=str(self._path),

@@ -7,9 +7,11 @@ import json
 
 import pytest
 
+from mlflow_ae5_deploy.config.state_dir import installation_dir
 from tests.cli.bench import ACCOUNT
 from tests.sandbox.support import APP, PROJECT_FILE, credentials, make_project_archive
 
+NOWHERE = "localhost:1"  # nothing listens there
 SEVERITIES = {"ok", "info", "warning", "error", "skipped"}
 GOOD = {
     "command": "Check",
@@ -42,6 +44,10 @@ def doctor(bench, capsys, *argv, release=None):
     return seen, {finding["check"]: finding for finding in seen.data["findings"]}
 
 
+def examine_nowhere(bench, capsys, *argv):
+    return bench.run(capsys, "doctor", "--json", "--hostname", NOWHERE, "--username", ACCOUNT, *argv)
+
+
 def test_before_anything_exists_it_finds_nothing_wrong_and_makes_nothing(bench, capsys):
     bench.forget_calls()
 
@@ -54,40 +60,90 @@ def test_before_anything_exists_it_finds_nothing_wrong_and_makes_nothing(bench, 
     assert {"python", "ae5-tools", "dns", "reachable", "tls", "clock", "release", "database-driver"} <= set(found)
 
 
+# the configuration; the environment; check and words of every error about credentials
+LACKING = [
+    ("nothing", "", {}, [("credentials", "No password for")]),
+    ("no password of the admin", "", {"AE5_ADMIN_USERNAME": "boss"}, [("credentials", "not complete")]),
+    (
+        "nor beside the account's own",
+        "admin:\n  username: boss\n",
+        {"AE5_PASSWORD": "account-pw"},
+        [("credentials", "not complete")],
+    ),
+    (
+        "nowhere, and nowhere",
+        "account:\n  password: env:NOT_SET\nserver:\n  secrets:\n    A_KEY: file:gone\n    B_KEY: env:NOT_SET_EITHER\n",
+        {},
+        [
+            ("credentials", "NOT_SET, which holds the account.password"),
+            ("secret-references", "holds the server.secrets.A_KEY cannot be read"),
+            ("secret-references", "NOT_SET_EITHER, which holds the server.secrets.B_KEY"),
+        ],
+    ),
+    (
+        "a consumer's",
+        "consumers:\n  - username: reporting\n",
+        {"AE5_PASSWORD": "account-pw"},
+        [("consumer-credentials", "as the consumer `reporting`")],
+    ),
+    ("all there", "", {"AE5_PASSWORD": "account-pw"}, []),
+]
+
+
 @pytest.mark.parametrize(
-    ("environment", "said"),
-    [({}, "no password for"), ({"AE5_ADMIN_USERNAME": "boss"}, "the administrator `boss` has no password")],
+    ("config", "environment", "errors"), [row[1:] for row in LACKING], ids=[row[0] for row in LACKING]
 )
-def test_missing_credentials_are_found_before_the_platform_is_asked(bench, capsys, monkeypatch, environment, said):
-    for name, value in {"AE5_HOSTNAME": "ae5.nowhere.invalid", "AE5_USERNAME": ACCOUNT, **environment}.items():
+def test_missing_credentials_are_all_found_before_the_platform_is_asked(
+    bench, capsys, monkeypatch, config, environment, errors
+):
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    seen = bench.run(capsys, "doctor", "--json")
-    (finding,) = [finding for finding in seen.data["findings"] if finding["check"] == "credentials"]
+
+    seen = examine_nowhere(bench, capsys, "--config", str(bench.configure(config or "{}\n")))
+
+    about = ("credentials", "consumer-credentials", "secret-references")
+    found = [item for item in seen.data["findings"] if item["severity"] == "error" and item["check"] in about]
     assert seen.code == 20
-    assert finding["severity"] == "error"
-    assert said in finding["said"]
-    assert "PASSWORD" in finding["remedy"]
+    assert [item["check"] for item in found] == [check for check, _ in errors]
+    for item, (_, words) in zip(found, errors, strict=True):
+        assert words in item["said"]
+        assert item["remedy"]
+    assert "account-pw" not in seen.out + seen.err
+
+
+def test_without_credentials_nobody_signs_in_and_it_is_told_once(bench, capsys, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
+    bench.forget_calls()
+
+    seen = bench.run(capsys, "doctor", "--json", "--hostname", bench.info.hostname, "--username", ACCOUNT)
+
+    found = {item["check"]: item for item in seen.data["findings"]}
+    assert (seen.code, found["credentials"]["severity"], found["reachable"]["severity"]) == (20, "error", "ok")
+    assert found["login"]["said"] == "there are no credentials to sign in with"
+    assert seen.out.count("no administrator who could impersonate it") == 1
+    assert not [call for call in bench.calls() if "login" in call["path"] or "/auth/" in call["path"]]
 
 
 def test_a_state_folder_that_cannot_be_used_is_found(bench, capsys, monkeypatch, tmp_path):
-    in_the_way = tmp_path / "file"
-    in_the_way.write_text("")
-    for name, value in {"AE5_HOSTNAME": "ae5.nowhere.invalid", "AE5_USERNAME": ACCOUNT}.items():
-        monkeypatch.setenv(name, value)
-    open_to_all = tmp_path / "open"
-    open_to_all.mkdir()
-    open_to_all.chmod(0o777)
+    (tmp_path / "file").write_text("")
+    for name in ("open", "own"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "open").chmod(0o777)
+    installation_dir(tmp_path / "own", NOWHERE, ACCOUNT, "mlflow.tracking.server").write_text("")
+    before = sorted(tmp_path.rglob("*"))
     for folder, severity in (
         (tmp_path / "new" / "state", "ok"),
-        (in_the_way / "state", "error"),
-        (open_to_all, "error"),
+        (tmp_path / "file", "error"),
+        (tmp_path / "file" / "state", "error"),
+        (tmp_path / "open", "error"),
+        (tmp_path / "own", "error"),
     ):
         monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(folder))
-        seen = bench.run(capsys, "doctor", "--json")
-        (finding,) = [finding for finding in seen.data["findings"] if finding["check"] == "state-folder"]
-        assert finding["severity"] == severity, finding
+        seen = examine_nowhere(bench, capsys)
+        (finding,) = [item for item in seen.data["findings"] if item["check"] == "state-folder"]
+        assert (finding["severity"], str(folder) in finding["said"]) == (severity, True), finding
         assert bool(finding["remedy"]) == (severity == "error")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "open"]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 class TestInstalled:

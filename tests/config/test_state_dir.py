@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.config.state_dir import installation_dir, installations_on, private_dir, state_dir, storage_error
+from mlflow_ae5_deploy.config.state_dir import (
+    check_writable,
+    installation_dir,
+    installations_on,
+    private_dir,
+    state_dir,
+    storage_error,
+)
 from mlflow_ae5_deploy.errors import Configuration
 
 
@@ -86,6 +93,26 @@ def test_no_write_permission_for_real(tmp_path: Path) -> None:
             assert caught.value.where == str(folder)
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_look_at_it_finds_what_a_run_would_meet_and_makes_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    closed, lock = tmp_path / "closed", tmp_path / "another's" / "lock"
+    for folder in (closed, lock.parent):
+        folder.mkdir()
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, -1)
+    lock.touch()
+    lock.chmod(0o400)
+    closed.chmod(0)
+    with without_privileges():
+        for folder in (closed, closed / "new", closed / "new" / "deep", lock.parent):
+            with pytest.raises(Configuration, match="Permission denied") as caught:
+                check_writable(folder)
+            assert "write permission" in caught.value.remedy
+    closed.chmod(0o700)
+    assert check_writable(closed / "new" / "deep") == closed
+    assert sorted(tmp_path.rglob("*")) == [lock.parent, lock, closed]
 
 
 @pytest.mark.parametrize(

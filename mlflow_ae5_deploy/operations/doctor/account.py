@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.errors import Denied, DeployError, PlatformError
+from mlflow_ae5_deploy.errors import Configuration, Denied, DeployError, LoginFailed, PlatformError
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.runbook import keys
 from mlflow_ae5_deploy.runbook.context import Context
@@ -16,31 +16,25 @@ from mlflow_ae5_deploy.runbook.model import Stage
 CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
 
 
+CREDENTIALS = "credentials"
+
+
 def references(context: Context) -> Iterator[Finding]:
-    """Whether every secret that the configuration refers to is there. Values stay unseen, and nobody is asked."""
+    """Whether what signs in is configured, and every secret that the configuration refers to is there. Values stay
+    unseen, and nobody is asked."""
+    yield from _configured(context)
     settings = context.settings
-    wanted: list[tuple[str, SecretRef | str | None]] = [
+    signing_in: list[tuple[str, SecretRef | None]] = [
         ("account.password", None if context.access.impersonates else settings.account.password),
         ("admin.password", settings.admin.password),
+    ]
+    others: list[tuple[str, SecretRef | str | None]] = [
         ("server.backend_store_uri", settings.server.backend_store_uri),
         *((f"server.secrets.{name}", ref) for name, ref in settings.server.secrets.items()),
         *((f"consumers: {consumer.username}", consumer.password) for consumer in settings.consumers),
     ]
-    if context.access.impersonates:
-        if settings.admin.password is None:
-            yield error(
-                "credentials",
-                f"the administrator `{settings.admin.username}` has no password",
-                "Set AE5_ADMIN_PASSWORD, or admin.password to a reference (env:NAME, file:PATH or prompt).",
-            )
-    elif settings.account.password is None:
-        yield error(
-            "credentials",
-            f"no password for `{context.account}`, and no administrator who could impersonate it",
-            "Set AE5_PASSWORD, or account.password to a reference, or give admin credentials.",
-        )
-    asked, found = [], 0
-    for setting, ref in wanted:
+    asked, found, dead = [], 0, False
+    for setting, ref in (*signing_in, *others):
         if not isinstance(ref, SecretRef):
             continue
         if ref.kind == "prompt":
@@ -53,15 +47,28 @@ def references(context: Context) -> Iterator[Finding]:
                 context.values.secret(ref, setting)
             found += 1
         except DeployError as trouble:
-            yield of_error("secret-references", trouble)
-            return
+            dead = True
+            yield of_error(CREDENTIALS if (setting, ref) in signing_in else "secret-references", trouble)
     if asked:
         yield info(
             "secret-references",
             f"{found} found; {', '.join(asked)} would be asked for, which a scheduled run cannot answer",
         )
-    else:
+    elif not dead:
         yield ok("secret-references", f"all {found} found" if found else "none is configured")
+
+
+def _configured(context: Context) -> Iterator[Finding]:
+    try:
+        context.access.require_credentials()
+    except Configuration as trouble:
+        yield of_error(CREDENTIALS, trouble)
+    else:
+        for consumer in context.settings.consumers:
+            try:
+                context.access.require_consumer(consumer.username, consumer.password)
+            except LoginFailed as trouble:
+                yield of_error("consumer-credentials", trouble)
 
 
 def login(context: Context, first_stage: Stage) -> Iterator[Finding]:

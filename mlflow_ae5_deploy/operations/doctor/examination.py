@@ -45,7 +45,7 @@ def examine(
         warning("configuration", text, "The file that `mlflow-ae5-deploy init` writes explains every setting.")
         for text in advice
     )
-    note(account.references(context))
+    lacking = account.CREDENTIALS in _failed(note(account.references(context)))
     away = _failed(note(way.network(context))) & {"dns", "reachable", "tls"}
     release, environment = of_release.release(context, [s for s in stages if s.number in (4, 5)])
     note(release)
@@ -55,6 +55,12 @@ def examine(
         note(skipped(check, "the platform cannot be reached") for check in (*account.CHECKS, *server.CHECKS))
         note(way.endpoint(context, None))
         note(skipped(check, "the platform cannot be reached") for check in from_platform.CHECKS)
+        return found
+    if lacking:
+        why = "there are no credentials to sign in with"
+        note(skipped(check, why) for check in account.CHECKS)
+        note(way.endpoint(context, None))
+        note(skipped(check, why) for check in (*server.CHECKS, *from_platform.CHECKS))
         return found
     refused = "login" in _failed(note(account.login(context, next(s for s in stages if s.number == 1))))
     if refused or context.access.missing:

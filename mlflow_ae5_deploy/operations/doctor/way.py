@@ -29,11 +29,11 @@ def machine(context: Context) -> Iterator[Finding]:
 
 
 def _state_folder(context: Context) -> Finding:
-    """Where journal, memory and keys are kept. Nothing is made, but a file that is gone at once."""
+    """Where journal, memory and keys are kept: for all installations, and for this one. Nothing of it stays."""
     root = context.folder.parent
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
     try:
-        check_writable(there, private=there == root)
+        there = check_writable(root)
+        check_writable(context.folder)
     except Configuration as trouble:
         return of_error("state-folder", trouble)
     return ok("state-folder", f"{root} can be written to" if there == root else f"{root} can be made")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from mlflow_ae5_deploy.errors import LoginFailed
 from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.forecast import SIGN_IN, StageView, forecast
 from mlflow_ae5_deploy.operations.status_facts import Collection, LastRun, Seen, look_at
@@ -55,10 +56,18 @@ class Status:
 
 
 def status(context: Context, stages: Sequence[Stage], token: Secret | None = None) -> Status:
-    """Look once; see look_at for `token`. Raises PlatformError when the platform cannot be asked at all."""
+    """Look once; see look_at for `token`. Raises PlatformError when the platform cannot be asked at all.
+
+    An account that an administrator does not find is no error here: nothing is installed.
+    """
     began, before = context.clock.monotonic(), context.access.costs()[0]
     context.look.forget()
-    first = forecast([stage for stage in stages if stage.number <= SIGN_IN], context)
+    try:
+        first = forecast([stage for stage in stages if stage.number <= SIGN_IN], context)
+    except LoginFailed:
+        if not context.access.missing:
+            raise
+        first = []
     seen = look_at(context, token)
     rest = forecast([stage for stage in stages if stage.number > SIGN_IN], context)
     now = context.clock.now()
@@ -85,7 +94,8 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     if seen.half_upgraded:
         return [*_half_upgraded(seen), *(about_server(seen) if seen.project else [])]
     if seen.project is None:
-        return ["Nothing is installed: the account has no such project."]
+        why = "the account has no such project" if seen.account else "the account does not exist"
+        return [f"Nothing is installed: {why}."]
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
     if seen.half_restored is not None and not seen.unfinished.at_work:
         found.insert(0, f"{seen.half_restored.said} {seen.half_restored.remedy}")
@@ -213,11 +223,11 @@ def outdated(collection: Collection, last: LastRun) -> str:
 
 def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str]:
     found = [text for stage in stages for text in stage.warnings]
-    if seen.project is None:
-        return found
     if seen.unfinished.at_work:
         found.append(f"This installation is being worked on: {seen.unfinished.at_work}.")
         found += about_unfinished(seen)
+    if seen.project is None:
+        return found
     found += about_records(seen)
     if seen.collection.outdated and seen.collection.last is not None:
         found.append(outdated(seen.collection, seen.collection.last))

@@ -106,7 +106,7 @@ class Seen:
     half_upgraded: the release an upgrade was on the way to when it was cut off; not_back: why it goes back from there,
     where that has begun. half_restored: a restore was begun of which no end is known, and no server runs.
     health: None where there was nothing to ask. release_unknown, version_unknown: why it is not known.
-    newest: name of the project's newest revision. wanted_secrets: names an install makes sure of.
+    newest: name of the project's newest revision. wanted_secrets: names an install makes sure of. account: it exists.
     """
 
     project: Project | None
@@ -130,6 +130,7 @@ class Seen:
     half_restored: HalfRestored | None = None
     not_back: str = ""
     unfinished: Unfinished = Unfinished()
+    account: bool = True
 
 
 def look_at(context: Context, token: Secret | None) -> Seen:
@@ -166,6 +167,7 @@ def look_at(context: Context, token: Secret | None) -> Seen:
         not_back=str(upgrade.get("trouble") or ""),
         half_restored=half_restored(context, project),
         unfinished=_unfinished(context, current),
+        account=not context.access.missing,
     )
 
 

@@ -18,6 +18,15 @@ def show(reporter: Reporter, status: Status) -> None:
     style = "bold green" if status.healthy else "bold red"
     reporter.hanging("", f"{_headline(status)}: project {status.project} of {status.account} on {status.host}", style)
     reporter.line()
+    if status.installed:
+        _details(reporter, status)
+    for text in status.problems:
+        reporter.hanging("  ! ", text, "red")
+    for text in status.warnings:
+        reporter.hanging("  warning: ", text, "yellow")
+
+
+def _details(reporter: Reporter, status: Status) -> None:
     for title, text in rows(status):
         reporter.hanging(f"  {title:<11} ", text)
     for stage in status.drift:
@@ -25,10 +34,6 @@ def show(reporter: Reporter, status: Status) -> None:
             reporter.hanging("    differs   ", f"stage {stage.number} ({stage.name}) would {action}", "yellow")
     if status.problems or status.warnings:
         reporter.line()
-    for text in status.problems:
-        reporter.hanging("  ! ", text, "red")
-    for text in status.warnings:
-        reporter.hanging("  warning: ", text, "yellow")
 
 
 def _headline(status: Status) -> str:

@@ -148,6 +148,15 @@ class TestAccount:
         assert_tells(refused, 11, "stage 1 (service-account)", f"`{ACCOUNT}` does not exist", "--create-account")
         assert cluster.writes() == []
 
+    def test_of_a_missing_account_nothing_is_installed(self, cluster, capsys, monkeypatch):
+        monkeypatch.delenv("AE5_PASSWORD")
+
+        seen = cluster.run(capsys, "status", "--json", "--release", str(cluster.release))
+
+        assert (seen.code, seen.data["outcome"]) == (32, "not installed"), seen.err
+        assert seen.data["problems"] == ["Nothing is installed: the account does not exist."]
+        assert cluster.writes() == []
+
     def test_without_admin_rights_a_missing_account_is_what_keycloak_says(self, cluster, capsys, monkeypatch):
         monkeypatch.delenv("AE5_ADMIN_USERNAME")
 

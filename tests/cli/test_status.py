@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import pytest
 
-from tests.cli.bench import make_release
+from mlflow_ae5_deploy.config.state_dir import installation_dir
+from tests.cli.bench import ACCOUNT, make_release
 from tests.sandbox.support import PROJECT_FILE, make_project_archive, wait_for
 
 REPORT = (
@@ -30,10 +32,12 @@ def test_before_anything_exists_it_says_so_and_makes_nothing(bench, capsys):
     seen = status(bench, capsys)
     assert seen.code == 32, seen.err
     assert seen.data["outcome"] == "not installed"
-    assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
+    assert seen.data["problems"] == ["Nothing is installed: the account does not exist."]
     told = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
     assert told.code == 32
     assert told.out.startswith("not installed: project mlflow.tracking.server of mlflow-service on localhost")
+    assert "Nothing is installed: the account does not exist." in told.out
+    assert "Deployment" not in told.out
     assert bench.writes() == []
 
 
@@ -198,8 +202,33 @@ class TestNotHealthy:
         config = bench.configure("project:\n  name: another\n")
         seen = status(bench, capsys, "--config", str(config))
         assert seen.code == 32
+        assert seen.data["outcome"] == "not installed"
         assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
         assert seen.data["deployment"] is None
+
+    def test_a_project_without_a_deployment_is_not_nothing(self, bench, capsys):
+        bench.install(capsys)
+        stop(bench.owner(), bench.owner().get("deployments")[0])
+
+        seen = status(bench, capsys)
+
+        assert (seen.code, seen.data["outcome"]) == (20, "unhealthy")
+        assert seen.data["problems"][0].startswith("No server runs")
+        assert bench.install(capsys).code == 0
+
+    def test_an_upgrade_that_was_cut_off_is_not_nothing(self, bench, capsys):
+        bench.install(capsys)
+        config = bench.configure("project:\n  name: another\n")
+        folder = installation_dir(bench.folder / "state", bench.info.hostname, ACCOUNT, "another")
+        folder.mkdir(mode=0o700)
+        (folder / "memory.json").write_text('{"schema": 1, "salt": "00", "upgrade": {"wanted": "9.9.9"}}')
+        try:
+            seen = status(bench, capsys, "--config", str(config))
+        finally:
+            shutil.rmtree(folder)
+
+        assert (seen.code, seen.data["outcome"]) == (20, "unhealthy"), seen.out
+        assert "An upgrade to 9.9.9 was cut off" in seen.data["problems"][0]
 
 
 class TestDrift:
@@ -273,6 +302,16 @@ class TestWatch:
         assert seen["problems"][0].startswith("No server runs")
         assert process.returncode == 20, err
         assert "Traceback" not in err
+
+    def test_of_nothing_installed_ends_with_its_code(self, bench, capsys):
+        words = ("status", "--sandbox", "--json", "--watch", "0.5", "--username", "nobody-here")
+        with bench.spawn(*words) as process:
+            first = json.loads(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+
+        assert first["outcome"] == "not installed"
+        assert process.returncode == 32, err
 
 
 def _unhealthy(process):

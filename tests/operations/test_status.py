@@ -81,7 +81,8 @@ def failed(kind, said, hint="", snapshot="", *, ran=True, known=True):
 
 
 PROBLEMS = [
-    ("nothing", {"project": None, "deployment": None}, "Nothing is installed"),
+    ("nothing", {"project": None, "deployment": None}, "the account has no such project"),
+    ("no account", {"project": None, "deployment": None, "account": False}, "the account does not exist"),
     ("no server", {"deployment": None, "health": None}, "No server runs"),
     ("failed", {"deployment": deployment(state="failed", status_text="App failed"), "health": None}, "(App failed)"),
     ("starting", {"deployment": deployment(state="starting", status_text=""), "health": None}, "starting, not started"),

@@ -270,7 +270,7 @@ class TestDrift:
         assert "the one it holds has ended" in planned.out
         assert [done.data["stages"][n]["outcome"] for n in (10, 11)] == ["changed", "changed"]
         assert bench.writes() == []
-        assert len(bench.calls()) <= 15
+        assert len(bench.calls()) <= 16
         assert again.data["writes"] == 0
         assert status(bench, capsys).code == 0
 

@@ -139,7 +139,10 @@ class Conflict(PlatformError):
 
 class NotFound(PlatformError):
     exit_code = 15
-    usual_remedy = "Look on the platform whether somebody removed it, then run this again."
+    usual_remedy = (
+        "Somebody may have removed it, such as another administrator who works on this installation: ask, look on the "
+        "platform, then run this again."
+    )
 
 
 class Refused(PlatformError):

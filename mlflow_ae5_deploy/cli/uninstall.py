@@ -29,12 +29,17 @@ PurgeSecrets = Annotated[
     bool, typer.Option("--purge-secrets", help="Delete the secrets too, of the service account and of consumers.")
 ]
 
+Force = Annotated[
+    bool, typer.Option("--force", help="Uninstall although an operation of another machine seems unfinished.")
+]
+
 
 def command(
     config: options.Config = None,
     profile: options.Profile = None,
     sandbox: options.Sandbox = False,
     purge_secrets: PurgeSecrets = False,
+    force: Force = False,
     yes: Yes = False,
     hostname: options.Hostname = None,
     username: options.Username = None,
@@ -51,12 +56,12 @@ def command(
     def ask(context: Context) -> None:
         nonlocal agreed
         if not yes and can_ask(reporter):
-            agreed = _ask(reporter, context, purge=purge_secrets)
+            agreed = _ask(reporter, context, purge=purge_secrets, force=force)
 
     try:
         with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes, before=ask) as context:
             reporter.doing(NAME)
-            document = _uninstall(reporter, context, agreed, purge=purge_secrets)
+            document = _uninstall(reporter, context, agreed, purge=purge_secrets, force=force)
         if json:
             reporter.data(document)
     finally:
@@ -64,12 +69,12 @@ def command(
     return EXIT_DONE
 
 
-def _ask(reporter: Reporter, context: Context, *, purge: bool) -> There | None:
+def _ask(reporter: Reporter, context: Context, *, purge: bool, force: bool) -> There | None:
     """What a person has agreed to lose, without the lock; what is there may be another thing once it is held."""
     from mlflow_ae5_deploy.operations import uninstall
 
     reporter.doing(NAME)
-    there = uninstall.observe(context, purge=purge)
+    there = uninstall.observe(context, purge=purge, force=force)
     actions = uninstall.plan(there, purge=purge)
     if actions:
         _agree(reporter, context, actions, uninstall.kept(context, there, purge=purge), "Nothing was changed.")
@@ -84,11 +89,13 @@ def _agree(reporter: Reporter, context: Context, actions: list[Action], stays: S
         raise _declined(actions, remedy)
 
 
-def _uninstall(reporter: Reporter, context: Context, agreed: There | None, *, purge: bool) -> dict[str, Any]:
+def _uninstall(
+    reporter: Reporter, context: Context, agreed: There | None, *, purge: bool, force: bool
+) -> dict[str, Any]:
     """agreed: what a person has agreed to lose already; whatever else is there is not touched without a question."""
     from mlflow_ae5_deploy.operations import uninstall
 
-    there = uninstall.observe(context, purge=purge)
+    there = uninstall.observe(context, purge=purge, force=force)
     actions = uninstall.plan(there, purge=purge)
     stays = uninstall.kept(context, there, purge=purge)
     trouble = [c for c in there.consumers if c.trouble]

@@ -15,6 +15,7 @@ from typing import Any
 from mlflow_ae5_deploy.errors import Conflict, DeployError, NotFound, StageFailed
 from mlflow_ae5_deploy.platform.records import Collaborator, Deployment, Revision
 from mlflow_ae5_deploy.redaction import scrub
+from mlflow_ae5_deploy.runbook import others
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.deployment_facts import Wanted
@@ -118,6 +119,8 @@ def restart(context: Context, current: Deployment) -> Restarted:
     endpoint = context.settings.deployment.endpoint
     definition = define(current, context.look.collaborators(current.id), revisions, endpoint)
     check_before_start(context, wanted_by(context, definition), project)
+    if project is not None:
+        others.refuse_meanwhile(context, project)
     pending = Pending(current.id, context.clock.now(), definition)
     context.journal.write("intent", action="restart", target=f"deployment {current.name}", id=current.id)
     context.memory.note_restart(to_record(pending))

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.errors import DeployError, NotFound, PlatformError
 from mlflow_ae5_deploy.operations.upgrade.side import remove_left
 from mlflow_ae5_deploy.platform.platform import Platform
 from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.runbook import backup_place, job_run, keys
+from mlflow_ae5_deploy.runbook import backup_place, job_run, keys, others
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
 from mlflow_ae5_deploy.runbook.model import Action
@@ -64,8 +64,9 @@ class Removed:
     warnings: list[str] = field(default_factory=list)
 
 
-def observe(context: Context, *, purge: bool) -> There:
-    """Reads only. Consumers are looked at only when their secrets are to go."""
+def observe(context: Context, *, purge: bool, force: bool = False) -> There:
+    """Reads only. Consumers are looked at only when their secrets are to go. Raises Locked, without `force`, where an
+    operation of another machine seems unfinished."""
     if context.access.has_admin and context.access.find_account() is None:
         return There(consumers=_consumers(context) if purge else ())
     project = context.look.project(context.settings.project.name)
@@ -80,9 +81,12 @@ def observe(context: Context, *, purge: bool) -> There:
         return item.name in names and item.project_id not in projects  # what an earlier call left behind
 
     only = context.look.secret_names() & keys.only_on_the_platform(context)
+    deployments = tuple(d for d in context.look.deployments() if project and d.project_id == project.id)
+    if project is not None and not force:
+        others.refuse_unfinished(context, project, deployments)
     return There(
         project=project,
-        deployments=tuple(d for d in context.look.deployments() if project and d.project_id == project.id),
+        deployments=deployments,
         jobs=tuple(job for job in context.look.jobs() if ours(job)),
         runs=tuple(run for run in context.platform.runs() if ours(run)),
         secrets=tuple(sorted((context.look.secret_names() & _own_names(context)) - only)),

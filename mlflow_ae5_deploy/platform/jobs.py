@@ -141,7 +141,7 @@ class JobVerbs(Verbs):
         def probe() -> Run | None:
             now = self.run(run_id)
             if now is None and self._clock.monotonic() - began >= self._waits.visible:
-                raise NotFound(f"The run {run_id} has disappeared.", where=run_id)
+                raise NotFound(f"The run {run_id} has disappeared: somebody has deleted it, or its job.", where=run_id)
             return None if now is None or now.is_active else now
 
         return self._poll(probe, f"run {run_id} to end", self._waits.run)

@@ -88,7 +88,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
         run = context.platform.run(run_id)  # first the state, then the log: an ended run's log is whole
         if run is None:
             if context.clock.monotonic() - began >= _VISIBLE:
-                raise NotFound(f"The run {run_id} has disappeared.", where=run_id)
+                raise NotFound(f"The run {run_id} has disappeared: somebody has deleted it, or its job.", where=run_id)
             return None
         for line in tail.feed(read_log(context, run), ended=not run.is_active):
             show(line)

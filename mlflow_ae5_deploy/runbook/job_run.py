@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, PlatformError
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.redaction import scrub
-from mlflow_ae5_deploy.runbook import kept_runs
+from mlflow_ae5_deploy.runbook import kept_runs, others
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.follow import OnLine, follow_run
 from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob, shows_up
@@ -101,12 +101,14 @@ def run_once(
     not matter. take_up: a run of just this job that is at work already, left by a call that was cut off, is followed
     instead of a new one; with take_ended also one that has ended while nobody watched. leave_late: one that takes
     longer than `seconds` is left at work instead of being stopped. on_end is given the result before the job's record,
-    which also tells it, is taken away. Raises what follow_run raises.
+    which also tells it, is taken away. Raises what follow_run raises, and Locked where another machine runs it.
     """
     name = wanted.name
+    others.refuse_meanwhile(context, project, name)
     job = _left(context, project, wanted, ended=take_ended) if take_up else None
     if job is None:
         clear(context, project, name)  # what one that was cut off has left
+        context.journal.write("intent", action="create", target=f"job {name}")
         job = _create_once(context, project, wanted)
         context.journal.write("effect", action="create", target=f"job {name}", id=job.id)
     known, runs = job, list[Run]()

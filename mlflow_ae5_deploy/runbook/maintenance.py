@@ -27,7 +27,7 @@ from mlflow_ae5_deploy.errors import (
 )
 from mlflow_ae5_deploy.platform.records import Project, Run
 from mlflow_ae5_deploy.redaction import scrub
-from mlflow_ae5_deploy.runbook import kept_runs, outcomes
+from mlflow_ae5_deploy.runbook import kept_runs, others, outcomes
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.follow import WithoutSettings
@@ -42,6 +42,7 @@ ARGUMENTS = {
     "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
     "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
 }
+_ALONE = ("Restore", "DatabaseUpgrade")  # not while another machine has a job at work: they change the data
 REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
 INCOMPLETE, BUSY = outcomes.INCOMPLETE, 75  # exit codes of the jobs
 _GOOD = ("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised")
@@ -155,7 +156,7 @@ def require_command(context: Context, project: Project, command: str) -> None:
 
 def wanted_once(context: Context, task: Task) -> WantedJob:
     return WantedJob(
-        f"mlflow-ae5-deploy {task.purpose}",
+        f"{others.ONCE}{task.purpose}",
         command_of(context.settings, task.command),
         "",
         task.all_variables(),
@@ -200,6 +201,8 @@ def attempt(
     """
     require_command(context, project, task.command)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
+    if task.command in _ALONE and "--dry-run" not in task.words and not task.variables:
+        others.refuse_meanwhile(context, project)
     wanted, quiet = wanted_once(context, task), WithoutSettings(context.on_line or (lambda _line: None))
 
     def note(ended: Run, log: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow_ae5_deploy.clock import Deadline, poll_until
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded
 from mlflow_ae5_deploy.platform.records import Project
-from mlflow_ae5_deploy.runbook import job_run, scheduled_job
+from mlflow_ae5_deploy.runbook import job_run, others, scheduled_job
 from mlflow_ae5_deploy.runbook.backup_job import scheduled_jobs
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.files import write_private
@@ -28,7 +28,9 @@ def keep_archive(context: Context, project: Project) -> Path:
 
 
 def remove_project(context: Context, project: Project) -> None:
-    """Take down what hangs on the project, then the project. Its archive should be kept before."""
+    """Take down what hangs on the project, then the project. Its archive should be kept before. Raises Locked while
+    another machine has a job at work in it."""
+    others.refuse_meanwhile(context, project)
     _remember_paused(context)
     for job in [j for j in context.look.jobs() if j.project_id == project.id]:
         job_run.stop(context, context.platform.runs(job.id))  # the platform deletes no job with a run at work

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from runbook_support import OURS
+from runbook_support import OURS, Doors, context
 
 from mlflow_ae5_deploy import errors
 from mlflow_ae5_deploy.platform.records import Run
 from mlflow_ae5_deploy.runbook import maintenance
+from mlflow_ae5_deploy.runbook.follow import follow_run
 from mlflow_ae5_deploy.runbook.maintenance_words import lasting, sentence
 from mlflow_ae5_deploy.words import size
 
@@ -170,3 +171,24 @@ def test_sizes_and_times():
         "0 bytes", "999 bytes", "1.0 kB", "2.5 GB", "an unknown size", "an unknown size",
     ]  # fmt: skip
     assert [lasting(value) for value in (0.25, 99, 600, None)] == ["0.2 s", "99.0 s", "10 minutes", "an unknown time"]
+
+
+class Vanishing:
+    """A platform on which a run is at work, and gone at the next look."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def run(self, _run_id):
+        self.looks += 1
+        return run("running") if self.looks == 1 else None
+
+    def run_log(self, _run_id):
+        return "working\n"
+
+
+def test_a_run_that_is_gone_was_deleted_by_somebody(tmp_path):
+    followed = context(tmp_path, doors=Doors(platform_=Vanishing()))
+    with pytest.raises(errors.NotFound, match="somebody has deleted it, or its job") as caught:
+        follow_run(followed, "a2-1", lambda _line: None, seconds=600)
+    assert "another administrator" in caught.value.remedy

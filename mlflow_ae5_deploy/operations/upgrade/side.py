@@ -12,16 +12,17 @@ from mlflow_ae5_deploy.errors import PlatformError
 from mlflow_ae5_deploy.operations.upgrade.changes import built_of
 from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.release.recognise import same_content
-from mlflow_ae5_deploy.runbook import job_run
+from mlflow_ae5_deploy.runbook import job_run, others
 from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.runbook.others import REHEARSAL
 from mlflow_ae5_deploy.runbook.project_replacing import await_gone, delete_project, upload_project
-
-SUFFIX = ".rehearsal"
 
 
 @contextlib.contextmanager
 def beside(context: Context) -> Iterator[Project]:
     """The project is gone afterwards. One that an earlier call has left is taken away first."""
+    if left := context.look.project(side_name(context)):
+        others.refuse_meanwhile(context, left)
     remove_left(context)
     built = built_of(context)
     name = side_name(context)
@@ -36,7 +37,7 @@ def beside(context: Context) -> Iterator[Project]:
 
 
 def side_name(context: Context) -> str:
-    return context.settings.project.name + SUFFIX
+    return context.settings.project.name + REHEARSAL
 
 
 def remove_left(context: Context) -> None:

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.operations.upgrade.record import Record
 from mlflow_ae5_deploy.operations.verify import Check, Verification, Verifier, require
 from mlflow_ae5_deploy.platform.records import Project
 from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook import scheduled_job
+from mlflow_ae5_deploy.runbook import others, scheduled_job
 from mlflow_ae5_deploy.runbook.context import Context
 from mlflow_ae5_deploy.runbook.current import chosen_of
 from mlflow_ae5_deploy.runbook.maintenance import command_of
@@ -36,6 +36,8 @@ def stop_servers(context: Context) -> None:
     """Every deployment of the project: none may run on data that is changed."""
     context.look.forget("deployments", "endpoints")
     chosen = chosen_of(context)
+    if project := context.look.project(context.settings.project.name):
+        others.refuse_meanwhile(context, project)
     for server in (chosen.current, *chosen.duplicates):
         if server is not None:
             context.memory.forget_token()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from mlflow_ae5_deploy.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.platform.records import Deployment, Project
-from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
+from mlflow_ae5_deploy.runbook import backup_place, maintenance, others, server_secrets
 from mlflow_ae5_deploy.runbook.context import Context, Recovery
 from mlflow_ae5_deploy.runbook.half_upgraded import ended_by_restore, half_upgraded
 from mlflow_ae5_deploy.runbook.job_run import Verdict
@@ -107,6 +107,7 @@ class RecoveryStage:
         if wanted is None or facts.project is None:
             raise StageFailed("There is no project whose job could restore.", stage=self.number)
         if action.verb == STOP:
+            others.refuse_meanwhile(context, facts.project)
             for server in facts.servers:
                 if server.id in action.target:
                     context.memory.forget_token()

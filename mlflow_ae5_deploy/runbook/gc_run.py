@@ -46,7 +46,10 @@ def _sentence(verdict: Verdict) -> str:
     if verdict.outcome == "skipped":
         return "skipped, because another collection was at work"
     if verdict.outcome == "dry-run":
-        told = ", ".join(counted(item.get("due", 0), kind) for kind, item in counts) or "nothing known"
+        told = (
+            ", ".join(counted(item.get("due", 0) - item.get("left", 0), kind) for kind, item in counts)
+            or "nothing known"
+        )
         return f"would remove {told}{_size(facts)}{_skipped(facts)}"
     return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}{_alone(facts)}" if counts else "done"
 

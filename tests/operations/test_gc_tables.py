@@ -71,6 +71,13 @@ VERDICTS = [
     ),
     ("collected", "completed", report(outcome="done", exit_code=0, **RUNS), True, "removed 3 of 3 runs"),
     ("a dry run", "completed", report(outcome="dry-run", exit_code=0, runs={"due": 3}), True, "would remove 3 runs"),
+    (
+        "a dry run that cannot remove all",
+        "completed",
+        report(outcome="dry-run", exit_code=0, runs={"due": 3, "left": 1}),
+        True,
+        "would remove 2 runs",
+    ),
     ("another at work", "completed", report(outcome="skipped", exit_code=0), True, "another collection"),
     ("a release that does not report", "completed", "collecting\n", False, "no report; it ends with `collecting`"),
     (

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 SERVER = "mlflow-artifacts:"  # below the server's own artifact root
+WORKSPACES = "workspaces"  # folder in that root; what belongs to a workspace is in a folder of its name there
 LOCAL = "file:"  # below the root of this machine's file system
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):")
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -93,6 +94,12 @@ def _parts(path: str, ambiguous: str = "") -> tuple[str, ...]:
         if _KEPT.match(plain):
             raise BadLocationError("its artifact location is in what a restore keeps aside")
     return tuple(parts)
+
+
+def workspace_of(path: str) -> str:
+    """The workspace that a path below the server's root belongs to; empty for the default one's older folders."""
+    top, _, rest = path.strip("/").partition("/")
+    return rest.partition("/")[0] if top == WORKSPACES else ""
 
 
 def canonical(destination: str | None) -> Callable[[Location], Location]:

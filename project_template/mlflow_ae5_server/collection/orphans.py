@@ -1,7 +1,7 @@
 """Artifact folders of runs, logged models and traces that have no row: what earlier collections left behind.
 
 Only folders with MLflow's own names are looked at, below the server's artifact destination:
-`EXPERIMENT/RUN`, `EXPERIMENT/models/MODEL` and `EXPERIMENT/traces/TRACE`.
+`EXPERIMENT/RUN`, `EXPERIMENT/models/MODEL` and `EXPERIMENT/traces/TRACE`, each also below `workspaces/WORKSPACE`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from mlflow_ae5_server.collection.locations import LOCAL, SERVER, BadLocationError, parse
+from mlflow_ae5_server.collection.locations import LOCAL, SERVER, WORKSPACES, BadLocationError, parse
 from mlflow_ae5_server.collection.plan import claims
 from mlflow_ae5_server.collection.registry import Registry
 from mlflow_ae5_server.collection.stores import Found, Store
@@ -76,9 +76,7 @@ def find(connection: Connection, destination: Store, registry: Registry, limit: 
 
 def _folders(destination: Store) -> Iterator[tuple[str, str, str]]:
     """(kind, id, path)"""
-    for experiment in destination.names(""):
-        if not experiment.isdigit():
-            continue
+    for experiment in _experiments(destination):
         for name in destination.names(experiment):
             if _ID.fullmatch(name):
                 yield "run", name, f"{experiment}/{name}"
@@ -87,6 +85,16 @@ def _folders(destination: Store) -> Iterator[tuple[str, str, str]]:
                 for owner in destination.names(f"{experiment}/{name}"):
                     if form.match(owner):
                         yield kind, owner, f"{experiment}/{name}/{owner}"
+
+
+def _experiments(destination: Store) -> Iterator[str]:
+    for top in destination.names(""):
+        if top.isdigit():
+            yield top
+        elif top == WORKSPACES:
+            for workspace in destination.names(top):
+                inside = f"{top}/{workspace}"
+                yield from (f"{inside}/{name}" for name in destination.names(inside) if name.isdigit())
 
 
 def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], set[str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 
-from mlflow_ae5_server.collection.locations import BadLocationError, Location, own_folder, parse
+from mlflow_ae5_server.collection.locations import SERVER, BadLocationError, Location, own_folder, parse, workspace_of
 from mlflow_ae5_server.collection.registry import Registry
 from mlflow_ae5_server.collection.stores import Size
 from mlflow_ae5_server.collection.tables import EXPERIMENTS, MODELS, RUNS, TRACE_TAGS, TRACES, VERSIONS
@@ -62,6 +62,10 @@ class Plan:
         yield from self.runs
         yield from self.logged_models
 
+    def stuck(self, kind: str) -> int:
+        """How many of this kind are due and cannot go. What stays on purpose is not due."""
+        return sum(skip.trouble for skip in self.skipped if skip.kind == kind)
+
     def drop(self, skips: list[Skip]) -> None:
         """Leave these runs and models out, and the experiments that would go with them."""
         gone = {(skip.kind, skip.id): skip for skip in skips}
@@ -109,7 +113,7 @@ def make(connection: Connection, limit: int, registry: Registry, same: Callable[
         plan.drop(kept)
         # Models that were not deleted themselves were due with their experiments only.
         plan.logged_models = _still_due(connection, plan, limit)
-    _locate(plan)
+    _locate(connection, plan)
     _nested(connection, plan, same)
     plan.logged_models = _still_due(connection, plan, limit)
     for part in _parts([item.experiment for item in plan.experiments]):
@@ -184,7 +188,9 @@ def _still_due(connection: Connection, plan: Plan, limit: int) -> list[Item]:
     return [item for item in plan.logged_models if item.id in due]
 
 
-def _locate(plan: Plan) -> None:
+def _locate(connection: Connection, plan: Plan) -> None:
+    query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.workspace).where(EXPERIMENTS.c.workspace != "default")
+    workspaces = {int(number): workspace for number, workspace in connection.execute(query)}
     bad = []
     for item in plan.owners():
         if not item.uri:
@@ -193,6 +199,11 @@ def _locate(plan: Plan) -> None:
             item.location = own_folder(item.uri, item.id)
         except BadLocationError as error:
             bad.append(Skip(item.kind, item.id, str(error), True))
+            continue
+        workspace = workspaces.get(item.experiment)
+        if workspace and item.location.root == SERVER and workspace_of(item.location.path) != workspace:
+            why = f"the server keeps what belongs to workspace {workspace} elsewhere than its artifact location says"
+            bad.append(Skip(item.kind, item.id, why, True))
     if bad:
         plan.drop(bad)
 

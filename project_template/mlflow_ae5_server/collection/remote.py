@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mlflow_ae5_server.collection.locations import workspace_of
 from mlflow_ae5_server.collection.stores import JOURNAL, Found, Size, TroubleError
 from mlflow_ae5_server.scrub import scrub
 
 _API = "/api/2.0/mlflow-artifacts/artifacts"
+_SERVER_INFO = "/api/3.0/mlflow/server-info"
+_WORKSPACE = "X-MLFLOW-WORKSPACE"
 _TRIES = 2
 _TIMEOUT = (6, 60)  # seconds: connect, answer
 
@@ -28,6 +31,7 @@ class Server:
 
         self._uri = uri.rstrip("/")
         self.shown = scrub(self._uri)
+        self._workspaces: bool | None = None  # whether the server has them; asked when a path first needs to know
         self._session = requests.Session()
         self._session.headers.update(headers)
         self._verify = verify  # with each request: the session's own gives way to REQUESTS_CA_BUNDLE
@@ -48,7 +52,7 @@ class Server:
         return Size(files, size) if files else None
 
     def remove(self, path: str) -> None:
-        self._call("DELETE", f"{_API}/{quote(path)}")
+        self._call("DELETE", f"{_API}/{quote(path)}", headers=self._workspace(path))
 
     def tidy(self, path: str) -> None:
         """The server offers nothing for it."""
@@ -77,11 +81,21 @@ class Server:
         self._call("DELETE", f"{_API}/{JOURNAL}/{quote(name)}")
 
     def _listed(self, path: str) -> list[Any]:
-        answer = self._call("GET", _API, params={"path": path} if path else {})
+        answer = self._call("GET", _API, params={"path": path} if path else {}, headers=self._workspace(path))
         try:
             return list(answer.json().get("files") or [])
         except (ValueError, AttributeError):
             raise TroubleError(f"{self.shown} answers with something else than a listing") from None
+
+    def _workspace(self, path: str) -> dict[str, str]:
+        """The header that a server with workspaces wants for this path, and one without refuses."""
+        name = workspace_of(path)
+        if name and self._workspaces is None:
+            try:
+                self._workspaces = bool(self._call("GET", _SERVER_INFO).json().get("workspaces_enabled"))
+            except (ValueError, AttributeError):
+                raise TroubleError(f"{self.shown} does not say whether it has workspaces") from None
+        return {_WORKSPACE: name} if name and self._workspaces else {}
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         import requests

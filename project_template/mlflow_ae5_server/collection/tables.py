@@ -27,7 +27,14 @@ def _table(name: str, *columns: str) -> TableClause:
 
 RUNS = _table("runs", "run_uuid", "name", "experiment_id", "artifact_uri", "lifecycle_stage", "deleted_time")
 EXPERIMENTS = _table(
-    "experiments", "experiment_id", "name", "artifact_location", "lifecycle_stage", "last_update_time", "creation_time"
+    "experiments",
+    "experiment_id",
+    "name",
+    "artifact_location",
+    "lifecycle_stage",
+    "last_update_time",
+    "creation_time",
+    "workspace",
 )
 MODELS = _table(
     "logged_models",

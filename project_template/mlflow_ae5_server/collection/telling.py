@@ -62,7 +62,7 @@ def _more(number: int) -> None:
 def planned(plan: Plan) -> dict[str, Any]:
     """Facts of a dry run."""
     return {
-        **{key: {"due": len(items)} for key, items in _items(plan)},
+        **{key: _due(plan, key, items) for key, items in _items(plan)},
         "traces": {"due": plan.traces},
         "bytes": sum(item.size.bytes for item in plan.owners() if item.size is not None),
         **skipped(plan.skipped),
@@ -74,13 +74,20 @@ def done(plan: Plan, tally: Tally, datasets: int) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for key, items in _items(plan):
         removed = tally.removed[KINDS[key]]
-        facts[key] = {"due": len(items), "removed": removed, "left": len(items) - removed}
+        due = len(items) + plan.stuck(KINDS[key])
+        facts[key] = {"due": due, "removed": removed, "left": due - removed}
     traces = tally.removed["trace"]
     facts["traces"] = {"due": plan.traces, "removed": traces, "left": max(0, plan.traces - traces)}
     facts |= {"datasets": {"removed": datasets}, "rows": tally.rows, "bytes": tally.bytes}
     if tally.finished:
         facts["finished"] = tally.finished
     return facts | skipped([*plan.skipped, *tally.skipped])
+
+
+def _due(plan: Plan, key: str, items: list[Any]) -> dict[str, int]:
+    """left: those of them that cannot go."""
+    left = plan.stuck(KINDS[key])
+    return {"due": len(items) + left, **({"left": left} if left else {})}
 
 
 def skipped(items: Iterable[Skip]) -> dict[str, Any]:

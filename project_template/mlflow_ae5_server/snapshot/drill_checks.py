@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow_ae5_server.amounts import amount
+from mlflow_ae5_server.collection.locations import WORKSPACES, workspace_of
 from mlflow_ae5_server.errors import DamagedError, ProjectError, StorageError, UnreachableError
-from mlflow_ae5_server.snapshot.drill_api import Api
+from mlflow_ae5_server.snapshot.drill_api import DEFAULT, Api
 from mlflow_ae5_server.snapshot.dump import DatabasePart
 from mlflow_ae5_server.snapshot.entries import FileEntry
 from mlflow_ae5_server.words import counted, shown
@@ -165,18 +167,33 @@ class ReadBack:
 
 def count(api: Api, part: DatabasePart) -> str:
     """Runs and experiments as the server counts them are those of the snapshot. Raises DamagedError."""
-    experiments: set[str] = set()
-    token = ""
-    while True:
-        page = api.post("experiments/search", max_results=1000, view_type="ALL", page_token=token)
-        experiments |= {entry["experiment_id"] for entry in page.get("experiments", [])}
-        token = page.get("next_page_token", "")
-        if not token:
-            break
+    experiments = set[str]()
+    for _workspace in each_workspace(api):
+        experiments.update(_experiments(api))
     wanted = next((table.rows for table in part.tables if table.name == "experiments"), 0)
     if len(experiments) != wanted:
         raise DamagedError(f"the server has {len(experiments)} experiments, the snapshot {wanted}")
     return f"the server has the {wanted} experiments of the snapshot"
+
+
+def each_workspace(api: Api) -> Iterator[str]:
+    """Each in turn, and the calls in between are about it."""
+    names = api.workspaces()
+    with contextlib.ExitStack() as stack:
+        stack.callback(setattr, api, "workspace", api.workspace)
+        for name in names:
+            api.workspace = name
+            yield name
+
+
+def _experiments(api: Api) -> Iterator[str]:
+    token = ""
+    while True:
+        page = api.post("experiments/search", max_results=1000, view_type="ALL", page_token=token)
+        yield from (entry["experiment_id"] for entry in page.get("experiments", []))
+        token = page.get("next_page_token", "")
+        if not token:
+            return
 
 
 def read_models(
@@ -226,7 +243,16 @@ def _compare(api: Api, file: FileEntry, result: ReadBack) -> None:
 
 
 def versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
-    """The newest version of every registered model that has any."""
+    """The newest version of every registered model that has any, in every workspace."""
+    for workspace in each_workspace(api):
+        for version in _versions(api, destinations):
+            root = version.root
+            if root is not None and workspace not in ("", DEFAULT) and workspace_of(root) != workspace:
+                root = f"{WORKSPACES}/{workspace}/{root}"  # where the server puts it, whatever its address says
+            yield replace(version, root=root)
+
+
+def _versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
     token = ""
     while True:
         page = api.get("registered-models/search", max_results=_PAGE, **({"page_token": token} if token else {}))

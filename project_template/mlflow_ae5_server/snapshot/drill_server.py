@@ -23,6 +23,7 @@ from mlflow_ae5_server.scrub import scrub
 from mlflow_ae5_server.snapshot.drill_api import Api
 
 START = 180.0  # seconds; a cold start on a small container takes about 15
+_WORKSPACES = "MLFLOW_ENABLE_WORKSPACES"  # a server without it does not start on a database with workspaces
 _STOP = 30.0  # seconds until it is killed
 # The port is the kernel's choice, and the server says which one.
 _LISTENS = re.compile(rb"^serving on \S+:(?P<port>\d+) ", re.M)
@@ -81,7 +82,7 @@ def environment(scratch: Scratch, environ: Mapping[str, str]) -> dict[str, str]:
         "HOME": str(scratch.folder),
         "TMPDIR": str(temporary),
         "PYTHONPATH": os.pathsep.join(part for part in (package, ours.get("PYTHONPATH", "")) if part),
-        **{name: environ[name] for name in (*keys.NAMES, keys.VERSION) if environ.get(name)},
+        **{name: environ[name] for name in (*keys.NAMES, keys.VERSION, _WORKSPACES) if environ.get(name)},
         "MLFLOW_AE5_SECRETS_DIR": str(secrets),
         "MLFLOW_BACKEND_STORE_URI": scratch.store.uri,
         "MLFLOW_REGISTRY_STORE_URI": scratch.store.uri,

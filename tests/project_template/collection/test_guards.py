@@ -297,8 +297,9 @@ def test_the_report_counts_what_was_done(world: World) -> None:
     goes = [world.owners[name][label][0] for name, label, outcome in ROWS if outcome == GOES]
     for key, table in (("runs", "runs"), ("experiments", "experiments"), ("logged_models", "logged_models")):
         number = goes.count(table)
-        assert world.facts[key] == {"due": number, "removed": number, "left": 0}
-        assert world.dry[key] == {"due": number}
+        stuck = 13 if table == "runs" else 0  # due, and cannot go; see troubles
+        assert world.facts[key] == {"due": number + stuck, "removed": number, "left": stuck}
+        assert world.dry[key] == {"due": number + stuck, **({"left": stuck} if stuck else {})}
     assert world.facts["traces"] == {"due": 1, "removed": 1, "left": 0}
     assert (world.facts["outcome"], world.facts["exit_code"]) == ("incomplete", 23)
     assert (world.dry["outcome"], world.dry["exit_code"]) == ("dry-run", 0)

@@ -39,12 +39,23 @@ def test_orphans_are_shown_then_removed(data: Data) -> None:
     kept, model = data.run(deleted=None), data.model(deleted=None)
     known(data, 3)
     gone = [
-        old(data, f"{place}/artifacts/a") for place in (f"0/{some()}", f"7/models/m-{some()}", f"7/traces/tr-{some()}")
+        old(data, f"{place}/artifacts/a")
+        for place in (f"0/{some()}", f"workspaces/team/7/models/m-{some()}", f"7/traces/tr-{some()}")
     ]
     young = old(data, f"0/{some()}/artifacts/a", days=3)
     new_inside = old(data, f"0/{some()}/artifacts/a")
     new_inside.with_name("b").write_text("new")
-    strange = [old(data, path) for path in ("0/notes/a", f"x/{some()}/artifacts/a", "0/README", f"0/models/{some()}/a")]
+    strange = [
+        old(data, path)
+        for path in (
+            "0/notes/a",
+            "workspaces/7/a",
+            f"workspaces/team/x/{some()}/a",
+            f"x/{some()}/artifacts/a",
+            "0/README",
+            f"0/models/{some()}/a",
+        )
+    ]
 
     assert "orphans" not in data.collect()
     shown = data.collect(MLFLOW_TRACKING_GC_ORPHANS="show")

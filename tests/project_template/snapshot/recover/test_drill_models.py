@@ -19,6 +19,8 @@ FILES = ("1/run1/artifacts/model/MLmodel", "1/run1/artifacts/one.pkl", "1/models
 class Server:
     """Answers of MLflow 3.17.2 about one registered model."""
 
+    workspace = ""
+
     def __init__(self, source: str) -> None:
         self.answers: dict[str, Any] = {
             "registered-models/search": {"registered_models": [{"name": "m", "latest_versions": [{"version": "2"}]}]},
@@ -32,6 +34,9 @@ class Server:
         if name not in self.answers:
             raise UnreachableError(f"GET {name} answered 404")
         return self.answers[name]
+
+    def workspaces(self) -> list[str]:
+        return [""]
 
     def digest(self, _path: str) -> tuple[int, str]:
         return len(DATA), hashlib.sha256(DATA).hexdigest()

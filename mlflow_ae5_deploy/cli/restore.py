@@ -45,6 +45,13 @@ DropKept = Annotated[
         "--drop-kept", metavar="NAME", help="Show what is kept aside under that name; with --yes remove it for good."
     ),
 ]
+ShortenText = Annotated[
+    bool,
+    typer.Option(
+        "--shorten-text",
+        help="Shorten free text that the database cannot keep; --dry-run lists it. Never names or ids.",
+    ),
+]
 StopServer = Annotated[bool, typer.Option("--stop-server", help="Stop a server that runs on the data; asks first.")]
 
 
@@ -60,6 +67,7 @@ def command(
     list_kept: ListKept = False,
     drop_kept: DropKept = None,
     stop_server: StopServer = False,
+    shorten_text: ShortenText = False,
     wait: Wait = 14400.0,
     release: options.Release = None,
     create_account: options.CreateAccount = False,
@@ -76,7 +84,7 @@ def command(
     """Interrupted anywhere, run it again: it goes on."""
     from mlflow_ae5_deploy.runbook.context import Recovery
 
-    others = snapshot is not None or dry_run or replace or stop_server or release is not None
+    others = snapshot is not None or dry_run or replace or stop_server or shorten_text or release is not None
     if list_kept or drop_kept is not None:
         if others or undo or kept is not None or (list_kept and drop_kept is not None):
             raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
@@ -87,14 +95,14 @@ def command(
             wait=wait,
             lock_wait=lock_wait,
         )
-    if undo and (snapshot is not None or replace):
-        raise Usage("--undo goes with neither --snapshot nor --replace.", remedy="Leave those out.")
+    if undo and (snapshot is not None or replace or shorten_text):
+        raise Usage("--undo goes with none of --snapshot, --replace and --shorten-text.", remedy="Leave those out.")
     if kept is not None and not undo:
         raise Usage("--kept names what --undo brings back.", remedy="Add --undo.")
     if dry_run and stop_server:
         raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
     named = None if kept is None else checked_kept(kept, "--kept")
-    recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait, named)
+    recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait, named, shorten_text)
     choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
     reporter = reporter_for(choices)
     try:

@@ -49,6 +49,8 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     for item in refusals if isinstance(refusals, list) else []:
         why = item.get("error") if isinstance(item, dict) else item
         reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
+    _values(reporter, facts, "refused", "cannot be kept")
+    _values(reporter, facts, "shortened", "shortened")
     if facts.get("half_restored"):
         reporter.line(f"! As things are now: {facts['half_restored']}", style="yellow")
         reporter.line("  `restore` goes on with it; `restore --undo` brings back what it has put aside.")
@@ -57,6 +59,19 @@ def show(reporter: Reporter, verdict: Verdict) -> None:
     if isinstance(facts.get("would_drop"), dict):
         name = facts["would_drop"].get("name")
         reporter.line(f"Nothing was removed. `restore --drop-kept {name} --yes` removes it for good.")
+
+
+def _values(reporter: Reporter, facts: Mapping[str, Any], key: str, word: str) -> None:
+    """Values of a snapshot that the database cannot keep as they are."""
+    found, total = facts.get(f"{key}_values"), facts.get(f"{key}_total")
+    named = [item for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
+    for item in named:
+        row = item.get("row")
+        where = ", ".join(f"{name} {value}" for name, value in row.items()) if isinstance(row, dict) else ""
+        free = " (free text)" if key == "refused" and item.get("free_text") else ""
+        reporter.hanging("    ", f"{word}: {item.get('table')}.{item.get('column')} {item.get('what')}; {where}{free}")
+    if isinstance(total, int) and total > len(named):
+        reporter.line(f"    {word}: {total - len(named)} more, which are in the job's log")
 
 
 def _table(reporter: Reporter, snapshots: list[Any]) -> None:

@@ -34,7 +34,8 @@ class Recovery:
     """What stage 7 is to bring back. snapshot: an id or `latest`. replace: keep what is there aside.
 
     undo: bring back what the last restore kept aside, instead, or what is kept under the name `kept`. stop_server: a
-    server on the data may be stopped. wait: seconds the job may take.
+    server on the data may be stopped. wait: seconds the job may take. shorten_text: shorten free text that another kind
+    of database cannot keep.
     """
 
     snapshot: str = "latest"
@@ -43,6 +44,7 @@ class Recovery:
     stop_server: bool = False
     wait: float = 14400.0
     kept: str | None = None
+    shorten_text: bool = False
 
     @property
     def asked(self) -> str:
@@ -53,7 +55,8 @@ class Recovery:
         """The options of the job that does this."""
         if self.undo:
             return ("--undo", "--kept", self.kept) if self.kept is not None else ("--undo",)
-        return ("--snapshot", self.snapshot, *(["--replace"] if self.replace else []))
+        chosen = {"--replace": self.replace, "--shorten-text": self.shorten_text}
+        return ("--snapshot", self.snapshot, *(word for word, said in chosen.items() if said))
 
 
 @dataclass(frozen=True)

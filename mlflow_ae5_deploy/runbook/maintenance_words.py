@@ -120,16 +120,22 @@ def _restore(facts: Facts) -> str:
     if isinstance(dialects, dict) and dialects.get("from") != dialects.get("to"):
         what += f", from {dialects.get('from')} to {dialects.get('to')}"
     if facts.get("outcome") == "dry-run":
+        what += _shortened(facts)
         said = f"would restore {what}; every object is right, and it would take about "
         return said + lasting(facts.get("estimate_seconds")) + _keys(facts)
     proof = [word for word in ("database", "artifacts") if facts.get(f"{word}_identical") is True]
-    said = f"restored {what}"
+    said = f"restored {what}{_shortened(facts)}"
     if proof:
         said += f"; {' and '.join(proof)} identical to the manifest"
     upgraded = facts.get("upgraded")
     if isinstance(upgraded, dict):
         said += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
     return said + _aside(facts) + _keys(facts)
+
+
+def _shortened(facts: Facts) -> str:
+    number = facts.get("shortened_total")
+    return f", {counted(number, 'texts')} shortened" if isinstance(number, int) and number else ""
 
 
 def _kept(facts: Facts) -> str:

@@ -41,6 +41,11 @@ def restore(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --replace: leave the artifacts in place where all of the snapshot's are among them, unchanged",
     )
+    parser.add_argument(
+        "--shorten-text",
+        action="store_true",
+        help="shorten run names, descriptions and values of params and tags that another kind of database cannot keep",
+    )
     parser.add_argument("--undo", action="store_true", help="bring back what --replace kept aside")
     parser.add_argument("--kept", metavar="NAME", help="with --undo: bring back what is kept under that name")
     parser.add_argument("--list-kept", action="store_true", help="name what is kept aside")
@@ -50,6 +55,7 @@ def restore(parser: argparse.ArgumentParser) -> None:
 def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse words that contradict each other."""
     others = options.replace or options.no_upgrade or options.same_artifacts or options.snapshot != "latest"
+    others = others or options.shorten_text
     if options.same_artifacts and not options.replace:
         parser.error("--same-artifacts goes with --replace only")
     if options.kept is not None and not options.undo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -33,6 +34,7 @@ from mlflow_ae5_server.snapshot.repository import open_repository
 
 LOCK_WAIT = 60.0  # seconds
 _DATABASE_WAIT = 20.0
+_REPORTED = 500  # values in the report; the log has all
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wait: float = LOCK_WAIT) -> int:
@@ -67,7 +69,7 @@ def _act(
         return _kept(settings, report, options, store, place, lock_wait)
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
     recover_check.refuse_nesting(store, destination, backups)
-    source = find(backups, _wanted(options.snapshot, place))
+    source = dataclasses.replace(find(backups, _wanted(options.snapshot, place)), shorten=options.shorten_text)
     report.add(**describe(source, store))
     tell_keys(source, report)
     recover_check.refuse_kind(source.snapshot, source.part, store)
@@ -81,6 +83,7 @@ def _act(
     recover_files.refuse_names(source.repository.files(source.snapshot), target)
     recover_check.refuse_rights(store, destination, replace=options.replace)
     _refuse(store, place, replace=options.replace)  # before the lock makes a file beside a SQLite database
+    shortened = _refuse_values(source, store, report)
     same = _same_artifacts(source, target, place) if _stay(options, place) else None
     if Book(place).running is None:
         recover_check.refuse_tight(store, destination, source.snapshot, source.part, artifacts=same is None)
@@ -95,7 +98,7 @@ def _act(
         links=done.restored.links,
         left_out=done.restored.left_out[:20],
         artifacts_identical=True,  # or an exception would have left `run`
-        database_identical=done.database_identical,
+        database_identical=done.database_identical if not shortened else False,
         kept_aside=done.kept_aside,
         upgraded=done.upgraded,
         outcome="done",
@@ -122,6 +125,27 @@ def _same_artifacts(source: Source, target: Target, place: Beside) -> recover_fi
             "find out who writes there; `restore --undo` brings the database back as it was",
         )
     return same
+
+
+def _refuse_values(source: Source, store: Database, report: Report) -> int:
+    """Tell and report all values that `store` cannot keep. Returns how many of them are shortened; raises
+    ConfigurationError for the others."""
+    found = dump.refused(source.part, source.repository.reader(), store)
+    shortened = [item for item in found if source.shorten and item.free]
+    refused = [item for item in found if not (source.shorten and item.free)]
+    for item in shortened:
+        say(f"shortened: {item}")
+    for item in refused:
+        say(f"cannot be kept: {item}{'' if not item.free else ' (free text: --shorten-text)'}")
+    report.add(
+        refused_values=[item.to_json() for item in refused[:_REPORTED]],
+        refused_total=len(refused),
+        shortened_values=[item.to_json() for item in shortened[:_REPORTED]],
+        shortened_total=len(shortened),
+    )
+    if refused:
+        raise dump.refusal(refused, store)
+    return len(shortened)
 
 
 def find(backups: str, which: str) -> Source:
@@ -240,6 +264,7 @@ def _dry_run(
                 source.repository.files(source.snapshot), open_target(destination)
             ),
             "rights": lambda: recover_check.refuse_rights(store, destination, replace=options.replace),
+            "values": lambda: _refuse_values(source, store, report),
             "room": lambda: recover_check.refuse_tight(store, destination, source.snapshot, source.part),
         }
     )

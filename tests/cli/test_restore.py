@@ -156,6 +156,25 @@ class TestRefused:
         assert_tells(damaged, 25, "The restore dry run did not do its work")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
+    def test_every_value_that_the_database_cannot_keep_is_shown(self, site, capsys):
+        value = {"table": "runs", "column": "name", "what": "is longer than 250 characters (it has 300)"}
+        value |= {"row": {"run_uuid": "r1"}, "length": 300, "limit": 250, "unit": "characters", "free_text": True}
+        refused = {"refused_values": [value], "refused_total": 3}
+        taken = {"refused_values": [], "refused_total": 0, "shortened_values": [value], "shortened_total": 1}
+        told = []
+        for facts in (refused, taken):
+            given = json.dumps({"outcome": "dry-run", "would_refuse": [], **facts})
+            (volume(site) / "break-Restore").write_text(f"0 {given}")
+            words = ("--dry-run", "--shorten-text", "--release", str(site.release))
+            told.append(site.run(capsys, "restore", "--sandbox", *words).out)
+
+        said = "runs.name is longer than 250 characters (it has 300); run_uuid r1"
+        assert f"cannot be kept: {said} (free text)" in " ".join(told[0].split())
+        assert "2 more, which are in the job's log" in told[0]
+        assert f"shortened: {said}" in " ".join(told[1].split())
+        assert "1 text shortened" in told[1]
+        assert calls(site)[-1] == "Restore --snapshot latest --shorten-text --dry-run"
+
     def test_no_other_release_is_put_in_for_it_in_vain(self, site, capsys):
         assert site.install(capsys).code == 0
         newer = make_snapshotting_release(site.folder / "newer.tar.gz", version="3.18.0")

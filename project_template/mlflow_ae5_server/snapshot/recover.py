@@ -44,6 +44,7 @@ class Source:
     repository: Repository
     snapshot: Manifest
     part: DatabasePart
+    shorten: bool = False  # free text that another kind of database cannot keep as it is
 
     def artifacts(self, target: Target, *, again: bool) -> Restored:
         """Every file to `target`; raises DamagedError where they are not those the manifest counts."""
@@ -61,17 +62,17 @@ class Source:
 
     def database(self, store: Database) -> None:
         """Into the empty `store`; raises DamagedError where what is then read from it is not the snapshot's."""
-        dump.load(self.part, self.repository.reader(), store)
-        if different := differences(self.part, store):
+        expected = dump.load(self.part, self.repository.reader(), store, shorten=self.shorten)
+        if different := differences(expected, store):
             raise DamagedError(
                 f"{', '.join(different[:5])} in {store.shown} is not what the snapshot {self.snapshot.id} has",
                 "use another snapshot, and verify this one",
             )
 
 
-def differences(part: DatabasePart, store: Database) -> list[str]:
-    """The tables of `store` that differ from the snapshot's in rows or digest."""
-    wanted, found = part.digests(), dump.digests(store)
+def differences(wanted: dict[str, tuple[int, str]], store: Database) -> list[str]:
+    """The tables of `store` that differ in rows or digest."""
+    found = dump.digests(store)
     return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
 
 
@@ -197,7 +198,8 @@ class Recovery:
 
     def _is_the_snapshots(self) -> bool:
         try:
-            return not differences(self.source.part, self.store)
+            reader, shorten = self.source.repository.reader(), self.source.shorten
+            return not differences(dump.expected(self.source.part, reader, self.store, shorten=shorten), self.store)
         except ProjectError:  # a migration that was cut off leaves tables that are of no revision
             return False
 

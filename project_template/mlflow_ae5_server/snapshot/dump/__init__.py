@@ -2,6 +2,7 @@
 
     dump(database, objects)          one consistent state, into objects
     load(part, objects, target)      into an empty target: all or nothing
+    refused(part, objects, target)   values that another kind of database cannot keep
     digests(target)                  rows and canonical digest per table: equal where the data is
     state(target)                    empty, ours, or foreign
     keep_aside / bring_back / drop_kept / kept
@@ -16,17 +17,19 @@ SQLite and PostgreSQL (psycopg 3) are tested against the real thing; MySQL again
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mlflow_ae5_server import presence
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError
-from mlflow_ae5_server.snapshot.dump import aside, loading, mysql, postgresql, sqlite
+from mlflow_ae5_server.snapshot.dump import aside, loading, mysql, portable, postgresql, sqlite
+from mlflow_ae5_server.snapshot.dump.portable import Refused
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.objects import ObjectReader, ObjectWriter
 
 __all__ = [
     "DatabasePart",
+    "Refused",
     "State",
     "TablePart",
     "bring_back",
@@ -34,10 +37,13 @@ __all__ = [
     "digests",
     "drop_kept",
     "dump",
+    "expected",
     "in_use",
     "keep_aside",
     "kept",
     "load",
+    "refusal",
+    "refused",
     "require_free",
     "scratch",
     "settle",
@@ -59,15 +65,37 @@ def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
     raise _unsupported(database)
 
 
-def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+def load(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool = False
+) -> dict[str, tuple[int, str]]:
     """Put the rows of `part` into the empty `target`: all, or nothing. The schema becomes the one of `part.revision`.
+
+    Returns rows and digest per table, as they must be in `target` now. shorten: shorten free text that does not fit.
 
     Raises NotEmptyError, SchemaError (a newer schema than the installed MLflow's) and ConfigurationError (something
     `target` cannot hold) before anything is written; DamagedError, UnreachableError, CredentialsError, StorageError.
     """
     loading.check(part)
     loading.require_empty(target, state(target))
-    loading.load(part, objects, target)
+    return loading.load(part, objects, target, shorten=shorten)
+
+
+def refused(part: DatabasePart, objects: ObjectReader, target: Database) -> list[Refused]:
+    """Every value of `part` that the kind of database which `target` is cannot keep. Changes nothing in `target`."""
+    loading.check(part)
+    return loading.refused(part, objects, target)
+
+
+def expected(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
+    """Rows and digest per table that a load of `part` leaves in `target`."""
+    return loading.expected(part, objects, target, shorten=shorten)
+
+
+def refusal(found: Sequence[Refused], target: Database) -> ConfigurationError:
+    """What to say of them."""
+    return portable.refusal(found, target.shown)
 
 
 def digests(target: Database) -> dict[str, tuple[int, str]]:

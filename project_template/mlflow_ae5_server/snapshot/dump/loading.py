@@ -20,6 +20,7 @@ from mlflow_ae5_server.snapshot.dump import (
     sqlite_file,
     stream,
 )
+from mlflow_ae5_server.snapshot.dump.portable import Refused, Target
 from mlflow_ae5_server.snapshot.dump.records import DatabasePart, State, TablePart
 from mlflow_ae5_server.snapshot.dump.shape import Shape, listed, quoted
 from mlflow_ae5_server.snapshot.dump.workplace import storage_errors, workplace
@@ -46,15 +47,106 @@ def require_empty(target: Database, found: State) -> None:
         )
 
 
-def load(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+def load(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool = False
+) -> dict[str, tuple[int, str]]:
+    """Rows and digest of each table as they were loaded: the snapshot's, but for texts that were shortened."""
     if target.dialect == "sqlite":
         _into_sqlite(part, objects, target)
-    elif target.dialect == "postgresql":
-        _into_postgresql(part, objects, target)
-    elif target.dialect == "mysql":
-        _into_mysql(part, objects, target)
+        return part.digests()
+    if target.dialect == "postgresql":
+        return _into_postgresql(part, objects, target, shorten=shorten)
+    if target.dialect == "mysql":
+        return _into_mysql(part, objects, target, shorten=shorten)
+    raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
+
+
+def refused(part: DatabasePart, objects: ObjectReader, target: Database) -> list[Refused]:
+    """Every value of the snapshot that `target` refuses. Of rows from the same kind of database nothing is asked."""
+    with _fitting(part, objects, target) as found:
+        return [] if found is None else found[2]
+
+
+def expected(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
+    """What `load` returns."""
+    if not shorten:
+        return part.digests()
+    with _fitting(part, objects, target) as found:
+        return part.digests() if found is None else _shortened(part, *found)
+
+
+@contextlib.contextmanager
+def _fitting(
+    part: DatabasePart, objects: ObjectReader, target: Database
+) -> Iterator[tuple[Path, Target, list[Refused]] | None]:
+    """The snapshot as a SQLite file, what the target keeps, and what of it does not fit; None where all rows do."""
+    with contextlib.ExitStack() as stack:
+        if not _differs(part, objects, target):
+            yield None
+            return
+        file = _file(stack, part, objects)
+        if target.dialect == "mysql":
+            keeps = _kept_by_mysql(stack.enter_context(mysql_load.looking(target, part.revision)))
+        else:
+            keeps = _kept_by_postgresql(file, part)
+        yield file, keeps, _find(file, part, keeps)
+
+
+def _differs(part: DatabasePart, objects: ObjectReader, target: Database) -> bool:
+    """Whether rows of the snapshot may not fit. All that MySQL keeps and PostgreSQL does not is NUL."""
+    if target.dialect in {"sqlite", part.dialect}:
+        return False
+    if (part.dialect, target.dialect) == ("mysql", "postgresql"):
+        return any(b"\0" in objects.get(sha256) for table in part.tables for sha256 in table.objects)
+    return True
+
+
+def _file(stack: contextlib.ExitStack, part: DatabasePart, objects: ObjectReader) -> Path:
+    file = stack.enter_context(workplace()) / "source.sqlite"
+    if part.dialect == "sqlite":
+        sqlite.assemble(part, objects, file)
     else:
-        raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
+        _new_file(part, objects, file)
+    return file
+
+
+def _kept_by_postgresql(file: Path, part: DatabasePart) -> Target:
+    """MLflow declares the same types there as in SQLite."""
+    with sqlite_file.reading(file) as connection:
+        return Target({table.name: shape.of_sqlite(connection, table.name) for table in part.tables})
+
+
+def _kept_by_mysql(loading: mysql_load.Loading) -> Target:
+    return Target(loading.shapes, nul=True, infinity=False, references=False, same=loading.same)
+
+
+def _find(file: Path, part: DatabasePart, keeps: Target) -> list[Refused]:
+    with sqlite_file.reading(file) as connection:
+        return portable.find(connection, [shape.of_sqlite(connection, table.name) for table in part.tables], keeps)
+
+
+def _shortened(part: DatabasePart, file: Path, keeps: Target, found: Sequence[Refused]) -> dict[str, tuple[int, str]]:
+    """Shorten the free texts in the file; the digests that its tables have then."""
+    tables = {item.table for item in found if item.free}
+    if not tables:
+        return part.digests()
+    with sqlite_file.translated(file), contextlib.closing(sqlite3.connect(file)) as connection:
+        portable.shorten(connection, found, keeps)
+    uri = sqlite.uri_for(file)
+    now = sqlite.digests(Database(uri, "sqlite", "pysqlite", uri, file))
+    return {name: now[name] if name in tables else digest for name, digest in part.digests().items()}
+
+
+def _fit(
+    part: DatabasePart, file: Path, keeps: Target, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
+    """The digests of the file's tables, whose values all fit. Raises ConfigurationError where some do not."""
+    found = _find(file, part, keeps)
+    if refused := [item for item in found if not (shorten and item.free)]:
+        raise portable.refusal(refused, target.shown)
+    return _shortened(part, file, keeps, found)
 
 
 def _into_sqlite(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
@@ -107,9 +199,14 @@ def _blocks(table: TablePart, target: Shape, objects: ObjectReader) -> Iterator[
     return stream.parse(chunks, [kinds[column] for column in table.columns])
 
 
-def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+def _into_postgresql(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
     with contextlib.ExitStack() as stack:
-        file = _assembled(stack, part, objects)
+        digests, file = part.digests(), None
+        if part.dialect == "sqlite" or (shorten and _differs(part, objects, target)):
+            file = _file(stack, part, objects)
+            digests = _fit(part, file, _kept_by_postgresql(file, part), target, shorten=shorten)
         expected = {table.name: table.rows for table in part.tables}
         loading = stack.enter_context(postgresql_load.loading(target, part.revision, expected))
         if file is not None:
@@ -120,6 +217,7 @@ def _into_postgresql(part: DatabasePart, objects: ObjectReader, target: Database
                 columns = table.columns or loading.shapes[table.name].names
                 loading.stream(table.name, columns, _without_nul(table.name, chunks))
         loading.finish()
+        return digests
 
 
 def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -133,32 +231,19 @@ def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _into_mysql(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+def _into_mysql(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
     with contextlib.ExitStack() as stack:
-        file = _assembled(stack, part, objects, nul=True)
+        file = _file(stack, part, objects) if _differs(part, objects, target) else None
         loading = stack.enter_context(mysql_load.loading(target, part.revision))
         if file is not None:
+            digests = _fit(part, file, _kept_by_mysql(loading), target, shorten=shorten)
             _rows_of_file(file, loading)
-        else:
-            for table in part.tables:
-                loading.rows(table.name, table.columns, _blocks(table, loading.shapes[table.name], objects))
-
-
-def _assembled(
-    stack: contextlib.ExitStack, part: DatabasePart, objects: ObjectReader, *, nul: bool = False
-) -> Path | None:
-    """The file of a SQLite snapshot, all of whose values other databases can keep; None of another dialect's.
-
-    Raises ConfigurationError. nul: they can keep that character, too.
-    """
-    if part.dialect != "sqlite":
-        return None
-    file = stack.enter_context(workplace()) / "source.sqlite"
-    sqlite.assemble(part, objects, file)
-    with sqlite_file.reading(file) as connection:
+            return digests
         for table in part.tables:
-            portable.check(connection, shape.of_sqlite(connection, table.name), nul=nul)
-    return file
+            loading.rows(table.name, table.columns, _blocks(table, loading.shapes[table.name], objects))
+        return part.digests()
 
 
 def _rows_of_file(file: Path, loading: postgresql_load.Loading | mysql_load.Loading) -> None:

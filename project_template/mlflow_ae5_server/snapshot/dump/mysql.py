@@ -38,6 +38,7 @@ _BLOCK = 200  # rows
 # Error numbers of MySQL
 DENIED = {1044, 1045, 1142, 1143, 1227}  # access, or this command
 _FULL = {1021, 1114}
+_OCTETS = {"TINYTEXT": 2**8 - 1, "TEXT": 2**16 - 1, "MEDIUMTEXT": 2**24 - 1, "BLOB": 2**16 - 1}
 _HELD = 1205  # somebody held on to a table for too long
 
 
@@ -219,7 +220,9 @@ def _shape(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> Shap
             kind = "json" if (table, name) in json else shape.kind_of(declared)
             if getattr(found["type"], "display_width", None) == 1:
                 kind = "bool"  # a TINYINT(1)
-            columns.append(Column(name, kind, small=declared == "FLOAT", nullable=bool(found["nullable"])))
+            limit = getattr(found["type"], "length", None) if kind == "text" else None
+            octets = _OCTETS.get(declared.partition(" ")[0])
+            columns.append(Column(name, kind, limit, declared == "FLOAT", bool(found["nullable"]), octets))
     return Shape(table, tuple(sorted(columns, key=lambda column: column.name)))
 
 

@@ -6,6 +6,7 @@ Each CREATE TABLE commits there, so that a load into the place itself could not 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ class Loading:
         self._connection = connection
         self.shapes = {shape.name: shape for shape in shapes}
 
+    def commit(self) -> None:
+        self._connection.commit()
+
     def rows(self, table: str, columns: Sequence[str], blocks: Iterable[Block]) -> None:
         """Raises ConfigurationError naming the table that cannot hold a row."""
         from sqlalchemy.exc import DataError, IntegrityError
@@ -48,10 +52,39 @@ class Loading:
             except (DataError, IntegrityError) as error:
                 raise _cannot_keep(f"{table} has a row that MySQL refuses ({reason(error)})") from None
 
+    def same(self, table: str, column: str, values: Sequence[str]) -> dict[str, int]:
+        """Of these texts, those that the column's collation takes for the same: text -> number of the group."""
+        name, values = quoted(f"mlflow_ae5_{secrets.token_hex(4)}"), list(values)
+        limit = self.shapes[table].column(column).limit
+        fitting = [(number, text) for number, text in enumerate(values) if limit is None or len(text) <= limit]
+        run = self._connection.exec_driver_sql
+        run(f"CREATE TABLE {name} SELECT 0 AS number, {quoted(column)} AS value FROM {quoted(table)} LIMIT 0")  # noqa: S608
+        for start in range(0, len(fitting), _AT_ONCE):
+            run(f"INSERT INTO {name} VALUES (%s, %s)", fitting[start : start + _AT_ONCE])  # noqa: S608
+        window = f"SELECT number, MIN(number) OVER w AS first, COUNT(*) OVER w AS many FROM {name} WINDOW w AS "  # noqa: S608
+        found = run(f"SELECT number, first FROM ({window} (PARTITION BY value)) groups_of_values WHERE many > 1").all()  # noqa: S608
+        run(f"DROP TABLE {name}")
+        return {values[number]: first for number, first in found}
+
 
 @contextlib.contextmanager
 def loading(target: Database, revision: str) -> Iterator[Loading]:
     """All, or nothing: the tables are moved to `target` when the block ends well."""
+    with _prepared(target, revision) as (place, loading):
+        yield loading
+        loading.commit()
+        mysql_beside.move_in(place, target, schema.own_tables(revision))
+
+
+@contextlib.contextmanager
+def looking(target: Database, revision: str) -> Iterator[Loading]:
+    """The same, and nothing is moved to `target`."""
+    with _prepared(target, revision) as (_place, loading):
+        yield loading
+
+
+@contextlib.contextmanager
+def _prepared(target: Database, revision: str) -> Iterator[tuple[Database, Loading]]:
     with mysql_beside.scratch(target) as place:
         with connect_engine(lossless(place)).connect() as connection:
             schema.create(connection, revision)
@@ -61,9 +94,7 @@ def loading(target: Database, revision: str) -> Iterator[Loading]:
             shapes = mysql.shapes_of(connection, sorted(schema.own_tables(revision)), place.shown)
             for shape in shapes:  # migrations write rows too
                 connection.exec_driver_sql(f"DELETE FROM {quoted(shape.name)}")  # noqa: S608
-            yield Loading(connection, shapes)
-            connection.commit()
-        mysql_beside.move_in(place, target, schema.own_tables(revision))
+            yield place, Loading(connection, shapes)
 
 
 def _require_single(table: str, column: str, block: Block, place: int) -> None:

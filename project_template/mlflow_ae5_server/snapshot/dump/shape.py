@@ -13,13 +13,14 @@ Kind = Literal["int", "bool", "float", "text", "blob", "json", "date"]
 
 @dataclass(frozen=True)
 class Column:
-    """`limit`: characters a text may have. `small`: a number of 32 bits. SQLite keeps to neither."""
+    """`limit`: characters a text may have, `octets`: bytes. `small`: a number of 32 bits. SQLite keeps to none."""
 
     name: str
     kind: Kind
     limit: int | None = None
     small: bool = False
     nullable: bool = True
+    octets: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Shape:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
 
     @property
     def bounded(self) -> bool:

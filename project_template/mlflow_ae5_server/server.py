@@ -16,7 +16,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_server import asgi, characters, database, folders, hosts, keys, locks, presence, workers
+from mlflow_ae5_server import (
+    admission,
+    asgi,
+    capacity,
+    characters,
+    database,
+    folders,
+    hosts,
+    keys,
+    locks,
+    presence,
+    workers,
+)
 from mlflow_ae5_server.database import Database
 from mlflow_ae5_server.errors import ConfigurationError, ProjectError, UnfinishedError, UsageError
 from mlflow_ae5_server.prefork import Restarts, Supervisor
@@ -47,7 +59,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
     """Serve until told to stop; returns the exit code."""
     store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     registry = settings.value("MLFLOW_REGISTRY_STORE_URI")
-    registry_uri = database.check_uri(registry, "MLFLOW_REGISTRY_STORE_URI").uri if registry else store.uri
+    registry_store = database.check_uri(registry, "MLFLOW_REGISTRY_STORE_URI") if registry else store
     policy = hosts.derive(
         options.hosts,
         options.iframe_hosts,
@@ -66,18 +78,32 @@ def run(options: HttpOptions, settings: Settings) -> int:
         if not database.is_absent(store):  # a server that then refuses to start must not have made it
             database.wait_until_ready(store, wait, say=say)
         marks.enter_context(presence.serving(store))
-        framed = _set_environment(store.uri, registry_uri, artifact_root, destination, prefix, policy, jobs)
-        application = _load(store, registry_uri, artifact_root, destination, wait)
+        sizes = _sizes(count, store, registry_store)
+        sizes.apply(os.environ)
+        framed = _set_environment(store.uri, registry_store.uri, artifact_root, destination, prefix, policy, jobs)
+        application = _load(store, registry_store.uri, artifact_root, destination, wait)
         job_environment = _prepare_jobs(store.uri, artifact_root, options) if jobs else None
         _drop_connections()
         say(f"database: {store.shown}")
-        say(f"serving on {options.address}:{listener.getsockname()[1]} with {count} workers ({reason})")
+        say(f"serving on {options.address}:{listener.getsockname()[1]} with {sizes.workers} workers ({reason})")
+        say(
+            f"requests: {sizes.working} per worker use the database at once, on at most {sizes.connections} "
+            f"connections ({sizes.reason}); more wait, and are then told to come back (503)"
+        )
         say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
-        guarded = asgi.wrap(application, policy, prefix, frames=framed)
+        bounded = admission.bound(application, admission.Bounds(sizes.working), prefix)
+        guarded = asgi.wrap(bounded, policy, prefix, frames=framed)
         work = _worker(guarded, listener, options)
-        supervisor = Supervisor(work, count, grace=_GRACE, restarts=Restarts(limit=5, window=60.0), say=say)
+        supervisor = Supervisor(work, sizes.workers, grace=_GRACE, restarts=Restarts(limit=5, window=60.0), say=say)
         with _job_runner(job_environment):
             return supervisor.run()
+
+
+def _sizes(workers: int, store: Database, registry: Database) -> capacity.Capacity:
+    databases = {found.uri: found for found in (store, registry)}.values()
+    limits = [limit for found in databases if (limit := capacity.read_limit(found)) is not None]
+    pool = capacity.configured_pool(os.environ)
+    return capacity.choose(workers, store.dialect, min(limits, default=None), len(databases), pool)
 
 
 def _static_prefix(url_prefix: str) -> str:
@@ -180,6 +206,7 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
     from mlflow.server.handlers import initialize_backend_stores
     from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
+    _share_pools()
     schema = database.schema_of(store)
     if registry_uri != store.uri:
         registry = database.check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI")
@@ -242,6 +269,18 @@ def refuse_unfinished(destination: str) -> None:
     except ProjectError as error:  # a kind of store that restores do not know, or one that does not answer now
         say(f"note: whether a restore is under way cannot be told: {error.message}")
         return
+
+
+def _share_pools() -> None:
+    """One pool per database for all of MLflow's stores: each would make its own, and nobody could say how many
+    connections a worker has."""
+    from mlflow.store.jobs.sqlalchemy_store import SqlAlchemyJobStore
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+
+    for store in (RegistryStore, SqlAlchemyJobStore):
+        store._engine_map = TrackingStore._engine_map
+        store._engine_map_lock = TrackingStore._engine_map_lock
 
 
 def _drop_connections() -> None:

@@ -74,11 +74,16 @@ def contenders(workers: int, folder: Path) -> list[Contender]:
     ]
 
 
-def measure(contender: Contender, folder: Path, workers: int) -> Measurement:
-    """Start, measure, stop; nothing of it is left running, whatever happens."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def measure(contender: Contender, folder: Path, workers: int) -> Measurement:
+    """Start, measure, stop; nothing of it is left running, whatever happens."""
+    port = free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "_MLFLOW_"))}
     environment.update(contender.environment)
     with (folder / "server.log").open("w") as log:
@@ -87,7 +92,7 @@ def measure(contender: Contender, folder: Path, workers: int) -> Measurement:
             contender.command(port), cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            _wait(server, port, log.name)
+            wait(server, port, log.name)
             seconds = time.monotonic() - started
             _settle(port, workers)
             tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
@@ -95,7 +100,7 @@ def measure(contender: Contender, folder: Path, workers: int) -> Measurement:
             pss, rss = sum(m.pss for m in memory) / MIB, sum(m.rss for m in memory) / MIB
             return Measurement(seconds, pss, rss, len(tree))
         finally:
-            _stop(server)
+            stop(server)
 
 
 def _call(port: int, session: requests.Session | None = None) -> bool:
@@ -108,7 +113,7 @@ def _call(port: int, session: requests.Session | None = None) -> bool:
     return answer.status_code == 200
 
 
-def _wait(server: subprocess.Popen[bytes], port: int, log: str) -> None:
+def wait(server: subprocess.Popen[bytes], port: int, log: str) -> None:
     deadline = time.monotonic() + START_LIMIT
     while not _call(port):
         if server.poll() is not None or time.monotonic() > deadline:
@@ -125,7 +130,7 @@ def _settle(port: int, workers: int) -> None:
         time.sleep(1)
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
+def stop(server: subprocess.Popen[bytes]) -> None:
     tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
     server.send_signal(signal.SIGTERM)
     _gone, alive = psutil.wait_procs(tree, timeout=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import time
 from collections.abc import Callable
@@ -150,11 +151,16 @@ def connect_engine(database: Database, *, keep: bool = False) -> Engine:
     as much as many small queries. A SQLite file is opened anew each time.
     """
     from sqlalchemy import create_engine
+    from sqlalchemy.engine import make_url
     from sqlalchemy.pool import NullPool
 
     arguments: dict[str, Any] = {}
     if name := _TIMEOUT_ARGUMENT.get(database.driver):
         arguments[name] = _CONNECT_TIMEOUT
+    chosen = "client_encoding" in make_url(database.uri).query or "PGCLIENTENCODING" in os.environ
+    if database.driver == "psycopg" and not chosen:
+        # From a database in SQL_ASCII psycopg gives bytes, of which SQLAlchemy cannot even read the server's version.
+        arguments["client_encoding"] = "utf8"
     if keep and database.dialect != "sqlite":
         return create_engine(database.uri, pool_pre_ping=True, connect_args=arguments)
     return create_engine(database.uri, poolclass=NullPool, connect_args=arguments)
@@ -188,11 +194,6 @@ def wait_until_ready(
             said = reason(error)
             if (final := _final(said, database)) is not None:
                 raise final from None
-        except TypeError:
-            # With this encoding psycopg answers in bytes, and SQLAlchemy cannot read the server's version.
-            if database.driver != "psycopg":
-                raise
-            raise wrong_encoding(database, "SQL_ASCII") from None
         if clock() + pause > deadline:
             raise UnreachableError(
                 f"the database {database.shown} did not answer within {seconds:g} s: {said}",

@@ -130,6 +130,7 @@ def _same_artifacts(source: Source, target: Target, place: Beside) -> recover_fi
 def _refuse_values(source: Source, store: Database, report: Report) -> int:
     """Tell and report all values that `store` cannot keep. Returns how many of them are shortened; raises
     ConfigurationError for the others."""
+    characters.require_database(store)  # else it cannot be asked which texts it takes for the same
     found = dump.refused(source.part, source.repository.reader(), store)
     shortened = [item for item in found if source.shorten and item.free]
     refused = [item for item in found if not (source.shorten and item.free)]

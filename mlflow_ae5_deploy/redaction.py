@@ -70,6 +70,9 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(rf"(?P<a>{_ADDRESS}/t/)(?=[A-Za-z\-]{{0,200}}\d|[A-Za-z]{{20}})[A-Za-z0-9\-]{{6,200}}", re.I),
         r"\g<a>" + MASK,
     ),
+    # The same where a library tells the path alone: tokens of conda have a form of their own.
+    (re.compile(r"(?P<a>/t/)[a-z]{2}-(?=[0-9a-f\-]{0,64}\d)[0-9a-f\-]{8,200}", re.I), r"\g<a>" + MASK),
+    (re.compile(r"(?P<a>\burl: /[^\s/:@'\"]{0,200}:)[^\s/'\"]+(?=@)", re.I), r"\g<a>" + MASK),
     # JSON web tokens
     (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*){1,4}"), MASK),
     (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}"), MASK),

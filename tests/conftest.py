@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Who runs the tests in the background of a shell script has Ctrl-C ignored, and every child inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as `nohup` has it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Where files take longest: begun first, so that several workers end at about the same time.
 LONGEST = (

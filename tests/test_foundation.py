@@ -249,6 +249,7 @@ LEAKS = [
     "https://hunter2hunter2hunter2@github.com/x",
     "https://conda.example.com/t/hunter2-abc/main",
     "https://conda.example.com/t/hunter2-abc",
+    "Max retries exceeded with url: /someone:hunter2@bucket/x",
     "https://conda.example.com:8080/repository/t/hunter2-abc/main/",
     "Authorization: Bearer hunter2abcdef",
     "{'Authorization': 'Bearer hunter2abcdef'}",
@@ -518,3 +519,9 @@ def test_clocks_tell_time_in_utc() -> None:
     before = system.monotonic()
     system.sleep(-1)  # a pause of what remains of nothing
     assert system.monotonic() >= before
+
+
+@pytest.mark.parametrize("text", ["url: /t/{}/main/noarch", "GET /t/{}/main HTTP/1.1", "conda.example.com/t/{}/main"])
+@pytest.mark.parametrize("token", ["tk-1234567890ab", "aa-12345678-1234-abcd"])
+def test_a_channel_token_is_masked_also_where_the_path_stands_alone(text: str, token: str) -> None:
+    assert scrub(text.format(token)) == text.format(MASK)

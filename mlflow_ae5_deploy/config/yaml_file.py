@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import re
 import stat
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +52,10 @@ def read_yaml(path: Path) -> YamlFile:
         )
     yaml = _reader()
     try:
-        values = yaml.load(io.StringIO(text))
-    except (YAMLError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one repeats a line of the file on stderr
+            values = yaml.load(io.StringIO(text))
+    except (YAMLError, ValueError, LookupError, ArithmeticError, TypeError) as error:
         problem = _syntax_error(path, error)
     else:
         if values is None:
@@ -94,10 +97,12 @@ def _lines(path: Path, text: str) -> tuple[dict[tuple[Any, ...], int], list[tupl
     """Lines of all keys, and the keys that are there twice with both lines."""
     try:
         check_events(_reader().parse(io.StringIO(text)))
-        root = _reader().compose(io.StringIO(text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            root = _reader().compose(io.StringIO(text))
     except TooComplex as error:
         problem = Configuration(f"The configuration {error}.", where=str(path), remedy="Write the values out.")
-    except YAMLError as error:
+    except (YAMLError, ValueError, LookupError, ArithmeticError) as error:
         problem = _syntax_error(path, error)
     else:
         lines: dict[tuple[Any, ...], int] = {}

@@ -7,6 +7,7 @@ no bool) or to {default, description}, or is a list of names without defaults.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,7 +70,7 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
         place = f" (line {mark.line + 1})" if mark is not None else ""
         problem = getattr(error, "problem", None) or type(error).__name__
         raise ReleaseRefused(f"{PROJECT_FILE} is not valid YAML{place}: {problem}.", where=where) from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (LookupError, ArithmeticError, TypeError, RecursionError, ValueError) as error:
         raise ReleaseRefused(f"{PROJECT_FILE} cannot be read: {type(error).__name__}.", where=where) from None
     if not isinstance(document, Mapping):
         raise ReleaseRefused(f"{PROJECT_FILE} is not a mapping of keys to values.", where=where)
@@ -83,7 +84,9 @@ def _load(data: bytes) -> Any:
 
     text = data.decode("utf-8-sig")
     check_events(YAML(typ="safe", pure=True).parse(text))
-    return YAML(typ="safe", pure=True).load(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one repeats a line of the file on stderr
+        return YAML(typ="safe", pure=True).load(text)
 
 
 def _section(document: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:

@@ -460,7 +460,7 @@ WRONG = [
     (["backup", "--schedule", "0 1 * * *", "--remove-schedule"], "exclude each other"),
     (["backup", "everything"], "everything"),
     (["drill", "--snapshot", "latest", "--schedule", "0 1 * * *"], "exclude each other"),
-    (["restore", "--undo", "--replace"], "--undo goes with neither"),
+    (["restore", "--undo", "--replace"], "--undo goes with none of"),
     (["restore", "--dry-run", "--stop-server"], "stops no server"),
     (["restore", "--kept", "kept_1"], "--kept names what --undo brings back"),
     (["restore", "--undo", "--kept", "../x"], "--kept takes the name of what a restore kept aside"),

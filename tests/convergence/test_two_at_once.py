@@ -22,7 +22,7 @@ ROW = {row.name: row for row in ROWS}
 
 # verb -> the request at which it is held, the stage it then tells of
 HELD = {
-    "install": (INSTALL, "GET", "/jobs$", "14 gc-schedule"),
+    "install": (INSTALL, "GET", "/jobs$", "7 recovery"),
     "rotate-token": (ROTATE, "POST", "/credentials/user$", "store for mlflow-service"),
     "schedule-gc": (CHANGED_JOB, "POST", "/jobs$", "start"),
     "uninstall": (UNINSTALL, "DELETE", "/deployments/", "start"),

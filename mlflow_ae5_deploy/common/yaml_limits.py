@@ -10,12 +10,12 @@ MAX_NODES = 20_000  # with every alias replaced by what it stands for
 MAX_DEPTH = 50
 
 
-class TooComplex(ValueError):
-    """The document exceeds a limit; the message completes "the file ..."."""
+class UnfitYaml(ValueError):
+    """The document is not taken; the message completes "the file ..."."""
 
 
 def check_events(events: Iterable[Any]) -> None:
-    """Raise TooComplex as soon as a document is too large or too deep once its aliases are expanded.
+    """Raise UnfitYaml as soon as a document is too large or too deep once its aliases are expanded.
 
     events: from the parser of PyYAML or of ruamel.yaml, whose classes have the same names. They are read one by one,
     so nothing of the document is built. What the parser raises passes.
@@ -35,7 +35,7 @@ def check_events(events: Iterable[Any]) -> None:
                 expanded[event.anchor] = (1, 0)
         elif kind == "AliasEvent":
             if any(anchor == event.anchor for anchor, _, _ in open_nodes):
-                raise TooComplex("has a value that contains itself")
+                raise UnfitYaml("has a value that contains itself")
             if event.anchor not in expanded:
                 return  # the reader raises at an alias of nothing, before it comes to what follows
             nodes, levels = expanded[event.anchor]
@@ -49,6 +49,6 @@ def check_events(events: Iterable[Any]) -> None:
             level = open_nodes[-1][2]
             level[0] = max(level[0], len(open_nodes) + levels)
             if level[0] > MAX_DEPTH:
-                raise TooComplex(f"is nested more than {MAX_DEPTH} levels deep")
+                raise UnfitYaml(f"is nested more than {MAX_DEPTH} levels deep")
         if total > MAX_NODES:
-            raise TooComplex(f"has more than {MAX_NODES:,} values once its aliases are expanded")
+            raise UnfitYaml(f"has more than {MAX_NODES:,} values once its aliases are expanded")

@@ -18,7 +18,7 @@ from ruamel.yaml.constructor import ConstructorError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, TooComplex, check_events
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, UnfitYaml, check_events
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.words import size
 
@@ -100,7 +100,7 @@ def _lines(path: Path, text: str) -> tuple[dict[tuple[Any, ...], int], list[tupl
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             root = _reader().compose(io.StringIO(text))
-    except TooComplex as error:
+    except UnfitYaml as error:
         problem = Configuration(f"The configuration {error}.", where=str(path), remedy="Write the values out.")
     except (YAMLError, ValueError, LookupError, ArithmeticError) as error:
         problem = _syntax_error(path, error)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, TooComplex, check_events
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, UnfitYaml, check_events
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.words import size
 
@@ -63,7 +63,7 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
         raise ReleaseRefused(f"{PROJECT_FILE} is larger than {size(MAX_BYTES)}.", where=where)
     try:
         document = _load(data)
-    except TooComplex as error:
+    except UnfitYaml as error:
         raise ReleaseRefused(f"{PROJECT_FILE} {error}.", where=where) from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)

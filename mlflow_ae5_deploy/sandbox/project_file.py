@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, TooComplex, check_events
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, UnfitYaml, check_events
 
 from .errors import bad
 
@@ -36,7 +36,7 @@ def read_project_file(path: Path) -> ProjectFile:
         text = path.read_text(encoding="utf-8")
         check_events(yaml.parse(text, Loader=_LOADER))
         data = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe ones
-    except TooComplex as error:
+    except UnfitYaml as error:
         raise bad(f"anaconda-project.yml {error}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise bad("anaconda-project.yml is not valid YAML") from error

@@ -1,13 +1,23 @@
-"""Limits for YAML from outside: with aliases and merge keys, a kilobyte can stand for gigabytes."""
+"""Limits for YAML from outside: with aliases and merge keys, a kilobyte can stand for gigabytes.
+
+Client, sandbox and server project share this file: the server project has a copy, and a test keeps the two equal.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 128_000
 MAX_NODES = 20_000  # with every alias replaced by what it stands for
 MAX_DEPTH = 50
+MAX_DIGITS = 1_000  # of a number; Python refuses to write down those of more than 4,300
+ODD_VALUES = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError)
+"""What the YAML libraries raise at values that are not what their form or tag says, besides YAMLError."""
+
+_NUMBER = re.compile(r"[-+.]*[0-9][0-9A-Fa-fxXo_.:]*\Z")
 
 
 class UnfitYaml(ValueError):
@@ -33,6 +43,10 @@ def check_events(events: Iterable[Any]) -> None:
             total += 1
             if event.anchor:
                 expanded[event.anchor] = (1, 0)
+            if len(event.value) > MAX_DIGITS and (event.tag or (event.implicit[0] and _NUMBER.match(event.value))):
+                raise UnfitYaml(
+                    f"has a number of more than {MAX_DIGITS:,} digits, or a value of that length with a tag"
+                )
         elif kind == "AliasEvent":
             if any(anchor == event.anchor for anchor, _, _ in open_nodes):
                 raise UnfitYaml("has a value that contains itself")
@@ -52,3 +66,23 @@ def check_events(events: Iterable[Any]) -> None:
                 raise UnfitYaml(f"is nested more than {MAX_DEPTH} levels deep")
         if total > MAX_NODES:
             raise UnfitYaml(f"has more than {MAX_NODES:,} values once its aliases are expanded")
+
+
+def load(path: Path) -> Any:
+    """The document in a file, read with PyYAML's safe loader. Raises UnfitYaml or OSError."""
+    import yaml
+
+    with path.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UnfitYaml(f"is larger than {MAX_BYTES // 1000} kB")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        text = data.decode("utf-8-sig")
+        check_events(yaml.parse(text, Loader=loader))
+        return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe ones
+    except UnfitYaml:
+        raise
+    except (yaml.YAMLError, *ODD_VALUES) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UnfitYaml("is not valid YAML" + (f" (line {mark.line + 1})" if mark else "")) from None

@@ -18,7 +18,7 @@ from ruamel.yaml.constructor import ConstructorError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, UnfitYaml, check_events
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, ODD_VALUES, UnfitYaml, check_events
 from mlflow_ae5_deploy.errors import Configuration
 from mlflow_ae5_deploy.words import size
 
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> YamlFile:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one repeats a line of the file on stderr
             values = yaml.load(io.StringIO(text))
-    except (YAMLError, ValueError, LookupError, ArithmeticError, TypeError) as error:
+    except (YAMLError, *ODD_VALUES) as error:
         problem = _syntax_error(path, error)
     else:
         if values is None:
@@ -102,7 +102,7 @@ def _lines(path: Path, text: str) -> tuple[dict[tuple[Any, ...], int], list[tupl
             root = _reader().compose(io.StringIO(text))
     except UnfitYaml as error:
         problem = Configuration(f"The configuration {error}.", where=str(path), remedy="Write the values out.")
-    except (YAMLError, ValueError, LookupError, ArithmeticError) as error:
+    except (YAMLError, *ODD_VALUES) as error:
         problem = _syntax_error(path, error)
     else:
         lines: dict[tuple[Any, ...], int] = {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from mlflow_ae5_deploy.common.members import BrokenArchive, Kind, Limits, Member, damage_reported, walk
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.files import open_regular, storage_errors
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
@@ -66,7 +67,7 @@ def read_project_archive(
     limits = limits or Limits()
     where = called or str(path)
     with _refusals(where), open_regular(path, "The release") as file:
-        survey = survey_members(walk(file, limits), where, keep=(PROJECT_FILE,))
+        survey = survey_members(walk(file, limits), where, keep={PROJECT_FILE: MAX_BYTES + 1})
         sources = follow_links(survey, where)
         _check_copies(survey, limits)
         if PROJECT_FILE not in survey.kept:
@@ -85,8 +86,8 @@ def read_project_archive(
     )
 
 
-def survey_members(members: Iterator[Member], where: str, *, keep: tuple[str, ...] = ()) -> Survey:
-    """One pass: every path checked, every file hashed; the bytes of the files named in `keep` are returned."""
+def survey_members(members: Iterator[Member], where: str, *, keep: Mapping[str, int]) -> Survey:
+    """One pass: every path checked, every file hashed. keep: files to return, up to so many bytes."""
     survey = Survey()
     for member in members:
         parts = safe_parts(member.name, where)
@@ -126,7 +127,7 @@ def safe_parts(name: str, where: str) -> list[str]:
     return [part for part in name.split("/") if part not in ("", ".")]
 
 
-def _note(survey: Survey, path: str, member: Member, where: str, keep: tuple[str, ...]) -> None:
+def _note(survey: Survey, path: str, member: Member, where: str, keep: Mapping[str, int]) -> None:
     known = survey.kinds.get(path)
     if known is not None and not known == member.kind == "folder":
         raise ReleaseRefused(f"Entry {member.name!r} is in the archive twice.", where=where)
@@ -138,12 +139,12 @@ def _note(survey: Survey, path: str, member: Member, where: str, keep: tuple[str
     if member.kind in ("symlink", "hardlink"):
         survey.links[path] = (member.kind, member.target)
     elif member.kind == "file":
-        survey.files[path], content = _hash(member, path in keep)
+        survey.files[path], content = _hash(member, keep.get(path, 0))
         if path in keep:
             survey.kept[path] = content
 
 
-def _hash(member: Member, keep: bool) -> tuple[FileEntry, bytes]:
+def _hash(member: Member, keep: int) -> tuple[FileEntry, bytes]:
     digest = hashlib.sha256()
     size = 0
     kept = bytearray()
@@ -151,8 +152,7 @@ def _hash(member: Member, keep: bool) -> tuple[FileEntry, bytes]:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)
-            if keep:
-                kept += chunk
+            kept += chunk[: keep - len(kept)]
     if size != member.size:
         raise BrokenArchive(f"is truncated or damaged ({member.name!r} has {size} of {member.size} bytes)")
     mode = 0o755 if member.mode & 0o111 else 0o644

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlflow_ae5_deploy.common.yaml_limits import ODD_VALUES
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.comments import append, rearrange, replace
 from mlflow_ae5_deploy.release.customisation import Customisation
@@ -23,6 +24,15 @@ _FIRST_ITEM = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*(
 
 def edit_project_file(data: bytes, wanted: Customisation, where: str) -> tuple[bytes, list[str]]:
     """The edited file and what was changed, in sentences. Raises ReleaseRefused or Configuration."""
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return _edited(data, wanted, where)
+    except (YAMLError, *ODD_VALUES) as error:  # what can be read cannot always be changed: values with tags
+        raise ReleaseRefused(f"{PROJECT_FILE} cannot be edited: {type(error).__name__}.", where=where) from None
+
+
+def _edited(data: bytes, wanted: Customisation, where: str) -> tuple[bytes, list[str]]:
     text = data.decode("utf-8-sig")
     yaml = _round_trip(text)
     document = yaml.load(text)

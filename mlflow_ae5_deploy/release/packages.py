@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.release.archive import survey_members
 from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, load_document
 
 _ITEM = re.compile(r"(?:[^:\s]+::)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?P<spec>[^;#]*)")
-_EXACT = re.compile(r"={1,2}\s*(?P<version>[0-9]+(?:\.[0-9]+)*)(?:\.\*)?(?:=[^=]*)?\Z")
-_LOWER = re.compile(r">=?\s*(?P<version>[0-9]+(?:\.[0-9]+)*)")
-_UPPER = re.compile(r"<(?P<too>=?)\s*(?P<version>[0-9]+(?:\.[0-9]+)*)")
+_EXACT = re.compile(r"={1,2}\s*(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9})*)(?:\.\*)?(?:=[^=]*)?\Z")
+_LOWER = re.compile(r">=?\s*(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9})*)")
+_UPPER = re.compile(r"<(?P<too>=?)\s*(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9})*)")
 
 Version = tuple[int, ...]
 
@@ -38,7 +39,7 @@ class Environment:
 def environment_of(archive: bytes, command: str) -> Environment:
     """Raises ReleaseRefused for what is not a project archive."""
     try:
-        survey = survey_members(walk(io.BytesIO(archive), Limits()), "the project", keep=(PROJECT_FILE,))
+        survey = survey_members(walk(io.BytesIO(archive), Limits()), "the project", keep={PROJECT_FILE: MAX_BYTES + 1})
     except BrokenArchive as error:
         raise ReleaseRefused(f"The archive {error}.", where="the project") from None
     document = load_document(survey.kept.get(PROJECT_FILE, b""), "the project")
@@ -50,7 +51,8 @@ def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = 
     """The packages of the project and of the command's env_spec, what that inherits included; the last word wins."""
     commands, specs = document.get("commands") or {}, document.get("env_specs") or {}
     entry = commands.get(command) if isinstance(commands, dict) else None
-    name = str((entry or {}).get("env_spec") or next(iter(specs), "") or "the project's")
+    wanted = entry.get("env_spec") if isinstance(entry, dict) else None
+    name = str(wanted or next(iter(specs if isinstance(specs, dict) else ()), "") or "the project's")
     packages: dict[str, str] = {}
     for holder in (document, *_heirs(specs, name)):
         for key in ("packages", "dependencies"):
@@ -73,7 +75,7 @@ def _heirs(specs: Any, name: str) -> list[Mapping[str, Any]]:
             continue
         begun.add(current)
         parents = spec.get("inherit_from") or []
-        stack += [str(parent) for parent in reversed([parents] if isinstance(parents, str) else parents)]
+        stack += [str(parent) for parent in reversed(parents if isinstance(parents, list) else [parents])]
     return [*found.values()]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, UnfitYaml, check_events
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, ODD_VALUES, UnfitYaml, check_events
 from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.words import size
 
@@ -70,7 +70,7 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
         place = f" (line {mark.line + 1})" if mark is not None else ""
         problem = getattr(error, "problem", None) or type(error).__name__
         raise ReleaseRefused(f"{PROJECT_FILE} is not valid YAML{place}: {problem}.", where=where) from None
-    except (LookupError, ArithmeticError, TypeError, RecursionError, ValueError) as error:
+    except ODD_VALUES as error:
         raise ReleaseRefused(f"{PROJECT_FILE} cannot be read: {type(error).__name__}.", where=where) from None
     if not isinstance(document, Mapping):
         raise ReleaseRefused(f"{PROJECT_FILE} is not a mapping of keys to values.", where=where)
@@ -102,7 +102,7 @@ def _check_command(name: Any, command: Any, env_specs: Mapping[Any, Any], where:
     if not isinstance(command, Mapping):
         raise ReleaseRefused(f"{PROJECT_FILE}: command {name} is not a mapping.", where=where)
     env_spec = command.get("env_spec")
-    if env_spec is not None and env_specs and env_spec not in env_specs:
+    if env_spec is not None and env_specs and str(env_spec) not in map(str, env_specs):
         raise ReleaseRefused(
             f"{PROJECT_FILE}: command {name} wants env_spec {env_spec!r}, which is not there.", where=where
         )
@@ -121,7 +121,7 @@ def _variables(document: Mapping[str, Any], where: str) -> dict[str, str | None]
     found: dict[str, str | None] = {}
     for name, value in section.items():
         default = variable_default(value)
-        if isinstance(default, bool | list | dict):
+        if isinstance(default, bool) or not isinstance(default, str | int | float | None):
             raise ReleaseRefused(
                 f"{PROJECT_FILE}: the default of variable {name} is a {type(default).__name__}, not a text.",
                 where=where,

@@ -19,6 +19,7 @@ from mlflow_ae5_deploy.release.slipstream import BuiltArchive
 
 _EDITED_BY_PLATFORM = {".gitignore"}
 _SHOWN = 3
+_KEPT = {PROVENANCE_FILE: 16 << 20}  # some hundred bytes for each of the entries that an archive may have
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def same_content(archive_bytes: bytes, built: BuiltArchive) -> Recognition:
 def _read(archive_bytes: bytes) -> tuple[dict[str, Any] | None, Survey | None, str]:
     """(provenance, survey, what is wrong)."""
     try:
-        survey = survey_members(walk(io.BytesIO(archive_bytes), Limits()), "the project", keep=(PROVENANCE_FILE,))
+        survey = survey_members(walk(io.BytesIO(archive_bytes), Limits()), "the project", keep=_KEPT)
     except BrokenArchive as error:
         return None, None, f"The project's archive {error}."
     except ReleaseRefused as error:

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, UnfitYaml, check_events
+from mlflow_ae5_deploy.common.yaml_limits import UnfitYaml, load
 
 from .errors import bad
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -30,16 +26,10 @@ class ProjectFile:
 
 def read_project_file(path: Path) -> ProjectFile:
     """Raises ApiError 400 with what is wrong."""
-    if path.stat().st_size > MAX_BYTES:
-        raise bad("anaconda-project.yml is too large")
     try:
-        text = path.read_text(encoding="utf-8")
-        check_events(yaml.parse(text, Loader=_LOADER))
-        data = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe ones
+        data = load(path)
     except UnfitYaml as error:
         raise bad(f"anaconda-project.yml {error}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise bad("anaconda-project.yml is not valid YAML") from error
     if not isinstance(data, dict):
         raise bad("anaconda-project.yml does not hold a mapping")
     env_specs = tuple(_mapping(data, "env_specs")) or ("default",)

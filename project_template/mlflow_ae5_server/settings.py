@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_ae5_server import scrub
+from mlflow_ae5_server import scrub, yaml_limits
 from mlflow_ae5_server.errors import ConfigurationError
 
 SECRETS_FOLDER = "/var/run/secrets/user_credentials"
@@ -184,8 +184,6 @@ def read_secrets(folder: Path) -> dict[str, str]:
 
 def read_project_defaults(folder: Path) -> dict[str, str]:
     """The defaults under `variables:` of the project file in `folder`; empty where there is no such file."""
-    import yaml
-
     for name in PROJECT_FILES:
         file = folder / name
         if file.is_file():
@@ -193,11 +191,14 @@ def read_project_defaults(folder: Path) -> dict[str, str]:
     else:
         return {}
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{name} cannot be read: {error}") from None
+        document = yaml_limits.load(file) or {}
+    except OSError as error:
+        raise ConfigurationError(f"{name} cannot be read: {error.strerror}") from None
+    except yaml_limits.UnfitYaml as error:
+        raise ConfigurationError(f"{name} {error}") from None
     defaults = {}
-    for key, entry in ((document.get("variables") or {}) if isinstance(document, dict) else {}).items():
+    variables = document.get("variables") if isinstance(document, dict) else None
+    for key, entry in (variables if isinstance(variables, dict) else {}).items():  # a list has names without defaults
         value = entry.get("default") if isinstance(entry, dict) else entry
         if value is not None:
             defaults[str(key)] = str(value)

@@ -117,6 +117,18 @@ def test_names_and_errors_of_the_platform(bench, capsys):
     assert not {"\x1b", "\x9b", "\u202e"} & set(refused.out + refused.err)
 
 
+def test_a_key_that_is_twice_in_the_configuration(bench, capsys):
+    """In quotes, with the escape sequences of YAML."""
+    path = bench.configure('project:\n  "a\\e[31m\\u202e": 1\n  "a\\e[31m\\u202e": 2\n')
+
+    refused = bench.run(capsys, "plan", "--sandbox", "--config", str(path))
+    exact = bench.run(capsys, "plan", "--sandbox", "--json", "--config", str(path))
+
+    assert_tells(refused, 3, r"project.a\x1b[31m\u202e (lines 2 and 3)")
+    assert "project.a\x1b[31m\u202e (" in exact.data["error"]["detail"]
+    assert not {"\x1b", "\u202e"} & set(refused.out + refused.err + exact.out + exact.err)
+
+
 def test_a_command_of_a_release_is_shown_with_escapes(bench, capsys):
     file = PROJECT_FILE.replace("TrackingServer:", '"Tracking\\e[31m\\u202eServer":')
     release = make_project_archive(bench.folder / "odd.tar.gz", project_file=file)

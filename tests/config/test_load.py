@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from mlflow_ae5_deploy.config.load import LoadedSettings, load
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.errors import Configuration
+from tests.yaml_bombs import ODD_VALUES
 
 Load = Callable[..., LoadedSettings]
 
@@ -450,3 +452,11 @@ def test_which_file_is_read(tmp_path: Path) -> None:
         with pytest.raises(Configuration, match="no such configuration file") as caught:
             name_of(path, environ)
         assert caught.value.where == str(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value[:30]))
+def test_an_odd_value_is_a_value_or_refused(loaded: Load, value: str) -> None:
+    groups = "server: {workers: %s, gc_ttl: %s}\nplatform: {read_timeout: %s}\nslipstream: {variables: {A: %s}}"
+    for place in (groups, "%s", "? %s\n: 1", "server: %s", "slipstream: {variables: {? %s : x}}", "consumers: [%s]"):
+        with contextlib.suppress(Configuration):
+            loaded(place.replace("%s", value))

@@ -164,6 +164,18 @@ def test_without_environments_the_projects_own_packages_count():
     assert (found.name, found.packages) == ("the project's", {"mlflow": ""})
 
 
+@pytest.mark.parametrize("odd", [3, "x", [1], {"a": 1}, None])
+def test_a_project_file_of_any_shape_is_read(odd):
+    for document in (
+        {"commands": odd, "env_specs": odd},
+        {"commands": {"TrackingServer": odd}, "env_specs": {"a": odd}},
+        {"commands": {"TrackingServer": {"env_spec": odd}}, "env_specs": {"a": {"inherit_from": odd}}},
+        {"commands": {"TrackingServer": {"env_spec": "a"}}, "env_specs": {"a": {"inherit_from": odd}}},
+    ):
+        assert read_environment(document, "TrackingServer").packages == {}
+    assert exact_version("==" + "1" * 5_000) is None
+
+
 def test_an_archive_tells_whether_the_server_in_it_is_ours(tmp_path: Path):
     plain = make_project_archive(tmp_path / "a.tar.gz")
     ours = make_project_archive(tmp_path / "b.tar.gz", files={"mlflow_ae5_server/__init__.py": ""})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from mlflow_ae5_server import scrub, settings
 from mlflow_ae5_server.errors import ConfigurationError
+
+from tests.yaml_bombs import BOMBS, ODD_VALUES
 
 PROJECT = Path(__file__).parents[2] / "project_template" / "anaconda-project.yml"
 TTL = "MLFLOW_TRACKING_GC_TTL"
@@ -88,6 +91,36 @@ def test_the_table_names_the_source_and_hides_what_is_sensitive() -> None:
     assert lines["AWS_SECRET_ACCESS_KEY"] == ["variable", "(not", "shown)"]
     assert lines["MLFLOW_TRACKING_GC_TTL"] == ["default", "30d0h0m0s"]
     assert lines["MLFLOW_TRACKING_URI"] == ["default", "(unset)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        *BOMBS.values(),
+        ("x" * 200_000, "larger than 128 kB"),
+        ("a: [1", "is not valid YAML"),
+        ("[" * 60_000, "anaconda-project.yml"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_the_project_file_is_read_with_a_bound(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "anaconda-project.yml").write_text(text)
+    with pytest.raises(ConfigurationError, match=says):
+        settings.read_project_defaults(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["variables: {A: %s}", "variables: {? %s : 1}", "variables: %s", "variables: [%s]"])
+def test_an_odd_value_in_the_project_file_is_a_value_or_refused(tmp_path: Path, place: str) -> None:
+    for value in ODD_VALUES:
+        (tmp_path / "anaconda-project.yml").write_text(place % value)
+        with contextlib.suppress(ConfigurationError):
+            assert all(isinstance(text, str) for text in settings.read_project_defaults(tmp_path).values())
+
+
+def test_the_bounds_are_those_of_the_client() -> None:
+    ours = PROJECT.parent / "mlflow_ae5_server" / "yaml_limits.py"
+    theirs = PROJECT.parents[1] / "mlflow_ae5_deploy" / "common" / "yaml_limits.py"
+    assert ours.read_text() == theirs.read_text()
 
 
 @pytest.mark.parametrize(("text", "expected"), [("true", True), ("Yes", True), ("0", False), ("unset", False)])

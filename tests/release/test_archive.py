@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import random
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import pytest
 from mlflow_ae5_deploy.common.members import Limits
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from tests.yaml_bombs import BOMBS
+from mlflow_ae5_deploy.release.customisation import Customisation
+from mlflow_ae5_deploy.release.edit import edit_project_file
+from tests.yaml_bombs import BOMBS, ODD_VALUES
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,9 @@ def test_zip_is_judged_alike(tmp_path: Path, make: Any, bad: tuple[Any, ...], sa
         (b"commands: {TrackingServer: {windows: x}}", "has no 'unix' line"),
         (b"commands: {TrackingServer: {unix: x, env_spec: gone}}\nenv_specs: {a: {}}", "wants env_spec 'gone'"),
         (b"commands: {TrackingServer: {unix: x}}\nvariables: {A: true}", "variable A is a bool"),
+        (b"commands: {TrackingServer: {unix: x}}\nvariables: {A: 2026-11-29}", "variable A is a date"),
+        (b"commands: {TrackingServer: {unix: x}}\nvariables: {A: !!set {a}}", "variable A is a set"),
+        (b"commands: {TrackingServer: {unix: x, env_spec: [a]}}\nenv_specs: {a: {}}", "wants env_spec ['a']"),
         (b"commands: {TrackingServer: {unix: x}}\nvariables: 3", "'variables' is neither"),
         (b"a: [1", "not valid YAML (line"),
         (b"a: 1\na: 2", "not valid YAML"),
@@ -133,6 +140,29 @@ def test_project_file_is_checked(tmp_path: Path, make: Any, project_file: bytes 
     with pytest.raises(ReleaseRefused) as caught:
         read_project_archive(make.tar(tmp_path / "a.tar.gz", entries))
     assert says in caught.value.what
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value[:30]))
+@pytest.mark.parametrize("place", ["variables: {A: %s}", "variables: {? %s : 1}", "commands: {? %s : {}}", "x: %s"])
+def test_an_odd_value_is_a_value_or_refused(tmp_path: Path, make: Any, place: str, value: str) -> None:
+    text = "commands: {TrackingServer: {unix: x}}\n" if "commands" not in place else ""
+    file = (text + place % value).encode()
+    path = make.tar(tmp_path / "a.tar.gz", [make.entry("project/anaconda-project.yml", file)])
+    with contextlib.suppress(ReleaseRefused):
+        contents = read_project_archive(path)
+        assert all(value is None or isinstance(value, str) for value in contents.variables.values())
+        edited, _ = edit_project_file(file, Customisation(variables={"B": "1"}), str(path))
+        assert b"B: " in edited
+
+
+def test_no_more_of_a_project_file_is_kept_than_is_read(tmp_path: Path, make: Any) -> None:
+    path = make.tar(tmp_path / "a.tar.gz", [make.entry("project/anaconda-project.yml", b"\0" * (40 << 20))])
+    tracemalloc.start()
+    with pytest.raises(ReleaseRefused, match=r"anaconda-project.yml is larger than 128"):
+        read_project_archive(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def test_misnamed_or_misplaced_project_file_is_pointed_out(tmp_path: Path, make: Any) -> None:

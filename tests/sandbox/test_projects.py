@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from tests.json_bombs import BOMBS as JSON_BOMBS
 from tests.sandbox.support import PROJECT_FILE, Admin, Client, make_project_archive
-from tests.yaml_bombs import BOMBS
+from tests.yaml_bombs import BOMBS, ODD_VALUES
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,13 @@ def test_archives_that_are_refused(client: Client, tmp_path: Path, kind: str) ->
     assert f"bad {kind}" not in {p["name"] for p in client.get("projects")}
 
 
+def test_an_odd_value_is_a_value_or_refused(client: Client, tmp_path: Path) -> None:
+    for number, value in enumerate(ODD_VALUES):
+        text = PROJECT_FILE.replace("30d0h0m0s", value).replace("Crash:", f"? {value}\n  :")
+        archive = make_project_archive(tmp_path / f"{number}.tar.gz", project_file=text)
+        assert client.upload(archive, f"odd {number}").status_code in (200, 400), value[:40]
+
+
 def test_a_truncated_archive_is_refused(client: Client, project_archive: Path, tmp_path: Path) -> None:
     whole = project_archive.read_bytes()
     (tmp_path / "half.tar.gz").write_bytes(whole[: len(whole) // 2])
@@ -203,6 +211,11 @@ STRICT: list[tuple[str, str, dict[str, Any], int]] = [
     ("PATCH", "projects/{id}", {"json": ["name"]}, 400),
     ("PATCH", "projects/{id}", {"data": "name=x"}, 400),
     ("PATCH", "projects/{id}", {"data": "{", "headers": {"Content-Type": "application/json"}}, 400),
+    *(
+        ("PATCH", "projects/{id}", {"data": data, "headers": {"Content-Type": "application/json"}}, 400)
+        for data in JSON_BOMBS.values()
+    ),
+    ("PATCH", "projects/{id}", {"data": "{}", "headers": {"Content-Type": "application/json; charset=nonsense"}}, 400),
     ("PATCH", "projects/{id}", {"json": {"editor": "ed"}}, 400),
     ("PATCH", "projects/{id}", {"json": {"resource_profile": "huge"}}, 400),
     ("DELETE", "projects/{id}", {"json": {"force": True}}, 400),

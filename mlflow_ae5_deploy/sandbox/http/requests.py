@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
+
+from mlflow_ae5_deploy.common import json_input
 
 from ..core import Core
 from ..errors import bad
@@ -40,8 +41,8 @@ async def json_value(request: web.Request) -> Any:
     if "json" not in request.content_type:
         raise bad(f"Expected a JSON body, not {request.content_type}")
     try:
-        return json.loads(await request.text())
-    except ValueError as error:
+        return json_input.parse(await request.text())
+    except (ValueError, LookupError) as error:  # LookupError: an unknown charset
         raise bad("Malformed JSON body") from error
 
 

@@ -6,7 +6,6 @@ MLflow's `/health` answers 200 without its database.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.redaction import Secret, scrub
 
 PROBE = "api/2.0/mlflow/experiments/search?max_results=1"
@@ -45,7 +45,7 @@ class Answer:
     def json(self) -> Any:
         """The parsed body, or None when it is not JSON."""
         try:
-            return json.loads(self.body)
+            return json_input.parse(self.body)
         except ValueError:
             return None
 
@@ -78,7 +78,7 @@ def judge(status: int, content_type: str, body: bytes, said: str) -> Health:
     """What one answer to PROBE proves."""
     if status == 200 and "json" in content_type:
         try:
-            answer = json.loads(body)
+            answer = json_input.parse(body)
         except ValueError:
             answer = None
         # MLflow leaves the list out when there is no experiment at all.

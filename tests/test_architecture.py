@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "visible": set(),
     # what reads archives and files from outside, for the client as for the sandbox
     "common": {"words"},
-    "mlflow_api": {"errors", "redaction", "clock"},
+    "mlflow_api": {"errors", "redaction", "clock", "common"},
     "config": FOUNDATION,
     "platform": FOUNDATION | {"config"},
     "release": FOUNDATION | {"config"},

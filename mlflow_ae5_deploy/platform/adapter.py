@@ -185,7 +185,7 @@ def _as_error(trouble: Trouble | None, method: str, url: str, *, write: bool) ->
 def _pause(attempt: int, response: requests.Response | None) -> float:
     """Seconds before the next attempt: 0.5, 1, 2... or what the platform asks for, within bounds."""
     asked = response.headers.get("retry-after", "") if response is not None else ""
-    seconds = float(asked) if asked.isdigit() else 0.5 * 2.0**attempt
+    seconds = float(asked) if asked.isascii() and asked.isdigit() else 0.5 * 2.0**attempt
     return min(seconds, _LONGEST_PAUSE)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.errors import UnexpectedAnswer, WriteForbidden
 from mlflow_ae5_deploy.platform.judgement import SessionExpired, is_write
 from mlflow_ae5_deploy.platform.line import Line
@@ -96,7 +96,7 @@ def _read(response: requests.Response, expect: Expect, where: str) -> Any:
             remedy="Check that platform.hostname is the address of an AE5 platform.",
         )
     try:
-        return jsonlib.loads(response.content)
+        return json_input.parse(response.content)
     except ValueError:
         answer_is_broken = True
     if answer_is_broken:

@@ -6,7 +6,6 @@ the platform's own words (AE5 puts them into the reason phrase) are kept, scrubb
 
 from __future__ import annotations
 
-import json
 import re
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.errors import (
     AnswerLost,
     Conflict,
@@ -115,7 +115,7 @@ def _message_in(response: requests.Response) -> str:
     kind = response.headers.get("content-type", "")
     if "json" in kind:
         try:
-            body = json.loads(response.content)
+            body = json_input.parse(response.content)
         except ValueError:
             return ""
         for key in ("message", "errorMessage", "error_description", "error", "detail"):

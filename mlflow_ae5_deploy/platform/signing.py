@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.errors import LoginFailed, PlatformError, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.platform.adapter import GuardedAdapter
 from mlflow_ae5_deploy.platform.judgement import LOGIN_FORM
@@ -204,7 +205,7 @@ def _admin_address(hostname: str, verb: str) -> str:
 
 def _json_object(response: requests.Response) -> dict[str, Any]:
     try:
-        answer = response.json()
+        answer = json_input.parse(response.content)
     except ValueError:
         answer = None
     return answer if isinstance(answer, dict) else {}

@@ -7,17 +7,17 @@ A local folder works the same way; without `latest` in it, its highest version i
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused, UnexpectedAnswer
 from mlflow_ae5_deploy.release.addresses import check_url, public_form
 from mlflow_ae5_deploy.release.web import Absent, Web
 
-VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-.+]?[A-Za-z0-9.]+)?")
+VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:[-.+]?[A-Za-z0-9.]+)?")
 _ASSET = re.compile(rf"mlflow\.tracking\.server\.({VERSION.pattern})\.tar\.gz")
 _SHA256 = re.compile(r"\b[0-9a-fA-F]{64}\b")
 
@@ -151,8 +151,8 @@ def _as_sha256(text: str, where: str) -> str:
 
 def _json(web: Web, url: str) -> Any:
     try:
-        return json.loads(web.document(url, "application/vnd.github+json"))
-    except (ValueError, RecursionError):
+        return json_input.parse(web.document(url, "application/vnd.github+json"))
+    except ValueError:
         raise UnexpectedAnswer("The answer is not JSON.", where=public_form(url)) from None
 
 

@@ -24,7 +24,8 @@ from mlflow_ae5_deploy.release.web import Passing, Web
 
 Progress = Callable[[int, int | None], None]
 
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_DIGITS = 19
+_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d+|\*)")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _start_of(response: requests.Response) -> int:
 
 def _total(response: requests.Response, start: int) -> int | None:
     length = response.headers.get("Content-Length", "")
-    return start + int(length) if length.isascii() and length.isdigit() else None
+    return start + int(length) if length.isascii() and length.isdigit() and len(length) < _DIGITS else None
 
 
 def _state_file(part: Path) -> Path:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.release.archive import FileEntry
 from mlflow_ae5_deploy.release.tree import PROVENANCE_FOLDER
 
@@ -36,8 +37,8 @@ def to_json(provenance: Mapping[str, Any]) -> bytes:
 def from_json(data: bytes) -> dict[str, Any] | None:
     """The record, or None when it is not one that this tool wrote."""
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = json_input.parse(data)
+    except ValueError:
         return None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         return None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_ae5_deploy.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, PlatformError
 from mlflow_ae5_deploy.platform.records import Job, Project, Run
 from mlflow_ae5_deploy.redaction import scrub
@@ -68,7 +68,7 @@ def last_report(log: str) -> dict[str, Any]:
         if not (text.startswith("{") and text.endswith("}")):
             continue
         try:
-            found = json.loads(text)
+            found = json_input.parse(text)
         except ValueError:
             continue
         if isinstance(found, dict) and "outcome" in found:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from datetime import UTC, datetime, timedelta
 
+from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.words import counted
 
@@ -24,7 +24,7 @@ def expiry(token: Secret) -> datetime | None:
     if len(parts) != 3:
         return None
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = json_input.parse(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (binascii.Error, ValueError):
         return None
     seconds = claims.get("exp") if isinstance(claims, dict) else None

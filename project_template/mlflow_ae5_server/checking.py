@@ -176,7 +176,7 @@ def _encrypted(settings: Settings) -> list[keys.Encrypted]:
 def _asked_checks(settings: Settings) -> tuple[keys.KeyCheck, ...]:
     try:
         return keys.parse(json.loads(settings.value("MLFLOW_TRACKING_CHECK_VALUES") or "[]"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ConfigurationError("MLFLOW_TRACKING_CHECK_VALUES holds no check values", "leave it out") from None
 
 

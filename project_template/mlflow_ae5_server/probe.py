@@ -129,7 +129,7 @@ class Prober:
             )
         try:
             decoded = json.loads(text) if "json" in content_type else None
-        except ValueError:
+        except (ValueError, RecursionError):
             decoded = None
         if not isinstance(decoded, dict):
             raise CredentialsError(

@@ -23,6 +23,7 @@ from mlflow_ae5_deploy.runbook.gc_job import wanted_job
 from mlflow_ae5_deploy.runbook.gc_run import judge
 from mlflow_ae5_deploy.runbook.job_run import last_report, surplus
 from mlflow_ae5_deploy.schedule import parse_cron
+from tests.json_bombs import BOMBS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner="service", resource_profile="default")
@@ -126,6 +127,7 @@ REPORTS = [
     ("cut off", '{"outcome": "done"}\n{"outcome": "fai', "done"),
     ("broken", "{not json}\n", None),
     ("a list", "[1]\n", None),
+    *((case, '{"outcome": "done"}\n' + bomb.decode(), "done") for case, bomb in BOMBS.items()),
 ]
 
 

@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.errors import (
     Unreachable,
 )
 from mlflow_ae5_deploy.platform.session import Session
+from tests.json_bombs import BOMBS
 
 from .conftest import Opener, leaks
 from .stub import FORM, Call, Reply, Stub, answer, page, redirect, running
@@ -49,7 +50,7 @@ def test_a_platform_that_stays_busy_is_unreachable(session: Session, stub: Stub,
 
 
 def test_a_wish_to_come_back_later_is_heeded_within_bounds(session: Session, stub: Stub, clock: ManualClock) -> None:
-    later = [Reply(503, headers=(("Retry-After", seconds),)) for seconds in ("2", "100000", "Fri, 31 Dec 2100")]
+    later = [Reply(503, headers=(("Retry-After", seconds),)) for seconds in ("2", "9" * 5_000, "\u00b2")]
     stub.on("GET", "jobs", *later, answer([]))
     session.call("GET", "jobs")
     assert clock.naps == [2.0, 10.0, 2.0]
@@ -179,7 +180,10 @@ def test_empty_and_untyped_answers(session: Session, stub: Stub, reply: Reply, e
     assert session.call("DELETE", "things", expect=expect) == result
 
 
-@pytest.mark.parametrize("reply", [Reply(body=b"{oops"), Reply(body=b"\xff\xfe"), Reply(body=b"hi", kind="text/plain")])
+NOT_JSON = [Reply(body=b"{oops"), Reply(body=b"\xff\xfe"), Reply(body=b"hi", kind="text/plain")]
+
+
+@pytest.mark.parametrize("reply", NOT_JSON + [Reply(body=body) for body in BOMBS.values()], ids=lambda r: r.body[:30])
 def test_what_is_not_json_is_said_to_be_so(session: Session, stub: Stub, reply: Reply) -> None:
     stub.on("GET", "things", reply)
     with pytest.raises(UnexpectedAnswer) as caught:

@@ -240,6 +240,12 @@ def test_truncation_without_announced_length_is_noticed(
     assert get("1.2.3", settings).checked == "first-use"  # the truncated bytes left no record
 
 
+def test_a_length_that_is_none_is_not_believed(github: Any, blob: Any, settings: FetchSettings, archive: bytes) -> None:
+    blob.announce_length = False
+    blob.headers = {"Content-Length": "9" * 5_000}
+    assert get("1.2.3", settings).sha256 == sha(archive)
+
+
 def test_deadline_is_for_everything(github: Any, settings: FetchSettings) -> None:
     clock = ManualClock()
 

@@ -11,6 +11,7 @@ import pytest
 from mlflow_ae5_deploy.redaction import Secret
 from mlflow_ae5_deploy.runbook.token_life import duration, expiry, is_due, warning
 from mlflow_ae5_deploy.runbook.token_store import store_token
+from tests.json_bombs import BOMBS
 from tests.runbook.runbook_support import ACCOUNT, Doors, context, deployment
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -32,6 +33,7 @@ TOKENS = [
     ("beyond all calendars", jwt({"exp": 1e300}), None),
     ("a list", jwt([1]), None),
     ("not JSON", jwt(b"nothing"), None),
+    *((case, jwt(bomb.replace(b"outcome", b"exp")), None) for case, bomb in BOMBS.items()),
     ("not text", jwt(b"\xff\xfe\x00"), None),
     ("opaque", Secret("an-opaque-token-of-a-platform"), None),
     ("dots, but no base64", Secret("one.!!!.three"), None),

@@ -60,7 +60,7 @@ class Journal:
                 body = str(outer["entries"])
                 ours = hmac.compare_digest(str(outer["sealed"]), self._seal(body))
                 entries = tuple((str(kind), str(owner), str(uri)) for kind, owner, uri in json.loads(body))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 ours = False
             if ours:
                 yield Page(name, entries)

@@ -84,7 +84,7 @@ class Server:
         answer = self._call("GET", _API, params={"path": path} if path else {}, headers=self._workspace(path))
         try:
             return list(answer.json().get("files") or [])
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise TroubleError(f"{self.shown} answers with something else than a listing") from None
 
     def _workspace(self, path: str) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Server:
         if name and self._workspaces is None:
             try:
                 self._workspaces = bool(self._call("GET", _SERVER_INFO).json().get("workspaces_enabled"))
-            except (ValueError, AttributeError):
+            except (ValueError, AttributeError, RecursionError):
                 raise TroubleError(f"{self.shown} does not say whether it has workspaces") from None
         return {_WORKSPACE: name} if name and self._workspaces else {}
 

@@ -93,7 +93,7 @@ class Api:
         answer = self._call(method, f"/api/{version}/mlflow/{name}", self.workspace, **arguments)
         try:
             decoded: dict[str, Any] = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnreachableError(f"{method} {name} answered with something that is not JSON") from None
         return decoded
 

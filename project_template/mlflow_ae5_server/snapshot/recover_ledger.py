@@ -85,7 +85,7 @@ class Ledger:
             known = facts["format"] == 1
             running = Running(**facts["running"]) if facts["running"] is not None else None
             kept = tuple(Kept(**entry) for entry in facts["kept"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise _damaged(where) from None
         names = [entry.name for entry in kept]
         if running is not None:

@@ -198,6 +198,7 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
     [
         b"",
         b"[]",
+        b"[" * 100_000,
         b'{"format": 2}',
         b'{"format": 1, "running": null, "kept": [{"name": "../x", "snapshot": "s", "time": "t"}]}',
         b'{"format": 1, "running": null, "kept": [{"name": "kept_1"}]}',

@@ -7,19 +7,23 @@ or change the title, carriage returns that overwrite a line, characters that rev
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from typing import Any
 
-_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, format characters (bidi, zero-width), surrogates, separators
-# Of other categories, but shown as nothing: fillers, joiners and selectors.
-_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+# Controls, format characters (bidi, zero-width), surrogates, separators, what is private or not yet assigned.
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
+# Of other categories, but shown as nothing: the rest of Unicode's Default_Ignorable_Code_Point, and the empty Braille.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _SHORT = {"\n": "\\n", "\r": "\\r", "\x1b": "\\x1b"}
 
 
 def is_safe(character: str) -> bool:
     if character.isascii():
         return character.isprintable() or character == "\t"
-    return unicodedata.category(character) not in _UNSAFE and character not in _INVISIBLE
+    return unicodedata.category(character) not in _UNSAFE and not _INVISIBLE.match(character)
 
 
 def visible(text: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from mlflow_ae5_deploy.errors import Refused
 from mlflow_ae5_deploy.report.console import Reporter
+from mlflow_ae5_deploy.visible import json_text, visible
 from tests.cli.answers import assert_tells
 from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
 
@@ -24,6 +25,11 @@ HOSTILE = [
     ("\U000e0041tag", r"\U000e0041tag"),
     ("\ud800alone", r"\ud800alone"),
     ("\u3164filler", r"\u3164filler"),
+    ("\u2800blank", r"\u2800blank"),
+    ("a\ufe0fb", r"a\ufe0fb"),
+    ("\U000e0101selector", r"\U000e0101selector"),
+    ("\ue000private\U000f0000", r"\ue000private\U000f0000"),
+    ("\u0378unassigned\uffff", r"\u0378unassigned\uffff"),
     ("[red]markup[/red] [/x] :fire:", "[red]markup[/red] [/x] :fire:"),
     ("漢字 é ✓", "漢字 é ✓"),
 ]
@@ -67,6 +73,24 @@ def test_json_is_exact_and_acts_upon_no_terminal(raw, shown):
     assert json.loads(written) == {raw: [raw]}
     if raw != shown and "\r" not in raw:
         assert raw not in written
+
+
+# Unicode's Default_Ignorable_Code_Point, as DerivedCoreProperties has it, and what a terminal shows as a blank.
+IGNORABLE = (
+    "00AD 034F 061C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 FFF0-FFF8"
+    " 1BCA0-1BCA3 1D173-1D17A E0000-E0FFF 2800"
+)
+OF_NO_MEANING = "0000-0008 000B-001F 007F-009F 2028-2029 D800-DFFF E000-F8FF FDD0-FDEF F0000-FFFFF 100000-10FFFF"
+
+
+@pytest.mark.parametrize("span", [*IGNORABLE.split(), *OF_NO_MEANING.split()])
+def test_no_character_is_hidden(span):
+    first, _, last = span.partition("-")
+    for number in range(int(first, 16), int(last or first, 16) + 1):
+        shown = visible(chr(number))
+        assert shown.isascii(), hex(number)
+        assert shown.isprintable(), hex(number)
+        assert json_text(chr(number)).isascii(), hex(number)
 
 
 def test_a_name_cannot_forge_a_line():

@@ -48,10 +48,10 @@ class TooMuch(BrokenArchive):
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes in bytes, unpacked. AE5 takes uploads of up to 1 GB."""
+    """total: bytes, unpacked; AE5 takes uploads of up to 1 GB. entries: files, links and folders, named or not."""
 
     total: int = 1 << 30
-    entries: int = 100_000
+    entries: int = 10_000
 
     def check(self, total: int, at: str) -> None:
         """Raise BrokenArchive if `total` bytes, those of the entry `at` included, are too many to be written."""
@@ -162,9 +162,26 @@ def walk(file: IO[bytes], limits: Limits) -> Iterator[Member]:
             while "/" in parent and hash(parent := parent.rpartition("/")[0]) not in folders:
                 folders.add(hash(parent))
             if count + len(folders) > limits.entries:
-                raise TooMuch(f"has more than {limits.entries} entries")
+                raise TooMuch(f"has more than {limits.entries:,} entries")
             limits.check(total, member.name)
             yield member
+
+
+def leads_to(link: list[str], kind: Kind, target: str) -> list[str] | None:
+    """The path that a link at `link` names, in the same top folder; None where it could leave that.
+
+    Read by the words alone, which is exact while no entry lies below a link: `..` counts in front only, where nothing
+    but folders stands.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    if kind == "symlink":  # from its own folder; a hard link names another entry, from the archive's root
+        base = link[:-1]
+        while parts[:1] == [".."] and len(base) > 1:
+            base.pop()
+            parts.pop(0)
+        parts = base + parts
+    leaves = not target or target.startswith("/") or "\\" in target or ".." in parts or parts[:1] != link[:1]
+    return None if leaves else parts
 
 
 def _walk_tar(file: IO[bytes], form: Format, limits: Limits) -> Iterator[Member]:
@@ -198,6 +215,8 @@ def _walk_tar(file: IO[bytes], form: Format, limits: Limits) -> Iterator[Member]
 
 def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, rationed: _Rationed) -> Member:
     kind: Kind = "other"
+    if info.issparse():  # a few bytes would have to be written as so many gigabytes of nothing
+        raise TooMuch(f"stores {info.name!r} with holes (pack it without --sparse)")
     if info.isreg():
         kind = "file"
     elif info.isdir():

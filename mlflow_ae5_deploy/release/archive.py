@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from mlflow_ae5_deploy.common.members import BrokenArchive, Kind, Limits, Member, damage_reported, walk
+from mlflow_ae5_deploy.common.members import BrokenArchive, Kind, Limits, Member, damage_reported, leads_to, walk
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
 from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.files import open_regular, storage_errors
@@ -200,25 +200,14 @@ def _check_copies(survey: Survey, limits: Limits) -> None:
 
 def _link_target(survey: Survey, link: str, where: str) -> str:
     kind, target = survey.links[link]
-    leaves = ReleaseRefused(
-        f"Link {link!r} leaves the project folder (it points to {target!r}).",
-        where=where,
-        remedy="Do not use this archive.",
-    )
-    if not target or target.startswith("/") or "\\" in target:
-        raise leaves
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    if kind == "hardlink":  # names another entry, from the archive's root
-        if parts[:1] != [survey.top] or ".." in parts:
-            raise leaves
-        return "/".join(parts[1:])
-    base = link.split("/")[:-1]
-    while base and parts[:1] == [".."]:
-        base.pop()
-        parts.pop(0)
-    if ".." in parts:  # above the top, or behind a folder that may be a link itself: it leads who knows where
-        raise leaves
-    return "/".join(base + parts)
+    found = leads_to([survey.top, *link.split("/")], kind, target)
+    if found is None:
+        raise ReleaseRefused(
+            f"Link {link!r} leaves the project folder (it points to {target!r}).",
+            where=where,
+            remedy="Do not use this archive.",
+        )
+    return "/".join(found[1:])
 
 
 def _folders(survey: Survey) -> set[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, Member, TooMuch, damage_reported, walk
+from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, Member, TooMuch, damage_reported, leads_to, walk
 
 from .errors import ApiError, bad
 
-LIMITS = Limits(total=4 << 30)
 PROJECT_FILE = "anaconda-project.yml"
 
 
@@ -27,7 +25,7 @@ def unpack(archive: Path, target: Path) -> None:
     raw.mkdir(mode=0o700, parents=True)
     try:
         with archive.open("rb") as file:
-            _write(walk(file, LIMITS), raw)
+            _write(walk(file, Limits()), raw)
         top = _single_top(raw)
         if not (top / PROJECT_FILE).is_file():
             raise bad(f"The project archive has no {PROJECT_FILE} in its top directory")
@@ -35,7 +33,7 @@ def unpack(archive: Path, target: Path) -> None:
         top.rename(target)
     except TooMuch as error:
         raise bad(f"The project archive {error}") from error
-    except (BrokenArchive, OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+    except (BrokenArchive, OSError, ValueError) as error:  # ValueError: a NUL in a name
         raise bad("The project archive cannot be read") from error
     finally:
         shutil.rmtree(raw, ignore_errors=True)
@@ -62,20 +60,14 @@ def _write(members: Iterator[Member], target: Path) -> None:
         os.link(target / link.target, target / link.name, follow_symlinks=False)
     for link in (link for link in links if link.kind == "symlink"):
         (target / link.name).symlink_to(link.target)
-    for link in links:  # the way out may lead over several links, each of which looks well
-        top = target.resolve() / PurePosixPath(link.name).parts[0]
-        if not (target / link.name).resolve().is_relative_to(top):
-            raise bad(f"Unsafe entry in the project archive: {link.name}")
 
 
 def _is_safe(member: Member) -> bool:
-    """A file, a folder, or a link within the archive; nothing that leaves it by name or by target."""
-    path, target = PurePosixPath(member.name), PurePosixPath(member.target)
-    if path.is_absolute() or ".." in path.parts or member.kind == "other" or target.is_absolute():
+    """A file, a folder, or a link within its top folder; nothing that leaves that by name or by target."""
+    parts = list(PurePosixPath(member.name).parts)
+    if member.kind == "other" or member.name.startswith("/") or ".." in parts:
         return False
-    # A symbolic link starts at its own folder, a hard link at the archive's root.
-    leads_to = path.parent / target if member.kind == "symlink" else target
-    return ".." not in posixpath.normpath(str(leads_to)).split("/")
+    return member.kind in ("file", "folder") or leads_to(parts, member.kind, member.target) is not None
 
 
 def _single_top(folder: Path) -> Path:

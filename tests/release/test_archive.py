@@ -258,7 +258,7 @@ def test_the_directory_of_a_zip_is_not_read_without_end(tmp_path: Path, make: An
     ("names", "says"),
     [
         (["project/" + "d/" * 3_000 + "x"], "a path of more than 1024 characters"),
-        ([f"project/{n}/" + "d/" * 500 + "x" for n in range(210)], "more than 100000 entries"),
+        ([f"project/{n}/" + "d/" * 500 + "x" for n in range(21)], "more than 10,000 entries"),
     ],
 )
 def test_folders_count_also_where_they_are_no_entries(tmp_path: Path, make: Any, names: list[str], says: str) -> None:

@@ -49,7 +49,22 @@ def tar_of(path: Path, *members: tuple[str, bytes | str | None]) -> None:
             tar.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
 
 
-def holes(path: Path, size: int) -> None:
+def sparse(path: Path) -> None:
+    """As GNU tar --sparse writes a file of a gigabyte with nothing in it."""
+    member = tarfile.TarInfo("top/GNUSparseFile.1/zeros")
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "top/zeros"}
+    member.pax_headers["GNU.sparse.realsize"] = str(1 << 29)
+    member.size = 512
+    path.write_bytes(member.tobuf(tarfile.PAX_FORMAT) + b"0\n".ljust(512, b"\0") + b"\0" * 10_240)
+
+
+def nul(path: Path) -> None:
+    member = tarfile.TarInfo("top/x")
+    member.pax_headers = {"path": "top/a\0b"}
+    path.write_bytes(member.tobuf(tarfile.PAX_FORMAT) + b"\0" * 10_240)
+
+
+def zeros(path: Path, size: int) -> None:
     """A file of which only the header is there: it is refused before it is read."""
     member = tarfile.TarInfo("top/zeros")
     member.size = size
@@ -80,17 +95,37 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: tar_of(p, YML, ("top/d", "."), ("top/l", "d/d/../../x")),
         "Unsafe entry in the project archive: top/l",
     ),
-    "links in a circle": (
-        lambda p: tar_of(p, YML, ("top/a", "b"), ("top/b", "a")),
+    "way out behind a folder": (
+        lambda p: tar_of(p, YML, ("top/d/x", b""), ("top/l", "d/../../x")),
+        "Unsafe entry in the project archive: top/l",
+    ),
+    "link in place of the folder": (
+        lambda p: tar_of(p, ("top", "elsewhere"), ("elsewhere/anaconda-project.yml", PROJECT_FILE.encode())),
+        "Unsafe entry in the project archive: top",
+    ),
+    "link behind a link": (
+        lambda p: tar_of(p, YML, ("top/d", "."), ("top/d/l", "x")),
         "The project archive cannot be read",
+    ),
+    "name with a NUL": (
+        nul,
+        "The project archive cannot be read",
+    ),
+    "10,000 folders": (
+        lambda p: make_project_archive(p, files={f"d{n}/x": "" for n in range(5_000)}),
+        "The project archive has more than 10,000 entries",
+    ),
+    "a file with holes": (
+        sparse,
+        "The project archive stores 'top/zeros' with holes (pack it without --sparse)",
     ),
     "file behind a link": (
         lambda p: tar_of(p, YML, ("top/d", "."), ("top/d/x", b"")),
         "The project archive cannot be read",
     ),
-    "4 GiB and a byte": (
-        lambda p: holes(p, (4 << 30) + 1),
-        "The project archive unpacks to more than 4.3 GB (at 'top/zeros')",
+    "1 GiB and a byte": (
+        lambda p: zeros(p, (1 << 30) + 1),
+        "The project archive unpacks to more than 1.1 GB (at 'top/zeros')",
     ),
     "device": (lambda p: tar_of(p, YML, ("top/d", None)), "Unsafe entry in the project archive: top/d"),
     "not YAML": (
@@ -154,6 +189,16 @@ def test_links_take_no_room(client: Client, tmp_path: Path) -> None:
     assert len(content) < 1 << 20
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         assert sum(member.islnk() for member in tar) == 500
+
+
+def test_links_are_kept_also_where_they_lead_nowhere(client: Client, tmp_path: Path) -> None:
+    links = {"a": "b", "b": "a", "d/up": "../x/y", "gone": "nothing", "self": "."}
+    tar_of(tmp_path / "a.tar.gz", YML, *((f"top/{name}", target) for name, target in links.items()))
+    project = client.upload(tmp_path / "a.tar.gz", "links").json()
+    content = client.call("GET", f"projects/{project['id']}/revisions/latest/archive").content
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        kept = {member.name.partition("/")[2]: member.linkname for member in tar if member.issym()}
+    assert kept == links
 
 
 def test_a_name_is_unique_for_its_owner(client: Client, colleague: Client, project: Any, project_archive: Path) -> None:

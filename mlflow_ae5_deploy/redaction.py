@@ -8,7 +8,6 @@ texts, logs and command lines that other software composed.
 from __future__ import annotations
 
 import base64
-import bisect
 import hashlib
 import hmac
 import html
@@ -16,7 +15,7 @@ import json
 import re
 import shlex
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus
 
 MASK = "********"
@@ -26,7 +25,6 @@ _SHORTEST = 4  # shorter values would blot out ordinary text; they are still nev
 _lock = threading.Lock()
 _known: set[str] = set()
 _shown: set[str] = {"mlflow", "MLflow", "mlflow-ae5-deploy", "mlflow_ae5_deploy"}
-_FIRST_STAND_IN = 0xF0000  # a character of private use for each name that is not to be masked
 
 # Every quantifier that can start anywhere is bounded, or stands behind a look-behind: a megabyte of base64 in an
 # error text must not take minutes.
@@ -42,65 +40,16 @@ _NAME = (
     r"(?:[A-Za-z0-9_.\-]{0,64}(?:password|passwd|passwort|passphrase|pwd|secret|token|credential"
     r"|api[-_]?key|access[-_]?key|account[-_]?key|private[-_]?key|secret[-_]?key|xsrf|authorization)|value|sig|otp)"
 )
-_ADDRESS = r"(?<![a-z0-9+.\-])https?://[^\s/'\"]{1,300}(?:/[^\s/'\"]{0,200}){0,9}?"
 _HARMLESS = frozenset(
     ["true", "false", "null", "none", "unset", "yes", "no", "not", "a", "an", "the", "is", "was", "of", "for"]
 )
 _REFERENCE = re.compile(r"(?:env:[A-Za-z_]\w*|file:[~.]{0,2}/.*|prompt)\Z")  # says where a secret is, and none itself
 
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), MASK),
-    # scheme://user:password@host, also with `@` in the user's name or the password, or `/` in the password
-    (
-        re.compile(r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://(?!\[)[^\s/:'\"]*:)[^\s/'\"]+(?=@)", re.I),
-        r"\g<a>" + MASK,
-    ),
-    (
-        re.compile(
-            r"(?P<a>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://(?!\[)[^\s/:'\"]*:)(?!\d+/|\*)[^\s'\"]{1,300}(?=@)", re.I
-        ),
-        r"\g<a>" + MASK,
-    ),
-    # scheme://token@host
-    (re.compile(r"(?P<a>://)[A-Za-z0-9_.\-]{20,200}(?=@)"), r"\g<a>" + MASK),
-    # In an address only, because a folder may be called anything: user:password@ in its path, as an object store's
-    # library writes the bucket it was asked for, and the token of a conda channel.
-    (re.compile(rf"(?P<a>{_ADDRESS}/[^\s/:@'\"]{{0,200}}:)[^\s/'\"]+(?=@)", re.I), r"\g<a>" + MASK),
-    (
-        re.compile(rf"(?P<a>{_ADDRESS}/t/)(?=[A-Za-z\-]{{0,200}}\d|[A-Za-z]{{20}})[A-Za-z0-9\-]{{6,200}}", re.I),
-        r"\g<a>" + MASK,
-    ),
-    # The same where a library tells the path alone: tokens of conda have a form of their own.
-    (re.compile(r"(?P<a>/t/)[a-z]{2}-(?=[0-9a-f\-]{0,64}\d)[0-9a-f\-]{8,200}", re.I), r"\g<a>" + MASK),
-    (re.compile(r"(?P<a>\burl: /[^\s/:@'\"]{0,200}:)[^\s/'\"]+(?=@)", re.I), r"\g<a>" + MASK),
-    # JSON web tokens
-    (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*){1,4}"), MASK),
-    (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}"), MASK),
-    # headers
-    (
-        re.compile(r"(?P<a>\b(?:set-)?cookie2?['\"]?\s*[:=]\s*[bB]?)(?P<v>" + _QUOTED + r"|[^\r\n'\"][^\r\n]*)", re.I),
-        "",
-    ),
-    (re.compile(r"(?P<a><Cookie [^=\s]+=)[^\s>]+"), r"\g<a>" + MASK),
-    (
-        re.compile(
-            r"(?P<a>\b(?:bearer|basic)(?:\s+|%20|\+|:\s*)['\"]?)(?=[^\s'\"]*\d|[^\s'\"]{20})[A-Za-z0-9._~+/=\-]{6,}",
-            re.I,
-        ),
-        r"\g<a>" + MASK,
-    ),
-    # password=..., 'token': '...', "value": "...", MLFLOW_TRACKING_TOKEN: ..., and these inside of quoted JSON
-    (
-        re.compile(
-            rf"(?P<a>{_NAME}\\*['\"]?\s*(?:=>|:=|[:=])\s*(?:(?:bearer|basic|token|digest|negotiate)\s+)?[\[(]?[bBuU]?)"
-            rf"(?P<v>{_QUOTED}|\{{[^}}\s]*\}}|[^\s&;'\"<]+)",
-            re.I,
-        ),
-        "",
-    ),
-    (re.compile(r"(?P<a>(?<!\S)--?(?:[a-z]{1,20}-)?(?:password|passwd|secret|token)\s+)(?!-|#\s)(?P<v>\S+)", re.I), ""),
-    (re.compile(r"(?P<a><(?P<tag>password|secret|token|value)>)[^<]+(?=</(?P=tag)>)", re.I), r"\g<a>" + MASK),
-)
+# Runs without a space or a quote that have an address in them.
+_ADDRESSES = re.compile(r"(?<![^\s'\"])[^\s'\"]*?://[^\s'\"]*")
+_HOST = re.compile(r"(?:\[[0-9a-f:.]*\]|[^:]*):\d*", re.I)
+_LONG_TOKEN = re.compile(r"[A-Za-z0-9_.\-]{20,}")
+_CHANNEL_TOKEN = re.compile(r"\A(?=[A-Za-z\-]*\d|[A-Za-z]{20})[A-Za-z0-9\-]{6,}")
 
 
 class Secret:
@@ -206,66 +155,87 @@ def scrub(text: str) -> str:
     """
     with _lock:
         known, shown = tuple(_known), tuple(_shown)
-    text, put_by = _without(text, known, shown)
+    text, put_by = _set_apart(text, known, shown)
     for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement or _masked, text)
+        text = pattern.sub(replacement, text)
     return text.translate(put_by)
 
 
-Span = tuple[int, int]
-
-
-def _without(text: str, known: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, dict[int, str]]:
-    """Mask every occurrence of `known`; of two that overlap, nothing of either is left. A character stands in for every
-    occurrence of `shown`; what for is returned too."""
-    secret = _joined(span for value in known for span in _occurrences(text, value))
-    open_ = [span for value in shown if value in text for span in _standing_alone(text, value)]
-    open_ = _joined(span for span in open_ if all(_within(other, span) for other in _overlapping(span, secret)))
-    secret = [span for span in secret if not _overlapping(span, open_)]
-    out: list[str] = []
+def _set_apart(text: str, known: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, dict[int, str]]:
+    """Mask every occurrence of `known`; of two that overlap, nothing of either is left. A character that the text does
+    not have stands in for every occurrence of `shown`; what for is returned too."""
+    spans = [(*span, False) for value in known for span in _occurrences(text, value)]
+    spans += [(*span, True) for value in shown if value in text for span in _standing_alone(text, value)]
+    if not spans:
+        return text, {}
+    groups: list[tuple[int, int, int]] = []  # of those that overlap: start, end, and how far names reach from the start
+    for start, end, name in sorted(spans):
+        first, last, named = groups.pop() if groups and start < groups[-1][1] else (start, end, start)
+        groups.append((first, max(last, end), max(named, end) if name and start <= named else named))
+    used = set(text)
+    free = (chr(number) for number in range(0xF0000, 0x10FFFE) if chr(number) not in used)  # of private use
     stand_ins: dict[str, str] = {}
-    done = 0
-    for (start, end), hide in sorted([*((s, True) for s in secret), *((s, False) for s in open_)]):
-        name = text[start:end]
-        stand_in = MASK if hide else stand_ins.setdefault(name, chr(_FIRST_STAND_IN + len(stand_ins)))
-        out += [text[done:start], stand_in]
+    out, done = [], 0
+    for start, end, named in groups:
+        group = text[start:end]
+        if named == end and group not in stand_ins:
+            stand_ins[group] = next(free, MASK)
+        out += [text[done:start], stand_ins[group] if named == end else MASK]
         done = end
-    return "".join([*out, text[done:]]), {ord(stand_in): name for name, stand_in in stand_ins.items()}
+    put_by = {ord(stand_in): name for name, stand_in in stand_ins.items() if stand_in != MASK}
+    return "".join([*out, text[done:]]), put_by
 
 
-def _occurrences(text: str, value: str) -> Iterator[Span]:
+def _occurrences(text: str, value: str) -> Iterator[tuple[int, int]]:
     start = text.find(value)
     while start >= 0:
         yield start, start + len(value)
         start = text.find(value, start + 1)
 
 
-def _standing_alone(text: str, value: str) -> Iterator[Span]:
+def _standing_alone(text: str, value: str) -> Iterator[tuple[int, int]]:
     """Not as a part of another word; a path may have more in front of it and below it."""
     front = "" if value.startswith("/") else r"(?<![\w.\-])"
     for found in re.finditer(rf"{front}{re.escape(value)}(?![\w\-]|\.\w)", text):
         yield found.span()
 
 
-def _overlapping(span: Span, spans: list[Span]) -> list[Span]:
-    """Those of `spans`, which are in order and apart from each other."""
-    first = bisect.bisect_right(spans, span[0], key=lambda other: other[1])
-    return spans[first : bisect.bisect_left(spans, span[1], key=lambda other: other[0])]
+def _addresses(found: re.Match[str]) -> str:
+    """Mask passwords and tokens in addresses that stand together without a space or a quote."""
+    pieces = found[0].split("://")
+    last = max((n for n, piece in enumerate(pieces) if "@" in piece), default=0)
+    n = 1
+    while n < len(pieces):
+        authority, slash, path = pieces[n].partition("/")
+        login, at, host = authority.rpartition("@")
+        user, colon, password = (login if at else authority).partition(":")
+        if at:  # user:password@host, also with `@` in either; token@host
+            login = f"{user}:{MASK}" if password else MASK if not colon and _LONG_TOKEN.fullmatch(user) else login
+        elif colon and n <= last and not _HOST.fullmatch(authority):  # a password with `/` in it
+            end = n if "@" in pieces[n] else last
+            pieces[n : end + 1] = [f"{user}:{MASK}@" + pieces[end].rpartition("@")[2]]
+            last -= end - n
+            continue
+        # In web addresses only, because a folder may be called anything.
+        if slash and pieces[n - 1][-5:].lower().endswith(("http", "https")):
+            path = _web_path(path)
+        pieces[n] = f"{login}{at}{host}{slash}{path}"
+        n += 1
+    return "://".join(pieces)
 
 
-def _within(inner: Span, outer: Span) -> bool:
-    return outer[0] <= inner[0] and inner[1] <= outer[1]
-
-
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Those that overlap as one."""
-    joined: list[Span] = []
-    for start, end in sorted(spans):
-        if joined and start < joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    return joined
+def _web_path(path: str) -> str:
+    """Mask `user:password@`, as an object store's library writes the bucket it was asked for, and the token of a conda
+    channel (`t/TOKEN`)."""
+    parts = path.split("/")
+    for n, part in enumerate(parts):
+        user, _, rest = part.partition(":")
+        password, at, host = rest.rpartition("@")
+        if n and parts[n - 1] in ("t", "T"):
+            parts[n] = _CHANNEL_TOKEN.sub(MASK, part)
+        elif password and "@" not in user:
+            parts[n] = f"{user}:{MASK}{at}{host}"
+    return "/".join(parts)
 
 
 def _masked(found: re.Match[str]) -> str:
@@ -282,3 +252,42 @@ def _masked(found: re.Match[str]) -> str:
     if not bare or bare.lower() in _HARMLESS or _REFERENCE.match(bare):
         return found.group()
     return f"{before}{MASK}{value[len(bare) :]}"
+
+
+_PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), MASK),
+    (_ADDRESSES, _addresses),
+    # Where a library tells the path alone: tokens of conda have a form of their own.
+    (re.compile(r"(?P<a>/t/)[a-z]{2}-(?=[0-9a-f\-]{0,64}\d)[0-9a-f\-]{8,200}", re.I), r"\g<a>" + MASK),
+    (re.compile(r"(?P<a>\burl: /[^\s:@'\"]*:)[^\s/'\"]+(?=@)", re.I), r"\g<a>" + MASK),
+    # JSON web tokens
+    (re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*){1,4}"), MASK),
+    (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}"), MASK),
+    # headers
+    (
+        re.compile(r"(?P<a>\b(?:set-)?cookie2?['\"]?\s*[:=]\s*[bB]?)(?P<v>" + _QUOTED + r"|[^\r\n'\"][^\r\n]*)", re.I),
+        _masked,
+    ),
+    (re.compile(r"(?P<a><Cookie [^=\s]+=)[^\s>]+"), r"\g<a>" + MASK),
+    (
+        re.compile(
+            r"(?P<a>\b(?:bearer|basic)(?:\s+|%20|\+|:\s*)['\"]?)(?=[^\s'\"]*\d|[^\s'\"]{20})[A-Za-z0-9._~+/=\-]{6,}",
+            re.I,
+        ),
+        r"\g<a>" + MASK,
+    ),
+    # password=..., 'token': '...', "value": "...", MLFLOW_TRACKING_TOKEN: ..., and these inside of quoted JSON
+    (
+        re.compile(
+            rf"(?P<a>{_NAME}\\*['\"]?\s*(?:=>|:=|[:=])\s*(?:(?:bearer|basic|token|digest|negotiate)\s+)?[\[(]?[bBuU]?)"
+            rf"(?P<v>{_QUOTED}|\{{[^}}\s]*\}}|[^\s&;'\"<]+)",
+            re.I,
+        ),
+        _masked,
+    ),
+    (
+        re.compile(r"(?P<a>(?<!\S)--?(?:[a-z]{1,20}-)?(?:password|passwd|secret|token)\s+)(?!-|#\s)(?P<v>\S+)", re.I),
+        _masked,
+    ),
+    (re.compile(r"(?P<a><(?P<tag>password|secret|token|value)>)[^<]+(?=</(?P=tag)>)", re.I), r"\g<a>" + MASK),
+)

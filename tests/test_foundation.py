@@ -234,6 +234,34 @@ def test_a_secret_that_is_a_word_does_not_eat_names_and_paths(text: str, scrubbe
     assert scrub(scrubbed) == scrubbed
 
 
+def test_no_character_of_a_text_becomes_a_name() -> None:
+    """Stand-ins for names are characters of private use, which a text may have itself."""
+    redaction.show("/srv/t/analytics/state")
+    register("analytics")
+    private = "".join(map(chr, range(0xF0000, 0xF0100)))
+    assert scrub(f"{private} /srv/t/analytics/state analytics") == f"{private} /srv/t/analytics/state {MASK}"
+    every = "".join(map(chr, range(0xF0000, 0x110000)))
+    assert scrub(f"{every} /srv/t/analytics/state") == f"{every} {MASK}"
+
+
+@pytest.mark.parametrize(
+    ("shown", "secrets", "text", "scrubbed"),
+    [
+        (["/a/state", "state/removed"], ["removed"], "/a/state/removed", "/a/state/removed"),
+        (["/a/state"], ["state/removed"], "/a/state/removed", MASK),
+        (["team one"], ["one two"], "team one two", MASK),
+        (["/a/token=1 2"], [], "cd /a/token=1 2/b", "cd /a/token=1 2/b"),
+        (["team-x"], ["team-x"], "team-x=team-x;team-xy", f"team-x=team-x;{MASK}y"),
+    ],
+)
+def test_a_secret_that_sticks_out_of_a_name(shown: list[str], secrets: list[str], text: str, scrubbed: str) -> None:
+    for name in shown:
+        redaction.show(name)
+    for secret in secrets:
+        register(secret)
+    assert scrub(text) == scrubbed
+
+
 # --- scrub: what looks like a credential
 
 LEAKS = [
@@ -244,6 +272,15 @@ LEAKS = [
     "postgresql://user:1@hunter2@db/x",
     "postgresql://user:a/hunter2@db/x",
     "HTTPS://U:hunter2@HOST",
+    "postgresql://[user:hunter2@h/db",
+    "postgresql://user:hunter2@[::1]:5432/db",
+    f"postgresql://user:{'a/b' * 200}hunter2@db/x",
+    "postgresql://user:a://hunter2@db/x",
+    "https://a:8443/x,postgresql://user:a/b@db/x,postgresql://user:hunter2@db/x",
+    "https://user:a/b@conda.example.com/t/hunter2-abc",
+    "https://store.example.com/1/2/3/4/5/6/7/8/9/10/11/12/AKIAX:hunter2@bucket?list-type=2",
+    f"https://conda.example.com/{'a' * 300}/1/2/3/4/5/6/7/8/9/10/11/t/hunter2-abc/main",
+    "Max retries exceeded with url: /v2/someone:hunter2@bucket/x",
     "connecting to 'mysql://u:hunter2@h/d' failed",
     '{"uri": "mysql://u:hunter2@h/d"}',
     "https://hunter2hunter2hunter2@github.com/x",
@@ -367,6 +404,10 @@ def test_what_looks_like_a_credential_goes(text: str) -> None:
         "https://files.example.com/t/analytics/release.tar.gz",
         "/srv/12:30@site/state/journal.jsonl",
         "https://[::1]:8443/o/user@example.com",
+        "https://a.example.com:8443,https://b.example.com:8443/x",
+        "https://a.example.com:8443/x,user@example.com",
+        "s3://bucket/a/12:30@site",
+        "file:///srv/12:30@site/a",
         "password: file:/srv/t/analytics/password",
         "admin.password=env:AE5_ADMIN_PASSWORD",
     ],
@@ -423,7 +464,8 @@ def test_no_more_of_an_address_goes_than_must() -> None:
     assert scrub("see https://u:hunter2@host/p/@x now") == f"see https://u:{MASK}@host/p/@x now"
 
 
-TRAPS = ["https://", "https://a/", "a", "ab.", "eyJ", "password", "://", "a:/", "'", '"', "\\", "=", ")", "{"]
+TRAPS = ["https://", "https://a/", "://a:b@", "://a:b/", "x://[", "http://a/t/", "url: /", "a@", "a", "ab.", "eyJ"]
+TRAPS += ["password", "://", "a:/", "'", '"', "\\", "=", ")", "{"]
 TRAPS += ["token=", 'password="', "password='x\n", '\\"', "-----BEGIN PRIVATE KEY-----", "<password>"]
 
 

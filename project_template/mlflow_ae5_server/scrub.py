@@ -23,7 +23,7 @@ _shown: set[str] = {"mlflow", "MLflow", "mlflow_ae5_server"}
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # user:password@ in any URI; the password may itself hold a colon or an unencoded "@"
-    (re.compile(r"([a-z][a-z0-9+.\-]*://[^\s:/@'\"]*:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
+    (re.compile(r"((?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s:/@'\"]*:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
     # the same in the path of an address, as an object store's library writes the bucket it was asked for
     (re.compile(r"(https?://[^\s'\"]{1,300}/[^\s:/@'\"]{0,200}:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
     (re.compile(r"(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.I), r"\1" + MASK),

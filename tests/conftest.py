@@ -41,8 +41,8 @@ LONGEST = (
 # Files that use the same MLflow servers, or the same filled databases, which are made once for each worker.
 TOGETHER = (
     tuple(f"tests/project_template/test_{name}.py" for name in ("check", "jobs", "server")),
-    ("tests/project_template/snapshot/dump/",),
-    ("tests/project_template/collection/",),
+    ("tests/project_template/database/",),
+    ("tests/project_template/gc/",),
 )
 
 

@@ -97,7 +97,7 @@ def inside(name: str, package: str) -> bool:
 
 
 def unit(module: str) -> str:
-    """`mlflow_ae5_deploy.release.web` -> `release`; the package itself -> ``."""
+    """`mlflow_ae5_deploy.release.http` -> `release`; the package itself -> ``."""
     return module.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
 
 

@@ -21,13 +21,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from mlflow_ae5_deploy import errors
 from mlflow_ae5_deploy.cli.main import main
+from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.config.load import load
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 from mlflow_ae5_deploy.sandbox import lifecycle
+from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
-from mlflow_ae5_deploy.sandbox.testing import RemoteControl
 from tests.cli.collecting import make_collecting_release
 from tests.cli.snapshotting import make_snapshotting_release
 

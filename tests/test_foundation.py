@@ -18,10 +18,10 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from mlflow_ae5_deploy import errors, redaction
-from mlflow_ae5_deploy.clock import Deadline, ManualClock, SystemClock, poll_until
-from mlflow_ae5_deploy.errors import DeadlineExceeded, DeployError
-from mlflow_ae5_deploy.redaction import MASK, Secret, register, scrub
+from mlflow_ae5_deploy.common import errors, redaction
+from mlflow_ae5_deploy.common.clock import Deadline, ManualClock, SystemClock, poll_until
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError
+from mlflow_ae5_deploy.common.redaction import MASK, Secret, register, scrub
 
 # --- errors
 
@@ -422,7 +422,7 @@ MASKED_IN_OUR_TEXTS = ("://", "#", "by reference: AWS_", "prove: add --show-toke
 
 def test_the_tool_does_not_mask_its_own_words() -> None:
     """Every constant text of the program, f-strings with a word in the place of what is filled in."""
-    folder = Path(errors.__file__).parent
+    folder = Path(errors.__file__).parents[1]
     files = [f for f in sorted(folder.rglob("*.py")) if f.parts[-2] != "sandbox" and f.name != "redaction.py"]
     texts = [(file.name, text) for file in files if "sandbox" not in file.parts for text in texts_of(file)]
     assert len(texts) > 1000

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.schedule import parse_cron
+from mlflow_ae5_deploy.common.cron import parse_cron
+from mlflow_ae5_deploy.common.errors import Configuration
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -114,7 +114,7 @@ def test_time_without_zone_is_refused() -> None:
 
 
 def test_words_do_not_depend_on_the_machines_locale() -> None:
-    script = "from mlflow_ae5_deploy.schedule import parse_cron; print(parse_cron('0 15 * * *').words)"
+    script = "from mlflow_ae5_deploy.common.cron import parse_cron; print(parse_cron('0 15 * * *').words)"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         env={"LC_ALL": "C", "LANG": "C"},

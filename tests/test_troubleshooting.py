@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy import errors
+from mlflow_ae5_deploy.common import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "runbooks" / "troubleshooting.md"
@@ -26,7 +26,7 @@ SHORTEST = 6  # characters of a part between two … that must be found
 
 def load_server_errors() -> object:
     spec = importlib.util.spec_from_file_location(
-        "server_errors", ROOT / "project_template/mlflow_ae5_server/errors.py"
+        "server_errors", ROOT / "project_template/mlflow_ae5_server/common/errors.py"
     )
     assert spec is not None
     assert spec.loader is not None

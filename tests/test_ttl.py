@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.ttl import parse_ttl
+from mlflow_ae5_deploy.common.durations import parse_ttl
+from mlflow_ae5_deploy.common.errors import Configuration
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The command line: one file per verb; each parses, calls and renders, nothing else."""
+"""The command line."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from mlflow_ae5_deploy.errors import DeployError, Usage
+from mlflow_ae5_deploy.common.errors import DeployError, Usage
 
 # Of those that typer supports; PowerShell is not asked for on Linux.
 SHELLS = ("bash", "zsh", "fish")
@@ -41,7 +41,7 @@ def releases(context: typer.Context, incomplete: str) -> list[str]:
     mirror = release.get("mirror") if isinstance(release, dict) else None
     versions: list[str] = []
     if isinstance(mirror, str) and "://" not in mirror:
-        from mlflow_ae5_deploy.release.catalogue import in_folder
+        from mlflow_ae5_deploy.release.versions import in_folder
 
         with contextlib.suppress(DeployError):
             versions = in_folder(_file(context).parent / Path(mirror).expanduser())

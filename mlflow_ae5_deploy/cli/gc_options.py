@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.errors import Configuration, Usage
+from mlflow_ae5_deploy.common.errors import Configuration, Usage
 
 if TYPE_CHECKING:
+    from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
-    from mlflow_ae5_deploy.redaction import Secret
-    from mlflow_ae5_deploy.runbook.values import Values
+    from mlflow_ae5_deploy.config.secret_values import Values
 
 DATABASE, TTL, DRY_RUN = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_GC_DRY_RUN"
 _REFERENCES = ("env:", "file:")
@@ -95,8 +95,8 @@ def read(
 
 def _check(cron: str | None, ttl: str | None) -> None:
     """Here, where it is known which option is wrong. Raises Configuration."""
-    from mlflow_ae5_deploy.schedule import parse_cron
-    from mlflow_ae5_deploy.ttl import parse_ttl
+    from mlflow_ae5_deploy.common.cron import parse_cron
+    from mlflow_ae5_deploy.common.durations import parse_ttl
 
     if ttl is not None:
         parse_ttl(ttl, where="--ttl")
@@ -139,8 +139,8 @@ def _reference(text: str) -> SecretRef:
 
 
 def _refuse_password(text: str) -> None:
-    from mlflow_ae5_deploy.config.store_uri import holds_password
-    from mlflow_ae5_deploy.redaction import register
+    from mlflow_ae5_deploy.common.redaction import register
+    from mlflow_ae5_deploy.config.database_uri import holds_password
 
     if holds_password(text):
         register(text)
@@ -154,7 +154,7 @@ def _refuse_password(text: str) -> None:
 
 def resolve(reference: SecretRef, values: Values) -> Secret:
     """The database URI behind a reference, checked. Raises Configuration that holds no part of it."""
-    from mlflow_ae5_deploy.config.store_uri import parse_store_uri
+    from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 
     secret = values.secret(reference, "database URI of the garbage collection")
     try:

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from mlflow_ae5_deploy.cli import (
+from mlflow_ae5_deploy.cli.commands import (
     backup,
     doctor,
     drill,
@@ -27,7 +27,6 @@ from mlflow_ae5_deploy.cli import (
     init,
     install,
     logs,
-    open_page,
     plan,
     release,
     restore,
@@ -42,9 +41,10 @@ from mlflow_ae5_deploy.cli import (
     upgrade,
     verify,
 )
+from mlflow_ae5_deploy.cli.commands import open as open_page
 from mlflow_ae5_deploy.cli.completion import for_shell
-from mlflow_ae5_deploy.cli.wiring import Choices
-from mlflow_ae5_deploy.errors import (
+from mlflow_ae5_deploy.cli.context import Choices
+from mlflow_ae5_deploy.common.errors import (
     EXIT_BUG,
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -54,8 +54,8 @@ from mlflow_ae5_deploy.errors import (
     Interrupted,
     Usage,
 )
-from mlflow_ae5_deploy.visible import visible, visible_lines
-from mlflow_ae5_deploy.words import Target, addressed, with_target
+from mlflow_ae5_deploy.common.text import Target, addressed, with_target
+from mlflow_ae5_deploy.common.visible import visible, visible_lines
 
 PROGRAM = "mlflow-ae5-deploy"
 # What the machine, and not this tool, is to blame for, wherever it comes up.
@@ -212,8 +212,8 @@ def _open_what_is_closed() -> None:
 
 
 def _failed(error: DeployError, asked: _Asked) -> int:
-    from mlflow_ae5_deploy.report.console import Reporter
-    from mlflow_ae5_deploy.report.summary import error_data
+    from mlflow_ae5_deploy.render.console import Reporter
+    from mlflow_ae5_deploy.render.install import error_data
 
     if asked.json_mode:
         _document(asked, "failed", error_data(error))
@@ -234,8 +234,8 @@ def _interrupted(asked: _Asked) -> int:
 
 
 def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], asked: _Asked) -> int:
-    from mlflow_ae5_deploy.cli.closing import program
-    from mlflow_ae5_deploy.redaction import scrub
+    from mlflow_ae5_deploy.cli.next_steps import program
+    from mlflow_ae5_deploy.common.redaction import scrub
 
     words = interrupt.resume or " ".join(shlex.quote(word) for word in arguments)
     what = f"Interrupted. {interrupt.what} What was done is in the journal."
@@ -270,7 +270,7 @@ def _no_room(error: OSError) -> Configuration:
 
 
 def _bug(error: Exception, asked: _Asked) -> int:
-    from mlflow_ae5_deploy.redaction import scrub
+    from mlflow_ae5_deploy.common.redaction import scrub
 
     what = f"A bug in {PROGRAM}: {type(error).__name__}: {visible(scrub(str(error)))}"
     sys.stderr.write(f"\n{_broken(what)}\n")
@@ -285,8 +285,8 @@ def _bug(error: Exception, asked: _Asked) -> int:
 
 def _document(asked: _Asked, outcome: str, error: dict[str, Any]) -> None:
     """The JSON document of a run that ended before it could write its own."""
-    from mlflow_ae5_deploy.report.console import Reporter
-    from mlflow_ae5_deploy.report.summary import SCHEMA
+    from mlflow_ae5_deploy.render.console import Reporter
+    from mlflow_ae5_deploy.render.install import SCHEMA
 
     Reporter(json_mode=True, target=asked.target).data(
         {"schema": SCHEMA, "verb": asked.verb, "outcome": outcome, "error": error}
@@ -295,7 +295,7 @@ def _document(asked: _Asked, outcome: str, error: dict[str, Any]) -> None:
 
 def _discard_stdout() -> None:
     """So that the interpreter, at its end, does not try once more to write what nobody takes."""
-    from mlflow_ae5_deploy.report.console import discard
+    from mlflow_ae5_deploy.render.console import discard
 
     discard(sys.stdout)
 
@@ -303,6 +303,6 @@ def _discard_stdout() -> None:
 def _traceback(error: BaseException) -> None:
     import traceback
 
-    from mlflow_ae5_deploy.redaction import scrub
+    from mlflow_ae5_deploy.common.redaction import scrub
 
     sys.stderr.write(visible_lines(scrub("".join(traceback.format_exception(error)))))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.errors import Usage
+from mlflow_ae5_deploy.common.errors import Usage
 
 LATEST = "latest"
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")  # begins with no '-': the job would read an option

@@ -1,0 +1,1 @@
+"""Used by every layer: errors, redaction, clock, text, cron, durations."""

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Literal, cast
 
-from mlflow_ae5_deploy.words import size
+from mlflow_ae5_deploy.common.text import size
 
 Format = Literal["gzip", "bzip2", "tar", "zip"]
 Kind = Literal["file", "folder", "symlink", "hardlink", "other"]

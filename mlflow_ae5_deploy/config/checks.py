@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mlflow_ae5_deploy.config.store_uri import holds_password, leaves_its_folder, login_in, parse_store_uri
-from mlflow_ae5_deploy.errors import DeployError
+from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.config.database_uri import holds_password, leaves_its_folder, login_in, parse_store_uri
 
 ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
@@ -247,7 +247,7 @@ def accepts_options(unix: str) -> str:
 
 
 def cron(value: str) -> str:
-    from mlflow_ae5_deploy.schedule import parse_cron
+    from mlflow_ae5_deploy.common.cron import parse_cron
 
     try:
         return parse_cron(value).expression
@@ -256,7 +256,7 @@ def cron(value: str) -> str:
 
 
 def ttl(value: str) -> str:
-    from mlflow_ae5_deploy.ttl import parse_ttl
+    from mlflow_ae5_deploy.common.durations import parse_ttl
 
     try:
         parse_ttl(value)

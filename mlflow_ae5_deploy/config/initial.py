@@ -10,8 +10,8 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config import checks
-from mlflow_ae5_deploy.errors import Configuration
 
 
 def write_initial(path: Path, *, hostname: str | None = None, username: str | None = None, force: bool = False) -> Path:

@@ -11,16 +11,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mlflow_ae5_deploy import redaction
-from mlflow_ae5_deploy.config.advice import advice
+from mlflow_ae5_deploy.common import redaction
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, DEFAULT_FILE, read_environment
 from mlflow_ae5_deploy.config.layers import Layer, Merged, Place, merge, nested
 from mlflow_ae5_deploy.config.problems import Problem, dotted, of_validation, refusal
-from mlflow_ae5_deploy.config.sandbox_view import without_real_places
+from mlflow_ae5_deploy.config.sandbox_overrides import without_real_places
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.config.warnings import advice
 from mlflow_ae5_deploy.config.yaml_file import YamlFile, read_yaml
-from mlflow_ae5_deploy.errors import Configuration
 
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 _MAY_HIDE_A_SECRET = re.compile(r"[?\n]|://.*@")

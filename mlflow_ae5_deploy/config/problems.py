@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.redaction import scrub
 
 Path = tuple[str | int, ...]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.words import size
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.text import size
 
 FORMS = "env:NAME, file:PATH or prompt"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -23,8 +23,8 @@ from pydantic import (
 )
 
 from mlflow_ae5_deploy.config import checks
+from mlflow_ae5_deploy.config.database_uri import check_shipped, holds_password, parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.store_uri import check_shipped, holds_password, parse_store_uri
 
 
 # In these, ValueError also for wrong types: pydantic does not collect a TypeError.

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_deploy.common.errors import FULL, Configuration
 from mlflow_ae5_deploy.config.environment import STATE_VARIABLE
-from mlflow_ae5_deploy.errors import FULL, Configuration
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings

@@ -18,9 +18,9 @@ from ruamel.yaml.constructor import ConstructorError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, ODD_VALUES, UnfitYaml, check_events
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.words import size
 
 _MARK = 2  # characters of the longest mark that the parser quotes
 # One quoted piece after the other, so that what stands between two of them is not taken for a third.

@@ -1,1 +1,1 @@
-"""What is done to an installation: proving it from outside, and the verbs of daily work."""
+"""Everything after the install: verify, rotate, back up, restore, upgrade, uninstall."""

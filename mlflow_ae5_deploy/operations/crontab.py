@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlflow_ae5_deploy.errors import Configuration, Refused
+from mlflow_ae5_deploy.common.errors import Configuration, Refused
 
 _SECONDS = 30.0
 

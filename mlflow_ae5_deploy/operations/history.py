@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.errors import Configuration
 
 # An intent whose last effect has another name than itself.
 _ENDS_WITH = {

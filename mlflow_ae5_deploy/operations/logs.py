@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from mlflow_ae5_deploy.errors import NotFound
-from mlflow_ae5_deploy.platform.records import Deployment, DeploymentLogs, Project, Run
-from mlflow_ae5_deploy.runbook import kept_runs
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.current import chosen_of
-from mlflow_ae5_deploy.runbook.kept_runs import KeptRun
+from mlflow_ae5_deploy.ae5.models import Deployment, DeploymentLogs, Project, Run
+from mlflow_ae5_deploy.common.errors import NotFound
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import saved_logs
+from mlflow_ae5_deploy.jobs.saved_logs import KeptRun
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 PARTS = ("app", "events", "proxy")
 LATEST = "latest"
@@ -36,13 +36,13 @@ def part_of(logs: DeploymentLogs, part: str) -> str:
 def run_of(context: Context, wanted: str) -> Run | KeptRun:
     """A run by its id, or the `latest` one of the project's jobs, be it on record at the platform or only kept here."""
     if wanted != LATEST:
-        found = context.platform.run(wanted) or kept_runs.find(context, wanted)
+        found = context.platform.run(wanted) or saved_logs.find(context, wanted)
         if found is None:
             raise NotFound(f"There is no run {wanted}.", where=wanted, remedy="`logs --run latest` takes the newest.")
         return found
     project = context.look.project(context.settings.project.name)
     latest = newest(context.platform.runs(), project, context.settings.gc.name)
-    ours = max(kept_runs.kept(context), key=lambda item: item.run.created or _NEVER, default=None)
+    ours = max(saved_logs.kept(context), key=lambda item: item.run.created or _NEVER, default=None)
     if ours is not None and (latest is None or (ours.run.created or _NEVER) > (latest.created or _NEVER)):
         return ours
     if latest is None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.platform.records import Job, Run
-from mlflow_ae5_deploy.schedule import parse_cron
+from mlflow_ae5_deploy.ae5.models import Job, Run
+from mlflow_ae5_deploy.common.cron import parse_cron
+from mlflow_ae5_deploy.common.errors import Configuration
 
 _GRACE = timedelta(hours=1)  # so late may a run begin
 _SAME = timedelta(minutes=1)  # a run that began early by so much is the one that was due

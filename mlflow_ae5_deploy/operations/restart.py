@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from mlflow_ae5_deploy.errors import Conflict, DeployError, NotFound, StageFailed
-from mlflow_ae5_deploy.platform.records import Collaborator, Deployment, Revision
-from mlflow_ae5_deploy.redaction import scrub
-from mlflow_ae5_deploy.runbook import others
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.current import chosen_of
-from mlflow_ae5_deploy.runbook.deployment_facts import Wanted
-from mlflow_ae5_deploy.runbook.starting import STAGE, STOPPED, await_serving, check_before_start, start, stop
+from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
+from mlflow_ae5_deploy.common.errors import Conflict, DeployError, NotFound, StageFailed
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import other_machines
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.deployment import STAGE, STOPPED, await_serving, check_before_start, start, stop
+from mlflow_ae5_deploy.resources.deployment_spec import Wanted
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def restart(context: Context, current: Deployment) -> Restarted:
     definition = define(current, context.look.collaborators(current.id), revisions, endpoint)
     check_before_start(context, wanted_by(context, definition), project)
     if project is not None:
-        others.refuse_meanwhile(context, project)
+        other_machines.refuse_meanwhile(context, project)
     pending = Pending(current.id, context.clock.now(), definition)
     context.journal.write("intent", action="restart", target=f"deployment {current.name}", id=current.id)
     context.memory.note_restart(to_record(pending))

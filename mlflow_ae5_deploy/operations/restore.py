@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mlflow_ae5_deploy.errors import Conflict, NotFound
-from mlflow_ae5_deploy.platform.records import Project
-from mlflow_ae5_deploy.runbook import backup_place, maintenance, server_secrets
-from mlflow_ae5_deploy.runbook.context import Context, Recovery
-from mlflow_ae5_deploy.runbook.current import chosen_of
-from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.model import RunResult, Stage
-from mlflow_ae5_deploy.runbook.recovering import learn
-from mlflow_ae5_deploy.runbook.secret_facts import MADE
+from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.errors import Conflict, NotFound
+from mlflow_ae5_deploy.engine.context import Context, Recovery
+from mlflow_ae5_deploy.engine.plan import RunResult, Stage
+from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.resources import backup_destination, server_secrets
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.restore import learn
+from mlflow_ae5_deploy.resources.secrets import MADE
 
 UPLOAD = 6  # the stage after which the job can be run
 
@@ -30,13 +31,13 @@ def rehearse(
         result = run([stage for stage in stages if stage.number <= UPLOAD])
         if result.error is not None:
             raise result.error
-        project = maintenance.required_project(context)
-    maintenance.require_command(context, project, "Restore")
+        project = runner.required_project(context)
+    runner.require_command(context, project, "Restore")
     _tell_where(context)
-    task = maintenance.restore(*wanted.job_words, "--dry-run")
-    verdict = maintenance.attempt(context, project, task, seconds=wanted.wait)
+    task = runner.restore(*wanted.job_words, "--dry-run")
+    verdict = runner.attempt(context, project, task, seconds=wanted.wait)
     learn(context, project, verdict)
-    maintenance.require(task, verdict)
+    runner.require(task, verdict)
     return verdict
 
 
@@ -69,4 +70,4 @@ def _tell_where(context: Context) -> None:
             where=", ".join(different),
             remedy="Ask with the configuration that the server runs with, or stop the server first.",
         )
-    backup_place.store(context)
+    backup_destination.store(context)

@@ -13,24 +13,24 @@ from datetime import datetime
 from typing import get_args
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.errors import Conflict, DeployError, StageFailed, VerificationFailed
-from mlflow_ae5_deploy.operations.gc_proof import GcProof, prove_gc
+from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.models import Deployment
+from mlflow_ae5_deploy.common.errors import Conflict, DeployError, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.journal_frame import recorded
+from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.engine.state import Unfinished
+from mlflow_ae5_deploy.operations.gc_check import GcProof, prove_gc
 from mlflow_ae5_deploy.operations.restart import Restarted, nothing_runs, pending_restart, restart, resume
-from mlflow_ae5_deploy.operations.rotation_gap import Cause, Former, at_most, seconds
-from mlflow_ae5_deploy.operations.rotation_plan import Situation, Wish, decide
-from mlflow_ae5_deploy.operations.rotation_result import Ground, Rotation, Served, result_of, unchanged
-from mlflow_ae5_deploy.platform.platform import Platform
-from mlflow_ae5_deploy.platform.records import Deployment
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.current import chosen_of
-from mlflow_ae5_deploy.runbook.health import await_health
-from mlflow_ae5_deploy.runbook.memory import Unfinished
-from mlflow_ae5_deploy.runbook.model import Action
-from mlflow_ae5_deploy.runbook.recipients import TOKEN, recipients
-from mlflow_ae5_deploy.runbook.recorded import recorded
-from mlflow_ae5_deploy.runbook.starting import await_serving, restart_consequences
-from mlflow_ae5_deploy.runbook.token_life import is_due
-from mlflow_ae5_deploy.runbook.token_store import sign_in, store_token
+from mlflow_ae5_deploy.operations.rotate_token_plan import Situation, Wish, decide
+from mlflow_ae5_deploy.operations.rotate_token_result import Ground, Rotation, Served, result_of, unchanged
+from mlflow_ae5_deploy.operations.token_downtime import Cause, Former, at_most, seconds
+from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.deployment import await_serving, restart_consequences
+from mlflow_ae5_deploy.resources.health import await_health
+from mlflow_ae5_deploy.resources.token import sign_in, store_token
+from mlflow_ae5_deploy.resources.token_expiry import is_due
 
 _PROOF = 60.0  # seconds until a new token must open the endpoint of a running server
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.errors import Conflict, DeadlineExceeded, JobFailed, NotFound, PartlyDone, StageFailed
-from mlflow_ae5_deploy.platform.records import Job, Project
-from mlflow_ae5_deploy.redaction import MASK, Secret
-from mlflow_ae5_deploy.runbook import gc_run, job_run, maintenance, scheduled_job
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.follow import OnLine
-from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.model import Action
-from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
-from mlflow_ae5_deploy.words import gone
+from mlflow_ae5_deploy.ae5.models import Job, Project
+from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, JobFailed, NotFound, PartlyDone, StageFailed
+from mlflow_ae5_deploy.common.redaction import MASK, Secret
+from mlflow_ae5_deploy.common.text import gone
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.jobs import gc, one_off, runner
+from mlflow_ae5_deploy.jobs.logs import OnLine
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.resources import scheduled_job
+from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -74,9 +75,9 @@ def departures(asked: WantedJob, configured: WantedJob) -> list[Departure]:
 
 def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     """Exactly this one schedule, whatever was there before."""
-    project = maintenance.required_installation(context)
+    project = runner.required_installation(context)
     _check_command(context, project, wanted)
-    if dict(wanted.variables).get(gc_run.DRY_RUN, "false").lower() == "true":
+    if dict(wanted.variables).get(gc.DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, wanted)
     facts = scheduled_job.observe(context, wanted)
     decision = scheduled_job.plan(facts, context)
@@ -127,14 +128,14 @@ def resume(context: Context, wanted: WantedJob) -> Done:
 
 def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     """Every job that does this work, after its run at work has ended, and the records of its runs."""
-    project = maintenance.required_project(context)
+    project = runner.required_project(context)
     jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
     actions = [Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
         scheduled_job.delete(job, context, wait=wait)
     context.memory.end_job_change(wanted.purpose)
-    pruned = sum(job_run.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
+    pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return Done("unchanged", "there is no garbage collection job", None)
     return Done("removed", gone(len(jobs), pruned), None, tuple(actions))
@@ -143,20 +144,20 @@ def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
 def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
     """Run the scheduled job at once. Raises NotFound when there is none."""
     job = required_jobs(context, wanted)[0]
-    return _followed(lambda: gc_run.run_now(context, job, show, seconds=seconds))
+    return _followed(lambda: gc.run_now(context, job, show, seconds=seconds))
 
 
 def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
     """The dry run as a job of its own; the schedule stays as it is."""
-    project = maintenance.required_project(context)
+    project = runner.required_project(context)
     _check_command(context, project, wanted)
     _check_dry_run(context, project, wanted)
-    return _followed(lambda: gc_run.rehearse(context, project, wanted, show, seconds=seconds))
+    return _followed(lambda: gc.rehearse(context, project, wanted, show, seconds=seconds))
 
 
 def require(verdict: Verdict) -> None:
     """Raises PartlyDone when the run left some of its work, JobFailed when it did not do it or left no report."""
-    if verdict.outcome == gc_run.INCOMPLETE:
+    if verdict.outcome == gc.INCOMPLETE:
         raise PartlyDone(
             f"The garbage collection left some of its work: {verdict.said}.",
             where=f"run {verdict.run_id}",
@@ -200,7 +201,7 @@ def _check_command(context: Context, project: Project, wanted: WantedJob) -> Non
 
 
 def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> None:
-    if problem := gc_run.cannot_rehearse(context, project, wanted):
+    if problem := gc.cannot_rehearse(context, project, wanted):
         raise StageFailed(
             f"A dry run is not possible, and its job would collect in earnest: {problem}.",
             stage=scheduled_job.STAGE,
@@ -211,7 +212,7 @@ def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> Non
 
 def required_jobs(context: Context, wanted: WantedJob) -> list[Job]:
     """The one that is as wanted, if any, first. Raises NotFound when there is none."""
-    jobs = scheduled_job.jobs_for(context.look.jobs(), maintenance.required_project(context), wanted)
+    jobs = scheduled_job.jobs_for(context.look.jobs(), runner.required_project(context), wanted)
     if not jobs:
         raise NotFound(
             "There is no garbage collection job.",

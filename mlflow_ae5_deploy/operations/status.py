@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlflow_ae5_deploy.errors import LoginFailed
+from mlflow_ae5_deploy.common.errors import LoginFailed
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Stage
+from mlflow_ae5_deploy.jobs.gc import INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
-from mlflow_ae5_deploy.operations.forecast import SIGN_IN, StageView, forecast
-from mlflow_ae5_deploy.operations.status_facts import Collection, LastRun, Seen, look_at
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook import token_life
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.gc_run import INCOMPLETE
-from mlflow_ae5_deploy.runbook.model import Stage
+from mlflow_ae5_deploy.operations.drift import SIGN_IN, StageView, forecast
+from mlflow_ae5_deploy.operations.status_report import Collection, LastRun, Seen, look_at
+from mlflow_ae5_deploy.resources import token_expiry
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str
     if last is not None and last.passed is None:
         found.append(f"The last garbage collection has finished, result unknown: {last.said}.")
     for known in seen.token.stored:
-        if known.expires is not None and known.expires > now and (text := token_life.warning(known.expires, now)):
+        if known.expires is not None and known.expires > now and (text := token_expiry.warning(known.expires, now)):
             found.append(f"{text.rstrip('.')} ({known.account}).")
     found += missed.warnings(_missed_collection(seen))
     found += status_backups.warnings(seen.backups, now)

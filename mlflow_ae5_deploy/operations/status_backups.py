@@ -9,29 +9,30 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import outcomes, runner
+from mlflow_ae5_deploy.jobs.interrupted import ended, left, verdict_of
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
+from mlflow_ae5_deploy.jobs.runner import Task
+from mlflow_ae5_deploy.jobs.text import gone_since, outside, unreadable
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.missed import problems as missed_problems
 from mlflow_ae5_deploy.operations.missed import warnings as missed_warnings
-from mlflow_ae5_deploy.platform.records import Job, Project, Run
-from mlflow_ae5_deploy.runbook import backup_job, known_place, maintenance, outcomes, scheduled_job
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.left import ended, left, verdict_of
-from mlflow_ae5_deploy.runbook.maintenance import Task
-from mlflow_ae5_deploy.runbook.maintenance_words import gone_since, outside, unreadable
-from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
-from mlflow_ae5_deploy.runbook.token_life import duration
-from mlflow_ae5_deploy.words import as_sentence
+from mlflow_ae5_deploy.resources import backup_job, backup_repository, scheduled_job
+from mlflow_ae5_deploy.resources.token_expiry import duration
 
 OLD = timedelta(days=7)  # where no schedule says when the next is due
 _LOOKED_AT = 5  # runs of the job, newest first, until one is found that made a snapshot
-_SCHEDULED = {backup_job.BACKUP: maintenance.backup("create"), backup_job.DRILL: maintenance.drill("latest")}
+_SCHEDULED = {backup_job.BACKUP: runner.backup("create"), backup_job.DRILL: runner.drill("latest")}
 _SINGLE = (
-    maintenance.backup("create"),
-    maintenance.backup("verify"),
-    maintenance.drill("latest"),
-    maintenance.restore(),
-    maintenance.restore("--dry-run"),
+    runner.backup("create"),
+    runner.backup("verify"),
+    runner.drill("latest"),
+    runner.restore(),
+    runner.restore("--dry-run"),
 )
 RunsOf = Callable[[str], list[Run]]
 WHOLE = "are the database and the volume of the artifacts whole? If they were removed on purpose, all is well."
@@ -90,7 +91,7 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
     known = remembered(context.memory.snapshot())
     ids = {"newest": known.id if known else ""}
     seen = outcomes.remembered(context.memory)
-    places: list[known_place.Sighting] = []
+    places: list[backup_repository.Sighting] = []
     for task in _SINGLE:
         found = left(context, project, task)
         if found is not None and found.verdict is not None:
@@ -119,7 +120,7 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
         scheduled is not None and scheduled_job.is_paused(scheduled),
         tuple(item for item in outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
-        known_place.began_anew(context, places),
+        backup_repository.began_anew(context, places),
         _missed(context, project, runs_of, [*seen, *_as_done(known), *_as_done(made)]),
     )
 
@@ -143,21 +144,21 @@ def _missed(context: Context, project: Project | None, runs_of: RunsOf, done: li
 def _kind(context: Context, job: Job) -> str | None:
     """What a job of the project does, by its command and words."""
     for command in _SCHEDULED:
-        if job.command == maintenance.command_of(context.settings, command):
-            words = job.variables.get(maintenance.ARGUMENTS[command], "").split()
+        if job.command == runner.command_of(context.settings, command):
+            words = job.variables.get(runner.ARGUMENTS[command], "").split()
             return outcomes.kind_of(Task(command, tuple(words), ""))
     return None
 
 
-def _place(task: Task, run: Run, verdict: Verdict) -> list[known_place.Sighting]:
-    return known_place.sighting(verdict.facts, ended(run, verdict)) if task.command == backup_job.BACKUP else []
+def _place(task: Task, run: Run, verdict: Verdict) -> list[backup_repository.Sighting]:
+    return backup_repository.sighting(verdict.facts, ended(run, verdict)) if task.command == backup_job.BACKUP else []
 
 
 def _learned(task: Task, run: Run, verdict: Verdict, newest: str) -> list[Outcome]:
     when = ended(run, verdict)
     if when is None:
         return []
-    return outcomes.learned(task, verdict, when, good=maintenance.succeeded(verdict), newest=newest)
+    return outcomes.learned(task, verdict, when, good=runner.succeeded(verdict), newest=newest)
 
 
 def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
@@ -170,7 +171,7 @@ def _made(context: Context, newest_first: list[Run], last: Verdict | None) -> Kn
     """The newest snapshot that these runs made. last: what the first of them came to."""
     for number, run in enumerate(newest_first[:_LOOKED_AT]):
         verdict = verdict_of(context, run) if number else last
-        if verdict is None or not (maintenance.succeeded(verdict) or verdict.exit_code == maintenance.INCOMPLETE):
+        if verdict is None or not (runner.succeeded(verdict) or verdict.exit_code == runner.INCOMPLETE):
             continue
         finished = ended(run, verdict)
         if verdict.facts.get("snapshot") and finished is not None:

@@ -9,19 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_deploy.clock import Deadline, poll_until
+from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import DeployError, NotFound, PlatformError
+from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.errors import DeployError, NotFound, PlatformError
-from mlflow_ae5_deploy.operations.upgrade.side import remove_left
-from mlflow_ae5_deploy.platform.platform import Platform
-from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.runbook import backup_place, job_run, keys, others
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.files import write_private
-from mlflow_ae5_deploy.runbook.model import Action
-from mlflow_ae5_deploy.runbook.starting import stop
-from mlflow_ae5_deploy.words import counted
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.jobs import one_off, other_machines
+from mlflow_ae5_deploy.operations.upgrade.staging_project import remove_left
+from mlflow_ae5_deploy.resources import backup_destination
+from mlflow_ae5_deploy.resources import encryption_keys as keys
+from mlflow_ae5_deploy.resources.deployment import stop
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
@@ -83,7 +85,7 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> There:
     only = context.look.secret_names() & keys.only_on_the_platform(context)
     deployments = tuple(d for d in context.look.deployments() if project and d.project_id == project.id)
     if project is not None and not force:
-        others.refuse_unfinished(context, project, deployments)
+        other_machines.refuse_unfinished(context, project, deployments)
     return There(
         project=project,
         deployments=deployments,
@@ -138,7 +140,7 @@ def kept(context: Context, there: There, *, purge: bool) -> list[str]:
         f"the account {context.account}",
         f"the database ({database}) and the artifacts ({server.artifacts_destination}); what is below "
         "data/ only where the platform mounts a persistent volume there",
-        f"the snapshots ({backup_place.shown(context)})",
+        f"the snapshots ({backup_destination.shown(context)})",
         f"journal, memory and kept archives on this machine ({context.folder})",
     ]
     if there.keys:
@@ -190,7 +192,7 @@ def _remove_job(context: Context, job: Job) -> None:
     _intent(context, "delete", f"job {job.name}")
     if job.schedule is not None:
         context.platform.pause_job(job.id)  # so that no run starts between the next two calls
-    job_run.stop(context, context.platform.runs(job.id))
+    one_off.stop(context, context.platform.runs(job.id))
     context.platform.delete_job(job.id)
     context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
 
@@ -200,7 +202,7 @@ def _remove_runs(context: Context, runs: Sequence[Run]) -> None:
     if not runs:
         return
     _intent(context, "delete", counted(len(runs), "run records"))
-    job_run.stop(context, runs)
+    one_off.stop(context, runs)
     for run in runs:
         context.platform.delete_run(run.id)
     context.journal.write("effect", action="delete", target=counted(len(runs), "run records"))

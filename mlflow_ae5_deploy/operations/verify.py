@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow_ae5_deploy.clock import Clock
-from mlflow_ae5_deploy.errors import VerificationFailed
-from mlflow_ae5_deploy.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, judge
-from mlflow_ae5_deploy.runbook.served_database import Observation
+from mlflow_ae5_deploy.common.clock import Clock
+from mlflow_ae5_deploy.common.errors import VerificationFailed
+from mlflow_ae5_deploy.common.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, judge
+from mlflow_ae5_deploy.resources.served_database import Observation
 
 API = "api/2.0/mlflow"
 ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"

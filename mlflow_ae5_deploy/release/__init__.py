@@ -1,0 +1,1 @@
+"""Releases: obtained, checked, customized, compared."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.redaction import register
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.redaction import register
 
 _LONG_ENOUGH_FOR_A_SECRET = 16  # of a query's values: shorter ones are words such as "true"
 

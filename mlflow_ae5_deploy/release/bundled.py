@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE
 
 SERVER_PACKAGE = "mlflow_ae5_server"

@@ -17,10 +17,10 @@ from typing import IO
 
 import requests
 
-from mlflow_ae5_deploy.errors import ReleaseRefused
+from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.release.addresses import public_form
 from mlflow_ae5_deploy.release.files import refuse_large, storage_errors, write_whole
-from mlflow_ae5_deploy.release.web import Passing, Web
+from mlflow_ae5_deploy.release.http import Passing, Web
 
 Progress = Callable[[int, int | None], None]
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.yaml_limits import ODD_VALUES
-from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.comments import append, rearrange, replace
-from mlflow_ae5_deploy.release.customisation import Customisation
+from mlflow_ae5_deploy.release.customization import Customisation
 from mlflow_ae5_deploy.release.pins import pin
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, variable_default
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
-from mlflow_ae5_deploy.release.catalogue import asset_name, checksum_file
+from mlflow_ae5_deploy.release.customize import Customisation, build
 from mlflow_ae5_deploy.release.files import sha256_of, storage_errors
-from mlflow_ae5_deploy.release.slipstream import Customisation, build
 from mlflow_ae5_deploy.release.source import Release
+from mlflow_ae5_deploy.release.versions import asset_name, checksum_file
 
 
 @dataclass(frozen=True)

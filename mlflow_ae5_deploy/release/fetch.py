@@ -9,13 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from mlflow_ae5_deploy.clock import Deadline
+from mlflow_ae5_deploy.common.clock import Deadline
+from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, Unreachable
 from mlflow_ae5_deploy.common.members import HEAD, describe_foreign, recognise
-from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused, Unreachable
 from mlflow_ae5_deploy.release.addresses import check_url, public_form
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
-from mlflow_ae5_deploy.release.catalogue import (
+from mlflow_ae5_deploy.release.cache import Expectation, Store
+from mlflow_ae5_deploy.release.download import Progress, discard, download
+from mlflow_ae5_deploy.release.files import open_regular, refuse_large, storage_errors
+from mlflow_ae5_deploy.release.http import Absent, Timeouts, Web
+from mlflow_ae5_deploy.release.source import Checked, FetchSettings, Release, ReleaseKind
+from mlflow_ae5_deploy.release.versions import (
     Location,
     asset_name,
     in_folder,
@@ -27,11 +32,6 @@ from mlflow_ae5_deploy.release.catalogue import (
     sha256_beside,
     version_of,
 )
-from mlflow_ae5_deploy.release.download import Progress, discard, download
-from mlflow_ae5_deploy.release.files import open_regular, refuse_large, storage_errors
-from mlflow_ae5_deploy.release.source import Checked, FetchSettings, Release, ReleaseKind
-from mlflow_ae5_deploy.release.store import Expectation, Store
-from mlflow_ae5_deploy.release.web import Absent, Timeouts, Web
 
 
 class Fetcher:

@@ -12,9 +12,9 @@ from io import BufferedReader
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from mlflow_ae5_deploy.common.errors import FULL, Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.members import Limits
-from mlflow_ae5_deploy.errors import FULL, Configuration, ReleaseRefused
-from mlflow_ae5_deploy.words import size
+from mlflow_ae5_deploy.common.text import size
 
 _REMEDIES = {
     **dict.fromkeys(FULL, "Free some space there (of the disk, or of your quota), or choose another folder."),

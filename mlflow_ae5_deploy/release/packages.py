@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
-from mlflow_ae5_deploy.errors import ReleaseRefused
 from mlflow_ae5_deploy.release.archive import survey_members
 from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, load_document

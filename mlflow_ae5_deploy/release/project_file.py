@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from mlflow_ae5_deploy.common.errors import ReleaseRefused
+from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, ODD_VALUES, UnfitYaml, check_events
-from mlflow_ae5_deploy.errors import ReleaseRefused
-from mlflow_ae5_deploy.words import size
 
 PROJECT_FILE = "anaconda-project.yml"
 REQUIRED_COMMAND = "TrackingServer"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlflow_ae5_deploy.clock import Clock, Deadline
+from mlflow_ae5_deploy.common.clock import Clock, Deadline
 
 GITHUB_API = "https://api.github.com/repos/anaconda/mlflow-tracking-server"
 
@@ -75,8 +75,8 @@ def obtain(
     all or None)` is called while something is fetched. Raises Configuration (no such version, path or address; disk
     full), ReleaseRefused (not an archive, wrong checksum), Unreachable, Denied or DeadlineExceeded.
     """
-    from mlflow_ae5_deploy.release.catalogue import VERSION  # what talks HTTP is imported when it is needed
     from mlflow_ae5_deploy.release.fetch import Fetcher
+    from mlflow_ae5_deploy.release.versions import VERSION  # what talks HTTP is imported when it is needed
 
     fetcher = Fetcher(settings, Deadline(clock, settings.deadline), on_progress)
     if wanted == "bundled":

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.members import Limits
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.release.files import storage_errors
-from mlflow_ae5_deploy.words import size
 
 PROVENANCE_FOLDER = ".mlflow-ae5-deploy"
 

@@ -1,1 +1,1 @@
-"""The 14 stages: plan as data, the runner, the journal, the lock, and what is remembered between runs."""
+"""The 14 stages of an install and their order."""

@@ -1,0 +1,1 @@
+"""A local AE5 to rehearse on; shares no code with the client."""

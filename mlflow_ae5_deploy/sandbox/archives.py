@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, Member, TooMuch, damage_reported, leads_to, walk
-
-from .errors import ApiError, bad
+from mlflow_ae5_deploy.sandbox.errors import ApiError, bad
 
 PROJECT_FILE = "anaconda-project.yml"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trustme
 
-from .store import write_private
+from mlflow_ae5_deploy.sandbox.store import write_private
 
 NAMES = ("localhost", "127.0.0.1", "ae5.localhost", "*.ae5.localhost")
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from aiohttp.http_exceptions import HttpProcessingError
 
-from .control import Control
-from .identity import Identity, digest
-from .info import VHOST as VHOST
-from .model import Account, Deployment, Project
-from .processes import ProcessTable
-from .settings import Settings
-from .store import Store, make_private_folder
-from .timing import Timing
+from mlflow_ae5_deploy.sandbox.auth.accounts import Identity, digest
+from mlflow_ae5_deploy.sandbox.control_plane.control import Control
+from mlflow_ae5_deploy.sandbox.info import VHOST as VHOST
+from mlflow_ae5_deploy.sandbox.models import Account, Deployment, Project
+from mlflow_ae5_deploy.sandbox.settings import Settings
+from mlflow_ae5_deploy.sandbox.store import Store, make_private_folder
+from mlflow_ae5_deploy.sandbox.supervisor.processes import ProcessTable
+from mlflow_ae5_deploy.sandbox.supervisor.timing import Timing
 
 LOG = logging.getLogger("mlflow_ae5_deploy.sandbox")
-HTTP_LOG = logging.getLogger("mlflow_ae5_deploy.sandbox.http")
+HTTP_LOG = logging.getLogger("mlflow_ae5_deploy.sandbox.api")
 
 
 def _without_request(record: logging.LogRecord) -> bool:

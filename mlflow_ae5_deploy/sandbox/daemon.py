@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from .info import SandboxError
-from .server import Database, SandboxServer
-from .store import make_private_folder, write_private
+from mlflow_ae5_deploy.sandbox.info import SandboxError
+from mlflow_ae5_deploy.sandbox.server import Database, SandboxServer
+from mlflow_ae5_deploy.sandbox.store import make_private_folder, write_private
 
 READY_FILE = "daemon.json"
 LOCK_FILE = "daemon.lock"

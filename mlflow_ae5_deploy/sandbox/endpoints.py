@@ -6,8 +6,8 @@ import ssl
 
 from aiohttp import web
 
-from .core import Core
-from .ports import listen
+from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.ports import listen
 
 
 class Endpoints:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from .info import VHOST, SandboxError, SandboxInfo
+from mlflow_ae5_deploy.sandbox.info import VHOST, SandboxError, SandboxInfo
 
 __all__ = ["SandboxError", "SandboxInfo", "database_uri", "down", "hostname", "logs", "reset", "status", "up"]
 
@@ -72,7 +72,7 @@ def down(state_dir: Path) -> bool:
     with _locked(state_dir / "up.lock", _STOP_SECONDS):
         stopped = _stop_daemon(state_dir)
         if (state_dir / "processes.json").exists():
-            from .processes import reap_stale
+            from mlflow_ae5_deploy.sandbox.supervisor.processes import reap_stale
 
             stopped = bool(reap_stale(state_dir / "processes.json")) or stopped
     return stopped
@@ -84,7 +84,7 @@ def reset(state_dir: Path) -> None:
     if state_dir.is_dir():
         _check_ours(state_dir)
         down(state_dir)
-        from .postgres import remove_data
+        from mlflow_ae5_deploy.sandbox.postgres import remove_data
 
         remove_data(state_dir)
         shutil.rmtree(state_dir)

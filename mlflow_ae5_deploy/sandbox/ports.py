@@ -6,7 +6,7 @@ import random
 import socket
 import time
 
-from .info import SandboxError
+from mlflow_ae5_deploy.sandbox.info import SandboxError
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which outgoing connections take theirs, so that a port is likely to be free again later.

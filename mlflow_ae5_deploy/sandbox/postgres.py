@@ -18,11 +18,11 @@ import warnings
 from pathlib import Path
 from urllib.parse import quote
 
-from .core import Core
-from .info import SandboxError
-from .ports import LOOPBACK, free_port
-from .processes import Supervised
-from .store import write_private
+from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.info import SandboxError
+from mlflow_ae5_deploy.sandbox.ports import LOOPBACK, free_port
+from mlflow_ae5_deploy.sandbox.store import write_private
+from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised
 
 USER = "mlflow"
 DATABASE = "mlflow"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.common.yaml_limits import UnfitYaml, load
-
-from .errors import bad
+from mlflow_ae5_deploy.sandbox.errors import bad
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from .core import Core
-from .model import Secret
-from .store import write_private
+from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.models import Secret
+from mlflow_ae5_deploy.sandbox.store import write_private
 
 
 class SecretFiles:

@@ -16,26 +16,26 @@ import aiohttp
 import trustme
 from aiohttp import web
 
-from . import certificates
-from .control import Control
-from .core import HTTP_LOG, LOG, Core
-from .deployments import Deployments
-from .endpoints import Endpoints
-from .http import deployments as deployment_routes
-from .http import jobs as job_routes
-from .http import profiles as profile_routes
-from .http.app import platform_app
-from .http.control_api import control_app
-from .http.proxy import Proxy
-from .identity import DEFAULT_ROLE, EVERYONE, hash_password
-from .info import SandboxError, SandboxInfo
-from .jobs import Jobs
-from .ports import listen, wildcard_names_resolve
-from .postgres import Postgres
-from .processes import can_mount_secrets, reap_stale
-from .secret_files import SecretFiles
-from .settings import Settings
-from .store import Store, make_private_folder, write_private
+from mlflow_ae5_deploy.sandbox import certificates
+from mlflow_ae5_deploy.sandbox.api import deployments as deployment_routes
+from mlflow_ae5_deploy.sandbox.api import jobs as job_routes
+from mlflow_ae5_deploy.sandbox.api import profiles as profile_routes
+from mlflow_ae5_deploy.sandbox.api.app import platform_app
+from mlflow_ae5_deploy.sandbox.api.proxy import Proxy
+from mlflow_ae5_deploy.sandbox.auth.accounts import DEFAULT_ROLE, EVERYONE, hash_password
+from mlflow_ae5_deploy.sandbox.control_plane.api import control_app
+from mlflow_ae5_deploy.sandbox.control_plane.control import Control
+from mlflow_ae5_deploy.sandbox.core import HTTP_LOG, LOG, Core
+from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
+from mlflow_ae5_deploy.sandbox.info import SandboxError, SandboxInfo
+from mlflow_ae5_deploy.sandbox.ports import listen, wildcard_names_resolve
+from mlflow_ae5_deploy.sandbox.postgres import Postgres
+from mlflow_ae5_deploy.sandbox.secret_files import SecretFiles
+from mlflow_ae5_deploy.sandbox.settings import Settings
+from mlflow_ae5_deploy.sandbox.store import Store, make_private_folder, write_private
+from mlflow_ae5_deploy.sandbox.supervisor.deployments import Deployments
+from mlflow_ae5_deploy.sandbox.supervisor.jobs import Jobs
+from mlflow_ae5_deploy.sandbox.supervisor.processes import can_mount_secrets, reap_stale
 
 ADMIN = "admin"
 PERSON = "dev-user"

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .info import SandboxError
-from .model import State, state_from_json, state_to_json
+from mlflow_ae5_deploy.sandbox.info import SandboxError
+from mlflow_ae5_deploy.sandbox.models import State, state_from_json, state_to_json
 
 
 def write_private(path: Path, text: str, *, scratch: Path | None = None) -> None:

@@ -15,10 +15,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mlflow_ae5_server import arguments, scrub, settings
-from mlflow_ae5_server.errors import ProjectError, StoppedError, UsageError
-from mlflow_ae5_server.report import Report
-from mlflow_ae5_server.settings import Settings
+from mlflow_ae5_server.common import arguments, redaction, settings
+from mlflow_ae5_server.common.errors import ProjectError, StoppedError, UsageError
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.settings import Settings
 
 _AE5 = "--anaconda-project-"
 # as in anaconda-project.yml
@@ -39,7 +39,7 @@ _OWN_WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(scrub.scrub(message), f"{self.prog} --help")
+        raise UsageError(redaction.scrub(message), f"{self.prog} --help")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -106,7 +106,7 @@ def _without_ae5_options(arguments: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Every failure is one block on stderr; jobs end with a JSON line."""
-    scrub.install()
+    redaction.install()
     report: Report | None = None
     try:
         argv = sys.argv[1:] if argv is None else argv
@@ -146,23 +146,23 @@ def _run(options: argparse.Namespace, resolved: Settings, report: Report | None)
         return _serve(options, resolved)
     name = options.command
     if name in arguments.VARIABLES:
-        module = importlib.import_module(f"mlflow_ae5_server.{name}")
+        module = importlib.import_module(f"mlflow_ae5_server.commands.{name}")
         code: int = module.run(resolved, report, options)
         return code
-    from mlflow_ae5_server import checking, collection, upgrade
+    from mlflow_ae5_server.commands import check, database_upgrade, garbage_collection
 
     jobs: dict[str, Callable[[Settings, Report, bool], int]] = {
-        "garbage-collection": collection.run,
-        "database-upgrade": upgrade.rehearse if getattr(options, "rehearse", False) else upgrade.run,
-        "check": checking.run,
+        "garbage-collection": garbage_collection.run,
+        "database-upgrade": database_upgrade.rehearse if getattr(options, "rehearse", False) else database_upgrade.run,
+        "check": check.run,
     }
     return jobs[name](resolved, report, options.dry_run)
 
 
 def _serve(options: argparse.Namespace, resolved: Settings) -> int:
-    from mlflow_ae5_server import server
+    from mlflow_ae5_server.commands import tracking_server
 
-    http = server.HttpOptions(
+    http = tracking_server.HttpOptions(
         address=options.address,
         port=options.port,
         hosts=options.hosts,
@@ -170,7 +170,7 @@ def _serve(options: argparse.Namespace, resolved: Settings) -> int:
         use_xheaders=options.use_xheaders.lower() not in {"", "false", "0"},
         url_prefix=options.url_prefix,
     )
-    return server.run(http, resolved)
+    return tracking_server.run(http, resolved)
 
 
 def _terminated(_number: int, _frame: object) -> NoReturn:

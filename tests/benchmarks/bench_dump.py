@@ -58,7 +58,7 @@ class Folder:
         self._folder, self._pack, self._unpack = folder, zstandard.ZstdCompressor(1), zstandard.ZstdDecompressor()
 
     def put(self, data: bytes | memoryview) -> Any:
-        from mlflow_ae5_server.snapshot.objects import Stored
+        from mlflow_ae5_server.repository.interfaces import Stored
 
         name = hashlib.sha256(data).hexdigest()
         (self._folder / name).write_bytes(self._pack.compress(data))
@@ -110,22 +110,22 @@ def fill(file: Path, runs: int) -> None:
 def one(step: str, folder: Path, source: str, target: str) -> None:
     """In a process of its own: one of our steps. Prints its seconds, without the start of Python and MLflow."""
     import mlflow.store.db.utils  # noqa: F401 - as a restore has it; a backup does without
-    from mlflow_ae5_server.database import check_uri
-    from mlflow_ae5_server.snapshot import dump
+    from mlflow_ae5_server.database import dialects
+    from mlflow_ae5_server.database.checks import check_uri
 
     objects, part_file = Folder(folder / "objects"), folder / "part.json"
     begun = time.perf_counter()
     if step == "dump":
-        part = dump.dump(check_uri(source), objects)
+        part = dialects.dump(check_uri(source), objects)
         seconds = time.perf_counter() - begun
         part_file.write_text(json.dumps(part.to_json()))
     elif step == "load":
-        part = dump.DatabasePart.from_json(json.loads(part_file.read_text()))
-        dump.load(part, objects, check_uri(target))
+        part = dialects.DatabasePart.from_json(json.loads(part_file.read_text()))
+        dialects.load(part, objects, check_uri(target))
         seconds = time.perf_counter() - begun
     else:
-        part = dump.DatabasePart.from_json(json.loads(part_file.read_text()))
-        found = dump.digests(check_uri(target))
+        part = dialects.DatabasePart.from_json(json.loads(part_file.read_text()))
+        found = dialects.digests(check_uri(target))
         seconds = time.perf_counter() - begun
         if found != part.digests():
             raise SystemExit("the digests differ")

@@ -25,27 +25,28 @@ sys.path.insert(0, str(TEMPLATE))
 
 def back_up(folder: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow_ae5_server import database
-    from mlflow_ae5_server.snapshot import capture, dump
-    from mlflow_ae5_server.snapshot.artifacts import open_source
-    from mlflow_ae5_server.snapshot.places import open_place
-    from mlflow_ae5_server.snapshot.repository import make_in
+    from mlflow_ae5_server.backup import create as capture
+    from mlflow_ae5_server.backup.artifacts import open_source
+    from mlflow_ae5_server.database import checks, dialects
+    from mlflow_ae5_server.repository.backend import open_place
+    from mlflow_ae5_server.repository.repository import make_in
 
     uri = f"sqlite:///{folder}/db.sqlite"
     SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
     repository = make_in(open_place(str(folder / "backups")))
     source = open_source(str(artifacts))
-    capture.create(repository, database.check_uri(uri), source, str(artifacts), dump.dump)
+    capture.create(repository, checks.check_uri(uri), source, str(artifacts), dialects.dump)
 
 
 def restore(backups: str, destination: str) -> None:
-    from mlflow_ae5_server import restore
-    from mlflow_ae5_server.snapshot import recover_check, recover_files
-    from mlflow_ae5_server.snapshot.recover_target import open_target
+    from mlflow_ae5_server.commands import restore
+    from mlflow_ae5_server.restore import files as recover_files
+    from mlflow_ae5_server.restore import preflight
+    from mlflow_ae5_server.restore.target import open_target
 
     started = time.perf_counter()
     source = restore.find(backups, "latest")
-    recover_check.check(source.repository, source.snapshot).require_sound(source.snapshot)
+    preflight.check(source.repository, source.snapshot).require_sound(source.snapshot)
     target = open_target(destination)
     recover_files.refuse_names(source.repository.files(source.snapshot), target)
     checked = time.perf_counter()

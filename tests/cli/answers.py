@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mlflow_ae5_deploy import errors
+from mlflow_ae5_deploy.common import errors
 from tests.cli.bench import Outcome
 
 # exit code -> class, read from the error tree: the published table.

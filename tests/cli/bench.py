@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.cli.main import main
+from mlflow_ae5_deploy.common.redaction import MASK
 from mlflow_ae5_deploy.config.state_dir import installation_dir
-from mlflow_ae5_deploy.redaction import MASK
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from tests.sandbox.support import Client, make_project_archive, new_session

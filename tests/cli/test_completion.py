@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.main import PROGRAM, app
 from mlflow_ae5_deploy.config.settings import PlatformSettings
 from mlflow_ae5_deploy.operations import logs
-from mlflow_ae5_deploy.report import client_environment
+from mlflow_ae5_deploy.render import env as client_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = "import sys; sys.argv[0] = {name!r}; from mlflow_ae5_deploy.__main__ import entrypoint; entrypoint()"

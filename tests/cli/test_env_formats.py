@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Usage
-from mlflow_ae5_deploy.report.client_environment import FORMATS
+from mlflow_ae5_deploy.common.errors import Usage
+from mlflow_ae5_deploy.render.env import FORMATS
 
 NASTY = {
     "MLFLOW_TRACKING_URI": "https://localhost:1234",

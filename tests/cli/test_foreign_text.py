@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Refused
-from mlflow_ae5_deploy.report.console import Reporter
-from mlflow_ae5_deploy.visible import json_text, visible
+from mlflow_ae5_deploy.common.errors import Refused
+from mlflow_ae5_deploy.common.visible import json_text, visible
+from mlflow_ae5_deploy.render.console import Reporter
 from tests.cli.answers import assert_tells
 from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
 

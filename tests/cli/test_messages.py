@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from mlflow_ae5_deploy.cli.main import app, main
-from mlflow_ae5_deploy.words import VERBS, addressed, counted, gone
+from mlflow_ae5_deploy.common.text import VERBS, addressed, counted, gone
 from tests.cli.answers import assert_no_accident, assert_tells
 from tests.cli.collecting import make_collecting_release
 from tests.sandbox.support import wait_for

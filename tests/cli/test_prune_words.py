@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_ae5_deploy.cli import backup
+from mlflow_ae5_deploy.cli.commands import backup
+from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.errors import Usage
-from mlflow_ae5_deploy.report import snapshots
-from mlflow_ae5_deploy.report.console import Reporter
-from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.maintenance_words import sentence
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.jobs.text import sentence
+from mlflow_ae5_deploy.render import backup as snapshots
+from mlflow_ae5_deploy.render.console import Reporter
 
 OPTIONS = ("--keep-last", "--keep-daily", "--keep-weekly", "--drop-damaged", "--yes")
 CONFIGURED = BackupSettings(keep_last=2)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.cli.main import main
-from mlflow_ae5_deploy.clock import ManualClock
+from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.release.bundled import bundled_version
 from mlflow_ae5_deploy.release.source import FetchSettings, obtain
 

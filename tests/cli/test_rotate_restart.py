@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_ae5_deploy.cli.wiring import Choices, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.engine.context import Wishes
+from mlflow_ae5_deploy.engine.journal import Journal
+from mlflow_ae5_deploy.engine.state import Memory
 from mlflow_ae5_deploy.operations.rotate_token import rotate
-from mlflow_ae5_deploy.operations.rotation_plan import Wish
-from mlflow_ae5_deploy.runbook.context import Wishes
-from mlflow_ae5_deploy.runbook.journal import Journal
-from mlflow_ae5_deploy.runbook.memory import Memory
+from mlflow_ae5_deploy.operations.rotate_token_plan import Wish
 from tests.cli.bench import ACCOUNT
 from tests.cli.rotating import PLATFORM, memory_file, opens, outcomes, rotation, running, stored, volume
 from tests.sandbox.support import endpoint_name

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlflow_ae5_deploy.clock import SystemClock
-from mlflow_ae5_deploy.runbook.lock import InstallationLock
+from mlflow_ae5_deploy.common.clock import SystemClock
+from mlflow_ae5_deploy.engine.lock import InstallationLock
 from tests.cli.bench import ACCOUNT
 from tests.cli.rotating import (
     CONSUMER,

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from mlflow_ae5_deploy.cli.open_page import browse
-from mlflow_ae5_deploy.errors import UnexpectedAnswer
+from mlflow_ae5_deploy.cli.commands.open import browse
+from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
 from tests.cli.answers import assert_no_accident, assert_tells
 from tests.cli.bench import ACCOUNT
 from tests.cli.collecting import make_collecting_release

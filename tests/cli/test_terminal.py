@@ -12,8 +12,8 @@ import termios
 
 import pytest
 
-from mlflow_ae5_deploy.errors import PartlyDone
-from mlflow_ae5_deploy.report.console import Reporter
+from mlflow_ae5_deploy.common.errors import PartlyDone
+from mlflow_ae5_deploy.render.console import Reporter
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _SIGN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(.)", re.S)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-from mlflow_ae5_deploy.report.console import Reporter
-from mlflow_ae5_deploy.report.upgrading import show_rehearsal
-from mlflow_ae5_deploy.runbook.job_run import Verdict
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.upgrade import show_rehearsal
 
 
 def shown(*migrations: object) -> str:

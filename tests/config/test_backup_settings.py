@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.config.lasting import lost_at_restart
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.load import load
+from mlflow_ae5_deploy.config.persistence import lost_at_restart
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.errors import Configuration
 
 
 def loaded(tmp_path: Path, text: str, *, sandbox: bool = False):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.load import LoadedSettings, load
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.errors import Configuration
 from tests.yaml_bombs import ODD_VALUES
 
 Load = Callable[..., LoadedSettings]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, NAMES
 from mlflow_ae5_deploy.config.initial import write_initial
 from mlflow_ae5_deploy.config.load import load
@@ -18,7 +19,6 @@ from mlflow_ae5_deploy.config.reference import reference_yaml, settings_markdown
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.yaml_file import read_yaml
-from mlflow_ae5_deploy.errors import Configuration
 
 RUNBOOK = Path(__file__).parents[2] / "runbooks" / "configuration.md"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.redaction import Secret
 
 PLAIN = "correct-horse-battery"
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.config.advice import advice
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.config.database_uri import ADDABLE, SHIPPED, resolve_store_uri
 from mlflow_ae5_deploy.config.layers import nested
 from mlflow_ae5_deploy.config.load import validate
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.config.store_uri import ADDABLE, SHIPPED, resolve_store_uri
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.config.warnings import advice
 from mlflow_ae5_deploy.release.bundled import template_dir
-from mlflow_ae5_deploy.release.customisation import Customisation, check
+from mlflow_ae5_deploy.release.customization import Customisation, check
 
 SHA = "0123456789abcdef" * 4
 
@@ -329,7 +329,7 @@ def test_shipped_drivers_are_those_of_the_bundled_project() -> None:
     packages = str(yaml.safe_load((template_dir() / "anaconda-project.yml").read_text())["env_specs"]["default"])
     for driver in SHIPPED.values():
         assert driver == "pysqlite" or re.search(rf"'{driver}(\[binary\])?==", packages.lower()), driver
-    server = (template_dir() / "mlflow_ae5_server" / "database.py").read_text()
+    server = (template_dir() / "mlflow_ae5_server" / "database" / "checks.py").read_text()
     for driver, (package, *_) in ADDABLE.items():
         assert f'("{driver}", ' in server
         assert f'"{package}")' in server

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.state_dir import (
     check_writable,
@@ -21,7 +22,6 @@ from mlflow_ae5_deploy.config.state_dir import (
     state_dir,
     storage_error,
 )
-from mlflow_ae5_deploy.errors import Configuration
 
 
 def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

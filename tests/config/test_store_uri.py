@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.config.database_uri import DRIVERS, IMPLIED, holds_password, parse_store_uri, resolve_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.store_uri import (
-    DRIVERS,
-    IMPLIED,
-    holds_password,
-    parse_store_uri,
-    resolve_store_uri,
-)
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.redaction import scrub
 
 
 @pytest.mark.parametrize(

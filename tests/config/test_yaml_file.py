@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.yaml_file import read_yaml
-from mlflow_ae5_deploy.errors import Configuration
 from tests.yaml_bombs import BOMBS
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.config.state_dir import installation_dir
-from mlflow_ae5_deploy.sandbox.control import Call, Control
+from mlflow_ae5_deploy.sandbox.control_plane.control import Call, Control
 from mlflow_ae5_deploy.sandbox.daemon import LOCK_FILE, READY_FILE
 from mlflow_ae5_deploy.sandbox.info import SandboxError
 from mlflow_ae5_deploy.sandbox.server import SandboxServer

@@ -34,10 +34,10 @@ def run(argv: list[str], folder: Path, environment: dict[str, str], out: Path, e
 
 def _warm_up(argv: list[str], folder: str, environment: dict[str, str]) -> None:
     """In the fork server itself: what the verbs import when called, and a run that changes nothing, for the rest."""
-    from mlflow_ae5_deploy import operations, report
+    from mlflow_ae5_deploy import operations, render
     from mlflow_ae5_deploy.cli.main import main
 
-    for package in (operations, report):
+    for package in (operations, render):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(found.name)
     os.environ.clear()

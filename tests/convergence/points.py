@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow_ae5_deploy.errors import EXIT_BUG
+from mlflow_ae5_deploy.common.errors import EXIT_BUG
 from mlflow_ae5_deploy.sandbox.info import SandboxError
 from tests.cli.bench import Outcome
 from tests.convergence.cell import Cell, Running

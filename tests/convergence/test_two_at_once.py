@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlflow_ae5_deploy.runbook.journal import operator
+from mlflow_ae5_deploy.engine.journal import operator
 from tests.cli.answers import assert_tells
 from tests.cli.bench import Outcome
 from tests.convergence.cell import Cell, Running, opened

@@ -21,8 +21,8 @@ import requests
 
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.sandbox import lifecycle
+from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
-from mlflow_ae5_deploy.sandbox.testing import RemoteControl
 from tests.sandbox.support import Client, new_session, wait_for
 
 ACCOUNT = "mlflow-service"

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.runbook.job_run import last_report
+from mlflow_ae5_deploy.jobs.one_off import last_report
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.e2e.site import Site
 
 pytestmark = pytest.mark.real_mlflow
 
-OLD = Path(__file__).parents[1] / "project_template" / "snapshot" / "fixtures" / "mlflow-2.22.0.sqlite.gz"
+OLD = Path(__file__).parents[1] / "project_template" / "fixtures" / "mlflow-2.22.0.sqlite.gz"
 REVISION = "0584bdc529eb"  # the newest migration of MLflow 2.22
 
 

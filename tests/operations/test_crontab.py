@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.operations.crontab import has_line, line, mark, with_line, without_line
 
 OURS = line("*/10 * * * *", ["/opt/python", "-m", "tool"], {}, "host_svc_x")

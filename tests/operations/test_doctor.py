@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.config.store_uri import DRIVERS, parse_store_uri
-from mlflow_ae5_deploy.mlflow_api import Health, judge
-from mlflow_ae5_deploy.operations.doctor import backups, software, way
+from mlflow_ae5_deploy.ae5.probe import Certificate, Handshake
+from mlflow_ae5_deploy.common.mlflow_api import Health, judge
+from mlflow_ae5_deploy.config.database_uri import DRIVERS, parse_store_uri
+from mlflow_ae5_deploy.operations.doctor import backups, connection, versions
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPED, WARNING
 from mlflow_ae5_deploy.operations.doctor.from_platform import CHECKS, read_report
 from mlflow_ae5_deploy.operations.doctor.server import judge_hosts, variants
-from mlflow_ae5_deploy.platform.probing import Certificate, Handshake
 from mlflow_ae5_deploy.release.bundled import template_dir
 from mlflow_ae5_deploy.release.packages import Environment, bounds, environment_of, exact_version, read_environment
 from tests.sandbox.support import make_project_archive
@@ -45,7 +45,7 @@ TOOLS = [
 
 @pytest.mark.parametrize(("version", "needed", "severity", "said"), TOOLS)
 def test_ae5_tools(version, needed, severity, said):
-    assert_told(software.ae5_tools(version, needed=needed), severity, said)
+    assert_told(versions.ae5_tools(version, needed=needed), severity, said)
 
 
 PINS = [
@@ -68,11 +68,11 @@ PINS = [
 
 @pytest.mark.parametrize(("spec", "proxied", "severity", "said"), PINS)
 def test_mlflow_pin(spec, proxied, severity, said):
-    assert_told(software.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, said)
+    assert_told(versions.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, said)
 
 
 def test_a_release_without_mlflow_in_its_packages_is_not_judged():
-    assert_told(software.mlflow_pin(env(python="=3.11"), proxied=True), INFO, "not known")
+    assert_told(versions.mlflow_pin(env(python="=3.11"), proxied=True), INFO, "not known")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_release_without_mlflow_in_its_packages_is_not_judged():
     ],
 )
 def test_mlflow_running(version, pinned, severity, said):
-    assert_told(software.mlflow_running(version, pinned, proxied=True), severity, said)
+    assert_told(versions.mlflow_running(version, pinned, proxied=True), severity, said)
 
 
 PG, SA20, SA21 = {"psycopg": ">=3"}, {"sqlalchemy": ">=2.0,<2.1"}, {"sqlalchemy": ">=2.1,<2.2"}
@@ -117,22 +117,22 @@ DATABASES = [
 
 @pytest.mark.parametrize(("uri", "environment", "severity", "said"), DATABASES)
 def test_database_driver(uri, environment, severity, said):
-    assert_told(software.database_driver(parse_store_uri(uri), environment), severity, said)
+    assert_told(versions.database_driver(parse_store_uri(uri), environment), severity, said)
 
 
 def test_the_tables_know_every_driver_there_is():
     known = {driver for drivers in DRIVERS.values() for driver in drivers} - {"pysqlite"}
-    assert known == set(software.DRIVER_PACKAGES)
+    assert known == set(versions.DRIVER_PACKAGES)
 
 
 def test_our_drivers_are_those_the_server_takes():
-    source = (template_dir() / "mlflow_ae5_server" / "database.py").read_text()
+    source = (template_dir() / "mlflow_ae5_server" / "database" / "checks.py").read_text()
     (table,) = [
         ast.literal_eval(node.value)
         for node in ast.parse(source).body
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "DRIVERS"
     ]
-    assert {kind: tuple(row[0] for row in rows) for kind, rows in table.items()} == software.OUR_DRIVERS
+    assert {kind: tuple(row[0] for row in rows) for kind, rows in table.items()} == versions.OUR_DRIVERS
 
 
 # the environment of a command -------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def handshake(*days):
     ],
 )
 def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, said):
-    assert_told(way.certificate("tls", seen, NOW), severity, said)
+    assert_told(connection.certificate("tls", seen, NOW), severity, said)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, said):
     ],
 )
 def test_clock(skew, severity, said):
-    assert_told(way.clock(skew), severity, said)
+    assert_told(connection.clock(skew), severity, said)
 
 
 # host names -------------------------------------------------------------------------------------------------------

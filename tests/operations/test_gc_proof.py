@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from mlflow_ae5_deploy.operations.gc_proof import classify, digest
-from mlflow_ae5_deploy.platform.records import Run
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook.gc_run import judge
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.jobs.gc import judge
+from mlflow_ae5_deploy.operations.gc_check import classify, digest
 
 NEW, OLD = Secret("the-new-token"), Secret("the-old-token")
 GOOD = {"outcome": "dry-run", "dry_run": True, "server": "ok", "exit_code": 0}

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.clock import ManualClock
+from mlflow_ae5_deploy.ae5.models import Project, Run
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.cron import parse_cron
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded
+from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.errors import DeadlineExceeded
+from mlflow_ae5_deploy.jobs.gc import judge
+from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
+from mlflow_ae5_deploy.jobs.one_off import last_report, surplus
 from mlflow_ae5_deploy.operations.logs import newest
 from mlflow_ae5_deploy.operations.schedule_gc import departures
-from mlflow_ae5_deploy.operations.sharing import kept_by_install, undone_by_install
-from mlflow_ae5_deploy.platform.records import Project, Run
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.report.schedule import next_times, to_keep
-from mlflow_ae5_deploy.runbook.follow import CUT, LogTail, follow_run
-from mlflow_ae5_deploy.runbook.gc_job import wanted_job
-from mlflow_ae5_deploy.runbook.gc_run import judge
-from mlflow_ae5_deploy.runbook.job_run import last_report, surplus
-from mlflow_ae5_deploy.schedule import parse_cron
+from mlflow_ae5_deploy.operations.share import kept_by_install, undone_by_install
+from mlflow_ae5_deploy.render.schedule_gc import next_times, to_keep
+from mlflow_ae5_deploy.resources.gc_job import wanted_job
 from tests.json_bombs import BOMBS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from mlflow_ae5_deploy.clock import ManualClock
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.operations.history import read, told
-from mlflow_ae5_deploy.runbook.journal import Journal
 
 
 def line(event, second=0, verb="install", who="a@b", **fields):

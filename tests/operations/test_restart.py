@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
+from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.operations.restart import Pending, define, from_record, kept_revision, to_record
-from mlflow_ae5_deploy.platform.records import Collaborator, Deployment, Revision
-from mlflow_ae5_deploy.redaction import Secret
 
 STARTED = datetime(2026, 2, 1, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlflow_ae5_deploy.operations.rotation_gap import Former, at_most, said, seconds
+from mlflow_ae5_deploy.operations.token_downtime import Former, at_most, said, seconds
 
 STORED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ISSUED = STORED - timedelta(seconds=2)

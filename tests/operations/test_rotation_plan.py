@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlflow_ae5_deploy.operations.rotation_plan import Situation, Wish, decide
+from mlflow_ae5_deploy.operations.rotate_token_plan import Situation, Wish, decide
 
 RIGHT = Situation("a2-1", ("svc", "ann", "bob"), {"svc": "a2-1", "ann": "a2-1", "bob": "a2-1"})
 ALL = ("svc", "ann", "bob")

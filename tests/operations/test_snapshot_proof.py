@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.jobs.outcomes import checked
 from mlflow_ae5_deploy.operations.status_backups import Backups, data, remembered, words
-from mlflow_ae5_deploy.report.console import Reporter
-from mlflow_ae5_deploy.report.snapshots import show
-from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.outcomes import checked
+from mlflow_ae5_deploy.render.backup import show
+from mlflow_ae5_deploy.render.console import Reporter
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 BEFORE, THEN = "2026-11-22T09:00:00+00:00", "2026-11-23T08:00:00+00:00"

@@ -8,14 +8,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlflow_ae5_deploy.clock import ManualClock
-from mlflow_ae5_deploy.errors import Denied
-from mlflow_ae5_deploy.mlflow_api import Health
-from mlflow_ae5_deploy.operations.forecast import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.errors import Denied
+from mlflow_ae5_deploy.common.mlflow_api import Health
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.state import StoredToken
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
+from mlflow_ae5_deploy.operations.drift import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status import problems, warnings
 from mlflow_ae5_deploy.operations.status_backups import Backups, KnownSnapshot, look_at_backups, remembered
-from mlflow_ae5_deploy.operations.status_facts import (
+from mlflow_ae5_deploy.operations.status_report import (
     Collection,
     LastRun,
     Seen,
@@ -24,14 +29,9 @@ from mlflow_ae5_deploy.operations.status_facts import (
     in_order,
     read_version,
 )
-from mlflow_ae5_deploy.platform.records import Run
-from mlflow_ae5_deploy.redaction import scrub
-from mlflow_ae5_deploy.release.recognise import Made
-from mlflow_ae5_deploy.runbook.memory import StoredToken
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
-from mlflow_ae5_deploy.runbook.recovering import HalfRestored
-from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, setting
+from mlflow_ae5_deploy.release.compare import Made
+from mlflow_ae5_deploy.resources.restore import HalfRestored
+from mlflow_ae5_deploy.resources.secrets import SecretFact, setting
 from tests.runbook.runbook_support import OURS, Doors, Lists, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

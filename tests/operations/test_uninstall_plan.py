@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.operations.uninstall import Consumer, There, plan
-from mlflow_ae5_deploy.platform.records import Deployment, Job, Project, Run
 
 PROJECT = Project(id="a0-" + "1" * 32, name="p", owner="service", resource_profile="default")
 DEPLOYMENT = Deployment(

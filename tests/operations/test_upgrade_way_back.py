@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Conflict
-from mlflow_ae5_deploy.operations.upgrade.changes import RESTORABLE, require_way_back
+from mlflow_ae5_deploy.common.errors import Conflict
+from mlflow_ae5_deploy.operations.upgrade.plan import RESTORABLE, require_way_back
 
-CHECKS = Path(__file__).parents[2] / "project_template/mlflow_ae5_server/snapshot/recover_check.py"
+CHECKS = Path(__file__).parents[2] / "project_template/mlflow_ae5_server/restore/preflight.py"
 
 
 def test_a_database_that_nothing_can_be_restored_into_is_refused():

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import zstandard
-from mlflow_ae5_server import keys
-from mlflow_ae5_server.errors import DamagedError
-from mlflow_ae5_server.snapshot import manifest
+from mlflow_ae5_server.common import keys
+from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.repository import manifest
 
 pytestmark = pytest.mark.real_mlflow
 
@@ -48,7 +48,7 @@ def set_keys(project: Any, passphrase: str | None = PASSPHRASE, webhooks: str | 
 
 
 def read(project: Any, **environ: str) -> list[keys.Encrypted]:
-    from mlflow_ae5_server import database
+    from mlflow_ae5_server.database import checks as database
 
     file = project.folder / "data/mlflow/standalone/store/mydb.sqlite"
     store = database.check_uri(f"sqlite:///{file}")
@@ -256,8 +256,8 @@ def test_a_manifest_with_something_else_for_check_values_is_damaged(kept: Kept, 
 
 
 def test_the_server_of_a_drill_is_given_the_keys_and_nothing_else_of_mlflow(tmp_path: Path) -> None:
-    from mlflow_ae5_server import database
-    from mlflow_ae5_server.snapshot.drill_server import Scratch, environment
+    from mlflow_ae5_server.database import checks as database
+    from mlflow_ae5_server.drill.server import Scratch, environment
 
     scratch = Scratch(tmp_path, database.check_uri(f"sqlite:///{tmp_path}/s.sqlite"), tmp_path / "artifacts")
     given = environment(scratch, {**KEYS, keys.VERSION: "2", "MLFLOW_TRACKING_TOKEN": "t"})

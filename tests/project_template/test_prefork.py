@@ -15,7 +15,7 @@ import pytest
 TEMPLATE = Path(__file__).parents[2] / "project_template"
 PROGRAM = """
 import os, signal, sys, time
-from mlflow_ae5_server.prefork import Restarts, Supervisor
+from mlflow_ae5_server.server.prefork import Restarts, Supervisor
 def say(text): print(text, flush=True)
 def work():
     say(f"working {{os.getpid()}}")

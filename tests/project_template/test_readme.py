@@ -7,10 +7,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server import cli, errors, settings
-from mlflow_ae5_server.collection.job import PARTLY
+from mlflow_ae5_server import cli
+from mlflow_ae5_server.commands.garbage_collection import PARTLY
+from mlflow_ae5_server.common import arguments, errors, settings
 
-FOLDER = Path(errors.__file__).parents[1]
+FOLDER = Path(errors.__file__).parents[2]
 TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^    python -m mlflow_ae5_server (.*)$", TEXT, re.M)
 
@@ -63,7 +64,7 @@ def test_every_line_is_understood_with_all_its_options(line: str) -> None:
 
 
 def test_every_word_of_every_command_is_in_it() -> None:
-    source = Path(cli.__file__).read_text() + Path(cli.__file__).with_name("arguments.py").read_text()
+    source = Path(cli.__file__).read_text() + Path(arguments.__file__).read_text()
     options = set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', source)) | {
         "--keep-last",
         "--keep-daily",

@@ -13,9 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
-from mlflow_ae5_server import database, presence, server
-from mlflow_ae5_server.snapshot import recover_ledger
-from mlflow_ae5_server.snapshot.recover_beside import beside
+from mlflow_ae5_server.commands import tracking_server as server
+from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.restore import journal
+from mlflow_ae5_server.restore.saved_copies import beside
+from mlflow_ae5_server.server import presence
 
 from tests.project_template.conftest import open_to_others
 
@@ -109,7 +111,7 @@ def open_files(process: psutil.Process) -> set[str]:
 
 
 def test_a_running_server_is_known_by_its_database(deployed: Any) -> None:
-    assert "tracking server" in str(presence.in_use(database.check_uri(deployed.database)))
+    assert "tracking server" in str(presence.in_use(checks.check_uri(deployed.database)))
 
 
 def test_no_password_in_any_command_line_or_log(on_postgres: Any) -> None:
@@ -197,8 +199,8 @@ def test_a_database_that_cannot_be_used(project: Any, postgres: Any, uri: str, c
 def test_what_a_restore_has_left_half_done_is_refused_and_no_database_is_made(project: Any, command: str) -> None:
     data = project.folder / "data/mlflow/standalone"
     (data / "store").mkdir(parents=True)
-    running = recover_ledger.Running("artifacts", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
-    recover_ledger.Book(beside(str(data / "artifacts"))).begin(running)
+    running = journal.Running("artifacts", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
+    journal.Book(beside(str(data / "artifacts"))).begin(running)
     ended = project.run(command, "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0")
     assert ended.code == 75, ended.output
     assert "a restore of the snapshot 20260102T030405Z-abcdef" in ended.stderr

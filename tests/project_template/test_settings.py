@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow_ae5_server import scrub, settings
-from mlflow_ae5_server.errors import ConfigurationError
+from mlflow_ae5_server.common import redaction, settings
+from mlflow_ae5_server.common.errors import ConfigurationError
 
 from tests.yaml_bombs import BOMBS, ODD_VALUES
 
@@ -70,7 +70,7 @@ def test_the_environment_is_made_to_say_what_was_resolved(tmp_path: Path) -> Non
     assert environ["A_SETTING"] == "one"
     assert environ["PATH"] == "/bin"
     assert not {"NOTHING", "WITHOUT", "not-a-variable", "MLFLOW_TRACKING_URI"} & environ.keys()
-    assert scrub.scrub("key aws-1234, token tok-en-1234") == "key ********, token ********"
+    assert redaction.scrub("key aws-1234, token tok-en-1234") == "key ********, token ********"
 
 
 def test_a_certificate_kept_as_a_secret_becomes_its_file(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_an_odd_value_in_the_project_file_is_a_value_or_refused(tmp_path: Path, 
 
 
 def test_the_bounds_are_those_of_the_client() -> None:
-    ours = PROJECT.parent / "mlflow_ae5_server" / "yaml_limits.py"
+    ours = PROJECT.parent / "mlflow_ae5_server" / "common" / "yaml_limits.py"
     theirs = PROJECT.parents[1] / "mlflow_ae5_deploy" / "common" / "yaml_limits.py"
     assert ours.read_text() == theirs.read_text()
 
@@ -175,15 +175,15 @@ def test_commands_have_twins_and_every_environment_pins_mlflow() -> None:
 
 LEAKY = """
 import logging, os, subprocess, sys
-from mlflow_ae5_server import scrub, settings
-scrub.install()
+from mlflow_ae5_server.common import redaction, settings
+redaction.install()
 settings.load(os.environ)
 uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
 print(uri, os.environ["MLFLOW_TRACKING_TOKEN"])
 logging.basicConfig()
 logging.error("cannot connect to %s", uri)
 line = "a child says " + uri
-child = subprocess.Popen([sys.executable, "-m", "mlflow_ae5_server.scrub"], stdin=subprocess.PIPE)
+child = subprocess.Popen([sys.executable, "-m", "mlflow_ae5_server.common.redaction"], stdin=subprocess.PIPE)
 child.communicate(line.encode())
 raise RuntimeError("no way to " + uri.partition("@")[0])
 """

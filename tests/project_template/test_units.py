@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server import asgi, cli, folders, hosts, scrub, ttl, workers
-from mlflow_ae5_server.errors import ConfigurationError, UsageError, hint_for
-from mlflow_ae5_server.prefork import Restarts
+from mlflow_ae5_server import cli
+from mlflow_ae5_server.common import durations, folders, redaction
+from mlflow_ae5_server.common.errors import ConfigurationError, UsageError, hint_for
+from mlflow_ae5_server.server import asgi, hosts, workers
+from mlflow_ae5_server.server.prefork import Restarts
 
 MIB = 1024 * 1024
 
@@ -255,13 +257,13 @@ def test_limits_of_a_container(
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert ttl.parse(text).total_seconds() == seconds
+    assert durations.parse(text).total_seconds() == seconds
 
 
 @pytest.mark.parametrize("text", ["30 days", "", "30", "d", "1..5d", "1h1d", "-1d", "30D", "30d ", "99999999999d"])
 def test_what_is_no_duration_is_refused_and_the_form_shown(text: str) -> None:
     with pytest.raises(ConfigurationError, match="MLFLOW_TRACKING_GC_TTL") as caught:
-        ttl.parse(text)
+        durations.parse(text)
     assert text == "99999999999d" or "#d#h#m#s" in str(caught.value)
 
 
@@ -352,13 +354,13 @@ def test_other_options_are_refused(given: str) -> None:
     ],
 )
 def test_what_looks_like_a_credential_is_never_shown(text: str) -> None:
-    assert "unregistered-1" not in scrub.scrub(text.format("unregistered-1"))
+    assert "unregistered-1" not in redaction.scrub(text.format("unregistered-1"))
 
 
 @pytest.mark.parametrize("piece", ["a", "ab.", "://", "https://", "https://a:", "a@", "bearer ", "password", "="])
 def test_long_lines_are_no_trap(piece: str) -> None:
     """A pattern that backtracks would run here until the suite's time limit; a line may hold what a client sent."""
-    scrub.scrub(piece * (300_000 // len(piece)))
+    redaction.scrub(piece * (300_000 // len(piece)))
 
 
 @pytest.mark.parametrize(
@@ -373,14 +375,14 @@ def test_long_lines_are_no_trap(piece: str) -> None:
 def test_paths_and_names_are_shown_also_where_the_password_is_a_word(text: str, tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
-        "from mlflow_ae5_server import scrub, settings\n"
+        "from mlflow_ae5_server.common import redaction, settings\n"
         "settings.load(os.environ)\n"
-        "print(scrub.scrub(sys.argv[1]))\n"
-        "print(scrub.scrub('postgresql://analytics:analytics@h/d, not an-analytics'))"
+        "print(redaction.scrub(sys.argv[1]))\n"
+        "print(redaction.scrub('postgresql://analytics:analytics@h/d, not an-analytics'))"
     )
     environ = {
         **os.environ,
-        "PYTHONPATH": str(Path(scrub.__file__).parents[1]),
+        "PYTHONPATH": str(Path(redaction.__file__).parents[2]),
         "MLFLOW_AE5_SECRETS_DIR": str(tmp_path),
         "MLFLOW_BACKEND_STORE_URI": "postgresql://analytics:analytics@db.analytics.example.com/analytics",
         "MLFLOW_ARTIFACTS_DESTINATION": "/data/t/analytics/artifacts",
@@ -393,14 +395,14 @@ def test_paths_and_names_are_shown_also_where_the_password_is_a_word(text: str, 
 
 
 def test_a_password_is_known_in_all_its_spellings() -> None:
-    scrub.register_uri("postgresql://user:p%40ss%2Fword@host/db")
-    assert scrub.scrub("p%40ss%2Fword, p@ss/word") == "********, ********"
+    redaction.register_uri("postgresql://user:p%40ss%2Fword@host/db")
+    assert redaction.scrub("p%40ss%2Fword, p@ss/word") == "********, ********"
 
 
 def test_a_value_split_over_writes_is_still_seen() -> None:
-    scrub.register("split-secret-value")
+    redaction.register("split-secret-value")
     target = io.StringIO()
-    stream = scrub.ScrubbingStream(target)
+    stream = redaction.ScrubbingStream(target)
     for part in ("before split-", "secret-", "value after\nnext ", "line"):
         stream.write(part)
     stream.flush()
@@ -434,4 +436,4 @@ def test_what_full_means_is_said_once_on_each_side() -> None:
     root = Path(__file__).parents[2]
     for package in (root / "mlflow_ae5_deploy", root / "project_template" / "mlflow_ae5_server"):
         naming = {f for f in package.rglob("*.py") if re.search(r"errno\.(ENOSPC|EDQUOT)", f.read_text())}
-        assert naming == {package / "errors.py"}
+        assert naming == {package / "common" / "errors.py"}

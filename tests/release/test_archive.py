@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.members import Limits
-from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from mlflow_ae5_deploy.release.customisation import Customisation
+from mlflow_ae5_deploy.release.customization import Customisation
 from mlflow_ae5_deploy.release.edit import edit_project_file
 from tests.yaml_bombs import BOMBS, ODD_VALUES
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.clock import ManualClock
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
-from mlflow_ae5_deploy.release.slipstream import Customisation, build
+from mlflow_ae5_deploy.release.customize import Customisation, build
 from mlflow_ae5_deploy.release.source import FetchSettings, obtain
 
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from mlflow_ae5_deploy.errors import Configuration
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.bundled import template_dir
-from mlflow_ae5_deploy.release.customisation import Customisation, check
+from mlflow_ae5_deploy.release.customization import Customisation, check
 from mlflow_ae5_deploy.release.edit import edit_project_file
 
 

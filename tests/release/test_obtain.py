@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import trustme
 
-from mlflow_ae5_deploy.clock import ManualClock
-from mlflow_ae5_deploy.errors import (
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.errors import (
     Configuration,
     DeadlineExceeded,
     Denied,
@@ -27,7 +27,7 @@ from mlflow_ae5_deploy.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
-from mlflow_ae5_deploy.redaction import scrub
+from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.release.source import FetchSettings, Release, obtain
 
 NAME = "mlflow.tracking.server.1.2.3.tar.gz"

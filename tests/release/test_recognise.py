@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.release.recognise import content_digest_of, same_content
-from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, build
+from mlflow_ae5_deploy.release.compare import content_digest_of, same_content
+from mlflow_ae5_deploy.release.customize import BuiltArchive, Customisation, build
 from mlflow_ae5_deploy.release.source import Release
 
 PROVENANCE = ".mlflow-ae5-deploy/provenance.json"

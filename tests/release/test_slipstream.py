@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused
+from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from mlflow_ae5_deploy.release.recognise import same_content
-from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, build
+from mlflow_ae5_deploy.release.compare import same_content
+from mlflow_ae5_deploy.release.customize import BuiltArchive, Customisation, build
 from mlflow_ae5_deploy.release.source import Release
 
 TOP = "mlflow.tracking.server"

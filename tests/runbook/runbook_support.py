@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_deploy.clock import ManualClock
-from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.platform.options import ConnectionOptions
-from mlflow_ae5_deploy.platform.records import (
+from mlflow_ae5_deploy.ae5.models import (
     Collaborator,
     Command,
     Deployment,
@@ -20,11 +17,14 @@ from mlflow_ae5_deploy.platform.records import (
     Revision,
     StaticEndpoint,
 )
-from mlflow_ae5_deploy.runbook.access import Target
-from mlflow_ae5_deploy.runbook.context import Context, Wishes
-from mlflow_ae5_deploy.runbook.journal import Journal
-from mlflow_ae5_deploy.runbook.memory import Memory
-from mlflow_ae5_deploy.runbook.values import Values
+from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.sessions import Target
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.context import Context, Wishes
+from mlflow_ae5_deploy.engine.journal import Journal
+from mlflow_ae5_deploy.engine.state import Memory
 
 ACCOUNT = "mlflow-service"
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner=ACCOUNT, resource_profile="default")

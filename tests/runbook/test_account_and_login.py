@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from runbook_support import context
 
-from mlflow_ae5_deploy.clock import ManualClock
+from mlflow_ae5_deploy.ae5.cache import Look
+from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.sessions import Access, Target
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.errors import DeployError, LoginFailed
+from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.secret_values import Values
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.errors import DeployError, LoginFailed
-from mlflow_ae5_deploy.platform.options import ConnectionOptions
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook.access import Access, Target
-from mlflow_ae5_deploy.runbook.context import Context, Wishes
-from mlflow_ae5_deploy.runbook.look import Look
-from mlflow_ae5_deploy.runbook.model import RunResult
-from mlflow_ae5_deploy.runbook.runner import run
+from mlflow_ae5_deploy.engine.context import Context, Wishes
+from mlflow_ae5_deploy.engine.executor import run
+from mlflow_ae5_deploy.engine.plan import RunResult
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
-from mlflow_ae5_deploy.runbook.values import Values
 from tests.sandbox.support import Admin, credentials
 
 RIGHT = "right-planted-password"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from runbook_support import OTHER, OURS, context, deployment
 
-from mlflow_ae5_deploy.errors import Conflict
-from mlflow_ae5_deploy.mlflow_api import Health
-from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
-from mlflow_ae5_deploy.runbook.secret_facts import SecretFact
+from mlflow_ae5_deploy.common.errors import Conflict
+from mlflow_ae5_deploy.common.mlflow_api import Health
+from mlflow_ae5_deploy.resources.deployment_spec import Facts, Wanted, drift, select
+from mlflow_ae5_deploy.resources.secrets import SecretFact
 from mlflow_ae5_deploy.runbook.stages.s08_deploy import Deploy
 
 WANTED = Wanted(

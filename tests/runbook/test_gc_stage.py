@@ -6,8 +6,8 @@ import pytest
 from runbook_support import OTHER, Lists, context, job
 
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.runbook.memory import JobChange
-from mlflow_ae5_deploy.runbook.scheduled_job import is_held
+from mlflow_ae5_deploy.engine.state import JobChange
+from mlflow_ae5_deploy.resources.scheduled_job import is_held
 from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcSchedule
 
 SECOND = "a2-" + "c" * 32

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from runbook_support import ACCOUNT, Lists, context
 
-from mlflow_ae5_deploy.errors import Configuration, Conflict
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook import keys
-from mlflow_ae5_deploy.runbook.values import Values
+from mlflow_ae5_deploy.common.errors import Configuration, Conflict
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.resources import encryption_keys
 
-NAME = keys.PASSPHRASE
+NAME = encryption_keys.PASSPHRASE
 OURS, THEIRS = "a-passphrase-of-our-own", "a-passphrase-of-somebody-else"
 CONFIGURED = {NAME: "env:KEK"}
 
@@ -51,54 +51,58 @@ def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, repl
     if stored:
         where.memory.remember_secret(ACCOUNT, NAME, Secret(stored), where.clock.now())
     if in_file:
-        keys.path(where).write_text(f"# by hand\n{NAME}={in_file}\n")
-        keys.path(where).chmod(0o600)
+        encryption_keys.path(where).write_text(f"# by hand\n{NAME}={in_file}\n")
+        encryption_keys.path(where).chmod(0o600)
     expected = replaced if replaces else state
 
     if expected is Conflict:
         with pytest.raises(Conflict) as refused:
-            keys.observe(where)
+            encryption_keys.observe(where)
         assert "--replace-keys" in refused.value.remedy
         assert OURS not in str(refused.value)
         return
-    found = {fact.name: fact for fact in keys.observe(where)}[NAME]
+    found = {fact.name: fact for fact in encryption_keys.observe(where)}[NAME]
     assert found.state == expected
     assert bool(found.note) == (expected == "kept")
     assert (tmp_path / "keys").exists() == bool(in_file)
 
 
 def test_a_file_made_for_this_installation_is_known_without_memory(tmp_path):
-    where = context(tmp_path, lists=Lists(secrets_={*keys.NAMES}))
-    keys.make(where, keys.NAMES)
-    assert {fact.state for fact in keys.observe(where)} == {"same"}
-    elsewhere = context(tmp_path, lists=Lists(secrets_={*keys.NAMES}), project={"name": "another"})
-    assert {fact.state for fact in keys.observe(elsewhere)} == {"kept"}
+    where = context(tmp_path, lists=Lists(secrets_={*encryption_keys.NAMES}))
+    encryption_keys.make(where, encryption_keys.NAMES)
+    assert {fact.state for fact in encryption_keys.observe(where)} == {"same"}
+    elsewhere = context(tmp_path, lists=Lists(secrets_={*encryption_keys.NAMES}), project={"name": "another"})
+    assert {fact.state for fact in encryption_keys.observe(elsewhere)} == {"kept"}
 
 
 def test_a_key_that_is_missing_is_added_to_the_file(tmp_path):
     where = context(tmp_path, lists=Lists())
-    keys.path(where).write_text(f"{NAME}={OURS}\n{keys.VERSION}=2\n")
-    keys.path(where).chmod(0o600)
-    assert [fact.state for fact in keys.observe(where)] == ["new", "made", "new"]
-    keys.make(where, [keys.WEBHOOKS])
-    found = keys.at_hand(where)
-    assert (found[NAME].reveal(), found[keys.VERSION].reveal(), set(found)) == (OURS, "2", {*keys.NAMES, keys.VERSION})
+    encryption_keys.path(where).write_text(f"{NAME}={OURS}\n{encryption_keys.VERSION}=2\n")
+    encryption_keys.path(where).chmod(0o600)
+    assert [fact.state for fact in encryption_keys.observe(where)] == ["new", "made", "new"]
+    encryption_keys.make(where, [encryption_keys.WEBHOOKS])
+    found = encryption_keys.at_hand(where)
+    assert (found[NAME].reveal(), found[encryption_keys.VERSION].reveal(), set(found)) == (
+        OURS,
+        "2",
+        {*encryption_keys.NAMES, encryption_keys.VERSION},
+    )
 
 
 def test_a_configured_key_that_is_none_is_refused_by_name(tmp_path):
-    where = context(tmp_path, lists=Lists(), server={"secrets": {keys.WEBHOOKS: "env:KEY"}})
+    where = context(tmp_path, lists=Lists(), server={"secrets": {encryption_keys.WEBHOOKS: "env:KEY"}})
     where.values = Values({"KEY": "no-such-key"}, None)
     with pytest.raises(Configuration) as refused:
-        keys.observe(where)
-    assert refused.value.where == f"server.secrets.{keys.WEBHOOKS}"
+        encryption_keys.observe(where)
+    assert refused.value.where == f"server.secrets.{encryption_keys.WEBHOOKS}"
     assert "no-such-key" not in str(refused.value)
 
 
 def test_check_values_are_those_of_the_server_project(tmp_path):
     where = context(tmp_path, lists=Lists())
-    keys.make(where, keys.NAMES)
-    known = {name: value.reveal() for name, value in keys.at_hand(where).items()}
-    for check in keys.check_values(where):
+    encryption_keys.make(where, encryption_keys.NAMES)
+    known = {name: value.reveal() for name, value in encryption_keys.at_hand(where).items()}
+    for check in encryption_keys.check_values(where):
         text = f"1:{known[NAME]}" if check["name"] == NAME else known[check["name"]]
         salt = check["salt"].encode()
         assert (

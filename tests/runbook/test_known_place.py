@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from runbook_support import context
 
-from mlflow_ae5_deploy.runbook import known_place
-from mlflow_ae5_deploy.runbook.known_place import Sighting
-from mlflow_ae5_deploy.runbook.values import Values
+from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.resources import backup_repository
+from mlflow_ae5_deploy.resources.backup_repository import Sighting
 
 ONE, TWO = "1" * 32, "2" * 32
 
@@ -51,24 +51,24 @@ SEEN = [
 def test_a_place_that_began_anew_is_told_until_the_former_is_back(tmp_path, case, facts, said):
     where = context(tmp_path)
     for told in facts:
-        known_place.note(where, told)
-    found = known_place.began_anew(where)
+        backup_repository.note(where, told)
+    found = backup_repository.began_anew(where)
     assert (said in found and "is the volume mounted" in found.lower()) if said else found == ""
 
 
 def test_a_new_place_can_be_accepted_and_another_setting_is_one(tmp_path):
     where = context(tmp_path)
-    known_place.note(where, created(ONE, 12))
-    known_place.note(where, listed(TWO, 1), accept=True)
-    assert known_place.began_anew(where) == ""
+    backup_repository.note(where, created(ONE, 12))
+    backup_repository.note(where, listed(TWO, 1), accept=True)
+    assert backup_repository.began_anew(where) == ""
 
     other = context(tmp_path, backup={"destination": "data/other"})
     other.memory = where.memory
-    assert known_place.began_anew(other) == "", "nothing was seen there yet"
-    known_place.note(other, created(ONE, 1))
-    assert known_place.began_anew(other) == ""
-    known_place.note(other, created(TWO, 1))
-    assert "The backups in data/other began anew" in known_place.began_anew(other)
+    assert backup_repository.began_anew(other) == "", "nothing was seen there yet"
+    backup_repository.note(other, created(ONE, 1))
+    assert backup_repository.began_anew(other) == ""
+    backup_repository.note(other, created(TWO, 1))
+    assert "The backups in data/other began anew" in backup_repository.began_anew(other)
 
 
 @pytest.mark.parametrize(
@@ -77,21 +77,21 @@ def test_a_new_place_can_be_accepted_and_another_setting_is_one(tmp_path):
 )
 def test_what_the_schedule_saw_counts_when_it_is_newer(tmp_path, seen, later, told):
     where = context(tmp_path)
-    known_place.note(where, created(ONE, 5))
-    known_place.note(where, created(seen, 5))
+    backup_repository.note(where, created(ONE, 5))
+    backup_repository.note(where, created(seen, 5))
     now = where.clock.now()
     sightings = [Sighting(place, now + timedelta(hours=hours)) for place, hours in later.items()]
-    assert bool(known_place.began_anew(where, sightings)) is told
+    assert bool(backup_repository.began_anew(where, sightings)) is told
 
 
 def test_a_place_that_only_a_person_knows_is_not_asked_for_and_never_told(tmp_path):
     where = context(tmp_path, backup={"destination": "prompt"})
     where.values = Values({}, lambda _question: "az://container/x?sig=planted-secret")
     for place in (ONE, TWO):
-        known_place.note(where, created(place, 3))
+        backup_repository.note(where, created(place, 3))
     where.values = Values({}, None)
 
-    found = known_place.began_anew(where)
+    found = backup_repository.began_anew(where)
 
     assert "The backups in the place that prompt says began anew" in found
     assert "planted" not in (where.folder / "memory.json").read_text() + found

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from mlflow_ae5_deploy.clock import ManualClock
-from mlflow_ae5_deploy.errors import Locked
-from mlflow_ae5_deploy.runbook.lock import InstallationLock
+from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.errors import Locked
+from mlflow_ae5_deploy.engine.lock import InstallationLock
 
 
 def test_a_second_run_is_refused_and_told_who_holds_the_lock(tmp_path):
@@ -48,8 +48,8 @@ def test_it_is_free_after_the_run_and_after_an_error(tmp_path):
 def test_a_killed_run_leaves_no_lock(tmp_path):
     code = (
         "import os, pathlib, sys\n"
-        "from mlflow_ae5_deploy.clock import SystemClock\n"
-        "from mlflow_ae5_deploy.runbook.lock import InstallationLock\n"
+        "from mlflow_ae5_deploy.common.clock import SystemClock\n"
+        "from mlflow_ae5_deploy.engine.lock import InstallationLock\n"
         "with InstallationLock(pathlib.Path(sys.argv[1]), SystemClock(), verb='x').held():\n"
         "    os.kill(os.getpid(), 9)\n"
     )

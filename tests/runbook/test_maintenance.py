@@ -7,12 +7,12 @@ import json
 import pytest
 from runbook_support import OURS, Doors, context
 
-from mlflow_ae5_deploy import errors
-from mlflow_ae5_deploy.platform.records import Run
-from mlflow_ae5_deploy.runbook import maintenance
-from mlflow_ae5_deploy.runbook.follow import follow_run
-from mlflow_ae5_deploy.runbook.maintenance_words import lasting, sentence
-from mlflow_ae5_deploy.words import size
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.common import errors
+from mlflow_ae5_deploy.common.text import size
+from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.jobs.logs import follow_run
+from mlflow_ae5_deploy.jobs.text import lasting, sentence
 
 
 def run(state="completed"):
@@ -20,7 +20,7 @@ def run(state="completed"):
 
 
 def judged(state="completed", **facts):
-    return maintenance.judge(run(state), "working\n" + (json.dumps(facts) + "\n" if facts else ""))
+    return runner.judge(run(state), "working\n" + (json.dumps(facts) + "\n" if facts else ""))
 
 
 GOOD = ["done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised"]
@@ -36,33 +36,33 @@ BAD = [
 
 @pytest.mark.parametrize("outcome", GOOD)
 def test_what_counts_as_done(outcome):
-    assert maintenance.succeeded(judged(outcome=outcome, exit_code=0))
+    assert runner.succeeded(judged(outcome=outcome, exit_code=0))
 
 
 @pytest.mark.parametrize(("case", "state", "facts"), BAD, ids=[row[0] for row in BAD])
 def test_what_does_not(case, state, facts):
     verdict = judged(state, **facts)
-    assert not maintenance.succeeded(verdict)
+    assert not runner.succeeded(verdict)
     with pytest.raises(errors.DeployError):
-        maintenance.require(maintenance.backup("create"), verdict)
+        runner.require(runner.backup("create"), verdict)
 
 
 LOST = [
-    ("backup", maintenance.backup("create")),
-    ("backup verify", maintenance.backup("verify")),
-    ("restore", maintenance.restore("--snapshot", "S1")),
-    ("drill", maintenance.drill("latest")),
-    ("upgrade of the database schema", maintenance.database_upgrade()),
+    ("backup", runner.backup("create")),
+    ("backup verify", runner.backup("verify")),
+    ("restore", runner.restore("--snapshot", "S1")),
+    ("drill", runner.drill("latest")),
+    ("upgrade of the database schema", runner.database_upgrade()),
 ]
 
 
 @pytest.mark.parametrize(("purpose", "task"), LOST, ids=[row[0] for row in LOST])
 def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose, task):
     log = 'Traceback (most recent call last):\n{"level": "info"}\nOperationalError: disk I/O error\n'
-    verdict = maintenance.judge(run(), log)
+    verdict = runner.judge(run(), log)
 
     with pytest.raises(errors.JobFailed) as raised:
-        maintenance.require(task, verdict)
+        runner.require(task, verdict)
 
     assert raised.value.what == (
         f"The {purpose} has finished, result unknown: the run is completed, and its log has no report; it ends with "
@@ -91,7 +91,7 @@ def test_an_exit_code_of_the_project_has_an_error_here_with_the_jobs_own_words(c
     verdict = judged(outcome="failed", exit_code=code, error="it broke", hint="mend it")
 
     with pytest.raises(errors.DeployError) as raised:
-        maintenance.require(maintenance.restore("--snapshot", "S1"), verdict)
+        runner.require(runner.restore("--snapshot", "S1"), verdict)
 
     assert type(raised.value) is kind
     assert (raised.value.where, raised.value.remedy) == ("run a2-1", "Mend it.")
@@ -111,7 +111,7 @@ def test_a_hint_is_a_sentence(hint, remedy):
     verdict = judged(outcome="failed", exit_code=3, error="it broke", hint=hint)
 
     with pytest.raises(errors.JobFailed) as raised:
-        maintenance.require(maintenance.drill("latest"), verdict)
+        runner.require(runner.drill("latest"), verdict)
 
     assert raised.value.remedy == remedy
 
@@ -155,11 +155,11 @@ def test_no_field_need_be_there(command, action, outcome):
 @pytest.mark.parametrize(
     ("task", "variables"),
     [
-        (maintenance.backup("create"), {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "create"}),
-        (maintenance.restore("--snapshot", "a b"), {"MLFLOW_TRACKING_RESTORE_ARGUMENTS": "--snapshot 'a b'"}),
-        (maintenance.drill("latest"), {"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot latest"}),
-        (maintenance.rehearsal(), {"MLFLOW_TRACKING_UPGRADE_REHEARSE": "true"}),
-        (maintenance.database_upgrade(), {}),
+        (runner.backup("create"), {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "create"}),
+        (runner.restore("--snapshot", "a b"), {"MLFLOW_TRACKING_RESTORE_ARGUMENTS": "--snapshot 'a b'"}),
+        (runner.drill("latest"), {"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot latest"}),
+        (runner.rehearsal(), {"MLFLOW_TRACKING_UPGRADE_REHEARSE": "true"}),
+        (runner.database_upgrade(), {}),
     ],
 )
 def test_a_job_is_asked_by_variables(task, variables):

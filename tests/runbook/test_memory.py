@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mlflow_ae5_deploy.errors import Configuration
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook.memory import JobChange, Memory
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.state import JobChange, Memory
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,19 +9,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from runbook_support import OURS
 
-from mlflow_ae5_deploy.platform.records import Run
-from mlflow_ae5_deploy.runbook import maintenance, outcomes
-from mlflow_ae5_deploy.runbook.memory import Memory
-from mlflow_ae5_deploy.runbook.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome, latest, learned
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.engine.state import Memory
+from mlflow_ae5_deploy.jobs import outcomes, runner
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome, latest, learned
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-CREATE, VERIFY = maintenance.backup("create"), maintenance.backup("verify", "--snapshot", "latest")
-VERIFY_OLD = maintenance.backup("verify", "--snapshot", "S1")
-LIST, SHOW = maintenance.backup("list"), maintenance.backup("show", "--snapshot", "latest")
-SHOW_OLD = maintenance.backup("show", "--snapshot", "S1")
-PRUNED, DROPPED = maintenance.backup("prune", "--yes"), maintenance.backup("prune", "--drop-damaged", "S1")
-TRIAL, UNDO = maintenance.restore("--snapshot", "latest", "--dry-run"), maintenance.restore("--undo")
-DRILLED = maintenance.drill("latest")
+CREATE, VERIFY = runner.backup("create"), runner.backup("verify", "--snapshot", "latest")
+VERIFY_OLD = runner.backup("verify", "--snapshot", "S1")
+LIST, SHOW = runner.backup("list"), runner.backup("show", "--snapshot", "latest")
+SHOW_OLD = runner.backup("show", "--snapshot", "S1")
+PRUNED, DROPPED = runner.backup("prune", "--yes"), runner.backup("prune", "--drop-damaged", "S1")
+TRIAL, UNDO = runner.restore("--snapshot", "latest", "--dry-run"), runner.restore("--undo")
+DRILLED = runner.drill("latest")
 WELL = {"outcome": "done", "exit_code": 0}
 LACKING = {**WELL, "kept": ["S1", "S2"], "lacking": [{"snapshot": "S1", "what": "1 object missing"}]}
 LISTED = {**WELL, "snapshots": [{"snapshot": "S1", "damaged": "half of it"}, {"snapshot": "S2"}]}
@@ -33,12 +33,12 @@ def broken(code, **facts):
 
 def verdict(facts):
     log = json.dumps(facts) if facts else ""
-    return maintenance.judge(Run("r", "job", "mlflow-service", OURS.id, "completed" if facts else "failed"), log)
+    return runner.judge(Run("r", "job", "mlflow-service", OURS.id, "completed" if facts else "failed"), log)
 
 
 def learn(task, facts, newest="S2"):
     seen = verdict(facts)
-    return learned(task, seen, NOW, good=maintenance.succeeded(seen), newest=newest)
+    return learned(task, seen, NOW, good=runner.succeeded(seen), newest=newest)
 
 
 # S2 is the newest snapshot that is known. A failure begins with `!`.
@@ -83,7 +83,7 @@ ROWS = [
     ("dry run, no database", TRIAL, broken(10), set()),
     ("undo", UNDO, {**WELL, "outcome": "undone"}, set()),
     ("undo, failed", UNDO, broken(16), set()),
-    ("rehearsal of an upgrade", maintenance.rehearsal(), broken(1), set()),
+    ("rehearsal of an upgrade", runner.rehearsal(), broken(1), set()),
 ]
 
 
@@ -94,10 +94,10 @@ def test_what_one_run_tells(case, task, facts, told):
 
 @pytest.mark.parametrize(("state", "known"), [("completed", False), ("failed", True)])
 def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, state, known):
-    seen = maintenance.judge(Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
+    seen = runner.judge(Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
     memory = Memory(tmp_path)
 
-    outcomes.note(memory, CREATE, seen, NOW, good=maintenance.succeeded(seen))
+    outcomes.note(memory, CREATE, seen, NOW, good=runner.succeeded(seen))
 
     (outcome,) = outcomes.remembered(memory)
     assert (outcome.passed, outcome.known) == (False, known)
@@ -152,7 +152,7 @@ def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path
 
     def noted(task, facts):
         seen = verdict(facts)
-        outcomes.note(memory, task, seen, NOW, good=maintenance.succeeded(seen))
+        outcomes.note(memory, task, seen, NOW, good=runner.succeeded(seen))
         known = Memory(tmp_path).snapshot()
         return {item.of: item for item in outcomes.remembered(Memory(tmp_path))}, known["verified"], known["damaged"]
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 from runbook_support import ACCOUNT, OTHER, OURS, Lists, context, deployment, job
 
-from mlflow_ae5_deploy.errors import Configuration, ReleaseRefused, StageFailed, TargetInUse, TargetNotEmpty
-from mlflow_ae5_deploy.platform.records import Run
-from mlflow_ae5_deploy.redaction import MASK, Secret, scrub
-from mlflow_ae5_deploy.runbook import backup_place, server_secrets
-from mlflow_ae5_deploy.runbook.context import Recovery
-from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.recovering import learn, require_place
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, StageFailed, TargetInUse, TargetNotEmpty
+from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
+from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.engine.context import Recovery
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.resources import backup_destination, server_secrets
+from mlflow_ae5_deploy.resources.restore import learn, require_place
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
-from mlflow_ae5_deploy.runbook.values import Values
 
 DONE = {"asked": "S1", "snapshot": "S1", "project_id": OURS.id, "state": "done", "ended": False, "when": "then"}
 STOPS = Recovery("S1", stop_server=True)
@@ -213,15 +213,15 @@ def placed(tmp_path, place="env:BACKUPS", secrets=(), uri=URI):
 
 
 def test_the_default_place_needs_no_secret_and_another_does(tmp_path):
-    assert backup_place.observe(placed(tmp_path, backup_place.DEFAULT)) is None
-    assert backup_place.observe(placed(tmp_path, "s3://bucket")).state == "new"
-    left = placed(tmp_path, backup_place.DEFAULT, [backup_place.VARIABLE])
-    assert backup_place.observe(left).state == "unknown", "an earlier place must not stay"
+    assert backup_destination.observe(placed(tmp_path, backup_destination.DEFAULT)) is None
+    assert backup_destination.observe(placed(tmp_path, "s3://bucket")).state == "new"
+    left = placed(tmp_path, backup_destination.DEFAULT, [backup_destination.VARIABLE])
+    assert backup_destination.observe(left).state == "unknown", "an earlier place must not stay"
 
 
 def test_a_place_with_a_login_in_it_is_refused_and_never_told(tmp_path):
     with pytest.raises(Configuration, match="has a user or a password in it") as refused:
-        backup_place.destination(placed(tmp_path, uri="s3://AKIAPLANTED:planted/pass@bucket/prefix"))
+        backup_destination.destination(placed(tmp_path, uri="s3://AKIAPLANTED:planted/pass@bucket/prefix"))
     assert "planted" not in f"{refused.value.what} {refused.value.where} {refused.value.remedy}".lower()
     assert scrub("GET http://host/AKIAPLANTED and planted/pass of it") == f"GET http://host/{MASK} and {MASK} of it"
 
@@ -229,7 +229,7 @@ def test_a_place_with_a_login_in_it_is_refused_and_never_told(tmp_path):
 def test_credentials_go_into_the_secret_and_their_place_is_shown_without_them(tmp_path):
     where = placed(tmp_path)
 
-    assert backup_place.destination(where).reveal() == URI
-    assert isinstance(backup_place.destination(where), Secret)
-    assert backup_place.shown(where) == "the place that env:BACKUPS says"
-    assert not backup_place.observe(where).is_news_to_the_server
+    assert backup_destination.destination(where).reveal() == URI
+    assert isinstance(backup_destination.destination(where), Secret)
+    assert backup_destination.shown(where) == "the place that env:BACKUPS says"
+    assert not backup_destination.observe(where).is_news_to_the_server

@@ -7,11 +7,11 @@ import json
 import pytest
 from runbook_support import context
 
-from mlflow_ae5_deploy.errors import Conflict, StageFailed
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook.context import Wishes
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.runner import run
+from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Wishes
+from mlflow_ae5_deploy.engine.executor import run
+from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
 class Scripted:

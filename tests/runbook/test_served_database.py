@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_ae5_deploy.runbook.served_database import parse, served_by
+from mlflow_ae5_deploy.resources.served_database import parse, served_by
 
 PG = "postgresql+psycopg://mlflow:secret@db.example.com/mlflow"
 ALEMBIC = "2026/11/29 INFO alembic.runtime.migration: Context impl {}Impl.\n"

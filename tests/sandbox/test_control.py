@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import requests
 
+from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from mlflow_ae5_deploy.sandbox.settings import Settings
-from mlflow_ae5_deploy.sandbox.testing import RemoteControl
 from tests.sandbox.support import Client, new_session, wait_for
 
 

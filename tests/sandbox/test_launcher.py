@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlflow_ae5_deploy.sandbox.processes import LAUNCHER
+from mlflow_ae5_deploy.sandbox.supervisor.processes import LAUNCHER
 from tests.sandbox.support import wait_for
 
 

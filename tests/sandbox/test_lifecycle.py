@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from mlflow_ae5_deploy.sandbox import lifecycle
+from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.info import SandboxError, SandboxInfo
-from mlflow_ae5_deploy.sandbox.testing import RemoteControl
 from tests.sandbox.support import Admin, Client, new_session, wait_for
 
 QUICK = {"stop_grace_seconds": 2, "restart_backoff_seconds": 0.1}

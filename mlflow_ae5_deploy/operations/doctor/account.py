@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mlflow_ae5_deploy.common.errors import Configuration, Denied, DeployError, LoginFailed, PlatformError
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.errors import Configuration, Denied, DeployError, LoginFailed, PlatformError
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Stage
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
-from mlflow_ae5_deploy.runbook import keys
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.current import chosen_of, project_name
-from mlflow_ae5_deploy.runbook.model import Stage
+from mlflow_ae5_deploy.resources import encryption_keys
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of, project_name
 
 CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
 
@@ -147,10 +147,10 @@ def _profiles(context: Context) -> Finding:
 
 def _keys(context: Context) -> Finding:
     """Of MLflow: whether they are set, and whether a copy of them is here."""
-    if keys.are_asked_for(context):
+    if encryption_keys.are_asked_for(context):
         return skipped("keys", "a key is asked for when it is needed", "Refer to it with env: or file:.")
     try:
-        facts = keys.observe(context)
+        facts = encryption_keys.observe(context)
     except DeployError as trouble:
         return of_error("keys", trouble)
     notes = [fact.note for fact in facts if fact.note]
@@ -161,7 +161,7 @@ def _keys(context: Context) -> Finding:
         return info("keys", f"{', '.join(absent)}: `install` sets them")
     if absent:
         return warning("keys", f"not set as configured: {', '.join(absent)}", "Run `install`, which sets them.")
-    return ok("keys", f"set, and the same as on this machine ({keys.path(context)} or the configuration)")
+    return ok("keys", f"set, and the same as on this machine ({encryption_keys.path(context)} or the configuration)")
 
 
 def _endpoint_name(context: Context) -> Finding:

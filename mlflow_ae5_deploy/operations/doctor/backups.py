@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.store_uri import parse_store_uri
-from mlflow_ae5_deploy.errors import DeployError
+from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, of_error, ok, skipped, warning
-from mlflow_ae5_deploy.runbook import backup_place
-from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.resources import backup_destination
 
 CHECK = "backup-destination"
 _VOLUME = "data"
@@ -23,7 +23,7 @@ def backups(context: Context) -> Iterator[Finding]:
         yield skipped(CHECK, "a place is asked for when it is needed", "Refer to it with env: or file:.")
         return
     try:
-        destination = backup_place.destination(context).reveal()
+        destination = backup_destination.destination(context).reveal()
         store = parse_store_uri(context.values.store_uri(uri).reveal())
     except DeployError as trouble:
         yield of_error(CHECK, trouble)

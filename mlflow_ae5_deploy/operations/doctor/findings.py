@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.errors import DeployError
+from mlflow_ae5_deploy.common.errors import DeployError
 
 OK, INFO, WARNING, ERROR, SKIPPED = "ok", "info", "warning", "error", "skipped"
 SEVERITIES = (OK, INFO, WARNING, ERROR, SKIPPED)

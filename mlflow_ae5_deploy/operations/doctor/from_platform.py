@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlflow_ae5_deploy.errors import DeployError
+from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import one_off
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
-from mlflow_ae5_deploy.runbook import job_run, keys
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.scheduled_job import WantedJob
+from mlflow_ae5_deploy.resources import encryption_keys
+from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
 JOB = "mlflow-ae5-deploy doctor"
 CHECKS = {
@@ -49,11 +50,11 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
         return _all_skipped(
             f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
         )
-    known = [] if keys.are_asked_for(context) else keys.check_values(context)
+    known = [] if encryption_keys.are_asked_for(context) else encryption_keys.check_values(context)
     checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(known)),) if known else ()
     wanted = WantedJob(JOB, command, "", checks, settings.deployment.resource_profile)
-    run, log = job_run.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
-    return read_report(run.state, job_run.last_report(log))
+    run, log = one_off.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
+    return read_report(run.state, one_off.last_report(log))
 
 
 def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mlflow_ae5_deploy.config.advice import store_advice
+from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.store_uri import parse_store_uri
-from mlflow_ae5_deploy.errors import DeployError
-from mlflow_ae5_deploy.operations.doctor import software
+from mlflow_ae5_deploy.config.warnings import store_advice
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Stage
+from mlflow_ae5_deploy.operations.doctor import versions
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.release.packages import Environment, environment_of
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Stage
 
 
 def release(context: Context, stages: Sequence[Stage]) -> tuple[list[Finding], Environment | None]:
@@ -33,7 +33,7 @@ def release(context: Context, stages: Sequence[Stage]) -> tuple[list[Finding], E
     name = f"{known.kind} {known.version or known.source}" if known else "the release"
     return [
         ok("release", f"{name}, commands {', '.join(built.commands)}"),
-        software.mlflow_pin(environment, proxied=proxied(context)),
+        versions.mlflow_pin(environment, proxied=proxied(context)),
     ], environment
 
 
@@ -63,4 +63,4 @@ def database(context: Context, environment: Environment | None) -> Iterator[Find
     if environment is None:
         yield skipped("database-driver", "what the release brings is not known")
     else:
-        yield software.database_driver(store, environment)
+        yield versions.database_driver(store, environment)

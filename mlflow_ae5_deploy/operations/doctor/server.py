@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.errors import PlatformError
-from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.common.errors import PlatformError
+from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.operations import status
-from mlflow_ae5_deploy.operations.doctor import software
+from mlflow_ae5_deploy.operations.doctor import versions
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.operations.doctor.release import proxied
-from mlflow_ae5_deploy.operations.status_facts import Seen, look_at
-from mlflow_ae5_deploy.redaction import Secret
+from mlflow_ae5_deploy.operations.status_report import Seen, look_at
 from mlflow_ae5_deploy.release.packages import Environment, exact_version
-from mlflow_ae5_deploy.runbook import token_life
-from mlflow_ae5_deploy.runbook.context import Context
+from mlflow_ae5_deploy.resources import token_expiry
 
 CHECKS = ("server", "mlflow-running", "allowed-hosts", "token", "gc-job")
 
@@ -44,7 +44,7 @@ def _version(context: Context, environment: Environment | None, seen: Seen) -> F
     if seen.version is None:
         return skipped("mlflow-running", seen.version_unknown)
     pinned = exact_version(environment.packages.get("mlflow", "")) if environment else None
-    return software.mlflow_running(seen.version, pinned, proxied=proxied(context))
+    return versions.mlflow_running(seen.version, pinned, proxied=proxied(context))
 
 
 # host names -------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _token(context: Context, seen: Seen, given: Secret | None) -> Finding:
     if unsure := status.about_records(seen):
         return warning("token", " ".join(unsure), _SURE)
     for known in seen.token.stored:
-        if (text := token_life.warning(known.expires, now)) is not None:
+        if (text := token_expiry.warning(known.expires, now)) is not None:
             return warning("token", f"{text} ({known.account})", _NEW_TOKEN)
     accounts = ", ".join(known.account for known in seen.token.stored)
     return ok("token", f"stored for {accounts}, of this deployment; its value cannot be read back, so it was not tried")

@@ -6,10 +6,10 @@ import platform
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_ae5_deploy.parts import ae5_tools_version
-from mlflow_ae5_deploy.platform.connect import check_provider
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.ae5.connect import check_provider
+from mlflow_ae5_deploy.common.parts import ae5_tools_version
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import Unreachable
+from mlflow_ae5_deploy.common.errors import Unreachable
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.release.source import FetchSettings, Release, latest_version, obtain
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Action, Decision
 
 _CHECKED = {
     "given": "SHA-256 as given",

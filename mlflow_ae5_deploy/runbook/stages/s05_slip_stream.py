@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import ReleaseRefused
-from mlflow_ae5_deploy.release.slipstream import BuiltArchive, Customisation, build
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.files import copy_private
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.words import size
+from mlflow_ae5_deploy.common.errors import ReleaseRefused
+from mlflow_ae5_deploy.common.files import copy_private
+from mlflow_ae5_deploy.common.text import size
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.release.customize import BuiltArchive, Customisation, build
 
 _NAMED = 3  # changes told in words
 

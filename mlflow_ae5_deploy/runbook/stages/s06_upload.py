@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import StageFailed
-from mlflow_ae5_deploy.platform.records import Project
-from mlflow_ae5_deploy.release.recognise import Recognition, same_content
-from mlflow_ae5_deploy.runbook import maintenance
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.half_upgraded import HalfUpgraded, half_upgraded, refuse_to_serve
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.project_replacing import keep_archive, remove_project, upload_project
-from mlflow_ae5_deploy.runbook.recovering import (
+from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.release.compare import Recognition, same_content
+from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS
+from mlflow_ae5_deploy.resources.interrupted_upgrade import HalfUpgraded, half_upgraded, refuse_to_serve
+from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
+from mlflow_ae5_deploy.resources.restore import (
     CHECK,
     HalfRestored,
     checking,
@@ -23,7 +24,6 @@ from mlflow_ae5_deploy.runbook.recovering import (
     refuse_in_use,
     servers_of,
 )
-from mlflow_ae5_deploy.runbook.starting import DOWN, TOKENS
 
 UPLOAD, REPLACE = "upload", "replace"
 
@@ -93,7 +93,7 @@ class Upload:
         if wanted is None or not (servers or wanted.undo):
             return []
         refuse_in_use(wanted, servers)
-        return [checking(wanted)] if maintenance.knows(context, project, "Restore") else []
+        return [checking(wanted)] if runner.knows(context, project, "Restore") else []
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         wanted = context.wishes.recovery

@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mlflow_ae5_deploy.errors import DeployError, StageFailed
-from mlflow_ae5_deploy.platform.records import Deployment, Project
-from mlflow_ae5_deploy.runbook import backup_place, maintenance, others, server_secrets
-from mlflow_ae5_deploy.runbook.context import Context, Recovery
-from mlflow_ae5_deploy.runbook.half_upgraded import ended_by_restore, half_upgraded
-from mlflow_ae5_deploy.runbook.job_run import Verdict
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recovering import (
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
+from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
+from mlflow_ae5_deploy.engine.context import Context, Recovery
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.jobs import other_machines, runner
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.resources import backup_destination, server_secrets
+from mlflow_ae5_deploy.resources.deployment import STOPPED, restart_consequences, stop
+from mlflow_ae5_deploy.resources.interrupted_upgrade import ended_by_restore, half_upgraded
+from mlflow_ae5_deploy.resources.restore import (
     CHECK,
     HalfRestored,
     checking,
@@ -30,8 +32,7 @@ from mlflow_ae5_deploy.runbook.recovering import (
     require_place,
     servers_of,
 )
-from mlflow_ae5_deploy.runbook.secret_facts import MADE, SET, SecretFact, setting
-from mlflow_ae5_deploy.runbook.starting import STOPPED, restart_consequences, stop
+from mlflow_ae5_deploy.resources.secrets import MADE, SET, SecretFact, setting
 
 STOP, RESTORE = "stop", "restore"
 _WHILE_DOWN = (
@@ -63,7 +64,7 @@ class RecoveryStage:
         if wanted is None:
             going = project is not None and context.look.is_going(project)  # then stage 6 has looked already
             return Facts(None, project, half=None if going else half_restored(context, project))
-        place = backup_place.observe(context)
+        place = backup_destination.observe(context)
         servers = servers_of(context)
         known = context.memory.recovery()
         half = half_upgraded(context)
@@ -80,7 +81,7 @@ class RecoveryStage:
             refuse_half_restored(facts.half, self.number)
             return Decision.nothing("no restore was asked for")
         if facts.project is not None:
-            maintenance.require_command(context, facts.project, "Restore")
+            runner.require_command(context, facts.project, "Restore")
         if done is not None and done.get("state") == "done" and _same(wanted, done):
             if not done.get("ended"):
                 return Decision.nothing(f"{_told(done)} by the run that was cut off; going on")
@@ -107,7 +108,7 @@ class RecoveryStage:
         if wanted is None or facts.project is None:
             raise StageFailed("There is no project whose job could restore.", stage=self.number)
         if action.verb == STOP:
-            others.refuse_meanwhile(context, facts.project)
+            other_machines.refuse_meanwhile(context, facts.project)
             for server in facts.servers:
                 if server.id in action.target:
                     context.memory.forget_token()
@@ -116,9 +117,9 @@ class RecoveryStage:
             look_first(context, facts.project, wanted)
         elif action.verb == SET:
             server_secrets.store(
-                context, [fact for fact in facts.secrets if fact.name != backup_place.VARIABLE], server_runs=False
+                context, [fact for fact in facts.secrets if fact.name != backup_destination.VARIABLE], server_runs=False
             )
-            backup_place.store(context)
+            backup_destination.store(context)
         else:
             context.found.no_server = STOPPED
             try:
@@ -147,11 +148,11 @@ class RecoveryStage:
             target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
             context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
 
-        task = maintenance.restore(*wanted.job_words)
-        verdict = maintenance.attempt(context, project, task, seconds=wanted.wait, on_success=done, take_ended=begun)
-        if not maintenance.succeeded(verdict):
+        task = runner.restore(*wanted.job_words)
+        verdict = runner.attempt(context, project, task, seconds=wanted.wait, on_success=done, take_ended=begun)
+        if not runner.succeeded(verdict):
             learn(context, project, verdict, before)
-        maintenance.require(task, verdict)
+        runner.require(task, verdict)
         try:
             require_place(context, verdict)
         except DeployError:

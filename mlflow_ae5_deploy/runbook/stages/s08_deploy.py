@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import Conflict, PlatformError, StageFailed
-from mlflow_ae5_deploy.mlflow_api import PROBE, Health, judge
-from mlflow_ae5_deploy.platform.records import Deployment
-from mlflow_ae5_deploy.runbook import served_database, server_secrets
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.current import project_name, wanted_of
-from mlflow_ae5_deploy.runbook.deployment_facts import Facts, Wanted, drift, select
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.secret_facts import SET, setting
-from mlflow_ae5_deploy.runbook.starting import await_serving, check_before_start, restart_consequences, start, stop
+from mlflow_ae5_deploy.ae5.models import Deployment
+from mlflow_ae5_deploy.common.errors import Conflict, PlatformError, StageFailed
+from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.resources import served_database, server_secrets
+from mlflow_ae5_deploy.resources.current_deployment import project_name, wanted_of
+from mlflow_ae5_deploy.resources.deployment import await_serving, check_before_start, restart_consequences, start, stop
+from mlflow_ae5_deploy.resources.deployment_spec import Facts, Wanted, drift, select
+from mlflow_ae5_deploy.resources.secrets import SET, setting
 
 START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
 _PRIVATE = ("clients without a token or a sign-in are rejected from then on",)

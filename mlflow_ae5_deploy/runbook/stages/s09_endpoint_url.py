@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.errors import StageFailed
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
 class EndpointUrl:

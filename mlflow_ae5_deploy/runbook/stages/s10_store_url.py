@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import StageFailed
-from mlflow_ae5_deploy.redaction import Secret
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.secret_facts import SecretFact, observe_secret, setting
+from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.resources.secrets import SecretFact, observe_secret, setting
 
 NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 

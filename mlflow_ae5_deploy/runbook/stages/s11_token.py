@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import StageFailed
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.health import await_health
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recipients import TOKEN, ended, lacking
+from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking
+from mlflow_ae5_deploy.resources.health import await_health
 
 
 @dataclass(frozen=True)

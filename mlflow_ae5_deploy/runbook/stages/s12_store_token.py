@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import StageFailed
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Action, Decision
-from mlflow_ae5_deploy.runbook.recipients import TOKEN, ended, lacking, recipients
-from mlflow_ae5_deploy.runbook.token_store import store_token
+from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking, recipients
+from mlflow_ae5_deploy.resources.token import store_token
 
 _FOR = f"secret {TOKEN} for "
 _NONE = "it holds no token of this deployment"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_ae5_deploy.errors import Refused, StageFailed
-from mlflow_ae5_deploy.platform.records import Collaborator
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Action, Decision
+from mlflow_ae5_deploy.ae5.models import Collaborator
+from mlflow_ae5_deploy.common.errors import Refused, StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from mlflow_ae5_deploy.runbook import backup_place, scheduled_job
-from mlflow_ae5_deploy.runbook.backup_job import scheduled_jobs
-from mlflow_ae5_deploy.runbook.context import Context
-from mlflow_ae5_deploy.runbook.model import Action, Decision, NoChange
-from mlflow_ae5_deploy.runbook.scheduled_job import JobFacts
-from mlflow_ae5_deploy.runbook.secret_facts import SET, SecretFact, setting
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision, NoChange
+from mlflow_ae5_deploy.resources import backup_destination, scheduled_job
+from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
+from mlflow_ae5_deploy.resources.scheduled_job import JobFacts
+from mlflow_ae5_deploy.resources.secrets import SET, SecretFact, setting
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GcSchedule:
         jobs = tuple(
             scheduled_job.observe(context, wanted, keep_paused=True) for wanted in scheduled_jobs(context.settings)
         )
-        return Facts(jobs, backup_place.observe(context) if len(jobs) > 1 else None)
+        return Facts(jobs, backup_destination.observe(context) if len(jobs) > 1 else None)
 
     def plan(self, facts: Facts, context: Context) -> Decision:
         decisions = [scheduled_job.plan(item, context) for item in facts.jobs]
@@ -47,7 +47,7 @@ class GcSchedule:
 
     def apply(self, action: Action, facts: Facts, context: Context) -> None:
         if action.verb == SET:
-            backup_place.store(context)
+            backup_destination.store(context)
             return
         for item in facts.jobs:
             mine = [job for job in item.jobs if job.id in action.target]

@@ -1,0 +1,112 @@
+"""The administrator's session: accounts of the identity provider, and impersonation."""
+
+from __future__ import annotations
+
+from http.cookiejar import CookieJar
+from typing import Any
+
+from requests.cookies import RequestsCookieJar
+
+from mlflow_ae5_deploy.ae5 import auth
+from mlflow_ae5_deploy.ae5.calls import Caller
+from mlflow_ae5_deploy.ae5.models import User
+from mlflow_ae5_deploy.ae5.parsing import as_list, parse_user
+from mlflow_ae5_deploy.ae5.providers.builtin import ADMIN_BASE
+from mlflow_ae5_deploy.ae5.providers.provider import Line
+from mlflow_ae5_deploy.common.errors import Conflict, LoginFailed, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.common.redaction import Secret
+
+DEFAULT_ROLE = "default-roles-anacondaplatform"
+_PAGE = 1000
+
+
+class ProviderAdminSession:
+    """An AdminSession over any line."""
+
+    def __init__(self, line: Line, hostname: str, username: str, *, read_only: bool) -> None:
+        self.hostname = hostname
+        self.username = username
+        self._line = line
+        self._caller = Caller(line, hostname, base=ADMIN_BASE, read_only=read_only)
+
+    @property
+    def requests_made(self) -> int:
+        return self._line.adapter.requests_made
+
+    @property
+    def writes_made(self) -> int:
+        return self._line.adapter.writes_made
+
+    def sign_in(self) -> None:
+        self._caller.sign_in()
+
+    def users(self) -> list[User]:
+        return [parse_user(record) for record in self._pages("users")]
+
+    def find_user(self, username: str) -> User | None:
+        wanted = username.casefold()
+        return next((user for user in self.users() if user.username.casefold() == wanted), None)
+
+    def create_user(self, username: str, email: str, first_name: str, last_name: str, password: Secret) -> User:
+        account = {
+            "username": username,
+            "email": email,
+            "firstName": first_name,
+            "lastName": last_name,
+            "enabled": True,
+            "emailVerified": True,
+            "groups": ["everyone"],
+            "credentials": [{"type": "password", "temporary": False, "value": password.reveal()}],
+        }
+        try:
+            self._caller.call("POST", "users", json=account, expect="text")
+            taken = False
+        except Conflict:
+            taken = True
+        if taken:
+            raise Conflict(f"An account {username}, or one with that e-mail, exists already.", where=self.hostname)
+        user = self.find_user(username)
+        if user is None:
+            raise UnexpectedAnswer(f"The account {username} was created but is not listed.", where=self.hostname)
+        self._give_default_role(user)
+        return user
+
+    def impersonate(self, user: User) -> CookieJar:
+        """Cookies of a new session of that account. The administrator's own line keeps none of them."""
+        jar = self._line.http.cookies
+        try:
+            self._caller.call("POST", f"users/{user.id}/impersonation", expect="text")
+            refusal = None
+        except Refused as error:
+            refusal = error
+        if refusal is not None:
+            raise LoginFailed(
+                f"The platform does not let {self.username} act as {user.username}: {refusal.what}",
+                where=self.hostname,
+                status=refusal.status,
+                remedy="Check that the account is enabled.",
+            )
+        theirs = RequestsCookieJar()
+        for cookie in jar:
+            theirs.set_cookie(cookie)
+        jar.clear()
+        return theirs
+
+    def close(self) -> None:
+        auth.quietly(self._caller.sign_out)
+
+    def _give_default_role(self, user: User) -> None:
+        role = next((role for role in self._pages("roles") if role.get("name") == DEFAULT_ROLE), None)
+        if role is None:
+            raise UnexpectedAnswer(f"The platform has no role {DEFAULT_ROLE}.", where=self.hostname)
+        body = [{"id": role.get("id"), "name": DEFAULT_ROLE}]
+        self._caller.call("POST", f"users/{user.id}/role-mappings/realm", json=body, expect="text")
+
+    def _pages(self, path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            params = {"first": len(found), "max": _PAGE}
+            page = as_list(self._caller.call("GET", path, params=params), path)
+            found.extend(page)
+            if len(page) < _PAGE:
+                return found

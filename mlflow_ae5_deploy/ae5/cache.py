@@ -1,0 +1,93 @@
+"""What the platform shows, read at most once until a write makes it stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.models import (
+    Collaborator,
+    Deployment,
+    Job,
+    Project,
+    ResourceProfile,
+    Revision,
+    StaticEndpoint,
+)
+from mlflow_ae5_deploy.ae5.sessions import Access
+
+T = TypeVar("T")
+
+
+class Look:
+    """Cached lists. While the account does not exist (a forecast before stage 1), everything is empty."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._seen: dict[str, Any] = {}
+        self._gone: set[str] = set()
+
+    def forget(self, *names: str) -> None:
+        """After a write: drop what it made stale (`projects`, `deployments`, ...); without names, everything."""
+        for name in names or tuple(self._seen):
+            for key in [k for k in self._seen if k == name or k.startswith(name + ":")]:
+                del self._seen[key]
+
+    def expect_gone(self, project_id: str) -> None:
+        """For a forecast: from now on show no deployment and no job of this project, as if it were replaced."""
+        self._gone.add(project_id)
+
+    def is_going(self, project: Project) -> bool:
+        """Whether a forecast takes this project for gone."""
+        return project.id in self._gone
+
+    def projects(self) -> list[Project]:
+        return self._once("projects", lambda p: p.projects(), [])
+
+    def project(self, name: str) -> Project | None:
+        return next((p for p in self.projects() if p.name == name and p.owner == self._access.account), None)
+
+    def revisions(self, project: Project) -> list[Revision]:
+        return self._once(f"revisions:{project.id}", lambda p: p.revisions(project.id), [])
+
+    def archive(self, project: Project) -> bytes:
+        return self._once(f"archive:{project.id}", lambda p: p.download_archive(project.id), b"")
+
+    def deployments(self) -> list[Deployment]:
+        found: list[Deployment] = self._once("deployments", lambda p: p.deployments(), [])
+        return [deployment for deployment in found if deployment.project_id not in self._gone]
+
+    def collaborators(self, deployment_id: str) -> list[Collaborator]:
+        return self._once(f"collaborators:{deployment_id}", lambda p: p.collaborators(deployment_id), [])
+
+    def static_endpoints(self) -> list[StaticEndpoint]:
+        return self._once("endpoints", lambda p: p.static_endpoints(), [])
+
+    def resource_profiles(self) -> list[ResourceProfile]:
+        return self._once("profiles", lambda p: p.resource_profiles(), [])
+
+    def secret_names(self) -> set[str]:
+        return self._once("secrets", lambda p: p.secret_names(), set())
+
+    def saw_secrets(self, names: Iterable[str]) -> None:
+        """The platform has just listed these, after they were set."""
+        if "secrets" in self._seen:
+            self._seen["secrets"] = self._seen["secrets"] | set(names)
+
+    def jobs(self) -> list[Job]:
+        found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
+        return [job for job in found if job.project_id not in self._gone]
+
+    def going_jobs(self) -> list[Job]:
+        """Those of projects that a forecast takes for gone."""
+        found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
+        return [job for job in found if job.project_id in self._gone]
+
+    def _once(self, key: str, read: Callable[[Platform], T], blank: T) -> T:
+        if self._access.missing:
+            return blank
+        if key not in self._seen:
+            self._seen[key] = read(self._access.platform())
+        found: T = self._seen[key]
+        return found

@@ -1,0 +1,253 @@
+"""Deployments, their tokens, collaborators and endpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, DeploymentLogs, Project, Revision, StaticEndpoint
+from mlflow_ae5_deploy.ae5.parsing import (
+    as_list,
+    as_record,
+    parse_collaborator,
+    parse_deployment,
+    parse_logs,
+    parse_static_endpoint,
+)
+from mlflow_ae5_deploy.ae5.resource_api import Verbs, part
+from mlflow_ae5_deploy.ae5.responses import refused_in_words
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import Configuration, Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.common.redaction import Secret, scrub
+
+ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    project: Project
+    name: str
+    endpoint: str | None
+    body: dict[str, Any]
+
+
+class DeploymentVerbs(Verbs):
+    def deployments(self) -> list[Deployment]:
+        """Every deployment visible to the account."""
+        return [self._parsed(record) for record in as_list(self._session.call("GET", "deployments"), "deployments")]
+
+    def deployment(self, deployment_id: str) -> Deployment | None:
+        try:
+            answer = self._session.call("GET", f"deployments/{part(deployment_id)}")
+        except NotFound:
+            return None
+        return self._parsed(as_record(answer, "a deployment"))
+
+    def start_deployment(
+        self,
+        *,
+        project: Project,
+        revision: Revision,
+        revision_name: str,
+        command: str,
+        name: str,
+        endpoint: str | None,
+        resource_profile: str,
+        public: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> Deployment:
+        """Ask for a deployment and return its first record; it is then starting, not started.
+
+        revision_name: `latest`, or the revision's name. An endpoint that the same project still holds is waited for
+        (`waits.endpoint_free`); one claimed by another project is a Conflict naming that project. variables: its own
+        environment; sent only if there is any. ae5-tools never sends it; AE5's published schema has the field.
+        """
+        if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
+            raise Configuration(
+                f"{endpoint!r} cannot be an endpoint.",
+                where="endpoint",
+                remedy="Use at most 63 lower-case letters, digits and hyphens, no hyphen at either end.",
+            )
+        body: dict[str, Any] = {
+            "source": revision.url,
+            "revision": revision_name,
+            "resource_profile": resource_profile,
+            "command": command,
+            "public": public,
+            "target": "deploy",
+            "name": name,
+        }
+        if endpoint is not None:
+            body["static_endpoint"] = endpoint
+        if variables:
+            body["variables"] = dict(variables)
+        wanted = _Wanted(project, name, endpoint, body)
+        return poll_until(
+            lambda: self._try_start(wanted),
+            waiting_for=f"the endpoint {endpoint} to be freed",
+            deadline=Deadline(self._clock, self._waits.endpoint_free),
+            first=2.0,
+            longest=15.0,
+            on_wait=self._on_wait,
+            remedy="See which deployment uses it: `ae5 endpoint list`, and the deployments of the project.",
+        )
+
+    def wait_started(self, deployment: Deployment) -> Deployment:
+        """Wait until it runs. Refused with the platform's own words if it fails; NotFound if it disappears."""
+        began = self._clock.monotonic()
+
+        def probe() -> Deployment | None:
+            now = self.deployment(deployment.id)
+            if now is None:
+                if self._clock.monotonic() - began < self._waits.visible:
+                    return None
+                raise NotFound(f"The deployment {deployment.id} has disappeared.", where=deployment.id)
+            if now.is_starting:
+                return None
+            if not now.is_started:
+                said = scrub(now.status_text) or "no reason given"
+                raise Refused(f"The deployment did not start: {said} (state {now.state}).", where=deployment.id)
+            return now
+
+        return self._poll(
+            probe,
+            f"deployment {deployment.name} to start",
+            self._waits.deployment,
+            "Look at the deployment's log; building its environment may take longer than the time allowed.",
+        )
+
+    def patch_deployment(self, deployment_id: str, **fields: Any) -> Deployment:
+        """Change some of public, resource_profile and revision in place, and wait until the record shows it."""
+        unknown = set(fields) - {"public", "resource_profile", "revision"}
+        if unknown or not fields:
+            raise ValueError(f"cannot patch {sorted(unknown) or 'nothing'}")
+        path = f"deployments/{part(deployment_id)}"
+        answer = self._repeatable(lambda: self._session.call("PATCH", path, json=fields))
+        if error := refused_in_words(path, answer):
+            raise error
+
+        def probe() -> Deployment | None:
+            now = self.deployment(deployment_id)
+            done = now is not None and all(getattr(now, name) == value for name, value in fields.items())
+            return now if done else None
+
+        return self._poll(probe, "the change of the deployment to show", self._waits.visible)
+
+    def stop_deployment(self, deployment_id: str) -> None:
+        """Stop by id and wait until it is no longer listed; one that is gone already is fine."""
+        if not self._delete(f"deployments/{part(deployment_id)}"):
+            return
+        self._poll(
+            lambda: None if any(item.id == deployment_id for item in self.deployments()) else True,
+            "the deployment to stop",
+            self._waits.stop,
+        )
+
+    def logs(self, deployment_id: str) -> DeploymentLogs:
+        return parse_logs(self._session.call("GET", f"deployments/{part(deployment_id)}/logs"))
+
+    def issue_token(self, deployment_id: str) -> Secret:
+        """A new access token of this deployment; none can be read back. Whether earlier ones stay good is not known."""
+        path = f"deployments/{part(deployment_id)}/token"
+        answer = self._repeatable(lambda: self._session.call("POST", path))
+        if error := refused_in_words(path, answer):
+            raise error
+        token = answer.get("token") if isinstance(answer, dict) else None
+        if not isinstance(token, str) or not re.fullmatch(r"[^\s<>]{8,}", token):
+            raise UnexpectedAnswer("What the platform answered is not an access token.", where=path)
+        return Secret(token)
+
+    def collaborators(self, deployment_id: str) -> list[Collaborator]:
+        answer = self._session.call("GET", f"deployments/{part(deployment_id)}/collaborators")
+        return [parse_collaborator(record) for record in as_list(answer, "collaborators")]
+
+    def set_collaborators(self, deployment_id: str, collaborators: Sequence[Collaborator]) -> list[Collaborator]:
+        """Replace the whole list; returns what the platform then has. UnexpectedAnswer if one is missing from it."""
+        path = f"deployments/{part(deployment_id)}/collaborators"
+        body = [{"id": item.id, "type": item.type, "permission": item.permission} for item in collaborators]
+        answer = self._repeatable(lambda: self._session.call("PUT", path, json=body))
+        if error := refused_in_words(path, answer):
+            raise error
+        action = answer.get("action") if isinstance(answer, dict) else None
+        if isinstance(action, dict) and action.get("error"):
+            said = scrub(str(action.get("message") or action["error"]))
+            raise Refused(f"The platform refused to share the deployment: {said}", where=path)
+        listed = answer.get("collaborators") if isinstance(answer, dict) else answer
+        now = [parse_collaborator(record) for record in as_list(listed, "collaborators")]
+        missing = {(item.type, item.id) for item in collaborators} - {(item.type, item.id) for item in now}
+        if missing:
+            names = ", ".join(f"{kind} {identity}" for kind, identity in sorted(missing))
+            raise UnexpectedAnswer(f"The platform did not share the deployment with {names}.", where=path)
+        return now
+
+    def static_endpoints(self) -> list[StaticEndpoint]:
+        """Endpoints claimed by a project, with or without a running deployment."""
+        answer = self._session.call("GET", "/platform/deploy/api/v1/apps/static-endpoints")
+        return [parse_static_endpoint(record) for record in as_list(answer, "static endpoints")]
+
+    def _parsed(self, record: dict[str, Any]) -> Deployment:
+        return parse_deployment(record, self._session.hostname)
+
+    def _try_start(self, wanted: _Wanted) -> Deployment | None:
+        """One attempt. None when the endpoint is still held, though no deployment uses it any more."""
+        clash: Conflict | Refused | None = None
+        try:
+            return self._write_once(
+                lambda: self._post_start(wanted), lambda: self._look_for(wanted), f"the start of {wanted.name}"
+            )
+        except (Conflict, Refused) as error:
+            clash = error
+        if wanted.endpoint is None or _is_about_the_name(clash.what, wanted.name):
+            raise clash
+        self._raise_if_claimed(wanted.endpoint, wanted.project, clash)
+        if isinstance(clash, Refused):
+            raise clash
+        self._raise_if_used(wanted.endpoint, clash)
+        return None
+
+    def _raise_if_claimed(self, endpoint: str, project: Project, clash: Conflict | Refused) -> None:
+        """Conflict if another project has the endpoint. A refusal in other words is looked into, but not hidden."""
+        claims: list[StaticEndpoint] = []
+        with contextlib.suppress(*([PlatformError] if isinstance(clash, Refused) else [])):
+            claims = self.static_endpoints()
+        holder = next((item for item in claims if item.name == endpoint), None)
+        if holder is not None and holder.project_id not in ("", project.id):
+            raise Conflict(
+                f"The endpoint {endpoint} is claimed by another project, {holder.project_id}.",
+                where=endpoint,
+                remedy="Choose another endpoint, or delete that project.",
+                status=clash.status,
+            )
+
+    def _raise_if_used(self, endpoint: str, clash: Conflict) -> None:
+        user = next((item for item in self.deployments() if item.endpoint == endpoint), None)
+        if user is not None:
+            raise Conflict(
+                f"The endpoint {endpoint} is used by the deployment {user.name} ({user.id}) of {user.owner}.",
+                where=endpoint,
+                remedy="Stop that deployment, or choose another endpoint.",
+                status=clash.status,
+            )
+
+    def _post_start(self, wanted: _Wanted) -> Deployment:
+        path = f"projects/{part(wanted.project.id)}/deployments"
+        answer = self._session.call("POST", path, json=wanted.body)
+        if error := refused_in_words(path, answer):
+            raise error
+        return self._parsed(as_record(answer, "a deployment"))
+
+    def _look_for(self, wanted: _Wanted) -> Deployment | None:
+        for item in self.deployments():
+            same = item.project_id == wanted.project.id and item.name == wanted.name
+            if same and item.endpoint in (wanted.endpoint, None):  # a new record may have no URL yet
+                return item
+        return None
+
+
+def _is_about_the_name(said: str, name: str) -> bool:
+    """Whether a conflict is over the deployment's name and not over its endpoint. The words are not documented."""
+    rest = said.replace(name, "")
+    return "name" in rest and "endpoint" not in rest.lower()

@@ -1,0 +1,170 @@
+"""Jobs (scheduled or run once) and their runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Job, Project, Revision, Run
+from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_job, parse_run
+from mlflow_ae5_deploy.ae5.resource_api import Verbs, part
+from mlflow_ae5_deploy.ae5.responses import refused_in_words
+from mlflow_ae5_deploy.common.errors import Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
+
+
+class JobVerbs(Verbs):
+    def jobs(self) -> list[Job]:
+        return [parse_job(record) for record in as_list(self._session.call("GET", "jobs"), "jobs")]
+
+    def create_job(
+        self,
+        *,
+        project: Project,
+        revision: Revision,
+        revision_name: str,
+        name: str,
+        command: str,
+        schedule: str | None,
+        variables: Mapping[str, str],
+        resource_profile: str,
+        run: bool = False,
+    ) -> Job:
+        """Create a job; schedule is cron, or None for one that runs when told. run: start a run at once.
+
+        Leftover runs of a deleted job block its name, and how a platform says so is not documented: when it refuses,
+        such runs are deleted (see free_job_name) and, if there were any, the job is asked for once more. An existing
+        job of that name is a Conflict.
+        """
+        body: dict[str, Any] = {
+            "source": revision.url,
+            "resource_profile": resource_profile,
+            "command": command,
+            "target": "deploy",
+            "schedule": schedule,
+            "autorun": run,
+            "revision": revision_name,
+            "name": name,
+        }
+        if variables:
+            body["variables"] = dict(variables)
+
+        def send() -> Job:
+            path = f"projects/{part(project.id)}/jobs"
+            answer = self._session.call("POST", path, json=body)
+            if error := refused_in_words(path, answer):
+                raise error
+            return parse_job(as_record(answer, "a job"))
+
+        def look() -> Job | None:
+            return next((job for job in self.jobs() if job.name == name and job.project_id == project.id), None)
+
+        clash: Conflict | Refused | None = None
+        try:
+            return self._write_once(send, look, f"the creation of job {name}")
+        except (Conflict, Refused) as error:
+            clash = error
+        if self._freed_after(clash, name) == 0:
+            raise clash
+        return self._write_once(send, look, f"the creation of job {name}")
+
+    def free_job_name(self, name: str) -> int:
+        """Delete this account's finished runs of that name whose job is gone; returns how many.
+
+        Raises Conflict if a job has the name, or a run of a deleted job is still at work.
+        """
+        holder = next((job for job in self.jobs() if job.name == name and job.owner == self._session.username), None)
+        if holder is not None:
+            raise Conflict(f"A job named {name} exists already ({holder.id}).", where=holder.id)
+        leftover = [run for run in self.runs() if run.name == name and run.owner == self._session.username]
+        active = next((run for run in leftover if run.is_active), None)
+        if active is not None:
+            raise Conflict(
+                f"A run of a deleted job named {name} is still active ({active.id}).",
+                where=active.id,
+                remedy="Wait until it ends, or stop it.",
+            )
+        for run in leftover:
+            self.delete_run(run.id)
+        return len(leftover)
+
+    def _freed_after(self, clash: Conflict | Refused, name: str) -> int:
+        """free_job_name, without hiding a refusal that may be about something else."""
+        if isinstance(clash, Conflict):
+            return self.free_job_name(name)
+        with contextlib.suppress(PlatformError):
+            return self.free_job_name(name)
+        return 0
+
+    def delete_job(self, job_id: str) -> None:
+        """Delete by id; one that is gone already is fine. The platform refuses while a run is active."""
+        self._delete(f"jobs/{part(job_id)}")
+
+    def pause_job(self, job_id: str) -> Job:
+        return self._switch(job_id, "pause")
+
+    def unpause_job(self, job_id: str) -> Job:
+        return self._switch(job_id, "unpause")
+
+    def run_job(self, job_id: str) -> Run:
+        """Start a run now. The runs there are listed first, so that a lost answer can be made up for."""
+        before = {run.id for run in self.runs(job_id)}
+        path = f"jobs/{part(job_id)}/runs"
+
+        def send() -> Run:
+            answer = self._session.call("POST", path)
+            if error := refused_in_words(path, answer):
+                raise error
+            return parse_run(as_record(answer, "a run"), job_id)
+
+        def look() -> Run | None:
+            return next((run for run in self.runs(job_id) if run.id not in before), None)
+
+        return self._write_once(send, look, "the start of a run")
+
+    def runs(self, job_id: str | None = None) -> list[Run]:
+        """All visible runs, or those of one job. The order is the platform's."""
+        path = "runs" if job_id is None else f"jobs/{part(job_id)}/runs"
+        return [parse_run(record, job_id) for record in as_list(self._session.call("GET", path), "runs")]
+
+    def run(self, run_id: str) -> Run | None:
+        try:
+            answer = self._session.call("GET", f"runs/{part(run_id)}")
+        except NotFound:
+            return None
+        return parse_run(as_record(answer, "a run"))
+
+    def wait_run(self, run_id: str) -> Run:
+        """Wait until it has ended, however that is: completed, failed, error or stopped."""
+        began = self._clock.monotonic()
+
+        def probe() -> Run | None:
+            now = self.run(run_id)
+            if now is None and self._clock.monotonic() - began >= self._waits.visible:
+                raise NotFound(f"The run {run_id} has disappeared: somebody has deleted it, or its job.", where=run_id)
+            return None if now is None or now.is_active else now
+
+        return self._poll(probe, f"run {run_id} to end", self._waits.run)
+
+    def run_log(self, run_id: str) -> str:
+        answer = self._session.call("GET", f"runs/{part(run_id)}/logs")
+        text = answer.get("job") if isinstance(answer, dict) else None
+        if text is not None and not isinstance(text, str):
+            raise UnexpectedAnswer("The log of a run is not text.", where=run_id)
+        return text or ""
+
+    def stop_run(self, run_id: str) -> None:
+        """Stop by id; one whose record went with its job is fine."""
+        with contextlib.suppress(NotFound):
+            self._repeatable(lambda: self._session.call("POST", f"runs/{part(run_id)}/stop", expect="text"))
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete by id; one that is gone already is fine."""
+        self._delete(f"runs/{part(run_id)}")
+
+    def _switch(self, job_id: str, verb: str) -> Job:
+        path = f"jobs/{part(job_id)}/{verb}"
+        answer = self._repeatable(lambda: self._session.call("POST", path))
+        if error := refused_in_words(path, answer):
+            raise error
+        return parse_job(as_record(answer, "a job"))

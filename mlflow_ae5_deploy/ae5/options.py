@@ -1,0 +1,86 @@
+"""How to reach a platform: address, trust and patience."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_ae5_deploy.common.errors import Configuration
+
+_HOST = re.compile(r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """hostname may carry a port. Times are in seconds.
+
+    ca_file: PEM file of the authorities to trust instead of the usual ones.
+    client_cert: PEM file with a certificate and its unencrypted key.
+    read_timeout: longest silence within an answer; upload_timeout: longest time for a whole answer or upload.
+    retries: how often a GET or HEAD is repeated; nothing else ever is.
+    """
+
+    hostname: str
+    verify_tls: bool = True
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    connect_timeout: float = 10
+    read_timeout: float = 60
+    upload_timeout: float = 1800
+    retries: int = 3
+
+    def trust(self) -> str | bool:
+        """What `requests` wants as `verify`.
+
+        The configured file wins. Only without one may the environment name another (REQUESTS_CA_BUNDLE is what
+        ae5-tools users know); it can never switch the check off.
+        """
+        if not self.verify_tls:
+            return False
+        if self.ca_file is not None:
+            return str(self.ca_file)
+        return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+
+    def check(self) -> None:
+        """Raise Configuration for a host name or a file that cannot be used; later it would be an obscure error."""
+        if not _HOST.fullmatch(self.hostname):
+            raise Configuration(
+                f"{self.hostname!r} is not a host name." if self.hostname else "No host name is given.",
+                where="platform.hostname",
+                remedy="Give the platform's name without https:// and path, with :port if it needs one.",
+            )
+        trust = self.trust()
+        if isinstance(trust, str) and not Path(trust).is_dir():
+            _load(trust, "platform.ca_file", "the PEM file of the authority that signed the platform's certificate")
+        if self.client_cert is not None:
+            _load(str(self.client_cert), "platform.client_cert", "a PEM file with certificate and unencrypted key")
+
+
+def _load(path: str, setting: str, wanted: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    problem = ""
+    try:
+        if setting == "platform.ca_file":
+            context.load_verify_locations(cafile=path)
+        else:
+            context.load_cert_chain(path, password=_no_passphrase)
+    except OSError as error:  # ssl.SSLError is one too
+        problem = error.strerror or type(error).__name__
+    except _Encrypted:
+        problem = "its key is encrypted, and nobody is asked for the passphrase"
+    if problem:
+        raise Configuration(
+            f"{setting}: {path} cannot be used ({problem}).", where=setting, remedy=f"Give the path of {wanted}."
+        )
+
+
+class _Encrypted(Exception):
+    pass
+
+
+def _no_passphrase() -> str:
+    """Called by OpenSSL instead of prompting on the terminal."""
+    raise _Encrypted

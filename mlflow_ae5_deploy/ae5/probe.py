@@ -1,0 +1,139 @@
+"""Looking at the way to a host before anybody signs in: its name, its certificate, its clock.
+
+Nothing is sent but a TLS handshake and one GET without credentials.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from mlflow_ae5_deploy.ae5.error_map import shielded
+from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.transport import guarded_session
+from mlflow_ae5_deploy.common.clock import Clock
+from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Names as in the certificate; issuer and subject are common names, or organisations where there is none."""
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    not_after: datetime
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """chain: the server's certificate first. Only that one where this Python does not tell the others."""
+
+    version: str
+    chain: tuple[Certificate, ...]
+
+
+def split_host(host: str) -> tuple[str, int]:
+    """Name and port of `host` or `host:port`."""
+    parts = urlsplit(f"https://{host}")
+    return parts.hostname or "", parts.port or 443
+
+
+def proxy_for(host: str) -> str | None:
+    """Host of the proxy that requests to `host` go through, by the environment; None for a direct way."""
+    proxies = requests.utils.get_environ_proxies(f"https://{host}/")
+    proxy = proxies.get("https") or proxies.get("all")
+    return urlsplit(proxy).netloc.rpartition("@")[2] or "a proxy" if proxy else None
+
+
+def addresses(host: str) -> list[str]:
+    """What the name resolves to here. Raises Unreachable."""
+    name, port = split_host(host)
+    found = shielded(lambda: socket.getaddrinfo(name, port, type=socket.SOCK_STREAM), host=host)
+    return sorted({str(entry[4][0]) for entry in found})
+
+
+def connect(host: str, options: ConnectionOptions) -> None:
+    """Open a connection, and close it. Raises Unreachable."""
+    shielded(lambda: socket.create_connection(split_host(host), timeout=options.connect_timeout).close(), host=host)
+
+
+def handshake(host: str, options: ConnectionOptions, *, verify: bool = True) -> Handshake:
+    """Connect and agree on TLS. With `verify`, with the trust that requests would have. Raises PlatformError."""
+    return shielded(lambda: _handshake(host, options, verify), host=host)
+
+
+def _handshake(host: str, options: ConnectionOptions, verify: bool) -> Handshake:
+    name, port = split_host(host)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if verify:
+        _trust(context, options)
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if options.client_cert is not None:
+        context.load_cert_chain(options.client_cert)
+    with socket.create_connection((name, port), timeout=options.connect_timeout) as plain:
+        plain.settimeout(options.connect_timeout)
+        with context.wrap_socket(plain, server_hostname=name) as secure:
+            return Handshake(secure.version() or "", _chain(secure, verify))
+
+
+def _trust(context: ssl.SSLContext, options: ConnectionOptions) -> None:
+    trust = options.trust()
+    where = trust if isinstance(trust, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
+    try:
+        context.load_verify_locations(cafile=where)
+    except IsADirectoryError:
+        context.load_verify_locations(capath=where)
+
+
+def _chain(secure: ssl.SSLSocket, verified: bool) -> tuple[Certificate, ...]:
+    """The whole chain by way of what Python has had since 3.10 without naming it public; else the leaf."""
+    inner: Any = getattr(secure, "_sslobj", None)
+    read = getattr(inner, "get_verified_chain" if verified else "get_unverified_chain", None)
+    infos = [entry.get_info() for entry in read() or ()] if read is not None else [secure.getpeercert()]
+    return tuple(_certificate(info) for info in infos if info and "notAfter" in info)
+
+
+def _certificate(info: Any) -> Certificate:
+    return Certificate(
+        subject=_name(info.get("subject", ())),
+        issuer=_name(info.get("issuer", ())),
+        names=tuple(str(value) for kind, value in info.get("subjectAltName", ()) if kind in ("DNS", "IP Address")),
+        not_after=datetime.fromtimestamp(ssl.cert_time_to_seconds(info["notAfter"]), UTC),
+    )
+
+
+def _name(parts: Any) -> str:
+    fields = {key: value for group in parts for key, value in group}
+    return str(fields.get("commonName") or fields.get("organizationName") or "(no name)")
+
+
+def clock_skew(options: ConnectionOptions, clock: Clock) -> float:
+    """Seconds by which the platform's clock is ahead of ours, to about a second. Raises PlatformError."""
+    http, _ = guarded_session(options, clock, read_only=True)
+    try:
+        before = clock.now()
+        address = f"https://{options.hostname}/"
+        answer = shielded(lambda: http.get(address, allow_redirects=False), host=options.hostname)
+        after = clock.now()
+    finally:
+        http.close()
+    try:
+        told = parsedate_to_datetime(answer.headers.get("Date", ""))
+    except ValueError:
+        told = None
+    if told is None:
+        raise UnexpectedAnswer("The platform's answer has no date in it.", where=options.hostname)
+    if told.tzinfo is None:
+        told = told.replace(tzinfo=UTC)
+    # the header has whole seconds, cut off: half of one is added back
+    return told.timestamp() + 0.5 - (before.timestamp() + after.timestamp()) / 2

@@ -1,0 +1,55 @@
+"""The account's secrets. Names can be listed; values can be set and never read back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from mlflow_ae5_deploy.ae5.resource_api import Verbs, part
+from mlflow_ae5_deploy.common.errors import Configuration, UnexpectedAnswer
+from mlflow_ae5_deploy.common.redaction import Secret
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+_PATH = "credentials/user"
+
+
+class SecretVerbs(Verbs):
+    def secret_names(self) -> set[str]:
+        answer = self._session.call("GET", _PATH)
+        names = answer.get("data") if isinstance(answer, dict) else answer
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UnexpectedAnswer("The answer about secrets is not a list of names.", where=_PATH)
+        return set(names)
+
+    def put_secret(self, name: str, value: Secret) -> None:
+        """Add or replace one, and wait until it is listed."""
+        self.put_secrets({name: value})
+
+    def put_secrets(self, secrets: Mapping[str, Secret]) -> None:
+        """Add or replace some, then wait until all are listed."""
+        for name in secrets:
+            _check_name(name)
+        for name, value in secrets.items():
+            self._put(name, value)
+        if secrets:
+            self._poll(
+                lambda: True if self.secret_names() >= set(secrets) else None,
+                f"the secrets {', '.join(sorted(secrets))} to be listed",
+                self._waits.secret,
+            )
+
+    def delete_secret(self, name: str) -> None:
+        """Delete by name; one that is gone already is fine. The API cannot delete names with other characters."""
+        _check_name(name)
+        self._delete(f"{_PATH}/{part(name)}")
+
+    def _put(self, name: str, value: Secret) -> None:
+        body = {"key": name, "value": value.reveal()}
+        self._repeatable(lambda: self._session.call("POST", _PATH, json=body, expect="text"))
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise Configuration(
+            f"{name!r} cannot be the name of a secret.", where="secrets", remedy="Use letters, digits and underscores."
+        )

@@ -1,0 +1,239 @@
+"""Signing in, each session once and only when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.ae5.client import Platform, Waits
+from mlflow_ae5_deploy.ae5.connect import (
+    AdminCredentials,
+    Impersonation,
+    Provider,
+    UserCredentials,
+    open_admin,
+    open_session,
+)
+from mlflow_ae5_deploy.ae5.models import User
+from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.session import AdminSession, Session
+from mlflow_ae5_deploy.common.clock import Clock
+from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.settings import Settings
+
+OnWait = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which platform, and how: read_only sessions refuse every write before it is sent."""
+
+    options: ConnectionOptions
+    provider: Provider
+    is_sandbox: bool
+    read_only: bool
+
+
+class Access:
+    """Opens and closes the sessions of one run, and counts what they cost."""
+
+    def __init__(
+        self, settings: Settings, target: Target, values: Values, clock: Clock, on_wait: OnWait | None = None
+    ) -> None:
+        self._settings = settings
+        self._target = target
+        self._values = values
+        self._clock = clock
+        self._on_wait = on_wait
+        self._admin: AdminSession | None = None
+        self._user: User | None = None
+        self._platform: Platform | None = None
+        self._sessions: list[Session | AdminSession] = []
+        self.missing = False
+        """True when a look-up with admin rights has shown that the account does not exist (yet)."""
+
+    @property
+    def target(self) -> Target:
+        return self._target
+
+    @property
+    def account(self) -> str:
+        username = self._settings.account.username
+        if not username:
+            raise Configuration(
+                "No service account is configured.",
+                where="account.username",
+                remedy="Set it in the configuration, with --username or with AE5_USERNAME.",
+            )
+        return username
+
+    @property
+    def has_admin(self) -> bool:
+        return self._settings.admin.username is not None
+
+    @property
+    def impersonates(self) -> bool:
+        account = self._settings.account
+        return self.has_admin and (account.impersonate or account.password is None)
+
+    @property
+    def how(self) -> str:
+        if self.impersonates:
+            return f"administrator {self._settings.admin.username} impersonates the account"
+        return "with the account's own password"
+
+    def require_credentials(self) -> None:
+        """Raise Configuration where what the service account is signed in with is not configured. Nothing is sent."""
+        if self.has_admin:
+            self._admin_reference()
+        if not self.impersonates:
+            self._account_reference()
+
+    def require_consumer(self, username: str, password: object) -> None:
+        """Raise LoginFailed where nothing is configured to act as this consumer with. Nothing is sent."""
+        if password is None and not self.has_admin:
+            raise LoginFailed(
+                f"Cannot act as the consumer `{username}`: no password and no administrator is configured.",
+                where=f"consumers: {username}",
+                remedy="Give the consumer a `password` reference, or configure admin credentials.",
+            )
+
+    def admin(self) -> AdminSession:
+        if self._admin is None:
+            username, reference = self._admin_reference()
+            self._admin = open_admin(
+                self._target.options,
+                provider=self._target.provider,
+                credentials=AdminCredentials(username, self._values.secret(reference, "administrator's password")),
+                clock=self._clock,
+                read_only=self._target.read_only,
+                is_sandbox=self._target.is_sandbox,
+            )
+            self._sessions.append(self._admin)
+        return self._admin
+
+    def find_account(self) -> User | None:
+        """The service account as an administrator sees it; remembered, because impersonation needs its id."""
+        if self._user is None:
+            self._user = self.admin().find_user(self.account)
+            self.missing = self._user is None
+        return self._user
+
+    def create_account(self) -> User:
+        """Create the account. Without a configured password it gets a random one that nobody keeps."""
+        account = self._settings.account
+        password = (
+            self._values.secret(account.password, f"password for the new account {self.account}")
+            if account.password is not None
+            else Secret(self._values.random_password())
+        )
+        self._user = self.admin().create_user(
+            username=self.account,
+            email=account.email or f"{self.account}@{self._target.options.hostname.split(':')[0]}",
+            first_name=account.first_name,
+            last_name=account.last_name,
+            password=password,
+        )
+        self.missing = False
+        return self._user
+
+    def platform(self) -> Platform:
+        """The platform as the service account."""
+        if self._platform is None:
+            self._platform = self._wrap(self._open_account())
+        return self._platform
+
+    def consumer(self, username: str, password: Secret | None) -> Platform:
+        """The platform as a consumer account: by its own password, or impersonated by the administrator."""
+        credentials: UserCredentials | Impersonation
+        self.require_consumer(username, password)
+        if password is not None:
+            credentials = UserCredentials(username, password)
+        else:
+            user = self.admin().find_user(username)
+            if user is None:
+                raise LoginFailed(
+                    f"Cannot act as the consumer `{username}`: no such account.",
+                    where=f"consumers: {username}",
+                    remedy="Correct the name, or have the account made.",
+                )
+            credentials = Impersonation(self.admin(), user)
+        return self._wrap(self._open(credentials))
+
+    def costs(self) -> tuple[int, int]:
+        """(requests, writes) of all sessions so far."""
+        return sum(s.requests_made for s in self._sessions), sum(s.writes_made for s in self._sessions)
+
+    def close(self) -> None:
+        """Log out of everything, the last session first. A failing logout is not worth losing a result for."""
+        for session in reversed(self._sessions):
+            session.close()
+
+    def _open_account(self) -> Session:
+        if self.impersonates:
+            user = self.find_account()
+            if user is None:
+                raise LoginFailed(
+                    f"The account `{self.account}` does not exist.",
+                    where=self._target.options.hostname,
+                    remedy="`mlflow-ae5-deploy install` makes it, on a cluster with --create-account.",
+                )
+            return self._open(Impersonation(self.admin(), user))
+        reference = self._account_reference()
+        credentials = UserCredentials(self.account, self._values.secret(reference, f"password of {self.account}"))
+        try:
+            return self._open(credentials)
+        except LoginFailed as error:
+            if self.has_admin and self._user is not None and self._user.enabled:
+                raise LoginFailed(
+                    f"The password of `{self.account}` is wrong: the account exists and is enabled.",
+                    where=self._target.options.hostname,
+                    remedy="Correct the password, or let the administrator impersonate the account "
+                    "(account.impersonate: true).",
+                    status=error.status,
+                ) from None
+            raise
+
+    def _account_reference(self) -> SecretRef:
+        reference = self._settings.account.password
+        if reference is None:
+            raise Configuration(
+                f"No password for `{self.account}`, and no administrator who could impersonate it.",
+                where="account.password",
+                remedy="Set AE5_PASSWORD or a reference in the configuration, or give admin credentials.",
+            )
+        return reference
+
+    def _admin_reference(self) -> tuple[str, SecretRef]:
+        admin = self._settings.admin
+        if admin.username is None or admin.password is None:
+            raise Configuration(
+                "Admin credentials are needed here and are not complete.",
+                where="admin.username, admin.password",
+                remedy="Set both, for instance with AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD.",
+            )
+        return admin.username, admin.password
+
+    def _open(self, credentials: UserCredentials | Impersonation) -> Session:
+        session = open_session(
+            self._target.options,
+            provider=self._target.provider,
+            credentials=credentials,
+            clock=self._clock,
+            read_only=self._target.read_only,
+            is_sandbox=self._target.is_sandbox,
+        )
+        self._sessions.append(session)
+        return session
+
+    def _wrap(self, session: Session) -> Platform:
+        settings = self._settings.platform
+        waits = Waits(
+            deployment=settings.deployment_deadline,
+            endpoint_free=settings.endpoint_release_deadline,
+            lost_answer=settings.lost_answer_deadline,
+        )
+        return Platform(session, self._clock, waits, self._on_wait)

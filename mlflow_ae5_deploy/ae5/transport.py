@@ -1,0 +1,193 @@
+"""The one place through which every byte to the platform goes, whichever provider sends it.
+
+Mounted on the `requests` session of ae5-tools as well as on our own. It makes sure that nothing is sent unverified,
+without a time limit, to the wrong host or against the will of a plan; that only GET and HEAD are repeated; and that
+neither ae5-tools nor `requests` gets to see an answer they would misread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import disable_warnings
+from urllib3.exceptions import InsecureRequestWarning
+
+from mlflow_ae5_deploy.ae5.error_map import READ_TIMEOUT, Trouble, diagnose
+from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.responses import BUSY, SAFE_METHODS, is_write, judge
+from mlflow_ae5_deploy.common.clock import Clock
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, PlatformError, UnexpectedAnswer, WriteForbidden
+
+_CHUNK = 64 * 1024
+_LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After says
+_PRIVATE_HEADERS = ("x-xsrftoken", "Authorization")
+_CLOUDFLARE_HEADERS = ("CF-Access-Client-Id", "CF-Access-Client-Secret")
+
+
+def guarded_session(
+    options: ConnectionOptions, clock: Clock, *, read_only: bool
+) -> tuple[requests.Session, GuardedAdapter]:
+    session = requests.Session()
+    return session, guard(session, options, clock, read_only=read_only)
+
+
+def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> GuardedAdapter:
+    """Put an existing session behind a new adapter, and take away what `requests` adds by itself."""
+    adapter = GuardedAdapter(options, clock, read_only=read_only)
+    session.mount("https://", adapter)
+    session.mount("http://", _NoPlainHttp())
+    session.verify = True  # for readers of the object; the adapter decides
+    session.cert = None
+    session.auth = _leave_alone  # else a ~/.netrc entry replaces the Authorization header
+    session.max_redirects = 10
+    if not options.verify_tls:
+        disable_warnings(InsecureRequestWarning)  # said once by the environment stage, not on every request
+    session.hooks["response"] = []  # ae5-tools' API_DEBUG prints addresses, which carry login codes
+    return adapter
+
+
+class GuardedAdapter(HTTPAdapter):
+    """requests_made, writes_made: see Session. last_page: text of the latest HTML answer, for explaining a login."""
+
+    def __init__(self, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> None:
+        super().__init__(max_retries=0)
+        self._options = options
+        self._clock = clock
+        self._read_only = read_only
+        self.requests_made = 0
+        self.writes_made = 0
+        self.last_page = ""
+        self.last_page_url = ""
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,  # noqa: ARG002 - the body is always read here, under our deadline
+        timeout: Any = None,
+        verify: bool | str = True,  # noqa: ARG002 - a caller or the environment may not weaken this
+        cert: Any = None,  # noqa: ARG002
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """One answer that is safe to read. Raises PlatformError, never a foreign exception about the network."""
+        method, url = (request.method or "GET").upper(), request.url or ""
+        at_home = self._at_home(url)
+        self._check(request, method, url, at_home)
+        retries = self._options.retries if at_home and method in SAFE_METHODS else 0
+        for attempt in range(retries + 1):
+            response, trouble = self._attempt(request, timeout, proxies, at_home)
+            again = trouble.transient if trouble else response is not None and response.status_code in BUSY
+            if attempt == retries or not again:
+                break
+            self._clock.sleep(_pause(attempt, response))
+        if response is None:
+            raise _as_error(trouble, method, url, write=at_home and is_write(method, urlsplit(url).path))
+        if at_home:
+            self._remember_page(response, url)
+            if error := judge(method, url, response):
+                raise error
+        return response
+
+    def _at_home(self, url: str) -> bool:
+        return _address(url) == _address(f"https://{self._options.hostname}")
+
+    def _check(self, request: requests.PreparedRequest, method: str, url: str, at_home: bool) -> None:
+        if self._read_only and is_write(method, urlsplit(url).path):
+            raise WriteForbidden(f"{method} {urlsplit(url).path} was stopped: only reading is allowed now.")
+        if request.headers.get("Authorization", "").startswith("Basic "):
+            del request.headers["Authorization"]  # from ~/.netrc; requests looks there again at every redirect
+        if at_home:
+            return
+        host = urlsplit(url).hostname or ""
+        if method not in SAFE_METHODS:
+            raise UnexpectedAnswer(
+                f"The platform wants data sent to another host, {host}; nothing was sent.",
+                where=self._options.hostname,
+                remedy="If that host is the platform's proper name, set platform.hostname to it.",
+            )
+        for header in _PRIVATE_HEADERS:
+            request.headers.pop(header, None)
+        if not host.endswith("." + self._options.hostname.split(":")[0]):
+            for header in _CLOUDFLARE_HEADERS:
+                request.headers.pop(header, None)
+
+    def _attempt(
+        self, request: requests.PreparedRequest, timeout: Any, proxies: Mapping[str, str] | None, at_home: bool
+    ) -> tuple[requests.Response | None, Trouble | None]:
+        """One request on the wire. Gives the answer or what went wrong; foreign exceptions end here."""
+        self._count(request, at_home)
+        options = self._options
+        silence = timeout if isinstance(timeout, int | float) else options.read_timeout
+        try:
+            response = super().send(
+                request,
+                stream=True,
+                timeout=(options.connect_timeout, silence),
+                verify=options.trust(),
+                cert=str(options.client_cert) if options.client_cert and at_home else None,
+                proxies=proxies,
+            )
+            self._read_body(response, max(options.upload_timeout, silence))
+        except DeadlineExceeded:
+            return None, READ_TIMEOUT
+        except Exception as error:
+            trouble = diagnose(error)
+            if trouble is None:
+                raise
+            return None, trouble
+        return response, None
+
+    def _read_body(self, response: requests.Response, seconds: float) -> None:
+        """Read the whole answer. An answer that trickles without end counts as none."""
+        end = self._clock.monotonic() + seconds
+        chunks = []
+        # read1 returns what is there; read would wait, without a limit of its own, until a chunk is full
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            chunks.append(chunk)
+            if self._clock.monotonic() > end:
+                response.close()
+                raise DeadlineExceeded("The answer did not end.")
+        response._content = b"".join(chunks)
+
+    def _count(self, request: requests.PreparedRequest, at_home: bool) -> None:
+        if at_home:
+            self.requests_made += 1
+            self.writes_made += is_write(request.method or "GET", urlsplit(request.url or "").path)
+
+    def _remember_page(self, response: requests.Response, url: str) -> None:
+        if response.headers.get("content-type", "").startswith("text/html"):
+            self.last_page, self.last_page_url = response.text, url
+
+
+class _NoPlainHttp(BaseAdapter):
+    def send(self, request: requests.PreparedRequest, *_args: Any, **_options: Any) -> requests.Response:
+        host = urlsplit(request.url or "").netloc
+        raise UnexpectedAnswer(f"The platform leads to plain http at {host}; nothing was sent there.", where=host)
+
+    def close(self) -> None:
+        pass
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return (parts.hostname or "").lower(), parts.port or 443
+
+
+def _as_error(trouble: Trouble | None, method: str, url: str, *, write: bool) -> PlatformError:
+    parts = urlsplit(url)  # without the query, which may carry login codes
+    where = f"{method} {parts.netloc}{parts.path}"
+    return (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where)
+
+
+def _pause(attempt: int, response: requests.Response | None) -> float:
+    """Seconds before the next attempt: 0.5, 1, 2... or what the platform asks for, within bounds."""
+    asked = response.headers.get("retry-after", "") if response is not None else ""
+    seconds = float(asked) if asked.isascii() and asked.isdigit() else 0.5 * 2.0**attempt
+    return min(seconds, _LONGEST_PAUSE)
+
+
+def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request

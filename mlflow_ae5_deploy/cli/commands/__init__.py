@@ -1,0 +1,1 @@
+"""One file per verb: parse options, call an operation, render its result."""

@@ -1,0 +1,206 @@
+"""backup: snapshots of database and artifacts, made, checked, listed and thinned out by a job on the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.context import Choices, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.job_run import look_after_schedule, run_task
+from mlflow_ae5_deploy.cli.locked_run import LockWait
+from mlflow_ae5_deploy.cli.snapshot_options import (
+    RemoveSchedule,
+    Schedule,
+    Snapshot,
+    Wait,
+    checked_damaged,
+    checked_share,
+    checked_snapshot,
+)
+from mlflow_ae5_deploy.common.errors import Usage
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.settings import BackupSettings
+    from mlflow_ae5_deploy.jobs.runner import Task
+
+NAME = "backup"
+HELP = "Make a snapshot of database and artifacts while the server runs; verify, list, show, prune or schedule them."
+
+
+class ActionName(StrEnum):
+    """What to do."""
+
+    create = "create"
+    verify = "verify"
+    list = "list"
+    show = "show"
+    prune = "prune"
+
+
+# option -> the actions it goes with
+_FITS = {
+    "--rehash": ("create",),
+    "--allow-outside": ("create",),
+    "--allow-empty": ("create",),
+    "--new-place": ("create", "list"),
+    "--schedule": ("create",),
+    "--remove-schedule": ("create",),
+    "--snapshot": ("verify", "show"),
+    "--sample": ("verify",),
+    "--all": ("verify",),
+    "--keep-last": ("prune",),
+    "--keep-daily": ("prune",),
+    "--keep-weekly": ("prune",),
+    "--drop-damaged": ("prune",),
+    "--yes": ("prune",),
+}
+
+Action = Annotated[
+    ActionName, typer.Argument(help="create a snapshot, verify, list, show or prune.", show_default=True)
+]
+Rehash = Annotated[
+    bool, typer.Option("--rehash", help="create: read every artifact again, also those that look unchanged.")
+]
+AllowOutside = Annotated[
+    bool,
+    typer.Option("--allow-outside", help="create: artifacts kept outside the server's own place may be left out."),
+]
+AllowEmpty = Annotated[
+    bool,
+    typer.Option(
+        "--allow-empty", help="create: take a snapshot without any artifact, or any run, where there should be some."
+    ),
+]
+NewPlace = Annotated[
+    bool,
+    typer.Option("--new-place", help="create, list: the backups are in a new place on purpose; forget the former one."),
+]
+Sample = Annotated[str | None, typer.Option("--sample", help="verify: check a share of the objects, such as 1%.")]
+All = Annotated[bool, typer.Option("--all", help="verify: check every object (the default).")]
+KeepLast = Annotated[int | None, typer.Option("--keep-last", min=1, help="prune: keep the newest so many.")]
+KeepDaily = Annotated[int | None, typer.Option("--keep-daily", min=1, help="prune: keep one of each of so many days.")]
+KeepWeekly = Annotated[
+    int | None, typer.Option("--keep-weekly", min=1, help="prune: keep one of each of so many weeks.")
+]
+DropDamaged = Annotated[
+    str | None,
+    typer.Option(
+        "--drop-damaged",
+        metavar="ID",
+        help="prune: have a damaged snapshot go, named by its id; with --keep-… those that are not kept, too.",
+    ),
+]
+PruneYes = Annotated[bool, typer.Option("--yes", "-y", help="prune: remove what is shown without it.")]
+
+
+def command(
+    action: Action = ActionName.create,
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    snapshot: Snapshot = None,
+    rehash: Rehash = False,
+    allow_outside: AllowOutside = False,
+    allow_empty: AllowEmpty = False,
+    new_place: NewPlace = False,
+    sample: Sample = None,
+    all_: All = False,
+    keep_last: KeepLast = None,
+    keep_daily: KeepDaily = None,
+    keep_weekly: KeepWeekly = None,
+    drop_damaged: DropDamaged = None,
+    yes: PruneYes = False,
+    schedule: Schedule = None,
+    remove_schedule: RemoveSchedule = False,
+    wait: Wait = 3600.0,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Without an action: make a snapshot."""
+    given = {
+        "--rehash": rehash,
+        "--allow-outside": allow_outside,
+        "--allow-empty": allow_empty,
+        "--new-place": new_place,
+        "--schedule": schedule,
+        "--remove-schedule": remove_schedule,
+        "--snapshot": snapshot,
+        "--sample": sample,
+        "--all": all_,
+        "--keep-last": keep_last,
+        "--keep-daily": keep_daily,
+        "--keep-weekly": keep_weekly,
+        "--drop-damaged": drop_damaged,
+        "--yes": yes,
+    }
+    _check(action.value, given)
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+    try:
+        if schedule is not None or remove_schedule:
+            return look_after_schedule(
+                NAME, "Backup", "backup.schedule", schedule, choices, reporter, lock_wait=lock_wait
+            )
+        keeps = load_settings(choices).settings.backup if action is ActionName.prune else None
+        task = _task(action.value, given, keeps)
+        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait, new_place=new_place)
+    finally:
+        reporter.close()
+
+
+def _check(action: str, given: Mapping[str, Any]) -> None:
+    used = [option for option, value in given.items() if value not in (None, False)]
+    for option in used:
+        if action not in _FITS[option]:
+            fitting = " and ".join(f"`backup {name}`" for name in _FITS[option])
+            raise Usage(f"{option} goes with {fitting}, not with `backup {action}`.", where=option)
+    for one, other in (("--sample", "--all"), ("--schedule", "--remove-schedule")):
+        if one in used and other in used:
+            raise Usage(f"{one} and {other} exclude each other.", remedy="Leave one out.")
+    if "--schedule" in used and len(used) > 1:
+        raise Usage("--schedule makes a job that takes plain backups.", remedy="Leave the other options out.")
+
+
+def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -> Task:
+    from mlflow_ae5_deploy.jobs import runner
+
+    words: list[str] = []
+    if action == "create":
+        words = [option for option in ("--rehash", "--allow-outside", "--allow-empty") if given[option]]
+    elif action in ("verify", "show"):
+        words = ["--snapshot", checked_snapshot(given["--snapshot"])]
+        if given["--sample"]:
+            words += ["--sample", checked_share(given["--sample"])]
+        if given["--all"]:
+            words.append("--all")
+    elif action == "prune":
+        words = _keeps(given, keeps)
+    return runner.backup(action, *words)
+
+
+def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
+    """What is to be kept: as the options say, else as the configuration does; with --drop-damaged alone, the others."""
+    named = ("--keep-last", "--keep-daily", "--keep-weekly")
+    wanted = {option: given[option] for option in named if given[option] is not None}
+    dropped = given["--drop-damaged"]
+    if not wanted and keeps is not None and dropped is None:
+        found = {"--keep-last": keeps.keep_last, "--keep-daily": keeps.keep_daily, "--keep-weekly": keeps.keep_weekly}
+        wanted = {option: value for option, value in found.items() if value is not None}
+    if not wanted and dropped is None:
+        raise Usage(
+            "What is to be kept is not said.",
+            where="backup prune",
+            remedy="Give --keep-last, --keep-daily or --keep-weekly, or set backup.keep_last and the like.",
+        )
+    words = [word for option, value in wanted.items() for word in (option, str(value))]
+    if dropped is not None:
+        words += ["--drop-damaged", checked_damaged(dropped)]
+    return [*words, *(["--yes"] if given["--yes"] else [])]

@@ -1,0 +1,86 @@
+"""env: what a client needs to use the server, in the form it can read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlflow_ae5_deploy.cli import completion, options
+from mlflow_ae5_deploy.cli.commands.verify import running
+from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.engine.context import Wishes
+
+NAME = "env"
+HELP = "Print what a client needs, for a shell or another reader; the token only with --show-token."
+
+ShowToken = Annotated[
+    bool, typer.Option("--show-token", help="Issue a new token and print it. The output is then a secret.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        autocompletion=completion.one_of(completion.FORMATS),
+        help="shell, dotenv, python, notebook, conda or json. Default: shell.",
+    ),
+]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    format_: Format = None,
+    show_token: ShowToken = False,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
+    from mlflow_ae5_deploy.cli.next_steps import installed_facts, program
+    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.journal_frame import recorded
+    from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
+
+    form = _form(format_, json=json, known=tuple(FORMATS))
+    choices = Choices(config, profile, sandbox, form == "json", hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+
+    def wishes(_loaded: LoadedSettings) -> Wishes:
+        return Wishes(dry=not show_token)
+
+    try:
+        with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
+            deployment_id, context.found.url = running(context)
+            with recorded(context):
+                token = context.token_for(deployment_id) if show_token else None
+            environment = installed_facts(context).client_environment()
+            if token is not None:
+                environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
+            if CERTIFICATE in environment:
+                reporter.note(
+                    f"{CERTIFICATE} is a file on this machine. A client elsewhere needs a copy of it, and the "
+                    "variable the path of that copy."
+                )
+    finally:
+        reporter.close()
+    again = f"{program()} {reporter.command(PIPED.removeprefix('... '))}"
+    reporter.as_it_is(FORMATS[form](environment).replace(PIPED, again))
+    return EXIT_DONE
+
+
+def _form(wanted: str | None, *, json: bool, known: tuple[str, ...]) -> str:
+    if json and wanted not in (None, "json"):
+        raise Usage(f"--json and --format {wanted} exclude each other.", remedy="Leave one of them out.")
+    form = "json" if json else wanted or "shell"
+    if form not in known:
+        raise Usage(f"--format takes {', '.join(known[:-1])} or {known[-1]}, not {form!r}.", where="--format")
+    return form

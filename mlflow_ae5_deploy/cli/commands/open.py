@@ -1,0 +1,66 @@
+"""open: the server's web pages in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.commands.verify import running
+from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.locked_run import looking
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, UnexpectedAnswer
+
+NAME = "open"
+HELP = "Print the address of the server's web pages, and open it in a browser."
+
+Opener = Callable[[str], bool]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address only.")]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    no_browser: NoBrowser = False,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """The browser asks for a sign-in to the platform: whoever the server is shared with may enter."""
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+    try:
+        with looking(choices, reporter, verb=NAME) as context:
+            _, url = running(context)
+            shared = context.settings.sharing
+    finally:
+        reporter.close()
+    if json:  # a browser may print something of its own
+        reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "url": url})
+        return EXIT_DONE
+    reporter.line(url)
+    entitled = ", ".join([*(f"group {name}" for name in shared.groups), *shared.users]) or "nobody but its owner"
+    reporter.note(f"Sign in to the platform there. By the configuration it is shared with: {entitled}.")
+    if sandbox:
+        reporter.note("A browser does not know the sandbox's certificate authority and warns of it.")
+    if not no_browser and not browse(url):
+        reporter.note("No browser could be started here; open the address yourself.")
+    return EXIT_DONE
+
+
+def browse(url: str, opener: Opener | None = None) -> bool:
+    """Whether a browser was started. opener: instead of the machine's own."""
+    import webbrowser
+
+    if urlsplit(url).scheme != "https":  # what the platform says is handed to another program here
+        raise UnexpectedAnswer(f"The deployment's address is not one for a browser: {url}", where="deployment.url")
+    try:
+        return (opener or webbrowser.open)(url)
+    except (webbrowser.Error, OSError):
+        return False

@@ -1,0 +1,55 @@
+"""release: the release that comes with this tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.common.errors import EXIT_DONE
+
+HELP = "The bundled release: export it as an archive."
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def group() -> None:
+    """Makes `export` a verb of its own; a single one would be taken for the whole."""
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to, such as a mirror.")] = Path(),
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Write the bundled release as an archive, with its SHA-256 beside it. Safe to re-run.
+
+    A folder with these files is a mirror: `release.mirror` names it, and `release.source` the version.
+    """
+    from mlflow_ae5_deploy.common.text import size
+    from mlflow_ae5_deploy.release.export import export as write
+    from mlflow_ae5_deploy.render.console import Reporter
+
+    exported = write(folder)
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data(
+            {
+                "schema": 1,
+                "verb": "release export",
+                "outcome": "unchanged" if exported.unchanged else "done",
+                "version": exported.version,
+                "archive": str(exported.archive),
+                "checksum": str(exported.checksum),
+                "sha256": exported.sha256,
+                "bytes": exported.size,
+            }
+        )
+    reporter.line(f"{'Unchanged' if exported.unchanged else 'Exported'}: {exported.archive} ({size(exported.size)})")
+    reporter.line(f"  SHA-256  {exported.sha256}")
+    reporter.line(f"Use it with `--release {exported.archive}`, or put both files on a mirror.")
+    return EXIT_DONE

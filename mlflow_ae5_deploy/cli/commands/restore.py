@@ -1,0 +1,182 @@
+"""restore: bring a snapshot back, then the rest of the runbook, ending in a proof from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.cli.job_run import run_task
+from mlflow_ae5_deploy.cli.locked_run import LockWait, ReplaceKeys, Yes
+from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_kept, checked_snapshot
+from mlflow_ae5_deploy.cli.stages_run import follow, run_all
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.engine.context import Recovery, Wishes
+    from mlflow_ae5_deploy.engine.plan import RunResult, Stage
+    from mlflow_ae5_deploy.render.console import Reporter
+
+NAME = "restore"
+HELP = "Bring a snapshot back before the server starts, then run the other stages and verify; --undo takes it back."
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check every object, say what would be written (or, with --undo, come back).")
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Keep the data that is there aside instead of refusing; see --undo.")
+]
+Undo = Annotated[bool, typer.Option("--undo", help="Bring back what the last restore kept aside; see also --kept.")]
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        "--kept", metavar="NAME", help="With --undo: bring back what is kept under that name; see --list-kept."
+    ),
+]
+ListKept = Annotated[bool, typer.Option("--list-kept", help="Name what restores keep aside; change nothing.")]
+DropKept = Annotated[
+    str | None,
+    typer.Option(
+        "--drop-kept", metavar="NAME", help="Show what is kept aside under that name; with --yes remove it for good."
+    ),
+]
+ShortenText = Annotated[
+    bool,
+    typer.Option(
+        "--shorten-text",
+        help="Shorten free text that the database cannot keep; --dry-run lists it. Never names or ids.",
+    ),
+]
+StopServer = Annotated[bool, typer.Option("--stop-server", help="Stop a server that runs on the data; asks first.")]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    snapshot: Snapshot = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
+    undo: Undo = False,
+    kept: Kept = None,
+    list_kept: ListKept = False,
+    drop_kept: DropKept = None,
+    stop_server: StopServer = False,
+    shorten_text: ShortenText = False,
+    wait: Wait = 14400.0,
+    release: options.Release = None,
+    create_account: options.CreateAccount = False,
+    replace_keys: ReplaceKeys = False,
+    yes: Yes = False,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    database: options.Database = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Interrupted anywhere, run it again: it goes on."""
+    from mlflow_ae5_deploy.engine.context import Recovery
+
+    others = snapshot is not None or dry_run or replace or stop_server or shorten_text or release is not None
+    if list_kept or drop_kept is not None:
+        if others or undo or kept is not None or (list_kept and drop_kept is not None):
+            raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
+        return _kept(
+            Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback),
+            None if drop_kept is None else checked_kept(drop_kept),
+            agreed=yes,
+            wait=wait,
+            lock_wait=lock_wait,
+        )
+    if undo and (snapshot is not None or replace or shorten_text):
+        raise Usage("--undo goes with none of --snapshot, --replace and --shorten-text.", remedy="Leave those out.")
+    if kept is not None and not undo:
+        raise Usage("--kept names what --undo brings back.", remedy="Add --undo.")
+    if dry_run and stop_server:
+        raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
+    named = None if kept is None else checked_kept(kept, "--kept")
+    recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait, named, shorten_text)
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    reporter = reporter_for(choices)
+    try:
+        if dry_run:
+            return _rehearse(
+                choices,
+                reporter,
+                recovery,
+                create=create_account,
+                agreed=yes,
+                lock_wait=lock_wait,
+                replace_keys=replace_keys,
+            )
+        return run_all(
+            NAME,
+            choices,
+            reporter,
+            create=create_account,
+            agreed=yes,
+            lock_wait=lock_wait,
+            recovery=recovery,
+            replace_keys=replace_keys,
+        )
+    finally:
+        reporter.close()
+
+
+def _kept(choices: Choices, name: str | None, *, agreed: bool, wait: float, lock_wait: float) -> int:
+    """name: what to remove; None lists."""
+    from mlflow_ae5_deploy.jobs import runner as maintenance
+
+    task = maintenance.list_kept() if name is None else maintenance.drop_kept(name, act=agreed)
+    reporter = reporter_for(choices)
+    try:
+        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait)
+    finally:
+        reporter.close()
+
+
+def _rehearse(
+    choices: Choices,
+    reporter: Reporter,
+    recovery: Recovery,
+    *,
+    create: bool,
+    agreed: bool,
+    lock_wait: float,
+    replace_keys: bool,
+) -> int:
+    from mlflow_ae5_deploy.cli.locked_run import asking
+    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.executor import run
+    from mlflow_ae5_deploy.engine.lock import InstallationLock
+    from mlflow_ae5_deploy.operations import restore
+    from mlflow_ae5_deploy.render.backup import run_data, show
+    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+
+    def wishes(loaded: LoadedSettings) -> Wishes:
+        account = create or loaded.settings.account.create
+        return Wishes(create_account=account, consent=asking(reporter, agreed=agreed), replace_keys=replace_keys)
+
+    with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
+        follow(context, reporter)
+        lock = InstallationLock(context.folder, context.clock, verb=NAME)
+
+        def prepare(stages: Sequence[Stage]) -> RunResult:
+            reporter.line("There is no project whose job could look, so it is made first")
+            return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends)
+
+        with lock.held(lock_wait):
+            context.memory.refresh()
+            reporter.doing("restore dry run")
+            verdict = restore.rehearse(context, recovery, STAGES, prepare)
+    show(reporter, verdict)
+    if choices.json_mode:
+        reporter.data(run_data(NAME, "dry-run", verdict, None))
+    return EXIT_DONE

@@ -1,0 +1,223 @@
+"""sandbox: the local platform to rehearse on."""
+
+from __future__ import annotations
+
+import json as encoder
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.completion import DATABASES
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Configuration, Unreachable, Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
+
+HELP = "The local platform: up, down, status, logs, reset."
+_SEE_LOGS = "See `mlflow-ae5-deploy sandbox logs`."
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[SandboxInfo, str | None]:
+    """Start the sandbox if it is not up; with the URI of its PostgreSQL when that was asked for."""
+    from mlflow_ae5_deploy.config.state_dir import private_dir
+
+    if database is not None and database not in DATABASES:
+        raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.", where="--database")
+    lifecycle = _lifecycle()
+    folder = _folder(environ)
+    private_dir(folder.parent)  # said here in the words of the configuration when it is not possible
+    try:
+        # Without a wish the sandbox stays with what it has, so that a second install does not move the data.
+        has_postgresql = lifecycle.database_uri(folder) is not None
+        if database == "sqlite" and has_postgresql:
+            raise Usage(
+                "This sandbox runs on PostgreSQL already, and its data would stay behind there.",
+                where="--database",
+                remedy="Leave --database out, or start anew with `mlflow-ae5-deploy sandbox reset`.",
+            )
+        if database is None and has_postgresql:
+            database = "postgresql"
+        info = lifecycle.up(folder, database=database or "sqlite")
+        uri = lifecycle.database_uri(folder) if database == "postgresql" else None
+    except lifecycle.SandboxError as error:
+        raise _trouble(error, folder) from None
+    if database == "postgresql" and uri is None:
+        raise Unreachable("The sandbox is up, but gives no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
+    return info, uri
+
+
+def credentials(info: SandboxInfo) -> dict[str, Any]:
+    known: dict[str, Any] = encoder.loads(info.credentials_file.read_text())
+    return known
+
+
+@app.command()
+def up(
+    database: options.Database = None,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Start it, or say that it is up."""
+    info, _ = bring_up(os.environ, database=database)
+    return _tell(info, "sandbox up", json=json)
+
+
+@app.command()
+def down(json: options.Json = False, traceback: options.Traceback = False) -> int:
+    """Stop it and every process it started; its state is kept."""
+    from mlflow_ae5_deploy.render.console import Reporter
+
+    lifecycle = _lifecycle()
+    was_up = _told(lifecycle, lambda: lifecycle.down(_folder(os.environ)))
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data({"schema": 1, "verb": "sandbox down", "outcome": "done", "was_up": was_up})
+    reporter.line("The sandbox is down; its state is kept." if was_up else "The sandbox was not up.")
+    return EXIT_DONE
+
+
+@app.command()
+def status(json: options.Json = False, traceback: options.Traceback = False) -> int:
+    """Where it runs, and how to sign in."""
+    from mlflow_ae5_deploy.render.console import Reporter
+
+    lifecycle = _lifecycle()
+    info = _told(lifecycle, lambda: lifecycle.status(_folder(os.environ)))
+    if info is not None:
+        return _tell(info, "sandbox status", json=json)
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data({"schema": 1, "verb": "sandbox status", "outcome": "done", "up": False})
+    reporter.line("The sandbox is not up. Start it with `mlflow-ae5-deploy sandbox up`.")
+    return EXIT_DONE
+
+
+@app.command()
+def logs(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")] = 100,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """The end of the sandbox's own log."""
+    from mlflow_ae5_deploy.jobs.logs import lines_of
+    from mlflow_ae5_deploy.render.console import Reporter
+
+    lifecycle = _lifecycle()
+    text = _told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines))
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": lines_of(text)})
+    for line in lines_of(text):
+        reporter.foreign(line)
+    return EXIT_DONE
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Stop it and delete all its state: projects, deployments, experiments and artifacts in it, and what was
+    remembered of the installations on it (journals, old archives)."""
+    import shutil
+
+    from mlflow_ae5_deploy.config.state_dir import installations_on, state_root, storage_error
+    from mlflow_ae5_deploy.render.console import Reporter
+
+    if not yes and not _agreed(json):
+        raise Usage(
+            "The sandbox was not reset: that was not agreed to.", remedy="Add --yes to do it without a question."
+        )
+    lifecycle = _lifecycle()
+    folder = _folder(os.environ)
+    hostname = _told(lifecycle, lambda: lifecycle.hostname(folder))
+    _told(lifecycle, lambda: lifecycle.reset(folder))
+    installations = installations_on(state_root(None, os.environ), hostname) if hostname else []
+    for installation in installations:
+        try:
+            shutil.rmtree(installation)
+        except OSError as error:
+            raise storage_error(error, installation) from None
+    reporter = Reporter(json_mode=json)
+    if json:
+        removed = [str(installation) for installation in installations]
+        reporter.data({"schema": 1, "verb": "sandbox reset", "outcome": "done", "removed": removed})
+    for installation in installations:
+        reporter.line(f"Removed what was remembered of an installation on {hostname}: {installation}")
+    reporter.line("The sandbox is gone; the next --sandbox starts a new one.")
+    return EXIT_DONE
+
+
+def _agreed(json: bool) -> bool:
+    """Nobody is asked where nobody could answer."""
+    if json or sys.stdin is None or not sys.stdin.isatty():
+        return False
+    return typer.confirm("Delete everything in the sandbox, experiments and artifacts included?", err=True)
+
+
+def _tell(info: SandboxInfo, verb: str, *, json: bool) -> int:
+    from mlflow_ae5_deploy.render.console import Reporter
+
+    reporter = Reporter(json_mode=json)
+    if json:
+        reporter.data(
+            {
+                "schema": 1,
+                "verb": verb,
+                "outcome": "done",
+                "up": True,
+                "hostname": info.hostname,
+                "ca_file": str(info.ca_file),
+                "pid": info.pid,
+                "state_dir": str(info.state_dir),
+                "credentials_file": str(info.credentials_file),
+            }
+        )
+    reporter.line(f"The sandbox is up at https://{info.hostname}/ (process {info.pid}).", style="bold")
+    reporter.line(f"  Certificate authority  {info.ca_file}")
+    reporter.line(f"  Accounts, passwords    {info.credentials_file} (readable by you only)")
+    reporter.line(f"  State                  {info.state_dir}")
+    reporter.line("  It runs commands in the Python environment it was started from; it solves no conda environment.")
+    return EXIT_DONE
+
+
+def _folder(environ: Mapping[str, str]) -> Path:
+    from mlflow_ae5_deploy.cli.context import sandbox_folder
+
+    return sandbox_folder(environ)
+
+
+def _lifecycle() -> Any:
+    from mlflow_ae5_deploy.common.parts import install_sandbox, missing_for_sandbox
+
+    if missing := missing_for_sandbox():
+        raise Configuration(
+            f"The extra [sandbox] is not installed (missing: {', '.join(missing)}).",
+            where=sys.prefix,
+            remedy=f"Install it: `{install_sandbox()}`.",
+        )
+    from mlflow_ae5_deploy.sandbox import lifecycle
+
+    return lifecycle
+
+
+def _told(lifecycle: Any, act: Any) -> Any:
+    try:
+        return act()
+    except lifecycle.SandboxError as error:
+        raise _trouble(error, _folder(os.environ)) from None
+
+
+def _trouble(error: Exception, folder: Path) -> Unreachable:
+    """Its first line says what; what follows is the end of the sandbox's log."""
+    what, _, log = str(error).partition("\n")
+    return Unreachable(what.removesuffix(" The end of its log:"), where=str(folder), remedy=_SEE_LOGS, detail=log)

@@ -1,0 +1,171 @@
+"""schedule-gc: the garbage collection job after the install."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.cli import gc_options, options
+from mlflow_ae5_deploy.cli.context import Choices, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.gc_options import Asked
+from mlflow_ae5_deploy.cli.locked_run import LockWait, changing
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, JobFailed, PartlyDone, StageFailed
+from mlflow_ae5_deploy.common.text import counted
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.engine.context import Context
+    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.operations.schedule_gc import Done
+    from mlflow_ae5_deploy.render.console import Reporter
+    from mlflow_ae5_deploy.render.schedule_gc import Scheduled
+    from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
+
+NAME = "schedule-gc"
+HELP = "Make, change, pause, resume, run or remove the scheduled garbage collection."
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """keep: records of ended runs. wait: seconds a run may take."""
+
+    keep: int
+    wait: float
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    cron: gc_options.Cron = None,
+    ttl: gc_options.Ttl = None,
+    backend_store_uri: gc_options.BackendStoreUri = None,
+    variable: gc_options.Variable = None,
+    dry_run: gc_options.DryRun = False,
+    run_now: gc_options.RunNow = False,
+    pause: gc_options.Pause = False,
+    resume: gc_options.Resume = False,
+    remove: gc_options.Remove = False,
+    keep_runs: gc_options.KeepRuns = 50,
+    wait: gc_options.Wait = 900.0,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Without options: exactly one schedule, as the configuration says. Options are laid over the configuration."""
+    asked = gc_options.read(
+        cron=cron,
+        ttl=ttl,
+        uri=backend_store_uri,
+        variables=variable or [],
+        dry_run=dry_run,
+        switches={"pause": pause, "resume": resume, "remove": remove, "run-now": run_now},
+    )
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+    try:
+        return _schedule(choices, asked, reporter, _Limits(keep_runs, wait), lock_wait)
+    finally:
+        reporter.close()
+
+
+def _schedule(plain: Choices, asked: Asked, reporter: Reporter, limits: _Limits, lock_wait: float) -> int:
+    from mlflow_ae5_deploy.operations import schedule_gc
+    from mlflow_ae5_deploy.render.install import error_data
+    from mlflow_ae5_deploy.render.schedule_gc import Scheduled, schedule_data, show_verdict
+    from mlflow_ae5_deploy.resources.gc_job import wanted_job
+
+    configured = wanted_job(load_settings(plain).settings)
+    result: Scheduled | None = None
+    try:
+        with changing(replace(plain, overrides=asked.overrides), reporter, verb=NAME, lock_wait=lock_wait) as context:
+            reporter.doing(NAME)
+            wanted = _wanted(asked, context)
+            result = Scheduled(
+                wanted=wanted,
+                done=_set(asked, context, wanted, limits.wait),
+                departures=tuple(schedule_gc.departures(wanted, configured)) if asked.verb in ("set", "run") else (),
+                now=context.clock.now(),
+            )
+            _show(reporter, result, asked, plain)
+            verdict = _run(asked, context, wanted, reporter, limits.wait)
+            result = replace(result, verdict=verdict, pruned=_prune(asked, context, wanted, limits.keep, reporter))
+            if verdict is not None:
+                show_verdict(reporter, verdict)
+                schedule_gc.require(verdict)
+    except (JobFailed, StageFailed, PartlyDone) as error:
+        if result is None or result.verdict is None or not plain.json_mode:
+            raise
+        reporter.data(schedule_data(NAME, result) | {"outcome": "failed", "error": error_data(error)})
+        reporter.error(error)
+        return error.exit_code
+    if plain.json_mode:
+        reporter.data(schedule_data(NAME, result))
+    return EXIT_DONE
+
+
+def _wanted(asked: Asked, context: Context) -> WantedJob:
+    from mlflow_ae5_deploy.operations.schedule_gc import with_database
+    from mlflow_ae5_deploy.resources.gc_job import wanted_job
+
+    wanted = wanted_job(context.settings)
+    if asked.database is None:
+        return wanted
+    return with_database(wanted, context, gc_options.resolve(asked.database, context.values))
+
+
+def _set(asked: Asked, context: Context, wanted: WantedJob, wait: float) -> Done | None:
+    """What happens to the schedule; None where only a run was asked for."""
+    from mlflow_ae5_deploy.operations import schedule_gc
+
+    if asked.verb == "pause":
+        return schedule_gc.pause(context, wanted)
+    if asked.verb == "resume":
+        return schedule_gc.resume(context, wanted)
+    if asked.verb == "remove":
+        return schedule_gc.remove(context, wanted, wait=wait)
+    if asked.verb == "set" or (asked.verb == "run" and asked.changes):
+        return schedule_gc.converge(context, wanted, wait=wait)
+    return None
+
+
+def _show(reporter: Reporter, result: Scheduled, asked: Asked, choices: Choices) -> None:
+    from mlflow_ae5_deploy.render.schedule_gc import show_departures, show_done, show_job
+
+    if result.done is None:
+        return
+    show_done(reporter, result.done)
+    if result.done.job is not None and asked.verb != "pause":
+        show_job(reporter, result)
+        show_departures(reporter, result.departures, profile=choices.profile)
+    if asked.verb == "remove":
+        told = "The next `install` makes it again. To keep it from running, `--pause` it: install leaves that."
+        reporter.hanging("", told)
+
+
+def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, wait: float) -> Verdict | None:
+    from mlflow_ae5_deploy.jobs.logs import WithoutSettings
+    from mlflow_ae5_deploy.operations import schedule_gc
+
+    show = WithoutSettings(lambda line: reporter.foreign(line, "  | "))
+    if asked.verb == "rehearse":
+        reporter.line("One dry run, as a job of its own; the schedule is not touched")
+        return schedule_gc.rehearse(context, wanted, show, seconds=wait)
+    if asked.verb == "run":
+        schedule_gc.required_jobs(context, wanted)  # before anything is announced
+        reporter.line("One run, now")
+        return schedule_gc.run_now(context, wanted, show, seconds=wait)
+    return None
+
+
+def _prune(asked: Asked, context: Context, wanted: WantedJob, keep: int, reporter: Reporter) -> int:
+    from mlflow_ae5_deploy.jobs import one_off
+
+    if asked.verb not in ("set", "run"):
+        return 0
+    pruned = one_off.prune(context, wanted.name, keep=keep)
+    if pruned:
+        reporter.line(f"{counted(pruned, 'old run records')} deleted, the newest {keep} kept")
+    return pruned

@@ -1,0 +1,203 @@
+"""schedule-rotation: the crontab line that keeps the token right, printed or installed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.commands import rotate_token
+from mlflow_ae5_deploy.cli.context import Choices, installation_folder, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.locked_run import LockWait
+from mlflow_ae5_deploy.common.errors import EXIT_DONE
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.load import LoadedSettings
+    from mlflow_ae5_deploy.config.secret_refs import SecretRef
+    from mlflow_ae5_deploy.config.settings import Settings
+    from mlflow_ae5_deploy.render.console import Reporter
+
+NAME = "schedule-rotation"
+HELP = "Print the crontab line that rotates the token when needed; install or remove it when asked."
+
+Cron = Annotated[str, typer.Option("--cron", help="When to look, as cron, in the time zone of this machine.")]
+Install = Annotated[
+    bool, typer.Option("--install", help="Put the line into your crontab; one that is there is replaced.")
+]
+Remove = Annotated[bool, typer.Option("--remove", help="Take the line out of your crontab.")]
+
+_LOCK_WAIT = 300  # seconds a rotation by cron waits for somebody at work
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    cron: Cron = "*/10 * * * *",
+    install: Install = False,
+    remove: Remove = False,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Needs no connection. No secret is in the line: cron's run finds them where the configuration says."""
+    from mlflow_ae5_deploy.common.cron import parse_cron
+    from mlflow_ae5_deploy.common.errors import Usage
+
+    if install and remove:
+        raise Usage("--install and --remove exclude each other.", remedy="Leave one of them out.")
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+    schedule = parse_cron(cron)
+    loaded = load_settings(choices)
+    text, warnings = _line(choices, loaded, schedule.expression)
+    what = "install" if install else "remove" if remove else "print"
+    outcome = "printed"
+    if what != "print":
+        outcome, text = _change(choices, loaded, what, text, lock_wait)
+    for warning in warnings if what != "remove" else ():
+        reporter.note(f"warning: {warning}", style="yellow")
+    _tell(reporter, outcome, text, "" if remove else schedule.words, warnings)
+    return EXIT_DONE
+
+
+def _line(choices: Choices, loaded: LoadedSettings, schedule: str) -> tuple[str, list[str]]:
+    from mlflow_ae5_deploy.operations import crontab
+
+    rotation = [rotate_token.NAME, "--if-needed", "--lock-wait", str(_LOCK_WAIT)]
+    words = [*crontab.program(), *rotation, *chain.from_iterable(_from_anywhere(choices, loaded).target)]
+    folder = installation_folder(loaded, choices.environ)
+    text = crontab.line(schedule, words, _environment(choices, loaded), folder.name)
+    return text, _missing_secrets(choices, loaded.settings)
+
+
+def _from_anywhere(choices: Choices, loaded: LoadedSettings) -> Choices:
+    """Choices that lead to this installation from anywhere: absolute, and without this shell's environment."""
+    settings = loaded.settings
+    found: dict[str, Any] = {}
+    for name, path, value in (
+        ("hostname", "platform.hostname", settings.platform.hostname),
+        ("username", "account.username", settings.account.username),
+        ("session", "platform.session", settings.platform.session),
+    ):
+        elsewhere = not loaded.sources.get(path, "default").startswith(("file", "profile", "default"))
+        known = elsewhere and value and not (choices.sandbox and getattr(choices, name) is None)
+        found[name] = value if known else None
+    return replace(choices, config=_absolute(loaded.path) if loaded.path is not None else None, **found)
+
+
+def _environment(choices: Choices, loaded: LoadedSettings) -> dict[str, str]:
+    """What this shell's environment adds to the configuration and is no secret."""
+    from mlflow_ae5_deploy.config.environment import CA_VARIABLE, NAMES, STATE_VARIABLE
+    from mlflow_ae5_deploy.config.state_dir import state_root
+
+    environ, found = choices.environ, {}
+    if environ.get(STATE_VARIABLE) or environ.get("XDG_STATE_HOME"):
+        found[STATE_VARIABLE] = str(_absolute(state_root(loaded.settings, environ)))
+    if choices.sandbox:
+        return found
+    told = (STATE_VARIABLE, "AE5_HOSTNAME", "AE5_USERNAME")  # as options
+    for name in NAMES:
+        if (raw := environ.get(name.variable)) and name.kind != "reference" and name.variable not in told:
+            found[name.variable] = str(_absolute(Path(raw))) if name.variable.endswith("_PATH") else raw
+    if bundle := environ.get(CA_VARIABLE):
+        found[CA_VARIABLE] = str(_absolute(Path(bundle)))
+    return found
+
+
+def _missing_secrets(choices: Choices, settings: Settings) -> list[str]:
+    """What cron's run could not follow: its environment is empty, and nobody answers a question."""
+    found = [
+        f"{where} is {reference}, which a run by cron does not have. Put the value into a file of mode 0600 and refer "
+        "to it with file:PATH."
+        for where, reference in _references(settings, sandbox=choices.sandbox)
+        if reference is not None and reference.kind in ("env", "prompt")
+    ]
+    if not choices.sandbox:
+        found += [
+            f"{name} is set here, and a run by cron does not have it. Set it in a file that cron's shell reads."
+            for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
+            if choices.environ.get(name)
+        ]
+    return found
+
+
+def _references(settings: Settings, *, sandbox: bool) -> list[tuple[str, SecretRef | None]]:
+    """Where a rotation needs a secret, and the reference to it. The sandbox has its own accounts, but not consumers."""
+    admin = settings.admin.username is not None
+    account = settings.account
+    impersonates = admin and (account.impersonate or account.password is None)
+    rows: list[tuple[str, SecretRef | None]] = []
+    if not sandbox:
+        if impersonates or (admin and any(consumer.password is None for consumer in settings.consumers)):
+            rows.append(("admin.password", settings.admin.password))
+        if not impersonates:
+            rows.append(("account.password", account.password))
+    rows += [(f"the password of consumer {c.username}", c.password) for c in settings.consumers]
+    return rows
+
+
+def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock_wait: float) -> tuple[str, str]:
+    """(outcome, the line it is about: the one that is there now, or the one taken out)."""
+    from mlflow_ae5_deploy.common.clock import SystemClock
+    from mlflow_ae5_deploy.config.state_dir import state_dir
+    from mlflow_ae5_deploy.engine.journal import Journal
+    from mlflow_ae5_deploy.engine.journal_frame import framed
+    from mlflow_ae5_deploy.engine.lock import InstallationLock
+    from mlflow_ae5_deploy.operations import crontab
+
+    state_dir(loaded.settings, choices.environ)
+    folder, clock = installation_folder(loaded, choices.environ), SystemClock()
+    journal = Journal(folder, clock, verb=NAME)
+    with InstallationLock(folder, clock, verb=NAME).held(lock_wait):
+        table = crontab.Crontab(choices.environ)
+        before = table.read()
+        wanted = crontab.with_line(before, text, folder.name)
+        if what == "remove":
+            wanted = crontab.without_line(before, folder.name)
+        if wanted == before or (what == "remove" and not crontab.has_line(before, folder.name)):
+            return "unchanged", "" if what == "remove" else text
+        with framed(journal, clock):
+            journal.write("intent", action=what, target="crontab line")
+            table.write(wanted)
+            journal.write("effect", action=what, target="crontab line")
+    if what == "remove":
+        return "removed", "\n".join(crontab.own_lines(before, folder.name))
+    return "installed", text
+
+
+def _tell(reporter: Reporter, outcome: str, text: str, words: str, warnings: list[str]) -> None:
+    if reporter.json_mode:
+        reporter.data(
+            {
+                "schema": 1,
+                "verb": NAME,
+                "outcome": outcome,
+                "line": text or None,
+                "words": words or None,
+                "warnings": warnings,
+            }
+        )
+    said = {
+        "installed": f"Installed in your crontab ({words[:1].lower()}{words[1:]}):",
+        "removed": "Taken out of your crontab:",
+        "unchanged": "Your crontab is as asked for already:"
+        if text
+        else "Your crontab has no line for this installation.",
+    }.get(outcome)
+    if said:
+        reporter.line(said)
+    if text:
+        reporter.text(text)
+
+
+def _absolute(path: Path) -> Path:
+    """Links are kept: the file may be a mounted one."""
+    return Path.cwd() / path

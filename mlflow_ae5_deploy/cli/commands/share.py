@@ -1,0 +1,92 @@
+"""share: who may open the server's web pages."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.locked_run import LockWait, changing, looking
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.operations.share import Change, Shared
+    from mlflow_ae5_deploy.render.console import Reporter
+
+NAME = "share"
+HELP = "Show who may open the server's web pages; share with a user or group, or stop that."
+
+User = Annotated[list[str] | None, typer.Option("--user", help="Name of a user; may be repeated.")]
+Group = Annotated[list[str] | None, typer.Option("--group", help="Name of a group; may be repeated.")]
+Remove = Annotated[bool, typer.Option("--remove", help="Stop sharing with them.")]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    user: User = None,
+    group: Group = None,
+    remove: Remove = False,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Without --user and --group: the list. Programs need no sharing; they use the token."""
+    from mlflow_ae5_deploy.config import checks
+
+    pairs = [("user", name) for name in user or []] + [("group", name) for name in group or []]
+    for kind, name in pairs:
+        try:
+            checks.account(name)
+        except ValueError as error:
+            raise Usage(f"The name of a {kind} {error}.", where=f"--{kind}") from None
+    if remove and not pairs:
+        raise Usage("--remove needs to be told whom: --user or --group.", where="--remove")
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+    try:
+        return _share(choices, reporter, pairs, remove=remove, lock_wait=lock_wait)
+    finally:
+        reporter.close()
+
+
+def _share(
+    choices: Choices, reporter: Reporter, pairs: list[tuple[str, str]], *, remove: bool, lock_wait: float
+) -> int:
+    from mlflow_ae5_deploy.operations import share
+
+    if not pairs:
+        with looking(choices, reporter, verb=NAME) as context:
+            shared = share.shared_with(context)
+        _tell(reporter, shared, None)
+        return EXIT_DONE
+    with changing(choices, reporter, verb=NAME, lock_wait=lock_wait) as context:
+        change = share.remove(context, pairs) if remove else share.add(context, pairs)
+    _tell(reporter, change.shared, change)
+    return EXIT_DONE
+
+
+def _tell(reporter: Reporter, shared: tuple[Shared, ...], change: Change | None) -> None:
+    if change is not None:
+        for action in change.actions:
+            reporter.hanging("+ ", action.phrase, "cyan")
+        if not change.actions:
+            reporter.line("= nothing had to be changed", style="green")
+    reporter.line("Shared with" if shared else "Shared with nobody")
+    for item in shared:
+        reporter.line(f"  {item.kind:<5} {item.name}" + ("" if item.configured else "   (not in the configuration)"))
+    for note in change.notes if change else ():
+        reporter.note(note, style="yellow")
+    if reporter.json_mode:
+        outcome = "done" if change is None else "changed" if change.actions else "unchanged"
+        document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": outcome}
+        document["actions"] = [{"verb": a.verb, "target": a.target} for a in change.actions] if change else []
+        document |= {"shared": [asdict(item) for item in shared], "notes": list(change.notes) if change else []}
+        reporter.data(document)

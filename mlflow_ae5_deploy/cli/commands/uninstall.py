@@ -1,0 +1,171 @@
+"""uninstall: take the server down; data, account and archive stay."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.locked_run import LockWait, Yes, can_ask, changing
+from mlflow_ae5_deploy.cli.next_steps import program
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Conflict, PartlyDone
+from mlflow_ae5_deploy.common.text import counted
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.engine.context import Context
+    from mlflow_ae5_deploy.engine.plan import Action
+    from mlflow_ae5_deploy.operations.uninstall import Removed, There
+    from mlflow_ae5_deploy.render.console import Reporter
+
+NAME = "uninstall"
+HELP = "Remove job, runs, deployment and project after listing them; keeps data, account and the project's archive."
+
+PurgeSecrets = Annotated[
+    bool, typer.Option("--purge-secrets", help="Delete the secrets too, of the service account and of consumers.")
+]
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Uninstall although an operation of another machine seems unfinished.")
+]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    purge_secrets: PurgeSecrets = False,
+    force: Force = False,
+    yes: Yes = False,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Asks before it does anything. Running it again says that nothing is left."""
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    reporter = reporter_for(choices)
+    agreed: There | None = None
+
+    def ask(context: Context) -> None:
+        nonlocal agreed
+        if not yes and can_ask(reporter):
+            agreed = _ask(reporter, context, purge=purge_secrets, force=force)
+
+    try:
+        with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes, before=ask) as context:
+            reporter.doing(NAME)
+            document = _uninstall(reporter, context, agreed, purge=purge_secrets, force=force)
+        if json:
+            reporter.data(document)
+    finally:
+        reporter.close()
+    return EXIT_DONE
+
+
+def _ask(reporter: Reporter, context: Context, *, purge: bool, force: bool) -> There | None:
+    """What a person has agreed to lose, without the lock; what is there may be another thing once it is held."""
+    from mlflow_ae5_deploy.operations import uninstall
+
+    reporter.doing(NAME)
+    there = uninstall.observe(context, purge=purge, force=force)
+    actions = uninstall.plan(there, purge=purge)
+    if actions:
+        _agree(reporter, context, actions, uninstall.kept(context, there, purge=purge), "Nothing was changed.")
+    context.look.forget()
+    return there if actions else None
+
+
+def _agree(reporter: Reporter, context: Context, actions: list[Action], stays: Sequence[str], remedy: str) -> None:
+    for item in stays:
+        reporter.note(f"This stays: {item}.")
+    if actions and not context.wishes.consent(actions):
+        raise _declined(actions, remedy)
+
+
+def _uninstall(
+    reporter: Reporter, context: Context, agreed: There | None, *, purge: bool, force: bool
+) -> dict[str, Any]:
+    """agreed: what a person has agreed to lose already; whatever else is there is not touched without a question."""
+    from mlflow_ae5_deploy.operations import uninstall
+
+    there = uninstall.observe(context, purge=purge, force=force)
+    actions = uninstall.plan(there, purge=purge)
+    stays = uninstall.kept(context, there, purge=purge)
+    trouble = [c for c in there.consumers if c.trouble]
+    document = {"schema": 1, "verb": NAME, "outcome": "unchanged", "removed": [], "kept": stays, "kept_archive": None}
+    if not actions and not trouble:
+        context.memory.forget_deployment()
+        reporter.hanging("", _nothing(there))
+        return document
+    if agreed is not None:
+        _require_same(there, agreed, purge=purge)
+    else:
+        remedy = "Nothing was changed. If you want it, run this again with --yes."
+        _agree(reporter, context, actions, stays, remedy)
+    removed = uninstall.carry_out(context, there, purge=purge)
+    for action in actions:
+        reporter.hanging("+ ", action.phrase, "cyan")
+    _end(reporter, removed)
+    return document | {
+        "outcome": "changed",
+        "removed": [action.target for action in actions],
+        "kept_archive": str(removed.kept) if removed.kept else None,
+        "warnings": removed.warnings,
+    }
+
+
+def _end(reporter: Reporter, removed: Removed) -> None:
+    for warning in removed.warnings:
+        reporter.note(f"warning: {warning}", style="yellow")
+    if removed.kept is not None:
+        reporter.line(f"The project's archive is kept: {removed.kept}")
+        command = f"{program()} {reporter.command(shlex.join(['install', '--release', str(removed.kept)]))}"
+        reporter.hanging("", f"`{command}` brings it back, on the same data.")
+    if removed.left:
+        raise PartlyDone(
+            f"The secrets of {counted(len(removed.left), 'consumers')} could not be deleted.",
+            where="consumers",
+            detail="\n".join(f"- {line}" for line in removed.left),
+        )
+    reporter.line("The server is uninstalled.", style="bold")
+
+
+def _nothing(there: There) -> str:
+    if there.secrets:
+        return f"Nothing is left but the secrets {', '.join(there.secrets)}; --purge-secrets deletes them."
+    return "Nothing is left of this installation."
+
+
+def _require_same(there: There, agreed: There, *, purge: bool) -> None:
+    """More or fewer run records are the same thing; what has gone by itself needs no consent."""
+    from mlflow_ae5_deploy.operations import uninstall
+
+    def apart_from_numbers(what: There) -> list[str]:
+        one = replace(what, runs=what.runs[:1])
+        return [action.phrase for action in uninstall.plan(one, purge=purge)]
+
+    known, actions = set(apart_from_numbers(agreed)), uninstall.plan(there, purge=purge)
+    new = [action for action, same in zip(actions, apart_from_numbers(there), strict=True) if same not in known]
+    if new:
+        raise Conflict(
+            "There is more to remove than was agreed to: somebody has changed the installation meanwhile.",
+            where="uninstall",
+            remedy="Nothing was changed. Run this again to see it.",
+            detail="\n".join(f"- {action.phrase}" for action in new),
+        )
+
+
+def _declined(actions: list[Action], remedy: str) -> Conflict:
+    return Conflict(
+        f"Uninstalling was not agreed to; {counted(len(actions), 'things')} would go.",
+        where="uninstall",
+        remedy=remedy,
+        detail="\n".join(f"- {action.phrase}" for action in actions),
+    )

@@ -1,0 +1,139 @@
+"""upgrade: from one release to the next, and back by itself when anything fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.locked_run import LockWait, Yes, changing
+from mlflow_ae5_deploy.cli.snapshot_options import Wait
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_ae5_deploy.engine.context import Context
+    from mlflow_ae5_deploy.engine.plan import RunResult, Stage
+    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.operations.upgrade.plan import Changes
+    from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
+    from mlflow_ae5_deploy.render.console import Reporter
+
+NAME = "upgrade"
+HELP = "Go to another release: rehearse, back up, stop, replace, migrate, start, verify; any failure goes back."
+
+Rehearse = Annotated[
+    bool, typer.Option("--rehearse", help="Only migrate a copy of the data on the platform, and tell time and result.")
+]
+NoRehearsal = Annotated[bool, typer.Option("--no-rehearsal", help="Do not rehearse first.")]
+Back = Annotated[
+    bool, typer.Option("--back", help="Go back from an upgrade that was cut off, or failed to go back; asks first.")
+]
+
+
+def command(
+    config: options.Config = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
+    release: options.Release = None,
+    rehearse: Rehearse = False,
+    no_rehearsal: NoRehearsal = False,
+    back: Back = False,
+    yes: Yes = False,
+    wait: Wait = 14400.0,
+    hostname: options.Hostname = None,
+    username: options.Username = None,
+    session: options.SessionKind = None,
+    database: options.Database = None,
+    lock_wait: LockWait = 0.0,
+    json: options.Json = False,
+    traceback: options.Traceback = False,
+) -> int:
+    """Interrupted, run it again: it goes on; or go back with --back."""
+    chosen = [
+        name for name, given in (("--rehearse", rehearse), ("--no-rehearsal", no_rehearsal), ("--back", back)) if given
+    ]
+    if len(chosen) > 1:
+        raise Usage(f"{' and '.join(chosen)} exclude each other.", remedy="Leave one out.")
+    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    reporter = reporter_for(choices)
+    try:
+        with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes) as context:
+            document = _upgrade(context, reporter, wait, chosen[0] if chosen else "")
+        if json:
+            reporter.data(document)
+    finally:
+        reporter.close()
+    return EXIT_DONE
+
+
+def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dict[str, Any]:
+    from mlflow_ae5_deploy.operations.upgrade import apply, plan, state
+    from mlflow_ae5_deploy.operations.upgrade import rollback as back
+    from mlflow_ae5_deploy.render.upgrade import show_changes, show_upgraded, upgrade_data
+
+    crew = _crew(context, reporter, wait)
+    if how == "--back":
+        gone = back.on_request(context, crew)
+        reporter.line(back.back_words(gone), style="bold")
+        if kept := back.kept_words(gone):
+            reporter.line(kept)
+        return upgrade_data("back", None, None, None) | {"kept_aside": gone.kept_aside or None}
+    begun = state.pending(context)
+    if begun is not None:
+        state.require_forward(context, begun)
+    result = crew.run([stage for stage in crew.stages if stage.number < 6])
+    if result.error is not None:
+        raise result.error
+    if begun is not None:  # there may be no project just now
+        plan.require_target(context, begun.target, begun.wanted, begun.phase)
+        reporter.line(f"An upgrade to {begun.wanted} was cut off ({begun.phase}); going on with it.")
+        done = apply.go_on(context, begun, crew)
+        show_upgraded(reporter, done, begun.wanted)
+        return upgrade_data("upgraded", None, None, done)
+    found = plan.look(context)
+    show_changes(reporter, found)
+    if found.settled and how != "--rehearse":
+        reporter.line("This release is installed already.", style="bold")
+        return upgrade_data("unchanged", found, None, None)
+    rehearsed = _rehearse(context, reporter, crew, found, how)
+    if how == "--rehearse":
+        return upgrade_data("rehearsed", found, rehearsed, None)
+    apply.agree(context, found, rehearsed)
+    done = apply.upgrade(context, found, crew)
+    show_upgraded(reporter, done, found.release[1])
+    return upgrade_data("upgraded", found, rehearsed, done)
+
+
+def _rehearse(context: Context, reporter: Reporter, crew: Crew, found: Changes, how: str) -> Verdict | None:
+    """Also what would keep the upgrade from being begun at all is found out here."""
+    from mlflow_ae5_deploy.operations.upgrade import apply, plan
+    from mlflow_ae5_deploy.render.upgrade import show_rehearsal
+
+    if how != "--rehearse":
+        plan.check(context, found)
+    if how == "--no-rehearsal":
+        return None
+    verdict = apply.rehearse(context, found, crew)
+    show_rehearsal(reporter, verdict)
+    return verdict
+
+
+def _crew(context: Context, reporter: Reporter, wait: float) -> Crew:
+    from mlflow_ae5_deploy.cli.stages_run import follow
+    from mlflow_ae5_deploy.engine.executor import run
+    from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
+    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+
+    def run_stages(stages: Sequence[Stage]) -> RunResult:
+        return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends, framed=False)
+
+    def tell(text: str) -> None:
+        reporter.doing(text)
+        reporter.line(f"> {text[:1].upper()}{text[1:]}")
+
+    follow(context, reporter)
+    return Crew(STAGES, run_stages, tell, reporter.check, wait)

@@ -1,0 +1,104 @@
+"""What `backup` and `drill` share: run a task under the lock and end with its verdict, or look after its schedule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.cli.context import Choices
+from mlflow_ae5_deploy.cli.locked_run import changing
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.engine.context import Context
+    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.jobs.runner import Task
+    from mlflow_ae5_deploy.render.console import Reporter
+
+
+_ANSWERS = (
+    "list",
+    "show",
+    "list-kept",
+)  # what they say is in their report; the log beside it only matters when they fail
+
+
+def run_task(
+    verb: str,
+    task: Task,
+    choices: Choices,
+    reporter: Reporter,
+    *,
+    wait: float,
+    lock_wait: float,
+    new_place: bool = False,
+) -> int:
+    from mlflow_ae5_deploy.cli.stages_run import follow
+    from mlflow_ae5_deploy.jobs import runner
+    from mlflow_ae5_deploy.operations import backup as snapshots
+    from mlflow_ae5_deploy.render.backup import run_data, show
+    from mlflow_ae5_deploy.resources import interrupted_upgrade
+
+    verdict: Verdict | None = None
+    action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
+    try:
+        with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
+            interrupted_upgrade.refuse_meanwhile(context, task)
+            reporter.doing(task.purpose)
+            if action not in _ANSWERS:
+                follow(context, reporter)
+            verdict = snapshots.carry_out(context, task, seconds=wait, new_place=new_place)
+            if runner.succeeded(verdict):
+                show(reporter, verdict)
+            runner.require(task, verdict)
+            warnings = _warnings(context, action, verdict)
+    except DeployError as error:
+        if verdict is None or not choices.json_mode:
+            raise
+        reporter.data(run_data(verb, action, verdict, error))
+        reporter.error(error)
+        return error.exit_code
+    for warning in warnings:
+        reporter.note(f"warning: {warning}", style="yellow")
+    if choices.json_mode:
+        reporter.data(run_data(verb, action, verdict, None, warnings))
+    return EXIT_DONE
+
+
+def _warnings(context: Context, action: str, verdict: Verdict) -> list[str]:
+    """Of what a snapshot that was just made lacks, of where it is, and of backups that are not where they were."""
+    from mlflow_ae5_deploy.jobs.text import gone_since
+    from mlflow_ae5_deploy.operations.doctor import backups
+    from mlflow_ae5_deploy.operations.doctor.findings import WARNING
+    from mlflow_ae5_deploy.operations.status_backups import WHOLE
+    from mlflow_ae5_deploy.resources import backup_repository
+
+    gone = gone_since(verdict.facts)
+    found = backups.backups(context) if action == "create" else ()
+    anew = backup_repository.began_anew(context) if verdict.facts.get("place") else ""
+    return [
+        *([anew] if anew else []),
+        *([f"{gone}: {WHOLE}"] if gone else []),
+        *(f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING),
+    ]
+
+
+def look_after_schedule(
+    verb: str, command: str, setting: str, cron: str | None, choices: Choices, reporter: Reporter, *, lock_wait: float
+) -> int:
+    """cron: None removes the schedule."""
+    from mlflow_ae5_deploy.common.cron import parse_cron
+    from mlflow_ae5_deploy.operations import backup as snapshots
+    from mlflow_ae5_deploy.render.backup import scheduled_data, show_scheduled
+
+    wanted = parse_cron(cron).expression if cron is not None else None
+    with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
+        reporter.doing(f"{verb} schedule")
+        if wanted is None:
+            done = snapshots.unschedule(context, command)
+        else:
+            done = snapshots.schedule(context, command, wanted)
+        configured = getattr(context.settings.backup, setting.partition(".")[2])
+    show_scheduled(reporter, done, setting, wanted, configured)
+    if choices.json_mode:
+        reporter.data(scheduled_data(verb, done))
+    return EXIT_DONE

@@ -1,0 +1,71 @@
+"""What a person can do after an install or a plan: facts about the installation, and the next commands."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.cli.context import Choices
+from mlflow_ae5_deploy.common.text import with_target
+from mlflow_ae5_deploy.render.install import Installed
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.engine.context import Context
+    from mlflow_ae5_deploy.engine.plan import RunResult
+
+PROGRAM = "mlflow-ae5-deploy"
+
+
+def program() -> str:
+    """This program as the reader can call it: by name where that is found, else as it was called now."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name == PROGRAM else f"{shlex.quote(sys.executable)} -m mlflow_ae5_deploy"
+
+
+def installed_facts(context: Context) -> Installed:
+    from mlflow_ae5_deploy.resources import encryption_keys as keys
+
+    settings, deployment = context.settings, context.found.deployment
+    ca_file = settings.platform.ca_file
+    return Installed(
+        host=context.access.target.options.hostname,
+        account=context.account,
+        project=settings.project.name,
+        deployment=settings.deployment.name,
+        deployment_id=deployment.id if deployment else None,
+        url=context.found.url,
+        ca_file=str(ca_file.resolve()) if ca_file else None,
+        kept_archives=tuple(str(path) for path in context.found.kept_archives),
+        key_file=str(keys.path(context)) if keys.path(context).exists() else None,
+    )
+
+
+def next_steps(
+    verb: str, choices: Choices, result: RunResult, *, create: bool = False, keys: str | None = None
+) -> list[str]:
+    """create: --create-account was given. keys: the file of keys that were made in this run."""
+    name = program()
+
+    def line(words: str, meaning: str) -> str:
+        return f"{name} {with_target(words, choices.target)}   # {meaning}"
+
+    if result.error is not None:
+        return []
+    if verb == "plan":
+        return [line(f"install{' --create-account' if create else ''}", "do it")] if result.pending else []
+    steps = [f"copy {keys} to a safe place, apart from the backups: its keys exist nowhere else"] if keys else []
+    steps += [
+        line("verify", "prove it from outside, as a client would use it"),
+        line("env --show-token", "what a client needs, with a new token; prints a secret"),
+    ]
+    if choices.sandbox:
+        steps.append(f"{name} sandbox status   # where it runs, and how to sign in with a browser")
+        steps.append(f"{name} sandbox down   # stop it; its state is kept")
+    else:
+        steps.append("tell the people who use it: tokens of an earlier deployment are void after every restart")
+    return steps

@@ -1,0 +1,99 @@
+"""Time, deadlines and the only sleep of the client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float: ...
+    def now(self) -> datetime: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's clock; `now()` is timezone-aware UTC."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(max(0.0, seconds))
+
+
+@dataclass
+class ManualClock:
+    """A clock for tests: sleeping moves it and returns at once."""
+
+    start: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    elapsed: float = 0.0
+    naps: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.start.timestamp() + self.elapsed, UTC)
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.elapsed += seconds
+
+
+class Deadline:
+    """A point in time by which something must have happened."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock = clock
+        self.seconds = seconds
+        self._end = clock.monotonic() + seconds
+
+    def remaining(self) -> float:
+        return max(0.0, self._end - self.clock.monotonic())
+
+    def expired(self) -> bool:
+        return self.remaining() <= 0.0
+
+
+def poll_until(
+    probe: Callable[[], T | None],
+    *,
+    waiting_for: str,
+    deadline: Deadline,
+    first: float = 0.2,
+    factor: float = 1.5,
+    longest: float = 5.0,
+    on_wait: Callable[[str, float], None] | None = None,
+    remedy: str = "",
+) -> T:
+    """Call `probe` until it returns something other than None.
+
+    Pauses grow from `first` by `factor` up to `longest` seconds. `on_wait(waiting_for, seconds_so_far)` is called
+    before each pause, for a progress display. Raises DeadlineExceeded naming what was awaited and for how long.
+    """
+    clock = deadline.clock
+    began = clock.monotonic()
+    pause = first
+    while True:
+        found = probe()
+        if found is not None:
+            return found
+        if deadline.expired():
+            raise DeadlineExceeded(
+                f"Waited {deadline.seconds:.0f} s for {waiting_for}, in vain.", where=waiting_for, remedy=remedy
+            )
+        if on_wait is not None:
+            on_wait(waiting_for, clock.monotonic() - began)
+        clock.sleep(min(pause, deadline.remaining()))
+        pause = min(pause * factor, longest)

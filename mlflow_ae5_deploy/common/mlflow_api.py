@@ -1,0 +1,140 @@
+"""The MLflow server as its clients see it: through the public URL, with a bearer token.
+
+Nothing here trusts a status alone. A private endpoint sends strangers to a login page that answers 200, and
+MLflow's `/health` answers 200 without its database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.auth import AuthBase
+
+from mlflow_ae5_deploy.common import json_input
+from mlflow_ae5_deploy.common.redaction import Secret, scrub
+
+PROBE = "api/2.0/mlflow/experiments/search?max_results=1"
+LOGIN_FORM = b"kc-form-login"
+_LONGEST_QUOTE = 300
+
+
+class _Bearer(AuthBase):
+    """Sets the header itself, so that requests does not replace it by an entry of ~/.netrc."""
+
+    def __init__(self, token: Secret | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        return request
+
+
+@dataclass(frozen=True)
+class Answer:
+    """status 0 means that no answer came; `problem` then says why."""
+
+    status: int
+    content_type: str
+    body: bytes
+    problem: str = ""
+
+    def json(self) -> Any:
+        """The parsed body, or None when it is not JSON."""
+        try:
+            return json_input.parse(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def said(self) -> str:
+        """What was seen, in a form fit for a message."""
+        if self.problem:
+            return self.problem
+        if 300 <= self.status < 400:
+            return f"{self.status}, a redirect to the login page"
+        if LOGIN_FORM in self.body:
+            return f"{self.status} with the platform's login page"
+        text = scrub(" ".join(self.body[:2000].decode("utf-8", "replace").split()))
+        return f"{self.status} {text[:_LONGEST_QUOTE]}".strip()
+
+
+@dataclass(frozen=True)
+class Health:
+    """verdict: healthy | unauthorised | unhealthy. said: what was seen."""
+
+    verdict: str
+    said: str
+
+    @property
+    def healthy(self) -> bool:
+        return self.verdict == "healthy"
+
+
+def judge(status: int, content_type: str, body: bytes, said: str) -> Health:
+    """What one answer to PROBE proves."""
+    if status == 200 and "json" in content_type:
+        try:
+            answer = json_input.parse(body)
+        except ValueError:
+            answer = None
+        # MLflow leaves the list out when there is no experiment at all.
+        if answer == {} or (isinstance(answer, dict) and isinstance(answer.get("experiments"), list)):
+            return Health("healthy", "the MLflow API answered from its database")
+    if status in (301, 302, 303, 307, 308, 401) or (status == 200 and LOGIN_FORM in body):
+        return Health("unauthorised", said)
+    if status == 403:
+        if b"Invalid Host header" in body:
+            return Health("unhealthy", "403: MLflow rejects the endpoint's host name (MLFLOW_SERVER_ALLOWED_HOSTS)")
+        return Health("unauthorised", said)
+    return Health("unhealthy", said or "no answer")
+
+
+class ServerApi:
+    """Calls to one server. Redirects are not followed: the only one there is leads to the login page."""
+
+    def __init__(
+        self,
+        url: str,
+        token: Secret | None,
+        *,
+        ca_file: Path | None = None,
+        verify_tls: bool = True,
+        timeout: tuple[float, float] = (10.0, 30.0),
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._verify: bool | str = str(ca_file) if ca_file and verify_tls else verify_tls
+        self._timeout = timeout
+        self._http = requests.Session()
+        self._http.auth = _Bearer(token)
+
+    def call(
+        self, method: str, path: str, *, body: Any = None, data: bytes | None = None, timeout: float | None = None
+    ) -> Answer:
+        try:
+            answer = self._http.request(
+                method,
+                f"{self.url}/{path.lstrip('/')}",
+                json=body,
+                data=data,
+                verify=self._verify,
+                timeout=(self._timeout[0], timeout or self._timeout[1]),
+                allow_redirects=False,
+            )
+        except requests.exceptions.SSLError as error:
+            return Answer(0, "", b"", f"TLS failed: {scrub(str(error))[:_LONGEST_QUOTE]}")
+        except requests.exceptions.Timeout:
+            return Answer(0, "", b"", "no answer in time")
+        except requests.exceptions.RequestException as error:
+            return Answer(0, "", b"", f"no connection ({type(error).__name__})")
+        return Answer(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
+
+    def health(self, timeout: float | None = None) -> Health:
+        answer = self.call("GET", PROBE, timeout=timeout)
+        return judge(answer.status, answer.content_type, answer.body, answer.said)
+
+    def close(self) -> None:
+        self._http.close()

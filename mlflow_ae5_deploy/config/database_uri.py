@@ -1,0 +1,199 @@
+"""The database URI of the server: does it say which database and which driver, and is a password written in it?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, unquote_plus
+
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.redaction import Secret, register
+from mlflow_ae5_deploy.config.secret_refs import Prompt, SecretRef
+
+# dialect, of those that MLflow has a store for -> synchronous drivers SQLAlchemy 2.1 knows; MLflow cannot use the
+# asynchronous ones
+DRIVERS: Mapping[str, frozenset[str]] = {
+    "sqlite": frozenset({"pysqlite"}),
+    "postgresql": frozenset({"psycopg", "psycopg2", "psycopg2cffi", "pg8000"}),
+    "mysql": frozenset({"pymysql", "mysqldb", "mysqlconnector", "mariadbconnector", "cymysql", "pyodbc"}),
+    "mssql": frozenset({"pyodbc", "pymssql"}),
+}
+# What a URI without a driver means on SQLAlchemy 2.1. (In older versions postgresql meant psycopg2.)
+# mysql is missing on purpose: it means mysqlclient, which has to be compiled and which the project does not bring.
+IMPLIED: Mapping[str, str] = {
+    "sqlite": "pysqlite",
+    "postgresql": "psycopg",
+    "mssql": "pyodbc",
+}
+# What the bundled project's environment `default` brings: dialect -> driver.
+SHIPPED: Mapping[str, str] = {
+    "sqlite": "pysqlite",
+    "postgresql": "psycopg",
+    "mysql": "pymysql",
+    "mssql": "pyodbc",
+}
+# Further drivers that the bundled project's server takes once one of these packages is added.
+ADDABLE: Mapping[str, tuple[str, ...]] = {
+    "psycopg2": ("psycopg2-binary", "psycopg2"),
+    "mysqldb": ("mysqlclient",),
+    "mysqlconnector": ("mysql-connector-python",),
+    "pymssql": ("pymssql",),
+}
+_EXAMPLES = {
+    "postgresql": "postgresql+psycopg://",
+    "mysql": "mysql+pymysql://",
+    "mssql": "mssql+pyodbc://",
+}
+_ALIASES = {"postgres": "postgresql", "mariadb": "mysql", "sqlserver": "mssql", "sqlite3": "sqlite"}
+
+_URI = re.compile(r"(?P<scheme>[A-Za-z0-9_+]+)://(?P<authority>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?\Z")
+# user:password@, but not host:8080/path@2, and not a shell variable in the password's place
+_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/\s:@]*:(?!\d{1,5}/|\$)[^\s@]+@")
+# ?password=..., the PWD of an ODBC connection string, the signature of a shared-access URL
+_PARAMETERS = re.compile(
+    r"(?:[?&;{\s]|\A|odbc_connect=)[\w-]*(?:password|passwd|pwd|secret|token|\bsig|signature|accountkey)"
+    r"\s*=\s*['\"]?[^&;\s$'\"]",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class StoreUri:
+    """The harmless parts of a database URI."""
+
+    dialect: str
+    driver: str
+    driver_is_implied: bool
+    database: str
+
+
+def holds_password(value: str) -> bool:
+    """Whether a password (or signature) is written in this URI, URL, connection string or command."""
+    plain = unquote_plus(value)
+    return bool(_CREDENTIALS.search(value) or _PARAMETERS.search(value) or _PARAMETERS.search(plain))
+
+
+def login_in(url: str) -> tuple[str, ...]:
+    """User and password that stand before the bucket of an object store's address, in every way it could be read; none
+    where there is no such thing. Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name."""
+    scheme, separator, rest = url.partition("://")
+    bucket = rest.partition("/")[0]
+    if not separator or "@" not in rest or bucket.startswith("arn:"):
+        return ()
+    if ":" in bucket:  # a password may hold a slash, and an `@`
+        fronts = [rest[: found.start()] for found in re.finditer("@", rest)]
+        return tuple(part for front in fronts for part in front.split(":", 1))
+    return (bucket.rpartition("@")[0],) if "@" in bucket and scheme.lower() in {"s3", "gs"} else ()
+
+
+def parse_store_uri(uri: str) -> StoreUri:
+    """Raises ValueError with a reason that repeats no part of the URI but its dialect and driver."""
+    match = _URI.match(uri)
+    if not match:
+        raise ValueError(
+            "is not a database URI; it looks like sqlite:///folder/file.sqlite or "
+            "postgresql+psycopg://user:password@host:5432/database"
+        )
+    dialect, _, driver = match["scheme"].lower().partition("+")
+    _check_driver(dialect, driver)
+    database = unquote(match["database"] or "")
+    if dialect == "sqlite":
+        _check_sqlite(match["authority"], database)
+    else:
+        _check_authority(match["authority"])
+        # A driver may print the password alone, so it is kept out of texts by itself too.
+        register(unquote(match["authority"].rpartition("@")[0].partition(":")[2]))
+    return StoreUri(dialect, driver or IMPLIED[dialect], not driver, database)
+
+
+def _check_driver(dialect: str, driver: str) -> None:
+    if dialect not in DRIVERS:
+        if dialect in _ALIASES:
+            raise ValueError(f"begins with '{dialect}', which SQLAlchemy calls '{_ALIASES[dialect]}'")
+        raise ValueError(f"is of an unknown kind of database; known are {', '.join(sorted(DRIVERS))}")
+    if driver and driver not in DRIVERS[dialect]:
+        raise ValueError(
+            f"states a driver for {dialect} that MLflow cannot use; known are {', '.join(sorted(DRIVERS[dialect]))}"
+        )
+    if not driver and dialect not in IMPLIED:
+        raise ValueError(
+            f"states no driver, and for {dialect} the one that is then taken is not in the project: "
+            f"write {_EXAMPLES[dialect]}..."
+        )
+
+
+def _check_sqlite(authority: str, database: str) -> None:
+    if authority:
+        raise ValueError("needs three slashes for a relative path (sqlite:///folder/file) and four for an absolute one")
+    if database in ("", ":memory:") or "mode=memory" in database:
+        raise ValueError("is a database in memory, which is lost at every restart and different in every worker")
+    if database.endswith("/"):
+        raise ValueError("names a folder; it must name a file")
+    if leaves_its_folder(database):
+        raise ValueError("has '..' in its path: write the path without it, below data/ or from the root")
+
+
+def _check_authority(authority: str) -> None:
+    if authority.count("@") > 1:
+        raise ValueError("has an '@' too many: write an '@' within the user name or password as %40")
+    host = authority.rpartition("@")[2]
+    bare = re.sub(r"\A\[[^\]]*\]", "", host)
+    port = bare.partition(":")[2]
+    if ":" in bare and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(
+            "has a port that is not a number from 1 to 65535 (within a password, write ':', '/' and '?' as "
+            "%3A, %2F and %3F)"
+        )
+
+
+def check_shipped(store: StoreUri, added: Collection[str]) -> None:
+    """Raises ValueError for a driver that is neither in the bundled project nor among the packages added to it."""
+    shipped = SHIPPED[store.dialect]
+    if store.driver == shipped:
+        return
+    problem = f"states the driver {store.driver}, which the bundled project does not "
+    instead = f"write {store.dialect}+{shipped}://, which it ships"
+    packages = ADDABLE.get(store.driver, ())
+    if not packages:
+        raise ValueError(f"{problem}take: {instead}")
+    if not {_canonical(package) for package in packages} & {_canonical(package) for package in added}:
+        raise ValueError(f"{problem}ship: {instead}, or add {packages[0]} to slipstream.dependencies")
+
+
+def _canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package.lower())
+
+
+def leaves_its_folder(location: str) -> bool:
+    """Whether a path, or the path of a URL, has a `..` in it: what it leads to cannot be told by reading it."""
+    return ".." in re.split(r"[/\\:]", unquote(location))
+
+
+def resolve_store_uri(
+    uri: str | SecretRef,
+    *,
+    environ: Mapping[str, str],
+    prompt: Prompt | None,
+    added: Collection[str] | None = None,
+) -> Secret:
+    """The database URI itself, checked also where it came from a reference and could not be checked before.
+
+    added: packages that come on top of the bundled project's; None where another release is used, whose drivers are
+    not known. Raises Configuration; its text holds no part of the URI but dialect and driver.
+    """
+    if isinstance(uri, SecretRef):
+        value = uri.resolve(environ=environ, prompt=prompt, label="database URI")
+    else:
+        value = Secret.public(uri)
+    try:
+        store = parse_store_uri(value.reveal())
+        if added is not None:
+            check_shipped(store, added)
+    except ValueError as error:
+        problem = f"The database URI {error}."
+    else:
+        return value
+    raise Configuration(
+        problem, where=f"server.backend_store_uri ({uri if isinstance(uri, SecretRef) else 'plain text'})"
+    )

@@ -1,0 +1,1 @@
+"""Plan, executor, journal, lock and state of an installation."""

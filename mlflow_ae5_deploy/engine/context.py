@@ -1,0 +1,152 @@
+"""What the stages of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.ae5.cache import Look
+from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.models import Deployment
+from mlflow_ae5_deploy.ae5.sessions import Access
+from mlflow_ae5_deploy.common.clock import Clock
+from mlflow_ae5_deploy.common.mlflow_api import ServerApi
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.journal import Journal
+from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.engine.state import Memory
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.release.customize import BuiltArchive
+    from mlflow_ae5_deploy.release.source import Release
+
+OnProgress = Callable[[str, float, float | None], None]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What stage 7 is to bring back. snapshot: an id or `latest`. replace: keep what is there aside.
+
+    undo: bring back what the last restore kept aside, instead, or what is kept under the name `kept`. stop_server: a
+    server on the data may be stopped. wait: seconds the job may take. shorten_text: shorten free text that another kind
+    of database cannot keep.
+    """
+
+    snapshot: str = "latest"
+    replace: bool = False
+    undo: bool = False
+    stop_server: bool = False
+    wait: float = 14400.0
+    kept: str | None = None
+    shorten_text: bool = False
+
+    @property
+    def asked(self) -> str:
+        return " ".join(self.job_words) if self.undo else self.snapshot
+
+    @property
+    def job_words(self) -> tuple[str, ...]:
+        """The options of the job that does this."""
+        if self.undo:
+            return ("--undo", "--kept", self.kept) if self.kept is not None else ("--undo",)
+        chosen = {"--replace": self.replace, "--shorten-text": self.shorten_text}
+        return ("--snapshot", self.snapshot, *(word for word, said in chosen.items() if said))
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for beyond the configuration.
+
+    consent(actions) is asked before anything that takes more away than the configuration plainly asks for (see
+    Action.consequences), such as replacing a project; True means go on. replace_keys: other keys may be stored in place
+    of those that are (see keys.py).
+    """
+
+    create_account: bool = False
+    replace_keys: bool = False
+    consent: Callable[[Sequence[Action]], bool] = field(default=lambda _actions: False)
+    dry: bool = False
+    recovery: Recovery | None = None
+
+
+@dataclass
+class Findings:
+    """What earlier stages found out and did, for later ones.
+
+    taken_down: a server, for a restore. no_server: how this run has left the installation without one, as a sentence
+    for somebody who interrupts it; empty while one serves, and where that is not known. keys_made: in this run, and
+    nobody has a copy yet.
+    """
+
+    release: Release | None = None
+    built: BuiltArchive | None = None
+    deployment: Deployment | None = None
+    url: str | None = None
+    token: Secret | None = None
+    token_deployment: str | None = None
+    kept_archives: list[Path] = field(default_factory=list)
+    recovered: Verdict | None = None
+    taken_down: bool = False
+    no_server: str = ""
+    token_issued: datetime | None = None
+    keys_made: bool = False
+
+
+@dataclass
+class Context:
+    """on_wait(what, seconds) and on_progress(what, done, total) feed a progress display, on_line(line) is given the log
+    of a job that is followed; all may be None."""
+
+    settings: Settings
+    wishes: Wishes
+    access: Access
+    look: Look
+    memory: Memory
+    journal: Journal
+    values: Values
+    clock: Clock
+    folder: Path
+    scratch: Path
+    cache: Path
+    on_wait: Callable[[str, float], None] | None = None
+    on_progress: OnProgress | None = None
+    on_line: Callable[[str], None] | None = None
+    found: Findings = field(default_factory=Findings)
+
+    @property
+    def platform(self) -> Platform:
+        return self.access.platform()
+
+    @property
+    def account(self) -> str:
+        return self.access.account
+
+    def server(self, url: str, token: Secret | None) -> ServerApi:
+        """The MLflow server at `url`, with the same trust and patience as for the platform."""
+        options = self.access.target.options
+        timeout = (options.connect_timeout, options.read_timeout)
+        return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls, timeout=timeout)
+
+    def token_for(self, deployment_id: str) -> Secret:
+        """An access token of this deployment: issued at most once in a run, and kept in memory only."""
+        if self.found.token is None or self.found.token_deployment != deployment_id:
+            self.found.token_issued = self.clock.now()
+            self.found.token = self.platform.issue_token(deployment_id)
+            self.found.token_deployment = deployment_id
+            self.journal.write("effect", action="issue", target=f"token of deployment {deployment_id}")
+        return self.found.token
+
+    def store_secrets(self, platform: Platform, account: str, values: Mapping[str, Secret]) -> None:
+        """Write secrets, see them listed, remember their fingerprints, and note it in the journal."""
+        platform.put_secrets(values)
+        for name, value in values.items():
+            self.memory.remember_secret(account, name, value, self.clock.now())
+        self.journal.write("effect", action="set", target=f"secrets {', '.join(values)}", account=account)
+        if account == self.account:
+            self.look.saw_secrets(values)

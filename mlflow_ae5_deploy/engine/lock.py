@@ -1,0 +1,111 @@
+"""One run at a time for each installation, on this machine.
+
+The lock is the kernel's (`flock`), so a killed run never leaves it behind; the file's text only tells the next
+caller who holds it. It does not guard against a run on another machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow_ae5_deploy.common.clock import Clock
+from mlflow_ae5_deploy.common.errors import Locked
+from mlflow_ae5_deploy.common.files import _not_writable, private_folder
+from mlflow_ae5_deploy.engine.journal import operator
+
+
+def at_work(folder: Path) -> str | None:
+    """Who holds the lock of this installation now, in words; None if nobody.
+
+    To try the lock is to hold it for a moment, so it is tried only while the process that is named in it lives.
+    """
+    try:
+        with (folder / "lock").open("rb") as file:
+            text = file.read(4096)
+            with contextlib.suppress(PermissionError):  # it lives, and is somebody else's
+                os.kill(int(json.loads(text)["pid"]), 0)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _said(text)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no lock yet, no name in it, or no such process
+    return None
+
+
+def _said(text: bytes) -> str:
+    try:
+        holder = json.loads(text)
+        return (
+            f"{holder['who']} (process {holder['pid']}) has been running `{holder['verb']}` "
+            f"since {holder['since']}, now at stage {holder['stage']}"
+        )
+    except (ValueError, KeyError, TypeError):
+        return "another run holds the lock and has not said who it is"
+
+
+class InstallationLock:
+    def __init__(self, folder: Path, clock: Clock, *, verb: str) -> None:
+        self._path = folder / "lock"
+        self._clock = clock
+        self._holder = {"who": operator(), "pid": os.getpid(), "verb": verb}
+        self._descriptor: int | None = None
+
+    @contextlib.contextmanager
+    def held(self, wait_seconds: float = 0.0) -> Iterator[InstallationLock]:
+        """Hold the lock for the body. Raises Locked, naming the holder, when it stays taken for wait_seconds."""
+        self._acquire(wait_seconds)
+        try:
+            yield self
+        finally:
+            self._release()
+
+    def at_stage(self, name: str) -> None:
+        """Tell a caller who waits where we are."""
+        self._write(name)
+
+    def _acquire(self, wait_seconds: float) -> None:
+        private_folder(self._path.parent)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _not_writable(self._path, error.strerror or str(error)) from None
+        end = self._clock.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if self._clock.monotonic() >= end:
+                    text = os.pread(descriptor, 4096, 0)
+                    os.close(descriptor)
+                    raise self._locked(text) from None
+                self._clock.sleep(0.5)
+        self._descriptor = descriptor
+        self._holder["since"] = self._clock.now().isoformat(timespec="seconds")
+        self._write("start")
+
+    def _write(self, stage: str) -> None:
+        if self._descriptor is None:
+            return
+        text = json.dumps({**self._holder, "stage": stage}).encode()
+        with contextlib.suppress(OSError):  # the text is a courtesy; the lock is what counts
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text, 0)
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _locked(self, text: bytes) -> Locked:
+        return Locked(
+            f"This installation is being worked on: {_said(text)}.",
+            where=str(self._path),
+            remedy="Wait for it to end, or use --lock-wait SECONDS to have this run wait.",
+        )

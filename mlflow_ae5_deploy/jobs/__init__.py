@@ -1,0 +1,1 @@
+"""Runs of the project's commands on the platform: started, followed, read."""

@@ -1,0 +1,124 @@
+"""A run of the collection job: what came of it, and a rehearsal of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.common.errors import ReleaseRefused
+from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.common.text import counted, size
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
+from mlflow_ae5_deploy.jobs.one_off import UNKNOWN, Verdict, last_report, run_once, unreported
+from mlflow_ae5_deploy.release.archive import read_project_archive
+from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
+
+DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
+KINDS = ("runs", "experiments", "logged_models")
+INCOMPLETE = "incomplete"  # outcome of a run that has skipped what it could not remove, and done all the rest
+
+
+def judge(run: Run, log: str) -> Verdict:
+    """Pure. A run counts as failed when either the platform or the job itself says so."""
+    facts = last_report(log)
+    outcome = str(facts.get("outcome") or UNKNOWN)
+    code = facts.get("exit_code")
+    verdict = Verdict(run.id, run.state, outcome, code if isinstance(code, int) else None, "", facts)
+    return replace(verdict, said=_sentence(verdict) if verdict.known else unreported(log))
+
+
+def _sentence(verdict: Verdict) -> str:
+    facts = verdict.facts
+    counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
+    if not verdict.passed:
+        if verdict.outcome == INCOMPLETE and counts:
+            said = f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}"
+            return ", ".join([said, *_reasons(facts)])
+        words = [f"the run is {verdict.state}"]
+        if verdict.outcome != UNKNOWN:
+            words.append(f"the job says {verdict.outcome}")
+        if verdict.exit_code is not None:
+            words.append(f"exit code {verdict.exit_code}")
+        return ", ".join([*words, *_reasons(facts)])
+    if verdict.outcome == "skipped":
+        return "skipped, because another collection was at work"
+    if verdict.outcome == "dry-run":
+        told = (
+            ", ".join(counted(item.get("due", 0) - item.get("left", 0), kind) for kind, item in counts)
+            or "nothing known"
+        )
+        return f"would remove {told}{_size(facts)}{_skipped(facts)}"
+    return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}{_alone(facts)}" if counts else "done"
+
+
+def _reasons(facts: Mapping[str, Any]) -> list[str]:
+    return [str(facts[key]) for key in ("error", "hint") if facts.get(key)]
+
+
+def _removed(counts: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    return ", ".join(f"{item.get('removed', 0)} of {item.get('due', 0)} {kind}" for kind, item in counts)
+
+
+def _size(facts: Mapping[str, Any]) -> str:
+    """Earlier releases say nothing of bytes."""
+    number = facts.get("bytes")
+    return f"; {size(number)} of artifacts" if isinstance(number, int) and number > 0 else ""
+
+
+def _alone(facts: Mapping[str, Any]) -> str:
+    """A collection may do without the server. That it had to is worth a word: the token may be void."""
+    server = str(facts.get("server") or "ok")
+    return "" if server == "ok" else f"; without the server: {server}"
+
+
+def _skipped(facts: Mapping[str, Any]) -> str:
+    """How many stay although they are due, and the first reason: troubles come first in the report."""
+    skipped, total = facts.get("skipped"), facts.get("skipped_total")
+    if not isinstance(total, int) or total <= 0:
+        return ""
+    first = skipped[0] if isinstance(skipped, list) and skipped and isinstance(skipped[0], dict) else {}
+    reason = f" ({first.get('kind')} {first.get('id')}: {first.get('why')})" if first else ""
+    return f"; {total} skipped{reason}"
+
+
+# runs ------------------------------------------------------------------------------------------------------------
+
+
+def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> Verdict:
+    """Start a run of this job and follow it to its end."""
+    run = context.platform.run_job(job.id)
+    context.journal.write("effect", action="run", target=f"job {job.name}", id=run.id)
+    return judge(*follow_run(context, run.id, show, seconds=seconds))
+
+
+def cannot_rehearse(context: Context, project: Project, wanted: WantedJob) -> str | None:
+    """Why this release's job must not be asked for a dry run: one that does not know the variable would collect."""
+    if wanted.command not in {command.id for command in context.look.revisions(project)[0].commands}:
+        return f"the release has no command `{wanted.command}`"
+    archive = context.scratch / "stored-project.tar.gz"
+    write_private(archive, context.look.archive(project))
+    try:
+        variables = read_project_archive(archive, called=f"project {project.name}").variables
+    except ReleaseRefused as error:
+        return f"the stored release cannot be read ({error.what.rstrip('.')})"
+    return None if DRY_RUN in variables else f"the release does not know {DRY_RUN}"
+
+
+def rehearse(context: Context, project: Project, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
+    """Run the job's dry run once, as a job of its own that is taken away again. The schedule is not touched.
+
+    Proves that the job starts, reaches server and database with what is stored for it, and has something to say.
+    Ask `cannot_rehearse` first.
+    """
+    return judge(
+        *run_once(
+            context,
+            project,
+            replace(wanted, name=f"{wanted.name} dry run", variables=(*wanted.variables, (DRY_RUN, "true"))),
+            show,
+            seconds=seconds,
+        )
+    )

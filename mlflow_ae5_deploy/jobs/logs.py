@@ -1,0 +1,146 @@
+"""Following a log that the platform only hands out whole: what is new since the last look, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import NotFound, Refused
+from mlflow_ae5_deploy.engine.context import Context
+
+CUT = "[... some lines of the log are not handed out any more ...]"
+_ANCHOR = 20  # lines by which the end of what was shown is found again in a log that lost its beginning
+_VISIBLE = 60.0  # seconds until a run that was just started must show
+_SETTINGS = "settings ("  # how that table begins
+_LAGGING = 3  # reads after a run's end, for a log that comes later than the state
+
+OnLine = Callable[[str], None]
+
+
+def lines_of(text: str) -> list[str]:
+    """Like `splitlines`, but at line feeds only: a log may have any other character within its lines."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+class LogTail:
+    """Remembers what was shown. A last line without its line break is kept back until it is whole.
+
+    last: how many lines of what the first look finds are returned; 0 means all.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self._seen = ""
+        self._last = last
+
+    def feed(self, text: str, *, ended: bool = False) -> list[str]:
+        """The lines of `text` that were not returned before; with `ended`, also an unfinished last one."""
+        whole = text if ended else text[: text.rfind("\n") + 1]
+        if whole.startswith(self._seen):
+            new = whole[len(self._seen) :]
+        elif self._seen.startswith(whole):
+            return []  # an older answer, or one that is shorter for a moment
+        else:
+            new = self._behind_anchor(whole)
+        self._seen = whole
+        lines = lines_of(new)[-self._last :]
+        if text or not ended:  # the log of an ended run may come late
+            self._last = 0
+        return lines
+
+    def _behind_anchor(self, whole: str) -> str:
+        anchor = "".join(self._seen.splitlines(keepends=True)[-_ANCHOR:])
+        at = whole.rfind(anchor)
+        return whole[at + len(anchor) :] if at >= 0 else f"{CUT}\n{whole}"
+
+
+class WithoutSettings:
+    """Shows a job's log without the table of settings that it begins with: that is worth its lines only when something
+    went wrong, and then only where the log is not kept to be looked up."""
+
+    def __init__(self, show: OnLine) -> None:
+        self._show = show
+        self._held: list[str] = []
+        self._within = False
+
+    def __call__(self, line: str) -> None:
+        self._within = line.startswith(_SETTINGS) or (self._within and line.startswith("  "))
+        if self._within:
+            self._held.append(line)
+        else:
+            self._show(line)
+
+    def tell_the_rest(self) -> None:
+        held, self._held = self._held, []
+        for line in held:
+            self._show(line)
+
+
+def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, last: int = 0) -> tuple[Run, str]:
+    """Show a run's log while it grows. Returns the ended run and its whole log. last: see LogTail.
+
+    DeadlineExceeded when it has not ended after `seconds`; NotFound when there is no such run (any more).
+    """
+    tail = LogTail(last)
+    began = context.clock.monotonic()
+
+    def probe() -> Run | None:
+        run = context.platform.run(run_id)  # first the state, then the log: an ended run's log is whole
+        if run is None:
+            if context.clock.monotonic() - began >= _VISIBLE:
+                raise NotFound(f"The run {run_id} has disappeared: somebody has deleted it, or its job.", where=run_id)
+            return None
+        for line in tail.feed(read_log(context, run), ended=not run.is_active):
+            show(line)
+        return None if run.is_active else run
+
+    ended = poll_until(
+        probe,
+        waiting_for=f"run {run_id} to end",
+        deadline=Deadline(context.clock, seconds),
+        longest=3.0,
+        on_wait=context.on_wait,
+        remedy="It goes on at the platform: `logs --follow --run latest` shows it.",
+    )
+    text = read_log(context, ended)
+    for _ in range(_LAGGING):
+        if text:
+            break
+        context.clock.sleep(1.0)
+        text = read_log(context, ended)
+    for line in tail.feed(text, ended=True):
+        show(line)
+    return ended, text
+
+
+def follow_deployment(
+    context: Context, deployment_id: str, read: Callable[[], str], show: OnLine, *, last: int = 0
+) -> None:
+    """Show a deployment's log while it grows, until the deployment is gone. Ends otherwise by Ctrl-C only.
+
+    last: see LogTail.
+    """
+    tail = LogTail(last)
+    pause = 0.5
+    while True:
+        new = tail.feed(read())
+        for line in new:
+            show(line)
+        if context.platform.deployment(deployment_id) is None:
+            raise NotFound(
+                f"The deployment {deployment_id} is gone; a restart makes a new one.",
+                where=deployment_id,
+                remedy="Run `logs --follow` again for the one that is there now.",
+            )
+        pause = 0.5 if new else min(pause * 1.5, 5.0)
+        context.clock.sleep(pause)
+
+
+def read_log(context: Context, run: Run) -> str:
+    """The log as it is now; empty while a run at work has none yet (how a platform says so is not documented)."""
+    try:
+        return context.platform.run_log(run.id)
+    except (NotFound, Refused):
+        if run.is_active:
+            return ""
+        raise

@@ -1,0 +1,165 @@
+"""How the last backup, check of a snapshot, drill, thinning out and look at the backups ended.
+
+Only what was seen is noted, and it stands until a later one of the same kind was seen to end well. Pure but for `note`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from mlflow_ae5_deploy.common.redaction import scrub
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.engine.state import Memory
+    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.jobs.runner import Task
+
+BACKUP, CHECK, DRILL, PRUNE, PLACE = "backup", "check", "drill", "prune", "place"
+DAMAGED, NO_PLACE, NO_SNAPSHOT, INCOMPLETE = 16, 19, 20, 23  # exit codes of the project's jobs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """of: BACKUP, CHECK, DRILL, PRUNE, or PLACE: whether the backups are to be found where they should be.
+
+    said, hint: the job's own words, where it failed. snapshot: the one it was about, empty where that was not told.
+    newest: that one is the newest, as far as is known here. ran: it came to a verdict; a check that did not says
+    nothing of the snapshot. known: False for a run that has finished without a report.
+    """
+
+    of: str
+    when: datetime
+    passed: bool
+    said: str = ""
+    hint: str = ""
+    snapshot: str = ""
+    newest: bool = True
+    ran: bool = True
+    known: bool = True
+
+
+def kind_of(task: Task) -> str | None:
+    if task.command == "Drill":
+        return DRILL
+    if task.command == "Backup":
+        return {"create": BACKUP, "verify": CHECK, "prune": PRUNE}.get(task.words[0] if task.words else "create", PLACE)
+    reads = task.command == "Restore" and not {"--undo", "--list-kept", "--drop-kept"} & set(task.words)
+    return CHECK if reads else None
+
+
+def learned(task: Task, verdict: Verdict, when: datetime, *, good: bool, newest: str) -> list[Outcome]:
+    """What one run tells. good: it did its work. newest: the id of the newest snapshot known here, or empty."""
+    kind, facts, asked = kind_of(task), verdict.facts, _asked(task)
+    if kind is None:
+        return []
+    snapshot = str(facts.get("snapshot") or (asked if asked != "latest" else ""))
+    is_newest = asked == "latest" or (snapshot != "" and snapshot == newest)
+    if kind == PRUNE:  # what it is told to drop is not what it is about
+        snapshot, is_newest = "", True
+    if good or (kind == BACKUP and verdict.exit_code == INCOMPLETE):
+        own = Outcome(kind, when, True, snapshot=snapshot, newest=is_newest)
+        return [*([own] if kind != PLACE else []), *_newest_damaged(facts, when), Outcome(PLACE, when, True)]
+    failed = _failed(task, kind, verdict, missed=asked == "latest" and newest != "")
+    hint = scrub(str(facts.get("hint") or ""))
+    ran = failed != CHECK or verdict.exit_code == DAMAGED
+    return [Outcome(failed, when, False, verdict.said, hint, snapshot, is_newest, ran, verdict.known)] if failed else []
+
+
+def _failed(task: Task, kind: str, verdict: Verdict, *, missed: bool) -> str | None:
+    """What its failure is one of. missed: there was a snapshot, and none was asked for by its name."""
+    code = verdict.exit_code
+    if code == NO_SNAPSHOT and not missed:
+        return None
+    if kind == PRUNE:  # else it was refused for a reason of its own, and nothing is the matter
+        return {DAMAGED: PRUNE, NO_PLACE: PRUNE, NO_SNAPSHOT: PLACE}.get(code or 0)
+    if task.command != "Restore" and kind != PLACE:
+        return kind
+    if code == DAMAGED:  # a restore that names no snapshot means its ledger
+        return CHECK if kind == PLACE or verdict.facts.get("snapshot") else None
+    # what a restore finds full or not writable may be the place of the data
+    return PLACE if code == NO_SNAPSHOT or (code == NO_PLACE and kind == PLACE) else None
+
+
+def _asked(task: Task) -> str:
+    """The snapshot that was named, or `latest`."""
+    named = [word for option, word in pairwise(task.words) if option in ("--snapshot", "--drop-damaged")]
+    return named[0] if named else "latest"
+
+
+def _newest_damaged(facts: Mapping[str, Any], when: datetime) -> list[Outcome]:
+    """A list names what is damaged, a prune what turned out to lack something, and both end well all the same."""
+    listed, lacking = facts.get("snapshots"), facts.get("lacking")
+    last = listed[-1] if isinstance(listed, list) and listed else None
+    if isinstance(last, dict) and last.get("damaged"):
+        return [Outcome(CHECK, when, False, scrub(str(last["damaged"])), snapshot=str(last.get("snapshot") or ""))]
+    newest = (facts.get("kept") or [None])[-1] if isinstance(facts.get("kept"), list) else None
+    for item in lacking if isinstance(lacking, list) else []:
+        if isinstance(item, dict) and newest is not None and item.get("snapshot") == newest:
+            return [Outcome(CHECK, when, False, scrub(str(item.get("what"))), snapshot=str(newest))]
+    return []
+
+
+def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
+    """What stands, by kind. That an older snapshot is right does not make up for what is wrong with another, and a
+    check that came to no verdict does not hide one that has found something."""
+    standing: dict[str, Outcome] = {}
+    for outcome in sorted(outcomes, key=lambda item: item.when):
+        before = standing.get(outcome.of)
+        if before is not None and not before.passed:
+            other = outcome.passed and not outcome.newest and outcome.snapshot != before.snapshot
+            if other or (before.ran and not outcome.ran):
+                continue
+        standing[outcome.of] = outcome
+    return standing
+
+
+# memory -----------------------------------------------------------------------------------------------------------
+
+
+def note(memory: Memory, task: Task, verdict: Verdict, when: datetime, *, good: bool) -> None:
+    """Remember what was learned, also of the newest snapshot that is known here."""
+    known = memory.snapshot() or {}
+    newest = str(known.get("id") or "")
+    found = learned(task, verdict, when, good=good, newest=newest)
+    if found:
+        standing = latest([*remembered(memory), *found])
+        memory.note_outcomes({kind: to_json(outcome) for kind, outcome in standing.items()})
+    told = newest != "" and verdict.facts.get("snapshot") == newest
+    if told and good and kind_of(task) == CHECK:
+        memory.remember_snapshot({**known, **checked(verdict.facts, when.isoformat(timespec="seconds"), passed=True)})
+    elif (told and verdict.exit_code == DAMAGED) or (good and any(_failed_of(newest, item) for item in found)):
+        memory.remember_snapshot({**known, **checked(verdict.facts, "", passed=False)})
+
+
+def checked(facts: Mapping[str, Any], now: str, *, passed: bool) -> dict[str, Any]:
+    """What a check has made known. Where it read a share only, that everything was read once and right stays known."""
+    read, of = facts.get("checked_objects"), facts.get("of_objects")
+    if not passed:
+        return {"verified": None, "sampled": None, "damaged": True}
+    if read == of:
+        return {"verified": now, "sampled": None, "damaged": False}
+    return {"sampled": {"at": now, "checked": read, "of": of}, "damaged": False}
+
+
+def _failed_of(snapshot: str, outcome: Outcome) -> bool:
+    return not outcome.passed and outcome.snapshot == snapshot
+
+
+def remembered(memory: Memory) -> list[Outcome]:
+    """Without those whose record is damaged."""
+    found = []
+    for kind, record in memory.outcomes().items():
+        try:
+            found.append(Outcome(**{**record, "of": kind, "when": datetime.fromisoformat(record["when"])}))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    plain = {key: value for key, value in vars(outcome).items() if key != "of"}
+    return {**plain, "when": outcome.when.isoformat()}

@@ -1,0 +1,329 @@
+"""The project's maintenance commands, each run once as a job: backup, restore, drill, upgrade of the schema.
+
+They run on the platform because they must reach database and volume, which an administrator's machine often cannot.
+A job takes its command line from one variable, and answers with a last line of JSON.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Project, Run
+from mlflow_ae5_deploy.common.errors import (
+    BackupPlaceFailed,
+    DeadlineExceeded,
+    DeployError,
+    JobFailed,
+    Locked,
+    NotFound,
+    PartlyDone,
+    ReleaseRefused,
+    SnapshotDamaged,
+    TargetInUse,
+    TargetNotEmpty,
+)
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import other_machines, outcomes, saved_logs
+from mlflow_ae5_deploy.jobs.logs import WithoutSettings
+from mlflow_ae5_deploy.jobs.one_off import UNKNOWN, Verdict, last_report, run_once, unreported
+from mlflow_ae5_deploy.jobs.text import Facts, outside, sentence, unreadable
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.deployment import check_profile
+from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
+
+ARGUMENTS = {
+    "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
+    "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
+    "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
+}
+_ALONE = ("Restore", "DatabaseUpgrade")  # not while another machine has a job at work: they change the data
+REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
+INCOMPLETE, BUSY = outcomes.INCOMPLETE, 75  # exit codes of the jobs
+_GOOD = ("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised")
+_TAIL = 15
+# What the project's own exit codes (its errors.py) mean here.
+_ERRORS: Mapping[int, type[DeployError]] = {
+    16: SnapshotDamaged,
+    17: TargetNotEmpty,
+    18: TargetInUse,
+    19: BackupPlaceFailed,
+    20: NotFound,
+    INCOMPLETE: PartlyDone,
+    BUSY: Locked,
+}
+
+
+OnSuccess = Callable[[Verdict], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call of a command. command: its name without `Minimum`. words: its arguments. purpose: for people."""
+
+    command: str
+    words: tuple[str, ...]
+    purpose: str
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def all_variables(self) -> tuple[tuple[str, str], ...]:
+        given = ((ARGUMENTS[self.command], shlex.join(self.words)),) if self.words else ()
+        return tuple(sorted((*given, *self.variables)))
+
+
+def backup(action: str, *words: str) -> Task:
+    return Task("Backup", (action, *words), "backup" if action == "create" else f"backup {action}")
+
+
+def restore(*words: str) -> Task:
+    return Task("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
+
+
+def list_kept() -> Task:
+    return Task("Restore", ("--list-kept",), "list of what restores kept aside")
+
+
+def drop_kept(name: str, *, act: bool) -> Task:
+    """Without `act` it only says what would go."""
+    words = ("--drop-kept", name)
+    if act:
+        return Task("Restore", words, "removal of what a restore kept aside")
+    return Task("Restore", (*words, "--dry-run"), "look at what a restore kept aside")
+
+
+def drill(snapshot: str) -> Task:
+    return Task("Drill", ("--snapshot", snapshot), "drill")
+
+
+def database_upgrade() -> Task:
+    return Task("DatabaseUpgrade", (), "upgrade of the database schema")
+
+
+def rehearsal() -> Task:
+    return Task("DatabaseUpgrade", (), "rehearsal of the upgrade", ((REHEARSE, "true"),))
+
+
+# the command ------------------------------------------------------------------------------------------------------
+
+
+def command_of(settings: Settings, command: str) -> str:
+    """The command in the environment that the server uses: `minimum` has commands of its own."""
+    return f"Minimum{command}" if settings.deployment.command.startswith("Minimum") else command
+
+
+def knows(context: Context, project: Project, command: str) -> bool:
+    known = {item.id for item in context.look.revisions(project)[0].commands}
+    return command_of(context.settings, command) in known
+
+
+def required_project(context: Context) -> Project:
+    name = context.settings.project.name
+    project = context.look.project(name)
+    if project is None:
+        raise NotFound(
+            f"`{context.account}` has no project `{name}`.",
+            where=context.access.target.options.hostname,
+            remedy="Run `mlflow-ae5-deploy install` first; `restore` brings a snapshot back where nothing is left.",
+        )
+    return project
+
+
+def required_installation(context: Context) -> Project:
+    """The project, where it has a deployment, running or not: a schedule is made for an installed server only."""
+    project = required_project(context)
+    if chosen_of(context).current is None:
+        raise NotFound(
+            f"Project `{project.name}` has no deployment `{context.settings.deployment.name}`.",
+            where=context.access.target.options.hostname,
+            remedy="Nothing was changed. Run `mlflow-ae5-deploy install` first.",
+        )
+    return project
+
+
+def require_command(context: Context, project: Project, command: str) -> None:
+    if not knows(context, project, command):
+        raise ReleaseRefused(
+            f"The installed release has no command `{command_of(context.settings, command)}`.",
+            where=f"project {project.name}",
+            remedy="The bundled release has it: `upgrade --release bundled`.",
+        )
+
+
+def wanted_once(context: Context, task: Task) -> WantedJob:
+    return WantedJob(
+        f"{other_machines.ONCE}{task.purpose}",
+        command_of(context.settings, task.command),
+        "",
+        task.all_variables(),
+        context.settings.backup.resource_profile,
+        purpose=task.purpose,
+        section="backup",
+    )
+
+
+# the run ----------------------------------------------------------------------------------------------------------
+
+
+def run(
+    context: Context,
+    project: Project,
+    task: Task,
+    *,
+    seconds: float,
+    on_success: OnSuccess | None = None,
+    take_ended: bool = False,
+) -> Verdict:
+    """`attempt` it, and raise what `require` raises."""
+    verdict = attempt(context, project, task, seconds=seconds, on_success=on_success, take_ended=take_ended)
+    require(task, verdict)
+    return verdict
+
+
+def attempt(
+    context: Context,
+    project: Project,
+    task: Task,
+    *,
+    seconds: float,
+    on_success: OnSuccess | None = None,
+    take_ended: bool = False,
+) -> Verdict:
+    """Run it once and follow its log. One that is at work already, left by a call that was cut off, is taken up.
+
+    For what must not be done twice: on_success is given the verdict while the job's record still tells it, too; and
+    with take_ended a run that has ended while nobody watched, and is on record, is taken for this one. That must
+    only be said when this very task was begun and its end was not seen. Raises DeadlineExceeded after `seconds`.
+    """
+    require_command(context, project, task.command)
+    check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
+    if task.command in _ALONE and "--dry-run" not in task.words and not task.variables:
+        other_machines.refuse_meanwhile(context, project)
+    wanted, quiet = wanted_once(context, task), WithoutSettings(context.on_line or (lambda _line: None))
+
+    def note(ended: Run, log: str) -> None:
+        verdict = judge(ended, log)
+        if on_success is not None and succeeded(verdict):
+            on_success(verdict)
+
+    leave_late = task.command != "DatabaseUpgrade"  # a migration must not go on behind the back of who goes back
+    late: DeadlineExceeded | None = None
+    try:
+        ended, log = run_once(
+            context,
+            project,
+            wanted,
+            quiet,
+            seconds=seconds,
+            take_up=True,
+            take_ended=take_ended,
+            leave_late=leave_late,
+            on_end=note,
+        )
+    except DeadlineExceeded as error:
+        late = error
+    if late is not None:
+        goes_on = "It goes on at the platform. Run this again to follow it, with more --wait."
+        raise DeadlineExceeded(
+            late.what,
+            where=late.where,
+            remedy=goes_on if leave_late else "It was stopped. Allow more with --wait.",
+        )
+    verdict = judge(ended, log)
+    context.journal.write("note", action=task.purpose, outcome=verdict.outcome, what=verdict.said)
+    outcomes.note(context.memory, task, verdict, context.clock.now(), good=succeeded(verdict))
+    kept = saved_logs.find(context, verdict.run_id) is not None
+    if not succeeded(verdict) and not kept:
+        quiet.tell_the_rest()
+    return replace(verdict, tail="" if context.on_line is not None else _tail(log), kept=kept)
+
+
+def judge(ended: Run, log: str) -> Verdict:
+    """Pure. A run that states no result has not done its work: nothing may be built on it."""
+    facts = last_report(log)
+    code = facts.get("exit_code")
+    outcome = str(facts.get("outcome") or UNKNOWN)
+    number = code if isinstance(code, int) else None
+    verdict = Verdict(ended.id, ended.state, outcome, number, "", facts)
+    if not verdict.known:
+        return replace(verdict, said=unreported(log))
+    said = sentence(facts) if succeeded(verdict) or number == INCOMPLETE else _trouble(verdict)
+    return replace(verdict, said=scrub(said))
+
+
+def succeeded(verdict: Verdict) -> bool:
+    return verdict.state == "completed" and verdict.outcome in _GOOD and verdict.exit_code in (0, None)
+
+
+def require(task: Task, verdict: Verdict) -> None:
+    """Raise the error that the job's exit code stands for, unless it did its work."""
+    if succeeded(verdict):
+        return
+    facts, code = verdict.facts, verdict.exit_code
+    kind = _ERRORS.get(code, JobFailed) if code is not None else JobFailed
+    hint = scrub(str(facts.get("hint") or ""))
+    left_out = [(what, names, remedy) for what, names, remedy in _left_out(facts) if names]
+    if code == INCOMPLETE and left_out:
+        raise PartlyDone(
+            f"{verdict.said[:1].upper()}{verdict.said[1:]}. {' '.join(what for what, _, _ in left_out)}",
+            where=", ".join(scrub(name) for _, names, _ in left_out for name in names),
+            remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in left_out),
+        )
+    detail = [_damage(facts), verdict.tail]
+    ended = "did not do its work" if verdict.known else "has finished, result unknown"
+    raise kind(
+        f"The {task.purpose} {ended}: {verdict.said}.",
+        where=f"run {verdict.run_id}" + (f" (`logs --run {verdict.run_id} --lines 0`)" if verdict.kept else ""),
+        remedy=as_sentence(hint),
+        detail="\n".join(text for text in detail if text),
+    )
+
+
+def _left_out(facts: Facts) -> Iterator[tuple[str, list[str], str]]:
+    """What, which and what to do, of artifacts that are not in a snapshot."""
+    yield (
+        "Not in it: artifacts kept outside the server's own place.",
+        outside(facts),
+        "Back those up where they are. `backup --allow-outside` takes the rest for good.",
+    )
+    yield (
+        "Not in it: artifacts that cannot be read.",
+        unreadable(facts),
+        "Rename those artifacts, make them readable, or delete them; then back up again.",
+    )
+
+
+def _trouble(verdict: Verdict) -> str:
+    facts = verdict.facts
+    if facts.get("error"):
+        return str(facts["error"]).rstrip(".")
+    words = [f"the run is {verdict.state}"]
+    words.append("and its log has no report" if verdict.outcome == UNKNOWN else f"the job says {verdict.outcome}")
+    if verdict.exit_code is not None:
+        words.append(f"exit code {verdict.exit_code}")
+    return ", ".join(words)
+
+
+def _damage(facts: Mapping[str, Any]) -> str:
+    found = facts.get("damaged")
+    lines = [
+        f"- {item.get('object') or item.get('name')}: {item.get('what')}"
+        for item in (found if isinstance(found, list) else [])[:20]
+        if isinstance(item, dict)
+    ]
+    return scrub("\n".join(lines))
+
+
+def _tail(log: str) -> str:
+    lines = list[str]()
+    quiet = WithoutSettings(lines.append)
+    for line in log.splitlines():
+        if line.strip():
+            quiet(line)
+    if last_report(lines[-1] if lines else ""):
+        lines.pop()
+    return scrub("\n".join(lines[-_TAIL:]))

@@ -1,0 +1,63 @@
+"""The last run of each kind that was asked for from here, with its log: its record at the platform goes with its job.
+
+One file for each name of a job, in the folder `runs` of the installation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.files import write_private_json
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.engine.context import Context
+
+_FOLDER = "runs"
+_LONGEST = 1_000_000  # characters of a log, from its end
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    run: Run
+    log: str
+
+
+def keep(context: Context, run: Run, log: str) -> None:
+    """A full disk here is no reason to fail what was done there."""
+    name = re.sub(r"[^a-z0-9]+", "-", run.name.lower()).strip("-") or "unnamed"
+    record = {
+        "id": run.id,
+        "name": run.name,
+        "owner": run.owner,
+        "project_id": run.project_id,
+        "state": run.state,
+        "created": run.created.isoformat() if run.created else None,
+        "log": scrub(log[-_LONGEST:]),
+    }
+    with contextlib.suppress(Configuration):
+        write_private_json(context.folder / _FOLDER / f"{name}.json", record)
+
+
+def kept(context: Context) -> list[KeptRun]:
+    """In no order, without those that cannot be read."""
+    found = []
+    for file in (context.folder / _FOLDER).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(_read(json.loads(file.read_text(encoding="utf-8"))))
+    return found
+
+
+def find(context: Context, run_id: str) -> KeptRun | None:
+    return next((item for item in kept(context) if item.run.id == run_id), None)
+
+
+def _read(data: dict[str, Any]) -> KeptRun:
+    created = datetime.fromisoformat(data["created"]) if data["created"] else None
+    run = Run(data["id"], data["name"], data["owner"], data["project_id"], data["state"], created=created)
+    return KeptRun(run, str(data["log"]))

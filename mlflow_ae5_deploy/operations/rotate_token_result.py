@@ -1,0 +1,169 @@
+"""What came of a rotation: for whom, with which gap, and the one error of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlflow_ae5_deploy.ae5.models import Deployment
+from mlflow_ae5_deploy.common.errors import DeployError, PartlyDone, StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.state import Unfinished
+from mlflow_ae5_deploy.operations.gc_check import GcProof
+from mlflow_ae5_deploy.operations.restart import Restarted
+from mlflow_ae5_deploy.operations.rotate_token_plan import Decision
+from mlflow_ae5_deploy.operations.token_downtime import Former, said
+from mlflow_ae5_deploy.resources.consumers import recipients
+from mlflow_ae5_deploy.resources.token_expiry import expiry, warning
+
+
+@dataclass(frozen=True)
+class Served:
+    """One account. outcome: stored | kept | failed. gap: seconds during which its stored token did not work; None
+    when that is not over, or not known. at_most: a bound of it where it was not observed."""
+
+    account: str
+    outcome: str
+    gap: float | None = None
+    at_most: float | None = None
+    error: DeployError | None = None
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. gap: the longest of the accounts', in
+    seconds; None where it is not over, or not known. gap_at_most: a bound where it was not observed.
+
+    gc is None when there was no reason to prove it. error ended the run early, or tells what is left.
+    """
+
+    outcome: str
+    reason: str
+    deployment: Deployment
+    url: str
+    accounts: tuple[Served, ...] = ()
+    gap: float | None = 0.0
+    gap_at_most: float | None = None
+    gap_said: str = ""
+    gc: GcProof | None = None
+    issued: datetime | None = None
+    expires: datetime | None = None
+    restarted: Restarted | None = None
+    warnings: tuple[str, ...] = ()
+    error: DeployError | None = None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a rotation stands on. former: the token that is stored. unfinished: an earlier rotation of this deployment.
+    known: accounts whose token was on record."""
+
+    deployment: Deployment
+    url: str
+    decision: Decision
+    former: Former
+    restarted: Restarted | None
+    unfinished: Unfinished | None = None
+    known: frozenset[str] = frozenset()
+
+
+def unchanged(context: Context, ground: Ground) -> Rotation:
+    own = context.memory.stored_token(context.account)
+    expires = own.expires if own else None
+    note = warning(expires, context.clock.now())
+    return Rotation(
+        "unchanged",
+        ground.decision.reason,
+        ground.deployment,
+        ground.url,
+        tuple(Served(name, "kept", 0.0) for name in recipients(context)),
+        gap_said="the stored token stays as it is",
+        issued=own.issued if own else None,
+        expires=expires,
+        warnings=(note,) if note else (),
+    )
+
+
+def result_of(
+    context: Context, ground: Ground, served: Mapping[str, Served], gc: GcProof | None, broken: DeployError | None
+) -> Rotation:
+    accounts = tuple(served.get(name) or Served(name, "kept", _kept_gap(ground, name)) for name in recipients(context))
+    own = context.memory.stored_token(context.account)
+    warnings = list(ground.restarted.notes) if ground.restarted else []
+    if note := warning(expiry(context.found.token) if context.found.token else None, context.clock.now()):
+        warnings.append(note)
+    left = [item for item in accounts if item.outcome == "failed"]
+    whole = len(served) == len(accounts)
+    gap, bound, said = _gap(ground, accounts)
+    return Rotation(
+        "incomplete" if left or broken else "rotated" if whole else "finished",
+        ground.decision.reason,
+        ground.deployment,
+        ground.url,
+        accounts,
+        gap=gap,
+        gap_at_most=bound,
+        gap_said=said,
+        gc=gc,
+        issued=own.issued if own else None,
+        expires=own.expires if own else None,
+        restarted=ground.restarted,
+        warnings=tuple(warnings),
+        error=_what_is_left(ground, accounts, broken),
+    )
+
+
+def _kept_gap(ground: Ground, account: str) -> float | None:
+    """Of one that keeps what is stored: what an unfinished rotation has measured for it, if it was that one's."""
+    return ground.unfinished.gaps.get(account) if ground.unfinished else 0.0
+
+
+def _gap(ground: Ground, accounts: tuple[Served, ...]) -> tuple[float | None, float | None, str]:
+    """(the longest gap, a bound of it, a sentence)"""
+    known = [item.gap for item in accounts if item.gap is not None and item.outcome != "failed"]
+    bounds = [item.at_most for item in accounts if item.at_most is not None]
+    longest, bound = max(known, default=None), max(bounds, default=None)
+    told = said(ground.former, bound)
+    left = ", ".join(item.account for item in accounts if item.outcome == "failed")
+    if left and ground.former.void_since is not None:
+        others = f"; {longest:.1f} s for those who have it" if longest is not None else ""
+        return None, None, f"not over for {left}{others}, {told}"
+    if all(item.outcome != "stored" for item in accounts) and ground.unfinished is None:
+        return 0.0, None, "the stored token stays as it is"
+    if longest is None and not told.startswith("not known"):
+        told = f"not known: the run that was cut off has not noted it; {told}"
+    return longest, bound, told
+
+
+def _what_is_left(ground: Ground, accounts: tuple[Served, ...], broken: DeployError | None) -> DeployError | None:
+    """The one error of a run: accounts left come first, because somebody waits for them; the others are its detail."""
+    left = [item for item in accounts if item.outcome == "failed"]
+    rolled_back = ground.restarted.failed if ground.restarted else None
+    if left:
+        names = ", ".join(item.account for item in left)
+        told = [(item.account, item.error) for item in left]
+        told += [("gc job", broken), ("restart, rolled back", rolled_back)]
+        logs = [error.detail for _, error in told if error is not None and error.detail]
+        return PartlyDone(
+            f"The token is not stored for {names}; {len(accounts) - len(left)} of {len(accounts)} accounts have one.",
+            where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
+            remedy=f"Mend the cause, then run this again: it does {'those' if len(left) > 1 else 'that one'} only.",
+            detail="\n".join(
+                [*(f"{who}: {error.what} {error.remedy}" for who, error in told if error is not None), *logs]
+            ),
+        )
+    if broken is not None:
+        return broken
+    if rolled_back is not None:
+        came = isinstance(rolled_back, StageFailed)  # else the platform refused the start, and there is no log
+        how = "did not come up, and it was rolled back" if came else "was refused, and the second was not"
+        log = " The end of the log of the one that failed is below." if came else " Nothing is left to do."
+        return StageFailed(
+            f"The first start after the restart {how}: {rolled_back.what}",
+            stage=8,
+            where=rolled_back.where,
+            remedy=f"The server runs as before, as deployment {ground.deployment.id}, and its token is stored.{log}",
+            detail=rolled_back.detail,
+        )
+    return None

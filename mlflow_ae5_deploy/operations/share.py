@@ -1,0 +1,145 @@
+"""Sharing the deployment with one more, or one fewer, after the install."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.ae5.models import Collaborator
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, Refused, StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.operations.logs import deployment_of
+
+Pair = tuple[str, str]  # (user | group, name)
+_UNKNOWN = (
+    "Check the names: the platform shares only with users and groups that it has. Its user administration lists them."
+)
+_VISIBLE = 60.0  # seconds until the platform must show what was set
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One of those the deployment is shared with. configured: the configuration names them."""
+
+    kind: str
+    name: str
+    configured: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """pairs: those the deployment is shared with now. notes: what the next `install` makes of it."""
+
+    actions: tuple[Action, ...]
+    shared: tuple[Shared, ...]
+    notes: tuple[str, ...]
+
+
+def configured_pairs(context: Context) -> set[Pair]:
+    sharing = context.settings.sharing
+    return {("group", name) for name in sharing.groups} | {("user", name) for name in sharing.users}
+
+
+def shared_with(context: Context) -> tuple[Shared, ...]:
+    return _told(_present(context, deployment_of(context).id), configured_pairs(context))
+
+
+def add(context: Context, wanted: Sequence[Pair]) -> Change:
+    deployment = deployment_of(context)
+    current = context.look.collaborators(deployment.id)
+    missing = sorted(set(wanted) - {(c.type, c.id) for c in current})
+    actions = tuple(Action("share with", f"{kind} {name}", "asked for") for kind, name in missing)
+    if missing:
+        extra = [Collaborator(id=name, type="group" if kind == "group" else "user") for kind, name in missing]
+        _write(context, deployment.id, actions, [*current, *extra])
+        # Only what the configuration names too is remembered as ours: install takes the rest for somebody's own.
+        context.memory.remember_shared(context.memory.shared() | (set(missing) & configured_pairs(context)))
+    return _outcome(context, deployment.id, actions, kept_by_install(sorted(set(wanted)), configured_pairs(context)))
+
+
+def remove(context: Context, wanted: Sequence[Pair]) -> Change:
+    deployment = deployment_of(context)
+    current = context.look.collaborators(deployment.id)
+    surplus = sorted(set(wanted) & {(c.type, c.id) for c in current})
+    actions = tuple(Action("stop sharing with", f"{kind} {name}", "asked for") for kind, name in surplus)
+    if surplus:
+        _write(context, deployment.id, actions, [c for c in current if (c.type, c.id) not in set(surplus)])
+    context.memory.remember_shared(context.memory.shared() - set(wanted))
+    return _outcome(context, deployment.id, actions, undone_by_install(sorted(set(wanted)), configured_pairs(context)))
+
+
+def kept_by_install(added: Sequence[Pair], configured: set[Pair]) -> tuple[str, ...]:
+    """Pure: what becomes of those the configuration does not name."""
+    own = [pair for pair in added if pair not in configured]
+    if not own:
+        return ()
+    return (
+        f"The configuration does not name {_names(own)}: `install` leaves them, but shares a deployment that is made "
+        f"anew with those of the configuration only. To keep them, add to sharing: {_lines(own)}.",
+    )
+
+
+def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[str, ...]:
+    """Pure: those that the next install shares with again."""
+    back = [pair for pair in removed if pair in configured]
+    if not back:
+        return ()
+    return (
+        f"The configuration names {_names(back)}: the next `install` shares with them again. "
+        f"To keep them out, take them from sharing: {_lines(back)}.",
+    )
+
+
+def _write(context: Context, deployment_id: str, actions: Sequence[Action], now: Sequence[Collaborator]) -> None:
+    for action in actions:
+        context.journal.write("intent", action=action.verb, target=action.target)
+    try:
+        context.platform.set_collaborators(deployment_id, now)
+    except (Refused, NotFound) as error:
+        if error.status in (400, 404, 422):
+            error.remedy = _UNKNOWN
+        raise
+    for action in actions:
+        context.journal.write("effect", action=action.verb, target=action.target, id=deployment_id)
+    wanted = {(c.type, c.id) for c in now}
+
+    def probe() -> bool | None:
+        context.look.forget("collaborators")
+        return True if _present(context, deployment_id) == wanted else None
+
+    try:
+        poll_until(
+            probe,
+            waiting_for="the platform to show the new sharing",
+            deadline=Deadline(context.clock, _VISIBLE),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        seen = _present(context, deployment_id)
+        raise StageFailed(
+            f"The platform lists others than were set: {_names(sorted(seen)) or 'nobody'}.", stage=13
+        ) from None
+
+
+def _outcome(context: Context, deployment_id: str, actions: tuple[Action, ...], notes: tuple[str, ...]) -> Change:
+    return Change(actions, _told(_present(context, deployment_id), configured_pairs(context)), notes)
+
+
+def _present(context: Context, deployment_id: str) -> set[Pair]:
+    return {(c.type, c.id) for c in context.look.collaborators(deployment_id)}
+
+
+def _told(present: set[Pair], configured: set[Pair]) -> tuple[Shared, ...]:
+    return tuple(Shared(kind, name, (kind, name) in configured) for kind, name in sorted(present))
+
+
+def _names(pairs: Sequence[Pair]) -> str:
+    return ", ".join(f"{kind} {name}" for kind, name in pairs)
+
+
+def _lines(pairs: Sequence[Pair]) -> str:
+    rows = (("groups", "group"), ("users", "user"))
+    named = [(title, [name for kind, name in pairs if kind == wanted]) for title, wanted in rows]
+    return ", ".join(f"{title}: [{', '.join(names)}]" for title, names in named if names)

@@ -1,0 +1,108 @@
+"""Bringing the data back: whether its snapshot is there, which project's job can restore it, and the restore itself."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import outcomes, runner
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.operations import backup as snapshots
+from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
+from mlflow_ae5_deploy.operations.upgrade.state import Record, note
+from mlflow_ae5_deploy.release.archive import read_project_archive
+from mlflow_ae5_deploy.resources import backup_destination
+
+_USAGE = 2  # the exit code of a job that does not understand its options
+
+
+@dataclass(frozen=True)
+class Way:
+    """needed: the data is not as it was. seen: a job has just seen the snapshot. here: the project that is there
+    restores it; else none of its jobs runs, and the former project is put back first."""
+
+    needed: bool = False
+    seen: bool = False
+    here: bool = True
+
+
+def look(context: Context, record: Record, crew: Crew) -> Way:
+    """Before a server is stopped or a project is moved. Raises NotFound where the snapshot is gone, and StageFailed
+    where no job could restore it."""
+    if not record.touched or record.restored:
+        return Way()
+    if record.snapshot is None:
+        raise StageFailed("No snapshot to go back to was noted.", stage=7, where=str(context.folder))
+    project = context.look.project(context.settings.project.name)
+    if project is not None and _sees_it(context, record, project, crew):
+        return Way(needed=True, seen=True)
+    if project is not None and project.id in (record.old_project, record.returned):
+        return Way(needed=True)
+    _require_former(context, record)
+    return Way(needed=True, here=False)
+
+
+def _sees_it(context: Context, record: Record, project: Project, crew: Crew) -> bool:
+    """False where no job of this project tells: it has no such command, or neither that nor its environment starts."""
+    if not runner.knows(context, project, "Backup"):
+        return False
+    crew.tell(f"snapshot {record.snapshot} is looked for")
+    task = runner.backup("show", "--snapshot", str(record.snapshot))
+    verdict = snapshots.carry_out(context, task, seconds=crew.wait, project=project)
+    if not verdict.facts:
+        crew.tell(f"the project that is there does not run its jobs ({verdict.said})")
+        return False
+    if verdict.exit_code == outcomes.NO_SNAPSHOT:
+        raise NotFound(
+            f"Snapshot {record.snapshot}, which was to bring the data back, is not in the place of the backups.",
+            where=backup_destination.shown(context),
+            remedy="See that this is the right place, and mounted: `backup list` shows what is there. Then run "
+            "`upgrade --back`. If that snapshot is lost, go back to another one: `restore --snapshot ID --release "
+            f"{shlex.quote(record.archive)} --replace --stop-server`.",
+        )
+    runner.require(task, verdict)
+    return True
+
+
+def _require_former(context: Context, record: Record) -> None:
+    command, archive = runner.command_of(context.settings, "Restore"), Path(record.archive)
+    if archive.is_file() and command in read_project_archive(archive).commands:
+        return
+    why = f"has no command `{command}`" if archive.is_file() else "is not on this machine any more"
+    raise StageFailed(
+        f"There is no project whose jobs run, and the former release's archive {why}: nothing could restore the data.",
+        stage=7,
+        where=record.archive,
+        remedy=f"Take a release that runs here: `restore --snapshot {record.snapshot} --release bundled --replace`.",
+    )
+
+
+def bring_back(context: Context, record: Record, project: Project, crew: Crew) -> Record:
+    """By a job of `project`. Artifacts that are there unchanged stay; a release of before that does not know how moves
+    all of them."""
+    crew.tell(f"snapshot {record.snapshot} is restored")
+    words = ("--snapshot", str(record.snapshot), "--replace", "--no-upgrade")
+
+    def aside(verdict: Verdict) -> str:
+        return str(verdict.facts.get("kept_aside") or "")
+
+    def restored(verdict: Verdict) -> None:
+        note(context, record, restored=True, kept_aside=aside(verdict))
+        context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
+
+    def attempt(*more: str, take_ended: bool) -> tuple[runner.Task, Verdict]:
+        task = runner.restore(*words, *more)
+        return task, runner.attempt(
+            context, project, task, seconds=crew.wait, on_success=restored, take_ended=take_ended
+        )
+
+    task, verdict = attempt("--same-artifacts", take_ended=True)
+    if verdict.exit_code == _USAGE:
+        task, verdict = attempt(take_ended=False)
+    runner.require(task, verdict)
+    crew.tell(verdict.said)
+    return replace(record, restored=True, kept_aside=aside(verdict))

@@ -1,0 +1,213 @@
+"""The way back: old data, old project, old endpoint, proved. What was noted on disk says what is needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.errors import (
+    BackupPlaceFailed,
+    Conflict,
+    DeployError,
+    JobFailed,
+    NotBack,
+    NotFound,
+    SnapshotDamaged,
+    StageFailed,
+    WentBack,
+)
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.operations import restart
+from mlflow_ae5_deploy.operations.restart import Definition
+from mlflow_ae5_deploy.operations.upgrade import restore_data, shared_steps
+from mlflow_ae5_deploy.operations.upgrade.plan import release_words
+from mlflow_ae5_deploy.operations.upgrade.restore_data import Way
+from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
+from mlflow_ae5_deploy.operations.upgrade.state import Record, note, pending
+from mlflow_ae5_deploy.release.compare import content_digest_of
+from mlflow_ae5_deploy.resources.deployment import await_serving, start
+from mlflow_ae5_deploy.resources.project import remove_project, upload_project
+
+_GC_STAGE = 14
+
+
+def after(context: Context, trouble: DeployError, definition: Definition | None, crew: Crew) -> DeployError:
+    """Go back because of `trouble`; the error to end with. definition: with values that are not kept on disk."""
+    context.journal.write("failed", kind=trouble.kind, what=trouble.what)
+    crew.tell(f"it failed: {trouble.what}")
+    way: Way | None = None
+    try:
+        record = note(context, _required(context), trouble=trouble.what)
+        way = restore_data.look(context, record, crew)
+        record = _go_back(context, replace(record, definition=definition), way, crew)
+    except DeployError as again:
+        return NotBack(
+            f"The upgrade failed: {trouble.what} Going back was tried and failed as well: {again.what}",
+            where=again.where or trouble.where,
+            remedy=_remedy(context, way, again),
+            detail=f"Upgrade:\n{shared_steps.detail_of(trouble)}\n\nGoing back:\n{shared_steps.detail_of(again)}",
+        )
+    return WentBack(
+        f"The upgrade failed: {trouble.what} {back_words(record)}",
+        where=trouble.where,
+        remedy=" ".join(text for text in (WentBack.usual_remedy, kept_words(record)) if text),
+        detail="\n".join(text for text in (_advice(trouble), trouble.detail) if text),
+    )
+
+
+def back_words(record: Record) -> str:
+    former = release_words(record.former)
+    if record.definition is None:
+        return f"Release and data are as they were before: {former}. No server ran before, so none was verified."
+    return f"Everything is as it was before: {former}, its data and its endpoint, verified."
+
+
+def kept_words(record: Record) -> str:
+    """Of what the restore has put aside; empty where it has not."""
+    if not record.kept_aside:
+        return ""
+    return (
+        f"What was there instead, with all that was written since snapshot {record.snapshot}, is kept aside as "
+        f"{record.kept_aside}: `restore --list-kept` names it, `restore --drop-kept` removes it."
+    )
+
+
+def _advice(trouble: DeployError) -> str:
+    """What a stage or a job advises is for a run that goes on, or for data that is not back: neither is so here."""
+    stale = isinstance(trouble, StageFailed | JobFailed) and not isinstance(trouble, BackupPlaceFailed)
+    return "" if stale else trouble.remedy
+
+
+def on_request(context: Context, crew: Crew) -> Record:
+    """`upgrade --back`: finish what a run that was cut off, or failed to go back, has left."""
+    record = _required(context)
+    try:
+        way = restore_data.look(context, record, crew)
+    except DeployError as trouble:
+        raise _not_back("Going back was not begun", context, None, trouble) from None
+    _agree(context, record, way)
+    try:
+        record = note(context, record, trouble=record.trouble or "it was asked to go back")
+        return _go_back(context, record, way, crew)
+    except DeployError as trouble:
+        raise _not_back("Going back failed", context, way, trouble) from None
+
+
+def _not_back(said: str, context: Context, way: Way | None, trouble: DeployError) -> NotBack:
+    return NotBack(
+        f"{said}: {trouble.what}",
+        where=trouble.where,
+        remedy=_remedy(context, way, trouble),
+        detail=shared_steps.detail_of(trouble),
+    )
+
+
+def _agree(context: Context, record: Record, way: Way) -> None:
+    """Raises Conflict unless the person agrees."""
+    data_words = "database and artifacts stay as they are"
+    if way.needed:
+        data_words = (
+            f"database and artifacts come back from snapshot {record.snapshot}, made when the upgrade had stopped the "
+            "server; what was written since is kept aside and not served any more: `restore --list-kept` names it"
+        )
+    started = "the former server has been started again" if record.definition else "`install` starts one"
+    action = Action(
+        "go back",
+        f"to {release_words(record.former)}",
+        f"the upgrade to {record.wanted} of {record.began[:16].replace('T', ' ')} UTC has not ended",
+        (data_words, f"there is no server until {started}", "every token issued so far is void"),
+    )
+    if not context.wishes.consent([action]):
+        raise Conflict(
+            "Going back was not agreed to.",
+            where=f"project {context.settings.project.name}",
+            remedy="Nothing was changed. If you want it, run this again with --yes.",
+            detail="It would mean:\n" + "\n".join(f"- {line}" for line in action.consequences),
+        )
+
+
+def _remedy(context: Context, way: Way | None, trouble: DeployError) -> str:
+    """What to do, and where the data of before is, while it is not back. way: None where the look failed."""
+    if way is None and isinstance(trouble, NotFound | StageFailed):
+        return trouble.remedy
+    record = pending(context)
+    if record is None or record.snapshot is None or record.restored or not record.touched:
+        return NotBack.usual_remedy
+    if way is not None and way.seen and not isinstance(trouble, NotFound | SnapshotDamaged):
+        return f"{NotBack.usual_remedy} The data as it was before is in snapshot {record.snapshot}."
+    return f"{NotBack.usual_remedy} It needs snapshot {record.snapshot}: `backup list` shows whether that is there."
+
+
+def _required(context: Context) -> Record:
+    record = pending(context)
+    if record is None:
+        raise NotFound(
+            "No upgrade was begun from this machine that could be taken back.",
+            where=str(context.folder),
+            remedy="A finished upgrade is not undone: `restore` brings an earlier snapshot back, and "
+            "`install --release` an earlier release.",
+        )
+    return record
+
+
+def _go_back(context: Context, record: Record, way: Way, crew: Crew) -> Record:
+    """Raises the DeployError that stood in the way; called again, it goes on."""
+    context.journal.write("intent", action="go back", target=f"to {record.former}")
+    crew.tell(f"going back to {record.former}")
+    shared_steps.stop_servers(context)
+    if way.needed and way.here:  # the new project, as a rule: what it has made of the schema it understands
+        record = restore_data.bring_back(context, record, runner.required_project(context), crew)
+    project, record = _bring_project_back(context, record, crew)
+    if way.needed and not way.here:
+        record = restore_data.bring_back(context, record, project, crew)
+    if record.definition is None:
+        crew.run([stage for stage in crew.stages if stage.number == _GC_STAGE])
+        shared_steps.schedule_as_before(context, record, project)
+    else:
+        crew.tell("the server is started as it was")
+        _start(context, record.definition, project)
+        shared_steps.run_stages(crew, first=9)
+        shared_steps.share_as_before(context, record)
+        shared_steps.schedule_as_before(context, record, project)
+        shared_steps.prove(context, crew)
+    context.memory.note_upgrade(None)
+    context.journal.write("effect", action="go back", target=f"to {record.former}")
+    return record
+
+
+def _bring_project_back(context: Context, record: Record, crew: Crew) -> tuple[Project, Record]:
+    name = context.settings.project.name
+    project = context.look.project(name)
+    if project is not None and project.id in (record.old_project, record.returned):
+        return project, record
+    archive = Path(record.archive)
+    if not archive.is_file():
+        raise StageFailed(
+            "The former project's archive, which was kept on this machine, is gone.", stage=6, where=record.archive
+        )
+    crew.tell("the former project is uploaded again")
+    digest = content_digest_of(archive.read_bytes())
+    if project is not None:
+        remove_project(context, project)
+    project = upload_project(
+        context, name, archive, lambda found: digest is not None and content_digest_of(found) == digest
+    )
+    return project, note(context, record, returned=project.id)
+
+
+def _start(context: Context, definition: Definition, project: Project) -> None:
+    if lost := sorted(name for name, value in definition.variables.items() if value is None):
+        raise Conflict(
+            f"The former values of {', '.join(lost)} were not kept, because they look like credentials.",
+            where=f"deployment {definition.name}",
+            remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
+        )
+    known = {revision.name for revision in context.look.revisions(project)}
+    wanted = restart.wanted_by(context, definition)
+    if wanted.revision not in known:
+        wanted = replace(wanted, revision="latest")
+    variables = {name: value for name, value in definition.variables.items() if value is not None}
+    await_serving(context, start(context, wanted, project, variables))

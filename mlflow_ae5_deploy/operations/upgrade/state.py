@@ -1,0 +1,99 @@
+"""What is noted on disk before each step of an upgrade: enough to go on, and enough to go back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from mlflow_ae5_deploy.common.errors import Configuration, Conflict
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.operations import restart
+from mlflow_ae5_deploy.operations.restart import Definition
+from mlflow_ae5_deploy.resources.interrupted_upgrade import STARTING, STOPPING
+
+# In this order. What a phase is called after has begun; it may not have ended.
+SAVING, REPLACING, MIGRATING = "saving", "replacing", "migrating"
+PHASES = (STOPPING, SAVING, REPLACING, MIGRATING, STARTING)
+
+
+@dataclass(frozen=True)
+class Record:
+    """target: content digest of the new release, in words `wanted`. definition: of the server; None if none ran.
+
+    archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron, whether
+    paused) of its scheduled backup and drill. snapshot: made after the stop. touched: the schema may have been changed.
+    trouble: why it goes back, once that has begun. restored, returned: how far that has come: the data, the project
+    (its new id). kept_aside: the name under which the restore has kept what was there.
+    """
+
+    target: str
+    wanted: str
+    former: str
+    old_project: str
+    archive: str
+    phase: str
+    began: str
+    definition: Definition | None = None
+    jobs: tuple[tuple[str, str, str, bool], ...] = ()
+    snapshot: str | None = None
+    touched: bool = False
+    trouble: str = ""
+    restored: bool = False
+    returned: str | None = None
+    kept_aside: str = ""
+
+    def at_least(self, phase: str) -> bool:
+        return PHASES.index(self.phase) >= PHASES.index(phase)
+
+
+def note(context: Context, record: Record, **changes: Any) -> Record:
+    """On disk before the step that it is about."""
+    changed = replace(record, **changes)
+    context.memory.note_upgrade(to_json(changed))
+    return changed
+
+
+def pending(context: Context) -> Record | None:
+    known = context.memory.pending_upgrade()
+    if known is None:
+        return None
+    try:
+        return from_json(known)
+    except (KeyError, TypeError, ValueError):
+        raise Configuration(
+            "An upgrade was cut off, and what was noted of it cannot be read.",
+            where=str(context.folder / "memory.json"),
+            remedy="The former project's archive is in the folder `replaced` beside it: `install --release <archive>`.",
+        ) from None
+
+
+def require_forward(context: Context, record: Record) -> None:
+    """Raises Conflict where it is on the way back: data half migrated must not be migrated further."""
+    if record.trouble:
+        raise Conflict(
+            f"An upgrade to {record.wanted} failed, and going back from it has not ended: {record.trouble}",
+            where=str(context.folder),
+            remedy="Run `upgrade --back`, which goes on going back; then upgrade anew.",
+        )
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    plain = {key: value for key, value in vars(record).items() if key != "definition"}
+    plain["jobs"] = [list(job) for job in record.jobs]
+    definition = record.definition
+    if definition is not None:
+        # The same form, without what looks like a credential, as a restart leaves behind.
+        since = datetime.fromisoformat(record.began)
+        plain["definition"] = restart.to_record(restart.Pending("", since, definition))
+    return plain
+
+
+def from_json(data: Mapping[str, Any]) -> Record:
+    fields = dict(data)
+    known = fields.pop("definition", None)
+    fields["jobs"] = tuple((name, command, cron, paused) for name, command, cron, paused in fields["jobs"])
+    record = Record(**fields, definition=restart.from_record(known).definition if known else None)
+    PHASES.index(record.phase)
+    return record

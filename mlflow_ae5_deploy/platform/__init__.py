@@ -1,1 +1,0 @@
-"""The boundary to AE5: records, sessions, typed verbs, and the translation of foreign errors."""

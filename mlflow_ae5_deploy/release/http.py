@@ -1,0 +1,253 @@
+"""GET requests for releases: https only, timeouts always, few retries, and errors that name the remedy.
+
+Not the platform's session: this one talks to GitHub, to a mirror or to a URL that the user named. Proxies and
+`.netrc` of the environment are honoured, as corporate mirrors need them.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+import requests.adapters
+import urllib3.exceptions
+from urllib3.util.ssl_ import create_urllib3_context
+
+from mlflow_ae5_deploy.common.clock import Clock, Deadline
+from mlflow_ae5_deploy.common.errors import (
+    Configuration,
+    DeadlineExceeded,
+    Denied,
+    DeployError,
+    Refused,
+    UnexpectedAnswer,
+    Unreachable,
+)
+from mlflow_ae5_deploy.release.addresses import check_url, host_of, public_form
+
+T = TypeVar("T")
+
+TRIES = 3
+_PAUSES = (1.0, 3.0)  # seconds before the second and the third try
+_CHUNK = 1 << 16
+_LARGEST_DOCUMENT = 8 << 20
+
+
+class Absent(Exception):
+    """404 or 410: the server does not have it."""
+
+
+class Passing(Exception):
+    """A failure that may pass: worth another try. `error` is what to raise when it does not."""
+
+    def __init__(self, error: DeployError) -> None:
+        super().__init__(error.what)
+        self.error = error
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for making a connection, and between two pieces of an answer."""
+
+    connect: float
+    read: float
+
+
+class _Session(requests.Session):
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Called for every redirect, before it is followed."""
+        check_url(prepared_request.url or "", "the redirect's target")
+        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+
+
+class _TrustingAlso(requests.adapters.HTTPAdapter):
+    """Trusts the authorities of a file besides the usual ones: a company's mirror and GitHub, both can be met."""
+
+    def __init__(self, ca_file: Path) -> None:
+        self._context = create_urllib3_context()
+        try:
+            self._context.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror if error.errno and error.strerror else "it holds no certificate"
+            raise Configuration(
+                f"The file of certificate authorities cannot be used: {reason}.", where=str(ca_file)
+            ) from None
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        return super().proxy_manager_for(proxy, **more, ssl_context=self._context)
+
+
+class Web:
+    """Requests that share a deadline. Use as a context manager."""
+
+    def __init__(self, deadline: Deadline, timeouts: Timeouts, ca_file: Path | None, remedy: str) -> None:
+        self.clock: Clock = deadline.clock
+        self.deadline = deadline
+        self._timeouts = timeouts
+        self._remedy = remedy
+        self._session = _Session()
+        self._session.max_redirects = 5
+        if ca_file is not None:
+            self._session.mount("https://", _TrustingAlso(ca_file))
+
+    def __enter__(self) -> Web:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def retrying(self, attempt: Callable[[], T]) -> T:
+        """Up to TRIES attempts, as long as they fail with Passing and there is time."""
+        for number in range(TRIES):
+            try:
+                return attempt()
+            except Passing as failure:
+                if number == TRIES - 1 or self.deadline.expired():
+                    raise failure.error from None
+                self.clock.sleep(min(_PAUSES[number], self.deadline.remaining()))
+        raise AssertionError("not reached")
+
+    def document(self, url: str, accept: str) -> bytes:
+        """A small answer, whole. Raises Absent, or a DeployError."""
+
+        def attempt() -> bytes:
+            with self.opened(url, {"Accept": accept}) as response:
+                body = bytearray()
+                for chunk in self.chunks(response, url):
+                    body += chunk
+                    if len(body) > _LARGEST_DOCUMENT:
+                        raise UnexpectedAnswer("The answer is far too long.", where=public_form(url))
+                return bytes(body)
+
+        return self.retrying(attempt)
+
+    @contextmanager
+    def opened(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+        """One request, its body unread. Raises Absent, Passing or a DeployError for anything but 200, 206 and 416."""
+        if self.deadline.expired():
+            raise self.too_late(url)
+        timeouts = (
+            min(self._timeouts.connect, self.deadline.remaining()),
+            min(self._timeouts.read, self.deadline.remaining()),
+        )
+        # No compression in transit: sizes and ranges are those of the file, and a .gz stays one.
+        with self._translated(url):
+            response = self._session.get(
+                url,
+                headers={"Accept-Encoding": "identity", **headers},
+                stream=True,
+                timeout=timeouts,
+            )
+        with response:
+            if response.status_code not in (200, 206, 416):
+                raise self._failure(response, url)
+            yield response
+
+    def chunks(self, response: requests.Response, url: str) -> Iterator[bytes]:
+        """The body's bytes as they came. Raises Passing when it ends too early, DeadlineExceeded when time is up."""
+        stream: Iterator[bytes] = response.raw.stream(_CHUNK, decode_content=False)
+        while True:
+            with self._translated(url):
+                chunk = next(stream, None)
+            if chunk is None:
+                return
+            yield chunk
+            if self.deadline.expired():
+                raise self.too_late(url)
+
+    def too_late(self, url: str) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"The release was not fetched within {self.deadline.seconds:.0f} s.",
+            where=public_form(url),
+            remedy="Run it again: what has arrived is kept, and the rest is fetched. " + self._remedy,
+        )
+
+    def unreachable(self, url: str, reason: str) -> Unreachable:
+        return Unreachable(f"{host_of(url)} cannot be reached: {reason}.", where=public_form(url), remedy=self._remedy)
+
+    def _failure(self, response: requests.Response, url: str) -> Exception:
+        status = response.status_code
+        said = f"HTTP {status}"
+        if status in (404, 410):
+            return Absent()
+        if status == 429 or (status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"):
+            error = self.unreachable(url, f"it limits the number of requests ({said}); try again later")
+            return Passing(error) if status == 429 else error
+        if status in (401, 403, 407):
+            return Denied(
+                f"{host_of(url)} does not let us fetch this ({said}).",
+                where=public_form(url),
+                remedy="Put the credentials for it into ~/.netrc. " + self._remedy,
+                status=status,
+            )
+        if status >= 500:
+            return Passing(self.unreachable(url, f"it answers {said}"))
+        return Refused(f"{host_of(url)} answers {said}.", where=public_form(url), remedy=self._remedy, status=status)
+
+    @contextmanager
+    def _translated(self, url: str) -> Iterator[None]:
+        """Foreign errors carry whole URLs, tokens included, so their texts are not used."""
+        try:
+            yield
+        except requests.exceptions.TooManyRedirects:
+            raise self.unreachable(url, "it redirects in circles") from None
+        except requests.exceptions.ProxyError:
+            raise Passing(self.unreachable(url, "the proxy (HTTPS_PROXY) does not work")) from None
+        except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+            raise Unreachable(
+                f"The certificate of {host_of(url)} is not trusted: {_innermost(error)}.",
+                where=public_form(url),
+                remedy="Name the file with its certificate authority in the configuration (ca_file). " + self._remedy,
+            ) from None
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
+            raise Passing(self.unreachable(url, "no answer in time")) from None
+        except (
+            requests.exceptions.ConnectionError,
+            requests.exceptions.ChunkedEncodingError,
+            urllib3.exceptions.HTTPError,
+        ) as error:
+            raise Passing(self.unreachable(url, _innermost(error))) from None
+        except (requests.exceptions.RequestException, ValueError) as error:
+            raise Configuration(
+                f"{public_form(url)} cannot be requested ({type(error).__name__}).", where=public_form(url)
+            ) from None
+        except OSError as error:  # REQUESTS_CA_BUNDLE names a file that is not there
+            raise Configuration(
+                "The environment's certificate authorities (REQUESTS_CA_BUNDLE) cannot be used.",
+                where=str(getattr(error, "filename", None) or "REQUESTS_CA_BUNDLE"),
+            ) from None
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason at the bottom of a chain of wrapped errors, in words without addresses."""
+    seen: list[Any] = []
+    todo: list[Any] = [error]
+    while todo:
+        current = todo.pop(0)
+        if not isinstance(current, BaseException) or current in seen:
+            continue
+        seen.append(current)
+        todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+    for one in seen:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return one.verify_message or "verification failed"
+    for one in seen:
+        if isinstance(one, ssl.SSLError):
+            return (one.reason or "TLS failed").lower().replace("_", " ")
+        if isinstance(one, socket.gaierror):
+            return "its name is not known"
+        if isinstance(one, urllib3.exceptions.IncompleteRead):
+            return "the download ended too early"
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror.lower()
+    return "the connection broke"

@@ -1,0 +1,344 @@
+"""Output for people: results on stdout, progress on stderr and only when somebody watches.
+
+Every line passes through `scrub`, the last of several guards against printing a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.text import Target, addressed, size, with_target
+from mlflow_ae5_deploy.common.visible import json_text, visible, visible_lines
+from mlflow_ae5_deploy.render.env import CERTIFICATE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+    from mlflow_ae5_deploy.common.errors import DeployError
+    from mlflow_ae5_deploy.engine.plan import Action, RunResult, Stage, StageResult
+    from mlflow_ae5_deploy.operations.verify import Check
+    from mlflow_ae5_deploy.render.install import Installed
+
+_BAR = 30  # characters
+_OURS = (
+    "remedy",
+    "warnings",
+    "problems",
+    "notes",
+    "markdown",
+)  # what of a document has commands in it that a person runs
+_SPINNER = 3  # characters beside the text of the progress line
+_UNDER = " " * 22  # where the text of a stage begins
+_MARKS = {
+    "unchanged": ("=", "green"),
+    "changed": ("+", "cyan"),
+    "planned": ("+", "yellow"),
+    "declined": ("?", "yellow"),
+    "failed": ("!", "red"),
+}
+
+
+class Reporter:
+    """json_mode: nothing but one JSON document goes to stdout. target: options of the installation that this is about,
+    added to every command that the reader is told to run."""
+
+    def __init__(
+        self,
+        *,
+        json_mode: bool = False,
+        target: Target = (),
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+    ) -> None:
+        self.json_mode = json_mode
+        self._target = target
+        self._out_file = out or sys.stdout
+        self._err_file = err or sys.stderr
+        self._out: Console | None = None
+        self._err: Console | None = None
+        self._status: Status | None = None
+        self._doing = ""
+
+    # consoles are made when first needed: importing rich costs more than most verbs take --------------------------
+
+    @property
+    def out(self) -> Console:
+        if self._out is None:
+            self._out = _console(self._out_file)
+        return self._out
+
+    @property
+    def err(self) -> Console:
+        if self._err is None:
+            self._err = _console(self._err_file)
+        return self._err
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """One line of result."""
+        if not self.json_mode:
+            self._pause()  # or the progress line stays in the text: both are on the same terminal
+            self._print(self.out, self._shown(text), style)
+
+    def text(self, text: str) -> None:
+        """Several lines of result."""
+        for line in text.split("\n"):
+            self.line(line)
+
+    def foreign(self, line: str, lead: str = "") -> None:
+        """A line of somebody else's log: no command in it is ours."""
+        if not self.json_mode:
+            self._pause()
+            self._print(self.out, lead + visible(scrub(line.removesuffix("\r"))))
+
+    def raw(self, line: str) -> None:
+        """A line of a log, byte for byte but for secrets."""
+        self.as_it_is(f"{scrub(line)}\n")
+
+    def command(self, command: str) -> str:
+        """A command of this tool, for the same installation."""
+        return with_target(command, self._target)
+
+    def hanging(self, lead: str, text: str, style: str | None = None) -> None:
+        """A line of result that goes on under its own beginning; whole where no terminal sets a width."""
+        if not self.json_mode:
+            self._pause()
+            self._print(self.out, _wrapped(self.out, lead, self._shown(text)), style)
+
+    def note(self, text: str, style: str | None = None) -> None:
+        """One line beside the result, on stderr; broken between words where a terminal is narrower."""
+        self._pause()
+        self._print(self.err, _broken(self.err, self._shown(text)), style)
+
+    def _shown(self, text: str) -> str:
+        return visible(addressed(scrub(text), self._target))
+
+    def _print(self, console: Console, text: str, style: str | None = None) -> None:
+        """The one way to a terminal; `text` is safe for it."""
+        console.print(text, style=style, markup=False, emoji=False)
+
+    def data(self, value: Any, *, compact: bool = False) -> None:
+        """The JSON document; compact: on one line, where several follow one another."""
+        self.as_it_is(json_text(_scrubbed(value, self._target), indent=None if compact else 2) + "\n")
+
+    def as_it_is(self, text: str) -> None:
+        """To stdout without the scrubber, for a token that was asked for."""
+        self._pause()
+        try:
+            self._out_file.write(text)
+            self._out_file.flush()
+        except BrokenPipeError:
+            discard(self._out_file)
+
+    # progress ---------------------------------------------------------------------------------------------------
+
+    def doing(self, text: str) -> None:
+        self._doing = text
+        self._show(text)
+
+    def waiting(self, what: str, seconds: float) -> None:
+        self._show(", ".join(part for part in (self._doing, f"waiting for {what}", f"{seconds:.0f} s") if part))
+
+    def progress(self, what: str, done: float, total: float | None) -> None:
+        """A bar where the size is known. done and total in bytes."""
+        if not total:
+            self._show(f"{what}: {size(done)}")
+            return
+        filled = int(_BAR * min(done / total, 1))
+        bar = "█" * filled + "░" * (_BAR - filled)
+        self._show(f"{what}: {bar} {size(done)} of {size(total)}")
+
+    def _show(self, text: str) -> None:
+        if self.json_mode or not self._err_file.isatty():
+            return
+        from rich.text import Text  # as a plain string it would be taken for markup
+
+        told = Text(_cut(visible(scrub(text)), self.err.width - _SPINNER))
+        if self._status is None:
+            self._status = self.err.status(told)
+            self._status.start()
+        else:
+            self._status.update(told)
+
+    def _pause(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def close(self) -> None:
+        self._pause()
+
+    # the run ----------------------------------------------------------------------------------------------------
+
+    def stage_begins(self, stage: Stage) -> None:
+        self.doing(f"stage {stage.number} of 14, {stage.name}")
+
+    def stage_ends(self, result: StageResult) -> None:
+        self._pause()
+        if self.json_mode:
+            return
+        mark, style = _MARKS[result.outcome]
+        self.hanging(f"{mark} {result.number:>2} {result.name:<16} ", result.reason, style)
+        if result.outcome in ("changed", "planned", "declined"):
+            tense = "" if result.outcome == "changed" else "would "
+            for action in result.actions:
+                self.hanging(_UNDER, f"{tense}{action.phrase}, because {action.reason}")
+                for consequence in action.consequences:
+                    self.hanging(f"{_UNDER}  - ", consequence)
+        for warning in result.warnings:
+            self.hanging(_UNDER, f"warning: {warning}", "yellow")
+
+    def meaning(self, actions: Sequence[Action]) -> None:
+        """What an action that needs consent would do; on stderr, because a question follows."""
+        for action in actions:
+            self.note(f"This will {action.phrase}: {action.reason}.", style="yellow")
+            for consequence in action.consequences:
+                self.note(f"  - {consequence}")
+
+    def run_ends(self, verb: str, result: RunResult, installed: Installed, next_steps: Sequence[str]) -> None:
+        self._pause()
+        if result.error is not None:
+            return
+        self.line()
+        self.line(_headline(verb, result), style="bold")
+        self.line()
+        rows = [
+            ("URL", installed.url or "(known once the deployment runs)"),
+            ("Deployment", f"{installed.deployment} ({installed.deployment_id or 'none yet'})"),
+            ("Project", f"{installed.project}, owned by {installed.account} on {installed.host}"),
+            ("To change" if verb == "plan" else "Changed", _names(result, ("changed", "planned"))),
+            ("Already so", _names(result, ("unchanged",))),
+            ("Cost", f"{result.requests} requests, {result.writes} writes, {result.seconds:.1f} s"),
+        ]
+        if installed.key_file:
+            rows.append(("Keys", f"{installed.key_file} (have a copy in a safe place)"))
+        for archive in installed.kept_archives:
+            rows.append(("Kept", archive))
+        for title, text in rows:
+            self.hanging(f"  {title:<11} ", text)
+        environment = installed.client_environment()
+        if environment:
+            self.line()
+            self.line("Connect a client")
+            for name, value in environment.items():
+                here = "   # a file on this machine; elsewhere, a copy of it" if name == CERTIFICATE else ""
+                self.line(f"  export {name}={value}{here}")
+            self.line("  export MLFLOW_TRACKING_TOKEN=...   # `env --show-token` below prints one")
+        if next_steps:
+            self.line()
+            self.line("Next")
+            for step in next_steps:
+                self.line(f"  {step}")
+
+    def check(self, check: Check) -> None:
+        self._pause()
+        mark, style = ("=", "green") if check.passed else ("!", "red")
+        self.hanging(f"{mark} ", f"{check.name}: {check.said}", style)
+
+    def error(self, error: DeployError, *, stage: str = "") -> None:
+        """One block: what, where, what to do; then the detail."""
+        self._pause()
+        self.err.print()
+        what = visible(scrub(f"Error: {error.what}"))  # a command in it is named, not recommended
+        self._print(self.err, _broken(self.err, what), "bold red")
+        place = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))
+        if place:
+            self._print(self.err, _wrapped(self.err, "  where    ", self._shown(place)))
+        if error.remedy:
+            self._print(self.err, _wrapped(self.err, "  do this  ", self._shown(error.remedy)))
+        self.note(f"  exit     {error.exit_code} ({error.kind})")
+        if error.detail:
+            self.err.print()
+            for line in visible_lines(scrub(error.detail)).split("\n"):
+                self._print(self.err, _broken(self.err, textwrap.indent(line, "    ")))
+
+
+def discard(file: TextIO) -> None:
+    """From here on nothing reaches `file`, and nothing fails for it: its reader has gone (`install | head`)."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, file.fileno())
+        finally:
+            os.close(nowhere)
+
+
+def _console(file: TextIO) -> Console:
+    from rich.console import Console
+
+    class Steady(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the program here, half-way through an install."""
+            self.quiet = True
+            discard(file)
+
+    return Steady(file=file, highlight=False, soft_wrap=True)
+
+
+def _wrapped(console: Console, lead: str, text: str) -> str:
+    if not console.is_terminal:
+        return lead + text
+    return textwrap.fill(
+        text,
+        width=max(console.width, len(lead) + 20),
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _broken(console: Console, text: str) -> str:
+    """Every line of `text` on its own, under its own indentation."""
+    if not console.is_terminal:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        lead = line[: len(line) - len(line.lstrip())]
+        lines.append(_wrapped(console, lead, line.strip()) if len(line) > console.width else line)
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    """A progress line that the terminal would break cannot be taken away again."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def _headline(verb: str, result: RunResult) -> str:
+    if verb == "plan":
+        count = sum(1 for s in result.stages if s.outcome == "planned")
+        return f"{count} of {len(result.stages)} stages would change something." if count else "Nothing to change."
+    return "The MLflow tracking server is installed." if result.changed else "Nothing had to be changed."
+
+
+def _names(result: RunResult, outcomes: tuple[str, ...]) -> str:
+    names = [s.name for s in result.stages if s.outcome in outcomes]
+    if len(names) == len(result.stages):
+        return f"all {len(names)} stages"
+    return ", ".join(names) or "nothing"
+
+
+def _scrubbed(value: Any, target: Target) -> Any:
+    """target: added to the commands in what is meant for a person."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {
+            key: _addressed(_scrubbed(item, target), target) if key in _OURS else _scrubbed(item, target)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_scrubbed(item, target) for item in value]
+    return value
+
+
+def _addressed(value: Any, target: Target) -> Any:
+    if isinstance(value, list):
+        return [_addressed(item, target) for item in value]
+    return addressed(value, target) if isinstance(value, str) else value

@@ -1,0 +1,49 @@
+"""What `doctor` found, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SEVERITIES, SKIPPED, WARNING, Finding
+from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.install import SCHEMA
+
+_MARKS = {OK: ("=", "green"), INFO: ("i", None), WARNING: ("?", "yellow"), ERROR: ("!", "red"), SKIPPED: ("-", "dim")}
+_WIDTH = 23
+
+
+def show(reporter: Reporter, finding: Finding) -> None:
+    mark, style = _MARKS[finding.severity]
+    word = "skipped: " if finding.severity == SKIPPED else ""
+    reporter.hanging(f"{mark} {finding.check:<{_WIDTH}} ", f"{word}{finding.said}", style)
+    if finding.remedy:
+        reporter.hanging(f"{'':<{_WIDTH + 3}}", f"do this: {finding.remedy}")
+
+
+def counts(findings: Sequence[Finding]) -> dict[str, int]:
+    return {severity: sum(1 for finding in findings if finding.severity == severity) for severity in SEVERITIES}
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    known = counts(findings)
+    told = [
+        f"{known[OK]} in order",
+        f"{known[INFO]} to know",
+        counted(known[WARNING], "warnings"),
+        counted(known[ERROR], "errors"),
+    ]
+    return f"{', '.join(told)}, {known[SKIPPED]} skipped"
+
+
+def findings_data(findings: Sequence[Finding]) -> dict[str, Any]:
+    known = counts(findings)
+    return {
+        "schema": SCHEMA,
+        "verb": "doctor",
+        "outcome": "failed" if known[ERROR] else "passed",
+        "counts": known,
+        "findings": [asdict(finding) for finding in findings],
+    }

@@ -1,0 +1,104 @@
+"""How a rotation is told: lines for people, a document for machines."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mlflow_ae5_deploy.render.install import SCHEMA, error_data
+from mlflow_ae5_deploy.resources.token_expiry import duration
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.operations.rotate_token_result import Rotation
+    from mlflow_ae5_deploy.render.console import Reporter
+
+_HEADLINES = {
+    "rotated": "The token was rotated.",
+    "finished": "The earlier rotation was finished.",
+    "unchanged": "Nothing had to be done.",
+    "incomplete": "The rotation is not complete.",
+}
+
+
+def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
+    restarted, gc = result.restarted, result.gc
+    return {
+        "schema": SCHEMA,
+        "verb": verb,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "deployment_id": result.deployment.id,
+        "url": result.url,
+        "accounts": [
+            {
+                "account": item.account,
+                "outcome": item.outcome,
+                "gap_seconds": _rounded(item.gap),
+                "error": error_data(item.error) if item.error else None,
+            }
+            for item in result.accounts
+        ],
+        "left": [item.account for item in result.accounts if item.outcome == "failed"],
+        "gap_seconds": _rounded(result.gap),
+        "gap_at_most_seconds": _rounded(result.gap_at_most),
+        "gap_said": result.gap_said,
+        "gc": {"state": gc.state, "said": gc.said} if gc else None,
+        "restarted": restarted is not None,
+        "rolled_back": restarted is not None and restarted.failed is not None,
+        "token": {
+            "issued": _moment(result.issued),
+            "age_seconds": round((now - result.issued).total_seconds()) if result.issued else None,
+            "expires": _moment(result.expires),
+        },
+        "warnings": list(result.warnings),
+        "error": error_data(result.error) if result.error else None,
+    }
+
+
+def tell(reporter: Reporter, result: Rotation, now: datetime) -> None:
+    reporter.close()  # the progress display, before lines
+    rolled_back = result.restarted is not None and result.restarted.failed is not None
+    back = " The server was started a second time, as it was before." if rolled_back else ""
+    reporter.line(_HEADLINES[result.outcome] + back, style="bold")
+    rows = [
+        ("Why", result.reason),
+        ("Deployment", f"{result.deployment.name} ({result.deployment.id}), {result.url}"),
+        ("Stored for", _names(result, "stored")),
+        ("Kept by", _names(result, "kept")),
+        ("Left", _names(result, "failed")),
+        ("Gap", _gap(result)),
+        ("Gc job", f"{result.gc.state}: {result.gc.said}" if result.gc else ""),
+        ("Token", _token(result, now)),
+    ]
+    for title, text in rows:
+        if text:
+            reporter.hanging(f"  {title:<11} ", text)
+    for warning in result.warnings:
+        reporter.hanging("  warning     ", warning, "yellow")
+
+
+def _names(result: Rotation, outcome: str) -> str:
+    return ", ".join(item.account for item in result.accounts if item.outcome == outcome)
+
+
+def _gap(result: Rotation) -> str:
+    if result.gap is None:
+        return result.gap_said
+    return f"{result.gap:.1f} s: {result.gap_said}"
+
+
+def _token(result: Rotation, now: datetime) -> str:
+    if result.issued is None:
+        return ""
+    words = f"issued {duration(now - result.issued)} ago"
+    if result.expires is None:
+        return f"{words}; it states no end"
+    return f"{words}, ends {result.expires:%Y-%m-%d %H:%M} UTC"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _moment(when: datetime | None) -> str | None:
+    return when.isoformat(timespec="seconds") if when else None

@@ -1,0 +1,92 @@
+"""Whether the backups are still those that were seen before: each place of backups has an id of its own, given when its
+first snapshot was made. Where a volume is not mounted, the next backup begins a new place below its mount point, and
+everything looks as it should but for that id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.resources import backup_destination
+
+_KEY = "place"  # in a job's last line
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A place of backups, as a job has seen it."""
+
+    id: str
+    when: datetime
+
+
+def note(context: Context, facts: Mapping[str, Any], *, accept: bool = False) -> None:
+    """Remember what a job of Backup has seen. The first place stays the one that is known until the setting is another
+    one, or a person accepts what is there now."""
+    found, record = facts.get(_KEY), context.memory.place()
+    if not isinstance(found, str):
+        return
+    setting = context.memory.fingerprint(backup_destination.destination(context))
+    nothing_lost = record is not None and record.get("snapshots") == 0
+    if record is None or accept or nothing_lost or record.get("setting") != setting:
+        record = {"setting": setting, "id": found, "snapshots": None}
+    number = _number(facts)
+    if found == record["id"] and number is not None:
+        record["snapshots"] = number
+    context.memory.note_place({**record, "seen": found, "when": context.clock.now().isoformat()})
+
+
+def began_anew(context: Context, later: Iterable[Sighting] = ()) -> str:
+    """A sentence where the place that was seen last is another one than the one that is known; else nothing.
+
+    later: what runs of the schedule have seen; those before what is remembered do not count.
+    """
+    record = context.memory.place()
+    if not record or _setting(context) not in (None, record.get("setting")):
+        return ""
+    try:
+        last = Sighting(str(record["seen"]), datetime.fromisoformat(record["when"]))
+        known, number = str(record["id"]), record.get("snapshots")
+    except (KeyError, TypeError, ValueError):
+        return ""
+    if max([last, *later], key=lambda item: item.when).id == known:
+        return ""
+    earlier = counted(number, "earlier snapshots") if isinstance(number, int) else "earlier snapshots"
+    return (
+        f"The backups in {backup_destination.shown(context)} began anew: {earlier} known here "
+        f"{'is' if number == 1 else 'are'} not there. Is the volume mounted? "
+        "If it is a new place on purpose, `backup list --new-place` says so."
+    )
+
+
+def sighting(facts: Mapping[str, Any], when: datetime | None) -> list[Sighting]:
+    found = facts.get(_KEY)
+    return [Sighting(found, when)] if isinstance(found, str) and when is not None else []
+
+
+def _setting(context: Context) -> str | None:
+    """None where it cannot be told without asking a person."""
+    wanted = context.settings.backup.destination
+    if isinstance(wanted, SecretRef) and wanted.kind == "prompt":
+        return None
+    try:
+        return context.memory.fingerprint(backup_destination.destination(context))
+    except DeployError:
+        return None
+
+
+def _number(facts: Mapping[str, Any]) -> int | None:
+    """How many snapshots are there, where the job tells."""
+    key = {"list": "snapshots", "prune": "kept"}.get(str(facts.get("action")), "of_snapshots")
+    if facts.get("outcome") == "dry-run":
+        return None
+    found = facts.get(key)
+    if isinstance(found, list):
+        return len(found)
+    return found if isinstance(found, int) else None

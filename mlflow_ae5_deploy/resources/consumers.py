@@ -1,0 +1,40 @@
+"""Who needs the token: the service account and each consumer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mlflow_ae5_deploy.engine.context import Context
+
+TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a secret, not its value
+
+
+def recipients(context: Context) -> list[str]:
+    """Account names, the service account first."""
+    return [context.account, *(consumer.username for consumer in context.settings.consumers)]
+
+
+def ended(context: Context, deployment_id: str | None) -> dict[str, datetime]:
+    """The recipients whose token of this deployment has stated an end that has passed, and when that was."""
+    now, wanted = context.clock.now(), recipients(context)
+    return {
+        known.account: known.expires
+        for known in context.memory.stored_tokens()
+        if known.account in wanted
+        and known.deployment_id == deployment_id
+        and known.expires is not None
+        and known.expires <= now
+    }
+
+
+def lacking(context: Context, deployment_id: str | None) -> tuple[str, ...]:
+    """The recipients for which no stored token of this deployment is on record that has not ended."""
+    if deployment_id is None:
+        return tuple(recipients(context))
+    over = ended(context, deployment_id)
+    found = [
+        name for name in recipients(context) if name in over or context.memory.token_stored_for(name) != deployment_id
+    ]
+    if context.account not in found and TOKEN not in context.look.secret_names():
+        found.insert(0, context.account)
+    return tuple(found)

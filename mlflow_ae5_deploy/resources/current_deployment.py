@@ -1,0 +1,29 @@
+"""The deployment this installation is about: what is wanted, and which one there is."""
+
+from __future__ import annotations
+
+from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.resources.deployment_spec import Chosen, Wanted, select
+
+
+def wanted_of(context: Context) -> Wanted:
+    wanted = context.settings.deployment
+    return Wanted(
+        account=context.account,
+        name=wanted.name,
+        endpoint=wanted.endpoint,
+        command=wanted.command,
+        resource_profile=wanted.resource_profile,
+        revision=wanted.revision,
+    )
+
+
+def chosen_of(context: Context) -> Chosen:
+    project = context.look.project(context.settings.project.name)
+    return select(context.look.deployments(), project, wanted_of(context))
+
+
+def project_name(context: Context, project_id: str) -> str:
+    project: Project | None = next((p for p in context.look.projects() if p.id == project_id), None)
+    return f"{project.owner}/{project.name}" if project else project_id

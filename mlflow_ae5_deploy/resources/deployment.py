@@ -1,0 +1,185 @@
+"""Starting and stopping the server's deployment. Failures are those of stage 8, whoever asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import (
+    Configuration,
+    Conflict,
+    DeadlineExceeded,
+    NotFound,
+    PlatformError,
+    StageFailed,
+)
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.resources import interrupted_upgrade
+from mlflow_ae5_deploy.resources.current_deployment import project_name
+from mlflow_ae5_deploy.resources.deployment_spec import Drift, Wanted, drift
+from mlflow_ae5_deploy.resources.health import await_health, failure
+
+STAGE = 8
+STOPPING = "No server runs, or not for long: it was being stopped."
+STOPPED = "No server runs."
+STARTING = "No server runs yet: one was being started."
+_VISIBLE = 60.0  # seconds until a list must show what was just started
+DOWN = "the server is down until it has started again"
+TOKENS = (
+    "the deployment gets a new id: every token issued so far is invalidated; a new one is stored for the account and "
+    "its consumers, and everybody else needs a new one"
+)
+
+
+def restart_consequences(current: Deployment) -> tuple[str, ...]:
+    """Consequences of stopping this deployment and starting another in its place."""
+    return (DOWN, TOKENS) if current.is_started or current.is_starting else (TOKENS,)
+
+
+def check_before_start(context: Context, wanted: Wanted, project: Project | None) -> None:
+    """Everything that would make the start fail, found out before anything is stopped.
+
+    project: None in a forecast, while it is not there yet or is to be replaced.
+    """
+    check_profile(context, wanted.resource_profile, "deployment.resource_profile")
+    claim = next((e for e in context.look.static_endpoints() if e.name == wanted.endpoint), None)
+    ours = context.look.project(context.settings.project.name)
+    if claim is not None and (ours is None or claim.project_id != ours.id):
+        raise Conflict(
+            f"The endpoint `{wanted.endpoint}` is claimed by another project "
+            f"({project_name(context, claim.project_id)}).",
+            where="deployment.endpoint",
+            remedy="Choose another deployment.endpoint, or have that project release it "
+            "(AE5 keeps the claim until the project is deleted).",
+        )
+    if project is not None:
+        revision_for(context, project, wanted.revision, wanted.command)
+
+
+def check_profile(context: Context, name: str, where: str) -> None:
+    """Raise Configuration unless the platform has a resource profile of that name."""
+    profiles = [profile.name for profile in context.look.resource_profiles()]
+    if name not in profiles:
+        raise Configuration(
+            f"The platform has no resource profile `{name}`.",
+            where=where,
+            remedy=f"It has: {', '.join(profiles) or 'none that this account may use'}.",
+        )
+
+
+def revision_for(context: Context, project: Project, name: str, command: str) -> Revision:
+    """The revision of that name (or `latest`), proved to have the command. Raises NotFound or Configuration."""
+    revisions = context.look.revisions(project)
+    by_name = {revision.name: revision for revision in revisions}
+    revision = revisions[0] if name == "latest" else by_name.get(name)
+    if revision is None:
+        raise NotFound(
+            f"Project {project.name} has no revision `{name}`.",
+            where="deployment.revision",
+            remedy=f"It has: {', '.join(by_name)}. Set deployment.revision to `latest` or to one of them.",
+        )
+    commands = [known.id for known in revision.commands]
+    if command not in commands:
+        raise Configuration(
+            f"Revision {revision.name} of project {project.name} has no command `{command}`.",
+            where="deployment.command, gc.command",
+            remedy=f"It has: {', '.join(commands)}.",
+        )
+    return revision
+
+
+def start(
+    context: Context, wanted: Wanted, project: Project | None, variables: Mapping[str, str] | None = None
+) -> Deployment:
+    """Ask for a private deployment. It is starting then; see `await_serving`.
+
+    One that is as wanted and has the name already, made by a run that was cut off a moment ago, is taken for it.
+    """
+    if project is None:
+        raise StageFailed("There is no project to deploy.", stage=STAGE)
+    revision = revision_for(context, project, wanted.revision, wanted.command)
+    context.found.no_server = STARTING
+    clash: Conflict | None = None
+    deployment: Deployment | None = None
+    try:
+        deployment = context.platform.start_deployment(
+            project=project,
+            revision=revision,
+            revision_name=wanted.revision,
+            command=wanted.command,
+            name=wanted.name,
+            endpoint=wanted.endpoint,
+            resource_profile=wanted.resource_profile,
+            public=False,
+            variables=variables,
+        )
+    except Conflict as error:
+        clash = error
+    if clash is not None:
+        deployment = _shows_up(context, wanted, project)
+    if deployment is None:
+        raise clash or AssertionError
+    context.journal.write("effect", action="start", target=f"deployment {wanted.name}", id=deployment.id)
+    context.memory.clear_stale_server()
+    context.look.forget("deployments", "endpoints")
+    return deployment
+
+
+def stop(context: Context, deployment: Deployment, *, another_serves: bool = False) -> None:
+    if not another_serves:
+        context.found.no_server = STOPPING
+    context.platform.stop_deployment(deployment.id)
+    if not another_serves:
+        context.found.no_server = STOPPED
+    context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
+    context.look.forget("deployments", "endpoints")
+
+
+def await_serving(context: Context, deployment: Deployment) -> Deployment:
+    """Wait until it has started and its API answers from the database; its log is in the error if it does not."""
+    try:
+        started = context.platform.wait_started(deployment)
+    except PlatformError as error:
+        raise failure(context, deployment, error.what) from None
+    context.found.deployment = started
+    await_health(context, started)
+    context.found.no_server = ""
+    context.memory.forget_begun_recovery()
+    interrupted_upgrade.served(context)
+    _await_listed(context, started)
+    return started
+
+
+def _await_listed(context: Context, deployment: Deployment) -> None:
+    """Whoever comes next goes by the list."""
+
+    def probe() -> bool | None:
+        context.look.forget("deployments")
+        return True if any(item.id == deployment.id for item in context.look.deployments()) else None
+
+    poll_until(
+        probe,
+        waiting_for=f"deployment {deployment.name} to be listed",
+        deadline=Deadline(context.clock, _VISIBLE),
+        on_wait=context.on_wait,
+    )
+
+
+def _shows_up(context: Context, wanted: Wanted, project: Project) -> Deployment | None:
+    """Wait for the deployment that has the name, if it is not listed yet. None if it is not as wanted."""
+
+    def probe() -> list[Deployment] | None:
+        return [item for item in context.platform.deployments() if item.name == wanted.name] or None
+
+    try:
+        found = poll_until(
+            probe,
+            waiting_for=f"deployment {wanted.name} to be listed",
+            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        return None
+    ours = (item for item in found if item.project_id == project.id and (item.is_started or item.is_starting))
+    return next((item for item in ours if drift(item, wanted) == Drift((), ())), None)

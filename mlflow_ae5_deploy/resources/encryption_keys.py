@@ -1,0 +1,214 @@
+"""The keys with which MLflow encrypts what users enter: made once, and the same over restarts, accounts and restores.
+
+AE5 shows no secret again, so the key file is the only copy besides. It is written before a secret is set, and a key
+that is stored is not replaced unless that is asked for: what it has encrypted could not be read any more.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mlflow_ae5_deploy.common.errors import Configuration, Conflict
+from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.config.secret_refs import read_private
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.resources.secrets import KEPT, MADE, SecretFact
+
+PASSPHRASE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"  # noqa: S105 - a name
+VERSION = "MLFLOW_CRYPTO_KEK_VERSION"
+WEBHOOKS = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+NAMES = (PASSPHRASE, WEBHOOKS)
+_IN_FILE = (*NAMES, VERSION)
+_PUBLISHED = "mlflow-default-kek-passphrase-for-development-only"  # in MLflow's source, mlflow/utils/crypto.py
+_FILE = "keys"
+_LOSS = "LLM keys and webhook secrets that users have entered cannot be read with another key."
+_OF = "# Keys of the MLflow tracking server {project}, account {account}, {host}."
+_HEAD = """\
+{of}
+# Keep a copy of this file in a safe place, apart from the backups. Without it, LLM keys and webhook secrets in a
+# backup cannot be read on another account. To restore there: put the file at the path of `server.key_file`.
+"""
+
+
+def path(context: Context) -> Path:
+    return context.settings.server.key_file or context.folder / _FILE
+
+
+def at_hand(context: Context) -> dict[str, Secret]:
+    """Those of the key file, and of the configuration, which count more. Raises Configuration."""
+    configured = context.settings.server.secrets
+    found = {name: value for name, value in _keys_in(_text(path(context)), context).items() if name not in configured}
+    found |= {
+        name: context.values.secret(ref, f"secret {name}") for name, ref in configured.items() if name in _IN_FILE
+    }
+    for name, value in found.items():
+        if problem := _problem(name, value.reveal()):
+            where = f"server.secrets.{name}" if name in configured else str(path(context))
+            raise Configuration(f"{name} {problem}.", where=where)
+    return found
+
+
+def observe(context: Context) -> tuple[SecretFact, ...]:
+    """What is to be done about each key. Raises Conflict where a stored key would be replaced unasked."""
+    known = at_hand(context)
+    facts = [_observe(context, name, known.get(name)) for name in _IN_FILE if name in known or name in NAMES]
+    unseen = [fact.name for fact in facts if fact.state == KEPT]
+    if not unseen:
+        return tuple(facts)
+    note = _unsure(context, unseen) if all(name in known for name in unseen) else _no_copy(context, unseen, known)
+    return tuple(SecretFact(f.name, f.state, note if f.name == unseen[0] else "") for f in facts)
+
+
+def _observe(context: Context, name: str, value: Secret | None) -> SecretFact:
+    account, replace = context.account, context.wishes.replace_keys
+    is_set = name in context.look.secret_names()
+    stored = context.memory.has_secret(account, name)
+    if value is None:
+        if is_set and not replace:
+            return SecretFact(name, KEPT)
+        if stored and not is_set and not replace:
+            raise Conflict(
+                f"{name} was stored for {account} and is not set any more, and there is no key file.",
+                where=str(path(context)),
+                remedy=f"Put the saved key file there. {_LOSS} If no copy is left: `install --replace-keys`.",
+            )
+        return SecretFact(name, MADE)
+    state = context.memory.secret_state(account, name, value)
+    if state == "same":
+        return SecretFact(name, "same" if is_set else "missing")
+    if state == "different" and not replace:
+        raise Conflict(
+            f"The {name} at hand is not the one that was stored for {account}.",
+            where=f"server.secrets.{name}" if name in context.settings.server.secrets else str(path(context)),
+            remedy=f"Put the stored key back there. {_LOSS} To store the one at hand all the same: "
+            "`install --replace-keys`.",
+        )
+    if not is_set:
+        return SecretFact(name, "new")
+    if replace:
+        return SecretFact(name, "different")
+    # What is set was not set from here, as far as is remembered; but then the file may have been made for it.
+    ours = name not in context.settings.server.secrets and _first_line(context) in _text(path(context)).splitlines()
+    return SecretFact(name, "same" if ours else KEPT)
+
+
+def _unsure(context: Context, names: Iterable[str]) -> str:
+    return (
+        f"{' and '.join(names)}: set for {context.account}, but not from this machine, so whether the key at hand "
+        f"({path(context)} or the configuration) is the same is not known. `doctor --from-platform` compares them; "
+        "`install --replace-keys` stores the one at hand."
+    )
+
+
+def _no_copy(context: Context, names: Iterable[str], known: Mapping[str, Secret]) -> str:
+    missing = [name for name in names if name not in known]
+    return (
+        f"{' and '.join(missing)}: set for {context.account}, and no copy is on this machine. AE5 shows no secret "
+        f"again, so backups depend on this account: {_LOSS} Put the saved key file at {path(context)}; where there is "
+        "none, a session of this account can read the keys in /var/run/secrets/user_credentials."
+    )
+
+
+def make(context: Context, names: Iterable[str]) -> dict[str, Secret]:
+    """New keys, in the key file and on the disk before this returns."""
+    file = path(context)
+    made = {name: Secret(_new(name)) for name in names}
+    lines = {**_keys_in(_text(file), context), **made}
+    text = _HEAD.format(of=_first_line(context))
+    text += "".join(f"{name}={lines[name].reveal()}\n" for name in _IN_FILE if name in lines)
+    write_private(file.resolve(), text.encode())
+    context.journal.write("effect", action="make", target=f"keys {', '.join(made)} in {file}")
+    context.found.keys_made = True
+    return made
+
+
+def are_asked_for(context: Context) -> bool:
+    """Whether a person is to be asked for one of them."""
+    configured = context.settings.server.secrets.items()
+    return any(name in _IN_FILE and ref.kind == "prompt" for name, ref in configured)
+
+
+def only_on_the_platform(context: Context) -> set[str]:
+    """Keys of which neither the key file nor the configuration has a copy."""
+    return {*NAMES} - {*context.settings.server.secrets, *_keys_in(_text(path(context)), context)}
+
+
+def check_values(context: Context) -> list[dict[str, str]]:
+    """Of the keys at hand, as the project's command `Check` takes them; see keys.py there."""
+    known = at_hand(context)
+    version = known[VERSION].reveal() if VERSION in known else "1"
+    found = []
+    for name in NAMES:
+        if name in known:
+            salt, key = secrets.token_hex(16), known[name].reveal()
+            found.append(
+                {"name": name, "salt": salt, "value": _digest(f"{version}:{key}" if name == PASSPHRASE else key, salt)}
+            )
+    return found
+
+
+def _digest(key: str, salt: str) -> str:
+    return hashlib.scrypt(key.encode(), salt=salt.encode(), n=2**16, r=8, p=2, maxmem=2**27, dklen=32).hex()
+
+
+def _new(name: str) -> str:
+    if name == WEBHOOKS:
+        return base64.urlsafe_b64encode(os.urandom(32)).decode()
+    return secrets.token_urlsafe(32)
+
+
+def _problem(name: str, value: str) -> str:
+    """What makes MLflow fail over a key, or everybody able to read what it encrypts; empty if nothing does."""
+    if name == VERSION:
+        return "" if re.fullmatch(r"[1-9][0-9]{0,8}", value) else "must be a number from 1 on"
+    if name == WEBHOOKS:
+        return "" if _is_fernet(value) else "must be 32 bytes in URL-safe base64 (44 characters)"
+    return "is the constant that MLflow publishes" if value == _PUBLISHED else ""
+
+
+def _is_fernet(value: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(value.encode("ascii"))) == 32
+    except ValueError:
+        return False
+
+
+def _first_line(context: Context) -> str:
+    """Of a key file that was made for this installation."""
+    host = context.access.target.options.hostname
+    return _OF.format(project=context.settings.project.name, account=context.account, host=host)
+
+
+def _text(file: Path) -> str:
+    """Empty where there is no file. Raises Configuration for one that others may read."""
+    try:
+        return read_private(file, "keys").decode()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise Configuration(f"The key file cannot be read: {why}.", where=str(file)) from None
+
+
+def _keys_in(text: str, context: Context) -> dict[str, Secret]:
+    """Raises Configuration for a line that is no key."""
+    found: dict[str, Secret] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name, separator, value = (part.strip() for part in line.partition("="))
+        if not name or name.startswith("#"):
+            continue
+        if not separator or name not in _IN_FILE or not value or name in found:
+            raise Configuration(
+                f"Line {number} of the key file is not NAME=VALUE of one of {', '.join(_IN_FILE)}, each once.",
+                where=str(path(context)),
+                remedy="Put the saved copy of the file there.",
+            )
+        found[name] = Secret(value)
+    return found

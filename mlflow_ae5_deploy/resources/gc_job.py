@@ -1,0 +1,18 @@
+"""The garbage collection job as the configuration wants it."""
+
+from __future__ import annotations
+
+from mlflow_ae5_deploy.common.cron import parse_cron
+from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
+
+
+def wanted_job(settings: Settings) -> WantedJob:
+    gc = settings.gc
+    return WantedJob(
+        gc.name,
+        gc.command,
+        parse_cron(gc.schedule).expression,
+        tuple(sorted(gc.variables.items())),
+        gc.resource_profile,
+    )

@@ -1,0 +1,74 @@
+"""Waiting until a started deployment really serves, and the error that shows its log when it does not."""
+
+from __future__ import annotations
+
+from mlflow_ae5_deploy.ae5.models import Deployment
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, StageFailed
+from mlflow_ae5_deploy.common.mlflow_api import Health
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.engine.context import Context
+
+_TAIL_LINES = 25
+_LONGEST_PROBE = 30.0  # seconds, however long the platform may take
+_LOOK_EVERY = 4  # probes between two looks at the deployment's own state
+
+
+def await_health(context: Context, deployment: Deployment, seconds: float | None = None) -> Health:
+    """Probe the public URL with a token until the API answers from its database.
+
+    seconds: how long at most, if not as long as a deployment may take to start.
+    Raises StageFailed with the tail of the deployment's log when it fails meanwhile or the deadline passes.
+    """
+    if not deployment.url:
+        raise failure(context, deployment, "The platform gives no URL for the started deployment")
+    token = context.token_for(deployment.id)
+    server = context.server(deployment.url, token)
+    deadline = Deadline(context.clock, seconds or context.settings.platform.deployment_deadline)
+    patience = min(_LONGEST_PROBE, context.settings.platform.read_timeout)
+    seen = [Health("unhealthy", "no answer yet")]
+    probes = 0
+
+    def probe() -> Health | None:
+        nonlocal probes
+        probes += 1
+        seen[0] = server.health(timeout=max(1.0, min(patience, deadline.remaining())))
+        if seen[0].healthy:
+            return seen[0]
+        if probes % _LOOK_EVERY == 0:
+            now = context.platform.deployment(deployment.id)
+            if now is None:
+                raise failure(context, deployment, "The deployment disappeared while it was awaited")
+            if not now.is_started and not now.is_starting:
+                raise failure(context, deployment, f"The deployment is {now.state} ({now.status_text})")
+        return None
+
+    try:
+        return poll_until(
+            probe, waiting_for="the MLflow API at the endpoint", deadline=deadline, longest=3.0, on_wait=context.on_wait
+        )
+    except DeadlineExceeded:
+        raise failure(
+            context,
+            deployment,
+            f"The server did not become healthy in {deadline.seconds:.0f} s; last seen at its URL: {seen[0].said}",
+        ) from None
+    finally:
+        server.close()
+
+
+def failure(context: Context, deployment: Deployment, what: str) -> StageFailed:
+    """StageFailed for stage 8, with what the deployment itself has to say."""
+    try:
+        logs = context.platform.logs(deployment.id)
+        lines = [line for line in (logs.app or logs.events).splitlines() if line.strip()][-_TAIL_LINES:]
+        detail = scrub("\n".join(lines)) or "(the deployment's log is empty)"
+    except DeployError as error:
+        detail = f"(its log could not be read: {error.what})"
+    return StageFailed(
+        f"{what.rstrip('.')}.",
+        stage=8,
+        where=f"deployment {deployment.name} ({deployment.id})",
+        remedy="The end of its log is below. Mend the cause, then run this again: it continues here.",
+        detail=detail,
+    )

@@ -1,0 +1,94 @@
+"""What is known of an upgrade that was begun from this machine and has not ended, and what must wait for its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.common.errors import Locked, StageFailed
+from mlflow_ae5_deploy.engine.context import Context, Recovery
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.jobs.runner import Task
+
+STOPPING, STARTING = "stopping", "starting"  # the first and the last phase of its record
+_MUST_WAIT = {
+    "create": "a snapshot made now could hold data that is half migrated",
+    "prune": "the snapshot that it would go back to must stay",
+}
+
+
+@dataclass(frozen=True)
+class HalfUpgraded:
+    """wanted: the release it was on the way to. touched: the database is, or may be, half migrated. going_back: that
+    was begun, so it cannot be finished any more."""
+
+    wanted: str
+    touched: bool
+    going_back: bool
+
+    @property
+    def said(self) -> str:
+        if self.going_back:
+            return f"An upgrade to {self.wanted} failed, and going back from it has not ended"
+        return f"An upgrade to {self.wanted} was cut off and has not ended"
+
+    @property
+    def remedy(self) -> str:
+        return f"Nothing was changed. {self._ways_out}"
+
+    @property
+    def warning(self) -> str:
+        """Where a server may run meanwhile."""
+        return f"{self.said}; it has left the database as it was. {self._ways_out}"
+
+    @property
+    def _ways_out(self) -> str:
+        back = "`upgrade --back`, which takes it back"
+        if self.going_back:
+            return f"Run {back}."
+        return f"Run the same `upgrade --release ...` again, which finishes it, or {back}."
+
+
+def half_upgraded(context: Context) -> HalfUpgraded | None:
+    known = context.memory.pending_upgrade()
+    if known is None:
+        return None
+    touched = bool(known.get("touched")) and not known.get("restored")
+    return HalfUpgraded(str(known.get("wanted") or "another release"), touched, bool(known.get("trouble")))
+
+
+def refuse_to_serve(half: HalfUpgraded | None, wanted: Recovery | None, stage: int) -> None:
+    """Raises StageFailed where a server would be started on what is perhaps half migrated. A snapshot that is restored
+    takes the place of that; what an undo brings back may be the very thing."""
+    if half is None or not half.touched or (wanted is not None and not wanted.undo):
+        return
+    raise StageFailed(
+        f"{half.said}: the database is, or may be, half migrated, so no server is started on it.",
+        stage=stage,
+        remedy=half.remedy,
+    )
+
+
+def refuse_meanwhile(context: Context, task: Task) -> None:
+    """Raises Locked for a backup, and for a pruning of snapshots, also one that would only be shown."""
+    half = half_upgraded(context)
+    reason = _MUST_WAIT.get(task.words[0]) if task.command == "Backup" and task.words else None
+    if half is not None and reason is not None:
+        raise Locked(f"{half.said}: {reason}.", where=f"project {context.settings.project.name}", remedy=half.remedy)
+
+
+def served(context: Context) -> None:
+    """A server is up. Where an upgrade that has not touched the database waits to be finished, what it has saved after
+    its stop is not the last any more: it begins again with the stop."""
+    known = context.memory.pending_upgrade()
+    if known and not known.get("touched") and not known.get("trouble") and known.get("phase") != STARTING:
+        context.memory.note_upgrade({**known, "phase": STOPPING, "snapshot": None})
+
+
+def ended_by_restore(context: Context) -> None:
+    """Database and artifacts are those of a snapshot that somebody chose: nothing of it is half migrated."""
+    half = half_upgraded(context)
+    if half is not None:
+        context.memory.note_upgrade(None)
+        context.journal.write("effect", action="end", target=f"the upgrade to {half.wanted} that was cut off")

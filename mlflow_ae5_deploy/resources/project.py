@@ -1,0 +1,102 @@
+"""Taking a project down and putting another in its place: AE5 cannot change a project's content. Shared by stage 6 and
+the upgrade."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded
+from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import one_off, other_machines
+from mlflow_ae5_deploy.resources import scheduled_job
+from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
+from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
+
+_GONE = 120.0  # seconds until a deleted project must be off the list
+
+
+def keep_archive(context: Context, project: Project) -> Path:
+    """A copy of what the project holds, on this machine."""
+    kept = context.folder / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
+    write_private(kept, context.look.archive(project))
+    context.found.kept_archives.append(kept)
+    context.journal.write("effect", action="keep", target=str(kept), id=project.id)
+    return kept
+
+
+def remove_project(context: Context, project: Project) -> None:
+    """Take down what hangs on the project, then the project. Its archive should be kept before. Raises Locked while
+    another machine has a job at work in it."""
+    other_machines.refuse_meanwhile(context, project)
+    _remember_paused(context)
+    for job in [j for j in context.look.jobs() if j.project_id == project.id]:
+        one_off.stop(context, context.platform.runs(job.id))  # the platform deletes no job with a run at work
+        context.platform.delete_job(job.id)
+        context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
+    for deployment in [d for d in context.look.deployments() if d.project_id == project.id]:
+        stop(context, deployment)
+    context.found.no_server = STOPPED
+    context.memory.forget_token()
+    delete_project(context, project)
+
+
+def _remember_paused(context: Context) -> None:
+    """Stage 14 makes the jobs anew, and one that somebody has paused stays so."""
+    for wanted in scheduled_jobs(context.settings):
+        facts = scheduled_job.observe(context, wanted, keep_paused=True)
+        if facts.held and facts.jobs:
+            context.memory.begin_job_change(wanted.purpose, paused=True, jobs=[job.id for job in facts.jobs])
+
+
+def delete_project(context: Context, project: Project) -> None:
+    context.platform.delete_project(project.id)
+    context.journal.write("effect", action="delete", target=f"project {project.name}", id=project.id)
+    context.look.forget()
+
+
+def await_gone(context: Context, project: Project) -> None:
+    """Until then its name is taken."""
+    poll_until(
+        lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
+        waiting_for=f"the project {project.name} to be off the list",
+        deadline=Deadline(context.clock, _GONE),
+        on_wait=context.on_wait,
+    )
+
+
+def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[bytes], bool]) -> Project:
+    """is_it: whether a downloaded archive holds what is uploaded, for a project of that name that is there already."""
+    try:
+        project = context.platform.upload(name, archive, tag=None)
+    except Conflict as error:
+        clash = error
+        # A run that was cut off may have uploaded it a moment ago, and the list not have shown it.
+        shown = _shows_up(context, name)
+        if shown is None or not is_it(context.platform.download_archive(shown.id)):
+            raise Conflict(
+                f"The platform refuses a second project named `{name}`: {clash.what}",
+                where=clash.where,
+                remedy="A project of that name exists and is not visible to this account, or was made a moment ago. "
+                "Run this again; if it stays so, choose another project.name.",
+                status=clash.status,
+            ) from None
+        project = shown
+    context.journal.write("effect", action="upload", target=project.name, id=project.id)
+    context.look.forget("projects", "archive", "revisions")
+    return project
+
+
+def _shows_up(context: Context, name: str) -> Project | None:
+    try:
+        return poll_until(
+            lambda: context.platform.project(context.account, name),
+            waiting_for=f"project {name} to be listed",
+            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        return None

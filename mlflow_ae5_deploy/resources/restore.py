@@ -1,0 +1,190 @@
+"""What keeps a restore from being begun, found out before anything is stopped or replaced for it; and what is known of
+one that was begun and has not ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
+from mlflow_ae5_deploy.common.errors import StageFailed, TargetInUse, TargetNotEmpty
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri
+from mlflow_ae5_deploy.engine.context import Context, Recovery
+from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.jobs import one_off, runner
+from mlflow_ae5_deploy.jobs.interrupted import left
+from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.resources import backup_destination
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.secrets import SecretFact
+
+DATABASE = "MLFLOW_BACKEND_STORE_URI"
+_TOO = " Unless database and artifacts are empty, add --replace, too: it keeps aside what they hold."
+_AT_WORK = "Wait for its end, or run the same `restore` again, which follows it."
+IN_USE = 18  # exit code of the project's Restore where a server works on the target
+_NEWER = 14  # and where the snapshot's schema is newer than the release knows
+CHECK = "check"
+
+
+def servers_of(context: Context) -> tuple[Deployment, ...]:
+    """Deployments of the project, in whatever state: the platform may start a failed one again."""
+    chosen = chosen_of(context)
+    return tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
+
+
+@dataclass(frozen=True)
+class HalfRestored:
+    """Database and artifacts are, or may be, half restored."""
+
+    said: str
+    remedy: str = (
+        "Run the same `restore` again, which goes on with it, or `restore --undo`, which brings back what it has put "
+        "aside; `restore --dry-run` looks how it stands."
+    )
+
+
+def half_restored(context: Context, project: Project | None) -> HalfRestored | None:
+    """What memory and the platform's records tell of a restore that was begun and has not ended.
+
+    A server that runs disproves it: none starts on such data.
+    """
+    if project is None or any(server.is_started for server in servers_of(context)):
+        return None
+    known = _begun(context)
+    when = f" at {str(known['when'])[:16].replace('T', ' ')} UTC" if known and known.get("when") else ""
+    found = left(context, project, runner.restore())
+    if found is not None and found.run.is_active:
+        return HalfRestored(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
+    if found is not None and found.verdict is not None:
+        if "half_restored" in found.verdict.facts or runner.succeeded(found.verdict):
+            return _told(found.verdict.facts.get("half_restored"))
+        return HalfRestored(f"A restore was begun{when} and broke off: {found.verdict.said}.")
+    if known is None and found is None:
+        return None
+    said = known.get("said") if known else None
+    return _told(said) or HalfRestored(f"A restore was begun{when}, and its end is not known.")
+
+
+def _told(left_undone: Any) -> HalfRestored | None:
+    if not left_undone:
+        return None
+    return HalfRestored(f"Database and artifacts are not whole: {scrub(str(left_undone))}.")
+
+
+def refuse_half_restored(half: HalfRestored | None, stage: int) -> None:
+    if half is not None:
+        raise StageFailed(half.said, stage=stage, remedy=f"Nothing was changed. {half.remedy}")
+
+
+def _begun(context: Context) -> dict[str, Any] | None:
+    """Memory's note of a restore whose end was not seen. Into which project does not matter: the data outlives it."""
+    known = context.memory.recovery()
+    return known if known is not None and known.get("state") == "begun" else None
+
+
+def learn(context: Context, project: Project, verdict: Verdict, former: dict[str, Any] | None = None) -> None:
+    """Remember what a job of the command Restore says of the data. former: memory's note of before it.
+
+    Where it does not say, as one that was killed, what was begun stays begun.
+    """
+    if "half_restored" not in verdict.facts:
+        return
+    said, known = verdict.facts.get("half_restored"), _begun(context)
+    if said:
+        when = context.clock.now().isoformat(timespec="seconds")
+        begun = known or {"asked": None, "snapshot": None, "project_id": project.id, "ended": False, "when": when}
+        context.memory.note_recovery({**begun, "state": "begun", "said": scrub(str(said))})
+        return
+    found = left(context, project, runner.restore())
+    if found is not None and (found.run.is_active or (found.verdict and runner.succeeded(found.verdict))):
+        return  # it may begin yet, or the next restore takes its end for its own
+    if found is not None:
+        one_off.clear(context, project, runner.wanted_once(context, runner.restore()).name)
+    if known is not None:
+        context.memory.note_recovery(former if former and former.get("state") == "done" else None)
+
+
+def refuse_in_use(wanted: Recovery, servers: Sequence[Deployment]) -> None:
+    if not servers or wanted.stop_server:
+        return
+    names = ", ".join(f"`{item.name}` ({item.id}, {item.state})" for item in servers)
+    raise TargetInUse(
+        f"A server of this installation runs on the data that would be restored: deployment {names}.",
+        where="stage 7 (recovery)",
+        remedy="Nothing was changed. Add --stop-server to have it stopped first; what it has written since the "
+        "snapshot is then not served any more." + ("" if wanted.replace or wanted.undo else _TOO),
+    )
+
+
+def refuse_occupied(wanted: Recovery, servers: Sequence[Deployment], secrets: Sequence[SecretFact]) -> None:
+    """A database that is being served holds something: no need to stop the server to find that out."""
+    served = any(fact.name == DATABASE and fact.state == "same" for fact in secrets)
+    if servers and served and not wanted.replace and not wanted.undo:
+        raise TargetNotEmpty(
+            "The server that runs uses the database that would be restored, so that is not empty.",
+            where=f"deployment {servers[0].name}",
+            remedy="Nothing was changed. `--replace` keeps what is there aside; `restore --undo` brings it back.",
+        )
+
+
+def checking(wanted: Recovery) -> Action:
+    """The look that is taken before a server is stopped, see `look_first`."""
+    if wanted.undo:
+        return Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
+    return Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")
+
+
+def look_first(context: Context, project: Project, wanted: Recovery, *, replaced: bool = False) -> None:
+    """Have the project's job say whether it would restore, and raise what speaks against it, but for the server's
+    running.
+
+    replaced: a new release is about to take the project's place, and may know a schema that this one does not.
+    """
+    backup_destination.store(context)
+    task = runner.restore(*wanted.job_words, "--dry-run")
+    verdict = runner.attempt(context, project, task, seconds=wanted.wait)
+    if replaced and verdict.exit_code == _NEWER:
+        return
+    runner.require(task, verdict)
+    refuse_what_the_job_would(verdict)
+
+
+def refuse_what_the_job_would(verdict: Verdict) -> None:
+    """The server is not stopped for a restore that would then be refused, but for the reason that it runs."""
+    found = verdict.facts.get("would_refuse")
+    refusals = [item for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
+    others = [item for item in refusals if item.get("exit_code") != IN_USE]
+    if others:
+        raise TargetNotEmpty(
+            f"The restore would be refused: {'; '.join(scrub(str(item.get('error'))) for item in others)}.",
+            where=f"run {verdict.run_id}",
+            remedy=scrub(str(others[0].get("hint") or "")) or "Mend that first. Nothing was changed.",
+        )
+
+
+def require_place(context: Context, verdict: Verdict) -> None:
+    """The job must have worked on the database that is configured, and not on one whose secret it still had."""
+    dialects = verdict.facts.get("dialect")
+    used = dialects.get("to") if isinstance(dialects, dict) else None
+    wanted = parse_store_uri(context.values.store_uri(context.settings.server.backend_store_uri).reveal()).dialect
+    if used is not None and used != wanted:
+        raise StageFailed(
+            f"The job restored into {used}, and {wanted} is configured: it did not see the new {DATABASE} yet.",
+            stage=7,
+            where=DATABASE,
+            remedy="AE5 may take minutes to hand a changed secret to jobs. Wait, then run this again. What is in "
+            f"{used} now, the next restore there leaves alone or keeps aside.",
+        )
+
+
+def conclude(context: Context) -> None:
+    """The restore was proved, so it is over. A job's record that a run which was cut off has left is of no use now, and
+    must not be taken for the answer to a later request."""
+    known = context.memory.recovery()
+    project = context.look.project(context.settings.project.name)
+    if known is None or project is None:
+        return
+    context.memory.note_recovery({**known, "ended": True})
+    one_off.clear(context, project, runner.wanted_once(context, runner.restore()).name)

@@ -1,0 +1,308 @@
+"""A scheduled job: what it must be like, which jobs do its work, and how to get from these to the one.
+
+A job cannot be changed through ae5-tools (its patch is broken), and a leftover run of a deleted job blocks the
+name, so a wrong job is deleted, the name freed, and the job made again. Stage 14 and the scheduling verbs share this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.common.clock import Deadline, poll_until
+from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
+from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError, StageFailed
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.state import JobChange
+from mlflow_ae5_deploy.resources.deployment import check_profile, revision_for
+
+STAGE = 14
+RUN_DEADLINE = 900.0  # seconds a collection at work is waited for before its job is taken down
+_VISIBLE = 60.0  # seconds until a list must show what was just done
+CREATE, DELETE, PAUSE = "create", "delete", "pause"
+
+RunSource = Callable[[], Sequence[Run]]
+
+
+@dataclass(frozen=True)
+class WantedJob:
+    """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
+
+    purpose: what it does, as words for a person; memory keeps a note for each. section: the group of settings that
+    its profile stands in.
+    alone: every scheduled job with its command does its work; otherwise only one of its name does.
+    """
+
+    name: str
+    command: str
+    schedule: str
+    variables: tuple[tuple[str, str], ...]
+    resource_profile: str
+    hidden: tuple[tuple[str, Secret], ...] = ()
+    purpose: str = "garbage collection"
+    section: str = "gc"
+    alone: bool = True
+
+    def revealed(self) -> dict[str, str]:
+        """All variables as the platform must be given them."""
+        return {**dict(self.variables), **{name: value.reveal() for name, value in self.hidden}}
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """held: somebody has paused the job, so one that is made anew is paused too."""
+
+    project: Project | None
+    wanted: WantedJob
+    jobs: tuple[Job, ...]
+    held: bool = False
+
+
+def observe(context: Context, wanted: WantedJob, *, keep_paused: bool = False) -> JobFacts:
+    """keep_paused: what somebody has paused is to stay so."""
+    project = context.look.project(context.settings.project.name)
+    jobs = tuple(jobs_for(context.look.jobs(), project, wanted))
+    going = project is not None and context.look.is_going(project)
+    before = jobs_for(context.look.going_jobs(), project, wanted) if going else jobs
+    return JobFacts(project, wanted, jobs, keep_paused and is_held(before, context.memory.job_change(wanted.purpose)))
+
+
+def is_held(jobs: Sequence[Job], change: JobChange | None) -> bool:
+    """Pure: whether somebody has paused the job. change: what a run that was cut off has noted of it."""
+    if change is not None and change.paused:
+        return True
+    told = [job for job in jobs if change is None or job.id not in change.jobs]
+    return bool(told) and all(is_paused(job) for job in told)
+
+
+def plan(facts: JobFacts, context: Context) -> Decision:
+    """Which jobs go, and whether one is made; raises Configuration if that one could not be made."""
+    schedule = parse_cron(facts.wanted.schedule)
+    right = sorted((job for job in facts.jobs if not differences(job, facts.wanted)), key=is_paused)
+    keep = right[0] if right else None
+    actions = [
+        Action(DELETE, f"job {job.name} ({job.id})", "; ".join(differences(job, facts.wanted)) or "one is enough")
+        for job in facts.jobs
+        if job is not keep
+    ]
+    if keep is None:
+        why = "there is none" if not facts.jobs else "a job cannot be changed in place"
+        if context.wishes.dry:
+            why += f"; it would run {in_words(schedule, context)}"
+        if facts.held:
+            why += "; it is paused again at once, as the former was"
+        actions.append(Action(CREATE, f"job {facts.wanted.name}", why))
+    if keep is None:
+        _check_before_create(facts, context)
+    elif facts.held and not is_paused(keep):
+        why = "a run that was cut off has made it anew, and the former was paused"
+        actions.append(Action(PAUSE, f"job {keep.name} ({keep.id})", why))
+    warnings = []
+    if facts.held or (keep is not None and is_paused(keep)):
+        name = keep.name if keep else facts.wanted.name
+        warnings.append(f"The job `{name}` is paused: the {facts.wanted.purpose} rests until somebody resumes it.")
+    if actions:
+        return Decision.do(*actions, warnings=warnings)
+    return Decision.nothing(f"job `{facts.wanted.name}` exists: {in_words(schedule, context)}", *warnings)
+
+
+def _check_before_create(facts: JobFacts, context: Context) -> None:
+    """Found out before a working job is taken down."""
+    if context.access.missing:
+        return
+    check_profile(context, facts.wanted.resource_profile, f"{facts.wanted.section}.resource_profile")
+    if facts.project is not None and not context.look.is_going(facts.project):
+        revision_for(context, facts.project, "latest", facts.wanted.command)
+
+
+def apply(action: Action, facts: JobFacts, context: Context, *, wait: float = RUN_DEADLINE) -> None:
+    """wait: seconds that a run at work is waited for."""
+    purpose = facts.wanted.purpose
+    for job in facts.jobs:
+        if action.verb == DELETE and job.id in action.target:
+            context.memory.begin_job_change(purpose, paused=facts.held, jobs=[job.id])
+            delete(job, context, wait=wait, purpose=purpose)
+        if action.verb == PAUSE and job.id in action.target:
+            pause(job, context, purpose)
+    if action.verb != CREATE:
+        return
+    if facts.project is None:
+        raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
+    made = create(facts.project, facts.wanted, context, wait=wait)
+    if facts.held:
+        pause(made, context, purpose)  # AE5 cannot make a paused one; a run can begin only in the moment between
+
+
+def pause(job: Job, context: Context, purpose: str) -> None:
+    context.platform.pause_job(job.id)
+    context.journal.write("effect", action=PAUSE, target=f"job {job.name}", id=job.id)
+    context.memory.end_job_change(purpose)  # the platform tells it from here on; somebody may resume it there
+    context.look.forget("jobs")
+
+
+def confirm(context: Context, wanted: WantedJob) -> str:
+    """Wait until the platform lists exactly the wanted job, and say so. StageFailed when it does not."""
+    seen: list[JobFacts] = []
+
+    def probe() -> bool | None:
+        context.look.forget("jobs")
+        seen[:] = [observe(context, wanted)]
+        jobs = seen[0].jobs
+        return True if len(jobs) == 1 and not differences(jobs[0], wanted) else None
+
+    try:
+        poll_until(
+            probe,
+            waiting_for=f"the platform to list exactly one {wanted.purpose} job",
+            deadline=Deadline(context.clock, _VISIBLE),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        jobs = seen[0].jobs
+        wrong = [job.name for job in jobs if differences(job, wanted)]
+        raise StageFailed(
+            f"The platform lists {len(jobs)} {wanted.purpose} jobs, "
+            f"{len(wrong)} of them not as wanted; there must be one.",
+            stage=STAGE,
+        ) from None
+    context.memory.end_job_change(wanted.purpose)
+    words = in_words(parse_cron(wanted.schedule), context)
+    return f"job `{wanted.name}`: {words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
+
+
+def create(project: Project, wanted: WantedJob, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
+    """Make the scheduled job. Leftover runs that block its name are removed, those at work waited for."""
+    _free_name(wanted, context, wait)
+    job: Job | None = None
+    clash: Conflict | None = None
+    try:
+        job = context.platform.create_job(
+            project=project,
+            revision=context.look.revisions(project)[0],
+            revision_name="latest",
+            name=wanted.name,
+            command=wanted.command,
+            schedule=wanted.schedule,
+            variables=wanted.revealed(),
+            resource_profile=wanted.resource_profile,
+        )
+    except Conflict as error:
+        clash = error
+    if clash is not None:
+        # A run that was cut off may have made it a moment ago, and the list not have shown it.
+        job = shows_up(wanted.name, project, context)
+        if job is None or differences(job, wanted):
+            raise clash
+    if job is None:
+        raise AssertionError
+    context.journal.write("effect", action=CREATE, target=f"job {job.name}", id=job.id)
+    context.look.forget("jobs")
+    return job
+
+
+def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: str = "garbage collection") -> None:
+    """Pause it, wait until no run of it is at work (the platform refuses to delete it before), delete it.
+
+    When the wait is in vain, the job is let go on as before.
+    """
+    if job.schedule is not None:  # only those can be paused
+        context.platform.pause_job(job.id)
+    try:
+        await_idle(lambda: context.platform.runs(job.id), f"job {job.name}", context, wait, purpose)
+    except DeadlineExceeded:
+        if job.schedule is not None and not is_paused(job):
+            with contextlib.suppress(PlatformError):
+                context.platform.unpause_job(job.id)
+        raise
+    context.platform.delete_job(job.id)
+    context.journal.write("effect", action=DELETE, target=f"job {job.name}", id=job.id)
+    context.look.forget("jobs")
+
+
+def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: WantedJob) -> list[Job]:
+    """The jobs that do what the wanted one does: scheduled with its command, or of its name."""
+    if project is None:
+        return []
+    return [
+        job
+        for job in jobs
+        if job.project_id == project.id
+        and (job.name == wanted.name or (wanted.alone and job.schedule and job.command == wanted.command))
+    ]
+
+
+def differences(job: Job, wanted: WantedJob) -> list[str]:
+    rows = (
+        ("name", job.name, wanted.name),
+        ("command", job.command, wanted.command),
+        ("schedule", " ".join((job.schedule or "run once").split()), wanted.schedule),
+        ("resource profile", job.resource_profile, wanted.resource_profile),
+    )
+    found = [f"its {what} is {has}, wanted is {wish}" for what, has, wish in rows if has != wish]
+    names = sorted(
+        name for name in {*job.variables, *wanted.revealed()} if job.variables.get(name) != wanted.revealed().get(name)
+    )
+    if names:  # values are not shown: a variable may hold a password
+        found.append(f"its variables differ ({', '.join(names)})")
+    return found
+
+
+def is_paused(job: Job) -> bool:
+    return "pause" in job.state.lower()
+
+
+def in_words(schedule: Schedule, context: Context) -> str:
+    times = ", ".join(f"{when:%Y-%m-%d %H:%M}" for when in schedule.next_times(context.clock.now(), 3))
+    return f"{schedule.expression}, {schedule.words[:1].lower()}{schedule.words[1:]}; next {times} UTC"
+
+
+def await_idle(runs: RunSource, what: str, context: Context, wait: float, purpose: str = "garbage collection") -> None:
+    """Wait until none of these runs is at work. DeadlineExceeded after `wait` seconds."""
+
+    def idle() -> bool | None:
+        return None if any(run.is_active for run in runs()) else True
+
+    poll_until(
+        idle,
+        waiting_for=f"the running {purpose} of {what}",
+        deadline=Deadline(context.clock, wait),
+        on_wait=context.on_wait,
+        remedy="Stop the run on the platform if it hangs, then run this again.",
+    )
+
+
+def _free_name(wanted: WantedJob, context: Context, wait: float) -> None:
+    name = wanted.name
+
+    def leftover() -> list[Run]:
+        return [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
+
+    found = leftover()
+    if not found:
+        return
+    if any(run.is_active for run in found):
+        await_idle(leftover, f"a deleted job {name}", context, wait, wanted.purpose)
+    removed = context.platform.free_job_name(name)
+    if removed:
+        context.journal.write("effect", action=DELETE, target=f"{removed} runs that block the name {name}")
+
+
+def shows_up(name: str, project: Project, context: Context) -> Job | None:
+    """Wait for a job that must be there, because its name is taken, and is not listed. None when it stays out."""
+
+    def probe() -> Job | None:
+        return next((j for j in context.platform.jobs() if j.name == name and j.project_id == project.id), None)
+
+    try:
+        return poll_until(
+            probe,
+            waiting_for=f"job {name} to be listed",
+            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        return None

@@ -1,0 +1,71 @@
+"""Whether a secret of the service account is already right, as far as that can be known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Action
+
+SET = "set"
+MADE, KEPT = "made", "kept"
+_READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION")
+
+_WHY = {
+    "new": "not set",
+    "missing": "no longer set",
+    "different": "changed in the configuration since last stored",
+    "unknown": "set, but not from this machine, and a value cannot be read back",
+    MADE: "not set; a new key is made and kept in the key file",
+    "unset": "known only once the deployment runs",
+}
+
+
+@dataclass(frozen=True)
+class SecretFact:
+    """state: same | new (not set, and this value never was) | missing (not set any more) | different (set, with
+    another value) | unknown (set from elsewhere) | unset (no value wanted yet); of keys also made (to be made) and kept
+    (set from elsewhere, and not to be replaced). note: a warning."""
+
+    name: str
+    state: str
+    note: str = ""
+
+    @property
+    def right(self) -> bool:
+        return self.state in ("same", KEPT)
+
+    @property
+    def why(self) -> str:
+        return _WHY[self.state]
+
+    @property
+    def is_news_to_the_server(self) -> bool:
+        """A server that runs now was started without this value, and reads it only at its start."""
+        return self.state in ("new", "different", MADE) and self.name not in _READ_BY_JOBS_ONLY
+
+
+def observe_secret(context: Context, name: str, wanted: Secret | None) -> SecretFact:
+    if wanted is None:
+        return SecretFact(name, "unset")
+    remembered = context.memory.secret_state(context.account, name, wanted)
+    if name not in context.look.secret_names():
+        return SecretFact(name, "missing" if remembered == "same" else "new")
+    return SecretFact(name, remembered)
+
+
+def setting(facts: Sequence[SecretFact]) -> list[Action]:
+    """One action that sets all secrets that are not right; none when all are."""
+    wrong = [fact for fact in facts if not fact.right]
+    if not wrong:
+        return []
+    reasons = [
+        f"{', '.join(fact.name for fact in wrong if fact.state == state)} ({why})"
+        for state, why in _WHY.items()
+        if any(fact.state == state for fact in wrong)
+    ]
+    names = ", ".join(fact.name for fact in wrong)
+    reason = ("they are " if len(wrong) > 1 else "it is ") + wrong[0].why if len(reasons) == 1 else "; ".join(reasons)
+    return [Action(SET, f"{'secrets' if len(wrong) > 1 else 'secret'} {names}", reason)]

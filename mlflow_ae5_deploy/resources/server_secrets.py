@@ -1,0 +1,48 @@
+"""The secrets that the server and its jobs read at their start. Stage 8 sets them, and stage 7 before it restores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.resources import encryption_keys
+from mlflow_ae5_deploy.resources.secrets import MADE, SecretFact, observe_secret
+
+DATABASE = "MLFLOW_BACKEND_STORE_URI"
+
+
+def wanted(context: Context) -> Mapping[str, Secret]:
+    server, values = context.settings.server, context.values
+    return {
+        DATABASE: values.store_uri(server.backend_store_uri),
+        "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
+        "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
+        **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
+        **encryption_keys.at_hand(context),
+    }
+
+
+def observe(context: Context) -> tuple[SecretFact, ...]:
+    """Raises Conflict where a key would be replaced, see keys.py."""
+    of_keys = {fact.name: fact for fact in encryption_keys.observe(context)}
+    others = [observe_secret(context, name, value) for name, value in wanted(context).items() if name not in of_keys]
+    return (*others, *of_keys.values())
+
+
+def store(context: Context, facts: Sequence[SecretFact], *, server_runs: bool) -> None:
+    """Write those that are not right, and make keys that are to be made. server_runs: a server was started with the
+    former values."""
+    changed = [fact.name for fact in facts if fact.is_news_to_the_server]
+    if changed and server_runs:
+        # Noted before the write: a run that is killed in between must still know that a new start is due.
+        context.memory.note_stale_server(changed)
+    unsure = [fact.name for fact in facts if fact.state == "unknown"]
+    if unsure and server_runs:
+        context.memory.note_unsure_server(unsure)
+    made = [fact.name for fact in facts if fact.state == MADE]
+    values = {**wanted(context), **(encryption_keys.make(context, made) if made else {})}
+    wrong = {fact.name: values[fact.name] for fact in facts if not fact.right}
+    if wrong:
+        context.store_secrets(context.platform, context.account, wrong)

@@ -1,0 +1,43 @@
+"""Storing a proved token: for the service account, or for a consumer along with the server's address."""
+
+from __future__ import annotations
+
+from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.models import Deployment
+from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.resources.consumers import TOKEN
+from mlflow_ae5_deploy.resources.token_expiry import expiry
+
+
+def store_token(context: Context, account: str, deployment: Deployment, platform: Platform | None = None) -> None:
+    """Store this run's token of `deployment` as `account`'s secret, and remember that it was stored.
+
+    `context.found.url` is the server's address. platform: as the account, where it is signed in already. Raises what
+    signing in and writing may raise.
+    """
+    token = context.found.token
+    if token is None or context.found.token_deployment != deployment.id:
+        raise StageFailed("There is no proven token to store.", stage=12)
+    own = account == context.account
+    platform = platform or sign_in(context, account)
+    if not own:
+        url = Secret.public(context.found.url or "")
+        context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
+    platform.put_secret(TOKEN, token)
+    now = context.clock.now()
+    issued = context.found.token_issued or now
+    context.memory.remember_token(account, deployment.id, token, now, own=own, issued=issued, expires=expiry(token))
+    context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
+    if own:
+        context.look.saw_secrets([TOKEN])
+
+
+def sign_in(context: Context, account: str) -> Platform:
+    """The platform as one of the recipients."""
+    if account == context.account:
+        return context.platform
+    consumer = next(c for c in context.settings.consumers if c.username == account)
+    password = consumer.password and context.values.secret(consumer.password, f"password of {account}")
+    return context.access.consumer(account, password or None)

@@ -1,0 +1,272 @@
+"""Deployments and the static endpoints they claim."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from mlflow_ae5_deploy.sandbox.api import views
+from mlflow_ae5_deploy.sandbox.api.access import collaborator_list, deployment_of, project_of, visible_deployments
+from mlflow_ae5_deploy.sandbox.api.profiles import PROFILES
+from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, variables_of
+from mlflow_ae5_deploy.sandbox.auth.accounts import digest
+from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
+from mlflow_ae5_deploy.sandbox.errors import ApiError, bad
+from mlflow_ae5_deploy.sandbox.models import Account, Deployment, Project, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.supervisor.deployments import Deployments
+from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
+
+API = "/api/v2"
+DEPLOYMENTS = web.AppKey("deployments", Deployments)
+ENDPOINTS = web.AppKey("endpoints", Endpoints)
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LOG_BYTES = 1 << 20
+
+
+def routes() -> list[web.RouteDef]:
+    one = f"{API}/deployments/{{id}}"
+    return [
+        web.post(f"{API}/projects/{{id}}/deployments", start),
+        web.get(f"{API}/deployments", list_deployments),
+        web.get(one, get_deployment),
+        web.patch(one, patch),
+        web.delete(one, stop),
+        web.get(f"{one}/collaborators", list_collaborators),
+        web.put(f"{one}/collaborators", put_collaborators),
+        web.get(f"{one}/logs", logs),
+        web.post(f"{one}/token", token),
+        web.get("/deployments/detail/{id}/view", framed_page),
+    ]
+
+
+async def start(request: web.Request) -> web.Response:
+    core, account = core_of(request), account_of(request)
+    project = project_of(request)
+    fields = await json_fields(
+        request,
+        {"source": str, "revision": str, "resource_profile": str, "command": str, "public": bool, "target": str},
+        {"name": str, "static_endpoint": str, "variables": dict},
+    )
+    resolved = check_source(project, fields)
+    name = fields.get("name", project.name)
+    if "name" in fields and any(
+        d.name == name and d.owner == account.username for d in core.state.deployments.values()
+    ):
+        raise bad(f"Deployment name is not unique: {name}")
+    endpoint = _claimable(core, project, fields.get("static_endpoint"))
+    now, hexa = now_text(), new_hex()
+    deployment = Deployment(
+        id=f"a2-{hexa}",
+        name=name,
+        owner=account.username,
+        project_id=project.id,
+        project_name=project.name,
+        project_owner=project.owner,
+        command=fields["command"],
+        revision=fields["revision"],
+        resolved_revision=resolved,
+        resource_profile=fields["resource_profile"],
+        public=fields["public"],
+        label=endpoint or hexa,
+        static_endpoint=endpoint,
+        created=now,
+        updated=now,
+        variables=variables_of(fields.get("variables", {})),
+    )
+    if endpoint:
+        core.state.claims[endpoint] = project.id
+    core.state.deployments[deployment.id] = deployment
+    _note(project, account, deployment)
+    await request.app[ENDPOINTS].open(deployment.label)
+    core.timing.born(deployment.id, core.settings)
+    core.save()
+    record = views.deployment(core, deployment)
+    request.app[DEPLOYMENTS].launch(deployment)
+    return web.json_response(record | {"action": project.activity[-1]})
+
+
+def check_source(project: Project, fields: dict[str, Any]) -> str:
+    """The concrete revision that source, revision, command, profile and target stand for. Raises ApiError 400."""
+    revision = project.revision(fields["revision"])
+    if revision is None:
+        raise bad(f"Unknown revision {fields['revision']}")
+    prefix = f"{STORAGE_URL}/{project.hex}/archive/"
+    if fields["source"] not in {prefix + name for name in ("latest", fields["revision"], revision.name)}:
+        raise bad(f"Source does not belong to revision {fields['revision']} of the project")
+    if fields["command"] not in {c["id"] for c in revision.commands}:
+        raise bad(f"Unknown command {fields['command']}")
+    if fields["resource_profile"] not in PROFILES:
+        raise bad(f"Unknown resource profile {fields['resource_profile']}")
+    if fields["target"] != "deploy":
+        raise bad(f"Unknown target {fields['target']}")
+    return revision.name
+
+
+def _claimable(core: Core, project: Project, wanted: str | None) -> str | None:
+    """The static endpoint to use, lower-cased. Raises ApiError 400 naming who has it."""
+    if wanted is None:
+        return None
+    alias = core.label_of_alias(wanted)
+    if alias is not None and alias not in core.state.claims:
+        return None  # the address of an earlier deployment without a static endpoint
+    label = alias or wanted.lower()
+    if not _LABEL.fullmatch(label):
+        raise bad(f"Invalid static endpoint: {wanted}")
+    holder = core.state.claims.get(label)
+    if holder is not None and holder != project.id:
+        other = core.state.projects[holder]
+        raise bad(f'Static endpoint "{label}" is already claimed by project {other.owner}/{other.name}')
+    user = next((d for d in core.state.deployments.values() if d.label == label), None)
+    if user is not None:
+        raise bad(f'Static endpoint "{label}" is already in use by deployment {user.owner}/{user.name}')
+    if core.state.released.get(label, 0.0) > time.time():
+        raise bad(f'Static endpoint "{label}" is already in use: it is still being released')
+    return label
+
+
+def _note(project: Project, account: Account, deployment: Deployment) -> None:
+    now = now_text()
+    project.activity.append(
+        {
+            "id": new_hex(),
+            "type": "deploy_action",
+            "status": "created",
+            "message": "Deployment created",
+            "done": True,
+            "error": False,
+            "owner": account.username,
+            "description": f"Deployment {deployment.name} created",
+            "created": now,
+            "updated": now,
+        }
+    )
+
+
+async def list_deployments(request: web.Request) -> web.Response:
+    core = core_of(request)
+    found = visible_deployments(core, account_of(request))
+    for deployment in found:
+        core.timing.read(deployment.id)
+    return web.json_response([views.deployment(core, d) for d in found])
+
+
+async def get_deployment(request: web.Request) -> web.Response:
+    core, deployment = core_of(request), deployment_of(request)
+    core.timing.read(deployment.id)
+    return web.json_response(views.deployment(core, deployment))
+
+
+async def patch(request: web.Request) -> web.Response:
+    """In place: the id and, for all that is known, the tokens stay. Another revision or profile restarts it."""
+    core, deployment = core_of(request), deployment_of(request, owner=True)
+    fields = await json_fields(request, None, {"public": bool, "resource_profile": str, "revision": str})
+    project = core.state.projects[deployment.project_id]
+    revision = project.revision(fields.get("revision", deployment.revision))
+    if revision is None or not any(c["id"] == deployment.command for c in revision.commands):
+        raise bad(f"Unknown revision {fields.get('revision')}")
+    profile = fields.get("resource_profile", deployment.resource_profile)
+    if profile not in PROFILES:
+        raise bad(f"Unknown resource profile {profile}")
+    before = (deployment.resolved_revision, deployment.resource_profile)
+    deployment.public = fields.get("public", deployment.public)
+    deployment.resource_profile = profile
+    if "revision" in fields:
+        deployment.revision, deployment.resolved_revision = fields["revision"], revision.name
+    deployment.updated = now_text()
+    core.save()
+    if before != (deployment.resolved_revision, deployment.resource_profile):
+        await request.app[DEPLOYMENTS].restart(deployment)
+    return web.json_response(views.deployment(core, deployment))
+
+
+async def stop(request: web.Request) -> web.Response:
+    """The record and its tokens are gone at once; the answer waits for the processes to end."""
+    core, deployment = core_of(request), deployment_of(request, owner=True)
+    await no_body(request)
+    del core.state.deployments[deployment.id]
+    seconds = core.settings.endpoint_release_seconds
+    if deployment.static_endpoint and seconds:
+        core.state.released[deployment.label] = time.time() + seconds
+    core.save()
+    await request.app[DEPLOYMENTS].remove(deployment)
+    await request.app[ENDPOINTS].close_unclaimed()
+    return done()
+
+
+async def list_collaborators(request: web.Request) -> web.Response:
+    return web.json_response(views.collaborators(core_of(request), deployment_of(request).collaborators))
+
+
+async def put_collaborators(request: web.Request) -> web.Response:
+    core, deployment = core_of(request), deployment_of(request, owner=True)
+    deployment.collaborators = await collaborator_list(request, ("r",))
+    core.save()
+    shown = views.collaborators(core, deployment.collaborators)
+    return web.json_response({"collaborators": shown, "action": {"error": False, "done": True}})
+
+
+async def logs(request: web.Request) -> web.Response:
+    deployment = deployment_of(request)
+    folder = request.app[DEPLOYMENTS].log_folder(deployment)
+    texts = {name: tail_text(folder / f"{name}.log") for name in ("app", "events", "proxy")}
+    return web.json_response(texts | {"name": deployment.pod})
+
+
+async def token(request: web.Request) -> web.Response:
+    """A new token each time. JWT-shaped, as Keycloak's are; what counts is that its digest is on record."""
+    core, deployment = core_of(request), deployment_of(request, owner=True)
+    await no_body(request)
+    now = time.time()
+    expires = now + core.settings.deployment_token_seconds
+    payload = {"iss": f"https://{core.host}/auth/realms/AnacondaPlatform", "azp": f"anaconda-app-{deployment.hex}"}
+    payload |= {"sub": deployment.owner, "jti": secrets.token_hex(16)}
+    value = _signed(core, payload | {"iat": int(now), "exp": int(expires)})
+    deployment.tokens[digest(value)] = expires
+    core.save()
+    return web.json_response({"token": value})
+
+
+def _signed(core: Core, payload: dict[str, Any]) -> str:
+    parts = [json.dumps(p, separators=(",", ":")).encode() for p in ({"alg": "HS256", "typ": "JWT"}, payload)]
+    text = b".".join(base64.urlsafe_b64encode(p).rstrip(b"=") for p in parts)
+    key = (core.state_dir / "ca-key.pem").read_bytes()
+    signature = hmac.new(hashlib.sha256(key).digest(), text, hashlib.sha256).digest()
+    return (text + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+
+
+async def framed_page(request: web.Request) -> web.Response:
+    """The platform's page for a deployment: the application in a frame from another host."""
+    core, deployment = core_of(request), deployment_of(request)
+    text = (
+        f"<!DOCTYPE html>\n<html><head><title>{deployment.id}</title></head><body>"
+        f'<iframe id="deployment" src="https://{core.endpoint_host(deployment.label)}/" width="1200" height="800">'
+        "</iframe></body></html>\n"
+    )
+    return web.Response(text=text, content_type="text/html")
+
+
+def tail_text(path: Path) -> str:
+    """The file, or its first lines and its last MiB."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if size <= _LOG_BYTES:
+            return file.read().decode("utf-8", "replace")
+        head = b"".join(file.readlines(4096))
+        file.seek(max(len(head), size - _LOG_BYTES))
+        return (head + b"[...]\n" + file.read()).decode("utf-8", "replace")
+
+
+def missing_endpoint() -> ApiError:
+    return ApiError(404, "Not Found")

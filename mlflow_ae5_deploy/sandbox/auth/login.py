@@ -1,0 +1,177 @@
+"""Signing in and out as a person: Keycloak's browser form, the SSO cookie, the platform's own session."""
+
+from __future__ import annotations
+
+import html
+import secrets
+from urllib.parse import urlencode, urlsplit
+
+from aiohttp import web
+
+from mlflow_ae5_deploy.sandbox.api.requests import core_of, form_fields, queries
+from mlflow_ae5_deploy.sandbox.auth.accounts import CODE_SECONDS
+from mlflow_ae5_deploy.sandbox.core import VHOST, Core
+from mlflow_ae5_deploy.sandbox.errors import bad
+from mlflow_ae5_deploy.sandbox.models import Account
+
+REALM = "/auth/realms/AnacondaPlatform"
+SSO_COOKIE = "KEYCLOAK_IDENTITY"
+SESSION_COOKIE = "anaconda-platform-session"
+XSRF_COOKIE = "_xsrf"
+INVALID = "Invalid username or password."
+DISABLED = "Account is disabled, contact your administrator."
+_AUTH_QUERIES = ("client_id", "scope", "response_type", "redirect_uri", "state")
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get(f"{REALM}/protocol/openid-connect/auth", authorize),
+        web.post(f"{REALM}/login-actions/authenticate", authenticate),
+        web.get(f"{REALM}/protocol/openid-connect/logout", sso_logout),
+        web.get("/login", login),
+        web.get("/logout", logout),
+        web.get("/", landing),
+    ]
+
+
+def auth_url(core: Core, return_to: str | None = None) -> str:
+    query = {
+        "client_id": "anaconda-platform",
+        "scope": "openid",
+        "response_type": "code",
+        "redirect_uri": f"https://{core.host}/login",
+    }
+    if return_to:
+        query["state"] = return_to
+    return f"https://{core.host}{REALM}/protocol/openid-connect/auth?{urlencode(query)}"
+
+
+@queries(*_AUTH_QUERIES)
+async def authorize(request: web.Request) -> web.Response:
+    _check_client(request)
+    core = core_of(request)
+    account = core.identity.account_of("sso", request.cookies.get(SSO_COOKIE))
+    if account is not None:
+        return _back_with_code(core, account, request.query.get("state"))
+    return _form(core, request.query.get("state"))
+
+
+@queries("session_code", "client_id", "state")
+async def authenticate(request: web.Request) -> web.Response:
+    core = core_of(request)
+    state = request.query.get("state")
+    fields = await form_fields(request, ("username", "password"), ("credentialId", "login"))
+    account = core.identity.authenticate(fields["username"], fields["password"])
+    if account is None:
+        return _form(core, state, INVALID)
+    if not account.enabled:
+        return _form(core, state, DISABLED)
+    if account.password_temporary:
+        text = '<form id="kc-passwd-update-form" method="post" action="#">You need to change your password.</form>'
+        return web.Response(text=_page("Update password", text), content_type="text/html")
+    core.identity.note_login(account)  # here, and not where a session begins: an impersonation is no login
+    response = _back_with_code(core, account, state)
+    set_sso_cookie(core, response, account)
+    return response
+
+
+@queries("code", "state")
+async def login(request: web.Request) -> web.Response:
+    """Change the code for a session. Where there is a state, it is the endpoint that sent the browser here."""
+    core = core_of(request)
+    code = request.query.get("code")
+    account = core.identity.account_of("code", code)
+    if account is None:
+        return _redirect(auth_url(core))
+    core.identity.revoke(code)
+    xsrf = secrets.token_hex(16)
+    session = core.identity.grant("session", account.username, core.settings.session_seconds, xsrf)
+    core.save()
+    response = _redirect(_own_address(core, request.query.get("state")) or f"https://{core.host}/")
+    domain = VHOST if core.vhosts else None
+    response.set_cookie(SESSION_COOKIE, session, path="/", domain=domain, secure=True, httponly=True, samesite="Lax")
+    response.set_cookie(XSRF_COOKIE, xsrf, path="/", domain=domain, secure=True)
+    return response
+
+
+async def logout(request: web.Request) -> web.Response:
+    core = core_of(request)
+    core.identity.revoke(request.cookies.get(SESSION_COOKIE))
+    core.save()
+    response = _redirect(f"https://{core.host}{REALM}/protocol/openid-connect/logout")
+    domain = VHOST if core.vhosts else None
+    response.del_cookie(SESSION_COOKIE, path="/", domain=domain)
+    response.del_cookie(XSRF_COOKIE, path="/", domain=domain)
+    return response
+
+
+async def sso_logout(request: web.Request) -> web.Response:
+    core = core_of(request)
+    core.identity.revoke(request.cookies.get(SSO_COOKIE))
+    core.save()
+    response = _redirect(f"https://{core.host}/")
+    response.del_cookie(SSO_COOKIE, path=f"{REALM}/")
+    return response
+
+
+async def landing(request: web.Request) -> web.Response:
+    account = core_of(request).identity.account_of("session", request.cookies.get(SESSION_COOKIE))
+    who = f"Signed in as {html.escape(account.username)}." if account else "Not signed in."
+    text = f"<p>This is a local sandbox, not a real Anaconda Enterprise. {who}</p>"
+    return web.Response(text=_page("AE5 sandbox", text), content_type="text/html")
+
+
+def set_sso_cookie(core: Core, response: web.Response, account: Account) -> None:
+    value = core.identity.grant("sso", account.username, core.settings.session_seconds)
+    core.save()
+    response.set_cookie(SSO_COOKIE, value, path=f"{REALM}/", secure=True, httponly=True, samesite="None")
+
+
+def _check_client(request: web.Request) -> None:
+    core = core_of(request)
+    if request.query.get("client_id") != "anaconda-platform":
+        raise bad("Client not found")
+    if request.query.get("redirect_uri") != f"https://{core.host}/login":
+        raise bad("Invalid parameter: redirect_uri")
+    if request.query.get("response_type") != "code":
+        raise bad("Invalid parameter: response_type")
+
+
+def _back_with_code(core: Core, account: Account, state: str | None) -> web.Response:
+    query = {"code": core.identity.grant("code", account.username, CODE_SECONDS)}
+    core.save()
+    if state:
+        query["state"] = state
+    return _redirect(f"https://{core.host}/login?{urlencode(query)}")
+
+
+def _own_address(core: Core, address: str | None) -> str | None:
+    """The address, if it is one of this sandbox's endpoints: no open redirects."""
+    parts = urlsplit(address or "")
+    if parts.scheme != "https":
+        return None
+    known = {core.host} | {core.endpoint_host(d.label) for d in core.state.deployments.values()}
+    return address if parts.netloc in known else None
+
+
+def _redirect(address: str) -> web.Response:
+    return web.Response(status=302, headers={"Location": address}, content_type="text/html")
+
+
+def _form(core: Core, state: str | None, error: str = "") -> web.Response:
+    """`id` comes first and `action` is on the same line: that is how ae5-tools finds it."""
+    query = {"session_code": secrets.token_urlsafe(8), "client_id": "anaconda-platform"}
+    if state:
+        query["state"] = state
+    action = html.escape(f"https://{core.host}{REALM}/login-actions/authenticate?{urlencode(query)}")
+    message = f'<span class="kc-feedback-text">{html.escape(error)}</span>' if error else ""
+    text = (
+        f'{message}\n<form id="kc-form-login" method="post" action="{action}">\n'
+        '<input name="username" type="text" autofocus>\n<input name="password" type="password">\n'
+        '<input name="login" type="submit" value="Log In">\n</form>'
+    )
+    return web.Response(text=_page("Log in to AE5 sandbox", text), content_type="text/html")
+
+
+def _page(title: str, text: str) -> str:
+    return f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body>\n{text}\n</body></html>\n"

@@ -1,0 +1,196 @@
+"""The control plane: faults, the call log, and the knobs. Off the product's own paths; for tests and rehearsals."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from mlflow_ae5_deploy.sandbox.settings import Settings
+
+_MAX_CALLS = 10000
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that arrived. No bodies, no query strings, no secrets."""
+
+    number: int
+    time: float
+    surface: str
+    """platform | endpoint:<label>"""
+    method: str
+    path: str
+    status: int
+    """0: the answer was dropped"""
+    account: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong, for which requests.
+
+    path: regular expression searched in the path. skip: matching requests let through first. times: how many are
+    hit (None: all). delay: seconds waited before anything else. hold: waits, after the delay, until `clear_faults`
+    (with after=True: acts first, then waits, then answers); `held()` tells that it does. Then one of:
+    drop="before" | "after" the effect: the connection is cut without an answer;
+    status (with reason, body, headers): answered instead of acting, or, with after=True, after acting.
+    """
+
+    method: str = ".*"
+    path: str = ".*"
+    skip: int = 0
+    times: int | None = 1
+    delay: float = 0.0
+    hold: bool = False
+    drop: str | None = None
+    status: int | None = None
+    reason: str = ""
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    after: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.method), re.compile(self.path)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        if self.drop not in (None, "before", "after"):
+            raise ValueError("drop must be 'before' or 'after'")
+        if self.drop and self.status:
+            raise ValueError("a fault either drops the answer or changes it")
+
+    def matches(self, method: str, path: str) -> bool:
+        return re.fullmatch(self.method, method) is not None and re.search(self.path, path) is not None
+
+
+class Control:
+    """Thread-safe; the same object serves tests in this process and the control port."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lock = threading.Lock()
+        self._settings = settings
+        self._faults: list[Fault] = []
+        self._held: set[object] = set()
+        self._calls: list[Call] = []
+        self._count = 0
+        self._began = time.time()
+        self._clock_offset = 0.0
+        self._on_clock: Callable[[], None] = lambda: None
+        self._on_settings: Callable[[Settings], None] = lambda _: None
+
+    def connect(self, on_clock: Callable[[], None], on_settings: Callable[[Settings], None]) -> None:
+        """The server's wiring: called, from any thread, after the clock or the settings changed."""
+        self._on_clock, self._on_settings = on_clock, on_settings
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def change_settings(self, **changes: Any) -> Settings:
+        """Raises ValueError for unknown names and wrong types. Kept across restarts of the sandbox."""
+        with self._lock:
+            self._settings = self._settings.changed(changes)
+        self._on_settings(self._settings)
+        return self._settings
+
+    # -- faults ---------------------------------------------------------------------------
+
+    def add_fault(self, **values: Any) -> Fault:
+        """See Fault. The first fault that matches a request and is not used up is taken."""
+        fault = Fault(**values)
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def faults(self) -> list[Fault]:
+        """Those still to come."""
+        with self._lock:
+            return list(self._faults)
+
+    def clear_faults(self) -> None:
+        """None is to come any more; requests that are held go on."""
+        with self._lock:
+            self._faults.clear()
+            self._held.clear()
+
+    def hold(self) -> object:
+        """A request begins to wait. Returns what `is_held` is asked with."""
+        ticket = object()
+        with self._lock:
+            self._held.add(ticket)
+        return ticket
+
+    def is_held(self, ticket: object) -> bool:
+        with self._lock:
+            return ticket in self._held
+
+    def held(self) -> int:
+        """How many requests are waiting."""
+        with self._lock:
+            return len(self._held)
+
+    def take_fault(self, method: str, path: str) -> Fault | None:
+        with self._lock:
+            for index, fault in enumerate(self._faults):
+                if not fault.matches(method, path):
+                    continue
+                if fault.skip > 0:
+                    self._faults[index] = replace(fault, skip=fault.skip - 1)
+                    continue
+                if fault.times is None:
+                    return fault
+                if fault.times <= 1:
+                    del self._faults[index]
+                else:
+                    self._faults[index] = replace(fault, times=fault.times - 1)
+                return fault
+        return None
+
+    # -- calls ----------------------------------------------------------------------------
+
+    def note(self, surface: str, method: str, path: str, status: int, account: str) -> None:
+        with self._lock:
+            self._count += 1
+            self._calls.append(Call(self._count, time.time(), surface, method, path, status, account))
+            del self._calls[:-_MAX_CALLS]
+
+    def calls(self, surface: str | None = None) -> list[Call]:
+        """Oldest first. surface: `platform` or `endpoint:<label>`; None for all."""
+        with self._lock:
+            return [c for c in self._calls if surface in (None, c.surface)]
+
+    def clear_calls(self) -> None:
+        with self._lock:
+            self._calls.clear()
+
+    def clear(self) -> None:
+        """No faults, an empty call log."""
+        self.clear_faults()
+        self.clear_calls()
+
+    # -- the schedule's clock -------------------------------------------------------------
+
+    def now(self) -> float:
+        """Epoch seconds on the clock that schedules go by."""
+        return (self._began if self._settings.clock == "still" else time.time()) + self._clock_offset
+
+    def advance_clock(self, seconds: float) -> float:
+        """Move the schedule's clock forward: every time passed over fires, at once. Returns the new time."""
+        if seconds < 0:
+            raise ValueError("the clock only goes forward")
+        with self._lock:
+            self._clock_offset += seconds
+        self._on_clock()
+        return self.now()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings.as_dict(),
+            "faults": [asdict(f) for f in self.faults()],
+            "held": self.held(),
+            "now": self.now(),
+        }

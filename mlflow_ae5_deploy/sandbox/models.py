@@ -1,0 +1,234 @@
+"""The sandbox's own records, as they are kept on disk. What the API shows of them is made in `api/views.py`."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+
+def now_text() -> str:
+    """AE5 writes ISO-8601 with microseconds and a numeric offset."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def new_hex() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass
+class Account:
+    id: str
+    username: str
+    password_hash: str
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    enabled: bool = True
+    email_verified: bool = True
+    password_temporary: bool = False
+    groups: list[str] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
+    created_ms: int = 0
+
+
+@dataclass
+class Grant:
+    """Something a bearer holds; only its SHA-256 is the key it is stored under. expires: epoch seconds."""
+
+    kind: str
+    username: str
+    expires: float
+    xsrf_hash: str = ""
+
+
+@dataclass
+class Revision:
+    name: str
+    commands: list[dict[str, Any]]
+    created: str
+    updated: str
+
+
+@dataclass
+class Project:
+    id: str
+    name: str
+    owner: str
+    created: str
+    updated: str
+    editor: str = "jupyterlab"
+    resource_profile: str = "default"
+    collaborators: list[dict[str, str]] = field(default_factory=list)
+    revisions: list[Revision] = field(default_factory=list)
+    """oldest first"""
+    activity: list[dict[str, Any]] = field(default_factory=list)
+    """oldest first"""
+
+    @property
+    def hex(self) -> str:
+        return self.id[3:]
+
+    def revision(self, name: str) -> Revision | None:
+        if name == "latest":
+            return self.revisions[-1]
+        return next((r for r in self.revisions if r.name == name), None)
+
+
+@dataclass
+class Deployment:
+    id: str
+    name: str
+    owner: str
+    project_id: str
+    project_name: str
+    project_owner: str
+    command: str
+    revision: str
+    """what was asked for: a name or `latest`"""
+    resolved_revision: str
+    resource_profile: str
+    public: bool
+    label: str
+    """first host label: the static endpoint, or the id's 32 hex digits"""
+    static_endpoint: str | None
+    created: str
+    updated: str
+    state: str = "initial"
+    status_text: str = "Pending"
+    came_up: bool = False
+    """it has answered at least once: from then on a crash means restart, not failure"""
+    variables: dict[str, str] = field(default_factory=dict)
+    collaborators: list[dict[str, str]] = field(default_factory=list)
+    tokens: dict[str, float] = field(default_factory=dict)
+    """SHA-256 of the token -> expiry, epoch seconds"""
+
+    @property
+    def hex(self) -> str:
+        return self.id[3:]
+
+    @property
+    def pod(self) -> str:
+        return f"anaconda-app-{self.hex}-sandbox"
+
+
+@dataclass
+class Job:
+    id: str
+    name: str
+    owner: str
+    project_id: str
+    project_name: str
+    project_owner: str
+    command: str
+    revision: str
+    resource_profile: str
+    schedule: str | None
+    created: str
+    updated: str
+    paused: bool = False
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def hex(self) -> str:
+        return self.id[3:]
+
+
+@dataclass
+class Run:
+    id: str
+    job_id: str
+    name: str
+    owner: str
+    project_id: str
+    project_name: str
+    project_owner: str
+    command: str
+    revision: str
+    resolved_revision: str
+    resource_profile: str
+    created: str
+    updated: str
+    state: str = "initial"
+    status_text: str = "Pending"
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def hex(self) -> str:
+        return self.id[3:]
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("initial", "running")
+
+
+@dataclass
+class Secret:
+    """value is kept in clear: it has to be mounted. due: epoch seconds from when it is."""
+
+    value: str
+    due: float
+
+
+@dataclass
+class State:
+    accounts: dict[str, Account] = field(default_factory=dict)
+    """by id"""
+    admin: dict[str, str] = field(default_factory=dict)
+    """username, password_hash of the administrator of the master realm"""
+    group_ids: dict[str, str] = field(default_factory=dict)
+    role_ids: dict[str, str] = field(default_factory=dict)
+    logins: list[dict[str, Any]] = field(default_factory=list)
+    grants: dict[str, Grant] = field(default_factory=dict)
+    projects: dict[str, Project] = field(default_factory=dict)
+    deployments: dict[str, Deployment] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    secrets: dict[str, dict[str, Secret]] = field(default_factory=dict)
+    """username -> name -> secret"""
+    claims: dict[str, str] = field(default_factory=dict)
+    """static endpoint -> project id"""
+    released: dict[str, float] = field(default_factory=dict)
+    """endpoint label -> epoch seconds until which it is still taken"""
+    endpoint_ports: dict[str, int] = field(default_factory=dict)
+    """endpoint label -> its own port, where names below localhost do not resolve"""
+    addressing: str = ""
+    port: int = 0
+    control_port: int = 0
+    database: dict[str, Any] = field(default_factory=dict)
+
+
+_Record = TypeVar("_Record")
+_NESTED: dict[str, type[Any]] = {
+    "accounts": Account,
+    "grants": Grant,
+    "projects": Project,
+    "deployments": Deployment,
+    "jobs": Job,
+    "runs": Run,
+}
+
+
+def state_to_json(state: State) -> str:
+    """The text of its file. It is written before most answers, and `dataclasses.asdict` would copy all of it first."""
+    return json.dumps(state, default=vars)
+
+
+def state_from_json(data: dict[str, Any]) -> State:
+    """Raises KeyError, TypeError or ValueError when the file is of another make."""
+    values = dict(data)
+    for name, kind in _NESTED.items():
+        values[name] = {key: _record(kind, item) for key, item in values.get(name, {}).items()}
+    values["secrets"] = {
+        user: {name: Secret(**item) for name, item in items.items()}
+        for user, items in values.get("secrets", {}).items()
+    }
+    return State(**values)
+
+
+def _record(kind: type[_Record], item: dict[str, Any]) -> _Record:
+    if kind is Project:
+        item = {**item, "revisions": [Revision(**r) for r in item["revisions"]]}
+    return kind(**item)

@@ -1,0 +1,1 @@
+"""Processes of the sandbox: deployments, jobs and their environment."""

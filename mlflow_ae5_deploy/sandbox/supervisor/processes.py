@@ -1,0 +1,151 @@
+"""Starting commands under the launcher, and finding again what a killed sandbox left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from mlflow_ae5_deploy.sandbox.store import write_private
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+_SLACK_SECONDS = 3.0
+
+
+class ProcessTable:
+    """The launchers now running, mirrored in a file: pid -> start time, so that a reused pid is never hit."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, float] = {}
+
+    def add(self, pid: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._known[str(pid)] = psutil.Process(pid).create_time()
+            self._write()
+
+    def remove(self, pid: int) -> None:
+        if self._known.pop(str(pid), None) is not None:
+            self._write()
+
+    def _write(self) -> None:
+        write_private(self._path, json.dumps(self._known))
+
+
+def reap_stale(path: Path) -> list[int]:
+    """Kill the process groups that an earlier sandbox recorded in `path` and that still run. Returns their pids."""
+    if not path.exists():
+        return []
+    try:
+        recorded: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        recorded = {}
+    killed = []
+    for text, created in recorded.items():
+        pid = int(text)
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if abs(psutil.Process(pid).create_time() - created) < 0.1:
+                descendants = psutil.Process(pid).children(recursive=True)
+                os.killpg(pid, signal.SIGKILL)
+                for process in descendants:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                killed.append(pid)
+    path.unlink(missing_ok=True)
+    return killed
+
+
+class Supervised:
+    """One running command with its launcher. Make it with `start`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, table: ProcessTable, grace: float) -> None:
+        self._process = process
+        self._table = table
+        self._grace = grace
+
+    @classmethod
+    async def start(
+        cls,
+        command: list[str],
+        *,
+        table: ProcessTable,
+        log: Path,
+        cwd: Path,
+        env: dict[str, str],
+        grace: float,
+        options: tuple[str, ...] = (),
+    ) -> Supervised:
+        with open_log(log) as output:
+            starting = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", str(LAUNCHER), "--grace", str(grace), *options, "--", *command),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    cwd=cwd,
+                    env=env,
+                    start_new_session=True,
+                )
+            )
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # Half-way there is no going back: let it start, and end it properly.
+                await cls(await starting, table, grace).stop()
+                raise
+        table.add(process.pid)
+        return cls(process, table, grace)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
+
+    async def wait(self) -> int:
+        code = await self._process.wait()
+        if code < 0:
+            # The launcher itself was killed and could not clean up.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self._table.remove(self.pid)
+        return code
+
+    async def stop(self) -> None:
+        """Ask the launcher to end the command; if even that does not answer, kill the group."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), self._grace + _SLACK_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await self._process.wait()
+        self._table.remove(self.pid)
+
+
+async def can_mount_secrets(scratch: Path) -> bool:
+    """Whether this machine lets a command have a mount namespace: as root, or with user namespaces."""
+    command = (sys.executable, "-I", "-S", str(LAUNCHER), "--grace", "0", "--secrets", str(scratch), "--", "true")
+    quiet = asyncio.subprocess.DEVNULL
+    trial = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)
+    return await trial.wait() == 0
+
+
+def open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
+
+
+def append_line(path: Path, line: str) -> None:
+    with open_log(path) as file:
+        file.write(line.encode("utf-8", "replace") + b"\n")

@@ -1,0 +1,1 @@
+"""Create a snapshot: the database first, then the artifacts, the manifest last."""

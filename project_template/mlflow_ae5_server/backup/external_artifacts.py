@@ -1,0 +1,103 @@
+"""Which artifacts that the database speaks of are not in the store of this server, and so in no snapshot of it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database.checks import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Connection
+
+# Tables and the column with a location. Tables and columns that an older schema does not have are left out.
+_LOCATIONS: tuple[tuple[str, str], ...] = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+)
+_TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")  # of traces: these have locations
+_INSIDE = ("mlflow-artifacts:", "runs:", "models:")  # through this server, or by way of something that is looked at
+PLACEHOLDERS = ("dummy-source", "prompt-template")  # in place of the source of a prompt, which has no files
+_LIMIT = 50  # roots that are told
+
+
+def find(store: Database, destination: str) -> tuple[list[str], int]:
+    """Roots of artifacts that are not below `destination`, for people, and the number of running runs."""
+    from sqlalchemy import inspect, text
+
+    engine = checks.connect_engine(store)
+    roots: dict[str, None] = {}
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        present = set(inspector.get_table_names())
+        for table, column in _LOCATIONS:
+            if table in present and column in {found["name"] for found in inspector.get_columns(table)}:
+                for location in _foreign(connection, table, column):
+                    if len(roots) < _LIMIT and not is_inside(location, destination):
+                        roots.setdefault(_root(location))
+        going_on = "SELECT count(*) FROM runs WHERE status = 'RUNNING'"
+        if "lifecycle_stage" in {found["name"] for found in inspector.get_columns("runs")}:
+            going_on += " AND lifecycle_stage = 'active'"  # a deleted run keeps its status
+        running = connection.execute(text(going_on)).scalar()
+    return [shown(scrub(root)) for root in roots], int(running or 0)
+
+
+def _foreign(connection: Connection, table: str, column: str) -> Iterator[str]:
+    for (location,) in connection.execution_options(stream_results=True).execute(foreign(table, column)):
+        yield str(location)
+
+
+def foreign(table: str, column: str) -> Select[str]:
+    """Distinct locations but those that the commonest prefix shows to be ours, which may be millions."""
+    import sqlalchemy as sa  # whose `select` quotes names that some database reserves, such as `key`
+
+    place: sa.ColumnClause[str] = sa.column(column, sa.String)
+    query = (
+        sa.select(place)
+        .distinct()
+        .select_from(sa.table(table))
+        .where(place.is_not(None), place != "", place.not_like("mlflow-artifacts:%"), place.not_in(PLACEHOLDERS))
+    )
+    if table == "trace_tags":
+        query = query.where(sa.column("key", sa.String).in_(_TAGS))
+    return query
+
+
+def is_inside(location: str, destination: str) -> bool:
+    """Whether `location` is at or below `destination`, or goes through the server itself."""
+    if location.lower().startswith(_INSIDE):
+        return True
+    try:
+        folder, store = local_folder(location), local_folder(destination)
+        if folder is not None and store is not None:
+            real, root = os.path.realpath(folder), os.path.realpath(store)
+            return real == root or real.startswith(root.rstrip("/") + "/")
+    except (ConfigurationError, ValueError):  # on another machine, or no path at all
+        return False
+    if folder is not None or store is not None:
+        return False
+    inner, outer = _plain(location), _plain(destination)
+    return inner == outer or inner.startswith(outer + "/")
+
+
+def _plain(url: str) -> str:
+    return posixpath.normpath(url).rstrip("/")
+
+
+def _root(location: str) -> str:
+    """Without what belongs to one run, model or trace: `s3://bucket/1/<run id>/artifacts` is `s3://bucket/1`."""
+    return (
+        re.sub(r"/(?:traces/[^/]+|models/[^/]+|[0-9a-f]{32})(?:/artifacts)?(?:/.*)?\Z", "", location.rstrip("/")) or "/"
+    )

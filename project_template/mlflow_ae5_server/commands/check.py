@@ -1,0 +1,198 @@
+"""Check: can this place do what the server needs? Database, its schema, the artifact store, the server's endpoint.
+
+Nothing is changed: no database and no folder is made, and the one small object that proves an artifact store writable
+is deleted again. Every part is tried, also after another one failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_server.common import folders, keys
+from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.settings import Settings
+from mlflow_ae5_server.database import characters, checks
+from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.repository import open_repository
+from mlflow_ae5_server.server.probe import Prober
+
+_DATABASE_WAIT = 20.0  # seconds at most; whoever checks wants an answer
+_CHECKS = "mlflow-ae5-check"
+
+
+def run(settings: Settings, report: Report, _dry_run: bool) -> int:
+    """Leave a finding per part in `report`: `{"ok": true|false, "said": ...}`. Returns the first failure's exit code.
+
+    ok is null where there was nothing to check.
+    """
+    import sqlalchemy
+    from mlflow.version import VERSION
+
+    report.add(mlflow=VERSION, sqlalchemy=sqlalchemy.__version__)
+    parts: dict[str, Callable[[Settings], dict[str, Any]]] = {
+        "database": _check_database,
+        "artifacts": _check_artifacts,
+        "keys": _check_keys,
+        "server": _check_server,
+    }
+    codes = [_try(name, check, settings, report) for name, check in parts.items()]
+    failed = [code for code in codes if code]
+    report.add(outcome="failed" if failed else "ok")
+    return failed[0] if failed else 0
+
+
+def _try(name: str, check: Callable[[Settings], dict[str, Any]], settings: Settings, report: Report) -> int:
+    try:
+        found = check(settings)
+    except ProjectError as error:
+        report.add(**{name: {"ok": False, "said": scrub(error.message), "hint": scrub(error.hint)}})
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    report.add(**{name: found})
+    print(f"{name}: {found['said']}", file=sys.stderr, flush=True)
+    return 0
+
+
+def _check_database(settings: Settings) -> dict[str, Any]:
+    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    facts: dict[str, Any] = {"ok": True, "dialect": store.dialect, "driver": store.driver}
+    if store.file is not None:
+        _require_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
+        if warning := folders.persistence_warning(store.file.parent, os.environ):
+            facts["warning"] = warning
+        if not store.file.is_file():
+            return {**facts, "schema": "absent", "said": f"{store.shown} is not there yet; the server makes it"}
+        if not os.access(store.file, os.W_OK):
+            raise ConfigurationError(f"{store.shown} cannot be written to", "give this account write permission there")
+    checks.wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
+    characters.require_database(store)
+    schema = checks.inspect_schema(checks.connect_engine(store))
+    if schema.state != "empty":
+        checks.require_current(schema, store)
+        characters.require_tables(store)
+    said = f"{store.shown} answers, "
+    said += f"tables are missing: {checks.lacking(schema)}" if schema.missing else f"its schema is {schema.state}"
+    return {**facts, "schema": schema.state, "found": schema.found, "expected": schema.expected, "said": said}
+
+
+def _check_artifacts(settings: Settings) -> dict[str, Any]:
+    destination = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
+    if not destination:
+        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "set it to a folder, s3://, wasbs:// ...")
+    folder = folders.local_folder(destination)
+    if folder is None:
+        return _check_remote(destination)
+    existing = _require_writable(folder, "MLFLOW_ARTIFACTS_DESTINATION")
+    said = f"{folder} is writable" if existing == folder else f"{folder} is not there yet and can be made in {existing}"
+    facts: dict[str, Any] = {"ok": True, "kind": "folder", "said": said}
+    if warning := folders.persistence_warning(folder, os.environ):
+        facts["warning"] = warning
+    return facts
+
+
+def _check_remote(destination: str) -> dict[str, Any]:
+    # Their own defaults retry for minutes.
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    name, shown = f"{_CHECKS}-{secrets.token_hex(6)}.txt", scrub(destination)
+    step = "be opened"
+    try:
+        store: Any = get_artifact_repository(destination)
+        with tempfile.TemporaryDirectory(prefix=_CHECKS) as scratch:
+            file = Path(scratch) / name
+            file.write_text("Written to see whether this store is writable; it may be deleted.\n")
+            step = "be written to"
+            store.log_artifact(str(file))
+        step = "be deleted from (garbage collection needs that)"
+        store.delete_artifacts(name)
+    except Exception as error:  # every kind of store has exceptions of its own
+        reason = scrub((str(error).splitlines() or [""])[0] or type(error).__name__)[:300]
+        raise UnreachableError(
+            f"the artifact store {shown} cannot {step}: {reason}",
+            "check the name, the network and the credentials (AWS_..., AZURE_..., GOOGLE_... as AE5 secrets)",
+        ) from None
+    return {"ok": True, "kind": destination.partition(":")[0].lower(), "said": f"{shown} takes and deletes an object"}
+
+
+def _require_writable(folder: Path, setting: str) -> Path:
+    """The folder itself, or the nearest one above it that exists; in it a file was made and deleted again."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigurationError(f"{existing} is a file, not a folder", f"point {setting} elsewhere")
+    try:
+        with tempfile.TemporaryFile(prefix=_CHECKS, dir=existing):
+            return existing
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder {existing} is not writable: {error.strerror}",
+            f"{hint_for(error)}, or point {setting} elsewhere",
+        ) from None
+
+
+def _check_keys(settings: Settings) -> dict[str, Any]:
+    """Whether the keys at hand read what is encrypted, and are those of the newest snapshot, and of whoever asks
+    (MLFLOW_TRACKING_CHECK_VALUES, check values of the keys that he has)."""
+    keys.require_usable(os.environ)
+    asked = _asked_checks(settings)
+    facts: dict[str, Any] = {"ok": True, "asked": {check.name: keys.compare(check, os.environ) for check in asked}}
+    found = _encrypted(settings)
+    warnings = keys.warnings(found, os.environ)
+    read = [f"{one.rows - len(one.published) - len(one.lost)} of {one.rows} {keys.PROTECTS[one.name]}" for one in found]
+    newest = _newest(settings)
+    if newest is not None:
+        facts["snapshot"] = newest.id
+        facts["keys"] = keys.told(newest.keys, os.environ)
+        warnings += [f"snapshot {newest.id}: {text}" for text in keys.in_words(facts["keys"])]
+    if warnings:
+        facts["warnings"] = warnings
+    return {**facts, "said": f"the keys at hand read {' and '.join(read) or 'nothing yet'}"}
+
+
+def _encrypted(settings: Settings) -> list[keys.Encrypted]:
+    """Empty where there is no database, or it does not answer, which `_check_database` tells."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+        if store.file is not None and not store.file.is_file():
+            return []
+        return keys.examine(checks.connect_engine(store), os.environ)
+    except (ProjectError, SQLAlchemyError):
+        return []
+
+
+def _asked_checks(settings: Settings) -> tuple[keys.KeyCheck, ...]:
+    try:
+        return keys.parse(json.loads(settings.value("MLFLOW_TRACKING_CHECK_VALUES") or "[]"))
+    except (ValueError, TypeError, RecursionError):
+        raise ConfigurationError("MLFLOW_TRACKING_CHECK_VALUES holds no check values", "leave it out") from None
+
+
+def _newest(settings: Settings) -> Manifest | None:
+    """The newest snapshot; None where there is none that can be read from here."""
+    try:
+        repository = open_repository(settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION") or "")
+        return repository.snapshot("latest")
+    except ProjectError:
+        return None
+
+
+def _check_server(settings: Settings) -> dict[str, Any]:
+    uri = settings.value("MLFLOW_TRACKING_URI")
+    if not uri:
+        return {"ok": None, "said": "MLFLOW_TRACKING_URI is not set"}
+    Prober(uri, os.environ).check()
+    return {"ok": True, "said": f"{scrub(uri)} lets this job in and answers from its database"}

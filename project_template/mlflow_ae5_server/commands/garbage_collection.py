@@ -1,0 +1,137 @@
+"""GarbageCollection from its settings to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_ae5_server.common import durations, locks
+from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.settings import Settings
+from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.server.probe import Experiment, Prober
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+_DATABASE_WAIT = 20.0  # seconds at most: the next run of the schedule is a better retry than a long wait
+PARTLY = 23  # exit code: something could not be removed, the rest is done
+_MODES = ("ignore", "show", "remove", "remove-all")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the server said: `first` is its first experiment; `problem` is why it cannot be used."""
+
+    first: Experiment | None
+    problem: ProjectError | None
+
+
+def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[str], None] = lambda _name: None) -> int:
+    """Collect, or with `dry_run` list, and leave the facts in `report`. Returns 0, or 23 where something is left."""
+    dry_run = dry_run or settings.flag("MLFLOW_TRACKING_GC_DRY_RUN")
+    older_than = settings.value("MLFLOW_TRACKING_GC_TTL") or ""
+    report.add(dry_run=dry_run, older_than=older_than)
+    limit = int(time.time() * 1000) - int(durations.parse(older_than).total_seconds() * 1000)
+    orphans = (settings.value("MLFLOW_TRACKING_GC_ORPHANS") or "ignore").strip().lower()
+    if orphans not in _MODES:
+        raise ConfigurationError(
+            f"MLFLOW_TRACKING_GC_ORPHANS is {orphans!r}", "set it to ignore, show, remove or remove-all"
+        )
+    include = settings.flag("MLFLOW_TRACKING_GC_INCLUDE_REGISTERED")
+    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    if store.file is not None and not store.file.is_file():
+        if store.file.parent.is_dir():
+            with locks.maintenance(store):  # a restore that is at work now holds it, and will end
+                _refuse_unfinished(settings)
+        # Connecting would create it, and an empty database has nothing to collect: a job that succeeds for ever.
+        raise ConfigurationError(
+            f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+        )
+    asked = _ask(settings, report)
+    checks.wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
+    with contextlib.nullcontext() if dry_run else locks.maintenance(store), contextlib.ExitStack() as stack:
+        from mlflow_ae5_server.gc import tables
+        from mlflow_ae5_server.gc.collector import Collector
+
+        _refuse_unfinished(settings)
+        engine = checks.connect_engine(store, keep=True)
+        stack.callback(engine.dispose)
+        tables.require_current(engine, store)
+        _require_same_database(engine, asked.first, store)
+        pool = stack.enter_context(ThreadPoolExecutor(8, thread_name_prefix="look"))
+        collector = Collector(settings, report, store, engine, limit, include, asked.problem, pool, step)
+        return _guarded(store, lambda: collector.collect(older_than, orphans, dry_run))
+
+
+def _guarded(store: Database, work: Callable[[], int]) -> int:
+    """`work`, with a database that goes away under it called by its name."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    try:
+        return work()
+    except (OperationalError, InterfaceError) as error:
+        reason = (str(error.orig or error).splitlines() or [""])[0]
+        raise UnreachableError(
+            f"the database {store.shown} cannot be worked on: {scrub(reason)[:300]}",
+            "see whether it runs and has room; the next run finishes what this one has begun",
+        ) from None
+
+
+def _refuse_unfinished(settings: Settings) -> None:
+    """UnfinishedError where a restore was cut off: what has no row now may be about to get it back."""
+    from mlflow_ae5_server.restore import journal
+
+    try:
+        journal.refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
+    except (ConfigurationError, StorageError) as error:
+        # No place to which jobs could have restored anything; artifacts there are reached through the server.
+        print(f"note: whether a restore is under way cannot be told: {error.message}", file=sys.stderr, flush=True)
+
+
+def _ask(settings: Settings, report: Report) -> Asked:
+    """Whether the server lets this job in. Most of the work does not need it; what does is held back then."""
+    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        # Enough to see which token this run was given, where a new one may take minutes to arrive; of no other use.
+        report.add(token_sha256=hashlib.sha256(token.encode()).hexdigest()[:12])
+    try:
+        found = Prober(settings.value("MLFLOW_TRACKING_URI"), os.environ).check()
+    except ProjectError as error:
+        print(f"warning: the server cannot be used: {error}", file=sys.stderr, flush=True)
+        report.add(server=error.message)
+        return Asked(None, error)
+    report.add(server="ok")
+    return Asked(found, None)
+
+
+def _require_same_database(engine: Engine, first: Experiment | None, store: Database) -> None:
+    """The server and this job must mean the same database, or artifacts would be deleted for rows of another."""
+    from sqlalchemy import text
+
+    if first is None:
+        return
+    with engine.connect() as connection:
+        created = connection.execute(
+            text("SELECT creation_time FROM experiments WHERE experiment_id = :id"), {"id": int(first.experiment_id)}
+        ).scalar()
+    if created is None or int(created) != first.creation_time:
+        raise ConfigurationError(
+            f"the server at MLFLOW_TRACKING_URI does not work on {store.shown}",
+            "give this job the MLFLOW_BACKEND_STORE_URI of that server",
+        )
+
+
+def journal_folder(file: Path) -> Path:
+    """Where pages are kept beside a SQLite database: nobody who may upload artifacts can write there."""
+    return file.with_name(file.name + ".gc")

@@ -1,0 +1,365 @@
+"""Restore: a snapshot into an empty database and artifact store, or with what they hold kept aside; and its undo."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from mlflow_ae5_server.common import keys, locks
+from mlflow_ae5_server.common.errors import (
+    ConfigurationError,
+    CredentialsError,
+    InUseError,
+    ProjectError,
+    StorageError,
+    UnreachableError,
+)
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.settings import Settings
+from mlflow_ae5_server.common.sizes import amount
+from mlflow_ae5_server.database import characters, checks, dialects, schema
+from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.repository.repository import open_repository
+from mlflow_ae5_server.restore import files as recover_files
+from mlflow_ae5_server.restore import journal, list_saved, preflight
+from mlflow_ae5_server.restore.journal import Book
+from mlflow_ae5_server.restore.saved_copies import Beside, beside
+from mlflow_ae5_server.restore.steps import Recovery, Source, say
+from mlflow_ae5_server.restore.target import Target, open_target
+from mlflow_ae5_server.restore.undo import Undo
+
+LOCK_WAIT = 60.0  # seconds
+_DATABASE_WAIT = 20.0
+_REPORTED = 500  # values in the report; the log has all
+
+
+def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wait: float = LOCK_WAIT) -> int:
+    """Restore, say what a restore would do, or undo one; the facts go to `report`. Returns the exit code.
+
+    `lock_wait`: seconds for a garbage collection or a backup at work to end.
+    """
+    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
+    place = beside(destination)
+    try:
+        return _act(settings, report, options, store, destination, place, lock_wait)
+    finally:  # however it ends, being stopped included: whoever reads the last line must know what to start on it
+        with contextlib.suppress(ProjectError):
+            report.add(half_restored=journal.unfinished(destination))
+
+
+def _act(
+    settings: Settings,
+    report: Report,
+    options: argparse.Namespace,
+    store: Database,
+    destination: str,
+    place: Beside,
+    lock_wait: float,
+) -> int:
+    if options.undo and options.dry_run:
+        return _undo_dry_run(settings, report, store, place, options.kept)
+    if options.undo:
+        return _undo(settings, report, store, place, lock_wait, options.kept)
+    if options.drop_kept is not None or options.list_kept:
+        return _kept(settings, report, options, store, place, lock_wait)
+    backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
+    preflight.refuse_nesting(store, destination, backups)
+    source = dataclasses.replace(find(backups, _wanted(options.snapshot, place)), shorten=options.shorten_text)
+    report.add(**describe(source, store))
+    tell_keys(source, report)
+    preflight.refuse_kind(source.snapshot, source.part, store)
+    if options.dry_run:
+        return _dry_run(settings, report, options, source, store, destination, place)
+    checked = _check(source)
+    checked.require_sound(source.snapshot)
+    wait(settings, store)
+    characters.require_database(store)
+    target = open_target(destination)
+    recover_files.refuse_names(source.repository.files(source.snapshot), target)
+    preflight.refuse_rights(store, destination, replace=options.replace)
+    _refuse(store, place, replace=options.replace)  # before the lock makes a file beside a SQLite database
+    shortened = _refuse_values(source, store, report)
+    same = _same_artifacts(source, target, place) if _stay(options, place) else None
+    if Book(place).running is None:
+        preflight.refuse_tight(store, destination, source.snapshot, source.part, artifacts=same is None)
+    with _locked(store, lock_wait):
+        found = _refuse(store, place, replace=options.replace)
+        recovery = Recovery(source, store, target, place, Book(place))
+        done = recovery.run(found, replace=options.replace, migrate=not options.no_upgrade, same=same)
+    report.add(
+        artifacts=done.restored.files,
+        artifact_bytes=done.restored.bytes,
+        written_files=done.restored.written,
+        links=done.restored.links,
+        left_out=done.restored.left_out[:20],
+        artifacts_identical=True,  # or an exception would have left `run`
+        database_identical=done.database_identical if not shortened else False,
+        kept_aside=done.kept_aside,
+        upgraded=done.upgraded,
+        outcome="done",
+    )
+    _tell_kept(place)
+    return 0
+
+
+def _stay(options: argparse.Namespace, place: Beside) -> bool:
+    """Whether the artifacts may stay where they are. A restore that was begun goes on as it began."""
+    running = Book(place).running
+    return bool(options.same_artifacts) if running is None else running.in_place
+
+
+def _same_artifacts(source: Source, target: Target, place: Beside) -> recover_files.Restored | None:
+    same = recover_files.found(source.repository.files(source.snapshot), target)
+    if same is not None:
+        say(
+            f"{same.files} files ({amount(same.bytes)}) of the snapshot are at {place.shown}, unchanged, and stay there"
+        )
+    elif (running := Book(place).running) is not None and running.snapshot == source.snapshot.id:
+        raise StorageError(
+            f"the artifacts at {place.shown} have changed since the restore of {running.snapshot} began",
+            "find out who writes there; `restore --undo` brings the database back as it was",
+        )
+    return same
+
+
+def _refuse_values(source: Source, store: Database, report: Report) -> int:
+    """Tell and report all values that `store` cannot keep. Returns how many of them are shortened; raises
+    ConfigurationError for the others."""
+    characters.require_database(store)  # else it cannot be asked which texts it takes for the same
+    found = dialects.refused(source.part, source.repository.reader(), store)
+    shortened = [item for item in found if source.shorten and item.free]
+    refused = [item for item in found if not (source.shorten and item.free)]
+    for item in shortened:
+        say(f"shortened: {item}")
+    for item in refused:
+        say(f"cannot be kept: {item}{'' if not item.free else ' (free text: --shorten-text)'}")
+    report.add(
+        refused_values=[item.to_json() for item in refused[:_REPORTED]],
+        refused_total=len(refused),
+        shortened_values=[item.to_json() for item in shortened[:_REPORTED]],
+        shortened_total=len(shortened),
+    )
+    if refused:
+        raise dialects.refusal(refused, store)
+    return len(shortened)
+
+
+def find(backups: str, which: str) -> Source:
+    """The snapshot `which` ("latest" or an id). Raises ConfigurationError, StorageError, DamagedError."""
+    repository = open_repository(backups)
+    snapshot = repository.snapshot(which)
+    return Source(repository, snapshot, dialects.DatabasePart.from_json(repository.database(snapshot)))
+
+
+def describe(source: Source, store: Database) -> dict[str, Any]:
+    """What every report says of the snapshot."""
+    return {
+        "snapshot": source.snapshot.id,
+        "dialect": {"from": source.part.dialect, "to": store.dialect},
+        "rows": source.part.rows,
+        "tables": len(source.part.tables),
+        "artifacts": source.snapshot.artifacts.files,
+        "artifact_bytes": source.snapshot.artifacts.bytes,
+    }
+
+
+def tell_keys(source: Source, report: Report) -> None:
+    """Say which of the snapshot's keys is not the one that is at hand."""
+    found = keys.told(source.snapshot.keys, os.environ)
+    said = keys.in_words(found)
+    for text in said:
+        say(f"warning: {text}")
+    report.add(keys=found, other_keys=said)
+
+
+def _wanted(which: str, place: Beside) -> str:
+    """`latest` means the snapshot of an unfinished restore, where there is one."""
+    running = Book(place).running
+    if running is None:
+        return which
+    if running.is_undo:
+        raise ConfigurationError(
+            f"an undo that {running.who} began {running.started} has not ended", "finish it first: restore --undo"
+        )
+    return running.snapshot if which == "latest" else which
+
+
+def _check(source: Source) -> preflight.Checked:
+    snapshot = source.snapshot
+    say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
+    checked = preflight.check(source.repository, snapshot)
+    found = checked.verified
+    how = f"{found.checked_objects} of them read ({amount(found.checked_bytes)})"
+    say(f"{found.of_objects} objects, {how}, {found.found} damaged, in {checked.seconds:.1f} s")
+    return checked
+
+
+def _refuse(store: Database, place: Beside, *, replace: bool) -> preflight.Found:
+    """Raises InUseError, or NotEmptyError where no restore is to be gone on with and nothing may be put aside."""
+    found = preflight.look(store, place)
+    preflight.refuse_user(found, store)
+    preflight.refuse_foreign(found, store)
+    if not replace and Book(place).running is None:
+        preflight.refuse_occupied(found, store, place)
+    return found
+
+
+def _refuse_occupied(store: Database, place: Beside) -> None:
+    """Whether or not a server is at work on it."""
+    found = preflight.look(store, place)
+    preflight.refuse_foreign(found, store)
+    if Book(place).running is None:
+        preflight.refuse_occupied(found, store, place)
+
+
+def wait(settings: Settings, store: Database) -> None:
+    """For a database that does not answer yet; a SQLite file that is not there is not waited for."""
+    if store.file is None or store.file.is_file():
+        wait = min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
+        checks.wait_until_ready(store, wait, say=say)
+
+
+def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
+    if store.file is not None:
+        from mlflow_ae5_server.common import folders
+
+        folders.make_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
+    return locks.maintenance(store, seconds)
+
+
+def _dry_run(
+    settings: Settings,
+    report: Report,
+    options: argparse.Namespace,
+    source: Source,
+    store: Database,
+    destination: str,
+    place: Beside,
+) -> int:
+    """Check every object, and everything that a restore would check; what it would refuse is told, not raised."""
+    checked = _check(source)
+    report.add(
+        dry_run=True,
+        checked_objects=checked.verified.checked_objects,
+        of_objects=checked.verified.of_objects,
+        checked_bytes=checked.verified.checked_bytes,
+        damaged=checked.verified.damaged[:20],
+        estimate_seconds=preflight.estimate(checked, source.snapshot, source.part),
+    )
+    checked.require_sound(source.snapshot)
+    # Each by itself: a server at work will be stopped, and must not hide what would be refused even then.
+    refusals = _refusals(
+        {
+            "database": lambda: wait(settings, store),
+            "user": lambda: preflight.refuse_user(preflight.look(store, place), store),
+            "foreign": lambda: preflight.refuse_foreign(preflight.look(store, place), store),
+            "held": lambda: dialects.require_free(store),
+            "characters": lambda: characters.require_database(store),
+            "occupied": lambda: None if options.replace else _refuse_occupied(store, place),
+            "names": lambda: recover_files.refuse_names(
+                source.repository.files(source.snapshot), open_target(destination)
+            ),
+            "rights": lambda: preflight.refuse_rights(store, destination, replace=options.replace),
+            "values": lambda: _refuse_values(source, store, report),
+            "room": lambda: preflight.refuse_tight(store, destination, source.snapshot, source.part),
+        }
+    )
+    if left := journal.unfinished(destination):
+        say(f"note: {left}; a restore goes on with it")
+    part, artifacts = source.part, source.snapshot.artifacts
+    print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
+    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {place.shown}")
+    upgrade = None
+    if not options.no_upgrade and part.revision != schema.latest():
+        upgrade = {"from": part.revision, "to": schema.latest()}
+        print(f"would upgrade the schema from {upgrade['from']} to {upgrade['to']}")
+    report.add(outcome="dry-run", would_refuse=refusals, would_upgrade=upgrade, written_files=0)
+    return 0
+
+
+def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, Any]]:
+    """What would be refused, and why. One error is told once."""
+    found: list[dict[str, Any]] = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except ProjectError as error:
+            said = preflight.said(error)
+            if any(said.items() <= other.items() for other in found):
+                continue
+            found.append({"name": name, **said})
+            at_work = name == "user" and isinstance(error, InUseError)
+            now = "a server is at work, which is to be stopped for it" if at_work else "it would be refused"
+            say(f"as things are, {now}: {error}")
+            if name == "database" or (len(found) == 1 and isinstance(error, UnreachableError | CredentialsError)):
+                break  # without a database there is nothing more to ask
+    return found
+
+
+def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Beside, name: str | None) -> int:
+    """Whether there is something to bring back. Raises AbsentError, DamagedError where there is not.
+
+    What may pass until the undo itself, such as a server at work, is told, as for a restore.
+    """
+    undo = Undo(store, place, Book(place), name)
+    undo.require()
+    wait(settings, store)
+    kept = undo.check()
+    refusals = _refusals(
+        {
+            "user": lambda: preflight.refuse_user(preflight.look(store, place), store),
+            "held": lambda: dialects.require_free(store),
+        }
+    )
+    print(f"would bring back {kept.name} ({list_saved.what(kept)}), kept aside {kept.time}")
+    report.add(outcome="dry-run", dry_run=True, would_bring_back=kept.name, would_refuse=refusals)
+    _tell_kept(place)
+    return 0
+
+
+def _undo(
+    settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float, name: str | None
+) -> int:
+    Undo(store, place, Book(place), name).require()
+    wait(settings, store)
+    preflight.refuse_user(preflight.look(store, place), store)
+    if store.file is not None and not store.file.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")
+    with _locked(store, lock_wait):
+        preflight.refuse_user(preflight.look(store, place), store)
+        brought, aside = Undo(store, place, Book(place), name).run()
+    say(f"brought back {brought}" + (f"; what was there is kept as {aside}" if aside else ""))
+    report.add(outcome="undone", brought_back=brought, kept_aside=aside)
+    _tell_kept(place)
+    return 0
+
+
+def _kept(
+    settings: Settings, report: Report, options: argparse.Namespace, store: Database, place: Beside, lock_wait: float
+) -> int:
+    """Told, or removed; that alone takes the lock."""
+    wait(settings, store)
+    if options.list_kept:
+        return list_saved.tell(store, place, report)
+    if options.dry_run:
+        return list_saved.drop(store, place, report, options.drop_kept, dry_run=True)
+    with _locked(store, lock_wait):
+        return list_saved.drop(store, place, report, options.drop_kept, dry_run=False)
+
+
+def _tell_kept(place: Beside) -> None:
+    for entry in Book(place).ledger.kept:
+        say(f"kept aside: {entry.name} ({list_saved.what(entry)}), {entry.time}")
+
+
+def _required(settings: Settings, name: str) -> str:
+    value = settings.value(name)
+    if not value:
+        raise ConfigurationError(f"{name} is not set", "set it as for the server")
+    return value

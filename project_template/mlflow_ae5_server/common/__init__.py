@@ -1,0 +1,1 @@
+"""Used by every command: settings, errors, redaction, report, locks."""

@@ -1,0 +1,64 @@
+"""Local folders of the stores: made for local stores only; are they writable, and do they outlive the container?"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mlflow_ae5_server.common.errors import ConfigurationError, hint_for
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder an artifact location means on this machine; None for s3://, gs://, wasbs://, mlflow-artifacts:/ ..."""
+    if location.lower().startswith("file:"):
+        parts = urlsplit(location)
+        if parts.netloc not in {"", "localhost"}:
+            raise ConfigurationError(f"{location} names another machine", "use file:///path or a plain path")
+        return Path(unquote(parts.path))
+    if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", location):
+        return None
+    return Path(location)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind a sqlite URI; None for other databases and for one in memory."""
+    match = re.match(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)", uri, re.I)
+    if not match or match["path"] in {"", ":memory:"}:
+        return None
+    return Path(match["path"])
+
+
+def make_writable(folder: Path, setting: str) -> None:
+    """Create `folder` (0700 where we create it) and make sure files can be made in it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except FileExistsError:
+        raise ConfigurationError(f"{folder} is a file, not a folder", f"point {setting} elsewhere") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder {folder} cannot be created: {error.strerror}",
+            f"{hint_for(error)}, or point {setting} elsewhere",
+        ) from None
+    if not writable:
+        raise ConfigurationError(
+            f"the folder {folder} is not writable",
+            f"give this account write permission there, or point {setting} elsewhere",
+        )
+
+
+def persistence_warning(folder: Path, environ: Mapping[str, str]) -> str | None:
+    """A warning when, on AE5, `folder` lies on the container's own disk, which every restart throws away."""
+    on_ae5 = environ.get("PROJECT_DIR", "").startswith("/opt/continuum") or "APP_SOURCE" in environ
+    if not on_ae5 or environ.get("MLFLOW_AE5_SANDBOX"):
+        return None
+    real = Path(os.path.realpath(folder))
+    if any(os.path.ismount(place) for place in (real, *real.parents) if place != Path("/")):
+        return None
+    return (
+        f"{folder} ({real}) is not on a mounted volume: everything in it is lost when this deployment restarts. "
+        "Ask for persistent storage under /data, or use an external database and object store."
+    )

@@ -1,0 +1,164 @@
+"""Keeps passwords and tokens out of everything this process prints, also out of what MLflow and drivers print.
+
+`install()` puts a filter in front of stdout and stderr before MLflow is imported, so that its logging handlers,
+tracebacks and prints all pass through it. Processes that inherit only the file descriptors (MLflow's job runner)
+are piped through `python -m mlflow_ae5_server.common.redaction` instead.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from typing import TextIO
+from urllib.parse import quote, quote_plus, unquote
+
+MASK = "********"
+_WORDS = frozenset({"true", "false", "none", "null", "auto", "unset", "default"})  # secrets may say these; so may logs
+_SHORTEST = 4  # shorter values would blot out ordinary words; in URIs the patterns below still catch them
+
+_known: set[str] = set()
+_shown: set[str] = {"mlflow", "MLflow", "mlflow_ae5_server"}
+
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # user:password@ in any URI; the password may itself hold a colon or an unencoded "@"
+    (re.compile(r"((?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s:/@'\"]*:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
+    # the same in the path of an address, as an object store's library writes the bucket it was asked for
+    (re.compile(r"(https?://[^\s'\"]{1,300}/[^\s:/@'\"]{0,200}:)[^\s/'\"]+(?=@)", re.I), r"\1" + MASK),
+    (re.compile(r"(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.I), r"\1" + MASK),
+    # ?password=... in a URI, password=... in a libpq or ODBC connection string
+    (re.compile(r"(\b(?:password|passwd|pwd|sslpassword)\s*=\s*)[^\s&;'\"]+", re.I), r"\1" + MASK),
+)
+
+
+def register(value: str) -> None:
+    """Take `value`, and its URL-encoded and decoded forms, out of any text from now on; long ones line by line too."""
+    for part in {value, *value.splitlines()}:
+        stripped = part.strip()
+        for form in {stripped, quote(stripped, safe=""), quote_plus(stripped), unquote(stripped), repr(stripped)[1:-1]}:
+            if len(form) >= _SHORTEST and form.lower() not in _WORDS and not form.startswith("-----"):
+                _known.add(form)
+
+
+def show(*texts: str) -> None:
+    """Leave these paths and names as they are where they stand whole, also where a secret is the same or a part of one:
+    people must be able to copy them."""
+    _shown.update(text for text in texts if len(text) >= _SHORTEST)
+
+
+def register_uri(uri: str) -> None:
+    """Register the password inside a database URI (and the query values that can carry one), and show its names."""
+    found = re.match(r"[^:/]+://(?P<user>[^:/@]*):(?P<password>.*)@(?P<host>[^/?]*)(?:/(?P<database>[^?]*))?", uri)
+    if found:
+        register(found["password"])
+        show(found["user"], found["host"], found["database"] or "")
+    for value in re.findall(r"[?&;](?:password|passwd|pwd|sslpassword|token)=([^&;]+)", uri, re.I):
+        register(value)
+
+
+def login_in(uri: str) -> tuple[str, ...]:
+    """User and password that stand before the bucket of an object store's address, in every way it could be read; none
+    where there is no such thing. Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name."""
+    scheme, _, rest = uri.partition("://")
+    bucket = rest.partition("/")[0]
+    if "@" not in rest or bucket.startswith("arn:"):
+        return ()
+    if ":" in bucket:  # a password may hold a slash, and an `@`
+        fronts = [rest[: found.start()] for found in re.finditer("@", rest)]
+        return tuple(part for front in fronts for part in front.split(":", 1))
+    return (bucket.rpartition("@")[0],) if "@" in bucket and scheme.lower() in {"s3", "gs"} else ()
+
+
+def register_login(uri: str) -> None:
+    """Register what `login_in` finds."""
+    for part in login_in(uri):
+        register(part)
+
+
+def scrub(text: str) -> str:
+    """`text` without any registered value and without anything that looks like a credential."""
+    if found := [value for value in _known if value in text]:
+        whole = [(name, rf"({_front(name)}{re.escape(name)}(?![\w\-]))") for name in _shown if name in text]
+        longest_first = sorted(
+            [*whole, *((value, re.escape(value)) for value in found)], key=lambda item: -len(item[0])
+        )
+        either = "|".join(pattern for _, pattern in longest_first)  # a group is a name
+        text = re.sub(either, lambda match: match[0] if match.lastindex else MASK, text)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _front(name: str) -> str:
+    """A path may have more in front of it; a name must not be part of another word."""
+    return "" if name.startswith("/") else r"(?<![\w.\-])"
+
+
+class ScrubbingStream(io.TextIOBase):
+    """A text stream that scrubs whole lines, so that a value split over several writes is still seen."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self.inner = inner
+        self._pending = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.inner.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self.inner.errors
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.inner.fileno()
+
+    def isatty(self) -> bool:
+        return self.inner.isatty()
+
+    def write(self, text: str) -> int:
+        self._pending += text
+        if "\n" in self._pending:
+            lines, _, self._pending = self._pending.rpartition("\n")
+            self.inner.write(scrub(lines + "\n"))
+            self.inner.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, ""
+            self.inner.write(scrub(pending))
+        self.inner.flush()
+
+
+def install() -> None:
+    """Filter stdout and stderr of this process, and of the workers forked from it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, ScrubbingStream):
+            setattr(sys, name, ScrubbingStream(stream))
+
+
+def pipe_main() -> None:
+    """Copy stdin to stdout, scrubbed; ends when the last writer is gone."""
+    # Our parent decides when we end: by closing the pipe. A signal to the whole group must not cut off the last lines.
+    import signal
+
+    from mlflow_ae5_server.common import settings
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    settings.load(os.environ)
+    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace"):
+        sys.stdout.write(scrub(line))
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    # Under -m this file is the module __main__; the registry that `settings` fills belongs to the imported one.
+    from mlflow_ae5_server.common.redaction import pipe_main as main
+
+    main()

@@ -1,0 +1,237 @@
+"""Where every setting comes from: a variable of the job or deployment, else an AE5 secret, else the project's default.
+
+AE5 hands the defaults of `anaconda-project.yml` to the command as ordinary environment variables, before this code
+runs. So "the environment variable is set" does not tell a default from a variable given to the job or deployment.
+The file itself does: an environment value *equal* to the default written there counts as the default, anything else
+as a given variable.
+
+The corner case this leaves: a job variable that repeats the project's default exactly, to overrule a secret, is taken
+for the default, and the secret wins. Write the value differently then (`30d` instead of `30d0h0m0s`, an absolute
+instead of a relative path), or delete the secret.
+
+AE5 refuses to start a command with a variable that has no value at all, so "nothing" is spelled `unset`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_ae5_server.common import redaction, yaml_limits
+from mlflow_ae5_server.common.errors import ConfigurationError
+
+SECRETS_FOLDER = "/var/run/secrets/user_credentials"
+SECRETS_FOLDER_VARIABLE = "MLFLOW_AE5_SECRETS_DIR"
+PROJECT_FILES = ("anaconda-project.yml", "anaconda-project.yaml")
+UNSET = "unset"
+
+# What anaconda-project.yml says, for a command started without it. A test keeps the two equal.
+DEFAULTS: dict[str, str] = {
+    "MLFLOW_BACKEND_STORE_URI": "sqlite:///data/mlflow/standalone/store/mydb.sqlite",
+    "MLFLOW_ARTIFACTS_DESTINATION": "data/mlflow/standalone/artifacts",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow-artifacts:/",
+    "MLFLOW_TRACKING_URI": UNSET,
+    "MLFLOW_REGISTRY_URI": UNSET,
+    "MLFLOW_TRACKING_TOKEN": UNSET,
+    "MLFLOW_TRACKING_SERVER_CERT_PATH": UNSET,
+    "MLFLOW_TRACKING_GC_TTL": "30d0h0m0s",
+    "MLFLOW_TRACKING_GC_DRY_RUN": "false",
+    "MLFLOW_TRACKING_UPGRADE_DRY_RUN": "false",
+    "MLFLOW_TRACKING_UPGRADE_REHEARSE": "false",
+    "MLFLOW_TRACKING_GC_ORPHANS": "ignore",
+    "MLFLOW_TRACKING_GC_INCLUDE_REGISTERED": "false",
+    "MLFLOW_TRACKING_BACKUP_DESTINATION": "data/mlflow/standalone/backups",
+    "MLFLOW_TRACKING_BACKUP_ARGUMENTS": "create",
+    "MLFLOW_TRACKING_RESTORE_ARGUMENTS": "--dry-run",
+    "MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot latest",
+    "MLFLOW_TRACKING_CHECK_VALUES": UNSET,
+    "MLFLOW_TRACKING_DATABASE_WAIT": "60",
+    "MLFLOW_WORKERS": "auto",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": UNSET,
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": UNSET,
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_STORE_URIS = frozenset({"MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"})
+_PLACES = frozenset(
+    {"MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_TRACKING_BACKUP_DESTINATION"}
+)
+_SENSITIVE = re.compile(r"TOKEN|PASSWORD|PASSPHRASE|SECRET|KEY|CREDENTIAL|CONNECTION_STRING")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`value` is None where the setting is unset; `source` is "variable", "secret" or "default"."""
+
+    name: str
+    value: str | None
+    source: str
+    sensitive: bool
+
+    def shown(self) -> str:
+        if self.value is None:
+            return "(unset)"
+        return "(not shown)" if self.sensitive else redaction.scrub(self.value)
+
+
+class Settings(Mapping[str, Setting]):
+    """All settings of one start, by name."""
+
+    def __init__(self, settings: Mapping[str, Setting]) -> None:
+        self._settings = dict(settings)
+
+    def __getitem__(self, name: str) -> Setting:
+        return self._settings[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings)
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+    def value(self, name: str) -> str | None:
+        setting = self._settings.get(name)
+        return setting.value if setting else None
+
+    def flag(self, name: str) -> bool:
+        """A yes/no setting; ConfigurationError for anything that is neither."""
+        value = (self.value(name) or "false").strip().lower()
+        if value in {"true", "1", "yes", "on"}:
+            return True
+        if value in {"false", "0", "no", "off"}:
+            return False
+        raise ConfigurationError(
+            f"{name} is {value!r}, which is neither true nor false", f"set {name} to true or false"
+        )
+
+    def seconds(self, name: str) -> float:
+        """A duration in seconds, not negative; ConfigurationError otherwise."""
+        value = self.value(name) or "0"
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise ConfigurationError(f"{name} is {value!r}, which is not a number of seconds", f"set {name} to 60, say")
+        return number
+
+    def table(self) -> str:
+        """One line per setting that says where it came from; values only where nobody minds."""
+        width = max(len(name) for name in self._settings)
+        lines = ["settings (a variable beats a secret, a secret beats the project's default):"]
+        lines += [f"  {s.name:{width}}  {s.source:8}  {s.shown()}" for s in sorted(self.values(), key=lambda s: s.name)]
+        return "\n".join(lines)
+
+    def apply(self, environ: MutableMapping[str, str]) -> None:
+        """Make `environ` say what was resolved, for MLflow and the storage clients, which read it themselves."""
+        for setting in self.values():
+            if setting.value is None:
+                environ.pop(setting.name, None)
+            else:
+                environ[setting.name] = setting.value
+
+
+def resolve(environ: Mapping[str, str], project_defaults: Mapping[str, str], secrets: Mapping[str, str]) -> Settings:
+    """Decide value and source of every setting known here, in the project file or among the secrets."""
+    resolved = {}
+    for name in {*DEFAULTS, *project_defaults, *secrets, *(_STORE_URIS & environ.keys())}:
+        default = project_defaults.get(name, DEFAULTS.get(name))
+        given = environ.get(name)
+        value: str | None
+        if given and given != default:
+            value, source = given, "variable"
+        elif name in secrets:
+            value, source = secrets[name], "secret"
+        else:
+            value, source = default, "default"
+        if value is not None and value.strip().lower() in {"", UNSET}:
+            value = None
+        resolved[name] = Setting(name, value, source, _is_sensitive(name, value, source))
+    return Settings(resolved)
+
+
+def _is_sensitive(name: str, value: str | None, source: str) -> bool:
+    if name in _STORE_URIS:
+        return not (value or "").startswith("sqlite:")
+    if name in DEFAULTS:
+        return bool(_SENSITIVE.search(name))
+    return source == "secret" or bool(_SENSITIVE.search(name))
+
+
+def read_secrets(folder: Path) -> dict[str, str]:
+    """The account's secrets: one file each, trailing newline taken off. Kubernetes' own `..data` entries are skipped.
+
+    A certificate kept as a secret is replaced by the path of its file, which is what the settings for it expect.
+    """
+    secrets: dict[str, str] = {}
+    if not folder.is_dir():
+        return secrets
+    for file in sorted(folder.iterdir()):
+        if not _VARIABLE_NAME.match(file.name) or not file.is_file():
+            continue
+        try:
+            value = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"the secret {file.name} cannot be read: {type(error).__name__}") from None
+        if file.name in {"MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"} and "-----BEGIN" in value:
+            value = str(file)
+        secrets[file.name] = value
+    return secrets
+
+
+def read_project_defaults(folder: Path) -> dict[str, str]:
+    """The defaults under `variables:` of the project file in `folder`; empty where there is no such file."""
+    for name in PROJECT_FILES:
+        file = folder / name
+        if file.is_file():
+            break
+    else:
+        return {}
+    try:
+        document = yaml_limits.load(file) or {}
+    except OSError as error:
+        raise ConfigurationError(f"{name} cannot be read: {error.strerror}") from None
+    except yaml_limits.UnfitYaml as error:
+        raise ConfigurationError(f"{name} {error}") from None
+    defaults = {}
+    variables = document.get("variables") if isinstance(document, dict) else None
+    for key, entry in (variables if isinstance(variables, dict) else {}).items():  # a list has names without defaults
+        value = entry.get("default") if isinstance(entry, dict) else entry
+        if value is not None:
+            defaults[str(key)] = str(value)
+    return defaults
+
+
+def project_folder(environ: Mapping[str, str]) -> Path:
+    """PROJECT_DIR if it holds a project file, else the current folder (where AE5 starts commands)."""
+    named = environ.get("PROJECT_DIR", "")
+    if named and any((Path(named) / name).is_file() for name in PROJECT_FILES):
+        return Path(named)
+    return Path.cwd()
+
+
+def load(environ: MutableMapping[str, str]) -> Settings:
+    """Resolve everything, register what must not be printed and what must be, and write the result into `environ`."""
+    secrets = read_secrets(Path(environ.get(SECRETS_FOLDER_VARIABLE) or SECRETS_FOLDER))
+    settings = resolve(environ, read_project_defaults(project_folder(environ)), secrets)
+    redaction.show(str(project_folder(environ)), str(Path.cwd()))
+    for setting in settings.values():
+        if setting.value is None:
+            continue
+        if not setting.sensitive and not re.search("[?@]", setting.value):
+            redaction.show(setting.value, setting.value.removeprefix("sqlite:///"))
+        if setting.name in _STORE_URIS:
+            redaction.register_uri(setting.value)
+        elif setting.name in _PLACES:
+            redaction.register_login(setting.value)
+        elif setting.sensitive:
+            redaction.register(setting.value)
+            redaction.register_uri(setting.value)
+    for name, value in environ.items():
+        if _SENSITIVE.search(name) and name.startswith(("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_")):
+            redaction.register(value)
+    settings.apply(environ)
+    return settings

@@ -1,0 +1,1 @@
+"""Check, dump, load and upgrade the tracking database."""

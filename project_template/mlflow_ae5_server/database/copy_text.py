@@ -1,0 +1,98 @@
+"""Rows as PostgreSQL's COPY text: a line each, columns by tabs, \\N for NULL. So dumps every dialect but SQLite.
+
+Values: booleans t/f or 1/0, floats in their shortest exact form, binary as \\x and hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.database.columns import Kind
+
+_BATCH = 2000  # rows
+_LONGEST = 2**30  # bytes of a row: no database keeps a longer value
+_ESCAPED = re.compile(r"\\(.)", re.S)
+_MEANS = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}
+_TO_ESCAPE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_BOOLEANS = {"t": 1, "f": 0, "1": 1, "0": 0}
+
+
+def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple[Any, ...]]]:
+    """Blocks of rows of plain values: booleans as 0 and 1, dates and JSON as text. Raises DamagedError."""
+    readers = [_READERS[kind] for kind in kinds]
+    for lines in itertools.chain.from_iterable(_batches(lines) for lines in _lines(chunks)):
+        rows = [line.split("\t") for line in lines]
+        if any(len(row) != len(readers) for row in rows):
+            raise DamagedError("the stream of a table has a row of another width", "use another snapshot")
+        try:
+            columns = [_column(values, reader) for values, reader in zip(zip(*rows, strict=True), readers, strict=True)]
+        except (ValueError, KeyError) as error:
+            raise DamagedError(
+                f"the stream of a table has a value of another type: {error}", "use another snapshot"
+            ) from None
+        yield list(zip(*columns, strict=True))
+
+
+def _batches(lines: list[str]) -> Iterator[list[str]]:
+    return (lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH))
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[list[str]]:
+    rest = b""
+    for chunk in chunks:
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            try:
+                yield whole.decode().split("\n")
+            except UnicodeDecodeError:
+                raise DamagedError("the stream of a table is no text", "use another snapshot") from None
+        if len(rest) > _LONGEST:
+            break
+    if rest:
+        raise DamagedError("the stream of a table ends within a row", "use another snapshot")
+
+
+def _column(values: Sequence[str], reader: Callable[[str], Any] | None) -> Sequence[Any]:
+    if reader is None:
+        if not any("\\" in value for value in values):
+            return values
+        return [None if value == "\\N" else _unescaped(value) for value in values]
+    return [None if value == "\\N" else reader(value) for value in values]
+
+
+def _unescaped(value: str) -> str:
+    return _ESCAPED.sub(lambda found: _MEANS.get(found[1], found[1]), value) if "\\" in value else value
+
+
+def _blob(value: str) -> bytes:
+    return bytes.fromhex(_unescaped(value).removeprefix("\\x"))
+
+
+_READERS: dict[Kind, Callable[[str], Any] | None] = {
+    "int": int,
+    "bool": _BOOLEANS.__getitem__,
+    "float": float,
+    "blob": _blob,
+    "text": None,
+    "json": None,
+    "date": None,
+}
+
+
+def write(rows: Iterable[Sequence[Any]]) -> bytes:
+    """The reverse of `parse`, for a dialect that has no COPY."""
+    return "".join(["\t".join(map(_written, row)) + "\n" for row in rows]).encode()
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "\\\\x" + bytes(value).hex()
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return str(value).translate(_TO_ESCAPE)

@@ -1,0 +1,244 @@
+"""Into an empty database of any dialect, from a snapshot of any dialect."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.database import columns as shape
+from mlflow_ae5_server.database import copy_text, mysql_load, portability, postgresql_load, schema, sqlite, sqlite_file
+from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.columns import Shape, listed, quoted
+from mlflow_ae5_server.database.portability import Refused, Target
+from mlflow_ae5_server.database.records import DatabasePart, State, TablePart
+from mlflow_ae5_server.database.work_folder import storage_errors, workplace
+from mlflow_ae5_server.repository.interfaces import ObjectReader
+
+
+def check(part: DatabasePart) -> None:
+    """Raises SchemaError for a schema the installed MLflow does not know, DamagedError for tables that are not its."""
+    schema.require_known(part.revision, "the snapshot")
+    if strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision):
+        raise DamagedError(
+            f"the snapshot's tables are not those of revision {part.revision}: {', '.join(sorted(strange))}",
+            "use another snapshot",
+        )
+
+
+def require_empty(target: Database, found: State) -> None:
+    """Raises NotEmptyError unless `target` holds nothing of MLflow's."""
+    if found.kind != "empty":
+        what = ", ".join((found.tables or found.others)[:5])
+        raise NotEmptyError(
+            f"{target.shown} is not empty: it holds {what} ({found.rows} rows)",
+            "restore into an empty database, or keep what is there aside",
+        )
+
+
+def load(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool = False
+) -> dict[str, tuple[int, str]]:
+    """Rows and digest of each table as they were loaded: the snapshot's, but for texts that were shortened."""
+    if target.dialect == "sqlite":
+        _into_sqlite(part, objects, target)
+        return part.digests()
+    if target.dialect == "postgresql":
+        return _into_postgresql(part, objects, target, shorten=shorten)
+    if target.dialect == "mysql":
+        return _into_mysql(part, objects, target, shorten=shorten)
+    raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
+
+
+def refused(part: DatabasePart, objects: ObjectReader, target: Database) -> list[Refused]:
+    """Every value of the snapshot that `target` refuses. Of rows from the same kind of database nothing is asked."""
+    with _fitting(part, objects, target) as found:
+        return [] if found is None else found[2]
+
+
+def expected(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
+    """What `load` returns."""
+    if not shorten:
+        return part.digests()
+    with _fitting(part, objects, target) as found:
+        return part.digests() if found is None else _shortened(part, *found)
+
+
+@contextlib.contextmanager
+def _fitting(
+    part: DatabasePart, objects: ObjectReader, target: Database
+) -> Iterator[tuple[Path, Target, list[Refused]] | None]:
+    """The snapshot as a SQLite file, what the target keeps, and what of it does not fit; None where all rows do."""
+    with contextlib.ExitStack() as stack:
+        if not _differs(part, objects, target):
+            yield None
+            return
+        file = _file(stack, part, objects)
+        if target.dialect == "mysql":
+            keeps = _kept_by_mysql(stack.enter_context(mysql_load.looking(target, part.revision)))
+        else:
+            keeps = _kept_by_postgresql(file, part)
+        yield file, keeps, _find(file, part, keeps)
+
+
+def _differs(part: DatabasePart, objects: ObjectReader, target: Database) -> bool:
+    """Whether rows of the snapshot may not fit. All that MySQL keeps and PostgreSQL does not is NUL."""
+    if target.dialect in {"sqlite", part.dialect}:
+        return False
+    if (part.dialect, target.dialect) == ("mysql", "postgresql"):
+        return any(b"\0" in objects.get(sha256) for table in part.tables for sha256 in table.objects)
+    return True
+
+
+def _file(stack: contextlib.ExitStack, part: DatabasePart, objects: ObjectReader) -> Path:
+    file = stack.enter_context(workplace()) / "source.sqlite"
+    if part.dialect == "sqlite":
+        sqlite.assemble(part, objects, file)
+    else:
+        _new_file(part, objects, file)
+    return file
+
+
+def _kept_by_postgresql(file: Path, part: DatabasePart) -> Target:
+    """MLflow declares the same types there as in SQLite."""
+    with sqlite_file.reading(file) as connection:
+        return Target({table.name: shape.of_sqlite(connection, table.name) for table in part.tables})
+
+
+def _kept_by_mysql(loading: mysql_load.Loading) -> Target:
+    return Target(loading.shapes, nul=True, infinity=False, references=False, same=loading.same)
+
+
+def _find(file: Path, part: DatabasePart, keeps: Target) -> list[Refused]:
+    with sqlite_file.reading(file) as connection:
+        return portability.find(connection, [shape.of_sqlite(connection, table.name) for table in part.tables], keeps)
+
+
+def _shortened(part: DatabasePart, file: Path, keeps: Target, found: Sequence[Refused]) -> dict[str, tuple[int, str]]:
+    """Shorten the free texts in the file; the digests that its tables have then."""
+    tables = {item.table for item in found if item.free}
+    if not tables:
+        return part.digests()
+    with sqlite_file.translated(file), contextlib.closing(sqlite3.connect(file)) as connection:
+        portability.shorten(connection, found, keeps)
+    uri = sqlite.uri_for(file)
+    now = sqlite.digests(Database(uri, "sqlite", "pysqlite", uri, file))
+    return {name: now[name] if name in tables else digest for name, digest in part.digests().items()}
+
+
+def _fit(
+    part: DatabasePart, file: Path, keeps: Target, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
+    """The digests of the file's tables, whose values all fit. Raises ConfigurationError where some do not."""
+    found = _find(file, part, keeps)
+    if refused := [item for item in found if not (shorten and item.free)]:
+        raise portability.refusal(refused, target.shown)
+    return _shortened(part, file, keeps, found)
+
+
+def _into_sqlite(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+    """A file made aside, complete, then moved to its place."""
+    place = sqlite_file.file_of(target)
+    with storage_errors(place.parent):
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with workplace(place.parent) as folder:
+        new = folder / "new.sqlite"
+        if part.dialect == "sqlite":
+            sqlite.assemble(part, objects, new)
+        else:
+            _new_file(part, objects, new)
+        sqlite_file.publish(new, place)
+
+
+def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
+    sqlite.create(file, part.revision)
+    with sqlite_file.translated(file), contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        for table in part.tables:
+            connection.execute(f"DELETE FROM {quoted(table.name)}")  # noqa: S608 - migrations write rows too
+            kinds = shape.of_sqlite(connection, table.name)
+            marks = ", ".join("?" * len(table.columns))
+            insert = f"INSERT INTO {quoted(table.name)} ({listed(table.columns)}) VALUES ({marks})"  # noqa: S608
+            try:
+                for block in _blocks(table, kinds, objects):
+                    connection.executemany(insert, block)
+            except OverflowError:
+                raise DamagedError(
+                    f"the snapshot's table {table.name} has a number that no database keeps", "use another snapshot"
+                ) from None
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA synchronous = FULL")
+    sqlite_file.flush(file)
+
+
+def _blocks(table: TablePart, target: Shape, objects: ObjectReader) -> Iterator[Sequence[tuple[Any, ...]]]:
+    kinds = {column.name: column.kind for column in target.columns}
+    if unknown := set(table.columns) ^ set(kinds):
+        if not table.objects:
+            return iter(())
+        raise DamagedError(
+            f"the snapshot's table {table.name} differs from its schema in {', '.join(sorted(unknown))}",
+            "use another snapshot",
+        )
+    chunks = (objects.get(sha256) for sha256 in table.objects)
+    return copy_text.parse(chunks, [kinds[column] for column in table.columns])
+
+
+def _into_postgresql(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
+    with contextlib.ExitStack() as stack:
+        digests, file = part.digests(), None
+        if part.dialect == "sqlite" or (shorten and _differs(part, objects, target)):
+            file = _file(stack, part, objects)
+            digests = _fit(part, file, _kept_by_postgresql(file, part), target, shorten=shorten)
+        expected = {table.name: table.rows for table in part.tables}
+        loading = stack.enter_context(postgresql_load.loading(target, part.revision, expected))
+        if file is not None:
+            _rows_of_file(file, loading)
+        else:
+            for table in part.tables:
+                chunks = map(objects.get, table.objects)
+                columns = table.columns or loading.shapes[table.name].names
+                loading.stream(table.name, columns, _without_nul(table.name, chunks))
+        loading.finish()
+        return digests
+
+
+def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """MySQL keeps this character, and PostgreSQL does not."""
+    for chunk in chunks:
+        if b"\0" in chunk:
+            raise ConfigurationError(
+                f"{table} holds the character NUL, which PostgreSQL cannot keep",
+                "change or remove that value in the original, and take a new snapshot; or restore into SQLite",
+            )
+        yield chunk
+
+
+def _into_mysql(
+    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+) -> dict[str, tuple[int, str]]:
+    with contextlib.ExitStack() as stack:
+        file = _file(stack, part, objects) if _differs(part, objects, target) else None
+        loading = stack.enter_context(mysql_load.loading(target, part.revision))
+        if file is not None:
+            digests = _fit(part, file, _kept_by_mysql(loading), target, shorten=shorten)
+            _rows_of_file(file, loading)
+            return digests
+        for table in part.tables:
+            loading.rows(table.name, table.columns, _blocks(table, loading.shapes[table.name], objects))
+        return part.digests()
+
+
+def _rows_of_file(file: Path, loading: postgresql_load.Loading | mysql_load.Loading) -> None:
+    with sqlite_file.reading(file) as connection:
+        for name, target in loading.shapes.items():
+            loading.rows(name, target.names, sqlite.row_blocks(connection, target))

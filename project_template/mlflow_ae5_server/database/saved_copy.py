@@ -1,0 +1,273 @@
+"""What a target holds, moved out of the way so that it can come back; and an empty database beside the real one.
+
+SQLite: the file is renamed. PostgreSQL: MLflow's tables move into a schema of their own, in one transaction; views on
+them follow them, and everything else stays where it is. MySQL: into a database of their own; see mysql_saved_copy.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mlflow_ae5_server.common.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
+from mlflow_ae5_server.database import mysql_saved_copy, postgresql, schema, sqlite, sqlite_file
+from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.columns import listed, quoted
+from mlflow_ae5_server.database.work_folder import storage_errors, workplace
+
+_KEPT = "mlflow_ae5_kept_"  # the schema, and the end of a file's name
+_SCRATCH = "mlflow_ae5_scratch_"
+_STOP = "stop whatever works on that database"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+
+
+def keep_aside(target: Database, name: str) -> None:
+    _require_name(name)
+    if target.dialect == "sqlite":
+        _keep_file(sqlite_file.file_of(target), name)
+    elif target.dialect == "mysql":
+        mysql_saved_copy.keep_aside(target, name)
+    else:
+        with _altering(target) as cursor:
+            kept = _schema(name)
+            if _exists(cursor, kept):
+                raise NotEmptyError(f"{target.shown} already keeps something as {name}", "use another name")
+            cursor.execute(f"CREATE SCHEMA {quoted(kept)}")
+            for table in _tables(cursor, None):
+                cursor.execute(f"ALTER TABLE {quoted(table)} SET SCHEMA {quoted(kept)}")
+
+
+def bring_back(target: Database, name: str) -> None:
+    _require_name(name)
+    if target.dialect == "sqlite":
+        _bring_file_back(sqlite_file.file_of(target), name)
+    elif target.dialect == "mysql":
+        mysql_saved_copy.bring_back(target, name)
+    else:
+        with _altering(target) as cursor:
+            kept = _schema(name)
+            _require_kept(_exists(cursor, kept), target, name)
+            if present := _tables(cursor, None):
+                cursor.execute(f"DROP TABLE {listed(present)}")
+            cursor.execute("SELECT current_schema()")
+            here = cursor.fetchone()[0]
+            for table in _tables(cursor, kept):
+                cursor.execute(f"ALTER TABLE {quoted(kept)}.{quoted(table)} SET SCHEMA {quoted(here)}")
+            cursor.execute(f"DROP SCHEMA {quoted(kept)}")
+
+
+def drop_kept(target: Database, name: str) -> None:
+    _require_name(name)
+    if target.dialect == "sqlite":
+        file = _kept_file(sqlite_file.file_of(target), name)
+        with storage_errors(file.parent):
+            file.unlink(missing_ok=True)
+    elif target.dialect == "mysql":
+        mysql_saved_copy.drop_kept(target, name)
+    else:
+        with _altering(target) as cursor:
+            kept = _schema(name)
+            if _exists(cursor, kept):
+                if tables := _tables(cursor, kept):
+                    every = ", ".join(f"{quoted(kept)}.{quoted(table)}" for table in tables)
+                    cursor.execute(f"DROP TABLE {every}")
+                cursor.execute(f"DROP SCHEMA {quoted(kept)}")
+
+
+def kept(target: Database) -> tuple[str, ...]:
+    if target.dialect == "sqlite":
+        file = sqlite_file.file_of(target)
+        start = f"{file.name}.{_KEPT}"
+        return tuple(sorted(f.name.removeprefix(start) for f in file.parent.iterdir() if f.name.startswith(start)))
+    if target.dialect == "mysql":
+        return mysql_saved_copy.kept(target)
+    _require_postgresql(target)
+    with postgresql.connected(target) as connection, connection.cursor() as cursor:
+        return tuple(sorted(name.removeprefix(_KEPT) for name in _schemas(cursor, _KEPT)))
+
+
+def _keep_file(file: Path, name: str) -> None:
+    kept = _kept_file(file, name)
+    if kept.exists():
+        raise NotEmptyError(f"{kept} exists already", "use another name")
+    if file.exists():
+        _settle(file)
+        sqlite_file.publish(file, kept)
+
+
+def _bring_file_back(file: Path, name: str) -> None:
+    kept = _kept_file(file, name)
+    if not kept.exists():
+        raise ConfigurationError(f"there is no {kept}", "see what is kept aside")
+    if file.exists():
+        _settle(file)
+    sqlite_file.publish(kept, file)
+
+
+def require_free(target: Database) -> None:
+    """That nobody holds a lock on a SQLite file just now. Raises InUseError. Changes nothing.
+
+    Elsewhere the tables are moved in one transaction, which tells that by itself.
+    """
+    if target.dialect != "sqlite":
+        return
+    file = sqlite_file.file_of(target)
+    if file.exists():
+        with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # no database has no locks
+            _require_no_lock(connection, file)
+
+
+def settle(target: Database) -> None:
+    """Make a SQLite file one that can be moved. Raises InUseError."""
+    if target.dialect == "sqlite" and (file := sqlite_file.file_of(target)).exists():
+        _settle(file)
+
+
+def complete(target: Database) -> None:
+    """What a process that was killed after it had moved tables still owes them; nothing but on MySQL."""
+    if target.dialect == "mysql":
+        mysql_saved_copy.complete(target)
+
+
+def _settle(file: Path) -> None:
+    """Everything in the one file: what a crash or a log left beside it is brought in, or undone, by SQLite itself.
+
+    So is a journal that was left empty for the next writer (journal_mode TRUNCATE or PERSIST): SQLite takes it away
+    when such a mode is left, and while nobody writes.
+    """
+    with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # anything else moves as it is
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        _require_no_lock(connection, file)
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode=PERSIST").fetchone()
+            connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+    if left := [file.name + side for side in sqlite_file.SIDE_FILES if file.with_name(file.name + side).exists()]:
+        raise InUseError(
+            f"{file} is in use, or a change to it was left half done: {', '.join(left)} belongs to it",
+            "stop whatever works on that database; if nothing does, move these files away with it",
+        )
+
+
+def _connect(file: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(file, timeout=2, isolation_level=None))
+
+
+def _require_no_lock(connection: sqlite3.Connection, file: Path) -> None:
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise InUseError(f"{file} is in use: somebody holds a lock on it", _STOP) from None
+        raise
+    connection.execute("ROLLBACK")
+
+
+def _kept_file(file: Path, name: str) -> Path:
+    return file.with_name(f"{file.name}.{_KEPT}{name}")
+
+
+def _schema(name: str) -> str:
+    return _KEPT + name
+
+
+def _require_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be the name of something kept aside", "use letters, digits, - and _")
+
+
+def _require_kept(there: bool, target: Database, name: str) -> None:
+    if not there:
+        raise ConfigurationError(f"{target.shown} keeps nothing as {name}", "see what is kept aside")
+
+
+def _require_postgresql(target: Database) -> None:
+    if target.dialect != "postgresql":
+        raise ConfigurationError(
+            f"a {target.dialect} database can neither keep its tables aside in one step nor lend a scratch place",
+            "restore into another, empty database",
+        )
+
+
+@contextlib.contextmanager
+def _altering(target: Database) -> Iterator[Any]:
+    """One transaction, given up when somebody holds on to a table."""
+    _require_postgresql(target)
+    with postgresql.connected(target) as connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '10s'")
+        yield cursor
+
+
+def _schemas(cursor: Any, start: str) -> list[str]:
+    cursor.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", [start])
+    return [row[0] for row in cursor.fetchall()]
+
+
+def _exists(cursor: Any, name: str) -> bool:
+    cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name])
+    return cursor.fetchone() is not None
+
+
+def _tables(cursor: Any, where: str | None) -> list[str]:
+    """MLflow's tables in a schema; in the current one for None."""
+    cursor.execute(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = coalesce(%s, current_schema()) AND c.relkind IN ('r', 'p') AND c.relname = ANY(%s) "
+        "ORDER BY 1",
+        [where, list(schema.all_tables())],
+    )
+    return [row[0] for row in cursor.fetchall()]
+
+
+@contextlib.contextmanager
+def scratch(target: Database) -> Iterator[Database]:
+    if target.dialect == "sqlite":
+        beside = sqlite_file.file_of(target).parent
+        with workplace(beside if beside.is_dir() else None) as folder:
+            file = folder / "scratch.sqlite"
+            uri = sqlite.uri_for(file)
+            yield replace(target, uri=uri, shown=uri, file=file)
+        return
+    if target.dialect == "mysql":
+        with mysql_saved_copy.scratch(target) as place:
+            yield place
+        return
+    _require_postgresql(target)
+    name = _SCRATCH + secrets.token_hex(4)
+    with postgresql.connected(target) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        # This connection's lock tells the next one that the schema is not left over from a killed process.
+        cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
+        for old in _schemas(cursor, _SCRATCH):
+            _drop_if_left(cursor, old)
+        cursor.execute(f"CREATE SCHEMA {quoted(name)}")
+        try:
+            yield _within(target, name)
+        finally:
+            cursor.execute(f"DROP SCHEMA IF EXISTS {quoted(name)} CASCADE")
+
+
+def _drop_if_left(cursor: Any, name: str) -> None:
+    cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
+    if cursor.fetchone()[0]:
+        cursor.execute(f"DROP SCHEMA IF EXISTS {quoted(name)} CASCADE")
+        cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+
+
+def _within(target: Database, name: str) -> Database:
+    """`target`, looking into the schema `name` only. Keeps other options that the URI may give."""
+    from sqlalchemy.engine import make_url
+
+    options = make_url(target.uri).query.get("options", "")
+    given = options if isinstance(options, str) else " ".join(options)
+    start, _mark, query = target.uri.partition("?")
+    others = [part for part in query.split("&") if part and not part.startswith("options=")]
+    others.append("options=" + quote(f"{given} -csearch_path={name}".strip(), safe=""))
+    return replace(target, uri=f"{start}?{'&'.join(others)}", shown=f"{target.shown} (schema {name})")

@@ -1,0 +1,56 @@
+"""A folder for one piece of work, gone with it; what a killed process left is cleared by the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow_ae5_server.common.errors import FULL, StorageError, hint_for
+
+_PREFIX = ".mlflow-ae5-work-"
+_LOCK = "lock"
+
+
+@contextlib.contextmanager
+def workplace(beside: Path | None = None) -> Iterator[Path]:
+    """A private folder in `beside` (else among the temporary files). Raises StorageError."""
+    parent = beside if beside is not None else Path(tempfile.gettempdir())
+    with storage_errors(parent):
+        _clear(parent)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _clear(parent: Path) -> None:
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+@contextlib.contextmanager
+def storage_errors(place: Path) -> Iterator[None]:
+    """A full or read-only disk, told as such."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in FULL
+        raise StorageError(
+            f"{place} is full" if full else f"{place} cannot be written: {error.strerror or error}",
+            hint_for(error),
+        ) from None

@@ -1,0 +1,1 @@
+"""Test a restored snapshot in a temporary location."""

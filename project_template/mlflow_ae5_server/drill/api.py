@@ -1,0 +1,120 @@
+"""The few calls of MLflow's REST API that a drill makes. Every failure is an UnreachableError that says which call."""
+
+from __future__ import annotations
+
+import hashlib
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from mlflow_ae5_server.common.errors import UnreachableError
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.gc.locations import workspace_of
+
+_SECONDS = 60.0  # for one answer to begin
+_PIECE = 1024 * 1024
+_WORKSPACE = "X-MLFLOW-WORKSPACE"
+DEFAULT = "default"  # the workspace of a call that names none
+
+
+class Api:
+    """One server, whose address never leaves this machine: no proxy and no credentials of the environment are used."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self.workspace = ""
+        """The workspace that calls are about; empty for the default one, and where the server has none."""
+        self._enabled: bool | None = None
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def answers(self) -> bool:
+        """Whether it answers from its database; `/health` would say so without one."""
+        try:
+            self.post("experiments/search", max_results=1)
+        except UnreachableError:
+            return False
+        return True
+
+    def workspaces(self) -> list[str]:
+        """The names of the server's workspaces; one that is empty where it has none."""
+        if not self._has_workspaces():
+            return [""]
+        return [entry["name"] for entry in self._json("GET", "workspaces", version="3.0")["workspaces"]]
+
+    def post(self, name: str, /, **body: Any) -> dict[str, Any]:
+        return self._json("POST", name, json=body)
+
+    def get(self, name: str, /, **query: Any) -> dict[str, Any]:
+        return self._json("GET", name, params=query)
+
+    def delete(self, name: str, /, **body: Any) -> dict[str, Any]:
+        return self._json("DELETE", name, json=body)
+
+    def upload(self, path: str, data: bytes) -> None:
+        self._call("PUT", _artifact(path), self._workspace_of(path), data=data)
+
+    def remove(self, path: str) -> None:
+        self._call("DELETE", _artifact(path), self._workspace_of(path))
+
+    def digest(self, path: str) -> tuple[int, str]:
+        """Size and SHA-256 of an artifact as a client gets it."""
+        size, digest = 0, hashlib.sha256()
+        with self._call("GET", _artifact(path), self._workspace_of(path), stream=True) as answer:
+            try:
+                for piece in answer.iter_content(_PIECE):
+                    size += len(piece)
+                    digest.update(piece)
+            except requests.RequestException as error:
+                raise UnreachableError(f"download of {path!r} broke off: {type(error).__name__}") from None
+        return size, digest.hexdigest()
+
+    def _has_workspaces(self) -> bool:
+        if self._enabled is None:
+            self._enabled = bool(self._json("GET", "server-info", version="3.0").get("workspaces_enabled"))
+        return self._enabled
+
+    def _workspace_of(self, path: str) -> str:
+        """A server with workspaces wants the name of the one that an artifact belongs to; one without refuses it."""
+        name = workspace_of(path)
+        return name if name and self._has_workspaces() else ""
+
+    def _json(self, method: str, name: str, version: str = "2.0", **arguments: Any) -> dict[str, Any]:
+        answer = self._call(method, f"/api/{version}/mlflow/{name}", self.workspace, **arguments)
+        try:
+            decoded: dict[str, Any] = answer.json()
+        except (ValueError, RecursionError):
+            raise UnreachableError(f"{method} {name} answered with something that is not JSON") from None
+        return decoded
+
+    def _call(self, method: str, path: str, workspace: str, **arguments: Any) -> requests.Response:
+        headers = {_WORKSPACE: workspace} if workspace else {}
+        try:
+            answer = self._session.request(
+                method,
+                self._uri + path,
+                headers=headers,
+                timeout=(5, _SECONDS),
+                allow_redirects=False,
+                **arguments,
+            )
+        except requests.RequestException as error:
+            raise UnreachableError(f"{method} {path} got no answer: {type(error).__name__}") from None
+        if answer.status_code != 200:
+            said = scrub(" ".join(answer.text.split())[:300])
+            raise UnreachableError(f"{method} {path} answered {answer.status_code}: {said}")
+        return answer
+
+
+def _artifact(path: str) -> str:
+    return "/api/2.0/mlflow-artifacts/artifacts/" + quote(path, safe="/")

@@ -1,0 +1,124 @@
+"""This project's own TrackingServer on a scratch database and folder, for as long as a `with` lasts.
+
+It listens on a free port of loopback, knows nothing of the real place (no variable, no secret, no project file of it
+reaches it), and the kernel ends it when the drill ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_ae5_server.common import keys
+from mlflow_ae5_server.common.errors import UnreachableError
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.drill.api import Api
+
+START = 180.0  # seconds; a cold start on a small container takes about 15
+_WORKSPACES = "MLFLOW_ENABLE_WORKSPACES"  # a server without it does not start on a database with workspaces
+_STOP = 30.0  # seconds until it is killed
+# The port is the kernel's choice, and the server says which one.
+_LISTENS = re.compile(rb"^serving on \S+:(?P<port>\d+) ", re.M)
+# The child asks the kernel to end it with its parent before it does anything else.
+_PROGRAM = (
+    "import sys; from mlflow_ae5_server import cli; from mlflow_ae5_server.server import prefork; "
+    "prefork.die_with(int(sys.argv.pop(1))); sys.exit(cli.main(sys.argv[1:]))"
+)
+_ARGUMENTS = ("tracking-server", "--anaconda-project-address", "127.0.0.1", "--anaconda-project-port", "0")
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Where the server of a drill works: `folder` is its working folder and home."""
+
+    folder: Path
+    store: Database
+    artifacts: Path
+
+
+@contextlib.contextmanager
+def serving(scratch: Scratch, seconds: float = START) -> Iterator[Api]:
+    """A server that answers from its database. Raises UnreachableError with the end of its log."""
+    log = scratch.folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(os.getpid()), *_ARGUMENTS],
+            cwd=scratch.folder,
+            env=environment(scratch, os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        with Api(_wait(process, log, seconds)) as api:
+            yield api
+    finally:
+        _end(process)
+
+
+def environment(scratch: Scratch, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the server of a drill is told: nothing that could lead it to the real data."""
+    ours = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "ANACONDA_"))
+        and name not in {"PROJECT_DIR", "APP_SOURCE"}
+    }
+    secrets = scratch.folder / "no-secrets"
+    secrets.mkdir(mode=0o700, exist_ok=True)
+    temporary = scratch.folder / "tmp"
+    temporary.mkdir(mode=0o700, exist_ok=True)
+    package = str(Path(__file__).resolve().parents[2])
+    return {
+        **ours,
+        "HOME": str(scratch.folder),
+        "TMPDIR": str(temporary),
+        "PYTHONPATH": os.pathsep.join(part for part in (package, ours.get("PYTHONPATH", "")) if part),
+        **{name: environ[name] for name in (*keys.NAMES, keys.VERSION, _WORKSPACES) if environ.get(name)},
+        "MLFLOW_AE5_SECRETS_DIR": str(secrets),
+        "MLFLOW_BACKEND_STORE_URI": scratch.store.uri,
+        "MLFLOW_REGISTRY_STORE_URI": scratch.store.uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(scratch.artifacts),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "MLFLOW_WORKERS": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
+    """The server's address, once it answers a question that takes its database."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UnreachableError(f"the server of the drill ended with {process.returncode}: {_tail(log)}")
+        if found := _LISTENS.search(log.read_bytes()):
+            uri = f"http://127.0.0.1:{int(found['port'])}"
+            with Api(uri) as api:
+                if api.answers():
+                    return uri
+        time.sleep(0.1)
+    raise UnreachableError(f"the server of the drill did not answer within {seconds:g} s: {_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return scrub(" | ".join(lines[-3:]))[-600:]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        process.wait(_STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its workers end with it
+        process.wait()

@@ -1,0 +1,131 @@
+"""Where artifacts are, read from what the database says; anything that could lead elsewhere is refused.
+
+MLflow puts the artifacts of a run at `<experiment's location>/<run id>/artifacts`, those of a logged model at
+`.../models/<model id>/artifacts`, those of a trace at `.../traces/<trace id>/artifacts`. A location that does
+not end in the very id it belongs to is not this owner's folder, and is never deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+SERVER = "mlflow-artifacts:"  # below the server's own artifact root
+WORKSPACES = "workspaces"  # folder in that root; what belongs to a workspace is in a folder of its name there
+LOCAL = "file:"  # below the root of this machine's file system
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):")
+_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+# What a restore keeps aside, in the artifact store or beside it; see restore/saved_copies.py.
+_KEPT = re.compile(r"\.mlflow-ae5-|.+\.(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}\Z")
+
+
+class BadLocationError(Exception):
+    """Says in a few words what is wrong with a location."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """`root` is SERVER, LOCAL or `scheme://host`; `parts` are the names of the folders below it, as they are stored."""
+
+    root: str
+    parts: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return "/".join(self.parts)
+
+    def ancestors(self) -> list[Location]:
+        """Itself, and every folder above it except the root."""
+        return [Location(self.root, self.parts[:length]) for length in range(len(self.parts), 0, -1)]
+
+
+def parse(uri: str | None) -> Location:
+    """The place `uri` means. Raises BadLocationError for whatever could be read in two ways."""
+    if not uri:
+        raise BadLocationError("it has no artifact location")
+    match = _SCHEME.match(uri)
+    scheme, rest = (match["scheme"].lower(), uri[match.end() :]) if match else ("", uri)
+    host = ""
+    if match and rest.startswith("//"):
+        host, _, rest = rest[2:].partition("/")
+        rest = "/" + rest
+    if scheme in {"", "file"}:
+        if host not in {"", "localhost"}:
+            raise BadLocationError("its artifact location names another machine")
+        return Location(LOCAL, _local_parts(rest))
+    if "?" in rest or "#" in rest:
+        raise BadLocationError("its artifact location has a query")
+    if scheme == "mlflow-artifacts":
+        return Location(f"{SERVER}//{host.lower()}" if host else SERVER, _parts(rest, ambiguous="%"))
+    if scheme in {"http", "https"}:
+        _, found, rest = rest.partition(_PROXY)
+        if not found:
+            raise BadLocationError("its artifact location is not one of an MLflow server")
+        return Location(f"{SERVER}//{host.lower()}", _parts(rest, ambiguous="%"))
+    if not host:
+        raise BadLocationError("its artifact location names no store")
+    return Location(f"{scheme}://{host}", _parts(rest))
+
+
+def _local_parts(path: str) -> tuple[str, ...]:
+    """MLflow decodes local paths once. One that would change when decoded again is refused."""
+    decoded = unquote(path)
+    _parts(path)
+    if not decoded.startswith("/"):
+        decoded = f"{Path.cwd()}/{decoded.removeprefix('./')}"
+    return _parts(decoded, ambiguous="%" if decoded != unquote(decoded) else "")
+
+
+def _parts(path: str, ambiguous: str = "") -> tuple[str, ...]:
+    parts = path.strip("/").split("/") if path.strip("/") else []
+    for part in parts:
+        plain = part
+        while (decoded := unquote(plain)) != plain:
+            plain = decoded
+        if plain in {".", ".."} or "/" in plain or _CONTROL.search(plain) or (ambiguous and ambiguous in part):
+            raise BadLocationError("its artifact location could lead out of its own folder")
+        if not plain:
+            raise BadLocationError("its artifact location has an empty name in it")
+        if _KEPT.match(plain):
+            raise BadLocationError("its artifact location is in what a restore keeps aside")
+    return tuple(parts)
+
+
+def workspace_of(path: str) -> str:
+    """The workspace that a path below the server's root belongs to; empty for the default one's older folders."""
+    top, _, rest = path.strip("/").partition("/")
+    return rest.partition("/")[0] if top == WORKSPACES else ""
+
+
+def canonical(destination: str | None) -> Callable[[Location], Location]:
+    """Makes two locations equal if they are the same place, as far as `destination`, the server's root, can tell."""
+    try:
+        base = _real(parse(destination)) if destination else None
+    except BadLocationError:
+        base = None
+
+    def same(location: Location) -> Location:
+        if location.root == SERVER and base is not None:
+            return Location(base.root, base.parts + location.parts)
+        return _real(location)
+
+    return same
+
+
+def _real(location: Location) -> Location:
+    if location.root != LOCAL:
+        return location
+    return Location(LOCAL, Path(os.path.realpath(f"/{location.path}")).parts[1:])
+
+
+def own_folder(uri: str | None, owner: str) -> Location:
+    """The folder `<owner>/artifacts` that `uri` means. Raises BadLocationError where it is not the owner's own."""
+    location = parse(uri)
+    if location.parts[-2:] != (owner, "artifacts"):
+        raise BadLocationError("its artifact location is not the folder of its own id")
+    return location

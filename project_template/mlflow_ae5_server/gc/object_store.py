@@ -1,0 +1,134 @@
+"""Artifacts in S3, through obstore: many deletions in one request, none of the weight of boto3's clients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.gc.stores import JOURNAL, Found, Size, TroubleError
+from mlflow_ae5_server.repository import object_store_listing
+from mlflow_ae5_server.repository.object_store_listing import Listed
+
+_AT_ONCE = 1000  # keys in one request, S3's own limit
+
+
+class Objects:
+    """A bucket, or a prefix in one. `store` is an obstore store whose root is that prefix."""
+
+    through_server = False
+
+    def __init__(self, store: Any, shown: str, at_once: int = _AT_ONCE) -> None:
+        self._store = store
+        self._at_once = at_once
+        self.shown = shown
+
+    @classmethod
+    def s3(cls, bucket: str, prefix: str, at_once: int = _AT_ONCE) -> Objects:
+        """With the credentials and the endpoint that MLflow's own client would use."""
+        try:
+            import boto3
+            from obstore.auth.boto3 import Boto3CredentialProvider
+            from obstore.store import S3Store
+        except ImportError as error:
+            raise TroubleError(
+                f"s3://{bucket} needs the package {error.name}, which the environment `default` has"
+            ) from None
+        session = boto3.session.Session()
+        config: dict[str, Any] = {"region": session.region_name or os.environ.get("AWS_REGION") or "us-east-1"}
+        client: Any = {"timeout": "60s", "connect_timeout": "10s"}
+        endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint:
+            config["endpoint"] = endpoint
+            client["allow_http"] = endpoint.startswith("http:")
+        if os.environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in {"true", "1"}:
+            client["allow_invalid_certificates"] = True
+        try:
+            if session.get_credentials() is None:
+                config["skip_signature"] = True
+            else:
+                config["credential_provider"] = Boto3CredentialProvider(session)
+            store = S3Store(bucket, prefix=prefix or None, client_options=client, **config)
+        except Exception as error:  # obstore and boto3 have exceptions of their own
+            raise TroubleError(f"s3://{bucket} cannot be opened: {_line(error)}") from None
+        return cls(store, f"s3://{bucket}/{prefix}", at_once)
+
+    def look(self, path: str) -> Size | None:
+        files = size = 0
+        for item in self._list(path):
+            files, size = files + 1, size + item.size
+        return Size(files, size) if files else None
+
+    def remove(self, path: str) -> None:
+        """With the markers of its folders. Where there are such, the folder above may have one as well."""
+        found, marked = self._list(path, markers=True), False
+        while some := list(islice(found, self._at_once)):
+            marked = marked or any(one.is_marker for one in some)
+            self._delete(some)
+        above = path.rpartition("/")[0]
+        if marked and above and next(self._list(above), None) is None:
+            self._delete(list(self._list(above, markers=True)))
+
+    def tidy(self, path: str) -> None:
+        """There are no empty folders."""
+
+    def top(self) -> set[str]:
+        try:
+            found = self._store.list_with_delimiter()
+        except Exception as error:
+            raise self._trouble("listed", error) from None
+        names = {str(item).strip("/").rpartition("/")[2] for item in found["common_prefixes"]}
+        names |= {str(item["path"]).rpartition("/")[2] for item in found["objects"]}
+        return {name for name in names if name and not name.startswith(JOURNAL)}
+
+    def names(self, path: str) -> list[str]:
+        try:
+            found = self._store.list_with_delimiter(prefix=path or None)
+        except Exception as error:
+            raise self._trouble("listed", error) from None
+        return sorted(str(item).strip("/").rpartition("/")[2] for item in found["common_prefixes"])
+
+    def age(self, path: str) -> Found:
+        files, size, newest = 0, 0, 0.0
+        for item in self._list(path):
+            files, size = files + 1, size + item.size
+            newest = max(newest, item.modified.timestamp())
+        return Found(path, Size(files, size), newest)
+
+    def journal_write(self, name: str, content: bytes) -> None:
+        try:
+            self._store.put(f"{JOURNAL}/{name}", content)
+        except Exception as error:
+            raise self._trouble("written to", error) from None
+
+    def journal_read(self) -> Iterator[tuple[str, bytes]]:
+        for item in sorted(self._list(JOURNAL), key=lambda item: item.key):
+            yield item.key.rpartition("/")[2], bytes(self._store.get(item.path).bytes())
+
+    def journal_drop(self, name: str) -> None:
+        try:
+            self._store.delete([f"{JOURNAL}/{name}"])
+        except Exception as error:
+            raise self._trouble("deleted from", error) from None
+
+    def _list(self, path: str, *, markers: bool = False) -> Iterator[Listed]:
+        try:
+            listing = object_store_listing.everything if markers else object_store_listing.files
+            yield from listing(self._store, path)
+        except Exception as error:
+            raise self._trouble("listed", error) from None
+
+    def _delete(self, items: list[Listed]) -> None:
+        try:
+            object_store_listing.delete(self._store, items)
+        except Exception as error:
+            raise self._trouble("deleted from", error) from None
+
+    def _trouble(self, what: str, error: Exception) -> TroubleError:
+        return TroubleError(f"{self.shown} cannot be {what}: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    return scrub(" ".join(str(error).split()) or type(error).__name__)[:300]

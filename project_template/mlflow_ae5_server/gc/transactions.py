@@ -1,0 +1,144 @@
+"""The connection that deletes: short transactions, and room for the server between them."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database.checks import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+_LARGE = 60_000  # rows; elsewhere than on SQLite only the rows themselves are locked
+_FIRST = 3_000  # rows on SQLite, before anything is known
+_PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How to share a SQLite database. While a transaction lasts nobody else writes; while it ends nobody reads.
+
+    short: seconds that a transaction should take, roughly. fewest: rows to remove in it at least. pause: seconds from
+    one to the next, at least, for those who wait; SQLite has them look again after at most 25 ms, at first. breath:
+    the same, in parts of what the transaction took.
+    """
+
+    short: float
+    fewest: int
+    pause: float
+    breath: float
+
+
+_ALONE = Manners(0.17, 3_000, 0.01, 0.0)
+_IN_COMPANY = Manners(0.012, 100, 0.03, 5.0)
+_COMPANY = 5.0  # seconds since somebody else has written, at most
+
+
+class Writer:
+    """`budget`: how many rows the next transaction may remove. `reader` is for looking, and locks nothing."""
+
+    def __init__(
+        self,
+        store: Database,
+        reader: Engine,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sqlite = store.dialect == "sqlite"
+        self._clock, self._sleep = clock, sleep
+        self._not_before = 0.0
+        self.budget = _FIRST if self._sqlite else _LARGE
+        self._version, self._alone_from = 0, 0.0
+        self.reader = reader
+        self._engine = _sqlite_engine(store) if self._sqlite else checks.connect_engine(store)
+        if store.dialect == "mysql":  # else what it looks at is as old as its first look, and it locks more
+            self._engine = self._engine.execution_options(isolation_level="READ COMMITTED")
+        self._stack = contextlib.ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._sqlite:
+            self._leave_no_journal()
+        self._stack.close()
+        self._connection = None
+        self._engine.dispose()
+
+    def _leave_no_journal(self) -> None:
+        """Take away the empty journal of the mode TRUNCATE, which others might take for a change half done."""
+        with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+            if self._connection is not None and not self._connection.closed:
+                raw: Any = self._connection.connection.dbapi_connection
+                if raw.execute("PRAGMA journal_mode").fetchone()[0] == "truncate":
+                    raw.execute("PRAGMA journal_mode = DELETE")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction; on SQLite others have had their turn before, and the budget is adapted afterwards."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self._stack.enter_context(self._engine.connect())
+        if (early := self._not_before - self._clock()) > 0:
+            self._sleep(early)
+        started = self._clock()
+        try:
+            with self._connection.begin():
+                started = self._clock()  # from when the lock was ours
+                yield self._connection
+        except BaseException:
+            if self._connection.invalidated:
+                self._connection.close()
+            raise
+        if self._sqlite:
+            self._adapt(self._connection, self._clock() - started)
+
+    def _adapt(self, connection: Connection, took: float) -> None:
+        """Make the next transaction longer or shorter, and give others their turn before it."""
+        raw: Any = connection.connection.dbapi_connection
+        (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
+        now = self._clock()
+        if self._version not in {0, version}:
+            self._alone_from = now + _COMPANY
+        self._version = version
+        manners = _ALONE if now >= self._alone_from else _IN_COMPANY
+        self.budget = int(self.budget * min(2.5, max(0.25, manners.short / max(took, 0.001))))
+        self.budget = min(_LARGE, max(manners.fewest, self.budget))
+        self._not_before = now + max(manners.pause, took * manners.breath)
+
+
+def _sqlite_engine(store: Database) -> Engine:
+    engine = create_engine(store.uri, poolclass=StaticPool)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin when we say so
+        for pragma in (
+            "foreign_keys = ON",
+            f"busy_timeout = {_PATIENCE}",
+            "cache_size = -32768",  # KiB: pages written before the end of a transaction lock readers out
+            "cache_spill = OFF",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+            connection.execute("PRAGMA journal_mode = TRUNCATE")  # saves a change of the folder per transaction
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,1 @@
+"""The backup repository: backend, blobs, packs, index, lock, snapshots, retention, check."""

@@ -1,0 +1,90 @@
+"""Where snapshots are kept: a folder, or a prefix in an object store. The same few verbs for both.
+
+Names are relative, of ASCII letters, digits, `.`, `-` and `/`. Every write is atomic: a reader sees all
+of it or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.redaction import scrub
+
+MOST = 16 * 1024 * 1024  # bytes: no file of a backup is larger; see objects.LIMIT and manifest.py
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """`modified` is seconds by the clock of the storage, comparable only with other times of the same storage."""
+
+    name: str
+    size: int
+    modified: float
+
+
+class Place(Protocol):
+    """Raises StorageError for everything that goes wrong, except where something is simply not there; NoRoomError where
+    the place is full; DamagedError for what no backup makes: a link, anything else than a file, a file over MOST."""
+
+    shown: str
+    threads: int  # how many requests at a time are worth while
+
+    def read(self, name: str) -> bytes | None:
+        """The content, None where there is nothing of that name."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put `data` there, over what may be there."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put `data` there for good (it survives a power failure); False, and nothing done, where something is."""
+
+    def items(self, prefix: str) -> Iterator[Item]:
+        """Everything below the folder `prefix` ("" for all), in any order."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Take names away; those that are gone already are no error."""
+
+    def sync(self) -> None:
+        """Return when everything written so far survives a power failure."""
+
+    def prepare(self) -> None:
+        """Make the place, where it can be made."""
+
+    def clean(self) -> None:
+        """Remove what writers that were killed have left. Only for whoever holds the lease."""
+
+    def set_room_aside(self) -> None:
+        """Where the place can be full: keep a little for whoever is to free more, and could not so much as begin."""
+
+    def give_room(self) -> None:
+        """Let go of what was set aside."""
+
+
+def decoded(data: bytes | None) -> dict[str, Any] | None:
+    """The JSON object in a small file of a place; None for anything else, of whatever depth."""
+    try:
+        content = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def open_place(url: str) -> Place:
+    """The place that `url` names; nothing is made or asked for yet. Raises ConfigurationError."""
+    if (folder := local_folder(url)) is not None:
+        from mlflow_ae5_server.repository.folder_backend import FolderPlace
+
+        return FolderPlace(folder)
+    from mlflow_ae5_server.repository import object_store
+    from mlflow_ae5_server.repository.object_store_backend import CloudPlace
+
+    if not object_store.known(url):
+        raise ConfigurationError(
+            f"{scrub(url)} is not a place for snapshots", "give a folder, or s3://, gs://, abfss://, wasbs:// or az://"
+        )
+    return CloudPlace(object_store.open_store(url), scrub(url))

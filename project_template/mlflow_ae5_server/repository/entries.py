@@ -1,0 +1,126 @@
+"""The list of artifacts of a snapshot: one line of JSON per name, sorted by the bytes of the path."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.repository.interfaces import LIMIT, is_digest
+from mlflow_ae5_server.restore.saved_copies import RESERVED
+
+_NOWHERE = frozenset({"", ".", ".."})
+_LONGEST = 4096  # bytes of a path, or of where a link points: no file system takes more
+
+
+class Part(NamedTuple):
+    """`length` bytes at `offset` of the object `sha256`. `total` is the plain size of an object that files share."""
+
+    sha256: str
+    offset: int
+    length: int
+    total: int
+
+
+class FileEntry(NamedTuple):
+    """What was found under `path`, relative to the root of the artifacts, `/` between its parts.
+
+    A path that is not UTF-8 carries its other bytes as surrogate escapes (PEP 383). `kind` is "file", "link" (a
+    symbolic link: `target` is where it points) or "special" (a device, socket or pipe: recorded, never opened).
+    `sha256` is of the whole content, which is the parts one after another. `mark` is what an unchanged file is
+    recognised by: size, mtime_ns, ctime_ns and inode, or the store's own etag; "" where it changed while it was read.
+    """
+
+    path: str
+    kind: str
+    size: int
+    sha256: str
+    mtime_ns: int
+    mark: str
+    parts: tuple[Part, ...]
+    target: str = ""
+
+
+def key(path: str) -> bytes:
+    """What the list is sorted by."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def line(entry: FileEntry) -> bytes:
+    """`entry` as one line. The same entry always gives the same bytes."""
+    path = json.dumps(entry.path)
+    if entry.kind == "link":
+        return f'{{"p":{path},"l":{json.dumps(entry.target)}}}\n'.encode("ascii")
+    if entry.kind == "special":
+        return f'{{"p":{path},"x":1}}\n'.encode("ascii")
+    mark = f',"k":{json.dumps(entry.mark)}' if entry.mark else ""
+    parts = "" if _is_whole(entry) else f',"o":[{",".join(map(_part, entry.parts))}]'
+    data = f'{{"p":{path},"s":{entry.size},"d":"{entry.sha256}","m":{entry.mtime_ns}{mark}{parts}}}\n'
+    return data.encode("ascii")
+
+
+def _part(part: Part) -> str:
+    whole = part.offset == 0 and part.total == part.length
+    return (
+        f'["{part.sha256}",{part.length}]' if whole else f'["{part.sha256}",{part.offset},{part.length},{part.total}]'
+    )
+
+
+def _is_whole(entry: FileEntry) -> bool:
+    """One object that is the file and nothing else, or no object for no bytes."""
+    parts = entry.parts
+    return not parts or (len(parts) == 1 and parts[0].sha256 == entry.sha256)
+
+
+def parse(data: bytes) -> FileEntry:
+    """The entry in one line. Raises DamagedError for anything a careful writer would not have written."""
+    try:
+        found = json.loads(data.decode("ascii"))
+        path = found["p"]
+        if "l" in found:
+            return _safe(FileEntry(path, "link", 0, "", 0, "", (), found["l"]))
+        if "x" in found:
+            return _safe(FileEntry(path, "special", 0, "", 0, "", ()))
+        size, digest = found["s"], found["d"]
+        if "o" in found:
+            parts = tuple(Part(p[0], 0, p[1], p[1]) if len(p) == 2 else Part(*p) for p in found["o"])
+        else:
+            parts = (Part(digest, 0, size, size),) if size else ()
+        return _safe(FileEntry(path, "file", size, digest, found["m"], found.get("k", ""), parts))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        raise DamagedError("the list of artifacts has a line that makes no sense", "use another snapshot") from None
+
+
+def _safe(entry: FileEntry) -> FileEntry:
+    """`entry`, whose path is relative and no way out of the folder it will be written to; else ValueError."""
+    if not _is_path(entry.path) or not _NOWHERE.isdisjoint(entry.path.split("/")) or entry.path.startswith(RESERVED):
+        raise ValueError("path")
+    if entry.kind == "link" and not _is_path(entry.target):
+        raise ValueError("target")
+    if entry.kind == "file" and not _is_consistent(entry):
+        raise ValueError("content")
+    return entry
+
+
+def _is_path(text: object) -> bool:
+    return isinstance(text, str) and "\0" not in text and 0 < len(key(text)) <= _LONGEST
+
+
+def _is_consistent(entry: FileEntry) -> bool:
+    numbers = [entry.size, entry.mtime_ns]
+    for part in entry.parts:
+        numbers += part[1:]
+    if any(type(number) is not int for number in numbers) or not -(2**63) <= entry.mtime_ns < 2**63:
+        return False
+    if not is_digest(entry.sha256) or not isinstance(entry.mark, str):
+        return False
+    size = 0
+    for sha256, offset, length, total in entry.parts:
+        if not is_digest(sha256) or offset < 0 or not 0 < length <= total - offset or total > LIMIT:
+            return False
+        size += length
+    return size == entry.size

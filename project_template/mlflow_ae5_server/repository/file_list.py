@@ -1,0 +1,116 @@
+"""The list of artifacts as objects: written while files are copied, read as a stream, never whole in memory.
+
+The list is cut after a path whose checksum says so, not after so many lines. What is the same in two snapshots is then
+the same objects in both, and an unchanged server adds none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.repository.blobs import Reader
+from mlflow_ae5_server.repository.entries import FileEntry, key, line, parse
+from mlflow_ae5_server.repository.interfaces import ObjectWriter
+
+_CUT = 0x3FF  # one path in 1024
+_LONGEST = 64 * 1024 * 1024  # bytes of a line: of a file of more than a terabyte
+_PIECE = 4 * 1024 * 1024  # bytes: no object of the list is larger
+
+
+@dataclass
+class ListWriter:
+    """Takes entries in order and keeps them as objects; `lists` are those so far."""
+
+    writer: ObjectWriter
+    on_piece: Callable[[], None] = lambda: None
+    lists: list[str] = field(default_factory=list)
+    on_entry: Callable[[FileEntry], None] = lambda _entry: None
+    _buffer: bytearray = field(default_factory=bytearray)
+
+    def add(self, entry: FileEntry) -> None:
+        self.on_entry(entry)
+        self._buffer += line(entry)
+        if zlib.crc32(key(entry.path)) & _CUT == 0:
+            self._keep(len(self._buffer))
+        while len(self._buffer) >= _PIECE:
+            self._keep(_PIECE)
+
+    def close(self) -> None:
+        self._keep(len(self._buffer))
+
+    def _keep(self, size: int) -> None:
+        if size:
+            self.lists.append(self.writer.put(bytes(self._buffer[:size])).sha256)
+            del self._buffer[:size]
+            self.on_piece()
+
+
+def read(reader: Reader, lists: Iterable[str]) -> Iterator[FileEntry]:
+    """The entries in order. Raises DamagedError."""
+    last = b""
+    for found in _lines(reader, lists):
+        entry = parse(found)
+        if (path := key(entry.path)) <= last:
+            raise DamagedError("the list of artifacts is not in order", "use another snapshot")
+        last = path
+        yield entry
+
+
+def _lines(reader: Reader, lists: Iterable[str]) -> Iterator[bytes]:
+    rest = b""
+    for sha256 in lists:
+        *lines, rest = (rest + reader.get(sha256)).split(b"\n")
+        yield from lines
+        if len(rest) > _LONGEST:
+            raise DamagedError("the list of artifacts has a line without an end", "use another snapshot")
+    if rest:
+        yield rest
+
+
+def lines(reader: Reader, sha256: str) -> Iterator[FileEntry]:
+    """The entries that are whole in one object of the list. Raises DamagedError where the object is."""
+    for found in reader.get(sha256).split(b"\n"):
+        with contextlib.suppress(DamagedError):  # half a line, of a file of very many parts
+            yield parse(found)
+
+
+def thin(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
+    """Shared objects of which less than half is still used, where more than `waste` bytes of such are unused."""
+    used: dict[str, int] = {}
+    total: dict[str, int] = {}
+    for entry in entries:
+        for part in entry.parts:
+            if part.length != part.total:
+                used[part.sha256] = used.get(part.sha256, 0) + part.length
+                total[part.sha256] = part.total
+    found = frozenset(sha256 for sha256, size in total.items() if 2 * used[sha256] < size)
+    return found if sum(total[sha256] - used[sha256] for sha256 in found) > waste else frozenset()
+
+
+class Merged:
+    """A sorted list to walk along another one: `at(path)` for ascending paths."""
+
+    def __init__(self, entries: Iterable[FileEntry]) -> None:
+        self._entries = iter(entries)
+        self._next = next(self._entries, None)
+
+    def at(self, path: str) -> FileEntry | None:
+        wanted = key(path)
+        while self._next is not None and key(self._next.path) < wanted:
+            self._next = next(self._entries, None)
+        return self._next if self._next is not None and self._next.path == path else None
+
+
+def continued(first: Iterable[FileEntry], second: Iterable[FileEntry]) -> Iterator[FileEntry]:
+    """`first`, and then what of `second` lies behind it."""
+    last = b""
+    for entry in first:
+        last = key(entry.path)
+        yield entry
+    for entry in second:
+        if key(entry.path) > last:
+            yield entry

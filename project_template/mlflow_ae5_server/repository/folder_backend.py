@@ -1,0 +1,252 @@
+"""A folder as the place of snapshots: folders 0700, files 0600, every file made under another name and renamed."""
+# ruff: noqa: PTH120, PTH123, PTH208 - names in folders that are open, which pathlib does not know
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import itertools
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from mlflow_ae5_server.common import text
+from mlflow_ae5_server.common.errors import FULL, DamagedError, NoRoomError, StorageError
+from mlflow_ae5_server.repository.backend import MOST, Item
+
+_TEMPORARY = "tmp"
+_SPARE, _SPARE_SIZE = "spare", 64 * 1024
+_NOWHERE = frozenset({"", ".", ".."})
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+# A link (or a loop of them), a socket or a device, a folder where a file should be.
+_STRANGE = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
+_HINTS = {
+    **dict.fromkeys(FULL, "make room there, or prune old snapshots; what was copied is used by the next backup"),
+    errno.EACCES: "give this account write permission there",
+    errno.EPERM: "give this account write permission there",
+    errno.EROFS: "it is mounted read-only",
+    errno.ENOENT: "is the volume still mounted?",
+    errno.ESTALE: "is the volume still mounted?",
+}
+
+
+class FolderPlace:
+    """See Place. `link` makes hard links, where the file system has them."""
+
+    def __init__(self, folder: Path, link: Callable[..., None] = os.link) -> None:
+        self.folder = Path(os.path.realpath(folder))
+        self.shown = str(folder)
+        self.threads = min(8, (os.cpu_count() or 1) + 2)
+        self._root = str(self.folder)
+        self._made: set[str] = set()
+        self._own = secrets.token_hex(4)
+        self._count = itertools.count()
+        self._link = link
+
+    def read(self, name: str) -> bytes | None:
+        with self._translated("read", name):
+            try:
+                with self._folder(name) as (folder, last):
+                    descriptor = os.open(last, _READ, dir_fd=folder)
+            except FileNotFoundError:
+                return None
+            with open(descriptor, "rb", buffering=0) as file:
+                state = os.fstat(descriptor)
+                if not stat.S_ISREG(state.st_mode):
+                    raise self._strange(name, "is no regular file")
+                if state.st_size > MOST:
+                    raise self._strange(name, f"has {state.st_size} bytes, more than any file of a backup")
+                return file.read(state.st_size + 1)[: MOST + 1]
+
+    def write(self, name: str, data: bytes) -> None:
+        with (
+            self._translated("write to", name),
+            self._temporary(name, data, durable=False) as (tmp, temporary),
+            self._folder(name) as (folder, last),
+        ):
+            os.rename(temporary, last, src_dir_fd=tmp, dst_dir_fd=folder)
+
+    def create(self, name: str, data: bytes) -> bool:
+        with (
+            self._translated("write to", name),
+            self._temporary(name, data, durable=True) as (tmp, temporary),
+            self._folder(name) as (folder, last),
+        ):
+            try:
+                self._link(temporary, last, src_dir_fd=tmp, dst_dir_fd=folder)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+                    raise
+                # No hard links here: the name is taken first, empty, and then replaced as a whole.
+                try:
+                    os.close(os.open(last, _NEW, 0o600, dir_fd=folder))
+                except FileExistsError:
+                    return False
+                os.rename(temporary, last, src_dir_fd=tmp, dst_dir_fd=folder)
+            os.fsync(folder)
+        return True
+
+    def items(self, prefix: str) -> Iterator[Item]:
+        """What is no regular file has no content, wherever it may lead; nothing lies deeper than an object."""
+        with self._translated("list", prefix):
+            try:
+                with self._folder(f"{prefix}/x" if prefix else "x") as (folder, _last):
+                    yield from self._walk(folder, f"{prefix}/" if prefix else "")
+            except FileNotFoundError:
+                return
+
+    def _walk(self, folder: int, above: str) -> Iterator[Item]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = above + entry.name
+                try:
+                    state = entry.stat(follow_symlinks=False)
+                    if not stat.S_ISDIR(state.st_mode) or name.count("/") >= (2 if name.startswith("objects/") else 1):
+                        yield Item(name, state.st_size if stat.S_ISREG(state.st_mode) else 0, state.st_mtime)
+                    elif name != _TEMPORARY:
+                        inner = os.open(entry.name, _FOLDER, dir_fd=folder)
+                        try:
+                            yield from self._walk(inner, f"{name}/")
+                        finally:
+                            os.close(inner)
+                except FileNotFoundError:
+                    continue
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            with (
+                self._translated("delete in", name),
+                contextlib.suppress(FileNotFoundError),
+                self._folder(name) as (folder, last),
+            ):
+                os.unlink(last, dir_fd=folder)
+
+    def sync(self) -> None:
+        """One request for the file system: cheaper than one per file, and it reports what could not be written."""
+        try:
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                library = ctypes.CDLL(None, use_errno=True)
+                if not hasattr(library, "syncfs"):
+                    os.sync()
+                elif library.syncfs(descriptor) != 0:
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._fail(error, "write to")
+
+    def prepare(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise self._no_folder() from None
+        except OSError as error:
+            self._fail(error, "make")
+
+    def clean(self) -> None:
+        with (
+            self._translated("delete in", _TEMPORARY),
+            contextlib.suppress(FileNotFoundError),
+            self._folder(f"{_TEMPORARY}/x") as (folder, _last),
+        ):
+            for name in os.listdir(folder):
+                if not name.startswith(self._own):
+                    self.delete([f"{_TEMPORARY}/{name}"])
+
+    def set_room_aside(self) -> None:
+        with contextlib.suppress(OSError):
+            state = os.lstat(f"{self._root}/{_SPARE}")
+            if stat.S_ISREG(state.st_mode) and state.st_size == _SPARE_SIZE:
+                return
+        self.write(_SPARE, os.urandom(_SPARE_SIZE))  # a file system that compresses gains nothing
+
+    def give_room(self) -> None:
+        self.delete([_SPARE])
+
+    @contextlib.contextmanager
+    def _folder(self, name: str) -> Iterator[tuple[int, str]]:
+        """The folder that `name` is in, and its last part. No link is followed: others may be able to make some."""
+        *folders, last = name.split("/")
+        if not _NOWHERE.isdisjoint((*folders, last)) or "\0" in name:
+            raise self._strange(name, "is no name of a backup's file")
+        try:
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError:
+            raise self._no_folder() from None
+        try:
+            for number, part in enumerate(folders, 1):
+                try:
+                    inner = os.open(part, _FOLDER, dir_fd=descriptor)
+                except OSError as error:
+                    if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                        raise self._strange("/".join(folders[:number]), "is no folder") from None
+                    raise
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor, last
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _temporary(self, name: str, data: bytes, *, durable: bool) -> Iterator[tuple[int, str]]:
+        """A file with `data` on the same file system, and the folder that `name` needs; gone in the end."""
+        self._make(_TEMPORARY)
+        self._make(os.path.dirname(name))
+        with self._folder(f"{_TEMPORARY}/{self._own}-{next(self._count)}") as (folder, temporary):
+            descriptor = os.open(temporary, _NEW, 0o600, dir_fd=folder)
+            try:
+                try:
+                    view = memoryview(data)
+                    while view:
+                        view = view[os.write(descriptor, view) :]
+                    if durable:
+                        os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                yield folder, temporary
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+
+    def _make(self, folder: str) -> None:
+        """Folders below the root only: where the root has gone, it is not made anew on whatever lies beneath."""
+        if not folder or folder in self._made:
+            return
+        self._make(os.path.dirname(folder))
+        with contextlib.suppress(FileExistsError), self._folder(folder) as (above, last):
+            os.mkdir(last, 0o700, dir_fd=above)
+        self._made.add(folder)
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _STRANGE:
+                raise self._strange(name, "is no regular file") from None
+            self._fail(error, verb)
+
+    def _no_folder(self) -> StorageError:
+        return StorageError(f"{self.shown} is a file, not a folder", "name a folder for the backups")
+
+    def _strange(self, name: str, what: str) -> DamagedError:
+        return DamagedError(
+            f"{text.shown(name)} in {self.shown} {what}",
+            "no backup makes that: who else can write there? Remove it, and take that permission away",
+        )
+
+    def _fail(self, error: OSError, verb: str) -> NoReturn:
+        reason = (error.strerror or type(error).__name__).lower()
+        hint = _HINTS.get(error.errno or 0, "check the volume and its permissions")
+        kind = NoRoomError if error.errno in FULL else StorageError
+        raise kind(f"cannot {verb} the place of the backups {self.shown}: {reason}", hint) from None

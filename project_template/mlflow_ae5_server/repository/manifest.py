@@ -1,0 +1,179 @@
+"""What a snapshot is: everything about it but the contents, in one file with a digest of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, TypeGuard
+
+from mlflow_ae5_server.common import keys
+from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.database.records import DatabasePart
+from mlflow_ae5_server.repository.interfaces import is_digest
+
+FORMAT = 1
+_FILE = re.compile(r"(?P<sequence>\d{8})-(?P<id>\d{8}T\d{6}Z-[0-9a-f]{6})\.json\Z", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Of the artifact store. `lists` are the objects whose contents, one after another, are the lines of the list.
+
+    `links` and `special` count names that are recorded without content; `unreadable` are paths that could not be read.
+    """
+
+    source: str
+    files: int
+    bytes: int
+    lists: tuple[str, ...]
+    links: int = 0
+    special: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """What moved while the snapshot was taken. The names are the first of them only."""
+
+    running_runs: int = 0
+    changed_files: int = 0
+    vanished_files: int = 0
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`started` and `finished` are ISO 8601 UTC, and for people: order comes from `sequence` alone.
+
+    `database` is the JSON of a DatabasePart. `outside` are places of artifacts that are not in the snapshot; the
+    snapshot is `complete` where there are none and nothing was unreadable. `read_from` is the time in seconds since
+    1970 before which nothing of the artifacts was looked at. `keys` are check values of MLflow's keys, never a key.
+    """
+
+    id: str
+    sequence: int
+    started: str
+    finished: str
+    read_from: float
+    mlflow_version: str
+    release: str
+    dialect: str
+    revision: str
+    tables: int
+    rows: int
+    runs: int
+    database: dict[str, Any]
+    artifacts: Artifacts
+    in_flight: InFlight
+    outside: tuple[str, ...]
+    new_objects: int
+    new_bytes: int
+    stored_bytes: int
+    keys: tuple[keys.KeyCheck, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return file_name(self.sequence, self.id)
+
+    @property
+    def complete(self) -> bool:
+        return not self.outside and not self.artifacts.unreadable
+
+    def to_bytes(self) -> bytes:
+        """Its file, to the byte: the digest covers everything else in it."""
+        data = {"format": FORMAT, **asdict(self)}
+        return _canonical({**data, "digest": _digest(data)})
+
+
+def file_name(sequence: int, snapshot: str) -> str:
+    return f"{sequence:08d}-{snapshot}.json"
+
+
+def parse_name(name: str) -> tuple[int, str] | None:
+    """Sequence and id in a file's name; None for a name that is not a snapshot's."""
+    found = _FILE.match(name)
+    return (int(found["sequence"]), found["id"]) if found else None
+
+
+def parse(data: bytes, name: str) -> Manifest:
+    """The manifest in the file `name`. Raises DamagedError unless it is, to the byte, what was written."""
+    try:
+        found = json.loads(data)
+        digest = found.pop("digest")
+        written = digest == _digest(found) and data == _canonical({**found, "digest": digest})
+        known = found.pop("format") == FORMAT
+        manifest = _manifest(found) if known and written else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        written, known, manifest = False, True, None
+    name = shown(name)
+    if written and not known:
+        raise DamagedError(f"the snapshot {name} is of a format that this release does not know", "use a newer release")
+    if manifest is None:
+        how = "it is not what was written" if data else "its file is empty"
+        raise DamagedError(f"the manifest of the snapshot {name} is damaged: {how}", "use another snapshot")
+    if manifest.name != name:
+        raise DamagedError(
+            f"the manifest {name} is that of the snapshot {manifest.id}: somebody has copied or renamed it",
+            f"remove snapshots/{name} if snapshots/{manifest.name} is there; else give it that name back",
+        )
+    return manifest
+
+
+def _manifest(data: dict[str, Any]) -> Manifest:
+    """Raises ValueError, KeyError or TypeError for a value that no backup writes: others may have made the file."""
+    artifacts = Artifacts(**_fields(Artifacts, data["artifacts"]))
+    if not all(map(is_digest, artifacts.lists)):
+        raise ValueError("a list of artifacts is no object")
+    in_flight = InFlight(**_fields(InFlight, data["in_flight"]))
+    parts = {"artifacts": artifacts, "in_flight": in_flight, "keys": keys.parse(data["keys"])}
+    manifest = Manifest(**{**_fields(Manifest, data), **parts})
+    if parse_name(manifest.name) is None or not is_moment(manifest.started) or not is_moment(manifest.finished):
+        raise ValueError("a name or a time is none")
+    try:
+        DatabasePart.from_json(manifest.database)
+    except DamagedError as error:
+        raise ValueError(error.message) from None
+    return manifest
+
+
+def _fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    wanted = {field.name: str(field.type) for field in fields(kind)}
+    if data.keys() != wanted.keys():
+        raise ValueError("the fields are others")
+    checks: dict[str, Callable[[Any], bool]] = {
+        "str": lambda value: isinstance(value, str) and value.isprintable(),
+        "int": lambda value: type(value) is int and 0 <= value < 2**63,
+        "float": is_time,
+        "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(checks["str"], value)),
+    }
+    for name, value in data.items():
+        if (check := checks.get(wanted[name])) is not None and not check(value):
+            raise ValueError(name)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def is_time(value: object) -> TypeGuard[float]:
+    """Seconds since 1970, as a clock may give them."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e11
+
+
+def is_moment(text: object) -> bool:
+    """A time in UTC as it is written here, ISO 8601."""
+    try:
+        return isinstance(text, str) and datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
+def _canonical(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, sort_keys=True, indent=1) + "\n").encode("ascii")
+
+
+def _digest(data: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(data)).hexdigest()

@@ -1,0 +1,299 @@
+"""The snapshots of one place.
+
+mlflow-ae5-backups.json            what this place is, and an id of its own
+snapshots/<sequence>-<id>.json     manifests; one that is here is whole, and everything it names is on disk
+unfinished/<sequence>-<id>.json    begun and not ended, with how far they came
+verified/<sequence>-<id>.json      when a snapshot was last read back, and what was wrong
+objects/ab/abcdef…                 contents, once each
+damaged/abcdef…                    objects that were found damaged
+meant-empty.json                   the snapshot that is meant to have no artifact, see backup/expected.py
+lease/<number>.json                who may write
+tmp/                               (folders only) files that are being made
+spare                              (folders only) a little room, given up by a prune that finds none
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mlflow_ae5_server.common.errors import DamagedError, NoSnapshotError, StorageError
+from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.repository import blobs, file_list, manifest
+from mlflow_ae5_server.repository import lock as lease
+from mlflow_ae5_server.repository.backend import Place, decoded, open_place
+from mlflow_ae5_server.repository.blobs import Reader
+from mlflow_ae5_server.repository.entries import FileEntry
+from mlflow_ae5_server.repository.interfaces import is_digest
+from mlflow_ae5_server.repository.lock import Lease, Timing
+from mlflow_ae5_server.repository.manifest import Manifest
+
+MARKER = "mlflow-ae5-backups.json"
+SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"
+_NOBODYS = ("lost+found", "tmp", ".snapshot")  # of file systems, and of a first backup that was killed
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A snapshot as its file names it. `manifest` is None where the file is damaged; `problem` then says how."""
+
+    sequence: int
+    id: str
+    manifest: Manifest | None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return manifest.file_name(self.sequence, self.id)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An unfinished snapshot. `lists` are the parts of its list of artifacts that were kept, up to a point."""
+
+    sequence: int
+    id: str
+    started: str
+    read_from: float
+    lists: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return manifest.file_name(self.sequence, self.id)
+
+
+class Kept(NamedTuple):
+    """An object as it lies in the place: `size` there, and when it was written by the clock of the storage."""
+
+    sha256: str
+    size: int
+    modified: float
+
+
+class Repository:
+    """Snapshots, by sequence. Reading needs no lease: what is published never changes."""
+
+    def __init__(self, place: Place, identity: str) -> None:
+        self.place = place
+        self.identity = identity
+        self.shown = place.shown
+
+    def listed(self) -> list[Listed]:
+        """Every published snapshot, oldest first, damaged ones included."""
+        found = [self._listed(name) for name in self._published() if name.endswith(".json")]
+        return sorted(found, key=lambda one: (one.sequence, one.id))
+
+    def number(self) -> int:
+        """Of published snapshots."""
+        return sum(name.endswith(".json") for name in self._published())
+
+    def _published(self) -> set[str]:
+        """Without the names that were taken and not filled yet: these are empty, and the snapshot counts as begun
+        (see FolderPlace, where there are no links). One that is empty for another reason has lost its content."""
+        items = list(self.place.items(SNAPSHOTS))
+        begun = self._names(UNFINISHED) if any(not item.size for item in items) else set()
+        names = ((item.name.removeprefix(f"{SNAPSHOTS}/"), item.size) for item in items)
+        return {name for name, size in names if size or name not in begun}
+
+    def _listed(self, name: str) -> Listed:
+        sequence, snapshot = manifest.parse_name(name) or (0, shown(name.removesuffix(".json")))
+        try:
+            data = self.place.read(f"{SNAPSHOTS}/{name}")
+        except (DamagedError, StorageError) as error:  # of this one file: the folder was just read
+            problem = f"the manifest of the snapshot {shown(name)} is damaged: {error.message}"
+            return Listed(sequence, snapshot, None, problem)
+        try:
+            return Listed(sequence, snapshot, manifest.parse(data or b"", name))
+        except DamagedError as error:
+            return Listed(sequence, snapshot, None, error.message)
+
+    def snapshot(self, which: str = "latest") -> Manifest:
+        """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
+        listed = self.listed()
+        if not listed:
+            raise NoSnapshotError(f"there is no snapshot in {self.shown} yet", "make one: `backup`")
+        if which == "latest":
+            return _sound(listed[-1])
+        found = [one for one in listed if one.id == which]
+        if not found:
+            known = ", ".join(one.id for one in listed[-10:])
+            raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {known}")
+        if len(found) > 1:
+            names = ", ".join(one.name for one in found)
+            raise DamagedError(f"two manifests are of the snapshot {which}: {names}", "remove the one that is a copy")
+        return _sound(found[0])
+
+    def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
+        """The list of artifacts, sorted by the bytes of the path. Raises DamagedError where it is not whole."""
+        return file_list.read(Reader(self.place, remembered=0), snapshot.artifacts.lists)
+
+    def reader(self) -> Reader:
+        return Reader(self.place)
+
+    def database(self, snapshot: Manifest) -> dict[str, Any]:
+        return snapshot.database
+
+    def begun(self) -> list[Begun]:
+        """Unfinished snapshots, oldest first. A note that cannot be read counts as one with nothing kept."""
+        published = self._published()
+        found = []
+        for name in self._names(UNFINISHED) - published:
+            if (named := manifest.parse_name(name)) is None:
+                continue
+            note = decoded(self.place.read(f"{UNFINISHED}/{name}")) or {}
+            lists, read_from = note.get("lists"), note.get("read_from")
+            found.append(
+                Begun(
+                    *named,
+                    str(note.get("started", "")),
+                    float(read_from) if manifest.is_time(read_from) else 0.0,
+                    tuple(lists) if isinstance(lists, list) and all(map(is_digest, lists)) else (),
+                )
+            )
+        return sorted(found, key=lambda one: (one.sequence, one.id))
+
+    def tidy(self) -> None:
+        """Remove notes that have lost their purpose. Only for whoever holds the lease."""
+        published = self._published()
+        self.place.delete([f"{SNAPSHOTS}/{name}" for name in self._names(SNAPSHOTS) - published])
+        self.place.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
+        self.place.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
+        self.place.clean()
+
+    def _names(self, folder: str) -> set[str]:
+        return {item.name.removeprefix(f"{folder}/") for item in self.place.items(folder)}
+
+    def note(self, begun: Begun) -> None:
+        """Say how far an unfinished snapshot has come."""
+        data = {"started": begun.started, "read_from": begun.read_from, "lists": begun.lists}
+        self.place.write(f"{UNFINISHED}/{begun.name}", json.dumps(data).encode())
+
+    def forget(self, begun: list[Begun]) -> None:
+        self.place.delete([f"{UNFINISHED}/{one.name}" for one in begun])
+
+    def publish(self, snapshot: Manifest) -> None:
+        """Make it visible, after everything it names is on disk."""
+        self.require_ours()
+        self.place.sync()
+        if not self.place.create(f"{SNAPSHOTS}/{snapshot.name}", snapshot.to_bytes()):
+            raise StorageError(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
+
+    def require_ours(self) -> None:
+        """That this is still the place that was opened: not another volume, not the empty folder below its mount."""
+        if (decoded(self.place.read(MARKER)) or {}).get("repository") != self.identity:
+            raise StorageError(
+                f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
+            )
+
+    def kept(self) -> Iterator[Kept]:
+        """Every object in the place. One without any content is none."""
+        for item in self.place.items(blobs.FOLDER):
+            sha256 = item.name.rpartition("/")[2]
+            if item.size and is_digest(sha256) and item.name == blobs.object_name(sha256):
+                yield Kept(sha256, item.size, item.modified)
+
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Digest, and size as kept."""
+        return ((item.sha256, item.size) for item in self.kept())
+
+    def settled(self) -> float:
+        """When, by the clock of the storage, everything written until then was on disk: a manifest is published, and
+        a note of kept parts of a list is written, after that. 0.0 where neither is."""
+        begun = {f"{UNFINISHED}/{one.name}" for one in self.begun() if one.lists}
+        noted = [item.modified for item in self.place.items(UNFINISHED) if item.name in begun]
+        published = [item.modified for item in self.place.items(SNAPSHOTS) if item.size]
+        return max(published + noted, default=0.0)
+
+    def verification(self, name: str) -> dict[str, Any]:
+        """What was noted of the snapshot's last check; nothing where that makes no sense."""
+        noted = decoded(self.place.read(f"{VERIFIED}/{name}")) or {}
+        return noted if _is_verification(noted) else {}
+
+    def note_verification(self, name: str, data: dict[str, Any]) -> None:
+        self.place.write(f"{VERIFIED}/{name}", json.dumps(data).encode())
+
+    def remove(self, listed: list[Listed]) -> None:
+        self.place.delete([f"{SNAPSHOTS}/{one.name}" for one in listed])
+        self.place.delete([f"{VERIFIED}/{one.name}" for one in listed])
+
+    def next_sequence(self) -> int:
+        published = [one.sequence for one in self.listed()]
+        return max(published + [one.sequence for one in self.begun()], default=0) + 1
+
+    @contextlib.contextmanager
+    def lease(self, purpose: str, timing: Timing | None = None, *, frees: bool = False) -> Iterator[Lease]:
+        """Be the only writer; `frees`: to make room. Raises BusyError."""
+        with lease.hold(self.place, purpose, timing, frees=frees) as held:
+            try:
+                yield held
+            finally:
+                with contextlib.suppress(StorageError):  # no room for it, or no place any more
+                    self.require_ours()
+                    self.place.set_room_aside()
+
+
+def open_repository(url: str) -> Repository:
+    """The snapshots at `url`, for reading. Raises StorageError where there are none, or something else."""
+    return open_in(open_place(url))
+
+
+def open_in(place: Place) -> Repository:
+    marker = place.read(MARKER)
+    if marker is None:
+        if next(iter(place.items("")), None) is None:
+            raise NoSnapshotError(
+                f"no backup was made in {place.shown} yet: nothing is there",
+                "make one: `backup`; if there should be some, check MLFLOW_TRACKING_BACKUP_DESTINATION and its volume",
+            )
+        raise StorageError(
+            f"{place.shown} is no place of backups: there is no {MARKER} in it",
+            "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",
+        )
+    content = decoded(marker) or {}
+    identity = content.get("repository")
+    if not isinstance(identity, str):
+        raise StorageError(f"{MARKER} in {place.shown} is damaged", "bring that file back, or give another place")
+    if content.get("format") != manifest.FORMAT:
+        raise StorageError(
+            f"the backups in {place.shown} are of a format this release does not know", "use a newer one"
+        )
+    return Repository(place, identity)
+
+
+def make_in(place: Place) -> Repository:
+    """The same, made where there is nothing yet. Raises StorageError where there is something that is not ours."""
+    place.prepare()
+    if not place.read(MARKER):
+        for item in place.items(""):
+            if item.name != MARKER and item.name.partition("/")[0] not in _NOBODYS:
+                raise StorageError(
+                    f"{place.shown} holds something else: {shown(item.name)}", "give an empty or a new place"
+                )
+        content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
+        data = (json.dumps(content) + "\n").encode()
+        if not place.create(MARKER, data) and not place.read(MARKER):
+            place.write(MARKER, data)  # one that was made and never filled
+    return open_in(place)
+
+
+def _is_verification(noted: dict[str, Any]) -> bool:
+    """As `verify.note` writes it."""
+    counts = (noted.get(name, 0) for name in ("checked_objects", "of_objects", "found"))
+    times = (noted.get("at"), *(noted.get(name) or noted.get("at") for name in ("right", "in_full")))
+    damaged = noted.get("damaged")
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and all(map(manifest.is_moment, times))
+        and isinstance(damaged, list)
+        and all(isinstance(one, dict) and is_digest(one.get("object", "0" * 64)) for one in damaged)
+    )
+
+
+def _sound(listed: Listed) -> Manifest:
+    if listed.manifest is None:
+        raise DamagedError(listed.problem, "choose another one by its id: --snapshot ID", snapshot=listed.id)
+    return listed.manifest

@@ -1,0 +1,43 @@
+"""Objects of a short life in a folder: a database on its way from one place to another."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import zstandard
+
+from mlflow_ae5_server.common.errors import DamagedError, StorageError
+from mlflow_ae5_server.repository.interfaces import LIMIT, Stored
+
+
+class Spool:
+    """An ObjectWriter and ObjectReader in `folder`, which is the caller's to make and to remove."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pack = zstandard.ZstdCompressor(level=1)
+
+    def put(self, data: bytes | memoryview) -> Stored:
+        if len(data) > LIMIT:
+            raise ValueError(f"an object of {len(data)} bytes")
+        stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
+        file = self._folder / stored.sha256
+        if not file.exists():
+            try:
+                file.write_bytes(self._pack.compress(bytes(data)))
+            except OSError as error:
+                raise StorageError(
+                    f"{self._folder} cannot hold the copy: {error.strerror}", "make room there, or set TMPDIR elsewhere"
+                ) from None
+        return stored
+
+    def get(self, sha256: str) -> bytes:
+        file = self._folder / sha256
+        try:
+            data = zstandard.ZstdDecompressor().decompress(file.read_bytes(), max_output_size=LIMIT)
+        except (OSError, zstandard.ZstdError) as error:
+            raise DamagedError(f"the object {sha256} cannot be read back: {error}") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise DamagedError(f"the object {sha256} is not what it was when it was written")
+        return data

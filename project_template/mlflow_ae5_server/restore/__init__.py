@@ -1,0 +1,1 @@
+"""Restore a snapshot, resume an interrupted restore, or undo one."""

@@ -1,0 +1,192 @@
+"""What a restore writes down before it does it, so that the next run can go on, or undo.
+
+One small file beside the artifacts (see saved_copies.py): the restore or undo at work, if any, and what was kept
+aside and can still be brought back. It is gone when there is neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow_ae5_server.common.errors import DamagedError, ProjectError, UnfinishedError
+from mlflow_ae5_server.restore.saved_copies import Beside, beside
+
+ASIDE = ("database-aside", "artifacts-aside")
+RESTORE = (*ASIDE, "artifacts", "database", "upgrade")
+UNDO = ("undo-database-aside", "undo-artifacts-aside", "undo-artifacts", "undo-database")
+_NAME = re.compile(r"(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A restore or an undo that has begun and not ended.
+
+    `phase` is the next thing to do; doing it twice does no harm. `aside`: where what is in the way goes. `kept`: where
+    the data is, or will be, that an undo brings back; another name than `aside` when a restore displaces what an
+    unfinished one has left. `in_place`: the artifacts stay where they are.
+    """
+
+    phase: str
+    snapshot: str
+    started: str
+    who: str
+    aside: str | None = None
+    kept: str | None = None
+    in_place: bool = False
+
+    @property
+    def is_undo(self) -> bool:
+        return self.phase in UNDO
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Data kept aside under `name` when `snapshot` took its place at `time`, or gave it up (an undo).
+
+    `database`, `artifacts`: whether there was any. `in_place`: the artifacts stayed where they are, and are those of
+    either database. `store`: the database that was restored into, as it is shown.
+    """
+
+    name: str
+    snapshot: str
+    time: str
+    database: bool
+    artifacts: bool
+    in_place: bool = False
+    store: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    running: Running | None = None
+    kept: tuple[Kept, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        facts = {
+            "format": 1,
+            "what": "a restore of mlflow-ae5-deploy; do not delete this file while it runs",
+            "running": asdict(self.running) if self.running else None,
+            "kept": [asdict(entry) for entry in self.kept],
+        }
+        return json.dumps(facts, indent=1).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Ledger:
+        try:
+            facts: Any = json.loads(data)
+            known = facts["format"] == 1
+            running = Running(**facts["running"]) if facts["running"] is not None else None
+            kept = tuple(Kept(**entry) for entry in facts["kept"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise _damaged(where) from None
+        names = [entry.name for entry in kept]
+        if running is not None:
+            names += [name for name in (running.aside, running.kept) if name is not None]
+            known = known and running.phase in RESTORE + UNDO
+        if not known or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+            raise _damaged(where)
+        return cls(running, kept)
+
+
+class Book:
+    """The ledger of one destination. Every change is there for good before the method returns."""
+
+    def __init__(self, place: Beside) -> None:
+        self._place = place
+        data = place.read_ledger()
+        self.ledger = Ledger() if data is None else Ledger.from_bytes(data, place.shown)
+
+    @property
+    def running(self) -> Running | None:
+        return self.ledger.running
+
+    def begin(self, running: Running, kept: Kept | None = None) -> None:
+        """`running` begins; what it is about to put aside is `kept`."""
+        others = tuple(entry for entry in self.ledger.kept if kept is None or entry.name != kept.name)
+        self._write(replace(self.ledger, running=running, kept=(*others, kept) if kept else others))
+
+    def turn(self, phase: str) -> None:
+        """What comes next is `phase`."""
+        if self.ledger.running is not None:
+            self._write(replace(self.ledger, running=replace(self.ledger.running, phase=phase)))
+
+    def end(self, forget: str | None = None) -> None:
+        """Nothing runs any more, and `forget` is not kept any more."""
+        kept = tuple(entry for entry in self.ledger.kept if entry.name != forget)
+        self._write(replace(self.ledger, running=None, kept=kept))
+
+    def keep(self, kept: Kept) -> None:
+        self._write(replace(self.ledger, kept=(*self.ledger.kept, kept)))
+
+    def or_unsay(self, before: Ledger | None, act: Callable[[], None]) -> None:
+        """Do what is all or nothing; where it is refused, the ledger is `before` again."""
+        try:
+            act()
+        except ProjectError:
+            if before is not None:
+                self._write(before)
+            raise
+
+    def kept(self, name: str | None) -> Kept | None:
+        return next((entry for entry in self.ledger.kept if entry.name == name), None)
+
+    def last_kept(self) -> Kept | None:
+        """What the last --replace kept; not what an undo put aside, which would make undo undo itself."""
+        return next((entry for entry in reversed(self.ledger.kept) if entry.name.startswith("kept_")), None)
+
+    def last_undone(self) -> Kept | None:
+        """What an undo put aside after the last --replace: that one is undone already."""
+        last = next((e for e in reversed(self.ledger.kept) if e.name.startswith(("kept_", "undone_"))), None)
+        return last if last is not None and last.name.startswith("undone_") else None
+
+    def _write(self, ledger: Ledger) -> None:
+        empty = ledger.running is None and not ledger.kept
+        self._place.write_ledger(None if empty else ledger.to_bytes())
+        self.ledger = ledger
+
+
+def unfinished(destination: str) -> str | None:
+    """What a restore to this artifact destination has left undone, in words; None where none has."""
+    running = Book(beside(destination)).running
+    if running is None:
+        return None
+    what = "an undo of a restore" if running.is_undo else f"a restore of the snapshot {running.snapshot}"
+    return f"{what}, begun {running.started} by {running.who}, has not ended"
+
+
+def refuse_unfinished(destination: str) -> None:
+    """UnfinishedError where database and artifacts are not whole. Raises what `beside` and its ledger do."""
+    if left := unfinished(destination):
+        raise UnfinishedError(
+            f"what is there is not whole: {left}",
+            "run the same `restore` again, which finishes it, or `restore --undo`",
+            half_restored=left,
+        )
+
+
+def new_name(kind: str) -> str:
+    """A name for what is kept aside: fit for a folder, an object store's prefix and a database's schema."""
+    return f"{kind}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def who() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _damaged(where: str) -> DamagedError:
+    return DamagedError(
+        f"the ledger beside {where} (restore.json) is not what a restore wrote",
+        "look at it; if no restore was interrupted and nothing is kept aside, move it away",
+    )

@@ -1,0 +1,84 @@
+"""What restores have kept aside: told, and removed for good when somebody asks for it by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlflow_ae5_server.common.errors import AbsentError, BusyError
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.sizes import amount
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.restore.journal import Book, Kept
+from mlflow_ae5_server.restore.saved_copies import Beside
+from mlflow_ae5_server.restore.steps import say
+
+
+def tell(store: Database, place: Beside, report: Report) -> int:
+    """Everything that is kept aside, oldest first. Returns the exit code."""
+    aside = [_facts(store, place, entry) for entry in Book(place).ledger.kept]
+    for facts in aside:
+        say(_line(facts))
+    report.add(action="list-kept", outcome="done", aside=aside)
+    return 0
+
+
+def what(entry: Kept) -> str:
+    """What was kept, for a person."""
+    held = " and ".join(name for name in ("database", "artifacts") if getattr(entry, name)) or "nothing"
+    return f"{held}; the artifacts stayed where they are" if entry.in_place else held
+
+
+def drop(store: Database, place: Beside, report: Report, name: str, *, dry_run: bool) -> int:
+    """Remove what is kept as `name`, or with `dry_run` say what that is. Whoever removes holds the maintenance lock.
+
+    Repeatable: the ledger forgets it last. Returns the exit code. Raises AbsentError where nothing has that name,
+    BusyError where a restore or an undo may still need it.
+    """
+    book = Book(place)
+    report.add(action="drop-kept", dry_run=dry_run)
+    entry = book.kept(name)
+    if entry is None:
+        names = ", ".join(entry.name for entry in book.ledger.kept) or "nothing"
+        raise AbsentError(
+            f"nothing is kept aside as {name!r} beside {place.shown}",
+            f"`restore --list-kept` tells what there is: {names}",
+        )
+    if book.running is not None:
+        raise BusyError("a restore or an undo has not ended, and may need it", "finish it first; nothing was removed")
+    facts = _facts(store, place, entry)
+    say(("would remove " if dry_run else "removes ") + _line(facts))
+    if dry_run:
+        report.add(outcome="dry-run", would_drop=facts)
+        return 0
+    dialects.drop_kept(store, name)
+    place.drop(name)
+    book.end(forget=name)
+    report.add(outcome="done", dropped=name, **{"was": facts})
+    return 0
+
+
+def _facts(store: Database, place: Beside, entry: Kept) -> dict[str, Any]:
+    """`files` and `bytes` of the artifacts; `more`: they were not counted to their end."""
+    held = place.holdings(entry.name)
+    database = (
+        entry.database and (store.file is None or store.file.parent.is_dir()) and entry.name in dialects.kept(store)
+    )
+    return {
+        "name": entry.name,
+        "snapshot": entry.snapshot,
+        "time": entry.time,
+        "database": database,
+        "files": held.files if held else 0,
+        "bytes": held.bytes if held else 0,
+        "more": held.more if held else False,
+    }
+
+
+def _line(facts: dict[str, Any]) -> str:
+    database = "a database and " if facts["database"] else ""
+    many = "more than " if facts["more"] else ""
+    return (
+        f"{facts['name']}: {database}{many}{facts['files']} files ({amount(facts['bytes'])}), kept aside "
+        f"{facts['time']} for the snapshot {facts['snapshot']}"
+    )

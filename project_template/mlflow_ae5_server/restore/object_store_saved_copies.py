@@ -1,0 +1,115 @@
+"""What a restore keeps beside artifacts in an object store; see saved_copies.py."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.repository import object_store, object_store_listing
+from mlflow_ae5_server.repository.object_store_listing import Listed
+from mlflow_ae5_server.restore.saved_copies import COUNTED, LEDGER, RESERVED, Holdings
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+# Bytes of the largest object that a store copies by itself. S3 copies larger ones only in parts; Azure may answer
+# before it has copied, and the original is deleted on that answer.
+_SERVER_COPY = {"s3": 5 * 1024**3, "gs": 5 * 1024**3, "azure": -1}
+_THREADS = 16
+
+
+class BesideStore:
+    def __init__(self, destination: str, server_copy: int | None = None) -> None:
+        self._server_copy = _SERVER_COPY[object_store.kind(destination) or "s3"] if server_copy is None else server_copy
+        self.shown = scrub(destination)
+        parts = urlsplit(destination)
+        above, _, self._name = parts.path.strip("/").rpartition("/")
+        self._store: ObjectStore = object_store.open_store(parts._replace(path=f"/{above}" if above else "").geturl())
+
+    def read_ledger(self) -> bytes | None:
+        import obstore
+
+        try:
+            return bytes(obstore.get(self._store, self._at(LEDGER)).bytes())
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # obstore's, of many classes
+            raise self._failed(error, "read") from None
+
+    def write_ledger(self, data: bytes | None) -> None:
+        import obstore
+
+        with self._translated("write to"):
+            if data is None:
+                with contextlib.suppress(FileNotFoundError):
+                    obstore.delete(self._store, self._at(LEDGER))
+            else:
+                obstore.put(self._store, self._at(LEDGER), data, use_multipart=False)
+
+    def holdings(self, name: str | None = None) -> Holdings | None:
+        with self._translated("list"):
+            place = self._name if name is None else self._at(name)
+            found = list(islice(self._objects(place), COUNTED + 1))
+        if not found:
+            return None
+        counted = found[:COUNTED]
+        return Holdings(len(counted), sum(one.size for one in counted), found[0].key, len(found) > len(counted))
+
+    def aside(self, name: str) -> None:
+        self._move(self._name, self._at(name))
+
+    def back(self, name: str) -> None:
+        self._move(self._at(name), self._name)
+
+    def kept(self, name: str) -> bool:
+        with self._translated("list"):
+            return next(self._objects(self._at(name)), None) is not None
+
+    def drop(self, name: str) -> None:
+        with self._translated("delete in"):
+            object_store_listing.delete(self._store, self._objects(self._at(name)))
+
+    def _move(self, source: str, target: str) -> None:
+        import obstore
+
+        def copy(one: Listed) -> Listed:
+            to = f"{target}/{one.key[len(source) :].removeprefix('/')}".removeprefix("/")
+            if not one.path:
+                object_store_listing.copy_unaddressable(self._store, one.key, to)
+            elif one.size > self._server_copy:
+                obstore.put(self._store, to, object_store.apart(iter(obstore.get(self._store, one.path).stream())))
+            else:
+                obstore.copy(self._store, one.path, to)
+            return one
+
+        with self._translated("move in"), ThreadPoolExecutor(_THREADS) as threads:
+            objects = self._objects(source)
+            while chunk := list(islice(objects, 1000)):
+                # Only what has been copied is deleted, and only after it has.
+                object_store_listing.delete(self._store, list(threads.map(copy, chunk)))
+
+    def _objects(self, prefix: str) -> Iterator[Listed]:
+        for one in object_store_listing.files(self._store, prefix):
+            if prefix or not one.key.startswith(RESERVED):
+                yield one
+
+    def _at(self, suffix: str) -> str:
+        return f"{self._name}.{suffix}" if self._name else f"{RESERVED}{suffix}"
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (StorageError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # obstore's, of many classes
+            raise self._failed(error, verb) from None
+
+    def _failed(self, error: Exception, verb: str) -> Exception:
+        return object_store.translate(error, self.shown, verb)

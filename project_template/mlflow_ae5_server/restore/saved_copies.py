@@ -1,0 +1,231 @@
+"""What a restore keeps beside the artifact destination: its ledger, and the artifacts that were there before.
+
+Beside `.../artifacts` that is `.../artifacts.restore.json` and `.../artifacts.<name>/`, both for a folder and for a
+prefix in an object store. Where nothing can be put beside it (a mounted volume, the root of a bucket), both lie inside
+and their names begin with `.mlflow-ae5-`.
+
+Moving artifacts is repeatable: whoever is killed half-way goes on where he was. In a folder it is one rename per
+entry of the top, in an object store a copy within the store and a deletion per object.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mlflow_ae5_server.common.errors import ConfigurationError, StorageError, hint_for
+from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.sizes import amount
+
+RESERVED = ".mlflow-ae5-"  # the top of the destination: names that begin so are ours, not artifacts
+LEDGER = "restore.json"
+COUNTED = 10_000  # files; beyond that "more than" says enough
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """The artifacts at a destination. `more`: counting stopped at a limit, and there are more."""
+
+    files: int
+    bytes: int
+    example: str
+    more: bool = False
+
+    def __str__(self) -> str:
+        return (
+            f"{'more than ' if self.more else ''}{self.files} files ({amount(self.bytes)}), among them {self.example!r}"
+        )
+
+
+class Beside(Protocol):
+    """Raises StorageError for everything that goes wrong."""
+
+    shown: str
+
+    def read_ledger(self) -> bytes | None: ...
+    def write_ledger(self, data: bytes | None) -> None:
+        """Replace the ledger as a whole and for good; None removes it."""
+
+    def holdings(self, name: str | None = None) -> Holdings | None:
+        """What is at the destination, or kept at `name`; None where nothing is."""
+
+    def aside(self, name: str) -> None:
+        """Move everything at the destination to `name`."""
+
+    def back(self, name: str) -> None:
+        """Move everything at `name` to the destination, which holds nothing else."""
+
+    def kept(self, name: str) -> bool:
+        """Whether anything is kept at `name`."""
+
+    def drop(self, name: str) -> None:
+        """Remove for good what is kept at `name`."""
+
+
+def beside(destination: str) -> Beside:
+    """Raises ConfigurationError where `destination` is neither a folder nor an object store."""
+    if (folder := local_folder(destination)) is not None:
+        return BesideFolder(folder)
+    from mlflow_ae5_server.repository import object_store
+
+    if not object_store.known(destination):
+        raise ConfigurationError(
+            f"artifacts cannot be restored to {scrub(destination)}",
+            "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
+        )
+    from mlflow_ae5_server.restore.object_store_saved_copies import BesideStore
+
+    return BesideStore(destination)
+
+
+class BesideFolder:
+    """`inside` says where things go; None finds out whether anything can be put beside the folder."""
+
+    def __init__(self, folder: Path, *, inside: bool | None = None) -> None:
+        self.shown = str(folder)
+        self._folder = Path(os.path.realpath(folder))
+        if inside is None:
+            closed = _is_mounted(self._folder) or not os.access(self._folder.parent, os.W_OK)
+            inside = self._folder.is_dir() and closed
+        self._inside = inside
+
+    def read_ledger(self) -> bytes | None:
+        try:
+            return self._path(LEDGER).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._failed(error, "read") from None
+
+    def write_ledger(self, data: bytes | None) -> None:
+        path = self._path(LEDGER)
+        try:
+            if data is None:
+                path.unlink(missing_ok=True)
+                return
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary = path.with_name(path.name + ".tmp")
+            with open(temporary, "wb", opener=_private) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
+        except OSError as error:
+            raise self._failed(error, "write") from None
+
+    def holdings(self, name: str | None = None) -> Holdings | None:
+        files, size, example = 0, 0, ""
+        try:
+            for file in self._files(self._folder if name is None else self._path(name)):
+                if files == COUNTED:
+                    return Holdings(files, size, example, more=True)
+                files, size, example = files + 1, size + file.stat(follow_symlinks=False).st_size, example or file.name
+        except OSError as error:
+            raise self._failed(error, "read") from None
+        return Holdings(files, size, example) if files else None
+
+    def aside(self, name: str) -> None:
+        kept = self._path(name)
+        try:
+            if not self._folder.is_dir():
+                return
+            kept.mkdir(mode=0o700, exist_ok=True)
+            self._move(self._folder, kept)
+            _sync(kept)
+        except OSError as error:
+            raise self._failed(error, "move") from None
+
+    def back(self, name: str) -> None:
+        kept = self._path(name)
+        try:
+            if not kept.is_dir():
+                return
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._move(kept, self._folder)
+            kept.rmdir()
+            _sync(self._folder)
+        except OSError as error:
+            raise self._failed(error, "move") from None
+
+    def kept(self, name: str) -> bool:
+        return self._path(name).is_dir()
+
+    def drop(self, name: str) -> None:
+        try:
+            if self._path(name).is_dir():
+                shutil.rmtree(self._path(name))
+        except OSError as error:
+            raise self._failed(error, "remove") from None
+
+    def _move(self, source: Path, target: Path) -> None:
+        for entry in sorted(os.listdir(source)):  # noqa: PTH208 - names are what is wanted
+            if entry.startswith(RESERVED):
+                continue
+            if os.path.lexists(target / entry):
+                _drop_empty(source / entry, target / entry)
+            (source / entry).rename(target / entry)
+
+    def _path(self, suffix: str) -> Path:
+        if self._inside:
+            return self._folder / f"{RESERVED}{suffix}"
+        return self._folder.with_name(f"{self._folder.name}.{suffix}")
+
+    def _files(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        stack = [str(folder)]
+        while stack:
+            try:
+                with os.scandir(stack.pop()) as entries:
+                    for entry in entries:
+                        if entry.name.startswith(RESERVED) and entry.path == str(self._folder / entry.name):
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            stack.append(entry.path)
+                        else:
+                            yield entry
+            except FileNotFoundError:
+                continue
+
+    def _failed(self, error: OSError, verb: str) -> StorageError:
+        return StorageError(f"cannot {verb} beside {self.shown}: {error.strerror or error}", hint_for(error))
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Also where it is of the same file system as the folder above, as a part of a volume may be."""
+    if os.path.ismount(folder):
+        return True
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    places = (line.split()[4] for line in lines)  # with \040 and the like for what is no visible character
+    return any(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) == str(folder) for place in places)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _drop_empty(source: Path, target: Path) -> None:
+    """Make way for `source` where only empty folders are in it; FileExistsError where anything else is."""
+    for folder, folders, files in os.walk(target, topdown=False):
+        if files:
+            raise FileExistsError(errno.EEXIST, f"{source} and {target} both hold files")
+        for name in folders:
+            Path(folder, name).rmdir()
+    target.rmdir()

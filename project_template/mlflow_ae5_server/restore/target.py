@@ -1,0 +1,309 @@
+"""The artifact store as the target of a restore. What is written is read back from it; nothing is believed."""
+# A file's name is bytes, which need not be text.
+# ruff: noqa: PTH102, PTH114, PTH115, PTH120, PTH211
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mlflow_ae5_server.common.errors import ConfigurationError, StorageError, hint_for
+from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.repository.entries import FileEntry, key
+from mlflow_ae5_server.restore.saved_copies import RESERVED
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_PIECE = 1024 * 1024
+_ZEROS = bytes(_PIECE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_PATH = 4095  # bytes, on Linux
+_LONGEST_KEY = 1024  # bytes, in all three clouds
+_FOLDERS = 10_000  # that are remembered as made: files come sorted, so the last ones do
+_MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
+
+
+class Target(Protocol):
+    """Raises StorageError and CredentialsError. Safe for several threads."""
+
+    shown: str
+    threads: int
+
+    def refusal(self, entry: FileEntry) -> str:
+        """Why this store cannot hold a name; "" where it can."""
+
+    def prepare(self) -> None:
+        """Make the top, where it can be made."""
+
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
+        """Put the file there, over what may be there; then as `digest`."""
+
+    def digest(self, path: str) -> tuple[int, str] | None:
+        """Size and SHA-256 as read from the store; None where there is no such file."""
+
+    def size(self, path: str) -> int | None: ...
+
+    def link(self, entry: FileEntry) -> bool:
+        """Make a symbolic link; False where the store has none."""
+
+    def count(self) -> int:
+        """How many names there are, folders aside."""
+
+    def sync(self) -> None:
+        """Return when everything written survives a power failure."""
+
+
+def open_target(destination: str) -> Target:
+    if (folder := local_folder(destination)) is not None:
+        return FolderTarget(folder)
+    from mlflow_ae5_server.repository import object_store
+
+    if not object_store.known(destination):
+        raise ConfigurationError(
+            f"artifacts cannot be restored to {scrub(destination)}",
+            "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
+        )
+    return CloudTarget(object_store.open_store(destination), scrub(destination))
+
+
+class FolderTarget:
+    def __init__(self, folder: Path) -> None:
+        self.shown = str(folder)
+        self.threads = min(8, (os.cpu_count() or 1) + 2)
+        self._root = os.fsencode(os.path.realpath(folder))
+        self._made: set[bytes] = set()
+
+    def refusal(self, entry: FileEntry) -> str:
+        if entry.path.startswith(RESERVED):
+            return "the name is one of ours"
+        path = key(entry.path)
+        if len(self._root) + len(path) + 1 > _LONGEST_PATH:
+            return f"with the folder before it, the name is longer than {_LONGEST_PATH} bytes"
+        if len(path) > 255 and any(len(part) > 255 for part in path.split(b"/")):
+            return "a part of the name is longer than 255 bytes"
+        return ""
+
+    def prepare(self) -> None:
+        with self._translated("make", ""):
+            Path(os.fsdecode(self._root)).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
+        path = self._at(entry.path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with self._translated("write", entry.path):
+            self._make(os.path.dirname(path))
+            descriptor = os.open(path, flags, 0o600)
+            try:
+                _require_file(descriptor)
+                os.ftruncate(descriptor, 0)
+                for chunk in chunks:
+                    _write_sparse(descriptor, chunk)
+                if entry.size >= _PIECE:  # there may be a hole at the end
+                    os.ftruncate(descriptor, entry.size)
+                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                return _sum(descriptor, entry.size)
+            finally:
+                os.close(descriptor)
+
+    def digest(self, path: str) -> tuple[int, str] | None:
+        with self._translated("read", path):
+            try:
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(self._at(path), flags)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                _require_file(descriptor)
+                return _sum(descriptor, os.fstat(descriptor).st_size)
+            finally:
+                os.close(descriptor)
+
+    def size(self, path: str) -> int | None:
+        with self._translated("read", path):
+            try:
+                return os.lstat(self._at(path)).st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def link(self, entry: FileEntry) -> bool:
+        path, target = self._at(entry.path), os.fsencode(entry.target)
+        with self._translated("write", entry.path):
+            if os.path.islink(path) and os.readlink(path) == target:
+                return True
+            self._make(os.path.dirname(path))
+            os.symlink(target, path)
+        return True
+
+    def count(self) -> int:
+        with self._translated("list", ""):
+            return _count(self._root, RESERVED.encode())
+
+    def sync(self) -> None:
+        from mlflow_ae5_server.repository.folder_backend import FolderPlace
+
+        FolderPlace(Path(os.fsdecode(self._root))).sync()
+
+    def _make(self, folder: bytes) -> None:
+        """Below the root only: where that has gone, it is not made anew on whatever lies beneath."""
+        missing = []
+        while folder != self._root and folder not in self._made:
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for place in reversed(missing):
+            try:
+                os.mkdir(place, 0o700)
+            except FileExistsError:  # not through a link, which may lead anywhere
+                if not stat.S_ISDIR(os.lstat(place).st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+            if len(self._made) >= _FOLDERS:
+                self._made.clear()
+            self._made.add(place)
+
+    def _at(self, path: str) -> bytes:
+        return self._root + b"/" + key(path)
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = f"{shown(path)} in {self.shown}" if path else self.shown
+            raise StorageError(
+                f"cannot {verb} {what}: {(error.strerror or str(error)).lower()}",
+                f"{hint_for(error)}, and run it again",
+            ) from None
+
+
+class CloudTarget:
+    def __init__(self, store: ObjectStore, shown: str) -> None:
+        self.shown = shown
+        self.threads = 16
+        self._store = store
+
+    def refusal(self, entry: FileEntry) -> str:
+        try:
+            name = entry.path.encode()
+        except UnicodeEncodeError:
+            return "an object store's names are UTF-8, and this one is not"
+        if entry.path.startswith(RESERVED):
+            return "the name is one of ours"
+        if _CONTROL.search(entry.path):
+            return "an object store takes no line breaks and control characters in names"
+        return f"the name is longer than {_LONGEST_KEY} bytes" if len(name) > _LONGEST_KEY else ""
+
+    def prepare(self) -> None:
+        """A bucket is the administrator's to make."""
+
+    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
+        import obstore
+
+        from mlflow_ae5_server.repository import object_store
+
+        with self._translated("write to"):
+            if entry.size <= _MULTIPART:
+                obstore.put(self._store, entry.path, b"".join(chunks), use_multipart=False)
+            else:
+                parts = object_store.apart(chunks)
+                obstore.put(self._store, entry.path, parts, chunk_size=_MULTIPART, max_concurrency=2)
+        return self.digest(entry.path)
+
+    def digest(self, path: str) -> tuple[int, str] | None:
+        import obstore
+
+        digest, size = hashlib.sha256(), 0
+        with self._translated("read"):
+            try:
+                for piece in obstore.get(self._store, path).stream(min_chunk_size=_PIECE):
+                    digest.update(piece)
+                    size += len(piece)
+            except FileNotFoundError:
+                return None
+        return size, digest.hexdigest()
+
+    def size(self, path: str) -> int | None:
+        import obstore
+
+        with self._translated("read"):
+            try:
+                return int(obstore.head(self._store, path)["size"])
+            except FileNotFoundError:
+                return None
+
+    def link(self, entry: FileEntry) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
+    def count(self) -> int:
+        from mlflow_ae5_server.repository import object_store_listing
+
+        with self._translated("list"):
+            return sum(not one.key.startswith(RESERVED) for one in object_store_listing.files(self._store))
+
+    def sync(self) -> None:
+        """Nothing to do: what a store has answered for is there."""
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        from mlflow_ae5_server.common.errors import ProjectError
+        from mlflow_ae5_server.repository import object_store
+
+        try:
+            yield
+        except ProjectError:  # of the chunks: the snapshot's side
+            raise
+        except Exception as error:  # obstore's, of many classes
+            raise object_store.translate(error, self.shown, verb) from None
+
+
+def _require_file(descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def _write_sparse(descriptor: int, chunk: memoryview) -> None:
+    """Pieces of zeros become holes, as they may have been."""
+    while chunk:
+        piece, chunk = chunk[:_PIECE], chunk[_PIECE:]
+        if len(piece) == _PIECE and bytes(piece) == _ZEROS:  # a memoryview would be compared byte by byte
+            os.lseek(descriptor, _PIECE, os.SEEK_CUR)
+            continue
+        while piece:
+            piece = piece[os.write(descriptor, piece) :]
+
+
+def _count(folder: bytes, reserved: bytes) -> int:
+    """The names below `folder` that are no folders, and do not begin with `reserved` in `folder` itself."""
+    found, waiting = 0, [folder]
+    while waiting:
+        place = waiting.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if place == folder and entry.name.startswith(reserved):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    found += 1
+    return found
+
+
+def _sum(descriptor: int, expected: int) -> tuple[int, str]:
+    """Size and SHA-256 as read. `expected`: the size, as far as is known."""
+    digest, size = hashlib.sha256(), 0
+    # A byte more than there should be, so that one reading of a small file finds its end as well.
+    piece = min(_PIECE, expected + 1)
+    while data := os.pread(descriptor, piece, size):
+        digest.update(data)
+        size += len(data)
+        if len(data) < piece < _PIECE:
+            break
+    return size, digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The tracking server: application, hosts, workers."""

@@ -1,0 +1,144 @@
+"""How many requests work on the database at once, how many may wait for that, and the answer to all others: 503.
+
+MLflow's requests hold a connection while they ask for another. Under plain `mlflow server` forty of them may fight for
+fifteen connections, each waits for the others, and after 30 s all get 400, which clients take as final: what they had
+to say is lost. Here nobody works who cannot have every connection that he may ask for (`capacity.py`), and what
+cannot wait is told at once to come back: MLflow's client repeats a request after 503, as late as Retry-After says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio.to_thread
+
+from mlflow_ae5_server.server.asgi import Application, Message, Receive, Scope, Send
+
+_DATABASE = ("/api/", "/ajax-api/", "/graphql", "/v1/")
+# Which move files, wait for a model's answer, or have a limit of their own: long, and on a connection only at first.
+_OTHERS = ("artifact", "gateway-proxy", "/assistant/", "/server-info")
+_OTHER_THREADS = 128  # for these and for pages, beside those of the requests that use the database
+# MLflow's client repeats seven times, and with Retry-After it does not wait longer from one time to the next: so these
+# seconds are what it has, more than a minute in all. At random, lest all come back at once.
+_RETRY_AFTER = (5, 15)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of one worker. `working` requests use the database at once, `waiting` wait for it, for `seconds` at most."""
+
+    working: int
+    waiting: int = 128
+    seconds: float = 2.0
+
+
+def uses_database(path: str) -> bool:
+    """Whether a request for this path (without the static prefix) may hold database connections while it lasts."""
+    return path.startswith(_DATABASE) and not any(part in path for part in _OTHERS)
+
+
+def bound(
+    application: Application,
+    bounds: Bounds,
+    prefix: str = "",
+    *,
+    retry_after: Callable[[], int] = lambda: random.randint(*_RETRY_AFTER),  # noqa: S311 - spreads load
+) -> Application:
+    """`application` within `bounds`. Pages, probes, and files that are sent or fetched neither wait nor count."""
+    slots = asyncio.Semaphore(bounds.working)
+    waiting = 0
+
+    async def slot() -> bool:
+        nonlocal waiting
+        if waiting >= bounds.waiting and slots.locked():
+            return False
+        waiting += 1
+        try:
+            async with asyncio.timeout(bounds.seconds):
+                await slots.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            waiting -= 1
+        return True
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            anyio.to_thread.current_default_thread_limiter().total_tokens = bounds.working + _OTHER_THREADS
+        if scope["type"] != "http":
+            await application(scope, receive, send)
+            return
+        send = _telling_when(send, retry_after)
+        if not uses_database(scope["path"].removeprefix(prefix)):
+            await application(scope, receive, send)
+            return
+        # Whole before it gets a slot, and answered after it gave it back: a slow client holds no connection.
+        body = await _whole(receive)
+        if body is None:
+            return
+        if not await slot():
+            await _send_busy(send)
+            return
+        held = True
+
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
+                slots.release()
+
+        async def send_after_release(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                release()
+            await send(message)
+
+        try:
+            await application(scope, _again(body, receive), send_after_release)
+        finally:
+            release()
+
+    return bounded
+
+
+async def _whole(receive: Receive) -> Message | None:
+    """The request's body in one message; None if the client has gone."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+
+def _again(body: Message, receive: Receive) -> Receive:
+    pending = [body]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again
+
+
+def _telling_when(send: Send, retry_after: Callable[[], int]) -> Send:
+    """`send` with Retry-After on every 503, also MLflow's own: the database is away or has no connection left."""
+
+    async def telling(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            headers = [item for item in message.get("headers", []) if item[0].lower() != b"retry-after"]
+            message = {**message, "headers": [*headers, (b"retry-after", str(retry_after()).encode())]}
+        await send(message)
+
+    return telling
+
+
+async def _send_busy(send: Send) -> None:
+    error = {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The server is busy: try again later."}
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(error).encode()})

@@ -1,0 +1,97 @@
+"""How many requests may use the database at once, and with how many connections, from what its server allows.
+
+A request of MLflow may hold a connection while it asks for the next: `DEPTH` at most, all for the same thread. So when
+`n` threads share a pool of n x (DEPTH - 1) + 1, one of them always gets what it asks for, ends, and makes room: nobody
+waits for a connection that waits for him. The threads of a worker are those of its requests and its event loop, on
+which MLflow takes in traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+
+from mlflow_ae5_server.database.checks import Database, connect_engine
+
+DEPTH = 4  # `log_batch` with the tag of the run's name (MLflow 3.17.2); nothing else holds more than two
+MOST = 8  # requests at once in one worker: more of them only take the interpreter from each other
+ON_SQLITE = 4  # in all workers together: one writes, and too many that wait for it are served in no order
+UNKNOWN = 100  # connections of a server that does not say: what PostgreSQL has unless told otherwise
+_SHARE = 2  # a server takes one part in two at most: jobs, drills and other users of the database have the rest
+_POOL, _OVERFLOW, _DEFAULT_OVERFLOW = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", 10
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """`working` requests at once in each of `workers`, with at most `connections` to each database, and why."""
+
+    workers: int
+    working: int
+    connections: int
+    reason: str
+
+    def apply(self, environ: MutableMapping[str, str]) -> None:
+        """Tell MLflow. It takes an overflow of 0 for none given, which is ten; so it is always one at least."""
+        kept = min(2 * self.working, self.connections - 1)
+        environ[_POOL], environ[_OVERFLOW] = str(kept), str(self.connections - kept)
+
+
+def needed(working: int) -> int:
+    """Connections that so many requests need to end whatever each of them asks for."""
+    return (working + 1) * (DEPTH - 1) + 1
+
+
+def choose(workers: int, dialect: str, limit: int | None, databases: int = 1, pool: int | None = None) -> Capacity:
+    """Sizes for at most `workers` workers.
+
+    limit: connections that the server has for its users; None where it does not say. databases: how many the server
+    uses, tracking and registry. pool: connections per worker that the administrator has set, which is then the limit.
+    """
+    if dialect == "sqlite":
+        working = max(2, ON_SQLITE // workers)
+        return Capacity(workers, working, needed(working), "SQLite has one writer")
+    if pool is not None:
+        working = max(1, min(MOST, (pool - 1) // (DEPTH - 1) - 1))
+        return Capacity(workers, working, max(pool, needed(working)), f"as {_POOL} says")
+    whole = UNKNOWN if limit is None else limit
+    share = max(needed(1), whole // _SHARE // databases)
+    workers = max(1, min(workers, share // needed(1)))
+    working = max(1, min(MOST, (share // workers - 1) // (DEPTH - 1) - 1))
+    known = "the database server allows" if limit is not None else "assumed of the database server:"
+    return Capacity(workers, working, needed(working), f"{known} {whole} connections")
+
+
+def configured_pool(environ: Mapping[str, str]) -> int | None:
+    """The connections per worker that MLflow's own settings allow; None where they say nothing."""
+    size, overflow = environ.get(_POOL, ""), environ.get(_OVERFLOW, "")
+    if not size.isdigit() or not int(size):
+        return None
+    return int(size) + (int(overflow) if overflow.isdigit() and int(overflow) else _DEFAULT_OVERFLOW)
+
+
+def read_limit(database: Database) -> int | None:
+    """How many connections the server allows this user; None where it does not say."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    query = _QUERIES.get(database.dialect)
+    if query is None:
+        return None
+    try:
+        with connect_engine(database).connect() as connection:
+            total, *others = (int(value) for value in connection.execute(text(query)).one())
+    except (SQLAlchemyError, ValueError, TypeError):
+        return None
+    return min([total, *(value for value in others if value > 0)])
+
+
+# The server's limit first, then the user's and the database's, which are 0 or -1 where there is none.
+_QUERIES = {
+    "postgresql": (
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+        " - coalesce(current_setting('reserved_connections', true)::int, 0),"
+        " (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),"
+        " (SELECT datconnlimit FROM pg_database WHERE datname = current_database())"
+    ),
+    "mysql": "SELECT @@max_connections, @@max_user_connections",
+}

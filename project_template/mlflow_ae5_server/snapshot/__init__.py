@@ -1,1 +1,0 @@
-"""Snapshots of database and artifacts together: taken, checked, kept, brought back."""

@@ -1,0 +1,246 @@
+"""Fixtures of the platform tests: certificates, the scripted server, and both session providers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from mlflow_ae5_deploy.ae5.client import Platform, Waits
+from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
+from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.session import AdminSession, Session
+from mlflow_ae5_deploy.common.clock import Clock, ManualClock, SystemClock
+from mlflow_ae5_deploy.common.redaction import Secret
+
+from .stub import Stub, running
+
+HAS_AE5_TOOLS = importlib.util.find_spec("ae5_tools") is not None
+PROVIDERS = [
+    "built-in",
+    pytest.param(
+        "ae5-tools",
+        marks=pytest.mark.skipif(not HAS_AE5_TOOLS, reason="ae5-tools is not installed here (conda channel ae5-admin)"),
+    ),
+]
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Importing ae5-tools creates its configuration folder; keep that out of the real home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AE5_TOOLS_CONFIG_DIR", str(tmp_path_factory.mktemp("ae5")))
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def certificate(ca: trustme.CA) -> trustme.LeafCert:
+    return ca.issue_cert("localhost", "127.0.0.1")
+
+
+@pytest.fixture
+def stub(certificate: trustme.LeafCert) -> Iterator[Stub]:
+    with running(certificate) as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+class Opener:
+    """Opens sessions to the stub, and closes them at the end of the test."""
+
+    def __init__(self, options: ConnectionOptions, provider: str, clock: Clock) -> None:
+        self.options = options
+        self.provider = provider
+        self.clock = clock
+        self._opened: list[Any] = []
+
+    def user(
+        self,
+        username: str = "svc",
+        password: str = "right-password",  # noqa: S107
+        *,
+        read_only: bool = False,
+        clock: Clock | None = None,
+        **options: Any,
+    ) -> Session:
+        return self._keep(
+            open_session(
+                replace(self.options, **options),
+                provider=self.provider,
+                credentials=UserCredentials(username, Secret(password)),
+                clock=clock or self.clock,
+                read_only=read_only,
+                is_sandbox=True,
+            )
+        )
+
+    def admin(
+        self,
+        username: str = "root",
+        password: str = "admin-password",  # noqa: S107
+        *,
+        read_only: bool = False,
+        **options: Any,
+    ) -> AdminSession:
+        return self._keep(
+            open_admin(
+                replace(self.options, **options),
+                provider=self.provider,
+                credentials=AdminCredentials(username, Secret(password)),
+                clock=self.clock,
+                read_only=read_only,
+                is_sandbox=True,
+            )
+        )
+
+    def impersonated(self, admin: AdminSession, username: str = "svc", *, read_only: bool = False) -> Session:
+        user = admin.find_user(username)
+        assert user is not None
+        return self._keep(
+            open_session(
+                self.options,
+                provider=self.provider,
+                credentials=Impersonation(admin, user),
+                clock=self.clock,
+                read_only=read_only,
+                is_sandbox=True,
+            )
+        )
+
+    def _keep(self, opened: Any) -> Any:
+        self._opened.append(opened)
+        return opened
+
+    def close(self) -> None:
+        for opened in reversed(self._opened):
+            opened.close()
+
+
+@pytest.fixture
+def options(stub: Stub, ca_file: Path) -> ConnectionOptions:
+    return ConnectionOptions(stub.address, ca_file=ca_file, connect_timeout=5, read_timeout=5)
+
+
+@pytest.fixture
+def opener(options: ConnectionOptions, provider: str, clock: ManualClock) -> Iterator[Opener]:
+    made = Opener(options, provider, clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def session(opener: Opener) -> Session:
+    return opener.user()
+
+
+def leaks(error: BaseException, *secrets: str) -> list[str]:
+    """The secrets to be found in an exception: its text, its fields, and everything it drags along."""
+    waiting: list[BaseException] = [error]
+    seen: list[BaseException] = []
+    texts: list[str] = []
+    while waiting:
+        link = waiting.pop()
+        if any(link is other for other in seen):
+            continue
+        seen.append(link)
+        texts += [str(link), repr(link), repr(vars(link)), repr(link.args)]
+        request = getattr(link, "request", None)
+        texts += [repr(getattr(request, "body", "")), repr(getattr(request, "headers", ""))]
+        waiting += [inner for inner in (link.__cause__, link.__context__) if inner is not None]
+    return [secret for secret in secrets if any(secret in text for text in texts)]
+
+
+class HastyClock(SystemClock):
+    """Real time, for real processes, but without long pauses between looks."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(min(seconds, 0.05))
+
+
+SHORT = Waits(project=20, deployment=60, stop=20, endpoint_free=20, secret=10, run=60, visible=5, lost_answer=0.3)
+
+
+@dataclass
+class Bench:
+    """A platform over real HTTPS: the sandbox, one of its accounts, and the sandbox's control plane."""
+
+    platform: Platform
+    session: Session
+    control: Any
+    archive: Path
+    waits: list[str]
+
+    def count(self, method: str, path: str) -> int:
+        """How often the sandbox was asked; path is a regular expression for the whole path below /api/v2/."""
+        calls = self.control.calls("platform")
+        return sum(call.method == method and bool(re.fullmatch(f"/api/v2/{path}", call.path)) for call in calls)
+
+
+@pytest.fixture
+def bench(sandbox: Any, provider: str, project_archive: Path) -> Iterator[Bench]:
+    info = sandbox.info
+    control = sandbox.control
+    control.clear()
+    password = json.loads(info.credentials_file.read_text())["users"]["dev-user"]
+    clock = HastyClock()
+    waits: list[str] = []
+    session = open_session(
+        ConnectionOptions(info.hostname, ca_file=info.ca_file),
+        provider=provider,
+        credentials=UserCredentials("dev-user", Secret(password)),
+        clock=clock,
+        is_sandbox=True,
+    )
+    platform = Platform(session, clock, SHORT, lambda what, _: waits.append(what))
+    yield Bench(platform, session, control, project_archive, waits)
+    control.clear()
+    session.close()
+
+
+@pytest.fixture
+def scripted(options: ConnectionOptions, clock: ManualClock) -> Iterator[Platform]:
+    """A platform over the scripted server, on a clock that needs no time. Which provider makes no difference here."""
+    opener = Opener(options, "built-in", clock)
+    yield Platform(opener.user(), clock)
+    opener.close()
+
+
+def loss(method: str, path: str, how: str) -> dict[str, Any]:
+    """A fault of the sandbox: the answer to a write gets lost, before or after it took effect."""
+    fault: dict[str, Any] = {"method": method, "path": path}
+    if how.startswith("dropped"):
+        return fault | {"drop": how.split()[-1]}
+    return fault | {"status": int(how.split()[0]), "after": how.endswith("after")}
+
+
+LOSSES = ["dropped before", "dropped after", "503 before", "504 after"]

@@ -1,0 +1,100 @@
+"""Accounts of the sandbox: signing in as them, making them, and what looking at everything costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
+from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.session import AdminSession, Session
+from mlflow_ae5_deploy.common.clock import SystemClock
+from mlflow_ae5_deploy.common.errors import Conflict, LoginFailed
+from mlflow_ae5_deploy.common.redaction import Secret
+
+PASSWORD = "a-long-password-1"
+
+Open = Callable[..., Session]
+
+
+@pytest.fixture
+def wiring(sandbox: Any, provider: str) -> Iterator[tuple[dict[str, Any], ExitStack]]:
+    options = ConnectionOptions(sandbox.info.hostname, ca_file=sandbox.info.ca_file)
+    sandbox.control.clear()
+    with ExitStack() as stack:
+        yield {"options": options, "provider": provider, "clock": SystemClock(), "is_sandbox": True}, stack
+
+
+@pytest.fixture
+def admin(sandbox: Any, wiring: tuple[dict[str, Any], ExitStack]) -> AdminSession:
+    common, stack = wiring
+    word = json.loads(sandbox.info.credentials_file.read_text())["admin"]
+    made = open_admin(credentials=AdminCredentials(word["username"], Secret(word["password"])), **common)
+    stack.callback(made.close)
+    return made
+
+
+@pytest.fixture
+def sign_in(wiring: tuple[dict[str, Any], ExitStack]) -> Open:
+    def act(credentials: UserCredentials | Impersonation, **more: Any) -> Session:
+        common, stack = wiring
+        made = open_session(credentials=credentials, **common, **more)
+        stack.callback(made.close)
+        return made
+
+    return act
+
+
+def test_an_administrator_looks_at_everything_within_fifteen_requests(
+    sandbox: Any, admin: AdminSession, sign_in: Open
+) -> None:
+    user = admin.find_user("dev-user")
+    assert user is not None
+    session = sign_in(Impersonation(admin, user), read_only=True)
+    platform = Platform(session, SystemClock())
+    assert platform.whoami() == "dev-user"
+    platform.projects()
+    platform.deployments()
+    platform.secret_names()
+    platform.jobs()
+    platform.static_endpoints()
+    session.close()
+    admin.close()
+    calls = sandbox.control.calls("platform")
+    assert session.requests_made + admin.requests_made == len(calls) <= 15
+    assert session.writes_made + admin.writes_made == 0
+
+
+def test_an_account_made_by_the_administrator_can_sign_in_and_exists_once(admin: AdminSession, sign_in: Open) -> None:
+    name = f"svc-{uuid4().hex[:8]}"
+    made = admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
+    assert admin.find_user(name) == made
+    assert Platform(sign_in(UserCredentials(name, Secret(PASSWORD))), SystemClock()).whoami() == name
+    with pytest.raises(Conflict, match=name):
+        admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
+
+
+def test_wrong_missing_and_disabled_accounts(sandbox: Any, admin: AdminSession, sign_in: Open) -> None:
+    """Without admin rights the platform itself tells them apart only as far as Keycloak does."""
+    from tests.sandbox.support import Admin
+
+    name = f"off-{uuid4().hex[:8]}"
+    Admin(sandbox.info).create(name, PASSWORD, enabled=False)
+    with pytest.raises(LoginFailed, match="name or the password"):
+        sign_in(UserCredentials("dev-user", Secret("not the password")))
+    with pytest.raises(LoginFailed, match="name or the password"):
+        sign_in(UserCredentials("no-such-account", Secret("not the password")))
+    with pytest.raises(LoginFailed, match=f"{name} is disabled"):
+        sign_in(UserCredentials(name, Secret(PASSWORD)))
+    user = admin.find_user(name)
+    assert user is not None
+    assert not user.enabled
+    assert admin.find_user("no-such-account") is None
+    with pytest.raises(LoginFailed, match=f"{name} is disabled"):
+        sign_in(Impersonation(admin, user))

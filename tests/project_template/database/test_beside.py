@@ -1,0 +1,118 @@
+"""Kept aside and brought back, scratch places, and who is at work on a database."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from mlflow_ae5_server.common.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.checks import Database, connect_engine
+from mlflow_ae5_server.server import presence
+
+from tests.project_template.database.support import Objects, execute
+from tests.project_template.mariadb import with_mysql
+
+DIALECTS = with_mysql("sqlite", "postgresql")
+
+
+@pytest.fixture(params=DIALECTS)
+def database(request: pytest.FixtureRequest, filled: Callable[[str], Database]) -> Database:
+    return filled(request.param)
+
+
+def test_kept_aside_and_brought_back(database: Database, native: dict[str, Database]) -> None:
+    before, objects = dialects.digests(database), Objects()
+    part = dialects.dump(native["sqlite"], objects)
+    assert dialects.kept(database) == ()
+    if database.file is None:
+        execute(database, "CREATE TABLE zebra (a int)")
+    dialects.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")
+    assert dialects.kept(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
+    assert dialects.state(database) == dialects.State("empty", others=("zebra",) if database.file is None else ())
+
+    dialects.load(part, objects, database)
+    assert dialects.state(database).others == (("zebra",) if database.file is None else ())
+    execute(database, "DELETE FROM tags")
+    with pytest.raises(NotEmptyError):
+        dialects.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")
+    dialects.bring_back(database, "2024-05-06T07-08-09Z-a1b2c3")
+    assert dialects.digests(database) == before
+    assert dialects.kept(database) == ()
+
+    dialects.keep_aside(database, "again")
+    dialects.drop_kept(database, "again")
+    dialects.drop_kept(database, "again")
+    assert dialects.kept(database) == ()
+    with pytest.raises(ConfigurationError):
+        dialects.bring_back(database, "again")
+    assert dialects.state(database).kind == "empty"
+
+
+def test_numbering_goes_on_after_coming_back(database: Database) -> None:
+    dialects.keep_aside(database, "x")
+    dialects.bring_back(database, "x")
+    execute(database, "INSERT INTO experiments (name, lifecycle_stage, workspace) VALUES ('n', 'active', 'default')")
+    with closing(connect_engine(database).connect()) as connection:
+        query = "SELECT experiment_id FROM experiments ORDER BY experiment_id"
+        numbers = [row[0] for row in connection.exec_driver_sql(query)]
+    assert numbers == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize("name", ["", "../x", 'a"b', "a b", "x" * 41, "-x"])
+def test_names_that_could_lead_elsewhere(name: str, native: dict[str, Database]) -> None:
+    for database in native.values():
+        for act in (dialects.keep_aside, dialects.bring_back, dialects.drop_kept):
+            with pytest.raises(UsageError):
+                act(database, name)
+
+
+def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Database) -> None:
+    file = copied.file
+    assert file is not None
+    before = dialects.digests(copied)
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("UPDATE runs SET user_id = user_id")
+        with pytest.raises(InUseError):
+            dialects.keep_aside(copied, "x")
+    assert dialects.digests(copied) == before
+    dialects.keep_aside(copied, "x")
+    dialects.bring_back(copied, "x")
+    assert dialects.digests(copied) == before
+
+
+def test_a_scratch_place_is_apart_and_goes_away(database: Database) -> None:
+    before, objects = dialects.digests(database), Objects()
+    part = dialects.dump(database, objects)
+    with dialects.scratch(database) as place:
+        assert dialects.state(place) == dialects.State("empty")
+        dialects.load(part, objects, place)
+        execute(place, "DELETE FROM tags")
+        assert dialects.digests(place) != before
+        assert dialects.digests(database) == before
+        with dialects.scratch(database) as second:
+            assert dialects.state(second).kind == "empty"
+            assert dialects.state(place).kind == "ours"
+    assert dialects.digests(database) == before
+    with dialects.scratch(database) as place:
+        assert dialects.state(place) == dialects.State("empty")
+    assert dialects.state(database).others == ()
+
+
+def test_a_server_is_known_by_its_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGAPPNAME", "")  # put back afterwards
+    assert dialects.in_use(database) is None
+    with presence.serving(database):
+        told = dialects.in_use(database)
+        assert told is not None
+        assert "tracking server" in told
+        with dialects.scratch(database) as place:
+            assert dialects.in_use(place) is None
+            with presence.serving(place):
+                assert dialects.in_use(place) is not None
+    assert dialects.in_use(database) is None
+    assert database.dialect != "postgresql" or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")

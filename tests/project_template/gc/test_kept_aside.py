@@ -1,0 +1,119 @@
+"""What a restore keeps aside is no garbage, and while a restore is cut off nothing is collected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.commands import database_upgrade
+from mlflow_ae5_server.common import locks, settings
+from mlflow_ae5_server.common.errors import UnfinishedError
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.database.checks import check_uri
+from mlflow_ae5_server.restore.journal import Book, Kept, Running
+from mlflow_ae5_server.restore.saved_copies import beside
+
+from tests.project_template.gc.conftest import ROOT, Data
+from tests.project_template.gc.test_orphans import REMOVE, old, some
+
+KEPT = "kept_20260102_030405_abcdef"
+
+
+def cut_off(data: Data, phase: str = "artifacts") -> Book:
+    """A restore to this place has begun, and was killed."""
+    book = Book(beside(str(data.artifacts)))
+    book.begin(Running(phase, "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    return book
+
+
+def left_alone(data: Data, facts: dict[str, Any], run: str) -> bool:
+    return "runs" not in facts and data.has_files(run) and data.column("SELECT run_uuid FROM runs") == [run]
+
+
+@pytest.mark.parametrize("phase", ["artifacts", "undo-artifacts"])
+def test_nothing_is_collected_while_a_restore_is_cut_off(on_file: Data, phase: str) -> None:
+    run = on_file.run()
+    orphan = old(on_file, f"0/{some()}/artifacts/a")
+    book = cut_off(on_file, phase)
+
+    facts = on_file.collect(**REMOVE)
+
+    assert (facts["exit_code"], facts["outcome"]) == (75, "failed")
+    assert "begun 2026-01-02T03:04:05+00:00 by elsewhere:1, has not ended" in facts["error"]
+    assert left_alone(on_file, facts, run)
+    assert orphan.is_file()
+    assert on_file.collect(dry_run=True)["exit_code"] == 75
+    book.end()
+    assert on_file.collect()["runs"]["removed"] == 1
+
+
+def test_the_job_counts_as_failed_and_not_as_one_that_came_too_late() -> None:
+    report = Report("GarbageCollection")
+    error = UnfinishedError("a restore has not ended", "finish it")
+    report.failed(error)
+    assert (report.exit_code(error), report._facts["outcome"]) == (75, "failed")
+
+
+def test_it_says_so_where_the_database_is_not_back_yet(on_file: Data) -> None:
+    Path(on_file.uri.removeprefix("sqlite:///")).unlink()
+    assert "there is no database" in on_file.collect()["error"]
+    cut_off(on_file)
+    assert on_file.collect()["exit_code"] == 75
+    with locks.maintenance(check_uri(on_file.uri)):  # a restore at work: it will end, and the schedule comes again
+        assert on_file.collect()["outcome"] == "skipped"
+
+
+def test_a_damaged_ledger_stops_it_too(on_file: Data) -> None:
+    run = on_file.run()
+    on_file.artifacts.with_name("artifacts.restore.json").write_text("{")
+    facts = on_file.collect()
+    assert facts["exit_code"] == 16
+    assert left_alone(on_file, facts, run)
+
+
+def test_no_tables_are_made_where_a_restore_will_put_its_own(tmp_path: Path) -> None:
+    data = Data(f"sqlite:///{tmp_path}/new.sqlite", tmp_path)
+    cut_off(data)
+    variables = {"MLFLOW_BACKEND_STORE_URI": data.uri, "MLFLOW_ARTIFACTS_DESTINATION": str(data.artifacts)}
+    with pytest.raises(UnfinishedError, match="has not ended"):
+        database_upgrade.run(settings.resolve(variables, {}, {}), Report("DatabaseUpgrade"), False)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        f"{ROOT}.mlflow-ae5-{KEPT}/0/RUN/artifacts",
+        f"{ROOT}%2emlflow-ae5-{KEPT}/0/RUN/artifacts",
+        f"ARTIFACTS/.mlflow-ae5-{KEPT}/0/RUN/artifacts",
+        f"file://ARTIFACTS.{KEPT}/0/RUN/artifacts",
+        f"{ROOT}0/.mlflow-ae5-gc/RUN/artifacts",
+    ],
+)
+def test_a_run_that_is_said_to_be_among_what_is_kept_is_not_removed(on_file: Data, location: str) -> None:
+    run = on_file.run(uri=location.replace("ARTIFACTS", str(on_file.artifacts)))
+    inside = [
+        on_file.file(f"{place}/{run}/artifacts/a")
+        for place in (f".mlflow-ae5-{KEPT}/0", f"../artifacts.{KEPT}/0", "0/.mlflow-ae5-gc")
+    ]
+
+    facts = on_file.collect()
+
+    assert (facts["exit_code"], facts["runs"]["removed"]) == (23, 0)
+    assert [item["id"] for item in facts["skipped"]] == [run]
+    assert all(file.is_file() for file in inside)
+
+
+def test_what_is_kept_inside_the_store_is_no_orphan(on_file: Data) -> None:
+    """It is kept inside where nothing can be put beside it, such as on a mounted volume."""
+    on_file.run(deleted=None)
+    kept = [old(on_file, f".mlflow-ae5-{KEPT}/{path}/artifacts/a") for path in (f"0/{some()}", f"7/models/m-{some()}")]
+    ledger = old(on_file, ".mlflow-ae5-restore.json")
+    Book(beside(str(on_file.artifacts))).keep(Kept(KEPT, "s", "2026-01-02T03:04:05+00:00", True, True))
+    orphan = old(on_file, f"0/{some()}/artifacts/a")
+
+    facts = on_file.collect(**REMOVE)
+
+    assert (facts["exit_code"], facts["orphans"]["found"], facts["orphans"]["removed"]) == (0, 1, 1)
+    assert all(file.is_file() for file in (*kept, ledger))
+    assert not orphan.exists()

@@ -1,0 +1,118 @@
+"""Workspaces: collection and drill on a server that has them, and what the database says of them."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project_template.conftest import Project
+from tests.project_template.gc.conftest import LONG_AGO, ROOT, Data
+
+WITH = {"MLFLOW_ENABLE_WORKSPACES": "true"}
+TEAM = {"X-MLFLOW-WORKSPACE": "team"}
+
+
+class Team:
+    """A project whose server has a workspace `team` beside the default one."""
+
+    def __init__(self, project: Project, server: Any) -> None:
+        self.project, self._server = project, server
+        self.call("3.0", "workspaces", {}, name="team")
+        self.experiment = self.call("2.0", "experiments/create", TEAM, name="ours")["experiment_id"]
+
+    def call(self, version: str, endpoint: str, headers: dict[str, str], /, **body: Any) -> Any:
+        answer = self._server.call("POST", f"/api/{version}/mlflow/{endpoint}", json=body, headers=headers)
+        assert answer.status_code in {200, 201}, answer.text
+        return answer.json()
+
+    def run(self, *, deleted: bool = False) -> tuple[str, Path]:
+        """Its id, and its artifact on the disk."""
+        info = self.call("2.0", "runs/create", TEAM, experiment_id=self.experiment)["run"]["info"]
+        path = f"{info['artifact_uri'].removeprefix(ROOT)}/model/a"
+        put = self._server.call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", data=b"12345", headers=TEAM)
+        assert put.status_code == 200, put.text
+        file = next(self.project.folder.rglob(f"*/{path}"))
+        if deleted:
+            self.call("2.0", "runs/delete", TEAM, run_id=info["run_id"])
+        return info["run_id"], file
+
+    def job(self, command: str, **variables: str) -> Any:
+        return self.project.run(command, timeout=240, MLFLOW_TRACKING_URI=self._server.uri, **WITH, **variables)
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    project = Project(tmp_path_factory.mktemp("workspaces"))
+    with project.server(**WITH) as server:
+        yield Team(project, server)
+
+
+COLLECT = {"MLFLOW_TRACKING_GC_TTL": "0d0h0m0s"}
+
+
+@pytest.mark.real_mlflow
+@pytest.mark.parametrize("through_server", [False, True])
+def test_what_a_workspace_deleted_goes_with_its_artifacts(team: Team, through_server: bool) -> None:
+    (_, kept), (_, gone) = team.run(), team.run(deleted=True)
+    destination = {"MLFLOW_ARTIFACTS_DESTINATION": "/nowhere"} if through_server else {}
+
+    ended = team.job("GarbageCollection", **COLLECT, **destination)
+
+    assert ended.code == 0, ended.output
+    assert ended.last["runs"] == {"due": 1, "removed": 1, "left": 0}
+    assert (kept.is_file(), gone.is_file()) == (True, False)
+
+
+@pytest.mark.real_mlflow
+def test_orphans_of_a_workspace_are_found(team: Team) -> None:
+    _, kept = team.run()
+    orphan = kept.parents[3] / uuid.uuid4().hex / "artifacts" / "a"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_text("12345")
+    for item in (orphan, orphan.parent, orphan.parents[1]):
+        os.utime(item, (LONG_AGO / 1000,) * 2)
+
+    ended = team.job("GarbageCollection", MLFLOW_TRACKING_GC_ORPHANS="remove", MLFLOW_TRACKING_GC_TTL="30d")
+
+    assert ended.code == 0, ended.output
+    assert ended.last["orphans"]["removed"] == 1
+    assert (kept.is_file(), orphan.exists()) == (True, False)
+
+
+@pytest.mark.real_mlflow
+def test_a_drill_serves_and_reads_what_workspaces_hold(team: Team) -> None:
+    run, file = team.run()
+    source = f"{ROOT}{str(file.parent)[str(file).index('workspaces/') :]}"
+    name = f"model {time.time_ns()}"
+    team.call("2.0", "registered-models/create", TEAM, name=name)
+    team.call("2.0", "model-versions/create", TEAM, name=name, source=source, run_id=run)
+
+    made = team.job("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="create")
+    ended = team.job("Drill", MLFLOW_TRACKING_DRILL_ARGUMENTS="--snapshot latest")
+
+    assert made.code == 0, made.output
+    assert (ended.code, ended.last["outcome"]) == (0, "done"), ended.output
+    assert ended.last["models_read"] == 1
+
+
+def test_a_location_that_the_server_reads_in_another_way_is_due_and_stays(data: Data) -> None:
+    data.insert("workspaces", name="team")
+    number = data.experiment(location=f"{ROOT}shared/9")
+    data.sql("UPDATE experiments SET workspace = 'team' WHERE experiment_id = :number", number=number)
+    run = data.run(number, uri=f"{ROOT}shared/9/RUN/artifacts")
+    try:
+        dry, facts = data.collect(dry_run=True), data.collect()
+    finally:
+        data.sql("UPDATE experiments SET workspace = 'default'")
+        data.sql("DELETE FROM workspaces WHERE name = 'team'")
+
+    assert dry["runs"] == {"due": 1, "left": 1}
+    assert (facts["exit_code"], facts["runs"]) == (23, {"due": 1, "removed": 0, "left": 1})
+    assert "workspace team" in facts["skipped"][0]["why"]
+    assert data.column("SELECT run_uuid FROM runs") == [run]

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import shlex
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.backup import create as capture
+from mlflow_ae5_server.backup.artifacts import open_source
+from mlflow_ae5_server.backup.create import Wishes
+from mlflow_ae5_server.database.checks import Database, check_uri
+from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
+from mlflow_ae5_server.repository import blobs as contents
+from mlflow_ae5_server.repository import check
+from mlflow_ae5_server.repository.backend import Item, Place, open_place
+from mlflow_ae5_server.repository.entries import FileEntry
+from mlflow_ae5_server.repository.interfaces import ObjectWriter
+from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.repository import Repository, make_in
+
+
+def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
+    """The database's part as it would be for a database of one small file."""
+    assert database.file is not None
+    rows = sqlite3.connect(database.file).execute("SELECT count(*) FROM runs").fetchone()[0]
+    kept = objects.put(b"database with %d runs" % rows)
+    return DatabasePart("sqlite", "3", "abc", (TablePart("runs", rows, kept.sha256),), (kept.sha256,))
+
+
+@dataclass
+class Server:
+    """What a tracking server leaves on disk: a database with the tables that a backup looks at, and artifacts."""
+
+    folder: Path
+    place: str
+    says: list[str] = field(default_factory=list)
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts"
+
+    @property
+    def database(self) -> Database:
+        return check_uri(f"sqlite:///{self.folder}/db.sqlite")
+
+    def sql(self, statement: str) -> None:
+        with sqlite3.connect(self.folder / "db.sqlite") as connection:
+            connection.execute(statement)
+
+    def write(self, path: str | bytes, data: bytes) -> Path:
+        file = self.artifacts / os.fsdecode(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        return file
+
+    def repository(self, place: Place | None = None) -> Repository:
+        return make_in(place or open_place(self.place))
+
+    def back_up(self, *, place: Place | None = None, **wishes: Any) -> Manifest:
+        self.says.clear()
+        return capture.create(
+            self.repository(place),
+            self.database,
+            open_source(str(self.artifacts), capture.database_files(self.database)),
+            str(self.artifacts),
+            dump,
+            Wishes(say=self.says.append, **wishes),
+        )
+
+    def entries(self, manifest: Manifest) -> dict[str, FileEntry]:
+        return {entry.path: entry for entry in self.repository().files(manifest)}
+
+    def contents(self, manifest: Manifest) -> dict[str, bytes]:
+        """Every file of the snapshot, as a restore would write it."""
+        reader = self.repository().reader()
+        return {
+            path: b"".join(bytes(chunk) for chunk in reader.chunks(entry))
+            for path, entry in self.entries(manifest).items()
+            if entry.kind == "file"
+        }
+
+    def damage_of(self, manifest: Manifest) -> list[str]:
+        return [found["what"] for found in check.verify(self.repository(), manifest).damaged]
+
+    def objects(self) -> set[str]:
+        return {sha256 for sha256, _size in self.repository().objects()}
+
+    def object_file(self, sha256: str) -> Path:
+        return Path(self.place) / contents.object_name(sha256)
+
+    def use_mlflow(self) -> None:
+        """Make the database one of MLflow's, with some runs in it."""
+        packed = Path(__file__).parents[1] / "fixtures/mlflow-2.22.0.sqlite.gz"
+        (self.folder / "db.sqlite").write_bytes(gzip.decompress(packed.read_bytes()))
+
+    def job(self, words: str, **variables: str) -> tuple[int, dict[str, Any]]:
+        """The command Backup in this process: exit code and what it reports."""
+        from mlflow_ae5_server.commands import backup
+        from mlflow_ae5_server.common import arguments, settings
+        from mlflow_ae5_server.common.errors import ProjectError
+        from mlflow_ae5_server.common.report import Report
+
+        parser = argparse.ArgumentParser()
+        arguments.backup(parser)
+        report = Report("Backup")
+        environ = {
+            "MLFLOW_BACKEND_STORE_URI": self.database.uri,
+            "MLFLOW_ARTIFACTS_DESTINATION": str(self.artifacts),
+            "MLFLOW_TRACKING_BACKUP_DESTINATION": self.place,
+            **variables,
+        }
+        resolved = settings.resolve(environ, {}, {})
+        try:
+            code = backup.run(resolved, report, parser.parse_args(shlex.split(words)))
+        except ProjectError as error:
+            report.failed(error)
+            code = report.exit_code(error)
+        return code, {key: value for key, value in report._facts.items() if json.dumps(value)}
+
+
+def new_server(folder: Path, *, made: bool = False) -> Server:
+    """A server with one run. `made`: the folder is a copy of another one's."""
+    server = Server(folder, str(folder / "backups"))
+    if made:
+        return server
+    folder.mkdir(exist_ok=True)
+    server.sql("CREATE TABLE runs(run_uuid TEXT, artifact_uri TEXT, status TEXT)")
+    server.sql("CREATE TABLE experiments(experiment_id INTEGER, artifact_location TEXT)")
+    server.sql("INSERT INTO runs VALUES ('1', 'mlflow-artifacts:/0/1/artifacts', 'RUNNING')")
+    return server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return new_server(tmp_path)
+
+
+class Wrapped:
+    """A place that does something of its own before each operation. Also half-way through a write, where it can."""
+
+    def __init__(self, inner: Place, before: Callable[[str, str], None]) -> None:
+        self.inner = inner
+        self.before = before
+        self.shown = inner.shown
+        self.threads = 1  # the operations come in one order
+
+    def read(self, name: str) -> bytes | None:
+        return self.inner.read(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self.before("write", name)
+        self.inner.write(name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        self.before("create", name)
+        return self.inner.create(name, data)
+
+    def items(self, prefix: str) -> Iterator[Item]:
+        return self.inner.items(prefix)
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.before("delete", name)
+            self.inner.delete([name])
+
+    def sync(self) -> None:
+        self.before("sync", "")
+        self.inner.sync()
+
+    def prepare(self) -> None:
+        self.inner.prepare()
+
+    def clean(self) -> None:
+        self.inner.clean()
+
+    def set_room_aside(self) -> None:
+        self.inner.set_room_aside()
+
+    def give_room(self) -> None:
+        self.inner.give_room()
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run `work` in a forked process; its exit code, negative for the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    _pid, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def ends_of_kinds(operations: list[tuple[str, str]]) -> list[int]:
+    """Of operations on a place the first and the last of each kind: what is done, and in which folder."""
+    kinds = [(verb, name.partition("/")[0]) for verb, name in operations]
+    last = {kind: number for number, kind in enumerate(kinds)}
+    return sorted({*(kinds.index(kind) for kind in last), *last.values()})
+
+
+def kill_at(number: int) -> Callable[[str, str], None]:
+    """End this process by SIGKILL before its operation of that number."""
+    left = [number]
+
+    def before(_verb: str, _name: str) -> None:
+        if left[0] == 0:
+            sys.stdout.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+    return before

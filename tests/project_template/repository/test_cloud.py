@@ -1,0 +1,250 @@
+"""Snapshots in S3 and of S3, on moto; the same through the client for Google's store, on the same moto."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.backup import artifacts
+from mlflow_ae5_server.backup import create as capture
+from mlflow_ae5_server.backup.create import Wishes
+from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
+from mlflow_ae5_server.repository import object_store
+from mlflow_ae5_server.repository.backend import open_place
+from mlflow_ae5_server.repository.blobs import object_name
+from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.object_store_backend import CloudPlace
+from mlflow_ae5_server.repository.repository import open_repository
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.project_template.repository.conftest import Server, dump, new_server
+
+boto3 = pytest.importorskip("boto3")
+
+FILES = {
+    "0/r/artifacts/a": b"hello",
+    "0/r/artifacts/empty": b"",
+    "0/r/artifacts/space and ünï 100% #?&+": b"x" * 1000,
+    "0/r/artifacts/large": os.urandom(artifacts.CHUNK + 5),
+    "0/r-1/a": b"sorted before its neighbour",
+}
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    moto = pytest.importorskip("moto.server")
+    store = moto.DomainDispatcherApplication(moto.create_backend_app)
+
+    def answer(environ: dict[str, Any], start: Any) -> Any:
+        """Google's lists and objects are as S3's. Its client says in its own way who it is, and "only if it is new"."""
+        if not environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4"):
+            environ["HTTP_AUTHORIZATION"] = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"
+        if environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH") == "0":
+            environ["HTTP_IF_NONE_MATCH"] = "*"
+        return store(environ, start)
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=Silent)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    port = server.port
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "secret-testing-key",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, value)
+        yield boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Silent(WSGIRequestHandler):
+    def log(self, *_what: object) -> None:
+        """Not to the tests' output."""
+
+
+@pytest.fixture
+def on_s3(s3: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Server:
+    """A server that keeps its artifacts in one bucket, and its backups in another. Its parameter is the scheme."""
+    for letter in "ab":
+        s3.create_bucket(Bucket=bucket_of(tmp_path, letter))
+    server = new_server(tmp_path)
+    server.place = f"{getattr(request, 'param', 's3')}://{bucket_of(tmp_path, 'b')}/prefix/backups"
+    return server
+
+
+def bucket_of(folder: Path, letter: str) -> str:
+    """Without hyphens: Google's client encodes them in a path, and moto would have it otherwise."""
+    return re.sub(r"[^a-z0-9]", "", folder.name.lower())[-40:] + letter
+
+
+def source_of(server: Server) -> str:
+    return f"{server.place.partition(':')[0]}://{bucket_of(server.folder, 'a')}/store"
+
+
+def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        s3.put_object(Bucket=source_of(server).split("/")[2], Key=f"store/{name}", Body=data)
+
+
+def back_up(server: Server) -> Manifest:
+    source = artifacts.open_source(source_of(server))
+    wishes = Wishes(say=server.says.append)
+    return capture.create(server.repository(), server.database, source, source_of(server), dump, wishes)
+
+
+BOTH = pytest.mark.parametrize("on_s3", ["s3", "gs"], indirect=True)
+
+
+@BOTH
+def test_from_a_bucket_to_a_bucket_and_a_second_time_nothing(s3: Any, on_s3: Server) -> None:
+    put(s3, on_s3, FILES)
+    first = back_up(on_s3)
+    assert on_s3.contents(first) == FILES
+    assert on_s3.damage_of(first) == []
+    second = back_up(on_s3)
+    assert (second.new_objects, second.sequence) == (0, 2)
+    put(s3, on_s3, {"0/r/artifacts/a": b"HELLO"})
+    third = back_up(on_s3)
+    assert on_s3.contents(third)["0/r/artifacts/a"] == b"HELLO"
+    assert on_s3.contents(first) == FILES
+
+
+@BOTH
+def test_the_same_verbs_as_in_a_folder(s3: Any, on_s3: Server) -> None:
+    on_s3.write("local", os.urandom(300_000))
+    first = on_s3.back_up()
+    on_s3.write("local", os.urandom(300_000))
+    second = on_s3.back_up()
+    assert on_s3.job("verify")[0] == 0
+    bucket, _, prefix = on_s3.place.partition("://")[2].partition("/")
+    (part,) = on_s3.entries(second)["local"].parts
+    key = f"{prefix}/{object_name(part.sha256)}"
+    s3.put_object(Bucket=bucket, Key=key, Body=b"rsomething else")
+    code, report = on_s3.job("verify")
+    assert (code, report["damaged"][0]["object"]) == (DamagedError.exit_code, part.sha256)
+    third = on_s3.back_up()
+    assert on_s3.damage_of(third) == []
+    s3.put_object(Bucket=bucket, Key=f"{prefix}/unfinished/00000009-20200101T000000Z-abcdef.json", Body=b"{}")
+    code, done = on_s3.job("prune --keep-last 1 --yes")
+    assert (code, done["kept"], done["removed"]) == (0, [third.id], [first.id, second.id])
+    code, listed = on_s3.job("list")
+    assert ([one["snapshot"] for one in listed["snapshots"]], listed["unfinished"]) == ([third.id], [])
+    assert on_s3.damage_of(third) == []
+
+
+@BOTH
+def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
+    repository = on_s3.repository()
+    with repository.lease("backup") as held, pytest.raises(BusyError), on_s3.repository().lease("prune"):
+        pass
+    with repository.lease("prune") as again:
+        again.check()
+    assert again.number > held.number
+    place = open_place(on_s3.place)
+    assert [place.create("x", data) for data in (b"1", b"2", b"1")] == [True, False, True]
+    assert place.read("x") == b"1"
+
+
+def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, on_s3: Server) -> None:
+    bucket, _, prefix = on_s3.place.partition("://")[2].partition("/")
+    s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"mine")
+    with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
+        on_s3.back_up()
+    with pytest.raises(StorageError, match="no place of backups"):
+        open_repository(on_s3.place)
+    with pytest.raises(NoSnapshotError, match=r"no backup was made in .*/elsewhere yet"):
+        open_repository(f"s3://{bucket}/elsewhere")
+    on_s3.place = "s3://no-such-bucket/x"
+    with pytest.raises(StorageError) as failed:
+        on_s3.back_up()
+    assert "secret-testing-key" not in str(failed.value)
+    with pytest.raises(StorageError) as failed:
+        list(open_place(on_s3.place).items("x"))
+    assert ("(NoSuchBucket)" in failed.value.message, failed.value.hint) == (
+        True,
+        "does the bucket or container exist?",
+    )
+
+
+def test_an_endpoint_that_does_not_answer(s3: Any, on_s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
+        with pytest.raises(StorageError, match="cannot read s3://"):
+            on_s3.back_up()
+
+
+PUBLIC = "https://account.blob.core.windows.net"
+KEY = "DefaultEndpointsProtocol=https;AccountName=account;AccountKey=c2VjcmV0"
+
+
+@pytest.mark.parametrize(
+    ("url", "connection", "endpoint"),
+    [
+        ("wasbs://box@account.blob.core.windows.net/a/b", "", PUBLIC),
+        ("abfss://box@account.dfs.core.windows.net/a/b", "", PUBLIC),
+        ("abfss://box@account.dfs.core.chinacloudapi.cn/a/b", "", "https://account.blob.core.chinacloudapi.cn"),
+        ("az://box/a/b", KEY, None),
+        ("wasbs://box@another.blob.core.windows.net/a/b", KEY, None),
+        ("az://box/a/b", f"{KEY};EndpointSuffix=core.usgovcloudapi.net", "https://account.blob.core.usgovcloudapi.net"),
+        ("az://box/a/b", f"BlobEndpoint={PUBLIC}/;SharedAccessSignature=sv=1&sig=c2VjcmV0", PUBLIC),
+        (
+            "az://box/a/b",
+            "BlobEndpoint=http://127.0.0.1:1/account/;SharedAccessSignature=sig=x",
+            "http://127.0.0.1:1/account",
+        ),
+    ],
+)
+def test_azure_addresses_as_mlflow_writes_them(
+    url: str, connection: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+    monkeypatch.setenv("AZURE_STORAGE_ACCESS_KEY", "" if connection else "c2VjcmV0")
+    store: Any = object_store.open_store(url)
+    assert store.config["container_name"] == "box"
+    assert store.config["account_name"] == "account"
+    assert store.config.get("endpoint") == endpoint
+    assert store.prefix == "a/b"
+
+
+def test_a_name_that_is_gone_does_not_keep_the_others(tmp_path: Path) -> None:
+    """A store of files stops at such a name, as Google's does."""
+    obstore = pytest.importorskip("obstore.store")
+    place = CloudPlace(obstore.LocalStore(tmp_path), "files")
+    for name in "abc":
+        place.write(name, b"x")
+    place.delete(["absent", "a", "absent, too", "b"])
+    assert [item.name for item in place.items("")] == ["c"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://PLANTED-USER:planted-password@bucket/prefix",
+        "s3://PLANTED-USER:planted/pass@word@bucket/prefix",
+        "S3://planted-password@bucket",
+        "gs://:planted-password@bucket",
+        "abfss://box:planted-password@account.dfs.core.windows.net/a",
+    ],
+)
+def test_an_address_with_a_login_is_refused_and_never_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="has a user or a password in it") as refused:
+        object_store.open_store(url)
+    assert "planted" not in str(refused.value).lower()
+
+
+@pytest.mark.parametrize("url", ["s3://", "ftp://x/y", "s3:/x", "dbfs:/x"])
+def test_what_is_no_object_store(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        object_store.open_store(url)

@@ -1,0 +1,276 @@
+"""`backup create` on a folder: everything is in it, and nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.backup import artifacts
+from mlflow_ae5_server.backup import create as capture
+from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, StorageError
+from mlflow_ae5_server.repository.backend import open_place
+
+from tests.project_template.repository.conftest import Server, Wrapped, dump
+
+MANY = {
+    "0/r1/artifacts/a.txt": b"hello",
+    "0/r1/artifacts/empty": b"",
+    "0/r1/artifacts/same.txt": b"hello",
+    "0/r1/artifacts/medium.bin": random.Random(1).randbytes(artifacts.SMALL + 1),
+    "0/r1/artifacts/large.bin": random.Random(2).randbytes(artifacts.CHUNK * 2 + 17),
+    "0/r1/artifacts/zeros.bin": bytes(artifacts.CHUNK * 3),
+    "0/r1/artifacts/with space and\nnewline": b"1",
+    "0/r1/artifacts/ünï-\U0001f600": b"2",
+    "0/r1/artifacts/" + "x" * 255: b"3",
+    "0/r1-sorted/before": b"4",
+    "0/r1.sorted/between": b"5",
+}
+
+
+def fill(server: Server) -> None:
+    for path, data in MANY.items():
+        server.write(path, data)
+
+
+def test_every_file_is_in_the_snapshot_as_it_was(server: Server) -> None:
+    fill(server)
+    server.write(b"0/r1/artifacts/not utf-8 \xff\xfe", b"6")
+    manifest = server.back_up()
+    wanted = {**MANY, b"0/r1/artifacts/not utf-8 \xff\xfe".decode("utf-8", "surrogateescape"): b"6"}
+    assert server.contents(manifest) == wanted
+    entries = server.entries(manifest)
+    assert {path: entry.sha256 for path, entry in entries.items()} == {
+        path: hashlib.sha256(data).hexdigest() for path, data in wanted.items()
+    }
+    assert list(entries) == sorted(entries, key=lambda path: path.encode("utf-8", "surrogateescape"))
+    assert (manifest.artifacts.files, manifest.artifacts.bytes) == (len(wanted), sum(map(len, wanted.values())))
+    assert server.damage_of(manifest) == []
+
+
+def test_a_second_backup_of_an_unchanged_server_copies_nothing(server: Server) -> None:
+    fill(server)
+    first = server.back_up()
+    there = server.objects()
+    second = server.back_up()
+    third = server.back_up(rehash=True)
+    assert (second.new_objects, second.new_bytes, third.new_objects) == (0, 0, 0)
+    assert server.objects() == there
+    assert [m.sequence for m in (first, second, third)] == [1, 2, 3]
+    assert first.new_objects > 0
+    assert server.contents(third) == MANY
+
+
+def test_content_is_kept_once_wherever_it_comes_back(server: Server) -> None:
+    server.write("0/a/model", b"m" * 1000)
+    server.write("0/a/large", os.urandom(artifacts.SMALL * 2))
+    server.back_up()
+    (server.artifacts / "0/a").rename(server.artifacts / "0/gone-and-come-back")
+    (server.artifacts / "0/gone-and-come-back").rename(server.folder / "aside")
+    server.back_up(allow_empty=True)
+    (server.folder / "aside").rename(server.artifacts / "0/b")
+    moved = server.back_up()
+    kept = {part.sha256 for entry in server.entries(moved).values() for part in entry.parts}
+    assert kept <= server.objects()
+    assert moved.new_objects == 1, "the list, and no content"
+
+
+def test_only_what_changed_is_read_again(server: Server) -> None:
+    for number in range(20):
+        server.write(f"{number}", b"%d" % number)
+    first = server.back_up()
+    opened: list[str] = []
+
+    class Watching(artifacts.FolderSource):
+        def whole(self, found: artifacts.Found) -> artifacts.Content | None:
+            opened.append(found.path)
+            return super().whole(found)
+
+    server.write("7", b"seven")
+    server.write("new", b"new")
+
+    def back_up(**wishes: Any) -> None:
+        opened.clear()
+        capture.create(
+            server.repository(),
+            server.database,
+            Watching(server.artifacts),
+            str(server.artifacts),
+            dump,
+            capture.Wishes(say=server.says.append, now=lambda: time.time() + 3600, **wishes),
+        )
+
+    back_up()
+    assert len(opened) == 21, "files younger than the previous backup are not believed"
+    server.write("8", b"eight")
+    back_up()
+    assert opened == ["8"]
+    back_up(rehash=True)
+    assert len(opened) == 21
+    assert first.sequence == 1
+
+
+def test_an_incompressible_file_takes_its_own_size_and_text_much_less(server: Server) -> None:
+    server.write("random", os.urandom(1_000_000))
+    server.write("text", b"all work and no play\n" * 50_000)
+    manifest = server.back_up()
+    assert manifest.new_bytes > 2_000_000
+    assert 1_000_000 < manifest.stored_bytes < 1_030_000
+
+
+def test_links_are_named_and_not_followed(server: Server) -> None:
+    server.write("0/file", b"x")
+    outside = server.folder / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    (server.artifacts / "0/in").symlink_to("file")
+    (server.artifacts / "0/out").symlink_to(outside)
+    (server.artifacts / "0/up").symlink_to("../../outside/secret")
+    os.mkfifo(server.artifacts / "0/pipe")
+    manifest = server.back_up()
+    kinds = {path: (entry.kind, entry.target) for path, entry in server.entries(manifest).items()}
+    assert kinds["0/in"] == ("link", "file")
+    assert kinds["0/out"] == ("link", str(outside))
+    assert kinds["0/pipe"] == ("special", "")
+    assert server.contents(manifest) == {"0/file": b"x"}
+    assert [name.partition(" ")[0] for name in manifest.outside] == ["0/out", "0/up"]
+    assert not manifest.complete
+
+
+def test_what_changes_and_vanishes_meanwhile_is_told(server: Server) -> None:
+    for name in ("changes", "vanishes", "stays"):
+        server.write(name, name.encode() * 100_000)
+
+    class Busy(artifacts.FolderSource):
+        def stream(self, found: artifacts.Found, take: Any) -> artifacts.Streamed:
+            if found.path == "vanishes":
+                (server.artifacts / found.path).unlink()
+
+            def and_change(chunk: bytes) -> None:
+                if found.path == "changes":
+                    with (server.artifacts / found.path).open("ab") as stream:
+                        stream.write(b"more")
+                take(chunk)
+
+            return super().stream(found, and_change)
+
+    manifest = capture.create(
+        server.repository(),
+        server.database,
+        Busy(server.artifacts),
+        str(server.artifacts),
+        dump,
+        capture.Wishes(say=server.says.append),
+    )
+    assert (manifest.in_flight.changed_files, manifest.in_flight.vanished_files) == (1, 1)
+    assert manifest.in_flight.running_runs == 1
+    assert set(manifest.in_flight.names) == {"changes", "vanishes"}
+    assert set(server.contents(manifest)) == {"changes", "stays"}
+    assert server.contents(manifest)["changes"] == b"changes" * 100_000, "as long as it was when it was opened"
+    assert server.damage_of(manifest) == []
+
+
+def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server) -> None:
+    server.write("closed", b"x")
+    server.write("open", b"y")
+
+    class Closed(artifacts.FolderSource):
+        def whole(self, found: artifacts.Found) -> artifacts.Content | None:
+            if found.path == "closed":
+                raise artifacts.UnreadableError("Input/output error")
+            return super().whole(found)
+
+    source, wishes = Closed(server.artifacts), capture.Wishes(say=server.says.append)
+    manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, wishes)
+    assert manifest.artifacts.unreadable == ("closed: Input/output error",)
+    assert not manifest.complete
+    assert server.contents(manifest) == {"open": b"y"}
+
+
+def test_nobody_else_can_read_what_is_kept(server: Server) -> None:
+    fill(server)
+    server.back_up()
+    for path in [Path(server.place), *Path(server.place).rglob("*")]:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_the_database_among_the_artifacts_is_no_artifact(server: Server) -> None:
+    server.write("a", b"a")
+    (server.folder / "db.sqlite").rename(server.artifacts / "db.sqlite")
+    (server.folder / "db.sqlite").symlink_to(server.artifacts / "db.sqlite")
+    assert list(server.entries(server.back_up())) == ["a"]
+
+
+@pytest.mark.parametrize("place", ["artifacts/backups", "artifacts", "."])
+def test_backups_among_the_artifacts_are_refused(server: Server, place: str) -> None:
+    server.write("a", b"a")
+    code, report = server.job("create", MLFLOW_TRACKING_BACKUP_DESTINATION=str(server.folder / place))
+    assert code == ConfigurationError.exit_code
+    assert "lie in each other" in report["error"]
+    assert list(server.artifacts.iterdir()) == [server.artifacts / "a"]
+
+
+def test_a_place_that_holds_something_else_is_refused_and_left_alone(server: Server) -> None:
+    Path(server.place).mkdir()
+    (Path(server.place) / "thesis.tex").write_text("mine")
+    with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
+        server.back_up()
+    assert [file.name for file in Path(server.place).iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("place", ["ftp://host/x", "hdfs://host/x", "dbfs:/x"])
+def test_other_kinds_of_places_and_stores_are_refused_by_name(server: Server, place: str) -> None:
+    for variable in ("MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_ARTIFACTS_DESTINATION"):
+        code, report = server.job("create", **{variable: place})
+        assert (code, place in report["error"]) == (ConfigurationError.exit_code, True)
+
+
+def test_order_comes_from_the_sequence_when_the_clock_goes_back(server: Server) -> None:
+    first = server.back_up(now=lambda: 2_000_000_000.0)
+    second = server.back_up(now=lambda: 1_000_000_000.0)
+    repository = server.repository()
+    assert repository.snapshot("latest").id == second.id
+    assert [one.id for one in repository.listed()] == [first.id, second.id]
+    assert first.id > second.id, "by its name it would be the newer one"
+
+
+def test_two_at_once_and_one_of_them_waits_for_another_day(server: Server) -> None:
+    server.write("a", b"a")
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(_verb: str, name: str) -> None:
+        if name.startswith("objects/"):
+            inside.set()
+            assert go_on.wait(20)
+
+    place = Wrapped(open_place(server.place), hold)
+    thread = threading.Thread(target=lambda: server.back_up(place=place))
+    thread.start()
+    try:
+        assert inside.wait(20)
+        with pytest.raises(BusyError, match="another backup is at work"), server.repository().lease("prune"):
+            pass
+    finally:
+        go_on.set()
+        thread.join(20)
+    assert len(server.repository().listed()) == 1
+    assert server.back_up().sequence == 2
+
+
+def test_a_store_without_anything_in_it_can_be_backed_up(server: Server) -> None:
+    manifest = server.back_up()
+    assert (manifest.artifacts.files, manifest.artifacts.lists) == (0, ())
+    assert server.damage_of(manifest) == []
+
+
+def test_small_files_share_objects(server: Server) -> None:
+    for number in range(700):
+        server.write(f"{number % 50}/{number}", b"%d " % number * 40)
+    assert server.back_up().new_objects < 12

@@ -1,0 +1,209 @@
+"""No snapshot is published that refers to an object known as damaged, whoever came to know it and when."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from mlflow_ae5_server.backup import artifacts
+from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.repository import check, damage, prune
+from mlflow_ae5_server.repository.backend import open_place
+from mlflow_ae5_server.repository.manifest import Manifest
+
+from tests.project_template.repository.conftest import Server, Wrapped
+
+BIG = os.urandom(700_000)
+KINDS = ("list", "database", "shared", "own")
+
+
+def later() -> float:
+    return time.time() + 60
+
+
+@pytest.fixture
+def taken(server: Server) -> tuple[Server, Manifest]:
+    for number in range(8):
+        server.write(f"small/{number}", b"%d" % number * 500)
+    server.write("big", BIG)
+    return server, server.back_up(now=later)  # so late that the files count as old, and are known by their marks
+
+
+def object_of(server: Server, manifest: Manifest, kind: str) -> str:
+    entries = server.entries(manifest)
+    found = {
+        "list": manifest.artifacts.lists[0],
+        "database": manifest.database["file"][0],
+        "shared": entries["small/3"].parts[0].sha256,
+        "own": entries["big"].parts[0].sha256,
+    }
+    return str(found[kind])
+
+
+def rot(file: Path, *, seen: bool) -> None:
+    """Flip a bit. Where it is not `seen`, the file system does not know of it: the disk itself has done it."""
+    state = file.stat()
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    if not seen:
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def noted(server: Server) -> frozenset[str]:
+    return damage.noted(open_place(server.place)).objects
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backup_after_a_flipped_bit_is_whole(taken: tuple[Server, Manifest], kind: str) -> None:
+    server, manifest = taken
+    rot(server.object_file(object_of(server, manifest, kind)), seen=True)
+    again = server.back_up()
+    assert any("is damaged" in line for line in server.says)
+    assert server.job("verify --all")[0] == 0
+    assert server.contents(again)["big"] == BIG
+    assert server.damage_of(manifest) == [], "the older one is whole again as well"
+    assert noted(server) == frozenset()
+    assert server.back_up().new_objects == 0
+
+
+@pytest.mark.parametrize("kind", ["list", "database"])
+def test_what_the_backup_has_at_hand_proves_its_object(taken: tuple[Server, Manifest], kind: str) -> None:
+    server, manifest = taken
+    rot(server.object_file(object_of(server, manifest, kind)), seen=False)
+    assert server.back_up().new_objects == 1
+    assert server.job("verify --all")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["shared", "own"])
+@pytest.mark.parametrize("how", ["rehash", "touched", "verified"])
+def test_what_no_clock_tells_is_found_by_whoever_reads(taken: tuple[Server, Manifest], kind: str, how: str) -> None:
+    server, manifest = taken
+    rot(server.object_file(object_of(server, manifest, kind)), seen=False)
+    if how == "touched":
+        for name in ("small/3", "big"):
+            os.utime(server.artifacts / name, (later(), later()))
+    if how == "verified":
+        assert server.job("verify")[0] == DamagedError.exit_code
+    server.back_up(rehash=how == "rehash")
+    assert server.job("verify --all")[0] == 0
+
+
+def test_a_check_of_others_does_not_unsay_the_damage(taken: tuple[Server, Manifest]) -> None:
+    server, manifest = taken
+    for number in range(60):
+        server.write(f"more/{number}", os.urandom(artifacts.SMALL + 1))
+    manifest = server.back_up()
+    bad = object_of(server, manifest, "own")
+    rot(server.object_file(bad), seen=False)
+    assert server.job("verify --all")[0] == DamagedError.exit_code
+    for _ in range(3):
+        code, report = server.job("verify --sample 1%")
+        assert (code, [found["object"] for found in report["damaged"]]) == (DamagedError.exit_code, [bad])
+    assert noted(server) == {bad}
+    assert server.damage_of(server.back_up()) == []
+    assert server.job("verify --sample 1%")[0] == 0
+
+
+def test_damage_found_in_one_snapshot_is_known_to_the_next_backup(taken: tuple[Server, Manifest]) -> None:
+    server, manifest = taken
+    rot(server.object_file(object_of(server, manifest, "shared")), seen=False)
+    server.job("verify")
+    for file in Path(server.place, "verified").iterdir():
+        file.unlink()
+    assert server.damage_of(server.back_up()) == []
+
+
+def test_content_that_has_gone_from_the_server_is_not_taken_from_a_damaged_object(
+    taken: tuple[Server, Manifest],
+) -> None:
+    server, manifest = taken
+    bad = object_of(server, manifest, "own")
+    rot(server.object_file(bad), seen=True)
+    (server.artifacts / "big").unlink()
+    again = server.back_up()
+    assert "big" not in server.entries(again)
+    assert server.damage_of(again) == []
+    assert noted(server) == {bad}
+    server.write("big", BIG)  # the same content comes back
+    assert server.damage_of(server.back_up()) == []
+    assert noted(server) == frozenset()
+
+
+def test_an_object_found_damaged_after_the_list_named_it_is_stored_anew(taken: tuple[Server, Manifest]) -> None:
+    """Two files share an object. The first is known by its mark, so the list names the object; the second is read
+    and proves it."""
+    server, manifest = taken
+    rot(server.object_file(object_of(server, manifest, "shared")), seen=False)
+    os.utime(server.artifacts / "small/7", (1, 1))
+    again = server.back_up()
+    assert any("once more" in line for line in server.says)
+    assert server.damage_of(again) == []
+    assert server.contents(again)["small/0"] == b"0" * 500
+
+
+def test_objects_that_vanish_meanwhile_leave_no_snapshot(taken: tuple[Server, Manifest]) -> None:
+    from mlflow_ae5_server.common.errors import StorageError
+
+    server, manifest = taken
+    gone = server.object_file(object_of(server, manifest, "own"))
+
+    def before(verb: str, name: str) -> None:
+        if verb == "write" and name.startswith("objects/"):
+            gone.unlink(missing_ok=True)
+
+    server.write("new", b"new" * 1000)
+    with pytest.raises(StorageError, match="vanished"):
+        server.back_up(place=Wrapped(open_place(server.place), before))
+    assert [one.id for one in server.repository().listed()] == [manifest.id]
+    assert server.damage_of(server.back_up()) == []
+
+
+def test_more_damage_than_is_remembered_by_name_makes_everything_be_read(taken: tuple[Server, Manifest]) -> None:
+    server, manifest = taken
+    rot(server.object_file(object_of(server, manifest, "own")), seen=False)
+    Path(server.place, damage.FOLDER).mkdir()
+    Path(server.place, damage.FOLDER, "more").write_bytes(b"{}")
+    assert server.damage_of(server.back_up()) == []
+    assert not damage.noted(open_place(server.place))
+
+
+def test_what_no_clock_tells_and_nobody_reads_is_for_verify_to_find(taken: tuple[Server, Manifest]) -> None:
+    """Not wished for: it is what a backup cannot know without reading everything it ever kept."""
+    server, manifest = taken
+    rot(server.object_file(object_of(server, manifest, "own")), seen=False)
+    assert server.back_up(now=later).new_objects == 0
+    assert server.job("verify --all")[0] == DamagedError.exit_code
+    server.back_up()
+    assert server.job("verify --all")[0] == 0
+
+
+def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(server: Server) -> None:
+    """Another snapshot that nothing is wrong with is kept, and nothing is dropped as damaged that is whole."""
+    server.write("only first", BIG[:300_000])
+    whole = server.back_up(now=later)
+    (server.artifacts / "only first").unlink()
+    server.write("big", BIG)
+    shared = [server.back_up(now=later) for _ in range(3)]
+    repository = server.repository()
+    gone = server.entries(shared[0])["big"].parts[0].sha256
+    file = server.object_file(gone)
+    content = file.read_bytes()
+    file.unlink()
+    found = check.verify(repository, shared[2])
+    check.note(repository, shared[2], found)
+
+    known = damage.affected(repository.place, [whole, *shared], check.database_objects)
+    assert known == {manifest.name: frozenset({gone}) for manifest in shared}
+    plan = prune.prune(repository, prune.Keep(last=1), act=False)
+    assert whole.id in plan.kept
+
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="nothing is known to be wrong"):
+        prune.prune(repository, prune.Keep(), act=True, drop=[shared[2].id])
+    file.unlink()
+    server.back_up(now=later)
+    state = check.state(repository, shared[2].name)
+    assert (noted(server), state and state.found) == (frozenset(), 0)

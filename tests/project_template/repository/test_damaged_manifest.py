@@ -1,0 +1,156 @@
+"""Manifests and lists that cannot be read: shown as damaged, in nobody's way for good, and never read as `nothing`."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NoSnapshotError
+from mlflow_ae5_server.repository import check
+from mlflow_ae5_server.repository.folder_backend import FolderPlace
+from mlflow_ae5_server.repository.manifest import Manifest
+
+from tests.project_template.repository.conftest import Server, Wrapped, in_child, kill_at
+
+UNREADABLE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "not text": lambda file: file.write_bytes(b"\xff\x00"),
+    "a loop": lambda file: (file.unlink(), file.symlink_to(file.name)),
+}
+
+
+@pytest.fixture
+def taken(server: Server) -> tuple[Server, Manifest, Manifest]:
+    server.write("a", b"first" * 1000)
+    first = server.back_up()
+    server.write("a", b"second" * 1000)
+    return server, first, server.back_up()
+
+
+def manifest_file(server: Server, manifest: Manifest) -> Path:
+    return Path(server.place, "snapshots", manifest.name)
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(
+    taken: tuple[Server, Manifest, Manifest], how: str
+) -> None:
+    server, first, second = taken
+    for manifest in (first, second):
+        UNREADABLE[how](manifest_file(server, manifest))
+    code, report = server.job("list")
+    assert (code, [line["snapshot"] for line in report["snapshots"]]) == (0, [first.id, second.id])
+    assert all("damaged" in line["damaged"] for line in report["snapshots"])
+    for which in ("latest", first.id):
+        with pytest.raises(DamagedError, match="damaged"):
+            server.repository().snapshot(which)
+    code, report = server.job("verify")
+    assert (code, report["snapshot"]) == (DamagedError.exit_code, second.id)
+    before = server.objects()
+    assert server.job("prune --keep-last 1 --yes")[0] == DamagedError.exit_code
+    assert server.objects() == before
+    third = server.back_up()
+    assert third.sequence == 3
+    assert server.damage_of(third) == []
+
+
+def test_a_damaged_snapshot_goes_when_it_is_named(taken: tuple[Server, Manifest, Manifest]) -> None:
+    server, first, second = taken
+    manifest_file(server, first).write_bytes(b"")
+    before = server.objects()
+    code, shown = server.job(f"prune --drop-damaged {first.id}")
+    assert (code, shown["would_remove"], shown["kept"]) == (0, [first.id], [second.id])
+    assert (server.objects(), len(server.repository().listed())) == (before, 2)
+    code, done = server.job(f"prune --drop-damaged {first.id} --yes")
+    assert (code, done["removed"], done["freed_bytes"]) == (0, [first.id], shown["freed_bytes"])
+    assert shown["objects"] == len(before) - len(server.objects()) > 0
+    assert server.damage_of(second) == []
+    assert server.job("prune --keep-last 1 --yes")[0] == 0
+
+
+def test_a_snapshot_whose_list_is_lost_goes_the_same_way(taken: tuple[Server, Manifest, Manifest]) -> None:
+    server, first, second = taken
+    server.object_file(first.artifacts.lists[0]).unlink()
+    code, _report = server.job("prune --yes")
+    assert code == DamagedError.exit_code
+    assert server.job(f"prune --drop-damaged {first.id} --yes")[1]["removed"] == [first.id]
+    assert server.damage_of(second) == []
+
+
+def test_no_object_goes_while_another_manifest_cannot_be_read(taken: tuple[Server, Manifest, Manifest]) -> None:
+    server, first, second = taken
+    third = server.back_up()
+    for manifest in (first, second):
+        manifest_file(server, manifest).write_bytes(b"")
+    before = server.objects()
+    code, done = server.job(f"prune --drop-damaged {first.id} --keep-last 1 --yes")
+    assert (code, done["removed"], done["objects"]) == (0, [first.id], 0)
+    assert second.name in done["held"]
+    assert server.objects() == before
+    assert [one.id for one in server.repository().listed()] == [second.id, third.id]
+
+
+def test_what_is_not_known_as_damaged_is_not_dropped(taken: tuple[Server, Manifest, Manifest]) -> None:
+    server, first, second = taken
+    for name, error in ((first.id, ConfigurationError), ("20200101T000000Z-abcdef", NoSnapshotError)):
+        assert server.job(f"prune --drop-damaged {name} --yes")[0] == error.exit_code
+    for manifest in (first, second):
+        manifest_file(server, manifest).write_bytes(b"")
+    code, _report = server.job(f"prune --drop-damaged {first.id} --drop-damaged {second.id} --yes")
+    assert (code, len(server.repository().listed())) == (ConfigurationError.exit_code, 2), "nothing would be left"
+
+
+def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> None:
+    """Where there are no hard links, a manifest's name is taken first. The note of the unfinished one tells."""
+
+    def no_link(*_names: object, **_folders: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    def linkless() -> FolderPlace:
+        return FolderPlace(Path(server.place), link=no_link)
+
+    def cut(verb: str, name: str) -> None:
+        if verb == "create" and name.startswith("snapshots/"):
+            Path(server.place, name).parent.mkdir(exist_ok=True)
+            Path(server.place, name).touch(exist_ok=False)
+            kill_at(0)("", "")
+
+    server.write("a", b"a")
+    assert in_child(lambda: (server.back_up(place=Wrapped(linkless(), cut)), None)[1]) < 0
+    assert len(list(Path(server.place, "snapshots").iterdir())) == 1
+    assert server.repository().listed() == []
+    (begun,) = server.repository().begun()
+    manifest = server.back_up(place=linkless())
+    assert (manifest.id, server.damage_of(manifest)) == (begun.id, [])
+
+
+def test_list_and_show_tell_what_was_found_and_when(taken: tuple[Server, Manifest, Manifest]) -> None:
+    server, _first, second = taken
+    server.job("verify")
+    assert server.job("show")[1]["manifest"]["verified"]
+    shared = second.database["file"][0]
+    server.object_file(shared).write_bytes(b"rot")
+    assert server.job("verify")[0] == DamagedError.exit_code
+    one, other = server.job("list")[1]["snapshots"]
+    assert other["damaged"].startswith("1 object missing or damaged, found 20")
+    assert "right 20" in other["damaged"]
+    assert (other["verified"], bool(other["damaged_found"])) == (None, True)
+    assert one["damaged"] == "1 object missing or damaged", "it shares that object"
+    shown = server.job(f"show --snapshot {second.id}")[1]["manifest"]
+    assert (shown["verified"], shown["damaged"]) == (None, other["damaged"])
+    assert shown["read_from"].startswith("20")
+    server.back_up()
+    server.job(f"verify --snapshot {second.id}")
+    assert [bool(line["verified"]) for line in server.job("list")[1]["snapshots"]] == [False, True, False]
+    assert check.state(server.repository(), second.name) is not None
+
+
+def test_a_damaged_list_counts_once(taken: tuple[Server, Manifest, Manifest]) -> None:
+    server, _first, second = taken
+    server.object_file(second.artifacts.lists[0]).write_bytes(b"rot")
+    _code, report = server.job("verify")
+    assert (report["damaged_total"], len(report["damaged"])) == (1, 1)
+    assert "1 object missing" in report["error"]

@@ -1,0 +1,33 @@
+"""Data that a restore has half written is no snapshot's."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow_ae5_server.common.errors import UnfinishedError
+from mlflow_ae5_server.restore.journal import Book, Running
+from mlflow_ae5_server.restore.saved_copies import beside
+
+from tests.project_template.repository.conftest import Server
+
+
+def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(server: Server) -> None:
+    server.write("0/a", b"a")
+    whole = server.back_up()
+    book = Book(beside(str(server.artifacts)))
+    book.begin(Running("database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+
+    with pytest.raises(UnfinishedError, match="has not ended"):  # past the job's own look, which comes before the lock
+        server.back_up()
+
+    assert [one.id for one in server.repository().listed()] == [whole.id]
+    assert server.repository().begun() == []
+    file = server.database.file
+    assert file is not None
+    aside = file.rename(file.with_name("aside"))  # as where it was cut off before the new one was there
+    code, report = server.job("create")
+    assert (code, report["outcome"]) == (75, "failed")
+    assert "has not ended" in report["error"]
+    assert "a restore of the snapshot 20260102T030405Z-abcdef" in report["half_restored"]
+    aside.rename(file)
+    book.end()
+    assert server.back_up().sequence == 2

@@ -1,0 +1,285 @@
+"""Which snapshots go, and that nothing goes that is needed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, UnfinishedError, UsageError
+from mlflow_ae5_server.repository import damage, prune
+from mlflow_ae5_server.repository.manifest import Artifacts, InFlight, Manifest
+from mlflow_ae5_server.repository.prune import Keep
+from mlflow_ae5_server.restore.journal import Book, Running
+from mlflow_ae5_server.restore.saved_copies import beside
+
+from tests.project_template.repository.conftest import Server
+
+START = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)  # a Sunday
+_ONE = Manifest(
+    id="",
+    sequence=0,
+    started="",
+    finished="",
+    read_from=0,
+    mlflow_version="",
+    release="",
+    dialect="",
+    revision="",
+    tables=0,
+    rows=0,
+    runs=0,
+    database={},
+    artifacts=Artifacts("", 0, 0, ()),
+    in_flight=InFlight(),
+    outside=(),
+    new_objects=0,
+    new_bytes=0,
+    stored_bytes=0,
+)
+
+
+def snapshots(*hours: float) -> list[Manifest]:
+    times = [START + timedelta(hours=hour) for hour in hours]
+    return [replace(_ONE, id=f"s{n}", sequence=n, started=time.isoformat()) for n, time in enumerate(times)]
+
+
+@pytest.mark.parametrize(
+    ("keep", "hours", "proven", "left"),
+    [
+        (Keep(), (0, 1, 2), (), (0, 1, 2)),
+        (Keep(last=2), (0, 1, 2, 3), (), (2, 3)),
+        (Keep(last=0), (0, 1, 2, 3), (), (3,)),
+        (Keep(last=9), (0, 1), (), (0, 1)),
+        (Keep(last=1), (0, 1, 2, 3), (1,), (1, 3)),
+        (Keep(last=0), (0, 1, 2, 3), (1, 0), (0, 1, 3)),
+        # the day ends at 24:00 UTC, two hours after the start; the newest of each day stays
+        (Keep(daily=2), (0, 1, 2, 3, 30), (), (3, 4)),
+        (Keep(daily=3), (0, 1, 2, 3, 30), (), (1, 3, 4)),
+        # days without a snapshot do not count
+        (Keep(daily=2), (0, 1, 1000), (), (1, 2)),
+        # weeks begin on Monday, two hours after the start
+        (Keep(weekly=2), (0, 1, 2, 30, 60), (), (1, 4)),
+        (Keep(daily=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
+        (Keep(last=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
+        # the clock went back: order is that of the sequence, so the last one is the newest of its day
+        (Keep(last=1), (50, 0), (), (1,)),
+        (Keep(daily=1), (50, 0), (), (1,)),
+        (Keep(last=1), (), (), ()),
+    ],
+)
+def test_what_is_kept(keep: Keep, hours: tuple[float, ...], proven: tuple[int, ...], left: tuple[int, ...]) -> None:
+    manifests = snapshots(*hours)
+    chosen = prune.choose(manifests, keep, [manifests[number] for number in proven])
+    assert tuple(manifest.sequence for manifest in chosen) == left
+
+
+def test_prune_shows_first_and_then_frees_what_nothing_needs(server: Server) -> None:
+    server.write("stays", os.urandom(300_000))
+    server.write("small stays", b"small")
+    for _ in range(3):
+        server.write("changes", os.urandom(400_000))
+        server.back_up()
+    before = server.objects()
+    code, shown = server.job("prune --keep-last 1")
+    assert (code, len(shown["would_remove"]), len(shown["kept"])) == (0, 2, 1)
+    assert 800_000 < shown["freed_bytes"] < 820_000
+    assert (server.objects(), len(server.repository().listed())) == (before, 3)
+    code, done = server.job("prune --keep-last 1 --yes")
+    assert (code, done["removed"], done["freed_bytes"]) == (0, shown["would_remove"], shown["freed_bytes"])
+    (left,) = server.repository().listed()
+    assert left.manifest is not None
+    assert server.damage_of(left.manifest) == []
+    assert len(server.objects()) < len(before)
+    again = server.back_up()
+    assert again.new_objects == 0
+
+
+def test_the_newest_verified_snapshot_never_goes(server: Server) -> None:
+    taken = []
+    for number in range(5):
+        server.write("a", b"%d" % number)
+        taken.append(server.back_up().id)
+    server.job(f"verify --snapshot {taken[0]}")
+    server.job(f"verify --snapshot {taken[1]} --all")
+    server.job(f"verify --snapshot {taken[2]} --sample 1%")
+    assert server.job("prune --keep-last 1 --yes")[1]["kept"] == [taken[1], taken[2], taken[4]]
+    server.job(f"verify --snapshot {taken[4]}")
+    assert server.job("prune --keep-last 0 --yes")[1]["kept"] == [taken[4]]
+
+
+def test_a_sample_does_not_unsay_that_all_was_right(server: Server) -> None:
+    server.write("a", os.urandom(300_000))
+    taken = [server.back_up().id for _ in range(3)]
+    server.job(f"verify --snapshot {taken[0]} --all")
+    server.job(f"verify --snapshot {taken[0]} --sample 50%")
+    server.job(f"verify --snapshot {taken[1]} --sample 50%")
+    assert server.job("prune --keep-last 1 --yes")[1]["kept"] == taken
+
+
+@pytest.mark.parametrize("words", ["--keep-last=-1", "--keep-daily=-2", "--keep-weekly=-1 --yes"])
+def test_less_than_none_is_refused(server: Server, words: str) -> None:
+    server.back_up()
+    assert server.job(f"prune {words}")[0] == UsageError.exit_code
+    assert len(server.repository().listed()) == 1
+
+
+def test_without_words_only_leftovers_go(server: Server) -> None:
+    for number in range(3):
+        server.write("a", b"%d" % number * 1000)
+        server.back_up()
+    contents = server.repository().place
+    contents.write("objects/ab/" + "ab" * 32, b"rnobody needs this")
+    contents.write("unfinished/00000009-20200101T000000Z-abcdef.json", b"{}")
+    assert server.job("list")[1]["unfinished"] == ["20200101T000000Z-abcdef"]
+    code, done = server.job("prune --yes")
+    assert (code, len(done["kept"]), done["removed"], done["objects"]) == (0, 3, [], 1)
+    assert done["unfinished"] == ["20200101T000000Z-abcdef"]
+    assert server.job("list")[1]["unfinished"] == []
+    for one in server.repository().listed():
+        assert one.manifest is not None
+        assert server.damage_of(one.manifest) == []
+
+
+def test_what_is_left_of_a_shared_object_moves_out_when_most_of_it_is_gone(server: Server) -> None:
+    for number in range(40):
+        server.write(f"{number}", os.urandom(1000))
+    (shared,) = {part.sha256 for entry in server.entries(server.back_up()).values() for part in entry.parts}
+    left = {f"{number}": (server.artifacts / f"{number}").read_bytes() for number in range(5)}
+    for number in range(5, 40):
+        (server.artifacts / f"{number}").unlink()
+    server.back_up(waste=0)
+    unchanged = server.back_up()
+    assert (unchanged.new_objects, shared in server.objects()) == (0, True), "35 kB are not worth it"
+    moved = server.back_up(waste=0)
+    assert moved.new_objects == 2, "the new shared object, and the list"
+    assert server.back_up(waste=0).new_objects == 0
+    assert server.job("prune --keep-last 1 --yes")[0] == 0
+    assert shared not in server.objects()
+    newest = server.repository().snapshot()
+    assert (server.contents(newest), server.damage_of(newest)) == (left, [])
+
+
+# what a listing tells of those that stay ---------------------------------------------------------------------------
+
+
+def lose(server: Server, manifest: Manifest, what: str) -> str:
+    """An object that no other snapshot has."""
+    (artifact,) = {part.sha256 for part in server.entries(manifest)["a"].parts}
+    lost = {"database": manifest.database["file"][0], "artifact": artifact, "list": manifest.artifacts.lists[0]}[what]
+    server.object_file(lost).unlink()
+    return lost
+
+
+def take(server: Server, count: int) -> list[Manifest]:
+    """Snapshots that have nothing in common."""
+    taken = []
+    for _ in range(count):
+        server.sql("INSERT INTO runs VALUES ('more', 'mlflow-artifacts:/0/1/artifacts', 'FINISHED')")
+        server.write("a", os.urandom(400_000))
+        taken.append(server.back_up())
+    return taken
+
+
+def ids(manifests: list[Manifest]) -> list[str]:
+    return [manifest.id for manifest in manifests]
+
+
+@pytest.mark.parametrize("what", ["database", "artifact"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server, what: str, empty: bool) -> None:
+    oldest, whole, newest = take(server, 3)
+    lost = lose(server, newest, what)
+    if empty:
+        server.object_file(lost).touch()
+    code, shown = server.job("prune --keep-last 1")
+    assert (code, shown["would_remove"], shown["kept"]) == (0, [oldest.id], ids([whole, newest]))
+    assert not damage.noted(server.repository().place), "it only looked"
+    code, done = server.job("prune --keep-last 1 --yes")
+    assert (code, done["removed"], done["kept"]) == (0, [oldest.id], ids([whole, newest]))
+    assert done["lacking"] == [{"snapshot": newest.id, "what": "1 object missing"}]
+    assert server.damage_of(whole) == []
+    listed = server.job("list")[1]["snapshots"]
+    assert [line.get("damaged") for line in listed] == [None, "1 object missing or damaged"]
+    take(server, 1)
+    assert server.job("prune --keep-last 1 --yes")[1]["removed"] == ids([whole, newest])
+    assert not damage.noted(server.repository().place), "nothing that is left needs it"
+
+
+def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied_on(server: Server) -> None:
+    taken = take(server, 4)
+    for number in (0, 1):
+        server.job(f"verify --snapshot {taken[number].id}")
+    lose(server, taken[1], "artifact")
+    assert server.job("prune --keep-last 1 --yes")[1]["kept"] == ids([taken[0], taken[3]])
+
+
+@pytest.mark.parametrize("what", ["database", "artifact", "list"])
+@pytest.mark.parametrize("words", ["--keep-last 1 --yes", "--yes", "--keep-last 1"])
+def test_nothing_goes_where_no_snapshot_is_whole(server: Server, what: str, words: str) -> None:
+    taken = take(server, 2)
+    for manifest in taken:
+        lose(server, manifest, what)
+    server.repository().place.write("objects/ab/" + "ab" * 32, b"rnobody needs this")
+    before = server.objects()
+    code, report = server.job(f"prune {words}")
+    assert code == DamagedError.exit_code
+    assert all(f"{manifest.id}: 1 object missing" in report["error"] for manifest in taken)
+    assert "nothing is removed" in report["error"]
+    assert (server.objects(), len(server.repository().listed())) == (before, 2)
+    assert bool(damage.noted(server.repository().place)) == ("--yes" in words)
+    assert server.job(f"prune {words}")[1]["error"] == report["error"], "though it is known by now"
+
+
+def test_what_a_check_has_found_is_said_where_nothing_else_is_whole(server: Server) -> None:
+    first, second = take(server, 2)
+    server.object_file(first.database["file"][0]).write_bytes(b"rot")
+    server.job(f"verify --snapshot {first.id}")
+    lose(server, second, "database")
+    _code, report = server.job("prune --keep-last 1 --yes")
+    assert f"{second.id}: 1 object missing; {first.id}: a check has found it damaged" in report["error"]
+
+
+@pytest.mark.parametrize("what", ["database", "artifact", "list"])
+def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server: Server, what: str) -> None:
+    first, second = take(server, 2)
+    (artifact,) = {part.sha256 for part in server.entries(first)["a"].parts}
+    server.object_file(artifact).write_bytes(b"rot")
+    assert server.job(f"verify --snapshot {first.id}")[0] == DamagedError.exit_code
+    lose(server, second, what)
+    before = server.objects()
+    for words in (f"--drop-damaged {first.id}", f"--drop-damaged {first.id} --drop-damaged {second.id}"):
+        code, report = server.job(f"prune {words} --yes")
+        assert (code, server.objects()) == (ConfigurationError.exit_code, before)
+        assert "would be left" in report["error"]
+    assert f"({second.id}: 1 object missing" in server.job(f"prune --drop-damaged {first.id}")[1]["error"]
+    (whole,) = take(server, 1)
+    code, done = server.job(f"prune --drop-damaged {first.id} --drop-damaged {second.id} --yes")
+    assert (code, done["removed"], done["kept"]) == (0, ids([first, second]), [whole.id])
+    assert server.damage_of(whole) == []
+
+
+def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
+    old, other, new = take(server, 3)
+    book = Book(beside(str(server.artifacts)))
+    book.begin(Running("artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    before, right = server.objects(), server.object_file(new.database["file"][0]).read_bytes()
+    server.object_file(new.database["file"][0]).write_bytes(b"rot")
+    server.job(f"verify --snapshot {new.id}")
+    for words in ("--keep-last 1 --yes", "--yes", f"--drop-damaged {new.id} --yes"):
+        code, report = server.job(f"prune {words}")
+        assert (code, server.objects()) == (UnfinishedError.exit_code, before)
+        assert f"a restore of the snapshot {old.id}" in report["half_restored"]
+    assert ids([one.manifest for one in server.repository().listed() if one.manifest]) == ids([old, other, new])
+    code, shown = server.job("prune --keep-last 1")
+    assert (code, shown["outcome"]) == (0, "dry-run")
+    assert old.id in shown["half_restored"]
+    for manifest in (old, other):  # so that no object could go
+        Path(server.place, "snapshots", manifest.name).write_bytes(b"")
+    server.object_file(new.database["file"][0]).write_bytes(right)
+    server.job(f"verify --snapshot {new.id}")
+    assert server.job(f"prune --drop-damaged {other.id} --yes")[0] == UnfinishedError.exit_code
+    book.end()
+    assert server.job(f"prune --drop-damaged {other.id} --yes")[1]["removed"] == [other.id]

@@ -1,0 +1,110 @@
+"""A database that cannot keep every character is refused before anything is made in it, with what fixes that."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.database import checks, dialects
+
+from tests.project_template.conftest import free_port, make_tables
+from tests.project_template.mariadb import MariaDB, needed
+from tests.project_template.restore.conftest import Home
+
+pytestmark = pytest.mark.real_mlflow
+ALL = "漢字 🜚"
+
+# character set, options of the URI, words of the refusal, the statement or setting that fixes it
+MYSQL = [
+    pytest.param("latin1", "", "character set latin1", "ALTER DATABASE `{}` CHARACTER SET utf8mb4", id="latin1"),
+    pytest.param("utf8mb3", "", "character set utf8mb3", "ALTER DATABASE `{}` CHARACTER SET utf8mb4", id="utf8mb3"),
+    pytest.param("utf8mb4", "&charset=latin1", "connections to", "write charset=utf8mb4 in", id="connection"),
+]
+POSTGRESQL = [
+    pytest.param(
+        "LATIN1", "", "encoding LATIN1", "CREATE DATABASE \"{}\" TEMPLATE template0 ENCODING 'UTF8'", id="LATIN1"
+    ),
+    pytest.param("SQL_ASCII", "", "encoding SQL_ASCII", "TEMPLATE template0 ENCODING 'UTF8'", id="SQL_ASCII"),
+    pytest.param("UTF8", "?client_encoding=latin1", "use the encoding LATIN1", "take client_encoding out", id="client"),
+    pytest.param("UTF8", "?options=-csearch_path%3DNowhere", "no schema of its search_path", "create the", id="schema"),
+]
+
+
+def refusals(project: Any, uri: str, *commands: str, **variables: str) -> dict[str, str]:
+    """What the commands say, each of which must refuse `uri`."""
+    project.secret("MLFLOW_BACKEND_STORE_URI", uri)
+    found = {}
+    for command in commands:
+        options = ["--anaconda-project-port", str(free_port())] if command == "TrackingServer" else []
+        ended = project.run(command, *options, **variables)
+        assert ended.code == 3, ended.output
+        found[command] = ended.output
+    return found
+
+
+def dry_run(home: Home) -> list[dict[str, Any]]:
+    refused: list[dict[str, Any]] = home.restore("--dry-run")["would_refuse"]
+    return refused
+
+
+def require_refused(name: str, uri: str, words: str, remedy: str, project: Any, home: Home) -> None:
+    said = refusals(project, uri, "TrackingServer", "Check", "DatabaseUpgrade")
+    (refusal,) = dry_run(home)
+    for output in (*said.values(), f"{refusal['error']} {refusal['hint']}"):
+        assert words in output
+        assert remedy.format(name) in output
+    with pytest.raises(checks.ConfigurationError, match=words):
+        home.restore("--snapshot", "latest")
+
+
+@needed
+@pytest.mark.parametrize(("charset", "options", "words", "remedy"), MYSQL)
+def test_an_empty_mysql_database(
+    charset: str, options: str, words: str, remedy: str, mariadb: MariaDB, project: Any, pilot: Any, tmp_path: Any
+) -> None:
+    name = f"Of {charset} {len(options)}"
+    with mariadb._connected() as cursor:
+        cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET {charset}")
+    uri = mariadb.uri(name.replace(" ", "%20")) + options
+    require_refused(name, uri, words, remedy, project, Home.at(tmp_path / "home", pilot.home.backups, uri))
+    assert dialects.state(checks.check_uri(uri)).kind == "empty"
+
+
+@pytest.mark.parametrize(("encoding", "options", "words", "remedy"), POSTGRESQL)
+def test_an_empty_postgresql_database(
+    encoding: str, options: str, words: str, remedy: str, postgres: Any, project: Any, pilot: Any, tmp_path: Any
+) -> None:
+    name = f"of_{encoding.lower()}_{len(options)}"
+    postgres.sql(
+        f"CREATE DATABASE {name} OWNER mlflow_test TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    uri = postgres.uri(name) + options
+    require_refused(name, uri, words, remedy, project, Home.at(tmp_path / "home", pilot.home.backups, uri))
+
+
+@needed
+def test_tables_of_another_character_set_are_made_again_by_a_restore(
+    mariadb: MariaDB, project: Any, tmp_path: Any
+) -> None:
+    with mariadb._connected() as cursor:
+        cursor.execute("CREATE DATABASE made_in_latin1 CHARACTER SET latin1")
+    uri = mariadb.uri("made_in_latin1")
+    make_tables(uri)
+    assert "ALTER DATABASE `made_in_latin1` CHARACTER SET utf8mb4" in refusals(project, uri, "Check")["Check"]
+    with mariadb._connected() as cursor:
+        cursor.execute("ALTER DATABASE `made_in_latin1` CHARACTER SET utf8mb4")
+    assert "tables of" in (said := refusals(project, uri, "Check")["Check"])
+    assert "`restore --replace`" in said
+    with project.server() as server:  # what is there is served all the same
+        assert "warning: 65 tables" in server.log()
+
+    home = Home.at(tmp_path / "home", str(tmp_path / "backups"), uri)
+    home.job("backup", "create", "--allow-empty")
+    before = dialects.digests(home.store)
+    home.restore("--replace", "--snapshot", "latest")
+    assert dialects.digests(home.store) == before
+    assert project.run("Check").code == 0
+    with contextlib.closing(checks.connect_engine(home.store).connect()) as connection:
+        connection.exec_driver_sql("UPDATE experiments SET name = %s", (ALL,))
+        assert connection.exec_driver_sql("SELECT name FROM experiments").scalar() == ALL

@@ -1,0 +1,190 @@
+"""A drill restores, serves, checks, tells how long it took, and leaves nothing: no file, no schema, no process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow_ae5_server import cli
+from mlflow_ae5_server.common.errors import DamagedError, StoppedError
+from mlflow_ae5_server.database import checks, dialects
+
+pytestmark = pytest.mark.real_mlflow
+
+
+def schemas(home: Any) -> list[str]:
+    from sqlalchemy import text
+
+    with checks.connect_engine(home.store).connect() as connection:
+        found = connection.execute(text("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_%'"))
+        return sorted(row[0] for row in found)
+
+
+def servers() -> list[int]:
+    """Processes of a tracking server that this one has started."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "tracking-server" in child.cmdline():
+                found.append(child.pid)
+    return found
+
+
+@pytest.fixture
+def real(tmp_path: Path, home_at: Any, pilot: Any, filled_uri: Any) -> Any:
+    """A home with data of its own, on PostgreSQL, where a drill has most to leave alone (on SQLite: see tests/e2e)."""
+    home = home_at(tmp_path / "home", pilot.home.backups, filled_uri())
+    (home.artifacts / "1").mkdir(parents=True)
+    (home.artifacts / "1" / "later").write_text("not in the snapshot")
+    return home
+
+
+def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) -> None:
+    before = real.tree(), dialects.digests(real.store), schemas(real)
+    running = servers()
+    done = real.job("drill")
+    assert done["outcome"] == "done", done
+    assert servers() == running
+    assert (real.tree(), dialects.digests(real.store), schemas(real)) == before
+    assert {path.name for path in real.folder.iterdir()} <= {"artifacts", "store"}
+    assert done["snapshot"] == pilot.snapshot.id
+    assert done["recovery_seconds"] > 0
+    assert done["models_read"] == 1
+    assert all(check["passed"] for check in done["checks"])
+    assert [check["name"] for check in done["checks"]] == [
+        "artifacts",
+        "database",
+        "keys",
+        "server",
+        "experiments",
+        "experiment and run",
+        "metric and parameter",
+        "artifact through the server",
+        "model version",
+        "clean up",
+        "models read back",
+        "removed",
+    ]
+    details = {check["name"]: check["detail"] for check in done["checks"]}
+    assert details["models read back"].startswith("3 files (50.0 kB) of 1 model")
+
+
+def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    home = damaged(tmp_path, home_at, pilot)
+    done = home.job("drill")
+    assert (done["outcome"], done["exit_code"], done["recovery_seconds"]) == ("failed", DamagedError.exit_code, None)
+    assert [check["passed"] for check in done["checks"]] == [False, True]
+    assert pilot.snapshot.id in done["error"]
+    assert done["hint"].startswith("take another backup")
+    lost = {found["object"] for found in done["damaged"]}
+    assert len(lost) == done["damaged_total"] >= 1
+    assert {file.name for file in Path(home.backups, "damaged").iterdir()} == lost, "the next backup stores it anew"
+    assert not home.folder.exists() or not any(home.folder.rglob("*drill*"))
+
+
+def test_a_role_that_cannot_make_a_schema(
+    tmp_path: Path, home_at: Any, pilot: Any, postgres: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"d{uuid.uuid4().hex[:12]}"
+    postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own
+    done = damaged(tmp_path, home_at, pilot, postgres.uri(name)).job("drill")
+    assert done["dialect"] == {"from": "sqlite", "to": "sqlite"}
+    assert "no scratch place" in capsys.readouterr().err
+
+
+def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:
+    """A home whose backups have lost the artifacts: a drill of them ends soon."""
+    backups = tmp_path / f"backups{uuid.uuid4().hex}"
+    shutil.copytree(pilot.home.backups, backups)
+    lists = set(pilot.snapshot.artifacts.lists) | set(pilot.snapshot.database["file"])
+    for file in backups.glob("objects/*/*"):
+        if file.name not in lists:
+            file.unlink()
+    return home_at(tmp_path / "home", str(backups), uri)
+
+
+# Ended by others
+
+
+@contextlib.contextmanager
+def drill_at_work(home: Any, until: Callable[[Path], bool]) -> Iterator[tuple[int, list[psutil.Process]]]:
+    """A drill in a process of its own that has come so far; and its server's processes."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            silent = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silent, 1)
+            os.dup2(silent, 2)
+            signal.signal(signal.SIGTERM, cli._terminated)
+            home.job("drill")
+            code = 0
+        except StoppedError:
+            code = StoppedError.exit_code
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 100
+    while not until(home.folder):
+        assert time.monotonic() < deadline, "the drill's server did not come up"
+        time.sleep(0.02)
+    children: list[psutil.Process] = []
+    while not children:
+        assert time.monotonic() < deadline, "the drill has no server"
+        children = psutil.Process(pid).children(recursive=True)
+    yield pid, children
+
+
+def starts(folder: Path) -> bool:
+    return any(folder.glob("*drill*/server.log"))
+
+
+def serves(folder: Path) -> bool:
+    return any(b"Application startup complete" in log.read_bytes() for log in folder.glob("*drill*/server.log"))
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    """Also one whose new parent has not asked after it."""
+    return all(p.status() == psutil.STATUS_ZOMBIE for p in psutil.wait_procs(processes, timeout=5)[1])
+
+
+def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    home = home_at(tmp_path / "home", pilot.home.backups)
+    home.artifacts.mkdir(parents=True)
+    with drill_at_work(home, starts) as (pid, children):
+        os.kill(pid, signal.SIGTERM)
+        _pid, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == StoppedError.exit_code
+    assert ended(children)
+    assert {path.name for path in home.folder.iterdir()} == {"artifacts"}
+
+
+def test_what_a_killed_drill_leaves_is_removed_by_the_next(
+    tmp_path: Path, home_at: Any, pilot: Any, postgres: Any
+) -> None:
+    uri = postgres.create(f"d{uuid.uuid4().hex[:12]}")
+    home = home_at(tmp_path / "home", pilot.home.backups, uri)
+    home.artifacts.mkdir(parents=True)
+    untouched = schemas(home)
+    with drill_at_work(home, serves) as (pid, children):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert ended(children)  # no server outlives its drill
+    assert schemas(home) != untouched
+    assert any(home.folder.glob("*drill*"))
+
+    next_one: Callable[..., dict[str, Any]] = dataclasses.replace(
+        home, backups=damaged(tmp_path, home_at, pilot, uri).backups
+    ).job
+    next_one("drill")
+    assert schemas(home) == untouched
+    assert {path.name for path in home.folder.iterdir()} == {"artifacts"}

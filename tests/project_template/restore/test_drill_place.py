@@ -1,0 +1,85 @@
+"""The scratch folder of a drill: gone after it, also when the drill was killed, and never taken from one at work."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.drill import scratch
+
+TEMPLATE = Path(__file__).parents[3] / "project_template"
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from collections.abc import Iterator
+from pathlib import Path
+from mlflow_ae5_server.snapshot import drill_place
+with drill_place.scratch_folder(Path(sys.argv[2])) as folder:
+    (folder / "copy").mkdir()
+    (folder / "copy" / "data").write_text("restored")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Another drill at work in the same place, and its folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(TEMPLATE), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
+    yield process, folder
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def fail_in(parent: Path) -> None:
+    with scratch.scratch_folder(parent) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text("x")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        raise RuntimeError
+
+
+def test_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fail_in(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drill_at_work_is_left_alone(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
+    _process, folder = other
+    with scratch.scratch_folder(tmp_path) as mine:
+        assert mine != folder
+    assert (folder / "copy" / "data").read_text() == "restored"
+
+
+def test_what_a_killed_drill_left_is_removed(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
+    process, folder = other
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert folder.exists()
+    with scratch.scratch_folder(tmp_path):
+        assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_a_drills_is_left(tmp_path: Path) -> None:
+    (tmp_path / "mlflow-ae5-drill-notes").mkdir()  # without a lock file it is nobody's scratch folder
+    (tmp_path / "artifacts").mkdir()
+    assert scratch.remove_leftovers(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError), scratch.scratch_folder(tmp_path / "file"):
+        pass

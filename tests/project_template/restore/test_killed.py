@@ -1,0 +1,191 @@
+"""SIGKILL at any point of a restore: never a database without its files, and the same command again completes it.
+
+The points are file operations of the job (see killing.py): its first and last, and one in the middle of each phase.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.restore import journal
+
+from tests.project_template.restore import killing
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a restore is killed: at its event number `at`, or at event number `later` of a phase."""
+
+    at: int | None = None
+    phase: str = ""
+    later: int = 1
+
+    def kill(self, home: Any, *words: str) -> bool:
+        """Whether there was such a moment."""
+        events = itertools.count(1)
+
+        def when() -> bool:
+            return self.phase != "" and home.phase() == self.phase and next(events) == self.later
+
+        return killing.run(lambda: home.restore(*words), self.at, when)[0] != 0
+
+
+# For PostgreSQL, where each takes seconds: among the migrations, and while tables are moved.
+IN_POSTGRESQL = {"--undo": Moment(phase="undo-database")}
+LOADING = Moment(phase="database", later=30)
+
+
+def moments(home: Any, word: str) -> list[Moment]:
+    """The first event, one in the middle of each phase, and one of the last; of a restore that is done, to see them."""
+    if home.store.dialect == "postgresql":
+        return [IN_POSTGRESQL.get(word, LOADING)]
+    file = home.folder.with_name(f"{home.folder.name}.phases")
+
+    def note() -> bool:
+        with file.open("a") as stream:
+            stream.write(f"{home.phase()}\n")
+        return False
+
+    assert killing.run(lambda: home.restore(word), when=note)[0] == 0
+    phases = file.read_text().splitlines()
+    places = {phase: [number for number, found in enumerate(phases, 1) if found == phase] for phase in phases}
+    middles = {numbers[len(numbers) // 2] for numbers in places.values()}
+    # A few events from the end: two threads may be at one at a time, which is then counted as one.
+    return [Moment(at) for at in sorted({1, *middles, len(phases) - 5})]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def homes(
+    dialect: str, request: pytest.FixtureRequest, tmp_path: Path, home_at: Any, pilot: Any
+) -> Callable[[bool], Any]:
+    """Makes one home after another; with other data in it where it is to be `filled`."""
+    made = itertools.count()
+
+    if dialect == "sqlite":  # what this process has imported, no fork of it opens: the events are the same every time
+        home_at(tmp_path / "warm", pilot.home.backups).restore()
+
+    def make(filled: bool = False) -> Any:
+        uri = ""
+        if dialect == "postgresql" and filled:
+            uri = request.getfixturevalue("filled_uri")()
+        elif dialect == "postgresql":
+            uri = request.getfixturevalue("postgres").create(f"k{uuid.uuid4().hex[:12]}")
+        home = home_at(tmp_path / str(next(made)), pilot.home.backups, uri)
+        if filled:
+            fill(home, pilot)
+        return home
+
+    return make
+
+
+def facts(home: Any) -> tuple[object, object]:
+    """Digests of the tables, None where there are none, and of the files."""
+    return None if dialects.state(home.store).kind == "empty" else dialects.digests(home.store), home.files()
+
+
+def is_identical(home: Any, pilot: Any) -> bool:
+    return facts(home) == (pilot.digests, pilot.files)
+
+
+def fill(home: Any, pilot: Any) -> None:
+    """Other data in a home, quickly."""
+    from sqlalchemy import text
+
+    home.store_folder()
+    if home.store.dialect == "sqlite":
+        shutil.copy(pilot.home.store.file, home.store.file)
+    with checks.connect_engine(home.store).begin() as connection:
+        connection.execute(text("UPDATE runs SET name = 'before'"))
+    for number in range(3):
+        (home.artifacts / str(number)).mkdir(parents=True)
+        (home.artifacts / str(number) / "precious").write_text("x" * number)
+
+
+def test_restore(homes: Callable[..., Any], pilot: Any) -> None:
+    for moment in moments(homes(), "--snapshot=latest"):
+        home = homes()
+        assert moment.kill(home, "--snapshot=latest"), moment
+        if dialects.state(home.store).kind != "empty":
+            assert home.files() == pilot.files, moment
+        if home.unfinished() or not is_identical(home, pilot):
+            done = home.restore("--snapshot", "latest")
+            assert (done["artifacts_identical"], done["database_identical"]) == (True, True), moment
+        assert is_identical(home, pilot), moment
+        assert not home.unfinished(), moment
+
+
+def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
+    first = homes(True)
+    replaces, undos = moments(first, "--replace"), moments(first, "--undo")
+    for number, (moment, undo) in enumerate(itertools.zip_longest(replaces, undos)):
+        home = homes(True)
+        before = facts(home)
+        if moment is not None:
+            assert moment.kill(home, "--replace"), moment
+            assert_nothing_lost(home, before, moment)
+        kept = journal.Book(home.place()).last_kept()
+        if moment is None or number % 2 or kept is None:  # else back from where the kill has left it
+            if home.unfinished() or not is_identical(home, pilot):
+                home.restore("--replace")
+            assert is_identical(home, pilot), moment
+        if undo is not None:
+            undo.kill(home, "--undo")
+            assert_nothing_lost(home, before, undo)
+        if home.unfinished() or facts(home) != before:
+            home.restore("--undo")
+        assert facts(home) == before, (moment, undo)
+        assert not home.unfinished(), (moment, undo)
+
+
+def assert_nothing_lost(home: Any, before: tuple[object, Any], at: Moment) -> None:
+    """The files that were there are there, or aside, or some here and some there; and so are the tables."""
+    found = home.files()
+    for aside in home.folder.glob("artifacts.kept_*"):
+        found |= home.tree(aside) if aside.is_dir() else {}
+    assert before[1].items() <= found.items(), at
+    assert dialects.state(home.store).kind != "empty" or dialects.kept(home.store), at
+
+
+def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any, take: Any) -> None:
+    source = older(tmp_path / "old")
+    take(source)
+
+    home = home_at(tmp_path / "home", source.backups)
+    assert Moment(phase="upgrade", later=40).kill(home, "--snapshot", "latest")
+    done = home.restore("--snapshot", "latest")
+    schema = checks.inspect_schema(checks.connect_engine(home.store))
+    assert (schema.state, done["upgraded"]["to"]) == ("current", schema.expected)
+    assert done["database_identical"] in {True, None}
+    assert not home.unfinished()
+
+
+def test_a_full_disk_is_named_and_gone_on_from(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    home = home_at(tmp_path / "home", pilot.home.backups)
+
+    def in_little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))  # no file may grow beyond
+        with pytest.raises(StorageError, match=r"cannot write .*weights\.bin.* in .*: file too large"):
+            home.restore("--snapshot", "latest")
+
+    assert killing.run(in_little_room)[0] == 0
+    assert dialects.state(home.store).kind == "empty"
+    assert home.unfinished()
+    done = home.restore("--snapshot", "latest")
+    assert 0 < done["written_files"] <= done["artifacts"]
+    assert is_identical(home, pilot)

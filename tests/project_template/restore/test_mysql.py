@@ -1,0 +1,80 @@
+"""A server on MySQL: backed up, drilled, restored into every database, and its upgrade rehearsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.database import dialects, rehearsal, schema
+
+from tests.project_template.mariadb import MariaDB, needed
+from tests.project_template.restore.conftest import Home, fill
+
+pytestmark = [needed, pytest.mark.real_mlflow]
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, empty_schema: str) -> Home:
+    folder = tmp_path_factory.mktemp("mysql")
+    home = Home.at(folder / "home", str(folder / "backups"), mariadb.create("home", empty_schema))
+    home.artifacts.mkdir(parents=True)
+    fill(home.uri, home.artifacts)
+    return home
+
+
+@pytest.fixture(scope="module")
+def created(mine: Home) -> dict[str, Any]:
+    return mine.job("backup", "create")
+
+
+def test_backed_up_and_verified_and_a_second_time_nothing_is_copied(mine: Home, created: dict[str, Any]) -> None:
+    assert (created["outcome"], created["runs"], created["artifacts"]) == ("done", 6, 18)
+    again = mine.job("backup", "create")
+    assert (again["outcome"], again["new_objects"], again["rows"]) == ("done", 0, created["rows"])
+    verified = mine.job("backup", "verify", "--all")
+    assert (verified["outcome"], verified["damaged"]) == ("done", [])
+    listed = mine.job("backup", "list")["snapshots"]
+    assert {one["dialect"] for one in listed} == {"mysql"}
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
+def test_restored_into_another_database(
+    dialect: str, mine: Home, created: dict[str, Any], tmp_path: Path, home_at: Any, postgres: Any, mariadb: MariaDB
+) -> None:
+    servers = {"postgresql": postgres, "mysql": mariadb}
+    uri = servers[dialect].create("of_mysql") if dialect in servers else ""
+    other = home_at(tmp_path / "home", mine.backups, uri)
+    done = other.restore("--snapshot", created["snapshot"])
+    assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": dialect})
+    assert dialects.digests(other.store) == dialects.digests(mine.store)
+    assert other.files() == mine.files()
+
+
+def test_a_drill_is_made_beside_it(mine: Home, created: dict[str, Any]) -> None:
+    before = dialects.digests(mine.store), mine.tree()
+    done = mine.job("drill")
+    assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": "mysql"}), done
+    assert (dialects.digests(mine.store), mine.tree()) == before
+    assert {path.name for path in mine.folder.iterdir()} == {"artifacts"}
+
+
+def test_an_older_schema_is_rehearsed_and_restored_as_it_was_and_upgraded(
+    older: Any, take: Any, tmp_path: Path, home_at: Any, mariadb: MariaDB
+) -> None:
+    old = older(tmp_path / "old")
+    snapshot = take(old)
+    home = home_at(tmp_path / "home", old.backups, mariadb.create("older"))
+    home.restore("--no-upgrade")
+    before = dialects.digests(home.store)
+    assert before == dialects.DatabasePart.from_json(snapshot.database).digests()
+
+    report = home.report()
+    assert rehearsal.rehearse(home.store, report) == 0
+    assert dialects.digests(home.store) == before
+
+    done = home.restore("--replace")
+    assert done["upgraded"] == {"from": "7f2a7d5fae7d", "to": schema.latest()}
+    assert dialects.state(home.store).revision == schema.latest()
+    home.restore("--undo")
+    assert dialects.digests(home.store) == before

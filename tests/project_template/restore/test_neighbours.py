@@ -1,0 +1,62 @@
+"""Other servers at work beside the target are no reason to refuse; a target that is no folder is one."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.server import presence
+
+
+@contextlib.contextmanager
+def serving(store: checks.Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server's mark, on connections that are open; those of this process made later have none."""
+    monkeypatch.setenv("PGAPPNAME", "")
+    with presence.serving(store), contextlib.ExitStack() as stack:
+        if store.file is None:
+            stack.enter_context(checks.connect_engine(store).connect())
+        monkeypatch.setenv("PGAPPNAME", "")
+        assert dialects.in_use(store) is not None
+        yield
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_another_project_of_the_same_database_server_may_go_on(
+    dialect: str, pilot: Any, tmp_path: Path, home_at: Any, request: pytest.FixtureRequest, monkeypatch: Any
+) -> None:
+    home = home_at(tmp_path / "home", pilot.home.backups)
+    home.store_folder()
+    neighbour = home.store.file.with_name("neighbour.sqlite")
+    with contextlib.closing(sqlite3.connect(neighbour)) as connection:
+        connection.execute("CREATE TABLE runs (a)")
+        connection.commit()
+    other = checks.check_uri(f"sqlite:///{neighbour}")
+    if dialect == "postgresql":
+        postgres = request.getfixturevalue("postgres")
+        uris = [postgres.create(f"r{uuid.uuid4().hex[:12]}") for _ in range(2)]
+        home, other = home_at(tmp_path / "home", pilot.home.backups, uris[0]), checks.check_uri(uris[1])
+
+    with serving(other, monkeypatch):
+        assert home.restore("--dry-run")["would_refuse"] == []
+        if dialect == "sqlite":  # PostgreSQL is asked the same before, and to load it is slow
+            done = home.restore("--snapshot", "latest")
+            assert (done["outcome"], done["database_identical"]) == ("done", True)
+    assert neighbour.is_file()
+
+
+def test_a_destination_that_is_a_file_is_named_and_stays(pilot: Any, tmp_path: Path, home_at: Any) -> None:
+    home = home_at(tmp_path, pilot.home.backups)
+    home.artifacts.write_text("precious")
+    for words in (("--snapshot", "latest"), ("--replace",)):
+        with pytest.raises(ConfigurationError, match="is a file, not a folder"):
+            home.restore(*words)
+    assert home.artifacts.read_text() == "precious"
+    assert dialects.state(home.store).kind == "empty"
+    assert home.unfinished() is None

@@ -1,0 +1,101 @@
+"""An upgrade rehearsed on a copy: what it would do, how long it takes, and the real database as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.commands import database_upgrade
+from mlflow_ae5_server.common import settings
+from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.database import checks, dialects
+
+
+@pytest.fixture
+def old(tmp_path: Path, older: Any, take: Any, home_at: Any, postgres: Any) -> Any:
+    """A home whose database is of MLflow 2.6, on PostgreSQL. (On SQLite: see tests/e2e, and what fails below.)"""
+    home = older(tmp_path / "old")
+    take(home)
+    there = home_at(tmp_path / "there", home.backups, postgres.create(f"u{uuid.uuid4().hex[:12]}"))
+    there.restore("--no-upgrade", "--snapshot", "latest")
+    return there
+
+
+def state(home: Any) -> tuple[object, ...]:
+    file = home.store.file
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file else dialects.digests(home.store)
+    names = {path.name for path in file.parent.iterdir()} if file else schemas(home)
+    return content, names
+
+
+def schemas(home: Any) -> set[str]:
+    from sqlalchemy import text
+
+    with checks.connect_engine(home.store).connect() as connection:
+        return {row[0] for row in connection.execute(text("SELECT nspname FROM pg_namespace"))}
+
+
+def rehearse(home: Any) -> dict[str, Any]:
+    report = Report("DatabaseUpgrade")
+    resolved = settings.resolve(
+        {"MLFLOW_BACKEND_STORE_URI": home.uri, "MLFLOW_TRACKING_UPGRADE_REHEARSE": "true"}, {}, {}
+    )
+    code = database_upgrade.run(resolved, report, False)
+    facts: dict[str, Any] = report._facts
+    assert (code == 0) == (facts["outcome"] == "rehearsed"), facts
+    return facts
+
+
+def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
+    before = state(old)
+    schema = checks.inspect_schema(checks.connect_engine(old.store))
+    told = rehearse(old)
+    assert state(old) == before  # nothing written, nothing left
+    assert (told["outcome"], told["from"], told["to"]) == ("rehearsed", schema.found, schema.expected)
+    assert [step["revision"] for step in told["migrations"]] == checks.pending_revisions(schema)
+    assert "add model registry tables to db" not in {step["what"] for step in told["migrations"]}  # older than 2.6
+    assert "add trace tables" in {step["what"] for step in told["migrations"]}
+    assert len(told["migrations"]) > 10
+    assert told["migration_seconds"] > 0
+    assert told["rows"] == dialects.state(old.store).rows + 1  # and alembic's own
+    assert told["rows_after"] >= told["rows"]
+
+
+def test_migrations_that_fail_are_told(tmp_path: Path, older: Any) -> None:
+    """A table that a migration is about to make is there already: on the copy it fails, as it would for real."""
+    import sqlite3
+    from contextlib import closing
+
+    home = older(tmp_path / "old")
+    with closing(sqlite3.connect(home.store.file)) as connection:
+        connection.execute("CREATE TABLE trace_info (request_id VARCHAR)")
+        connection.commit()
+    before = state(home)
+    told = rehearse(home)
+    assert state(home) == before
+    assert told["outcome"] == "failed"
+    assert "trace_info" in told["error"]
+    assert "do not upgrade" in told["hint"]
+
+
+def test_nothing_to_rehearse(pilot: Any, tmp_path: Path, home_at: Any) -> None:
+    told = rehearse(pilot.home)
+    assert (told["outcome"], told["migrations"], told["migration_seconds"]) == ("rehearsed", [], 0.0)
+    with pytest.raises(ConfigurationError, match="there is no database"):
+        rehearse(home_at(tmp_path, ""))
+
+
+def test_a_schema_of_a_newer_mlflow(tmp_path: Path, older: Any) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    home = older(tmp_path / "old")
+    with closing(sqlite3.connect(home.store.file)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        connection.commit()
+    with pytest.raises(SchemaError, match="ffffffffffff"):
+        rehearse(home)

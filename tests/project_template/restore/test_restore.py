@@ -1,0 +1,349 @@
+"""A snapshot comes back whole and identical, or not at all, and says why."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.commands import restore, tracking_server
+from mlflow_ae5_server.common import locks
+from mlflow_ae5_server.common.errors import (
+    BusyError,
+    ConfigurationError,
+    CredentialsError,
+    DamagedError,
+    InUseError,
+    NoSnapshotError,
+    NotEmptyError,
+    SchemaError,
+)
+from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.repository.repository import open_repository
+from mlflow_ae5_server.restore import journal, preflight
+from mlflow_ae5_server.restore.target import open_target
+
+from tests.project_template.restore.restoring import everything, is_identical, refused, serving, work_on
+
+
+def test_into_an_empty_place(pilot: Any, home: Any) -> None:
+    done = home.restore("--snapshot", "latest")
+    assert is_identical(home, pilot)
+    assert (
+        done.items()
+        >= {
+            "outcome": "done",
+            "snapshot": pilot.snapshot.id,
+            "dialect": {"from": "sqlite", "to": home.store.dialect},
+            "rows": pilot.snapshot.rows,
+            "tables": pilot.snapshot.tables,
+            "artifacts": 18,
+            "written_files": 18,
+            "artifact_bytes": sum(file.stat().st_size for file in home.artifacts.rglob("*") if file.is_file()),
+            "database_identical": True,
+            "artifacts_identical": True,
+            "kept_aside": None,
+            "upgraded": None,
+        }.items()
+    )
+    left = {path.name for path in home.folder.iterdir()}
+    assert left - {"store"} == {"artifacts"}
+    assert journal.unfinished(home.destination) is None
+
+
+def test_from_one_database_into_the_other_and_back(
+    pilot: Any, tmp_path: Path, home_at: Any, filled_uri: Any, take: Any
+) -> None:
+    """Into it: see `test_into_an_empty_place`; this is the way back."""
+    shutil.copytree(pilot.home.artifacts, tmp_path / "there" / "artifacts")
+    moved = home_at(tmp_path / "there", str(tmp_path / "backups"), filled_uri())
+    take(moved)
+    back = home_at(tmp_path / "back", moved.backups)
+    done = back.restore("--snapshot", "latest")
+    assert done["dialect"] == {"from": "postgresql", "to": "sqlite"}
+    assert is_identical(back, pilot)
+
+
+def test_from_and_to_an_object_store(pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any) -> None:
+    url = bucket(f"b{uuid.uuid4().hex}")
+    source = dataclasses.replace(pilot.home, backups=f"{url}/backups")
+    take(source)
+    home = home_at(tmp_path / "home", source.backups, destination=f"{url}/artifacts")
+    done = home.restore("--snapshot", "latest")
+    assert (done["artifacts_identical"], done["database_identical"]) == (True, True)
+    target = open_target(home.destination)
+    assert {path: (target.digest(path) or (0, ""))[1] for path in pilot.files} == pilot.files
+    assert target.count() == len(pilot.files)
+    with pytest.raises(NotEmptyError, match="18 files"):
+        home.restore("--snapshot", "latest")
+    kept = home.restore("--replace")["kept_aside"]
+    assert open_target(f"{url}/artifacts.{kept}").count() == len(pilot.files)
+    home.restore("--undo")
+    assert target.count() == len(pilot.files)
+    assert open_target(f"{url}/artifacts.{kept}").count() == 0
+
+
+def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(here)
+    told = here.restore("--dry-run")
+    assert everything(here) == before
+    assert told.items() >= {"outcome": "dry-run", "would_refuse": [], "damaged": [], "written_files": 0}.items()
+    assert told["checked_objects"] == told["of_objects"] > 1
+    assert told["estimate_seconds"] > 0
+    said = capsys.readouterr().out
+    assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {here.store.shown}" in said
+    assert "would write 18 files" in said
+
+    here.restore("--snapshot", "latest")
+    with serving(here.store):
+        told = here.restore("--dry-run")
+    assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [18, 17])
+    assert [entry["exit_code"] for entry in here.restore("--dry-run")["would_refuse"]] == [17]
+    assert here.restore("--dry-run", "--replace")["would_refuse"] == []
+    assert is_identical(here, pilot)
+
+
+# Refused
+
+
+def test_a_server_at_work_is_named(filled: Any) -> None:
+    assert f"tables with {dialects.state(filled.store).rows} rows" in refused(filled, NotEmptyError)
+    with serving(filled.store):
+        for words in (("--snapshot", "latest"), ("--replace",)):
+            assert "a tracking server" in refused(filled, InUseError, *words)
+
+
+@pytest.mark.parametrize("held", ["database", "artifacts", "both"])
+def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> None:
+    if held != "artifacts":
+        work_on(here, pilot)
+        shutil.rmtree(here.artifacts)
+    if held != "database":
+        (here.artifacts / "7").mkdir(parents=True)
+        (here.artifacts / "7" / "precious.bin").write_bytes(b"12345")
+    said = refused(here, NotEmptyError)
+    assert ("tables with" in said) == (held != "artifacts")
+    assert ("1 files (5 bytes), among them 'precious.bin'" in said) == (held != "database")
+    assert "--replace" in said
+
+
+def test_another_run_at_work(here: Any, pilot: Any) -> None:
+    here.store_folder()
+    with locks.maintenance(here.store), pytest.raises(BusyError):
+        restore.run(here.settings(), here.report(), here.words("restore", "--replace"), lock_wait=0)
+    assert not here.artifacts.exists()
+
+
+def test_foreign_tables_are_never_moved(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    home = home_at(tmp_path / "home", pilot.home.backups)
+    home.store_folder()
+    with closing(sqlite3.connect(home.store.file)) as connection:
+        connection.execute("CREATE TABLE accounts (id INTEGER)")
+        connection.commit()
+    for words in (("--snapshot", "latest"), ("--replace",)):
+        assert "accounts" in refused(home, NotEmptyError, *words)
+    home.store.file.write_bytes(b"no database at all" * 1000)
+    assert "not a database" in refused(home, ConfigurationError, "--replace")
+
+
+@pytest.fixture
+def copied(home_at: Any, pilot: Any, tmp_path: Path) -> Any:
+    """An empty home, with a copy of the backups of its own."""
+    shutil.copytree(pilot.home.backups, tmp_path / "backups")
+    return home_at(tmp_path / "home", str(tmp_path / "backups"))
+
+
+def objects(home: Any) -> list[Path]:
+    return sorted(path for path in Path(home.backups, "objects").rglob("*") if path.is_file())
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip, Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-5]), lambda path: path.write_bytes(b"")],
+    ids=["flipped bit", "missing", "too short", "empty"],
+)
+def test_a_damaged_object_is_named(damage: Callable[[Path], object], copied: Any) -> None:
+    copied.restore("--snapshot", "latest")  # with something to lose
+    victim = objects(copied)[0]
+    damage(victim)
+    for words in (("--replace",), ("--dry-run",)):
+        assert victim.name in refused(copied, DamagedError, *words)
+
+
+def test_every_object_counts(copied: Any) -> None:
+    for victim in objects(copied):
+        data = victim.read_bytes()
+        flip(victim)
+        assert victim.name in refused(copied, DamagedError), victim
+        victim.write_bytes(data)
+    assert copied.restore("--snapshot", "latest")["outcome"] == "done"
+
+
+def test_a_damaged_manifest_is_named(copied: Any) -> None:
+    manifest = next(Path(copied.backups, "snapshots").iterdir())
+    flip(manifest)
+    assert "manifest" in refused(copied, DamagedError)
+
+
+def test_tables_that_are_not_the_manifests_do_not_stay(copied: Any, pilot: Any) -> None:
+    """Every object is sound, and yet the rows are not those that were counted: only reading them back can tell."""
+    repository = open_repository(copied.backups)
+    old = repository.snapshot()
+    tables = [
+        {**table, "digest": "0" * 64} if table["name"] == "metrics" else table for table in old.database["tables"]
+    ]
+    repository.publish(
+        dataclasses.replace(
+            old, id="20990101T000000Z-abcdef", sequence=old.sequence + 1, database={**old.database, "tables": tables}
+        )
+    )
+    with pytest.raises(DamagedError, match=r"metrics in .* is not what the snapshot"):
+        copied.restore("--snapshot", "latest")
+    assert dialects.state(copied.store).kind == "empty"
+    assert copied.restore("--snapshot", old.id, "--replace")["outcome"] == "done"
+    assert is_identical(copied, pilot)
+
+
+def test_a_newer_schema_is_named(copied: Any) -> None:
+    repository = open_repository(copied.backups)
+    old = repository.snapshot()
+    newer = dataclasses.replace(
+        old,
+        id="20990101T000000Z-abcdef",
+        sequence=old.sequence + 1,
+        revision="ffffffffffff",
+        database={**old.database, "revision": "ffffffffffff"},
+    )
+    repository.publish(newer)
+    for words in (("--snapshot", "latest"), ("--replace",), ("--dry-run",)):
+        said = refused(copied, SchemaError, *words)
+        assert "ffffffffffff" in said
+        assert newer.id in said
+    assert copied.restore("--snapshot", old.id)["outcome"] == "done"
+
+
+def test_an_unknown_snapshot_names_those_there_are(copied: Any, pilot: Any) -> None:
+    assert pilot.snapshot.id in refused(copied, NoSnapshotError, "--snapshot", "20990101T000000Z-abcdef")
+
+
+def test_a_database_of_another_kind(pilot: Any, home_at: Any, tmp_path: Path) -> None:
+    store = dataclasses.replace(pilot.home.store, dialect="mssql", shown="mssql://host/db")
+    with pytest.raises(ConfigurationError, match="mssql"):
+        preflight.refuse_kind(pilot.snapshot, dialects.DatabasePart.from_json(pilot.snapshot.database), store)
+
+
+def test_a_role_without_rights_is_named(postgres: Any, home_at: Any, pilot: Any, tmp_path: Path) -> None:
+    name = f"r{uuid.uuid4().hex[:12]}"
+    postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own, so that it may only look
+    home = home_at(tmp_path / "home", pilot.home.backups, postgres.uri(name))
+    assert "cannot make tables" in refused(home, CredentialsError)
+    told = home.restore("--dry-run")
+    assert [entry["exit_code"] for entry in told["would_refuse"]] == [CredentialsError.exit_code]
+
+
+@pytest.mark.parametrize("inner", ["store", "backups"])
+def test_nothing_of_ours_within_the_artifacts(inner: str, pilot: Any, home_at: Any, tmp_path: Path) -> None:
+    backups = str(tmp_path / "artifacts" / "backups") if inner == "backups" else pilot.home.backups
+    uri = f"sqlite:///{tmp_path}/artifacts/db.sqlite" if inner == "store" else ""
+    with pytest.raises(ConfigurationError, match="within the artifacts"):
+        home_at(tmp_path, backups, uri).restore("--replace")
+
+
+# Gone on with, and overtaken
+
+
+def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, take: Any) -> None:
+    """What the unfinished one left is put aside, and undo still knows what was there at first."""
+    second = take(dataclasses.replace(pilot.home, backups=copied.backups))
+    before = work_on(copied, pilot)
+    place = restore.beside(copied.destination)
+    copied.cut_off("database", "--snapshot", pilot.snapshot.id, "--replace")
+    book = journal.Book(place)
+    assert book.running is not None
+    assert (book.running.snapshot, book.running.phase) == (pilot.snapshot.id, "database")
+    refused(copied, NotEmptyError, "--snapshot", second.id)
+    with pytest.raises(BusyError, match=pilot.snapshot.id):
+        tracking_server.refuse_unfinished(copied.destination)
+    work_on(copied, pilot)
+    with pytest.raises(BusyError, match=pilot.snapshot.id):
+        copied.job("backup", "create")
+    done = copied.restore("--snapshot", second.id, "--replace")
+    assert done["snapshot"] == second.id
+    assert is_identical(copied, pilot)
+    copied.restore("--undo")
+    assert (dialects.digests(copied.store), copied.files()) == before
+
+
+def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: Any) -> None:
+    copied.cut_off("artifacts", "--snapshot", "latest")
+    take(dataclasses.replace(pilot.home, backups=copied.backups))
+    told = copied.restore("--dry-run")
+    assert told["snapshot"] == pilot.snapshot.id
+    assert told["half_restored"].startswith(f"a restore of the snapshot {pilot.snapshot.id}, begun ")
+    done = copied.restore("--snapshot", "latest")
+    assert (done["snapshot"], done["half_restored"]) == (pilot.snapshot.id, None)
+
+
+def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None:
+    copied.cut_off("database", "--snapshot", "latest")
+    assert dialects.state(copied.store).kind == "empty"
+    rows, _files = work_on(copied, pilot)
+    with pytest.raises(NotEmptyError, match="19 files, and the snapshot 18"):
+        copied.restore("--snapshot", "latest")
+    added = next(copied.artifacts.glob("1/*/a"))
+    shutil.move(added.parent, copied.folder / "elsewhere")
+    with pytest.raises(NotEmptyError, match="has come to hold"):
+        copied.restore("--snapshot", "latest")
+    assert dialects.digests(copied.store) == rows
+
+    shutil.move(copied.folder / "elsewhere", added.parent)
+    assert copied.restore("--replace")["database_identical"] is True
+    assert is_identical(copied, pilot)
+    assert len(dialects.kept(copied.store)) == 1
+    assert len(list(copied.folder.glob("artifacts.failed_*/1/*/a"))) == 1
+
+
+# Older schemas
+
+
+def test_an_older_snapshot_over_a_newer_schema(tmp_path: Path, home_at: Any, older: Any, take: Any, pilot: Any) -> None:
+    """As an upgrade goes back by it."""
+    source = older(tmp_path / "old")
+    take(source)
+    home = home_at(tmp_path / "home", source.backups)
+    work_on(home_at(tmp_path / "home", pilot.home.backups), pilot)
+    done = home.restore("--snapshot", "latest", "--replace", "--no-upgrade")
+    assert (done["database_identical"], done["artifacts_identical"], done["upgraded"]) == (True, True, None)
+    assert dialects.digests(home.store) == dialects.digests(source.store)
+    assert home.files() == source.files()
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_an_older_schema_is_restored_and_then_upgraded(
+    upgrade: bool, tmp_path: Path, home_at: Any, older: Any, take: Any
+) -> None:
+    source = older(tmp_path / "old")
+    snapshot = take(source)
+    home = home_at(tmp_path / "home", source.backups)
+    done = home.restore("--snapshot", "latest", *([] if upgrade else ["--no-upgrade"]))
+    assert done["database_identical"] is True
+    schema = checks.inspect_schema(checks.connect_engine(home.store))
+    if upgrade:
+        assert done["upgraded"] == {"from": snapshot.revision, "to": schema.expected}
+        assert schema.state == "current"
+    else:
+        assert done["upgraded"] is None
+        assert dialects.digests(home.store) == dialects.digests(source.store)

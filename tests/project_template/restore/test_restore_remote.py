@@ -1,0 +1,73 @@
+"""A snapshot in an object store is read as a whole before a restore touches anything, as one in a folder is."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.repository import object_store
+from mlflow_ae5_server.repository.backend import open_place
+from mlflow_ae5_server.restore.object_store_saved_copies import BesideStore
+
+
+def test_a_damaged_object_is_named_before_anything_is_touched(
+    pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any
+) -> None:
+    source = dataclasses.replace(pilot.home, backups=f"{bucket(f'b{uuid.uuid4().hex}')}/backups")
+    take(source)
+    place = open_place(source.backups)
+    victim = sorted(item.name for item in place.items("objects"))[-1]
+    data = place.read(victim)
+    assert data is not None
+    place.write(victim, data[:-1] + bytes([data[-1] ^ 1]))
+    home = home_at(tmp_path / "home", source.backups)
+
+    with pytest.raises(DamagedError, match=victim.rpartition("/")[2]):
+        home.restore("--snapshot", "latest")
+
+    assert not home.artifacts.exists()
+    assert not home.store.file.exists()
+    assert home.unfinished() is None
+
+
+def contents(url: str) -> dict[str, bytes]:
+    import obstore
+
+    store = object_store.open_store(url)
+    return {str(m["path"]): bytes(obstore.get(store, m["path"]).bytes()) for page in obstore.list(store) for m in page}
+
+
+def test_a_large_artifact_goes_from_a_bucket_to_a_bucket(
+    pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any
+) -> None:
+    """In parts, each read from one store while another is sent to the other."""
+    import obstore
+
+    name = uuid.uuid4().hex
+    source, target = f"{bucket(f'a{name}')}/root", f"{bucket(f't{name}')}/root"
+    obstore.put(object_store.open_store(source), "1/r/artifacts/weights", b"0123456789" * 2_000_000)
+    obstore.put(object_store.open_store(source), "1/r/artifacts/small", b"x")
+    home = dataclasses.replace(pilot.home, backups=f"{bucket(f'b{name}')}/backups", destination=source)
+    take(home)
+    restored = home_at(tmp_path / "home", home.backups, "", target).restore()
+    assert (restored["outcome"], restored["written_files"]) == ("done", 2)
+    assert contents(target) == contents(source)
+
+
+def test_what_a_store_cannot_copy_by_itself_is_kept_aside_too(bucket: Any) -> None:
+    import obstore
+
+    url = bucket(f"k{uuid.uuid4().hex}")
+    for name, data in {"a": b"a" * 100, "ü 100%": b"b", "empty": b""}.items():
+        obstore.put(object_store.open_store(f"{url}/root"), f"1/{name}", data)
+    before = contents(f"{url}/root")
+    beside = BesideStore(f"{url}/root", server_copy=-1)
+    beside.aside("x")
+    assert contents(f"{url}/root") == {}
+    assert contents(f"{url}/root.x") == before
+    beside.back("x")
+    assert contents(f"{url}/root") == before

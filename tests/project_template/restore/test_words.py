@@ -1,0 +1,79 @@
+"""The words of Backup, Restore and Drill: on the command line, or in the variable that a job is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mlflow_ae5_server import cli
+from mlflow_ae5_server.common import arguments, settings
+from mlflow_ae5_server.common.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("restore", {"snapshot": "latest", "dry_run": False, "replace": False, "no_upgrade": False, "undo": False}),
+        ("restore --dry-run --snapshot a-1", {"snapshot": "a-1", "dry_run": True}),
+        ("restore --replace --no-upgrade", {"replace": True, "no_upgrade": True}),
+        ("restore --undo", {"undo": True, "drop_kept": None}),
+        ("restore --drop-kept kept_1", {"undo": False, "drop_kept": "kept_1"}),
+        ("drill", {"snapshot": "latest"}),
+        ("drill --snapshot x", {"snapshot": "x"}),
+        (
+            "backup create --rehash",
+            {"action": "create", "rehash": True, "allow_outside": False, "allow_empty": False},
+        ),
+        ("backup create --allow-empty", {"allow_empty": True}),
+        ("backup verify --sample 1%", {"action": "verify", "sample": "1%", "all": False, "snapshot": "latest"}),
+        ("backup prune --keep-daily 7 --yes", {"action": "prune", "keep_daily": 7, "keep_last": None, "yes": True}),
+        ("database-upgrade --rehearse", {"rehearse": True, "dry_run": False}),
+    ],
+)
+def test_words(given: str, expected: dict[str, Any]) -> None:
+    assert vars(cli.parse(given.split())).items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "restore latest",
+        "restore --undo --replace",
+        "restore --undo --snapshot x",
+        "restore --undo --drop-kept x",
+        "restore --drop-kept x --replace",
+        "restore --snap x",
+        "drill --yes",
+        "backup",
+        "backup verify --all --sample 1%",
+        "backup prune --keep-last many",
+    ],
+)
+def test_words_that_are_not_understood(given: str) -> None:
+    with pytest.raises(UsageError):
+        cli.parse(given.split())
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("--snapshot 'a b' --replace", ["--snapshot", "a b", "--replace"]),
+        ("unset", ["--dry-run"]),  # not: restore the newest snapshot for real
+        ("", ["--dry-run"]),
+    ],
+)
+def test_words_of_a_variable(variable: str, words: list[str]) -> None:
+    resolved = settings.resolve({"MLFLOW_TRACKING_RESTORE_ARGUMENTS": variable}, {}, {})
+    assert arguments.words("restore", resolved) == words
+
+
+def test_quotation_marks_that_do_not_end() -> None:
+    resolved = settings.resolve({"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot 'a"}, {}, {})
+    with pytest.raises(UsageError, match="DRILL_ARGUMENTS"):
+        arguments.words("drill", resolved)
+
+
+def test_a_job_reports_words_that_are_wrong(project: Any) -> None:
+    ended = project.run("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--snapshot")
+    assert ended.code == UsageError.exit_code
+    assert (ended.last["command"], ended.last["outcome"]) == ("Restore", "failed")

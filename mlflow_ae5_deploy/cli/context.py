@@ -109,17 +109,11 @@ def load_settings(choices: Choices) -> LoadedSettings:
     return replace(complete, set_aside=(*complete.set_aside, _NO_MOUNT))
 
 
-def sandbox_folder(environ: Mapping[str, str]) -> Path:
-    from mlflow_ae5_deploy.config.state_dir import state_root
-
-    return state_root(None, environ) / "sandbox"
-
-
 def _sandbox_overrides(choices: Choices) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:
     """Start the sandbox if need be; its address, trust and administrator as settings, its accounts' passwords, and
     whether its commands find secrets where AE5 has them.
     """
-    from mlflow_ae5_deploy.cli.commands.sandbox import bring_up, credentials
+    from mlflow_ae5_deploy.cli.sandbox_up import bring_up, credentials
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
 

@@ -10,8 +10,8 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.jobs.one_off import Verdict
-    from mlflow_ae5_deploy.jobs.runner import Task
+    from mlflow_ae5_deploy.engine.job_result import Verdict
+    from mlflow_ae5_deploy.jobs.tasks import Task
     from mlflow_ae5_deploy.render.console import Reporter
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.engine.context import Context, Recovery, Wishes
-    from mlflow_ae5_deploy.engine.plan import RunResult, Stage
+    from mlflow_ae5_deploy.engine.plan import RunResult
+    from mlflow_ae5_deploy.engine.stage import Stage
     from mlflow_ae5_deploy.operations.verify import Verification
     from mlflow_ae5_deploy.render.console import Reporter
 

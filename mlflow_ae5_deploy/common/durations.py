@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.text import counted
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
 _FORM = re.compile(
@@ -42,3 +43,12 @@ def _suggest(text: str) -> str:
     if not given or len(given) != len(pairs):
         return "30d0h0m0s"
     return "".join(f"{given.get(unit, '0')}{unit}" for unit in "dhms")
+
+
+def duration(span: timedelta) -> str:
+    """In the largest unit that leaves a number worth reading."""
+    seconds = span.total_seconds()
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return counted(round(seconds), "seconds")

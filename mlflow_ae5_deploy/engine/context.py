@@ -22,9 +22,9 @@ from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.engine.state import Memory
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.engine.job_result import Verdict
     from mlflow_ae5_deploy.release.customize import BuiltArchive
-    from mlflow_ae5_deploy.release.source import Release
+    from mlflow_ae5_deploy.release.models import Release
 
 OnProgress = Callable[[str, float, float | None], None]
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Checked, Decision, RunResult, Stage, StageResult
+from mlflow_ae5_deploy.engine.plan import Decision, RunResult, StageResult
+from mlflow_ae5_deploy.engine.stage import Checked, Stage
 
 OnStage = Callable[[Stage], None]
 OnResult = Callable[[StageResult], None]

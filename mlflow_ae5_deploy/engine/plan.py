@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.common.errors import DeployError
-    from mlflow_ae5_deploy.engine.context import Context
 
 
 @dataclass(frozen=True)
@@ -55,31 +54,6 @@ class Decision:
     @classmethod
     def do(cls, *actions: Action, warnings: Sequence[str] = ()) -> Decision:
         return cls(actions=tuple(actions), warnings=tuple(warnings))
-
-
-class Stage(Protocol):
-    """One step of the runbook. `plan` is pure; the others talk to the platform through the context."""
-
-    number: ClassVar[int]
-    name: ClassVar[str]
-    promise: ClassVar[str]
-
-    def observe(self, context: Context) -> Any: ...
-
-    def plan(self, facts: Any, context: Context) -> Decision: ...
-
-    def apply(self, action: Action, facts: Any, context: Context) -> None: ...
-
-    def verify(self, context: Context) -> str | None:
-        """Prove the promise after a change; a sentence that says what was seen, or None when apply proved it."""
-
-
-@runtime_checkable
-class Checked(Protocol):
-    """A stage with a precondition on this machine, which an earlier stage needs as well."""
-
-    def check(self, context: Context) -> None:
-        """Called before the first stage observes anything. Makes no request; raises DeployError."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.common.text import counted, size
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.job_result import UNKNOWN, Verdict, last_report
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
-from mlflow_ae5_deploy.jobs.one_off import UNKNOWN, Verdict, last_report, run_once, unreported
+from mlflow_ae5_deploy.jobs.one_off import run_once, unreported
+from mlflow_ae5_deploy.jobs.spec import WantedJob
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
 DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
 KINDS = ("runs", "experiments", "logged_models")

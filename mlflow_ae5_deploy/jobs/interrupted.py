@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.jobs.one_off import Verdict
-from mlflow_ae5_deploy.jobs.runner import Task
+from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,5 @@ def ended(run: Run, verdict: Verdict) -> datetime | None:
 
 
 def _asked(task: Task, job: Job) -> Task:
-    words = job.variables.get(runner.ARGUMENTS[task.command], "")
+    words = job.variables.get(tasks.ARGUMENTS[task.command], "")
     return replace(task, words=tuple(shlex.split(words))) if words else task

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
-from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError
 from mlflow_ae5_deploy.common.redaction import scrub
@@ -16,64 +13,11 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import other_machines, saved_logs
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob, shows_up
+from mlflow_ae5_deploy.jobs.spec import WantedJob
 
-GOOD = ("done", "dry-run", "skipped")
-UNKNOWN = "unknown"
 _SHOWN = 200  # characters of a log's last line
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _STOPPED = 120.0  # seconds until a run that was told to stop must have ended
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came of one run.
-
-    state:   the platform's word for how it ended.
-    outcome: the job's own word, from the last JSON line of its log, such as done, dry-run, skipped, failed or
-             interrupted; unknown where it left none (a release that does not report, or a run that was killed).
-    facts:   that line. said: one sentence for a person. tail: the end of its log, where nobody has seen it.
-    kept:    its log is on this machine; `logs --run` shows it.
-    """
-
-    run_id: str
-    state: str
-    outcome: str
-    exit_code: int | None
-    said: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    tail: str = ""
-    kept: bool = False
-
-    @property
-    def passed(self) -> bool:
-        return self.state == "completed" and self.outcome in GOOD and self.exit_code in (0, None)
-
-    @property
-    def known(self) -> bool:
-        """False where the platform calls the run completed and the job left no report: a launcher may lose its exit
-        code."""
-        return self.state != "completed" or self.outcome != UNKNOWN
-
-    @property
-    def judged(self) -> bool | None:
-        """`passed`, or None where the result is not known."""
-        return self.passed if self.known else None
-
-
-def last_report(log: str) -> dict[str, Any]:
-    """The JSON object on the last line that is one; empty where there is none."""
-    for line in reversed(log.splitlines()):
-        text = line.strip()
-        if not (text.startswith("{") and text.endswith("}")):
-            continue
-        try:
-            found = json_input.parse(text)
-        except ValueError:
-            continue
-        if isinstance(found, dict) and "outcome" in found:
-            return found
-    return {}
 
 
 def unreported(log: str) -> str:
@@ -222,3 +166,20 @@ def prune(context: Context, name: str, *, keep: int) -> int:
     if old:
         context.journal.write("effect", action="delete", target=f"{counted(len(old), 'old run records')} of job {name}")
     return len(old)
+
+
+def shows_up(name: str, project: Project, context: Context) -> Job | None:
+    """Wait for a job that must be there, because its name is taken, and is not listed. None when it stays out."""
+
+    def probe() -> Job | None:
+        return next((j for j in context.platform.jobs() if j.name == name and j.project_id == project.id), None)
+
+    try:
+        return poll_until(
+            probe,
+            waiting_for=f"job {name} to be listed",
+            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
+            on_wait=context.on_wait,
+        )
+    except DeadlineExceeded:
+        return None

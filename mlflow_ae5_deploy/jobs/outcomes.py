@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mlflow_ae5_deploy.common.redaction import scrub
 
 if TYPE_CHECKING:
+    from mlflow_ae5_deploy.engine.job_result import Verdict
     from mlflow_ae5_deploy.engine.state import Memory
-    from mlflow_ae5_deploy.jobs.one_off import Verdict
-    from mlflow_ae5_deploy.jobs.runner import Task
+    from mlflow_ae5_deploy.jobs.tasks import Task
 
 BACKUP, CHECK, DRILL, PRUNE, PLACE = "backup", "check", "drill", "prune", "place"
 DAMAGED, NO_PLACE, NO_SNAPSHOT, INCOMPLETE = 16, 19, 20, 23  # exit codes of the project's jobs

@@ -6,9 +6,8 @@ A job takes its command line from one variable, and answers with a last line of 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project, Run
@@ -29,21 +28,17 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.job_result import UNKNOWN, Verdict, last_report
 from mlflow_ae5_deploy.jobs import other_machines, outcomes, saved_logs
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
-from mlflow_ae5_deploy.jobs.one_off import UNKNOWN, Verdict, last_report, run_once, unreported
+from mlflow_ae5_deploy.jobs.one_off import run_once, unreported
+from mlflow_ae5_deploy.jobs.spec import WantedJob, check_profile
+from mlflow_ae5_deploy.jobs.tasks import (
+    Task,
+)
 from mlflow_ae5_deploy.jobs.text import Facts, outside, sentence, unreadable
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.deployment import check_profile
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
-ARGUMENTS = {
-    "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
-    "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
-    "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
-}
 _ALONE = ("Restore", "DatabaseUpgrade")  # not while another machine has a job at work: they change the data
-REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
 INCOMPLETE, BUSY = outcomes.INCOMPLETE, 75  # exit codes of the jobs
 _GOOD = ("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised")
 _TAIL = 15
@@ -60,52 +55,6 @@ _ERRORS: Mapping[int, type[DeployError]] = {
 
 
 OnSuccess = Callable[[Verdict], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One call of a command. command: its name without `Minimum`. words: its arguments. purpose: for people."""
-
-    command: str
-    words: tuple[str, ...]
-    purpose: str
-    variables: tuple[tuple[str, str], ...] = ()
-
-    def all_variables(self) -> tuple[tuple[str, str], ...]:
-        given = ((ARGUMENTS[self.command], shlex.join(self.words)),) if self.words else ()
-        return tuple(sorted((*given, *self.variables)))
-
-
-def backup(action: str, *words: str) -> Task:
-    return Task("Backup", (action, *words), "backup" if action == "create" else f"backup {action}")
-
-
-def restore(*words: str) -> Task:
-    return Task("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
-
-
-def list_kept() -> Task:
-    return Task("Restore", ("--list-kept",), "list of what restores kept aside")
-
-
-def drop_kept(name: str, *, act: bool) -> Task:
-    """Without `act` it only says what would go."""
-    words = ("--drop-kept", name)
-    if act:
-        return Task("Restore", words, "removal of what a restore kept aside")
-    return Task("Restore", (*words, "--dry-run"), "look at what a restore kept aside")
-
-
-def drill(snapshot: str) -> Task:
-    return Task("Drill", ("--snapshot", snapshot), "drill")
-
-
-def database_upgrade() -> Task:
-    return Task("DatabaseUpgrade", (), "upgrade of the database schema")
-
-
-def rehearsal() -> Task:
-    return Task("DatabaseUpgrade", (), "rehearsal of the upgrade", ((REHEARSE, "true"),))
 
 
 # the command ------------------------------------------------------------------------------------------------------
@@ -129,18 +78,6 @@ def required_project(context: Context) -> Project:
             f"`{context.account}` has no project `{name}`.",
             where=context.access.target.options.hostname,
             remedy="Run `mlflow-ae5-deploy install` first; `restore` brings a snapshot back where nothing is left.",
-        )
-    return project
-
-
-def required_installation(context: Context) -> Project:
-    """The project, where it has a deployment, running or not: a schedule is made for an installed server only."""
-    project = required_project(context)
-    if chosen_of(context).current is None:
-        raise NotFound(
-            f"Project `{project.name}` has no deployment `{context.settings.deployment.name}`.",
-            where=context.access.target.options.hostname,
-            remedy="Nothing was changed. Run `mlflow-ae5-deploy install` first.",
         )
     return project
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted, size
-from mlflow_ae5_deploy.resources.token_expiry import duration
 
 Facts = Mapping[str, Any]
 

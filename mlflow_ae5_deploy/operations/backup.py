@@ -9,12 +9,18 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.text import gone
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.engine.plan import Action
-from mlflow_ae5_deploy.jobs import one_off, runner
-from mlflow_ae5_deploy.jobs.one_off import Verdict
-from mlflow_ae5_deploy.jobs.runner import Task
+from mlflow_ae5_deploy.jobs import one_off, runner, tasks
+from mlflow_ae5_deploy.jobs.tasks import Task
 from mlflow_ae5_deploy.jobs.text import gone_since, is_whole
-from mlflow_ae5_deploy.resources import backup_destination, backup_job, backup_repository, scheduled_job
+from mlflow_ae5_deploy.resources import (
+    backup_destination,
+    backup_job,
+    backup_repository,
+    current_deployment,
+    scheduled_job,
+)
 from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
 
 
@@ -45,7 +51,7 @@ def carry_out(
 
 def create(context: Context, *words: str, seconds: float, project: Project | None = None) -> Verdict:
     """A new snapshot; raises what `maintenance.require` raises."""
-    task = runner.backup("create", *words)
+    task = tasks.backup("create", *words)
     verdict = carry_out(context, task, seconds=seconds, project=project)
     runner.require(task, verdict)
     return verdict
@@ -53,7 +59,7 @@ def create(context: Context, *words: str, seconds: float, project: Project | Non
 
 def check(context: Context, snapshot: str, *words: str, seconds: float, project: Project | None = None) -> Verdict:
     """Read a snapshot back; raises SnapshotDamaged when it is not what its manifest says."""
-    task = runner.backup("verify", "--snapshot", snapshot, *words)
+    task = tasks.backup("verify", "--snapshot", snapshot, *words)
     verdict = carry_out(context, task, seconds=seconds, project=project)
     runner.require(task, verdict)
     return verdict
@@ -102,7 +108,7 @@ class Scheduled:
 
 def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> Scheduled:
     """Exactly one job of this name, with this cron."""
-    project = runner.required_installation(context)
+    project = current_deployment.required_installation(context)
     runner.require_command(context, project, command)
     backup_destination.store(context)
     wanted = backup_job.wanted_job(context.settings, command, cron)

@@ -12,7 +12,8 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Decision, Stage
+from mlflow_ae5_deploy.engine.plan import Decision
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.resources.consumers import TOKEN
 
 SAME, DIFFERS, UNKNOWN = "same", "differs", "unknown"

@@ -10,8 +10,8 @@ from mlflow_ae5_deploy.common.clock import Deadline
 from mlflow_ae5_deploy.common.errors import StageFailed, VerificationFailed
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.jobs.gc import cannot_rehearse, rehearse
-from mlflow_ae5_deploy.jobs.one_off import Verdict
 from mlflow_ae5_deploy.resources.gc_job import wanted_job
 
 _MOUNTED = 300.0  # seconds until a job must see a changed secret; ae5-tools speaks of several minutes

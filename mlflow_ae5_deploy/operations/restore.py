@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import Conflict, NotFound
 from mlflow_ae5_deploy.engine.context import Context, Recovery
-from mlflow_ae5_deploy.engine.plan import RunResult, Stage
-from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.plan import RunResult
+from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.restore import learn
@@ -34,7 +35,7 @@ def rehearse(
         project = runner.required_project(context)
     runner.require_command(context, project, "Restore")
     _tell_where(context)
-    task = runner.restore(*wanted.job_words, "--dry-run")
+    task = tasks.restore(*wanted.job_words, "--dry-run")
     verdict = runner.attempt(context, project, task, seconds=wanted.wait)
     learn(context, project, verdict)
     runner.require(task, verdict)

@@ -14,12 +14,12 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, JobFaile
 from mlflow_ae5_deploy.common.redaction import MASK, Secret
 from mlflow_ae5_deploy.common.text import gone
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.logs import OnLine
-from mlflow_ae5_deploy.jobs.one_off import Verdict
-from mlflow_ae5_deploy.resources import scheduled_job
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
+from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -75,7 +75,7 @@ def departures(asked: WantedJob, configured: WantedJob) -> list[Departure]:
 
 def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     """Exactly this one schedule, whatever was there before."""
-    project = runner.required_installation(context)
+    project = current_deployment.required_installation(context)
     _check_command(context, project, wanted)
     if dict(wanted.variables).get(gc.DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, wanted)

@@ -14,7 +14,7 @@ from datetime import datetime
 from mlflow_ae5_deploy.common.errors import LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Stage
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs.gc import INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.drift import SIGN_IN, StageView, forecast

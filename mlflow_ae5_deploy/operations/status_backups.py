@@ -10,29 +10,29 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs import outcomes, runner
+from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import ended, left, verdict_of
-from mlflow_ae5_deploy.jobs.one_off import Verdict
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
-from mlflow_ae5_deploy.jobs.runner import Task
+from mlflow_ae5_deploy.jobs.tasks import Task
 from mlflow_ae5_deploy.jobs.text import gone_since, outside, unreadable
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.missed import problems as missed_problems
 from mlflow_ae5_deploy.operations.missed import warnings as missed_warnings
 from mlflow_ae5_deploy.resources import backup_job, backup_repository, scheduled_job
-from mlflow_ae5_deploy.resources.token_expiry import duration
 
 OLD = timedelta(days=7)  # where no schedule says when the next is due
 _LOOKED_AT = 5  # runs of the job, newest first, until one is found that made a snapshot
-_SCHEDULED = {backup_job.BACKUP: runner.backup("create"), backup_job.DRILL: runner.drill("latest")}
+_SCHEDULED = {backup_job.BACKUP: tasks.backup("create"), backup_job.DRILL: tasks.drill("latest")}
 _SINGLE = (
-    runner.backup("create"),
-    runner.backup("verify"),
-    runner.drill("latest"),
-    runner.restore(),
-    runner.restore("--dry-run"),
+    tasks.backup("create"),
+    tasks.backup("verify"),
+    tasks.drill("latest"),
+    tasks.restore(),
+    tasks.restore("--dry-run"),
 )
 RunsOf = Callable[[str], list[Run]]
 WHOLE = "are the database and the volume of the artifacts whole? If they were removed on purpose, all is well."
@@ -145,7 +145,7 @@ def _kind(context: Context, job: Job) -> str | None:
     """What a job of the project does, by its command and words."""
     for command in _SCHEDULED:
         if job.command == runner.command_of(context.settings, command):
-            words = job.variables.get(runner.ARGUMENTS[command], "").split()
+            words = job.variables.get(tasks.ARGUMENTS[command], "").split()
             return outcomes.kind_of(Task(command, tuple(words), ""))
     return None
 

@@ -15,10 +15,11 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine import job_result
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lock import at_work
 from mlflow_ae5_deploy.engine.state import StoredToken
-from mlflow_ae5_deploy.jobs import gc, one_off
+from mlflow_ae5_deploy.jobs import gc
 from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.restart import pending_restart
@@ -308,5 +309,5 @@ def _last_run(context: Context, run: Run) -> LastRun:
         verdict = gc.judge(run, context.platform.run_log(run.id))
     except PlatformError as error:
         passed = None if run.state == "completed" else False
-        return LastRun(run.id, run.state, run.created, one_off.UNKNOWN, passed, f"its log: {error.what}")
+        return LastRun(run.id, run.state, run.created, job_result.UNKNOWN, passed, f"its log: {error.what}")
     return LastRun(run.id, run.state, run.created, verdict.outcome, verdict.judged, verdict.said)

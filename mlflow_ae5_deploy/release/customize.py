@@ -21,10 +21,10 @@ from mlflow_ae5_deploy.release.bundled import bundled_version
 from mlflow_ae5_deploy.release.customization import Customisation, check, refuse_secret
 from mlflow_ae5_deploy.release.edit import edit_project_file
 from mlflow_ae5_deploy.release.files import private_folder, sha256_of, storage_errors
+from mlflow_ae5_deploy.release.models import Release
 from mlflow_ae5_deploy.release.pack import pack
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, SCHEMA, digest_content, to_json
-from mlflow_ae5_deploy.release.source import Release
 from mlflow_ae5_deploy.release.tree import Tree, collect, refuse_large_content
 
 __all__ = ["TOP", "BuiltArchive", "Customisation", "build"]

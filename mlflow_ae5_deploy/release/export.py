@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
 from mlflow_ae5_deploy.release.customize import Customisation, build
 from mlflow_ae5_deploy.release.files import sha256_of, storage_errors
-from mlflow_ae5_deploy.release.source import Release
+from mlflow_ae5_deploy.release.models import Release
 from mlflow_ae5_deploy.release.versions import asset_name, checksum_file
 
 

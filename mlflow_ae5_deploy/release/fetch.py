@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.release.cache import Expectation, Store
 from mlflow_ae5_deploy.release.download import Progress, discard, download
 from mlflow_ae5_deploy.release.files import open_regular, refuse_large, storage_errors
 from mlflow_ae5_deploy.release.http import Absent, Timeouts, Web
-from mlflow_ae5_deploy.release.source import Checked, FetchSettings, Release, ReleaseKind
+from mlflow_ae5_deploy.release.models import Checked, FetchSettings, Release, ReleaseKind
 from mlflow_ae5_deploy.release.versions import (
     Location,
     asset_name,

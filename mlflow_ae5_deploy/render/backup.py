@@ -7,7 +7,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import size
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.jobs.runner import succeeded
 from mlflow_ae5_deploy.jobs.text import kept_thing
 from mlflow_ae5_deploy.operations.backup import Scheduled

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from mlflow_ae5_deploy.common.errors import DeployError
-    from mlflow_ae5_deploy.engine.plan import Action, RunResult, Stage, StageResult
+    from mlflow_ae5_deploy.engine.plan import Action, RunResult, StageResult
+    from mlflow_ae5_deploy.engine.stage import Stage
     from mlflow_ae5_deploy.operations.verify import Check
     from mlflow_ae5_deploy.render.install import Installed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.render.install import SCHEMA, error_data
-from mlflow_ae5_deploy.resources.token_expiry import duration
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.rotate_token_result import Rotation

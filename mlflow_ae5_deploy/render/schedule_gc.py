@@ -9,12 +9,13 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.redaction import MASK
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.jobs.gc import DRY_RUN
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.jobs.spec import WantedJob
 from mlflow_ae5_deploy.operations.schedule_gc import Departure, Done
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob, is_paused
+from mlflow_ae5_deploy.resources.scheduled_job import is_paused
 
 _TIMES = 3
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.status import Status
 from mlflow_ae5_deploy.operations.status_report import NO_SCHEMA, LastRun, Seen
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
-from mlflow_ae5_deploy.resources.token_expiry import duration
 
 
 def show(reporter: Reporter, status: Status) -> None:

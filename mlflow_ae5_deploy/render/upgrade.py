@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.operations.upgrade.apply import Upgraded
 from mlflow_ae5_deploy.operations.upgrade.plan import Changes, schema
 from mlflow_ae5_deploy.render.console import Reporter

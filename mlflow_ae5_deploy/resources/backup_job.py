@@ -5,8 +5,8 @@ from __future__ import annotations
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.jobs.runner import command_of
+from mlflow_ae5_deploy.jobs.spec import WantedJob
 from mlflow_ae5_deploy.resources import gc_job
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
 BACKUP, DRILL = "Backup", "Drill"
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.errors import (
+    NotFound,
+)
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs.runner import required_project
 from mlflow_ae5_deploy.resources.deployment_spec import Chosen, Wanted, select
 
 
@@ -27,3 +31,15 @@ def chosen_of(context: Context) -> Chosen:
 def project_name(context: Context, project_id: str) -> str:
     project: Project | None = next((p for p in context.look.projects() if p.id == project_id), None)
     return f"{project.owner}/{project.name}" if project else project_id
+
+
+def required_installation(context: Context) -> Project:
+    """The project, where it has a deployment, running or not: a schedule is made for an installed server only."""
+    project = required_project(context)
+    if chosen_of(context).current is None:
+        raise NotFound(
+            f"Project `{project.name}` has no deployment `{context.settings.deployment.name}`.",
+            where=context.access.target.options.hostname,
+            remedy="Nothing was changed. Run `mlflow-ae5-deploy install` first.",
+        )
+    return project

@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.common.errors import (
     StageFailed,
 )
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.resources import interrupted_upgrade
 from mlflow_ae5_deploy.resources.current_deployment import project_name
 from mlflow_ae5_deploy.resources.deployment_spec import Drift, Wanted, drift
@@ -55,17 +56,6 @@ def check_before_start(context: Context, wanted: Wanted, project: Project | None
         )
     if project is not None:
         revision_for(context, project, wanted.revision, wanted.command)
-
-
-def check_profile(context: Context, name: str, where: str) -> None:
-    """Raise Configuration unless the platform has a resource profile of that name."""
-    profiles = [profile.name for profile in context.look.resource_profiles()]
-    if name not in profiles:
-        raise Configuration(
-            f"The platform has no resource profile `{name}`.",
-            where=where,
-            remedy=f"It has: {', '.join(profiles) or 'none that this account may use'}.",
-        )
 
 
 def revision_for(context: Context, project: Project, name: str, command: str) -> Revision:

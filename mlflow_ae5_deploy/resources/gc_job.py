@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
+from mlflow_ae5_deploy.jobs.spec import WantedJob
 
 
 def wanted_job(settings: Settings) -> WantedJob:

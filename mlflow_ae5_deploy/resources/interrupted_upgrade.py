@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.errors import Locked, StageFailed
 from mlflow_ae5_deploy.engine.context import Context, Recovery
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.jobs.runner import Task
+    from mlflow_ae5_deploy.jobs.tasks import Task
 
 STOPPING, STARTING = "stopping", "starting"  # the first and the last phase of its record
 _MUST_WAIT = {

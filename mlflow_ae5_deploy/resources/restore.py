@@ -12,10 +12,10 @@ from mlflow_ae5_deploy.common.errors import StageFailed, TargetInUse, TargetNotE
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.context import Context, Recovery
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.engine.plan import Action
-from mlflow_ae5_deploy.jobs import one_off, runner
+from mlflow_ae5_deploy.jobs import one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import left
-from mlflow_ae5_deploy.jobs.one_off import Verdict
 from mlflow_ae5_deploy.resources import backup_destination
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.secrets import SecretFact
@@ -54,7 +54,7 @@ def half_restored(context: Context, project: Project | None) -> HalfRestored | N
         return None
     known = _begun(context)
     when = f" at {str(known['when'])[:16].replace('T', ' ')} UTC" if known and known.get("when") else ""
-    found = left(context, project, runner.restore())
+    found = left(context, project, tasks.restore())
     if found is not None and found.run.is_active:
         return HalfRestored(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
     if found is not None and found.verdict is not None:
@@ -97,11 +97,11 @@ def learn(context: Context, project: Project, verdict: Verdict, former: dict[str
         begun = known or {"asked": None, "snapshot": None, "project_id": project.id, "ended": False, "when": when}
         context.memory.note_recovery({**begun, "state": "begun", "said": scrub(str(said))})
         return
-    found = left(context, project, runner.restore())
+    found = left(context, project, tasks.restore())
     if found is not None and (found.run.is_active or (found.verdict and runner.succeeded(found.verdict))):
         return  # it may begin yet, or the next restore takes its end for its own
     if found is not None:
-        one_off.clear(context, project, runner.wanted_once(context, runner.restore()).name)
+        one_off.clear(context, project, runner.wanted_once(context, tasks.restore()).name)
     if known is not None:
         context.memory.note_recovery(former if former and former.get("state") == "done" else None)
 
@@ -143,7 +143,7 @@ def look_first(context: Context, project: Project, wanted: Recovery, *, replaced
     replaced: a new release is about to take the project's place, and may know a schema that this one does not.
     """
     backup_destination.store(context)
-    task = runner.restore(*wanted.job_words, "--dry-run")
+    task = tasks.restore(*wanted.job_words, "--dry-run")
     verdict = runner.attempt(context, project, task, seconds=wanted.wait)
     if replaced and verdict.exit_code == _NEWER:
         return
@@ -187,4 +187,4 @@ def conclude(context: Context) -> None:
     if known is None or project is None:
         return
     context.memory.note_recovery({**known, "ended": True})
-    one_off.clear(context, project, runner.wanted_once(context, runner.restore()).name)
+    one_off.clear(context, project, runner.wanted_once(context, tasks.restore()).name)

@@ -14,11 +14,12 @@ from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError, StageFailed
-from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.engine.state import JobChange
-from mlflow_ae5_deploy.resources.deployment import check_profile, revision_for
+from mlflow_ae5_deploy.jobs.one_off import shows_up
+from mlflow_ae5_deploy.jobs.spec import WantedJob, check_profile
+from mlflow_ae5_deploy.resources.deployment import revision_for
 
 STAGE = 14
 RUN_DEADLINE = 900.0  # seconds a collection at work is waited for before its job is taken down
@@ -26,30 +27,6 @@ _VISIBLE = 60.0  # seconds until a list must show what was just done
 CREATE, DELETE, PAUSE = "create", "delete", "pause"
 
 RunSource = Callable[[], Sequence[Run]]
-
-
-@dataclass(frozen=True)
-class WantedJob:
-    """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
-
-    purpose: what it does, as words for a person; memory keeps a note for each. section: the group of settings that
-    its profile stands in.
-    alone: every scheduled job with its command does its work; otherwise only one of its name does.
-    """
-
-    name: str
-    command: str
-    schedule: str
-    variables: tuple[tuple[str, str], ...]
-    resource_profile: str
-    hidden: tuple[tuple[str, Secret], ...] = ()
-    purpose: str = "garbage collection"
-    section: str = "gc"
-    alone: bool = True
-
-    def revealed(self) -> dict[str, str]:
-        """All variables as the platform must be given them."""
-        return {**dict(self.variables), **{name: value.reveal() for name, value in self.hidden}}
 
 
 @dataclass(frozen=True)
@@ -289,20 +266,3 @@ def _free_name(wanted: WantedJob, context: Context, wait: float) -> None:
     removed = context.platform.free_job_name(name)
     if removed:
         context.journal.write("effect", action=DELETE, target=f"{removed} runs that block the name {name}")
-
-
-def shows_up(name: str, project: Project, context: Context) -> Job | None:
-    """Wait for a job that must be there, because its name is taken, and is not listed. None when it stays out."""
-
-    def probe() -> Job | None:
-        return next((j for j in context.platform.jobs() if j.name == name and j.project_id == project.id), None)
-
-    try:
-        return poll_until(
-            probe,
-            waiting_for=f"job {name} to be listed",
-            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-            on_wait=context.on_wait,
-        )
-    except DeadlineExceeded:
-        return None

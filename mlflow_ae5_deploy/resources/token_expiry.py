@@ -11,8 +11,8 @@ import binascii
 from datetime import UTC, datetime, timedelta
 
 from mlflow_ae5_deploy.common import json_input
+from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.common.text import counted
 
 WARN_BEFORE = timedelta(days=30)
 _RENEW_BEFORE = timedelta(days=7)
@@ -50,12 +50,3 @@ def warning(expires: datetime | None, now: datetime) -> str | None:
     if expires <= now:
         return f"The stored token expired on {expires:%Y-%m-%d %H:%M} UTC."
     return f"The stored token expires on {expires:%Y-%m-%d %H:%M} UTC, in {duration(expires - now)}."
-
-
-def duration(span: timedelta) -> str:
-    """In the largest unit that leaves a number worth reading."""
-    seconds = span.total_seconds()
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return counted(round(seconds), "seconds")

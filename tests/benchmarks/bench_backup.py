@@ -58,12 +58,12 @@ def make_large(folder: Path, megabytes: int) -> None:
 def back_up(artifacts: str, place: str) -> None:
     """The artifacts' part of a backup, from opening the place to the snapshot's last object on disk."""
     sys.path.insert(0, str(TEMPLATE))
-    from mlflow_ae5_server.backup.artifacts import open_source
     from mlflow_ae5_server.backup.copy import Copier
-    from mlflow_ae5_server.repository.backend import open_place
+    from mlflow_ae5_server.backup.open_artifacts import open_source
     from mlflow_ae5_server.repository.blobs import Reader, Writer
     from mlflow_ae5_server.repository.file_list import ListWriter, read
     from mlflow_ae5_server.repository.index import Known
+    from mlflow_ae5_server.repository.open import open_place
     from mlflow_ae5_server.repository.repository import make_in
 
     repository = make_in(open_place(place))

@@ -26,9 +26,9 @@ sys.path.insert(0, str(TEMPLATE))
 def back_up(folder: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow_ae5_server.backup import create as capture
-    from mlflow_ae5_server.backup.artifacts import open_source
+    from mlflow_ae5_server.backup.open_artifacts import open_source
     from mlflow_ae5_server.database import checks, dialects
-    from mlflow_ae5_server.repository.backend import open_place
+    from mlflow_ae5_server.repository.open import open_place
     from mlflow_ae5_server.repository.repository import make_in
 
     uri = f"sqlite:///{folder}/db.sqlite"

@@ -7,7 +7,7 @@ import pytest
 from mlflow_ae5_deploy.cli.commands import backup
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.jobs.text import sentence
 from mlflow_ae5_deploy.render import backup as snapshots
 from mlflow_ae5_deploy.render.console import Reporter

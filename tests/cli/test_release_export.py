@@ -15,7 +15,8 @@ import pytest
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.release.bundled import bundled_version
-from mlflow_ae5_deploy.release.source import FetchSettings, obtain
+from mlflow_ae5_deploy.release.models import FetchSettings
+from mlflow_ae5_deploy.release.source import obtain
 
 NAME = f"mlflow.tracking.server.{bundled_version()}.tar.gz"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.upgrade import show_rehearsal
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.jobs.one_off import last_report
+from mlflow_ae5_deploy.engine.job_result import last_report
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.e2e.site import Site
 

@@ -15,9 +15,10 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.job_result import last_report
 from mlflow_ae5_deploy.jobs.gc import judge
 from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
-from mlflow_ae5_deploy.jobs.one_off import last_report, surplus
+from mlflow_ae5_deploy.jobs.one_off import surplus
 from mlflow_ae5_deploy.operations.logs import newest
 from mlflow_ae5_deploy.operations.schedule_gc import departures
 from mlflow_ae5_deploy.operations.share import kept_by_install, undone_by_install

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.jobs.outcomes import checked
 from mlflow_ae5_deploy.operations.status_backups import Backups, data, remembered, words
 from mlflow_ae5_deploy.render.backup import show

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server import cli
-from mlflow_ae5_server.commands.garbage_collection import PARTLY
 from mlflow_ae5_server.common import arguments, errors, settings
+from mlflow_ae5_server.gc.journal import PARTLY
 
 FOLDER = Path(errors.__file__).parents[2]
 TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ import pytest
 from mlflow_ae5_server.commands import tracking_server as server
 from mlflow_ae5_server.database import checks
 from mlflow_ae5_server.restore import journal
-from mlflow_ae5_server.restore.saved_copies import beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
 from mlflow_ae5_server.server import presence
 
 from tests.project_template.conftest import open_to_others

@@ -183,7 +183,7 @@ print(uri, os.environ["MLFLOW_TRACKING_TOKEN"])
 logging.basicConfig()
 logging.error("cannot connect to %s", uri)
 line = "a child says " + uri
-child = subprocess.Popen([sys.executable, "-m", "mlflow_ae5_server.common.redaction"], stdin=subprocess.PIPE)
+child = subprocess.Popen([sys.executable, "-m", "mlflow_ae5_server.common.redact_pipe"], stdin=subprocess.PIPE)
 child.communicate(line.encode())
 raise RuntimeError("no way to " + uri.partition("@")[0])
 """

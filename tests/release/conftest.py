@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
-from mlflow_ae5_deploy.release.source import Release
+from mlflow_ae5_deploy.release.models import Release
 
 PROJECT = b"""\
 # heading of the file

@@ -8,7 +8,8 @@ from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
 from mlflow_ae5_deploy.release.customize import Customisation, build
-from mlflow_ae5_deploy.release.source import FetchSettings, obtain
+from mlflow_ae5_deploy.release.models import FetchSettings
+from mlflow_ae5_deploy.release.source import obtain
 
 
 def make_template(folder: Path) -> Path:

@@ -28,7 +28,8 @@ from mlflow_ae5_deploy.common.errors import (
     Unreachable,
 )
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.release.source import FetchSettings, Release, obtain
+from mlflow_ae5_deploy.release.models import FetchSettings, Release
+from mlflow_ae5_deploy.release.source import obtain
 
 NAME = "mlflow.tracking.server.1.2.3.tar.gz"
 ASSET = f"/download/1.2.3/{NAME}"

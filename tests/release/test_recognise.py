@@ -11,7 +11,7 @@ import pytest
 
 from mlflow_ae5_deploy.release.compare import content_digest_of, same_content
 from mlflow_ae5_deploy.release.customize import BuiltArchive, Customisation, build
-from mlflow_ae5_deploy.release.source import Release
+from mlflow_ae5_deploy.release.models import Release
 
 PROVENANCE = ".mlflow-ae5-deploy/provenance.json"
 

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.compare import same_content
 from mlflow_ae5_deploy.release.customize import BuiltArchive, Customisation, build
-from mlflow_ae5_deploy.release.source import Release
+from mlflow_ae5_deploy.release.models import Release
 
 TOP = "mlflow.tracking.server"
 EVERYTHING = Customisation(

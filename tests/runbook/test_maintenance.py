@@ -10,7 +10,7 @@ from runbook_support import OURS, Doors, context
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.common.text import size
-from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.jobs.logs import follow_run
 from mlflow_ae5_deploy.jobs.text import lasting, sentence
 
@@ -44,15 +44,15 @@ def test_what_does_not(case, state, facts):
     verdict = judged(state, **facts)
     assert not runner.succeeded(verdict)
     with pytest.raises(errors.DeployError):
-        runner.require(runner.backup("create"), verdict)
+        runner.require(tasks.backup("create"), verdict)
 
 
 LOST = [
-    ("backup", runner.backup("create")),
-    ("backup verify", runner.backup("verify")),
-    ("restore", runner.restore("--snapshot", "S1")),
-    ("drill", runner.drill("latest")),
-    ("upgrade of the database schema", runner.database_upgrade()),
+    ("backup", tasks.backup("create")),
+    ("backup verify", tasks.backup("verify")),
+    ("restore", tasks.restore("--snapshot", "S1")),
+    ("drill", tasks.drill("latest")),
+    ("upgrade of the database schema", tasks.database_upgrade()),
 ]
 
 
@@ -91,7 +91,7 @@ def test_an_exit_code_of_the_project_has_an_error_here_with_the_jobs_own_words(c
     verdict = judged(outcome="failed", exit_code=code, error="it broke", hint="mend it")
 
     with pytest.raises(errors.DeployError) as raised:
-        runner.require(runner.restore("--snapshot", "S1"), verdict)
+        runner.require(tasks.restore("--snapshot", "S1"), verdict)
 
     assert type(raised.value) is kind
     assert (raised.value.where, raised.value.remedy) == ("run a2-1", "Mend it.")
@@ -111,7 +111,7 @@ def test_a_hint_is_a_sentence(hint, remedy):
     verdict = judged(outcome="failed", exit_code=3, error="it broke", hint=hint)
 
     with pytest.raises(errors.JobFailed) as raised:
-        runner.require(runner.drill("latest"), verdict)
+        runner.require(tasks.drill("latest"), verdict)
 
     assert raised.value.remedy == remedy
 
@@ -155,11 +155,11 @@ def test_no_field_need_be_there(command, action, outcome):
 @pytest.mark.parametrize(
     ("task", "variables"),
     [
-        (runner.backup("create"), {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "create"}),
-        (runner.restore("--snapshot", "a b"), {"MLFLOW_TRACKING_RESTORE_ARGUMENTS": "--snapshot 'a b'"}),
-        (runner.drill("latest"), {"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot latest"}),
-        (runner.rehearsal(), {"MLFLOW_TRACKING_UPGRADE_REHEARSE": "true"}),
-        (runner.database_upgrade(), {}),
+        (tasks.backup("create"), {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "create"}),
+        (tasks.restore("--snapshot", "a b"), {"MLFLOW_TRACKING_RESTORE_ARGUMENTS": "--snapshot 'a b'"}),
+        (tasks.drill("latest"), {"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot latest"}),
+        (tasks.rehearsal(), {"MLFLOW_TRACKING_UPGRADE_REHEARSE": "true"}),
+        (tasks.database_upgrade(), {}),
     ],
 )
 def test_a_job_is_asked_by_variables(task, variables):

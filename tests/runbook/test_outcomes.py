@@ -11,17 +11,17 @@ from runbook_support import OURS
 
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.engine.state import Memory
-from mlflow_ae5_deploy.jobs import outcomes, runner
+from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome, latest, learned
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-CREATE, VERIFY = runner.backup("create"), runner.backup("verify", "--snapshot", "latest")
-VERIFY_OLD = runner.backup("verify", "--snapshot", "S1")
-LIST, SHOW = runner.backup("list"), runner.backup("show", "--snapshot", "latest")
-SHOW_OLD = runner.backup("show", "--snapshot", "S1")
-PRUNED, DROPPED = runner.backup("prune", "--yes"), runner.backup("prune", "--drop-damaged", "S1")
-TRIAL, UNDO = runner.restore("--snapshot", "latest", "--dry-run"), runner.restore("--undo")
-DRILLED = runner.drill("latest")
+CREATE, VERIFY = tasks.backup("create"), tasks.backup("verify", "--snapshot", "latest")
+VERIFY_OLD = tasks.backup("verify", "--snapshot", "S1")
+LIST, SHOW = tasks.backup("list"), tasks.backup("show", "--snapshot", "latest")
+SHOW_OLD = tasks.backup("show", "--snapshot", "S1")
+PRUNED, DROPPED = tasks.backup("prune", "--yes"), tasks.backup("prune", "--drop-damaged", "S1")
+TRIAL, UNDO = tasks.restore("--snapshot", "latest", "--dry-run"), tasks.restore("--undo")
+DRILLED = tasks.drill("latest")
 WELL = {"outcome": "done", "exit_code": 0}
 LACKING = {**WELL, "kept": ["S1", "S2"], "lacking": [{"snapshot": "S1", "what": "1 object missing"}]}
 LISTED = {**WELL, "snapshots": [{"snapshot": "S1", "damaged": "half of it"}, {"snapshot": "S2"}]}
@@ -83,7 +83,7 @@ ROWS = [
     ("dry run, no database", TRIAL, broken(10), set()),
     ("undo", UNDO, {**WELL, "outcome": "undone"}, set()),
     ("undo, failed", UNDO, broken(16), set()),
-    ("rehearsal of an upgrade", runner.rehearsal(), broken(1), set()),
+    ("rehearsal of an upgrade", tasks.rehearsal(), broken(1), set()),
 ]
 
 

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, Stage
 from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
 from mlflow_ae5_deploy.config.secret_values import Values
 from mlflow_ae5_deploy.engine.context import Recovery
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.restore import learn, require_place
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage

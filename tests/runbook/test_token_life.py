@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.resources.token import store_token
-from mlflow_ae5_deploy.resources.token_expiry import duration, expiry, is_due, warning
+from mlflow_ae5_deploy.resources.token_expiry import expiry, is_due, warning
 from tests.json_bombs import BOMBS
 from tests.runbook.runbook_support import ACCOUNT, Doors, context, deployment
 

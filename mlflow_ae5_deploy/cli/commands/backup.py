@@ -22,10 +22,11 @@ from mlflow_ae5_deploy.cli.snapshot_options import (
     checked_snapshot,
 )
 from mlflow_ae5_deploy.common.errors import Usage
+from mlflow_ae5_deploy.jobs import tasks
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import BackupSettings
-    from mlflow_ae5_deploy.jobs.runner import Task
+    from mlflow_ae5_deploy.jobs.tasks import Task
 
 NAME = "backup"
 HELP = "Make a snapshot of database and artifacts while the server runs; verify, list, show, prune or schedule them."
@@ -170,7 +171,6 @@ def _check(action: str, given: Mapping[str, Any]) -> None:
 
 
 def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -> Task:
-    from mlflow_ae5_deploy.jobs import runner
 
     words: list[str] = []
     if action == "create":
@@ -183,7 +183,7 @@ def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -
             words.append("--all")
     elif action == "prune":
         words = _keeps(given, keeps)
-    return runner.backup(action, *words)
+    return tasks.backup(action, *words)
 
 
 def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:

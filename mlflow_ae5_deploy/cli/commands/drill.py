@@ -8,6 +8,7 @@ from mlflow_ae5_deploy.cli.job_run import look_after_schedule, run_task
 from mlflow_ae5_deploy.cli.locked_run import LockWait
 from mlflow_ae5_deploy.cli.snapshot_options import RemoveSchedule, Schedule, Snapshot, Wait, checked_snapshot
 from mlflow_ae5_deploy.common.errors import Usage
+from mlflow_ae5_deploy.jobs import tasks
 
 NAME = "drill"
 HELP = "Prove a snapshot: restore it into a scratch place, serve it, verify it, read models back, remove it all."
@@ -29,11 +30,10 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """The real database and artifacts are not touched."""
-    from mlflow_ae5_deploy.jobs import runner
 
     if sum((snapshot is not None, schedule is not None, remove_schedule)) > 1:
         raise Usage("--snapshot, --schedule and --remove-schedule exclude each other.", remedy="Leave all but one out.")
-    task = runner.drill(checked_snapshot(snapshot))
+    task = tasks.drill(checked_snapshot(snapshot))
     choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:

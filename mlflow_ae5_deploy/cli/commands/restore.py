@@ -13,13 +13,15 @@ from mlflow_ae5_deploy.cli.locked_run import LockWait, ReplaceKeys, Yes
 from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_kept, checked_snapshot
 from mlflow_ae5_deploy.cli.stages_run import follow, run_all
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+from mlflow_ae5_deploy.jobs import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.engine.context import Recovery, Wishes
-    from mlflow_ae5_deploy.engine.plan import RunResult, Stage
+    from mlflow_ae5_deploy.engine.plan import RunResult
+    from mlflow_ae5_deploy.engine.stage import Stage
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "restore"
@@ -132,9 +134,8 @@ def command(
 
 def _kept(choices: Choices, name: str | None, *, agreed: bool, wait: float, lock_wait: float) -> int:
     """name: what to remove; None lists."""
-    from mlflow_ae5_deploy.jobs import runner as maintenance
 
-    task = maintenance.list_kept() if name is None else maintenance.drop_kept(name, act=agreed)
+    task = tasks.list_kept() if name is None else tasks.drop_kept(name, act=agreed)
     reporter = reporter_for(choices)
     try:
         return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait)

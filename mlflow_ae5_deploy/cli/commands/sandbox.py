@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import json as encoder
 import os
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.completion import DATABASES
-from mlflow_ae5_deploy.common.errors import EXIT_DONE, Configuration, Unreachable, Usage
+from mlflow_ae5_deploy.cli.sandbox_up import _folder, _lifecycle, _trouble, bring_up
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
 
 HELP = "The local platform: up, down, status, logs, reset."
-_SEE_LOGS = "See `mlflow-ae5-deploy sandbox logs`."
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
-
-def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[SandboxInfo, str | None]:
-    """Start the sandbox if it is not up; with the URI of its PostgreSQL when that was asked for."""
-    from mlflow_ae5_deploy.config.state_dir import private_dir
-
-    if database is not None and database not in DATABASES:
-        raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.", where="--database")
-    lifecycle = _lifecycle()
-    folder = _folder(environ)
-    private_dir(folder.parent)  # said here in the words of the configuration when it is not possible
-    try:
-        # Without a wish the sandbox stays with what it has, so that a second install does not move the data.
-        has_postgresql = lifecycle.database_uri(folder) is not None
-        if database == "sqlite" and has_postgresql:
-            raise Usage(
-                "This sandbox runs on PostgreSQL already, and its data would stay behind there.",
-                where="--database",
-                remedy="Leave --database out, or start anew with `mlflow-ae5-deploy sandbox reset`.",
-            )
-        if database is None and has_postgresql:
-            database = "postgresql"
-        info = lifecycle.up(folder, database=database or "sqlite")
-        uri = lifecycle.database_uri(folder) if database == "postgresql" else None
-    except lifecycle.SandboxError as error:
-        raise _trouble(error, folder) from None
-    if database == "postgresql" and uri is None:
-        raise Unreachable("The sandbox is up, but gives no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
-    return info, uri
-
-
-def credentials(info: SandboxInfo) -> dict[str, Any]:
-    known: dict[str, Any] = encoder.loads(info.credentials_file.read_text())
-    return known
 
 
 @app.command()
@@ -190,34 +151,8 @@ def _tell(info: SandboxInfo, verb: str, *, json: bool) -> int:
     return EXIT_DONE
 
 
-def _folder(environ: Mapping[str, str]) -> Path:
-    from mlflow_ae5_deploy.cli.context import sandbox_folder
-
-    return sandbox_folder(environ)
-
-
-def _lifecycle() -> Any:
-    from mlflow_ae5_deploy.common.parts import install_sandbox, missing_for_sandbox
-
-    if missing := missing_for_sandbox():
-        raise Configuration(
-            f"The extra [sandbox] is not installed (missing: {', '.join(missing)}).",
-            where=sys.prefix,
-            remedy=f"Install it: `{install_sandbox()}`.",
-        )
-    from mlflow_ae5_deploy.sandbox import lifecycle
-
-    return lifecycle
-
-
 def _told(lifecycle: Any, act: Any) -> Any:
     try:
         return act()
     except lifecycle.SandboxError as error:
         raise _trouble(error, _folder(os.environ)) from None
-
-
-def _trouble(error: Exception, folder: Path) -> Unreachable:
-    """Its first line says what; what follows is the end of the sandbox's log."""
-    what, _, log = str(error).partition("\n")
-    return Unreachable(what.removesuffix(" The end of its log:"), where=str(folder), remedy=_SEE_LOGS, detail=log)

@@ -14,11 +14,11 @@ from mlflow_ae5_deploy.common.text import counted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.engine.job_result import Verdict
+    from mlflow_ae5_deploy.jobs.spec import WantedJob
     from mlflow_ae5_deploy.operations.schedule_gc import Done
     from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.render.schedule_gc import Scheduled
-    from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
 NAME = "schedule-gc"
 HELP = "Make, change, pause, resume, run or remove the scheduled garbage collection."

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.plan import RunResult, Stage
-    from mlflow_ae5_deploy.jobs.one_off import Verdict
+    from mlflow_ae5_deploy.engine.job_result import Verdict
+    from mlflow_ae5_deploy.engine.plan import RunResult
+    from mlflow_ae5_deploy.engine.stage import Stage
     from mlflow_ae5_deploy.operations.upgrade.plan import Changes
     from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
     from mlflow_ae5_deploy.render.console import Reporter

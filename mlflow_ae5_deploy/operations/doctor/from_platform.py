@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.engine import job_result
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off
+from mlflow_ae5_deploy.jobs.spec import WantedJob
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.resources import encryption_keys
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
 JOB = "mlflow-ae5-deploy doctor"
 CHECKS = {
@@ -54,7 +55,7 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
     checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(known)),) if known else ()
     wanted = WantedJob(JOB, command, "", checks, settings.deployment.resource_profile)
     run, log = one_off.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
-    return read_report(run.state, one_off.last_report(log))
+    return read_report(run.state, job_result.last_report(log))
 
 
 def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:

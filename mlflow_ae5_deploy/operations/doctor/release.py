@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.warnings import store_advice
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Stage
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.operations.doctor import versions
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.release.packages import Environment, environment_of

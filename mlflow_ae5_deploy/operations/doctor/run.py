@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Stage
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.operations.doctor import account, backups, connection, from_platform, server
 from mlflow_ae5_deploy.operations.doctor import release as of_release
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, skipped, warning

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.engine.plan import Action
-from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.operations import backup, restart
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback, shared_steps
 from mlflow_ae5_deploy.operations.upgrade.plan import Changes
@@ -45,13 +45,13 @@ def rehearse(context: Context, found: Changes, crew: Crew) -> Verdict:
     _require_rehearsable(found)
     crew.tell(f"the new release is uploaded beside, as {found.project.name}.rehearsal, and migrates a copy of the data")
     with beside(context) as side:
-        return runner.run(context, side, runner.rehearsal(), seconds=crew.wait)
+        return runner.run(context, side, tasks.rehearsal(), seconds=crew.wait)
 
 
 def _require_rehearsable(found: Changes) -> None:
     if not found.rehearsable:
         raise Conflict(
-            f"The new release does not know {runner.REHEARSE}, and its job would migrate in earnest.",
+            f"The new release does not know {tasks.REHEARSE}, and its job would migrate in earnest.",
             where=found.release[1],
             remedy="`upgrade --no-rehearsal` does without; there is a snapshot to go back to all the same.",
         )
@@ -177,7 +177,7 @@ def _replace(context: Context, crew: Crew) -> Project:
 
 
 def _migrate(context: Context, record: Record, project: Project, crew: Crew) -> tuple[Record, Verdict]:
-    task = runner.database_upgrade()
+    task = tasks.database_upgrade()
     before = record.touched  # by a run that was cut off
     record = note(context, record, phase=MIGRATING, touched=True)
     crew.tell("the schema is brought to the new release")

@@ -9,15 +9,16 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, ReleaseRefused, StageFailed
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.status_report import health_of
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.compare import made_of, same_content
 from mlflow_ae5_deploy.release.customize import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, wanted_of
-from mlflow_ae5_deploy.resources.deployment import check_before_start, check_profile
+from mlflow_ae5_deploy.resources.deployment import check_before_start
 
 UNKNOWN = "unknown"
 RESTORABLE = ("sqlite", "postgresql", "mysql")
@@ -60,7 +61,7 @@ def look(context: Context) -> Changes:
         release=(_name(stored), _name(wanted)),
         mlflow=(_mlflow(context, stored), _mlflow(context, wanted)),
         same=same_content(stored, built).same,
-        rehearsable=runner.REHEARSE in read_project_archive(built.path).variables,
+        rehearsable=tasks.REHEARSE in read_project_archive(built.path).variables,
         backs_up=runner.knows(context, project, "Backup"),
     )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs import outcomes, runner
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.operations import backup as snapshots
 from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
 from mlflow_ae5_deploy.operations.upgrade.state import Record, note
@@ -51,7 +51,7 @@ def _sees_it(context: Context, record: Record, project: Project, crew: Crew) -> 
     if not runner.knows(context, project, "Backup"):
         return False
     crew.tell(f"snapshot {record.snapshot} is looked for")
-    task = runner.backup("show", "--snapshot", str(record.snapshot))
+    task = tasks.backup("show", "--snapshot", str(record.snapshot))
     verdict = snapshots.carry_out(context, task, seconds=crew.wait, project=project)
     if not verdict.facts:
         crew.tell(f"the project that is there does not run its jobs ({verdict.said})")
@@ -94,8 +94,8 @@ def bring_back(context: Context, record: Record, project: Project, crew: Crew) -
         note(context, record, restored=True, kept_aside=aside(verdict))
         context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
 
-    def attempt(*more: str, take_ended: bool) -> tuple[runner.Task, Verdict]:
-        task = runner.restore(*words, *more)
+    def attempt(*more: str, take_ended: bool) -> tuple[tasks.Task, Verdict]:
+        task = tasks.restore(*words, *more)
         return task, runner.attempt(
             context, project, task, seconds=crew.wait, on_success=restored, take_ended=take_ended
         )

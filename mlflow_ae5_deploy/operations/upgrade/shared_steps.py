@@ -10,16 +10,17 @@ from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import RunResult, Stage
+from mlflow_ae5_deploy.engine.plan import RunResult
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.jobs.runner import command_of
+from mlflow_ae5_deploy.jobs.spec import WantedJob
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.upgrade.state import Record
 from mlflow_ae5_deploy.operations.verify import Check, Verification, Verifier, require
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
-from mlflow_ae5_deploy.resources.scheduled_job import WantedJob
 
 
 @dataclass(frozen=True)

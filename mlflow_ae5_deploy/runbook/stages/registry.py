@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.engine.plan import Stage
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.runbook.stages.s01_service_account import ServiceAccount
 from mlflow_ae5_deploy.runbook.stages.s02_environment import Environment
 from mlflow_ae5_deploy.runbook.stages.s03_login import Login

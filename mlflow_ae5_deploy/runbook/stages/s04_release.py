@@ -8,7 +8,8 @@ from typing import ClassVar
 from mlflow_ae5_deploy.common.errors import Unreachable
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
-from mlflow_ae5_deploy.release.source import FetchSettings, Release, latest_version, obtain
+from mlflow_ae5_deploy.release.models import FetchSettings, Release
+from mlflow_ae5_deploy.release.source import latest_version, obtain
 
 _CHECKED = {
     "given": "SHA-256 as given",

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.engine.context import Context, Recovery
+from mlflow_ae5_deploy.engine.job_result import Verdict
 from mlflow_ae5_deploy.engine.plan import Action, Decision
-from mlflow_ae5_deploy.jobs import other_machines, runner
-from mlflow_ae5_deploy.jobs.one_off import Verdict
+from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import STOPPED, restart_consequences, stop
 from mlflow_ae5_deploy.resources.interrupted_upgrade import ended_by_restore, half_upgraded
@@ -148,7 +148,7 @@ class RecoveryStage:
             target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
             context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
 
-        task = runner.restore(*wanted.job_words)
+        task = tasks.restore(*wanted.job_words)
         verdict = runner.attempt(context, project, task, seconds=wanted.wait, on_success=done, take_ended=begun)
         if not runner.succeeded(verdict):
             learn(context, project, verdict, before)

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.common.folders import local_folder
-from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.repository.entries import key, text
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
@@ -78,22 +76,6 @@ class Source(Protocol):
 
         Where it changed in the meantime, `mark` is "".
         """
-
-
-def open_source(location: str, exclude: frozenset[Path] = frozenset()) -> Source:
-    """The store at MLFLOW_ARTIFACTS_DESTINATION. Files in `exclude` (resolved) are no artifacts."""
-    if (folder := local_folder(location)) is not None:
-        return FolderSource(folder, exclude)
-    from mlflow_ae5_server.backup.object_store_artifacts import CloudSource
-    from mlflow_ae5_server.repository import object_store
-
-    if not object_store.known(location):
-        raise ConfigurationError(
-            f"artifacts in {scrub(location)} cannot be part of a snapshot",
-            "snapshots know folders, s3://, gs://, abfss://, wasbs:// and az://",
-        )
-    source: Source = CloudSource(object_store.open_store(location), scrub(location))
-    return source
 
 
 class FolderSource:

@@ -17,7 +17,7 @@ from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import checks
-from mlflow_ae5_server.repository.backend import open_place
+from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import Repository, make_in, open_repository
 
 INCOMPLETE = 23
@@ -59,7 +59,7 @@ def _say(text: str) -> None:
 
 def _create(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     from mlflow_ae5_server.backup import create as capture
-    from mlflow_ae5_server.backup.artifacts import open_source
+    from mlflow_ae5_server.backup.open_artifacts import open_source
     from mlflow_ae5_server.database import dialects
     from mlflow_ae5_server.restore import journal
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mlflow_ae5_server.common import locks
-from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.database import characters, checks, mlflow_command
+from mlflow_ae5_server.database import characters, checks
 from mlflow_ae5_server.database.checks import Database, Schema
-from mlflow_ae5_server.database.mlflow_command import Ended
+from mlflow_ae5_server.database.migrate import _inspect, migrate
 
 _LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
 
@@ -54,25 +54,6 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
         return ended.exit_code
 
 
-def migrate(store: Database) -> tuple[Ended, Schema]:
-    """MLflow's own migrations on `store`, and the schema they left; what ends with 0 is the schema MLflow needs.
-
-    Whoever calls this holds the maintenance lock, or has a database that nobody else knows.
-    """
-    from mlflow.db import commands
-
-    ended = mlflow_command.run(commands, ["upgrade", store.uri], "mlflow db")
-    after = _inspect(store)
-    if ended.exit_code == 0 and after.state != "current":
-        left = (
-            f"tables are missing after the migrations: {checks.lacking(after)}"
-            if after.missing
-            else f"the schema is at revision {after.found} after the migrations, and MLflow needs {after.expected}"
-        )
-        ended = Ended(SchemaError.exit_code, left)
-    return ended, after
-
-
 def rehearse(settings: Settings, report: Report, _dry_run: bool = False) -> int:
     """Upgrade a copy, which is removed again. Returns the exit code."""
     from mlflow_ae5_server.database import rehearsal
@@ -84,10 +65,6 @@ def rehearse(settings: Settings, report: Report, _dry_run: bool = False) -> int:
         )
     checks.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     return rehearsal.rehearse(store, report)
-
-
-def _inspect(store: Database) -> Schema:
-    return checks.schema_of(store)
 
 
 def _refuse_unknown(schema: Schema, store: Database) -> None:

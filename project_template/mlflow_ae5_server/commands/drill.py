@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server.commands import database_upgrade, restore
+from mlflow_ae5_server.commands import restore
 from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import (
     ConfigurationError,
@@ -31,7 +31,7 @@ from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.database import checks as database
-from mlflow_ae5_server.database import dialects, schema
+from mlflow_ae5_server.database import dialects, migrate, schema
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.drill import checks as drill_checks
 from mlflow_ae5_server.drill import scratch as drill_place
@@ -143,7 +143,7 @@ class _Drill:
         said = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
         if part.revision == schema.latest():
             return said
-        ended, _after = database_upgrade.migrate(store)
+        ended, _after = migrate.migrate(store)
         if ended.exit_code:
             raise StorageError(f"its schema {part.revision} cannot be upgraded: {ended.error}")
         return f"{said}; upgraded from {part.revision} to {schema.latest()}"

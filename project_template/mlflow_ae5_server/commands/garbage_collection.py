@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common import durations, locks
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 _DATABASE_WAIT = 20.0  # seconds at most: the next run of the schedule is a better retry than a long wait
-PARTLY = 23  # exit code: something could not be removed, the rest is done
 _MODES = ("ignore", "show", "remove", "remove-all")
 
 
@@ -130,8 +128,3 @@ def _require_same_database(engine: Engine, first: Experiment | None, store: Data
             f"the server at MLFLOW_TRACKING_URI does not work on {store.shown}",
             "give this job the MLFLOW_BACKEND_STORE_URI of that server",
         )
-
-
-def journal_folder(file: Path) -> Path:
-    """Where pages are kept beside a SQLite database: nobody who may upload artifacts can write there."""
-    return file.with_name(file.name + ".gc")

@@ -28,7 +28,8 @@ from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.restore import files as recover_files
 from mlflow_ae5_server.restore import journal, list_saved, preflight
 from mlflow_ae5_server.restore.journal import Book
-from mlflow_ae5_server.restore.saved_copies import Beside, beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.saved_copies import Beside
 from mlflow_ae5_server.restore.steps import Recovery, Source, say
 from mlflow_ae5_server.restore.target import Target, open_target
 from mlflow_ae5_server.restore.undo import Undo

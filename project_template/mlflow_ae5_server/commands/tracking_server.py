@@ -339,7 +339,7 @@ def _job_runner(environment: dict[str, str] | None) -> Iterator[None]:
         return
     from mlflow.server.jobs import utils
 
-    command = [sys.executable, "-m", "mlflow_ae5_server.common.redaction"]
+    command = [sys.executable, "-m", "mlflow_ae5_server.common.redact_pipe"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as filtering:
         if filtering.stdin is None:
             raise AssertionError("asked for a pipe")

@@ -2,13 +2,12 @@
 
 `install()` puts a filter in front of stdout and stderr before MLflow is imported, so that its logging handlers,
 tracebacks and prints all pass through it. Processes that inherit only the file descriptors (MLflow's job runner)
-are piped through `python -m mlflow_ae5_server.common.redaction` instead.
+are piped through `python -m mlflow_ae5_server.common.redact_pipe` instead.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 from typing import TextIO
@@ -140,25 +139,3 @@ def install() -> None:
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, ScrubbingStream):
             setattr(sys, name, ScrubbingStream(stream))
-
-
-def pipe_main() -> None:
-    """Copy stdin to stdout, scrubbed; ends when the last writer is gone."""
-    # Our parent decides when we end: by closing the pipe. A signal to the whole group must not cut off the last lines.
-    import signal
-
-    from mlflow_ae5_server.common import settings
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    settings.load(os.environ)
-    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace"):
-        sys.stdout.write(scrub(line))
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    # Under -m this file is the module __main__; the registry that `settings` fills belongs to the imported one.
-    from mlflow_ae5_server.common.redaction import pipe_main as main
-
-    main()

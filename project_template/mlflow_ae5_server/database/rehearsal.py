@@ -11,11 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from mlflow_ae5_server.commands import database_upgrade
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import checks, dialects, migrate
 from mlflow_ae5_server.database.checks import Database, Schema
 from mlflow_ae5_server.repository.spool import Spool
 
@@ -48,7 +47,7 @@ def rehearse(store: Database, report: Report) -> int:
 
 def _migrate(copy: Database, report: Report) -> int:
     started = time.monotonic()
-    ended, after = database_upgrade.migrate(copy)
+    ended, after = migrate.migrate(copy)
     seconds = round(time.monotonic() - started, 2)
     report.add(migration_seconds=seconds)
     if ended.exit_code:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from mlflow_ae5_server.commands.garbage_collection import PARTLY, journal_folder
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
@@ -19,7 +18,7 @@ from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.gc import cascade, orphans, plan, summary
 from mlflow_ae5_server.gc.destinations import Places, server_of, settle, unusable
-from mlflow_ae5_server.gc.journal import Journal
+from mlflow_ae5_server.gc.journal import PARTLY, Journal, journal_folder
 from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, canonical, own_folder
 from mlflow_ae5_server.gc.plan import Item, Plan, Skip
 from mlflow_ae5_server.gc.registry import Registry

@@ -15,9 +15,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.stores import Store
+
+if TYPE_CHECKING:
+    pass
 
 Entry = tuple[str, str, str]  # kind, id, location as the database had it
 
@@ -69,3 +74,11 @@ class Journal:
 
     def _seal(self, body: str) -> str:
         return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()
+
+
+PARTLY = 23  # exit code: something could not be removed, the rest is done
+
+
+def journal_folder(file: Path) -> Path:
+    """Where pages are kept beside a SQLite database: nobody who may upload artifacts can write there."""
+    return file.with_name(file.name + ".gc")

@@ -11,10 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.common.folders import local_folder
-from mlflow_ae5_server.common.redaction import scrub
-
 MOST = 16 * 1024 * 1024  # bytes: no file of a backup is larger; see objects.LIMIT and manifest.py
 
 
@@ -72,19 +68,3 @@ def decoded(data: bytes | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def open_place(url: str) -> Place:
-    """The place that `url` names; nothing is made or asked for yet. Raises ConfigurationError."""
-    if (folder := local_folder(url)) is not None:
-        from mlflow_ae5_server.repository.folder_backend import FolderPlace
-
-        return FolderPlace(folder)
-    from mlflow_ae5_server.repository import object_store
-    from mlflow_ae5_server.repository.object_store_backend import CloudPlace
-
-    if not object_store.known(url):
-        raise ConfigurationError(
-            f"{scrub(url)} is not a place for snapshots", "give a folder, or s3://, gs://, abfss://, wasbs:// or az://"
-        )
-    return CloudPlace(object_store.open_store(url), scrub(url))

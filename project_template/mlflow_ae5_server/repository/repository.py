@@ -25,12 +25,13 @@ from mlflow_ae5_server.common.errors import DamagedError, NoSnapshotError, Stora
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository import blobs, file_list, manifest
 from mlflow_ae5_server.repository import lock as lease
-from mlflow_ae5_server.repository.backend import Place, decoded, open_place
+from mlflow_ae5_server.repository.backend import Place, decoded
 from mlflow_ae5_server.repository.blobs import Reader
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.lock import Lease, Timing
 from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.open import open_place
 
 MARKER = "mlflow-ae5-backups.json"
 SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError, UnfinishedError
-from mlflow_ae5_server.restore.saved_copies import Beside, beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.saved_copies import Beside
 
 ASIDE = ("database-aside", "artifacts-aside")
 RESTORE = (*ASIDE, "artifacts", "database", "upgrade")

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mlflow_ae5_server.common.errors import ConfigurationError, StorageError, hint_for
-from mlflow_ae5_server.common.folders import local_folder
-from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.errors import StorageError, hint_for
 from mlflow_ae5_server.common.sizes import amount
 
 RESERVED = ".mlflow-ae5-"  # the top of the destination: names that begin so are ours, not artifacts
@@ -67,22 +65,6 @@ class Beside(Protocol):
 
     def drop(self, name: str) -> None:
         """Remove for good what is kept at `name`."""
-
-
-def beside(destination: str) -> Beside:
-    """Raises ConfigurationError where `destination` is neither a folder nor an object store."""
-    if (folder := local_folder(destination)) is not None:
-        return BesideFolder(folder)
-    from mlflow_ae5_server.repository import object_store
-
-    if not object_store.known(destination):
-        raise ConfigurationError(
-            f"artifacts cannot be restored to {scrub(destination)}",
-            "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
-        )
-    from mlflow_ae5_server.restore.object_store_saved_copies import BesideStore
-
-    return BesideStore(destination)
 
 
 class BesideFolder:

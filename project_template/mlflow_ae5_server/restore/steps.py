@@ -18,11 +18,10 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 
-from mlflow_ae5_server.commands import database_upgrade
 from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, ProjectError, SchemaError
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.database import checks as database
-from mlflow_ae5_server.database import dialects, schema
+from mlflow_ae5_server.database import dialects, migrate, schema
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.database.dialects import DatabasePart
 from mlflow_ae5_server.repository.manifest import Manifest
@@ -228,7 +227,7 @@ class Recovery:
         self.book.turn("upgrade")
         if found.state != "current":
             say(f"the snapshot's schema is at {before}: upgrading it to {found.expected}")
-            ended, _after = database_upgrade.migrate(self.store)
+            ended, _after = migrate.migrate(self.store)
             if ended.exit_code:
                 raise SchemaError(
                     f"the snapshot {self.source.snapshot.id} is restored, and its schema could not be upgraded from "

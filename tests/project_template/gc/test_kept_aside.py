@@ -12,7 +12,7 @@ from mlflow_ae5_server.common.errors import UnfinishedError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database.checks import check_uri
 from mlflow_ae5_server.restore.journal import Book, Kept, Running
-from mlflow_ae5_server.restore.saved_copies import beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
 
 from tests.project_template.gc.conftest import ROOT, Data
 from tests.project_template.gc.test_orphans import REMOVE, old, some

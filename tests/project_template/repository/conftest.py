@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.artifacts import open_source
 from mlflow_ae5_server.backup.create import Wishes
+from mlflow_ae5_server.backup.open_artifacts import open_source
 from mlflow_ae5_server.database.checks import Database, check_uri
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
 from mlflow_ae5_server.repository import check
-from mlflow_ae5_server.repository.backend import Item, Place, open_place
+from mlflow_ae5_server.repository.backend import Item, Place
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import ObjectWriter
 from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import Repository, make_in
 
 

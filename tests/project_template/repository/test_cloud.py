@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.backup import artifacts
+from mlflow_ae5_server.backup import artifacts, open_artifacts
 from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.backup.create import Wishes
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
 from mlflow_ae5_server.repository import object_store
-from mlflow_ae5_server.repository.backend import open_place
 from mlflow_ae5_server.repository.blobs import object_name
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.object_store_backend import CloudPlace
+from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import open_repository
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -98,7 +98,7 @@ def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
 
 
 def back_up(server: Server) -> Manifest:
-    source = artifacts.open_source(source_of(server))
+    source = open_artifacts.open_source(source_of(server))
     wishes = Wishes(say=server.says.append)
     return capture.create(server.repository(), server.database, source, source_of(server), dump, wishes)
 

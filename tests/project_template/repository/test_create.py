@@ -15,7 +15,7 @@ import pytest
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, StorageError
-from mlflow_ae5_server.repository.backend import open_place
+from mlflow_ae5_server.repository.open import open_place
 
 from tests.project_template.repository.conftest import Server, Wrapped, dump
 

@@ -10,8 +10,8 @@ import pytest
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.repository import check, damage, prune
-from mlflow_ae5_server.repository.backend import open_place
 from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.open import open_place
 
 from tests.project_template.repository.conftest import Server, Wrapped
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow_ae5_server.common.errors import UnfinishedError
 from mlflow_ae5_server.restore.journal import Book, Running
-from mlflow_ae5_server.restore.saved_copies import beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
 
 from tests.project_template.repository.conftest import Server
 

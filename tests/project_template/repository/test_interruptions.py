@@ -18,8 +18,8 @@ from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.backup.create import Wishes
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.repository import prune
-from mlflow_ae5_server.repository.backend import open_place
 from mlflow_ae5_server.repository.folder_backend import FolderPlace
+from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.prune import Keep
 
 from tests.project_template.repository.conftest import (

@@ -13,7 +13,7 @@ from mlflow_ae5_server.repository import damage, prune
 from mlflow_ae5_server.repository.manifest import Artifacts, InFlight, Manifest
 from mlflow_ae5_server.repository.prune import Keep
 from mlflow_ae5_server.restore.journal import Book, Running
-from mlflow_ae5_server.restore.saved_copies import beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
 
 from tests.project_template.repository.conftest import Server
 

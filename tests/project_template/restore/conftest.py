@@ -18,17 +18,18 @@ from typing import Any
 import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.artifacts import open_source
+from mlflow_ae5_server.backup.open_artifacts import open_source
 from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import checks, dialects
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.repository.backend import open_place
 from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import make_in, open_repository
 from mlflow_ae5_server.restore import journal
-from mlflow_ae5_server.restore.saved_copies import Beside, beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.saved_copies import Beside
 
 from tests.project_template.conftest import made_once
 from tests.project_template.mariadb import MariaDB, with_mysql

@@ -11,7 +11,8 @@ import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.journal import Book, Kept, Ledger, Running
-from mlflow_ae5_server.restore.saved_copies import Beside, BesideFolder, beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.saved_copies import Beside, BesideFolder
 
 NAME = "kept_20261123_001122_ab12cd"
 FILES = {"0/run/artifacts/a.txt": b"a", "0/run/artifacts/empty": b"", "1/ü b/c": b"c" * 1000, "models/m/x": b"x"}

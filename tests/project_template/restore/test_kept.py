@@ -9,7 +9,7 @@ import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common.errors import AbsentError, BusyError, UsageError
 from mlflow_ae5_server.restore.journal import Book, Kept, Running
-from mlflow_ae5_server.restore.saved_copies import beside
+from mlflow_ae5_server.restore.open_saved_copies import beside
 
 NAME = "kept_20260102_030405_abcdef"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository import object_store
-from mlflow_ae5_server.repository.backend import open_place
+from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.restore.object_store_saved_copies import BesideStore
 
 

@@ -1,0 +1,59 @@
+"""One call of a command of the project: its name, arguments and variables."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+ARGUMENTS = {
+    "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
+    "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
+    "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
+}
+REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call of a command. command: its name without `Minimum`. words: its arguments. purpose: for people."""
+
+    command: str
+    words: tuple[str, ...]
+    purpose: str
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def all_variables(self) -> tuple[tuple[str, str], ...]:
+        given = ((ARGUMENTS[self.command], shlex.join(self.words)),) if self.words else ()
+        return tuple(sorted((*given, *self.variables)))
+
+
+def backup(action: str, *words: str) -> Task:
+    return Task("Backup", (action, *words), "backup" if action == "create" else f"backup {action}")
+
+
+def restore(*words: str) -> Task:
+    return Task("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
+
+
+def list_kept() -> Task:
+    return Task("Restore", ("--list-kept",), "list of what restores kept aside")
+
+
+def drop_kept(name: str, *, act: bool) -> Task:
+    """Without `act` it only says what would go."""
+    words = ("--drop-kept", name)
+    if act:
+        return Task("Restore", words, "removal of what a restore kept aside")
+    return Task("Restore", (*words, "--dry-run"), "look at what a restore kept aside")
+
+
+def drill(snapshot: str) -> Task:
+    return Task("Drill", ("--snapshot", snapshot), "drill")
+
+
+def database_upgrade() -> Task:
+    return Task("DatabaseUpgrade", (), "upgrade of the database schema")
+
+
+def rehearsal() -> Task:
+    return Task("DatabaseUpgrade", (), "rehearsal of the upgrade", ((REHEARSE, "true"),))

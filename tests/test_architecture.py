@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +141,17 @@ def test_only_the_command_line_knows_the_sandbox_and_only_its_lifecycle() -> Non
         and not (inside(source, f"{PACKAGE}.cli") and (inside(target, door) or target == f"{PACKAGE}.sandbox"))
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("top", [ROOT / PACKAGE, ROOT / "project_template" / SERVER], ids=[PACKAGE, SERVER])
+def test_a_class_name_is_defined_once(top: Path) -> None:
+    defined = Counter(
+        node.name
+        for _, path in modules(top)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in defined.items() if count > 1] == []
 
 
 def test_the_client_does_not_import_mlflow() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 from requests.cookies import RequestsCookieJar
 
 from mlflow_ae5_deploy.ae5 import auth
-from mlflow_ae5_deploy.ae5.calls import Caller
+from mlflow_ae5_deploy.ae5.calls import ApiCaller
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.parsing import as_list, parse_user
 from mlflow_ae5_deploy.ae5.providers.builtin import ADMIN_BASE
-from mlflow_ae5_deploy.ae5.providers.provider import Line
+from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.common.errors import Conflict, LoginFailed, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret
 
@@ -23,11 +23,11 @@ _PAGE = 1000
 class ProviderAdminSession:
     """An AdminSession over any line."""
 
-    def __init__(self, line: Line, hostname: str, username: str, *, read_only: bool) -> None:
+    def __init__(self, line: Connection, hostname: str, username: str, *, read_only: bool) -> None:
         self.hostname = hostname
         self.username = username
         self._line = line
-        self._caller = Caller(line, hostname, base=ADMIN_BASE, read_only=read_only)
+        self._caller = ApiCaller(line, hostname, base=ADMIN_BASE, read_only=read_only)
 
     @property
     def requests_made(self) -> int:

@@ -17,7 +17,7 @@ import requests
 
 from mlflow_ae5_deploy.ae5.error_map import shielded
 from mlflow_ae5_deploy.ae5.responses import LOGIN_FORM
-from mlflow_ae5_deploy.ae5.transport import GuardedAdapter
+from mlflow_ae5_deploy.ae5.transport import TransportAdapter
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import LoginFailed, PlatformError, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret, register
@@ -98,7 +98,7 @@ def is_signed_in(cookies: CookieJar) -> bool:
     return any(cookie.name == XSRF_COOKIE for cookie in cookies)
 
 
-def explain_failed_login(adapter: GuardedAdapter, hostname: str, username: str) -> LoginFailed:
+def explain_failed_login(adapter: TransportAdapter, hostname: str, username: str) -> LoginFailed:
     """Why there is no session, as far as the last page tells. ae5-tools says "Invalid username" for all of it."""
     page = html.unescape(adapter.last_page)
     for pattern, what, remedy in _LOGIN_WORDS:

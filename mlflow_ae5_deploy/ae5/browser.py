@@ -10,7 +10,7 @@ import requests
 
 from mlflow_ae5_deploy.ae5 import auth as signing
 from mlflow_ae5_deploy.ae5.error_map import shielded
-from mlflow_ae5_deploy.ae5.providers.provider import Line
+from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.ae5.responses import LOGIN_FORM
 from mlflow_ae5_deploy.ae5.session import EndpointAnswer
 from mlflow_ae5_deploy.common.errors import PlatformError, Unreachable
@@ -22,7 +22,7 @@ _MOST_TEXT = 64 * 1024
 class Browser:
     """Has a cookie jar of its own, started from the login session's: what an endpoint sets stays out of API calls."""
 
-    def __init__(self, line: Line, hostname: str, sign_in: Callable[[], None]) -> None:
+    def __init__(self, line: Connection, hostname: str, sign_in: Callable[[], None]) -> None:
         self._line = line
         self._hostname = hostname
         self._sign_in = sign_in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import (
     Collaborator,
     Deployment,
@@ -15,15 +15,15 @@ from mlflow_ae5_deploy.ae5.models import (
     Revision,
     StaticEndpoint,
 )
-from mlflow_ae5_deploy.ae5.sessions import Access
+from mlflow_ae5_deploy.ae5.sessions import Sessions
 
 T = TypeVar("T")
 
 
-class Look:
+class PlatformCache:
     """Cached lists. While the account does not exist (a forecast before stage 1), everything is empty."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Sessions) -> None:
         self._access = access
         self._seen: dict[str, Any] = {}
         self._gone: set[str] = set()
@@ -84,7 +84,7 @@ class Look:
         found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
         return [job for job in found if job.project_id in self._gone]
 
-    def _once(self, key: str, read: Callable[[Platform], T], blank: T) -> T:
+    def _once(self, key: str, read: Callable[[Client], T], blank: T) -> T:
         if self._access.missing:
             return blank
         if key not in self._seen:

@@ -9,17 +9,17 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from mlflow_ae5_deploy.ae5.error_map import shielded
-from mlflow_ae5_deploy.ae5.providers.provider import Line
+from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.ae5.responses import SessionExpired, is_write
 from mlflow_ae5_deploy.ae5.session import Expect, Files
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import UnexpectedAnswer, WriteForbidden
 
 
-class Caller:
+class ApiCaller:
     """base: the path, from the host's root, below which relative paths lie."""
 
-    def __init__(self, line: Line, hostname: str, *, base: str, read_only: bool) -> None:
+    def __init__(self, line: Connection, hostname: str, *, base: str, read_only: bool) -> None:
         self._line = line
         self._hostname = hostname
         self._base = f"https://{hostname}/{base.strip('/')}/"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.ae5.deployments import DeploymentVerbs
-from mlflow_ae5_deploy.ae5.jobs import JobVerbs
+from mlflow_ae5_deploy.ae5.deployments import DeploymentsApi
+from mlflow_ae5_deploy.ae5.jobs import JobsApi
 from mlflow_ae5_deploy.ae5.models import ResourceProfile
 from mlflow_ae5_deploy.ae5.parsing import as_list, parse_resource_profile
-from mlflow_ae5_deploy.ae5.projects import ProjectVerbs
-from mlflow_ae5_deploy.ae5.secrets import SecretVerbs
+from mlflow_ae5_deploy.ae5.projects import ProjectsApi
+from mlflow_ae5_deploy.ae5.secrets import SecretsApi
 from mlflow_ae5_deploy.ae5.session import Session
-from mlflow_ae5_deploy.ae5.timeouts import Waits
+from mlflow_ae5_deploy.ae5.timeouts import WaitTimeouts
 
-__all__ = ["Platform", "Waits"]
+__all__ = ["Client", "WaitTimeouts"]
 
 
-class Platform(ProjectVerbs, DeploymentVerbs, SecretVerbs, JobVerbs):
+class Client(ProjectsApi, DeploymentsApi, SecretsApi, JobsApi):
     """Everything we ask of AE5.
 
     Records are found by id or by exact owner and name, never by pattern. Every wait has a deadline and a reason.

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from mlflow_ae5_deploy.ae5 import auth
 from mlflow_ae5_deploy.ae5.accounts import ProviderAdminSession
 from mlflow_ae5_deploy.ae5.browser import Browser
-from mlflow_ae5_deploy.ae5.calls import Caller
+from mlflow_ae5_deploy.ae5.calls import ApiCaller
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.providers import builtin
-from mlflow_ae5_deploy.ae5.providers.provider import Line
+from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.ae5.session import AdminSession, EndpointAnswer, Expect, Files, Session
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
@@ -82,7 +82,7 @@ def open_session(
         username, password = credentials.username, credentials.password
     if not username:
         raise Configuration("No account is given to sign in as.", where="account.username")
-    make = _ae5tools().Ae5ToolsUserLine if chosen == "ae5-tools" else builtin.BuiltInUserLine
+    make = _ae5tools().Ae5ToolsUserLine if chosen == "ae5-tools" else builtin.BuiltInUserConnection
     line = make(options, clock, username, password=password, impersonate=impersonate, read_only=read_only)
     session = ProviderSession(line, options.hostname, username, read_only=read_only)
     session.sign_in()
@@ -101,7 +101,7 @@ def open_admin(
     """Sign in as an administrator of the identity provider, at once."""
     chosen = choose_provider(provider, is_sandbox=is_sandbox)
     options.check()
-    make = _ae5tools().Ae5ToolsAdminLine if chosen == "ae5-tools" else builtin.BuiltInAdminLine
+    make = _ae5tools().Ae5ToolsAdminLine if chosen == "ae5-tools" else builtin.BuiltInAdminConnection
     line = make(options, clock, credentials.username, credentials.password, read_only=read_only)
     admin = ProviderAdminSession(line, options.hostname, credentials.username, read_only=read_only)
     admin.sign_in()
@@ -130,11 +130,11 @@ def check_provider(provider: Provider, *, is_sandbox: bool) -> None:
 class ProviderSession:
     """A Session over any line."""
 
-    def __init__(self, line: Line, hostname: str, username: str, *, read_only: bool) -> None:
+    def __init__(self, line: Connection, hostname: str, username: str, *, read_only: bool) -> None:
         self.hostname = hostname
         self.username = username
         self._line = line
-        self._caller = Caller(line, hostname, base="api/v2", read_only=read_only)
+        self._caller = ApiCaller(line, hostname, base="api/v2", read_only=read_only)
         self._browser = Browser(line, hostname, self.sign_in)
 
     @property

@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.ae5.parsing import (
     parse_logs,
     parse_static_endpoint,
 )
-from mlflow_ae5_deploy.ae5.resource_api import Verbs, part
+from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
 from mlflow_ae5_deploy.ae5.responses import refused_in_words
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
@@ -27,14 +27,14 @@ ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _StartRequest:
     project: Project
     name: str
     endpoint: str | None
     body: dict[str, Any]
 
 
-class DeploymentVerbs(Verbs):
+class DeploymentsApi(ResourceApi):
     def deployments(self) -> list[Deployment]:
         """Every deployment visible to the account."""
         return [self._parsed(record) for record in as_list(self._session.call("GET", "deployments"), "deployments")]
@@ -84,7 +84,7 @@ class DeploymentVerbs(Verbs):
             body["static_endpoint"] = endpoint
         if variables:
             body["variables"] = dict(variables)
-        wanted = _Wanted(project, name, endpoint, body)
+        wanted = _StartRequest(project, name, endpoint, body)
         return poll_until(
             lambda: self._try_start(wanted),
             waiting_for=f"the endpoint {endpoint} to be freed",
@@ -191,7 +191,7 @@ class DeploymentVerbs(Verbs):
     def _parsed(self, record: dict[str, Any]) -> Deployment:
         return parse_deployment(record, self._session.hostname)
 
-    def _try_start(self, wanted: _Wanted) -> Deployment | None:
+    def _try_start(self, wanted: _StartRequest) -> Deployment | None:
         """One attempt. None when the endpoint is still held, though no deployment uses it any more."""
         clash: Conflict | Refused | None = None
         try:
@@ -232,14 +232,14 @@ class DeploymentVerbs(Verbs):
                 status=clash.status,
             )
 
-    def _post_start(self, wanted: _Wanted) -> Deployment:
+    def _post_start(self, wanted: _StartRequest) -> Deployment:
         path = f"projects/{part(wanted.project.id)}/deployments"
         answer = self._session.call("POST", path, json=wanted.body)
         if error := refused_in_words(path, answer):
             raise error
         return self._parsed(as_record(answer, "a deployment"))
 
-    def _look_for(self, wanted: _Wanted) -> Deployment | None:
+    def _look_for(self, wanted: _StartRequest) -> Deployment | None:
         for item in self.deployments():
             same = item.project_id == wanted.project.id and item.name == wanted.name
             if same and item.endpoint in (wanted.endpoint, None):  # a new record may have no URL yet

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class MappedError:
     """One way for a request to fail.
 
     weight: how much it explains; of a chain of exceptions the weightiest is reported.
@@ -63,11 +63,13 @@ _CA_REMEDY = (
 _NET_REMEDY = "Check platform.hostname, the network or VPN, and that the platform is up."
 _SLOW_NET = f"{_NET_REMEDY} Where the way there is slow, raise platform.connect_timeout."
 
-NAME_UNKNOWN = Trouble("The name {host} does not resolve.", "Check platform.hostname, DNS and VPN.", weight=8)
-NOBODY_LISTENS = Trouble("{host} refuses the connection: nothing listens there.", _NET_REMEDY, weight=8, transient=True)
-NO_ROUTE = Trouble("No connection to {host} could be made.", _NET_REMEDY, weight=6, transient=True)
-CONNECT_TIMEOUT = Trouble("No connection to {host} within the time allowed.", _SLOW_NET, weight=7, transient=True)
-READ_TIMEOUT = Trouble(
+NAME_UNKNOWN = MappedError("The name {host} does not resolve.", "Check platform.hostname, DNS and VPN.", weight=8)
+NOBODY_LISTENS = MappedError(
+    "{host} refuses the connection: nothing listens there.", _NET_REMEDY, weight=8, transient=True
+)
+NO_ROUTE = MappedError("No connection to {host} could be made.", _NET_REMEDY, weight=6, transient=True)
+CONNECT_TIMEOUT = MappedError("No connection to {host} within the time allowed.", _SLOW_NET, weight=7, transient=True)
+READ_TIMEOUT = MappedError(
     "{host} did not answer within the time allowed.",
     "Try again later. Where the platform is known to be slow, raise platform.read_timeout (platform.upload_timeout "
     "where something big is sent or fetched).",
@@ -75,45 +77,45 @@ READ_TIMEOUT = Trouble(
     weight=5,
     sent=True,
 )
-STALLED = Trouble(READ_TIMEOUT.what, READ_TIMEOUT.remedy, error=DeadlineExceeded, weight=2, sent=True)
-CERT_EXPIRED = Trouble(
+STALLED = MappedError(READ_TIMEOUT.what, READ_TIMEOUT.remedy, error=DeadlineExceeded, weight=2, sent=True)
+CERT_EXPIRED = MappedError(
     "The certificate of {host} has expired.", "Have it renewed, and check this machine's clock.", weight=9
 )
-CERT_NOT_YET = Trouble(
+CERT_NOT_YET = MappedError(
     "The certificate of {host} is not valid yet.", "Check this machine's clock, and the certificate.", weight=9
 )
-CERT_UNKNOWN_CA = Trouble("The certificate of {host} is signed by an unknown authority.", _CA_REMEDY, weight=9)
-CERT_WRONG_HOST = Trouble(
+CERT_UNKNOWN_CA = MappedError("The certificate of {host} is signed by an unknown authority.", _CA_REMEDY, weight=9)
+CERT_WRONG_HOST = MappedError(
     "The certificate presented by {host} is for another name.",
     "Set platform.hostname to the name in the certificate, and check that it is the right machine.",
     weight=9,
 )
-CERT_BAD = Trouble("The certificate of {host} cannot be trusted.", _CA_REMEDY, weight=8)
-TLS_BROKEN = Trouble(
+CERT_BAD = MappedError("The certificate of {host} cannot be trusted.", _CA_REMEDY, weight=8)
+TLS_BROKEN = MappedError(
     "The TLS connection to {host} failed.",
     "Check that platform.hostname and its port speak HTTPS, and the client certificate if one is required.",
     weight=4,
     sent=True,
 )
-PROXY = Trouble(
+PROXY = MappedError(
     "The proxy on the way to {host} failed.", "Check HTTPS_PROXY and NO_PROXY in the environment.", weight=10
 )
-REDIRECTS = Trouble(
+REDIRECTS = MappedError(
     "{host} redirects without end.", "Check platform.hostname, and the platform's login settings.", UnexpectedAnswer
 )
-BROKEN = Trouble("The connection to {host} broke off.", _NET_REMEDY, weight=4, transient=True, sent=True)
-BAD_ADDRESS = Trouble("No request can be made to {host}.", "Check platform.hostname; it is a host name, not a URL.")
-BAD_ANSWER = Trouble(
+BROKEN = MappedError("The connection to {host} broke off.", _NET_REMEDY, weight=4, transient=True, sent=True)
+BAD_ADDRESS = MappedError("No request can be made to {host}.", "Check platform.hostname; it is a host name, not a URL.")
+BAD_ANSWER = MappedError(
     "{host} sent an answer that cannot be read.", "Check that platform.hostname is an AE5 platform.", UnexpectedAnswer
 )
-NOT_REPEATABLE = Trouble("A request to {host} could not be repeated.", "Run the command again.", sent=True)
-VAGUE = Trouble("A request to {host} failed.", _NET_REMEDY, weight=1, sent=True)
+NOT_REPEATABLE = MappedError("A request to {host} could not be repeated.", "Run the command again.", sent=True)
+VAGUE = MappedError("A request to {host} failed.", _NET_REMEDY, weight=1, sent=True)
 
-FOREIGN: dict[type[BaseException], Trouble] = {
+FOREIGN: dict[type[BaseException], MappedError] = {
     # requests
     rq.RequestException: VAGUE,
     rq.HTTPError: VAGUE,
-    rq.ConnectionError: Trouble(BROKEN.what, BROKEN.remedy, weight=2, transient=True, sent=True),
+    rq.ConnectionError: MappedError(BROKEN.what, BROKEN.remedy, weight=2, transient=True, sent=True),
     rq.ProxyError: PROXY,
     rq.SSLError: TLS_BROKEN,
     rq.Timeout: STALLED,
@@ -180,7 +182,7 @@ FOREIGN: dict[type[BaseException], Trouble] = {
 }
 
 # OpenSSL's X509_V_ERR_* numbers
-_CERTIFICATE_TROUBLE: dict[int, Trouble] = {
+_CERTIFICATE_TROUBLE: dict[int, MappedError] = {
     2: CERT_UNKNOWN_CA,
     9: CERT_NOT_YET,
     10: CERT_EXPIRED,
@@ -193,7 +195,7 @@ _CERTIFICATE_TROUBLE: dict[int, Trouble] = {
 }
 
 
-def diagnose(error: BaseException) -> Trouble | None:
+def diagnose(error: BaseException) -> MappedError | None:
     """The weightiest trouble in the exception's chain; None if nothing there is foreign (a bug of ours)."""
     found = [trouble for link in _chain(error) if (trouble := _single(link)) is not None]
     return max(found, key=lambda trouble: trouble.weight, default=None)
@@ -223,7 +225,7 @@ def shielded(action: Callable[[], T], *, host: str, write: bool = False) -> T:
     raise ours
 
 
-def _single(error: BaseException) -> Trouble | None:
+def _single(error: BaseException) -> MappedError | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE_TROUBLE.get(getattr(error, "verify_code", -1), CERT_BAD)
     for cls in type(error).__mro__:

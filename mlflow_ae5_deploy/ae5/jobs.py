@@ -8,12 +8,12 @@ from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Revision, Run
 from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_job, parse_run
-from mlflow_ae5_deploy.ae5.resource_api import Verbs, part
+from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
 from mlflow_ae5_deploy.ae5.responses import refused_in_words
 from mlflow_ae5_deploy.common.errors import Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
 
 
-class JobVerbs(Verbs):
+class JobsApi(ResourceApi):
     def jobs(self) -> list[Job]:
         return [parse_job(record) for record in as_list(self._session.call("GET", "jobs"), "jobs")]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project, Revision
 from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_project, parse_revision
-from mlflow_ae5_deploy.ae5.resource_api import Verbs, part
+from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
 from mlflow_ae5_deploy.ae5.responses import refused_in_words
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed, PlatformError, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import scrub
@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 _ACTIVITY_PAGE = 20  # newest first; ours is among them unless twenty others follow within seconds
 
 
-class ProjectVerbs(Verbs):
+class ProjectsApi(ResourceApi):
     _fresh_projects: tuple[float, list[Project]] | None = None
 
     @property

@@ -7,7 +7,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from mlflow_ae5_deploy.ae5.session import Session
-from mlflow_ae5_deploy.ae5.timeouts import Waits
+from mlflow_ae5_deploy.ae5.timeouts import WaitTimeouts
 from mlflow_ae5_deploy.common.clock import Clock, Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import AnswerLost, Conflict, DeadlineExceeded, NotFound
 
@@ -18,15 +18,15 @@ _MOST_ATTEMPTS = 3
 OnWait = Callable[[str, float], None]
 
 
-class Verbs:
+class ResourceApi:
     """session, clock, waits and on_wait(what is awaited, seconds so far) are given by whoever wires things up."""
 
     def __init__(
-        self, session: Session, clock: Clock, waits: Waits | None = None, on_wait: OnWait | None = None
+        self, session: Session, clock: Clock, waits: WaitTimeouts | None = None, on_wait: OnWait | None = None
     ) -> None:
         self._session = session
         self._clock = clock
-        self._waits = waits or Waits()
+        self._waits = waits or WaitTimeouts()
         self._on_wait = on_wait
 
     def _poll(self, probe: Callable[[], T | None], waiting_for: str, seconds: float, remedy: str = "") -> T:

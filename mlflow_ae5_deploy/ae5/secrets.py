@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mlflow_ae5_deploy.ae5.resource_api import Verbs, part
+from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
 from mlflow_ae5_deploy.common.errors import Configuration, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret
 
@@ -13,7 +13,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 _PATH = "credentials/user"
 
 
-class SecretVerbs(Verbs):
+class SecretsApi(ResourceApi):
     def secret_names(self) -> set[str]:
         answer = self._session.call("GET", _PATH)
         names = answer.get("data") if isinstance(answer, dict) else answer

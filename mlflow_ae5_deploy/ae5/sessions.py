@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.ae5.client import Platform, Waits
+from mlflow_ae5_deploy.ae5.client import Client, WaitTimeouts
 from mlflow_ae5_deploy.ae5.connect import (
     AdminCredentials,
     Impersonation,
@@ -21,14 +21,14 @@ from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 
 OnWait = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Target:
+class PlatformTarget:
     """Which platform, and how: read_only sessions refuse every write before it is sent."""
 
     options: ConnectionOptions
@@ -37,11 +37,16 @@ class Target:
     read_only: bool
 
 
-class Access:
+class Sessions:
     """Opens and closes the sessions of one run, and counts what they cost."""
 
     def __init__(
-        self, settings: Settings, target: Target, values: Values, clock: Clock, on_wait: OnWait | None = None
+        self,
+        settings: Settings,
+        target: PlatformTarget,
+        values: SecretResolver,
+        clock: Clock,
+        on_wait: OnWait | None = None,
     ) -> None:
         self._settings = settings
         self._target = target
@@ -50,13 +55,13 @@ class Access:
         self._on_wait = on_wait
         self._admin: AdminSession | None = None
         self._user: User | None = None
-        self._platform: Platform | None = None
+        self._platform: Client | None = None
         self._sessions: list[Session | AdminSession] = []
         self.missing = False
         """True when a look-up with admin rights has shown that the account does not exist (yet)."""
 
     @property
-    def target(self) -> Target:
+    def target(self) -> PlatformTarget:
         return self._target
 
     @property
@@ -140,13 +145,13 @@ class Access:
         self.missing = False
         return self._user
 
-    def platform(self) -> Platform:
+    def platform(self) -> Client:
         """The platform as the service account."""
         if self._platform is None:
             self._platform = self._wrap(self._open_account())
         return self._platform
 
-    def consumer(self, username: str, password: Secret | None) -> Platform:
+    def consumer(self, username: str, password: Secret | None) -> Client:
         """The platform as a consumer account: by its own password, or impersonated by the administrator."""
         credentials: UserCredentials | Impersonation
         self.require_consumer(username, password)
@@ -229,11 +234,11 @@ class Access:
         self._sessions.append(session)
         return session
 
-    def _wrap(self, session: Session) -> Platform:
+    def _wrap(self, session: Session) -> Client:
         settings = self._settings.platform
-        waits = Waits(
+        waits = WaitTimeouts(
             deployment=settings.deployment_deadline,
             endpoint_free=settings.endpoint_release_deadline,
             lost_answer=settings.lost_answer_deadline,
         )
-        return Platform(session, self._clock, waits, self._on_wait)
+        return Client(session, self._clock, waits, self._on_wait)

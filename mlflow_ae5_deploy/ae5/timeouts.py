@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Waits:
+class WaitTimeouts:
     """Deadlines in seconds.
 
     project: an upload is processed and listed. deployment: a deployment starts. stop: a stopped one is gone.

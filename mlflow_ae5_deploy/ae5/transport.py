@@ -16,7 +16,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import disable_warnings
 from urllib3.exceptions import InsecureRequestWarning
 
-from mlflow_ae5_deploy.ae5.error_map import READ_TIMEOUT, Trouble, diagnose
+from mlflow_ae5_deploy.ae5.error_map import READ_TIMEOUT, MappedError, diagnose
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.responses import BUSY, SAFE_METHODS, is_write, judge
 from mlflow_ae5_deploy.common.clock import Clock
@@ -30,14 +30,14 @@ _CLOUDFLARE_HEADERS = ("CF-Access-Client-Id", "CF-Access-Client-Secret")
 
 def guarded_session(
     options: ConnectionOptions, clock: Clock, *, read_only: bool
-) -> tuple[requests.Session, GuardedAdapter]:
+) -> tuple[requests.Session, TransportAdapter]:
     session = requests.Session()
     return session, guard(session, options, clock, read_only=read_only)
 
 
-def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> GuardedAdapter:
+def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> TransportAdapter:
     """Put an existing session behind a new adapter, and take away what `requests` adds by itself."""
-    adapter = GuardedAdapter(options, clock, read_only=read_only)
+    adapter = TransportAdapter(options, clock, read_only=read_only)
     session.mount("https://", adapter)
     session.mount("http://", _NoPlainHttp())
     session.verify = True  # for readers of the object; the adapter decides
@@ -50,7 +50,7 @@ def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *
     return adapter
 
 
-class GuardedAdapter(HTTPAdapter):
+class TransportAdapter(HTTPAdapter):
     """requests_made, writes_made: see Session. last_page: text of the latest HTML answer, for explaining a login."""
 
     def __init__(self, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> None:
@@ -116,7 +116,7 @@ class GuardedAdapter(HTTPAdapter):
 
     def _attempt(
         self, request: requests.PreparedRequest, timeout: Any, proxies: Mapping[str, str] | None, at_home: bool
-    ) -> tuple[requests.Response | None, Trouble | None]:
+    ) -> tuple[requests.Response | None, MappedError | None]:
         """One request on the wire. Gives the answer or what went wrong; foreign exceptions end here."""
         self._count(request, at_home)
         options = self._options
@@ -176,7 +176,7 @@ def _address(url: str) -> tuple[str, int]:
     return (parts.hostname or "").lower(), parts.port or 443
 
 
-def _as_error(trouble: Trouble | None, method: str, url: str, *, write: bool) -> PlatformError:
+def _as_error(trouble: MappedError | None, method: str, url: str, *, write: bool) -> PlatformError:
     parts = urlsplit(url)  # without the query, which may carry login codes
     where = f"{method} {parts.netloc}{parts.path}"
     return (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where)

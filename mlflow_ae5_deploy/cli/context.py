@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.config.settings import PlatformSettings
-    from mlflow_ae5_deploy.engine.context import Context, Wishes
+    from mlflow_ae5_deploy.engine.context import Context, RunOptions
     from mlflow_ae5_deploy.render.console import Reporter
 
 SANDBOX_ACCOUNT = "mlflow-service"
@@ -32,7 +32,7 @@ _SANDBOX_IGNORES = ("AE5_", "CF_ACCESS_")
 
 
 @dataclass(frozen=True)
-class Choices:
+class SharedOptions:
     """What the shared options say. overrides: dotted setting -> value, from a verb's own options."""
 
     config: Path | None = None
@@ -63,13 +63,13 @@ class Choices:
         return ((("--sandbox",),) if self.sandbox else ()) + given
 
 
-def reporter_for(choices: Choices) -> Reporter:
+def reporter_for(choices: SharedOptions) -> Reporter:
     from mlflow_ae5_deploy.render.console import Reporter
 
     return Reporter(json_mode=choices.json_mode, target=choices.target)
 
 
-def load_settings(choices: Choices) -> LoadedSettings:
+def load_settings(choices: SharedOptions) -> LoadedSettings:
     """Settings from file, profile, environment and flags; with --sandbox the platform part is the sandbox's."""
     from mlflow_ae5_deploy.config.load import load
 
@@ -109,7 +109,7 @@ def load_settings(choices: Choices) -> LoadedSettings:
     return replace(complete, set_aside=(*complete.set_aside, _NO_MOUNT))
 
 
-def _sandbox_overrides(choices: Choices) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:
+def _sandbox_overrides(choices: SharedOptions) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:
     """Start the sandbox if need be; its address, trust and administrator as settings, its accounts' passwords, and
     whether its commands find secrets where AE5 has them.
     """
@@ -160,11 +160,11 @@ def installation_folder(loaded: LoadedSettings, environ: Mapping[str, str]) -> P
 
 @contextlib.contextmanager
 def opened(
-    choices: Choices,
+    choices: SharedOptions,
     reporter: Reporter,
     *,
     verb: str,
-    wishes: Callable[[LoadedSettings], Wishes],
+    wishes: Callable[[LoadedSettings], RunOptions],
     clock: Clock | None = None,
     for_cron: bool = False,
 ) -> Iterator[Context]:
@@ -173,14 +173,14 @@ def opened(
 
     for_cron: what the sandbox sets aside is not told, because cron mails whatever is told, at every run.
     """
-    from mlflow_ae5_deploy.ae5.cache import Look
-    from mlflow_ae5_deploy.ae5.sessions import Access, Target
+    from mlflow_ae5_deploy.ae5.cache import PlatformCache
+    from mlflow_ae5_deploy.ae5.sessions import PlatformTarget, Sessions
     from mlflow_ae5_deploy.common import redaction
-    from mlflow_ae5_deploy.config.secret_values import Values
+    from mlflow_ae5_deploy.config.secret_values import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.journal import Journal
-    from mlflow_ae5_deploy.engine.state import Memory
+    from mlflow_ae5_deploy.engine.state import State
 
     clock = clock or SystemClock()
     loaded = load_settings(choices)
@@ -194,9 +194,9 @@ def opened(
     if not asked.dry:
         state_dir(settings, choices.environ)  # found unwritable now, not after the first effect
     options = _connection(settings.platform, hostname)
-    values = Values(choices.environ, prompt(), added=settings.added_packages)
-    target = Target(options, settings.platform.session, choices.sandbox, asked.dry)
-    access = Access(settings, target, values, clock, reporter.waiting)
+    values = SecretResolver(choices.environ, prompt(), added=settings.added_packages)
+    target = PlatformTarget(options, settings.platform.session, choices.sandbox, asked.dry)
+    access = Sessions(settings, target, values, clock, reporter.waiting)
     context: Context | None = None
     try:
         with contextlib.closing(access), scratch_folder() as scratch:
@@ -204,8 +204,8 @@ def opened(
                 settings=settings,
                 wishes=asked,
                 access=access,
-                look=Look(access),
-                memory=Memory(folder, read_only=asked.dry),
+                look=PlatformCache(access),
+                memory=State(folder, read_only=asked.dry),
                 journal=Journal(folder, clock, verb=verb, read_only=asked.dry),
                 values=values,
                 clock=clock,
@@ -222,7 +222,7 @@ def opened(
         raise Interrupted(context.found.no_server, _resuming(context, choices)) from None
 
 
-def _resuming(context: Context, choices: Choices) -> str:
+def _resuming(context: Context, choices: SharedOptions) -> str:
     """What goes on where the same command would not."""
     from mlflow_ae5_deploy.common.text import with_target
     from mlflow_ae5_deploy.resources.interrupted_upgrade import half_upgraded

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.common.errors import Configuration, Usage
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
-    from mlflow_ae5_deploy.config.secret_values import Values
+    from mlflow_ae5_deploy.config.secret_values import SecretResolver
 
 DATABASE, TTL, DRY_RUN = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_GC_DRY_RUN"
 _REFERENCES = ("env:", "file:")
@@ -48,7 +48,7 @@ Wait = Annotated[
 
 
 @dataclass(frozen=True)
-class Asked:
+class GcOptions:
     """What the options say. verb: set | run | rehearse | pause | resume | remove.
 
     overrides: settings. database: a reference to the database URI, which is no setting because it hides a password.
@@ -69,7 +69,7 @@ def read(
     variables: Sequence[str],
     dry_run: bool,
     switches: Mapping[str, bool],
-) -> Asked:
+) -> GcOptions:
     """Raises Usage for what does not go together. switches: pause, resume, remove, run-now."""
     _check(cron, ttl)
     plain, database = _variables(ttl, uri, variables)
@@ -90,7 +90,7 @@ def read(
     overrides: dict[str, Any] = {"gc.schedule": cron} if cron is not None else {}
     if plain:
         overrides["gc.variables"] = plain
-    return Asked("run" if verb == "run-now" else verb, overrides, database, changes, switches.get("run-now", False))
+    return GcOptions("run" if verb == "run-now" else verb, overrides, database, changes, switches.get("run-now", False))
 
 
 def _check(cron: str | None, ttl: str | None) -> None:
@@ -152,7 +152,7 @@ def _refuse_password(text: str) -> None:
         )
 
 
-def resolve(reference: SecretRef, values: Values) -> Secret:
+def resolve(reference: SecretRef, values: SecretResolver) -> Secret:
     """The database URI behind a reference, checked. Raises Configuration that holds no part of it."""
     from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 

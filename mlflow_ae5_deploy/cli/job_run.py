@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.cli.context import Choices
+from mlflow_ae5_deploy.cli.context import SharedOptions
 from mlflow_ae5_deploy.cli.locked_run import changing
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.job_result import Verdict
-    from mlflow_ae5_deploy.jobs.tasks import Task
+    from mlflow_ae5_deploy.engine.job_result import JobResult
+    from mlflow_ae5_deploy.jobs.tasks import JobRequest
     from mlflow_ae5_deploy.render.console import Reporter
 
 
@@ -24,8 +24,8 @@ _ANSWERS = (
 
 def run_task(
     verb: str,
-    task: Task,
-    choices: Choices,
+    task: JobRequest,
+    choices: SharedOptions,
     reporter: Reporter,
     *,
     wait: float,
@@ -38,7 +38,7 @@ def run_task(
     from mlflow_ae5_deploy.render.backup import run_data, show
     from mlflow_ae5_deploy.resources import interrupted_upgrade
 
-    verdict: Verdict | None = None
+    verdict: JobResult | None = None
     action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
         with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
@@ -64,7 +64,7 @@ def run_task(
     return EXIT_DONE
 
 
-def _warnings(context: Context, action: str, verdict: Verdict) -> list[str]:
+def _warnings(context: Context, action: str, verdict: JobResult) -> list[str]:
     """Of what a snapshot that was just made lacks, of where it is, and of backups that are not where they were."""
     from mlflow_ae5_deploy.jobs.text import gone_since
     from mlflow_ae5_deploy.operations.doctor import backups
@@ -83,7 +83,14 @@ def _warnings(context: Context, action: str, verdict: Verdict) -> list[str]:
 
 
 def look_after_schedule(
-    verb: str, command: str, setting: str, cron: str | None, choices: Choices, reporter: Reporter, *, lock_wait: float
+    verb: str,
+    command: str,
+    setting: str,
+    cron: str | None,
+    choices: SharedOptions,
+    reporter: Reporter,
+    *,
+    lock_wait: float,
 ) -> int:
     """cron: None removes the schedule."""
     from mlflow_ae5_deploy.common.cron import parse_cron

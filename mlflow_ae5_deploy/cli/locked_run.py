@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli.context import Choices, opened
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Context, Wishes
+    from mlflow_ae5_deploy.engine.context import Context, RunOptions
     from mlflow_ae5_deploy.engine.plan import Action
     from mlflow_ae5_deploy.render.console import Reporter
 
@@ -37,7 +37,7 @@ ReplaceKeys = Annotated[
 
 @contextlib.contextmanager
 def changing(
-    choices: Choices,
+    choices: SharedOptions,
     reporter: Reporter,
     *,
     verb: str,
@@ -49,12 +49,12 @@ def changing(
 
     before: what comes before the lock, such as a question: nobody else is to wait for its answer.
     """
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
-    def wishes(_loaded: LoadedSettings) -> Wishes:
-        return Wishes(consent=asking(reporter, agreed=agreed))
+    def wishes(_loaded: LoadedSettings) -> RunOptions:
+        return RunOptions(consent=asking(reporter, agreed=agreed))
 
     with opened(choices, reporter, verb=verb, wishes=wishes) as context:
         before(context)
@@ -66,11 +66,11 @@ def changing(
 
 
 @contextlib.contextmanager
-def looking(choices: Choices, reporter: Reporter, *, verb: str) -> Iterator[Context]:
+def looking(choices: SharedOptions, reporter: Reporter, *, verb: str) -> Iterator[Context]:
     """The context of a verb that only reads: its session refuses every write."""
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
 
-    with opened(choices, reporter, verb=verb, wishes=lambda _loaded: Wishes(dry=True)) as context:
+    with opened(choices, reporter, verb=verb, wishes=lambda _loaded: RunOptions(dry=True)) as context:
         yield context
 
 

@@ -43,7 +43,7 @@ from mlflow_ae5_deploy.cli.commands import (
 )
 from mlflow_ae5_deploy.cli.commands import open as open_page
 from mlflow_ae5_deploy.cli.completion import for_shell
-from mlflow_ae5_deploy.cli.context import Choices
+from mlflow_ae5_deploy.cli.context import SharedOptions
 from mlflow_ae5_deploy.common.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -184,7 +184,7 @@ def _target_in(command: Any, arguments: Sequence[str]) -> Target:
         None, list(arguments), resilient_parsing=True, ignore_unknown_options=True, allow_extra_args=True
     ).params
     known = {name: readable.get(name) for name in ("config", "profile", "hostname", "username", "session", "release")}
-    return Choices(sandbox=bool(readable.get("sandbox")), environ={}, **known).target
+    return SharedOptions(sandbox=bool(readable.get("sandbox")), environ={}, **known).target
 
 
 def _run(arguments: list[str]) -> Any:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.cli.context import Choices
+from mlflow_ae5_deploy.cli.context import SharedOptions
 from mlflow_ae5_deploy.common.text import with_target
 from mlflow_ae5_deploy.render.install import Installed
 
@@ -46,7 +46,7 @@ def installed_facts(context: Context) -> Installed:
 
 
 def next_steps(
-    verb: str, choices: Choices, result: RunResult, *, create: bool = False, keys: str | None = None
+    verb: str, choices: SharedOptions, result: RunResult, *, create: bool = False, keys: str | None = None
 ) -> list[str]:
     """create: --create-account was given. keys: the file of keys that were made in this run."""
     name = program()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.cli.context import Choices, opened
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened
 from mlflow_ae5_deploy.cli.locked_run import asking
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Context, Recovery, Wishes
+    from mlflow_ae5_deploy.engine.context import Context, RestoreRequest, RunOptions
     from mlflow_ae5_deploy.engine.plan import RunResult
     from mlflow_ae5_deploy.engine.stage import Stage
     from mlflow_ae5_deploy.operations.verify import Verification
@@ -25,28 +25,28 @@ _REPORT = '{"command": '  # how the last line of a job's log begins
 
 def run_all(
     verb: str,
-    choices: Choices,
+    choices: SharedOptions,
     reporter: Reporter,
     *,
     create: bool,
     agreed: bool,
     lock_wait: float,
     agreed_to: Collection[str] = (),
-    recovery: Recovery | None = None,
+    recovery: RestoreRequest | None = None,
     replace_keys: bool = False,
 ) -> int:
     """With a recovery, `verify` follows the last stage, and a restore that was proved so is over.
 
     agreed, agreed_to: see `asking`.
     """
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.engine.lock import InstallationLock
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
-    def wishes(loaded: LoadedSettings) -> Wishes:
-        return Wishes(
+    def wishes(loaded: LoadedSettings) -> RunOptions:
+        return RunOptions(
             create_account=create or loaded.settings.account.create,
             consent=asking(reporter, agreed=agreed, to=agreed_to),
             recovery=recovery,
@@ -84,7 +84,7 @@ def follow(context: Context, reporter: Reporter) -> None:
         context.on_line = show
 
 
-def _prove(choices: Choices, reporter: Reporter, context: Context) -> Verification:
+def _prove(choices: SharedOptions, reporter: Reporter, context: Context) -> Verification:
     from mlflow_ae5_deploy.cli.commands.verify import prove
     from mlflow_ae5_deploy.resources.restore import conclude
 
@@ -97,7 +97,7 @@ def _prove(choices: Choices, reporter: Reporter, context: Context) -> Verificati
 
 def finish(
     verb: str,
-    choices: Choices,
+    choices: SharedOptions,
     reporter: Reporter,
     context: Context,
     result: RunResult,

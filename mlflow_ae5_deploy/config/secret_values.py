@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.config.database_uri import resolve_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 
 
-class Values:
+class SecretResolver:
     """prompt(question) asks a person without echo; None where there is no terminal.
 
     added: packages on top of the bundled project's, for the driver of a database; None where another release is used.

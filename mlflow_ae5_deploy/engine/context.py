@@ -8,21 +8,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.ae5.cache import Look
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.cache import PlatformCache
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
-from mlflow_ae5_deploy.ae5.sessions import Access
+from mlflow_ae5_deploy.ae5.sessions import Sessions
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.mlflow_api import ServerApi
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.plan import Action
-from mlflow_ae5_deploy.engine.state import Memory
+from mlflow_ae5_deploy.engine.state import State
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.engine.job_result import Verdict
+    from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.release.customize import BuiltArchive
     from mlflow_ae5_deploy.release.models import Release
 
@@ -30,7 +30,7 @@ OnProgress = Callable[[str, float, float | None], None]
 
 
 @dataclass(frozen=True)
-class Recovery:
+class RestoreRequest:
     """What stage 7 is to bring back. snapshot: an id or `latest`. replace: keep what is there aside.
 
     undo: bring back what the last restore kept aside, instead, or what is kept under the name `kept`. stop_server: a
@@ -60,7 +60,7 @@ class Recovery:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RunOptions:
     """What the command line asks for beyond the configuration.
 
     consent(actions) is asked before anything that takes more away than the configuration plainly asks for (see
@@ -72,11 +72,11 @@ class Wishes:
     replace_keys: bool = False
     consent: Callable[[Sequence[Action]], bool] = field(default=lambda _actions: False)
     dry: bool = False
-    recovery: Recovery | None = None
+    recovery: RestoreRequest | None = None
 
 
 @dataclass
-class Findings:
+class StageOutputs:
     """What earlier stages found out and did, for later ones.
 
     taken_down: a server, for a restore. no_server: how this run has left the installation without one, as a sentence
@@ -91,7 +91,7 @@ class Findings:
     token: Secret | None = None
     token_deployment: str | None = None
     kept_archives: list[Path] = field(default_factory=list)
-    recovered: Verdict | None = None
+    recovered: JobResult | None = None
     taken_down: bool = False
     no_server: str = ""
     token_issued: datetime | None = None
@@ -104,12 +104,12 @@ class Context:
     of a job that is followed; all may be None."""
 
     settings: Settings
-    wishes: Wishes
-    access: Access
-    look: Look
-    memory: Memory
+    wishes: RunOptions
+    access: Sessions
+    look: PlatformCache
+    memory: State
     journal: Journal
-    values: Values
+    values: SecretResolver
     clock: Clock
     folder: Path
     scratch: Path
@@ -117,10 +117,10 @@ class Context:
     on_wait: Callable[[str, float], None] | None = None
     on_progress: OnProgress | None = None
     on_line: Callable[[str], None] | None = None
-    found: Findings = field(default_factory=Findings)
+    found: StageOutputs = field(default_factory=StageOutputs)
 
     @property
-    def platform(self) -> Platform:
+    def platform(self) -> Client:
         return self.access.platform()
 
     @property
@@ -142,7 +142,7 @@ class Context:
             self.journal.write("effect", action="issue", target=f"token of deployment {deployment_id}")
         return self.found.token
 
-    def store_secrets(self, platform: Platform, account: str, values: Mapping[str, Secret]) -> None:
+    def store_secrets(self, platform: Client, account: str, values: Mapping[str, Secret]) -> None:
         """Write secrets, see them listed, remember their fingerprints, and note it in the journal."""
         platform.put_secrets(values)
         for name, value in values.items():

@@ -13,7 +13,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JobResult:
     """What came of one run.
 
     state:   the platform's word for how it ended.

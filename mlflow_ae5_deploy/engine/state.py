@@ -37,7 +37,7 @@ class StoredToken:
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class InterruptedRotation:
     """A rotation that has not ended. left: accounts still to be served; none when only the gc job is unproved.
 
     void_since: from when on the former token did not work, or None if it does. cause: why, a word of the one who
@@ -53,7 +53,7 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
-class JobChange:
+class PendingJobChange:
     """A scheduled job being made anew. paused: the new one is to be paused, as the former was. jobs: ids of those
     taken down, which this tool pauses first, so that their being paused says nothing."""
 
@@ -61,7 +61,7 @@ class JobChange:
     jobs: tuple[str, ...]
 
 
-class Memory:
+class State:
     """`memory.json` of one installation. In a read-only run nothing is written, and nothing is created."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
@@ -268,12 +268,12 @@ class Memory:
         known = self._data.get("gc_proved")
         return datetime.fromisoformat(known) if known else None
 
-    def unfinished_rotation(self) -> Unfinished | None:
+    def unfinished_rotation(self) -> InterruptedRotation | None:
         known = self._data["rotation"]
         if not known:
             return None
         since = known.get("void_since")
-        return Unfinished(
+        return InterruptedRotation(
             known["deployment_id"],
             tuple(known["left"]),
             datetime.fromisoformat(since) if since else None,
@@ -357,9 +357,9 @@ class Memory:
             self._data["job_changes"][purpose] = change
             self._save()
 
-    def job_change(self, purpose: str) -> JobChange | None:
+    def job_change(self, purpose: str) -> PendingJobChange | None:
         known = self._data["job_changes"].get(purpose)
-        return JobChange(known["paused"], tuple(known["jobs"])) if known else None
+        return PendingJobChange(known["paused"], tuple(known["jobs"])) if known else None
 
     def end_job_change(self, purpose: str) -> None:
         if self._data["job_changes"].pop(purpose, None) is not None:

@@ -11,10 +11,10 @@ from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.common.text import counted, size
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import UNKNOWN, Verdict, last_report
+from mlflow_ae5_deploy.engine.job_result import UNKNOWN, JobResult, last_report
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
 from mlflow_ae5_deploy.jobs.one_off import run_once, unreported
-from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.release.archive import read_project_archive
 
 DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
@@ -22,16 +22,16 @@ KINDS = ("runs", "experiments", "logged_models")
 INCOMPLETE = "incomplete"  # outcome of a run that has skipped what it could not remove, and done all the rest
 
 
-def judge(run: Run, log: str) -> Verdict:
+def judge(run: Run, log: str) -> JobResult:
     """Pure. A run counts as failed when either the platform or the job itself says so."""
     facts = last_report(log)
     outcome = str(facts.get("outcome") or UNKNOWN)
     code = facts.get("exit_code")
-    verdict = Verdict(run.id, run.state, outcome, code if isinstance(code, int) else None, "", facts)
+    verdict = JobResult(run.id, run.state, outcome, code if isinstance(code, int) else None, "", facts)
     return replace(verdict, said=_sentence(verdict) if verdict.known else unreported(log))
 
 
-def _sentence(verdict: Verdict) -> str:
+def _sentence(verdict: JobResult) -> str:
     facts = verdict.facts
     counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
     if not verdict.passed:
@@ -88,14 +88,14 @@ def _skipped(facts: Mapping[str, Any]) -> str:
 # runs ------------------------------------------------------------------------------------------------------------
 
 
-def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> Verdict:
+def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobResult:
     """Start a run of this job and follow it to its end."""
     run = context.platform.run_job(job.id)
     context.journal.write("effect", action="run", target=f"job {job.name}", id=run.id)
     return judge(*follow_run(context, run.id, show, seconds=seconds))
 
 
-def cannot_rehearse(context: Context, project: Project, wanted: WantedJob) -> str | None:
+def cannot_rehearse(context: Context, project: Project, wanted: JobSpec) -> str | None:
     """Why this release's job must not be asked for a dry run: one that does not know the variable would collect."""
     if wanted.command not in {command.id for command in context.look.revisions(project)[0].commands}:
         return f"the release has no command `{wanted.command}`"
@@ -108,7 +108,7 @@ def cannot_rehearse(context: Context, project: Project, wanted: WantedJob) -> st
     return None if DRY_RUN in variables else f"the release does not know {DRY_RUN}"
 
 
-def rehearse(context: Context, project: Project, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
+def rehearse(context: Context, project: Project, wanted: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
     """Run the job's dry run once, as a job of its own that is taken away again. The schedule is not touched.
 
     Proves that the job starts, reaches server and database with what is stored for it, and has something to say.

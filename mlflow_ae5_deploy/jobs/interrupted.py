@@ -9,21 +9,21 @@ from datetime import datetime, timedelta
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.tasks import Task
+from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 
 @dataclass(frozen=True)
-class Left:
+class InterruptedRun:
     """The newest run of such a job. verdict: None while it is at work, and where its log cannot be read."""
 
-    task: Task
+    task: JobRequest
     run: Run
-    verdict: Verdict | None
+    verdict: JobResult | None
 
 
-def left(context: Context, project: Project | None, task: Task) -> Left | None:
+def left(context: Context, project: Project | None, task: JobRequest) -> InterruptedRun | None:
     """What is left of runs for this purpose, whatever their words were. Costs requests only where there is a job."""
     wanted = runner.wanted_once(context, task)
     for job in context.look.jobs():
@@ -31,11 +31,11 @@ def left(context: Context, project: Project | None, task: Task) -> Left | None:
             runs = context.platform.runs(job.id)
             if runs:
                 run = max(runs, key=lambda item: (item.created.timestamp() if item.created else 0.0, item.id))
-                return Left(_asked(task, job), run, verdict_of(context, run))
+                return InterruptedRun(_asked(task, job), run, verdict_of(context, run))
     return None
 
 
-def verdict_of(context: Context, run: Run) -> Verdict | None:
+def verdict_of(context: Context, run: Run) -> JobResult | None:
     """None while it is at work, and where its log cannot be read."""
     if run.is_active:
         return None
@@ -45,12 +45,12 @@ def verdict_of(context: Context, run: Run) -> Verdict | None:
         return None
 
 
-def ended(run: Run, verdict: Verdict) -> datetime | None:
+def ended(run: Run, verdict: JobResult) -> datetime | None:
     """As near as the platform and the job tell it."""
     seconds = verdict.facts.get("seconds")
     return run.created and run.created + timedelta(seconds=seconds if isinstance(seconds, int | float) else 0)
 
 
-def _asked(task: Task, job: Job) -> Task:
+def _asked(task: JobRequest, job: Job) -> JobRequest:
     words = job.variables.get(tasks.ARGUMENTS[task.command], "")
     return replace(task, words=tuple(shlex.split(words))) if words else task

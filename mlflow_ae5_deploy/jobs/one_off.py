@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import other_machines, saved_logs
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
-from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.jobs.spec import JobSpec
 
 _SHOWN = 200  # characters of a log's last line
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
@@ -30,7 +30,7 @@ def unreported(log: str) -> str:
 def run_once(
     context: Context,
     project: Project,
-    wanted: WantedJob,
+    wanted: JobSpec,
     show: OnLine,
     *,
     seconds: float,
@@ -77,7 +77,7 @@ def run_once(
     return ended
 
 
-def _left(context: Context, project: Project, wanted: WantedJob, *, ended: bool) -> Job | None:
+def _left(context: Context, project: Project, wanted: JobSpec, *, ended: bool) -> Job | None:
     """The job of a call that was cut off which is doing exactly this, or, with `ended`, has done it."""
     for job in context.platform.jobs():
         same = job.name == wanted.name and job.project_id == project.id and job.command == wanted.command
@@ -88,7 +88,7 @@ def _left(context: Context, project: Project, wanted: WantedJob, *, ended: bool)
     return None
 
 
-def _create_once(context: Context, project: Project, wanted: WantedJob) -> Job:
+def _create_once(context: Context, project: Project, wanted: JobSpec) -> Job:
     def create() -> Job:
         return context.platform.create_job(
             project=project,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mlflow_ae5_deploy.common.redaction import scrub
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.engine.job_result import Verdict
-    from mlflow_ae5_deploy.engine.state import Memory
-    from mlflow_ae5_deploy.jobs.tasks import Task
+    from mlflow_ae5_deploy.engine.job_result import JobResult
+    from mlflow_ae5_deploy.engine.state import State
+    from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 BACKUP, CHECK, DRILL, PRUNE, PLACE = "backup", "check", "drill", "prune", "place"
 DAMAGED, NO_PLACE, NO_SNAPSHOT, INCOMPLETE = 16, 19, 20, 23  # exit codes of the project's jobs
@@ -42,7 +42,7 @@ class Outcome:
     known: bool = True
 
 
-def kind_of(task: Task) -> str | None:
+def kind_of(task: JobRequest) -> str | None:
     if task.command == "Drill":
         return DRILL
     if task.command == "Backup":
@@ -51,7 +51,7 @@ def kind_of(task: Task) -> str | None:
     return CHECK if reads else None
 
 
-def learned(task: Task, verdict: Verdict, when: datetime, *, good: bool, newest: str) -> list[Outcome]:
+def learned(task: JobRequest, verdict: JobResult, when: datetime, *, good: bool, newest: str) -> list[Outcome]:
     """What one run tells. good: it did its work. newest: the id of the newest snapshot known here, or empty."""
     kind, facts, asked = kind_of(task), verdict.facts, _asked(task)
     if kind is None:
@@ -69,7 +69,7 @@ def learned(task: Task, verdict: Verdict, when: datetime, *, good: bool, newest:
     return [Outcome(failed, when, False, verdict.said, hint, snapshot, is_newest, ran, verdict.known)] if failed else []
 
 
-def _failed(task: Task, kind: str, verdict: Verdict, *, missed: bool) -> str | None:
+def _failed(task: JobRequest, kind: str, verdict: JobResult, *, missed: bool) -> str | None:
     """What its failure is one of. missed: there was a snapshot, and none was asked for by its name."""
     code = verdict.exit_code
     if code == NO_SNAPSHOT and not missed:
@@ -84,7 +84,7 @@ def _failed(task: Task, kind: str, verdict: Verdict, *, missed: bool) -> str | N
     return PLACE if code == NO_SNAPSHOT or (code == NO_PLACE and kind == PLACE) else None
 
 
-def _asked(task: Task) -> str:
+def _asked(task: JobRequest) -> str:
     """The snapshot that was named, or `latest`."""
     named = [word for option, word in pairwise(task.words) if option in ("--snapshot", "--drop-damaged")]
     return named[0] if named else "latest"
@@ -120,7 +120,7 @@ def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
 # memory -----------------------------------------------------------------------------------------------------------
 
 
-def note(memory: Memory, task: Task, verdict: Verdict, when: datetime, *, good: bool) -> None:
+def note(memory: State, task: JobRequest, verdict: JobResult, when: datetime, *, good: bool) -> None:
     """Remember what was learned, also of the newest snapshot that is known here."""
     known = memory.snapshot() or {}
     newest = str(known.get("id") or "")
@@ -149,7 +149,7 @@ def _failed_of(snapshot: str, outcome: Outcome) -> bool:
     return not outcome.passed and outcome.snapshot == snapshot
 
 
-def remembered(memory: Memory) -> list[Outcome]:
+def remembered(memory: State) -> list[Outcome]:
     """Without those whose record is damaged."""
     found = []
     for kind, record in memory.outcomes().items():

@@ -28,13 +28,13 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import UNKNOWN, Verdict, last_report
+from mlflow_ae5_deploy.engine.job_result import UNKNOWN, JobResult, last_report
 from mlflow_ae5_deploy.jobs import other_machines, outcomes, saved_logs
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
 from mlflow_ae5_deploy.jobs.one_off import run_once, unreported
-from mlflow_ae5_deploy.jobs.spec import WantedJob, check_profile
+from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.jobs.tasks import (
-    Task,
+    JobRequest,
 )
 from mlflow_ae5_deploy.jobs.text import Facts, outside, sentence, unreadable
 
@@ -54,7 +54,7 @@ _ERRORS: Mapping[int, type[DeployError]] = {
 }
 
 
-OnSuccess = Callable[[Verdict], None]
+OnSuccess = Callable[[JobResult], None]
 
 
 # the command ------------------------------------------------------------------------------------------------------
@@ -91,8 +91,8 @@ def require_command(context: Context, project: Project, command: str) -> None:
         )
 
 
-def wanted_once(context: Context, task: Task) -> WantedJob:
-    return WantedJob(
+def wanted_once(context: Context, task: JobRequest) -> JobSpec:
+    return JobSpec(
         f"{other_machines.ONCE}{task.purpose}",
         command_of(context.settings, task.command),
         "",
@@ -109,12 +109,12 @@ def wanted_once(context: Context, task: Task) -> WantedJob:
 def run(
     context: Context,
     project: Project,
-    task: Task,
+    task: JobRequest,
     *,
     seconds: float,
     on_success: OnSuccess | None = None,
     take_ended: bool = False,
-) -> Verdict:
+) -> JobResult:
     """`attempt` it, and raise what `require` raises."""
     verdict = attempt(context, project, task, seconds=seconds, on_success=on_success, take_ended=take_ended)
     require(task, verdict)
@@ -124,12 +124,12 @@ def run(
 def attempt(
     context: Context,
     project: Project,
-    task: Task,
+    task: JobRequest,
     *,
     seconds: float,
     on_success: OnSuccess | None = None,
     take_ended: bool = False,
-) -> Verdict:
+) -> JobResult:
     """Run it once and follow its log. One that is at work already, left by a call that was cut off, is taken up.
 
     For what must not be done twice: on_success is given the verdict while the job's record still tells it, too; and
@@ -179,24 +179,24 @@ def attempt(
     return replace(verdict, tail="" if context.on_line is not None else _tail(log), kept=kept)
 
 
-def judge(ended: Run, log: str) -> Verdict:
+def judge(ended: Run, log: str) -> JobResult:
     """Pure. A run that states no result has not done its work: nothing may be built on it."""
     facts = last_report(log)
     code = facts.get("exit_code")
     outcome = str(facts.get("outcome") or UNKNOWN)
     number = code if isinstance(code, int) else None
-    verdict = Verdict(ended.id, ended.state, outcome, number, "", facts)
+    verdict = JobResult(ended.id, ended.state, outcome, number, "", facts)
     if not verdict.known:
         return replace(verdict, said=unreported(log))
     said = sentence(facts) if succeeded(verdict) or number == INCOMPLETE else _trouble(verdict)
     return replace(verdict, said=scrub(said))
 
 
-def succeeded(verdict: Verdict) -> bool:
+def succeeded(verdict: JobResult) -> bool:
     return verdict.state == "completed" and verdict.outcome in _GOOD and verdict.exit_code in (0, None)
 
 
-def require(task: Task, verdict: Verdict) -> None:
+def require(task: JobRequest, verdict: JobResult) -> None:
     """Raise the error that the job's exit code stands for, unless it did its work."""
     if succeeded(verdict):
         return
@@ -234,7 +234,7 @@ def _left_out(facts: Facts) -> Iterator[tuple[str, list[str], str]]:
     )
 
 
-def _trouble(verdict: Verdict) -> str:
+def _trouble(verdict: JobResult) -> str:
     facts = verdict.facts
     if facts.get("error"):
         return str(facts["error"]).rstrip(".")

@@ -23,7 +23,7 @@ _LONGEST = 1_000_000  # characters of a log, from its end
 
 
 @dataclass(frozen=True)
-class KeptRun:
+class SavedRun:
     run: Run
     log: str
 
@@ -44,7 +44,7 @@ def keep(context: Context, run: Run, log: str) -> None:
         write_private_json(context.folder / _FOLDER / f"{name}.json", record)
 
 
-def kept(context: Context) -> list[KeptRun]:
+def kept(context: Context) -> list[SavedRun]:
     """In no order, without those that cannot be read."""
     found = []
     for file in (context.folder / _FOLDER).glob("*.json"):
@@ -53,11 +53,11 @@ def kept(context: Context) -> list[KeptRun]:
     return found
 
 
-def find(context: Context, run_id: str) -> KeptRun | None:
+def find(context: Context, run_id: str) -> SavedRun | None:
     return next((item for item in kept(context) if item.run.id == run_id), None)
 
 
-def _read(data: dict[str, Any]) -> KeptRun:
+def _read(data: dict[str, Any]) -> SavedRun:
     created = datetime.fromisoformat(data["created"]) if data["created"] else None
     run = Run(data["id"], data["name"], data["owner"], data["project_id"], data["state"], created=created)
-    return KeptRun(run, str(data["log"]))
+    return SavedRun(run, str(data["log"]))

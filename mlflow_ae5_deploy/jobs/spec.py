@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.context import Context
 
 
 @dataclass(frozen=True)
-class WantedJob:
+class JobSpec:
     """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
 
     purpose: what it does, as words for a person; memory keeps a note for each. section: the group of settings that

@@ -14,7 +14,7 @@ REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
 
 
 @dataclass(frozen=True)
-class Task:
+class JobRequest:
     """One call of a command. command: its name without `Minimum`. words: its arguments. purpose: for people."""
 
     command: str
@@ -27,33 +27,33 @@ class Task:
         return tuple(sorted((*given, *self.variables)))
 
 
-def backup(action: str, *words: str) -> Task:
-    return Task("Backup", (action, *words), "backup" if action == "create" else f"backup {action}")
+def backup(action: str, *words: str) -> JobRequest:
+    return JobRequest("Backup", (action, *words), "backup" if action == "create" else f"backup {action}")
 
 
-def restore(*words: str) -> Task:
-    return Task("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
+def restore(*words: str) -> JobRequest:
+    return JobRequest("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
 
 
-def list_kept() -> Task:
-    return Task("Restore", ("--list-kept",), "list of what restores kept aside")
+def list_kept() -> JobRequest:
+    return JobRequest("Restore", ("--list-kept",), "list of what restores kept aside")
 
 
-def drop_kept(name: str, *, act: bool) -> Task:
+def drop_kept(name: str, *, act: bool) -> JobRequest:
     """Without `act` it only says what would go."""
     words = ("--drop-kept", name)
     if act:
-        return Task("Restore", words, "removal of what a restore kept aside")
-    return Task("Restore", (*words, "--dry-run"), "look at what a restore kept aside")
+        return JobRequest("Restore", words, "removal of what a restore kept aside")
+    return JobRequest("Restore", (*words, "--dry-run"), "look at what a restore kept aside")
 
 
-def drill(snapshot: str) -> Task:
-    return Task("Drill", ("--snapshot", snapshot), "drill")
+def drill(snapshot: str) -> JobRequest:
+    return JobRequest("Drill", ("--snapshot", snapshot), "drill")
 
 
-def database_upgrade() -> Task:
-    return Task("DatabaseUpgrade", (), "upgrade of the database schema")
+def database_upgrade() -> JobRequest:
+    return JobRequest("DatabaseUpgrade", (), "upgrade of the database schema")
 
 
-def rehearsal() -> Task:
-    return Task("DatabaseUpgrade", (), "rehearsal of the upgrade", ((REHEARSE, "true"),))
+def rehearsal() -> JobRequest:
+    return JobRequest("DatabaseUpgrade", (), "rehearsal of the upgrade", ((REHEARSE, "true"),))

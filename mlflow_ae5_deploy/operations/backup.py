@@ -9,10 +9,10 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.text import gone
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import one_off, runner, tasks
-from mlflow_ae5_deploy.jobs.tasks import Task
+from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import gone_since, is_whole
 from mlflow_ae5_deploy.resources import (
     backup_destination,
@@ -25,8 +25,8 @@ from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
 
 
 def carry_out(
-    context: Context, task: Task, *, seconds: float, project: Project | None = None, new_place: bool = False
-) -> Verdict:
+    context: Context, task: JobRequest, *, seconds: float, project: Project | None = None, new_place: bool = False
+) -> JobResult:
     """One backup task or drill, or what is done about things kept aside, its result noted.
 
     The verdict may be one that `maintenance.require` refuses.
@@ -49,7 +49,7 @@ def carry_out(
     return verdict
 
 
-def create(context: Context, *words: str, seconds: float, project: Project | None = None) -> Verdict:
+def create(context: Context, *words: str, seconds: float, project: Project | None = None) -> JobResult:
     """A new snapshot; raises what `maintenance.require` raises."""
     task = tasks.backup("create", *words)
     verdict = carry_out(context, task, seconds=seconds, project=project)
@@ -57,7 +57,7 @@ def create(context: Context, *words: str, seconds: float, project: Project | Non
     return verdict
 
 
-def check(context: Context, snapshot: str, *words: str, seconds: float, project: Project | None = None) -> Verdict:
+def check(context: Context, snapshot: str, *words: str, seconds: float, project: Project | None = None) -> JobResult:
     """Read a snapshot back; raises SnapshotDamaged when it is not what its manifest says."""
     task = tasks.backup("verify", "--snapshot", snapshot, *words)
     verdict = carry_out(context, task, seconds=seconds, project=project)
@@ -65,7 +65,7 @@ def check(context: Context, snapshot: str, *words: str, seconds: float, project:
     return verdict
 
 
-def _note(context: Context, task: Task, verdict: Verdict) -> None:
+def _note(context: Context, task: JobRequest, verdict: JobResult) -> None:
     facts, snapshot = verdict.facts, verdict.facts.get("snapshot")
     if task.command == "Restore" and runner.succeeded(verdict) and facts.get("dropped"):
         context.journal.write("effect", action="remove for good", target=f"what was kept aside as {facts['dropped']}")
@@ -96,7 +96,7 @@ def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Scheduled:
+class ScheduledJobs:
     """outcome: changed | unchanged | removed. said: one sentence. job: the one there is now."""
 
     outcome: str
@@ -106,7 +106,7 @@ class Scheduled:
     warnings: tuple[str, ...] = ()
 
 
-def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> Scheduled:
+def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduledJobs:
     """Exactly one job of this name, with this cron."""
     project = current_deployment.required_installation(context)
     runner.require_command(context, project, command)
@@ -128,10 +128,10 @@ def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEA
     else:
         said, outcome = scheduled_job.confirm(context, wanted), "changed"
     (job,) = scheduled_job.observe(context, wanted).jobs
-    return Scheduled(outcome, said, job, decision.actions, tuple(warnings))
+    return ScheduledJobs(outcome, said, job, decision.actions, tuple(warnings))
 
 
-def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> Scheduled:
+def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> ScheduledJobs:
     """The job goes, after its run at work has ended, and with it the records of its runs."""
     project = runner.required_project(context)
     wanted = backup_job.wanted_job(context.settings, command, "")
@@ -143,5 +143,5 @@ def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) ->
     context.memory.end_job_change(wanted.purpose)
     pruned = one_off.prune(context, wanted.name, keep=0)
     if not jobs and not pruned:
-        return Scheduled("unchanged", f"there is no scheduled {wanted.purpose}")
-    return Scheduled("removed", gone(len(jobs), pruned), None, actions)
+        return ScheduledJobs("unchanged", f"there is no scheduled {wanted.purpose}")
+    return ScheduledJobs("removed", gone(len(jobs), pruned), None, actions)

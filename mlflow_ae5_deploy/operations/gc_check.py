@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.common.clock import Deadline
 from mlflow_ae5_deploy.common.errors import StageFailed, VerificationFailed
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs.gc import cannot_rehearse, rehearse
 from mlflow_ae5_deploy.resources.gc_job import wanted_job
 
@@ -22,7 +22,7 @@ Judgement = Literal["proved", "stale", "refused", "failed"]
 
 
 @dataclass(frozen=True)
-class GcProof:
+class GcCheck:
     """state: proved; unproved (this release cannot be asked); refused (the stored token does not work)."""
 
     state: Literal["proved", "unproved", "refused"]
@@ -34,7 +34,7 @@ def digest(token: Secret) -> str:
     return hashlib.sha256(token.reveal().encode()).hexdigest()[:_DIGITS]
 
 
-def classify(verdict: Verdict, token: Secret | None) -> Judgement:
+def classify(verdict: JobResult, token: Secret | None) -> Judgement:
     """What one dry run proves. token: the one that was just stored; None if the stored one is not at hand.
 
     stale: it worked with another token than that, or may have; the changed secret is not mounted yet.
@@ -55,7 +55,7 @@ def classify(verdict: Verdict, token: Secret | None) -> Judgement:
     return "failed" if used is not None else "stale"
 
 
-def prove_gc(context: Context, token: Secret | None) -> GcProof:
+def prove_gc(context: Context, token: Secret | None) -> GcCheck:
     """Run the job once as a dry run; again while it still sees an earlier token. Its records are taken away.
 
     Raises VerificationFailed when the job does not work, with the reason it gives.
@@ -65,7 +65,7 @@ def prove_gc(context: Context, token: Secret | None) -> GcProof:
         raise StageFailed("There is no project whose job could be run.", stage=14)
     wanted = wanted_job(context.settings)
     if problem := cannot_rehearse(context, project, wanted):
-        return GcProof("unproved", f"{problem}, so it was not proved that the gc job works with this token")
+        return GcCheck("unproved", f"{problem}, so it was not proved that the gc job works with this token")
     deadline, pause = Deadline(context.clock, _MOUNTED), _SHORTEST
     while True:
         verdict = rehearse(
@@ -80,14 +80,14 @@ def prove_gc(context: Context, token: Secret | None) -> GcProof:
         pause = min(pause * 2, _LONGEST)
 
 
-def _told(judgement: Judgement, verdict: Verdict, token: Secret | None) -> GcProof:
+def _told(judgement: Judgement, verdict: JobResult, token: Secret | None) -> GcCheck:
     said, facts = scrub(verdict.said), verdict.facts
     if judgement == "proved":
         blind = token is not None and facts.get("token_sha256") is None
-        return GcProof("proved", said + (" (the release does not say with which token)" if blind else ""))
+        return GcCheck("proved", said + (" (the release does not say with which token)" if blind else ""))
     server = scrub(str(facts.get("server") or ""))
     if judgement == "refused":
-        return GcProof("refused", server)
+        return GcCheck("refused", server)
     if judgement == "stale":
         what = f"After {_MOUNTED:.0f} s the gc job still does not use the token that was stored"
         what += f": {server}." if server not in ("", "ok") else "."

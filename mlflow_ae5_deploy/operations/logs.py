@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.ae5.models import Deployment, DeploymentLogs, Project, Ru
 from mlflow_ae5_deploy.common.errors import NotFound
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import saved_logs
-from mlflow_ae5_deploy.jobs.saved_logs import KeptRun
+from mlflow_ae5_deploy.jobs.saved_logs import SavedRun
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 PARTS = ("app", "events", "proxy")
@@ -33,7 +33,7 @@ def part_of(logs: DeploymentLogs, part: str) -> str:
     return {"app": logs.app, "events": logs.events, "proxy": logs.proxy}[part]
 
 
-def run_of(context: Context, wanted: str) -> Run | KeptRun:
+def run_of(context: Context, wanted: str) -> Run | SavedRun:
     """A run by its id, or the `latest` one of the project's jobs, be it on record at the platform or only kept here."""
     if wanted != LATEST:
         found = context.platform.run(wanted) or saved_logs.find(context, wanted)

@@ -19,11 +19,11 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import STAGE, STOPPED, await_serving, check_before_start, start, stop
-from mlflow_ae5_deploy.resources.deployment_spec import Wanted
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec
 
 
 @dataclass(frozen=True)
-class Definition:
+class DeploymentDefinition:
     """What it takes to start a deployment again. shared: (type, id, permission) of each collaborator.
 
     variables: None stands for a value that was not kept on disk because it looks like a credential.
@@ -39,16 +39,16 @@ class Definition:
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingRestart:
     """A restart that has begun. deployment_id: the one that goes. since: when its token became void."""
 
     deployment_id: str
     since: datetime
-    definition: Definition
+    definition: DeploymentDefinition
 
 
 @dataclass(frozen=True)
-class Restarted:
+class RestartResult:
     """failed: why the first start did not come up, when `deployment` is the one that was rolled back to."""
 
     deployment: Deployment
@@ -59,9 +59,9 @@ class Restarted:
 
 def define(
     current: Deployment, shared: Sequence[Collaborator], revisions: Sequence[Revision], endpoint: str
-) -> Definition:
+) -> DeploymentDefinition:
     """Pure. endpoint: the configured one, for a deployment that has none."""
-    return Definition(
+    return DeploymentDefinition(
         name=current.name,
         endpoint=current.endpoint or endpoint,
         command=current.command,
@@ -87,7 +87,7 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
     return older[0].name
 
 
-def to_record(pending: Pending) -> dict[str, Any]:
+def to_record(pending: PendingRestart) -> dict[str, Any]:
     """For the memory on disk; without what looks like a credential."""
     definition = asdict(pending.definition)
     definition["variables"] = {
@@ -101,18 +101,20 @@ def to_record(pending: Pending) -> dict[str, Any]:
     }
 
 
-def from_record(record: Mapping[str, Any]) -> Pending:
+def from_record(record: Mapping[str, Any]) -> PendingRestart:
     definition = dict(record["definition"])
     definition["shared"] = tuple((kind, name, permission) for kind, name, permission in definition["shared"])
-    return Pending(record["deployment_id"], datetime.fromisoformat(record["since"]), Definition(**definition))
+    return PendingRestart(
+        record["deployment_id"], datetime.fromisoformat(record["since"]), DeploymentDefinition(**definition)
+    )
 
 
-def pending_restart(context: Context) -> Pending | None:
+def pending_restart(context: Context) -> PendingRestart | None:
     record = context.memory.pending_restart()
     return from_record(record) if record else None
 
 
-def restart(context: Context, current: Deployment) -> Restarted:
+def restart(context: Context, current: Deployment) -> RestartResult:
     """Stop `current` and start it again as it was. StageFailed when neither that nor rolling back comes up."""
     project = context.look.project(context.settings.project.name)
     revisions = context.look.revisions(project) if project else []
@@ -121,7 +123,7 @@ def restart(context: Context, current: Deployment) -> Restarted:
     check_before_start(context, wanted_by(context, definition), project)
     if project is not None:
         other_machines.refuse_meanwhile(context, project)
-    pending = Pending(current.id, context.clock.now(), definition)
+    pending = PendingRestart(current.id, context.clock.now(), definition)
     context.journal.write("intent", action="restart", target=f"deployment {current.name}", id=current.id)
     context.memory.note_restart(to_record(pending))
     context.memory.forget_token()
@@ -134,7 +136,7 @@ def restart(context: Context, current: Deployment) -> Restarted:
     return _bring_up(context, pending, None, tuple(notes))
 
 
-def resume(context: Context, pending: Pending, current: Deployment | None) -> Restarted:
+def resume(context: Context, pending: PendingRestart, current: Deployment | None) -> RestartResult:
     """Finish a restart that was cut off after the stop. current: what was started meanwhile, if anything.
 
     One that was started and failed is replaced.
@@ -154,7 +156,7 @@ def resume(context: Context, pending: Pending, current: Deployment | None) -> Re
     return _bring_up(context, pending, current, ())
 
 
-def _refuse_if_lost(definition: Definition) -> None:
+def _refuse_if_lost(definition: DeploymentDefinition) -> None:
     if lost := sorted(name for name, value in definition.variables.items() if value is None):
         raise Conflict(
             f"A restart was cut off after the stop, and the former values of {', '.join(lost)} were not kept, because "
@@ -164,7 +166,9 @@ def _refuse_if_lost(definition: Definition) -> None:
         )
 
 
-def _bring_up(context: Context, pending: Pending, current: Deployment | None, notes: tuple[str, ...]) -> Restarted:
+def _bring_up(
+    context: Context, pending: PendingRestart, current: Deployment | None, notes: tuple[str, ...]
+) -> RestartResult:
     project = context.look.project(context.settings.project.name)
     definition, failed = pending.definition, None
     wanted = wanted_by(context, definition)
@@ -177,10 +181,10 @@ def _bring_up(context: Context, pending: Pending, current: Deployment | None, no
     if failed is not None:
         deployment = _roll_back(context, definition, failed)
     share_again(context, deployment, definition)
-    return Restarted(deployment, pending.since, failed, notes)
+    return RestartResult(deployment, pending.since, failed, notes)
 
 
-def _roll_back(context: Context, definition: Definition, failed: DeployError) -> Deployment:
+def _roll_back(context: Context, definition: DeploymentDefinition, failed: DeployError) -> Deployment:
     """Take away what did not come up, and start the former definition once more."""
     context.journal.write("failed", kind=failed.kind, what=failed.what)
     context.journal.write("intent", action="roll back", target=f"deployment {definition.name}")
@@ -209,7 +213,7 @@ def _roll_back(context: Context, definition: Definition, failed: DeployError) ->
     )
 
 
-def share_again(context: Context, deployment: Deployment, definition: Definition) -> None:
+def share_again(context: Context, deployment: Deployment, definition: DeploymentDefinition) -> None:
     wanted = {
         Collaborator(id=name, type="group" if kind == "group" else "user", permission=permission)
         for kind, name, permission in definition.shared
@@ -222,8 +226,8 @@ def share_again(context: Context, deployment: Deployment, definition: Definition
         context.look.forget("collaborators")
 
 
-def wanted_by(context: Context, definition: Definition) -> Wanted:
-    return Wanted(
+def wanted_by(context: Context, definition: DeploymentDefinition) -> DeploymentSpec:
+    return DeploymentSpec(
         account=context.account,
         name=definition.name,
         endpoint=definition.endpoint,

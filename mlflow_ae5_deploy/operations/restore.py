@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import Conflict, NotFound
-from mlflow_ae5_deploy.engine.context import Context, Recovery
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import RunResult
 from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs import runner, tasks
@@ -20,8 +20,8 @@ UPLOAD = 6  # the stage after which the job can be run
 
 
 def rehearse(
-    context: Context, wanted: Recovery, stages: Sequence[Stage], run: Callable[[Sequence[Stage]], RunResult]
-) -> Verdict:
+    context: Context, wanted: RestoreRequest, stages: Sequence[Stage], run: Callable[[Sequence[Stage]], RunResult]
+) -> JobResult:
     """What `restore` would write or bring back, and whether every object is right. Touches no data.
 
     The job that looks is part of the project, so where there is none it is uploaded first: stages 1 to 6, by `run`.
@@ -48,7 +48,7 @@ def _project(context: Context) -> Project | None:
     return context.look.project(context.settings.project.name)
 
 
-def refuse_empty_undo(context: Context, wanted: Recovery) -> None:
+def refuse_empty_undo(context: Context, wanted: RestoreRequest) -> None:
     """Raise NotFound for an undo without a project, and without any restore noted: nothing is uploaded to find out."""
     if wanted.undo and context.memory.recovery() is None and _project(context) is None:
         raise NotFound(

@@ -13,18 +13,24 @@ from datetime import datetime
 from typing import get_args
 from urllib.parse import urlsplit
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, StageFailed, VerificationFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal_frame import recorded
 from mlflow_ae5_deploy.engine.plan import Action
-from mlflow_ae5_deploy.engine.state import Unfinished
-from mlflow_ae5_deploy.operations.gc_check import GcProof, prove_gc
-from mlflow_ae5_deploy.operations.restart import Restarted, nothing_runs, pending_restart, restart, resume
-from mlflow_ae5_deploy.operations.rotate_token_plan import Situation, Wish, decide
-from mlflow_ae5_deploy.operations.rotate_token_result import Ground, Rotation, Served, result_of, unchanged
-from mlflow_ae5_deploy.operations.token_downtime import Cause, Former, at_most, seconds
+from mlflow_ae5_deploy.engine.state import InterruptedRotation
+from mlflow_ae5_deploy.operations.gc_check import GcCheck, prove_gc
+from mlflow_ae5_deploy.operations.restart import RestartResult, nothing_runs, pending_restart, restart, resume
+from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions, RotationState, decide
+from mlflow_ae5_deploy.operations.rotate_token_result import (
+    RecipientResult,
+    Rotation,
+    RotationContext,
+    result_of,
+    unchanged,
+)
+from mlflow_ae5_deploy.operations.token_downtime import Cause, PreviousToken, at_most, seconds
 from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import await_serving, restart_consequences
@@ -37,7 +43,7 @@ _PROOF = 60.0  # seconds until a new token must open the endpoint of a running s
 OnStep = Callable[[str], None]
 
 
-def rotate(context: Context, wish: Wish, on_step: OnStep = lambda _name: None) -> Rotation:
+def rotate(context: Context, wish: RotationOptions, on_step: OnStep = lambda _name: None) -> Rotation:
     """Raises what ends it before anything was stored; an error after that is part of the result.
 
     Where there is nothing to do, nothing is written, not even to the journal: cron asks often.
@@ -61,7 +67,7 @@ def rotate(context: Context, wish: Wish, on_step: OnStep = lambda _name: None) -
 # the ground ---------------------------------------------------------------------------------------------------------
 
 
-def _unneeded(context: Context, wish: Wish) -> Rotation | None:
+def _unneeded(context: Context, wish: RotationOptions) -> Rotation | None:
     current = chosen_of(context).current
     if not wish.if_needed or current is None or not current.is_started or pending_restart(context) is not None:
         return None
@@ -69,7 +75,7 @@ def _unneeded(context: Context, wish: Wish) -> Rotation | None:
     return unchanged(context, ground) if ground.decision.nothing else None
 
 
-def _restarted(context: Context, wish: Wish, on_step: OnStep) -> Restarted | None:
+def _restarted(context: Context, wish: RotationOptions, on_step: OnStep) -> RestartResult | None:
     """Restart if that was asked for; finish one that was cut off in any case."""
     current, pending = chosen_of(context).current, pending_restart(context)
     if pending is not None and (current is None or current.id != pending.deployment_id):
@@ -95,7 +101,7 @@ def _agree(context: Context, current: Deployment) -> None:
         )
 
 
-def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> Ground:
+def _ground(context: Context, wish: RotationOptions, restarted: RestartResult | None) -> RotationContext:
     deployment = restarted.deployment if restarted else _running(context)
     url = (deployment.url or "").rstrip("/")
     if urlsplit(url).scheme != "https":
@@ -103,7 +109,7 @@ def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> Ground
     context.found.deployment, context.found.url = deployment, url
     unfinished = _unfinished(context, deployment)
     decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment, unfinished))
-    return Ground(
+    return RotationContext(
         deployment,
         url,
         decision,
@@ -114,7 +120,7 @@ def _ground(context: Context, wish: Wish, restarted: Restarted | None) -> Ground
     )
 
 
-def _unfinished(context: Context, deployment: Deployment) -> Unfinished | None:
+def _unfinished(context: Context, deployment: Deployment) -> InterruptedRotation | None:
     known = context.memory.unfinished_rotation()
     return known if known is not None and known.deployment_id == deployment.id else None
 
@@ -135,10 +141,10 @@ def _running(context: Context) -> Deployment:
     return current
 
 
-def _situation(context: Context, deployment: Deployment, unfinished: Unfinished | None) -> Situation:
+def _situation(context: Context, deployment: Deployment, unfinished: InterruptedRotation | None) -> RotationState:
     known = {token.account: token for token in context.memory.stored_tokens()}
     own = known.get(context.account)
-    return Situation(
+    return RotationState(
         deployment_id=deployment.id,
         recipients=tuple(recipients(context)),
         stored={name: token.deployment_id for name, token in known.items()},
@@ -150,29 +156,29 @@ def _situation(context: Context, deployment: Deployment, unfinished: Unfinished 
 
 
 def _former(
-    context: Context, deployment: Deployment, restarted: Restarted | None, unfinished: Unfinished | None
-) -> Former:
+    context: Context, deployment: Deployment, restarted: RestartResult | None, unfinished: InterruptedRotation | None
+) -> PreviousToken:
     if restarted is not None:
-        return Former("restart", restarted.since)
+        return PreviousToken("restart", restarted.since)
     if unfinished is not None:
         causes: dict[str, Cause] = {word: word for word in get_args(Cause)}
-        return Former(causes.get(unfinished.cause, "unknown"), unfinished.void_since)
+        return PreviousToken(causes.get(unfinished.cause, "unknown"), unfinished.void_since)
     own = context.memory.stored_token(context.account)
     if own is None:
-        return Former("unknown")
+        return PreviousToken("unknown")
     if own.deployment_id != deployment.id:
-        return Former("replaced", deployment.created)
+        return PreviousToken("replaced", deployment.created)
     over = own.expires is not None and own.expires <= context.clock.now()
-    return Former("ended", own.expires) if over else Former("works")
+    return PreviousToken("ended", own.expires) if over else PreviousToken("works")
 
 
 # the deed -----------------------------------------------------------------------------------------------------------
 
 
-def _do(context: Context, ground: Ground, on_step: OnStep) -> Rotation:
+def _do(context: Context, ground: RotationContext, on_step: OnStep) -> Rotation:
     decision = ground.decision
     context.journal.write("intent", action="rotate", target=TOKEN, why=decision.reason)
-    served: dict[str, Served] = {}
+    served: dict[str, RecipientResult] = {}
     if doors := _sign_in(context, decision.accounts, served, on_step):
         # A token cannot be revoked, so none is issued before somebody can be given it.
         on_step("prove the token")
@@ -204,16 +210,16 @@ def _prove(context: Context, deployment: Deployment) -> None:
         )
 
 
-def _begin(context: Context, ground: Ground, accounts: tuple[str, ...]) -> None:
+def _begin(context: Context, ground: RotationContext, accounts: tuple[str, ...]) -> None:
     former = ground.former
     context.memory.begin_rotation(ground.deployment.id, accounts, former.since, former.cause)
 
 
 def _sign_in(
-    context: Context, accounts: tuple[str, ...], served: dict[str, Served], on_step: OnStep
-) -> dict[str, Platform]:
+    context: Context, accounts: tuple[str, ...], served: dict[str, RecipientResult], on_step: OnStep
+) -> dict[str, Client]:
     """The platform as each of them; who cannot be acted for is noted as failed."""
-    doors: dict[str, Platform] = {}
+    doors: dict[str, Client] = {}
     for account in accounts:
         on_step(f"sign in as {account}")
         try:
@@ -223,16 +229,16 @@ def _sign_in(
     return doors
 
 
-def _failed(context: Context, account: str, error: DeployError, served: dict[str, Served]) -> None:
+def _failed(context: Context, account: str, error: DeployError, served: dict[str, RecipientResult]) -> None:
     context.journal.write("failed", account=account, kind=error.kind, what=error.what)
-    served[account] = Served(account, "failed", error=error)
+    served[account] = RecipientResult(account, "failed", error=error)
 
 
 def _serve(
     context: Context,
-    ground: Ground,
-    doors: Mapping[str, Platform],
-    served: dict[str, Served],
+    ground: RotationContext,
+    doors: Mapping[str, Client],
+    served: dict[str, RecipientResult],
     issued: datetime,
     on_step: OnStep,
 ) -> None:
@@ -250,12 +256,12 @@ def _serve(
         gap = seconds(ground.former, now) if had_one else None
         if gap is not None:
             context.memory.note_gap(account, gap)
-        served[account] = Served(account, "stored", gap, at_most(ground.former, issued, now))
+        served[account] = RecipientResult(account, "stored", gap, at_most(ground.former, issued, now))
 
 
 def _gc(
-    context: Context, ground: Ground, served: dict[str, Served], on_step: OnStep
-) -> tuple[GcProof | None, DeployError | None, Ground]:
+    context: Context, ground: RotationContext, served: dict[str, RecipientResult], on_step: OnStep
+) -> tuple[GcCheck | None, DeployError | None, RotationContext]:
     """Prove the gc job with what is stored for the service account. The ground, as far as it has learnt more."""
     own = served.get(context.account)
     if own is not None and own.outcome == "failed":
@@ -268,7 +274,7 @@ def _gc(
         proof = prove_gc(context, context.found.token if own else None)
         if proof.state == "refused":
             # The earlier tokens are void after all: everybody needs the new one.
-            began, ground = context.clock.now(), replace(ground, former=Former("refused"))
+            began, ground = context.clock.now(), replace(ground, former=PreviousToken("refused"))
             if not issued:
                 _prove(context, ground.deployment)
             everyone = tuple(recipients(context))

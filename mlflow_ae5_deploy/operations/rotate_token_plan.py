@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Wish:
+class RotationOptions:
     """restart: start the server anew first. if_needed: only if something is not right. everyone: a new token for all,
     also where only some are left of an earlier rotation."""
 
@@ -17,7 +17,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Situation:
+class RotationState:
     """deployment_id: the running one. recipients: the service account, then the consumers.
 
     stored: by account, of which deployment the token is that is on record as stored.
@@ -46,7 +46,7 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Decision:
+class RotationPlan:
     """accounts: who gets the new token; empty with `prove` when only the gc job is to be proved."""
 
     accounts: tuple[str, ...]
@@ -58,25 +58,25 @@ class Decision:
         return not self.accounts and not self.prove
 
 
-def decide(wish: Wish, now: Situation) -> Decision:
+def decide(wish: RotationOptions, now: RotationState) -> RotationPlan:
     everyone = now.recipients
     if wish.restart:
-        return Decision(everyone, True, "the server was restarted, so every earlier token is void")
+        return RotationPlan(everyone, True, "the server was restarted, so every earlier token is void")
     if wish.everyone:
-        return Decision(everyone, True, "a new token for everybody was asked for")
+        return RotationPlan(everyone, True, "a new token for everybody was asked for")
     if now.due:
-        return Decision(everyone, True, "the stored token ends soon or has ended")
+        return RotationPlan(everyone, True, "the stored token ends soon or has ended")
     lacking = now.lacking
     if now.left is not None:
         rest = tuple(name for name in everyone if name in now.left or name in lacking)
         if rest:
-            return Decision(rest, True, f"an earlier rotation left {', '.join(rest)}")
+            return RotationPlan(rest, True, f"an earlier rotation left {', '.join(rest)}")
         if not now.proved:
-            return Decision((), True, "an earlier rotation stored the token and did not prove the gc job")
+            return RotationPlan((), True, "an earlier rotation stored the token and did not prove the gc job")
         # Whoever it left is no consumer any more: nothing of it is to be done.
     if wish.if_needed:
         if not lacking:
             why = f"the token of the running deployment {now.deployment_id} is on record for {', '.join(everyone)}"
-            return Decision((), False, why)
-        return Decision(lacking, True, f"no token of the running deployment is on record for {', '.join(lacking)}")
-    return Decision(everyone, True, "a new token was asked for")
+            return RotationPlan((), False, why)
+        return RotationPlan(lacking, True, f"no token of the running deployment is on record for {', '.join(lacking)}")
+    return RotationPlan(everyone, True, "a new token was asked for")

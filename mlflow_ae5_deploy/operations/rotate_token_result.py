@@ -9,17 +9,17 @@ from datetime import datetime
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import DeployError, PartlyDone, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.state import Unfinished
-from mlflow_ae5_deploy.operations.gc_check import GcProof
-from mlflow_ae5_deploy.operations.restart import Restarted
-from mlflow_ae5_deploy.operations.rotate_token_plan import Decision
-from mlflow_ae5_deploy.operations.token_downtime import Former, said
+from mlflow_ae5_deploy.engine.state import InterruptedRotation
+from mlflow_ae5_deploy.operations.gc_check import GcCheck
+from mlflow_ae5_deploy.operations.restart import RestartResult
+from mlflow_ae5_deploy.operations.rotate_token_plan import RotationPlan
+from mlflow_ae5_deploy.operations.token_downtime import PreviousToken, said
 from mlflow_ae5_deploy.resources.consumers import recipients
 from mlflow_ae5_deploy.resources.token_expiry import expiry, warning
 
 
 @dataclass(frozen=True)
-class Served:
+class RecipientResult:
     """One account. outcome: stored | kept | failed. gap: seconds during which its stored token did not work; None
     when that is not over, or not known. at_most: a bound of it where it was not observed."""
 
@@ -42,33 +42,33 @@ class Rotation:
     reason: str
     deployment: Deployment
     url: str
-    accounts: tuple[Served, ...] = ()
+    accounts: tuple[RecipientResult, ...] = ()
     gap: float | None = 0.0
     gap_at_most: float | None = None
     gap_said: str = ""
-    gc: GcProof | None = None
+    gc: GcCheck | None = None
     issued: datetime | None = None
     expires: datetime | None = None
-    restarted: Restarted | None = None
+    restarted: RestartResult | None = None
     warnings: tuple[str, ...] = ()
     error: DeployError | None = None
 
 
 @dataclass(frozen=True)
-class Ground:
+class RotationContext:
     """What a rotation stands on. former: the token that is stored. unfinished: an earlier rotation of this deployment.
     known: accounts whose token was on record."""
 
     deployment: Deployment
     url: str
-    decision: Decision
-    former: Former
-    restarted: Restarted | None
-    unfinished: Unfinished | None = None
+    decision: RotationPlan
+    former: PreviousToken
+    restarted: RestartResult | None
+    unfinished: InterruptedRotation | None = None
     known: frozenset[str] = frozenset()
 
 
-def unchanged(context: Context, ground: Ground) -> Rotation:
+def unchanged(context: Context, ground: RotationContext) -> Rotation:
     own = context.memory.stored_token(context.account)
     expires = own.expires if own else None
     note = warning(expires, context.clock.now())
@@ -77,7 +77,7 @@ def unchanged(context: Context, ground: Ground) -> Rotation:
         ground.decision.reason,
         ground.deployment,
         ground.url,
-        tuple(Served(name, "kept", 0.0) for name in recipients(context)),
+        tuple(RecipientResult(name, "kept", 0.0) for name in recipients(context)),
         gap_said="the stored token stays as it is",
         issued=own.issued if own else None,
         expires=expires,
@@ -86,9 +86,15 @@ def unchanged(context: Context, ground: Ground) -> Rotation:
 
 
 def result_of(
-    context: Context, ground: Ground, served: Mapping[str, Served], gc: GcProof | None, broken: DeployError | None
+    context: Context,
+    ground: RotationContext,
+    served: Mapping[str, RecipientResult],
+    gc: GcCheck | None,
+    broken: DeployError | None,
 ) -> Rotation:
-    accounts = tuple(served.get(name) or Served(name, "kept", _kept_gap(ground, name)) for name in recipients(context))
+    accounts = tuple(
+        served.get(name) or RecipientResult(name, "kept", _kept_gap(ground, name)) for name in recipients(context)
+    )
     own = context.memory.stored_token(context.account)
     warnings = list(ground.restarted.notes) if ground.restarted else []
     if note := warning(expiry(context.found.token) if context.found.token else None, context.clock.now()):
@@ -114,12 +120,12 @@ def result_of(
     )
 
 
-def _kept_gap(ground: Ground, account: str) -> float | None:
+def _kept_gap(ground: RotationContext, account: str) -> float | None:
     """Of one that keeps what is stored: what an unfinished rotation has measured for it, if it was that one's."""
     return ground.unfinished.gaps.get(account) if ground.unfinished else 0.0
 
 
-def _gap(ground: Ground, accounts: tuple[Served, ...]) -> tuple[float | None, float | None, str]:
+def _gap(ground: RotationContext, accounts: tuple[RecipientResult, ...]) -> tuple[float | None, float | None, str]:
     """(the longest gap, a bound of it, a sentence)"""
     known = [item.gap for item in accounts if item.gap is not None and item.outcome != "failed"]
     bounds = [item.at_most for item in accounts if item.at_most is not None]
@@ -136,7 +142,9 @@ def _gap(ground: Ground, accounts: tuple[Served, ...]) -> tuple[float | None, fl
     return longest, bound, told
 
 
-def _what_is_left(ground: Ground, accounts: tuple[Served, ...], broken: DeployError | None) -> DeployError | None:
+def _what_is_left(
+    ground: RotationContext, accounts: tuple[RecipientResult, ...], broken: DeployError | None
+) -> DeployError | None:
     """The one error of a run: accounts left come first, because somebody waits for them; the others are its detail."""
     left = [item for item in accounts if item.outcome == "failed"]
     rolled_back = ground.restarted.failed if ground.restarted else None

@@ -14,18 +14,18 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, JobFaile
 from mlflow_ae5_deploy.common.redaction import MASK, Secret
 from mlflow_ae5_deploy.common.text import gone
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.logs import OnLine
-from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
 
 @dataclass(frozen=True)
-class Done:
+class ScheduleResult:
     """What was done to the schedule. outcome: changed | unchanged | paused | resumed | removed.
 
     job: the one there is now; None after its removal. said: one sentence.
@@ -39,7 +39,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Departure:
+class ScheduleDifference:
     """Something wanted by the command line that the configuration says otherwise. Texts are fit to be shown."""
 
     setting: str
@@ -48,32 +48,30 @@ class Departure:
     hidden: bool = False
 
 
-def with_database(wanted: WantedJob, context: Context, uri: Secret) -> WantedJob:
+def with_database(wanted: JobSpec, context: Context, uri: Secret) -> JobSpec:
     """The job with a database of its own, out of sight; unchanged where it reads that one from the secret anyway."""
     stored = DATABASE in context.look.secret_names() and DATABASE not in dict(wanted.variables)
     if stored and context.memory.secret_state(context.account, DATABASE, uri) == "same":
         return wanted
     variables = tuple(pair for pair in wanted.variables if pair[0] != DATABASE)
-    return WantedJob(
-        wanted.name, wanted.command, wanted.schedule, variables, wanted.resource_profile, ((DATABASE, uri),)
-    )
+    return JobSpec(wanted.name, wanted.command, wanted.schedule, variables, wanted.resource_profile, ((DATABASE, uri),))
 
 
-def departures(asked: WantedJob, configured: WantedJob) -> list[Departure]:
+def departures(asked: JobSpec, configured: JobSpec) -> list[ScheduleDifference]:
     """Pure: how what was asked for differs from the configuration."""
     found = []
     if asked.schedule != configured.schedule:
-        found.append(Departure("gc.schedule", asked.schedule, configured.schedule))
+        found.append(ScheduleDifference("gc.schedule", asked.schedule, configured.schedule))
     before = dict(configured.variables)
     for name, value in asked.variables:
         if before.get(name) != value:
-            found.append(Departure(f"gc.variables.{name}", value, before.get(name, "not set")))
+            found.append(ScheduleDifference(f"gc.variables.{name}", value, before.get(name, "not set")))
     for name, _secret in asked.hidden:
-        found.append(Departure(f"gc.variables.{name}", MASK, before.get(name, "not set"), hidden=True))
+        found.append(ScheduleDifference(f"gc.variables.{name}", MASK, before.get(name, "not set"), hidden=True))
     return found
 
 
-def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
+def converge(context: Context, wanted: JobSpec, *, wait: float) -> ScheduleResult:
     """Exactly this one schedule, whatever was there before."""
     project = current_deployment.required_installation(context)
     _check_command(context, project, wanted)
@@ -84,7 +82,7 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     if decision.no_change is not None:
         context.memory.end_job_change(wanted.purpose)  # of a run that was cut off; what is asked for now is there
         said = f"job `{wanted.name}` is as wanted"
-        return Done("unchanged", said, _found(context, wanted), warnings=decision.warnings)
+        return ScheduleResult("unchanged", said, _found(context, wanted), warnings=decision.warnings)
     warnings = list(decision.warnings)
     if any(scheduled_job.is_paused(job) for job in facts.jobs) and any(
         a.verb == scheduled_job.CREATE for a in decision.actions
@@ -94,22 +92,24 @@ def converge(context: Context, wanted: WantedJob, *, wait: float) -> Done:
         context.journal.write("intent", action=action.verb, target=action.target)
         scheduled_job.apply(action, facts, context, wait=wait)
     said = scheduled_job.confirm(context, wanted)
-    return Done("changed", said, _found(context, wanted), decision.actions, tuple(warnings))
+    return ScheduleResult("changed", said, _found(context, wanted), decision.actions, tuple(warnings))
 
 
-def pause(context: Context, wanted: WantedJob) -> Done:
+def pause(context: Context, wanted: JobSpec) -> ScheduleResult:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
     jobs = required_jobs(context, wanted)
     context.memory.end_job_change(wanted.purpose)  # from here on the platform tells what was asked for
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
-        return Done("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
+        return ScheduleResult("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
     actions = [Action("pause", f"job {job.name} ({job.id})", "asked for") for job in active]
     _switch(context, actions, active, context.platform.pause_job)
-    return Done("paused", f"job `{active[0].name}` is paused: nothing is collected", active[0], tuple(actions))
+    return ScheduleResult(
+        "paused", f"job `{active[0].name}` is paused: nothing is collected", active[0], tuple(actions)
+    )
 
 
-def resume(context: Context, wanted: WantedJob) -> Done:
+def resume(context: Context, wanted: JobSpec) -> ScheduleResult:
     jobs = required_jobs(context, wanted)
     if len(jobs) > 1:
         raise Conflict(
@@ -120,13 +120,13 @@ def resume(context: Context, wanted: WantedJob) -> Done:
     (job,) = jobs
     context.memory.end_job_change(wanted.purpose)
     if not scheduled_job.is_paused(job):
-        return Done("unchanged", f"job `{job.name}` is not paused", job)
+        return ScheduleResult("unchanged", f"job `{job.name}` is not paused", job)
     actions = [Action("resume", f"job {job.name} ({job.id})", "asked for")]
     _switch(context, actions, [job], context.platform.unpause_job)
-    return Done("resumed", f"job `{job.name}` runs again", job, tuple(actions))
+    return ScheduleResult("resumed", f"job `{job.name}` runs again", job, tuple(actions))
 
 
-def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
+def remove(context: Context, wanted: JobSpec, *, wait: float) -> ScheduleResult:
     """Every job that does this work, after its run at work has ended, and the records of its runs."""
     project = runner.required_project(context)
     jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
@@ -137,17 +137,17 @@ def remove(context: Context, wanted: WantedJob, *, wait: float) -> Done:
     context.memory.end_job_change(wanted.purpose)
     pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
-        return Done("unchanged", "there is no garbage collection job", None)
-    return Done("removed", gone(len(jobs), pruned), None, tuple(actions))
+        return ScheduleResult("unchanged", "there is no garbage collection job", None)
+    return ScheduleResult("removed", gone(len(jobs), pruned), None, tuple(actions))
 
 
-def run_now(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
+def run_now(context: Context, wanted: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
     """Run the scheduled job at once. Raises NotFound when there is none."""
     job = required_jobs(context, wanted)[0]
     return _followed(lambda: gc.run_now(context, job, show, seconds=seconds))
 
 
-def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: float) -> Verdict:
+def rehearse(context: Context, wanted: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
     """The dry run as a job of its own; the schedule stays as it is."""
     project = runner.required_project(context)
     _check_command(context, project, wanted)
@@ -155,7 +155,7 @@ def rehearse(context: Context, wanted: WantedJob, show: OnLine, *, seconds: floa
     return _followed(lambda: gc.rehearse(context, project, wanted, show, seconds=seconds))
 
 
-def require(verdict: Verdict) -> None:
+def require(verdict: JobResult) -> None:
     """Raises PartlyDone when the run left some of its work, JobFailed when it did not do it or left no report."""
     if verdict.outcome == gc.INCOMPLETE:
         raise PartlyDone(
@@ -179,7 +179,7 @@ def require(verdict: Verdict) -> None:
         )
 
 
-def _followed(run: Callable[[], Verdict]) -> Verdict:
+def _followed(run: Callable[[], JobResult]) -> JobResult:
     try:
         return run()
     except DeadlineExceeded as error:
@@ -188,7 +188,7 @@ def _followed(run: Callable[[], Verdict]) -> Verdict:
         ) from None
 
 
-def _check_command(context: Context, project: Project, wanted: WantedJob) -> None:
+def _check_command(context: Context, project: Project, wanted: JobSpec) -> None:
     revision = context.look.revisions(project)[0]
     known = [command.id for command in revision.commands]
     if wanted.command not in known:
@@ -200,7 +200,7 @@ def _check_command(context: Context, project: Project, wanted: WantedJob) -> Non
         )
 
 
-def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> None:
+def _check_dry_run(context: Context, project: Project, wanted: JobSpec) -> None:
     if problem := gc.cannot_rehearse(context, project, wanted):
         raise StageFailed(
             f"A dry run is not possible, and its job would collect in earnest: {problem}.",
@@ -210,7 +210,7 @@ def _check_dry_run(context: Context, project: Project, wanted: WantedJob) -> Non
         )
 
 
-def required_jobs(context: Context, wanted: WantedJob) -> list[Job]:
+def required_jobs(context: Context, wanted: JobSpec) -> list[Job]:
     """The one that is as wanted, if any, first. Raises NotFound when there is none."""
     jobs = scheduled_job.jobs_for(context.look.jobs(), runner.required_project(context), wanted)
     if not jobs:
@@ -222,7 +222,7 @@ def required_jobs(context: Context, wanted: WantedJob) -> list[Job]:
     return sorted(jobs, key=lambda job: job.name != wanted.name)
 
 
-def _found(context: Context, wanted: WantedJob) -> Job | None:
+def _found(context: Context, wanted: JobSpec) -> Job | None:
     right = [job for job in scheduled_job.observe(context, wanted).jobs if not scheduled_job.differences(job, wanted)]
     return min(right, key=scheduled_job.is_paused, default=None)
 

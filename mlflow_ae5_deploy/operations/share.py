@@ -20,7 +20,7 @@ _VISIBLE = 60.0  # seconds until the platform must show what was set
 
 
 @dataclass(frozen=True)
-class Shared:
+class ShareResult:
     """One of those the deployment is shared with. configured: the configuration names them."""
 
     kind: str
@@ -29,11 +29,11 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Change:
+class ShareChange:
     """pairs: those the deployment is shared with now. notes: what the next `install` makes of it."""
 
     actions: tuple[Action, ...]
-    shared: tuple[Shared, ...]
+    shared: tuple[ShareResult, ...]
     notes: tuple[str, ...]
 
 
@@ -42,11 +42,11 @@ def configured_pairs(context: Context) -> set[Pair]:
     return {("group", name) for name in sharing.groups} | {("user", name) for name in sharing.users}
 
 
-def shared_with(context: Context) -> tuple[Shared, ...]:
+def shared_with(context: Context) -> tuple[ShareResult, ...]:
     return _told(_present(context, deployment_of(context).id), configured_pairs(context))
 
 
-def add(context: Context, wanted: Sequence[Pair]) -> Change:
+def add(context: Context, wanted: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.look.collaborators(deployment.id)
     missing = sorted(set(wanted) - {(c.type, c.id) for c in current})
@@ -59,7 +59,7 @@ def add(context: Context, wanted: Sequence[Pair]) -> Change:
     return _outcome(context, deployment.id, actions, kept_by_install(sorted(set(wanted)), configured_pairs(context)))
 
 
-def remove(context: Context, wanted: Sequence[Pair]) -> Change:
+def remove(context: Context, wanted: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.look.collaborators(deployment.id)
     surplus = sorted(set(wanted) & {(c.type, c.id) for c in current})
@@ -123,16 +123,16 @@ def _write(context: Context, deployment_id: str, actions: Sequence[Action], now:
         ) from None
 
 
-def _outcome(context: Context, deployment_id: str, actions: tuple[Action, ...], notes: tuple[str, ...]) -> Change:
-    return Change(actions, _told(_present(context, deployment_id), configured_pairs(context)), notes)
+def _outcome(context: Context, deployment_id: str, actions: tuple[Action, ...], notes: tuple[str, ...]) -> ShareChange:
+    return ShareChange(actions, _told(_present(context, deployment_id), configured_pairs(context)), notes)
 
 
 def _present(context: Context, deployment_id: str) -> set[Pair]:
     return {(c.type, c.id) for c in context.look.collaborators(deployment_id)}
 
 
-def _told(present: set[Pair], configured: set[Pair]) -> tuple[Shared, ...]:
-    return tuple(Shared(kind, name, (kind, name) in configured) for kind, name in sorted(present))
+def _told(present: set[Pair], configured: set[Pair]) -> tuple[ShareResult, ...]:
+    return tuple(ShareResult(kind, name, (kind, name) in configured) for kind, name in sorted(present))
 
 
 def _names(pairs: Sequence[Pair]) -> str:

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs.gc import INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.drift import SIGN_IN, StageView, forecast
-from mlflow_ae5_deploy.operations.status_report import Collection, LastRun, Seen, look_at
+from mlflow_ae5_deploy.operations.status_report import GcStatus, LastRun, Observed, look_at
 from mlflow_ae5_deploy.resources import token_expiry
 
 
@@ -30,7 +30,7 @@ class Status:
     host: str
     account: str
     project: str
-    seen: Seen
+    seen: Observed
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     stages: tuple[StageView, ...]
@@ -89,7 +89,7 @@ def status(context: Context, stages: Sequence[Stage], token: Secret | None = Non
 # the judgement: pure ----------------------------------------------------------------------------------------------
 
 
-def problems(seen: Seen, now: datetime) -> list[str]:
+def problems(seen: Observed, now: datetime) -> list[str]:
     """Sentences; none means healthy."""
     if seen.half_upgraded:
         return [*_half_upgraded(seen), *(about_server(seen) if seen.project else [])]
@@ -112,11 +112,11 @@ def problems(seen: Seen, now: datetime) -> list[str]:
     return found
 
 
-def _missed_collection(seen: Seen) -> list[missed.Missed]:
+def _missed_collection(seen: Observed) -> list[missed.Missed]:
     return [seen.collection.missed] if seen.collection.missed else []
 
 
-def _half_upgraded(seen: Seen) -> list[str]:
+def _half_upgraded(seen: Observed) -> list[str]:
     if seen.unfinished.at_work:
         return [f"An upgrade to {seen.half_upgraded} has not ended: {seen.unfinished.at_work}."]
     if seen.not_back:
@@ -127,7 +127,7 @@ def _half_upgraded(seen: Seen) -> list[str]:
     return [f"An upgrade to {seen.half_upgraded} was cut off: run `upgrade` again to finish it, or `upgrade --back`."]
 
 
-def about_server(seen: Seen) -> list[str]:
+def about_server(seen: Observed) -> list[str]:
     current, found = seen.deployment, []
     if seen.rival is not None:
         found.append(f"The endpoint is used by deployment {seen.rival.name} of another project ({seen.rival.owner}).")
@@ -153,7 +153,7 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def about_token(seen: Seen, now: datetime) -> list[str]:
+def about_token(seen: Observed, now: datetime) -> list[str]:
     if seen.deployment is None:
         return []
     ours = [known for known in seen.token.stored if known.deployment_id == seen.deployment.id]
@@ -161,7 +161,7 @@ def about_token(seen: Seen, now: datetime) -> list[str]:
     return [f"The token stored for {', '.join(ended)} has expired."] if ended else []
 
 
-def about_records(seen: Seen) -> list[str]:
+def about_records(seen: Observed) -> list[str]:
     """What this machine's records do not tell of the tokens. They are no proof of what is stored now: another
     administrator may have stored something since."""
     if not seen.token.listed and not seen.token.stored:
@@ -185,7 +185,7 @@ def about_records(seen: Seen) -> list[str]:
     return found
 
 
-def about_unfinished(seen: Seen) -> list[str]:
+def about_unfinished(seen: Observed) -> list[str]:
     known = seen.unfinished
     if known.restart is not None:
         return [
@@ -198,7 +198,7 @@ def about_unfinished(seen: Seen) -> list[str]:
     return []
 
 
-def about_collection(collection: Collection) -> list[str]:
+def about_collection(collection: GcStatus) -> list[str]:
     if collection.jobs == 0:
         return ["There is no garbage collection job."]
     found = []
@@ -214,14 +214,14 @@ def _how(last: LastRun) -> str:
     return "left some of its work" if last.outcome == INCOMPLETE else "failed"
 
 
-def outdated(collection: Collection, last: LastRun) -> str:
+def outdated(collection: GcStatus, last: LastRun) -> str:
     return (
         f"The last garbage collection {_how(last)} ({last.said or last.state}). It began before the token was renewed "
         f"at {collection.renewed:%Y-%m-%d %H:%M} UTC, so it does not tell how things are now; the next one will."
     )
 
 
-def warnings(seen: Seen, stages: Sequence[StageView], now: datetime) -> list[str]:
+def warnings(seen: Observed, stages: Sequence[StageView], now: datetime) -> list[str]:
     found = [text for stage in stages for text in stage.warnings]
     if seen.unfinished.at_work:
         found.append(f"This installation is being worked on: {seen.unfinished.at_work}.")

@@ -13,11 +13,11 @@ from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import ended, left, verdict_of
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
-from mlflow_ae5_deploy.jobs.tasks import Task
+from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import gone_since, outside, unreadable
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.missed import problems as missed_problems
@@ -73,7 +73,7 @@ class KnownSnapshot:
 
 
 @dataclass(frozen=True)
-class Backups:
+class BackupStatus:
     """schedule: cron of the job, empty where there is none. failed: of each kind the last that is known, if it failed.
     unreadable: scheduled jobs of whose last run nothing is known but that it ended. anew: what is said where the place
     of the backups is another one than before. missed: scheduled runs that did not begin."""
@@ -87,11 +87,11 @@ class Backups:
     missed: tuple[Missed, ...] = ()
 
 
-def look_at_backups(context: Context, project: Project | None) -> Backups:
+def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
     known = remembered(context.memory.snapshot())
     ids = {"newest": known.id if known else ""}
     seen = outcomes.remembered(context.memory)
-    places: list[backup_repository.Sighting] = []
+    places: list[backup_repository.ObservedRepository] = []
     for task in _SINGLE:
         found = left(context, project, task)
         if found is not None and found.verdict is not None:
@@ -114,7 +114,7 @@ def look_at_backups(context: Context, project: Project | None) -> Backups:
             unreadable.append(command.lower())
         if command == backup_job.BACKUP:
             scheduled, made = job, _made(context, runs, last)
-    return Backups(
+    return BackupStatus(
         _newest(known, made),
         (scheduled.schedule or "") if scheduled else "",
         scheduled is not None and scheduled_job.is_paused(scheduled),
@@ -146,15 +146,15 @@ def _kind(context: Context, job: Job) -> str | None:
     for command in _SCHEDULED:
         if job.command == runner.command_of(context.settings, command):
             words = job.variables.get(tasks.ARGUMENTS[command], "").split()
-            return outcomes.kind_of(Task(command, tuple(words), ""))
+            return outcomes.kind_of(JobRequest(command, tuple(words), ""))
     return None
 
 
-def _place(task: Task, run: Run, verdict: Verdict) -> list[backup_repository.Sighting]:
+def _place(task: JobRequest, run: Run, verdict: JobResult) -> list[backup_repository.ObservedRepository]:
     return backup_repository.sighting(verdict.facts, ended(run, verdict)) if task.command == backup_job.BACKUP else []
 
 
-def _learned(task: Task, run: Run, verdict: Verdict, newest: str) -> list[Outcome]:
+def _learned(task: JobRequest, run: Run, verdict: JobResult, newest: str) -> list[Outcome]:
     when = ended(run, verdict)
     if when is None:
         return []
@@ -167,7 +167,7 @@ def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
     return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0, reverse=True)
 
 
-def _made(context: Context, newest_first: list[Run], last: Verdict | None) -> KnownSnapshot | None:
+def _made(context: Context, newest_first: list[Run], last: JobResult | None) -> KnownSnapshot | None:
     """The newest snapshot that these runs made. last: what the first of them came to."""
     for number, run in enumerate(newest_first[:_LOOKED_AT]):
         verdict = verdict_of(context, run) if number else last
@@ -207,7 +207,7 @@ def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
         return None
 
 
-def problems(backups: Backups) -> list[str]:
+def problems(backups: BackupStatus) -> list[str]:
     """Pure. They stay until a later one of their kind has ended well."""
     return [
         *(_trouble(outcome) for outcome in backups.failed),
@@ -228,7 +228,7 @@ def _trouble(outcome: Outcome) -> str:
     )
 
 
-def warnings(backups: Backups, now: datetime) -> list[str]:
+def warnings(backups: BackupStatus, now: datetime) -> list[str]:
     """Pure."""
     found, newest = [], backups.newest
     for name in backups.unreadable:
@@ -249,7 +249,7 @@ def warnings(backups: Backups, now: datetime) -> list[str]:
     return found
 
 
-def words(backups: Backups, now: datetime) -> str:
+def words(backups: BackupStatus, now: datetime) -> str:
     """The line on the screen."""
     schedule = f"; scheduled {backups.schedule} UTC" if backups.schedule else "; not scheduled"
     newest = backups.newest
@@ -269,7 +269,7 @@ def _proof(newest: KnownSnapshot, now: datetime) -> str:
     return "not verified"
 
 
-def data(backups: Backups) -> dict[str, Any]:
+def data(backups: BackupStatus) -> dict[str, Any]:
     newest = backups.newest
     return {
         "snapshot": newest.id if newest else None,

@@ -23,12 +23,12 @@ from mlflow_ae5_deploy.jobs import gc
 from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.restart import pending_restart
-from mlflow_ae5_deploy.operations.status_backups import Backups, look_at_backups
-from mlflow_ae5_deploy.release.compare import Made, made_of
+from mlflow_ae5_deploy.operations.status_backups import BackupStatus, look_at_backups
+from mlflow_ae5_deploy.release.compare import BuildRecord, made_of
 from mlflow_ae5_deploy.resources import gc_job, scheduled_job
 from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.restore import HalfRestored, half_restored
+from mlflow_ae5_deploy.resources.restore import InterruptedRestore, half_restored
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 NO_SCHEMA = (
@@ -53,7 +53,7 @@ class LastRun:
 
 
 @dataclass(frozen=True)
-class Collection:
+class GcStatus:
     """The garbage collection. jobs: how many there are. missed: a run should have begun and none did."""
 
     jobs: int
@@ -79,7 +79,7 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Token:
+class TokenStatus:
     """stored: one record for each account that was given a token from this machine. listed: the secret exists.
 
     former: of those without, what they were given for a deployment that was then to be changed or taken down.
@@ -91,7 +91,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class UnfinishedOperation:
     """What an earlier run from this machine has not ended. restart: since when a restart is pending. left: accounts
     without the new token. unproved: the gc job was not proved with it. at_work: who is at it now, empty if nobody."""
 
@@ -102,7 +102,7 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """One look at an installation. None stands for what is not there, an empty text for what was not told.
 
     half_upgraded: the release an upgrade was on the way to when it was cut off; not_back: why it goes back from there,
@@ -117,25 +117,25 @@ class Seen:
     rival: Deployment | None
     health: Health | None
     newest: str
-    made: Made | None
+    made: BuildRecord | None
     release_unknown: str
     version: str | None
     version_unknown: str
-    token: Token
-    collection: Collection
+    token: TokenStatus
+    collection: GcStatus
     secrets: frozenset[str]
     wanted_secrets: tuple[str, ...]
     shared: tuple[tuple[str, str], ...]
     wanted_shared: tuple[tuple[str, str], ...]
-    backups: Backups = field(default_factory=Backups)
+    backups: BackupStatus = field(default_factory=BackupStatus)
     half_upgraded: str = ""
-    half_restored: HalfRestored | None = None
+    half_restored: InterruptedRestore | None = None
     not_back: str = ""
-    unfinished: Unfinished = Unfinished()
+    unfinished: UnfinishedOperation = UnfinishedOperation()
     account: bool = True
 
 
-def look_at(context: Context, token: Secret | None) -> Seen:
+def look_at(context: Context, token: Secret | None) -> Observed:
     """token: what opens the endpoint where the login session does not; may be None."""
     context.memory.refresh()  # with --watch, another run may have gone on
     project = context.look.project(context.settings.project.name)
@@ -145,7 +145,7 @@ def look_at(context: Context, token: Secret | None) -> Seen:
     health, version, version_why = _ask_server(context, current, token)
     sharing = context.settings.sharing
     upgrade = context.memory.pending_upgrade() or {}
-    return Seen(
+    return Observed(
         project=project,
         deployment=current,
         duplicates=chosen.duplicates,
@@ -173,13 +173,13 @@ def look_at(context: Context, token: Secret | None) -> Seen:
     )
 
 
-def _unfinished(context: Context, current: Deployment | None) -> Unfinished:
+def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
     holder, pending, rotation = at_work(context.folder), pending_restart(context), context.memory.unfinished_rotation()
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
     if rotation is None or current is None or rotation.deployment_id != current.id:
-        return Unfinished(since, at_work=holder or "")
+        return UnfinishedOperation(since, at_work=holder or "")
     left = tuple(name for name in recipients(context) if name in rotation.left)
-    return Unfinished(since, left, not rotation.proved, holder or "")
+    return UnfinishedOperation(since, left, not rotation.proved, holder or "")
 
 
 def wanted_secrets(context: Context) -> tuple[str, ...]:
@@ -233,11 +233,11 @@ def read_version(status: int, text: str, said: str) -> tuple[str | None, str]:
     return (found[1], "") if found else (None, f"/version did not answer with a version: {said}")
 
 
-def _token(context: Context) -> Token:
+def _token(context: Context) -> TokenStatus:
     wanted = recipients(context)
     stored = {known.account: known for known in context.memory.stored_tokens()}
     former = {known.account: known for known in context.memory.former_tokens() if known.account not in stored}
-    return Token(
+    return TokenStatus(
         TOKEN in context.look.secret_names(),
         tuple(stored[name] for name in wanted if name in stored),
         tuple(former[name] for name in wanted if name in former),
@@ -247,18 +247,18 @@ def _token(context: Context) -> Token:
 # garbage collection -----------------------------------------------------------------------------------------------
 
 
-def _collection(context: Context, project: Project | None) -> Collection:
+def _collection(context: Context, project: Project | None) -> GcStatus:
     wanted = gc_job.wanted_job(context.settings)
     jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
     if not jobs:
-        return Collection(0, "", "", "", False, None, None, None, None)
+        return GcStatus(0, "", "", "", False, None, None, None, None)
     job = min(jobs, key=lambda j: (j.name != wanted.name, j.id))
     runs = in_order(context.platform.runs(job.id))
     ended = [run for run in runs if not run.is_active]
     active = [run for run in runs if run.is_active]
     paused, now = scheduled_job.is_paused(job), context.clock.now()
     words, following = _in_words(job, now)
-    return Collection(
+    return GcStatus(
         jobs=len(jobs),
         name=job.name,
         schedule=job.schedule or "",

@@ -14,7 +14,7 @@ Cause = Literal["works", "restart", "ended", "replaced", "refused", "unknown"]
 
 
 @dataclass(frozen=True)
-class Former:
+class PreviousToken:
     """The token that was stored before, as far as this machine knows.
 
     works:    of the running deployment, and not at its end. Whether issuing another voids it is not documented.
@@ -33,7 +33,7 @@ class Former:
         return self.since if self.cause in ("restart", "ended") else None
 
 
-def seconds(former: Former, stored: datetime) -> float | None:
+def seconds(former: PreviousToken, stored: datetime) -> float | None:
     """Until the new one was stored; None where that was not observed."""
     if former.cause == "works":
         return 0.0
@@ -42,13 +42,13 @@ def seconds(former: Former, stored: datetime) -> float | None:
     return None
 
 
-def at_most(former: Former, issued: datetime, stored: datetime) -> float | None:
+def at_most(former: PreviousToken, issued: datetime, stored: datetime) -> float | None:
     """A bound where the gap itself was not observed. issued: when the new one was."""
     since = {"works": issued, "replaced": former.since}.get(former.cause)
     return max(0.0, (stored - since).total_seconds()) if since is not None else None
 
 
-def said(former: Former, bound: float | None) -> str:
+def said(former: PreviousToken, bound: float | None) -> str:
     most = f" {bound:.1f} s" if bound is not None else ""
     if former.cause == "restart":
         return "from the stop of the former deployment until the new token was stored"

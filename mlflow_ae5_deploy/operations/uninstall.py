@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import DeployError, NotFound, PlatformError
@@ -30,7 +30,7 @@ _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRA
 
 
 @dataclass(frozen=True)
-class Consumer:
+class ConsumerSecrets:
     """A consumer account and those of its secrets that this tool wrote; trouble: why they cannot be listed."""
 
     username: str
@@ -39,7 +39,7 @@ class Consumer:
 
 
 @dataclass(frozen=True)
-class There:
+class UninstallPlan:
     """What there is of the installation. secrets: of the service account, written by this tool. keys: of
     those, what is never deleted, because it exists nowhere else."""
 
@@ -48,7 +48,7 @@ class There:
     jobs: tuple[Job, ...] = ()
     runs: tuple[Run, ...] = ()
     secrets: tuple[str, ...] = ()
-    consumers: tuple[Consumer, ...] = ()
+    consumers: tuple[ConsumerSecrets, ...] = ()
     keys: tuple[str, ...] = ()
 
     @property
@@ -58,7 +58,7 @@ class There:
 
 
 @dataclass
-class Removed:
+class UninstallResult:
     """kept: the project's archive on this machine. left: consumers whose secrets could not be deleted, and why."""
 
     kept: Path | None = None
@@ -66,11 +66,11 @@ class Removed:
     warnings: list[str] = field(default_factory=list)
 
 
-def observe(context: Context, *, purge: bool, force: bool = False) -> There:
+def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallPlan:
     """Reads only. Consumers are looked at only when their secrets are to go. Raises Locked, without `force`, where an
     operation of another machine seems unfinished."""
     if context.access.has_admin and context.access.find_account() is None:
-        return There(consumers=_consumers(context) if purge else ())
+        return UninstallPlan(consumers=_consumers(context) if purge else ())
     project = context.look.project(context.settings.project.name)
     projects = {item.id for item in context.look.projects()}
     names = {context.settings.gc.name, f"{context.settings.gc.name} dry run"}
@@ -86,7 +86,7 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> There:
     deployments = tuple(d for d in context.look.deployments() if project and d.project_id == project.id)
     if project is not None and not force:
         other_machines.refuse_unfinished(context, project, deployments)
-    return There(
+    return UninstallPlan(
         project=project,
         deployments=deployments,
         jobs=tuple(job for job in context.look.jobs() if ours(job)),
@@ -97,7 +97,7 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> There:
     )
 
 
-def plan(there: There, *, purge: bool) -> list[Action]:
+def plan(there: UninstallPlan, *, purge: bool) -> list[Action]:
     """Pure: what goes, in this order, and what that means."""
     actions: list[Action] = []
     for job in there.jobs:
@@ -119,7 +119,7 @@ def plan(there: There, *, purge: bool) -> list[Action]:
     return actions
 
 
-def _purges(there: There) -> list[Action]:
+def _purges(there: UninstallPlan) -> list[Action]:
     meaning = ("their values cannot be read back from the platform",)
     actions = []
     if there.secrets:
@@ -131,7 +131,7 @@ def _purges(there: There) -> list[Action]:
     return actions
 
 
-def kept(context: Context, there: There, *, purge: bool) -> list[str]:
+def kept(context: Context, there: UninstallPlan, *, purge: bool) -> list[str]:
     """What stays, in words."""
     server = context.settings.server
     uri = server.backend_store_uri
@@ -152,8 +152,8 @@ def kept(context: Context, there: There, *, purge: bool) -> list[str]:
     return found
 
 
-def carry_out(context: Context, there: There, *, purge: bool) -> Removed:
-    removed = Removed()
+def carry_out(context: Context, there: UninstallPlan, *, purge: bool) -> UninstallResult:
+    removed = UninstallResult()
     if there.project is not None:
         removed.kept = _keep_archive(context, there.project, removed)
     context.memory.forget_deployment()  # before the first effect: a token of it must not be taken for good any more
@@ -172,7 +172,7 @@ def carry_out(context: Context, there: There, *, purge: bool) -> Removed:
     return removed
 
 
-def _keep_archive(context: Context, project: Project, removed: Removed) -> Path | None:
+def _keep_archive(context: Context, project: Project, removed: UninstallResult) -> Path | None:
     folder = context.folder / "removed"
     try:
         content = context.look.archive(project)
@@ -222,7 +222,7 @@ def _remove_project(context: Context, project: Project) -> None:
     )
 
 
-def _purge(context: Context, there: There, removed: Removed) -> None:
+def _purge(context: Context, there: UninstallPlan, removed: UninstallResult) -> None:
     _delete_secrets(context, context.platform, context.account, there.secrets)
     for consumer in there.consumers:
         trouble = consumer.trouble
@@ -237,7 +237,7 @@ def _purge(context: Context, there: There, removed: Removed) -> None:
             removed.left.append(f"{consumer.username}: {trouble}")
 
 
-def _delete_secrets(context: Context, platform: Platform, account: str, names: Sequence[str]) -> None:
+def _delete_secrets(context: Context, platform: Client, account: str, names: Sequence[str]) -> None:
     if not names:
         return
     _intent(context, "delete", f"secrets {', '.join(names)}")
@@ -252,7 +252,7 @@ def _own_names(context: Context) -> set[str]:
     return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.memory.secrets_of(context.account)}
 
 
-def _consumers(context: Context) -> tuple[Consumer, ...]:
+def _consumers(context: Context) -> tuple[ConsumerSecrets, ...]:
     """Those that are configured, then those that are remembered and were taken out of the configuration."""
     configured = [consumer.username for consumer in context.settings.consumers]
     remembered = sorted(context.memory.accounts() - {context.account, *configured})
@@ -265,18 +265,18 @@ def _gone(context: Context, username: str) -> bool:
     return context.access.has_admin and context.access.admin().find_user(username) is None
 
 
-def _consumer(context: Context, username: str) -> Consumer:
+def _consumer(context: Context, username: str) -> ConsumerSecrets:
     """A consumer may have a server of its own, so only what is remembered to be ours is touched."""
     if not context.memory.secrets_of(username) & _CONSUMER:
-        return Consumer(username)
+        return ConsumerSecrets(username)
     try:
         names = _as_consumer(context, username).secret_names()
     except DeployError as error:
-        return Consumer(username, trouble=error.what)
-    return Consumer(username, tuple(sorted(names & _CONSUMER)))
+        return ConsumerSecrets(username, trouble=error.what)
+    return ConsumerSecrets(username, tuple(sorted(names & _CONSUMER)))
 
 
-def _as_consumer(context: Context, username: str) -> Platform:
+def _as_consumer(context: Context, username: str) -> Client:
     """By its own password where one is configured, else through the administrator."""
     consumer = next((c for c in context.settings.consumers if c.username == username), None)
     reference = consumer.password if consumer else None

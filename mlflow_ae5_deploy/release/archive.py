@@ -46,7 +46,7 @@ class ProjectContents:
 
 
 @dataclass
-class Survey:
+class ArchiveSummary:
     """What one pass over an archive found: entries by path below the top folder, links not yet followed."""
 
     top: str = ""
@@ -86,9 +86,9 @@ def read_project_archive(
     )
 
 
-def survey_members(members: Iterator[Member], where: str, *, keep: Mapping[str, int]) -> Survey:
+def survey_members(members: Iterator[Member], where: str, *, keep: Mapping[str, int]) -> ArchiveSummary:
     """One pass: every path checked, every file hashed. keep: files to return, up to so many bytes."""
-    survey = Survey()
+    survey = ArchiveSummary()
     for member in members:
         parts = safe_parts(member.name, where)
         if not parts:
@@ -127,7 +127,7 @@ def safe_parts(name: str, where: str) -> list[str]:
     return [part for part in name.split("/") if part not in ("", ".")]
 
 
-def _note(survey: Survey, path: str, member: Member, where: str, keep: Mapping[str, int]) -> None:
+def _note(survey: ArchiveSummary, path: str, member: Member, where: str, keep: Mapping[str, int]) -> None:
     known = survey.kinds.get(path)
     if known is not None and not known == member.kind == "folder":
         raise ReleaseRefused(f"Entry {member.name!r} is in the archive twice.", where=where)
@@ -159,7 +159,7 @@ def _hash(member: Member, keep: int) -> tuple[FileEntry, bytes]:
     return FileEntry(mode, size, digest.hexdigest()), bytes(kept)
 
 
-def _check_parents(survey: Survey, where: str) -> None:
+def _check_parents(survey: ArchiveSummary, where: str) -> None:
     checked: set[str] = set()
     for path in survey.kinds:
         parent = path
@@ -171,7 +171,7 @@ def _check_parents(survey: Survey, where: str) -> None:
                 )
 
 
-def follow_links(survey: Survey, where: str) -> dict[str, str]:
+def follow_links(survey: ArchiveSummary, where: str) -> dict[str, str]:
     """Give every link the entry of the file it leads to. Returns path -> path of the stored file behind it."""
     sources = {path: path for path in survey.files}
     for link in survey.links:
@@ -191,14 +191,14 @@ def follow_links(survey: Survey, where: str) -> dict[str, str]:
     return sources
 
 
-def _check_copies(survey: Survey, limits: Limits) -> None:
+def _check_copies(survey: ArchiveSummary, limits: Limits) -> None:
     total = 0
     for path, entry in survey.files.items():
         total += entry.size
         limits.check(total, path)
 
 
-def _link_target(survey: Survey, link: str, where: str) -> str:
+def _link_target(survey: ArchiveSummary, link: str, where: str) -> str:
     kind, target = survey.links[link]
     found = leads_to([survey.top, *link.split("/")], kind, target)
     if found is None:
@@ -210,7 +210,7 @@ def _link_target(survey: Survey, link: str, where: str) -> str:
     return "/".join(found[1:])
 
 
-def _folders(survey: Survey) -> set[str]:
+def _folders(survey: ArchiveSummary) -> set[str]:
     found = {path for path, kind in survey.kinds.items() if kind == "folder"}
     for path in survey.kinds:
         parts = path.split("/")
@@ -218,7 +218,7 @@ def _folders(survey: Survey) -> set[str]:
     return found
 
 
-def _no_project_file(survey: Survey, where: str) -> ReleaseRefused:
+def _no_project_file(survey: ArchiveSummary, where: str) -> ReleaseRefused:
     near = [path for path in sorted(survey.kinds) if path.rpartition("/")[2].startswith("anaconda-project.y")]
     hint = f" (there is {near[0]!r}, which AE5 does not look at)" if near else ""
     return ReleaseRefused(

@@ -32,7 +32,7 @@ class Expectation:
     announced: str | None = None
 
 
-class Store:
+class ReleaseCache:
     """read_only: the folder is left as it is, and is not made; what is not recorded stays so."""
 
     def __init__(self, cache_dir: Path, *, read_only: bool = False) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
-from mlflow_ae5_deploy.release.archive import Survey, survey_members
+from mlflow_ae5_deploy.release.archive import ArchiveSummary, survey_members
 from mlflow_ae5_deploy.release.customize import BuiltArchive
 from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, from_json
 
@@ -23,7 +23,7 @@ _KEPT = {PROVENANCE_FILE: 16 << 20}  # some hundred bytes for each of the entrie
 
 
 @dataclass(frozen=True)
-class Recognition:
+class Comparison:
     """reason: a sentence, also when it is the same. release: what the project says it was made from, if it does."""
 
     same: bool
@@ -40,7 +40,7 @@ def content_digest_of(archive_bytes: bytes) -> str | None:
 
 
 @dataclass(frozen=True)
-class Made:
+class BuildRecord:
     """What a project on the platform says it was made from. edited: how its files differ from that."""
 
     release: str
@@ -50,13 +50,13 @@ class Made:
     edited: tuple[str, ...]
 
 
-def made_of(archive_bytes: bytes) -> tuple[Made | None, str]:
+def made_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
     """(what its provenance says, or why that is not known). Never raises for bad bytes."""
     provenance, survey, problem = _read(archive_bytes)
     if provenance is None or survey is None:
         return None, problem
     changes = provenance.get("changes")
-    return Made(
+    return BuildRecord(
         _release_name(provenance),
         str(provenance.get("tool") or ""),
         provenance["content_digest"],
@@ -65,16 +65,16 @@ def made_of(archive_bytes: bytes) -> tuple[Made | None, str]:
     ), ""
 
 
-def same_content(archive_bytes: bytes, built: BuiltArchive) -> Recognition:
+def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
     """Compare a downloaded project archive with the archive that would be uploaded. Never raises for bad bytes."""
     provenance, survey, problem = _read(archive_bytes)
     if provenance is None or survey is None:
-        return Recognition(False, problem, None)
+        return Comparison(False, problem, None)
     release = _release_name(provenance)
     theirs, ours = provenance["content_digest"], built.content_digest
     if theirs != ours:
         wanted = _release_name(built.provenance)
-        return Recognition(
+        return Comparison(
             False,
             f"It holds other content: {release} (content {theirs[:12]}), wanted is {wanted} (content {ours[:12]}).",
             release,
@@ -82,13 +82,13 @@ def same_content(archive_bytes: bytes, built: BuiltArchive) -> Recognition:
     deviations = _deviations(provenance, survey)
     if deviations:
         more = f" and {len(deviations) - _SHOWN} more" if len(deviations) > _SHOWN else ""
-        return Recognition(
+        return Comparison(
             False, f"It was changed since it was uploaded: {', '.join(deviations[:_SHOWN])}{more}.", release
         )
-    return Recognition(True, f"It holds exactly this content: {release} (content {ours[:12]}).", release)
+    return Comparison(True, f"It holds exactly this content: {release} (content {ours[:12]}).", release)
 
 
-def _read(archive_bytes: bytes) -> tuple[dict[str, Any] | None, Survey | None, str]:
+def _read(archive_bytes: bytes) -> tuple[dict[str, Any] | None, ArchiveSummary | None, str]:
     """(provenance, survey, what is wrong)."""
     try:
         survey = survey_members(walk(io.BytesIO(archive_bytes), Limits()), "the project", keep=_KEPT)
@@ -104,7 +104,7 @@ def _read(archive_bytes: bytes) -> tuple[dict[str, Any] | None, Survey | None, s
     return provenance, survey, ""
 
 
-def _deviations(provenance: Mapping[str, Any], survey: Survey) -> list[str]:
+def _deviations(provenance: Mapping[str, Any], survey: ArchiveSummary) -> list[str]:
     found = []
     for path, digest in sorted(provenance["files"].items()):
         entry = survey.files.get(path)

@@ -29,7 +29,7 @@ _CHANNEL_TOKEN = re.compile(r"/t/[^/]+")
 
 
 @dataclass(frozen=True)
-class Customisation:
+class Customization:
     """Changes to a release. Nothing in it may be a secret: archives are readable by the project's collaborators.
 
     variables:    name -> default in anaconda-project.yml; unknown names are added.
@@ -58,7 +58,7 @@ def holds_password(text: str) -> bool:
     return any(_URI_PASSWORD.search(form) or _KEY_VALUE.search(form) for form in (text, unquote(text)))
 
 
-def check(customisation: Customisation) -> None:
+def check(customisation: Customization) -> None:
     """Raises Configuration for what cannot, or must not, be put into an archive."""
     for name, value in customisation.variables.items():
         check_variable(name, value)

@@ -18,7 +18,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.release.archive import FileEntry, ProjectContents, read_project_archive
 from mlflow_ae5_deploy.release.bundled import bundled_version
-from mlflow_ae5_deploy.release.customization import Customisation, check, refuse_secret
+from mlflow_ae5_deploy.release.customization import Customization, check, refuse_secret
 from mlflow_ae5_deploy.release.edit import edit_project_file
 from mlflow_ae5_deploy.release.files import private_folder, sha256_of, storage_errors
 from mlflow_ae5_deploy.release.models import Release
@@ -27,7 +27,7 @@ from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_fi
 from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, SCHEMA, digest_content, to_json
 from mlflow_ae5_deploy.release.tree import Tree, collect, refuse_large_content
 
-__all__ = ["TOP", "BuiltArchive", "Customisation", "build"]
+__all__ = ["TOP", "BuiltArchive", "Customization", "build"]
 
 TOP = "mlflow.tracking.server"  # AE5 renames the top folder anyway
 _LOCK_FILE = "anaconda-project-lock.yml"
@@ -47,7 +47,7 @@ class BuiltArchive:
     changes: tuple[str, ...]
 
 
-def build(release: Release, customisation: Customisation, destination: Path) -> BuiltArchive:
+def build(release: Release, customisation: Customization, destination: Path) -> BuiltArchive:
     """Write the archive to `destination` (a file, 0600). Raises ReleaseRefused or Configuration, and then leaves
     nothing behind.
     """
@@ -83,7 +83,7 @@ def build(release: Release, customisation: Customisation, destination: Path) -> 
     return built
 
 
-def _lay_out(release: Release, customisation: Customisation, work: Path) -> Tree:
+def _lay_out(release: Release, customisation: Customization, work: Path) -> Tree:
     """The release's files with the overlay's in their place."""
     folder = release.path
     if not folder.is_dir():
@@ -102,7 +102,7 @@ def _lay_out(release: Release, customisation: Customisation, work: Path) -> Tree
     return tree
 
 
-def _refuse_file_as_folder(tree: Tree, customisation: Customisation) -> None:
+def _refuse_file_as_folder(tree: Tree, customisation: Customization) -> None:
     for path in tree.files:
         parents = path.split("/")[:-1]
         for depth in range(1, len(parents) + 1):
@@ -112,7 +112,7 @@ def _refuse_file_as_folder(tree: Tree, customisation: Customisation) -> None:
                 )
 
 
-def _edited(tree: Tree, customisation: Customisation, where: str) -> dict[str, Path | bytes]:
+def _edited(tree: Tree, customisation: Customization, where: str) -> dict[str, Path | bytes]:
     """Content by path, with `anaconda-project.yml` as it shall be. Adds to the tree's changes."""
     content: dict[str, Path | bytes] = dict(tree.files)
     if PROJECT_FILE not in content:

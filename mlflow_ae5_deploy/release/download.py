@@ -20,7 +20,7 @@ import requests
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.release.addresses import public_form
 from mlflow_ae5_deploy.release.files import refuse_large, storage_errors, write_whole
-from mlflow_ae5_deploy.release.http import Passing, Web
+from mlflow_ae5_deploy.release.http import HttpClient, TransientError
 
 Progress = Callable[[int, int | None], None]
 
@@ -37,7 +37,7 @@ class _State:
     total: int | None
 
 
-def download(web: Web, url: str, part: Path, on_progress: Progress | None = None) -> None:
+def download(web: HttpClient, url: str, part: Path, on_progress: Progress | None = None) -> None:
     """Complete `part`. Raises Absent, Unreachable, DeadlineExceeded, Denied, Refused, Configuration (full disk) or
     ReleaseRefused (larger than AE5 takes).
 
@@ -56,7 +56,7 @@ def discard(part: Path) -> None:
     _state_file(part).unlink(missing_ok=True)
 
 
-def _attempt(web: Web, url: str, part: Path, on_progress: Progress | None) -> None:
+def _attempt(web: HttpClient, url: str, part: Path, on_progress: Progress | None) -> None:
     state = _resumable(url, part)
     headers = {"Accept": "*/*"}
     have = part.stat().st_size if state else 0
@@ -69,7 +69,7 @@ def _attempt(web: Web, url: str, part: Path, on_progress: Progress | None) -> No
         other_file = start > 0 and state is not None and response.headers.get("ETag", state.etag) != state.etag
         if response.status_code == 416 or start not in (0, have) or other_file:
             discard(part)
-            raise Passing(web.unreachable(url, "it answers with another part of the file than was asked for"))
+            raise TransientError(web.unreachable(url, "it answers with another part of the file than was asked for"))
         total = _total(response, start)
         with storage_errors("store the download", part), _opened(part, start) as file:
             _save_state(url, response, part, total)  # the old bytes are gone by now, so they never get the new ETag

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.yaml_limits import ODD_VALUES
 from mlflow_ae5_deploy.release.comments import append, rearrange, replace
-from mlflow_ae5_deploy.release.customization import Customisation
+from mlflow_ae5_deploy.release.customization import Customization
 from mlflow_ae5_deploy.release.pins import pin
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, variable_default
 
@@ -22,7 +22,7 @@ _FIRST_CHILD = re.compile(r"^\S[^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*( +)[^\s#
 _FIRST_ITEM = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*( *)- ", re.MULTILINE)
 
 
-def edit_project_file(data: bytes, wanted: Customisation, where: str) -> tuple[bytes, list[str]]:
+def edit_project_file(data: bytes, wanted: Customization, where: str) -> tuple[bytes, list[str]]:
     """The edited file and what was changed, in sentences. Raises ReleaseRefused or Configuration."""
     from ruamel.yaml.error import YAMLError
 
@@ -32,7 +32,7 @@ def edit_project_file(data: bytes, wanted: Customisation, where: str) -> tuple[b
         raise ReleaseRefused(f"{PROJECT_FILE} cannot be edited: {type(error).__name__}.", where=where) from None
 
 
-def _edited(data: bytes, wanted: Customisation, where: str) -> tuple[bytes, list[str]]:
+def _edited(data: bytes, wanted: Customization, where: str) -> tuple[bytes, list[str]]:
     text = data.decode("utf-8-sig")
     yaml = _round_trip(text)
     document = yaml.load(text)

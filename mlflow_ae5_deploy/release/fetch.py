@@ -15,10 +15,10 @@ from mlflow_ae5_deploy.common.members import HEAD, describe_foreign, recognise
 from mlflow_ae5_deploy.release.addresses import check_url, public_form
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
-from mlflow_ae5_deploy.release.cache import Expectation, Store
+from mlflow_ae5_deploy.release.cache import Expectation, ReleaseCache
 from mlflow_ae5_deploy.release.download import Progress, discard, download
 from mlflow_ae5_deploy.release.files import open_regular, refuse_large, storage_errors
-from mlflow_ae5_deploy.release.http import Absent, Timeouts, Web
+from mlflow_ae5_deploy.release.http import HttpClient, NotThere, Timeouts
 from mlflow_ae5_deploy.release.models import Checked, FetchSettings, Release, ReleaseKind
 from mlflow_ae5_deploy.release.versions import (
     Location,
@@ -92,7 +92,7 @@ class Fetcher:
         if self.mirror_folder is not None:
             return self._from_folder(self.mirror_folder / name, version)
 
-        def locate(web: Web) -> tuple[str, str | None]:
+        def locate(web: HttpClient) -> tuple[str, str | None]:
             if self.settings.mirror is not None:
                 found = on_mirror(self.settings.mirror, version, web)
             else:
@@ -132,7 +132,7 @@ class Fetcher:
         version: str | None,
         name: str,
         origin: str,
-        locate: Callable[[Web], tuple[str, str | None]],
+        locate: Callable[[HttpClient], tuple[str, str | None]],
         missing: str = "",
     ) -> Release:
         """locate: gives URL and announced SHA-256; called only when something must be fetched.
@@ -152,14 +152,14 @@ class Fetcher:
                 checked = self._accept(store, name, digest, Expectation(self.given, announced), public_form(url))
             return Release(kind, version, origin, store.path(name), digest, checked)
 
-    def _store(self) -> Store:
-        return Store(self.settings.cache_dir, read_only=not self.settings.record)
+    def _store(self) -> ReleaseCache:
+        return ReleaseCache(self.settings.cache_dir, read_only=not self.settings.record)
 
-    def _fetch(self, web: Web, url: str, part: Path, shown: str, missing: str) -> str:
+    def _fetch(self, web: HttpClient, url: str, part: Path, shown: str, missing: str) -> str:
         """SHA-256 of the finished download, which is a whole archive."""
         try:
             download(web, url, part, self.on_progress)
-        except Absent:
+        except NotThere:
             raise Configuration(
                 missing or "There is no such file on the server.",
                 where=shown,
@@ -173,7 +173,7 @@ class Fetcher:
             discard(part)
             raise
 
-    def _accept(self, store: Store, name: str, digest: str, expected: Expectation, shown: str) -> Checked:
+    def _accept(self, store: ReleaseCache, name: str, digest: str, expected: Expectation, shown: str) -> Checked:
         part = store.part(name)
         try:
             if expected.given is None and store.recorded(name) is None:
@@ -186,12 +186,12 @@ class Fetcher:
             os.replace(part, store.path(name))  # noqa: PTH105 - the atomic one, by its usual name
         return checked
 
-    def _web(self) -> Web:
+    def _web(self) -> HttpClient:
         ca_file = self.settings.ca_file
         if ca_file is not None and not ca_file.is_file():
             raise Configuration("The file of certificate authorities is not there.", where=str(ca_file))
         timeouts = Timeouts(self.settings.connect_timeout, self.settings.read_timeout)
-        return Web(self.deadline, timeouts, ca_file, self._way_out())
+        return HttpClient(self.deadline, timeouts, ca_file, self._way_out())
 
     def _way_out(self) -> str:
         known = self._store().versions()

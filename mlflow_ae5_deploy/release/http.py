@@ -39,11 +39,11 @@ _CHUNK = 1 << 16
 _LARGEST_DOCUMENT = 8 << 20
 
 
-class Absent(Exception):
+class NotThere(Exception):
     """404 or 410: the server does not have it."""
 
 
-class Passing(Exception):
+class TransientError(Exception):
     """A failure that may pass: worth another try. `error` is what to raise when it does not."""
 
     def __init__(self, error: DeployError) -> None:
@@ -87,7 +87,7 @@ class _TrustingAlso(requests.adapters.HTTPAdapter):
         return super().proxy_manager_for(proxy, **more, ssl_context=self._context)
 
 
-class Web:
+class HttpClient:
     """Requests that share a deadline. Use as a context manager."""
 
     def __init__(self, deadline: Deadline, timeouts: Timeouts, ca_file: Path | None, remedy: str) -> None:
@@ -100,7 +100,7 @@ class Web:
         if ca_file is not None:
             self._session.mount("https://", _TrustingAlso(ca_file))
 
-    def __enter__(self) -> Web:
+    def __enter__(self) -> HttpClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +111,7 @@ class Web:
         for number in range(TRIES):
             try:
                 return attempt()
-            except Passing as failure:
+            except TransientError as failure:
                 if number == TRIES - 1 or self.deadline.expired():
                     raise failure.error from None
                 self.clock.sleep(min(_PAUSES[number], self.deadline.remaining()))
@@ -179,10 +179,10 @@ class Web:
         status = response.status_code
         said = f"HTTP {status}"
         if status in (404, 410):
-            return Absent()
+            return NotThere()
         if status == 429 or (status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"):
             error = self.unreachable(url, f"it limits the number of requests ({said}); try again later")
-            return Passing(error) if status == 429 else error
+            return TransientError(error) if status == 429 else error
         if status in (401, 403, 407):
             return Denied(
                 f"{host_of(url)} does not let us fetch this ({said}).",
@@ -191,7 +191,7 @@ class Web:
                 status=status,
             )
         if status >= 500:
-            return Passing(self.unreachable(url, f"it answers {said}"))
+            return TransientError(self.unreachable(url, f"it answers {said}"))
         return Refused(f"{host_of(url)} answers {said}.", where=public_form(url), remedy=self._remedy, status=status)
 
     @contextmanager
@@ -202,7 +202,7 @@ class Web:
         except requests.exceptions.TooManyRedirects:
             raise self.unreachable(url, "it redirects in circles") from None
         except requests.exceptions.ProxyError:
-            raise Passing(self.unreachable(url, "the proxy (HTTPS_PROXY) does not work")) from None
+            raise TransientError(self.unreachable(url, "the proxy (HTTPS_PROXY) does not work")) from None
         except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
             raise Unreachable(
                 f"The certificate of {host_of(url)} is not trusted: {_innermost(error)}.",
@@ -210,13 +210,13 @@ class Web:
                 remedy="Name the file with its certificate authority in the configuration (ca_file). " + self._remedy,
             ) from None
         except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
-            raise Passing(self.unreachable(url, "no answer in time")) from None
+            raise TransientError(self.unreachable(url, "no answer in time")) from None
         except (
             requests.exceptions.ConnectionError,
             requests.exceptions.ChunkedEncodingError,
             urllib3.exceptions.HTTPError,
         ) as error:
-            raise Passing(self.unreachable(url, _innermost(error))) from None
+            raise TransientError(self.unreachable(url, _innermost(error))) from None
         except (requests.exceptions.RequestException, ValueError) as error:
             raise Configuration(
                 f"{public_form(url)} cannot be requested ({type(error).__name__}).", where=public_form(url)

@@ -24,7 +24,7 @@ Version = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Environment:
+class PackageEnvironment:
     """packages: normalised name -> what is asked of its version, as written (`==3.17.2`, `>=2.1,<2.2`, empty).
 
     ours: the server in the archive is the one that this tool brings, which names the database driver itself.
@@ -36,7 +36,7 @@ class Environment:
     ours: bool = False
 
 
-def environment_of(archive: bytes, command: str) -> Environment:
+def environment_of(archive: bytes, command: str) -> PackageEnvironment:
     """Raises ReleaseRefused for what is not a project archive."""
     try:
         survey = survey_members(walk(io.BytesIO(archive), Limits()), "the project", keep={PROJECT_FILE: MAX_BYTES + 1})
@@ -47,7 +47,7 @@ def environment_of(archive: bytes, command: str) -> Environment:
     return read_environment(document, command, ours=ours)
 
 
-def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = False) -> Environment:
+def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = False) -> PackageEnvironment:
     """The packages of the project and of the command's env_spec, what that inherits included; the last word wins."""
     commands, specs = document.get("commands") or {}, document.get("env_specs") or {}
     entry = commands.get(command) if isinstance(commands, dict) else None
@@ -57,7 +57,7 @@ def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = 
     for holder in (document, *_heirs(specs, name)):
         for key in ("packages", "dependencies"):
             packages.update(_packages(holder.get(key)))
-    return Environment(command, name, packages, ours)
+    return PackageEnvironment(command, name, packages, ours)
 
 
 def _heirs(specs: Any, name: str) -> list[Mapping[str, Any]]:

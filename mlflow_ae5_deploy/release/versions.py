@@ -15,7 +15,7 @@ from typing import Any
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, UnexpectedAnswer
 from mlflow_ae5_deploy.release.addresses import check_url, public_form
-from mlflow_ae5_deploy.release.http import Absent, Web
+from mlflow_ae5_deploy.release.http import HttpClient, NotThere
 
 VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:[-.+]?[A-Za-z0-9.]+)?")
 _ASSET = re.compile(rf"mlflow\.tracking\.server\.({VERSION.pattern})\.tar\.gz")
@@ -51,31 +51,31 @@ def in_order(versions: list[str]) -> list[str]:
     return sorted(set(versions), key=key)
 
 
-def latest_on_mirror(mirror: str, web: Web) -> str:
+def latest_on_mirror(mirror: str, web: HttpClient) -> str:
     url = f"{mirror.rstrip('/')}/latest"
     try:
         text = web.document(check_url(url, "the mirror"), "text/plain").decode("utf-8", "replace").strip()
-    except Absent:
+    except NotThere:
         raise Configuration(
             "The mirror has no file 'latest'.", where=public_form(url), remedy="Name a version: --release X.Y.Z"
         ) from None
     return _as_version(text, public_form(url))
 
 
-def on_mirror(mirror: str, version: str, web: Web) -> Location:
+def on_mirror(mirror: str, version: str, web: HttpClient) -> Location:
     url = check_url(f"{mirror.rstrip('/')}/{asset_name(version)}", "the mirror")
     try:
         text = web.document(f"{url}.sha256", "text/plain").decode("utf-8", "replace")
-    except Absent:
+    except NotThere:
         return Location(version, url, None)
     return Location(version, url, _as_sha256(text, public_form(url) + ".sha256"))
 
 
-def latest_on_github(api: str, web: Web) -> Location:
+def latest_on_github(api: str, web: HttpClient) -> Location:
     url = check_url(f"{api}/releases/latest", "GitHub's API")
     try:
         release = _json(web, url)
-    except Absent:
+    except NotThere:
         raise Configuration("The upstream project has no release.", where=public_form(url)) from None
     for location in _assets([release]):
         return location
@@ -84,16 +84,16 @@ def latest_on_github(api: str, web: Web) -> Location:
     )
 
 
-def on_github(api: str, version: str, web: Web) -> Location:
+def on_github(api: str, version: str, web: HttpClient) -> Location:
     """By tag `X.Y.Z`; where tags are written otherwise, by the name of the file among the last 100 releases."""
     try:
         found = _assets([_json(web, check_url(f"{api}/releases/tags/{version}", "GitHub's API"))])
-    except Absent:
+    except NotThere:
         found = []
     if not any(location.version == version for location in found):
         try:
             found = _assets(_json(web, f"{api}/releases?per_page=100"))
-        except Absent:
+        except NotThere:
             found = []
     for location in found:
         if location.version == version:
@@ -149,7 +149,7 @@ def _as_sha256(text: str, where: str) -> str:
     return found.group().lower()
 
 
-def _json(web: Web, url: str) -> Any:
+def _json(web: HttpClient, url: str) -> Any:
     try:
         return json_input.parse(web.document(url, "application/vnd.github+json"))
     except ValueError:

@@ -7,17 +7,17 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import size
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs.runner import succeeded
 from mlflow_ae5_deploy.jobs.text import kept_thing
-from mlflow_ae5_deploy.operations.backup import Scheduled
+from mlflow_ae5_deploy.operations.backup import ScheduledJobs
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA, error_data
 
 _HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
 
 
-def show(reporter: Reporter, verdict: Verdict) -> None:
+def show(reporter: Reporter, verdict: JobResult) -> None:
     """The end of a run that did its work."""
     facts = verdict.facts
     reporter.line(f"= {verdict.said}", style="green")
@@ -120,7 +120,7 @@ def _plain(value: Any) -> str:
 
 
 def run_data(
-    verb: str, action: str, verdict: Verdict, error: DeployError | None, warnings: Sequence[str] = ()
+    verb: str, action: str, verdict: JobResult, error: DeployError | None, warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """run.outcome is the job's own word, such as incomplete: a snapshot without what is kept outside."""
     return {
@@ -141,7 +141,9 @@ def run_data(
     }
 
 
-def show_scheduled(reporter: Reporter, done: Scheduled, setting: str, cron: str | None, configured: str | None) -> None:
+def show_scheduled(
+    reporter: Reporter, done: ScheduledJobs, setting: str, cron: str | None, configured: str | None
+) -> None:
     for action in done.actions:
         reporter.line(f"+ {action.phrase}", style="cyan")
     reporter.line(f"= {done.said}", style="green")
@@ -157,7 +159,7 @@ def show_scheduled(reporter: Reporter, done: Scheduled, setting: str, cron: str 
             reporter.line(f"The next `install` makes the job again, unless {setting} is taken out.")
 
 
-def scheduled_data(verb: str, done: Scheduled) -> dict[str, Any]:
+def scheduled_data(verb: str, done: ScheduledJobs) -> dict[str, Any]:
     job = done.job
     return {
         "schema": SCHEMA,

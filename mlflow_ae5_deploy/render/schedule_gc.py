@@ -9,10 +9,10 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.redaction import MASK
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs.gc import DRY_RUN
-from mlflow_ae5_deploy.jobs.spec import WantedJob
-from mlflow_ae5_deploy.operations.schedule_gc import Departure, Done
+from mlflow_ae5_deploy.jobs.spec import JobSpec
+from mlflow_ae5_deploy.operations.schedule_gc import ScheduleDifference, ScheduleResult
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
@@ -21,14 +21,14 @@ _TIMES = 3
 
 
 @dataclass(frozen=True)
-class Scheduled:
+class ScheduleView:
     """One call of the verb. done: None where only a run was asked for. now: when the next times were counted from."""
 
-    wanted: WantedJob
-    done: Done | None
-    departures: tuple[Departure, ...]
+    wanted: JobSpec
+    done: ScheduleResult | None
+    departures: tuple[ScheduleDifference, ...]
     now: datetime
-    verdict: Verdict | None = None
+    verdict: JobResult | None = None
     pruned: int = 0
 
 
@@ -40,14 +40,14 @@ def next_times(schedule: Schedule, now: datetime, zone: tzinfo | None = None) ->
     ]
 
 
-def variables(result: Scheduled) -> dict[str, str]:
+def variables(result: ScheduleView) -> dict[str, str]:
     """What is plain in the configuration or on the command line is shown; anything else may hold a password."""
     plain = dict(result.wanted.variables)
     there = result.done.job.variables if result.done and result.done.job else {}
     return {name: value if plain.get(name) == value else MASK for name, value in sorted(there.items())}
 
 
-def warnings(result: Scheduled) -> list[str]:
+def warnings(result: ScheduleView) -> list[str]:
     found = list(result.done.warnings) if result.done else []
     job = result.done.job if result.done else None
     if job is not None and job.variables.get(DRY_RUN, "").lower() in ("true", "1", "yes"):
@@ -63,7 +63,7 @@ def warnings(result: Scheduled) -> list[str]:
 # for people -------------------------------------------------------------------------------------------------------
 
 
-def show_done(reporter: Reporter, done: Done) -> None:
+def show_done(reporter: Reporter, done: ScheduleResult) -> None:
     for action in done.actions:
         reporter.hanging("+ ", f"{action.phrase}, because {action.reason}", "cyan")
     if not done.actions or done.outcome != "changed":
@@ -71,7 +71,7 @@ def show_done(reporter: Reporter, done: Done) -> None:
         reporter.hanging(f"{mark} ", done.said, style)
 
 
-def show_job(reporter: Reporter, result: Scheduled) -> None:
+def show_job(reporter: Reporter, result: ScheduleView) -> None:
     job = result.done.job if result.done else None
     if job is None or job.schedule is None:
         return
@@ -91,7 +91,7 @@ def show_job(reporter: Reporter, result: Scheduled) -> None:
         reporter.note(f"warning: {warning}", style="yellow")
 
 
-def show_departures(reporter: Reporter, departures: Sequence[Departure], *, profile: str | None) -> None:
+def show_departures(reporter: Reporter, departures: Sequence[ScheduleDifference], *, profile: str | None) -> None:
     if not departures:
         return
     reporter.line()
@@ -108,7 +108,7 @@ def show_departures(reporter: Reporter, departures: Sequence[Departure], *, prof
         reporter.hanging("", told)
 
 
-def to_keep(departures: Sequence[Departure], profile: str | None) -> list[str]:
+def to_keep(departures: Sequence[ScheduleDifference], profile: str | None) -> list[str]:
     """Pure: the YAML lines that make the configuration say what was asked for."""
     plain = {item.setting.removeprefix("gc."): item.asked for item in departures if not item.hidden}
     if not plain:
@@ -127,7 +127,7 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def show_verdict(reporter: Reporter, verdict: Verdict) -> None:
+def show_verdict(reporter: Reporter, verdict: JobResult) -> None:
     if verdict.passed:
         reporter.hanging("= ", verdict.said, "green")
 
@@ -135,7 +135,7 @@ def show_verdict(reporter: Reporter, verdict: Verdict) -> None:
 # as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def schedule_data(verb: str, result: Scheduled) -> dict[str, Any]:
+def schedule_data(verb: str, result: ScheduleView) -> dict[str, Any]:
     """outcome: changed | unchanged | paused | resumed | removed | ran. (failed is laid over it.)"""
     done = result.done
     job = done.job if done else None
@@ -163,7 +163,7 @@ def _schedule_data(cron: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def _run_data(verdict: Verdict) -> dict[str, Any]:
+def _run_data(verdict: JobResult) -> dict[str, Any]:
     return {
         "id": verdict.run_id,
         "state": verdict.state,

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.status import Status
-from mlflow_ae5_deploy.operations.status_report import NO_SCHEMA, LastRun, Seen
+from mlflow_ae5_deploy.operations.status_report import NO_SCHEMA, LastRun, Observed
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
 
@@ -63,7 +63,7 @@ def rows(status: Status) -> list[tuple[str, str]]:
     ]
 
 
-def _deployment(seen: Seen, now: datetime) -> str:
+def _deployment(seen: Observed, now: datetime) -> str:
     current = seen.deployment
     if current is None:
         return "none"
@@ -75,7 +75,7 @@ def _deployment(seen: Seen, now: datetime) -> str:
     )
 
 
-def _release(seen: Seen) -> str:
+def _release(seen: Observed) -> str:
     if seen.made is None:
         return f"unknown: {seen.release_unknown}"
     changes = counted(len(seen.made.changes), "changes")
@@ -88,7 +88,7 @@ def _release(seen: Seen) -> str:
     return f"{words}; revision {runs}" + (f" ({seen.newest} is the newest)" if runs != seen.newest else "")
 
 
-def _token(seen: Seen, now: datetime) -> str:
+def _token(seen: Observed, now: datetime) -> str:
     if not seen.token.listed and not seen.token.stored:
         return "none stored"
     if not seen.token.stored and not seen.token.former:
@@ -105,13 +105,13 @@ def _token(seen: Seen, now: datetime) -> str:
     return "; ".join(told)
 
 
-def _whose(seen: Seen, deployment_id: str) -> str:
+def _whose(seen: Observed, deployment_id: str) -> str:
     if seen.deployment is None:
         return "of a deployment that does not run"
     return "of this deployment" if deployment_id == seen.deployment.id else "on record, of an EARLIER deployment"
 
 
-def _collection(seen: Seen, now: datetime) -> str:
+def _collection(seen: Observed, now: datetime) -> str:
     found = seen.collection
     if found.jobs == 0:
         return "no job"
@@ -131,7 +131,7 @@ def _run(run: LastRun, now: datetime) -> str:
     return f"{began}{run.state}" + (f": {run.said}" if run.said else "")
 
 
-def _secrets(seen: Seen) -> str:
+def _secrets(seen: Observed) -> str:
     missing = [name for name in seen.wanted_secrets if name not in seen.secrets]
     count = len(seen.wanted_secrets)
     return (
@@ -225,7 +225,7 @@ def _stage_data(number: int, name: str, actions: tuple[str, ...]) -> dict[str, A
     return {"stage": number, "name": name, "actions": list(actions)}
 
 
-def _release_data(seen: Seen) -> dict[str, Any]:
+def _release_data(seen: Observed) -> dict[str, Any]:
     made = seen.made
     if made is None:
         return {"name": None, "unknown_because": seen.release_unknown}
@@ -261,7 +261,7 @@ def _token_data(status: Status) -> dict[str, Any]:
     }
 
 
-def _collection_data(seen: Seen) -> dict[str, Any]:
+def _collection_data(seen: Observed) -> dict[str, Any]:
     found = seen.collection
     return {
         "jobs": found.jobs,

@@ -5,26 +5,26 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from mlflow_ae5_deploy.engine.job_result import Verdict
-from mlflow_ae5_deploy.operations.upgrade.apply import Upgraded
-from mlflow_ae5_deploy.operations.upgrade.plan import Changes, schema
+from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
+from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
 
 
-def show_changes(reporter: Reporter, found: Changes) -> None:
+def show_changes(reporter: Reporter, found: UpgradePlan) -> None:
     for title, (now, then) in (("Release", found.release), ("MLflow", found.mlflow)):
         reporter.line(f"  {title:<9} {now}" + (f" -> {then}" if now != then else ", as before"))
 
 
-def show_rehearsal(reporter: Reporter, verdict: Verdict) -> None:
+def show_rehearsal(reporter: Reporter, verdict: JobResult) -> None:
     reporter.line(f"  {'Schema':<9} {verdict.said}")
     for step in verdict.facts.get("migrations") or []:
         words = f"{step.get('revision')}  {step.get('what') or ''}".rstrip() if isinstance(step, dict) else step
         reporter.hanging("            ", str(words))
 
 
-def show_upgraded(reporter: Reporter, done: Upgraded, found: str) -> None:
+def show_upgraded(reporter: Reporter, done: UpgradeResult, found: str) -> None:
     reporter.line(f"The server runs {found}, and was verified from outside.", style="bold")
     if done.downtime is not None:
         reporter.line(f"  Down for    {done.downtime:.0f} s, the proof included")
@@ -37,7 +37,7 @@ def show_upgraded(reporter: Reporter, done: Upgraded, found: str) -> None:
 
 
 def upgrade_data(
-    outcome: str, found: Changes | None, rehearsed: Verdict | None, done: Upgraded | None
+    outcome: str, found: UpgradePlan | None, rehearsed: JobResult | None, done: UpgradeResult | None
 ) -> dict[str, Any]:
     """outcome: upgraded, unchanged, rehearsed, back or failed."""
     return {

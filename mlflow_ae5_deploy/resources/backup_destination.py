@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.config.database_uri import login_in
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import BackupSettings
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.resources.secrets import SecretFact, observe_secret
+from mlflow_ae5_deploy.resources.secrets import SecretState, observe_secret
 
 VARIABLE = "MLFLOW_TRACKING_BACKUP_DESTINATION"
 DEFAULT: str = BackupSettings.model_fields["destination"].default
@@ -38,7 +38,7 @@ def destination(context: Context) -> Secret:
     raise Configuration(f"The backup destination {problem}.", where=f"backup.destination ({wanted})")
 
 
-def observe(context: Context) -> SecretFact | None:
+def observe(context: Context) -> SecretState | None:
     """None where nothing has to be stored."""
     wanted = destination(context)
     if wanted.reveal() == DEFAULT and VARIABLE not in context.look.secret_names():

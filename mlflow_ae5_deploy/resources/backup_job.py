@@ -5,16 +5,16 @@ from __future__ import annotations
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.jobs.runner import command_of
-from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.resources import gc_job
 
 BACKUP, DRILL = "Backup", "Drill"
 
 
-def wanted_job(settings: Settings, command: str, schedule: str) -> WantedJob:
+def wanted_job(settings: Settings, command: str, schedule: str) -> JobSpec:
     """Without variables: the project's defaults are to make a snapshot, and to try the newest one."""
     backup = settings.backup
-    return WantedJob(
+    return JobSpec(
         backup.name if command == BACKUP else backup.drill_name,
         command_of(settings, command),
         parse_cron(schedule).expression if schedule else "",
@@ -26,11 +26,11 @@ def wanted_job(settings: Settings, command: str, schedule: str) -> WantedJob:
     )
 
 
-def scheduled_jobs(settings: Settings) -> list[WantedJob]:
+def scheduled_jobs(settings: Settings) -> list[JobSpec]:
     """All that `install` makes sure of: the garbage collection, and what is configured of the others."""
     return [gc_job.wanted_job(settings), *configured_jobs(settings)]
 
 
-def configured_jobs(settings: Settings) -> list[WantedJob]:
+def configured_jobs(settings: Settings) -> list[JobSpec]:
     pairs = ((BACKUP, settings.backup.schedule), (DRILL, settings.backup.drill_schedule))
     return [wanted_job(settings, command, schedule) for command, schedule in pairs if schedule]

@@ -19,7 +19,7 @@ _KEY = "place"  # in a job's last line
 
 
 @dataclass(frozen=True)
-class Sighting:
+class ObservedRepository:
     """A place of backups, as a job has seen it."""
 
     id: str
@@ -42,7 +42,7 @@ def note(context: Context, facts: Mapping[str, Any], *, accept: bool = False) ->
     context.memory.note_place({**record, "seen": found, "when": context.clock.now().isoformat()})
 
 
-def began_anew(context: Context, later: Iterable[Sighting] = ()) -> str:
+def began_anew(context: Context, later: Iterable[ObservedRepository] = ()) -> str:
     """A sentence where the place that was seen last is another one than the one that is known; else nothing.
 
     later: what runs of the schedule have seen; those before what is remembered do not count.
@@ -51,7 +51,7 @@ def began_anew(context: Context, later: Iterable[Sighting] = ()) -> str:
     if not record or _setting(context) not in (None, record.get("setting")):
         return ""
     try:
-        last = Sighting(str(record["seen"]), datetime.fromisoformat(record["when"]))
+        last = ObservedRepository(str(record["seen"]), datetime.fromisoformat(record["when"]))
         known, number = str(record["id"]), record.get("snapshots")
     except (KeyError, TypeError, ValueError):
         return ""
@@ -65,9 +65,9 @@ def began_anew(context: Context, later: Iterable[Sighting] = ()) -> str:
     )
 
 
-def sighting(facts: Mapping[str, Any], when: datetime | None) -> list[Sighting]:
+def sighting(facts: Mapping[str, Any], when: datetime | None) -> list[ObservedRepository]:
     found = facts.get(_KEY)
-    return [Sighting(found, when)] if isinstance(found, str) and when is not None else []
+    return [ObservedRepository(found, when)] if isinstance(found, str) and when is not None else []
 
 
 def _setting(context: Context) -> str | None:

@@ -8,12 +8,12 @@ from mlflow_ae5_deploy.common.errors import (
 )
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs.runner import required_project
-from mlflow_ae5_deploy.resources.deployment_spec import Chosen, Wanted, select
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentMatch, DeploymentSpec, select
 
 
-def wanted_of(context: Context) -> Wanted:
+def wanted_of(context: Context) -> DeploymentSpec:
     wanted = context.settings.deployment
-    return Wanted(
+    return DeploymentSpec(
         account=context.account,
         name=wanted.name,
         endpoint=wanted.endpoint,
@@ -23,7 +23,7 @@ def wanted_of(context: Context) -> Wanted:
     )
 
 
-def chosen_of(context: Context) -> Chosen:
+def chosen_of(context: Context) -> DeploymentMatch:
     project = context.look.project(context.settings.project.name)
     return select(context.look.deployments(), project, wanted_of(context))
 

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.resources import interrupted_upgrade
 from mlflow_ae5_deploy.resources.current_deployment import project_name
-from mlflow_ae5_deploy.resources.deployment_spec import Drift, Wanted, drift
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, Drift, drift
 from mlflow_ae5_deploy.resources.health import await_health, failure
 
 STAGE = 8
@@ -38,7 +38,7 @@ def restart_consequences(current: Deployment) -> tuple[str, ...]:
     return (DOWN, TOKENS) if current.is_started or current.is_starting else (TOKENS,)
 
 
-def check_before_start(context: Context, wanted: Wanted, project: Project | None) -> None:
+def check_before_start(context: Context, wanted: DeploymentSpec, project: Project | None) -> None:
     """Everything that would make the start fail, found out before anything is stopped.
 
     project: None in a forecast, while it is not there yet or is to be replaced.
@@ -80,7 +80,7 @@ def revision_for(context: Context, project: Project, name: str, command: str) ->
 
 
 def start(
-    context: Context, wanted: Wanted, project: Project | None, variables: Mapping[str, str] | None = None
+    context: Context, wanted: DeploymentSpec, project: Project | None, variables: Mapping[str, str] | None = None
 ) -> Deployment:
     """Ask for a private deployment. It is starting then; see `await_serving`.
 
@@ -156,7 +156,7 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
     )
 
 
-def _shows_up(context: Context, wanted: Wanted, project: Project) -> Deployment | None:
+def _shows_up(context: Context, wanted: DeploymentSpec, project: Project) -> Deployment | None:
     """Wait for the deployment that has the name, if it is not listed yet. None if it is not as wanted."""
 
     def probe() -> list[Deployment] | None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.mlflow_api import Health
-from mlflow_ae5_deploy.resources.secrets import SecretFact
+from mlflow_ae5_deploy.resources.secrets import SecretState
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DeploymentSpec:
     account: str
     name: str
     endpoint: str
@@ -21,7 +21,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class DeploymentMatch:
     """current: the one to keep. duplicates: others of our project that would serve the same data.
     rival: a deployment of another project on our endpoint."""
 
@@ -39,16 +39,16 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DeploymentState:
     """stale: names of secrets whose new value the running server has not seen. health: None if not started.
 
     unsure: names of secrets that were stored over values this machine does not know, since the server started.
     other_database: how the database that the server works on differs from the configured one, where that is seen.
     """
 
-    wanted: Wanted
+    wanted: DeploymentSpec
     project: Project | None
-    secrets: tuple[SecretFact, ...]
+    secrets: tuple[SecretState, ...]
     stale: tuple[str, ...]
     current: Deployment | None
     duplicates: tuple[Deployment, ...]
@@ -58,7 +58,7 @@ class Facts:
     other_database: str = ""
 
 
-def select(deployments: Sequence[Deployment], project: Project | None, wanted: Wanted) -> Chosen:
+def select(deployments: Sequence[Deployment], project: Project | None, wanted: DeploymentSpec) -> DeploymentMatch:
     rival = next(
         (d for d in deployments if d.endpoint == wanted.endpoint and (project is None or d.project_id != project.id)),
         None,
@@ -72,10 +72,10 @@ def select(deployments: Sequence[Deployment], project: Project | None, wanted: W
     ]
     # The one on the endpoint is the one clients talk to; then the one of our name; then a working one.
     ours.sort(key=lambda d: (d.endpoint != wanted.endpoint, d.name != wanted.name, not d.is_started, d.id))
-    return Chosen(ours[0] if ours else None, tuple(ours[1:]), rival)
+    return DeploymentMatch(ours[0] if ours else None, tuple(ours[1:]), rival)
 
 
-def drift(current: Deployment, wanted: Wanted) -> Drift:
+def drift(current: Deployment, wanted: DeploymentSpec) -> Drift:
     patch = ("it is public, so anyone can read and delete experiments",) if current.public else ()
     rows = (
         ("name", current.name, wanted.name),

@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import read_private
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.resources.secrets import KEPT, MADE, SecretFact
+from mlflow_ae5_deploy.resources.secrets import KEPT, MADE, SecretState
 
 PASSPHRASE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"  # noqa: S105 - a name
 VERSION = "MLFLOW_CRYPTO_KEK_VERSION"
@@ -55,7 +55,7 @@ def at_hand(context: Context) -> dict[str, Secret]:
     return found
 
 
-def observe(context: Context) -> tuple[SecretFact, ...]:
+def observe(context: Context) -> tuple[SecretState, ...]:
     """What is to be done about each key. Raises Conflict where a stored key would be replaced unasked."""
     known = at_hand(context)
     facts = [_observe(context, name, known.get(name)) for name in _IN_FILE if name in known or name in NAMES]
@@ -63,26 +63,26 @@ def observe(context: Context) -> tuple[SecretFact, ...]:
     if not unseen:
         return tuple(facts)
     note = _unsure(context, unseen) if all(name in known for name in unseen) else _no_copy(context, unseen, known)
-    return tuple(SecretFact(f.name, f.state, note if f.name == unseen[0] else "") for f in facts)
+    return tuple(SecretState(f.name, f.state, note if f.name == unseen[0] else "") for f in facts)
 
 
-def _observe(context: Context, name: str, value: Secret | None) -> SecretFact:
+def _observe(context: Context, name: str, value: Secret | None) -> SecretState:
     account, replace = context.account, context.wishes.replace_keys
     is_set = name in context.look.secret_names()
     stored = context.memory.has_secret(account, name)
     if value is None:
         if is_set and not replace:
-            return SecretFact(name, KEPT)
+            return SecretState(name, KEPT)
         if stored and not is_set and not replace:
             raise Conflict(
                 f"{name} was stored for {account} and is not set any more, and there is no key file.",
                 where=str(path(context)),
                 remedy=f"Put the saved key file there. {_LOSS} If no copy is left: `install --replace-keys`.",
             )
-        return SecretFact(name, MADE)
+        return SecretState(name, MADE)
     state = context.memory.secret_state(account, name, value)
     if state == "same":
-        return SecretFact(name, "same" if is_set else "missing")
+        return SecretState(name, "same" if is_set else "missing")
     if state == "different" and not replace:
         raise Conflict(
             f"The {name} at hand is not the one that was stored for {account}.",
@@ -91,12 +91,12 @@ def _observe(context: Context, name: str, value: Secret | None) -> SecretFact:
             "`install --replace-keys`.",
         )
     if not is_set:
-        return SecretFact(name, "new")
+        return SecretState(name, "new")
     if replace:
-        return SecretFact(name, "different")
+        return SecretState(name, "different")
     # What is set was not set from here, as far as is remembered; but then the file may have been made for it.
     ours = name not in context.settings.server.secrets and _first_line(context) in _text(path(context)).splitlines()
-    return SecretFact(name, "same" if ours else KEPT)
+    return SecretState(name, "same" if ours else KEPT)
 
 
 def _unsure(context: Context, names: Iterable[str]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.jobs.spec import JobSpec
 
 
-def wanted_job(settings: Settings) -> WantedJob:
+def wanted_job(settings: Settings) -> JobSpec:
     gc = settings.gc
-    return WantedJob(
+    return JobSpec(
         gc.name,
         gc.command,
         parse_cron(gc.schedule).expression,

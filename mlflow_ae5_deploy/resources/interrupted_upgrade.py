@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.common.errors import Locked, StageFailed
-from mlflow_ae5_deploy.engine.context import Context, Recovery
+from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.jobs.tasks import Task
+    from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 STOPPING, STARTING = "stopping", "starting"  # the first and the last phase of its record
 _MUST_WAIT = {
@@ -19,7 +19,7 @@ _MUST_WAIT = {
 
 
 @dataclass(frozen=True)
-class HalfUpgraded:
+class InterruptedUpgrade:
     """wanted: the release it was on the way to. touched: the database is, or may be, half migrated. going_back: that
     was begun, so it cannot be finished any more."""
 
@@ -50,15 +50,15 @@ class HalfUpgraded:
         return f"Run the same `upgrade --release ...` again, which finishes it, or {back}."
 
 
-def half_upgraded(context: Context) -> HalfUpgraded | None:
+def half_upgraded(context: Context) -> InterruptedUpgrade | None:
     known = context.memory.pending_upgrade()
     if known is None:
         return None
     touched = bool(known.get("touched")) and not known.get("restored")
-    return HalfUpgraded(str(known.get("wanted") or "another release"), touched, bool(known.get("trouble")))
+    return InterruptedUpgrade(str(known.get("wanted") or "another release"), touched, bool(known.get("trouble")))
 
 
-def refuse_to_serve(half: HalfUpgraded | None, wanted: Recovery | None, stage: int) -> None:
+def refuse_to_serve(half: InterruptedUpgrade | None, wanted: RestoreRequest | None, stage: int) -> None:
     """Raises StageFailed where a server would be started on what is perhaps half migrated. A snapshot that is restored
     takes the place of that; what an undo brings back may be the very thing."""
     if half is None or not half.touched or (wanted is not None and not wanted.undo):
@@ -70,7 +70,7 @@ def refuse_to_serve(half: HalfUpgraded | None, wanted: Recovery | None, stage: i
     )
 
 
-def refuse_meanwhile(context: Context, task: Task) -> None:
+def refuse_meanwhile(context: Context, task: JobRequest) -> None:
     """Raises Locked for a backup, and for a pruning of snapshots, also one that would only be shown."""
     half = half_upgraded(context)
     reason = _MUST_WAIT.get(task.words[0]) if task.command == "Backup" and task.words else None

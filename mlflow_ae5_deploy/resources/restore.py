@@ -11,14 +11,14 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
-from mlflow_ae5_deploy.engine.context import Context, Recovery
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import left
 from mlflow_ae5_deploy.resources import backup_destination
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.secrets import SecretFact
+from mlflow_ae5_deploy.resources.secrets import SecretState
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _TOO = " Unless database and artifacts are empty, add --replace, too: it keeps aside what they hold."
@@ -35,7 +35,7 @@ def servers_of(context: Context) -> tuple[Deployment, ...]:
 
 
 @dataclass(frozen=True)
-class HalfRestored:
+class InterruptedRestore:
     """Database and artifacts are, or may be, half restored."""
 
     said: str
@@ -45,7 +45,7 @@ class HalfRestored:
     )
 
 
-def half_restored(context: Context, project: Project | None) -> HalfRestored | None:
+def half_restored(context: Context, project: Project | None) -> InterruptedRestore | None:
     """What memory and the platform's records tell of a restore that was begun and has not ended.
 
     A server that runs disproves it: none starts on such data.
@@ -56,24 +56,24 @@ def half_restored(context: Context, project: Project | None) -> HalfRestored | N
     when = f" at {str(known['when'])[:16].replace('T', ' ')} UTC" if known and known.get("when") else ""
     found = left(context, project, tasks.restore())
     if found is not None and found.run.is_active:
-        return HalfRestored(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
+        return InterruptedRestore(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
     if found is not None and found.verdict is not None:
         if "half_restored" in found.verdict.facts or runner.succeeded(found.verdict):
             return _told(found.verdict.facts.get("half_restored"))
-        return HalfRestored(f"A restore was begun{when} and broke off: {found.verdict.said}.")
+        return InterruptedRestore(f"A restore was begun{when} and broke off: {found.verdict.said}.")
     if known is None and found is None:
         return None
     said = known.get("said") if known else None
-    return _told(said) or HalfRestored(f"A restore was begun{when}, and its end is not known.")
+    return _told(said) or InterruptedRestore(f"A restore was begun{when}, and its end is not known.")
 
 
-def _told(left_undone: Any) -> HalfRestored | None:
+def _told(left_undone: Any) -> InterruptedRestore | None:
     if not left_undone:
         return None
-    return HalfRestored(f"Database and artifacts are not whole: {scrub(str(left_undone))}.")
+    return InterruptedRestore(f"Database and artifacts are not whole: {scrub(str(left_undone))}.")
 
 
-def refuse_half_restored(half: HalfRestored | None, stage: int) -> None:
+def refuse_half_restored(half: InterruptedRestore | None, stage: int) -> None:
     if half is not None:
         raise StageFailed(half.said, stage=stage, remedy=f"Nothing was changed. {half.remedy}")
 
@@ -84,7 +84,7 @@ def _begun(context: Context) -> dict[str, Any] | None:
     return known if known is not None and known.get("state") == "begun" else None
 
 
-def learn(context: Context, project: Project, verdict: Verdict, former: dict[str, Any] | None = None) -> None:
+def learn(context: Context, project: Project, verdict: JobResult, former: dict[str, Any] | None = None) -> None:
     """Remember what a job of the command Restore says of the data. former: memory's note of before it.
 
     Where it does not say, as one that was killed, what was begun stays begun.
@@ -106,7 +106,7 @@ def learn(context: Context, project: Project, verdict: Verdict, former: dict[str
         context.memory.note_recovery(former if former and former.get("state") == "done" else None)
 
 
-def refuse_in_use(wanted: Recovery, servers: Sequence[Deployment]) -> None:
+def refuse_in_use(wanted: RestoreRequest, servers: Sequence[Deployment]) -> None:
     if not servers or wanted.stop_server:
         return
     names = ", ".join(f"`{item.name}` ({item.id}, {item.state})" for item in servers)
@@ -118,7 +118,7 @@ def refuse_in_use(wanted: Recovery, servers: Sequence[Deployment]) -> None:
     )
 
 
-def refuse_occupied(wanted: Recovery, servers: Sequence[Deployment], secrets: Sequence[SecretFact]) -> None:
+def refuse_occupied(wanted: RestoreRequest, servers: Sequence[Deployment], secrets: Sequence[SecretState]) -> None:
     """A database that is being served holds something: no need to stop the server to find that out."""
     served = any(fact.name == DATABASE and fact.state == "same" for fact in secrets)
     if servers and served and not wanted.replace and not wanted.undo:
@@ -129,14 +129,14 @@ def refuse_occupied(wanted: Recovery, servers: Sequence[Deployment], secrets: Se
         )
 
 
-def checking(wanted: Recovery) -> Action:
+def checking(wanted: RestoreRequest) -> Action:
     """The look that is taken before a server is stopped, see `look_first`."""
     if wanted.undo:
         return Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
     return Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")
 
 
-def look_first(context: Context, project: Project, wanted: Recovery, *, replaced: bool = False) -> None:
+def look_first(context: Context, project: Project, wanted: RestoreRequest, *, replaced: bool = False) -> None:
     """Have the project's job say whether it would restore, and raise what speaks against it, but for the server's
     running.
 
@@ -151,7 +151,7 @@ def look_first(context: Context, project: Project, wanted: Recovery, *, replaced
     refuse_what_the_job_would(verdict)
 
 
-def refuse_what_the_job_would(verdict: Verdict) -> None:
+def refuse_what_the_job_would(verdict: JobResult) -> None:
     """The server is not stopped for a restore that would then be refused, but for the reason that it runs."""
     found = verdict.facts.get("would_refuse")
     refusals = [item for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
@@ -164,7 +164,7 @@ def refuse_what_the_job_would(verdict: Verdict) -> None:
         )
 
 
-def require_place(context: Context, verdict: Verdict) -> None:
+def require_place(context: Context, verdict: JobResult) -> None:
     """The job must have worked on the database that is configured, and not on one whose secret it still had."""
     dialects = verdict.facts.get("dialect")
     used = dialects.get("to") if isinstance(dialects, dict) else None

@@ -16,9 +16,9 @@ from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
-from mlflow_ae5_deploy.engine.state import JobChange
+from mlflow_ae5_deploy.engine.state import PendingJobChange
 from mlflow_ae5_deploy.jobs.one_off import shows_up
-from mlflow_ae5_deploy.jobs.spec import WantedJob, check_profile
+from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.resources.deployment import revision_for
 
 STAGE = 14
@@ -30,25 +30,27 @@ RunSource = Callable[[], Sequence[Run]]
 
 
 @dataclass(frozen=True)
-class JobFacts:
+class ScheduledJobState:
     """held: somebody has paused the job, so one that is made anew is paused too."""
 
     project: Project | None
-    wanted: WantedJob
+    wanted: JobSpec
     jobs: tuple[Job, ...]
     held: bool = False
 
 
-def observe(context: Context, wanted: WantedJob, *, keep_paused: bool = False) -> JobFacts:
+def observe(context: Context, wanted: JobSpec, *, keep_paused: bool = False) -> ScheduledJobState:
     """keep_paused: what somebody has paused is to stay so."""
     project = context.look.project(context.settings.project.name)
     jobs = tuple(jobs_for(context.look.jobs(), project, wanted))
     going = project is not None and context.look.is_going(project)
     before = jobs_for(context.look.going_jobs(), project, wanted) if going else jobs
-    return JobFacts(project, wanted, jobs, keep_paused and is_held(before, context.memory.job_change(wanted.purpose)))
+    return ScheduledJobState(
+        project, wanted, jobs, keep_paused and is_held(before, context.memory.job_change(wanted.purpose))
+    )
 
 
-def is_held(jobs: Sequence[Job], change: JobChange | None) -> bool:
+def is_held(jobs: Sequence[Job], change: PendingJobChange | None) -> bool:
     """Pure: whether somebody has paused the job. change: what a run that was cut off has noted of it."""
     if change is not None and change.paused:
         return True
@@ -56,7 +58,7 @@ def is_held(jobs: Sequence[Job], change: JobChange | None) -> bool:
     return bool(told) and all(is_paused(job) for job in told)
 
 
-def plan(facts: JobFacts, context: Context) -> Decision:
+def plan(facts: ScheduledJobState, context: Context) -> Decision:
     """Which jobs go, and whether one is made; raises Configuration if that one could not be made."""
     schedule = parse_cron(facts.wanted.schedule)
     right = sorted((job for job in facts.jobs if not differences(job, facts.wanted)), key=is_paused)
@@ -87,7 +89,7 @@ def plan(facts: JobFacts, context: Context) -> Decision:
     return Decision.nothing(f"job `{facts.wanted.name}` exists: {in_words(schedule, context)}", *warnings)
 
 
-def _check_before_create(facts: JobFacts, context: Context) -> None:
+def _check_before_create(facts: ScheduledJobState, context: Context) -> None:
     """Found out before a working job is taken down."""
     if context.access.missing:
         return
@@ -96,7 +98,7 @@ def _check_before_create(facts: JobFacts, context: Context) -> None:
         revision_for(context, facts.project, "latest", facts.wanted.command)
 
 
-def apply(action: Action, facts: JobFacts, context: Context, *, wait: float = RUN_DEADLINE) -> None:
+def apply(action: Action, facts: ScheduledJobState, context: Context, *, wait: float = RUN_DEADLINE) -> None:
     """wait: seconds that a run at work is waited for."""
     purpose = facts.wanted.purpose
     for job in facts.jobs:
@@ -121,9 +123,9 @@ def pause(job: Job, context: Context, purpose: str) -> None:
     context.look.forget("jobs")
 
 
-def confirm(context: Context, wanted: WantedJob) -> str:
+def confirm(context: Context, wanted: JobSpec) -> str:
     """Wait until the platform lists exactly the wanted job, and say so. StageFailed when it does not."""
-    seen: list[JobFacts] = []
+    seen: list[ScheduledJobState] = []
 
     def probe() -> bool | None:
         context.look.forget("jobs")
@@ -151,7 +153,7 @@ def confirm(context: Context, wanted: WantedJob) -> str:
     return f"job `{wanted.name}`: {words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
 
 
-def create(project: Project, wanted: WantedJob, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
+def create(project: Project, wanted: JobSpec, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
     """Make the scheduled job. Leftover runs that block its name are removed, those at work waited for."""
     _free_name(wanted, context, wait)
     job: Job | None = None
@@ -200,7 +202,7 @@ def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: s
     context.look.forget("jobs")
 
 
-def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: WantedJob) -> list[Job]:
+def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: JobSpec) -> list[Job]:
     """The jobs that do what the wanted one does: scheduled with its command, or of its name."""
     if project is None:
         return []
@@ -212,7 +214,7 @@ def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: WantedJob) ->
     ]
 
 
-def differences(job: Job, wanted: WantedJob) -> list[str]:
+def differences(job: Job, wanted: JobSpec) -> list[str]:
     rows = (
         ("name", job.name, wanted.name),
         ("command", job.command, wanted.command),
@@ -252,7 +254,7 @@ def await_idle(runs: RunSource, what: str, context: Context, wait: float, purpos
     )
 
 
-def _free_name(wanted: WantedJob, context: Context, wait: float) -> None:
+def _free_name(wanted: JobSpec, context: Context, wait: float) -> None:
     name = wanted.name
 
     def leftover() -> list[Run]:

@@ -24,7 +24,7 @@ _WHY = {
 
 
 @dataclass(frozen=True)
-class SecretFact:
+class SecretState:
     """state: same | new (not set, and this value never was) | missing (not set any more) | different (set, with
     another value) | unknown (set from elsewhere) | unset (no value wanted yet); of keys also made (to be made) and kept
     (set from elsewhere, and not to be replaced). note: a warning."""
@@ -47,16 +47,16 @@ class SecretFact:
         return self.state in ("new", "different", MADE) and self.name not in _READ_BY_JOBS_ONLY
 
 
-def observe_secret(context: Context, name: str, wanted: Secret | None) -> SecretFact:
+def observe_secret(context: Context, name: str, wanted: Secret | None) -> SecretState:
     if wanted is None:
-        return SecretFact(name, "unset")
+        return SecretState(name, "unset")
     remembered = context.memory.secret_state(context.account, name, wanted)
     if name not in context.look.secret_names():
-        return SecretFact(name, "missing" if remembered == "same" else "new")
-    return SecretFact(name, remembered)
+        return SecretState(name, "missing" if remembered == "same" else "new")
+    return SecretState(name, remembered)
 
 
-def setting(facts: Sequence[SecretFact]) -> list[Action]:
+def setting(facts: Sequence[SecretState]) -> list[Action]:
     """One action that sets all secrets that are not right; none when all are."""
     wrong = [fact for fact in facts if not fact.right]
     if not wrong:

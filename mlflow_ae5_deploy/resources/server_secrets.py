@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources import encryption_keys
-from mlflow_ae5_deploy.resources.secrets import MADE, SecretFact, observe_secret
+from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, observe_secret
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -24,14 +24,14 @@ def wanted(context: Context) -> Mapping[str, Secret]:
     }
 
 
-def observe(context: Context) -> tuple[SecretFact, ...]:
+def observe(context: Context) -> tuple[SecretState, ...]:
     """Raises Conflict where a key would be replaced, see keys.py."""
     of_keys = {fact.name: fact for fact in encryption_keys.observe(context)}
     others = [observe_secret(context, name, value) for name, value in wanted(context).items() if name not in of_keys]
     return (*others, *of_keys.values())
 
 
-def store(context: Context, facts: Sequence[SecretFact], *, server_runs: bool) -> None:
+def store(context: Context, facts: Sequence[SecretState], *, server_runs: bool) -> None:
     """Write those that are not right, and make keys that are to be made. server_runs: a server was started with the
     former values."""
     changed = [fact.name for fact in facts if fact.is_news_to_the_server]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.resources.consumers import TOKEN
 from mlflow_ae5_deploy.resources.token_expiry import expiry
 
 
-def store_token(context: Context, account: str, deployment: Deployment, platform: Platform | None = None) -> None:
+def store_token(context: Context, account: str, deployment: Deployment, platform: Client | None = None) -> None:
     """Store this run's token of `deployment` as `account`'s secret, and remember that it was stored.
 
     `context.found.url` is the server's address. platform: as the account, where it is signed in already. Raises what
@@ -34,7 +34,7 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
         context.look.saw_secrets([TOKEN])
 
 
-def sign_in(context: Context, account: str) -> Platform:
+def sign_in(context: Context, account: str) -> Client:
     """The platform as one of the recipients."""
     if account == context.account:
         return context.platform

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from aiohttp.http_exceptions import HttpProcessingError
 
-from mlflow_ae5_deploy.sandbox.auth.accounts import Identity, digest
+from mlflow_ae5_deploy.sandbox.auth.accounts import IdentityProvider, digest
 from mlflow_ae5_deploy.sandbox.control_plane.control import Control
 from mlflow_ae5_deploy.sandbox.info import VHOST as VHOST
-from mlflow_ae5_deploy.sandbox.models import Account, Deployment, Project
-from mlflow_ae5_deploy.sandbox.settings import Settings
-from mlflow_ae5_deploy.sandbox.store import Store, make_private_folder
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxDeployment, SandboxProject
+from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
+from mlflow_ae5_deploy.sandbox.store import SandboxStore, make_private_folder
 from mlflow_ae5_deploy.sandbox.supervisor.processes import ProcessTable
 from mlflow_ae5_deploy.sandbox.supervisor.timing import Timing
 
@@ -32,20 +32,20 @@ def _without_request(record: logging.LogRecord) -> bool:
 HTTP_LOG.addFilter(_without_request)
 
 
-class Core:
-    def __init__(self, state_dir: Path, store: Store, control: Control) -> None:
+class SandboxCore:
+    def __init__(self, state_dir: Path, store: SandboxStore, control: Control) -> None:
         self.state_dir = state_dir
         self.store = store
         self.state = store.state
         self.control = control
-        self.identity = Identity(store, control.settings)
+        self.identity = IdentityProvider(store, control.settings)
         self.timing = Timing()
         self.table = ProcessTable(state_dir / "processes.json")
         self.log = LOG
         self.mounts_secrets = False
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> SandboxSettings:
         return self.control.settings
 
     def save(self) -> None:
@@ -82,7 +82,7 @@ class Core:
             path = make_private_folder(path / part)
         return path
 
-    def archive(self, project: Project, revision: str) -> Path:
+    def archive(self, project: SandboxProject, revision: str) -> Path:
         return self.folder("archives", project.hex) / f"{digest(revision)[:16]}.tar.gz"
 
     def secrets_folder(self, username: str) -> Path:
@@ -98,13 +98,13 @@ class Core:
 
     # -- who may what ---------------------------------------------------------------------
 
-    def project_permission(self, account: Account, project: Project) -> str | None:
+    def project_permission(self, account: SandboxAccount, project: SandboxProject) -> str | None:
         """`owner`, `rw`, `r` or None."""
         if project.owner == account.username:
             return "owner"
         return self.identity.shared_with(account, project.collaborators)
 
-    def may_open(self, account: Account, deployment: Deployment) -> bool:
+    def may_open(self, account: SandboxAccount, deployment: SandboxDeployment) -> bool:
         if deployment.owner == account.username:
             return True
         return self.identity.shared_with(account, deployment.collaborators) is not None

@@ -6,14 +6,14 @@ import ssl
 
 from aiohttp import web
 
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.ports import listen
 
 
 class Endpoints:
     """Opens and closes the endpoints' own ports. With sub-domains on the platform's port there is nothing to do."""
 
-    def __init__(self, core: Core, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
+    def __init__(self, core: SandboxCore, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
         self._core = core
         self._runner = runner
         self._tls = tls

@@ -19,7 +19,7 @@ def new_hex() -> str:
 
 
 @dataclass
-class Account:
+class SandboxAccount:
     id: str
     username: str
     password_hash: str
@@ -35,7 +35,7 @@ class Account:
 
 
 @dataclass
-class Grant:
+class SandboxGrant:
     """Something a bearer holds; only its SHA-256 is the key it is stored under. expires: epoch seconds."""
 
     kind: str
@@ -45,7 +45,7 @@ class Grant:
 
 
 @dataclass
-class Revision:
+class SandboxRevision:
     name: str
     commands: list[dict[str, Any]]
     created: str
@@ -53,7 +53,7 @@ class Revision:
 
 
 @dataclass
-class Project:
+class SandboxProject:
     id: str
     name: str
     owner: str
@@ -62,7 +62,7 @@ class Project:
     editor: str = "jupyterlab"
     resource_profile: str = "default"
     collaborators: list[dict[str, str]] = field(default_factory=list)
-    revisions: list[Revision] = field(default_factory=list)
+    revisions: list[SandboxRevision] = field(default_factory=list)
     """oldest first"""
     activity: list[dict[str, Any]] = field(default_factory=list)
     """oldest first"""
@@ -71,14 +71,14 @@ class Project:
     def hex(self) -> str:
         return self.id[3:]
 
-    def revision(self, name: str) -> Revision | None:
+    def revision(self, name: str) -> SandboxRevision | None:
         if name == "latest":
             return self.revisions[-1]
         return next((r for r in self.revisions if r.name == name), None)
 
 
 @dataclass
-class Deployment:
+class SandboxDeployment:
     id: str
     name: str
     owner: str
@@ -115,7 +115,7 @@ class Deployment:
 
 
 @dataclass
-class Job:
+class SandboxJob:
     id: str
     name: str
     owner: str
@@ -137,7 +137,7 @@ class Job:
 
 
 @dataclass
-class Run:
+class SandboxRun:
     id: str
     job_id: str
     name: str
@@ -165,7 +165,7 @@ class Run:
 
 
 @dataclass
-class Secret:
+class SandboxSecret:
     """value is kept in clear: it has to be mounted. due: epoch seconds from when it is."""
 
     value: str
@@ -173,20 +173,20 @@ class Secret:
 
 
 @dataclass
-class State:
-    accounts: dict[str, Account] = field(default_factory=dict)
+class SandboxState:
+    accounts: dict[str, SandboxAccount] = field(default_factory=dict)
     """by id"""
     admin: dict[str, str] = field(default_factory=dict)
     """username, password_hash of the administrator of the master realm"""
     group_ids: dict[str, str] = field(default_factory=dict)
     role_ids: dict[str, str] = field(default_factory=dict)
     logins: list[dict[str, Any]] = field(default_factory=list)
-    grants: dict[str, Grant] = field(default_factory=dict)
-    projects: dict[str, Project] = field(default_factory=dict)
-    deployments: dict[str, Deployment] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    runs: dict[str, Run] = field(default_factory=dict)
-    secrets: dict[str, dict[str, Secret]] = field(default_factory=dict)
+    grants: dict[str, SandboxGrant] = field(default_factory=dict)
+    projects: dict[str, SandboxProject] = field(default_factory=dict)
+    deployments: dict[str, SandboxDeployment] = field(default_factory=dict)
+    jobs: dict[str, SandboxJob] = field(default_factory=dict)
+    runs: dict[str, SandboxRun] = field(default_factory=dict)
+    secrets: dict[str, dict[str, SandboxSecret]] = field(default_factory=dict)
     """username -> name -> secret"""
     claims: dict[str, str] = field(default_factory=dict)
     """static endpoint -> project id"""
@@ -202,33 +202,33 @@ class State:
 
 _Record = TypeVar("_Record")
 _NESTED: dict[str, type[Any]] = {
-    "accounts": Account,
-    "grants": Grant,
-    "projects": Project,
-    "deployments": Deployment,
-    "jobs": Job,
-    "runs": Run,
+    "accounts": SandboxAccount,
+    "grants": SandboxGrant,
+    "projects": SandboxProject,
+    "deployments": SandboxDeployment,
+    "jobs": SandboxJob,
+    "runs": SandboxRun,
 }
 
 
-def state_to_json(state: State) -> str:
+def state_to_json(state: SandboxState) -> str:
     """The text of its file. It is written before most answers, and `dataclasses.asdict` would copy all of it first."""
     return json.dumps(state, default=vars)
 
 
-def state_from_json(data: dict[str, Any]) -> State:
+def state_from_json(data: dict[str, Any]) -> SandboxState:
     """Raises KeyError, TypeError or ValueError when the file is of another make."""
     values = dict(data)
     for name, kind in _NESTED.items():
         values[name] = {key: _record(kind, item) for key, item in values.get(name, {}).items()}
     values["secrets"] = {
-        user: {name: Secret(**item) for name, item in items.items()}
+        user: {name: SandboxSecret(**item) for name, item in items.items()}
         for user, items in values.get("secrets", {}).items()
     }
-    return State(**values)
+    return SandboxState(**values)
 
 
 def _record(kind: type[_Record], item: dict[str, Any]) -> _Record:
-    if kind is Project:
-        item = {**item, "revisions": [Revision(**r) for r in item["revisions"]]}
+    if kind is SandboxProject:
+        item = {**item, "revisions": [SandboxRevision(**r) for r in item["revisions"]]}
     return kind(**item)

@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 from urllib.parse import quote
 
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.info import SandboxError
 from mlflow_ae5_deploy.sandbox.ports import LOOPBACK, free_port
 from mlflow_ae5_deploy.sandbox.store import write_private
@@ -50,7 +50,7 @@ def remove_data(state_dir: Path) -> None:
 class Postgres:
     """One server with one database. Loopback TCP, password required."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: SandboxCore) -> None:
         self._core = core
         self._process: Supervised | None = None
         self._lock = asyncio.Lock()

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.sandbox.errors import bad
 
 
 @dataclass(frozen=True)
-class ProjectFile:
+class SandboxProjectFile:
     commands: tuple[dict[str, Any], ...]
     """as the API lists them: id, unix, windows?, env_spec, supports_http_options, default?"""
     variables: dict[str, str | None]
@@ -23,7 +23,7 @@ class ProjectFile:
         return next((c for c in self.commands if c["id"] == name), None)
 
 
-def read_project_file(path: Path) -> ProjectFile:
+def read_project_file(path: Path) -> SandboxProjectFile:
     """Raises ApiError 400 with what is wrong."""
     try:
         data = load(path)
@@ -32,7 +32,9 @@ def read_project_file(path: Path) -> ProjectFile:
     if not isinstance(data, dict):
         raise bad("anaconda-project.yml does not hold a mapping")
     env_specs = tuple(_mapping(data, "env_specs")) or ("default",)
-    return ProjectFile(_commands(_mapping(data, "commands"), env_specs), _variables(data.get("variables")), env_specs)
+    return SandboxProjectFile(
+        _commands(_mapping(data, "commands"), env_specs), _variables(data.get("variables")), env_specs
+    )
 
 
 def _mapping(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def _variables(section: Any) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True)
-class HttpOptions:
+class SandboxHttpOptions:
     """What AE5 passes to a web command."""
 
     port: int
@@ -98,7 +100,7 @@ class HttpOptions:
         ]
 
 
-def shell_line(command: dict[str, Any], options: HttpOptions | None, env: dict[str, str]) -> str:
+def shell_line(command: dict[str, Any], options: SandboxHttpOptions | None, env: dict[str, str]) -> str:
     """The string for `sh -c`: options appended, quoted, when the command takes them, else its template filled in."""
     line: str = command["unix"]
     if command["supports_http_options"]:
@@ -115,6 +117,6 @@ def shell_line(command: dict[str, Any], options: HttpOptions | None, env: dict[s
     return SandboxedEnvironment().from_string(line).render(context)
 
 
-def unset_variables(project_file: ProjectFile, env: dict[str, str]) -> list[str]:
+def unset_variables(project_file: SandboxProjectFile, env: dict[str, str]) -> list[str]:
     """Variables that are neither set nor have a default. An empty string counts as unset, default or not."""
     return [name for name, default in project_file.variables.items() if not (env.get(name) or default)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
-from mlflow_ae5_deploy.sandbox.core import Core
-from mlflow_ae5_deploy.sandbox.models import Secret
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
+from mlflow_ae5_deploy.sandbox.models import SandboxSecret
 from mlflow_ae5_deploy.sandbox.store import write_private
 
 
 class SecretFiles:
     """Keeps the folders in step with the state. Runs on the server's loop."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: SandboxCore) -> None:
         self._core = core
         self._timers: set[asyncio.TimerHandle] = set()
 
@@ -27,7 +27,7 @@ class SecretFiles:
 
     def put(self, username: str, name: str, value: str) -> None:
         due = time.time() + self._core.settings.secret_mount_seconds
-        self._core.state.secrets.setdefault(username, {})[name] = Secret(value, due)
+        self._core.state.secrets.setdefault(username, {})[name] = SandboxSecret(value, due)
         self._core.save()
         self.sync(username)
 

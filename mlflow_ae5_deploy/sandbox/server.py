@@ -25,16 +25,16 @@ from mlflow_ae5_deploy.sandbox.api.proxy import Proxy
 from mlflow_ae5_deploy.sandbox.auth.accounts import DEFAULT_ROLE, EVERYONE, hash_password
 from mlflow_ae5_deploy.sandbox.control_plane.api import control_app
 from mlflow_ae5_deploy.sandbox.control_plane.control import Control
-from mlflow_ae5_deploy.sandbox.core import HTTP_LOG, LOG, Core
+from mlflow_ae5_deploy.sandbox.core import HTTP_LOG, LOG, SandboxCore
 from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
 from mlflow_ae5_deploy.sandbox.info import SandboxError, SandboxInfo
 from mlflow_ae5_deploy.sandbox.ports import listen, wildcard_names_resolve
 from mlflow_ae5_deploy.sandbox.postgres import Postgres
 from mlflow_ae5_deploy.sandbox.secret_files import SecretFiles
-from mlflow_ae5_deploy.sandbox.settings import Settings
-from mlflow_ae5_deploy.sandbox.store import Store, make_private_folder, write_private
-from mlflow_ae5_deploy.sandbox.supervisor.deployments import Deployments
-from mlflow_ae5_deploy.sandbox.supervisor.jobs import Jobs
+from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
+from mlflow_ae5_deploy.sandbox.store import SandboxStore, make_private_folder, write_private
+from mlflow_ae5_deploy.sandbox.supervisor.deployments import DeploymentSupervisor
+from mlflow_ae5_deploy.sandbox.supervisor.jobs import JobSupervisor
 from mlflow_ae5_deploy.sandbox.supervisor.processes import can_mount_secrets, reap_stale
 
 ADMIN = "admin"
@@ -106,13 +106,13 @@ class SandboxServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _load_settings(self, changes: dict[str, Any]) -> Settings:
+    def _load_settings(self, changes: dict[str, Any]) -> SandboxSettings:
         """Settings outlive a restart, so that a rehearsal goes on as it began."""
         kept: dict[str, Any] = {}
         if self._settings_file.exists():
             kept = json.loads(self._settings_file.read_text(encoding="utf-8"))
         try:
-            return Settings().changed(kept | changes)
+            return SandboxSettings().changed(kept | changes)
         except ValueError as error:
             raise SandboxError(f"Settings of the sandbox: {error}") from error
 
@@ -144,7 +144,7 @@ class SandboxServer:
         """Build all parts. What is pushed on the stack is undone in reverse order, also after a failure."""
         for pid in reap_stale(self._state_dir / "processes.json"):
             LOG.warning("killed process group %s, left behind by a sandbox that was killed", pid)
-        core = Core(self._state_dir, Store(self._state_dir / "state.json"), self.control)
+        core = SandboxCore(self._state_dir, SandboxStore(self._state_dir / "state.json"), self.control)
         ca = certificates.authority(self._state_dir)
         certificates.write_bundle(self._state_dir)
         _seed(core)
@@ -163,7 +163,7 @@ class SandboxServer:
         stack.push_async_callback(postgres.stop)
         if self._database == "postgresql" or core.state.database:
             self._database_uri = await postgres.start()
-        deployments, jobs, secret_files = Deployments(core, http), Jobs(core), SecretFiles(core)
+        deployments, jobs, secret_files = DeploymentSupervisor(core, http), JobSupervisor(core), SecretFiles(core)
         stack.callback(secret_files.stop)
         stack.push_async_callback(deployments.halt_all)
         stack.push_async_callback(jobs.stop)
@@ -191,10 +191,10 @@ class SandboxServer:
     async def _serve(
         self,
         stack: contextlib.AsyncExitStack,
-        core: Core,
+        core: SandboxCore,
         ca: trustme.CA,
         postgres: Postgres,
-        parts: tuple[Deployments, Jobs, SecretFiles],
+        parts: tuple[DeploymentSupervisor, JobSupervisor, SecretFiles],
         http: aiohttp.ClientSession,
     ) -> None:
         deployments, jobs, secret_files = parts
@@ -241,7 +241,7 @@ def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
         loop.call_soon_threadsafe(callback)
 
 
-def _choose_addresses(core: Core) -> None:
+def _choose_addresses(core: SandboxCore) -> None:
     """Once chosen, the way endpoints are addressed stays: URLs are written into secrets."""
     wanted = core.settings.addressing
     if core.state.addressing and wanted in ("auto", core.state.addressing):
@@ -258,7 +258,7 @@ def _control_token(state_dir: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _seed(core: Core) -> None:
+def _seed(core: SandboxCore) -> None:
     """On an empty state: an administrator, a person, and a password ready for the service account to be made."""
     if core.state.admin:
         return

@@ -10,7 +10,7 @@ TEN_YEARS = 10 * 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class SandboxSettings:
     """Every duration is in seconds; `*_polls` count how often a record must be read.
 
     Defaults are what makes a rehearsal quick; the slow habits of a cluster are switched on by name.
@@ -47,7 +47,7 @@ class Settings:
     """running | still: the time that schedules go by stands, and only the control's `advance_clock` moves it"""
     groups: tuple[str, ...] = ("everyone", "data-science")
 
-    def changed(self, changes: dict[str, Any]) -> Settings:
+    def changed(self, changes: dict[str, Any]) -> SandboxSettings:
         """A copy with `changes`. Raises ValueError naming every unknown name and wrong type."""
         kinds = {f.name: f for f in dataclasses.fields(self)}
         problems: list[str] = []

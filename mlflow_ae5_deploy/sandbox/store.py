@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.sandbox.info import SandboxError
-from mlflow_ae5_deploy.sandbox.models import State, state_from_json, state_to_json
+from mlflow_ae5_deploy.sandbox.models import SandboxState, state_from_json, state_to_json
 
 
 def write_private(path: Path, text: str, *, scratch: Path | None = None) -> None:
@@ -29,16 +29,16 @@ def make_private_folder(path: Path) -> Path:
     return path
 
 
-class Store:
+class SandboxStore:
     """The state in memory and its file. `save()` comes before every answer that reports a change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.state = self._load()
 
-    def _load(self) -> State:
+    def _load(self) -> SandboxState:
         if not self._path.exists():
-            return State()
+            return SandboxState()
         try:
             data: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
             return state_from_json(data)

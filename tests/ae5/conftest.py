@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from mlflow_ae5_deploy.ae5.client import Platform, Waits
+from mlflow_ae5_deploy.ae5.client import Client, WaitTimeouts
 from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.session import AdminSession, Session
@@ -187,14 +187,16 @@ class HastyClock(SystemClock):
         super().sleep(min(seconds, 0.05))
 
 
-SHORT = Waits(project=20, deployment=60, stop=20, endpoint_free=20, secret=10, run=60, visible=5, lost_answer=0.3)
+SHORT = WaitTimeouts(
+    project=20, deployment=60, stop=20, endpoint_free=20, secret=10, run=60, visible=5, lost_answer=0.3
+)
 
 
 @dataclass
 class Bench:
     """A platform over real HTTPS: the sandbox, one of its accounts, and the sandbox's control plane."""
 
-    platform: Platform
+    platform: Client
     session: Session
     control: Any
     archive: Path
@@ -221,17 +223,17 @@ def bench(sandbox: Any, provider: str, project_archive: Path) -> Iterator[Bench]
         clock=clock,
         is_sandbox=True,
     )
-    platform = Platform(session, clock, SHORT, lambda what, _: waits.append(what))
+    platform = Client(session, clock, SHORT, lambda what, _: waits.append(what))
     yield Bench(platform, session, control, project_archive, waits)
     control.clear()
     session.close()
 
 
 @pytest.fixture
-def scripted(options: ConnectionOptions, clock: ManualClock) -> Iterator[Platform]:
+def scripted(options: ConnectionOptions, clock: ManualClock) -> Iterator[Client]:
     """A platform over the scripted server, on a clock that needs no time. Which provider makes no difference here."""
     opener = Opener(options, "built-in", clock)
-    yield Platform(opener.user(), clock)
+    yield Client(opener.user(), clock)
     opener.close()
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.session import AdminSession, Session
@@ -57,7 +57,7 @@ def test_an_administrator_looks_at_everything_within_fifteen_requests(
     user = admin.find_user("dev-user")
     assert user is not None
     session = sign_in(Impersonation(admin, user), read_only=True)
-    platform = Platform(session, SystemClock())
+    platform = Client(session, SystemClock())
     assert platform.whoami() == "dev-user"
     platform.projects()
     platform.deployments()
@@ -75,7 +75,7 @@ def test_an_account_made_by_the_administrator_can_sign_in_and_exists_once(admin:
     name = f"svc-{uuid4().hex[:8]}"
     made = admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
     assert admin.find_user(name) == made
-    assert Platform(sign_in(UserCredentials(name, Secret(PASSWORD))), SystemClock()).whoami() == name
+    assert Client(sign_in(UserCredentials(name, Secret(PASSWORD))), SystemClock()).whoami() == name
     with pytest.raises(Conflict, match=name):
         admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Project, Revision, StaticEndpoint
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
@@ -200,7 +200,7 @@ def _record(state: str = "started", identity: str = "a2-d1", **more: object) -> 
     }
 
 
-def _start(platform: Platform, endpoint: str | None = "dev-x") -> Deployment:
+def _start(platform: Client, endpoint: str | None = "dev-x") -> Deployment:
     return platform.start_deployment(
         project=PROJECT,
         revision=REVISION,
@@ -212,7 +212,7 @@ def _start(platform: Platform, endpoint: str | None = "dev-x") -> Deployment:
     )
 
 
-def test_what_is_sent_to_start(scripted: Platform, stub: Stub) -> None:
+def test_what_is_sent_to_start(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/deployments", answer(_record("initial")))
     _start(scripted)
     (call,) = stub.sent("POST", "projects/a0-aa/deployments")
@@ -229,7 +229,7 @@ def test_what_is_sent_to_start(scripted: Platform, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["", "a_b", "a.b", "Dev", "-a", "a-", "a" * 64, "a\n", "ä", "a b", "*"])
-def test_an_impossible_endpoint_is_refused_before_sending(scripted: Platform, stub: Stub, endpoint: str) -> None:
+def test_an_impossible_endpoint_is_refused_before_sending(scripted: Client, stub: Stub, endpoint: str) -> None:
     """ae5-tools sends `a_b.c`."""
     with pytest.raises(Configuration):
         _start(scripted, endpoint)
@@ -237,26 +237,26 @@ def test_an_impossible_endpoint_is_refused_before_sending(scripted: Platform, st
 
 
 @pytest.mark.parametrize("endpoint", ["a", "0", "dev-mlflow-tracking-server", "a" * 63])
-def test_a_possible_endpoint_is_sent(scripted: Platform, stub: Stub, endpoint: str) -> None:
+def test_a_possible_endpoint_is_sent(scripted: Client, stub: Stub, endpoint: str) -> None:
     stub.on("POST", "projects/a0-aa/deployments", answer(_record()))
     assert _start(scripted, endpoint).id == "a2-d1"
 
 
-def test_an_error_inside_a_200_answer_is_told(scripted: Platform, stub: Stub) -> None:
+def test_an_error_inside_a_200_answer_is_told(scripted: Client, stub: Stub) -> None:
     """ae5-tools dies of KeyError: 'project_url' and loses the message."""
     stub.on("POST", "projects/a0-aa/deployments", answer({"error": {"message": "No room for this profile"}}))
     with pytest.raises(Refused, match="No room for this profile"):
         _start(scripted)
 
 
-def test_another_refusal_is_not_hidden_by_the_search_for_a_claim(scripted: Platform, stub: Stub) -> None:
+def test_another_refusal_is_not_hidden_by_the_search_for_a_claim(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/deployments", Reply(400, "Unknown command"))
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", Reply(403, "No"))
     with pytest.raises(Refused, match="Unknown command"):
         _start(scripted)
 
 
-def test_a_claim_is_found_behind_other_words(scripted: Platform, stub: Stub) -> None:
+def test_a_claim_is_found_behind_other_words(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/deployments", Reply(500, "Internal Server Error"))
     claims = {"data": [{"id": "dev-x", "project_url": "http://s/projects/bb"}]}
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", answer(claims))
@@ -264,7 +264,7 @@ def test_a_claim_is_found_behind_other_words(scripted: Platform, stub: Stub) -> 
         _start(scripted)
 
 
-def test_an_endpoint_that_is_never_freed_ends_the_wait(scripted: Platform, stub: Stub, clock: ManualClock) -> None:
+def test_an_endpoint_that_is_never_freed_ends_the_wait(scripted: Client, stub: Stub, clock: ManualClock) -> None:
     stub.on("POST", "projects/a0-aa/deployments", Reply(400, "endpoint is already in use"), always=True)
     claims = {"data": [{"id": "dev-x", "project_url": "http://s/projects/aa"}]}
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", answer(claims), always=True)
@@ -285,7 +285,7 @@ def test_an_endpoint_that_is_never_freed_ends_the_wait(scripted: Platform, stub:
     ],
 )
 def test_waiting_for_a_start_ends(
-    scripted: Platform,
+    scripted: Client,
     stub: Stub,
     clock: ManualClock,
     records: list[str | None],
@@ -300,20 +300,20 @@ def test_waiting_for_a_start_ends(
     assert clock.elapsed <= 910
 
 
-def test_a_deployment_may_show_late(scripted: Platform, stub: Stub) -> None:
+def test_a_deployment_may_show_late(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/deployments", answer(_record("initial")))
     stub.on("GET", "deployments/a2-d1", Reply(404), Reply(404), answer(_record()))
     assert scripted.wait_started(_start(scripted)).is_started
 
 
-def test_a_deployment_that_does_not_stop_ends_the_wait(scripted: Platform, stub: Stub) -> None:
+def test_a_deployment_that_does_not_stop_ends_the_wait(scripted: Client, stub: Stub) -> None:
     stub.on("DELETE", "deployments/a2-d1", Reply(200, kind=None))
     stub.on("GET", "deployments", answer([_record()]), always=True)
     with pytest.raises(DeadlineExceeded, match="the deployment to stop"):
         scripted.stop_deployment("a2-d1")
 
 
-def test_waiting_does_not_hide_a_refusal(scripted: Platform, stub: Stub) -> None:
+def test_waiting_does_not_hide_a_refusal(scripted: Client, stub: Stub) -> None:
     """ae5-tools takes every error for "still stopping", for ever."""
     stub.on("DELETE", "deployments/a2-d1", Reply(200, kind=None))
     stub.on("GET", "deployments", Reply(403, "No"), always=True)
@@ -324,7 +324,7 @@ def test_waiting_does_not_hide_a_refusal(scripted: Platform, stub: Stub) -> None
 TOKEN = "tok-1234567890-abcdef"
 
 
-def test_a_token_is_a_secret(scripted: Platform, stub: Stub) -> None:
+def test_a_token_is_a_secret(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "deployments/a2-d1/token", answer({"token": TOKEN}))
     token = scripted.issue_token("a2-d1")
     assert token.reveal() == TOKEN
@@ -346,7 +346,7 @@ def test_a_token_is_a_secret(scripted: Platform, stub: Stub) -> None:
         Reply(200, kind=None),
     ],
 )
-def test_what_is_no_token_is_not_taken_for_one(scripted: Platform, stub: Stub, reply: Reply) -> None:
+def test_what_is_no_token_is_not_taken_for_one(scripted: Client, stub: Stub, reply: Reply) -> None:
     """ae5-tools hands out the login page as the token."""
     stub.on("POST", "deployments/a2-d1/token", reply, always=True)
     stub.on("GET", "/somewhere", answer({"token": TOKEN}))
@@ -355,7 +355,7 @@ def test_what_is_no_token_is_not_taken_for_one(scripted: Platform, stub: Stub, r
     assert leaks(caught.value, TOKEN) == []
 
 
-def test_a_lost_token_is_asked_for_again_and_then_given_up(scripted: Platform, stub: Stub) -> None:
+def test_a_lost_token_is_asked_for_again_and_then_given_up(scripted: Client, stub: Stub) -> None:
     path = "deployments/a2-d1/token"
     stub.on("POST", path, Reply(504), answer({"token": TOKEN}))
     assert scripted.issue_token("a2-d1").reveal() == TOKEN
@@ -374,14 +374,14 @@ def test_a_lost_token_is_asked_for_again_and_then_given_up(scripted: Platform, s
     ],
 )
 def test_sharing_is_checked_in_the_answer(
-    scripted: Platform, stub: Stub, body: object, kind: type[PlatformError]
+    scripted: Client, stub: Stub, body: object, kind: type[PlatformError]
 ) -> None:
     stub.on("PUT", "deployments/a2-d1/collaborators", answer(body))
     with pytest.raises(kind):
         scripted.set_collaborators("a2-d1", [Collaborator("everyone", "group")])
 
 
-def test_a_patch_without_effect_is_noticed(scripted: Platform, stub: Stub) -> None:
+def test_a_patch_without_effect_is_noticed(scripted: Client, stub: Stub) -> None:
     stub.on("PATCH", "deployments/a2-d1", Reply(200, kind=None))
     stub.on("GET", "deployments/a2-d1", answer(_record()), always=True)
     with pytest.raises(DeadlineExceeded, match="the change of the deployment to show"):
@@ -389,12 +389,12 @@ def test_a_patch_without_effect_is_noticed(scripted: Platform, stub: Stub) -> No
 
 
 @pytest.mark.parametrize("fields", [{}, {"command": "x"}, {"public": True, "bogus": 1}])
-def test_what_cannot_be_patched_is_a_mistake_of_the_caller(scripted: Platform, fields: dict[str, object]) -> None:
+def test_what_cannot_be_patched_is_a_mistake_of_the_caller(scripted: Client, fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="cannot patch"):
         scripted.patch_deployment("a2-d1", **fields)
 
 
-def test_ids_cannot_lead_elsewhere(scripted: Platform, stub: Stub) -> None:
+def test_ids_cannot_lead_elsewhere(scripted: Client, stub: Stub) -> None:
     seen: list[Call] = []
 
     def note(call: Call) -> Reply:

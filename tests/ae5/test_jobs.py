@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Job, Project, Revision
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
@@ -148,7 +148,7 @@ def test_deleting_whose_answer_is_lost_is_done(bench: Bench, create: Creator, ho
 # over the scripted server
 
 
-def _create(platform: Platform) -> Job:
+def _create(platform: Client) -> Job:
     return platform.create_job(
         project=PROJECT,
         revision=REVISION,
@@ -165,7 +165,7 @@ def _run(identity: str, state: str, owner: str = "svc", name: str = "gc") -> dic
     return {"id": identity, "name": name, "owner": owner, "state": state}
 
 
-def test_only_own_finished_runs_of_exactly_that_name_are_deleted(scripted: Platform, stub: Stub) -> None:
+def test_only_own_finished_runs_of_exactly_that_name_are_deleted(scripted: Client, stub: Stub) -> None:
     runs = [
         _run("a2-1", "completed"),
         _run("a2-2", "stopped"),
@@ -179,7 +179,7 @@ def test_only_own_finished_runs_of_exactly_that_name_are_deleted(scripted: Platf
     assert [call.path[-4:] for call in stub.sent("DELETE", "runs/.*")] == ["a2-1", "a2-2"]
 
 
-def test_an_active_leftover_run_is_a_conflict_and_nothing_is_deleted(scripted: Platform, stub: Stub) -> None:
+def test_an_active_leftover_run_is_a_conflict_and_nothing_is_deleted(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/jobs", Reply(400, "Job name is not unique"))
     stub.on("GET", "jobs", answer([]))
     stub.on("GET", "runs", answer([_run("a2-1", "completed"), _run("a2-2", "running")]))
@@ -189,7 +189,7 @@ def test_an_active_leftover_run_is_a_conflict_and_nothing_is_deleted(scripted: P
 
 
 @pytest.mark.parametrize("jobs", [answer([]), Reply(403), answer([{"id": "a2-9", "name": "gc", "owner": "svc"}])])
-def test_another_refusal_is_not_hidden_by_the_search_for_leftovers(scripted: Platform, stub: Stub, jobs: Reply) -> None:
+def test_another_refusal_is_not_hidden_by_the_search_for_leftovers(scripted: Client, stub: Stub, jobs: Reply) -> None:
     stub.on("POST", "projects/a0-aa/jobs", Reply(400, "Unknown command"), always=True)
     stub.on("GET", "jobs", jobs)
     stub.on("GET", "runs", answer([]))
@@ -197,7 +197,7 @@ def test_another_refusal_is_not_hidden_by_the_search_for_leftovers(scripted: Pla
         _create(scripted)
 
 
-def test_leftover_runs_are_found_behind_other_words(scripted: Platform, stub: Stub) -> None:
+def test_leftover_runs_are_found_behind_other_words(scripted: Client, stub: Stub) -> None:
     """How the platform says that a name is blocked is not documented."""
     made = answer({"id": "a2-9", "name": "gc", "owner": "svc"})
     stub.on("POST", "projects/a0-aa/jobs", Reply(500, "Internal Server Error"), made)
@@ -207,7 +207,7 @@ def test_leftover_runs_are_found_behind_other_words(scripted: Platform, stub: St
     assert _create(scripted).id == "a2-9"
 
 
-def test_what_is_sent_to_create(scripted: Platform, stub: Stub) -> None:
+def test_what_is_sent_to_create(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/jobs", answer({"id": "a2-9", "name": "gc", "owner": "svc"}))
     assert _create(scripted).id == "a2-9"
     (call,) = stub.sent("POST", "projects/a0-aa/jobs")
@@ -223,7 +223,7 @@ def test_what_is_sent_to_create(scripted: Platform, stub: Stub) -> None:
     }
 
 
-def test_an_error_inside_a_200_answer_is_told(scripted: Platform, stub: Stub) -> None:
+def test_an_error_inside_a_200_answer_is_told(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/jobs", answer({"error": {"message": "no quota"}}))
     with pytest.raises(Refused, match="no quota"):
         _create(scripted)
@@ -238,7 +238,7 @@ def test_an_error_inside_a_200_answer_is_told(scripted: Platform, stub: Stub) ->
     ],
 )
 def test_waiting_for_a_run_ends(
-    scripted: Platform, stub: Stub, clock: ManualClock, replies: list[Reply], kind: type[PlatformError]
+    scripted: Client, stub: Stub, clock: ManualClock, replies: list[Reply], kind: type[PlatformError]
 ) -> None:
     stub.on("GET", "runs/a2-1", *replies, always=True)
     with pytest.raises(kind):
@@ -246,14 +246,14 @@ def test_waiting_for_a_run_ends(
     assert clock.elapsed < 3610
 
 
-def test_a_run_started_but_not_listed_at_once_is_no_crash(scripted: Platform, stub: Stub) -> None:
+def test_a_run_started_but_not_listed_at_once_is_no_crash(scripted: Client, stub: Stub) -> None:
     """ae5-tools dies of IndexError, after the job was created."""
     stub.on("GET", "jobs/a2-9/runs", answer([]))
     stub.on("POST", "jobs/a2-9/runs", answer(_run("a2-1", "initial")))
     assert scripted.run_job("a2-9").id == "a2-1"
 
 
-def test_jobs_without_a_project_are_listed(scripted: Platform, stub: Stub) -> None:
+def test_jobs_without_a_project_are_listed(scripted: Client, stub: Stub) -> None:
     stub.on("GET", "jobs", answer({"data": [{"id": "a2-9", "name": "system: clean *up*"}]}))
     (job,) = scripted.jobs()
     assert (job.project_id, job.schedule, job.variables) == ("", None, {})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.ae5 import parsing
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
 
 from .stub import Stub, answer
@@ -92,19 +92,19 @@ def test_the_endpoint_of_a_deployment(change: dict[str, Any], hostname: str, end
 
 
 @pytest.mark.parametrize("body", [[], {"data": []}])
-def test_lists_come_bare_or_wrapped(scripted: Platform, stub: Stub, body: object) -> None:
+def test_lists_come_bare_or_wrapped(scripted: Client, stub: Stub, body: object) -> None:
     stub.on("GET", "deployments", answer(body))
     assert scripted.deployments() == []
 
 
 @pytest.mark.parametrize("body", [None, {}, {"data": None}, "x", [1], {"data": {"id": "x"}}])
-def test_what_is_no_list_is_not_an_empty_one(scripted: Platform, stub: Stub, body: object) -> None:
+def test_what_is_no_list_is_not_an_empty_one(scripted: Client, stub: Stub, body: object) -> None:
     stub.on("GET", "deployments", answer(body))
     with pytest.raises(UnexpectedAnswer):
         scripted.deployments()
 
 
-def test_endpoints_without_a_project_or_deployments_without_a_url_do_no_harm(scripted: Platform, stub: Stub) -> None:
+def test_endpoints_without_a_project_or_deployments_without_a_url_do_no_harm(scripted: Client, stub: Stub) -> None:
     """ae5-tools fails on both."""
     stub.on("GET", "deployments", answer([DEPLOYMENT | {"url": ""}]))
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", answer({"data": [{"id": "dev-x"}]}))
@@ -112,7 +112,7 @@ def test_endpoints_without_a_project_or_deployments_without_a_url_do_no_harm(scr
     assert scripted.static_endpoints()[0].project_id == ""
 
 
-def test_resource_profiles_need_no_particular_description(scripted: Platform, stub: Stub) -> None:
+def test_resource_profiles_need_no_particular_description(scripted: Client, stub: Stub) -> None:
     """ae5-tools fails on a description without a list in parentheses."""
     profiles = [{"name": "default", "description": "Default (CPU: 1)"}, {"name": "odd"}]
     stub.on("GET", "projects/actions", answer([{"resource_profiles": profiles, "editors": []}]))

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
@@ -96,7 +96,7 @@ def test_proving_the_session_also_lists_the_projects_once(bench: Bench) -> None:
 # over the scripted server
 
 
-def test_the_proof_is_not_used_as_a_list_when_it_is_old(scripted: Platform, stub: Stub, clock: ManualClock) -> None:
+def test_the_proof_is_not_used_as_a_list_when_it_is_old(scripted: Client, stub: Stub, clock: ManualClock) -> None:
     scripted.whoami()
     clock.sleep(31)
     scripted.projects()
@@ -105,14 +105,14 @@ def test_the_proof_is_not_used_as_a_list_when_it_is_old(scripted: Platform, stub
 
 @pytest.mark.parametrize(("status", "kind"), [(401, LoginFailed), (403, Denied)])
 def test_a_session_that_may_do_nothing_is_noticed(
-    scripted: Platform, stub: Stub, status: int, kind: type[PlatformError]
+    scripted: Client, stub: Stub, status: int, kind: type[PlatformError]
 ) -> None:
     stub.on("GET", "projects", Reply(status), always=True)
     with pytest.raises(kind):
         scripted.whoami()
 
 
-def test_names_are_not_patterns_and_owners_count(scripted: Platform, stub: Stub) -> None:
+def test_names_are_not_patterns_and_owners_count(scripted: Client, stub: Stub) -> None:
     """ae5-tools takes names for patterns over all that is visible, and is confused by a shared project."""
     records = [_record("a0-1", "p", "other"), _record("a0-2", "p", "svc"), _record("a0-3", "p,x*", "svc")]
     stub.on("GET", "projects", answer(records), always=True)
@@ -121,7 +121,7 @@ def test_names_are_not_patterns_and_owners_count(scripted: Platform, stub: Stub)
     assert {key: item and item.id for key, item in found.items()} == wanted
 
 
-def test_a_failed_processing_is_told_and_cleared_away(scripted: Platform, stub: Stub, gz: Path) -> None:
+def test_a_failed_processing_is_told_and_cleared_away(scripted: Client, stub: Stub, gz: Path) -> None:
     action = {"id": "act", "done": False, "error": False}
     failed = {"id": "act", "done": True, "error": True, "message": "no anaconda-project.yml"}
     stub.on("POST", "projects/upload", answer(_record(action=action)))
@@ -132,7 +132,7 @@ def test_a_failed_processing_is_told_and_cleared_away(scripted: Platform, stub: 
     assert len(stub.sent("DELETE", "projects/a0-1")) == 1
 
 
-def test_an_upload_that_is_never_processed_ends(scripted: Platform, stub: Stub, gz: Path, clock: ManualClock) -> None:
+def test_an_upload_that_is_never_processed_ends(scripted: Client, stub: Stub, gz: Path, clock: ManualClock) -> None:
     stub.on("POST", "projects/upload", answer(_record(action={"id": "act", "done": False, "error": False})))
     stub.on("GET", "projects/a0-1/activity", answer({"data": []}), always=True)
     with pytest.raises(DeadlineExceeded, match="the upload to be processed"):
@@ -140,19 +140,19 @@ def test_an_upload_that_is_never_processed_ends(scripted: Platform, stub: Stub, 
     assert 300 <= clock.elapsed < 310
 
 
-def test_a_project_that_is_never_listed_ends(scripted: Platform, stub: Stub, gz: Path) -> None:
+def test_a_project_that_is_never_listed_ends(scripted: Client, stub: Stub, gz: Path) -> None:
     stub.on("POST", "projects/upload", answer(_record(action={"id": "act", "done": True, "error": False})))
     with pytest.raises(DeadlineExceeded, match="to be listed"):
         scripted.upload("p", gz, None)
 
 
-def test_an_upload_without_an_action_is_accepted_when_listed(scripted: Platform, stub: Stub, gz: Path) -> None:
+def test_an_upload_without_an_action_is_accepted_when_listed(scripted: Client, stub: Stub, gz: Path) -> None:
     stub.on("POST", "projects/upload", answer(_record()))
     stub.on("GET", "projects", answer([_record()]))
     assert scripted.upload("p", gz, None).id == "a0-1"
 
 
-def test_no_local_path_is_sent(scripted: Platform, stub: Stub, gz: Path) -> None:
+def test_no_local_path_is_sent(scripted: Client, stub: Stub, gz: Path) -> None:
     """ae5-tools states the whole path as the file's name."""
     stub.on("POST", "projects/upload", answer(_record()))
     stub.on("GET", "projects", answer([_record()]))
@@ -162,26 +162,26 @@ def test_no_local_path_is_sent(scripted: Platform, stub: Stub, gz: Path) -> None
     assert str(gz.parent).encode() not in call.body
 
 
-def test_an_upload_refused_in_a_200_answer(scripted: Platform, stub: Stub, gz: Path) -> None:
+def test_an_upload_refused_in_a_200_answer(scripted: Client, stub: Stub, gz: Path) -> None:
     stub.on("POST", "projects/upload", answer({"error": {"message": "Quota exceeded"}}))
     with pytest.raises(Refused, match="Quota exceeded"):
         scripted.upload("p", gz, None)
 
 
-def test_an_upload_is_given_up_after_three_losses(scripted: Platform, stub: Stub, gz: Path) -> None:
+def test_an_upload_is_given_up_after_three_losses(scripted: Client, stub: Stub, gz: Path) -> None:
     stub.on("POST", "projects/upload", Reply(503), always=True)
     with pytest.raises(PlatformError, match="503"):
         scripted.upload("p", gz, None)
     assert len(stub.sent("POST", "projects/upload")) == 3
 
 
-def test_a_missing_archive_is_noticed_before_anything_is_sent(scripted: Platform, stub: Stub, tmp_path: Path) -> None:
+def test_a_missing_archive_is_noticed_before_anything_is_sent(scripted: Client, stub: Stub, tmp_path: Path) -> None:
     with pytest.raises(Configuration):
         scripted.upload("p", tmp_path / "missing.tar.gz", None)
     assert not stub.sent("POST", "projects/upload")
 
 
-def test_a_download_that_is_no_archive_is_refused(scripted: Platform, stub: Stub) -> None:
+def test_a_download_that_is_no_archive_is_refused(scripted: Client, stub: Stub) -> None:
     stub.on("GET", "projects/a0-1/revisions/latest/archive", Reply(body=b"PK", kind="application/octet-stream"))
     with pytest.raises(UnexpectedAnswer):
         scripted.download_archive("a0-1")

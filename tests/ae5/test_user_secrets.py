@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_ae5_deploy.ae5.client import Platform
+from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.session import Session
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
@@ -23,9 +23,9 @@ from .stub import Reply, Stub, answer, page, redirect
 
 
 @pytest.fixture
-def scripted(session: Session, clock: ManualClock) -> Platform:
+def scripted(session: Session, clock: ManualClock) -> Client:
     """Through every provider: this is where ae5-tools leaks."""
-    return Platform(session, clock)
+    return Client(session, clock)
 
 
 URI = "postgresql://mlflow:geheim-17@db/mlflow"
@@ -58,14 +58,14 @@ def test_a_secret_whose_answer_is_lost_is_set_again(bench: Bench, how: str) -> N
     assert "LOST" not in bench.platform.secret_names()
 
 
-def test_a_secret_that_shows_late_is_waited_for(scripted: Platform, stub: Stub) -> None:
+def test_a_secret_that_shows_late_is_waited_for(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "credentials/user", Reply(200, kind=None))
     stub.on("GET", "credentials/user", answer({"data": []}), answer({"data": []}), answer({"data": ["A", "B"]}))
     scripted.put_secret("A", Secret("some-value"))
     assert len(stub.sent("GET", "credentials/user")) == 3
 
 
-def test_a_secret_that_never_shows_ends_the_wait(scripted: Platform, stub: Stub, clock: ManualClock) -> None:
+def test_a_secret_that_never_shows_ends_the_wait(scripted: Client, stub: Stub, clock: ManualClock) -> None:
     stub.on("POST", "credentials/user", Reply(200, kind=None))
     stub.on("GET", "credentials/user", answer({"data": []}), always=True)
     with pytest.raises(DeadlineExceeded, match="the secrets A to be listed"):
@@ -86,7 +86,7 @@ def test_a_secret_that_never_shows_ends_the_wait(scripted: Platform, stub: Stub,
     ],
     ids=["400", "500", "403", "503", "dropped", "redirect", "page"],
 )
-def test_no_error_shows_the_value(scripted: Platform, stub: Stub, reply: Reply, kind: type[PlatformError]) -> None:
+def test_no_error_shows_the_value(scripted: Client, stub: Stub, reply: Reply, kind: type[PlatformError]) -> None:
     """ae5-tools prints the whole request body, value included."""
     stub.on("POST", "credentials/user", reply, always=True)
     with pytest.raises(kind) as caught:
@@ -94,7 +94,7 @@ def test_no_error_shows_the_value(scripted: Platform, stub: Stub, reply: Reply, 
     assert leaks(caught.value, URI, "geheim-17") == []
 
 
-def test_a_write_answered_by_the_login_page_is_not_success(scripted: Platform, stub: Stub) -> None:
+def test_a_write_answered_by_the_login_page_is_not_success(scripted: Client, stub: Stub) -> None:
     """ae5-tools follows the redirect and returns None, as after a success."""
     stub.on("POST", "credentials/user", redirect("/login"), always=True)
     with pytest.raises(PlatformError):
@@ -102,9 +102,7 @@ def test_a_write_answered_by_the_login_page_is_not_success(scripted: Platform, s
 
 
 @pytest.mark.parametrize("name", ["", "A-B", "A B", "A\n", "../x", "Ä"])
-def test_names_the_platform_could_not_keep_are_refused_before_sending(
-    scripted: Platform, stub: Stub, name: str
-) -> None:
+def test_names_the_platform_could_not_keep_are_refused_before_sending(scripted: Client, stub: Stub, name: str) -> None:
     for act in (
         lambda: scripted.put_secrets({"GOOD": Secret("x"), name: Secret("y")}),
         lambda: scripted.delete_secret(name),
@@ -115,7 +113,7 @@ def test_names_the_platform_could_not_keep_are_refused_before_sending(
 
 
 @pytest.mark.parametrize("body", [None, {"data": None}, {"data": [{"name": "A"}]}, {"names": ["A"]}, "A"])
-def test_an_odd_list_of_names_is_not_taken_for_an_empty_one(scripted: Platform, stub: Stub, body: object) -> None:
+def test_an_odd_list_of_names_is_not_taken_for_an_empty_one(scripted: Client, stub: Stub, body: object) -> None:
     stub.on("GET", "credentials/user", answer(body))
     with pytest.raises(UnexpectedAnswer):
         scripted.secret_names()

@@ -60,22 +60,22 @@ def back_up(artifacts: str, place: str) -> None:
     sys.path.insert(0, str(TEMPLATE))
     from mlflow_ae5_server.backup.copy import Copier
     from mlflow_ae5_server.backup.open_artifacts import open_source
-    from mlflow_ae5_server.repository.blobs import Reader, Writer
-    from mlflow_ae5_server.repository.file_list import ListWriter, read
-    from mlflow_ae5_server.repository.index import Known
+    from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
+    from mlflow_ae5_server.repository.file_list import FileListWriter, read
+    from mlflow_ae5_server.repository.index import BlobIndex
     from mlflow_ae5_server.repository.open import open_place
     from mlflow_ae5_server.repository.repository import make_in
 
     repository = make_in(open_place(place))
-    known = Known()
+    known = BlobIndex()
     known.add(sha256 for sha256, _size in repository.objects())
     noted = Path(place + ".lists")
     before = noted.read_text().split() if noted.exists() else []
     with repository.lease("backup"):
-        writer = Writer(repository.place, known)
-        lists = ListWriter(writer)
+        writer = BlobWriter(repository.place, known)
+        lists = FileListWriter(writer)
         copier = Copier(open_source(artifacts), writer, known, lists, store_threads=repository.place.threads)
-        totals = copier.run(read(Reader(repository.place), before), time.time() + 10)
+        totals = copier.run(read(BlobReader(repository.place), before), time.time() + 10)
         repository.place.sync()
     noted.write_text("\n".join(lists.lists))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

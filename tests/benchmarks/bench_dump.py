@@ -58,11 +58,11 @@ class Folder:
         self._folder, self._pack, self._unpack = folder, zstandard.ZstdCompressor(1), zstandard.ZstdDecompressor()
 
     def put(self, data: bytes | memoryview) -> Any:
-        from mlflow_ae5_server.repository.interfaces import Stored
+        from mlflow_ae5_server.repository.interfaces import StoredBlob
 
         name = hashlib.sha256(data).hexdigest()
         (self._folder / name).write_bytes(self._pack.compress(data))
-        return Stored(name, len(data))
+        return StoredBlob(name, len(data))
 
     def get(self, sha256: str) -> bytes:
         data = self._unpack.decompress((self._folder / sha256).read_bytes())

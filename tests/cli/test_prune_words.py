@@ -7,7 +7,7 @@ import pytest
 from mlflow_ae5_deploy.cli.commands import backup
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs.text import sentence
 from mlflow_ae5_deploy.render import backup as snapshots
 from mlflow_ae5_deploy.render.console import Reporter
@@ -53,7 +53,7 @@ def test_an_id_that_is_none_is_refused():
 )
 def test_what_is_told_at_the_end(facts, said, capsys):
     reporter = Reporter()
-    snapshots.show(reporter, Verdict("r", "completed", "done", 0, "", facts))
+    snapshots.show(reporter, JobResult("r", "completed", "done", 0, "", facts))
     reporter.close()
 
     assert said in capsys.readouterr().out

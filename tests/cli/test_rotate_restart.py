@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
-from mlflow_ae5_deploy.engine.context import Wishes
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
+from mlflow_ae5_deploy.engine.context import RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.state import Memory
+from mlflow_ae5_deploy.engine.state import State
 from mlflow_ae5_deploy.operations.rotate_token import rotate
-from mlflow_ae5_deploy.operations.rotate_token_plan import Wish
+from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions
 from tests.cli.bench import ACCOUNT
 from tests.cli.rotating import PLATFORM, memory_file, opens, outcomes, rotation, running, stored, volume
 from tests.sandbox.support import endpoint_name
@@ -213,7 +213,7 @@ class DyingJournal(Journal):
         super().write(event, **fields)
 
 
-class DyingMemory(Memory):
+class DyingMemory(State):
     fuse: Fuse
 
     def _save(self):
@@ -224,16 +224,16 @@ class DyingMemory(Memory):
 def killed_after(steps: int, config) -> bool:
     """Restart until the fuse has burnt down: before the journal has an effect, or the memory. False
     when the run came to its end."""
-    choices = Choices(sandbox=True, config=config, json_mode=True)
+    choices = SharedOptions(sandbox=True, config=config, json_mode=True)
     fuse = Fuse(steps)
     try:
         with opened(
-            choices, reporter_for(choices), verb="rotate-token", wishes=lambda _: Wishes(consent=lambda _: True)
+            choices, reporter_for(choices), verb="rotate-token", wishes=lambda _: RunOptions(consent=lambda _: True)
         ) as context:
             context.journal = DyingJournal(context.folder, context.clock, verb="rotate-token")
             context.memory = DyingMemory(context.folder)
             context.journal.fuse = context.memory.fuse = fuse
-            rotate(context, Wish(restart=True))
+            rotate(context, RotationOptions(restart=True))
     except Killed:
         return True
     return False

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.upgrade import show_rehearsal
 
 
 def shown(*migrations: object) -> str:
     out = io.StringIO()
-    verdict = Verdict(
+    verdict = JobResult(
         "a2-1", "completed", "rehearsed", 0, "the schema would go from a to b", {"migrations": migrations}
     )
     show_rehearsal(Reporter(out=out, err=out), verdict)

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.warnings import advice
 from mlflow_ae5_deploy.release.bundled import template_dir
-from mlflow_ae5_deploy.release.customization import Customisation, check
+from mlflow_ae5_deploy.release.customization import Customization, check
 
 SHA = "0123456789abcdef" * 4
 
@@ -262,7 +262,7 @@ def test_what_is_accepted_here_is_accepted_by_the_slip_stream(slipstream: dict[s
     assert isinstance(settings, Settings)
     wanted = settings.slipstream
     check(
-        Customisation(
+        Customization(
             variables=wanted.variables,
             dependencies=wanted.dependencies,
             channels=tuple(wanted.channels),
@@ -274,14 +274,14 @@ def test_what_is_accepted_here_is_accepted_by_the_slip_stream(slipstream: dict[s
 @pytest.mark.parametrize(
     "bad",
     [
-        Customisation(variables={"1A": "x"}),
-        Customisation(variables={"DB_PASSWORD": "hunter2"}),
-        Customisation(dependencies={"mlflow": "3"}),
-        Customisation(channels=("https://h/t/hunter2/c",)),
-        Customisation(commands={"A B": {"unix": "x"}}),
+        Customization(variables={"1A": "x"}),
+        Customization(variables={"DB_PASSWORD": "hunter2"}),
+        Customization(dependencies={"mlflow": "3"}),
+        Customization(channels=("https://h/t/hunter2/c",)),
+        Customization(commands={"A B": {"unix": "x"}}),
     ],
 )
-def test_what_the_slip_stream_refuses_is_refused_here(bad: Customisation) -> None:
+def test_what_the_slip_stream_refuses_is_refused_here(bad: Customization) -> None:
     with pytest.raises(Configuration):
         check(bad)
     given = {

@@ -16,14 +16,20 @@ from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPE
 from mlflow_ae5_deploy.operations.doctor.from_platform import CHECKS, read_report
 from mlflow_ae5_deploy.operations.doctor.server import judge_hosts, variants
 from mlflow_ae5_deploy.release.bundled import template_dir
-from mlflow_ae5_deploy.release.packages import Environment, bounds, environment_of, exact_version, read_environment
+from mlflow_ae5_deploy.release.packages import (
+    PackageEnvironment,
+    bounds,
+    environment_of,
+    exact_version,
+    read_environment,
+)
 from tests.sandbox.support import make_project_archive
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def env(*, ours=False, **packages):
-    return Environment("TrackingServer", "default", {k.replace("_", "-"): v for k, v in packages.items()}, ours)
+    return PackageEnvironment("TrackingServer", "default", {k.replace("_", "-"): v for k, v in packages.items()}, ours)
 
 
 def assert_told(finding, severity, said):

@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.operations.restart import Pending, define, from_record, kept_revision, to_record
+from mlflow_ae5_deploy.operations.restart import PendingRestart, define, from_record, kept_revision, to_record
 
 STARTED = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -67,7 +67,7 @@ def test_the_definition_is_what_ran_and_not_what_is_configured():
 
 def test_a_note_on_disk_leads_back_to_the_same():
     definition = define(deployment(), [Collaborator("everyone", "group")], [SECOND], "another")
-    pending = Pending("a2-1", STARTED, definition)
+    pending = PendingRestart("a2-1", STARTED, definition)
 
     assert from_record(json.loads(json.dumps(to_record(pending)))) == pending
 
@@ -80,7 +80,7 @@ def test_a_variable_that_looks_like_a_credential_is_not_written_down():
         "AWS_SECRET_ACCESS_KEY": "abcdefgh",
         "GREETING": known.reveal(),
     }
-    pending = Pending("a2-1", STARTED, define(deployment(variables=variables), [], [SECOND], "another"))
+    pending = PendingRestart("a2-1", STARTED, define(deployment(variables=variables), [], [SECOND], "another"))
 
     text = json.dumps(to_record(pending))
 

@@ -6,19 +6,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlflow_ae5_deploy.operations.token_downtime import Former, at_most, said, seconds
+from mlflow_ae5_deploy.operations.token_downtime import PreviousToken, at_most, said, seconds
 
 STORED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ISSUED = STORED - timedelta(seconds=2)
 SINCE = STORED - timedelta(seconds=90)
 ROWS = [
-    (Former("works"), 0.0, 2.0, "was not tried"),
-    (Former("restart", SINCE), 90.0, None, "from the stop of the former deployment"),
-    (Former("ended", SINCE), 90.0, None, "had ended at 2026-03-01 11:58:30 UTC"),
-    (Former("replaced", SINCE), None, 90.0, "not known: somebody else started this deployment at 2026-03-01 11:58:30"),
-    (Former("replaced"), None, None, "not known: somebody else"),
-    (Former("refused"), None, None, "not known: the server did not accept"),
-    (Former("unknown"), None, None, "not known: which token"),
+    (PreviousToken("works"), 0.0, 2.0, "was not tried"),
+    (PreviousToken("restart", SINCE), 90.0, None, "from the stop of the former deployment"),
+    (PreviousToken("ended", SINCE), 90.0, None, "had ended at 2026-03-01 11:58:30 UTC"),
+    (
+        PreviousToken("replaced", SINCE),
+        None,
+        90.0,
+        "not known: somebody else started this deployment at 2026-03-01 11:58:30",
+    ),
+    (PreviousToken("replaced"), None, None, "not known: somebody else"),
+    (PreviousToken("refused"), None, None, "not known: the server did not accept"),
+    (PreviousToken("unknown"), None, None, "not known: which token"),
 ]
 
 
@@ -33,4 +38,4 @@ def test_only_what_was_observed(former, gap, bound, words):
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_gap():
-    assert seconds(Former("restart", STORED + timedelta(seconds=5)), STORED) == 0.0
+    assert seconds(PreviousToken("restart", STORED + timedelta(seconds=5)), STORED) == 0.0

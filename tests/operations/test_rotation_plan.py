@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from mlflow_ae5_deploy.operations.rotate_token_plan import Situation, Wish, decide
+from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions, RotationState, decide
 
-RIGHT = Situation("a2-1", ("svc", "ann", "bob"), {"svc": "a2-1", "ann": "a2-1", "bob": "a2-1"})
+RIGHT = RotationState("a2-1", ("svc", "ann", "bob"), {"svc": "a2-1", "ann": "a2-1", "bob": "a2-1"})
 ALL = ("svc", "ann", "bob")
-PLAIN, NEEDED, RESTART, EVERYONE = Wish(), Wish(if_needed=True), Wish(restart=True), Wish(everyone=True)
+PLAIN, NEEDED, RESTART, EVERYONE = (
+    RotationOptions(),
+    RotationOptions(if_needed=True),
+    RotationOptions(restart=True),
+    RotationOptions(everyone=True),
+)
 
 NEW_CONSUMER = replace(RIGHT, stored={"svc": "a2-1", "ann": "a2-1"})
 RESTARTED_ELSEWHERE = replace(RIGHT, deployment_id="a2-2")

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs.outcomes import checked
-from mlflow_ae5_deploy.operations.status_backups import Backups, data, remembered, words
+from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, remembered, words
 from mlflow_ae5_deploy.render.backup import show
 from mlflow_ae5_deploy.render.console import Reporter
 
@@ -35,9 +35,9 @@ def test_what_a_check_makes_known(known, found, passed, verified, sampled, said)
 
     newest = remembered({**known, **checked(facts, THEN, passed=passed)})
 
-    told = data(Backups(newest))
+    told = data(BackupStatus(newest))
     assert (told["verified"], told["sampled"], told["damaged"]) == (verified, sampled, not passed)
-    assert f", {said}" in words(Backups(newest), NOW)
+    assert f", {said}" in words(BackupStatus(newest), NOW)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,6 @@ def test_what_a_check_makes_known(known, found, passed, verified, sampled, said)
 def test_a_line_of_the_list(line, told):
     out = io.StringIO()
 
-    show(Reporter(out=out, err=out), Verdict("a2-1", "completed", "done", 0, "1 snapshot", {"snapshots": [line]}))
+    show(Reporter(out=out, err=out), JobResult("a2-1", "completed", "done", 0, "1 snapshot", {"snapshots": [line]}))
 
     assert told in " ".join(out.getvalue().splitlines()[-1].split())

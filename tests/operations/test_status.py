@@ -19,19 +19,19 @@ from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, 
 from mlflow_ae5_deploy.operations.drift import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status import problems, warnings
-from mlflow_ae5_deploy.operations.status_backups import Backups, KnownSnapshot, look_at_backups, remembered
+from mlflow_ae5_deploy.operations.status_backups import BackupStatus, KnownSnapshot, look_at_backups, remembered
 from mlflow_ae5_deploy.operations.status_report import (
-    Collection,
+    GcStatus,
     LastRun,
-    Seen,
-    Token,
-    Unfinished,
+    Observed,
+    TokenStatus,
+    UnfinishedOperation,
     in_order,
     read_version,
 )
-from mlflow_ae5_deploy.release.compare import Made
-from mlflow_ae5_deploy.resources.restore import HalfRestored
-from mlflow_ae5_deploy.resources.secrets import SecretFact, setting
+from mlflow_ae5_deploy.release.compare import BuildRecord
+from mlflow_ae5_deploy.resources.restore import InterruptedRestore
+from mlflow_ae5_deploy.resources.secrets import SecretState, setting
 from tests.runbook.runbook_support import OURS, Doors, Lists, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -41,30 +41,30 @@ BROKEN = replace(RAN, passed=False, said="no token")
 UNTOLD = replace(RAN, passed=None, said="no report")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)
 LATE = Missed("garbage collection", NOW - 3 * HOUR, False)
-COLLECTION = Collection(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
-WELL = Seen(
+COLLECTION = GcStatus(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
+WELL = Observed(
     project=OURS,
     deployment=deployment(),
     duplicates=(),
     rival=None,
     health=Health("healthy", "it answers"),
     newest="0.0.1",
-    made=Made("bundled release 0.1.0", "tool", "d" * 64, (), ()),
+    made=BuildRecord("bundled release 0.1.0", "tool", "d" * 64, (), ()),
     release_unknown="",
     version="3.17.2",
     version_unknown="",
-    token=Token(True, (STORED,)),
+    token=TokenStatus(True, (STORED,)),
     collection=COLLECTION,
     secrets=frozenset({"A", "B"}),
     wanted_secrets=("A", "B"),
     shared=(("group", "everyone"),),
     wanted_shared=(("group", "everyone"),),
-    backups=Backups(KnownSnapshot("S1", NOW - HOUR), "0 2 * * *"),
+    backups=BackupStatus(KnownSnapshot("S1", NOW - HOUR), "0 2 * * *"),
 )
 
 
 def stored(**changes):
-    return {"token": Token(True, (replace(STORED, **changes),))}
+    return {"token": TokenStatus(True, (replace(STORED, **changes),))}
 
 
 def collected(**changes):
@@ -95,7 +95,7 @@ PROBLEMS = [
     ("a secret gone", {"secrets": frozenset({"A"})}, "Not set as secrets of the account: B."),
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
-    ("no gc", {"collection": Collection(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
+    ("no gc", {"collection": GcStatus(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
     ("no run for long", collected(missed=replace(LATE, again=True)), "nor when the next was"),
     (
         "no drill for long",
@@ -103,9 +103,17 @@ PROBLEMS = [
         "No drill has begun since one was due at 2026-03-01 09:00 UTC, nor when the next was.",
     ),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
-    ("restart cut off", {"unfinished": Unfinished(restart=NOW - HOUR)}, "begun at 2026-03-01 11:00 UTC has not ended"),
+    (
+        "restart cut off",
+        {"unfinished": UnfinishedOperation(restart=NOW - HOUR)},
+        "begun at 2026-03-01 11:00 UTC has not ended",
+    ),
     ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
-    ("half restored", {"half_restored": HalfRestored("It is not whole.")}, "It is not whole. Run the same `restore`"),
+    (
+        "half restored",
+        {"half_restored": InterruptedRestore("It is not whole.")},
+        "It is not whole. Run the same `restore`",
+    ),
     (
         "backup failed",
         failed(BACKUP, "no room", "make room"),
@@ -137,11 +145,11 @@ PROBLEMS = [
     ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),
     (
         "upgrading now",
-        {"half_upgraded": "3.18.0", "unfinished": Unfinished(at_work="bob has been running")},
+        {"half_upgraded": "3.18.0", "unfinished": UnfinishedOperation(at_work="bob has been running")},
         "3.18.0 has not ended: bob has been running.",
     ),
-    ("one left", {"unfinished": Unfinished(left=("ann",), unproved=True)}, "ann has not got the new token"),
-    ("gc unproved", {"unfinished": Unfinished(unproved=True)}, "the gc job was not proved"),
+    ("one left", {"unfinished": UnfinishedOperation(left=("ann",), unproved=True)}, "ann has not got the new token"),
+    ("gc unproved", {"unfinished": UnfinishedOperation(unproved=True)}, "the gc job was not proved"),
     ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
     ("gc failed", collected(last=replace(RAN, passed=False, said="no token")), "collection failed: no token."),
     (
@@ -160,7 +168,7 @@ def test_one_problem_makes_it_unhealthy_and_is_told_alone(case, changes, said):
 
 HEALTHY = [
     ("as it should be", {}),
-    ("stored from another machine", {"token": Token(True, ())}),
+    ("stored from another machine", {"token": TokenStatus(True, ())}),
     ("never collected yet", collected(last=None)),
     ("collecting now", collected(running=replace(RAN, passed=None))),
     ("paused", collected(paused=True, next=None)),
@@ -168,8 +176,8 @@ HEALTHY = [
     ("token that ends", stored(expires=NOW + HOUR)),
     ("version not told", {"version": None}),
     ("restarted by somebody else", stored(deployment_id="a2-old")),
-    ("not on record any more", {"token": Token(True, (), (STORED,))}),
-    ("a rotation at work", {"unfinished": Unfinished(left=("ann",), at_work="bob has been running")}),
+    ("not on record any more", {"token": TokenStatus(True, (), (STORED,))}),
+    ("a rotation at work", {"unfinished": UnfinishedOperation(left=("ann",), at_work="bob has been running")}),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
     ("gc left no report", collected(last=UNTOLD)),  # a warning
 ]
@@ -182,8 +190,8 @@ def test_healthy_all_the_same(case, changes):
 
 WARNINGS = [
     ("nothing to say", {}, None),
-    ("token from elsewhere", {"token": Token(True, ())}, "not known here"),
-    ("no token at all", {"token": Token(False, ())}, None),
+    ("token from elsewhere", {"token": TokenStatus(True, ())}, "not known here"),
+    ("no token at all", {"token": TokenStatus(False, ())}, None),
     ("token ends soon", stored(expires=NOW + 3 * HOUR), "in 3 hours (mlflow-service)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has ended", stored(expires=NOW - HOUR), None),  # a problem, told once
@@ -193,10 +201,10 @@ WARNINGS = [
         {"backups": replace(WELL.backups, missed=(replace(LATE, what="backup"),))},
         "No backup has begun",
     ),
-    ("no backup", {"backups": Backups()}, "No backup is known here"),
+    ("no backup", {"backups": BackupStatus()}, "No backup is known here"),
     ("old, and not due", backed_up(finished=NOW - timedelta(days=25)), None),  # as it may be on a monthly schedule
-    ("old, no schedule", {"backups": Backups(KnownSnapshot("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
-    ("young, no schedule", {"backups": Backups(KnownSnapshot("S1", NOW - timedelta(days=7)))}, None),
+    ("old, no schedule", {"backups": BackupStatus(KnownSnapshot("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
+    ("young, no schedule", {"backups": BackupStatus(KnownSnapshot("S1", NOW - timedelta(days=7)))}, None),
     ("incomplete backup", backed_up(complete=False), "kept outside"),
     ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: are the database"),
     (
@@ -206,10 +214,10 @@ WARNINGS = [
     ),
     ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
     ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; what is stored now is"),
-    ("before a change of ours", {"token": Token(True, (), (STORED,))}, "stored from here for mlflow-service"),
+    ("before a change of ours", {"token": TokenStatus(True, (), (STORED,))}, "stored from here for mlflow-service"),
     (
         "somebody at work",
-        {"unfinished": Unfinished(at_work="bob has been running")},
+        {"unfinished": UnfinishedOperation(at_work="bob has been running")},
         "worked on: bob has been running.",
     ),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "began before the token was renewed"),
@@ -239,7 +247,7 @@ def test_warnings_of_the_stages_are_told_once():
 
 
 def secrets_of(*states):
-    return SimpleNamespace(secrets=tuple(SecretFact(f"S{n}", state) for n, state in enumerate(states)))
+    return SimpleNamespace(secrets=tuple(SecretState(f"S{n}", state) for n, state in enumerate(states)))
 
 
 DO = Decision.do(Action("share with", "group everyone", "it is not"))
@@ -275,7 +283,7 @@ def test_what_an_install_would_do_about_secrets_is_not_masked(why):
 
 @pytest.mark.parametrize("state", ["new", "missing", "different", "unknown", "unset"])
 def test_why_a_secret_is_set_is_not_masked(state):
-    facts = [SecretFact("MLFLOW_TRACKING_URI", "new"), SecretFact("MLFLOW_TRACKING_TOKEN", state)]
+    facts = [SecretState("MLFLOW_TRACKING_URI", "new"), SecretState("MLFLOW_TRACKING_TOKEN", state)]
     (action,) = setting(facts)
     for told in (action.reason, f"{action.phrase}, because {action.reason}"):
         assert scrub(told) == told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.operations.uninstall import Consumer, There, plan
+from mlflow_ae5_deploy.operations.uninstall import ConsumerSecrets, UninstallPlan, plan
 
 PROJECT = Project(id="a0-" + "1" * 32, name="p", owner="service", resource_profile="default")
 DEPLOYMENT = Deployment(
@@ -35,15 +35,17 @@ JOB = Job(
 )
 ENDED = Run(id="a2-" + "e" * 32, name="gc", owner="service", project_id=PROJECT.id, state="completed", job_id=JOB.id)
 AT_WORK = Run(id="a2-" + "f" * 32, name="gc", owner="service", project_id=PROJECT.id, state="running", job_id=JOB.id)
-ALL = There(PROJECT, (DEPLOYMENT,), (JOB,), (ENDED,), ("A", "B"), (Consumer("dev", ("C",)), Consumer("other")))
+ALL = UninstallPlan(
+    PROJECT, (DEPLOYMENT,), (JOB,), (ENDED,), ("A", "B"), (ConsumerSecrets("dev", ("C",)), ConsumerSecrets("other"))
+)
 
 ROWS = [
-    ("nothing", There(), True, []),
+    ("nothing", UninstallPlan(), True, []),
     ("everything, in the order in which it can go", ALL, False, ["job gc", "1 run", "deployment d", "project p"]),
     ("with secrets", ALL, True, ["job gc", "1 run", "deployment d", "project p", "secrets A, B", "secrets C of dev"]),
-    ("what a cut-off call has left", There(runs=(ENDED, AT_WORK)), False, ["2 run"]),
-    ("secrets alone stay", There(secrets=("A",)), False, []),
-    ("secrets alone, asked for", There(secrets=("A",)), True, ["secrets A"]),
+    ("what a cut-off call has left", UninstallPlan(runs=(ENDED, AT_WORK)), False, ["2 run"]),
+    ("secrets alone stay", UninstallPlan(secrets=("A",)), False, []),
+    ("secrets alone, asked for", UninstallPlan(secrets=("A",)), True, ["secrets A"]),
 ]
 
 
@@ -57,6 +59,6 @@ def test_what_goes(case, there, purge, targets):
 
 
 def test_a_run_at_work_is_said_to_be_stopped():
-    (job, _runs) = plan(There(jobs=(JOB,), runs=(AT_WORK,)), purge=False)
+    (job, _runs) = plan(UninstallPlan(jobs=(JOB,), runs=(AT_WORK,)), purge=False)
 
     assert job.consequences == ("its run at work is stopped",)

@@ -257,9 +257,9 @@ def test_a_manifest_with_something_else_for_check_values_is_damaged(kept: Kept, 
 
 def test_the_server_of_a_drill_is_given_the_keys_and_nothing_else_of_mlflow(tmp_path: Path) -> None:
     from mlflow_ae5_server.database import checks as database
-    from mlflow_ae5_server.drill.server import Scratch, environment
+    from mlflow_ae5_server.drill.server import TemporaryServer, environment
 
-    scratch = Scratch(tmp_path, database.check_uri(f"sqlite:///{tmp_path}/s.sqlite"), tmp_path / "artifacts")
+    scratch = TemporaryServer(tmp_path, database.check_uri(f"sqlite:///{tmp_path}/s.sqlite"), tmp_path / "artifacts")
     given = environment(scratch, {**KEYS, keys.VERSION: "2", "MLFLOW_TRACKING_TOKEN": "t"})
     assert {name: given.get(name) for name in (*keys.NAMES, keys.VERSION)} == {**KEYS, keys.VERSION: "2"}
     assert "MLFLOW_TRACKING_TOKEN" not in given

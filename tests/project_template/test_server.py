@@ -199,8 +199,10 @@ def test_a_database_that_cannot_be_used(project: Any, postgres: Any, uri: str, c
 def test_what_a_restore_has_left_half_done_is_refused_and_no_database_is_made(project: Any, command: str) -> None:
     data = project.folder / "data/mlflow/standalone"
     (data / "store").mkdir(parents=True)
-    running = journal.Running("artifacts", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
-    journal.Book(beside(str(data / "artifacts"))).begin(running)
+    running = journal.RestoreInProgress(
+        "artifacts", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"
+    )
+    journal.RestoreJournalFile(beside(str(data / "artifacts"))).begin(running)
     ended = project.run(command, "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0")
     assert ended.code == 75, ended.output
     assert "a restore of the snapshot 20260102T030405Z-abcdef" in ended.stderr

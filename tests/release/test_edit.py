@@ -12,12 +12,12 @@ from ruamel.yaml import YAML
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.bundled import template_dir
-from mlflow_ae5_deploy.release.customization import Customisation, check
+from mlflow_ae5_deploy.release.customization import Customization, check
 from mlflow_ae5_deploy.release.edit import edit_project_file
 
 
 def edit(data: bytes, **wanted: Any) -> tuple[str, list[str]]:
-    customisation = Customisation(**wanted)
+    customisation = Customization(**wanted)
     check(customisation)
     edited, changes = edit_project_file(data, customisation, "here")
     return edited.decode(), changes

@@ -18,13 +18,13 @@ from mlflow_ae5_deploy.ae5.models import (
     StaticEndpoint,
 )
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.sessions import Target
+from mlflow_ae5_deploy.ae5.sessions import PlatformTarget
 from mlflow_ae5_deploy.common.clock import ManualClock
-from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.engine.context import Context, Wishes
+from mlflow_ae5_deploy.engine.context import Context, RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.state import Memory
+from mlflow_ae5_deploy.engine.state import State
 
 ACCOUNT = "mlflow-service"
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner=ACCOUNT, resource_profile="default")
@@ -87,8 +87,8 @@ class Doors:
     account: str = ACCOUNT
     how: str = "with the account's own password"
     platform_: Any = None
-    target: Target = field(
-        default_factory=lambda: Target(ConnectionOptions(hostname="ae5.example.com"), "auto", False, True)
+    target: PlatformTarget = field(
+        default_factory=lambda: PlatformTarget(ConnectionOptions(hostname="ae5.example.com"), "auto", False, True)
     )
 
     def costs(self) -> tuple[int, int]:
@@ -102,12 +102,12 @@ def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = N
     clock = ManualClock()
     return Context(
         settings=Settings.model_validate(settings),
-        wishes=Wishes(),
+        wishes=RunOptions(),
         access=doors or Doors(),  # type: ignore[arg-type]
         look=lists or Lists(),  # type: ignore[arg-type]
-        memory=Memory(folder),
+        memory=State(folder),
         journal=Journal(folder, clock, verb="test"),
-        values=Values({}, None),
+        values=SecretResolver({}, None),
         clock=clock,
         folder=folder,
         scratch=folder,

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from runbook_support import context
 
-from mlflow_ae5_deploy.ae5.cache import Look
+from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.sessions import Access, Target
+from mlflow_ae5_deploy.ae5.sessions import PlatformTarget, Sessions
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.engine.context import Context, Wishes
+from mlflow_ae5_deploy.engine.context import Context, RunOptions
 from mlflow_ae5_deploy.engine.executor import run
 from mlflow_ae5_deploy.engine.plan import RunResult
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
@@ -34,22 +34,22 @@ def held(value: str) -> SecretRef:
 @pytest.fixture
 def enter(sandbox, tmp_path: Path):
     """Run the stages 1 to 3 as `account`; the administrator is the sandbox's."""
-    opened: list[Access] = []
+    opened: list[Sessions] = []
 
     def act(account: dict[str, Any], *, admin: bool = True, create: bool = False) -> RunResult:
         known = credentials(sandbox.info)["admin"]
         rights = {"username": known["username"], "password": held(known["password"])} if admin else {}
         settings = Settings.model_validate({"account": account, "admin": rights})
         options = ConnectionOptions(sandbox.info.hostname, ca_file=sandbox.info.ca_file)
-        target = Target(options, "built-in", is_sandbox=True, read_only=False)
-        access = Access(settings, target, Values({}, None), ManualClock())
+        target = PlatformTarget(options, "built-in", is_sandbox=True, read_only=False)
+        access = Sessions(settings, target, SecretResolver({}, None), ManualClock())
         opened.append(access)
         made: Context = replace(
             context(tmp_path),
             settings=settings,
             access=access,
-            look=Look(access),
-            wishes=Wishes(create_account=create),
+            look=PlatformCache(access),
+            wishes=RunOptions(create_account=create),
         )
         return run(STAGES[:3], made)
 

@@ -9,11 +9,11 @@ from runbook_support import OTHER, OURS, context, deployment
 
 from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.mlflow_api import Health
-from mlflow_ae5_deploy.resources.deployment_spec import Facts, Wanted, drift, select
-from mlflow_ae5_deploy.resources.secrets import SecretFact
-from mlflow_ae5_deploy.runbook.stages.s08_deploy import Deploy
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, DeploymentState, drift, select
+from mlflow_ae5_deploy.resources.secrets import SecretState
+from mlflow_ae5_deploy.runbook.stages.s08_deploy import DeployStage
 
-WANTED = Wanted(
+WANTED = DeploymentSpec(
     account="mlflow-service",
     name="dev.mlflow.tracking.server",
     endpoint="dev-mlflow-tracking-server",
@@ -22,21 +22,21 @@ WANTED = Wanted(
     revision="latest",
 )
 GOOD = Health("healthy", "the MLflow API answered from its database")
-RIGHT = Facts(
+RIGHT = DeploymentState(
     wanted=WANTED,
     project=OURS,
-    secrets=(SecretFact("MLFLOW_BACKEND_STORE_URI", "same"),),
+    secrets=(SecretState("MLFLOW_BACKEND_STORE_URI", "same"),),
     stale=(),
     current=deployment(),
     duplicates=(),
     rival=None,
     health=GOOD,
 )
-CHANGED = (SecretFact("MLFLOW_BACKEND_STORE_URI", "different"),)
-UNKNOWN = (SecretFact("MLFLOW_BACKEND_STORE_URI", "unknown"),)
-MISSING = (SecretFact("MLFLOW_BACKEND_STORE_URI", "missing"),)
-NEW = (SecretFact("AWS_SECRET_ACCESS_KEY", "new"),)
-TTL = (SecretFact("MLFLOW_TRACKING_GC_TTL", "different"),)
+CHANGED = (SecretState("MLFLOW_BACKEND_STORE_URI", "different"),)
+UNKNOWN = (SecretState("MLFLOW_BACKEND_STORE_URI", "unknown"),)
+MISSING = (SecretState("MLFLOW_BACKEND_STORE_URI", "missing"),)
+NEW = (SecretState("AWS_SECRET_ACCESS_KEY", "new"),)
+TTL = (SecretState("MLFLOW_TRACKING_GC_TTL", "different"),)
 
 ROWS = [
     ("already right", RIGHT, []),
@@ -70,7 +70,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("case", "facts", "verbs"), ROWS, ids=[row[0] for row in ROWS])
 def test_what_follows_from_the_facts(tmp_path, case, facts, verbs):
-    decision = Deploy().plan(facts, context(tmp_path))
+    decision = DeployStage().plan(facts, context(tmp_path))
 
     assert [action.verb for action in decision.actions] == verbs
     assert (decision.no_change is None) == bool(verbs)
@@ -79,7 +79,7 @@ def test_what_follows_from_the_facts(tmp_path, case, facts, verbs):
 def test_what_was_not_observed_is_said_not_assumed(tmp_path):
     facts = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
 
-    decision = Deploy().plan(facts, context(tmp_path))
+    decision = DeployStage().plan(facts, context(tmp_path))
 
     assert "healthy" not in decision.no_change.reason
     assert "not observed" in decision.warnings[0]
@@ -88,7 +88,7 @@ def test_what_was_not_observed_is_said_not_assumed(tmp_path):
 def test_a_server_that_may_run_on_other_values_is_warned_of(tmp_path):
     """What is not remembered is not known; it is not said to be another value."""
     for facts in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, unsure=("MLFLOW_BACKEND_STORE_URI",))):
-        (warning,) = Deploy().plan(facts, context(tmp_path)).warnings
+        (warning,) = DeployStage().plan(facts, context(tmp_path)).warnings
 
         assert "configured values of MLFLOW_BACKEND_STORE_URI is not known" in warning
         assert "`rotate-token --restart`" in warning
@@ -99,7 +99,7 @@ def test_an_endpoint_in_use_by_another_project_is_a_conflict_that_names_it(tmp_p
     rival = deployment(project_id=OTHER.id, owner="somebody", name="their server")
 
     with pytest.raises(Conflict) as caught:
-        Deploy().plan(replace(RIGHT, current=None, rival=rival), context(tmp_path))
+        DeployStage().plan(replace(RIGHT, current=None, rival=rival), context(tmp_path))
 
     assert "somebody/other" in caught.value.what
     assert "their server" in caught.value.what

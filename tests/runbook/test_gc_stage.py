@@ -6,9 +6,9 @@ import pytest
 from runbook_support import OTHER, Lists, context, job
 
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.engine.state import JobChange
+from mlflow_ae5_deploy.engine.state import PendingJobChange
 from mlflow_ae5_deploy.resources.scheduled_job import is_held
-from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcSchedule
+from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcScheduleStage
 
 SECOND = "a2-" + "c" * 32
 ROWS = [
@@ -37,7 +37,7 @@ ROWS = [
 def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, verbs):
     where = context(tmp_path, lists=Lists(jobs_=jobs))
 
-    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     assert [action.verb for action in decision.actions] == verbs
 
@@ -45,7 +45,7 @@ def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, verbs):
 def test_the_schedule_is_told_in_words_with_the_next_three_times(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job()]))
 
-    reason = GcSchedule().plan(GcSchedule().observe(where), where).no_change.reason
+    reason = GcScheduleStage().plan(GcScheduleStage().observe(where), where).no_change.reason
 
     assert "every 10 minutes" in reason.lower()
     assert "2026-01-01 00:10, 2026-01-01 00:20, 2026-01-01 00:30 UTC" in reason
@@ -54,7 +54,7 @@ def test_the_schedule_is_told_in_words_with_the_next_three_times(tmp_path):
 def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(state="paused")]))
 
-    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     assert "paused" in decision.warnings[0]
 
@@ -62,7 +62,7 @@ def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):
 def test_one_that_has_to_be_made_anew_stays_paused_and_that_is_said_before(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(state="paused", schedule="0 * * * *")]))
 
-    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     assert "paused again" in decision.actions[-1].reason
     assert "the garbage collection rests until" in decision.warnings[0]
@@ -74,10 +74,10 @@ HELD = [
     ("it runs", [RUNS], None, False),
     ("somebody paused it", [PAUSED], None, True),
     ("one of two runs", [RUNS, SECOND_PAUSED], None, False),
-    ("paused by a run of ours that was cut off", [PAUSED], JobChange(False, (PAUSED.id,)), False),
-    ("gone, and it was paused", [], JobChange(True, (PAUSED.id,)), True),
-    ("made anew and not paused yet", [job(id=SECOND)], JobChange(True, (PAUSED.id,)), True),
-    ("made anew, then paused by somebody", [SECOND_PAUSED], JobChange(False, (PAUSED.id,)), True),
+    ("paused by a run of ours that was cut off", [PAUSED], PendingJobChange(False, (PAUSED.id,)), False),
+    ("gone, and it was paused", [], PendingJobChange(True, (PAUSED.id,)), True),
+    ("made anew and not paused yet", [job(id=SECOND)], PendingJobChange(True, (PAUSED.id,)), True),
+    ("made anew, then paused by somebody", [SECOND_PAUSED], PendingJobChange(False, (PAUSED.id,)), True),
 ]
 
 
@@ -90,7 +90,7 @@ def test_what_a_cut_off_run_made_anew_is_paused_by_the_next(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(id=SECOND)]))
     where.memory.begin_job_change("garbage collection", paused=True, jobs=[job().id])
 
-    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     assert [action.verb for action in decision.actions] == ["pause"]
 
@@ -109,7 +109,7 @@ def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path
     jobs = [job(), backup_job(other, crons[other]), backup_job(command, "0 9 * * *", state="paused")]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
 
-    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     assert [action.verb for action in decision.actions] == ["delete", "create"]
     assert decision.actions[-1].target == f"job {NAMES[command]}"
@@ -124,7 +124,7 @@ def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_pat
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
     where.memory.begin_job_change(purpose, paused=True, jobs=["a2-former"])
 
-    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     (action,) = decision.actions
     wanted = dict(zip(["garbage collection", "backup", "drill"], jobs, strict=True))[purpose]
@@ -134,6 +134,6 @@ def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_pat
 def test_values_of_variables_are_not_shown(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(variables={"MLFLOW_BACKEND_STORE_URI": "postgresql://u:pw@h/d"})]))
 
-    decision = GcSchedule().plan(GcSchedule().observe(where), where)
+    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     assert "pw" not in repr(decision)

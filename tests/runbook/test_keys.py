@@ -10,7 +10,7 @@ from runbook_support import ACCOUNT, Lists, context
 
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.resources import encryption_keys
 
 NAME = encryption_keys.PASSPHRASE
@@ -46,7 +46,7 @@ def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, repl
         lists=Lists(secrets_={NAME} if is_set else set()),
         server={"secrets": CONFIGURED} if configured else {},
     )
-    where.values = Values({"KEK": configured or ""}, None)
+    where.values = SecretResolver({"KEK": configured or ""}, None)
     where.wishes = replace(where.wishes, replace_keys=replaces)
     if stored:
         where.memory.remember_secret(ACCOUNT, NAME, Secret(stored), where.clock.now())
@@ -91,7 +91,7 @@ def test_a_key_that_is_missing_is_added_to_the_file(tmp_path):
 
 def test_a_configured_key_that_is_none_is_refused_by_name(tmp_path):
     where = context(tmp_path, lists=Lists(), server={"secrets": {encryption_keys.WEBHOOKS: "env:KEY"}})
-    where.values = Values({"KEY": "no-such-key"}, None)
+    where.values = SecretResolver({"KEY": "no-such-key"}, None)
     with pytest.raises(Configuration) as refused:
         encryption_keys.observe(where)
     assert refused.value.where == f"server.secrets.{encryption_keys.WEBHOOKS}"

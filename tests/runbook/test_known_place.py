@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from runbook_support import context
 
-from mlflow_ae5_deploy.config.secret_values import Values
+from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.resources import backup_repository
-from mlflow_ae5_deploy.resources.backup_repository import Sighting
+from mlflow_ae5_deploy.resources.backup_repository import ObservedRepository
 
 ONE, TWO = "1" * 32, "2" * 32
 
@@ -80,16 +80,16 @@ def test_what_the_schedule_saw_counts_when_it_is_newer(tmp_path, seen, later, to
     backup_repository.note(where, created(ONE, 5))
     backup_repository.note(where, created(seen, 5))
     now = where.clock.now()
-    sightings = [Sighting(place, now + timedelta(hours=hours)) for place, hours in later.items()]
+    sightings = [ObservedRepository(place, now + timedelta(hours=hours)) for place, hours in later.items()]
     assert bool(backup_repository.began_anew(where, sightings)) is told
 
 
 def test_a_place_that_only_a_person_knows_is_not_asked_for_and_never_told(tmp_path):
     where = context(tmp_path, backup={"destination": "prompt"})
-    where.values = Values({}, lambda _question: "az://container/x?sig=planted-secret")
+    where.values = SecretResolver({}, lambda _question: "az://container/x?sig=planted-secret")
     for place in (ONE, TWO):
         backup_repository.note(where, created(place, 3))
-    where.values = Values({}, None)
+    where.values = SecretResolver({}, None)
 
     found = backup_repository.began_anew(where)
 

@@ -9,15 +9,15 @@ import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.engine.state import JobChange, Memory
+from mlflow_ae5_deploy.engine.state import PendingJobChange, State
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_a_secret_is_same_different_or_unknown(tmp_path):
-    Memory(tmp_path).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
+    State(tmp_path).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
 
-    again = Memory(tmp_path)
+    again = State(tmp_path)
 
     assert again.secret_state("svc", "NAME", Secret("value-one")) == "same"
     assert again.secret_state("svc", "NAME", Secret("value-two")) == "different"
@@ -26,7 +26,7 @@ def test_a_secret_is_same_different_or_unknown(tmp_path):
 
 
 def test_the_file_is_private_and_holds_no_value(tmp_path):
-    Memory(tmp_path).remember_token("svc", "a2-1", Secret("the-token-itself"), WHEN, issued=WHEN, own=True)
+    State(tmp_path).remember_token("svc", "a2-1", Secret("the-token-itself"), WHEN, issued=WHEN, own=True)
 
     file = tmp_path / "memory.json"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -34,20 +34,20 @@ def test_the_file_is_private_and_holds_no_value(tmp_path):
 
 
 def test_a_token_belongs_to_one_deployment(tmp_path):
-    memory = Memory(tmp_path)
+    memory = State(tmp_path)
     memory.remember_token("svc", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=True)
     memory.remember_token("reader", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=False)
 
-    assert Memory(tmp_path).token_deployment() == "a2-1"
-    assert Memory(tmp_path).token_stored_for("reader") == "a2-1"
+    assert State(tmp_path).token_deployment() == "a2-1"
+    assert State(tmp_path).token_stored_for("reader") == "a2-1"
     memory.forget_token()
-    assert Memory(tmp_path).token_deployment() is None
-    assert Memory(tmp_path).token_stored_for("reader") is None
+    assert State(tmp_path).token_deployment() is None
+    assert State(tmp_path).token_stored_for("reader") is None
 
 
 def test_two_installations_have_different_fingerprints_of_the_same_value(tmp_path):
     for name in ("one", "two"):
-        Memory(tmp_path / name).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
+        State(tmp_path / name).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
 
     assert (tmp_path / "one" / "memory.json").read_text() != (tmp_path / "two" / "memory.json").read_text()
 
@@ -57,50 +57,50 @@ def test_a_damaged_memory_is_refused_with_a_way_out(tmp_path, text):
     (tmp_path / "memory.json").write_text(text)
 
     with pytest.raises(Configuration) as caught:
-        Memory(tmp_path)
+        State(tmp_path)
 
     assert caught.value.remedy
     assert str(tmp_path) in caught.value.where
 
 
 def test_read_only_writes_nothing(tmp_path):
-    Memory(tmp_path / "x", read_only=True).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
+    State(tmp_path / "x", read_only=True).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
 
     assert not (tmp_path / "x").exists()
 
 
 def test_a_token_that_is_put_away_is_remembered_as_a_former_one_until_another_is_stored(tmp_path):
-    memory = Memory(tmp_path)
+    memory = State(tmp_path)
     for account in ("svc", "reader", "gone"):
         memory.remember_token(account, "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=account == "svc")
     memory.forget_token()
     memory.remember_token("svc", "a2-2", Secret("another-value"), WHEN, issued=WHEN, own=True)
     memory.forget_secret("gone", "MLFLOW_TRACKING_TOKEN")
 
-    (former,) = Memory(tmp_path).former_tokens()
+    (former,) = State(tmp_path).former_tokens()
 
     assert (former.account, former.deployment_id, former.stored) == ("reader", "a2-1", WHEN)
     assert [known.account for known in memory.stored_tokens()] == ["svc"]
 
 
 def test_what_is_noted_of_a_job_that_is_made_anew_is_that_jobs_alone(tmp_path):
-    memory = Memory(tmp_path)
+    memory = State(tmp_path)
     memory.begin_job_change("backup", paused=True, jobs=["a2-2"])
     memory.begin_job_change("backup", paused=True, jobs=["a2-1"])
     memory.begin_job_change("drill", paused=False, jobs=["a2-3"])
     memory.end_job_change("drill")
     memory.end_job_change("garbage collection")
 
-    again = Memory(tmp_path)
+    again = State(tmp_path)
 
-    assert again.job_change("backup") == JobChange(True, ("a2-1", "a2-2"))
+    assert again.job_change("backup") == PendingJobChange(True, ("a2-1", "a2-2"))
     assert [again.job_change(name) for name in ("drill", "garbage collection")] == [None, None]
     again.forget_deployment()
-    assert Memory(tmp_path).job_change("backup") is None
+    assert State(tmp_path).job_change("backup") is None
 
 
 def test_where_there_is_no_deployment_nothing_is_pending_but_a_recovery_and_the_snapshot_are_known(tmp_path):
-    memory = Memory(tmp_path)
+    memory = State(tmp_path)
     memory.note_restart({"id": "a2-1"})
     memory.note_upgrade({"wanted": "3.18.0"})
     memory.begin_rotation("a2-1", ["svc"], None)
@@ -111,14 +111,14 @@ def test_where_there_is_no_deployment_nothing_is_pending_but_a_recovery_and_the_
 
     memory.forget_deployment()
 
-    again = Memory(tmp_path)
+    again = State(tmp_path)
     assert (again.pending_restart(), again.pending_upgrade(), again.unfinished_rotation()) == (None, None, None)
     assert (again.stale_server(), again.unsure_server()) == ([], [])
     assert (again.recovery(), again.snapshot()) == ({"state": "begun"}, {"id": "S1"})
 
 
 def test_where_nothing_is_remembered_forgetting_writes_nothing(tmp_path):
-    Memory(tmp_path / "x").forget_deployment()
+    State(tmp_path / "x").forget_deployment()
 
     assert not (tmp_path / "x").exists()
 
@@ -127,7 +127,7 @@ class TestTokens:
     END = datetime(2027, 1, 1, tzinfo=UTC)
 
     def remember(self, folder, *accounts, deployment="a2-1", **more):
-        memory = Memory(folder)
+        memory = State(folder)
         for account in accounts:
             memory.remember_token(
                 account, deployment, Secret("token-value"), WHEN, issued=WHEN, own=account == "svc", **more
@@ -137,7 +137,7 @@ class TestTokens:
     def test_age_end_and_consumers_are_kept(self, tmp_path):
         self.remember(tmp_path, "svc", "reader", expires=self.END)
 
-        reader, own = sorted(Memory(tmp_path).stored_tokens(), key=lambda token: token.account)
+        reader, own = sorted(State(tmp_path).stored_tokens(), key=lambda token: token.account)
 
         assert (own.account, own.deployment_id, own.stored, own.expires) == ("svc", "a2-1", WHEN, self.END)
         assert reader.account == "reader"
@@ -146,7 +146,7 @@ class TestTokens:
         memory = self.remember(tmp_path, "svc")
         memory.remember_secret("svc", "MLFLOW_TRACKING_TOKEN", Secret("from elsewhere"), WHEN)
 
-        assert Memory(tmp_path).stored_token("svc") is None
+        assert State(tmp_path).stored_token("svc") is None
 
     def test_a_record_that_does_not_match_the_fingerprint_is_no_stored_token(self, tmp_path):
         self.remember(tmp_path, "svc")
@@ -155,25 +155,25 @@ class TestTokens:
         data["secrets"]["svc/MLFLOW_TRACKING_TOKEN"]["fingerprint"] = "0" * 64
         file.write_text(json.dumps(data))
 
-        assert Memory(tmp_path).stored_token("svc") is None
+        assert State(tmp_path).stored_token("svc") is None
 
     def test_a_rotation_shrinks_by_each_account_served(self, tmp_path):
-        Memory(tmp_path).begin_rotation("a2-1", ["svc", "reader"], WHEN)
+        State(tmp_path).begin_rotation("a2-1", ["svc", "reader"], WHEN)
         self.remember(tmp_path, "svc")
 
-        left = Memory(tmp_path).unfinished_rotation()
+        left = State(tmp_path).unfinished_rotation()
         assert (left.left, left.void_since) == (("reader",), WHEN)
 
         self.remember(tmp_path, "reader", deployment="another")
-        assert Memory(tmp_path).unfinished_rotation().left == ("reader",)
+        assert State(tmp_path).unfinished_rotation().left == ("reader",)
 
-        Memory(tmp_path).end_rotation()
-        assert Memory(tmp_path).unfinished_rotation() is None
+        State(tmp_path).end_rotation()
+        assert State(tmp_path).unfinished_rotation() is None
 
     def test_a_restart_is_pending_until_the_service_account_has_its_token(self, tmp_path):
-        Memory(tmp_path).note_restart({"deployment_id": "a2-0"})
+        State(tmp_path).note_restart({"deployment_id": "a2-0"})
         self.remember(tmp_path, "reader")
-        assert Memory(tmp_path).pending_restart() == {"deployment_id": "a2-0"}
+        assert State(tmp_path).pending_restart() == {"deployment_id": "a2-0"}
 
         self.remember(tmp_path, "svc")
-        assert Memory(tmp_path).pending_restart() is None
+        assert State(tmp_path).pending_restart() is None

@@ -10,7 +10,7 @@ import pytest
 from runbook_support import OURS
 
 from mlflow_ae5_deploy.ae5.models import Run
-from mlflow_ae5_deploy.engine.state import Memory
+from mlflow_ae5_deploy.engine.state import State
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome, latest, learned
 
@@ -95,7 +95,7 @@ def test_what_one_run_tells(case, task, facts, told):
 @pytest.mark.parametrize(("state", "known"), [("completed", False), ("failed", True)])
 def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, state, known):
     seen = runner.judge(Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
-    memory = Memory(tmp_path)
+    memory = State(tmp_path)
 
     outcomes.note(memory, CREATE, seen, NOW, good=runner.succeeded(seen))
 
@@ -147,14 +147,14 @@ def test_a_prune_that_drops_a_named_one_makes_good_what_failed_before():
 
 
 def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path):
-    memory = Memory(tmp_path)
+    memory = State(tmp_path)
     memory.remember_snapshot({"id": "S2", "finished": NOW.isoformat(), "verified": None, "damaged": False})
 
     def noted(task, facts):
         seen = verdict(facts)
         outcomes.note(memory, task, seen, NOW, good=runner.succeeded(seen))
-        known = Memory(tmp_path).snapshot()
-        return {item.of: item for item in outcomes.remembered(Memory(tmp_path))}, known["verified"], known["damaged"]
+        known = State(tmp_path).snapshot()
+        return {item.of: item for item in outcomes.remembered(State(tmp_path))}, known["verified"], known["damaged"]
 
     found, verified, damaged = noted(SHOW, broken(16, snapshot="S2", hint="take another"))
     assert found == {CHECK: Outcome(CHECK, NOW, False, "it broke", "take another", "S2")}

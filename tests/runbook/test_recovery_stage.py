@@ -12,34 +12,40 @@ from runbook_support import ACCOUNT, OTHER, OURS, Lists, context, deployment, jo
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
-from mlflow_ae5_deploy.config.secret_values import Values
-from mlflow_ae5_deploy.engine.context import Recovery
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.config.secret_values import SecretResolver
+from mlflow_ae5_deploy.engine.context import RestoreRequest
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.restore import learn, require_place
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 
 DONE = {"asked": "S1", "snapshot": "S1", "project_id": OURS.id, "state": "done", "ended": False, "when": "then"}
-STOPS = Recovery("S1", stop_server=True)
+STOPS = RestoreRequest("S1", stop_server=True)
 REPLACES = replace(STOPS, replace=True)
-UNDOES = Recovery(undo=True, stop_server=True)
+UNDOES = RestoreRequest(undo=True, stop_server=True)
 RUNS = True
 ROWS = [
     ("nothing asked", None, False, None, "no restore was asked for"),
-    ("empty place", Recovery("S1"), False, None, ["set", "restore"]),
-    ("done by a run that was cut off", Recovery("S1"), False, DONE, "going on"),
-    ("the same, by another word", Recovery("latest"), False, DONE, "going on"),
-    ("the same, and stage 8 was reached", Recovery("S1"), RUNS, DONE, "going on"),
-    ("begun, not done", Recovery("S1"), False, {**DONE, "state": "begun"}, ["set", "restore"]),
-    ("another snapshot was restored", Recovery("S2"), False, DONE, ["set", "restore"]),
-    ("into a project that is gone", Recovery("S1"), False, {**DONE, "project_id": OTHER.id}, ["set", "restore"]),
-    ("over and done", Recovery("S1"), RUNS, {**DONE, "ended": True}, "a server has run on it since"),
-    ("over, and the server is gone", Recovery("S1"), False, {**DONE, "ended": True}, ["set", "restore"]),
+    ("empty place", RestoreRequest("S1"), False, None, ["set", "restore"]),
+    ("done by a run that was cut off", RestoreRequest("S1"), False, DONE, "going on"),
+    ("the same, by another word", RestoreRequest("latest"), False, DONE, "going on"),
+    ("the same, and stage 8 was reached", RestoreRequest("S1"), RUNS, DONE, "going on"),
+    ("begun, not done", RestoreRequest("S1"), False, {**DONE, "state": "begun"}, ["set", "restore"]),
+    ("another snapshot was restored", RestoreRequest("S2"), False, DONE, ["set", "restore"]),
+    ("into a project that is gone", RestoreRequest("S1"), False, {**DONE, "project_id": OTHER.id}, ["set", "restore"]),
+    ("over and done", RestoreRequest("S1"), RUNS, {**DONE, "ended": True}, "a server has run on it since"),
+    ("over, and the server is gone", RestoreRequest("S1"), False, {**DONE, "ended": True}, ["set", "restore"]),
     ("over, and wanted again", REPLACES, RUNS, {**DONE, "ended": True}, ["check", "stop", "set", "restore"]),
     ("undo", UNDOES, RUNS, {**DONE, "ended": True}, ["check", "stop", "set", "restore"]),
     ("undone by a run that was cut off", UNDOES, False, {**DONE, "asked": "--undo"}, "going on"),
-    ("an undo is no restore of that snapshot", Recovery("S1"), False, {**DONE, "asked": "--undo"}, ["set", "restore"]),
-    ("a server runs", Recovery("S1"), RUNS, None, TargetInUse),
+    (
+        "an undo is no restore of that snapshot",
+        RestoreRequest("S1"),
+        False,
+        {**DONE, "asked": "--undo"},
+        ["set", "restore"],
+    ),
+    ("a server runs", RestoreRequest("S1"), RUNS, None, TargetInUse),
     ("a server may be stopped, its database is another", STOPS, RUNS, None, ["check", "stop", "set", "restore"]),
 ]
 
@@ -146,7 +152,7 @@ LEARNT = [  # what was known, what the job says, what is left of an earlier one:
 @pytest.mark.parametrize(("case", "known", "facts", "left", "state", "gone"), LEARNT, ids=[row[0] for row in LEARNT])
 def test_what_a_job_says_of_the_data_is_remembered(tmp_path, case, known, facts, left, state, gone):
     where = with_records(asked(tmp_path, None, known=known), left)
-    learn(where, OURS, Verdict("a2-1", "completed", "failed", 24, "", facts or {}))
+    learn(where, OURS, JobResult("a2-1", "completed", "failed", 24, "", facts or {}))
     now = where.memory.recovery() or {}
     assert now.get("state") == state
     assert now.get("said") == (TOLD if facts is HALF else None)
@@ -177,14 +183,14 @@ def test_a_database_that_is_served_is_known_to_hold_something_before_the_server_
 
 
 def test_stopping_and_replacing_need_consent_and_restoring_into_nothing_does_not(tmp_path):
-    for wanted, runs, needs in ((Recovery("S1"), False, []), (REPLACES, True, ["stop", "restore"])):
+    for wanted, runs, needs in ((RestoreRequest("S1"), False, []), (REPLACES, True, ["stop", "restore"])):
         where, stage = asked(tmp_path, wanted, runs=runs), RecoveryStage()
         actions = stage.plan(stage.observe(where), where).actions
         assert [action.verb for action in actions if action.needs_consent] == needs
 
 
 def test_a_release_without_the_command_is_refused(tmp_path):
-    where = asked(tmp_path, Recovery("S1"), deployment={"command": "MinimumTrackingServer"})
+    where = asked(tmp_path, RestoreRequest("S1"), deployment={"command": "MinimumTrackingServer"})
 
     with pytest.raises(ReleaseRefused, match="MinimumRestore"):
         RecoveryStage().plan(RecoveryStage().observe(where), where)
@@ -192,8 +198,8 @@ def test_a_release_without_the_command_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("used", "wrong"), [("sqlite", False), ("postgresql", True), (None, False)])
 def test_a_job_that_still_had_the_former_secret_is_found_out(tmp_path, used, wrong):
-    where = asked(tmp_path, Recovery("S1"))
-    verdict = Verdict("a2-1", "completed", "done", 0, "", {"dialect": {"from": "sqlite", "to": used}})
+    where = asked(tmp_path, RestoreRequest("S1"))
+    verdict = JobResult("a2-1", "completed", "done", 0, "", {"dialect": {"from": "sqlite", "to": used}})
     if not wrong:
         require_place(where, verdict)
         return
@@ -208,7 +214,7 @@ URI = "az://container/prefix?sig=planted-backup-password"
 
 def placed(tmp_path, place="env:BACKUPS", secrets=(), uri=URI):
     where = context(tmp_path, lists=Lists(secrets_=set(secrets)), backup={"destination": place})
-    where.values = Values({"BACKUPS": uri}, None)
+    where.values = SecretResolver({"BACKUPS": uri}, None)
     return where
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from runbook_support import context
 
-from mlflow_ae5_deploy.runbook.stages.s13_sharing import Facts, Sharing
+from mlflow_ae5_deploy.runbook.stages.s13_sharing import SharingStage, SharingState
 
 EVERYONE, TEAM, ANN = ("group", "everyone"), ("group", "team"), ("user", "ann")
 
 
 def facts(present, wanted, ours=()):
-    return Facts("a2-x", frozenset(present), frozenset(wanted), frozenset(ours))
+    return SharingState("a2-x", frozenset(present), frozenset(wanted), frozenset(ours))
 
 
 ROWS = [
@@ -31,7 +31,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("case", "seen", "phrases", "warnings"), ROWS, ids=[row[0] for row in ROWS])
 def test_what_follows(tmp_path, case, seen, phrases, warnings):
-    decision = Sharing().plan(seen, context(tmp_path))
+    decision = SharingStage().plan(seen, context(tmp_path))
 
     assert [action.phrase for action in decision.actions] == phrases
     assert len(decision.warnings) == warnings

@@ -12,7 +12,7 @@ import requests
 
 from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
-from mlflow_ae5_deploy.sandbox.settings import Settings
+from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 from tests.sandbox.support import Client, new_session, wait_for
 
 
@@ -26,7 +26,7 @@ def _clean(sandbox: SandboxServer) -> Any:
     sandbox.control.clear()
     yield
     sandbox.control.clear()
-    sandbox.control.change_settings(**Settings(stop_grace_seconds=3).as_dict())
+    sandbox.control.change_settings(**SandboxSettings(stop_grace_seconds=3).as_dict())
 
 
 def put(client: Client, name: str) -> requests.Response:

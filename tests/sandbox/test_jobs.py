@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
-from mlflow_ae5_deploy.sandbox.settings import Settings
+from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 from tests.sandbox.support import PROJECT_FILE, Client, make_project_archive, wait_for
 
 SHOW = """\
@@ -90,7 +90,7 @@ def test_the_clock_runs_by_itself_unless_it_is_told_to_stand(
     stood = sandbox.control.now()
     assert (stood, runs_of(client, job)) == (sandbox.control.now(), [])
 
-    sandbox.control.change_settings(clock=Settings().clock)
+    sandbox.control.change_settings(clock=SandboxSettings().clock)
     sandbox.control.advance_clock(60 - sandbox.control.now() % 60 - 0.2)  # and what is left of the minute passes
     wait_for(lambda: runs_of(client, job), "a run that nobody asked for")
     sandbox.control.change_settings(clock="still")

@@ -16,19 +16,19 @@ from ae5_tools import AEAdminSession, AEException, AEUserSession
 
 from mlflow_ae5_deploy.ae5 import auth
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.transport import GuardedAdapter, guard
+from mlflow_ae5_deploy.ae5.transport import TransportAdapter, guard
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 
-Guard = Callable[[requests.Session], GuardedAdapter]
+Guard = Callable[[requests.Session], TransportAdapter]
 
 
 class _Corrected:
     """Mixed in before ae5-tools' classes. Set `put_guard` before calling their constructor."""
 
     put_guard: Guard
-    adapter: GuardedAdapter
+    adapter: TransportAdapter
     session: requests.Session
 
     def _set_tls_verify(self) -> None:
@@ -73,7 +73,7 @@ class _Admin(_Corrected, AEAdminSession):  # type: ignore[misc, unused-ignore]
         self._sdata = auth.fetch_admin_token(self.session, self.hostname, self.username, password)
 
 
-class Ae5ToolsUserLine:
+class Ae5ToolsUserConnection:
     """password: the account's own, or None when `impersonate` gives cookies of a session made for it."""
 
     def __init__(
@@ -86,14 +86,14 @@ class Ae5ToolsUserLine:
         impersonate: Callable[[], CookieJar] | None,
         read_only: bool,
     ) -> None:
-        def put_guard(session: requests.Session) -> GuardedAdapter:
+        def put_guard(session: requests.Session) -> TransportAdapter:
             return guard(session, options, clock, read_only=read_only)
 
         revealed = password.reveal() if password is not None else ""
         self._ae5 = _User(put_guard, options.hostname, username, revealed, impersonate)
 
     @property
-    def adapter(self) -> GuardedAdapter:
+    def adapter(self) -> TransportAdapter:
         return self._ae5.adapter
 
     @property
@@ -124,17 +124,17 @@ class Ae5ToolsUserLine:
         self.http.cookies.clear()
 
 
-class Ae5ToolsAdminLine:
+class Ae5ToolsAdminConnection:
     def __init__(
         self, options: ConnectionOptions, clock: Clock, username: str, password: Secret, *, read_only: bool
     ) -> None:
-        def put_guard(session: requests.Session) -> GuardedAdapter:
+        def put_guard(session: requests.Session) -> TransportAdapter:
             return guard(session, options, clock, read_only=read_only)
 
         self._ae5 = _Admin(put_guard, options.hostname, username, password)
 
     @property
-    def adapter(self) -> GuardedAdapter:
+    def adapter(self) -> TransportAdapter:
         return self._ae5.adapter
 
     @property

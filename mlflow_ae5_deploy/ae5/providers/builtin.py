@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.common.redaction import Secret
 ADMIN_BASE = "auth/admin/realms/AnacondaPlatform"
 
 
-class BuiltInUserLine:
+class BuiltInUserConnection:
     """password: the account's own, or None when `impersonate` gives cookies of a session made for it."""
 
     def __init__(
@@ -60,7 +60,7 @@ class BuiltInUserLine:
         self.http.cookies.clear()
 
 
-class BuiltInAdminLine:
+class BuiltInAdminConnection:
     def __init__(
         self, options: ConnectionOptions, clock: Clock, username: str, password: Secret, *, read_only: bool
     ) -> None:

@@ -6,14 +6,14 @@ from typing import Any, Protocol
 
 import requests
 
-from mlflow_ae5_deploy.ae5.transport import GuardedAdapter
+from mlflow_ae5_deploy.ae5.transport import TransportAdapter
 
 
-class Line(Protocol):
+class Connection(Protocol):
     """adapter: the guard that the line's requests go through. http: where its cookies and headers are."""
 
     @property
-    def adapter(self) -> GuardedAdapter: ...
+    def adapter(self) -> TransportAdapter: ...
     @property
     def http(self) -> requests.Session: ...
 

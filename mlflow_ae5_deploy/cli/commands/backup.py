@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
 from mlflow_ae5_deploy.cli.job_run import look_after_schedule, run_task
 from mlflow_ae5_deploy.cli.locked_run import LockWait
 from mlflow_ae5_deploy.cli.snapshot_options import (
@@ -26,7 +26,7 @@ from mlflow_ae5_deploy.jobs import tasks
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import BackupSettings
-    from mlflow_ae5_deploy.jobs.tasks import Task
+    from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 NAME = "backup"
 HELP = "Make a snapshot of database and artifacts while the server runs; verify, list, show, prune or schedule them."
@@ -143,7 +143,7 @@ def command(
         "--yes": yes,
     }
     _check(action.value, given)
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
         if schedule is not None or remove_schedule:
@@ -170,7 +170,7 @@ def _check(action: str, given: Mapping[str, Any]) -> None:
         raise Usage("--schedule makes a job that takes plain backups.", remedy="Leave the other options out.")
 
 
-def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -> Task:
+def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -> JobRequest:
 
     words: list[str] = []
     if action == "create":

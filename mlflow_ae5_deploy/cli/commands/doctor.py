@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import LockWait, changing, looking
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, StageFailed
 
@@ -44,7 +44,7 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """Changes nothing; with --from-platform, nothing that stays."""
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
     reporter = reporter_for(choices)
     try:
         return _doctor(choices, reporter, job=from_platform, lock_wait=lock_wait)
@@ -52,7 +52,7 @@ def command(
         reporter.close()
 
 
-def _doctor(choices: Choices, reporter: Reporter, *, job: bool, lock_wait: float) -> int:
+def _doctor(choices: SharedOptions, reporter: Reporter, *, job: bool, lock_wait: float) -> int:
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding
     from mlflow_ae5_deploy.operations.doctor.run import examine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.job_run import look_after_schedule, run_task
 from mlflow_ae5_deploy.cli.locked_run import LockWait
 from mlflow_ae5_deploy.cli.snapshot_options import RemoveSchedule, Schedule, Snapshot, Wait, checked_snapshot
@@ -34,7 +34,7 @@ def command(
     if sum((snapshot is not None, schedule is not None, remove_schedule)) > 1:
         raise Usage("--snapshot, --schedule and --remove-schedule exclude each other.", remedy="Leave all but one out.")
     task = tasks.drill(checked_snapshot(snapshot))
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
         if schedule is not None or remove_schedule:

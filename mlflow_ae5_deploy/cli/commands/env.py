@@ -8,12 +8,12 @@ import typer
 
 from mlflow_ae5_deploy.cli import completion, options
 from mlflow_ae5_deploy.cli.commands.verify import running
-from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
 
 NAME = "env"
 HELP = "Print what a client needs, for a shell or another reader; the token only with --show-token."
@@ -46,16 +46,16 @@ def command(
 ) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.next_steps import installed_facts, program
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
 
     form = _form(format_, json=json, known=tuple(FORMATS))
-    choices = Choices(config, profile, sandbox, form == "json", hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, form == "json", hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
 
-    def wishes(_loaded: LoadedSettings) -> Wishes:
-        return Wishes(dry=not show_token)
+    def wishes(_loaded: LoadedSettings) -> RunOptions:
+        return RunOptions(dry=not show_token)
 
     try:
         with opened(choices, reporter, verb=NAME, wishes=wishes) as context:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, installation_folder, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, installation_folder, load_settings, reporter_for
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 from mlflow_ae5_deploy.common.text import counted
 
@@ -42,7 +42,7 @@ def command(
     """Reads the journal; asks the platform nothing. The newest run comes last."""
     from mlflow_ae5_deploy.operations.history import read
 
-    choices = Choices(config, profile, sandbox, json, hostname, username, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, traceback=traceback)
     path = installation_folder(load_settings(choices), choices.environ) / "journal.jsonl"
     found = read(path)
     entries = found.entries[-limit:] if limit else found.entries

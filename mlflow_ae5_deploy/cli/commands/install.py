@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import LockWait, ReplaceKeys, Yes
 from mlflow_ae5_deploy.cli.stages_run import run_all
 
@@ -43,10 +43,10 @@ def command(
 ) -> int:
     """Make all 14 stages true."""
     from mlflow_ae5_deploy.cli.snapshot_options import checked_snapshot
-    from mlflow_ae5_deploy.engine.context import Recovery
+    from mlflow_ae5_deploy.engine.context import RestoreRequest
 
-    recovery = Recovery(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    recovery = RestoreRequest(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
     reporter = reporter_for(choices)
     try:
         return run_all(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import completion, options
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import looking
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
@@ -65,7 +65,7 @@ def command(
         raise Usage("--follow and --json exclude each other: a log that goes on is no document.")
     if raw and json:
         raise Usage("--raw and --json exclude each other.", remedy="JSON is exact without it.")
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     show = reporter.raw if raw else reporter.foreign
     try:
@@ -84,11 +84,11 @@ def command(
 def _run(reporter: Reporter, show: OnLine, context: Context, wanted: str, *, follow: bool, lines: int) -> int:
     from mlflow_ae5_deploy.jobs.gc import judge
     from mlflow_ae5_deploy.jobs.logs import follow_run, read_log
-    from mlflow_ae5_deploy.jobs.saved_logs import KeptRun
+    from mlflow_ae5_deploy.jobs.saved_logs import SavedRun
     from mlflow_ae5_deploy.operations.logs import run_of
 
     found = run_of(context, wanted)
-    if isinstance(found, KeptRun):
+    if isinstance(found, SavedRun):
         run = found.run
         reporter.note(f"run {run.id} of {run.name}, {run.state}; its log was kept on this machine")
         _tell(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, found.log, lines)

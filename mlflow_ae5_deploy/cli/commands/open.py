@@ -10,7 +10,7 @@ import typer
 
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.commands.verify import running
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import looking
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, UnexpectedAnswer
 
@@ -33,7 +33,7 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """The browser asks for a sign-in to the platform: whoever the server is shared with may enter."""
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
         with looking(choices, reporter, verb=NAME) as context:

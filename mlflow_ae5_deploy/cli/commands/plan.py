@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
 from mlflow_ae5_deploy.cli.stages_run import finish
 from mlflow_ae5_deploy.common.errors import EXIT_CHANGES_PENDING, EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
 
 NAME = "plan"
 HELP = "Show what install would do, and write nothing."
@@ -36,15 +36,15 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """A forecast: later stages are planned on what is there now."""
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
     reporter = reporter_for(choices)
 
-    def wishes(loaded: LoadedSettings) -> Wishes:
-        return Wishes(create_account=create_account or loaded.settings.account.create, dry=True)
+    def wishes(loaded: LoadedSettings) -> RunOptions:
+        return RunOptions(create_account=create_account or loaded.settings.account.create, dry=True)
 
     try:
         with opened(choices, reporter, verb=NAME, wishes=wishes) as context:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
 from mlflow_ae5_deploy.cli.job_run import run_task
 from mlflow_ae5_deploy.cli.locked_run import LockWait, ReplaceKeys, Yes
 from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_kept, checked_snapshot
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Recovery, Wishes
+    from mlflow_ae5_deploy.engine.context import RestoreRequest, RunOptions
     from mlflow_ae5_deploy.engine.plan import RunResult
     from mlflow_ae5_deploy.engine.stage import Stage
     from mlflow_ae5_deploy.render.console import Reporter
@@ -84,14 +84,14 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """Interrupted anywhere, run it again: it goes on."""
-    from mlflow_ae5_deploy.engine.context import Recovery
+    from mlflow_ae5_deploy.engine.context import RestoreRequest
 
     others = snapshot is not None or dry_run or replace or stop_server or shorten_text or release is not None
     if list_kept or drop_kept is not None:
         if others or undo or kept is not None or (list_kept and drop_kept is not None):
             raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
         return _kept(
-            Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback),
+            SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback),
             None if drop_kept is None else checked_kept(drop_kept),
             agreed=yes,
             wait=wait,
@@ -104,8 +104,8 @@ def command(
     if dry_run and stop_server:
         raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
     named = None if kept is None else checked_kept(kept, "--kept")
-    recovery = Recovery(checked_snapshot(snapshot), replace, undo, stop_server, wait, named, shorten_text)
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    recovery = RestoreRequest(checked_snapshot(snapshot), replace, undo, stop_server, wait, named, shorten_text)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
     reporter = reporter_for(choices)
     try:
         if dry_run:
@@ -132,7 +132,7 @@ def command(
         reporter.close()
 
 
-def _kept(choices: Choices, name: str | None, *, agreed: bool, wait: float, lock_wait: float) -> int:
+def _kept(choices: SharedOptions, name: str | None, *, agreed: bool, wait: float, lock_wait: float) -> int:
     """name: what to remove; None lists."""
 
     task = tasks.list_kept() if name is None else tasks.drop_kept(name, act=agreed)
@@ -144,9 +144,9 @@ def _kept(choices: Choices, name: str | None, *, agreed: bool, wait: float, lock
 
 
 def _rehearse(
-    choices: Choices,
+    choices: SharedOptions,
     reporter: Reporter,
-    recovery: Recovery,
+    recovery: RestoreRequest,
     *,
     create: bool,
     agreed: bool,
@@ -154,16 +154,16 @@ def _rehearse(
     replace_keys: bool,
 ) -> int:
     from mlflow_ae5_deploy.cli.locked_run import asking
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.engine.lock import InstallationLock
     from mlflow_ae5_deploy.operations import restore
     from mlflow_ae5_deploy.render.backup import run_data, show
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
-    def wishes(loaded: LoadedSettings) -> Wishes:
+    def wishes(loaded: LoadedSettings) -> RunOptions:
         account = create or loaded.settings.account.create
-        return Wishes(create_account=account, consent=asking(reporter, agreed=agreed), replace_keys=replace_keys)
+        return RunOptions(create_account=account, consent=asking(reporter, agreed=agreed), replace_keys=replace_keys)
 
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
         follow(context, reporter)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import LockWait, Yes, asking
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Wishes
-    from mlflow_ae5_deploy.operations.rotate_token_plan import Wish
+    from mlflow_ae5_deploy.engine.context import RunOptions
+    from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "rotate-token"
@@ -49,26 +49,28 @@ def command(
 ) -> int:
     """The manual wants a new token after every restart of the server. This is it, in one command."""
     from mlflow_ae5_deploy.common.errors import Usage
-    from mlflow_ae5_deploy.operations.rotate_token_plan import Wish
+    from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions
 
     if if_needed and (restart or everyone):
         raise Usage("--if-needed excludes --restart and --all.", remedy="Leave one of them out.")
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
-        return _rotate(choices, reporter, Wish(restart, if_needed, everyone), lock_wait, agreed=yes)
+        return _rotate(choices, reporter, RotationOptions(restart, if_needed, everyone), lock_wait, agreed=yes)
     finally:
         reporter.close()
 
 
-def _rotate(choices: Choices, reporter: Reporter, wish: Wish, lock_wait: float, *, agreed: bool) -> int:
-    from mlflow_ae5_deploy.engine.context import Wishes
+def _rotate(
+    choices: SharedOptions, reporter: Reporter, wish: RotationOptions, lock_wait: float, *, agreed: bool
+) -> int:
+    from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.lock import InstallationLock
     from mlflow_ae5_deploy.operations.rotate_token import rotate
     from mlflow_ae5_deploy.render.rotate_token import rotation_data, tell
 
-    def wishes(_loaded: LoadedSettings) -> Wishes:
-        return Wishes(consent=asking(reporter, agreed=agreed))
+    def wishes(_loaded: LoadedSettings) -> RunOptions:
+        return RunOptions(consent=asking(reporter, agreed=agreed))
 
     with opened(choices, reporter, verb=NAME, wishes=wishes, for_cron=wish.if_needed) as context:
         lock = InstallationLock(context.folder, context.clock, verb=NAME)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 NAME = "runbook"
@@ -23,7 +23,7 @@ def command(
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.render.runbook import runbook
 
-    choices = Choices(config, profile, sandbox, json, hostname, username, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, traceback=traceback)
     settings = load_settings(choices).settings
     text = runbook(settings, schedule_words=parse_cron(settings.gc.schedule).words)
     reporter = reporter_for(choices)

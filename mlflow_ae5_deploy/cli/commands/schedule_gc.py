@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli import gc_options, options
-from mlflow_ae5_deploy.cli.context import Choices, load_settings, reporter_for
-from mlflow_ae5_deploy.cli.gc_options import Asked
+from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.gc_options import GcOptions
 from mlflow_ae5_deploy.cli.locked_run import LockWait, changing
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, JobFailed, PartlyDone, StageFailed
 from mlflow_ae5_deploy.common.text import counted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.job_result import Verdict
-    from mlflow_ae5_deploy.jobs.spec import WantedJob
-    from mlflow_ae5_deploy.operations.schedule_gc import Done
+    from mlflow_ae5_deploy.engine.job_result import JobResult
+    from mlflow_ae5_deploy.jobs.spec import JobSpec
+    from mlflow_ae5_deploy.operations.schedule_gc import ScheduleResult
     from mlflow_ae5_deploy.render.console import Reporter
-    from mlflow_ae5_deploy.render.schedule_gc import Scheduled
+    from mlflow_ae5_deploy.render.schedule_gc import ScheduleView
 
 NAME = "schedule-gc"
 HELP = "Make, change, pause, resume, run or remove the scheduled garbage collection."
@@ -63,7 +63,7 @@ def command(
         dry_run=dry_run,
         switches={"pause": pause, "resume": resume, "remove": remove, "run-now": run_now},
     )
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
         return _schedule(choices, asked, reporter, _Limits(keep_runs, wait), lock_wait)
@@ -71,19 +71,19 @@ def command(
         reporter.close()
 
 
-def _schedule(plain: Choices, asked: Asked, reporter: Reporter, limits: _Limits, lock_wait: float) -> int:
+def _schedule(plain: SharedOptions, asked: GcOptions, reporter: Reporter, limits: _Limits, lock_wait: float) -> int:
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.render.install import error_data
-    from mlflow_ae5_deploy.render.schedule_gc import Scheduled, schedule_data, show_verdict
+    from mlflow_ae5_deploy.render.schedule_gc import ScheduleView, schedule_data, show_verdict
     from mlflow_ae5_deploy.resources.gc_job import wanted_job
 
     configured = wanted_job(load_settings(plain).settings)
-    result: Scheduled | None = None
+    result: ScheduleView | None = None
     try:
         with changing(replace(plain, overrides=asked.overrides), reporter, verb=NAME, lock_wait=lock_wait) as context:
             reporter.doing(NAME)
             wanted = _wanted(asked, context)
-            result = Scheduled(
+            result = ScheduleView(
                 wanted=wanted,
                 done=_set(asked, context, wanted, limits.wait),
                 departures=tuple(schedule_gc.departures(wanted, configured)) if asked.verb in ("set", "run") else (),
@@ -106,7 +106,7 @@ def _schedule(plain: Choices, asked: Asked, reporter: Reporter, limits: _Limits,
     return EXIT_DONE
 
 
-def _wanted(asked: Asked, context: Context) -> WantedJob:
+def _wanted(asked: GcOptions, context: Context) -> JobSpec:
     from mlflow_ae5_deploy.operations.schedule_gc import with_database
     from mlflow_ae5_deploy.resources.gc_job import wanted_job
 
@@ -116,7 +116,7 @@ def _wanted(asked: Asked, context: Context) -> WantedJob:
     return with_database(wanted, context, gc_options.resolve(asked.database, context.values))
 
 
-def _set(asked: Asked, context: Context, wanted: WantedJob, wait: float) -> Done | None:
+def _set(asked: GcOptions, context: Context, wanted: JobSpec, wait: float) -> ScheduleResult | None:
     """What happens to the schedule; None where only a run was asked for."""
     from mlflow_ae5_deploy.operations import schedule_gc
 
@@ -131,7 +131,7 @@ def _set(asked: Asked, context: Context, wanted: WantedJob, wait: float) -> Done
     return None
 
 
-def _show(reporter: Reporter, result: Scheduled, asked: Asked, choices: Choices) -> None:
+def _show(reporter: Reporter, result: ScheduleView, asked: GcOptions, choices: SharedOptions) -> None:
     from mlflow_ae5_deploy.render.schedule_gc import show_departures, show_done, show_job
 
     if result.done is None:
@@ -145,7 +145,7 @@ def _show(reporter: Reporter, result: Scheduled, asked: Asked, choices: Choices)
         reporter.hanging("", told)
 
 
-def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, wait: float) -> Verdict | None:
+def _run(asked: GcOptions, context: Context, wanted: JobSpec, reporter: Reporter, wait: float) -> JobResult | None:
     from mlflow_ae5_deploy.jobs.logs import WithoutSettings
     from mlflow_ae5_deploy.operations import schedule_gc
 
@@ -160,7 +160,7 @@ def _run(asked: Asked, context: Context, wanted: WantedJob, reporter: Reporter, 
     return None
 
 
-def _prune(asked: Asked, context: Context, wanted: WantedJob, keep: int, reporter: Reporter) -> int:
+def _prune(asked: GcOptions, context: Context, wanted: JobSpec, keep: int, reporter: Reporter) -> int:
     from mlflow_ae5_deploy.jobs import one_off
 
     if asked.verb not in ("set", "run"):

@@ -11,7 +11,7 @@ import typer
 
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.commands import rotate_token
-from mlflow_ae5_deploy.cli.context import Choices, installation_folder, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, installation_folder, load_settings, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import LockWait
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
@@ -53,7 +53,7 @@ def command(
 
     if install and remove:
         raise Usage("--install and --remove exclude each other.", remedy="Leave one of them out.")
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     schedule = parse_cron(cron)
     loaded = load_settings(choices)
@@ -68,7 +68,7 @@ def command(
     return EXIT_DONE
 
 
-def _line(choices: Choices, loaded: LoadedSettings, schedule: str) -> tuple[str, list[str]]:
+def _line(choices: SharedOptions, loaded: LoadedSettings, schedule: str) -> tuple[str, list[str]]:
     from mlflow_ae5_deploy.operations import crontab
 
     rotation = [rotate_token.NAME, "--if-needed", "--lock-wait", str(_LOCK_WAIT)]
@@ -78,7 +78,7 @@ def _line(choices: Choices, loaded: LoadedSettings, schedule: str) -> tuple[str,
     return text, _missing_secrets(choices, loaded.settings)
 
 
-def _from_anywhere(choices: Choices, loaded: LoadedSettings) -> Choices:
+def _from_anywhere(choices: SharedOptions, loaded: LoadedSettings) -> SharedOptions:
     """Choices that lead to this installation from anywhere: absolute, and without this shell's environment."""
     settings = loaded.settings
     found: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def _from_anywhere(choices: Choices, loaded: LoadedSettings) -> Choices:
     return replace(choices, config=_absolute(loaded.path) if loaded.path is not None else None, **found)
 
 
-def _environment(choices: Choices, loaded: LoadedSettings) -> dict[str, str]:
+def _environment(choices: SharedOptions, loaded: LoadedSettings) -> dict[str, str]:
     """What this shell's environment adds to the configuration and is no secret."""
     from mlflow_ae5_deploy.config.environment import CA_VARIABLE, NAMES, STATE_VARIABLE
     from mlflow_ae5_deploy.config.state_dir import state_root
@@ -112,7 +112,7 @@ def _environment(choices: Choices, loaded: LoadedSettings) -> dict[str, str]:
     return found
 
 
-def _missing_secrets(choices: Choices, settings: Settings) -> list[str]:
+def _missing_secrets(choices: SharedOptions, settings: Settings) -> list[str]:
     """What cron's run could not follow: its environment is empty, and nobody answers a question."""
     found = [
         f"{where} is {reference}, which a run by cron does not have. Put the value into a file of mode 0600 and refer "
@@ -144,7 +144,7 @@ def _references(settings: Settings, *, sandbox: bool) -> list[tuple[str, SecretR
     return rows
 
 
-def _change(choices: Choices, loaded: LoadedSettings, what: str, text: str, lock_wait: float) -> tuple[str, str]:
+def _change(choices: SharedOptions, loaded: LoadedSettings, what: str, text: str, lock_wait: float) -> tuple[str, str]:
     """(outcome, the line it is about: the one that is there now, or the one taken out)."""
     from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.config.state_dir import state_dir

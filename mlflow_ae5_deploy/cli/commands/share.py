@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import LockWait, changing, looking
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.operations.share import Change, Shared
+    from mlflow_ae5_deploy.operations.share import ShareChange, ShareResult
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "share"
@@ -49,7 +49,7 @@ def command(
             raise Usage(f"The name of a {kind} {error}.", where=f"--{kind}") from None
     if remove and not pairs:
         raise Usage("--remove needs to be told whom: --user or --group.", where="--remove")
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
         return _share(choices, reporter, pairs, remove=remove, lock_wait=lock_wait)
@@ -58,7 +58,7 @@ def command(
 
 
 def _share(
-    choices: Choices, reporter: Reporter, pairs: list[tuple[str, str]], *, remove: bool, lock_wait: float
+    choices: SharedOptions, reporter: Reporter, pairs: list[tuple[str, str]], *, remove: bool, lock_wait: float
 ) -> int:
     from mlflow_ae5_deploy.operations import share
 
@@ -73,7 +73,7 @@ def _share(
     return EXIT_DONE
 
 
-def _tell(reporter: Reporter, shared: tuple[Shared, ...], change: Change | None) -> None:
+def _tell(reporter: Reporter, shared: tuple[ShareResult, ...], change: ShareChange | None) -> None:
     if change is not None:
         for action in change.actions:
             reporter.hanging("+ ", action.phrase, "cyan")

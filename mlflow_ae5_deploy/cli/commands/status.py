@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import looking
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, EXIT_NOT_INSTALLED, PlatformError, StageFailed
 
@@ -41,7 +41,7 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """Reads only. With --watch the exit code is that of the last look."""
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, traceback=traceback)
     reporter = reporter_for(choices)
     try:
         with looking(choices, reporter, verb=NAME) as context:
@@ -53,18 +53,18 @@ def command(
         reporter.close()
 
 
-def _look(choices: Choices, context: Context) -> Status:
+def _look(choices: SharedOptions, context: Context) -> Status:
     from mlflow_ae5_deploy.common.redaction import Secret
-    from mlflow_ae5_deploy.engine.context import Findings
+    from mlflow_ae5_deploy.engine.context import StageOutputs
     from mlflow_ae5_deploy.operations.status import status
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
     given = choices.environ.get("MLFLOW_TRACKING_TOKEN")
-    context.found = Findings()
+    context.found = StageOutputs()
     return status(context, STAGES, Secret(given) if given and not choices.sandbox else None)
 
 
-def _tell(choices: Choices, reporter: Reporter, seen: Status, *, compact: bool = False) -> int:
+def _tell(choices: SharedOptions, reporter: Reporter, seen: Status, *, compact: bool = False) -> int:
     from mlflow_ae5_deploy.render.status import show, status_data
 
     if choices.json_mode:
@@ -79,7 +79,7 @@ def _code(seen: Status) -> int:
     return EXIT_DONE if seen.healthy else NOT_HEALTHY
 
 
-def _watch(choices: Choices, reporter: Reporter, context: Context, seconds: float) -> int:
+def _watch(choices: SharedOptions, reporter: Reporter, context: Context, seconds: float) -> int:
     """One screen after another; where nobody watches, one block (or one line of JSON) after another.
 
     A platform that cannot be asked for a while ends nothing.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import LockWait, Yes, can_ask, changing
 from mlflow_ae5_deploy.cli.next_steps import program
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Conflict, PartlyDone
@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.common.text import counted
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.plan import Action
-    from mlflow_ae5_deploy.operations.uninstall import Removed, There
+    from mlflow_ae5_deploy.operations.uninstall import UninstallPlan, UninstallResult
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "uninstall"
@@ -49,9 +49,9 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """Asks before it does anything. Running it again says that nothing is left."""
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
-    agreed: There | None = None
+    agreed: UninstallPlan | None = None
 
     def ask(context: Context) -> None:
         nonlocal agreed
@@ -69,7 +69,7 @@ def command(
     return EXIT_DONE
 
 
-def _ask(reporter: Reporter, context: Context, *, purge: bool, force: bool) -> There | None:
+def _ask(reporter: Reporter, context: Context, *, purge: bool, force: bool) -> UninstallPlan | None:
     """What a person has agreed to lose, without the lock; what is there may be another thing once it is held."""
     from mlflow_ae5_deploy.operations import uninstall
 
@@ -90,7 +90,7 @@ def _agree(reporter: Reporter, context: Context, actions: list[Action], stays: S
 
 
 def _uninstall(
-    reporter: Reporter, context: Context, agreed: There | None, *, purge: bool, force: bool
+    reporter: Reporter, context: Context, agreed: UninstallPlan | None, *, purge: bool, force: bool
 ) -> dict[str, Any]:
     """agreed: what a person has agreed to lose already; whatever else is there is not touched without a question."""
     from mlflow_ae5_deploy.operations import uninstall
@@ -121,7 +121,7 @@ def _uninstall(
     }
 
 
-def _end(reporter: Reporter, removed: Removed) -> None:
+def _end(reporter: Reporter, removed: UninstallResult) -> None:
     for warning in removed.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     if removed.kept is not None:
@@ -137,17 +137,17 @@ def _end(reporter: Reporter, removed: Removed) -> None:
     reporter.line("The server is uninstalled.", style="bold")
 
 
-def _nothing(there: There) -> str:
+def _nothing(there: UninstallPlan) -> str:
     if there.secrets:
         return f"Nothing is left but the secrets {', '.join(there.secrets)}; --purge-secrets deletes them."
     return "Nothing is left of this installation."
 
 
-def _require_same(there: There, agreed: There, *, purge: bool) -> None:
+def _require_same(there: UninstallPlan, agreed: UninstallPlan, *, purge: bool) -> None:
     """More or fewer run records are the same thing; what has gone by itself needs no consent."""
     from mlflow_ae5_deploy.operations import uninstall
 
-    def apart_from_numbers(what: There) -> list[str]:
+    def apart_from_numbers(what: UninstallPlan) -> list[str]:
         one = replace(what, runs=what.runs[:1])
         return [action.phrase for action in uninstall.plan(one, purge=purge)]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
 from mlflow_ae5_deploy.cli.locked_run import LockWait, Yes, changing
 from mlflow_ae5_deploy.cli.snapshot_options import Wait
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.job_result import Verdict
+    from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.engine.plan import RunResult
     from mlflow_ae5_deploy.engine.stage import Stage
-    from mlflow_ae5_deploy.operations.upgrade.plan import Changes
-    from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
+    from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
+    from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "upgrade"
@@ -59,7 +59,7 @@ def command(
     ]
     if len(chosen) > 1:
         raise Usage(f"{' and '.join(chosen)} exclude each other.", remedy="Leave one out.")
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
     reporter = reporter_for(choices)
     try:
         with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes) as context:
@@ -109,7 +109,9 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
     return upgrade_data("upgraded", found, rehearsed, done)
 
 
-def _rehearse(context: Context, reporter: Reporter, crew: Crew, found: Changes, how: str) -> Verdict | None:
+def _rehearse(
+    context: Context, reporter: Reporter, crew: UpgradeContext, found: UpgradePlan, how: str
+) -> JobResult | None:
     """Also what would keep the upgrade from being begun at all is found out here."""
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
     from mlflow_ae5_deploy.render.upgrade import show_rehearsal
@@ -123,10 +125,10 @@ def _rehearse(context: Context, reporter: Reporter, crew: Crew, found: Changes, 
     return verdict
 
 
-def _crew(context: Context, reporter: Reporter, wait: float) -> Crew:
+def _crew(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:
     from mlflow_ae5_deploy.cli.stages_run import follow
     from mlflow_ae5_deploy.engine.executor import run
-    from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
+    from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
     def run_stages(stages: Sequence[Stage]) -> RunResult:
@@ -137,4 +139,4 @@ def _crew(context: Context, reporter: Reporter, wait: float) -> Crew:
         reporter.line(f"> {text[:1].upper()}{text[1:]}")
 
     follow(context, reporter)
-    return Crew(STAGES, run_stages, tell, reporter.check, wait)
+    return UpgradeContext(STAGES, run_stages, tell, reporter.check, wait)

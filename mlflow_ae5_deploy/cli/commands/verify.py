@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import Choices, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Context, Wishes
+    from mlflow_ae5_deploy.engine.context import Context, RunOptions
     from mlflow_ae5_deploy.operations.verify import Verification
     from mlflow_ae5_deploy.render.console import Reporter
 
@@ -32,7 +32,7 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """Uses MLFLOW_TRACKING_TOKEN of the environment if set, else a token issued for this purpose."""
-    choices = Choices(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
+    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     reporter = reporter_for(choices)
     try:
         return _verify(choices, reporter)
@@ -40,15 +40,15 @@ def command(
         reporter.close()
 
 
-def _verify(choices: Choices, reporter: Reporter) -> int:
+def _verify(choices: SharedOptions, reporter: Reporter) -> int:
     from mlflow_ae5_deploy.common.errors import VerificationFailed
-    from mlflow_ae5_deploy.engine.context import Wishes
+    from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.operations.verify import require
     from mlflow_ae5_deploy.render.install import SCHEMA
 
-    def wishes(_loaded: LoadedSettings) -> Wishes:
-        return Wishes()
+    def wishes(_loaded: LoadedSettings) -> RunOptions:
+        return RunOptions()
 
     with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
         reporter.doing("verify")
@@ -73,7 +73,7 @@ def _verify(choices: Choices, reporter: Reporter) -> int:
     return EXIT_DONE
 
 
-def prove(choices: Choices, reporter: Reporter, context: Context) -> Verification:
+def prove(choices: SharedOptions, reporter: Reporter, context: Context) -> Verification:
     """Every check, each told when it is made."""
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.operations.verify import Verifier
@@ -120,7 +120,7 @@ def running(context: Context) -> tuple[str, str]:
     return deployment.id, deployment.url.rstrip("/")
 
 
-def url_and_token(choices: Choices, context: Context) -> tuple[str, Secret]:
+def url_and_token(choices: SharedOptions, context: Context) -> tuple[str, Secret]:
     """The running deployment's URL, and a token that opens it."""
     from mlflow_ae5_deploy.common.redaction import Secret
 

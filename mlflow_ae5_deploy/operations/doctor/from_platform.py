@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.engine import job_result
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off
-from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.resources import encryption_keys
 
@@ -53,7 +53,7 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
         )
     known = [] if encryption_keys.are_asked_for(context) else encryption_keys.check_values(context)
     checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(known)),) if known else ()
-    wanted = WantedJob(JOB, command, "", checks, settings.deployment.resource_profile)
+    wanted = JobSpec(JOB, command, "", checks, settings.deployment.resource_profile)
     run, log = one_off.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
     return read_report(run.state, job_result.last_report(log))
 

@@ -12,10 +12,10 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.operations.doctor import versions
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, of_error, ok, skipped, warning
-from mlflow_ae5_deploy.release.packages import Environment, environment_of
+from mlflow_ae5_deploy.release.packages import PackageEnvironment, environment_of
 
 
-def release(context: Context, stages: Sequence[Stage]) -> tuple[list[Finding], Environment | None]:
+def release(context: Context, stages: Sequence[Stage]) -> tuple[list[Finding], PackageEnvironment | None]:
     """stages: the runbook's, that bring the release to hand and build the archive. Nothing is downloaded."""
     try:
         for stage in stages:
@@ -41,7 +41,7 @@ def proxied(context: Context) -> bool:
     return context.settings.server.default_artifact_root.startswith("mlflow-artifacts:")
 
 
-def database(context: Context, environment: Environment | None) -> Iterator[Finding]:
+def database(context: Context, environment: PackageEnvironment | None) -> Iterator[Finding]:
     """The URI's form, and whether the environment has what it needs. The database itself is not asked."""
     uri = context.settings.server.backend_store_uri
     if isinstance(uri, SecretRef) and uri.kind == "prompt":

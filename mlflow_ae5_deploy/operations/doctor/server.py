@@ -13,14 +13,14 @@ from mlflow_ae5_deploy.operations import status
 from mlflow_ae5_deploy.operations.doctor import versions
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.operations.doctor.release import proxied
-from mlflow_ae5_deploy.operations.status_report import Seen, look_at
-from mlflow_ae5_deploy.release.packages import Environment, exact_version
+from mlflow_ae5_deploy.operations.status_report import Observed, look_at
+from mlflow_ae5_deploy.release.packages import PackageEnvironment, exact_version
 from mlflow_ae5_deploy.resources import token_expiry
 
 CHECKS = ("server", "mlflow-running", "allowed-hosts", "token", "gc-job")
 
 
-def server(context: Context, environment: Environment | None, token: Secret | None) -> Iterator[Finding]:
+def server(context: Context, environment: PackageEnvironment | None, token: Secret | None) -> Iterator[Finding]:
     """token: given from outside, to be tried at the endpoint; may be None."""
     seen = look_at(context, token)
     if seen.project is None or seen.deployment is None:
@@ -40,7 +40,7 @@ def server(context: Context, environment: Environment | None, token: Secret | No
     yield _collection(seen)
 
 
-def _version(context: Context, environment: Environment | None, seen: Seen) -> Finding:
+def _version(context: Context, environment: PackageEnvironment | None, seen: Observed) -> Finding:
     if seen.version is None:
         return skipped("mlflow-running", seen.version_unknown)
     pinned = exact_version(environment.packages.get("mlflow", "")) if environment else None
@@ -50,7 +50,7 @@ def _version(context: Context, environment: Environment | None, seen: Seen) -> F
 # host names -------------------------------------------------------------------------------------------------------
 
 
-def hosts(context: Context, seen: Seen) -> Finding:
+def hosts(context: Context, seen: Observed) -> Finding:
     """Ask the endpoint with each form of its name; what the pod is asked with inside the platform is not seen here."""
     url = seen.deployment.url if seen.deployment else None
     if not url or seen.health is None:
@@ -100,7 +100,7 @@ _NEW_TOKEN = "Run `rotate-token`: it issues, proves and stores a new one."  # no
 _SURE = "Run `rotate-token --if-needed`: it stores one that is known to be of this deployment."
 
 
-def _token(context: Context, seen: Seen, given: Secret | None) -> Finding:
+def _token(context: Context, seen: Observed, given: Secret | None) -> Finding:
     now = context.clock.now()
     if given is not None and seen.deployment is not None and seen.deployment.url:
         api = context.server(seen.deployment.url, given)
@@ -133,7 +133,7 @@ def _token(context: Context, seen: Seen, given: Secret | None) -> Finding:
     return ok("token", f"stored for {accounts}, of this deployment; its value cannot be read back, so it was not tried")
 
 
-def _collection(seen: Seen) -> Finding:
+def _collection(seen: Observed) -> Finding:
     found = seen.collection
     if problems := status.about_collection(found):
         return error("gc-job", " ".join(problems), "Run `schedule-gc`, then `schedule-gc --run-now`.")

@@ -11,7 +11,7 @@ import re
 from mlflow_ae5_deploy.common.parts import OLDEST_AE5_TOOLS, install_ae5_tools, too_old, update_ae5_tools
 from mlflow_ae5_deploy.config.database_uri import IMPLIED, StoreUri
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, ok, skipped, warning
-from mlflow_ae5_deploy.release.packages import Environment, Version, bounds, exact_version
+from mlflow_ae5_deploy.release.packages import PackageEnvironment, Version, bounds, exact_version
 
 BAD_UPLOADS = ((3, 5), (3, 11))  # first and last series
 INCOMPLETE: dict[Version, str] = {(3, 18, 0): "its mlflow-skinny could not be installed when this tool was made"}
@@ -59,7 +59,7 @@ def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
     return ok(check, installed)
 
 
-def mlflow_pin(environment: Environment, *, proxied: bool) -> Finding:
+def mlflow_pin(environment: PackageEnvironment, *, proxied: bool) -> Finding:
     """proxied: clients upload through the server (the artifact root is mlflow-artifacts:)."""
     check, spec = "mlflow-version", environment.packages.get("mlflow")
     place = f"environment {environment.name} of {environment.command}"
@@ -103,7 +103,7 @@ def _judge_mlflow(check: str, version: Version, said: str, proxied: bool) -> Fin
     return ok(check, said)
 
 
-def database_driver(store: StoreUri, environment: Environment) -> Finding:
+def database_driver(store: StoreUri, environment: PackageEnvironment) -> Finding:
     """Whether the environment has what the URI needs: dialect x driver x SQLAlchemy."""
     check, where = "database-driver", f"environment {environment.name} of {environment.command}"
     if store.dialect == "sqlite":
@@ -131,7 +131,7 @@ def database_driver(store: StoreUri, environment: Environment) -> Finding:
     return ok(check, f"{store.dialect} through {present[0]}, which the {where} brings")
 
 
-def _possible(store: StoreUri, environment: Environment) -> tuple[tuple[str, ...], str]:
+def _possible(store: StoreUri, environment: PackageEnvironment) -> tuple[tuple[str, ...], str]:
     """(drivers that would do, what is doubtful about them)."""
     if not store.driver_is_implied:
         return (store.driver,), ""
@@ -151,5 +151,5 @@ def _possible(store: StoreUri, environment: Environment) -> tuple[tuple[str, ...
     )
 
 
-def _has(driver: str, environment: Environment) -> bool:
+def _has(driver: str, environment: PackageEnvironment) -> bool:
     return any(package in environment.packages for package in DRIVER_PACKAGES.get(driver, ()))

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.operations import backup, restart
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback, shared_steps
-from mlflow_ae5_deploy.operations.upgrade.plan import Changes
-from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
+from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
+from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
 from mlflow_ae5_deploy.operations.upgrade.staging_project import beside
-from mlflow_ae5_deploy.operations.upgrade.state import MIGRATING, REPLACING, SAVING, Record, note
+from mlflow_ae5_deploy.operations.upgrade.state import MIGRATING, REPLACING, SAVING, UpgradeState, note
 from mlflow_ae5_deploy.operations.verify import Verification
 from mlflow_ae5_deploy.release.compare import same_content
 from mlflow_ae5_deploy.resources.deployment import STOPPED
@@ -30,17 +30,17 @@ from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, up
 
 
 @dataclass(frozen=True)
-class Upgraded:
+class UpgradeResult:
     """downtime: seconds from the stop of the former server to the proof of the new one; None if none ran before."""
 
     snapshot: str
-    migration: Verdict
+    migration: JobResult
     proof: Verification
     kept_archive: str
     downtime: float | None
 
 
-def rehearse(context: Context, found: Changes, crew: Crew) -> Verdict:
+def rehearse(context: Context, found: UpgradePlan, crew: UpgradeContext) -> JobResult:
     """Run the new release's migrations on a copy of the data. Nothing of the installation is changed."""
     _require_rehearsable(found)
     crew.tell(f"the new release is uploaded beside, as {found.project.name}.rehearsal, and migrates a copy of the data")
@@ -48,7 +48,7 @@ def rehearse(context: Context, found: Changes, crew: Crew) -> Verdict:
         return runner.run(context, side, tasks.rehearsal(), seconds=crew.wait)
 
 
-def _require_rehearsable(found: Changes) -> None:
+def _require_rehearsable(found: UpgradePlan) -> None:
     if not found.rehearsable:
         raise Conflict(
             f"The new release does not know {tasks.REHEARSE}, and its job would migrate in earnest.",
@@ -57,7 +57,7 @@ def _require_rehearsable(found: Changes) -> None:
         )
 
 
-def agree(context: Context, found: Changes, rehearsed: Verdict | None) -> None:
+def agree(context: Context, found: UpgradePlan, rehearsed: JobResult | None) -> None:
     """Raises Conflict unless the person agrees."""
     schema = rehearsed.said if rehearsed else "what becomes of the schema was not rehearsed"
     was, becomes = (plan.release_words(name) for name in found.release)
@@ -84,7 +84,7 @@ def agree(context: Context, found: Changes, rehearsed: Verdict | None) -> None:
         )
 
 
-def upgrade(context: Context, found: Changes, crew: Crew) -> Upgraded:
+def upgrade(context: Context, found: UpgradePlan, crew: UpgradeContext) -> UpgradeResult:
     """From the first backup to the proof. Raises WentBack or NotBack for what fails after the stop."""
     crew.tell("a snapshot is made while the server runs, and read back as a whole")
     _save(context, crew, "--all")
@@ -92,14 +92,14 @@ def upgrade(context: Context, found: Changes, crew: Crew) -> Upgraded:
     return go_on(context, record, crew)
 
 
-def _begin(context: Context, found: Changes) -> Record:
+def _begin(context: Context, found: UpgradePlan) -> UpgradeState:
     server = found.server
     revisions = context.look.revisions(found.project)
     definition = None
     if server is not None:
         shared = context.look.collaborators(server.id)
         definition = restart.define(server, shared, revisions, context.settings.deployment.endpoint)
-    return Record(
+    return UpgradeState(
         target=plan.built_of(context).content_digest,
         wanted=found.release[1],
         former=found.release[0],
@@ -112,7 +112,7 @@ def _begin(context: Context, found: Changes) -> Record:
     )
 
 
-def go_on(context: Context, record: Record, crew: Crew) -> Upgraded:
+def go_on(context: Context, record: UpgradeState, crew: UpgradeContext) -> UpgradeResult:
     """From wherever the record says. Whatever fails leads back."""
     began, downtime = context.clock.monotonic(), record.definition is not None
     try:
@@ -130,14 +130,14 @@ def go_on(context: Context, record: Record, crew: Crew) -> Upgraded:
         context.memory.note_upgrade(None)
         context.journal.write("effect", action="upgrade", target=f"from {record.former} to {record.wanted}")
         seconds = context.clock.monotonic() - began if downtime else None
-        return Upgraded(str(record.snapshot), migration, proof, record.archive, seconds)
+        return UpgradeResult(str(record.snapshot), migration, proof, record.archive, seconds)
     latest = context.memory.pending_upgrade()
     if latest is None:  # nothing was begun
         raise trouble
     raise rollback.after(context, trouble, record.definition, crew)
 
 
-def _stop_and_save(context: Context, record: Record, crew: Crew) -> Record:
+def _stop_and_save(context: Context, record: UpgradeState, crew: UpgradeContext) -> UpgradeState:
     """The server, and a last snapshot: what was written since the first one is in it."""
     if record.at_least(REPLACING):
         context.found.no_server = STOPPED
@@ -150,7 +150,7 @@ def _stop_and_save(context: Context, record: Record, crew: Crew) -> Record:
     return note(context, record, phase=REPLACING, snapshot=_save(context, crew, "--sample", "1%"))
 
 
-def _save(context: Context, crew: Crew, *extent: str) -> str:
+def _save(context: Context, crew: UpgradeContext, *extent: str) -> str:
     """A snapshot that was read back; its id. Artifacts kept elsewhere are not in it: no upgrade touches them.
 
     extent: how much of it is read. While the server is down that is little: most of it was read a moment ago, and a
@@ -163,7 +163,7 @@ def _save(context: Context, crew: Crew, *extent: str) -> str:
     return snapshot
 
 
-def _replace(context: Context, crew: Crew) -> Project:
+def _replace(context: Context, crew: UpgradeContext) -> Project:
     built = plan.built_of(context)
     project = context.look.project(context.settings.project.name)
     if project is not None and same_content(context.look.archive(project), built).same:
@@ -176,7 +176,9 @@ def _replace(context: Context, crew: Crew) -> Project:
     )
 
 
-def _migrate(context: Context, record: Record, project: Project, crew: Crew) -> tuple[Record, Verdict]:
+def _migrate(
+    context: Context, record: UpgradeState, project: Project, crew: UpgradeContext
+) -> tuple[UpgradeState, JobResult]:
     task = tasks.database_upgrade()
     before = record.touched  # by a run that was cut off
     record = note(context, record, phase=MIGRATING, touched=True)
@@ -191,7 +193,7 @@ def _migrate(context: Context, record: Record, project: Project, crew: Crew) -> 
 
 
 @contextlib.contextmanager
-def _one_that_backs_up(context: Context, crew: Crew) -> Iterator[Project]:
+def _one_that_backs_up(context: Context, crew: UpgradeContext) -> Iterator[Project]:
     """The installed project; or, where that cannot back up, one beside it with the new release."""
     project = runner.required_project(context)
     if runner.knows(context, project, "Backup"):

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, ReleaseRefused, StageFailed
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.status_report import health_of
@@ -25,7 +25,7 @@ RESTORABLE = ("sqlite", "postgresql", "mysql")
 
 
 @dataclass(frozen=True)
-class Changes:
+class UpgradePlan:
     """release, mlflow: (now, then), in words. same: the project holds the wanted content already.
 
     rehearsable: the new release knows how to upgrade a copy. backs_up: the installed one knows how to back up.
@@ -51,11 +51,11 @@ class Changes:
         }
 
 
-def look(context: Context) -> Changes:
+def look(context: Context) -> UpgradePlan:
     """After stage 5 has built the new archive."""
     project, built = runner.required_project(context), built_of(context)
     stored, wanted = context.look.archive(project), built.path.read_bytes()
-    return Changes(
+    return UpgradePlan(
         project=project,
         server=chosen_of(context).current,
         release=(_name(stored), _name(wanted)),
@@ -72,7 +72,7 @@ def built_of(context: Context) -> BuiltArchive:
     return context.found.built
 
 
-def check(context: Context, changes: Changes) -> None:
+def check(context: Context, changes: UpgradePlan) -> None:
     """Everything that would make it fail, as far as it can be told before anything is done."""
     built = built_of(context)
     needed = {runner.command_of(context.settings, name) for name in ("Backup", "Restore", "DatabaseUpgrade")}
@@ -121,7 +121,7 @@ def require_target(context: Context, target: str, wanted: str, phase: str) -> No
         )
 
 
-def schema(verdict: Verdict | None) -> dict[str, Any] | None:
+def schema(verdict: JobResult | None) -> dict[str, Any] | None:
     """What the rehearsal said of the schema."""
     if verdict is None:
         return None

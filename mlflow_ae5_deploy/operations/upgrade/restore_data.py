@@ -9,11 +9,11 @@ from pathlib import Path
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.operations import backup as snapshots
-from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
-from mlflow_ae5_deploy.operations.upgrade.state import Record, note
+from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
+from mlflow_ae5_deploy.operations.upgrade.state import UpgradeState, note
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.resources import backup_destination
 
@@ -21,7 +21,7 @@ _USAGE = 2  # the exit code of a job that does not understand its options
 
 
 @dataclass(frozen=True)
-class Way:
+class RestoreSource:
     """needed: the data is not as it was. seen: a job has just seen the snapshot. here: the project that is there
     restores it; else none of its jobs runs, and the former project is put back first."""
 
@@ -30,23 +30,23 @@ class Way:
     here: bool = True
 
 
-def look(context: Context, record: Record, crew: Crew) -> Way:
+def look(context: Context, record: UpgradeState, crew: UpgradeContext) -> RestoreSource:
     """Before a server is stopped or a project is moved. Raises NotFound where the snapshot is gone, and StageFailed
     where no job could restore it."""
     if not record.touched or record.restored:
-        return Way()
+        return RestoreSource()
     if record.snapshot is None:
         raise StageFailed("No snapshot to go back to was noted.", stage=7, where=str(context.folder))
     project = context.look.project(context.settings.project.name)
     if project is not None and _sees_it(context, record, project, crew):
-        return Way(needed=True, seen=True)
+        return RestoreSource(needed=True, seen=True)
     if project is not None and project.id in (record.old_project, record.returned):
-        return Way(needed=True)
+        return RestoreSource(needed=True)
     _require_former(context, record)
-    return Way(needed=True, here=False)
+    return RestoreSource(needed=True, here=False)
 
 
-def _sees_it(context: Context, record: Record, project: Project, crew: Crew) -> bool:
+def _sees_it(context: Context, record: UpgradeState, project: Project, crew: UpgradeContext) -> bool:
     """False where no job of this project tells: it has no such command, or neither that nor its environment starts."""
     if not runner.knows(context, project, "Backup"):
         return False
@@ -68,7 +68,7 @@ def _sees_it(context: Context, record: Record, project: Project, crew: Crew) -> 
     return True
 
 
-def _require_former(context: Context, record: Record) -> None:
+def _require_former(context: Context, record: UpgradeState) -> None:
     command, archive = runner.command_of(context.settings, "Restore"), Path(record.archive)
     if archive.is_file() and command in read_project_archive(archive).commands:
         return
@@ -81,20 +81,20 @@ def _require_former(context: Context, record: Record) -> None:
     )
 
 
-def bring_back(context: Context, record: Record, project: Project, crew: Crew) -> Record:
+def bring_back(context: Context, record: UpgradeState, project: Project, crew: UpgradeContext) -> UpgradeState:
     """By a job of `project`. Artifacts that are there unchanged stay; a release of before that does not know how moves
     all of them."""
     crew.tell(f"snapshot {record.snapshot} is restored")
     words = ("--snapshot", str(record.snapshot), "--replace", "--no-upgrade")
 
-    def aside(verdict: Verdict) -> str:
+    def aside(verdict: JobResult) -> str:
         return str(verdict.facts.get("kept_aside") or "")
 
-    def restored(verdict: Verdict) -> None:
+    def restored(verdict: JobResult) -> None:
         note(context, record, restored=True, kept_aside=aside(verdict))
         context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
 
-    def attempt(*more: str, take_ended: bool) -> tuple[tasks.Task, Verdict]:
+    def attempt(*more: str, take_ended: bool) -> tuple[tasks.JobRequest, JobResult]:
         task = tasks.restore(*words, *more)
         return task, runner.attempt(
             context, project, task, seconds=crew.wait, on_success=restored, take_ended=take_ended

@@ -21,12 +21,12 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.operations import restart
-from mlflow_ae5_deploy.operations.restart import Definition
+from mlflow_ae5_deploy.operations.restart import DeploymentDefinition
 from mlflow_ae5_deploy.operations.upgrade import restore_data, shared_steps
 from mlflow_ae5_deploy.operations.upgrade.plan import release_words
-from mlflow_ae5_deploy.operations.upgrade.restore_data import Way
-from mlflow_ae5_deploy.operations.upgrade.shared_steps import Crew
-from mlflow_ae5_deploy.operations.upgrade.state import Record, note, pending
+from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
+from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
+from mlflow_ae5_deploy.operations.upgrade.state import UpgradeState, note, pending
 from mlflow_ae5_deploy.release.compare import content_digest_of
 from mlflow_ae5_deploy.resources.deployment import await_serving, start
 from mlflow_ae5_deploy.resources.project import remove_project, upload_project
@@ -34,11 +34,13 @@ from mlflow_ae5_deploy.resources.project import remove_project, upload_project
 _GC_STAGE = 14
 
 
-def after(context: Context, trouble: DeployError, definition: Definition | None, crew: Crew) -> DeployError:
+def after(
+    context: Context, trouble: DeployError, definition: DeploymentDefinition | None, crew: UpgradeContext
+) -> DeployError:
     """Go back because of `trouble`; the error to end with. definition: with values that are not kept on disk."""
     context.journal.write("failed", kind=trouble.kind, what=trouble.what)
     crew.tell(f"it failed: {trouble.what}")
-    way: Way | None = None
+    way: RestoreSource | None = None
     try:
         record = note(context, _required(context), trouble=trouble.what)
         way = restore_data.look(context, record, crew)
@@ -58,14 +60,14 @@ def after(context: Context, trouble: DeployError, definition: Definition | None,
     )
 
 
-def back_words(record: Record) -> str:
+def back_words(record: UpgradeState) -> str:
     former = release_words(record.former)
     if record.definition is None:
         return f"Release and data are as they were before: {former}. No server ran before, so none was verified."
     return f"Everything is as it was before: {former}, its data and its endpoint, verified."
 
 
-def kept_words(record: Record) -> str:
+def kept_words(record: UpgradeState) -> str:
     """Of what the restore has put aside; empty where it has not."""
     if not record.kept_aside:
         return ""
@@ -81,7 +83,7 @@ def _advice(trouble: DeployError) -> str:
     return "" if stale else trouble.remedy
 
 
-def on_request(context: Context, crew: Crew) -> Record:
+def on_request(context: Context, crew: UpgradeContext) -> UpgradeState:
     """`upgrade --back`: finish what a run that was cut off, or failed to go back, has left."""
     record = _required(context)
     try:
@@ -96,7 +98,7 @@ def on_request(context: Context, crew: Crew) -> Record:
         raise _not_back("Going back failed", context, way, trouble) from None
 
 
-def _not_back(said: str, context: Context, way: Way | None, trouble: DeployError) -> NotBack:
+def _not_back(said: str, context: Context, way: RestoreSource | None, trouble: DeployError) -> NotBack:
     return NotBack(
         f"{said}: {trouble.what}",
         where=trouble.where,
@@ -105,7 +107,7 @@ def _not_back(said: str, context: Context, way: Way | None, trouble: DeployError
     )
 
 
-def _agree(context: Context, record: Record, way: Way) -> None:
+def _agree(context: Context, record: UpgradeState, way: RestoreSource) -> None:
     """Raises Conflict unless the person agrees."""
     data_words = "database and artifacts stay as they are"
     if way.needed:
@@ -129,7 +131,7 @@ def _agree(context: Context, record: Record, way: Way) -> None:
         )
 
 
-def _remedy(context: Context, way: Way | None, trouble: DeployError) -> str:
+def _remedy(context: Context, way: RestoreSource | None, trouble: DeployError) -> str:
     """What to do, and where the data of before is, while it is not back. way: None where the look failed."""
     if way is None and isinstance(trouble, NotFound | StageFailed):
         return trouble.remedy
@@ -141,7 +143,7 @@ def _remedy(context: Context, way: Way | None, trouble: DeployError) -> str:
     return f"{NotBack.usual_remedy} It needs snapshot {record.snapshot}: `backup list` shows whether that is there."
 
 
-def _required(context: Context) -> Record:
+def _required(context: Context) -> UpgradeState:
     record = pending(context)
     if record is None:
         raise NotFound(
@@ -153,7 +155,7 @@ def _required(context: Context) -> Record:
     return record
 
 
-def _go_back(context: Context, record: Record, way: Way, crew: Crew) -> Record:
+def _go_back(context: Context, record: UpgradeState, way: RestoreSource, crew: UpgradeContext) -> UpgradeState:
     """Raises the DeployError that stood in the way; called again, it goes on."""
     context.journal.write("intent", action="go back", target=f"to {record.former}")
     crew.tell(f"going back to {record.former}")
@@ -178,7 +180,7 @@ def _go_back(context: Context, record: Record, way: Way, crew: Crew) -> Record:
     return record
 
 
-def _bring_project_back(context: Context, record: Record, crew: Crew) -> tuple[Project, Record]:
+def _bring_project_back(context: Context, record: UpgradeState, crew: UpgradeContext) -> tuple[Project, UpgradeState]:
     name = context.settings.project.name
     project = context.look.project(name)
     if project is not None and project.id in (record.old_project, record.returned):
@@ -198,7 +200,7 @@ def _bring_project_back(context: Context, record: Record, crew: Crew) -> tuple[P
     return project, note(context, record, returned=project.id)
 
 
-def _start(context: Context, definition: Definition, project: Project) -> None:
+def _start(context: Context, definition: DeploymentDefinition, project: Project) -> None:
     if lost := sorted(name for name, value in definition.variables.items() if value is None):
         raise Conflict(
             f"The former values of {', '.join(lost)} were not kept, because they look like credentials.",

@@ -14,9 +14,9 @@ from mlflow_ae5_deploy.engine.plan import RunResult
 from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.jobs.runner import command_of
-from mlflow_ae5_deploy.jobs.spec import WantedJob
+from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations import restart
-from mlflow_ae5_deploy.operations.upgrade.state import Record
+from mlflow_ae5_deploy.operations.upgrade.state import UpgradeState
 from mlflow_ae5_deploy.operations.verify import Check, Verification, Verifier, require
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
 
 
 @dataclass(frozen=True)
-class Crew:
+class UpgradeContext:
     """run: runs stages and shows them. tell: one line about what is done now. wait: seconds a job may take."""
 
     stages: Sequence[Stage]
@@ -47,13 +47,13 @@ def stop_servers(context: Context) -> None:
     context.found.no_server = STOPPED
 
 
-def run_stages(crew: Crew, first: int) -> None:
+def run_stages(crew: UpgradeContext, first: int) -> None:
     result = crew.run([stage for stage in crew.stages if stage.number >= first])
     if result.error is not None:
         raise result.error
 
 
-def share_as_before(context: Context, record: Record) -> None:
+def share_as_before(context: Context, record: UpgradeState) -> None:
     deployment = context.found.deployment
     if deployment is not None and record.definition is not None:
         restart.share_again(context, deployment, record.definition)
@@ -69,12 +69,12 @@ def jobs_of(context: Context, project: Project) -> tuple[tuple[str, str, str, bo
     )
 
 
-def schedule_as_before(context: Context, record: Record, project: Project) -> None:
+def schedule_as_before(context: Context, record: UpgradeState, project: Project) -> None:
     known = {command.id for command in context.look.revisions(project)[0].commands}
     profile = context.settings.backup.resource_profile
     for name, command, cron, paused in record.jobs:
         purpose = "drill" if "Drill" in command else "backup"
-        wanted = WantedJob(name, command, cron, (), profile, purpose=purpose, section="backup", alone=False)
+        wanted = JobSpec(name, command, cron, (), profile, purpose=purpose, section="backup", alone=False)
         there = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
         if not there and command in known:
             there = [scheduled_job.create(project, wanted, context)]
@@ -83,7 +83,7 @@ def schedule_as_before(context: Context, record: Record, project: Project) -> No
                 scheduled_job.pause(job, context, purpose)
 
 
-def prove(context: Context, crew: Crew) -> Verification:
+def prove(context: Context, crew: UpgradeContext) -> Verification:
     """`verify`, with a token that this run has at hand. Raises VerificationFailed."""
     deployment = context.found.deployment
     if deployment is None or not deployment.url:

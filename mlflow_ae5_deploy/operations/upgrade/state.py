@@ -10,7 +10,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.operations import restart
-from mlflow_ae5_deploy.operations.restart import Definition
+from mlflow_ae5_deploy.operations.restart import DeploymentDefinition
 from mlflow_ae5_deploy.resources.interrupted_upgrade import STARTING, STOPPING
 
 # In this order. What a phase is called after has begun; it may not have ended.
@@ -19,7 +19,7 @@ PHASES = (STOPPING, SAVING, REPLACING, MIGRATING, STARTING)
 
 
 @dataclass(frozen=True)
-class Record:
+class UpgradeState:
     """target: content digest of the new release, in words `wanted`. definition: of the server; None if none ran.
 
     archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron, whether
@@ -35,7 +35,7 @@ class Record:
     archive: str
     phase: str
     began: str
-    definition: Definition | None = None
+    definition: DeploymentDefinition | None = None
     jobs: tuple[tuple[str, str, str, bool], ...] = ()
     snapshot: str | None = None
     touched: bool = False
@@ -48,14 +48,14 @@ class Record:
         return PHASES.index(self.phase) >= PHASES.index(phase)
 
 
-def note(context: Context, record: Record, **changes: Any) -> Record:
+def note(context: Context, record: UpgradeState, **changes: Any) -> UpgradeState:
     """On disk before the step that it is about."""
     changed = replace(record, **changes)
     context.memory.note_upgrade(to_json(changed))
     return changed
 
 
-def pending(context: Context) -> Record | None:
+def pending(context: Context) -> UpgradeState | None:
     known = context.memory.pending_upgrade()
     if known is None:
         return None
@@ -69,7 +69,7 @@ def pending(context: Context) -> Record | None:
         ) from None
 
 
-def require_forward(context: Context, record: Record) -> None:
+def require_forward(context: Context, record: UpgradeState) -> None:
     """Raises Conflict where it is on the way back: data half migrated must not be migrated further."""
     if record.trouble:
         raise Conflict(
@@ -79,21 +79,21 @@ def require_forward(context: Context, record: Record) -> None:
         )
 
 
-def to_json(record: Record) -> dict[str, Any]:
+def to_json(record: UpgradeState) -> dict[str, Any]:
     plain = {key: value for key, value in vars(record).items() if key != "definition"}
     plain["jobs"] = [list(job) for job in record.jobs]
     definition = record.definition
     if definition is not None:
         # The same form, without what looks like a credential, as a restart leaves behind.
         since = datetime.fromisoformat(record.began)
-        plain["definition"] = restart.to_record(restart.Pending("", since, definition))
+        plain["definition"] = restart.to_record(restart.PendingRestart("", since, definition))
     return plain
 
 
-def from_json(data: Mapping[str, Any]) -> Record:
+def from_json(data: Mapping[str, Any]) -> UpgradeState:
     fields = dict(data)
     known = fields.pop("definition", None)
     fields["jobs"] = tuple((name, command, cron, paused) for name, command, cron, paused in fields["jobs"])
-    record = Record(**fields, definition=restart.from_record(known).definition if known else None)
+    record = UpgradeState(**fields, definition=restart.from_record(known).definition if known else None)
     PHASES.index(record.phase)
     return record

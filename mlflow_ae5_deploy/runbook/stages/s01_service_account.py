@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
 @dataclass(frozen=True)
-class Facts:
+class AccountState:
     """user is None without admin rights, or when the account does not exist."""
 
     admin: bool
@@ -20,12 +20,12 @@ class Facts:
     foreign_projects: tuple[str, ...]
 
 
-class ServiceAccount:
+class ServiceAccountStage:
     number: ClassVar[int] = 1
     name: ClassVar[str] = "service-account"
     promise: ClassVar[str] = "the service account exists, is enabled and is dedicated to the server"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> AccountState:
         user = context.access.find_account() if context.access.has_admin else None
         may_look = not context.access.has_admin or (user is not None and user.enabled)
         foreign = (
@@ -39,9 +39,9 @@ class ServiceAccount:
             if may_look
             else ()
         )
-        return Facts(context.access.has_admin, user, foreign)
+        return AccountState(context.access.has_admin, user, foreign)
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: AccountState, context: Context) -> Decision:
         account = context.account
         if facts.admin and facts.user is None:
             if not context.wishes.create_account:
@@ -69,7 +69,7 @@ class ServiceAccount:
         reason = "exists and is enabled" if facts.admin else "proved by signing in (no admin credentials to look it up)"
         return Decision.nothing(f"`{account}` {reason}", *warnings)
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: AccountState, context: Context) -> None:
         context.access.create_account()
         context.journal.write("effect", action="create", target=f"account {context.account}")
         context.look.forget()

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
 @dataclass(frozen=True)
-class Facts:
+class EnvironmentState:
     """ae5_tools is None where that package is not installed."""
 
     python: str
@@ -22,7 +22,7 @@ class Facts:
     answered: int
 
 
-class Environment:
+class EnvironmentStage:
     number: ClassVar[int] = 2
     name: ClassVar[str] = "environment"
     promise: ClassVar[str] = "Python, ae5-tools, TLS trust and reachability are in order"
@@ -31,13 +31,15 @@ class Environment:
         target = context.access.target
         check_provider(target.provider, is_sandbox=target.is_sandbox)
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> EnvironmentState:
         if not context.access.missing:
             context.look.projects()
         requests, _ = context.access.costs()
-        return Facts(platform.python_version(), ae5_tools_version(), context.access.target.options.hostname, requests)
+        return EnvironmentState(
+            platform.python_version(), ae5_tools_version(), context.access.target.options.hostname, requests
+        )
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: EnvironmentState, context: Context) -> Decision:
         options = context.access.target.options
         warnings = []
         if not options.verify_tls:
@@ -55,7 +57,7 @@ class Environment:
         )
         return Decision.nothing(f"Python {facts.python}, {tools}; {facts.hostname} answers, {trust}", *warnings)
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: EnvironmentState, context: Context) -> None:
         """Nothing to change here."""
 
     def verify(self, context: Context) -> str | None:

@@ -8,7 +8,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
-class Login:
+class LoginStage:
     number: ClassVar[int] = 3
     name: ClassVar[str] = "login"
     promise: ClassVar[str] = "we act as the service account"

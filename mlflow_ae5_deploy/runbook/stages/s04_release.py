@@ -21,35 +21,35 @@ _CHECKED = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReleaseState:
     """wanted: the configured release, with `latest` made a version. release: None when it must be downloaded first."""
 
     wanted: str
     release: Release | None
 
 
-class ReleaseAtHand:
+class ReleaseStage:
     number: ClassVar[int] = 4
     name: ClassVar[str] = "release"
     promise: ClassVar[str] = "the release is at hand, its checksum verified"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> ReleaseState:
         wanted = context.settings.release.source
         if wanted == "latest":
             wanted = latest_version(self._fetch(context, offline=False), clock=context.clock)
         try:
             release = obtain(wanted, self._fetch(context, offline=True), clock=context.clock)
         except Unreachable:
-            return Facts(wanted, None)
+            return ReleaseState(wanted, None)
         context.found.release = release
-        return Facts(wanted, release)
+        return ReleaseState(wanted, release)
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: ReleaseState, context: Context) -> Decision:
         if facts.release is None:
             return Decision.do(Action("download", f"release {facts.wanted}", "it is not in the cache"))
         return Decision.nothing(_describe(facts.release))
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: ReleaseState, context: Context) -> None:
         report = context.on_progress
         context.found.release = obtain(
             facts.wanted,

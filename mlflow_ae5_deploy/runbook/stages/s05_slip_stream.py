@@ -11,31 +11,31 @@ from mlflow_ae5_deploy.common.files import copy_private
 from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
-from mlflow_ae5_deploy.release.customize import BuiltArchive, Customisation, build
+from mlflow_ae5_deploy.release.customize import BuiltArchive, Customization, build
 
 _NAMED = 3  # changes told in words
 
 
 @dataclass(frozen=True)
-class Facts:
+class CustomizationState:
     """built is None while the release is not at hand; kept tells that the same bytes were built before."""
 
     built: BuiltArchive | None
     kept: bool
 
 
-class SlipStream:
+class SlipStreamStage:
     number: ClassVar[int] = 5
     name: ClassVar[str] = "slip-stream"
     promise: ClassVar[str] = "the customised archive is built and its provenance is inside it"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> CustomizationState:
         if context.found.release is None:
-            return Facts(None, False)
+            return CustomizationState(None, False)
         wanted = context.settings.slipstream
         built = build(
             context.found.release,
-            Customisation(
+            Customization(
                 variables=wanted.variables,
                 dependencies=wanted.dependencies,
                 channels=tuple(wanted.channels),
@@ -53,16 +53,16 @@ class SlipStream:
                 "or add the command with slipstream.commands.",
             )
         context.found.built = built
-        return Facts(built, _kept(context, built).is_file())
+        return CustomizationState(built, _kept(context, built).is_file())
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: CustomizationState, context: Context) -> Decision:
         if facts.built is None:
             return Decision.do(Action("build", "the project archive", "possible once the release is at hand"))
         if facts.kept:
             return Decision.nothing(f"the archive is already built, {_describe(facts.built)}")
         return Decision.do(Action("build", "the project archive", f"not built before: {_describe(facts.built)}"))
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: CustomizationState, context: Context) -> None:
         built = context.found.built
         if built is None:
             raise ReleaseRefused("The release is not at hand, so nothing can be built from it.")

@@ -10,13 +10,13 @@ from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.release.compare import Recognition, same_content
+from mlflow_ae5_deploy.release.compare import Comparison, same_content
 from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS
-from mlflow_ae5_deploy.resources.interrupted_upgrade import HalfUpgraded, half_upgraded, refuse_to_serve
+from mlflow_ae5_deploy.resources.interrupted_upgrade import InterruptedUpgrade, half_upgraded, refuse_to_serve
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
 from mlflow_ae5_deploy.resources.restore import (
     CHECK,
-    HalfRestored,
+    InterruptedRestore,
     checking,
     half_restored,
     look_first,
@@ -29,31 +29,31 @@ UPLOAD, REPLACE = "upload", "replace"
 
 
 @dataclass(frozen=True)
-class Facts:
+class ProjectState:
     project: Project | None
-    recognition: Recognition | None
-    half: HalfRestored | None = None
-    upgraded: HalfUpgraded | None = None
+    recognition: Comparison | None
+    half: InterruptedRestore | None = None
+    upgraded: InterruptedUpgrade | None = None
 
 
-class Upload:
+class UploadStage:
     number: ClassVar[int] = 6
     name: ClassVar[str] = "upload"
     promise: ClassVar[str] = "a project with the wanted content exists under the service account"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> ProjectState:
         project = context.look.project(context.settings.project.name)
         built = context.found.built
         upgraded = half_upgraded(context)
         if project is None or built is None:
-            return Facts(project, None, upgraded=upgraded)
+            return ProjectState(project, None, upgraded=upgraded)
         seen = same_content(context.look.archive(project), built)
         half = None if seen.same or context.wishes.recovery is not None else half_restored(context, project)
         if context.wishes.dry and not seen.same:
             context.look.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
-        return Facts(project, seen, half, upgraded)
+        return ProjectState(project, seen, half, upgraded)
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: ProjectState, context: Context) -> Decision:
         wanted = context.wishes.recovery
         refuse_to_serve(facts.upgraded, wanted, self.number)
         decision = self._decide(facts, context)
@@ -61,7 +61,7 @@ class Upload:
             return decision
         return replace(decision, warnings=(*decision.warnings, facts.upgraded.warning))
 
-    def _decide(self, facts: Facts, context: Context) -> Decision:
+    def _decide(self, facts: ProjectState, context: Context) -> Decision:
         name = context.settings.project.name
         if facts.project is None:
             return Decision.do(Action(UPLOAD, f"project {name}", f"`{context.account}` has no project of this name"))
@@ -95,7 +95,7 @@ class Upload:
         refuse_in_use(wanted, servers)
         return [checking(wanted)] if runner.knows(context, project, "Restore") else []
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: ProjectState, context: Context) -> None:
         wanted = context.wishes.recovery
         if action.verb == CHECK and facts.project is not None and wanted is not None:
             look_first(context, facts.project, wanted, replaced=True)

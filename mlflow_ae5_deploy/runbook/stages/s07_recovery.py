@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
-from mlflow_ae5_deploy.engine.context import Context, Recovery
-from mlflow_ae5_deploy.engine.job_result import Verdict
+from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.resources.deployment import STOPPED, restart_consequences
 from mlflow_ae5_deploy.resources.interrupted_upgrade import ended_by_restore, half_upgraded
 from mlflow_ae5_deploy.resources.restore import (
     CHECK,
-    HalfRestored,
+    InterruptedRestore,
     checking,
     half_restored,
     learn,
@@ -32,7 +32,7 @@ from mlflow_ae5_deploy.resources.restore import (
     require_place,
     servers_of,
 )
-from mlflow_ae5_deploy.resources.secrets import MADE, SET, SecretFact, setting
+from mlflow_ae5_deploy.resources.secrets import MADE, SET, SecretState, setting
 
 STOP, RESTORE = "stop", "restore"
 _WHILE_DOWN = (
@@ -42,16 +42,16 @@ _WHILE_DOWN = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class RestoreState:
     """servers: deployments of the project, which serve the data. done: what memory says of a restore into this very
     project, see Memory.note_recovery. half: of one that is not asked for now, and has not ended."""
 
-    wanted: Recovery | None
+    wanted: RestoreRequest | None
     project: Project | None = None
-    secrets: tuple[SecretFact, ...] = ()
+    secrets: tuple[SecretState, ...] = ()
     servers: tuple[Deployment, ...] = ()
     done: dict[str, Any] | None = None
-    half: HalfRestored | None = None
+    half: InterruptedRestore | None = None
 
 
 class RecoveryStage:
@@ -59,11 +59,11 @@ class RecoveryStage:
     name: ClassVar[str] = "recovery"
     promise: ClassVar[str] = "database and artifacts are restored before the server first starts, if asked for"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> RestoreState:
         wanted, project = context.wishes.recovery, context.look.project(context.settings.project.name)
         if wanted is None:
             going = project is not None and context.look.is_going(project)  # then stage 6 has looked already
-            return Facts(None, project, half=None if going else half_restored(context, project))
+            return RestoreState(None, project, half=None if going else half_restored(context, project))
         place = backup_destination.observe(context)
         servers = servers_of(context)
         known = context.memory.recovery()
@@ -73,9 +73,9 @@ class RecoveryStage:
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
         secrets = tuple(fact for fact in server_secrets.observe(context) if fact.state != MADE)
         secrets = (*secrets, *((place,) if place is not None else ()))
-        return Facts(wanted, project, secrets, servers, known if ours else None)
+        return RestoreState(wanted, project, secrets, servers, known if ours else None)
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: RestoreState, context: Context) -> Decision:
         wanted, done = facts.wanted, facts.done
         if wanted is None:
             refuse_half_restored(facts.half, self.number)
@@ -103,7 +103,7 @@ class RecoveryStage:
         ]
         return Decision.do(*stops, *setting(facts.secrets), _action(wanted))
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: RestoreState, context: Context) -> None:
         wanted = facts.wanted
         if wanted is None or facts.project is None:
             raise StageFailed("There is no project whose job could restore.", stage=self.number)
@@ -129,7 +129,7 @@ class RecoveryStage:
                     error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
                 raise
 
-    def _restore(self, wanted: Recovery, project: Project, context: Context) -> None:
+    def _restore(self, wanted: RestoreRequest, project: Project, context: Context) -> None:
         note = {
             "asked": wanted.asked,
             "snapshot": None,
@@ -142,7 +142,7 @@ class RecoveryStage:
         begun = before.get("state") == "begun" and all(before.get(key) == note[key] for key in ("asked", "project_id"))
         context.memory.note_recovery(note)
 
-        def done(verdict: Verdict) -> None:
+        def done(verdict: JobResult) -> None:
             snapshot = str(verdict.facts.get("snapshot") or wanted.snapshot)
             context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
             target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
@@ -166,7 +166,7 @@ class RecoveryStage:
         return context.found.recovered.said if context.found.recovered else None
 
 
-def _same(wanted: Recovery, done: dict[str, Any]) -> bool:
+def _same(wanted: RestoreRequest, done: dict[str, Any]) -> bool:
     if wanted.undo or _was_undo(done):
         return wanted.asked == done.get("asked")
     return wanted.snapshot in ("latest", done.get("snapshot")) or wanted.asked == done.get("asked")
@@ -181,7 +181,7 @@ def _told(done: dict[str, Any]) -> str:
     return f"{what or 'snapshot ' + str(done.get('snapshot')) + ' was restored'} at {done.get('when')}"
 
 
-def _action(wanted: Recovery) -> Action:
+def _action(wanted: RestoreRequest) -> Action:
     if wanted.undo:
         return Action(
             RESTORE,

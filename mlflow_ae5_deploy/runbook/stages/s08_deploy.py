@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.resources import served_database, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import project_name, wanted_of
 from mlflow_ae5_deploy.resources.deployment import await_serving, check_before_start, restart_consequences, start, stop
-from mlflow_ae5_deploy.resources.deployment_spec import Facts, Wanted, drift, select
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, DeploymentState, drift, select
 from mlflow_ae5_deploy.resources.secrets import SET, setting
 
 START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
@@ -28,14 +28,14 @@ _AFTER_PATCH = (
 )
 
 
-class Deploy:
+class DeployStage:
     number: ClassVar[int] = 8
     name: ClassVar[str] = "deploy"
     promise: ClassVar[str] = "the server runs as a private deployment on the static endpoint, and is healthy"
 
     # observe ----------------------------------------------------------------------------------------------------
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> DeploymentState:
         wanted = wanted_of(context)
         project = context.look.project(context.settings.project.name)
         secrets = server_secrets.observe(context)
@@ -50,7 +50,7 @@ class Deploy:
             if health is not None and health.healthy:
                 context.found.no_server = ""
         context.found.deployment = current
-        return Facts(
+        return DeploymentState(
             wanted=wanted,
             project=project,
             secrets=secrets,
@@ -84,7 +84,7 @@ class Deploy:
 
     # plan -------------------------------------------------------------------------------------------------------
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: DeploymentState, context: Context) -> Decision:
         if facts.rival is not None:
             raise Conflict(
                 f"The endpoint `{facts.wanted.endpoint}` is in use by deployment `{facts.rival.name}` of another "
@@ -119,7 +119,7 @@ class Deploy:
             return Decision.do(*actions, warnings=warnings)
         return replace(decision, warnings=tuple(warnings))
 
-    def _foresee(self, decision: Decision, facts: Facts, context: Context) -> None:
+    def _foresee(self, decision: Decision, facts: DeploymentState, context: Context) -> None:
         """Refuse now what could not be started later; in a forecast, tell the later stages what will be new."""
         if context.access.missing or not any(action.verb in (START, RESTART) for action in decision.actions):
             return
@@ -131,7 +131,7 @@ class Deploy:
             context.found.url = current.url if current is not None and same else None
             context.found.deployment = None
 
-    def _plan_server(self, facts: Facts) -> Decision:
+    def _plan_server(self, facts: DeploymentState) -> Decision:
         current, name = facts.current, facts.wanted.name
         changed = [fact.name for fact in facts.secrets if fact.is_news_to_the_server] + list(facts.stale)
         if facts.other_database:  # whatever was stored before, it is not what will be
@@ -166,7 +166,7 @@ class Deploy:
 
     # apply ------------------------------------------------------------------------------------------------------
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: DeploymentState, context: Context) -> None:
         if action.verb == SET:
             server_secrets.store(context, facts.secrets, server_runs=facts.current is not None)
         elif action.verb == STOP:
@@ -184,7 +184,7 @@ class Deploy:
                 stop(context, facts.current)
             await_serving(context, start(context, facts.wanted, facts.project))
 
-    def _patch(self, current: Deployment, wanted: Wanted, context: Context) -> None:
+    def _patch(self, current: Deployment, wanted: DeploymentSpec, context: Context) -> None:
         context.platform.patch_deployment(current.id, public=False)
         context.journal.write("effect", action="make private", target=f"deployment {wanted.name}", id=current.id)
         context.look.forget("deployments")

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
-class EndpointUrl:
+class EndpointUrlStage:
     number: ClassVar[int] = 9
     name: ClassVar[str] = "endpoint-url"
     promise: ClassVar[str] = "the public URL is known"

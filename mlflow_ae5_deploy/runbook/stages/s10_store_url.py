@@ -9,32 +9,32 @@ from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
-from mlflow_ae5_deploy.resources.secrets import SecretFact, observe_secret, setting
+from mlflow_ae5_deploy.resources.secrets import SecretState, observe_secret, setting
 
 NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 @dataclass(frozen=True)
-class Facts:
+class UrlSecretsState:
     url: str | None
-    secrets: tuple[SecretFact, ...]
+    secrets: tuple[SecretState, ...]
 
 
-class StoreUrl:
+class StoreUrlStage:
     number: ClassVar[int] = 10
     name: ClassVar[str] = "store-url"
     promise: ClassVar[str] = "the URL is stored as a secret for the garbage collection and other consumers"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> UrlSecretsState:
         url = context.found.url
         wanted = Secret.public(url) if url else None
-        return Facts(url, tuple(observe_secret(context, name, wanted) for name in NAMES))
+        return UrlSecretsState(url, tuple(observe_secret(context, name, wanted) for name in NAMES))
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: UrlSecretsState, context: Context) -> Decision:
         actions = setting(facts.secrets)
         return Decision.do(*actions) if actions else Decision.nothing(f"{' and '.join(NAMES)} are stored")
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: UrlSecretsState, context: Context) -> None:
         if facts.url is None:
             raise StageFailed("The endpoint's URL is not known.", stage=self.number)
         wrong = {fact.name: Secret.public(facts.url) for fact in facts.secrets if not fact.right}

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.resources.health import await_health
 
 
 @dataclass(frozen=True)
-class Facts:
+class TokenState:
     """lacking: accounts for which no token of this deployment is on record that is still good. unlisted: the platform
     does not list the secret any more, though a token was stored. ended: when the token of some of them ended."""
 
@@ -25,19 +25,19 @@ class Facts:
     ended: Mapping[str, datetime] = field(default_factory=dict)
 
 
-class Token:
+class TokenStage:
     number: ClassVar[int] = 11
     name: ClassVar[str] = "token"
     promise: ClassVar[str] = "an access token for this very deployment exists and works"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> TokenState:
         deployment = context.found.deployment
         identity = deployment.id if deployment else None
         stored = identity is not None and context.memory.token_stored_for(context.account) == identity
         unlisted = stored and TOKEN not in context.look.secret_names()
-        return Facts(identity, lacking(context, identity), unlisted, ended(context, identity))
+        return TokenState(identity, lacking(context, identity), unlisted, ended(context, identity))
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: TokenState, context: Context) -> Decision:
         if facts.deployment_id is None:
             return Decision.do(Action("issue", "a token", "possible once the deployment runs"))
         if facts.unlisted:
@@ -48,7 +48,7 @@ class Token:
             return Decision.do(Action("issue", "a token", _why(facts)))
         return Decision.nothing(f"a token of deployment {facts.deployment_id} is on record")
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: TokenState, context: Context) -> None:
         deployment = context.found.deployment
         if deployment is None:
             raise StageFailed("There is no deployment to issue a token for.", stage=self.number)
@@ -58,7 +58,7 @@ class Token:
         return "a new token opens the endpoint, proved by a call that reaches the database"
 
 
-def _why(facts: Facts) -> str:
+def _why(facts: TokenState) -> str:
     reasons = [f"the one stored for {name} ended on {end:%Y-%m-%d %H:%M} UTC" for name, end in facts.ended.items()]
     if without := [name for name in facts.lacking if name not in facts.ended]:
         reasons.append(f"none of deployment {facts.deployment_id} is on record for {', '.join(without)}")

@@ -14,7 +14,7 @@ _FOR = f"secret {TOKEN} for "
 _NONE = "it holds no token of this deployment"
 
 
-class StoreToken:
+class StoreTokenStage:
     number: ClassVar[int] = 12
     name: ClassVar[str] = "store-token"
     promise: ClassVar[str] = "the token is a secret of the service account and of each consumer"

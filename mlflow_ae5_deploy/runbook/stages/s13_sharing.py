@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.plan import Action, Decision
 
 
 @dataclass(frozen=True)
-class Facts:
+class SharingState:
     """Pairs of (type, id). ours: added by an earlier run of this tool, so this tool may take them away again."""
 
     deployment_id: str | None
@@ -33,23 +33,23 @@ class Facts:
         return sorted(self.present - self.wanted - self.ours)
 
 
-class Sharing:
+class SharingStage:
     number: ClassVar[int] = 13
     name: ClassVar[str] = "sharing"
     promise: ClassVar[str] = "the deployment is shared with everyone, or with the groups and users named"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> SharingState:
         sharing, deployment = context.settings.sharing, context.found.deployment
         wanted = {("group", name) for name in sharing.groups} | {("user", name) for name in sharing.users}
         present = {(c.type, c.id) for c in context.look.collaborators(deployment.id)} if deployment else set()
-        return Facts(
+        return SharingState(
             deployment.id if deployment else None,
             frozenset(present),
             frozenset(wanted),
             frozenset(context.memory.shared()),
         )
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: SharingState, context: Context) -> Decision:
         warnings = [
             f"The deployment is also shared with {kind} {name}, whom the configuration does not name; that is left."
             for kind, name in facts.others
@@ -64,7 +64,7 @@ class Sharing:
         names = ", ".join(f"{kind} {name}" for kind, name in sorted(facts.wanted)) or "nobody, as configured"
         return Decision.nothing(f"shared with {names}", *warnings)
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: SharingState, context: Context) -> None:
         if facts.deployment_id is None:
             raise StageFailed("There is no deployment to share.", stage=self.number)
         current = context.look.collaborators(facts.deployment_id)

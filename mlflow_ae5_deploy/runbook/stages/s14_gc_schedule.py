@@ -12,30 +12,30 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision, NoChange
 from mlflow_ae5_deploy.resources import backup_destination, scheduled_job
 from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
-from mlflow_ae5_deploy.resources.scheduled_job import JobFacts
-from mlflow_ae5_deploy.resources.secrets import SET, SecretFact, setting
+from mlflow_ae5_deploy.resources.scheduled_job import ScheduledJobState
+from mlflow_ae5_deploy.resources.secrets import SET, SecretState, setting
 
 
 @dataclass(frozen=True)
-class Facts:
+class ScheduledJobsState:
     """place: the secret that tells a scheduled backup where to; None where none is needed."""
 
-    jobs: tuple[JobFacts, ...]
-    place: SecretFact | None = None
+    jobs: tuple[ScheduledJobState, ...]
+    place: SecretState | None = None
 
 
-class GcSchedule:
+class GcScheduleStage:
     number: ClassVar[int] = scheduled_job.STAGE
     name: ClassVar[str] = "gc-schedule"
     promise: ClassVar[str] = "exactly one garbage collection job exists, with the wanted cron, command and variables"
 
-    def observe(self, context: Context) -> Facts:
+    def observe(self, context: Context) -> ScheduledJobsState:
         jobs = tuple(
             scheduled_job.observe(context, wanted, keep_paused=True) for wanted in scheduled_jobs(context.settings)
         )
-        return Facts(jobs, backup_destination.observe(context) if len(jobs) > 1 else None)
+        return ScheduledJobsState(jobs, backup_destination.observe(context) if len(jobs) > 1 else None)
 
-    def plan(self, facts: Facts, context: Context) -> Decision:
+    def plan(self, facts: ScheduledJobsState, context: Context) -> Decision:
         decisions = [scheduled_job.plan(item, context) for item in facts.jobs]
         place = setting([facts.place]) if facts.place is not None else []
         actions = (*place, *(action for decision in decisions for action in decision.actions))
@@ -45,7 +45,7 @@ class GcSchedule:
         reasons = "; ".join(decision.no_change.reason for decision in decisions if decision.no_change)
         return Decision(no_change=NoChange(reasons), warnings=warnings)
 
-    def apply(self, action: Action, facts: Facts, context: Context) -> None:
+    def apply(self, action: Action, facts: ScheduledJobsState, context: Context) -> None:
         if action.verb == SET:
             backup_destination.store(context)
             return

@@ -7,12 +7,12 @@ from typing import Any
 from aiohttp import web
 
 from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, json_value
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad, denied, not_found
-from mlflow_ae5_deploy.sandbox.models import Account, Deployment, Job, Project, Run
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxDeployment, SandboxJob, SandboxProject, SandboxRun
 
 
-def project_of(request: web.Request, need: str = "r") -> Project:
+def project_of(request: web.Request, need: str = "r") -> SandboxProject:
     """need: `r`, `rw` or `owner`. What one may not see does not exist (404); what one may not change is 403."""
     core = core_of(request)
     project = core.state.projects.get(request.match_info["id"])
@@ -26,7 +26,7 @@ def project_of(request: web.Request, need: str = "r") -> Project:
     return project
 
 
-def deployment_of(request: web.Request, *, owner: bool = False) -> Deployment:
+def deployment_of(request: web.Request, *, owner: bool = False) -> SandboxDeployment:
     core, account = core_of(request), account_of(request)
     deployment = core.state.deployments.get(request.match_info["id"])
     if deployment is None or not core.may_open(account, deployment):
@@ -36,25 +36,25 @@ def deployment_of(request: web.Request, *, owner: bool = False) -> Deployment:
     return deployment
 
 
-def job_of(request: web.Request) -> Job:
+def job_of(request: web.Request) -> SandboxJob:
     job = core_of(request).state.jobs.get(request.match_info["id"])
     if job is None or job.owner != account_of(request).username:
         raise not_found("Job")
     return job
 
 
-def run_of(request: web.Request) -> Run:
+def run_of(request: web.Request) -> SandboxRun:
     run = core_of(request).state.runs.get(request.match_info["id"])
     if run is None or run.owner != account_of(request).username:
         raise not_found("Run")
     return run
 
 
-def visible_deployments(core: Core, account: Account) -> list[Deployment]:
+def visible_deployments(core: SandboxCore, account: SandboxAccount) -> list[SandboxDeployment]:
     return [d for d in core.state.deployments.values() if core.may_open(account, d) and core.timing.in_list(d.id)]
 
 
-def visible_runs(core: Core, account: Account) -> list[Run]:
+def visible_runs(core: SandboxCore, account: SandboxAccount) -> list[SandboxRun]:
     return [r for r in core.state.runs.values() if r.owner == account.username and core.timing.in_list(r.id)]
 
 

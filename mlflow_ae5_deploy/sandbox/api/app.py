@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.sandbox.auth import keycloak, login
 from mlflow_ae5_deploy.sandbox.auth.accounts import digest
 from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url
 from mlflow_ae5_deploy.sandbox.control_plane.control import Control, Fault
-from mlflow_ae5_deploy.sandbox.core import VHOST, Core
+from mlflow_ae5_deploy.sandbox.core import VHOST, SandboxCore
 from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
 from mlflow_ae5_deploy.sandbox.errors import ApiError
 
@@ -24,7 +24,7 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 _HOLD_POLL_SECONDS = 0.005
 
 
-def platform_app(core: Core, proxy: Proxy) -> web.Application:
+def platform_app(core: SandboxCore, proxy: Proxy) -> web.Application:
     """The one application behind every port: what a request is for is told by its port or its Host header."""
     app = web.Application(
         middlewares=[_observed, _errors, _to_endpoints(proxy), _authenticated],
@@ -46,7 +46,7 @@ def _to_endpoints(proxy: Proxy) -> Callable[..., Awaitable[web.StreamResponse]]:
     return dispatch
 
 
-def endpoint_label(core: Core, endpoints: Endpoints, request: web.Request) -> str | None:
+def endpoint_label(core: SandboxCore, endpoints: Endpoints, request: web.Request) -> str | None:
     """The endpoint this request is for, or None when it is for the platform."""
     if core.vhosts:
         name = request.host.rpartition(":")[0] or request.host
@@ -171,7 +171,7 @@ async def _authenticated(request: web.Request, handler: _Handler) -> web.StreamR
     return await handler(request)
 
 
-def _check_xsrf(core: Core, request: web.Request, session: str | None) -> None:
+def _check_xsrf(core: SandboxCore, request: web.Request, session: str | None) -> None:
     sent, cookie = request.headers.get("x-xsrftoken", ""), request.cookies.get(XSRF_COOKIE, "")
     grant = core.identity.holder("session", session)
     if not sent:

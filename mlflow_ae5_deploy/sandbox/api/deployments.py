@@ -19,15 +19,15 @@ from mlflow_ae5_deploy.sandbox.api.access import collaborator_list, deployment_o
 from mlflow_ae5_deploy.sandbox.api.profiles import PROFILES
 from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, variables_of
 from mlflow_ae5_deploy.sandbox.auth.accounts import digest
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
 from mlflow_ae5_deploy.sandbox.errors import ApiError, bad
-from mlflow_ae5_deploy.sandbox.models import Account, Deployment, Project, new_hex, now_text
-from mlflow_ae5_deploy.sandbox.supervisor.deployments import Deployments
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxDeployment, SandboxProject, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.supervisor.deployments import DeploymentSupervisor
 from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
 
 API = "/api/v2"
-DEPLOYMENTS = web.AppKey("deployments", Deployments)
+DEPLOYMENTS = web.AppKey("deployments", DeploymentSupervisor)
 ENDPOINTS = web.AppKey("endpoints", Endpoints)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LOG_BYTES = 1 << 20
@@ -65,7 +65,7 @@ async def start(request: web.Request) -> web.Response:
         raise bad(f"Deployment name is not unique: {name}")
     endpoint = _claimable(core, project, fields.get("static_endpoint"))
     now, hexa = now_text(), new_hex()
-    deployment = Deployment(
+    deployment = SandboxDeployment(
         id=f"a2-{hexa}",
         name=name,
         owner=account.username,
@@ -95,7 +95,7 @@ async def start(request: web.Request) -> web.Response:
     return web.json_response(record | {"action": project.activity[-1]})
 
 
-def check_source(project: Project, fields: dict[str, Any]) -> str:
+def check_source(project: SandboxProject, fields: dict[str, Any]) -> str:
     """The concrete revision that source, revision, command, profile and target stand for. Raises ApiError 400."""
     revision = project.revision(fields["revision"])
     if revision is None:
@@ -112,7 +112,7 @@ def check_source(project: Project, fields: dict[str, Any]) -> str:
     return revision.name
 
 
-def _claimable(core: Core, project: Project, wanted: str | None) -> str | None:
+def _claimable(core: SandboxCore, project: SandboxProject, wanted: str | None) -> str | None:
     """The static endpoint to use, lower-cased. Raises ApiError 400 naming who has it."""
     if wanted is None:
         return None
@@ -134,7 +134,7 @@ def _claimable(core: Core, project: Project, wanted: str | None) -> str | None:
     return label
 
 
-def _note(project: Project, account: Account, deployment: Deployment) -> None:
+def _note(project: SandboxProject, account: SandboxAccount, deployment: SandboxDeployment) -> None:
     now = now_text()
     project.activity.append(
         {
@@ -236,7 +236,7 @@ async def token(request: web.Request) -> web.Response:
     return web.json_response({"token": value})
 
 
-def _signed(core: Core, payload: dict[str, Any]) -> str:
+def _signed(core: SandboxCore, payload: dict[str, Any]) -> str:
     parts = [json.dumps(p, separators=(",", ":")).encode() for p in ({"alg": "HS256", "typ": "JWT"}, payload)]
     text = b".".join(base64.urlsafe_b64encode(p).rstrip(b"=") for p in parts)
     key = (core.state_dir / "ca-key.pem").read_bytes()

@@ -12,11 +12,11 @@ from mlflow_ae5_deploy.sandbox.api.deployments import check_source, tail_text
 from mlflow_ae5_deploy.sandbox.api.profiles import PROFILES
 from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, variables_of
 from mlflow_ae5_deploy.sandbox.errors import bad
-from mlflow_ae5_deploy.sandbox.models import Job, new_hex, now_text
-from mlflow_ae5_deploy.sandbox.supervisor.jobs import Jobs, check_schedule
+from mlflow_ae5_deploy.sandbox.models import SandboxJob, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.supervisor.jobs import JobSupervisor, check_schedule
 
 API = "/api/v2"
-JOBS = web.AppKey("jobs", Jobs)
+JOBS = web.AppKey("jobs", JobSupervisor)
 
 
 def routes() -> list[web.RouteDef]:
@@ -55,7 +55,7 @@ async def create(request: web.Request) -> web.Response:
         check_schedule(fields["schedule"])
     _check_name(request, fields["name"])
     now = now_text()
-    job = Job(
+    job = SandboxJob(
         id=f"a2-{new_hex()}",
         name=fields["name"],
         owner=account.username,
@@ -154,7 +154,7 @@ async def _set_paused(request: web.Request, paused: bool) -> web.Response:
     return _changed(request, job)
 
 
-def _changed(request: web.Request, job: Job) -> web.Response:
+def _changed(request: web.Request, job: SandboxJob) -> web.Response:
     core = core_of(request)
     job.updated = now_text()
     core.save()

@@ -15,9 +15,9 @@ from mlflow_ae5_deploy.sandbox.api.access import collaborator_list, project_of, 
 from mlflow_ae5_deploy.sandbox.api.profiles import EDITORS, PROFILES
 from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, queries
 from mlflow_ae5_deploy.sandbox.archives import PROJECT_FILE, pack, unpack
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import ApiError, bad, not_found
-from mlflow_ae5_deploy.sandbox.models import Account, Project, Revision, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxProject, SandboxRevision, new_hex, now_text
 from mlflow_ae5_deploy.sandbox.project_file import read_project_file
 
 API = "/api/v2"
@@ -72,7 +72,7 @@ async def upload(request: web.Request) -> web.Response:
         commands = (await asyncio.to_thread(read_project_file, folder / "project" / PROJECT_FILE)).commands
         # Another upload may have taken the name while this one was unpacked.
         _check_name(core, account, name)
-        project = _new_project(account, name, Revision(tag, list(commands), now_text(), now_text()))
+        project = _new_project(account, name, SandboxRevision(tag, list(commands), now_text(), now_text()))
         await asyncio.to_thread(pack, folder / "project", core.archive(project, tag), f"{project.owner}-{project.hex}")
         core.state.projects[project.id] = project
         core.timing.born(project.id, core.settings)
@@ -113,16 +113,16 @@ async def _store(part: BodyPartReader, target: Path) -> None:
             await asyncio.to_thread(file.write, chunk)
 
 
-def _check_name(core: Core, account: Account, name: str) -> None:
+def _check_name(core: SandboxCore, account: SandboxAccount, name: str) -> None:
     if not name.strip() or len(name) > 255 or "/" in name or any(ord(c) < 32 for c in name):
         raise bad("Project name is not valid")
     if any(p.name == name and p.owner == account.username for p in core.state.projects.values()):
         raise bad("Project name is not unique")
 
 
-def _new_project(account: Account, name: str, revision: Revision) -> Project:
+def _new_project(account: SandboxAccount, name: str, revision: SandboxRevision) -> SandboxProject:
     now = now_text()
-    project = Project(f"a0-{new_hex()}", name, account.username, now, now, revisions=[revision])
+    project = SandboxProject(f"a0-{new_hex()}", name, account.username, now, now, revisions=[revision])
     project.activity.append(
         {
             "id": new_hex(),

@@ -15,11 +15,11 @@ from yarl import URL
 from mlflow_ae5_deploy.sandbox.api.requests import ACCOUNT
 from mlflow_ae5_deploy.sandbox.auth.accounts import digest
 from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import ApiError
-from mlflow_ae5_deploy.sandbox.models import Deployment
+from mlflow_ae5_deploy.sandbox.models import SandboxDeployment
 from mlflow_ae5_deploy.sandbox.ports import LOOPBACK
-from mlflow_ae5_deploy.sandbox.supervisor.deployments import Deployments
+from mlflow_ae5_deploy.sandbox.supervisor.deployments import DeploymentSupervisor
 from mlflow_ae5_deploy.sandbox.supervisor.processes import append_line
 
 ERROR_PAGE = "/_errors/404.html"
@@ -32,7 +32,7 @@ _OURS = frozenset(
 
 
 class Proxy:
-    def __init__(self, core: Core, deployments: Deployments, http: aiohttp.ClientSession) -> None:
+    def __init__(self, core: SandboxCore, deployments: DeploymentSupervisor, http: aiohttp.ClientSession) -> None:
         self._core = core
         self._deployments = deployments
         self._http = http
@@ -60,7 +60,7 @@ class Proxy:
 
     # -- who ------------------------------------------------------------------------------
 
-    def _visitor(self, request: web.Request, deployment: Deployment) -> tuple[str | None, bool]:
+    def _visitor(self, request: web.Request, deployment: SandboxDeployment) -> tuple[str | None, bool]:
         """The user to name to the application (None: nobody known) and whether a token opened the door."""
         account = self._core.identity.account_of("session", request.cookies.get(SESSION_COOKIE))
         if deployment.public:
@@ -107,7 +107,7 @@ class Proxy:
         return headers
 
     async def _forward(
-        self, request: web.Request, deployment: Deployment, port: int, headers: CIMultiDict[str]
+        self, request: web.Request, deployment: SandboxDeployment, port: int, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
         url = URL(f"http://{LOOPBACK}:{port}{request.raw_path}", encoded=True)
         response: web.StreamResponse | None = None

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from mlflow_ae5_deploy.common import json_input
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad
-from mlflow_ae5_deploy.sandbox.models import Account
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount
 
-CORE = web.AppKey("core", Core)
+CORE = web.AppKey("core", SandboxCore)
 LABEL: web.RequestKey[str | None] = web.RequestKey("label", object)  # type: ignore[arg-type]
-ACCOUNT: web.RequestKey[Account | str | None] = web.RequestKey("account", object)  # type: ignore[arg-type]
+ACCOUNT: web.RequestKey[SandboxAccount | str | None] = web.RequestKey("account", object)  # type: ignore[arg-type]
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 _KINDS = {str: "a string", bool: "a boolean", dict: "an object", list: "a list"}
 
@@ -92,14 +92,14 @@ def variables_of(value: dict[str, Any]) -> dict[str, str]:
     return dict(value)
 
 
-def account_of(request: web.Request) -> Account:
+def account_of(request: web.Request) -> SandboxAccount:
     account = request[ACCOUNT]
-    if not isinstance(account, Account):
+    if not isinstance(account, SandboxAccount):
         raise TypeError("the route is not one for signed-in people")
     return account
 
 
-def core_of(request: web.Request) -> Core:
+def core_of(request: web.Request) -> SandboxCore:
     return request.app[CORE]
 
 

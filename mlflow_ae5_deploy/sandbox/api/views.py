@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_ae5_deploy.sandbox.core import Core
-from mlflow_ae5_deploy.sandbox.models import Account, Deployment, Job, Project, Revision, Run
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
+from mlflow_ae5_deploy.sandbox.models import (
+    SandboxAccount,
+    SandboxDeployment,
+    SandboxJob,
+    SandboxProject,
+    SandboxRevision,
+    SandboxRun,
+)
 from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
 
 DEPLOY_URL = "http://anaconda-enterprise-ap-deploy"
 
 
-def user(account: Account) -> dict[str, Any]:
+def user(account: SandboxAccount) -> dict[str, Any]:
     return {
         "id": account.id,
         "createdTimestamp": account.created_ms,
@@ -29,7 +36,7 @@ def user(account: Account) -> dict[str, Any]:
     }
 
 
-def project(core: Core, item: Project, account: Account) -> dict[str, Any]:
+def project(core: SandboxCore, item: SandboxProject, account: SandboxAccount) -> dict[str, Any]:
     ready = core.timing.ripe(item.id)
     return {
         "id": item.id,
@@ -50,14 +57,14 @@ def project(core: Core, item: Project, account: Account) -> dict[str, Any]:
     }
 
 
-def activity(core: Core, item: Project, entry: dict[str, Any]) -> dict[str, Any]:
+def activity(core: SandboxCore, item: SandboxProject, entry: dict[str, Any]) -> dict[str, Any]:
     """The entry, not yet done while the project's creation ripens."""
     if entry["type"] == "create_action" and not core.timing.ripe(item.id):
         return entry | {"status": "initial", "done": False, "message": ""}
     return entry
 
 
-def revision(item: Project, entry: Revision) -> dict[str, Any]:
+def revision(item: SandboxProject, entry: SandboxRevision) -> dict[str, Any]:
     return {
         "id": entry.name,
         "name": entry.name,
@@ -69,7 +76,7 @@ def revision(item: Project, entry: Revision) -> dict[str, Any]:
     }
 
 
-def _common(item: Deployment | Job | Run) -> dict[str, Any]:
+def _common(item: SandboxDeployment | SandboxJob | SandboxRun) -> dict[str, Any]:
     return {
         "id": item.id,
         "name": item.name,
@@ -88,7 +95,7 @@ def _common(item: Deployment | Job | Run) -> dict[str, Any]:
     }
 
 
-def deployment(core: Core, item: Deployment) -> dict[str, Any]:
+def deployment(core: SandboxCore, item: SandboxDeployment) -> dict[str, Any]:
     state, status_text = item.state, item.status_text
     if not core.timing.ripe(item.id):
         state, status_text = ("initial", "Pending") if state == "initial" else ("starting", "Starting")
@@ -106,7 +113,7 @@ def deployment(core: Core, item: Deployment) -> dict[str, Any]:
     return record
 
 
-def job(core: Core, item: Job) -> dict[str, Any]:
+def job(core: SandboxCore, item: SandboxJob) -> dict[str, Any]:
     state, text = "scheduled", "Scheduled job"
     if item.schedule is None:
         runs = [r for r in core.state.runs.values() if r.job_id == item.id]
@@ -122,7 +129,7 @@ def job(core: Core, item: Job) -> dict[str, Any]:
     }
 
 
-def run(core: Core, item: Run) -> dict[str, Any]:
+def run(core: SandboxCore, item: SandboxRun) -> dict[str, Any]:
     state, text = item.state, item.status_text
     if not core.timing.ripe(item.id):
         state, text = ("initial", "Pending") if state == "initial" else ("running", "Running")
@@ -134,7 +141,7 @@ def run(core: Core, item: Run) -> dict[str, Any]:
     }
 
 
-def collaborators(core: Core, items: list[dict[str, str]]) -> list[dict[str, Any]]:
+def collaborators(core: SandboxCore, items: list[dict[str, str]]) -> list[dict[str, Any]]:
     found = []
     for item in items:
         record: dict[str, Any] = dict(item)

@@ -14,9 +14,9 @@ import uuid
 from typing import Any
 
 from mlflow_ae5_deploy.sandbox.errors import ApiError
-from mlflow_ae5_deploy.sandbox.models import Account, Grant
-from mlflow_ae5_deploy.sandbox.settings import Settings
-from mlflow_ae5_deploy.sandbox.store import Store
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxGrant
+from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
+from mlflow_ae5_deploy.sandbox.store import SandboxStore
 
 DEFAULT_ROLE = "default-roles-anacondaplatform"
 ROLES = (DEFAULT_ROLE, "ae-admin", "ae-creator", "ae-deployer", "ae-uploader", "offline_access", "uma_authorization")
@@ -43,14 +43,14 @@ def password_matches(password: str, stored: str) -> bool:
     return hmac.compare_digest(found.hex(), key)
 
 
-class Identity:
+class IdentityProvider:
     """The sandbox's Keycloak: realm AnacondaPlatform for people, realm master for the administrator."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: SandboxStore, settings: SandboxSettings) -> None:
         self._store = store
         self._prepare(settings)
 
-    def _prepare(self, settings: Settings) -> None:
+    def _prepare(self, settings: SandboxSettings) -> None:
         state = self._store.state
         for name in settings.groups:
             state.group_ids.setdefault(name, str(uuid.uuid4()))
@@ -59,11 +59,11 @@ class Identity:
 
     # -- accounts -------------------------------------------------------------------------
 
-    def create(self, username: str, password: str, **values: Any) -> Account:
+    def create(self, username: str, password: str, **values: Any) -> SandboxAccount:
         """Raises ApiError 409 when the name is taken. Names are case-insensitive, as in Keycloak."""
         if self.by_name(username) is not None:
             raise ApiError(409, "User exists with same username")
-        account = Account(
+        account = SandboxAccount(
             id=str(uuid.uuid4()),
             username=username.lower(),
             password_hash=hash_password(password),
@@ -73,17 +73,17 @@ class Identity:
         self._store.state.accounts[account.id] = account
         return account
 
-    def by_name(self, username: str) -> Account | None:
+    def by_name(self, username: str) -> SandboxAccount | None:
         accounts = self._store.state.accounts.values()
         return next((a for a in accounts if a.username == username.lower()), None)
 
-    def delete(self, account: Account) -> None:
+    def delete(self, account: SandboxAccount) -> None:
         state = self._store.state
         del state.accounts[account.id]
         state.secrets.pop(account.username, None)
         self.revoke_all(account.username)
 
-    def authenticate(self, username: str, password: str) -> Account | None:
+    def authenticate(self, username: str, password: str) -> SandboxAccount | None:
         account = self.by_name(username)
         if account is None or not password_matches(password, account.password_hash):
             return None
@@ -93,7 +93,7 @@ class Identity:
         admin = self._store.state.admin
         return username == admin["username"] and password_matches(password, admin["password_hash"])
 
-    def note_login(self, account: Account) -> None:
+    def note_login(self, account: SandboxAccount) -> None:
         logins = self._store.state.logins
         logins.append({"userId": account.id, "time": int(time.time() * 1000)})
         del logins[:-_MAX_LOGINS]
@@ -104,12 +104,12 @@ class Identity:
         """A fresh random value standing for `username`."""
         self._forget_expired()
         value = secrets.token_urlsafe(32)
-        self._store.state.grants[digest(value)] = Grant(
+        self._store.state.grants[digest(value)] = SandboxGrant(
             kind, username, time.time() + seconds, digest(xsrf) if xsrf else ""
         )
         return value
 
-    def holder(self, kind: str, value: str | None) -> Grant | None:
+    def holder(self, kind: str, value: str | None) -> SandboxGrant | None:
         if not value:
             return None
         grant = self._store.state.grants.get(digest(value))
@@ -117,7 +117,7 @@ class Identity:
             return None
         return grant
 
-    def account_of(self, kind: str, value: str | None) -> Account | None:
+    def account_of(self, kind: str, value: str | None) -> SandboxAccount | None:
         """The enabled account behind a cookie value, if any."""
         grant = self.holder(kind, value)
         account = self.by_name(grant.username) if grant else None
@@ -139,7 +139,7 @@ class Identity:
 
     # -- sharing --------------------------------------------------------------------------
 
-    def shared_with(self, account: Account, collaborators: list[dict[str, str]]) -> str | None:
+    def shared_with(self, account: SandboxAccount, collaborators: list[dict[str, str]]) -> str | None:
         """The strongest permission (`rw` before `r`) these collaborators give to the account, or None."""
         found = {
             c["permission"]

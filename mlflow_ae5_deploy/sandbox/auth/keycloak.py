@@ -10,9 +10,9 @@ from mlflow_ae5_deploy.sandbox.api import views
 from mlflow_ae5_deploy.sandbox.api.requests import core_of, form_fields, json_fields, json_value, no_body, queries
 from mlflow_ae5_deploy.sandbox.auth.accounts import ROLES
 from mlflow_ae5_deploy.sandbox.auth.login import set_sso_cookie
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import ApiError, bad, not_found
-from mlflow_ae5_deploy.sandbox.models import Account
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount
 
 MASTER = "/auth/realms/master/protocol/openid-connect"
 ADMIN = "/auth/admin/realms/AnacondaPlatform"
@@ -244,7 +244,7 @@ async def list_events(request: web.Request) -> web.Response:
     return _page(request, [common | entry for entry in reversed(core_of(request).state.logins)])
 
 
-def _account(request: web.Request) -> Account:
+def _account(request: web.Request) -> SandboxAccount:
     account = core_of(request).state.accounts.get(request.match_info["id"])
     if account is None:
         raise not_found("User")
@@ -267,7 +267,7 @@ def _oauth_error(status: int, error: str, description: str) -> web.Response:
     return web.json_response({"error": error, "error_description": description}, status=status)
 
 
-def check_admin(core: Core, request: web.Request) -> str:
+def check_admin(core: SandboxCore, request: web.Request) -> str:
     """The administrator behind the bearer token. Raises ApiError 401."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     grant = core.identity.holder("admin-access", value) if scheme == "Bearer" else None

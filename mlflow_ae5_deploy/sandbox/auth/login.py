@@ -10,9 +10,9 @@ from aiohttp import web
 
 from mlflow_ae5_deploy.sandbox.api.requests import core_of, form_fields, queries
 from mlflow_ae5_deploy.sandbox.auth.accounts import CODE_SECONDS
-from mlflow_ae5_deploy.sandbox.core import VHOST, Core
+from mlflow_ae5_deploy.sandbox.core import VHOST, SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad
-from mlflow_ae5_deploy.sandbox.models import Account
+from mlflow_ae5_deploy.sandbox.models import SandboxAccount
 
 REALM = "/auth/realms/AnacondaPlatform"
 SSO_COOKIE = "KEYCLOAK_IDENTITY"
@@ -34,7 +34,7 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-def auth_url(core: Core, return_to: str | None = None) -> str:
+def auth_url(core: SandboxCore, return_to: str | None = None) -> str:
     query = {
         "client_id": "anaconda-platform",
         "scope": "openid",
@@ -121,7 +121,7 @@ async def landing(request: web.Request) -> web.Response:
     return web.Response(text=_page("AE5 sandbox", text), content_type="text/html")
 
 
-def set_sso_cookie(core: Core, response: web.Response, account: Account) -> None:
+def set_sso_cookie(core: SandboxCore, response: web.Response, account: SandboxAccount) -> None:
     value = core.identity.grant("sso", account.username, core.settings.session_seconds)
     core.save()
     response.set_cookie(SSO_COOKIE, value, path=f"{REALM}/", secure=True, httponly=True, samesite="None")
@@ -137,7 +137,7 @@ def _check_client(request: web.Request) -> None:
         raise bad("Invalid parameter: response_type")
 
 
-def _back_with_code(core: Core, account: Account, state: str | None) -> web.Response:
+def _back_with_code(core: SandboxCore, account: SandboxAccount, state: str | None) -> web.Response:
     query = {"code": core.identity.grant("code", account.username, CODE_SECONDS)}
     core.save()
     if state:
@@ -145,7 +145,7 @@ def _back_with_code(core: Core, account: Account, state: str | None) -> web.Resp
     return _redirect(f"https://{core.host}/login?{urlencode(query)}")
 
 
-def _own_address(core: Core, address: str | None) -> str | None:
+def _own_address(core: SandboxCore, address: str | None) -> str | None:
     """The address, if it is one of this sandbox's endpoints: no open redirects."""
     parts = urlsplit(address or "")
     if parts.scheme != "https":
@@ -158,7 +158,7 @@ def _redirect(address: str) -> web.Response:
     return web.Response(status=302, headers={"Location": address}, content_type="text/html")
 
 
-def _form(core: Core, state: str | None, error: str = "") -> web.Response:
+def _form(core: SandboxCore, state: str | None, error: str = "") -> web.Response:
     """`id` comes first and `action` is on the same line: that is how ae5-tools finds it."""
     query = {"session_code": secrets.token_urlsafe(8), "client_id": "anaconda-platform"}
     if state:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from mlflow_ae5_deploy.sandbox.settings import Settings
+from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 
 _MAX_CALLS = 10000
 
@@ -70,7 +70,7 @@ class Fault:
 class Control:
     """Thread-safe; the same object serves tests in this process and the control port."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SandboxSettings) -> None:
         self._lock = threading.Lock()
         self._settings = settings
         self._faults: list[Fault] = []
@@ -80,17 +80,17 @@ class Control:
         self._began = time.time()
         self._clock_offset = 0.0
         self._on_clock: Callable[[], None] = lambda: None
-        self._on_settings: Callable[[Settings], None] = lambda _: None
+        self._on_settings: Callable[[SandboxSettings], None] = lambda _: None
 
-    def connect(self, on_clock: Callable[[], None], on_settings: Callable[[Settings], None]) -> None:
+    def connect(self, on_clock: Callable[[], None], on_settings: Callable[[SandboxSettings], None]) -> None:
         """The server's wiring: called, from any thread, after the clock or the settings changed."""
         self._on_clock, self._on_settings = on_clock, on_settings
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> SandboxSettings:
         return self._settings
 
-    def change_settings(self, **changes: Any) -> Settings:
+    def change_settings(self, **changes: Any) -> SandboxSettings:
         """Raises ValueError for unknown names and wrong types. Kept across restarts of the sandbox."""
         with self._lock:
             self._settings = self._settings.changed(changes)

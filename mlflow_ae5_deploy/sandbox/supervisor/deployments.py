@@ -11,10 +11,10 @@ from pathlib import Path
 
 import aiohttp
 
-from mlflow_ae5_deploy.sandbox.core import Core
-from mlflow_ae5_deploy.sandbox.models import Deployment, now_text
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
+from mlflow_ae5_deploy.sandbox.models import SandboxDeployment, now_text
 from mlflow_ae5_deploy.sandbox.ports import LOOPBACK, free_port
-from mlflow_ae5_deploy.sandbox.project_file import HttpOptions
+from mlflow_ae5_deploy.sandbox.project_file import SandboxHttpOptions
 from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised, append_line
 from mlflow_ae5_deploy.sandbox.supervisor.workload import WorkloadError, discard, prepare
 
@@ -23,18 +23,18 @@ _HEALTHY_SECONDS = 60.0
 
 
 @dataclass
-class Worker:
+class DeploymentWorker:
     task: asyncio.Task[None]
     process: Supervised | None = None
     port: int | None = None
     """the application's own port, while it answers there"""
 
 
-class Deployments:
-    def __init__(self, core: Core, http: aiohttp.ClientSession) -> None:
+class DeploymentSupervisor:
+    def __init__(self, core: SandboxCore, http: aiohttp.ClientSession) -> None:
         self._core = core
         self._http = http
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, DeploymentWorker] = {}
 
     def start_all(self) -> None:
         """After a restart of the sandbox: everything that ran, runs again, with the same ids and tokens."""
@@ -43,8 +43,8 @@ class Deployments:
                 self._set(deployment, "starting", "Starting")
                 self.launch(deployment)
 
-    def launch(self, deployment: Deployment) -> None:
-        worker = Worker(asyncio.get_running_loop().create_task(self._supervise(deployment)))
+    def launch(self, deployment: SandboxDeployment) -> None:
+        worker = DeploymentWorker(asyncio.get_running_loop().create_task(self._supervise(deployment)))
         self._workers[deployment.id] = worker
 
     async def halt(self, deployment_id: str) -> None:
@@ -60,14 +60,14 @@ class Deployments:
     async def halt_all(self) -> None:
         await asyncio.gather(*(self.halt(i) for i in list(self._workers)))
 
-    async def restart(self, deployment: Deployment) -> None:
+    async def restart(self, deployment: SandboxDeployment) -> None:
         """The same deployment on a changed revision or profile."""
         await self.halt(deployment.id)
         deployment.came_up = False
         self._set(deployment, "starting", "Starting")
         self.launch(deployment)
 
-    async def remove(self, deployment: Deployment) -> None:
+    async def remove(self, deployment: SandboxDeployment) -> None:
         """End the processes and forget the files. The record is the caller's business."""
         await self.halt(deployment.id)
         await asyncio.to_thread(discard, self._core, deployment)
@@ -77,16 +77,16 @@ class Deployments:
         worker = self._workers.get(deployment_id)
         return worker.port if worker else None
 
-    def log_folder(self, deployment: Deployment) -> Path:
+    def log_folder(self, deployment: SandboxDeployment) -> Path:
         return self._core.folder("logs", deployment.hex)
 
-    def event(self, deployment: Deployment, text: str) -> None:
+    def event(self, deployment: SandboxDeployment, text: str) -> None:
         append_line(self.log_folder(deployment) / "events.log", f"{now_text()} {deployment.pod} {text}")
         self._core.log.info("deployment %s (%s): %s", deployment.id, deployment.name, text)
 
     # -- the supervising task -------------------------------------------------------------
 
-    async def _supervise(self, deployment: Deployment) -> None:
+    async def _supervise(self, deployment: SandboxDeployment) -> None:
         settings = self._core.settings
         backoff = settings.restart_backoff_seconds
         try:
@@ -106,11 +106,11 @@ class Deployments:
             self._core.log.exception("the supervisor of deployment %s broke", deployment.id)
             self._set(deployment, "failed", FAILED_TEXT)
 
-    async def _run_once(self, deployment: Deployment) -> str:
+    async def _run_once(self, deployment: SandboxDeployment) -> str:
         """Start the command and stay until it has ended or did not come up in time. Returns why it is over."""
         app_log = self.log_folder(deployment) / "app.log"
         port = free_port()
-        options = HttpOptions(port, LOOPBACK, self._core.endpoint_host(deployment.label), self._core.host)
+        options = SandboxHttpOptions(port, LOOPBACK, self._core.endpoint_host(deployment.label), self._core.host)
         try:
             workload = await asyncio.to_thread(prepare, self._core, deployment, options)
         except (WorkloadError, RuntimeError) as error:
@@ -145,7 +145,7 @@ class Deployments:
         worker.port = None
         return f"the command ended with exit code {code}"
 
-    async def _comes_up(self, deployment: Deployment, process: Supervised, port: int) -> bool:
+    async def _comes_up(self, deployment: SandboxDeployment, process: Supervised, port: int) -> bool:
         """Whether the application answers HTTP (anything will do) before it ends or the deadline passes."""
         deadline = time.monotonic() + self._core.settings.start_deadline_seconds
         headers = {"Host": self._core.endpoint_host(deployment.label)}
@@ -162,7 +162,7 @@ class Deployments:
                 pause = min(pause * 1.5, 0.25)
         return False
 
-    def _set(self, deployment: Deployment, state: str, status_text: str) -> None:
+    def _set(self, deployment: SandboxDeployment, state: str, status_text: str) -> None:
         deployment.state, deployment.status_text = state, status_text
         deployment.updated = now_text()
         self._core.save()

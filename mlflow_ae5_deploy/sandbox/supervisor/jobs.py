@@ -15,9 +15,9 @@ from pathlib import Path
 
 from cronsim import CronSim, CronSimError
 
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad
-from mlflow_ae5_deploy.sandbox.models import Job, Run, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.models import SandboxJob, SandboxRun, new_hex, now_text
 from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised, append_line
 from mlflow_ae5_deploy.sandbox.supervisor.workload import WorkloadError, discard, prepare
 
@@ -41,15 +41,15 @@ def check_schedule(schedule: str) -> None:
 
 
 @dataclass
-class Worker:
+class JobWorker:
     task: asyncio.Task[None]
     process: Supervised | None = None
 
 
-class Jobs:
-    def __init__(self, core: Core) -> None:
+class JobSupervisor:
+    def __init__(self, core: SandboxCore) -> None:
         self._core = core
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, JobWorker] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._checked = core.control.now()
@@ -71,7 +71,7 @@ class Jobs:
                 await self._task
         await asyncio.gather(*(self.stop_run(i, "failed") for i in list(self._workers)))
 
-    def scheduled(self, job: Job) -> None:
+    def scheduled(self, job: SandboxJob) -> None:
         """The job was made, changed or unpaused: only times from now on count."""
         self._since[job.id] = self._core.control.now()
 
@@ -79,7 +79,7 @@ class Jobs:
         """The clock or a schedule has changed. On the server's loop only."""
         self._wake.set()
 
-    def log_file(self, run: Run) -> Path:
+    def log_file(self, run: SandboxRun) -> Path:
         return self._core.folder("logs", run.hex) / "job.log"
 
     # -- the schedule ---------------------------------------------------------------------
@@ -112,11 +112,11 @@ class Jobs:
 
     # -- runs -----------------------------------------------------------------------------
 
-    def launch(self, job: Job) -> Run:
+    def launch(self, job: SandboxJob) -> SandboxRun:
         project = self._core.state.projects[job.project_id]
         revision = project.revision(job.revision)
         now = now_text()
-        run = Run(
+        run = SandboxRun(
             id=f"a2-{new_hex()}",
             job_id=job.id,
             name=job.name,
@@ -135,10 +135,10 @@ class Jobs:
         self._core.state.runs[run.id] = run
         self._core.timing.born(run.id, self._core.settings)
         self._core.save()
-        self._workers[run.id] = Worker(asyncio.get_running_loop().create_task(self._run(run)))
+        self._workers[run.id] = JobWorker(asyncio.get_running_loop().create_task(self._run(run)))
         return run
 
-    async def _run(self, run: Run) -> None:
+    async def _run(self, run: SandboxRun) -> None:
         try:
             code = await self._execute(run)
         except (WorkloadError, RuntimeError) as error:
@@ -154,7 +154,7 @@ class Jobs:
         self._workers.pop(run.id, None)
         await asyncio.to_thread(discard, self._core, run)
 
-    async def _execute(self, run: Run) -> int:
+    async def _execute(self, run: SandboxRun) -> int:
         log = self.log_file(run)
         workload = await asyncio.to_thread(prepare, self._core, run, None)
         for notice in workload.notices:
@@ -186,13 +186,13 @@ class Jobs:
             self._set(run, state, "Stopped")
             await asyncio.to_thread(discard, self._core, run)
 
-    async def remove_run(self, run: Run) -> None:
+    async def remove_run(self, run: SandboxRun) -> None:
         await self.stop_run(run.id)
         self._core.state.runs.pop(run.id, None)
         self._core.save()
         await asyncio.to_thread(shutil.rmtree, self._core.state_dir / "logs" / run.hex, ignore_errors=True)
 
-    def _set(self, run: Run, state: str, status_text: str) -> None:
+    def _set(self, run: SandboxRun, state: str, status_text: str) -> None:
         run.state, run.status_text = state, status_text
         run.updated = now_text()
         self._core.save()

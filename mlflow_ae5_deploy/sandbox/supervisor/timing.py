@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from mlflow_ae5_deploy.sandbox.settings import Settings
+from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 
 
 class Timing:
@@ -17,7 +17,7 @@ class Timing:
         self._born: dict[str, float] = {}
         self._needs: dict[str, tuple[int, float, int]] = {}
 
-    def born(self, record_id: str, settings: Settings) -> None:
+    def born(self, record_id: str, settings: SandboxSettings) -> None:
         """A new record: from now on it ripens according to the settings of this moment."""
         self._born[record_id] = time.monotonic()
         self._needs[record_id] = (settings.state_polls, settings.state_seconds, settings.list_visibility_polls)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_deploy.sandbox.archives import PROJECT_FILE, unpack_own
-from mlflow_ae5_deploy.sandbox.core import Core
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import ApiError
-from mlflow_ae5_deploy.sandbox.models import Deployment, Run
+from mlflow_ae5_deploy.sandbox.models import SandboxDeployment, SandboxRun
 from mlflow_ae5_deploy.sandbox.project_file import (
-    HttpOptions,
-    ProjectFile,
+    SandboxHttpOptions,
+    SandboxProjectFile,
     read_project_file,
     shell_line,
     unset_variables,
@@ -43,7 +43,7 @@ class Workload:
     notices: tuple[str, ...]
 
 
-def prepare(core: Core, item: Deployment | Run, options: HttpOptions | None) -> Workload:
+def prepare(core: SandboxCore, item: SandboxDeployment | SandboxRun, options: SandboxHttpOptions | None) -> Workload:
     """Unpack the revision and build everything the command needs. Blocking. Raises WorkloadError."""
     project = core.state.projects.get(item.project_id)
     if project is None:
@@ -72,7 +72,7 @@ def prepare(core: Core, item: Deployment | Run, options: HttpOptions | None) -> 
     return Workload(shell_line(command, options, env), folder, env, (*notices, READY))
 
 
-def _link_data(core: Core, item: Deployment | Run, folder: Path) -> list[str]:
+def _link_data(core: SandboxCore, item: SandboxDeployment | SandboxRun, folder: Path) -> list[str]:
     """`data` leads to the account's volume, unless the project brings a folder of that name with something in it."""
     link = folder / "data"
     if link.is_dir() and not link.is_symlink() and any(link.iterdir()):
@@ -84,7 +84,9 @@ def _link_data(core: Core, item: Deployment | Run, folder: Path) -> list[str]:
     return []
 
 
-def _environment(core: Core, item: Deployment | Run, folder: Path, project_file: ProjectFile) -> dict[str, str]:
+def _environment(
+    core: SandboxCore, item: SandboxDeployment | SandboxRun, folder: Path, project_file: SandboxProjectFile
+) -> dict[str, str]:
     bundle = str(core.state_dir / "ca-bundle.pem")
     env = {name: os.environ[name] for name in _INHERITED + _PROXIES if name in os.environ}
     env |= {
@@ -106,6 +108,6 @@ def _environment(core: Core, item: Deployment | Run, folder: Path, project_file:
     return env | {"PROJECT_DIR": str(folder)}
 
 
-def discard(core: Core, item: Deployment | Run) -> None:
+def discard(core: SandboxCore, item: SandboxDeployment | SandboxRun) -> None:
     """Remove the unpacked files. Blocking."""
     shutil.rmtree(core.state_dir / "work" / item.hex, ignore_errors=True)

@@ -23,7 +23,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _TRIES = 3  # readings of a file that changes meanwhile
 
 
-class Found(NamedTuple):
+class FoundArtifact(NamedTuple):
     """A name in the store; see FileEntry. `kind` is also "unreadable" (`target` says why)."""
 
     path: str
@@ -61,24 +61,24 @@ class UnreadableError(Exception):
     """The store has it and does not give it."""
 
 
-class Source(Protocol):
+class ArtifactSource(Protocol):
     shown: str
     threads: int
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[FoundArtifact]:
         """Everything, sorted by the bytes of the path."""
 
-    def whole(self, found: Found) -> Content | None:
+    def whole(self, found: FoundArtifact) -> Content | None:
         """A small file; None where it has grown and is not small any more. Raises VanishedError, UnreadableError."""
 
-    def stream(self, found: Found, take: Callable[[bytes], None]) -> Streamed:
+    def stream(self, found: FoundArtifact, take: Callable[[bytes], None]) -> Streamed:
         """A large file, given to `take` in pieces of CHUNK bytes, the last one shorter. Raises the same.
 
         Where it changed in the meantime, `mark` is "".
         """
 
 
-class FolderSource:
+class FolderArtifacts:
     """See Source. Symbolic links are named and not followed; devices, pipes and sockets are never opened."""
 
     def __init__(self, folder: Path, exclude: frozenset[Path] = frozenset()) -> None:
@@ -88,7 +88,7 @@ class FolderSource:
         self._reserved = self._root + b"/" + RESERVED.encode()
         self._exclude = frozenset(os.fsencode(path) for path in exclude)
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[FoundArtifact]:
         """As `find` would, with each folder's names sorted as if folders ended in `/`: that is the order of paths."""
         if not os.path.lexists(self._root):
             return  # a server that was never given an artifact
@@ -108,7 +108,7 @@ class FolderSource:
             else:
                 open_folders.pop()
 
-    def whole(self, found: Found) -> Content | None:
+    def whole(self, found: FoundArtifact) -> Content | None:
         """Most files are still as they were when they were listed: that needs one reading, and one look after it."""
         descriptor = self._descriptor(found)
         try:
@@ -126,7 +126,7 @@ class FolderSource:
             os.close(descriptor)
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns, mark)
 
-    def stream(self, found: Found, take: Callable[[bytes], None]) -> Streamed:
+    def stream(self, found: FoundArtifact, take: Callable[[bytes], None]) -> Streamed:
         descriptor = self._descriptor(found)
         digest, size = hashlib.sha256(), 0
         try:
@@ -144,7 +144,7 @@ class FolderSource:
         steady = _state(before) == _state(after) and size == after.st_size
         return Streamed(size, digest.hexdigest(), after.st_mtime_ns, _mark(after) if steady else "")
 
-    def _descriptor(self, found: Found) -> int:
+    def _descriptor(self, found: FoundArtifact) -> int:
         try:
             return os.open(self._root + b"/" + key(found.path), _READ)
         except (FileNotFoundError, NotADirectoryError):
@@ -220,21 +220,21 @@ def _read(descriptor: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _look(path: bytes, skip: int) -> Found:
+def _look(path: bytes, skip: int) -> FoundArtifact:
     name = text(path[skip:])
     try:
         state = os.lstat(path)
         if stat.S_ISREG(state.st_mode):
-            return Found(name, "file", state.st_size, state.st_mtime_ns, _mark(state))
+            return FoundArtifact(name, "file", state.st_size, state.st_mtime_ns, _mark(state))
         if stat.S_ISLNK(state.st_mode):
-            return Found(name, "link", 0, 0, "", text(os.readlink(path)))
+            return FoundArtifact(name, "link", 0, 0, "", text(os.readlink(path)))
         if stat.S_ISDIR(state.st_mode):
-            return Found(name, "unreadable", 0, 0, "", "the folder cannot be listed")
+            return FoundArtifact(name, "unreadable", 0, 0, "", "the folder cannot be listed")
     except FileNotFoundError:
-        return Found(name, "file", 0, 0, "")  # the attempt to read it tells that it has vanished
+        return FoundArtifact(name, "file", 0, 0, "")  # the attempt to read it tells that it has vanished
     except OSError as error:
-        return Found(name, "unreadable", 0, 0, "", error.strerror or type(error).__name__)
-    return Found(name, "special", 0, 0, "")
+        return FoundArtifact(name, "unreadable", 0, 0, "", error.strerror or type(error).__name__)
+    return FoundArtifact(name, "special", 0, 0, "")
 
 
 def _state(state: os.stat_result) -> tuple[int, int, int]:

@@ -19,19 +19,19 @@ from typing import TypeVar
 from mlflow_ae5_server.backup.artifacts import (
     SMALL,
     ZEROS,
+    ArtifactSource,
     Content,
-    Found,
-    Source,
+    FoundArtifact,
     Streamed,
     UnreadableError,
     VanishedError,
 )
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.repository.blobs import Writer
-from mlflow_ae5_server.repository.entries import FileEntry, Part
-from mlflow_ae5_server.repository.file_list import ListWriter, Merged
-from mlflow_ae5_server.repository.index import Known
-from mlflow_ae5_server.repository.packs import Packer
+from mlflow_ae5_server.repository.blobs import BlobWriter
+from mlflow_ae5_server.repository.entries import FileEntry, FilePart
+from mlflow_ae5_server.repository.file_list import FileListWriter, MergedFileLists
+from mlflow_ae5_server.repository.index import BlobIndex
+from mlflow_ae5_server.repository.packs import PackWriter
 
 _T = TypeVar("_T")
 _MARK = re.compile(r"[0-9]+:[0-9]+:([0-9]{1,20}):[0-9]+")  # of a file in a folder
@@ -42,7 +42,7 @@ _GRANULE = 2.0  # seconds within which a file may change twice and have one time
 
 
 @dataclass
-class Totals:
+class CopyTotals:
     """`outside` are links that lead out of the store; `unreadable` is what the store has and does not give. `known` of
     the files were in the previous list, whatever has become of their contents."""
 
@@ -60,21 +60,21 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _QueuedFile:
     """A file to be read. `old` is what the previous snapshot has under its path."""
 
-    found: Found
+    found: FoundArtifact
     old: FileEntry | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReadFile:
     """What became of it: the content, or the parts in which it was stored, or why there is nothing."""
 
-    wanted: _Wanted
+    wanted: _QueuedFile
     content: Content | None = None
     streamed: Streamed | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[FilePart, ...] = ()
     vanished: bool = False
     problem: str = ""
 
@@ -84,15 +84,15 @@ class Copier:
 
     def __init__(
         self,
-        source: Source,
-        writer: Writer,
-        known: Known,
-        lists: ListWriter,
+        source: ArtifactSource,
+        writer: BlobWriter,
+        known: BlobIndex,
+        lists: FileListWriter,
         *,
         store_threads: int,
         load_slices: Callable[[], None] = lambda: None,
     ) -> None:
-        self.totals = Totals()
+        self.totals = CopyTotals()
         self._source = source
         self._writer = writer
         self._readers = ThreadPoolExecutor(source.threads, "read")
@@ -102,17 +102,17 @@ class Copier:
         self._storing: deque[Future[None]] = deque()
         self._stopped = threading.Event()
         self._failure: BaseException | None = None  # the first one in a thread that stores
-        self._window: deque[Future[list[FileEntry | _Read]]] = deque()
-        self._packer = Packer(known, writer, lists, self._store, load_slices)
+        self._window: deque[Future[list[FileEntry | _ReadFile]]] = deque()
+        self._packer = PackWriter(known, writer, lists, self._store, load_slices)
         self._lists = lists
-        self._zeros: Future[Part] | None = None  # where a hole is kept
+        self._zeros: Future[FilePart] | None = None  # where a hole is kept
 
-    def run(self, previous: Iterable[FileEntry], trusted_before: float, *, rehash: bool = False) -> Totals:
+    def run(self, previous: Iterable[FileEntry], trusted_before: float, *, rehash: bool = False) -> CopyTotals:
         """Copy everything. A file is taken for unchanged by its mark in `previous`, if it last changed before
         `trusted_before` (seconds since 1970), when the previous run had not begun to look: one that changed while it
         was looked at may have changed again within the same tick of the clock."""
         try:
-            self._scan(Merged(previous), (trusted_before - _GRANULE) * 1e9, rehash)
+            self._scan(MergedFileLists(previous), (trusted_before - _GRANULE) * 1e9, rehash)
             while self._window:
                 self._receive(self._window.popleft().result())
             self._packer.close()
@@ -131,30 +131,32 @@ class Copier:
         while self._storing:
             self._storing.popleft().result()
 
-    def _scan(self, previous: Merged, trusted_before_ns: float, rehash: bool) -> None:
-        batch: list[FileEntry | _Wanted] = []
+    def _scan(self, previous: MergedFileLists, trusted_before_ns: float, rehash: bool) -> None:
+        batch: list[FileEntry | _QueuedFile] = []
         files = size = 0
         for found in self._source.scan():
             item = self._judge(found, previous.at(found.path), trusted_before_ns, rehash)
             if item is None:
                 continue
             batch.append(item)
-            if isinstance(item, _Wanted):
+            if isinstance(item, _QueuedFile):
                 files, size = files + 1, size + found.size
             if files >= _BATCH_FILES or size >= _BATCH_BYTES or len(batch) >= _BATCH_ITEMS:
                 self._send(batch, files)
                 batch, files, size = [], 0, 0
         self._send(batch, files)
 
-    def _judge(self, found: Found, old: FileEntry | None, before_ns: float, rehash: bool) -> FileEntry | _Wanted | None:
+    def _judge(
+        self, found: FoundArtifact, old: FileEntry | None, before_ns: float, rehash: bool
+    ) -> FileEntry | _QueuedFile | None:
         """The entry, where nothing has to be read; what to read; None for what is only counted."""
         if found.kind == "file":
             if old is None or old.kind != "file":
-                return _Wanted(found, None)
+                return _QueuedFile(found, None)
             self.totals.known += 1
             if rehash or not found.mark or old.mark != found.mark or _changed_at(found.mark) >= before_ns:
-                return _Wanted(found, old)
-            return old if self._writer.keeps(old.parts) else _Wanted(found, None)
+                return _QueuedFile(found, old)
+            return old if self._writer.keeps(old.parts) else _QueuedFile(found, None)
         if found.kind == "link":
             self.totals.links += 1
             if _leads_out(found):
@@ -166,33 +168,35 @@ class Copier:
         self._unreadable(found, found.target)
         return None
 
-    def _send(self, batch: list[FileEntry | _Wanted], files: int) -> None:
+    def _send(self, batch: list[FileEntry | _QueuedFile], files: int) -> None:
         if files or self._window:
             self._window.append(self._readers.submit(self._read_batch, batch))
         else:
-            self._receive([item for item in batch if not isinstance(item, _Wanted)])
+            self._receive([item for item in batch if not isinstance(item, _QueuedFile)])
         while self._window and (len(self._window) > self._source.threads + 4 or self._window[0].done()):
             self._receive(self._window.popleft().result())
 
     # in the threads
 
-    def _read_batch(self, batch: list[FileEntry | _Wanted]) -> list[FileEntry | _Read]:
-        return [self._read(item) if isinstance(item, _Wanted) else item for item in batch if not self._stopped.is_set()]
+    def _read_batch(self, batch: list[FileEntry | _QueuedFile]) -> list[FileEntry | _ReadFile]:
+        return [
+            self._read(item) if isinstance(item, _QueuedFile) else item for item in batch if not self._stopped.is_set()
+        ]
 
-    def _read(self, wanted: _Wanted) -> _Read:
+    def _read(self, wanted: _QueuedFile) -> _ReadFile:
         try:
             if wanted.found.size <= SMALL and (content := self._source.whole(wanted.found)) is not None:
-                return _Read(wanted, content=content)
-            parts: list[Future[Part]] = []
+                return _ReadFile(wanted, content=content)
+            parts: list[Future[FilePart]] = []
             with self._large:
                 streamed = self._source.stream(wanted.found, lambda chunk: parts.append(self._store_part(chunk)))
-            return _Read(wanted, streamed=streamed, parts=tuple(part.result() for part in parts))
+            return _ReadFile(wanted, streamed=streamed, parts=tuple(part.result() for part in parts))
         except VanishedError:
-            return _Read(wanted, vanished=True)
+            return _ReadFile(wanted, vanished=True)
         except UnreadableError as error:
-            return _Read(wanted, problem=str(error) or "it cannot be read")
+            return _ReadFile(wanted, problem=str(error) or "it cannot be read")
 
-    def _store_part(self, chunk: bytes) -> Future[Part]:
+    def _store_part(self, chunk: bytes) -> Future[FilePart]:
         if chunk is ZEROS and self._zeros is not None:
             return self._zeros
         stored = self._store_chunk(chunk)
@@ -200,8 +204,8 @@ class Copier:
             self._zeros = stored
         return stored
 
-    def _store_chunk(self, chunk: bytes) -> Future[Part]:
-        return self._submit(lambda: Part(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk)))
+    def _store_chunk(self, chunk: bytes) -> Future[FilePart]:
+        return self._submit(lambda: FilePart(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk)))
 
     def _store(self, sha256: str, data: bytes) -> None:
         while self._storing and self._storing[0].done():
@@ -229,11 +233,11 @@ class Copier:
 
     # in order again
 
-    def _receive(self, done: list[FileEntry | _Read]) -> None:
+    def _receive(self, done: list[FileEntry | _ReadFile]) -> None:
         if self._failure is not None:
             raise self._failure
         for item in done:
-            entry = self._entry(item) if isinstance(item, _Read) else item
+            entry = self._entry(item) if isinstance(item, _ReadFile) else item
             if entry is None:
                 continue
             if entry.kind == "file":
@@ -241,7 +245,7 @@ class Copier:
                 self.totals.bytes += entry.size
             self._packer.add(entry)
 
-    def _entry(self, read: _Read) -> FileEntry | None:
+    def _entry(self, read: _ReadFile) -> FileEntry | None:
         found = read.wanted.found
         if read.vanished:
             self.totals.vanished += 1
@@ -258,18 +262,18 @@ class Copier:
             return self._file(found, entry)
         return None
 
-    def _file(self, found: Found, entry: FileEntry) -> FileEntry:
+    def _file(self, found: FoundArtifact, entry: FileEntry) -> FileEntry:
         self.totals.read_files += 1
         if not entry.mark:
             self.totals.changed += 1
             self._name(found)
         return entry
 
-    def _name(self, found: Found) -> None:
+    def _name(self, found: FoundArtifact) -> None:
         if len(self.totals.names) < _NAMES:
             self.totals.names.append(shown(found.path))
 
-    def _unreadable(self, found: Found, why: str) -> None:
+    def _unreadable(self, found: FoundArtifact, why: str) -> None:
         if len(self.totals.unreadable) < _NAMES:
             self.totals.unreadable.append(f"{shown(found.path)}: {why}")
 
@@ -280,7 +284,7 @@ def _changed_at(mark: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _leads_out(found: Found) -> bool:
+def _leads_out(found: FoundArtifact) -> bool:
     """Whether a link's target is outside the store, by its words alone: nothing is looked up."""
     if found.target.startswith("/"):
         return True

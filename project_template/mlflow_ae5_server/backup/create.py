@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from mlflow_ae5_server import __version__
 from mlflow_ae5_server.backup import expected, external_artifacts
-from mlflow_ae5_server.backup.artifacts import Source
-from mlflow_ae5_server.backup.copy import Copier, Totals
+from mlflow_ae5_server.backup.artifacts import ArtifactSource
+from mlflow_ae5_server.backup.copy import Copier, CopyTotals
 from mlflow_ae5_server.common import locks
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError
 from mlflow_ae5_server.common.keys import KeyCheck
@@ -29,16 +29,16 @@ from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.repository import file_list
-from mlflow_ae5_server.repository.blobs import Reader, Writer
-from mlflow_ae5_server.repository.check import Uses
+from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
+from mlflow_ae5_server.repository.check import BlobUses
 from mlflow_ae5_server.repository.entries import FileEntry
-from mlflow_ae5_server.repository.file_list import ListWriter
-from mlflow_ae5_server.repository.index import Known
-from mlflow_ae5_server.repository.interfaces import ObjectWriter
-from mlflow_ae5_server.repository.lock import Lease
-from mlflow_ae5_server.repository.manifest import Artifacts, InFlight, Manifest
-from mlflow_ae5_server.repository.repository import Begun, Repository
-from mlflow_ae5_server.repository.reuse import Stock
+from mlflow_ae5_server.repository.file_list import FileListWriter
+from mlflow_ae5_server.repository.index import BlobIndex
+from mlflow_ae5_server.repository.interfaces import BlobSink
+from mlflow_ae5_server.repository.lock import RepositoryLock
+from mlflow_ae5_server.repository.manifest import ArtifactsPart, InFlight, Manifest
+from mlflow_ae5_server.repository.repository import Repository, UnfinishedSnapshot
+from mlflow_ae5_server.repository.reuse import ReusableBlobs
 from mlflow_ae5_server.restore import journal
 
 _LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
@@ -58,7 +58,7 @@ class Dumped(Protocol):
 
 
 @dataclass(frozen=True)
-class Wishes:
+class BackupOptions:
     """`note_every`: seconds between two notes of how far it came. `waste`: bytes in shared objects of small files that
     may be kept for files long gone, before what is left of them is kept anew, and the next prune can free the rest.
     `allow_empty`: a store without any artifact, or a database without any run, is meant. `on_gone` is told what of the
@@ -78,38 +78,38 @@ class Wishes:
 def create(
     repository: Repository,
     store: Database,
-    source: Source,
+    source: ArtifactSource,
     destination: str,
-    dump: Callable[[Database, ObjectWriter], Dumped],
-    wishes: Wishes | None = None,
+    dump: Callable[[Database, BlobSink], Dumped],
+    wishes: BackupOptions | None = None,
 ) -> Manifest:
     """Take a snapshot and publish it. `destination` is MLFLOW_ARTIFACTS_DESTINATION, to tell what lies outside.
 
     Raises BusyError, StorageError (also where artifacts should be and none is), ConfigurationError, UnfinishedError
     where a restore was cut off, and what `dump` raises; nothing is published then.
     """
-    wishes = wishes or Wishes()
+    wishes = wishes or BackupOptions()
     with (
         locks.maintenance(store, _LOCK_WAIT),
         repository.lease("backup") as lease,
-        contextlib.closing(Known()) as known,
+        contextlib.closing(BlobIndex()) as known,
     ):
         journal.refuse_unfinished(destination)  # one may have been cut off while this waited for the lock
         return _Capture(repository, lease, known, wishes).run(store, source, destination, dump)
 
 
 class _Capture:
-    def __init__(self, repository: Repository, lease: Lease, known: Known, wishes: Wishes) -> None:
+    def __init__(self, repository: Repository, lease: RepositoryLock, known: BlobIndex, wishes: BackupOptions) -> None:
         self._repository = repository
         self._lease = lease
         self._known = known
         self._wishes = wishes
         self._cut = False  # an earlier list could not be read to its end
-        self._stock = Stock(repository, known, wishes.say)
-        self._reader = Reader(repository.place, remembered=0, on_damage=self._stock.damaged)
+        self._stock = ReusableBlobs(repository, known, wishes.say)
+        self._reader = BlobReader(repository.place, remembered=0, on_damage=self._stock.damaged)
 
     def run(
-        self, store: Database, source: Source, destination: str, dump: Callable[[Database, ObjectWriter], Dumped]
+        self, store: Database, source: ArtifactSource, destination: str, dump: Callable[[Database, BlobSink], Dumped]
     ) -> Manifest:
         repository, wishes = self._repository, self._wishes
         repository.tidy()
@@ -117,7 +117,7 @@ class _Capture:
         previous = self._previous()
         self._stock.take()
         mine = self._begin(begun)
-        writer = Writer(repository.place, self._known, self._stock.damaged)
+        writer = BlobWriter(repository.place, self._known, self._stock.damaged)
         read_from = wishes.now()
         elsewhere, running = external_artifacts.find(store, destination)
         database = dump(store, writer)
@@ -139,7 +139,7 @@ class _Capture:
         self._compare(previous, manifest, totals, resumed=bool(mine.lists))
         return manifest
 
-    def _refuse(self, mine: Begun, look: Callable[[], None]) -> None:
+    def _refuse(self, mine: UnfinishedSnapshot, look: Callable[[], None]) -> None:
         try:
             look()
         except StorageError:
@@ -147,7 +147,7 @@ class _Capture:
                 self._repository.forget([mine])
             raise
 
-    def _compare(self, previous: Manifest | None, made: Manifest, totals: Totals, *, resumed: bool) -> None:
+    def _compare(self, previous: Manifest | None, made: Manifest, totals: CopyTotals, *, resumed: bool) -> None:
         if previous is None or (self._wishes.allow_empty and not (totals.files and made.runs)):
             return
         if expected.many_gone(previous.runs - made.runs, previous.runs):
@@ -165,7 +165,7 @@ class _Capture:
                 self._wishes.say(f"warning: {one.problem}")
         return next((one.manifest for one in reversed(listed) if one.manifest is not None), None)
 
-    def _begin(self, begun: list[Begun]) -> Begun:
+    def _begin(self, begun: list[UnfinishedSnapshot]) -> UnfinishedSnapshot:
         """The newest unfinished snapshot, to be finished, or a new one. One that others have overtaken stays behind:
         finished now, it would be the newest by its contents and not by its sequence."""
         started = datetime.fromtimestamp(self._wishes.now(), UTC)
@@ -173,26 +173,28 @@ class _Capture:
             self._wishes.say(f"resuming the unfinished snapshot {begun[-1].id}")
             return replace(begun[-1], started=_time(begun[-1].started) or started.isoformat(timespec="seconds"))
         name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        mine = Begun(self._repository.next_sequence(), name, started.isoformat(timespec="seconds"), 0.0, ())
+        mine = UnfinishedSnapshot(
+            self._repository.next_sequence(), name, started.isoformat(timespec="seconds"), 0.0, ()
+        )
         self._repository.note(mine)
         return mine
 
     def _copy_all(
         self,
-        source: Source,
-        writer: Writer,
-        mine: Begun,
-        begun: list[Begun],
+        source: ArtifactSource,
+        writer: BlobWriter,
+        mine: UnfinishedSnapshot,
+        begun: list[UnfinishedSnapshot],
         previous: Manifest | None,
         read_from: float,
         database: Dumped,
-    ) -> tuple[tuple[str, ...], Totals]:
+    ) -> tuple[tuple[str, ...], CopyTotals]:
         """Copy, and again where an object turned out damaged that part of the list had referred to by then.
 
         Raises DamagedError where that does not end, StorageError where objects have vanished meanwhile.
         """
         for _attempt in range(_ATTEMPTS):
-            with contextlib.closing(Uses()) as uses:
+            with contextlib.closing(BlobUses()) as uses:
                 lists, totals = self._copy(source, writer, mine, begun, previous, read_from, uses)
                 uses.add([*_objects(database), *lists])
                 lost = self._stock.lost(uses)
@@ -206,14 +208,14 @@ class _Capture:
 
     def _copy(
         self,
-        source: Source,
-        writer: Writer,
-        mine: Begun,
-        begun: list[Begun],
+        source: ArtifactSource,
+        writer: BlobWriter,
+        mine: UnfinishedSnapshot,
+        begun: list[UnfinishedSnapshot],
         previous: Manifest | None,
         read_from: float,
-        uses: Uses,
-    ) -> tuple[tuple[str, ...], Totals]:
+        uses: BlobUses,
+    ) -> tuple[tuple[str, ...], CopyTotals]:
         wishes = self._wishes
         noted = time.monotonic()
 
@@ -223,11 +225,13 @@ class _Capture:
                 copier.drain()
                 self._repository.place.sync()  # what the note names is believed
                 first = min(mine.read_from or read_from, read_from)
-                self._repository.note(Begun(mine.sequence, mine.id, mine.started, first, tuple(lists.lists)))
+                self._repository.note(
+                    UnfinishedSnapshot(mine.sequence, mine.id, mine.started, first, tuple(lists.lists))
+                )
                 wishes.say(f"artifacts: {copier.totals.files} files so far, {amount(copier.totals.bytes)}")
                 noted = time.monotonic()
 
-        lists = ListWriter(writer, note, on_entry=uses.refer)
+        lists = FileListWriter(writer, note, on_entry=uses.refer)
         copier = Copier(
             source,
             writer,
@@ -254,7 +258,7 @@ class _Capture:
             self._cut = True
             self._wishes.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
 
-    def _load_slices(self, begun: list[Begun]) -> None:
+    def _load_slices(self, begun: list[UnfinishedSnapshot]) -> None:
         """What lies in shared objects, by content, from every list there is. Lists have most parts in common."""
         manifests = [one.manifest for one in self._repository.listed() if one.manifest is not None]
         groups = [manifest.artifacts.lists for manifest in reversed(manifests)] + [one.lists for one in begun]
@@ -292,16 +296,16 @@ def _runs(database: Dumped) -> int:
 
 
 def _manifest(
-    mine: Begun,
-    source: Source,
+    mine: UnfinishedSnapshot,
+    source: ArtifactSource,
     database: Dumped,
     lists: tuple[str, ...],
-    totals: Totals,
+    totals: CopyTotals,
     elsewhere: list[str],
     running: int,
-    writer: Writer,
+    writer: BlobWriter,
     read_from: float,
-    wishes: Wishes,
+    wishes: BackupOptions,
 ) -> Manifest:
     return Manifest(
         id=mine.id,
@@ -317,7 +321,7 @@ def _manifest(
         rows=sum(table.rows for table in database.tables),
         runs=_runs(database),
         database=database.to_json(),
-        artifacts=Artifacts(
+        artifacts=ArtifactsPart(
             source=shown(source.shown),
             files=totals.files,
             bytes=totals.bytes,

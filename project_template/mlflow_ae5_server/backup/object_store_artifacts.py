@@ -10,7 +10,15 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_server.backup.artifacts import CHUNK, SMALL, Content, Found, Streamed, UnreadableError, VanishedError
+from mlflow_ae5_server.backup.artifacts import (
+    CHUNK,
+    SMALL,
+    Content,
+    FoundArtifact,
+    Streamed,
+    UnreadableError,
+    VanishedError,
+)
 from mlflow_ae5_server.repository import object_store, object_store_listing
 from mlflow_ae5_server.repository.entries import key, text
 from mlflow_ae5_server.repository.object_store_listing import Listed
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 _BAD_NAME = "its name has an empty part, `.`, `..` or a control character; rename the object, or remove it"
 
 
-class CloudSource:
+class ObjectStoreArtifacts:
     """See Source. An object never changes while it is read: a store gives one version of it from begin to end."""
 
     def __init__(self, store: ObjectStore, shown: str) -> None:
@@ -30,7 +38,7 @@ class CloudSource:
         self.threads = 16
         self._store = store
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[FoundArtifact]:
         """The listing goes through a table on disk: stores do not promise the order that the list needs."""
         with contextlib.closing(sqlite3.connect("", isolation_level=None)) as table:
             table.executescript(
@@ -43,9 +51,9 @@ class CloudSource:
                 table.executemany("INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?)", rows)
                 for one in some:
                     if not one.path:
-                        yield Found(one.key, "unreadable", one.size, 0, "", _BAD_NAME)
+                        yield FoundArtifact(one.key, "unreadable", one.size, 0, "", _BAD_NAME)
             for path, size, mtime_ns, mark in table.execute("SELECT * FROM found ORDER BY path"):
-                yield Found(text(path), "file", size, mtime_ns, mark)
+                yield FoundArtifact(text(path), "file", size, mtime_ns, mark)
 
     def _listing(self) -> Iterator[Listed]:
         try:
@@ -55,7 +63,7 @@ class CloudSource:
         except Exception as error:
             raise object_store.translate(error, self.shown, "list") from None
 
-    def whole(self, found: Found) -> Content | None:
+    def whole(self, found: FoundArtifact) -> Content | None:
         with self._reading(found):
             result = self._get(found)
             if result.meta["size"] > SMALL:
@@ -64,7 +72,7 @@ class CloudSource:
             _path, _size, mtime_ns, mark = _row_of(result.meta)
             return Content(data, hashlib.sha256(data).hexdigest(), mtime_ns, mark)
 
-    def stream(self, found: Found, take: Callable[[bytes], None]) -> Streamed:
+    def stream(self, found: FoundArtifact, take: Callable[[bytes], None]) -> Streamed:
         digest, size = hashlib.sha256(), 0
         pending = bytearray()
         with self._reading(found):
@@ -84,13 +92,13 @@ class CloudSource:
             take(bytes(pending))
         return Streamed(size, digest.hexdigest(), mtime_ns, mark)
 
-    def _get(self, found: Found) -> Any:
+    def _get(self, found: FoundArtifact) -> Any:
         import obstore
 
         return obstore.get(self._store, found.path)
 
     @contextlib.contextmanager
-    def _reading(self, found: Found) -> Iterator[None]:
+    def _reading(self, found: FoundArtifact) -> Iterator[None]:
         from obstore.exceptions import BaseError
 
         try:
@@ -102,7 +110,7 @@ class CloudSource:
         except BaseError as error:
             raise object_store.translate(error, self.shown, "read") from None
 
-    def _is_folder(self, found: Found) -> bool:
+    def _is_folder(self, found: FoundArtifact) -> bool:
         """Whether it is there under a name with a slash at its end, which is no marker, as it has content."""
         import obstore
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlflow_ae5_server.backup.artifacts import FolderSource, Source
+from mlflow_ae5_server.backup.artifacts import ArtifactSource, FolderArtifacts
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
 
 
-def open_source(location: str, exclude: frozenset[Path] = frozenset()) -> Source:
+def open_source(location: str, exclude: frozenset[Path] = frozenset()) -> ArtifactSource:
     """The store at MLFLOW_ARTIFACTS_DESTINATION. Files in `exclude` (resolved) are no artifacts."""
     if (folder := local_folder(location)) is not None:
-        return FolderSource(folder, exclude)
-    from mlflow_ae5_server.backup.object_store_artifacts import CloudSource
+        return FolderArtifacts(folder, exclude)
+    from mlflow_ae5_server.backup.object_store_artifacts import ObjectStoreArtifacts
     from mlflow_ae5_server.repository import object_store
 
     if not object_store.known(location):
@@ -22,5 +22,5 @@ def open_source(location: str, exclude: frozenset[Path] = frozenset()) -> Source
             f"artifacts in {scrub(location)} cannot be part of a snapshot",
             "snapshots know folders, s3://, gs://, abfss://, wasbs:// and az://",
         )
-    source: Source = CloudSource(object_store.open_store(location), scrub(location))
+    source: ArtifactSource = ObjectStoreArtifacts(object_store.open_store(location), scrub(location))
     return source

@@ -81,7 +81,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     encrypted = keys.examine(checks.connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
-    wishes = capture.Wishes(
+    wishes = capture.BackupOptions(
         rehash=options.rehash,
         allow_empty=options.allow_empty,
         on_gone=lambda what, missing, before: gone.update({what: (missing, before)}),
@@ -316,7 +316,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     from mlflow_ae5_server.repository import prune
     from mlflow_ae5_server.restore import journal
 
-    keep = prune.Keep(options.keep_last, options.keep_daily, options.keep_weekly)
+    keep = prune.RetentionPolicy(options.keep_last, options.keep_daily, options.keep_weekly)
     artifacts = _artifacts(settings)
     repository = _open(settings, report)
     plan = prune.prune(

@@ -35,12 +35,12 @@ from mlflow_ae5_server.database import dialects, migrate, schema
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.drill import checks as drill_checks
 from mlflow_ae5_server.drill import scratch as drill_place
-from mlflow_ae5_server.drill.api import Api
+from mlflow_ae5_server.drill.api import MlflowApi
 from mlflow_ae5_server.drill.checks import Check
-from mlflow_ae5_server.drill.server import Scratch, serving
+from mlflow_ae5_server.drill.server import TemporaryServer, serving
 from mlflow_ae5_server.repository import check as verify
 from mlflow_ae5_server.restore import preflight
-from mlflow_ae5_server.restore.steps import Source
+from mlflow_ae5_server.restore.steps import RestoreSource
 from mlflow_ae5_server.restore.target import FolderTarget
 
 FAILED = 1  # exit code of a drill whose checks did not all pass
@@ -66,12 +66,12 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     with drill_place.scratch_folder(parent) as folder, _scratch_database(store, folder) as copy:
         say(f"restoring {source.snapshot.id} to {copy.shown} and {folder}")
         report.add(dialect={"from": source.part.dialect, "to": copy.dialect})
-        drill.run(Scratch(folder, copy, folder / "artifacts"), destination)
+        drill.run(TemporaryServer(folder, copy, folder / "artifacts"), destination)
     drill.add(_nothing_left(folder))
     return _conclude(source, drill.checks, report)
 
 
-def _conclude(source: Source, checks: list[Check], report: Report) -> int:
+def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int:
     """The exit code. Where the snapshot seems to be damaged it is read as a whole, so that all of the damage is named,
     and noted for the next backup to store anew."""
     failed = [check for check in checks if not check.passed]
@@ -99,13 +99,13 @@ def scratch_parent(destination: str, backups: str) -> Path:
 class _Drill:
     """The steps; `checks` has one entry for each that was made, and nothing is made after one that failed."""
 
-    def __init__(self, source: Source, report: Report) -> None:
+    def __init__(self, source: RestoreSource, report: Report) -> None:
         self.checks: list[Check] = []
         self._source = source
         self._report = report
         self._started = time.monotonic()
 
-    def run(self, scratch: Scratch, destination: str) -> None:
+    def run(self, scratch: TemporaryServer, destination: str) -> None:
         if not self._try("artifacts", lambda: self._artifacts(scratch)):
             return
         if not self._try("database", lambda: self._database(scratch.store)):
@@ -133,7 +133,7 @@ class _Drill:
         self.add(check)
         return check.passed
 
-    def _artifacts(self, scratch: Scratch) -> str:
+    def _artifacts(self, scratch: TemporaryServer) -> str:
         done = self._source.artifacts(FolderTarget(scratch.artifacts), again=False)
         return f"{done.files} files ({amount(done.bytes)}), each read back and identical"
 
@@ -148,7 +148,7 @@ class _Drill:
             raise StorageError(f"its schema {part.revision} cannot be upgraded: {ended.error}")
         return f"{said}; upgraded from {part.revision} to {schema.latest()}"
 
-    def _models(self, api: Api, destination: str) -> None:
+    def _models(self, api: MlflowApi, destination: str) -> None:
         def read() -> str:
             origin = self._source.snapshot.artifacts.source
             found = drill_checks.read_models(
@@ -187,7 +187,7 @@ def _scratch_database(store: Database, folder: Path) -> Iterator[Database]:
     yield database.check_uri(f"sqlite:///{folder / 'scratch.sqlite'}")
 
 
-def _require_room(parent: Path, source: Source) -> None:
+def _require_room(parent: Path, source: RestoreSource) -> None:
     wanted = int((source.snapshot.artifacts.bytes + preflight.database_size(source.part)) * _ROOM)
     free = shutil.disk_usage(parent).free
     if free < wanted:

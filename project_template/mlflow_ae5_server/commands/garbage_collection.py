@@ -29,7 +29,7 @@ _MODES = ("ignore", "show", "remove", "remove-all")
 
 
 @dataclass(frozen=True)
-class Asked:
+class GcOptions:
     """What the server said: `first` is its first experiment; `problem` is why it cannot be used."""
 
     first: Experiment | None
@@ -98,7 +98,7 @@ def _refuse_unfinished(settings: Settings) -> None:
         print(f"note: whether a restore is under way cannot be told: {error.message}", file=sys.stderr, flush=True)
 
 
-def _ask(settings: Settings, report: Report) -> Asked:
+def _ask(settings: Settings, report: Report) -> GcOptions:
     """Whether the server lets this job in. Most of the work does not need it; what does is held back then."""
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         # Enough to see which token this run was given, where a new one may take minutes to arrive; of no other use.
@@ -108,9 +108,9 @@ def _ask(settings: Settings, report: Report) -> Asked:
     except ProjectError as error:
         print(f"warning: the server cannot be used: {error}", file=sys.stderr, flush=True)
         report.add(server=error.message)
-        return Asked(None, error)
+        return GcOptions(None, error)
     report.add(server="ok")
-    return Asked(found, None)
+    return GcOptions(found, None)
 
 
 def _require_same_database(engine: Engine, first: Experiment | None, store: Database) -> None:

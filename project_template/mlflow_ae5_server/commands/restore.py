@@ -27,12 +27,12 @@ from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.restore import files as recover_files
 from mlflow_ae5_server.restore import journal, list_saved, preflight
-from mlflow_ae5_server.restore.journal import Book
+from mlflow_ae5_server.restore.journal import RestoreJournalFile
 from mlflow_ae5_server.restore.open_saved_copies import beside
-from mlflow_ae5_server.restore.saved_copies import Beside
-from mlflow_ae5_server.restore.steps import Recovery, Source, say
-from mlflow_ae5_server.restore.target import Target, open_target
-from mlflow_ae5_server.restore.undo import Undo
+from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.steps import Restore, RestoreSource, say
+from mlflow_ae5_server.restore.target import ArtifactTarget, open_target
+from mlflow_ae5_server.restore.undo import UndoRestore
 
 LOCK_WAIT = 60.0  # seconds
 _DATABASE_WAIT = 20.0
@@ -60,7 +60,7 @@ def _act(
     options: argparse.Namespace,
     store: Database,
     destination: str,
-    place: Beside,
+    place: SavedCopies,
     lock_wait: float,
 ) -> int:
     if options.undo and options.dry_run:
@@ -87,11 +87,11 @@ def _act(
     _refuse(store, place, replace=options.replace)  # before the lock makes a file beside a SQLite database
     shortened = _refuse_values(source, store, report)
     same = _same_artifacts(source, target, place) if _stay(options, place) else None
-    if Book(place).running is None:
+    if RestoreJournalFile(place).running is None:
         preflight.refuse_tight(store, destination, source.snapshot, source.part, artifacts=same is None)
     with _locked(store, lock_wait):
         found = _refuse(store, place, replace=options.replace)
-        recovery = Recovery(source, store, target, place, Book(place))
+        recovery = Restore(source, store, target, place, RestoreJournalFile(place))
         done = recovery.run(found, replace=options.replace, migrate=not options.no_upgrade, same=same)
     report.add(
         artifacts=done.restored.files,
@@ -109,19 +109,21 @@ def _act(
     return 0
 
 
-def _stay(options: argparse.Namespace, place: Beside) -> bool:
+def _stay(options: argparse.Namespace, place: SavedCopies) -> bool:
     """Whether the artifacts may stay where they are. A restore that was begun goes on as it began."""
-    running = Book(place).running
+    running = RestoreJournalFile(place).running
     return bool(options.same_artifacts) if running is None else running.in_place
 
 
-def _same_artifacts(source: Source, target: Target, place: Beside) -> recover_files.Restored | None:
+def _same_artifacts(
+    source: RestoreSource, target: ArtifactTarget, place: SavedCopies
+) -> recover_files.RestoreCounts | None:
     same = recover_files.found(source.repository.files(source.snapshot), target)
     if same is not None:
         say(
             f"{same.files} files ({amount(same.bytes)}) of the snapshot are at {place.shown}, unchanged, and stay there"
         )
-    elif (running := Book(place).running) is not None and running.snapshot == source.snapshot.id:
+    elif (running := RestoreJournalFile(place).running) is not None and running.snapshot == source.snapshot.id:
         raise StorageError(
             f"the artifacts at {place.shown} have changed since the restore of {running.snapshot} began",
             "find out who writes there; `restore --undo` brings the database back as it was",
@@ -129,7 +131,7 @@ def _same_artifacts(source: Source, target: Target, place: Beside) -> recover_fi
     return same
 
 
-def _refuse_values(source: Source, store: Database, report: Report) -> int:
+def _refuse_values(source: RestoreSource, store: Database, report: Report) -> int:
     """Tell and report all values that `store` cannot keep. Returns how many of them are shortened; raises
     ConfigurationError for the others."""
     characters.require_database(store)  # else it cannot be asked which texts it takes for the same
@@ -151,14 +153,14 @@ def _refuse_values(source: Source, store: Database, report: Report) -> int:
     return len(shortened)
 
 
-def find(backups: str, which: str) -> Source:
+def find(backups: str, which: str) -> RestoreSource:
     """The snapshot `which` ("latest" or an id). Raises ConfigurationError, StorageError, DamagedError."""
     repository = open_repository(backups)
     snapshot = repository.snapshot(which)
-    return Source(repository, snapshot, dialects.DatabasePart.from_json(repository.database(snapshot)))
+    return RestoreSource(repository, snapshot, dialects.DatabasePart.from_json(repository.database(snapshot)))
 
 
-def describe(source: Source, store: Database) -> dict[str, Any]:
+def describe(source: RestoreSource, store: Database) -> dict[str, Any]:
     """What every report says of the snapshot."""
     return {
         "snapshot": source.snapshot.id,
@@ -170,7 +172,7 @@ def describe(source: Source, store: Database) -> dict[str, Any]:
     }
 
 
-def tell_keys(source: Source, report: Report) -> None:
+def tell_keys(source: RestoreSource, report: Report) -> None:
     """Say which of the snapshot's keys is not the one that is at hand."""
     found = keys.told(source.snapshot.keys, os.environ)
     said = keys.in_words(found)
@@ -179,9 +181,9 @@ def tell_keys(source: Source, report: Report) -> None:
     report.add(keys=found, other_keys=said)
 
 
-def _wanted(which: str, place: Beside) -> str:
+def _wanted(which: str, place: SavedCopies) -> str:
     """`latest` means the snapshot of an unfinished restore, where there is one."""
-    running = Book(place).running
+    running = RestoreJournalFile(place).running
     if running is None:
         return which
     if running.is_undo:
@@ -191,7 +193,7 @@ def _wanted(which: str, place: Beside) -> str:
     return running.snapshot if which == "latest" else which
 
 
-def _check(source: Source) -> preflight.Checked:
+def _check(source: RestoreSource) -> preflight.Preflight:
     snapshot = source.snapshot
     say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
     checked = preflight.check(source.repository, snapshot)
@@ -201,21 +203,21 @@ def _check(source: Source) -> preflight.Checked:
     return checked
 
 
-def _refuse(store: Database, place: Beside, *, replace: bool) -> preflight.Found:
+def _refuse(store: Database, place: SavedCopies, *, replace: bool) -> preflight.TargetState:
     """Raises InUseError, or NotEmptyError where no restore is to be gone on with and nothing may be put aside."""
     found = preflight.look(store, place)
     preflight.refuse_user(found, store)
     preflight.refuse_foreign(found, store)
-    if not replace and Book(place).running is None:
+    if not replace and RestoreJournalFile(place).running is None:
         preflight.refuse_occupied(found, store, place)
     return found
 
 
-def _refuse_occupied(store: Database, place: Beside) -> None:
+def _refuse_occupied(store: Database, place: SavedCopies) -> None:
     """Whether or not a server is at work on it."""
     found = preflight.look(store, place)
     preflight.refuse_foreign(found, store)
-    if Book(place).running is None:
+    if RestoreJournalFile(place).running is None:
         preflight.refuse_occupied(found, store, place)
 
 
@@ -238,10 +240,10 @@ def _dry_run(
     settings: Settings,
     report: Report,
     options: argparse.Namespace,
-    source: Source,
+    source: RestoreSource,
     store: Database,
     destination: str,
-    place: Beside,
+    place: SavedCopies,
 ) -> int:
     """Check every object, and everything that a restore would check; what it would refuse is told, not raised."""
     checked = _check(source)
@@ -303,12 +305,12 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
     return found
 
 
-def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Beside, name: str | None) -> int:
+def _undo_dry_run(settings: Settings, report: Report, store: Database, place: SavedCopies, name: str | None) -> int:
     """Whether there is something to bring back. Raises AbsentError, DamagedError where there is not.
 
     What may pass until the undo itself, such as a server at work, is told, as for a restore.
     """
-    undo = Undo(store, place, Book(place), name)
+    undo = UndoRestore(store, place, RestoreJournalFile(place), name)
     undo.require()
     wait(settings, store)
     kept = undo.check()
@@ -325,16 +327,16 @@ def _undo_dry_run(settings: Settings, report: Report, store: Database, place: Be
 
 
 def _undo(
-    settings: Settings, report: Report, store: Database, place: Beside, lock_wait: float, name: str | None
+    settings: Settings, report: Report, store: Database, place: SavedCopies, lock_wait: float, name: str | None
 ) -> int:
-    Undo(store, place, Book(place), name).require()
+    UndoRestore(store, place, RestoreJournalFile(place), name).require()
     wait(settings, store)
     preflight.refuse_user(preflight.look(store, place), store)
     if store.file is not None and not store.file.parent.is_dir():
         raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")
     with _locked(store, lock_wait):
         preflight.refuse_user(preflight.look(store, place), store)
-        brought, aside = Undo(store, place, Book(place), name).run()
+        brought, aside = UndoRestore(store, place, RestoreJournalFile(place), name).run()
     say(f"brought back {brought}" + (f"; what was there is kept as {aside}" if aside else ""))
     report.add(outcome="undone", brought_back=brought, kept_aside=aside)
     _tell_kept(place)
@@ -342,7 +344,12 @@ def _undo(
 
 
 def _kept(
-    settings: Settings, report: Report, options: argparse.Namespace, store: Database, place: Beside, lock_wait: float
+    settings: Settings,
+    report: Report,
+    options: argparse.Namespace,
+    store: Database,
+    place: SavedCopies,
+    lock_wait: float,
 ) -> int:
     """Told, or removed; that alone takes the lock."""
     wait(settings, store)
@@ -354,8 +361,8 @@ def _kept(
         return list_saved.drop(store, place, report, options.drop_kept, dry_run=False)
 
 
-def _tell_kept(place: Beside) -> None:
-    for entry in Book(place).ledger.kept:
+def _tell_kept(place: SavedCopies) -> None:
+    for entry in RestoreJournalFile(place).ledger.kept:
         say(f"kept aside: {entry.name} ({list_saved.what(entry)}), {entry.time}")
 
 

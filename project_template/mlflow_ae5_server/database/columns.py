@@ -24,7 +24,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TableColumns:
     """A table and its columns in alphabetical order, but for generated ones. `key`: the columns of its primary key."""
 
     name: str
@@ -70,7 +70,7 @@ def kind_of(declared: str) -> Kind:
     return next((kind for pattern, kind in rules if re.search(pattern, declared)), "text")
 
 
-def of_sqlite(connection: sqlite3.Connection, table: str) -> Shape:
+def of_sqlite(connection: sqlite3.Connection, table: str) -> TableColumns:
     # cid, name, type, notnull, default, pk (place in the key), hidden (2, 3: generated)
     rows = [row for row in connection.execute(f"PRAGMA table_xinfo({quoted(table)})") if row[6] == 0]
     columns = [
@@ -78,7 +78,7 @@ def of_sqlite(connection: sqlite3.Connection, table: str) -> Shape:
         for _number, name, declared, must, _default, _key, _hidden in rows
     ]
     key = tuple(row[1] for row in sorted(rows, key=lambda row: row[5]) if row[5])
-    return Shape(table, tuple(sorted(columns, key=lambda column: column.name)), key)
+    return TableColumns(table, tuple(sorted(columns, key=lambda column: column.name)), key)
 
 
 def _limit(declared: str) -> int | None:
@@ -86,7 +86,7 @@ def _limit(declared: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def of_postgresql(cursor: Any, tables: Iterable[str]) -> dict[str, Shape]:
+def of_postgresql(cursor: Any, tables: Iterable[str]) -> dict[str, TableColumns]:
     """The shapes of `tables` in the current schema; `cursor` is psycopg's."""
     cursor.execute(
         """SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
@@ -103,7 +103,7 @@ def of_postgresql(cursor: Any, tables: Iterable[str]) -> dict[str, Shape]:
         column = Column(name, kind_of(declared), _limit(declared), declared in ("integer", "smallint"), not must)
         found.setdefault(table, []).append((column, place))
     return {
-        table: Shape(
+        table: TableColumns(
             table,
             tuple(sorted((column for column, _place in columns), key=lambda column: column.name)),
             tuple(column.name for column, place in sorted(columns, key=lambda entry: entry[1]) if place >= 0),

@@ -24,14 +24,14 @@ from mlflow_ae5_server.database import load as loading
 from mlflow_ae5_server.database import mysql, portability, postgresql, saved_copy, sqlite
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.database.portability import Refused
-from mlflow_ae5_server.database.records import DatabasePart, State, TablePart
-from mlflow_ae5_server.repository.interfaces import ObjectReader, ObjectWriter
+from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, TablePart
+from mlflow_ae5_server.repository.interfaces import BlobSink, BlobSource
 from mlflow_ae5_server.server import presence
 
 __all__ = [
     "DatabasePart",
+    "DatabaseState",
     "Refused",
-    "State",
     "TablePart",
     "bring_back",
     "complete",
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
+def dump(database: Database, objects: BlobSink) -> DatabasePart:
     """Everything MLflow keeps in `database`, in one consistent state, while its server goes on.
 
     Raises UnreachableError, CredentialsError, SchemaError, StorageError, DamagedError.
@@ -67,7 +67,7 @@ def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
 
 
 def load(
-    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool = False
+    part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool = False
 ) -> dict[str, tuple[int, str]]:
     """Put the rows of `part` into the empty `target`: all, or nothing. The schema becomes the one of `part.revision`.
 
@@ -81,15 +81,13 @@ def load(
     return loading.load(part, objects, target, shorten=shorten)
 
 
-def refused(part: DatabasePart, objects: ObjectReader, target: Database) -> list[Refused]:
+def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[Refused]:
     """Every value of `part` that the kind of database which `target` is cannot keep. Changes nothing in `target`."""
     loading.check(part)
     return loading.refused(part, objects, target)
 
 
-def expected(
-    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
-) -> dict[str, tuple[int, str]]:
+def expected(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> dict[str, tuple[int, str]]:
     """Rows and digest per table that a load of `part` leaves in `target`."""
     return loading.expected(part, objects, target, shorten=shorten)
 
@@ -110,7 +108,7 @@ def digests(target: Database) -> dict[str, tuple[int, str]]:
     raise _unsupported(target)
 
 
-def state(target: Database) -> State:
+def state(target: Database) -> DatabaseState:
     """What `target` holds. A SQLite file that does not exist is empty."""
     if target.dialect == "sqlite":
         return sqlite.state(target)

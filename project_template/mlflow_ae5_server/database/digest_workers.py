@@ -38,7 +38,7 @@ def task_of(table: Any, query: str) -> dict[str, Any]:
     return {"name": table.name, "columns": table.names, "json": table.json, "query": query, "block": block}
 
 
-class Hasher:
+class DigestWorkers:
     """A child at work on some tables. `result()` waits; leaving the context ends it."""
 
     def __init__(self, task: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class Hasher:
             raise RuntimeError(words[-1] if words else f"ended with {self._process.returncode}")
         return {name: (rows, digest) for name, rows, digest in json.loads(out)}
 
-    def __enter__(self) -> Hasher:
+    def __enter__(self) -> DigestWorkers:
         return self
 
     def __exit__(self, *_error: object) -> None:

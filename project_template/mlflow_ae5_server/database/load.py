@@ -12,11 +12,11 @@ from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, No
 from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import copy_text, mysql_load, portability, postgresql_load, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.database.columns import Shape, listed, quoted
+from mlflow_ae5_server.database.columns import TableColumns, listed, quoted
 from mlflow_ae5_server.database.portability import Refused, Target
-from mlflow_ae5_server.database.records import DatabasePart, State, TablePart
+from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, TablePart
 from mlflow_ae5_server.database.work_folder import storage_errors, workplace
-from mlflow_ae5_server.repository.interfaces import ObjectReader
+from mlflow_ae5_server.repository.interfaces import BlobSource
 
 
 def check(part: DatabasePart) -> None:
@@ -29,7 +29,7 @@ def check(part: DatabasePart) -> None:
         )
 
 
-def require_empty(target: Database, found: State) -> None:
+def require_empty(target: Database, found: DatabaseState) -> None:
     """Raises NotEmptyError unless `target` holds nothing of MLflow's."""
     if found.kind != "empty":
         what = ", ".join((found.tables or found.others)[:5])
@@ -40,7 +40,7 @@ def require_empty(target: Database, found: State) -> None:
 
 
 def load(
-    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool = False
+    part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool = False
 ) -> dict[str, tuple[int, str]]:
     """Rows and digest of each table as they were loaded: the snapshot's, but for texts that were shortened."""
     if target.dialect == "sqlite":
@@ -53,15 +53,13 @@ def load(
     raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
 
 
-def refused(part: DatabasePart, objects: ObjectReader, target: Database) -> list[Refused]:
+def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[Refused]:
     """Every value of the snapshot that `target` refuses. Of rows from the same kind of database nothing is asked."""
     with _fitting(part, objects, target) as found:
         return [] if found is None else found[2]
 
 
-def expected(
-    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
-) -> dict[str, tuple[int, str]]:
+def expected(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> dict[str, tuple[int, str]]:
     """What `load` returns."""
     if not shorten:
         return part.digests()
@@ -71,7 +69,7 @@ def expected(
 
 @contextlib.contextmanager
 def _fitting(
-    part: DatabasePart, objects: ObjectReader, target: Database
+    part: DatabasePart, objects: BlobSource, target: Database
 ) -> Iterator[tuple[Path, Target, list[Refused]] | None]:
     """The snapshot as a SQLite file, what the target keeps, and what of it does not fit; None where all rows do."""
     with contextlib.ExitStack() as stack:
@@ -86,7 +84,7 @@ def _fitting(
         yield file, keeps, _find(file, part, keeps)
 
 
-def _differs(part: DatabasePart, objects: ObjectReader, target: Database) -> bool:
+def _differs(part: DatabasePart, objects: BlobSource, target: Database) -> bool:
     """Whether rows of the snapshot may not fit. All that MySQL keeps and PostgreSQL does not is NUL."""
     if target.dialect in {"sqlite", part.dialect}:
         return False
@@ -95,7 +93,7 @@ def _differs(part: DatabasePart, objects: ObjectReader, target: Database) -> boo
     return True
 
 
-def _file(stack: contextlib.ExitStack, part: DatabasePart, objects: ObjectReader) -> Path:
+def _file(stack: contextlib.ExitStack, part: DatabasePart, objects: BlobSource) -> Path:
     file = stack.enter_context(workplace()) / "source.sqlite"
     if part.dialect == "sqlite":
         sqlite.assemble(part, objects, file)
@@ -110,7 +108,7 @@ def _kept_by_postgresql(file: Path, part: DatabasePart) -> Target:
         return Target({table.name: shape.of_sqlite(connection, table.name) for table in part.tables})
 
 
-def _kept_by_mysql(loading: mysql_load.Loading) -> Target:
+def _kept_by_mysql(loading: mysql_load.MysqlLoad) -> Target:
     return Target(loading.shapes, nul=True, infinity=False, references=False, same=loading.same)
 
 
@@ -141,7 +139,7 @@ def _fit(
     return _shortened(part, file, keeps, found)
 
 
-def _into_sqlite(part: DatabasePart, objects: ObjectReader, target: Database) -> None:
+def _into_sqlite(part: DatabasePart, objects: BlobSource, target: Database) -> None:
     """A file made aside, complete, then moved to its place."""
     place = sqlite_file.file_of(target)
     with storage_errors(place.parent):
@@ -155,7 +153,7 @@ def _into_sqlite(part: DatabasePart, objects: ObjectReader, target: Database) ->
         sqlite_file.publish(new, place)
 
 
-def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
+def _new_file(part: DatabasePart, objects: BlobSource, file: Path) -> None:
     sqlite.create(file, part.revision)
     with sqlite_file.translated(file), contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
@@ -178,7 +176,7 @@ def _new_file(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
     sqlite_file.flush(file)
 
 
-def _blocks(table: TablePart, target: Shape, objects: ObjectReader) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _blocks(table: TablePart, target: TableColumns, objects: BlobSource) -> Iterator[Sequence[tuple[Any, ...]]]:
     kinds = {column.name: column.kind for column in target.columns}
     if unknown := set(table.columns) ^ set(kinds):
         if not table.objects:
@@ -192,7 +190,7 @@ def _blocks(table: TablePart, target: Shape, objects: ObjectReader) -> Iterator[
 
 
 def _into_postgresql(
-    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+    part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool
 ) -> dict[str, tuple[int, str]]:
     with contextlib.ExitStack() as stack:
         digests, file = part.digests(), None
@@ -224,7 +222,7 @@ def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _into_mysql(
-    part: DatabasePart, objects: ObjectReader, target: Database, *, shorten: bool
+    part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool
 ) -> dict[str, tuple[int, str]]:
     with contextlib.ExitStack() as stack:
         file = _file(stack, part, objects) if _differs(part, objects, target) else None
@@ -238,7 +236,7 @@ def _into_mysql(
         return part.digests()
 
 
-def _rows_of_file(file: Path, loading: postgresql_load.Loading | mysql_load.Loading) -> None:
+def _rows_of_file(file: Path, loading: postgresql_load.PostgresqlLoad | mysql_load.MysqlLoad) -> None:
     with sqlite_file.reading(file) as connection:
         for name, target in loading.shapes.items():
             loading.rows(name, target.names, sqlite.row_blocks(connection, target))

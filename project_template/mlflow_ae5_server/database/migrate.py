@@ -5,10 +5,10 @@ from __future__ import annotations
 from mlflow_ae5_server.common.errors import SchemaError
 from mlflow_ae5_server.database import checks, mlflow_command
 from mlflow_ae5_server.database.checks import Database, Schema
-from mlflow_ae5_server.database.mlflow_command import Ended
+from mlflow_ae5_server.database.mlflow_command import CommandResult
 
 
-def migrate(store: Database) -> tuple[Ended, Schema]:
+def migrate(store: Database) -> tuple[CommandResult, Schema]:
     """MLflow's own migrations on `store`, and the schema they left; what ends with 0 is the schema MLflow needs.
 
     Whoever calls this holds the maintenance lock, or has a database that nobody else knows.
@@ -23,7 +23,7 @@ def migrate(store: Database) -> tuple[Ended, Schema]:
             if after.missing
             else f"the schema is at revision {after.found} after the migrations, and MLflow needs {after.expected}"
         )
-        ended = Ended(SchemaError.exit_code, left)
+        ended = CommandResult(SchemaError.exit_code, left)
     return ended, after
 
 

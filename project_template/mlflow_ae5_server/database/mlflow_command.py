@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """`exit_code` is what the command line would have returned; `error` is one line, empty when all went well."""
 
     exit_code: int
     error: str = ""
 
 
-def run(command: click.Command, arguments: list[str], name: str) -> Ended:
+def run(command: click.Command, arguments: list[str], name: str) -> CommandResult:
     """Run `command`; only KeyboardInterrupt and StoppedError leave here as exceptions."""
     import click
 
@@ -28,16 +28,16 @@ def run(command: click.Command, arguments: list[str], name: str) -> Ended:
         command.main(arguments, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        return Ended(error.exit_code, _line(error))
+        return CommandResult(error.exit_code, _line(error))
     except click.Abort:
         raise KeyboardInterrupt from None
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        return Ended(code, f"{name} ended with {code}" if code else "")
+        return CommandResult(code, f"{name} ended with {code}" if code else "")
     except Exception as error:
         traceback.print_exc()
-        return Ended(1, _line(error))
-    return Ended(0)
+        return CommandResult(1, _line(error))
+    return CommandResult(0)
 
 
 def _line(error: Exception) -> str:

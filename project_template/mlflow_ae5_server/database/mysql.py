@@ -26,10 +26,10 @@ from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import copy_text, schema
 from mlflow_ae5_server.database import digests as canonical
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.database.columns import Column, Shape
-from mlflow_ae5_server.database.records import DatabasePart, State, TablePart
+from mlflow_ae5_server.database.columns import Column, TableColumns
+from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, TablePart
 from mlflow_ae5_server.database.sqlite import judge
-from mlflow_ae5_server.repository.interfaces import ObjectWriter
+from mlflow_ae5_server.repository.interfaces import BlobSink
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -82,7 +82,7 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _select(table: Shape) -> str:
+def _select(table: TableColumns) -> str:
     # Asked for as it is, a FLOAT comes with six digits.
     columns = (f"{quoted(c.name)} + 0e0" if is_single(c) else quoted(c.name) for c in table.columns)
     return f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"  # noqa: S608
@@ -97,7 +97,7 @@ def _snapshot(connection: Connection) -> None:
     connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
 
-def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
+def dump(database: Database, objects: BlobSink) -> DatabasePart:
     with connected(database) as connection:
         revision, tables, others = _contents(connection, database.shown)
         shapes = shapes_of(connection, tables, database.shown)
@@ -108,7 +108,7 @@ def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
     return DatabasePart("mysql", server, revision, parts, (), others)
 
 
-def _dump_table(connection: Connection, table: Shape, objects: ObjectWriter) -> TablePart:
+def _dump_table(connection: Connection, table: TableColumns, objects: BlobSink) -> TablePart:
     chunks: list[str] = []
     waiting = bytearray()
 
@@ -126,7 +126,7 @@ def _dump_table(connection: Connection, table: Shape, objects: ObjectWriter) -> 
     return TablePart(table.name, rows, digest, tuple(chunks), table.names)
 
 
-def _rows(connection: Connection, table: Shape) -> Iterator[list[tuple[Any, ...]]]:
+def _rows(connection: Connection, table: TableColumns) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of plain values."""
     plain = [_PLAIN.get("single" if is_single(column) else column.kind) for column in table.columns]
     places = [(place, function) for place, function in enumerate(plain) if function is not None]
@@ -192,7 +192,7 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def shapes_of(connection: Connection, tables: Iterable[str], shown: str) -> list[Shape]:
+def shapes_of(connection: Connection, tables: Iterable[str], shown: str) -> list[TableColumns]:
     from sqlalchemy import inspect
 
     query = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND engine <> 'InnoDB'"
@@ -214,7 +214,7 @@ def _json_of_mariadb(connection: Connection) -> set[tuple[str, str]]:
     return {(table, name) for table, text in found for name in re.findall(r"json_valid\(`(\w+)`\)", text, re.I)}
 
 
-def _shape(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> Shape:
+def _shape(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> TableColumns:
     columns = []
     for found in inspector.get_columns(table):
         if not found.get("computed"):
@@ -225,10 +225,10 @@ def _shape(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> Shap
             limit = getattr(found["type"], "length", None) if kind == "text" else None
             octets = _OCTETS.get(declared.partition(" ")[0])
             columns.append(Column(name, kind, limit, declared == "FLOAT", bool(found["nullable"]), octets))
-    return Shape(table, tuple(sorted(columns, key=lambda column: column.name)))
+    return TableColumns(table, tuple(sorted(columns, key=lambda column: column.name)))
 
 
-def state(database: Database) -> State:
+def state(database: Database) -> DatabaseState:
     from sqlalchemy import inspect
 
     with connected(database) as connection:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.database import mysql, mysql_saved_copy, schema
 from mlflow_ae5_server.database.checks import Database, connect_engine, reason
-from mlflow_ae5_server.database.columns import Shape
+from mlflow_ae5_server.database.columns import TableColumns
 from mlflow_ae5_server.database.mysql import is_single, lossless, quoted
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ _AT_ONCE = 500  # rows
 _MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
-class Loading:
+class MysqlLoad:
     """The tables of an empty schema, to be filled."""
 
-    def __init__(self, connection: Connection, shapes: Iterable[Shape]) -> None:
+    def __init__(self, connection: Connection, shapes: Iterable[TableColumns]) -> None:
         self._connection = connection
         self.shapes = {shape.name: shape for shape in shapes}
 
@@ -68,7 +68,7 @@ class Loading:
 
 
 @contextlib.contextmanager
-def loading(target: Database, revision: str) -> Iterator[Loading]:
+def loading(target: Database, revision: str) -> Iterator[MysqlLoad]:
     """All, or nothing: the tables are moved to `target` when the block ends well."""
     with _prepared(target, revision) as (place, loading):
         yield loading
@@ -77,14 +77,14 @@ def loading(target: Database, revision: str) -> Iterator[Loading]:
 
 
 @contextlib.contextmanager
-def looking(target: Database, revision: str) -> Iterator[Loading]:
+def looking(target: Database, revision: str) -> Iterator[MysqlLoad]:
     """The same, and nothing is moved to `target`."""
     with _prepared(target, revision) as (_place, loading):
         yield loading
 
 
 @contextlib.contextmanager
-def _prepared(target: Database, revision: str) -> Iterator[tuple[Database, Loading]]:
+def _prepared(target: Database, revision: str) -> Iterator[tuple[Database, MysqlLoad]]:
     with mysql_saved_copy.scratch(target) as place:
         with connect_engine(lossless(place)).connect() as connection:
             schema.create(connection, revision)
@@ -94,7 +94,7 @@ def _prepared(target: Database, revision: str) -> Iterator[tuple[Database, Loadi
             shapes = mysql.shapes_of(connection, sorted(schema.own_tables(revision)), place.shown)
             for shape in shapes:  # migrations write rows too
                 connection.exec_driver_sql(f"DELETE FROM {quoted(shape.name)}")  # noqa: S608
-            yield place, Loading(connection, shapes)
+            yield place, MysqlLoad(connection, shapes)
 
 
 def _require_single(table: str, column: str, block: Block, place: int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.database.columns import Column, Shape, listed, quoted
+from mlflow_ae5_server.database.columns import Column, TableColumns, listed, quoted
 from mlflow_ae5_server.database.mysql import shortest
 
 _SMALL = 2**31
@@ -64,7 +64,7 @@ Same = Callable[[str, str, Sequence[str]], Mapping[str, int]]
 class Target:
     """What a kind of database refuses, and its columns. `same` where it takes different texts for the same."""
 
-    shapes: Mapping[str, Shape]
+    shapes: Mapping[str, TableColumns]
     nul: bool = False
     infinity: bool = True
     references: bool = True
@@ -104,7 +104,7 @@ class Refused:
         }
 
 
-def find(connection: sqlite3.Connection, tables: Iterable[Shape], target: Target) -> list[Refused]:
+def find(connection: sqlite3.Connection, tables: Iterable[TableColumns], target: Target) -> list[Refused]:
     """Every value in these tables of a SQLite file that `target` refuses."""
     connection.text_factory = _decoded
     try:
@@ -144,7 +144,7 @@ def refusal(found: Sequence[Refused], shown: str) -> ConfigurationError:
     )
 
 
-def _of_table(connection: sqlite3.Connection, table: Shape, target: Target) -> Iterator[Refused]:
+def _of_table(connection: sqlite3.Connection, table: TableColumns, target: Target) -> Iterator[Refused]:
     columns = {column.name: column for column in target.shapes[table.name].columns}
     for name in table.names:
         yield from _texts(connection, table, columns[name], target)
@@ -158,7 +158,7 @@ def _of_table(connection: sqlite3.Connection, table: Shape, target: Target) -> I
 
 
 def _rows(
-    connection: sqlite3.Connection, table: Shape, column: str, condition: str
+    connection: sqlite3.Connection, table: TableColumns, column: str, condition: str
 ) -> Iterator[tuple[dict[str, Any], int, Any]]:
     """Key, rowid and value of the rows that meet the condition."""
     key = table.key or ("rowid",)
@@ -190,7 +190,7 @@ def _rules(column: Column, target: Target) -> list[tuple[str, str]]:
     return rules
 
 
-def _texts(connection: sqlite3.Connection, table: Shape, column: Column, target: Target) -> Iterator[Refused]:
+def _texts(connection: sqlite3.Connection, table: TableColumns, column: Column, target: Target) -> Iterator[Refused]:
     """What is not UTF-8, holds NUL or is too long. SQLite counts up to the first NUL only, so bytes are asked for."""
     if column.kind not in ("text", "json", "date", "blob"):
         return
@@ -220,7 +220,9 @@ def _texts(connection: sqlite3.Connection, table: Shape, column: Column, target:
             yield _too_long(table, column, row, rowid, octets, column.octets, "bytes", free=free)
 
 
-def _undecoded(connection: sqlite3.Connection, table: Shape, column: str) -> Iterator[tuple[dict[str, Any], int, Any]]:
+def _undecoded(
+    connection: sqlite3.Connection, table: TableColumns, column: str
+) -> Iterator[tuple[dict[str, Any], int, Any]]:
     """Rows whose text is not UTF-8; most tables have none, which SQLite's own decoding finds out fastest."""
     connection.text_factory = str
     query = f"SELECT {quoted(column)} FROM {quoted(table.name)} WHERE typeof({quoted(column)}) = 'text'"  # noqa: S608
@@ -247,7 +249,7 @@ def _decoded(data: bytes) -> str | bytes:
 
 
 def _too_long(
-    table: Shape, column: Column, row: Mapping[str, Any], rowid: int, length: int, limit: int, unit: str,
+    table: TableColumns, column: Column, row: Mapping[str, Any], rowid: int, length: int, limit: int, unit: str,
     *, free: bool = False,
 ) -> Refused:  # fmt: skip
     what = f"is longer than {limit} {unit} (it has {length})"
@@ -260,7 +262,7 @@ def _is_value(table: str, column: str, row: Mapping[str, Any]) -> bool:
     return column == value and (not name.startswith("mlflow.") or name in _FREE_KEYS)
 
 
-def _singles(connection: sqlite3.Connection, table: Shape, column: str) -> Iterator[Refused]:
+def _singles(connection: sqlite3.Connection, table: TableColumns, column: str) -> Iterator[Refused]:
     """Numbers that need more than the 32 bits of a FLOAT of MySQL: they would come back as others."""
     for row, rowid, value in _rows(connection, table, column, f"typeof({quoted(column)}) IN ('real', 'integer')"):
         if not _is_single(float(value)):
@@ -288,7 +290,7 @@ def _dangling(connection: sqlite3.Connection) -> list[Refused]:
     return found
 
 
-def _collisions(connection: sqlite3.Connection, table: Shape, same: Same) -> Iterator[Refused]:
+def _collisions(connection: sqlite3.Connection, table: TableColumns, same: Same) -> Iterator[Refused]:
     """Rows whose keys are different here and the same in the target, as where it does not tell capitals apart."""
     texts = {column.name for column in table.columns if column.kind == "text"}
     keys = _unique_keys(connection, table)
@@ -304,7 +306,7 @@ def _collisions(connection: sqlite3.Connection, table: Shape, same: Same) -> Ite
 
 
 def _same_keys(
-    connection: sqlite3.Connection, table: Shape, key: Sequence[str], groups: Mapping[str, Mapping[str, int]]
+    connection: sqlite3.Connection, table: TableColumns, key: Sequence[str], groups: Mapping[str, Mapping[str, int]]
 ) -> Iterator[Refused]:
     first: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for values in connection.execute(f"SELECT {listed(key)} FROM {quoted(table.name)}"):  # noqa: S608
@@ -320,7 +322,7 @@ def _same_keys(
             yield Refused(table.name, column, dict(zip(key, values, strict=True)), what)
 
 
-def _unique_keys(connection: sqlite3.Connection, table: Shape) -> list[tuple[str, ...]]:
+def _unique_keys(connection: sqlite3.Connection, table: TableColumns) -> list[tuple[str, ...]]:
     keys = [table.key] if table.key else []
     for _number, index, unique, origin, _partial in connection.execute(f"PRAGMA index_list({quoted(table.name)})"):
         if unique and origin != "pk":

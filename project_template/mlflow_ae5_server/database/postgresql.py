@@ -20,10 +20,10 @@ from mlflow_ae5_server.database import checks as databases
 from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import digest_workers, schema
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.database.columns import Column, Shape, listed, quoted
-from mlflow_ae5_server.database.records import DatabasePart, State, TablePart
+from mlflow_ae5_server.database.columns import Column, TableColumns, listed, quoted
+from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, TablePart
 from mlflow_ae5_server.database.sqlite import judge
-from mlflow_ae5_server.repository.interfaces import ObjectWriter
+from mlflow_ae5_server.repository.interfaces import BlobSink
 
 if TYPE_CHECKING:
     import psycopg
@@ -112,7 +112,7 @@ def _meaning(error: Any, database: Database) -> ProjectError:
     return ConfigurationError(f"{database.shown} refused a statement: {told}", "see the log of the database")
 
 
-def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
+def dump(database: Database, objects: BlobSink) -> DatabasePart:
     import psycopg
 
     with connected(database) as connection:
@@ -165,7 +165,9 @@ def revision_of(cursor: Any) -> str | None:
     return str(row[0]) if row else None
 
 
-def _children(cursor: Any, database: Database, shapes: Sequence[Shape]) -> Iterator[digest_workers.Hasher]:
+def _children(
+    cursor: Any, database: Database, shapes: Sequence[TableColumns]
+) -> Iterator[digest_workers.DigestWorkers]:
     """Child processes that see exactly what the transaction of `cursor` sees."""
     cursor.execute("SELECT pg_export_snapshot()")
     snapshot = cursor.fetchone()[0]
@@ -178,12 +180,12 @@ def _children(cursor: Any, database: Database, shapes: Sequence[Shape]) -> Itera
     for share in digest_workers.shares([(sizes.get(table.name, 0), table) for table in shapes], worth=2_000_000):
         tables = [digest_workers.task_of(table, _canonical_query(table)) for table in share]
         connect = connect_arguments(database)
-        yield digest_workers.Hasher(
+        yield digest_workers.DigestWorkers(
             {"dialect": "postgresql", "connect": connect, "snapshot": snapshot, "tables": tables}
         )
 
 
-def _canonical_query(table: Shape) -> str:
+def _canonical_query(table: TableColumns) -> str:
     return f"SELECT {', '.join(map(_canonical, table.columns))} FROM {quoted(table.name)}"  # noqa: S608
 
 
@@ -199,7 +201,7 @@ def _canonical(column: Column) -> str:
     }.get(column.kind, name)
 
 
-def _results(children: Sequence[digest_workers.Hasher], database: Database) -> dict[str, tuple[int, str]]:
+def _results(children: Sequence[digest_workers.DigestWorkers], database: Database) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for child in children:
         try:
@@ -213,7 +215,7 @@ def _results(children: Sequence[digest_workers.Hasher], database: Database) -> d
     return found
 
 
-def _copy_out(cursor: Any, table: Shape, objects: ObjectWriter) -> tuple[int, tuple[str, ...]]:
+def _copy_out(cursor: Any, table: TableColumns, objects: BlobSink) -> tuple[int, tuple[str, ...]]:
     """Number of rows, and the objects of their stream."""
     rows, chunks, waiting, size = 0, [], [], 0
     for row in _copied_rows(cursor.connection, f"COPY {quoted(table.name)} ({listed(table.names)}) TO STDOUT"):
@@ -226,7 +228,7 @@ def _copy_out(cursor: Any, table: Shape, objects: ObjectWriter) -> tuple[int, tu
     return rows, tuple(chunks + _put(waiting, objects))
 
 
-def _put(rows: Sequence[bytes], objects: ObjectWriter) -> list[str]:
+def _put(rows: Sequence[bytes], objects: BlobSink) -> list[str]:
     data = b"".join(rows)
     return [objects.put(data[start : start + CHUNK]).sha256 for start in range(0, len(data), CHUNK)]
 
@@ -264,7 +266,7 @@ def digests(database: Database) -> dict[str, tuple[int, str]]:
             return _results(children, database)
 
 
-def state(database: Database) -> State:
+def state(database: Database) -> DatabaseState:
     with connected(database) as connection, connection.cursor() as cursor:
         found = relations(cursor)
         own = schema.all_tables() & set(found)

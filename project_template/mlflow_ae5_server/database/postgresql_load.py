@@ -15,7 +15,7 @@ from mlflow_ae5_server.database.postgresql import APPLICATION, EXACT, connected,
 _MANY = 1000  # rows for which an index is made faster after them than along with them
 
 
-class Loading:
+class PostgresqlLoad:
     """The one transaction of a load: MLflow's schema, rows, and after these the indexes and keys they would slow down.
 
     `expected` are the rows to come, by table.
@@ -59,7 +59,7 @@ class Loading:
 
 
 @contextlib.contextmanager
-def loading(database: Database, revision: str, expected: Mapping[str, int]) -> Iterator[Loading]:
+def loading(database: Database, revision: str, expected: Mapping[str, int]) -> Iterator[PostgresqlLoad]:
     """All, or nothing: whatever is raised inside undoes everything. `finish()` makes it so."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
@@ -70,7 +70,7 @@ def loading(database: Database, revision: str, expected: Mapping[str, int]) -> I
     arguments = {"connect_timeout": 10, "application_name": APPLICATION}
     engine = create_engine(uri, poolclass=NullPool, connect_args=arguments)
     with translated(database), engine.connect() as connection, connection.begin():
-        yield Loading(database, connection, revision, expected)
+        yield PostgresqlLoad(database, connection, revision, expected)
 
 
 def _strip(cursor: Any, filled: Sequence[str], large: Sequence[str]) -> list[str]:

@@ -101,7 +101,7 @@ class DatabasePart:
 
 
 @dataclass(frozen=True)
-class State:
+class DatabaseState:
     """What a target holds. `kind`:
 
     "empty"    no table of MLflow's (there may be others)

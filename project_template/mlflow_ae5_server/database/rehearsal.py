@@ -16,7 +16,7 @@ from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.database import checks, dialects, migrate
 from mlflow_ae5_server.database.checks import Database, Schema
-from mlflow_ae5_server.repository.spool import Spool
+from mlflow_ae5_server.repository.spool import TemporaryBlobs
 
 
 def rehearse(store: Database, report: Report) -> int:
@@ -35,7 +35,7 @@ def rehearse(store: Database, report: Report) -> int:
         say(f"  will apply {step['revision']}: {step['what']}")
     _require_room(store)
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=_folder(store)) as folder:
-        spool = Spool(Path(folder))
+        spool = TemporaryBlobs(Path(folder))
         part = dialects.dump(store, spool)
         rows = sum(table.rows for table in part.tables)
         say(f"copied {rows} rows in {len(part.tables)} tables; migrating the copy")

@@ -13,16 +13,16 @@ from mlflow_ae5_server.common.errors import DamagedError, ProjectError, SchemaEr
 from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import digest_workers, schema
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.database.columns import Shape, listed, quoted
-from mlflow_ae5_server.database.records import DatabasePart, State, TablePart
+from mlflow_ae5_server.database.columns import TableColumns, listed, quoted
+from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, TablePart
 from mlflow_ae5_server.database.sqlite_file import SIDE_FILES, backup, file_of, reading, translated
 from mlflow_ae5_server.database.work_folder import storage_errors, workplace
-from mlflow_ae5_server.repository.interfaces import ObjectReader, ObjectWriter
+from mlflow_ae5_server.repository.interfaces import BlobSink, BlobSource
 
 CHUNK = 4 * 1024 * 1024  # bytes; a multiple of every page size, so that unchanged pages make unchanged chunks
 
 
-def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
+def dump(database: Database, objects: BlobSink) -> DatabasePart:
     source = file_of(database)
     with reading(source), workplace(_writable(source.parent)) as folder:
         copy = folder / "copy.sqlite"
@@ -70,7 +70,7 @@ def revision_of(connection: sqlite3.Connection) -> str | None:
     return str(row[0]) if row else None
 
 
-def _shares(connection: sqlite3.Connection, shapes: Sequence[Shape]) -> list[list[Shape]]:
+def _shares(connection: sqlite3.Connection, shapes: Sequence[TableColumns]) -> list[list[TableColumns]]:
     sized = [(_about_rows(connection, table.name) * len(table.columns), table) for table in shapes]
     return digest_workers.shares(sized, worth=20_000)
 
@@ -79,13 +79,15 @@ def _about_rows(connection: sqlite3.Connection, table: str) -> int:
     return connection.execute(f"SELECT coalesce(max(rowid), 0) FROM {quoted(table)}").fetchone()[0] or 0  # noqa: S608
 
 
-def _hash(file: Path, shapes: Sequence[Shape], broken_text: bool = False) -> digest_workers.Hasher:
+def _hash(file: Path, shapes: Sequence[TableColumns], broken_text: bool = False) -> digest_workers.DigestWorkers:
     tables = [digest_workers.task_of(s, f"SELECT {listed(s.names)} FROM {quoted(s.name)}") for s in shapes]  # noqa: S608
-    return digest_workers.Hasher({"dialect": "sqlite", "file": str(file), "tables": tables, "broken_text": broken_text})
+    return digest_workers.DigestWorkers(
+        {"dialect": "sqlite", "file": str(file), "tables": tables, "broken_text": broken_text}
+    )
 
 
 def _results(
-    children: Sequence[digest_workers.Hasher], file: Path, shapes: Sequence[Shape]
+    children: Sequence[digest_workers.DigestWorkers], file: Path, shapes: Sequence[TableColumns]
 ) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     try:
@@ -99,7 +101,7 @@ def _results(
     return found
 
 
-def _store(file: Path, objects: ObjectWriter) -> tuple[str, ...]:
+def _store(file: Path, objects: BlobSink) -> tuple[str, ...]:
     chunk = memoryview(bytearray(CHUNK))
     with file.open("rb") as stream:
         return tuple(objects.put(chunk[:size]).sha256 for size in iter(lambda: stream.readinto(chunk), 0))
@@ -122,12 +124,12 @@ def _holds(side: Path) -> bool:
     return side.exists() and side.stat().st_size > 0
 
 
-def state(database: Database) -> State:
+def state(database: Database) -> DatabaseState:
     file = file_of(database)
     if not file.exists():
         orphans = tuple(file.name + side for side in SIDE_FILES if _holds(file.with_name(file.name + side)))
         # SQLite would take them for changes to whatever file comes to lie beside them.
-        return State("foreign", others=orphans) if orphans else State("empty")
+        return DatabaseState("foreign", others=orphans) if orphans else DatabaseState("empty")
     try:
         with reading(file) as connection:
             present = names(connection)
@@ -135,24 +137,24 @@ def state(database: Database) -> State:
             revision = revision_of(connection) if schema.VERSION_TABLE in present else None
             rows = sum(_count(connection, table) for table in own if table != schema.VERSION_TABLE)
     except DamagedError:
-        return State("foreign", others=(file.name,))
+        return DatabaseState("foreign", others=(file.name,))
     return judge(own, present - own, revision, rows)
 
 
-def judge(own: set[str] | frozenset[str], others: set[str], revision: str | None, rows: int) -> State:
+def judge(own: set[str] | frozenset[str], others: set[str], revision: str | None, rows: int) -> DatabaseState:
     """From what there is to what it is."""
     tables, beside = tuple(sorted(own)), tuple(sorted(others))
     if not own or (own == {schema.VERSION_TABLE} and revision is None):
-        return State("empty", tables, 0, None, beside)
+        return DatabaseState("empty", tables, 0, None, beside)
     ours = revision is not None and schema.known(revision)  # complete or not: a migration may have broken off
-    return State("ours" if ours else "foreign", tables, rows, revision, beside)
+    return DatabaseState("ours" if ours else "foreign", tables, rows, revision, beside)
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0])  # noqa: S608
 
 
-def assemble(part: DatabasePart, objects: ObjectReader, file: Path) -> None:
+def assemble(part: DatabasePart, objects: BlobSource, file: Path) -> None:
     """The SQLite file of a snapshot, at a new place, on disk for good. Raises DamagedError, StorageError."""
     with (
         storage_errors(file.parent),
@@ -180,7 +182,9 @@ def uri_for(file: Path) -> str:
     return f"sqlite:///{file.absolute()}"
 
 
-def row_blocks(connection: sqlite3.Connection, table: Shape, size: int = 100) -> Iterator[Sequence[tuple[Any, ...]]]:
+def row_blocks(
+    connection: sqlite3.Connection, table: TableColumns, size: int = 100
+) -> Iterator[Sequence[tuple[Any, ...]]]:
     cursor = connection.execute(f"SELECT {listed(table.names)} FROM {quoted(table.name)}")  # noqa: S608
     while block := cursor.fetchmany(size):
         yield block

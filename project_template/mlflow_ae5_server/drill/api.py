@@ -19,7 +19,7 @@ _WORKSPACE = "X-MLFLOW-WORKSPACE"
 DEFAULT = "default"  # the workspace of a call that names none
 
 
-class Api:
+class MlflowApi:
     """One server, whose address never leaves this machine: no proxy and no credentials of the environment are used."""
 
     def __init__(self, uri: str) -> None:
@@ -30,7 +30,7 @@ class Api:
         """The workspace that calls are about; empty for the default one, and where the server has none."""
         self._enabled: bool | None = None
 
-    def __enter__(self) -> Api:
+    def __enter__(self) -> MlflowApi:
         return self
 
     def __exit__(

@@ -14,7 +14,7 @@ from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageE
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database.dialects import DatabasePart
-from mlflow_ae5_server.drill.api import DEFAULT, Api
+from mlflow_ae5_server.drill.api import DEFAULT, MlflowApi
 from mlflow_ae5_server.gc.locations import WORKSPACES, workspace_of
 from mlflow_ae5_server.repository.entries import FileEntry
 
@@ -38,10 +38,10 @@ class Check:
 
 
 @dataclass
-class Use:
+class ServerUse:
     """A small piece of work on the server, as a user would do it; the steps build on each other."""
 
-    api: Api
+    api: MlflowApi
     word: str = field(default_factory=lambda: f"mlflow-ae5-drill-{secrets.token_hex(6)}")
     experiment: str = ""
     run: str = ""
@@ -104,10 +104,10 @@ class Use:
         return "deleted what this drill made"
 
 
-def use(api: Api) -> list[Check]:
+def use(api: MlflowApi) -> list[Check]:
     """Work on the server; after a step that fails the following ones have nothing to stand on, and are left out."""
     checks = []
-    for name, step in Use(api).steps():
+    for name, step in ServerUse(api).steps():
         check = attempt(name, step)
         checks.append(check)
         if not check.passed:
@@ -128,7 +128,7 @@ def attempt(name: str, step: Step) -> Check:
 
 
 @dataclass(frozen=True)
-class Version:
+class DrillVersion:
     """The newest version of a registered model. `root` is None where its files are not behind this server."""
 
     name: str
@@ -165,7 +165,7 @@ class ReadBack:
         return text
 
 
-def count(api: Api, part: DatabasePart) -> str:
+def count(api: MlflowApi, part: DatabasePart) -> str:
     """Runs and experiments as the server counts them are those of the snapshot. Raises DamagedError."""
     experiments = set[str]()
     for _workspace in each_workspace(api):
@@ -176,7 +176,7 @@ def count(api: Api, part: DatabasePart) -> str:
     return f"the server has the {wanted} experiments of the snapshot"
 
 
-def each_workspace(api: Api) -> Iterator[str]:
+def each_workspace(api: MlflowApi) -> Iterator[str]:
     """Each in turn, and the calls in between are about it."""
     names = api.workspaces()
     with contextlib.ExitStack() as stack:
@@ -186,7 +186,7 @@ def each_workspace(api: Api) -> Iterator[str]:
             yield name
 
 
-def _experiments(api: Api) -> Iterator[str]:
+def _experiments(api: MlflowApi) -> Iterator[str]:
     token = ""
     while True:
         page = api.post("experiments/search", max_results=1000, view_type="ALL", page_token=token)
@@ -197,7 +197,7 @@ def _experiments(api: Api) -> Iterator[str]:
 
 
 def read_models(
-    api: Api, destinations: tuple[str, ...], files: Iterable[FileEntry], most_bytes: int = MOST_BYTES
+    api: MlflowApi, destinations: tuple[str, ...], files: Iterable[FileEntry], most_bytes: int = MOST_BYTES
 ) -> ReadBack:
     """Download the newest version of every registered model and compare each file with the snapshot's digest.
 
@@ -205,7 +205,7 @@ def read_models(
     is behind this server as well. `files` are passed over once.
     """
     result = ReadBack()
-    by_root: dict[str, list[Version]] = {}
+    by_root: dict[str, list[DrillVersion]] = {}
     for version in versions(api, destinations):
         if version.root is None:
             result.outside += 1
@@ -230,7 +230,7 @@ def read_models(
     return result
 
 
-def _compare(api: Api, file: FileEntry, result: ReadBack) -> None:
+def _compare(api: MlflowApi, file: FileEntry, result: ReadBack) -> None:
     try:
         found = api.digest(file.path)
     except UnreachableError as error:
@@ -242,7 +242,7 @@ def _compare(api: Api, file: FileEntry, result: ReadBack) -> None:
         result.wrong.append(f"{shown(file.path)} has {found[0]} bytes that are not those of the snapshot")
 
 
-def versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
+def versions(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[DrillVersion]:
     """The newest version of every registered model that has any, in every workspace."""
     for workspace in each_workspace(api):
         for version in _versions(api, destinations):
@@ -252,7 +252,7 @@ def versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
             yield replace(version, root=root)
 
 
-def _versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
+def _versions(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[DrillVersion]:
     token = ""
     while True:
         page = api.get("registered-models/search", max_results=_PAGE, **({"page_token": token} if token else {}))
@@ -262,13 +262,13 @@ def _versions(api: Api, destinations: tuple[str, ...]) -> Iterator[Version]:
                 continue
             name, number = model["name"], str(max(numbers))
             uri = api.get("model-versions/get-download-uri", name=name, version=number).get("artifact_uri", "")
-            yield Version(name, number, relative(_resolved(api, uri), destinations))
+            yield DrillVersion(name, number, relative(_resolved(api, uri), destinations))
         token = page.get("next_page_token", "")
         if not token:
             return
 
 
-def _resolved(api: Api, uri: str) -> str:
+def _resolved(api: MlflowApi, uri: str) -> str:
     """Where a source that names a run or a logged model of this server keeps its files; others as they are."""
     scheme, _, rest = uri.partition(":/")
     owner, _, below = rest.strip("/").partition("/")

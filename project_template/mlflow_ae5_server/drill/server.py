@@ -20,7 +20,7 @@ from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import UnreachableError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.drill.api import Api
+from mlflow_ae5_server.drill.api import MlflowApi
 
 START = 180.0  # seconds; a cold start on a small container takes about 15
 _WORKSPACES = "MLFLOW_ENABLE_WORKSPACES"  # a server without it does not start on a database with workspaces
@@ -36,7 +36,7 @@ _ARGUMENTS = ("tracking-server", "--anaconda-project-address", "127.0.0.1", "--a
 
 
 @dataclass(frozen=True)
-class Scratch:
+class TemporaryServer:
     """Where the server of a drill works: `folder` is its working folder and home."""
 
     folder: Path
@@ -45,7 +45,7 @@ class Scratch:
 
 
 @contextlib.contextmanager
-def serving(scratch: Scratch, seconds: float = START) -> Iterator[Api]:
+def serving(scratch: TemporaryServer, seconds: float = START) -> Iterator[MlflowApi]:
     """A server that answers from its database. Raises UnreachableError with the end of its log."""
     log = scratch.folder / "server.log"
     with log.open("wb") as output:
@@ -58,13 +58,13 @@ def serving(scratch: Scratch, seconds: float = START) -> Iterator[Api]:
             stderr=output,
         )
     try:
-        with Api(_wait(process, log, seconds)) as api:
+        with MlflowApi(_wait(process, log, seconds)) as api:
             yield api
     finally:
         _end(process)
 
 
-def environment(scratch: Scratch, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(scratch: TemporaryServer, environ: Mapping[str, str]) -> dict[str, str]:
     """What the server of a drill is told: nothing that could lead it to the real data."""
     ours = {
         name: value
@@ -102,7 +102,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
             raise UnreachableError(f"the server of the drill ended with {process.returncode}: {_tail(log)}")
         if found := _LISTENS.search(log.read_bytes()):
             uri = f"http://127.0.0.1:{int(found['port'])}"
-            with Api(uri) as api:
+            with MlflowApi(uri) as api:
                 if api.answers():
                     return uri
         time.sleep(0.1)

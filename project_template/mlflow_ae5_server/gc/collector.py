@@ -17,15 +17,15 @@ from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.gc import cascade, orphans, plan, summary
-from mlflow_ae5_server.gc.destinations import Places, server_of, settle, unusable
-from mlflow_ae5_server.gc.journal import PARTLY, Journal, journal_folder
+from mlflow_ae5_server.gc.destinations import Destinations, server_of, settle, unusable
+from mlflow_ae5_server.gc.journal import PARTLY, GcJournal, journal_folder
 from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, canonical, own_folder
-from mlflow_ae5_server.gc.plan import Item, Plan, Skip
+from mlflow_ae5_server.gc.plan import GcItem, GcPlan, SkippedItem
 from mlflow_ae5_server.gc.registry import Registry
 from mlflow_ae5_server.gc.removal import Removal
-from mlflow_ae5_server.gc.stores import Folder, Store, TroubleError, spread
+from mlflow_ae5_server.gc.stores import FolderStore, Store, TroubleError, spread
 from mlflow_ae5_server.gc.tables import MODELS, RUNS
-from mlflow_ae5_server.gc.transactions import Writer
+from mlflow_ae5_server.gc.transactions import DeletingConnection
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -74,7 +74,7 @@ class Collector:
 
     # where artifacts are ---------------------------------------------------------------------------------------------
 
-    def _places(self, todo: Plan) -> Places:
+    def _places(self, todo: GcPlan) -> Destinations:
         uri = self._settings.value("MLFLOW_TRACKING_URI")
         server = server_of(uri, os.environ) if self._problem is None else None
         due = [i.location.path for i in todo.owners() if i.location is not None and i.location.root == SERVER]
@@ -82,7 +82,7 @@ class Collector:
         if destination is not None and destination.through_server and reason:
             print(f"works through the server: {scrub(reason)}", file=sys.stderr, flush=True)
         problem = unusable(self._problem, reason)
-        places = Places(destination, uri, problem)
+        places = Destinations(destination, uri, problem)
         if destination is None and self._problem is not None and due and len(due) == sum(1 for _ in todo.owners()):
             raise self._problem  # nothing could be done without the server: nothing is
         return places
@@ -101,34 +101,34 @@ class Collector:
                         paths.append(location.path)
         return paths
 
-    def _measure(self, todo: Plan, places: Places) -> None:
+    def _measure(self, todo: GcPlan, places: Destinations) -> None:
         """Sizes of all that goes; what cannot be looked at, or leads elsewhere, is left out."""
 
-        def look(item: Item) -> Skip | None:
+        def look(item: GcItem) -> SkippedItem | None:
             if item.location is None:
                 return None
             try:
                 item.size = places.of(item.location).look(item.location.path)
             except TroubleError as error:
-                return Skip(item.kind, item.id, scrub(str(error)), True)
+                return SkippedItem(item.kind, item.id, scrub(str(error)), True)
             return None
 
         skips, self._near = spread(self._pool, look, list(todo.owners()))
         if troubles := [skip for skip in skips if skip is not None]:
             todo.drop(troubles)
 
-    def _journal(self, places: Places) -> Journal | None:
+    def _journal(self, places: Destinations) -> GcJournal | None:
         place: Store | None = places.destination
         if self._store.file is not None:
-            place = Folder(Path("/"), journal_folder(self._store.file))
-        return Journal(place, self._store.uri) if place is not None else None
+            place = FolderStore(Path("/"), journal_folder(self._store.file))
+        return GcJournal(place, self._store.uri) if place is not None else None
 
     # doing it --------------------------------------------------------------------------------------------------------
 
-    def _remove(self, todo: Plan, places: Places) -> int:
+    def _remove(self, todo: GcPlan, places: Destinations) -> int:
         """Returns the number of troubles."""
         datasets = 0
-        with Writer(self._store, self._engine) as writer:
+        with DeletingConnection(self._store, self._engine) as writer:
             removal = Removal(
                 writer,
                 cascade.Cascade(self._engine),
@@ -149,7 +149,7 @@ class Collector:
         summary.show_skipped(removal.tally.skipped)
         return sum(skip.trouble for skip in (*todo.skipped, *removal.tally.skipped))
 
-    def _sweep(self, writer: Writer, removal: Removal) -> int:
+    def _sweep(self, writer: DeletingConnection, removal: Removal) -> int:
         """Inputs of runs that are gone, and the datasets that nothing refers to any more."""
         count, remove = cascade.unused_datasets()
         with self._engine.connect() as connection:
@@ -163,7 +163,7 @@ class Collector:
         removal.tally.rows += datasets
         return datasets
 
-    def _orphans(self, places: Places, mode: str, dry_run: bool) -> int:
+    def _orphans(self, places: Destinations, mode: str, dry_run: bool) -> int:
         if mode == "ignore":
             return 0
         removed = []

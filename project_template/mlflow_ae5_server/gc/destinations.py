@@ -12,15 +12,15 @@ from mlflow_ae5_server.common import folders
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, Location
-from mlflow_ae5_server.gc.object_store import Objects
-from mlflow_ae5_server.gc.remote import Foreign, Server
-from mlflow_ae5_server.gc.stores import Folder, Store, TroubleError
+from mlflow_ae5_server.gc.object_store import ObjectStore
+from mlflow_ae5_server.gc.remote import MlflowStore, ServerStore
+from mlflow_ae5_server.gc.stores import FolderStore, Store, TroubleError
 
 _LISTINGS = 3  # times that two listings may differ, because the server is at work
 _SAMPLES = 3
 
 
-class Places:
+class Destinations:
     """All stores of one collection. `destination` is where the server's artifacts are; None where nobody knows."""
 
     def __init__(self, destination: Store | None, tracking_uri: str | None, problem: str) -> None:
@@ -46,10 +46,10 @@ class Places:
     @staticmethod
     def _open(root: str) -> Store:
         if root == LOCAL:
-            return Folder(Path("/"))
+            return FolderStore(Path("/"))
         if root.startswith("s3://"):
-            return Objects.s3(root.removeprefix("s3://"), "")
-        return Foreign(root)
+            return ObjectStore.s3(root.removeprefix("s3://"), "")
+        return MlflowStore(root)
 
 
 def open_destination(destination: str | None) -> Store:
@@ -63,15 +63,15 @@ def open_destination(destination: str | None) -> Store:
     if folder is not None:
         if not folder.is_dir():
             raise TroubleError(f"there is no folder {folder}")
-        return Folder(folder)
+        return FolderStore(folder)
     if match := re.fullmatch(r"s3://([^/?#]+)/?([^?#]*)", destination):
-        return Objects.s3(match[1], match[2].strip("/"))
-    return Foreign(destination.rstrip("/"))
+        return ObjectStore.s3(match[1], match[2].strip("/"))
+    return MlflowStore(destination.rstrip("/"))
 
 
 def settle(
     destination: str | None,
-    server: Server | None,
+    server: ServerStore | None,
     due: list[str],
     known: Callable[[], list[str]],
 ) -> tuple[Store | None, str]:
@@ -103,7 +103,7 @@ def settle(
     return None, f"no artifact of a known run is in {direct.shown}, so it may not be the server's"
 
 
-def _agree(direct: Store, server: Server, due: list[str]) -> bool:
+def _agree(direct: Store, server: ServerStore, due: list[str]) -> bool:
     for _ in range(_LISTINGS):
         if direct.top() == server.top():
             break
@@ -129,13 +129,13 @@ def _files(store: Store, path: str) -> int:
     return size.files if size else 0
 
 
-def server_of(uri: str | None, environ: Mapping[str, str]) -> Server:
+def server_of(uri: str | None, environ: Mapping[str, str]) -> ServerStore:
     """The tracking server as this job is told to reach it; check before with Prober."""
     token = environ.get("MLFLOW_TRACKING_TOKEN")
     verify: bool | str = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or environ.get("REQUESTS_CA_BUNDLE") or True
     if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"true", "1"}:
         verify = False
-    return Server(uri or "", {"Authorization": f"Bearer {token}"} if token else {}, verify)
+    return ServerStore(uri or "", {"Authorization": f"Bearer {token}"} if token else {}, verify)
 
 
 def unusable(problem: ProjectError | None, reason: str) -> str:

@@ -28,28 +28,28 @@ Entry = tuple[str, str, str]  # kind, id, location as the database had it
 
 
 @dataclass(frozen=True)
-class Page:
+class JournalPage:
     """What one batch wrote down. `name` is unique."""
 
     name: str
     entries: tuple[Entry, ...]
 
 
-class Journal:
+class GcJournal:
     """Pages in a store. `key` must be known to jobs only: the database's URI with its password, say."""
 
     def __init__(self, place: Store, key: str) -> None:
         self._place = place
         self._key = hashlib.sha256(b"mlflow-ae5-gc:" + key.encode()).digest()
 
-    def write(self, entries: Iterable[Entry], name: str = "") -> Page:
+    def write(self, entries: Iterable[Entry], name: str = "") -> JournalPage:
         """Raises TroubleError; then nothing may be removed."""
-        page = Page(name or f"{time.time_ns()}-{secrets.token_hex(4)}.json", tuple(entries))
+        page = JournalPage(name or f"{time.time_ns()}-{secrets.token_hex(4)}.json", tuple(entries))
         body = json.dumps(page.entries)
         self._place.journal_write(page.name, json.dumps({"sealed": self._seal(body), "entries": body}).encode())
         return page
 
-    def close(self, page: Page, left: Iterable[Entry] = ()) -> None:
+    def close(self, page: JournalPage, left: Iterable[Entry] = ()) -> None:
         """All of it is done, but for what is `left` to the next run."""
         remaining = tuple(left)
         if not remaining:
@@ -57,7 +57,7 @@ class Journal:
         elif remaining != page.entries:
             self.write(remaining, page.name)
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[JournalPage]:
         """What earlier runs did not finish. A page that is not ours is told of and left alone."""
         for name, content in list(self._place.journal_read()):
             try:
@@ -68,7 +68,7 @@ class Journal:
             except (ValueError, KeyError, TypeError, RecursionError):
                 ours = False
             if ours:
-                yield Page(name, entries)
+                yield JournalPage(name, entries)
             else:
                 print(f"warning: {scrub(name)} is not a page of our journal, and ignored", file=sys.stderr, flush=True)
 

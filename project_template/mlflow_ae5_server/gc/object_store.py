@@ -8,14 +8,14 @@ from itertools import islice
 from typing import Any
 
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.gc.stores import JOURNAL, Found, Size, TroubleError
+from mlflow_ae5_server.gc.stores import JOURNAL, FoundFolder, StoredSize, TroubleError
 from mlflow_ae5_server.repository import object_store_listing
 from mlflow_ae5_server.repository.object_store_listing import Listed
 
 _AT_ONCE = 1000  # keys in one request, S3's own limit
 
 
-class Objects:
+class ObjectStore:
     """A bucket, or a prefix in one. `store` is an obstore store whose root is that prefix."""
 
     through_server = False
@@ -26,7 +26,7 @@ class Objects:
         self.shown = shown
 
     @classmethod
-    def s3(cls, bucket: str, prefix: str, at_once: int = _AT_ONCE) -> Objects:
+    def s3(cls, bucket: str, prefix: str, at_once: int = _AT_ONCE) -> ObjectStore:
         """With the credentials and the endpoint that MLflow's own client would use."""
         try:
             import boto3
@@ -55,11 +55,11 @@ class Objects:
             raise TroubleError(f"s3://{bucket} cannot be opened: {_line(error)}") from None
         return cls(store, f"s3://{bucket}/{prefix}", at_once)
 
-    def look(self, path: str) -> Size | None:
+    def look(self, path: str) -> StoredSize | None:
         files = size = 0
         for item in self._list(path):
             files, size = files + 1, size + item.size
-        return Size(files, size) if files else None
+        return StoredSize(files, size) if files else None
 
     def remove(self, path: str) -> None:
         """With the markers of its folders. Where there are such, the folder above may have one as well."""
@@ -90,12 +90,12 @@ class Objects:
             raise self._trouble("listed", error) from None
         return sorted(str(item).strip("/").rpartition("/")[2] for item in found["common_prefixes"])
 
-    def age(self, path: str) -> Found:
+    def age(self, path: str) -> FoundFolder:
         files, size, newest = 0, 0, 0.0
         for item in self._list(path):
             files, size = files + 1, size + item.size
             newest = max(newest, item.modified.timestamp())
-        return Found(path, Size(files, size), newest)
+        return FoundFolder(path, StoredSize(files, size), newest)
 
     def journal_write(self, name: str, content: bytes) -> None:
         try:

@@ -18,7 +18,7 @@ from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, WORKSPACES, BadLocationError, parse
 from mlflow_ae5_server.gc.plan import claims
 from mlflow_ae5_server.gc.registry import Registry
-from mlflow_ae5_server.gc.stores import Found, Store
+from mlflow_ae5_server.gc.stores import FoundFolder, Store
 from mlflow_ae5_server.gc.tables import MODELS, RUNS, TRACES
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _PART = 500
 class Orphans:
     """`old` may be removed; `young` were written to after the limit, and stay. `known` folders have a row."""
 
-    old: list[Found] = field(default_factory=list)
-    young: list[Found] = field(default_factory=list)
+    old: list[FoundFolder] = field(default_factory=list)
+    young: list[FoundFolder] = field(default_factory=list)
     known: int = 0
 
     def held(self, mode: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, Location, own_folder, parse, workspace_of
 from mlflow_ae5_server.gc.registry import Registry
-from mlflow_ae5_server.gc.stores import Size
+from mlflow_ae5_server.gc.stores import StoredSize
 from mlflow_ae5_server.gc.tables import EXPERIMENTS, MODELS, RUNS, TRACE_TAGS, TRACES, VERSIONS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ EXPLAINED = 20  # of each kind
 
 
 @dataclass(slots=True)
-class Item:
+class GcItem:
     """Something that goes. `size` is None where there are no artifacts."""
 
     kind: str
@@ -32,11 +32,11 @@ class Item:
     experiment: int
     uri: str | None
     location: Location | None = None
-    size: Size | None = None
+    size: StoredSize | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
+class SkippedItem:
     """Something that was deleted long enough ago and stays. `trouble`: not on purpose, somebody should look."""
 
     kind: str
@@ -46,19 +46,19 @@ class Skip:
 
 
 @dataclass
-class Plan:
+class GcPlan:
     """`limit`: what was deleted at this time or before is due (milliseconds). `reasons`: why something goes, of the
     first of each kind, by (kind, id)."""
 
     limit: int
-    runs: list[Item] = field(default_factory=list)
-    logged_models: list[Item] = field(default_factory=list)
-    experiments: list[Item] = field(default_factory=list)
+    runs: list[GcItem] = field(default_factory=list)
+    logged_models: list[GcItem] = field(default_factory=list)
+    experiments: list[GcItem] = field(default_factory=list)
     traces: int = 0
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
-    skipped: list[Skip] = field(default_factory=list)
+    skipped: list[SkippedItem] = field(default_factory=list)
 
-    def owners(self) -> Iterator[Item]:
+    def owners(self) -> Iterator[GcItem]:
         yield from self.runs
         yield from self.logged_models
 
@@ -66,10 +66,10 @@ class Plan:
         """How many of this kind are due and cannot go. What stays on purpose is not due."""
         return sum(skip.trouble for skip in self.skipped if skip.kind == kind)
 
-    def drop(self, skips: list[Skip]) -> None:
+    def drop(self, skips: list[SkippedItem]) -> None:
         """Leave these runs and models out, and the experiments that would go with them."""
         gone = {(skip.kind, skip.id): skip for skip in skips}
-        held: dict[int, Skip] = {}
+        held: dict[int, SkippedItem] = {}
         for item in self.owners():
             if skip := gone.get((item.kind, item.id)):
                 held.setdefault(item.experiment, skip)
@@ -82,7 +82,7 @@ class Plan:
         """Keep these experiments, as (why, whether that is trouble)."""
         for item in self.experiments:
             if (reason := reasons.get(item.experiment)) is not None:
-                self.skipped.append(Skip("experiment", item.id, *reason))
+                self.skipped.append(SkippedItem("experiment", item.id, *reason))
         self.experiments = [item for item in self.experiments if item.experiment not in reasons]
 
 
@@ -94,19 +94,19 @@ def deleted_experiments(limit: int) -> ColumnElement[bool]:
     return and_(EXPERIMENTS.c.lifecycle_stage == "deleted", EXPERIMENTS.c.last_update_time < limit)
 
 
-def make(connection: Connection, limit: int, registry: Registry, same: Callable[[Location], Location]) -> Plan:
+def make(connection: Connection, limit: int, registry: Registry, same: Callable[[Location], Location]) -> GcPlan:
     """The same meaning of age as `mlflow gc --older-than` (3.17.2), under stricter guards. same: of canonical()."""
-    plan = Plan(limit)
+    plan = GcPlan(limit)
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.artifact_location).where(deleted_experiments(limit))
-    plan.experiments = [Item("experiment", str(i), int(i), uri) for i, uri in connection.execute(query)]
+    plan.experiments = [GcItem("experiment", str(i), int(i), uri) for i, uri in connection.execute(query)]
     plan.hold({number: (why, False) for number, why in _too_young(connection, plan, limit)})
     runs = select(RUNS.c.run_uuid, RUNS.c.experiment_id, RUNS.c.artifact_uri).where(deleted_runs(limit))
-    plan.runs = [Item("run", i, int(e or 0), uri) for i, e, uri in connection.execute(runs)]
+    plan.runs = [GcItem("run", i, int(e or 0), uri) for i, e, uri in connection.execute(runs)]
     # Neighbours in the indexes of all tables go together, so that fewer pages of the database are written.
     plan.runs.sort(key=lambda item: item.id)
     plan.logged_models = _due_models(connection, plan, limit)
     if kept := [
-        Skip(item.kind, item.id, f"a registered model version needs it: {registry.version(item.id)}", False)
+        SkippedItem(item.kind, item.id, f"a registered model version needs it: {registry.version(item.id)}", False)
         for item in plan.owners()
         if registry.protects(item.id)
     ]:
@@ -123,7 +123,7 @@ def make(connection: Connection, limit: int, registry: Registry, same: Callable[
     return plan
 
 
-def _explain(connection: Connection, plan: Plan) -> None:
+def _explain(connection: Connection, plan: GcPlan) -> None:
     """Since when it is deleted, what it is called, and where it belongs. Only of those that a person is shown."""
     ids = [item.id for item in plan.runs[:EXPLAINED]]
     runs = select(RUNS.c.run_uuid, RUNS.c.name, RUNS.c.experiment_id, RUNS.c.deleted_time)
@@ -149,7 +149,7 @@ def _time(milliseconds: int | None) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _too_young(connection: Connection, plan: Plan, limit: int) -> Iterator[tuple[int, str]]:
+def _too_young(connection: Connection, plan: GcPlan, limit: int) -> Iterator[tuple[int, str]]:
     """Experiments deleted long enough ago that hold something that was not."""
     questions: tuple[tuple[Any, Any, ColumnElement[bool], str], ...] = (
         (RUNS, RUNS.c.experiment_id, RUNS.c.lifecycle_stage != "deleted", "it holds a run that is not deleted"),
@@ -173,22 +173,22 @@ def _too_young(connection: Connection, plan: Plan, limit: int) -> Iterator[tuple
                 yield int(number), why
 
 
-def _due_models(connection: Connection, plan: Plan, limit: int) -> list[Item]:
+def _due_models(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
     """Those deleted long enough ago, and those of experiments that go: MLflow does not mark them, and drops them."""
     columns = (MODELS.c.model_id, MODELS.c.experiment_id, MODELS.c.artifact_location)
     deleted = and_(MODELS.c.lifecycle_stage == "deleted", MODELS.c.last_updated_timestamp_ms <= limit)
     found = {row[0]: row for row in connection.execute(select(*columns).where(deleted))}
     for part in _parts([item.experiment for item in plan.experiments]):
         found |= {row[0]: row for row in connection.execute(select(*columns).where(MODELS.c.experiment_id.in_(part)))}
-    return [Item("logged model", i, int(e), uri) for i, e, uri in found.values()]
+    return [GcItem("logged model", i, int(e), uri) for i, e, uri in found.values()]
 
 
-def _still_due(connection: Connection, plan: Plan, limit: int) -> list[Item]:
+def _still_due(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
     due = {item.id for item in _due_models(connection, plan, limit)}
     return [item for item in plan.logged_models if item.id in due]
 
 
-def _locate(connection: Connection, plan: Plan) -> None:
+def _locate(connection: Connection, plan: GcPlan) -> None:
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.workspace).where(EXPERIMENTS.c.workspace != "default")
     workspaces = {int(number): workspace for number, workspace in connection.execute(query)}
     bad = []
@@ -198,22 +198,22 @@ def _locate(connection: Connection, plan: Plan) -> None:
         try:
             item.location = own_folder(item.uri, item.id)
         except BadLocationError as error:
-            bad.append(Skip(item.kind, item.id, str(error), True))
+            bad.append(SkippedItem(item.kind, item.id, str(error), True))
             continue
         workspace = workspaces.get(item.experiment)
         if workspace and item.location.root == SERVER and workspace_of(item.location.path) != workspace:
             why = f"the server keeps what belongs to workspace {workspace} elsewhere than its artifact location says"
-            bad.append(Skip(item.kind, item.id, why, True))
+            bad.append(SkippedItem(item.kind, item.id, why, True))
     if bad:
         plan.drop(bad)
 
 
-def _nested(connection: Connection, plan: Plan, same: Callable[[Location], Location]) -> None:
+def _nested(connection: Connection, plan: GcPlan, same: Callable[[Location], Location]) -> None:
     """Leave out what has the artifacts of something else in its folder."""
     folders = {same(item.location): item for item in plan.owners() if item.location is not None}
     if not folders:
         return
-    bad: dict[str, Skip] = {}
+    bad: dict[str, SkippedItem] = {}
     for owner, uri in claims(connection):
         try:
             location = same(parse(uri))
@@ -222,7 +222,7 @@ def _nested(connection: Connection, plan: Plan, same: Callable[[Location], Locat
         for above in location.ancestors():
             item = folders.get(above)
             if item is not None and item.id != owner:
-                bad[item.id] = Skip(item.kind, item.id, f"artifacts of {owner} are in its folder", True)
+                bad[item.id] = SkippedItem(item.kind, item.id, f"artifacts of {owner} are in its folder", True)
     if bad:
         plan.drop(list(bad.values()))
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.locations import workspace_of
-from mlflow_ae5_server.gc.stores import JOURNAL, Found, Size, TroubleError
+from mlflow_ae5_server.gc.stores import JOURNAL, FoundFolder, StoredSize, TroubleError
 
 _API = "/api/2.0/mlflow-artifacts/artifacts"
 _SERVER_INFO = "/api/3.0/mlflow/server-info"
@@ -20,7 +20,7 @@ _TRIES = 2
 _TIMEOUT = (6, 60)  # seconds: connect, answer
 
 
-class Server:
+class ServerStore:
     """The artifact root of the tracking server, over HTTP, with the token of this job."""
 
     through_server = True
@@ -38,7 +38,7 @@ class Server:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=16))
 
-    def look(self, path: str) -> Size | None:
+    def look(self, path: str) -> StoredSize | None:
         files = size = 0
         waiting = [path]
         while waiting:
@@ -49,7 +49,7 @@ class Server:
                     waiting.append(below)
                 else:
                     files, size = files + 1, size + int(item.get("file_size") or 0)
-        return Size(files, size) if files else None
+        return StoredSize(files, size) if files else None
 
     def remove(self, path: str) -> None:
         self._call("DELETE", f"{_API}/{quote(path)}", headers=self._workspace(path))
@@ -66,7 +66,7 @@ class Server:
             "artifacts without a row cannot be told through the server: it does not say how old they are"
         )
 
-    def age(self, path: str) -> Found:  # noqa: ARG002
+    def age(self, path: str) -> FoundFolder:  # noqa: ARG002
         raise TroubleError("the server does not say how old artifacts are")
 
     def journal_write(self, name: str, content: bytes) -> None:
@@ -122,7 +122,7 @@ class Server:
         raise TroubleError(f"{self.shown} did not {method} the artifacts: {reason}")
 
 
-class Foreign:
+class MlflowStore:
     """One store for which MLflow has code and we have none. `root` is as in Location."""
 
     through_server = False
@@ -133,7 +133,7 @@ class Foreign:
         self._root = root
         self.shown = scrub(root)
 
-    def look(self, path: str) -> Size | None:
+    def look(self, path: str) -> StoredSize | None:
         files = size = 0
         try:
             repository: Any = self._repository(path)
@@ -146,7 +146,7 @@ class Foreign:
                         files, size = files + 1, size + (item.file_size or 0)
         except Exception as error:  # every kind of store has exceptions of its own
             raise self._trouble("listed", error) from None
-        return Size(files, size) if files else None
+        return StoredSize(files, size) if files else None
 
     def remove(self, path: str) -> None:
         try:
@@ -169,7 +169,7 @@ class Foreign:
             f"artifacts without a row cannot be told in {self.shown}: MLflow does not say how old they are"
         )
 
-    def age(self, path: str) -> Found:  # noqa: ARG002
+    def age(self, path: str) -> FoundFolder:  # noqa: ARG002
         raise TroubleError(f"MLflow does not say how old artifacts in {self.shown} are")
 
     def journal_write(self, name: str, content: bytes) -> None:

@@ -14,15 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.database.checks import reason
 from mlflow_ae5_server.gc.cascade import Cascade
-from mlflow_ae5_server.gc.destinations import Places
-from mlflow_ae5_server.gc.journal import Entry, Journal, Page
+from mlflow_ae5_server.gc.destinations import Destinations
+from mlflow_ae5_server.gc.journal import Entry, GcJournal, JournalPage
 from mlflow_ae5_server.gc.locations import BadLocationError, own_folder, parse
-from mlflow_ae5_server.gc.plan import ARTIFACT_TAGS, Item, Plan, Skip
+from mlflow_ae5_server.gc.plan import ARTIFACT_TAGS, GcItem, GcPlan, SkippedItem
 from mlflow_ae5_server.gc.recheck import KEY, not_empty, require_alive, still
 from mlflow_ae5_server.gc.registry import Registry
 from mlflow_ae5_server.gc.stores import TroubleError, begin
 from mlflow_ae5_server.gc.tables import RUNS, TRACE_TAGS, TRACES
-from mlflow_ae5_server.gc.transactions import Writer
+from mlflow_ae5_server.gc.transactions import DeletingConnection
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -33,21 +33,21 @@ _OWNERS = {"run": "runs", "logged model": "logged_models", "trace": "trace_info"
 
 
 @dataclass
-class Tally:
+class RemovalCounts:
     """What was really done."""
 
     removed: Counter[str] = field(default_factory=Counter)
     rows: int = 0
     bytes: int = 0
     finished: int = 0  # folders that an earlier run had left
-    skipped: list[Skip] = field(default_factory=list)
+    skipped: list[SkippedItem] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Clearing:
+class ArtifactRemoval:
     """Artifacts that are being removed. `results` are the problems of so many entries each, "" where there is none."""
 
-    page: Page | None
+    page: JournalPage | None
     entries: list[Entry]
     sizes: dict[str, int]
     results: list[tuple[int, Future[list[str]]]]
@@ -61,11 +61,11 @@ class Removal:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: DeletingConnection,
         cascade: Cascade,
         registry: Registry,
-        places: Places,
-        journal: Journal | None,
+        places: Destinations,
+        journal: GcJournal | None,
         *,
         hands: int = 4,
         step: Callable[[str], None] = lambda _name: None,
@@ -74,8 +74,8 @@ class Removal:
         self._places, self._journal, self._step = places, journal, step
         self._hands = ThreadPoolExecutor(hands, thread_name_prefix="remove")
         self._limit = 0
-        self._clearing: Clearing | None = None
-        self.tally = Tally()
+        self._clearing: ArtifactRemoval | None = None
+        self.tally = RemovalCounts()
 
     def close(self) -> None:
         """What is being removed is counted; what was not begun is left to the next run."""
@@ -96,7 +96,7 @@ class Removal:
             left = self._settle()
             self.tally.finished += len(gone) - len(left)
 
-    def carry_out(self, plan: Plan) -> None:
+    def carry_out(self, plan: GcPlan) -> None:
         """Everything in `plan`; what cannot be removed is skipped and told."""
         self._limit = plan.limit
         for kind, items in (("run", plan.runs), ("logged model", plan.logged_models)):
@@ -118,7 +118,7 @@ class Removal:
         with self._writer.reader.connect() as connection:
             return self._cascade.weights(connection, ids)
 
-    def _batch(self, kind: str, items: list[Item], weights: dict[str, int]) -> None:
+    def _batch(self, kind: str, items: list[GcItem], weights: dict[str, int]) -> None:
         """At most a page of runs, models or traces: written down, rows removed, artifacts removed.
 
         The artifacts go while the rows of the next page do; `_settle` waits for them.
@@ -196,10 +196,10 @@ class Removal:
 
     # artifacts -------------------------------------------------------------------------------------------------------
 
-    def _clear(self, page: Page | None, entries: list[Entry], sizes: dict[str, int]) -> None:
+    def _clear(self, page: JournalPage | None, entries: list[Entry], sizes: dict[str, int]) -> None:
         """Begin to remove the artifacts of these, once those of the page before are gone."""
         self._settle()
-        self._clearing = Clearing(page, entries, sizes, begin(self._hands, self._remove, entries))
+        self._clearing = ArtifactRemoval(page, entries, sizes, begin(self._hands, self._remove, entries))
 
     def _settle(self) -> list[Entry]:
         """Wait for the artifacts that are being removed, then close their page. Returns those that are left."""
@@ -246,7 +246,7 @@ class Removal:
 
     # experiments -----------------------------------------------------------------------------------------------------
 
-    def _experiment(self, item: Item, plan: Plan) -> None:
+    def _experiment(self, item: GcItem, plan: GcPlan) -> None:
         for traces in self._traces(item.experiment):
             before = self.tally.removed["trace"]
             self._batch("trace", traces, self._weights("trace", [item.id for item in traces]))
@@ -259,7 +259,7 @@ class Removal:
                 self._registry.refresh(connection)
                 if why := not_empty(connection, item.experiment, plan.limit):
                     self._step("experiment stays")
-                    self.tally.skipped.append(Skip("experiment", item.id, why, False))
+                    self.tally.skipped.append(SkippedItem("experiment", item.id, why, False))
                     return
                 self._cascade.look(connection)
                 rows = self._cascade.delete(connection, "experiments", [item.experiment])
@@ -273,12 +273,12 @@ class Removal:
         self._step("rows gone")
         self._tidy(item)
 
-    def _traces(self, experiment: int) -> Iterator[list[Item]]:
+    def _traces(self, experiment: int) -> Iterator[list[GcItem]]:
         """All traces of an experiment, a page at a time, as long as pages get removed."""
         while True:
             with self._writer.reader.connect() as connection:
                 query = select(TRACES.c.request_id).where(TRACES.c.experiment_id == experiment).limit(_PAGE)
-                items = {i: Item("trace", i, experiment, None) for i in connection.execute(query).scalars()}
+                items = {i: GcItem("trace", i, experiment, None) for i in connection.execute(query).scalars()}
                 tags = select(TRACE_TAGS.c.request_id, TRACE_TAGS.c.value).where(
                     TRACE_TAGS.c.request_id.in_(list(items)), TRACE_TAGS.c.key.in_(ARTIFACT_TAGS)
                 )
@@ -289,7 +289,7 @@ class Removal:
                 self._locate(items[owner], uri)
             yield list(items.values())
 
-    def _locate(self, item: Item, uri: str) -> None:
+    def _locate(self, item: GcItem, uri: str) -> None:
         """Traces rarely have artifacts. What cannot be looked at, or is not the trace's own, is left where it is."""
         try:
             location = own_folder(uri, item.id)
@@ -300,7 +300,7 @@ class Removal:
         if size is not None:
             item.uri, item.size = uri, size
 
-    def _tidy(self, item: Item) -> None:
+    def _tidy(self, item: GcItem) -> None:
         try:
             location = parse(item.uri)
             self._places.of(location).tidy(location.path)
@@ -308,4 +308,4 @@ class Removal:
             return  # empty folders hurt nobody
 
     def _skip(self, kind: str, owner: str, why: str) -> None:
-        self.tally.skipped.append(Skip(kind, owner, why, True))
+        self.tally.skipped.append(SkippedItem(kind, owner, why, True))

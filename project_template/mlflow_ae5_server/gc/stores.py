@@ -26,7 +26,7 @@ class TroubleError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class StoredSize:
     """What is at a place: number of files, and their bytes."""
 
     files: int = 0
@@ -34,11 +34,11 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFolder:
     """A folder below a store's root: its path, its size, and when the newest thing in it was written (seconds)."""
 
     path: str
-    size: Size
+    size: StoredSize
     newest: float
 
 
@@ -48,7 +48,7 @@ class Store(Protocol):
     shown: str
     through_server: bool
 
-    def look(self, path: str) -> Size | None:
+    def look(self, path: str) -> StoredSize | None:
         """What is there; None if there is nothing. Raises TroubleError where removing it would be wrong or fail."""
 
     def remove(self, path: str) -> None:
@@ -63,7 +63,7 @@ class Store(Protocol):
     def names(self, path: str) -> list[str]:
         """The folders right below `path`."""
 
-    def age(self, path: str) -> Found:
+    def age(self, path: str) -> FoundFolder:
         """Size and age of a folder."""
 
     def journal_write(self, name: str, content: bytes) -> None: ...
@@ -106,7 +106,7 @@ def spread(
     return first + [result for _number, results in begin(hands, work, rest) for result in results.result()], near
 
 
-class Folder:
+class FolderStore:
     """A folder of this machine: the artifact destination of a server with local artifacts, or "/" for plain paths."""
 
     through_server = False
@@ -116,7 +116,7 @@ class Folder:
         self._journal = journal or self._root / JOURNAL
         self.shown = str(root)
 
-    def look(self, path: str) -> Size | None:
+    def look(self, path: str) -> StoredSize | None:
         folder = self._folder(path)
         if folder is None:
             return None
@@ -137,7 +137,7 @@ class Folder:
                         files, size = files + 1, size + entry.stat(follow_symlinks=False).st_size
         except OSError as error:
             raise TroubleError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
-        return Size(files, size)
+        return StoredSize(files, size)
 
     def _folder(self, path: str) -> Path | None:
         """The real folder; None if it is not there. No link between the root and it may lead elsewhere."""
@@ -212,7 +212,7 @@ class Folder:
         except OSError as error:
             raise TroubleError(f"{self._root / path} cannot be read: {error.strerror}") from None
 
-    def age(self, path: str) -> Found:
+    def age(self, path: str) -> FoundFolder:
         files = size = 0
         newest = (self._root / path).lstat().st_mtime
         for item in (self._root / path).rglob("*"):
@@ -220,7 +220,7 @@ class Folder:
             newest = max(newest, facts.st_mtime)
             if not item.is_dir() or item.is_symlink():
                 files, size = files + 1, size + facts.st_size
-        return Found(path, Size(files, size), newest)
+        return FoundFolder(path, StoredSize(files, size), newest)
 
     # journal ---------------------------------------------------------------------------------------------------------
 

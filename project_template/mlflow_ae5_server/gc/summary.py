@@ -9,15 +9,15 @@ from typing import Any
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.gc.orphans import Orphans
-from mlflow_ae5_server.gc.plan import EXPLAINED, Plan, Skip
-from mlflow_ae5_server.gc.removal import Tally
-from mlflow_ae5_server.gc.stores import Found
+from mlflow_ae5_server.gc.plan import EXPLAINED, GcPlan, SkippedItem
+from mlflow_ae5_server.gc.removal import RemovalCounts
+from mlflow_ae5_server.gc.stores import FoundFolder
 
 _TOLD = 50  # skipped ones in the last line
 KINDS = {"runs": "run", "experiments": "experiment", "logged_models": "logged model"}
 
 
-def show(plan: Plan, older_than: str, dry_run: bool) -> None:
+def show(plan: GcPlan, older_than: str, dry_run: bool) -> None:
     """What goes and why, what stays and why."""
     verb = "would remove" if dry_run else "will remove"
     since = datetime.fromtimestamp(plan.limit / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -35,7 +35,7 @@ def show(plan: Plan, older_than: str, dry_run: bool) -> None:
     show_skipped(plan.skipped)
 
 
-def show_skipped(skipped: list[Skip]) -> None:
+def show_skipped(skipped: list[SkippedItem]) -> None:
     for skip in skipped[:EXPLAINED]:
         if skip.trouble:
             print(f"cannot remove {skip.kind} {skip.id}: {skip.why}")
@@ -59,7 +59,7 @@ def _more(number: int) -> None:
         print(f"  and {number - EXPLAINED} more")
 
 
-def planned(plan: Plan) -> dict[str, Any]:
+def planned(plan: GcPlan) -> dict[str, Any]:
     """Facts of a dry run."""
     return {
         **{key: _due(plan, key, items) for key, items in _items(plan)},
@@ -69,7 +69,7 @@ def planned(plan: Plan) -> dict[str, Any]:
     }
 
 
-def done(plan: Plan, tally: Tally, datasets: int) -> dict[str, Any]:
+def done(plan: GcPlan, tally: RemovalCounts, datasets: int) -> dict[str, Any]:
     """Facts of a collection, or of what was done of it."""
     facts: dict[str, Any] = {}
     for key, items in _items(plan):
@@ -84,20 +84,20 @@ def done(plan: Plan, tally: Tally, datasets: int) -> dict[str, Any]:
     return facts | skipped([*plan.skipped, *tally.skipped])
 
 
-def _due(plan: Plan, key: str, items: list[Any]) -> dict[str, int]:
+def _due(plan: GcPlan, key: str, items: list[Any]) -> dict[str, int]:
     """left: those of them that cannot go."""
     left = plan.stuck(KINDS[key])
     return {"due": len(items) + left, **({"left": left} if left else {})}
 
 
-def skipped(items: Iterable[Skip]) -> dict[str, Any]:
+def skipped(items: Iterable[SkippedItem]) -> dict[str, Any]:
     """What stays, troubles first."""
     found = sorted(items, key=lambda skip: not skip.trouble)
     told = [{"id": skip.id, "kind": skip.kind, "why": skip.why} for skip in found[:_TOLD]]
     return {"skipped": told, "skipped_total": len(found), "troubles": sum(skip.trouble for skip in found)}
 
 
-def orphan_facts(mode: str, orphans: Orphans, removed: list[Found], held: str) -> dict[str, Any]:
+def orphan_facts(mode: str, orphans: Orphans, removed: list[FoundFolder], held: str) -> dict[str, Any]:
     return {
         "mode": mode,
         "found": len(orphans.old) + len(orphans.young),
@@ -110,9 +110,9 @@ def orphan_facts(mode: str, orphans: Orphans, removed: list[Found], held: str) -
     }
 
 
-def _sum(found: Iterable[Found]) -> int:
+def _sum(found: Iterable[FoundFolder]) -> int:
     return sum(item.size.bytes for item in found)
 
 
-def _items(plan: Plan) -> tuple[tuple[str, list[Any]], ...]:
+def _items(plan: GcPlan) -> tuple[tuple[str, list[Any]], ...]:
     return (("runs", plan.runs), ("experiments", plan.experiments), ("logged_models", plan.logged_models))

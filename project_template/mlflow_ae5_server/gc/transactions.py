@@ -25,7 +25,7 @@ _PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
 
 
 @dataclass(frozen=True)
-class Manners:
+class Pacing:
     """How to share a SQLite database. While a transaction lasts nobody else writes; while it ends nobody reads.
 
     short: seconds that a transaction should take, roughly. fewest: rows to remove in it at least. pause: seconds from
@@ -39,12 +39,12 @@ class Manners:
     breath: float
 
 
-_ALONE = Manners(0.17, 3_000, 0.01, 0.0)
-_IN_COMPANY = Manners(0.012, 100, 0.03, 5.0)
+_ALONE = Pacing(0.17, 3_000, 0.01, 0.0)
+_IN_COMPANY = Pacing(0.012, 100, 0.03, 5.0)
 _COMPANY = 5.0  # seconds since somebody else has written, at most
 
 
-class Writer:
+class DeletingConnection:
     """`budget`: how many rows the next transaction may remove. `reader` is for looking, and locks nothing."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Writer:
         self._stack = contextlib.ExitStack()
         self._connection: Connection | None = None
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> DeletingConnection:
         return self
 
     def __exit__(self, *_: object) -> None:

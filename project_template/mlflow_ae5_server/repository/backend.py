@@ -15,7 +15,7 @@ MOST = 16 * 1024 * 1024  # bytes: no file of a backup is larger; see objects.LIM
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BackendFile:
     """`modified` is seconds by the clock of the storage, comparable only with other times of the same storage."""
 
     name: str
@@ -23,7 +23,7 @@ class Item:
     modified: float
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """Raises StorageError for everything that goes wrong, except where something is simply not there; NoRoomError where
     the place is full; DamagedError for what no backup makes: a link, anything else than a file, a file over MOST."""
 
@@ -39,7 +39,7 @@ class Place(Protocol):
     def create(self, name: str, data: bytes) -> bool:
         """Put `data` there for good (it survives a power failure); False, and nothing done, where something is."""
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, prefix: str) -> Iterator[BackendFile]:
         """Everything below the folder `prefix` ("" for all), in any order."""
 
     def delete(self, names: Iterable[str]) -> None:

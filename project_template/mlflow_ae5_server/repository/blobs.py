@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import zstandard
 
 from mlflow_ae5_server.common.errors import DamagedError
-from mlflow_ae5_server.repository.backend import Place
-from mlflow_ae5_server.repository.entries import FileEntry, Part
-from mlflow_ae5_server.repository.index import Known
-from mlflow_ae5_server.repository.interfaces import LIMIT, Stored
+from mlflow_ae5_server.repository.backend import Backend
+from mlflow_ae5_server.repository.entries import FileEntry, FilePart
+from mlflow_ae5_server.repository.index import BlobIndex
+from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
 FOLDER = "objects"
 _PLAIN, _ZSTD = b"r", b"z"
@@ -25,7 +25,7 @@ _LEVEL = 1  # artifacts are mostly packed already, and the time of a backup coun
 _SAMPLE, _SAMPLED = 32 * 1024, 1024 * 1024  # bytes: pieces that are tried first, of contents longer than that
 
 
-class Writer:
+class BlobWriter:
     """Keeps contents. Safe for several threads; what another thread is just writing counts as kept.
 
     `known` are the objects that are there already. One of them is used for content that is at hand only after it was
@@ -33,7 +33,7 @@ class Writer:
     """
 
     def __init__(
-        self, place: Place, known: Known, on_damage: Callable[[str, str], None] = lambda _sha256, _what: None
+        self, place: Backend, known: BlobIndex, on_damage: Callable[[str, str], None] = lambda _sha256, _what: None
     ) -> None:
         self.new_objects = 0
         self.new_bytes = 0  # plain
@@ -49,8 +49,8 @@ class Writer:
         """Do not refer to these shared objects any more: what is still needed of them is kept anew."""
         self._forsaken = shared
 
-    def put(self, data: bytes | memoryview) -> Stored:
-        stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
+    def put(self, data: bytes | memoryview) -> StoredBlob:
+        stored = StoredBlob(hashlib.sha256(data).hexdigest(), len(data))
         self.keep(stored.sha256, data)
         return stored
 
@@ -71,11 +71,11 @@ class Writer:
             self.new_bytes += len(data)
             self.stored_bytes += len(packed)
 
-    def keeps(self, parts: tuple[Part, ...]) -> bool:
+    def keeps(self, parts: tuple[FilePart, ...]) -> bool:
         """Whether all of them are kept already, as far as is known."""
         return all(self._known.present(part.sha256) and part.sha256 not in self._forsaken for part in parts)
 
-    def proves(self, parts: tuple[Part, ...]) -> bool:
+    def proves(self, parts: tuple[FilePart, ...]) -> bool:
         """The same, and each is read, once in this run. For one thread."""
         return self.keeps(parts) and all(self._prove(part.sha256) for part in parts)
 
@@ -90,7 +90,7 @@ class Writer:
         return True
 
 
-class Reader:
+class BlobReader:
     """Reads contents and checks them. Safe for several threads; remembers the last few, which small files share.
 
     `on_damage` is told of every object that is there and is not its content.
@@ -98,7 +98,7 @@ class Reader:
 
     def __init__(
         self,
-        place: Place,
+        place: Backend,
         remembered: int = 6,
         on_damage: Callable[[str, str], None] = lambda _sha256, _what: None,
     ) -> None:
@@ -146,7 +146,7 @@ def object_name(sha256: str) -> str:
     return f"{FOLDER}/{sha256[:2]}/{sha256}"
 
 
-def is_right(place: Place, sha256: str) -> bool:
+def is_right(place: Backend, sha256: str) -> bool:
     """Whether the object is there and is its content: it is read."""
     try:
         kept = place.read(object_name(sha256))

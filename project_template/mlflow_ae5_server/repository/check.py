@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
-from mlflow_ae5_server.repository.blobs import Reader
+from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
@@ -27,7 +27,7 @@ _TOLD = 100  # damaged objects in a report
 
 
 @dataclass
-class Verified:
+class CheckResult:
     """`of_objects` is how many the snapshot has. `damaged` holds {"object" or "name", "what"}, `found` counts them.
 
     `right_again` are objects that had been found damaged, and are right.
@@ -51,7 +51,7 @@ class Verified:
             self.damaged.append({kind: name, "what": what})
 
 
-class Uses:
+class BlobUses:
     """The objects of a snapshot, and the contents that share one: in a table on disk."""
 
     def __init__(self) -> None:
@@ -135,17 +135,17 @@ def verify(
     *,
     fraction: float = 1.0,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
-) -> Verified:
+) -> CheckResult:
     """Look for every object, and read `fraction` of them, together with the small contents inside shared ones.
 
     What was found damaged before is read in any case: that it is known as damaged ends when it is right again.
     """
-    result = Verified()
+    result = CheckResult()
     before, noted = _damaged(repository.verification(manifest.name)), damage.noted(repository.place)
     if before.more or noted.everything:
         fraction = 1.0
     unread = ""
-    with contextlib.closing(Uses()) as uses:
+    with contextlib.closing(BlobUses()) as uses:
         try:
             uses.collect(repository, manifest)
         except DamagedError as error:
@@ -175,13 +175,13 @@ def _damaged(noted: dict[str, Any]) -> _Before:
 
 def _read(
     repository: Repository,
-    uses: Uses,
-    result: Verified,
+    uses: BlobUses,
+    result: CheckResult,
     fraction: float,
     suspects: frozenset[str],
     progress: Callable[[int, int], None],
 ) -> None:
-    reader = Reader(repository.place, remembered=0)
+    reader = BlobReader(repository.place, remembered=0)
     window: deque[tuple[str, Future[tuple[int, str]]]] = deque()
 
     def receive() -> None:
@@ -204,7 +204,7 @@ def _read(
             receive()
 
 
-def _check(reader: Reader, place: str, sha256: str, slices: list[tuple[int, int, bytes]]) -> tuple[int, str]:
+def _check(reader: BlobReader, place: str, sha256: str, slices: list[tuple[int, int, bytes]]) -> tuple[int, str]:
     """Plain size, and what is wrong."""
     try:
         data = memoryview(reader.get(sha256))
@@ -216,7 +216,7 @@ def _check(reader: Reader, place: str, sha256: str, slices: list[tuple[int, int,
     return len(data), ""
 
 
-def facts(manifest: Manifest, verified: Verified) -> dict[str, Any]:
+def facts(manifest: Manifest, verified: CheckResult) -> dict[str, Any]:
     """What a report says of damage that was found, and noted."""
     return {
         "damaged": verified.damaged[:_TOLD],
@@ -226,7 +226,7 @@ def facts(manifest: Manifest, verified: Verified) -> dict[str, Any]:
     }
 
 
-def note(repository: Repository, manifest: Manifest, verified: Verified) -> None:
+def note(repository: Repository, manifest: Manifest, verified: CheckResult) -> None:
     """Remember the outcome: `list` shows it, `prune` keeps what was proven, the next backup stores the damaged anew.
 
     That everything was read once and was right stays known when later only a sample is read, and is right as well.
@@ -249,7 +249,7 @@ def note(repository: Repository, manifest: Manifest, verified: Verified) -> None
 
 
 @dataclass(frozen=True)
-class State:
+class BlobState:
     """What is known of a snapshot. Times are ISO 8601 UTC. `at`: of the last check. `right`: of the last one that found
     nothing wrong. `in_full`: of the last one that read everything, where none has found anything wrong since.
     `sampled`: the last one, where it read a part and found nothing wrong: {at, checked, of}. `found`: how many
@@ -264,7 +264,7 @@ class State:
     mended: bool = False
 
 
-def state(repository: Repository, name: str) -> State | None:
+def state(repository: Repository, name: str) -> BlobState | None:
     """None where the snapshot was never verified."""
     noted = repository.verification(name)
     at, named = noted.get("at"), noted.get("damaged")
@@ -277,7 +277,7 @@ def state(repository: Repository, name: str) -> State | None:
     sampled = None
     if not then and in_full != at:
         sampled = {"at": at, "checked": noted.get("checked_objects"), "of": noted.get("of_objects")}
-    return State(at, _right(noted), in_full, sampled, then - mended, mended > 0)
+    return BlobState(at, _right(noted), in_full, sampled, then - mended, mended > 0)
 
 
 def _mended(repository: Repository, then: _Before) -> int:

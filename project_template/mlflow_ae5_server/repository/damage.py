@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository import file_list
-from mlflow_ae5_server.repository.backend import Place
-from mlflow_ae5_server.repository.blobs import Reader, is_right
+from mlflow_ae5_server.repository.backend import Backend
+from mlflow_ae5_server.repository.blobs import BlobReader, is_right
 from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.manifest import Manifest
 
@@ -27,7 +27,7 @@ _AT_A_TIME = 256
 
 
 @dataclass(frozen=True)
-class Noted:
+class DamagedBlob:
     """`everything`: more was found than is known by name."""
 
     objects: frozenset[str] = frozenset()
@@ -37,12 +37,12 @@ class Noted:
         return bool(self.objects) or self.everything
 
 
-def noted(place: Place) -> Noted:
+def noted(place: Backend) -> DamagedBlob:
     names = {item.name.rpartition("/")[2] for item in place.items(FOLDER)}
-    return Noted(frozenset(filter(is_digest, names)), _MORE in names)
+    return DamagedBlob(frozenset(filter(is_digest, names)), _MORE in names)
 
 
-def note(place: Place, found: Iterable[tuple[str, str]]) -> None:
+def note(place: Backend, found: Iterable[tuple[str, str]]) -> None:
     """Remember (digest, what is wrong). Raises StorageError."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     for number, (sha256, what) in enumerate(found):
@@ -52,17 +52,17 @@ def note(place: Place, found: Iterable[tuple[str, str]]) -> None:
         place.write(f"{FOLDER}/{sha256}", json.dumps({"at": at, "what": what}).encode())
 
 
-def forget(place: Place, objects: Iterable[str]) -> None:
+def forget(place: Backend, objects: Iterable[str]) -> None:
     """They were seen right again, or stored anew."""
     place.delete([f"{FOLDER}/{sha256}" for sha256 in objects])
 
 
-def forget_everything(place: Place) -> None:
+def forget_everything(place: Backend) -> None:
     """Each object was looked at, and what is damaged is noted by name."""
     place.delete([f"{FOLDER}/{_MORE}"])
 
 
-def proven(place: Place, objects: list[str]) -> Iterator[tuple[str, bool]]:
+def proven(place: Backend, objects: list[str]) -> Iterator[tuple[str, bool]]:
     """Each of `objects` with whether what is kept is its content. All of them are read."""
     with ThreadPoolExecutor(place.threads, "prove") as pool:
         for start in range(0, len(objects), _AT_A_TIME):
@@ -71,13 +71,13 @@ def proven(place: Place, objects: list[str]) -> Iterator[tuple[str, bool]]:
 
 
 def affected(
-    place: Place, manifests: Sequence[Manifest], objects_of: Callable[[Manifest], list[str]]
+    place: Backend, manifests: Sequence[Manifest], objects_of: Callable[[Manifest], list[str]]
 ) -> dict[str, frozenset[str]]:
     """Of which snapshots, by name, which objects are noted as damaged. Reads the lists only where something is."""
     damaged = noted(place).objects
     if not damaged:
         return {}
-    reader, seen = Reader(place, remembered=0), dict[str, frozenset[str]]()
+    reader, seen = BlobReader(place, remembered=0), dict[str, frozenset[str]]()
     found = {}
     for manifest in manifests:
         hit = damaged & {*objects_of(manifest), *manifest.artifacts.lists}
@@ -90,7 +90,7 @@ def affected(
     return found
 
 
-def _in_list(reader: Reader, sha256: str) -> frozenset[str]:
+def _in_list(reader: BlobReader, sha256: str) -> frozenset[str]:
     with contextlib.suppress(DamagedError):
         return frozenset(part.sha256 for entry in file_list.lines(reader, sha256) for part in entry.parts)
     return frozenset()

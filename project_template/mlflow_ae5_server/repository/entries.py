@@ -13,7 +13,7 @@ _NOWHERE = frozenset({"", ".", ".."})
 _LONGEST = 4096  # bytes of a path, or of where a link points: no file system takes more
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """`length` bytes at `offset` of the object `sha256`. `total` is the plain size of an object that files share."""
 
     sha256: str
@@ -37,7 +37,7 @@ class FileEntry(NamedTuple):
     sha256: str
     mtime_ns: int
     mark: str
-    parts: tuple[Part, ...]
+    parts: tuple[FilePart, ...]
     target: str = ""
 
 
@@ -63,7 +63,7 @@ def line(entry: FileEntry) -> bytes:
     return data.encode("ascii")
 
 
-def _part(part: Part) -> str:
+def _part(part: FilePart) -> str:
     whole = part.offset == 0 and part.total == part.length
     return (
         f'["{part.sha256}",{part.length}]' if whole else f'["{part.sha256}",{part.offset},{part.length},{part.total}]'
@@ -87,9 +87,9 @@ def parse(data: bytes) -> FileEntry:
             return _safe(FileEntry(path, "special", 0, "", 0, "", ()))
         size, digest = found["s"], found["d"]
         if "o" in found:
-            parts = tuple(Part(p[0], 0, p[1], p[1]) if len(p) == 2 else Part(*p) for p in found["o"])
+            parts = tuple(FilePart(p[0], 0, p[1], p[1]) if len(p) == 2 else FilePart(*p) for p in found["o"])
         else:
-            parts = (Part(digest, 0, size, size),) if size else ()
+            parts = (FilePart(digest, 0, size, size),) if size else ()
         return _safe(FileEntry(path, "file", size, digest, found["m"], found.get("k", ""), parts))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         raise DamagedError("the list of artifacts has a line that makes no sense", "use another snapshot") from None

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_ae5_server.common.errors import DamagedError
-from mlflow_ae5_server.repository.blobs import Reader
+from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry, key, line, parse
-from mlflow_ae5_server.repository.interfaces import ObjectWriter
+from mlflow_ae5_server.repository.interfaces import BlobSink
 
 _CUT = 0x3FF  # one path in 1024
 _LONGEST = 64 * 1024 * 1024  # bytes of a line: of a file of more than a terabyte
@@ -22,10 +22,10 @@ _PIECE = 4 * 1024 * 1024  # bytes: no object of the list is larger
 
 
 @dataclass
-class ListWriter:
+class FileListWriter:
     """Takes entries in order and keeps them as objects; `lists` are those so far."""
 
-    writer: ObjectWriter
+    writer: BlobSink
     on_piece: Callable[[], None] = lambda: None
     lists: list[str] = field(default_factory=list)
     on_entry: Callable[[FileEntry], None] = lambda _entry: None
@@ -49,7 +49,7 @@ class ListWriter:
             self.on_piece()
 
 
-def read(reader: Reader, lists: Iterable[str]) -> Iterator[FileEntry]:
+def read(reader: BlobReader, lists: Iterable[str]) -> Iterator[FileEntry]:
     """The entries in order. Raises DamagedError."""
     last = b""
     for found in _lines(reader, lists):
@@ -60,7 +60,7 @@ def read(reader: Reader, lists: Iterable[str]) -> Iterator[FileEntry]:
         yield entry
 
 
-def _lines(reader: Reader, lists: Iterable[str]) -> Iterator[bytes]:
+def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
     rest = b""
     for sha256 in lists:
         *lines, rest = (rest + reader.get(sha256)).split(b"\n")
@@ -71,7 +71,7 @@ def _lines(reader: Reader, lists: Iterable[str]) -> Iterator[bytes]:
         yield rest
 
 
-def lines(reader: Reader, sha256: str) -> Iterator[FileEntry]:
+def lines(reader: BlobReader, sha256: str) -> Iterator[FileEntry]:
     """The entries that are whole in one object of the list. Raises DamagedError where the object is."""
     for found in reader.get(sha256).split(b"\n"):
         with contextlib.suppress(DamagedError):  # half a line, of a file of very many parts
@@ -91,7 +91,7 @@ def thin(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
     return found if sum(total[sha256] - used[sha256] for sha256 in found) > waste else frozenset()
 
 
-class Merged:
+class MergedFileLists:
     """A sorted list to walk along another one: `at(path)` for ascending paths."""
 
     def __init__(self, entries: Iterable[FileEntry]) -> None:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from mlflow_ae5_server.common import text
 from mlflow_ae5_server.common.errors import FULL, DamagedError, NoRoomError, StorageError
-from mlflow_ae5_server.repository.backend import MOST, Item
+from mlflow_ae5_server.repository.backend import MOST, BackendFile
 
 _TEMPORARY = "tmp"
 _SPARE, _SPARE_SIZE = "spare", 64 * 1024
@@ -36,7 +36,7 @@ _HINTS = {
 }
 
 
-class FolderPlace:
+class FolderBackend:
     """See Place. `link` makes hard links, where the file system has them."""
 
     def __init__(self, folder: Path, link: Callable[..., None] = os.link) -> None:
@@ -94,7 +94,7 @@ class FolderPlace:
             os.fsync(folder)
         return True
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, prefix: str) -> Iterator[BackendFile]:
         """What is no regular file has no content, wherever it may lead; nothing lies deeper than an object."""
         with self._translated("list", prefix):
             try:
@@ -103,14 +103,14 @@ class FolderPlace:
             except FileNotFoundError:
                 return
 
-    def _walk(self, folder: int, above: str) -> Iterator[Item]:
+    def _walk(self, folder: int, above: str) -> Iterator[BackendFile]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = above + entry.name
                 try:
                     state = entry.stat(follow_symlinks=False)
                     if not stat.S_ISDIR(state.st_mode) or name.count("/") >= (2 if name.startswith("objects/") else 1):
-                        yield Item(name, state.st_size if stat.S_ISREG(state.st_mode) else 0, state.st_mtime)
+                        yield BackendFile(name, state.st_size if stat.S_ISREG(state.st_mode) else 0, state.st_mtime)
                     elif name != _TEMPORARY:
                         inner = os.open(entry.name, _FOLDER, dir_fd=folder)
                         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 _BITS = 1 << 23
 
 
-class Known:
+class BlobIndex:
     """Safe for several threads. Lives in a temporary file that SQLite makes only when it is large.
 
     What is not known at all, which is most of a first backup, is told from a bitmap without asking the tables.

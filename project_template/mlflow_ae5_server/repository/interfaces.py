@@ -18,18 +18,18 @@ def is_digest(text: object) -> TypeGuard[str]:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredBlob:
     """An object by its content: SHA-256 (hex) and size in bytes of the plain, uncompressed content."""
 
     sha256: str
     size: int
 
 
-class ObjectWriter(Protocol):
-    def put(self, data: bytes | memoryview) -> Stored:
+class BlobSink(Protocol):
+    def put(self, data: bytes | memoryview) -> StoredBlob:
         """Keep `data`, at most LIMIT bytes, once. Raises StorageError."""
 
 
-class ObjectReader(Protocol):
+class BlobSource(Protocol):
     def get(self, sha256: str) -> bytes:
         """The content, checked. Raises DamagedError where it is missing or not what its name says, StorageError."""

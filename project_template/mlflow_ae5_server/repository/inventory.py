@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from mlflow_ae5_server.common.errors import DamagedError, StorageError
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
-from mlflow_ae5_server.repository.check import MISSING, Uses, database_objects
+from mlflow_ae5_server.repository.check import MISSING, BlobUses, database_objects
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
 
 
 @dataclass(frozen=True)
-class Lack:
+class MissingBlob:
     """What a snapshot lacks: objects by name, and all of it in words."""
 
     missing: tuple[str, ...]
@@ -31,7 +31,7 @@ class Inventory:
     by the name of their file."""
 
     def __init__(self, repository: Repository) -> None:
-        self.lacks: dict[str, Lack] = {}
+        self.lacks: dict[str, MissingBlob] = {}
         self._repository = repository
         self._table = sqlite3.connect("", isolation_level=None)
         self._table.executescript(
@@ -52,9 +52,9 @@ class Inventory:
             self.lacks[manifest.name] = lack
         return manifest.name not in self.lacks
 
-    def _look(self, manifest: Manifest) -> Lack | None:
+    def _look(self, manifest: Manifest) -> MissingBlob | None:
         unread = ""
-        with contextlib.closing(Uses()) as uses:
+        with contextlib.closing(BlobUses()) as uses:
             try:
                 uses.collect(self._repository, manifest)
             except DamagedError as error:
@@ -64,7 +64,7 @@ class Inventory:
             missing = tuple(uses.missing())
         said = [f"{counted(len(missing), 'objects')} missing"] if missing else []
         said += [unread] if unread and not set(missing).intersection(manifest.artifacts.lists) else []
-        return Lack(missing, "; ".join(said)) if said else None
+        return MissingBlob(missing, "; ".join(said)) if said else None
 
     def note(self) -> str:
         """Remember what is missing, as `verify` does; why that could not be done, in words."""

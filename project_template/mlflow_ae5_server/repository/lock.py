@@ -24,7 +24,7 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import BusyError, NoRoomError, ProjectError, StorageError
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.repository.backend import Item, Place, decoded
+from mlflow_ae5_server.repository.backend import Backend, BackendFile, decoded
 
 _FOLDER = "lease"
 _PROBE = "lease/probe-"
@@ -32,7 +32,7 @@ _NUMBERED = re.compile(r"lease/([0-9]{1,18})\.json")
 
 
 @dataclass(frozen=True)
-class Timing:
+class LockTiming:
     """Seconds: between two signs of life, until a silent holder counts as gone, and for a first look at it."""
 
     beat: float = 10.0
@@ -40,10 +40,10 @@ class Timing:
     look: float = 25.0
 
 
-class Lease:
+class RepositoryLock:
     """Held. `check()` before anything that others must not see from a writer that has been taken over."""
 
-    def __init__(self, place: Place, number: int, content: dict[str, Any], timing: Timing) -> None:
+    def __init__(self, place: Backend, number: int, content: dict[str, Any], timing: LockTiming) -> None:
         self.number = number
         self._place = place
         self._content = content
@@ -93,18 +93,18 @@ class Lease:
 
 @contextlib.contextmanager
 def hold(
-    place: Place,
+    place: Backend,
     purpose: str,
-    timing: Timing | None = None,
+    timing: LockTiming | None = None,
     *,
     frees: bool = False,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Lease]:
+) -> Iterator[RepositoryLock]:
     """Be the only writer in `place`. Raises BusyError where somebody else is.
 
     `frees`: to make room there, so that what was set aside for that may be used.
     """
-    timing = timing or Timing()
+    timing = timing or LockTiming()
     found = _newest(place)
     if found is not None and not _is_free(place, found[1], timing, sleep):
         raise _busy(place, _read(place, found[1]))
@@ -121,7 +121,7 @@ def hold(
     }
     if not _create(place, number, _encode({**content, "released": False}), frees=frees):
         raise _busy(place, _read_number(place, number))
-    lease = Lease(place, number, content, timing)
+    lease = RepositoryLock(place, number, content, timing)
     try:
         lease.check()
         place.delete([item.name for item in place.items(_FOLDER) if item.name != _name(number)])
@@ -130,7 +130,7 @@ def hold(
         lease.release()
 
 
-def _create(place: Place, number: int, data: bytes, *, frees: bool) -> bool:
+def _create(place: Backend, number: int, data: bytes, *, frees: bool) -> bool:
     """Where there is no room for so little: the number is taken by an empty file, which takes none and keeps nobody
     out, and then the file before it, of a holder that has ended, makes room for this one."""
     try:
@@ -146,7 +146,7 @@ def _create(place: Place, number: int, data: bytes, *, frees: bool) -> bool:
     return True
 
 
-def _is_free(place: Place, item: Item, timing: Timing, sleep: Callable[[float], None]) -> bool:
+def _is_free(place: Backend, item: BackendFile, timing: LockTiming, sleep: Callable[[float], None]) -> bool:
     content = _read(place, item)
     if content is None:
         return True  # made and never filled: its maker was killed
@@ -188,7 +188,7 @@ def _process_start(pid: int) -> str | None:
     return None if fields[0] in {"Z", "X"} else fields[19]
 
 
-def _now(place: Place) -> float:
+def _now(place: Backend) -> float:
     """The time by the clock of the storage."""
     name = f"{_PROBE}{secrets.token_hex(4)}"
     place.write(name, b"")  # which takes no room
@@ -198,7 +198,7 @@ def _now(place: Place) -> float:
         place.delete([name])
 
 
-def _newest(place: Place) -> tuple[int, Item] | None:
+def _newest(place: Backend) -> tuple[int, BackendFile] | None:
     numbers = []
     for item in place.items(_FOLDER):
         if named := _NUMBERED.fullmatch(item.name):
@@ -206,11 +206,11 @@ def _newest(place: Place) -> tuple[int, Item] | None:
     return max(numbers, key=lambda pair: pair[0], default=None)
 
 
-def _read(place: Place, item: Item) -> dict[str, Any] | None:
+def _read(place: Backend, item: BackendFile) -> dict[str, Any] | None:
     return decoded(place.read(item.name))
 
 
-def _read_number(place: Place, number: int) -> dict[str, Any] | None:
+def _read_number(place: Backend, number: int) -> dict[str, Any] | None:
     return decoded(place.read(_name(number)))
 
 
@@ -222,7 +222,7 @@ def _name(number: int) -> str:
     return f"{_FOLDER}/{number}.json"
 
 
-def _busy(place: Place, content: dict[str, Any] | None) -> BusyError:
+def _busy(place: Backend, content: dict[str, Any] | None) -> BusyError:
     def said(fact: str, unknown: str) -> str:
         return shown(str((content or {}).get(fact, unknown)))[:80]
 

@@ -21,7 +21,7 @@ _FILE = re.compile(r"(?P<sequence>\d{8})-(?P<id>\d{8}T\d{6}Z-[0-9a-f]{6})\.json\
 
 
 @dataclass(frozen=True)
-class Artifacts:
+class ArtifactsPart:
     """Of the artifact store. `lists` are the objects whose contents, one after another, are the lines of the list.
 
     `links` and `special` count names that are recorded without content; `unreadable` are paths that could not be read.
@@ -68,7 +68,7 @@ class Manifest:
     rows: int
     runs: int
     database: dict[str, Any]
-    artifacts: Artifacts
+    artifacts: ArtifactsPart
     in_flight: InFlight
     outside: tuple[str, ...]
     new_objects: int
@@ -127,7 +127,7 @@ def parse(data: bytes, name: str) -> Manifest:
 
 def _manifest(data: dict[str, Any]) -> Manifest:
     """Raises ValueError, KeyError or TypeError for a value that no backup writes: others may have made the file."""
-    artifacts = Artifacts(**_fields(Artifacts, data["artifacts"]))
+    artifacts = ArtifactsPart(**_fields(ArtifactsPart, data["artifacts"]))
     if not all(map(is_digest, artifacts.lists)):
         raise ValueError("a list of artifacts is no object")
     in_flight = InFlight(**_fields(InFlight, data["in_flight"]))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository import object_store, object_store_listing
-from mlflow_ae5_server.repository.backend import MOST, Item
+from mlflow_ae5_server.repository.backend import MOST, BackendFile
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 
-class CloudPlace:
+class ObjectStoreBackend:
     """See Place. The stores are strongly consistent: what was written is listed and durable when `put` returns."""
 
     def __init__(self, store: ObjectStore, shown: str) -> None:
@@ -68,11 +68,11 @@ class CloudPlace:
         self.write(name, data)
         return self.read(name) == data
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, prefix: str) -> Iterator[BackendFile]:
         try:
             for one in object_store_listing.files(self._store, prefix):
                 if one.path or not prefix:  # what cannot be addressed is something else, or nobody's
-                    yield Item(one.key, one.size, one.modified.timestamp())
+                    yield BackendFile(one.key, one.size, one.modified.timestamp())
         except Exception as error:
             raise object_store.translate(error, self.shown, "list") from None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from mlflow_ae5_server.repository.blobs import Writer
-from mlflow_ae5_server.repository.entries import FileEntry, Part
-from mlflow_ae5_server.repository.file_list import ListWriter
-from mlflow_ae5_server.repository.index import Known
+from mlflow_ae5_server.repository.blobs import BlobWriter
+from mlflow_ae5_server.repository.entries import FileEntry, FilePart
+from mlflow_ae5_server.repository.file_list import FileListWriter
+from mlflow_ae5_server.repository.index import BlobIndex
 
 _PACK = 4 * 1024 * 1024  # bytes: a shared object is closed before it gets larger
 _WAITING = 20_000  # entries that may wait for their shared object
@@ -16,14 +16,14 @@ _RECENT = 50_000  # contents of objects just closed that are remembered in memor
 _OPEN = ""  # in place of the digest of the object that is not closed yet
 
 
-class Packer:
+class PackWriter:
     """Used from one thread. `store` is given the digest and content of an object, and may do it later."""
 
     def __init__(
         self,
-        known: Known,
-        writer: Writer,
-        lists: ListWriter,
+        known: BlobIndex,
+        writer: BlobWriter,
+        lists: FileListWriter,
         store: Callable[[str, bytes], None],
         load_slices: Callable[[], None],
     ) -> None:
@@ -33,8 +33,8 @@ class Packer:
         self._store = store
         self._load_slices: Callable[[], None] | None = load_slices
         self._pack = bytearray()
-        self._inside: dict[str, Part] = {}  # the object that is open
-        self._recent: dict[str, Part] = {}
+        self._inside: dict[str, FilePart] = {}  # the object that is open
+        self._recent: dict[str, FilePart] = {}
         self._waiting: list[FileEntry] = []
 
     def add(self, entry: FileEntry) -> None:
@@ -46,7 +46,7 @@ class Packer:
         else:
             self._lists.add(entry)
 
-    def place(self, data: bytes, sha256: str, old: FileEntry | None) -> tuple[Part, ...]:
+    def place(self, data: bytes, sha256: str, old: FileEntry | None) -> tuple[FilePart, ...]:
         """Where `data` is, or is going to be. An object that was there before is referred to only if it is right."""
         size = len(data)
         if not size:
@@ -55,16 +55,16 @@ class Packer:
             return old.parts
         if (part := self._inside.get(sha256) or self._recent.get(sha256)) is not None:
             return (part,)
-        if self._writer.proves(whole := (Part(sha256, 0, size, size),)):
+        if self._writer.proves(whole := (FilePart(sha256, 0, size, size),)):
             return whole
         if self._load_slices is not None:
             self._load_slices()
             self._load_slices = None
-        if (found := self._known.slice(sha256)) is not None and self._writer.proves(parts := (Part(*found),)):
+        if (found := self._known.slice(sha256)) is not None and self._writer.proves(parts := (FilePart(*found),)):
             return parts
         if len(self._pack) + size > _PACK:
             self.close()
-        part = self._inside[sha256] = Part(_OPEN, len(self._pack), size, 0)
+        part = self._inside[sha256] = FilePart(_OPEN, len(self._pack), size, 0)
         self._pack += data
         return (part,)
 
@@ -77,7 +77,7 @@ class Packer:
             self._pack = bytearray()
             self._store(sha256, data)
             for digest, part in self._inside.items():
-                self._recent[digest] = Part(sha256, part.offset, part.length, total)
+                self._recent[digest] = FilePart(sha256, part.offset, part.length, total)
             self._inside = {}
             if len(self._recent) > _RECENT:
                 self._known.add_slices((digest, *part) for digest, part in self._recent.items())
@@ -86,5 +86,5 @@ class Packer:
         for entry in waiting:
             if entry.parts and entry.parts[0].sha256 == _OPEN:
                 part = entry.parts[0]
-                entry = entry._replace(parts=(Part(sha256, part.offset, part.length, total),))
+                entry = entry._replace(parts=(FilePart(sha256, part.offset, part.length, total),))
             self._lists.add(entry)

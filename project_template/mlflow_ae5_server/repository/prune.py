@@ -18,18 +18,18 @@ from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, No
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.blobs import object_name
-from mlflow_ae5_server.repository.check import Uses, database_objects, state
+from mlflow_ae5_server.repository.check import BlobUses, database_objects, state
 from mlflow_ae5_server.repository.inventory import Inventory
-from mlflow_ae5_server.repository.lock import Lease
+from mlflow_ae5_server.repository.lock import RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.repository import Begun, Listed, Repository
+from mlflow_ae5_server.repository.repository import Repository, SnapshotEntry, UnfinishedSnapshot
 
 _NAMED = 5  # snapshots in a message
 _WAY_OUT = "or have a damaged snapshot go: backup prune --drop-damaged ID"
 
 
 @dataclass(frozen=True)
-class Keep:
+class RetentionPolicy:
     """How many to keep: of the newest, one for each of the newest days, one for each of the newest weeks (UTC).
 
     None for all three keeps every snapshot.
@@ -50,7 +50,7 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrunePlan:
     """`freed_bytes` is what the objects take in the place that nothing refers to any more. `held`: why none goes.
 
     `lacking`: (id, what it lacks) of snapshots that turned out not to be whole. `unnoted`: why that is not remembered.
@@ -68,12 +68,12 @@ class Plan:
 
 def prune(
     repository: Repository,
-    keep: Keep,
+    keep: RetentionPolicy,
     *,
     act: bool,
     drop: Sequence[str] = (),
     allowed: Callable[[], None] = lambda: None,
-) -> Plan:
+) -> PrunePlan:
     """What would be removed, or with `act` has been. `drop` are ids of damaged snapshots that are to go as well.
     `allowed` is asked right before something is removed, and raises where that must not be.
 
@@ -100,8 +100,12 @@ def _told_without_room() -> Iterator[None]:
 
 
 def _prune(
-    repository: Repository, keep: Keep, drop: Sequence[str], lease: Lease | None, allowed: Callable[[], None]
-) -> Plan:
+    repository: Repository,
+    keep: RetentionPolicy,
+    drop: Sequence[str],
+    lease: RepositoryLock | None,
+    allowed: Callable[[], None],
+) -> PrunePlan:
     listed = repository.listed()  # before their objects: what is published meanwhile is not to seem without them
     with contextlib.closing(Inventory(repository)) as inventory:
         return _Pruning(repository, inventory, lease, allowed).run(listed, keep, drop)
@@ -111,14 +115,14 @@ class _Pruning:
     """One of them. `lease`: held, or None to do nothing but look."""
 
     def __init__(
-        self, repository: Repository, inventory: Inventory, lease: Lease | None, allowed: Callable[[], None]
+        self, repository: Repository, inventory: Inventory, lease: RepositoryLock | None, allowed: Callable[[], None]
     ) -> None:
         self._repository = repository
         self._inventory = inventory
         self._lease = lease
         self._allowed = allowed
 
-    def run(self, listed: list[Listed], keep: Keep, drop: Sequence[str]) -> Plan:
+    def run(self, listed: list[SnapshotEntry], keep: RetentionPolicy, drop: Sequence[str]) -> PrunePlan:
         repository, inventory = self._repository, self._inventory
         dropped = damaged_of(repository, inventory, listed, drop)
         left = [one for one in listed if one not in dropped]
@@ -130,7 +134,7 @@ class _Pruning:
         lacking = tuple((one.id, inventory.lacks[one.name].said) for one in left if one.name in inventory.lacks)
         return replace(plan, lacking=lacking, unnoted=unnoted)
 
-    def _relied(self, left: list[Listed], dropped: list[Listed]) -> list[Manifest]:
+    def _relied(self, left: list[SnapshotEntry], dropped: list[SnapshotEntry]) -> list[Manifest]:
         """What stays whatever is asked for, and what there has to be before anything goes."""
         proven = _proven(self._repository, self._inventory, [one.manifest for one in left if one.manifest is not None])
         if proven or not dropped:
@@ -139,10 +143,15 @@ class _Pruning:
         return [sound] if sound is not None else []
 
     def _carry_out(
-        self, keep: Keep, listed: list[Listed], dropped: list[Listed], left: list[Listed], relied: list[Manifest]
-    ) -> Plan:
+        self,
+        keep: RetentionPolicy,
+        listed: list[SnapshotEntry],
+        dropped: list[SnapshotEntry],
+        left: list[SnapshotEntry],
+        relied: list[Manifest],
+    ) -> PrunePlan:
         begun = self._repository.begun()
-        with contextlib.closing(Uses()) as uses:
+        with contextlib.closing(BlobUses()) as uses:
             try:
                 kept = choose(_readable(left), keep, relied)
                 for manifest in kept:
@@ -155,7 +164,7 @@ class _Pruning:
             sizes = [size for _sha256, size in uses.unused(self._inventory.objects())]
             if self._lease is not None:
                 self._remove(self._lease, [*dropped, *gone], begun, uses)
-        return Plan(
+        return PrunePlan(
             tuple(manifest.id for manifest in kept),
             tuple(one.id for one in [*dropped, *gone]),
             tuple(one.id for one in begun),
@@ -163,7 +172,7 @@ class _Pruning:
             sum(sizes),
         )
 
-    def _drop_only(self, listed: list[Listed], dropped: list[Listed], error: DamagedError) -> Plan:
+    def _drop_only(self, listed: list[SnapshotEntry], dropped: list[SnapshotEntry], error: DamagedError) -> PrunePlan:
         """Of what cannot be read nobody knows the objects, so they all stay, and so do the other snapshots."""
         if self._lease is not None:
             self._allowed()
@@ -171,9 +180,11 @@ class _Pruning:
             self._repository.remove(dropped)
             self._repository.place.sync()
         kept = tuple(one.id for one in listed if one not in dropped)
-        return Plan(kept, tuple(one.id for one in dropped), (), 0, 0, f"no object goes: {error.message}")
+        return PrunePlan(kept, tuple(one.id for one in dropped), (), 0, 0, f"no object goes: {error.message}")
 
-    def _remove(self, lease: Lease, removed: list[Listed], begun: list[Begun], uses: Uses) -> None:
+    def _remove(
+        self, lease: RepositoryLock, removed: list[SnapshotEntry], begun: list[UnfinishedSnapshot], uses: BlobUses
+    ) -> None:
         """Deletes and nothing else: there may be no room to write."""
         repository = self._repository
         self._allowed()
@@ -190,7 +201,7 @@ class _Pruning:
         damage.forget(repository.place, [sha256 for sha256, _size in uses.unused(noted)])  # missing, and not missed now
 
 
-def _collect(uses: Uses, repository: Repository, manifest: Manifest) -> None:
+def _collect(uses: BlobUses, repository: Repository, manifest: Manifest) -> None:
     try:
         uses.collect(repository, manifest)
     except DamagedError as error:
@@ -201,7 +212,7 @@ def _collect(uses: Uses, repository: Repository, manifest: Manifest) -> None:
 
 
 def _nothing_to_rely_on(
-    repository: Repository, inventory: Inventory, left: list[Listed], dropped: list[Listed]
+    repository: Repository, inventory: Inventory, left: list[SnapshotEntry], dropped: list[SnapshotEntry]
 ) -> DamagedError | ConfigurationError:
     told = "; ".join(f"{one.id}: {_what_is_wrong(inventory, one)}" for one in left[: -_NAMED - 1 : -1])
     more = f"; and {counted(len(left) - _NAMED, 'older ones')}" if len(left) > _NAMED else ""
@@ -214,15 +225,15 @@ def _nothing_to_rely_on(
     return DamagedError(f"{where}, so nothing is removed ({told}{more})", "take another backup, then prune again")
 
 
-def _what_is_wrong(inventory: Inventory, one: Listed) -> str:
+def _what_is_wrong(inventory: Inventory, one: SnapshotEntry) -> str:
     if one.manifest is None:
         return one.problem
     return "a check has found it damaged" if inventory.has_all_of(one.manifest) else inventory.lacks[one.name].said
 
 
 def damaged_of(
-    repository: Repository, inventory: Inventory, listed: Sequence[Listed], names: Sequence[str]
-) -> list[Listed]:
+    repository: Repository, inventory: Inventory, listed: Sequence[SnapshotEntry], names: Sequence[str]
+) -> list[SnapshotEntry]:
     """Those of `names`, ids or the names of their files. Raises as `prune` does."""
     found = []
     for name in dict.fromkeys(names):
@@ -239,7 +250,7 @@ def damaged_of(
     return found
 
 
-def is_sound(repository: Repository, inventory: Inventory, one: Listed) -> bool:
+def is_sound(repository: Repository, inventory: Inventory, one: SnapshotEntry) -> bool:
     """Whether manifest and list can be read, every object is there, and whatever was found damaged or missing is right
     now: it is read."""
     if one.manifest is None or not inventory.has_all_of(one.manifest):
@@ -251,7 +262,7 @@ def is_sound(repository: Repository, inventory: Inventory, one: Listed) -> bool:
     return all(right for _sha256, right in damage.proven(repository.place, sorted(noted)))
 
 
-def choose(manifests: Sequence[Manifest], keep: Keep, proven: Sequence[Manifest]) -> list[Manifest]:
+def choose(manifests: Sequence[Manifest], keep: RetentionPolicy, proven: Sequence[Manifest]) -> list[Manifest]:
     """Those to keep, of `manifests` in the order of their sequence; `proven` is kept whatever is asked for."""
     if keep.everything:
         return list(manifests)
@@ -293,7 +304,7 @@ def _proven(repository: Repository, inventory: Inventory, manifests: Sequence[Ma
     return newest + found
 
 
-def _readable(listed: Sequence[Listed]) -> list[Manifest]:
+def _readable(listed: Sequence[SnapshotEntry]) -> list[Manifest]:
     manifests = []
     for one in listed:
         if one.manifest is None:

@@ -25,11 +25,11 @@ from mlflow_ae5_server.common.errors import DamagedError, NoSnapshotError, Stora
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository import blobs, file_list, manifest
 from mlflow_ae5_server.repository import lock as lease
-from mlflow_ae5_server.repository.backend import Place, decoded
-from mlflow_ae5_server.repository.blobs import Reader
+from mlflow_ae5_server.repository.backend import Backend, decoded
+from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import is_digest
-from mlflow_ae5_server.repository.lock import Lease, Timing
+from mlflow_ae5_server.repository.lock import LockTiming, RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_place
 
@@ -39,7 +39,7 @@ _NOBODYS = ("lost+found", "tmp", ".snapshot")  # of file systems, and of a first
 
 
 @dataclass(frozen=True)
-class Listed:
+class SnapshotEntry:
     """A snapshot as its file names it. `manifest` is None where the file is damaged; `problem` then says how."""
 
     sequence: int
@@ -53,7 +53,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Begun:
+class UnfinishedSnapshot:
     """An unfinished snapshot. `lists` are the parts of its list of artifacts that were kept, up to a point."""
 
     sequence: int
@@ -67,7 +67,7 @@ class Begun:
         return manifest.file_name(self.sequence, self.id)
 
 
-class Kept(NamedTuple):
+class BackendBlobs(NamedTuple):
     """An object as it lies in the place: `size` there, and when it was written by the clock of the storage."""
 
     sha256: str
@@ -78,12 +78,12 @@ class Kept(NamedTuple):
 class Repository:
     """Snapshots, by sequence. Reading needs no lease: what is published never changes."""
 
-    def __init__(self, place: Place, identity: str) -> None:
+    def __init__(self, place: Backend, identity: str) -> None:
         self.place = place
         self.identity = identity
         self.shown = place.shown
 
-    def listed(self) -> list[Listed]:
+    def listed(self) -> list[SnapshotEntry]:
         """Every published snapshot, oldest first, damaged ones included."""
         found = [self._listed(name) for name in self._published() if name.endswith(".json")]
         return sorted(found, key=lambda one: (one.sequence, one.id))
@@ -100,17 +100,17 @@ class Repository:
         names = ((item.name.removeprefix(f"{SNAPSHOTS}/"), item.size) for item in items)
         return {name for name, size in names if size or name not in begun}
 
-    def _listed(self, name: str) -> Listed:
+    def _listed(self, name: str) -> SnapshotEntry:
         sequence, snapshot = manifest.parse_name(name) or (0, shown(name.removesuffix(".json")))
         try:
             data = self.place.read(f"{SNAPSHOTS}/{name}")
         except (DamagedError, StorageError) as error:  # of this one file: the folder was just read
             problem = f"the manifest of the snapshot {shown(name)} is damaged: {error.message}"
-            return Listed(sequence, snapshot, None, problem)
+            return SnapshotEntry(sequence, snapshot, None, problem)
         try:
-            return Listed(sequence, snapshot, manifest.parse(data or b"", name))
+            return SnapshotEntry(sequence, snapshot, manifest.parse(data or b"", name))
         except DamagedError as error:
-            return Listed(sequence, snapshot, None, error.message)
+            return SnapshotEntry(sequence, snapshot, None, error.message)
 
     def snapshot(self, which: str = "latest") -> Manifest:
         """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
@@ -130,15 +130,15 @@ class Repository:
 
     def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
         """The list of artifacts, sorted by the bytes of the path. Raises DamagedError where it is not whole."""
-        return file_list.read(Reader(self.place, remembered=0), snapshot.artifacts.lists)
+        return file_list.read(BlobReader(self.place, remembered=0), snapshot.artifacts.lists)
 
-    def reader(self) -> Reader:
-        return Reader(self.place)
+    def reader(self) -> BlobReader:
+        return BlobReader(self.place)
 
     def database(self, snapshot: Manifest) -> dict[str, Any]:
         return snapshot.database
 
-    def begun(self) -> list[Begun]:
+    def begun(self) -> list[UnfinishedSnapshot]:
         """Unfinished snapshots, oldest first. A note that cannot be read counts as one with nothing kept."""
         published = self._published()
         found = []
@@ -148,7 +148,7 @@ class Repository:
             note = decoded(self.place.read(f"{UNFINISHED}/{name}")) or {}
             lists, read_from = note.get("lists"), note.get("read_from")
             found.append(
-                Begun(
+                UnfinishedSnapshot(
                     *named,
                     str(note.get("started", "")),
                     float(read_from) if manifest.is_time(read_from) else 0.0,
@@ -168,12 +168,12 @@ class Repository:
     def _names(self, folder: str) -> set[str]:
         return {item.name.removeprefix(f"{folder}/") for item in self.place.items(folder)}
 
-    def note(self, begun: Begun) -> None:
+    def note(self, begun: UnfinishedSnapshot) -> None:
         """Say how far an unfinished snapshot has come."""
         data = {"started": begun.started, "read_from": begun.read_from, "lists": begun.lists}
         self.place.write(f"{UNFINISHED}/{begun.name}", json.dumps(data).encode())
 
-    def forget(self, begun: list[Begun]) -> None:
+    def forget(self, begun: list[UnfinishedSnapshot]) -> None:
         self.place.delete([f"{UNFINISHED}/{one.name}" for one in begun])
 
     def publish(self, snapshot: Manifest) -> None:
@@ -190,12 +190,12 @@ class Repository:
                 f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
             )
 
-    def kept(self) -> Iterator[Kept]:
+    def kept(self) -> Iterator[BackendBlobs]:
         """Every object in the place. One without any content is none."""
         for item in self.place.items(blobs.FOLDER):
             sha256 = item.name.rpartition("/")[2]
             if item.size and is_digest(sha256) and item.name == blobs.object_name(sha256):
-                yield Kept(sha256, item.size, item.modified)
+                yield BackendBlobs(sha256, item.size, item.modified)
 
     def objects(self) -> Iterator[tuple[str, int]]:
         """Digest, and size as kept."""
@@ -217,7 +217,7 @@ class Repository:
     def note_verification(self, name: str, data: dict[str, Any]) -> None:
         self.place.write(f"{VERIFIED}/{name}", json.dumps(data).encode())
 
-    def remove(self, listed: list[Listed]) -> None:
+    def remove(self, listed: list[SnapshotEntry]) -> None:
         self.place.delete([f"{SNAPSHOTS}/{one.name}" for one in listed])
         self.place.delete([f"{VERIFIED}/{one.name}" for one in listed])
 
@@ -226,7 +226,7 @@ class Repository:
         return max(published + [one.sequence for one in self.begun()], default=0) + 1
 
     @contextlib.contextmanager
-    def lease(self, purpose: str, timing: Timing | None = None, *, frees: bool = False) -> Iterator[Lease]:
+    def lease(self, purpose: str, timing: LockTiming | None = None, *, frees: bool = False) -> Iterator[RepositoryLock]:
         """Be the only writer; `frees`: to make room. Raises BusyError."""
         with lease.hold(self.place, purpose, timing, frees=frees) as held:
             try:
@@ -242,7 +242,7 @@ def open_repository(url: str) -> Repository:
     return open_in(open_place(url))
 
 
-def open_in(place: Place) -> Repository:
+def open_in(place: Backend) -> Repository:
     marker = place.read(MARKER)
     if marker is None:
         if next(iter(place.items("")), None) is None:
@@ -265,7 +265,7 @@ def open_in(place: Place) -> Repository:
     return Repository(place, identity)
 
 
-def make_in(place: Place) -> Repository:
+def make_in(place: Backend) -> Repository:
     """The same, made where there is nothing yet. Raises StorageError where there is something that is not ours."""
     place.prepare()
     if not place.read(MARKER):
@@ -294,7 +294,7 @@ def _is_verification(noted: dict[str, Any]) -> bool:
     )
 
 
-def _sound(listed: Listed) -> Manifest:
+def _sound(listed: SnapshotEntry) -> Manifest:
     if listed.manifest is None:
         raise DamagedError(listed.problem, "choose another one by its id: --snapshot ID", snapshot=listed.id)
     return listed.manifest

@@ -14,17 +14,17 @@ from collections.abc import Callable
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
-from mlflow_ae5_server.repository.check import Uses
-from mlflow_ae5_server.repository.index import Known
+from mlflow_ae5_server.repository.check import BlobUses
+from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.repository.repository import Repository
 
 _TOLD = 50  # damaged objects, by name
 
 
-class Stock:
+class ReusableBlobs:
     """Of one backup, which holds the lease. Safe for several threads where `known` is."""
 
-    def __init__(self, repository: Repository, known: Known, say: Callable[[str], None]) -> None:
+    def __init__(self, repository: Repository, known: BlobIndex, say: Callable[[str], None]) -> None:
         self._repository = repository
         self._known = known
         self._say = say
@@ -77,7 +77,7 @@ class Stock:
                 "is stored anew"
             )
 
-    def lost(self, uses: Uses) -> int:
+    def lost(self, uses: BlobUses) -> int:
         """How many of the objects in `uses` are damaged. Raises StorageError where some are not there at all."""
         uses.present(self._repository.objects())
         if missing := uses.missing():

@@ -8,20 +8,20 @@ from pathlib import Path
 import zstandard
 
 from mlflow_ae5_server.common.errors import DamagedError, StorageError
-from mlflow_ae5_server.repository.interfaces import LIMIT, Stored
+from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
 
-class Spool:
+class TemporaryBlobs:
     """An ObjectWriter and ObjectReader in `folder`, which is the caller's to make and to remove."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pack = zstandard.ZstdCompressor(level=1)
 
-    def put(self, data: bytes | memoryview) -> Stored:
+    def put(self, data: bytes | memoryview) -> StoredBlob:
         if len(data) > LIMIT:
             raise ValueError(f"an object of {len(data)} bytes")
-        stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
+        stored = StoredBlob(hashlib.sha256(data).hexdigest(), len(data))
         file = self._folder / stored.sha256
         if not file.exists():
             try:

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.repository.blobs import Reader
+from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
-from mlflow_ae5_server.restore.target import Target
+from mlflow_ae5_server.restore.target import ArtifactTarget
 
 _TOGETHER = 4 * 1024 * 1024  # bytes, and
 _FILES = 64  # files that one thread takes at a time
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Restored:
+class RestoreCounts:
     """`files` and `bytes` were read back and are right; `written` of the files were not there before.
 
     `left_out` are names that are no files: links where the target has none, devices, sockets.
@@ -41,13 +41,15 @@ class Restored:
             self.written += written
 
 
-def restore(files: Callable[[], Iterator[FileEntry]], reader: Reader, target: Target, *, again: bool) -> Restored:
+def restore(
+    files: Callable[[], Iterator[FileEntry]], reader: BlobReader, target: ArtifactTarget, *, again: bool
+) -> RestoreCounts:
     """Bring every file to `target` and prove it there. `again`: some may be there, and are left if they are right.
 
     `files` gives the list anew at each call. Raises DamagedError (the snapshot), StorageError (the target), and
     NotEmptyError where the target holds other files as well.
     """
-    result = Restored()
+    result = RestoreCounts()
     target.prepare()
 
     def bring(batch: list[FileEntry]) -> None:
@@ -85,10 +87,10 @@ def restore(files: Callable[[], Iterator[FileEntry]], reader: Reader, target: Ta
     return result
 
 
-def found(files: Iterable[FileEntry], target: Target) -> Restored | None:
+def found(files: Iterable[FileEntry], target: ArtifactTarget) -> RestoreCounts | None:
     """What `restore` would return where it had nothing to write, but for files that are not in the snapshot: they may
     be there as well. None where anything is missing or different. Reads only."""
-    result = Restored()
+    result = RestoreCounts()
 
     def look(batch: list[FileEntry]) -> None:
         for entry in batch:
@@ -103,7 +105,7 @@ def found(files: Iterable[FileEntry], target: Target) -> Restored | None:
     return result
 
 
-def _is_there(entry: FileEntry, target: Target) -> bool:
+def _is_there(entry: FileEntry, target: ArtifactTarget) -> bool:
     """Unchanged, as read from the target; only what has the right size is read."""
     return target.size(entry.path) == entry.size and target.digest(entry.path) == (entry.size, entry.sha256)
 
@@ -112,7 +114,7 @@ class _DifferentError(Exception):
     pass
 
 
-def refuse_names(files: Iterable[FileEntry], target: Target) -> None:
+def refuse_names(files: Iterable[FileEntry], target: ArtifactTarget) -> None:
     """Raises ConfigurationError for a name that `target` cannot hold."""
     for entry in files:
         if entry.kind != "special" and (why := target.refusal(entry)):
@@ -151,7 +153,7 @@ def _batches(files: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
         yield batch
 
 
-def _not_as_written(entry: FileEntry, found: tuple[int, str] | None, target: Target) -> DamagedError:
+def _not_as_written(entry: FileEntry, found: tuple[int, str] | None, target: ArtifactTarget) -> DamagedError:
     """The contents of the objects were right one by one. So either the list of them is wrong, or the store is."""
     said = "nothing" if found is None else f"{found[0]} bytes with the digest {found[1]}"
     return DamagedError(
@@ -161,7 +163,7 @@ def _not_as_written(entry: FileEntry, found: tuple[int, str] | None, target: Tar
     )
 
 
-def _require_nothing_else(result: Restored, target: Target) -> None:
+def _require_nothing_else(result: RestoreCounts, target: ArtifactTarget) -> None:
     found = target.count()
     if found != result.files + result.links:
         raise NotEmptyError(

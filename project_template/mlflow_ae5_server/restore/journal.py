@@ -18,7 +18,7 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError, UnfinishedError
 from mlflow_ae5_server.restore.open_saved_copies import beside
-from mlflow_ae5_server.restore.saved_copies import Beside
+from mlflow_ae5_server.restore.saved_copies import SavedCopies
 
 ASIDE = ("database-aside", "artifacts-aside")
 RESTORE = (*ASIDE, "artifacts", "database", "upgrade")
@@ -27,7 +27,7 @@ _NAME = re.compile(r"(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
-class Running:
+class RestoreInProgress:
     """A restore or an undo that has begun and not ended.
 
     `phase` is the next thing to do; doing it twice does no harm. `aside`: where what is in the way goes. `kept`: where
@@ -49,7 +49,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedCopy:
     """Data kept aside under `name` when `snapshot` took its place at `time`, or gave it up (an undo).
 
     `database`, `artifacts`: whether there was any. `in_place`: the artifacts stayed where they are, and are those of
@@ -66,9 +66,9 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Ledger:
-    running: Running | None = None
-    kept: tuple[Kept, ...] = ()
+class RestoreJournal:
+    running: RestoreInProgress | None = None
+    kept: tuple[SavedCopy, ...] = ()
 
     def to_bytes(self) -> bytes:
         facts = {
@@ -80,12 +80,12 @@ class Ledger:
         return json.dumps(facts, indent=1).encode() + b"\n"
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str) -> Ledger:
+    def from_bytes(cls, data: bytes, where: str) -> RestoreJournal:
         try:
             facts: Any = json.loads(data)
             known = facts["format"] == 1
-            running = Running(**facts["running"]) if facts["running"] is not None else None
-            kept = tuple(Kept(**entry) for entry in facts["kept"])
+            running = RestoreInProgress(**facts["running"]) if facts["running"] is not None else None
+            kept = tuple(SavedCopy(**entry) for entry in facts["kept"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise _damaged(where) from None
         names = [entry.name for entry in kept]
@@ -97,19 +97,19 @@ class Ledger:
         return cls(running, kept)
 
 
-class Book:
+class RestoreJournalFile:
     """The ledger of one destination. Every change is there for good before the method returns."""
 
-    def __init__(self, place: Beside) -> None:
+    def __init__(self, place: SavedCopies) -> None:
         self._place = place
         data = place.read_ledger()
-        self.ledger = Ledger() if data is None else Ledger.from_bytes(data, place.shown)
+        self.ledger = RestoreJournal() if data is None else RestoreJournal.from_bytes(data, place.shown)
 
     @property
-    def running(self) -> Running | None:
+    def running(self) -> RestoreInProgress | None:
         return self.ledger.running
 
-    def begin(self, running: Running, kept: Kept | None = None) -> None:
+    def begin(self, running: RestoreInProgress, kept: SavedCopy | None = None) -> None:
         """`running` begins; what it is about to put aside is `kept`."""
         others = tuple(entry for entry in self.ledger.kept if kept is None or entry.name != kept.name)
         self._write(replace(self.ledger, running=running, kept=(*others, kept) if kept else others))
@@ -124,10 +124,10 @@ class Book:
         kept = tuple(entry for entry in self.ledger.kept if entry.name != forget)
         self._write(replace(self.ledger, running=None, kept=kept))
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: SavedCopy) -> None:
         self._write(replace(self.ledger, kept=(*self.ledger.kept, kept)))
 
-    def or_unsay(self, before: Ledger | None, act: Callable[[], None]) -> None:
+    def or_unsay(self, before: RestoreJournal | None, act: Callable[[], None]) -> None:
         """Do what is all or nothing; where it is refused, the ledger is `before` again."""
         try:
             act()
@@ -136,19 +136,19 @@ class Book:
                 self._write(before)
             raise
 
-    def kept(self, name: str | None) -> Kept | None:
+    def kept(self, name: str | None) -> SavedCopy | None:
         return next((entry for entry in self.ledger.kept if entry.name == name), None)
 
-    def last_kept(self) -> Kept | None:
+    def last_kept(self) -> SavedCopy | None:
         """What the last --replace kept; not what an undo put aside, which would make undo undo itself."""
         return next((entry for entry in reversed(self.ledger.kept) if entry.name.startswith("kept_")), None)
 
-    def last_undone(self) -> Kept | None:
+    def last_undone(self) -> SavedCopy | None:
         """What an undo put aside after the last --replace: that one is undone already."""
         last = next((e for e in reversed(self.ledger.kept) if e.name.startswith(("kept_", "undone_"))), None)
         return last if last is not None and last.name.startswith("undone_") else None
 
-    def _write(self, ledger: Ledger) -> None:
+    def _write(self, ledger: RestoreJournal) -> None:
         empty = ledger.running is None and not ledger.kept
         self._place.write_ledger(None if empty else ledger.to_bytes())
         self.ledger = ledger
@@ -156,7 +156,7 @@ class Book:
 
 def unfinished(destination: str) -> str | None:
     """What a restore to this artifact destination has left undone, in words; None where none has."""
-    running = Book(beside(destination)).running
+    running = RestoreJournalFile(beside(destination)).running
     if running is None:
         return None
     what = "an undo of a restore" if running.is_undo else f"a restore of the snapshot {running.snapshot}"

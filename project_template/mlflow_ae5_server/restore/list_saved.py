@@ -9,33 +9,33 @@ from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.restore.journal import Book, Kept
-from mlflow_ae5_server.restore.saved_copies import Beside
+from mlflow_ae5_server.restore.journal import RestoreJournalFile, SavedCopy
+from mlflow_ae5_server.restore.saved_copies import SavedCopies
 from mlflow_ae5_server.restore.steps import say
 
 
-def tell(store: Database, place: Beside, report: Report) -> int:
+def tell(store: Database, place: SavedCopies, report: Report) -> int:
     """Everything that is kept aside, oldest first. Returns the exit code."""
-    aside = [_facts(store, place, entry) for entry in Book(place).ledger.kept]
+    aside = [_facts(store, place, entry) for entry in RestoreJournalFile(place).ledger.kept]
     for facts in aside:
         say(_line(facts))
     report.add(action="list-kept", outcome="done", aside=aside)
     return 0
 
 
-def what(entry: Kept) -> str:
+def what(entry: SavedCopy) -> str:
     """What was kept, for a person."""
     held = " and ".join(name for name in ("database", "artifacts") if getattr(entry, name)) or "nothing"
     return f"{held}; the artifacts stayed where they are" if entry.in_place else held
 
 
-def drop(store: Database, place: Beside, report: Report, name: str, *, dry_run: bool) -> int:
+def drop(store: Database, place: SavedCopies, report: Report, name: str, *, dry_run: bool) -> int:
     """Remove what is kept as `name`, or with `dry_run` say what that is. Whoever removes holds the maintenance lock.
 
     Repeatable: the ledger forgets it last. Returns the exit code. Raises AbsentError where nothing has that name,
     BusyError where a restore or an undo may still need it.
     """
-    book = Book(place)
+    book = RestoreJournalFile(place)
     report.add(action="drop-kept", dry_run=dry_run)
     entry = book.kept(name)
     if entry is None:
@@ -58,7 +58,7 @@ def drop(store: Database, place: Beside, report: Report, name: str, *, dry_run: 
     return 0
 
 
-def _facts(store: Database, place: Beside, entry: Kept) -> dict[str, Any]:
+def _facts(store: Database, place: SavedCopies, entry: SavedCopy) -> dict[str, Any]:
     """`files` and `bytes` of the artifacts; `more`: they were not counted to their end."""
     held = place.holdings(entry.name)
     database = (

@@ -13,7 +13,7 @@ from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.repository import object_store, object_store_listing
 from mlflow_ae5_server.repository.object_store_listing import Listed
-from mlflow_ae5_server.restore.saved_copies import COUNTED, LEDGER, RESERVED, Holdings
+from mlflow_ae5_server.restore.saved_copies import COUNTED, LEDGER, RESERVED, SavedSize
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -24,7 +24,7 @@ _SERVER_COPY = {"s3": 5 * 1024**3, "gs": 5 * 1024**3, "azure": -1}
 _THREADS = 16
 
 
-class BesideStore:
+class ObjectStoreSavedCopies:
     def __init__(self, destination: str, server_copy: int | None = None) -> None:
         self._server_copy = _SERVER_COPY[object_store.kind(destination) or "s3"] if server_copy is None else server_copy
         self.shown = scrub(destination)
@@ -52,14 +52,14 @@ class BesideStore:
             else:
                 obstore.put(self._store, self._at(LEDGER), data, use_multipart=False)
 
-    def holdings(self, name: str | None = None) -> Holdings | None:
+    def holdings(self, name: str | None = None) -> SavedSize | None:
         with self._translated("list"):
             place = self._name if name is None else self._at(name)
             found = list(islice(self._objects(place), COUNTED + 1))
         if not found:
             return None
         counted = found[:COUNTED]
-        return Holdings(len(counted), sum(one.size for one in counted), found[0].key, len(found) > len(counted))
+        return SavedSize(len(counted), sum(one.size for one in counted), found[0].key, len(found) > len(counted))
 
     def aside(self, name: str) -> None:
         self._move(self._name, self._at(name))

@@ -23,21 +23,21 @@ from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.database import dialects, mysql_saved_copy, schema
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.database.dialects import DatabasePart, State
-from mlflow_ae5_server.repository.check import Verified, note, verify
+from mlflow_ae5_server.database.dialects import DatabasePart, DatabaseState
+from mlflow_ae5_server.repository.check import CheckResult, note, verify
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
-from mlflow_ae5_server.restore.saved_copies import Beside, Holdings
+from mlflow_ae5_server.restore.saved_copies import SavedCopies, SavedSize
 
 DIALECTS = ("sqlite", "postgresql", "mysql")
 _ROOM = 1.05  # of what a snapshot needs
 
 
 @dataclass(frozen=True)
-class Checked:
+class Preflight:
     """What came of looking at a snapshot's objects, and how many seconds that took."""
 
-    verified: Verified
+    verified: CheckResult
     seconds: float
 
     def require_sound(self, snapshot: Manifest) -> None:
@@ -63,7 +63,7 @@ def refuse_kind(snapshot: Manifest, part: DatabasePart, store: Database) -> None
         )
 
 
-def check(repository: Repository, snapshot: Manifest) -> Checked:
+def check(repository: Repository, snapshot: Manifest) -> Preflight:
     """Read every object of a snapshot. What is wrong is in the result, not raised.
 
     It is read once more when it is restored, also from an object store, where that takes its time: a target that is
@@ -74,19 +74,19 @@ def check(repository: Repository, snapshot: Manifest) -> Checked:
     if found.found:
         with contextlib.suppress(StorageError):  # the backups may be lent for reading only
             note(repository, snapshot, found)
-    return Checked(found, time.monotonic() - started)
+    return Preflight(found, time.monotonic() - started)
 
 
 # The target
 
 
 @dataclass(frozen=True)
-class Found:
+class TargetState:
     """What is at a target. `user`: who serves on it."""
 
     user: str | None
-    state: State
-    holdings: Holdings | None
+    state: DatabaseState
+    holdings: SavedSize | None
 
     @property
     def has_database(self) -> bool:
@@ -97,22 +97,22 @@ class Found:
         return self.has_database or self.holdings is not None
 
 
-def look(store: Database, place: Beside) -> Found:
+def look(store: Database, place: SavedCopies) -> TargetState:
     state = dialects.state(store)
     if store.dialect == "sqlite" and state.kind == "empty" and state.others:
         # Somebody else's tables: the file is replaced as a whole, and they would go with it.
-        state = State("foreign", others=state.others)
-    return Found(dialects.in_use(store), state, place.holdings())
+        state = DatabaseState("foreign", others=state.others)
+    return TargetState(dialects.in_use(store), state, place.holdings())
 
 
-def refuse_user(found: Found, store: Database) -> None:
+def refuse_user(found: TargetState, store: Database) -> None:
     if found.user is not None:
         raise InUseError(
             f"{found.user} works on {store.shown}", "stop the deployment, then run it again; nothing was touched"
         )
 
 
-def refuse_foreign(found: Found, store: Database) -> None:
+def refuse_foreign(found: TargetState, store: Database) -> None:
     """What is no MLflow database that we know is not ours to move, --replace or not."""
     if found.state.kind == "foreign":
         what = f"schema revision {found.state.revision}" if found.state.revision else "no schema that we know"
@@ -123,7 +123,7 @@ def refuse_foreign(found: Found, store: Database) -> None:
         )
 
 
-def refuse_occupied(found: Found, store: Database, place: Beside) -> None:
+def refuse_occupied(found: TargetState, store: Database, place: SavedCopies) -> None:
     if not found.occupied:
         return
     held = []
@@ -225,7 +225,7 @@ def database_size(part: DatabasePart) -> int:
     return len(part.file) * sqlite.CHUNK if part.file else part.rows * 200
 
 
-def estimate(checked: Checked, snapshot: Manifest, part: DatabasePart) -> float:
+def estimate(checked: Preflight, snapshot: Manifest, part: DatabasePart) -> float:
     """Seconds a restore would take: reading as fast as it just went, and assumptions on the low side for the rest.
 
     100 MB/s of writing and reading back, 1,000 files/s, 20,000 rows/s into tables or 50 MB/s as a file.

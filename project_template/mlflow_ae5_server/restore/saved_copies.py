@@ -28,7 +28,7 @@ COUNTED = 10_000  # files; beyond that "more than" says enough
 
 
 @dataclass(frozen=True)
-class Holdings:
+class SavedSize:
     """The artifacts at a destination. `more`: counting stopped at a limit, and there are more."""
 
     files: int
@@ -42,7 +42,7 @@ class Holdings:
         )
 
 
-class Beside(Protocol):
+class SavedCopies(Protocol):
     """Raises StorageError for everything that goes wrong."""
 
     shown: str
@@ -51,7 +51,7 @@ class Beside(Protocol):
     def write_ledger(self, data: bytes | None) -> None:
         """Replace the ledger as a whole and for good; None removes it."""
 
-    def holdings(self, name: str | None = None) -> Holdings | None:
+    def holdings(self, name: str | None = None) -> SavedSize | None:
         """What is at the destination, or kept at `name`; None where nothing is."""
 
     def aside(self, name: str) -> None:
@@ -67,7 +67,7 @@ class Beside(Protocol):
         """Remove for good what is kept at `name`."""
 
 
-class BesideFolder:
+class FolderSavedCopies:
     """`inside` says where things go; None finds out whether anything can be put beside the folder."""
 
     def __init__(self, folder: Path, *, inside: bool | None = None) -> None:
@@ -103,16 +103,16 @@ class BesideFolder:
         except OSError as error:
             raise self._failed(error, "write") from None
 
-    def holdings(self, name: str | None = None) -> Holdings | None:
+    def holdings(self, name: str | None = None) -> SavedSize | None:
         files, size, example = 0, 0, ""
         try:
             for file in self._files(self._folder if name is None else self._path(name)):
                 if files == COUNTED:
-                    return Holdings(files, size, example, more=True)
+                    return SavedSize(files, size, example, more=True)
                 files, size, example = files + 1, size + file.stat(follow_symlinks=False).st_size, example or file.name
         except OSError as error:
             raise self._failed(error, "read") from None
-        return Holdings(files, size, example) if files else None
+        return SavedSize(files, size, example) if files else None
 
     def aside(self, name: str) -> None:
         kept = self._path(name)

@@ -28,11 +28,20 @@ from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
 from mlflow_ae5_server.restore import files as recover_files
 from mlflow_ae5_server.restore import preflight
-from mlflow_ae5_server.restore.files import Restored
-from mlflow_ae5_server.restore.journal import ASIDE, Book, Kept, Ledger, Running, new_name, now, who
-from mlflow_ae5_server.restore.preflight import Found
-from mlflow_ae5_server.restore.saved_copies import Beside
-from mlflow_ae5_server.restore.target import Target
+from mlflow_ae5_server.restore.files import RestoreCounts
+from mlflow_ae5_server.restore.journal import (
+    ASIDE,
+    RestoreInProgress,
+    RestoreJournal,
+    RestoreJournalFile,
+    SavedCopy,
+    new_name,
+    now,
+    who,
+)
+from mlflow_ae5_server.restore.preflight import TargetState
+from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.target import ArtifactTarget
 
 
 def say(text: str) -> None:
@@ -40,7 +49,7 @@ def say(text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Source:
+class RestoreSource:
     """A snapshot and where it is."""
 
     repository: Repository
@@ -48,7 +57,7 @@ class Source:
     part: DatabasePart
     shorten: bool = False  # free text that another kind of database cannot keep as it is
 
-    def artifacts(self, target: Target, *, again: bool) -> Restored:
+    def artifacts(self, target: ArtifactTarget, *, again: bool) -> RestoreCounts:
         """Every file to `target`; raises DamagedError where they are not those the manifest counts."""
         found = recover_files.restore(
             lambda: self.repository.files(self.snapshot), self.repository.reader(), target, again=again
@@ -79,26 +88,28 @@ def differences(wanted: dict[str, tuple[int, str]], store: Database) -> list[str
 
 
 @dataclass(frozen=True)
-class Done:
+class RestoreResult:
     """`database_identical` is None where an interrupted run had proved it and upgraded the schema since."""
 
-    restored: Restored
+    restored: RestoreCounts
     database_identical: bool | None
     kept_aside: str | None
     upgraded: dict[str, str] | None
 
 
 @dataclass
-class Recovery:
+class Restore:
     """One restore of `source` into `store` and `target`. The caller holds the maintenance lock."""
 
-    source: Source
+    source: RestoreSource
     store: Database
-    target: Target
-    place: Beside
-    book: Book
+    target: ArtifactTarget
+    place: SavedCopies
+    book: RestoreJournalFile
 
-    def run(self, found: Found, *, replace: bool, migrate: bool, same: Restored | None = None) -> Done:
+    def run(
+        self, found: TargetState, *, replace: bool, migrate: bool, same: RestoreCounts | None = None
+    ) -> RestoreResult:
         """same: the artifacts of the snapshot are there already, and stay."""
         if found.has_database and replace:
             dialects.settle(self.store)  # refused before anything is written down
@@ -115,14 +126,14 @@ class Recovery:
         dialects.complete(self.store)
         kept = self._running().kept
         self.book.end()
-        return Done(restored, identical, kept, upgraded)
+        return RestoreResult(restored, identical, kept, upgraded)
 
-    def _running(self) -> Running:
+    def _running(self) -> RestoreInProgress:
         if self.book.running is None:
             raise AssertionError("the ledger was opened")
         return self.book.running
 
-    def _begin(self, found: Found, *, replace: bool, in_place: bool) -> bool:
+    def _begin(self, found: TargetState, *, replace: bool, in_place: bool) -> bool:
         """Open the ledger, or find it open: then True. Raises NotEmptyError."""
         old, snapshot = self.book.running, self.source.snapshot.id
         if old is not None and old.snapshot == snapshot:
@@ -145,12 +156,12 @@ class Recovery:
         holdings = found.holdings is not None and not in_place
         entry = None
         if aside is not None:
-            entry = Kept(aside, snapshot, now(), found.has_database, holdings, in_place, self.store.shown)
+            entry = SavedCopy(aside, snapshot, now(), found.has_database, holdings, in_place, self.store.shown)
         phase = "database-aside" if aside else "artifacts"
-        self.book.begin(Running(phase, snapshot, now(), who(), aside, kept, in_place), entry)
+        self.book.begin(RestoreInProgress(phase, snapshot, now(), who(), aside, kept, in_place), entry)
         return False
 
-    def _put_aside(self, before: Ledger | None) -> None:
+    def _put_aside(self, before: RestoreJournal | None) -> None:
         """`before` is the ledger as it was when this run opened it, None where it was open: what could not be put
         aside is not left written down as kept."""
         aside = self._running().aside
@@ -165,14 +176,14 @@ class Recovery:
                 self.place.aside(aside)
             self.book.turn("artifacts")
 
-    def _artifacts(self, *, again: bool, replace: bool) -> Restored:
+    def _artifacts(self, *, again: bool, replace: bool) -> RestoreCounts:
         try:
             return self.source.artifacts(self.target, again=again)
         except NotEmptyError:
             if not (again and replace):
                 raise
         name = new_name("failed")
-        self.book.keep(Kept(name, self.source.snapshot.id, now(), database=False, artifacts=True))
+        self.book.keep(SavedCopy(name, self.source.snapshot.id, now(), database=False, artifacts=True))
         say(f"{self.place.shown} holds files that are not the snapshot's: keeping all of them aside as {name}")
         self.place.aside(name)
         return self.source.artifacts(self.target, again=False)
@@ -205,7 +216,7 @@ class Recovery:
         except ProjectError:  # a migration that was cut off leaves tables that are of no revision
             return False
 
-    def _displace(self, found: Found, *, allowed: bool) -> None:
+    def _displace(self, found: TargetState, *, allowed: bool) -> None:
         """Out of the way with a database that this restore did not load, or half changed."""
         preflight.refuse_foreign(found, self.store)
         if not allowed:
@@ -216,7 +227,7 @@ class Recovery:
             )
         name = new_name("failed")
         dialects.keep_aside(self.store, name)
-        self.book.keep(Kept(name, self.source.snapshot.id, now(), database=True, artifacts=False))
+        self.book.keep(SavedCopy(name, self.source.snapshot.id, now(), database=True, artifacts=False))
         say(f"kept the tables of {self.store.shown} aside as {name}")
 
     def _upgrade(self) -> dict[str, str] | None:

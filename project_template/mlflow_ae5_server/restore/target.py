@@ -33,7 +33,7 @@ _FOLDERS = 10_000  # that are remembered as made: files come sorted, so the last
 _MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
 
 
-class Target(Protocol):
+class ArtifactTarget(Protocol):
     """Raises StorageError and CredentialsError. Safe for several threads."""
 
     shown: str
@@ -63,7 +63,7 @@ class Target(Protocol):
         """Return when everything written survives a power failure."""
 
 
-def open_target(destination: str) -> Target:
+def open_target(destination: str) -> ArtifactTarget:
     if (folder := local_folder(destination)) is not None:
         return FolderTarget(folder)
     from mlflow_ae5_server.repository import object_store
@@ -73,7 +73,7 @@ def open_target(destination: str) -> Target:
             f"artifacts cannot be restored to {scrub(destination)}",
             "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
         )
-    return CloudTarget(object_store.open_store(destination), scrub(destination))
+    return ObjectStoreTarget(object_store.open_store(destination), scrub(destination))
 
 
 class FolderTarget:
@@ -149,9 +149,9 @@ class FolderTarget:
             return _count(self._root, RESERVED.encode())
 
     def sync(self) -> None:
-        from mlflow_ae5_server.repository.folder_backend import FolderPlace
+        from mlflow_ae5_server.repository.folder_backend import FolderBackend
 
-        FolderPlace(Path(os.fsdecode(self._root))).sync()
+        FolderBackend(Path(os.fsdecode(self._root))).sync()
 
     def _make(self, folder: bytes) -> None:
         """Below the root only: where that has gone, it is not made anew on whatever lies beneath."""
@@ -184,7 +184,7 @@ class FolderTarget:
             ) from None
 
 
-class CloudTarget:
+class ObjectStoreTarget:
     def __init__(self, store: ObjectStore, shown: str) -> None:
         self.shown = shown
         self.threads = 16

@@ -12,19 +12,27 @@ from mlflow_ae5_server.common.errors import AbsentError, ConfigurationError, Dam
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.restore import preflight
-from mlflow_ae5_server.restore.journal import ASIDE, Book, Kept, Running, new_name, now, who
-from mlflow_ae5_server.restore.preflight import Found
-from mlflow_ae5_server.restore.saved_copies import Beside
+from mlflow_ae5_server.restore.journal import (
+    ASIDE,
+    RestoreInProgress,
+    RestoreJournalFile,
+    SavedCopy,
+    new_name,
+    now,
+    who,
+)
+from mlflow_ae5_server.restore.preflight import TargetState
+from mlflow_ae5_server.restore.saved_copies import SavedCopies
 from mlflow_ae5_server.restore.steps import say
 
 
 @dataclass
-class Undo:
+class UndoRestore:
     """Brings back what the last --replace kept aside; what is there now is kept in its stead. Repeatable, as above."""
 
     store: Database
-    place: Beside
-    book: Book
+    place: SavedCopies
+    book: RestoreJournalFile
     name: str | None = None  # of what to bring back; None: what the last --replace kept
 
     def run(self) -> tuple[str, str | None]:
@@ -56,7 +64,7 @@ class Undo:
             if preflight.look(self.store, self.place).has_database:  # made since this undo was interrupted
                 failed = new_name("failed")
                 dialects.keep_aside(self.store, failed)
-                self.book.keep(Kept(failed, running.snapshot, now(), database=True, artifacts=False))
+                self.book.keep(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
             dialects.bring_back(self.store, kept)
         dialects.complete(self.store)
         self.book.end(forget=kept)
@@ -65,7 +73,7 @@ class Undo:
     def _phase(self) -> str:
         return self.book.running.phase if self.book.running is not None else ""
 
-    def check(self) -> Kept:
+    def check(self) -> SavedCopy:
         """What would be brought back, after a look at everything that the undo itself asks for. Changes nothing.
 
         Raises what `run` raises before it begins, but for a server that is at work.
@@ -82,7 +90,7 @@ class Undo:
             self._require_early(running, kept, found)
         return kept
 
-    def require(self) -> Kept:
+    def require(self) -> SavedCopy:
         """What is to be brought back. Raises AbsentError where there is nothing, or it is to be named."""
         running = self.book.running
         if running is not None:
@@ -118,11 +126,11 @@ class Undo:
             )
         return kept
 
-    def _is_elsewhere(self, kept: Kept) -> bool:
+    def _is_elsewhere(self, kept: SavedCopy) -> bool:
         """Whether that restore was into another database: this one has no part in it."""
         return not kept.database and kept.store not in {"", self.store.shown}
 
-    def _refuse_loss(self, kept: Kept, found: Found) -> None:
+    def _refuse_loss(self, kept: SavedCopy, found: TargetState) -> None:
         """Raises NotEmptyError where a database would go, and none come back."""
         if found.has_database and not kept.database and not self._is_elsewhere(kept):
             raise NotEmptyError(
@@ -132,7 +140,7 @@ class Undo:
                 "is left as it is, and its artifacts come back",
             )
 
-    def _begin(self, unfinished: Running | None) -> Running:
+    def _begin(self, unfinished: RestoreInProgress | None) -> RestoreInProgress:
         kept = self.require()
         found = preflight.look(self.store, self.place)
         preflight.refuse_foreign(found, self.store)
@@ -146,19 +154,19 @@ class Undo:
         holdings = found.holdings is not None and not kept.in_place
         aside, entry = (new_name("undone") if database or holdings else None), None
         if aside is not None:
-            entry = Kept(aside, kept.snapshot, now(), database, holdings, kept.in_place, self.store.shown)
-        running = Running("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name, kept.in_place)
+            entry = SavedCopy(aside, kept.snapshot, now(), database, holdings, kept.in_place, self.store.shown)
+        running = RestoreInProgress("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name, kept.in_place)
         self.book.begin(running, entry)
         return running
 
-    def _begin_early(self, unfinished: Running, kept: Kept, found: Found) -> Running:
+    def _begin_early(self, unfinished: RestoreInProgress, kept: SavedCopy, found: TargetState) -> RestoreInProgress:
         """Nothing was restored yet: what was moved goes back to what was not."""
         self._require_early(unfinished, kept, found)
-        running = Running("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
+        running = RestoreInProgress("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
         self.book.begin(running)
         return running
 
-    def _require_early(self, unfinished: Running, kept: Kept, found: Found) -> None:
+    def _require_early(self, unfinished: RestoreInProgress, kept: SavedCopy, found: TargetState) -> None:
         if unfinished.aside != unfinished.kept:
             raise ConfigurationError(
                 "a restore was interrupted while it put an unfinished one aside", "run that restore again first"
@@ -169,7 +177,7 @@ class Undo:
                 "run that restore again with --replace first",
             )
 
-    def _require(self, kept: Kept) -> None:
+    def _require(self, kept: SavedCopy) -> None:
         missing = []
         if kept.database and kept.name not in dialects.kept(self.store):
             missing.append(f"tables of {self.store.shown}")

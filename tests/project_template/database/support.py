@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.database.checks import Database, check_uri
-from mlflow_ae5_server.repository.interfaces import LIMIT, Stored
+from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
 from tests.project_template import mariadb
 
@@ -27,12 +27,12 @@ class Objects:
         self.calls = 0
         self.on_call = on_call
 
-    def put(self, data: bytes | memoryview) -> Stored:
+    def put(self, data: bytes | memoryview) -> StoredBlob:
         self._count()
         assert 0 < len(data) <= LIMIT
         name = hashlib.sha256(data).hexdigest()
         self.kept[name] = bytes(data)
-        return Stored(name, len(data))
+        return StoredBlob(name, len(data))
 
     def get(self, sha256: str) -> bytes:
         self._count()

@@ -32,7 +32,9 @@ def test_kept_aside_and_brought_back(database: Database, native: dict[str, Datab
         execute(database, "CREATE TABLE zebra (a int)")
     dialects.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")
     assert dialects.kept(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
-    assert dialects.state(database) == dialects.State("empty", others=("zebra",) if database.file is None else ())
+    assert dialects.state(database) == dialects.DatabaseState(
+        "empty", others=("zebra",) if database.file is None else ()
+    )
 
     dialects.load(part, objects, database)
     assert dialects.state(database).others == (("zebra",) if database.file is None else ())
@@ -89,7 +91,7 @@ def test_a_scratch_place_is_apart_and_goes_away(database: Database) -> None:
     before, objects = dialects.digests(database), Objects()
     part = dialects.dump(database, objects)
     with dialects.scratch(database) as place:
-        assert dialects.state(place) == dialects.State("empty")
+        assert dialects.state(place) == dialects.DatabaseState("empty")
         dialects.load(part, objects, place)
         execute(place, "DELETE FROM tags")
         assert dialects.digests(place) != before
@@ -99,7 +101,7 @@ def test_a_scratch_place_is_apart_and_goes_away(database: Database) -> None:
             assert dialects.state(place).kind == "ours"
     assert dialects.digests(database) == before
     with dialects.scratch(database) as place:
-        assert dialects.state(place) == dialects.State("empty")
+        assert dialects.state(place) == dialects.DatabaseState("empty")
     assert dialects.state(database).others == ()
 
 

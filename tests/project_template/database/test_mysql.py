@@ -76,7 +76,7 @@ def test_a_nul_goes_to_sqlite_and_is_named_for_postgresql(
     assert column(restored, "SELECT count(*) FROM tags WHERE value = 'a' || char(0) || 'b'") == [3]
     with pytest.raises(ConfigurationError, match="tags holds the character NUL"):
         dialects.load(part, objects, untouched)
-    assert dialects.state(untouched) == dialects.State("empty")
+    assert dialects.state(untouched) == dialects.DatabaseState("empty")
 
 
 def structure(database: Database) -> dict[str, list[str]]:
@@ -141,7 +141,7 @@ def test_what_mysql_cannot_keep_is_named_and_the_target_stays_empty(
         return
     with pytest.raises(ConfigurationError, match=words):
         dialects.load(part, objects, target)
-    assert (dialects.state(target), places(target)) == (dialects.State("empty"), [])
+    assert (dialects.state(target), places(target)) == (dialects.DatabaseState("empty"), [])
 
 
 def is_look(statement: str) -> bool:

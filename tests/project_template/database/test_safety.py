@@ -129,7 +129,7 @@ def test_a_missing_object_leaves_the_target_empty(
     del objects.kept[list(part.objects())[-1]]
     with pytest.raises(DamagedError, match="is missing"):
         dialects.load(part, objects, database)
-    assert dialects.state(database) == dialects.State("empty")
+    assert dialects.state(database) == dialects.DatabaseState("empty")
     assert database.file is None or not list(database.file.parent.glob(".mlflow-ae5-work-*"))
 
 
@@ -147,7 +147,7 @@ def test_a_database_that_vanishes_half_way(
     objects_before = objects.calls
     with pytest.raises(UnreachableError, match="was lost"):
         dialects.load(part, objects, database)
-    assert dialects.state(database) == dialects.State("empty")
+    assert dialects.state(database) == dialects.DatabaseState("empty")
 
     full = filled("postgresql")
     failing = Objects(lambda number: execute(full, kill) if number == 5 else None)
@@ -193,7 +193,7 @@ def test_a_newer_schema_is_refused_by_name_before_anything_is_touched(
     with pytest.raises(SchemaError, match="ffffffffffff"):
         dialects.load(replace(part, revision="ffffffffffff"), objects, target)
     assert objects.calls == calls
-    assert dialects.state(target) == dialects.State("empty")
+    assert dialects.state(target) == dialects.DatabaseState("empty")
     target = filled(dialect)
     execute(target, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
     with pytest.raises(SchemaError, match="ffffffffffff"):
@@ -220,7 +220,7 @@ def test_what_postgresql_cannot_keep_is_named_before_anything_is_written(
     part = dialects.dump(copied, objects)
     with pytest.raises(ConfigurationError, match=words):
         dialects.load(part, objects, target)
-    assert dialects.state(target) == dialects.State("empty")
+    assert dialects.state(target) == dialects.DatabaseState("empty")
     dialects.load(part, objects, same)
     assert dialects.digests(same) == part.digests()
 
@@ -235,7 +235,7 @@ def test_text_that_is_no_utf8_is_kept_in_sqlite(
     assert dialects.digests(same) == part.digests()
     with pytest.raises(ConfigurationError, match="UTF-8"):
         dialects.load(part, objects, untouched)
-    assert dialects.state(untouched) == dialects.State("empty")
+    assert dialects.state(untouched) == dialects.DatabaseState("empty")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

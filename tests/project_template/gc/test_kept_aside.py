@@ -11,7 +11,7 @@ from mlflow_ae5_server.common import locks, settings
 from mlflow_ae5_server.common.errors import UnfinishedError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database.checks import check_uri
-from mlflow_ae5_server.restore.journal import Book, Kept, Running
+from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.open_saved_copies import beside
 
 from tests.project_template.gc.conftest import ROOT, Data
@@ -20,10 +20,10 @@ from tests.project_template.gc.test_orphans import REMOVE, old, some
 KEPT = "kept_20260102_030405_abcdef"
 
 
-def cut_off(data: Data, phase: str = "artifacts") -> Book:
+def cut_off(data: Data, phase: str = "artifacts") -> RestoreJournalFile:
     """A restore to this place has begun, and was killed."""
-    book = Book(beside(str(data.artifacts)))
-    book.begin(Running(phase, "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    book = RestoreJournalFile(beside(str(data.artifacts)))
+    book.begin(RestoreInProgress(phase, "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"))
     return book
 
 
@@ -109,7 +109,9 @@ def test_what_is_kept_inside_the_store_is_no_orphan(on_file: Data) -> None:
     on_file.run(deleted=None)
     kept = [old(on_file, f".mlflow-ae5-{KEPT}/{path}/artifacts/a") for path in (f"0/{some()}", f"7/models/m-{some()}")]
     ledger = old(on_file, ".mlflow-ae5-restore.json")
-    Book(beside(str(on_file.artifacts))).keep(Kept(KEPT, "s", "2026-01-02T03:04:05+00:00", True, True))
+    RestoreJournalFile(beside(str(on_file.artifacts))).keep(
+        SavedCopy(KEPT, "s", "2026-01-02T03:04:05+00:00", True, True)
+    )
     orphan = old(on_file, f"0/{some()}/artifacts/a")
 
     facts = on_file.collect(**REMOVE)

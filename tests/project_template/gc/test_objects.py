@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.gc.object_store import Objects
-from mlflow_ae5_server.gc.stores import JOURNAL, Size, TroubleError
+from mlflow_ae5_server.gc.object_store import ObjectStore
+from mlflow_ae5_server.gc.stores import JOURNAL, StoredSize, TroubleError
 
 from tests.project_template.gc.conftest import LONG_AGO, Data
 
@@ -101,9 +101,9 @@ def test_orphans_in_a_bucket(on_file: Data, bucket: Any) -> None:
 
 
 def test_more_keys_than_one_request_takes(bucket: Any) -> None:
-    store = Objects.s3(bucket.name, "p", at_once=3)
+    store = ObjectStore.s3(bucket.name, "p", at_once=3)
     put(bucket, *(f"p/r/artifacts/{number}" for number in range(10)), "p/other", f"p/{JOURNAL}/x")
-    assert store.look("r/artifacts") == Size(10, 50)
+    assert store.look("r/artifacts") == StoredSize(10, 50)
     assert store.top() == {"r", "other"}
     store.remove("r/artifacts")
     assert store.look("r/artifacts") is None
@@ -112,7 +112,7 @@ def test_more_keys_than_one_request_takes(bucket: Any) -> None:
 
 def test_a_bucket_that_is_not_there_is_told_of(on_file: Data, bucket: Any) -> None:
     with pytest.raises(TroubleError, match="cannot be listed"):
-        Objects.s3(f"{bucket.name}-gone", "").look("x")
+        ObjectStore.s3(f"{bucket.name}-gone", "").look("x")
     good = on_file.run()
     bad = on_file.run(uri=f"s3://{bucket.name}-gone/RUN/artifacts")
     facts = on_file.collect()

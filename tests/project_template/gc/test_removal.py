@@ -13,7 +13,7 @@ import sqlalchemy
 from mlflow_ae5_server.common import locks
 from mlflow_ae5_server.database import checks
 from mlflow_ae5_server.gc.cascade import Cascade
-from mlflow_ae5_server.gc.transactions import Writer
+from mlflow_ae5_server.gc.transactions import DeletingConnection
 
 from tests.project_template.gc.conftest import LONG_AGO, Data
 from tests.project_template.mariadb import with_mysql
@@ -88,7 +88,7 @@ def refuse(data: Data, run: str) -> None:
 
 @pytest.mark.parametrize("data", with_mysql("postgresql"), indirect=True)  # on SQLite nobody else writes meanwhile
 def test_before_it_removes_it_sees_what_others_have_done_meanwhile(data: Data) -> None:
-    with Writer(checks.check_uri(data.uri), data.engine) as writer, writer.transaction() as connection:
+    with DeletingConnection(checks.check_uri(data.uri), data.engine) as writer, writer.transaction() as connection:
         seen = []
         for _ in range(2):
             seen.append(len(connection.execute(sqlalchemy.text("SELECT run_uuid FROM runs")).all()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from mlflow_ae5_server.database import checks
-from mlflow_ae5_server.gc.transactions import Writer
+from mlflow_ae5_server.gc.transactions import DeletingConnection
 from sqlalchemy import text
 
 
@@ -44,7 +44,7 @@ CASES = [  # seconds that the transaction took, seconds of other work after it, 
 def test_others_have_their_turn_between_two_transactions(other, case, took, other_work, company, pause):
     clock = Clock()
     store = checks.check_uri(other.url.render_as_string(hide_password=False))
-    with Writer(store, other, clock=clock, sleep=clock.sleep) as writer:
+    with DeletingConnection(store, other, clock=clock, sleep=clock.sleep) as writer:
         with writer.transaction() as connection:
             connection.execute(text("INSERT INTO runs VALUES (1)"))
         if company:

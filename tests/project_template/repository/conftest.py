@@ -15,21 +15,21 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.create import Wishes
+from mlflow_ae5_server.backup.create import BackupOptions
 from mlflow_ae5_server.backup.open_artifacts import open_source
 from mlflow_ae5_server.database.checks import Database, check_uri
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
 from mlflow_ae5_server.repository import check
-from mlflow_ae5_server.repository.backend import Item, Place
+from mlflow_ae5_server.repository.backend import Backend, BackendFile
 from mlflow_ae5_server.repository.entries import FileEntry
-from mlflow_ae5_server.repository.interfaces import ObjectWriter
+from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import Repository, make_in
 
 
-def dump(database: Database, objects: ObjectWriter) -> DatabasePart:
+def dump(database: Database, objects: BlobSink) -> DatabasePart:
     """The database's part as it would be for a database of one small file."""
     assert database.file is not None
     rows = sqlite3.connect(database.file).execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -63,10 +63,10 @@ class Server:
         file.write_bytes(data)
         return file
 
-    def repository(self, place: Place | None = None) -> Repository:
+    def repository(self, place: Backend | None = None) -> Repository:
         return make_in(place or open_place(self.place))
 
-    def back_up(self, *, place: Place | None = None, **wishes: Any) -> Manifest:
+    def back_up(self, *, place: Backend | None = None, **wishes: Any) -> Manifest:
         self.says.clear()
         return capture.create(
             self.repository(place),
@@ -74,7 +74,7 @@ class Server:
             open_source(str(self.artifacts), capture.database_files(self.database)),
             str(self.artifacts),
             dump,
-            Wishes(say=self.says.append, **wishes),
+            BackupOptions(say=self.says.append, **wishes),
         )
 
     def entries(self, manifest: Manifest) -> dict[str, FileEntry]:
@@ -148,7 +148,7 @@ def server(tmp_path: Path) -> Server:
 class Wrapped:
     """A place that does something of its own before each operation. Also half-way through a write, where it can."""
 
-    def __init__(self, inner: Place, before: Callable[[str, str], None]) -> None:
+    def __init__(self, inner: Backend, before: Callable[[str, str], None]) -> None:
         self.inner = inner
         self.before = before
         self.shown = inner.shown
@@ -165,7 +165,7 @@ class Wrapped:
         self.before("create", name)
         return self.inner.create(name, data)
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, prefix: str) -> Iterator[BackendFile]:
         return self.inner.items(prefix)
 
     def delete(self, names: Iterable[str]) -> None:

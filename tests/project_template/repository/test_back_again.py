@@ -21,7 +21,7 @@ NAMES: dict[str | bytes, bytes] = {
 SIZE, MIDDLE = 3 * 1024**3, 2 * 1024**3 + 12345  # bytes: more than a signed number of 32 bits tells
 
 
-def restore(server: Server, manifest: Manifest, target: Path) -> recover_files.Restored:
+def restore(server: Server, manifest: Manifest, target: Path) -> recover_files.RestoreCounts:
     repository = server.repository()
     return recover_files.restore(
         lambda: repository.files(manifest), repository.reader(), FolderTarget(target), again=False

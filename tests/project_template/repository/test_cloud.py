@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.backup import artifacts, open_artifacts
 from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.create import Wishes
+from mlflow_ae5_server.backup.create import BackupOptions
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
 from mlflow_ae5_server.repository import object_store
 from mlflow_ae5_server.repository.blobs import object_name
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.object_store_backend import CloudPlace
+from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
 from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import open_repository
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -99,7 +99,7 @@ def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
 
 def back_up(server: Server) -> Manifest:
     source = open_artifacts.open_source(source_of(server))
-    wishes = Wishes(say=server.says.append)
+    wishes = BackupOptions(say=server.says.append)
     return capture.create(server.repository(), server.database, source, source_of(server), dump, wishes)
 
 
@@ -221,7 +221,7 @@ def test_azure_addresses_as_mlflow_writes_them(
 def test_a_name_that_is_gone_does_not_keep_the_others(tmp_path: Path) -> None:
     """A store of files stops at such a name, as Google's does."""
     obstore = pytest.importorskip("obstore.store")
-    place = CloudPlace(obstore.LocalStore(tmp_path), "files")
+    place = ObjectStoreBackend(obstore.LocalStore(tmp_path), "files")
     for name in "abc":
         place.write(name, b"x")
     place.delete(["absent", "a", "absent, too", "b"])

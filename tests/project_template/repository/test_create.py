@@ -87,8 +87,8 @@ def test_only_what_changed_is_read_again(server: Server) -> None:
     first = server.back_up()
     opened: list[str] = []
 
-    class Watching(artifacts.FolderSource):
-        def whole(self, found: artifacts.Found) -> artifacts.Content | None:
+    class Watching(artifacts.FolderArtifacts):
+        def whole(self, found: artifacts.FoundArtifact) -> artifacts.Content | None:
             opened.append(found.path)
             return super().whole(found)
 
@@ -103,7 +103,7 @@ def test_only_what_changed_is_read_again(server: Server) -> None:
             Watching(server.artifacts),
             str(server.artifacts),
             dump,
-            capture.Wishes(say=server.says.append, now=lambda: time.time() + 3600, **wishes),
+            capture.BackupOptions(say=server.says.append, now=lambda: time.time() + 3600, **wishes),
         )
 
     back_up()
@@ -147,8 +147,8 @@ def test_what_changes_and_vanishes_meanwhile_is_told(server: Server) -> None:
     for name in ("changes", "vanishes", "stays"):
         server.write(name, name.encode() * 100_000)
 
-    class Busy(artifacts.FolderSource):
-        def stream(self, found: artifacts.Found, take: Any) -> artifacts.Streamed:
+    class Busy(artifacts.FolderArtifacts):
+        def stream(self, found: artifacts.FoundArtifact, take: Any) -> artifacts.Streamed:
             if found.path == "vanishes":
                 (server.artifacts / found.path).unlink()
 
@@ -166,7 +166,7 @@ def test_what_changes_and_vanishes_meanwhile_is_told(server: Server) -> None:
         Busy(server.artifacts),
         str(server.artifacts),
         dump,
-        capture.Wishes(say=server.says.append),
+        capture.BackupOptions(say=server.says.append),
     )
     assert (manifest.in_flight.changed_files, manifest.in_flight.vanished_files) == (1, 1)
     assert manifest.in_flight.running_runs == 1
@@ -180,13 +180,13 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server
     server.write("closed", b"x")
     server.write("open", b"y")
 
-    class Closed(artifacts.FolderSource):
-        def whole(self, found: artifacts.Found) -> artifacts.Content | None:
+    class Closed(artifacts.FolderArtifacts):
+        def whole(self, found: artifacts.FoundArtifact) -> artifacts.Content | None:
             if found.path == "closed":
                 raise artifacts.UnreadableError("Input/output error")
             return super().whole(found)
 
-    source, wishes = Closed(server.artifacts), capture.Wishes(say=server.says.append)
+    source, wishes = Closed(server.artifacts), capture.BackupOptions(say=server.says.append)
     manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, wishes)
     assert manifest.artifacts.unreadable == ("closed: Input/output error",)
     assert not manifest.complete

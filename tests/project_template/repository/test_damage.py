@@ -197,12 +197,12 @@ def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(serve
 
     known = damage.affected(repository.place, [whole, *shared], check.database_objects)
     assert known == {manifest.name: frozenset({gone}) for manifest in shared}
-    plan = prune.prune(repository, prune.Keep(last=1), act=False)
+    plan = prune.prune(repository, prune.RetentionPolicy(last=1), act=False)
     assert whole.id in plan.kept
 
     file.write_bytes(content)
     with pytest.raises(ConfigurationError, match="nothing is known to be wrong"):
-        prune.prune(repository, prune.Keep(), act=True, drop=[shared[2].id])
+        prune.prune(repository, prune.RetentionPolicy(), act=True, drop=[shared[2].id])
     file.unlink()
     server.back_up(now=later)
     state = check.state(repository, shared[2].name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NoSnapshotError
 from mlflow_ae5_server.repository import check
-from mlflow_ae5_server.repository.folder_backend import FolderPlace
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.manifest import Manifest
 
 from tests.project_template.repository.conftest import Server, Wrapped, in_child, kill_at
@@ -109,8 +109,8 @@ def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> No
     def no_link(*_names: object, **_folders: object) -> None:
         raise OSError(errno.EPERM, "no hard links here")
 
-    def linkless() -> FolderPlace:
-        return FolderPlace(Path(server.place), link=no_link)
+    def linkless() -> FolderBackend:
+        return FolderBackend(Path(server.place), link=no_link)
 
     def cut(verb: str, name: str) -> None:
         if verb == "create" and name.startswith("snapshots/"):

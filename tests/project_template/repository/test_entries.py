@@ -7,7 +7,7 @@ import json
 import pytest
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.repository.entries import FileEntry, Part, line, parse
+from mlflow_ae5_server.repository.entries import FileEntry, FilePart, line, parse
 
 A, B = "a" * 64, "b" * 64
 
@@ -15,11 +15,11 @@ A, B = "a" * 64, "b" * 64
 @pytest.mark.parametrize(
     "entry",
     [
-        FileEntry("0/run/artifacts/model.pkl", "file", 5, A, 1, "5:1:2:3", (Part(A, 0, 5, 5),)),
+        FileEntry("0/run/artifacts/model.pkl", "file", 5, A, 1, "5:1:2:3", (FilePart(A, 0, 5, 5),)),
         FileEntry("empty", "file", 0, A, 1, "m", ()),
-        FileEntry("shared", "file", 5, A, 1, "m", (Part(B, 7, 5, 100),)),
-        FileEntry("at the front", "file", 5, A, 1, "m", (Part(B, 0, 5, 100),)),
-        FileEntry("long", "file", 9, A, 1, "", (Part(A, 0, 5, 5), Part(B, 0, 4, 4))),
+        FileEntry("shared", "file", 5, A, 1, "m", (FilePart(B, 7, 5, 100),)),
+        FileEntry("at the front", "file", 5, A, 1, "m", (FilePart(B, 0, 5, 100),)),
+        FileEntry("long", "file", 9, A, 1, "", (FilePart(A, 0, 5, 5), FilePart(B, 0, 4, 4))),
         FileEntry('new\nline \t"quote" ünï\U0001f600', "file", 0, A, 1, "m", ()),
         FileEntry(b"not utf-8 \xff\xfe".decode("utf-8", "surrogateescape"), "file", 0, A, 1, "m", ()),
         FileEntry("link", "link", 0, "", 0, "", (), "../somewhere"),

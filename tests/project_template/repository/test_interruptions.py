@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.create import Wishes
+from mlflow_ae5_server.backup.create import BackupOptions
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.repository import prune
-from mlflow_ae5_server.repository.folder_backend import FolderPlace
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.open import open_place
-from mlflow_ae5_server.repository.prune import Keep
+from mlflow_ae5_server.repository.prune import RetentionPolicy
 
 from tests.project_template.repository.conftest import (
     Server,
@@ -79,7 +79,7 @@ def test_a_backup_killed_at_any_kind_of_step_harms_nothing(tmp_path: Path) -> No
         shutil.rmtree(server.folder)
 
 
-class Halved(FolderPlace):
+class Halved(FolderBackend):
     """Is killed with half of the bytes of a file on disk."""
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -150,13 +150,13 @@ def test_a_long_backup_goes_on_where_its_notes_end(server: Server) -> None:
     assert len(begun.lists) >= 2
     opened: list[str] = []
 
-    class Watching(artifacts.FolderSource):
-        def whole(self, found: artifacts.Found) -> artifacts.Content | None:
+    class Watching(artifacts.FolderArtifacts):
+        def whole(self, found: artifacts.FoundArtifact) -> artifacts.Content | None:
             opened.append(found.path)
             return super().whole(found)
 
     source = Watching(server.artifacts)
-    wishes = Wishes(say=server.says.append)
+    wishes = BackupOptions(say=server.says.append)
     manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, wishes)
     assert 0 < len(opened) < 4000
     assert server.contents(manifest) == files
@@ -186,7 +186,7 @@ def test_no_room_left(server: Server, number: int) -> None:
     fill(server, FILES)
     left = [number]
 
-    class Full(FolderPlace):
+    class Full(FolderBackend):
         def _temporary(self, name: str, data: bytes, *, durable: bool) -> str:
             left[0] -= 1
             if left[0] < 0:
@@ -208,7 +208,7 @@ def test_nothing_more_is_read_once_there_is_no_room(server: Server) -> None:
             stream.write(b"%d" % number)
     tried: list[str] = []
 
-    class Full(FolderPlace):
+    class Full(FolderBackend):
         def _temporary(self, name: str, data: bytes, *, durable: bool) -> str:
             if name.startswith("objects/") and len(data) > 1000:
                 tried.append(name)
@@ -265,21 +265,21 @@ def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Pat
     assert in_child(lambda: model.back_up(place=dying) and None) == -signal.SIGKILL
     whole, steps = copy_of(model, "whole"), []
     watched = Wrapped(open_place(whole.place), lambda *step: steps.append(step))
-    prune.prune(whole.repository(watched), Keep(last=1), act=True)
+    prune.prune(whole.repository(watched), RetentionPolicy(last=1), act=True)
     assert len(steps) > 6
     for number in ends_of_kinds(steps):
         server = copy_of(model, f"{number}")
 
         def work(server: Server = server, number: int = number) -> None:
             place = Wrapped(open_place(server.place), kill_at(number))
-            prune.prune(server.repository(place), Keep(last=1), act=True)
+            prune.prune(server.repository(place), RetentionPolicy(last=1), act=True)
 
         assert in_child(work) == -signal.SIGKILL
         for one in server.repository().listed():
             assert one.manifest is not None
             assert server.damage_of(one.manifest) == []
         assert server.damage_of(server.back_up()) == []
-        prune.prune(server.repository(), Keep(last=1), act=True)
+        prune.prune(server.repository(), RetentionPolicy(last=1), act=True)
         (left,) = server.repository().listed()
         assert left.manifest is not None
         assert server.damage_of(left.manifest) == []

@@ -14,36 +14,36 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.common.errors import BusyError, StorageError
 from mlflow_ae5_server.repository import lock
-from mlflow_ae5_server.repository.folder_backend import FolderPlace
-from mlflow_ae5_server.repository.lock import Timing
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
+from mlflow_ae5_server.repository.lock import LockTiming
 
 from tests.project_template.repository.conftest import in_child
 
-QUIET = Timing(beat=1000)
+QUIET = LockTiming(beat=1000)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> FolderPlace:
-    return FolderPlace(tmp_path)
+def place(tmp_path: Path) -> FolderBackend:
+    return FolderBackend(tmp_path)
 
 
-def hold(place: FolderPlace, timing: Timing = QUIET, **arguments: Any) -> Any:
+def hold(place: FolderBackend, timing: LockTiming = QUIET, **arguments: Any) -> Any:
     return lock.hold(place, "backup", timing, **arguments)
 
 
-def holder(place: FolderPlace) -> Path:
+def holder(place: FolderBackend) -> Path:
     (file,) = (place.folder / "lease").glob("*.json")
     return file
 
 
-def pretend(place: FolderPlace, *, age: float, **content: Any) -> None:
+def pretend(place: FolderBackend, *, age: float, **content: Any) -> None:
     """Make the holder one of another machine that was heard of `age` seconds ago."""
     file = holder(place)
     file.write_text(json.dumps({**json.loads(file.read_text()), "machine": "elsewhere", **content}))
     os.utime(file, (time.time() - age,) * 2)
 
 
-def test_one_at_a_time_and_after_it_the_next(place: FolderPlace) -> None:
+def test_one_at_a_time_and_after_it_the_next(place: FolderBackend) -> None:
     with hold(place) as first:
         first.check()
         with pytest.raises(BusyError, match=r"another backup is at work .*process"), hold(place):
@@ -54,7 +54,7 @@ def test_one_at_a_time_and_after_it_the_next(place: FolderPlace) -> None:
     assert len(list((place.folder / "lease").iterdir())) == 1
 
 
-def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(place: FolderPlace) -> None:
+def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(place: FolderBackend) -> None:
     with hold(place) as first:
         pretend(place, age=80)
         with pytest.raises(BusyError), hold(place):
@@ -68,7 +68,7 @@ def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(place: Fol
         pass
 
 
-def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(place: FolderPlace) -> None:
+def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(place: FolderBackend) -> None:
     slept: list[float] = []
 
     def beat(seconds: float) -> None:
@@ -85,17 +85,17 @@ def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(place: FolderPla
     assert slept == [QUIET.look] * 2
 
 
-def test_a_killed_holder_on_this_machine_is_recognised_at_once(place: FolderPlace) -> None:
+def test_a_killed_holder_on_this_machine_is_recognised_at_once(place: FolderBackend) -> None:
     def work() -> None:
         with hold(place):
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(work) == -signal.SIGKILL
-    with hold(place, Timing(stale=10_000)) as next_one:
+    with hold(place, LockTiming(stale=10_000)) as next_one:
         next_one.check()
 
 
-def test_a_number_that_another_process_has_by_now_is_not_the_holder(place: FolderPlace) -> None:
+def test_a_number_that_another_process_has_by_now_is_not_the_holder(place: FolderBackend) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         with hold(place):
             file = holder(place)
@@ -105,20 +105,20 @@ def test_a_number_that_another_process_has_by_now_is_not_the_holder(place: Folde
         other.communicate(b"\n")
 
 
-def test_an_empty_lease_of_a_killed_maker_is_nobodys(place: FolderPlace) -> None:
+def test_an_empty_lease_of_a_killed_maker_is_nobodys(place: FolderBackend) -> None:
     with hold(place):
         holder(place).write_bytes(b"")
         with hold(place) as second:
             assert second.number == 2
 
 
-def test_only_one_of_two_takes_over(place: FolderPlace) -> None:
+def test_only_one_of_two_takes_over(place: FolderBackend) -> None:
     """The other one had looked at the same silent holder, and finds the next number taken."""
 
-    class Late(FolderPlace):
+    class Late(FolderBackend):
         def create(self, name: str, data: bytes) -> bool:
             if name.startswith("lease/"):
-                FolderPlace(self.folder).create(name, b'{"token": "the quicker one"}')
+                FolderBackend(self.folder).create(name, b'{"token": "the quicker one"}')
             return super().create(name, data)
 
     with hold(place):
@@ -128,8 +128,8 @@ def test_only_one_of_two_takes_over(place: FolderPlace) -> None:
         assert json.loads(Path(place.folder, "lease/2.json").read_text())["token"] == "the quicker one"
 
 
-def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(place: FolderPlace) -> None:
-    with hold(place, Timing(beat=0.01)) as first:
+def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(place: FolderBackend) -> None:
+    with hold(place, LockTiming(beat=0.01)) as first:
         deadline = time.monotonic() + 20
         while json.loads(holder(place).read_text())["beats"] < 3 and time.monotonic() < deadline:
             time.sleep(0.01)

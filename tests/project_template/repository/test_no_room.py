@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.common.errors import BusyError, NoRoomError
 from mlflow_ae5_server.repository import prune
-from mlflow_ae5_server.repository.folder_backend import FolderPlace
-from mlflow_ae5_server.repository.prune import Keep
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
+from mlflow_ae5_server.repository.prune import RetentionPolicy
 
 from tests.cli.test_bad_disk import NAMESPACE, with_small_disk
 from tests.project_template.repository.conftest import Server, new_server
@@ -24,7 +24,7 @@ from tests.project_template.repository.conftest import Server, new_server
 BLOCK = 4096
 
 
-class Small(FolderPlace):
+class Small(FolderBackend):
     """On a volume of that many blocks, of which a file of no bytes takes none."""
 
     def __init__(self, folder: Path, blocks: int | None = None) -> None:
@@ -72,7 +72,7 @@ def test_a_full_volume_is_thinned_out(server: Server, has: str) -> None:
         os.utime(file, (time.time() - 100,) * 2)
     small = Small(Path(server.place))
     server.repository().place.write("unfinished/00000009-20200101T000000Z-abcdef.json", b"")
-    plan = prune.prune(server.repository(small), Keep(last=1), act=True)
+    plan = prune.prune(server.repository(small), RetentionPolicy(last=1), act=True)
     assert (plan.removed, plan.unfinished) == (tuple(taken[:2]), ("20200101T000000Z-abcdef",))
     assert server.damage_of(server.repository().snapshot()) == []
     assert spare(server).stat().st_size == 65536, "there is room for it again"
@@ -86,11 +86,11 @@ def test_where_nothing_can_be_given_up_it_says_what_to_do(server: Server) -> Non
         file.unlink()
     before = server.objects()
     with pytest.raises(NoRoomError, match="no space left") as failed:
-        prune.prune(server.repository(Small(Path(server.place))), Keep(last=1), act=True)
+        prune.prune(server.repository(Small(Path(server.place))), RetentionPolicy(last=1), act=True)
     assert "by something else than backups" in failed.value.hint
     assert server.objects() == before
     assert [file.stat().st_size for file in lease_files(server)] == [0], "which keeps nobody out"
-    assert prune.prune(server.repository(), Keep(last=1), act=True).removed
+    assert prune.prune(server.repository(), RetentionPolicy(last=1), act=True).removed
 
 
 def test_a_backup_leaves_the_room_to_the_prune(server: Server) -> None:
@@ -106,9 +106,9 @@ def test_who_holds_the_lease_is_not_pushed_out_for_want_of_room(server: Server) 
     take(server)
     with server.repository().lease("backup") as held:
         small = Small(Path(server.place), blocks=0)
-        small._temporary = FolderPlace(small.folder)._temporary  # type: ignore[method-assign]
+        small._temporary = FolderBackend(small.folder)._temporary  # type: ignore[method-assign]
         with pytest.raises(BusyError):
-            prune.prune(server.repository(small), Keep(last=1), act=True)
+            prune.prune(server.repository(small), RetentionPolicy(last=1), act=True)
         held.check()
     assert len(server.repository().listed()) == 3
 

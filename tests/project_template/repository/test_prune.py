@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, UnfinishedError, UsageError
 from mlflow_ae5_server.repository import damage, prune
-from mlflow_ae5_server.repository.manifest import Artifacts, InFlight, Manifest
-from mlflow_ae5_server.repository.prune import Keep
-from mlflow_ae5_server.restore.journal import Book, Running
+from mlflow_ae5_server.repository.manifest import ArtifactsPart, InFlight, Manifest
+from mlflow_ae5_server.repository.prune import RetentionPolicy
+from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile
 from mlflow_ae5_server.restore.open_saved_copies import beside
 
 from tests.project_template.repository.conftest import Server
@@ -32,7 +32,7 @@ _ONE = Manifest(
     rows=0,
     runs=0,
     database={},
-    artifacts=Artifacts("", 0, 0, ()),
+    artifacts=ArtifactsPart("", 0, 0, ()),
     in_flight=InFlight(),
     outside=(),
     new_objects=0,
@@ -49,28 +49,30 @@ def snapshots(*hours: float) -> list[Manifest]:
 @pytest.mark.parametrize(
     ("keep", "hours", "proven", "left"),
     [
-        (Keep(), (0, 1, 2), (), (0, 1, 2)),
-        (Keep(last=2), (0, 1, 2, 3), (), (2, 3)),
-        (Keep(last=0), (0, 1, 2, 3), (), (3,)),
-        (Keep(last=9), (0, 1), (), (0, 1)),
-        (Keep(last=1), (0, 1, 2, 3), (1,), (1, 3)),
-        (Keep(last=0), (0, 1, 2, 3), (1, 0), (0, 1, 3)),
+        (RetentionPolicy(), (0, 1, 2), (), (0, 1, 2)),
+        (RetentionPolicy(last=2), (0, 1, 2, 3), (), (2, 3)),
+        (RetentionPolicy(last=0), (0, 1, 2, 3), (), (3,)),
+        (RetentionPolicy(last=9), (0, 1), (), (0, 1)),
+        (RetentionPolicy(last=1), (0, 1, 2, 3), (1,), (1, 3)),
+        (RetentionPolicy(last=0), (0, 1, 2, 3), (1, 0), (0, 1, 3)),
         # the day ends at 24:00 UTC, two hours after the start; the newest of each day stays
-        (Keep(daily=2), (0, 1, 2, 3, 30), (), (3, 4)),
-        (Keep(daily=3), (0, 1, 2, 3, 30), (), (1, 3, 4)),
+        (RetentionPolicy(daily=2), (0, 1, 2, 3, 30), (), (3, 4)),
+        (RetentionPolicy(daily=3), (0, 1, 2, 3, 30), (), (1, 3, 4)),
         # days without a snapshot do not count
-        (Keep(daily=2), (0, 1, 1000), (), (1, 2)),
+        (RetentionPolicy(daily=2), (0, 1, 1000), (), (1, 2)),
         # weeks begin on Monday, two hours after the start
-        (Keep(weekly=2), (0, 1, 2, 30, 60), (), (1, 4)),
-        (Keep(daily=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
-        (Keep(last=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
+        (RetentionPolicy(weekly=2), (0, 1, 2, 30, 60), (), (1, 4)),
+        (RetentionPolicy(daily=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
+        (RetentionPolicy(last=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
         # the clock went back: order is that of the sequence, so the last one is the newest of its day
-        (Keep(last=1), (50, 0), (), (1,)),
-        (Keep(daily=1), (50, 0), (), (1,)),
-        (Keep(last=1), (), (), ()),
+        (RetentionPolicy(last=1), (50, 0), (), (1,)),
+        (RetentionPolicy(daily=1), (50, 0), (), (1,)),
+        (RetentionPolicy(last=1), (), (), ()),
     ],
 )
-def test_what_is_kept(keep: Keep, hours: tuple[float, ...], proven: tuple[int, ...], left: tuple[int, ...]) -> None:
+def test_what_is_kept(
+    keep: RetentionPolicy, hours: tuple[float, ...], proven: tuple[int, ...], left: tuple[int, ...]
+) -> None:
     manifests = snapshots(*hours)
     chosen = prune.choose(manifests, keep, [manifests[number] for number in proven])
     assert tuple(manifest.sequence for manifest in chosen) == left
@@ -263,8 +265,8 @@ def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server
 
 def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
     old, other, new = take(server, 3)
-    book = Book(beside(str(server.artifacts)))
-    book.begin(Running("artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    book = RestoreJournalFile(beside(str(server.artifacts)))
+    book.begin(RestoreInProgress("artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
     before, right = server.objects(), server.object_file(new.database["file"][0]).read_bytes()
     server.object_file(new.database["file"][0]).write_bytes(b"rot")
     server.job(f"verify --snapshot {new.id}")

@@ -29,7 +29,7 @@ from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import make_in, open_repository
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.open_saved_copies import beside
-from mlflow_ae5_server.restore.saved_copies import Beside
+from mlflow_ae5_server.restore.saved_copies import SavedCopies
 
 from tests.project_template.conftest import made_once
 from tests.project_template.mariadb import MariaDB, with_mysql
@@ -161,7 +161,7 @@ class Home:
         ended, _events = killing.run(lambda: self.restore(*words), when=lambda: self.phase() == phase)
         assert ended, "it was not killed"
 
-    def place(self) -> Beside:
+    def place(self) -> SavedCopies:
         return beside(self.destination)
 
     def unfinished(self) -> str | None:
@@ -169,7 +169,7 @@ class Home:
 
     def phase(self) -> str:
         """Of the restore at work; "" where there is none."""
-        running = journal.Book(self.place()).running
+        running = journal.RestoreJournalFile(self.place()).running
         return running.phase if running is not None else ""
 
     def store_folder(self) -> None:
@@ -197,7 +197,7 @@ def take_snapshot(home: Home) -> Manifest:
     repository = make_in(open_place(home.backups))
     source = open_source(home.destination, capture.database_files(home.store))
     return capture.create(
-        repository, home.store, source, home.destination, dialects.dump, capture.Wishes(say=lambda _text: None)
+        repository, home.store, source, home.destination, dialects.dump, capture.BackupOptions(say=lambda _text: None)
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError
 from mlflow_ae5_server.restore import journal
-from mlflow_ae5_server.restore.journal import Book, Kept, Ledger, Running
+from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournal, RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.open_saved_copies import beside
-from mlflow_ae5_server.restore.saved_copies import Beside, BesideFolder
+from mlflow_ae5_server.restore.saved_copies import FolderSavedCopies, SavedCopies
 
 NAME = "kept_20261123_001122_ab12cd"
 FILES = {"0/run/artifacts/a.txt": b"a", "0/run/artifacts/empty": b"", "1/ü b/c": b"c" * 1000, "models/m/x": b"x"}
@@ -75,7 +75,7 @@ def destination(request: pytest.FixtureRequest, tmp_path: Path) -> Folder | Buck
     return Bucket(make(f"b{uuid.uuid4().hex}"), "deep/artifacts" if request.param == "prefix" else "", client)
 
 
-def filled(destination: Folder | Bucket) -> Beside:
+def filled(destination: Folder | Bucket) -> SavedCopies:
     for path, data in FILES.items():
         destination.put(path, data)
     return beside(destination.url)
@@ -138,7 +138,7 @@ def test_back_does_not_mix(tmp_path: Path) -> None:
 def test_inside_where_nothing_can_be_put_beside(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     filled(folder)
-    place = BesideFolder(folder.root, inside=True)
+    place = FolderSavedCopies(folder.root, inside=True)
     place.write_ledger(b"one")
     place.aside(NAME)
     place.aside(NAME)
@@ -170,14 +170,14 @@ def test_no_such_kind_of_place() -> None:
 
 def test_the_ledger_remembers(tmp_path: Path) -> None:
     url = str(tmp_path / "artifacts")
-    book = Book(beside(url))
+    book = RestoreJournalFile(beside(url))
     assert (book.running, book.last_kept(), journal.unfinished(url)) == (None, None, None)
     name = journal.new_name("kept")
-    running = Running("database-aside", "20261123T001122Z-abcdef", journal.now(), "here:1", name, name)
-    book.begin(running, Kept(name, running.snapshot, running.started, database=True, artifacts=False))
+    running = RestoreInProgress("database-aside", "20261123T001122Z-abcdef", journal.now(), "here:1", name, name)
+    book.begin(running, SavedCopy(name, running.snapshot, running.started, database=True, artifacts=False))
     book.turn("artifacts")
 
-    again = Book(beside(url))
+    again = RestoreJournalFile(beside(url))
     assert again.ledger == book.ledger
     assert again.running is not None
     assert again.running.phase == "artifacts"
@@ -185,8 +185,8 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
     again.end()
     assert journal.unfinished(url) is None
     undone = journal.new_name("undone")
-    again.keep(Kept(undone, running.snapshot, running.started, database=True, artifacts=True))
-    found = Book(beside(url)).last_kept()
+    again.keep(SavedCopy(undone, running.snapshot, running.started, database=True, artifacts=True))
+    found = RestoreJournalFile(beside(url)).last_kept()
     assert found == book.kept(name)  # not what an undo has put aside
     again.end(forget=name)
     assert again.last_kept() is None
@@ -209,10 +209,10 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
 def test_a_ledger_that_is_none(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "artifacts.restore.json").write_bytes(data)
     with pytest.raises(DamagedError, match="ledger beside"):
-        Book(beside(str(tmp_path / "artifacts")))
+        RestoreJournalFile(beside(str(tmp_path / "artifacts")))
 
 
 def test_a_ledger_reads_what_it_writes() -> None:
-    running = Running("undo-artifacts", "s", "t", "w", NAME.replace("kept", "undone"), NAME)
-    ledger = Ledger(running, (Kept(NAME, "s", "t", database=True, artifacts=False),))
-    assert Ledger.from_bytes(ledger.to_bytes(), "here") == ledger
+    running = RestoreInProgress("undo-artifacts", "s", "t", "w", NAME.replace("kept", "undone"), NAME)
+    ledger = RestoreJournal(running, (SavedCopy(NAME, "s", "t", database=True, artifacts=False),))
+    assert RestoreJournal.from_bytes(ledger.to_bytes(), "here") == ledger

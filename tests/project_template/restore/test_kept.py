@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common.errors import AbsentError, BusyError, UsageError
-from mlflow_ae5_server.restore.journal import Book, Kept, Running
+from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.open_saved_copies import beside
 
 NAME = "kept_20260102_030405_abcdef"
@@ -24,7 +24,7 @@ def home(home_at: Any, tmp_path: Path) -> Any:
         file = home.artifacts.with_name(f"artifacts.{NAME}") / "0" / "run" / str(number)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"12345")
-    Book(beside(home.destination)).keep(Kept(NAME, "s-1", "2026-01-02T03:04:05+00:00", True, True))
+    RestoreJournalFile(beside(home.destination)).keep(SavedCopy(NAME, "s-1", "2026-01-02T03:04:05+00:00", True, True))
     return home
 
 
@@ -55,7 +55,9 @@ def test_named_shown_removed(home: Any) -> None:
 
 @pytest.mark.parametrize("words", [("--drop-kept", NAME), ("--drop-kept", NAME, "--dry-run")])
 def test_not_while_an_undo_may_need_it(home: Any, words: tuple[str, ...]) -> None:
-    Book(beside(home.destination)).begin(Running("undo-artifacts", "s-1", "2026-01-03", "x:1", kept=NAME))
+    RestoreJournalFile(beside(home.destination)).begin(
+        RestoreInProgress("undo-artifacts", "s-1", "2026-01-03", "x:1", kept=NAME)
+    )
     before = home.tree()
     with pytest.raises(BusyError, match="may need it"):
         home.restore(*words)

@@ -139,7 +139,7 @@ def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
         if moment is not None:
             assert moment.kill(home, "--replace"), moment
             assert_nothing_lost(home, before, moment)
-        kept = journal.Book(home.place()).last_kept()
+        kept = journal.RestoreJournalFile(home.place()).last_kept()
         if moment is None or number % 2 or kept is None:  # else back from where the kill has left it
             if home.unfinished() or not is_identical(home, pilot):
                 home.restore("--replace")

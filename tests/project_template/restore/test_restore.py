@@ -271,7 +271,7 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
     before = work_on(copied, pilot)
     place = restore.beside(copied.destination)
     copied.cut_off("database", "--snapshot", pilot.snapshot.id, "--replace")
-    book = journal.Book(place)
+    book = journal.RestoreJournalFile(place)
     assert book.running is not None
     assert (book.running.snapshot, book.running.phase) == (pilot.snapshot.id, "database")
     refused(copied, NotEmptyError, "--snapshot", second.id)

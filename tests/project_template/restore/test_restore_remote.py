@@ -11,7 +11,7 @@ import pytest
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository import object_store
 from mlflow_ae5_server.repository.open import open_place
-from mlflow_ae5_server.restore.object_store_saved_copies import BesideStore
+from mlflow_ae5_server.restore.object_store_saved_copies import ObjectStoreSavedCopies
 
 
 def test_a_damaged_object_is_named_before_anything_is_touched(
@@ -65,7 +65,7 @@ def test_what_a_store_cannot_copy_by_itself_is_kept_aside_too(bucket: Any) -> No
     for name, data in {"a": b"a" * 100, "ü 100%": b"b", "empty": b""}.items():
         obstore.put(object_store.open_store(f"{url}/root"), f"1/{name}", data)
     before = contents(f"{url}/root")
-    beside = BesideStore(f"{url}/root", server_copy=-1)
+    beside = ObjectStoreSavedCopies(f"{url}/root", server_copy=-1)
     beside.aside("x")
     assert contents(f"{url}/root") == {}
     assert contents(f"{url}/root.x") == before

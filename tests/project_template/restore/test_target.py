@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NotEmptyError, StorageError
 from mlflow_ae5_server.repository import blobs
-from mlflow_ae5_server.repository.blobs import Reader, Writer
-from mlflow_ae5_server.repository.entries import FileEntry, Part, key
-from mlflow_ae5_server.repository.folder_backend import FolderPlace
-from mlflow_ae5_server.repository.index import Known
+from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
+from mlflow_ae5_server.repository.entries import FileEntry, FilePart, key
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
+from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.restore import files as recover_files
-from mlflow_ae5_server.restore.target import FolderTarget, Target, open_target
+from mlflow_ae5_server.restore.target import ArtifactTarget, FolderTarget, open_target
 
 LARGE = os.urandom(3_000_000) + bytes(6_000_000) + b"end"
 CONTENTS = {
@@ -34,34 +34,34 @@ class Snapshot:
     """A few files as a snapshot keeps them."""
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
-        self.place = FolderPlace(folder)
+        self.place = FolderBackend(folder)
         self.place.prepare()
-        writer = Writer(self.place, Known())
+        writer = BlobWriter(self.place, BlobIndex())
         self.entries = []
         for path, data in sorted(files.items(), key=lambda entry: key(entry[0])):
             parts = []
             for start in range(0, len(data), 4 * 1024 * 1024):
                 stored = writer.put(data[start : start + 4 * 1024 * 1024])
-                parts.append(Part(stored.sha256, 0, stored.size, stored.size))
+                parts.append(FilePart(stored.sha256, 0, stored.size, stored.size))
             digest = hashlib.sha256(data).hexdigest()
             self.entries.append(FileEntry(path, "file", len(data), digest, 1_700_000_000_123_456_789, "", tuple(parts)))
 
     def files(self) -> Iterator[FileEntry]:
         return iter(self.entries)
 
-    def restore(self, target: Target, again: bool = False) -> recover_files.Restored:
-        return recover_files.restore(self.files, Reader(self.place), target, again=again)
+    def restore(self, target: ArtifactTarget, again: bool = False) -> recover_files.RestoreCounts:
+        return recover_files.restore(self.files, BlobReader(self.place), target, again=again)
 
 
 @pytest.fixture(params=["folder", "store"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactTarget:
     if request.param == "folder":
         return open_target(str(tmp_path / "artifacts"))
     make: Callable[[str], str] = request.getfixturevalue("bucket")
     return open_target(make(f"t{uuid.uuid4().hex}") + "/some/prefix")
 
 
-def test_every_file_is_there_and_was_read_back(target: Target, tmp_path: Path) -> None:
+def test_every_file_is_there_and_was_read_back(target: ArtifactTarget, tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     done = snapshot.restore(target)
     assert (done.files, done.written, done.bytes) == (5, 5, sum(map(len, CONTENTS.values())))
@@ -72,7 +72,7 @@ def test_every_file_is_there_and_was_read_back(target: Target, tmp_path: Path) -
     assert (again.files, again.written) == (5, 0)
 
 
-def test_what_an_interrupted_run_left_is_made_right(target: Target, tmp_path: Path) -> None:
+def test_what_an_interrupted_run_left_is_made_right(target: ArtifactTarget, tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     snapshot.restore(target)
     wrong = dict.fromkeys(["0/run/artifacts/a.txt", "2/large"], b"b")
@@ -83,7 +83,7 @@ def test_what_an_interrupted_run_left_is_made_right(target: Target, tmp_path: Pa
     assert (done.files, done.written) == (5, 2)
 
 
-def test_other_files_are_found(target: Target, tmp_path: Path) -> None:
+def test_other_files_are_found(target: ArtifactTarget, tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     target.prepare()
     target.write(snapshot.entries[0]._replace(path="9/of/somebody else"), iter([memoryview(b"a")]))

@@ -18,8 +18,8 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from collections.abc import Iterator
 from pathlib import Path
-from mlflow_ae5_server.snapshot import drill_place
-with drill_place.scratch_folder(Path(sys.argv[2])) as folder:
+from mlflow_ae5_server.drill import scratch
+with scratch.scratch_folder(Path(sys.argv[2])) as folder:
     (folder / "copy").mkdir()
     (folder / "copy" / "data").write_text("restored")
     print(folder, flush=True)

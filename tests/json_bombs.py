@@ -9,4 +9,5 @@ BOMBS = {
     "not a number": b'{"outcome": NaN}',
     "infinite": b'{"outcome": -Infinity}',
     "a number out of range": b'{"outcome": 1e999}',
+    "many values": b'{"outcome": [' + b"[]," * 1_000_000 + b"1]}",
 }

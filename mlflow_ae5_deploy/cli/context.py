@@ -202,24 +202,24 @@ def opened(
         with contextlib.closing(access), scratch_folder() as scratch:
             context = Context(
                 settings=settings,
-                wishes=asked,
+                options=asked,
                 access=access,
-                look=PlatformCache(access),
+                cached=PlatformCache(access),
                 memory=State(folder, read_only=asked.dry),
                 journal=Journal(folder, clock, verb=verb, read_only=asked.dry),
                 values=values,
                 clock=clock,
                 folder=folder,
                 scratch=scratch,
-                cache=settings.release.cache_dir or state_root(settings, choices.environ),
+                cache_dir=settings.release.cache_dir or state_root(settings, choices.environ),
                 on_wait=reporter.waiting,
                 on_progress=reporter.progress,
             )
             yield context
     except KeyboardInterrupt:
-        if context is None or not context.found.no_server:
+        if context is None or not context.outputs.no_server:
             raise
-        raise Interrupted(context.found.no_server, _resuming(context, choices)) from None
+        raise Interrupted(context.outputs.no_server, _resuming(context, choices)) from None
 
 
 def _resuming(context: Context, choices: SharedOptions) -> str:

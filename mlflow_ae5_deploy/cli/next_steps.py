@@ -30,7 +30,7 @@ def program() -> str:
 def installed_facts(context: Context) -> Installed:
     from mlflow_ae5_deploy.resources import encryption_keys as keys
 
-    settings, deployment = context.settings, context.found.deployment
+    settings, deployment = context.settings, context.outputs.deployment
     ca_file = settings.platform.ca_file
     return Installed(
         host=context.access.target.options.hostname,
@@ -38,9 +38,9 @@ def installed_facts(context: Context) -> Installed:
         project=settings.project.name,
         deployment=settings.deployment.name,
         deployment_id=deployment.id if deployment else None,
-        url=context.found.url,
+        url=context.outputs.url,
         ca_file=str(ca_file.resolve()) if ca_file else None,
-        kept_archives=tuple(str(path) for path in context.found.kept_archives),
+        kept_archives=tuple(str(path) for path in context.outputs.kept_archives),
         key_file=str(keys.path(context)) if keys.path(context).exists() else None,
     )
 

@@ -111,11 +111,11 @@ def finish(
 
     failed = result.error or failure_of(proof)
     installed = installed_facts(context)
-    keys = installed.key_file if context.found.keys_made else None
+    keys = installed.key_file if context.outputs.keys_made else None
     steps = next_steps(verb, choices, result, create=create, keys=keys)
     if choices.json_mode:
         document = run_data(verb, result, installed, steps)
-        if context.wishes.recovery is not None:
+        if context.options.recovery is not None:
             document |= recovery_data(context, proof)
         if failed is not None:
             document |= {"outcome": "failed", "error": error_data(failed)}
@@ -131,7 +131,7 @@ def finish(
 
 def recovery_data(context: Context, proof: Verification | None) -> dict[str, Any]:
     """recovery: the job's own report; null where nothing had to be restored any more."""
-    verdict = context.found.recovered
+    verdict = context.outputs.recovered
     return {
         "recovery": {"said": verdict.said, "report": dict(verdict.facts)} if verdict else None,
         "verification": proof_data(proof),

@@ -104,20 +104,20 @@ class Context:
     of a job that is followed; all may be None."""
 
     settings: Settings
-    wishes: RunOptions
+    options: RunOptions
     access: Sessions
-    look: PlatformCache
+    cached: PlatformCache
     memory: State
     journal: Journal
     values: SecretResolver
     clock: Clock
     folder: Path
     scratch: Path
-    cache: Path
+    cache_dir: Path
     on_wait: Callable[[str, float], None] | None = None
     on_progress: OnProgress | None = None
     on_line: Callable[[str], None] | None = None
-    found: StageOutputs = field(default_factory=StageOutputs)
+    outputs: StageOutputs = field(default_factory=StageOutputs)
 
     @property
     def platform(self) -> Client:
@@ -135,12 +135,12 @@ class Context:
 
     def token_for(self, deployment_id: str) -> Secret:
         """An access token of this deployment: issued at most once in a run, and kept in memory only."""
-        if self.found.token is None or self.found.token_deployment != deployment_id:
-            self.found.token_issued = self.clock.now()
-            self.found.token = self.platform.issue_token(deployment_id)
-            self.found.token_deployment = deployment_id
+        if self.outputs.token is None or self.outputs.token_deployment != deployment_id:
+            self.outputs.token_issued = self.clock.now()
+            self.outputs.token = self.platform.issue_token(deployment_id)
+            self.outputs.token_deployment = deployment_id
             self.journal.write("effect", action="issue", target=f"token of deployment {deployment_id}")
-        return self.found.token
+        return self.outputs.token
 
     def store_secrets(self, platform: Client, account: str, values: Mapping[str, Secret]) -> None:
         """Write secrets, see them listed, remember their fingerprints, and note it in the journal."""
@@ -149,4 +149,4 @@ class Context:
             self.memory.remember_secret(account, name, value, self.clock.now())
         self.journal.write("effect", action="set", target=f"secrets {', '.join(values)}", account=account)
         if account == self.account:
-            self.look.saw_secrets(values)
+            self.cached.saw_secrets(values)

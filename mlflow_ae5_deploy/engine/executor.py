@@ -86,10 +86,10 @@ def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError
         decision = stage.plan(facts, context)
         if decision.no_change is not None:
             return result("unchanged", decision.no_change.reason), None
-        if context.wishes.dry:
+        if context.options.dry:
             return result("planned", f"{len(decision.actions)} to do"), None
         weighty = [action for action in decision.actions if action.needs_consent]
-        if weighty and not context.wishes.consent(weighty):
+        if weighty and not context.options.consent(weighty):
             return result("declined", weighty[0].reason), _declined(stage, decision)
         for action in decision.actions:
             context.journal.write("intent", stage=stage.number, action=action.verb, target=action.target)

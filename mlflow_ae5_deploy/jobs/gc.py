@@ -97,10 +97,10 @@ def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobR
 
 def cannot_rehearse(context: Context, project: Project, wanted: JobSpec) -> str | None:
     """Why this release's job must not be asked for a dry run: one that does not know the variable would collect."""
-    if wanted.command not in {command.id for command in context.look.revisions(project)[0].commands}:
+    if wanted.command not in {command.id for command in context.cached.revisions(project)[0].commands}:
         return f"the release has no command `{wanted.command}`"
     archive = context.scratch / "stored-project.tar.gz"
-    write_private(archive, context.look.archive(project))
+    write_private(archive, context.cached.archive(project))
     try:
         variables = read_project_archive(archive, called=f"project {project.name}").variables
     except ReleaseRefused as error:

@@ -26,7 +26,7 @@ class InterruptedRun:
 def left(context: Context, project: Project | None, task: JobRequest) -> InterruptedRun | None:
     """What is left of runs for this purpose, whatever their words were. Costs requests only where there is a job."""
     wanted = runner.wanted_once(context, task)
-    for job in context.look.jobs():
+    for job in context.cached.jobs():
         if project is not None and (job.name, job.project_id) == (wanted.name, project.id):
             runs = context.platform.runs(job.id)
             if runs:

@@ -92,7 +92,7 @@ def _create_once(context: Context, project: Project, wanted: JobSpec) -> Job:
     def create() -> Job:
         return context.platform.create_job(
             project=project,
-            revision=context.look.revisions(project)[0],
+            revision=context.cached.revisions(project)[0],
             revision_name="latest",
             name=wanted.name,
             command=wanted.command,
@@ -127,7 +127,7 @@ def clear(
     for run in {run.id: run for run in (*known_runs, *listed)}.values():
         stop(context, [run])
         context.platform.delete_run(run.id)
-    context.look.forget("jobs")
+    context.cached.forget("jobs")
 
 
 def stop(context: Context, runs: Iterable[Run]) -> None:

@@ -35,7 +35,7 @@ def refuse_unfinished(context: Context, project: Project, deployments: Sequence[
     """Raises Locked where an operation of another machine has not ended: at work, cut off or between two steps."""
     found = [said for _, said in _at_work(context, project)]
     found += [f"its job `{job.name}` is there" for job in _jobs(context, project) if not _runs_at_work(context, job)]
-    side = context.look.project(project.name + REHEARSAL)
+    side = context.cached.project(project.name + REHEARSAL)
     if side is not None and not _ours(context, side.name, f"project {side.name}"):
         found.append(f"project `{side.name}` is there, in which an upgrade is rehearsed")
     if not _pending(context) and not _left_down(context):

@@ -66,13 +66,13 @@ def command_of(settings: Settings, command: str) -> str:
 
 
 def knows(context: Context, project: Project, command: str) -> bool:
-    known = {item.id for item in context.look.revisions(project)[0].commands}
+    known = {item.id for item in context.cached.revisions(project)[0].commands}
     return command_of(context.settings, command) in known
 
 
 def required_project(context: Context) -> Project:
     name = context.settings.project.name
-    project = context.look.project(name)
+    project = context.cached.project(name)
     if project is None:
         raise NotFound(
             f"`{context.account}` has no project `{name}`.",

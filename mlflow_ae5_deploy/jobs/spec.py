@@ -37,7 +37,7 @@ class JobSpec:
 
 def check_profile(context: Context, name: str, where: str) -> None:
     """Raise Configuration unless the platform has a resource profile of that name."""
-    profiles = [profile.name for profile in context.look.resource_profiles()]
+    profiles = [profile.name for profile in context.cached.resource_profiles()]
     if name not in profiles:
         raise Configuration(
             f"The platform has no resource profile `{name}`.",

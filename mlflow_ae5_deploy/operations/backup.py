@@ -135,7 +135,7 @@ def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) ->
     """The job goes, after its run at work has ended, and with it the records of its runs."""
     project = runner.required_project(context)
     wanted = backup_job.wanted_job(context.settings, command, "")
-    jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
     actions = tuple(Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs)
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)

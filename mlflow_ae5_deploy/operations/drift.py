@@ -46,7 +46,7 @@ def forecast(stages: Sequence[Stage], context: Context) -> list[StageView]:
                 raise
             views.append(StageView(stage.number, stage.name, UNKNOWN, error.what))
             continue
-        knows_token = bool(context.memory.stored_tokens()) or TOKEN not in context.look.secret_names()
+        knows_token = bool(context.memory.stored_tokens()) or TOKEN not in context.cached.secret_names()
         views.append(view(stage.number, stage.name, decision, facts, knows_token=knows_token))
     return views
 

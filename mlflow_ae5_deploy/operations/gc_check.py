@@ -60,7 +60,7 @@ def prove_gc(context: Context, token: Secret | None) -> GcCheck:
 
     Raises VerificationFailed when the job does not work, with the reason it gives.
     """
-    project = context.look.project(context.settings.project.name)
+    project = context.cached.project(context.settings.project.name)
     if project is None:
         raise StageFailed("There is no project whose job could be run.", stage=14)
     wanted = wanted_job(context.settings)

@@ -40,7 +40,7 @@ def run_of(context: Context, wanted: str) -> Run | SavedRun:
         if found is None:
             raise NotFound(f"There is no run {wanted}.", where=wanted, remedy="`logs --run latest` takes the newest.")
         return found
-    project = context.look.project(context.settings.project.name)
+    project = context.cached.project(context.settings.project.name)
     latest = newest(context.platform.runs(), project, context.settings.gc.name)
     ours = max(saved_logs.kept(context), key=lambda item: item.run.created or _NEVER, default=None)
     if ours is not None and (latest is None or (ours.run.created or _NEVER) > (latest.created or _NEVER)):

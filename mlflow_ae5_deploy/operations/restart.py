@@ -116,10 +116,10 @@ def pending_restart(context: Context) -> PendingRestart | None:
 
 def restart(context: Context, current: Deployment) -> RestartResult:
     """Stop `current` and start it again as it was. StageFailed when neither that nor rolling back comes up."""
-    project = context.look.project(context.settings.project.name)
-    revisions = context.look.revisions(project) if project else []
+    project = context.cached.project(context.settings.project.name)
+    revisions = context.cached.revisions(project) if project else []
     endpoint = context.settings.deployment.endpoint
-    definition = define(current, context.look.collaborators(current.id), revisions, endpoint)
+    definition = define(current, context.cached.collaborators(current.id), revisions, endpoint)
     check_before_start(context, wanted_by(context, definition), project)
     if project is not None:
         other_machines.refuse_meanwhile(context, project)
@@ -151,7 +151,7 @@ def resume(context: Context, pending: PendingRestart, current: Deployment | None
             stop(context, current)
             current = None
     if current is None:
-        context.found.no_server = STOPPED
+        context.outputs.no_server = STOPPED
         _refuse_if_lost(pending.definition)
     return _bring_up(context, pending, current, ())
 
@@ -169,7 +169,7 @@ def _refuse_if_lost(definition: DeploymentDefinition) -> None:
 def _bring_up(
     context: Context, pending: PendingRestart, current: Deployment | None, notes: tuple[str, ...]
 ) -> RestartResult:
-    project = context.look.project(context.settings.project.name)
+    project = context.cached.project(context.settings.project.name)
     definition, failed = pending.definition, None
     wanted = wanted_by(context, definition)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
@@ -188,10 +188,10 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
     """Take away what did not come up, and start the former definition once more."""
     context.journal.write("failed", kind=failed.kind, what=failed.what)
     context.journal.write("intent", action="roll back", target=f"deployment {definition.name}")
-    project = context.look.project(context.settings.project.name)
+    project = context.cached.project(context.settings.project.name)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
-        context.look.forget("deployments", "endpoints")
+        context.cached.forget("deployments", "endpoints")
         left = chosen_of(context).current
         if left is not None:
             stop(context, left)
@@ -223,7 +223,7 @@ def share_again(context: Context, deployment: Deployment, definition: Deployment
         context.platform.set_collaborators(deployment.id, [*present, *sorted(missing)])
         names = sorted(f"{item.type} {item.id}" for item in missing)
         context.journal.write("effect", action="share", target=deployment.id, added=names)
-        context.look.forget("collaborators")
+        context.cached.forget("collaborators")
 
 
 def wanted_by(context: Context, definition: DeploymentDefinition) -> DeploymentSpec:

@@ -45,7 +45,7 @@ def rehearse(
 def _project(context: Context) -> Project | None:
     if context.access.has_admin and context.access.find_account() is None:
         return None
-    return context.look.project(context.settings.project.name)
+    return context.cached.project(context.settings.project.name)
 
 
 def refuse_empty_undo(context: Context, wanted: RestoreRequest) -> None:

@@ -92,7 +92,7 @@ def _restarted(context: Context, wish: RotationOptions, on_step: OnStep) -> Rest
 
 def _agree(context: Context, current: Deployment) -> None:
     action = Action("restart", f"deployment {current.name}", "--restart was given", restart_consequences(current))
-    if not context.wishes.consent([action]):
+    if not context.options.consent([action]):
         raise Conflict(
             f"Restarting deployment {current.name} was not agreed to.",
             where=f"deployment {current.name}",
@@ -106,7 +106,7 @@ def _ground(context: Context, wish: RotationOptions, restarted: RestartResult | 
     url = (deployment.url or "").rstrip("/")
     if urlsplit(url).scheme != "https":
         raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
-    context.found.deployment, context.found.url = deployment, url
+    context.outputs.deployment, context.outputs.url = deployment, url
     unfinished = _unfinished(context, deployment)
     decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment, unfinished))
     return RotationContext(
@@ -148,7 +148,7 @@ def _situation(context: Context, deployment: Deployment, unfinished: Interrupted
         deployment_id=deployment.id,
         recipients=tuple(recipients(context)),
         stored={name: token.deployment_id for name, token in known.items()},
-        listed=TOKEN in context.look.secret_names(),
+        listed=TOKEN in context.cached.secret_names(),
         due=own is not None and is_due(own.issued, own.expires, context.clock.now()),
         left=unfinished.left if unfinished else None,
         proved=unfinished.proved if unfinished else False,
@@ -271,7 +271,7 @@ def _gc(
         return None, None, ground  # nothing has changed since the job was last proved
     on_step("prove the gc job")
     try:
-        proof = prove_gc(context, context.found.token if own else None)
+        proof = prove_gc(context, context.outputs.token if own else None)
         if proof.state == "refused":
             # The earlier tokens are void after all: everybody needs the new one.
             began, ground = context.clock.now(), replace(ground, former=PreviousToken("refused"))
@@ -280,7 +280,7 @@ def _gc(
             everyone = tuple(recipients(context))
             _begin(context, ground, everyone)
             _serve(context, ground, _sign_in(context, everyone, served, on_step), served, began, on_step)
-            proof = prove_gc(context, context.found.token)
+            proof = prove_gc(context, context.outputs.token)
     except DeployError as error:
         context.journal.write("failed", action="prove", kind=error.kind, what=error.what)
         return None, error, ground

@@ -97,7 +97,7 @@ def result_of(
     )
     own = context.memory.stored_token(context.account)
     warnings = list(ground.restarted.notes) if ground.restarted else []
-    if note := warning(expiry(context.found.token) if context.found.token else None, context.clock.now()):
+    if note := warning(expiry(context.outputs.token) if context.outputs.token else None, context.clock.now()):
         warnings.append(note)
     left = [item for item in accounts if item.outcome == "failed"]
     whole = len(served) == len(accounts)

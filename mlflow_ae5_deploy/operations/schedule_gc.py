@@ -50,7 +50,7 @@ class ScheduleDifference:
 
 def with_database(wanted: JobSpec, context: Context, uri: Secret) -> JobSpec:
     """The job with a database of its own, out of sight; unchanged where it reads that one from the secret anyway."""
-    stored = DATABASE in context.look.secret_names() and DATABASE not in dict(wanted.variables)
+    stored = DATABASE in context.cached.secret_names() and DATABASE not in dict(wanted.variables)
     if stored and context.memory.secret_state(context.account, DATABASE, uri) == "same":
         return wanted
     variables = tuple(pair for pair in wanted.variables if pair[0] != DATABASE)
@@ -129,7 +129,7 @@ def resume(context: Context, wanted: JobSpec) -> ScheduleResult:
 def remove(context: Context, wanted: JobSpec, *, wait: float) -> ScheduleResult:
     """Every job that does this work, after its run at work has ended, and the records of its runs."""
     project = runner.required_project(context)
-    jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
     actions = [Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
@@ -189,7 +189,7 @@ def _followed(run: Callable[[], JobResult]) -> JobResult:
 
 
 def _check_command(context: Context, project: Project, wanted: JobSpec) -> None:
-    revision = context.look.revisions(project)[0]
+    revision = context.cached.revisions(project)[0]
     known = [command.id for command in revision.commands]
     if wanted.command not in known:
         raise StageFailed(
@@ -212,7 +212,7 @@ def _check_dry_run(context: Context, project: Project, wanted: JobSpec) -> None:
 
 def required_jobs(context: Context, wanted: JobSpec) -> list[Job]:
     """The one that is as wanted, if any, first. Raises NotFound when there is none."""
-    jobs = scheduled_job.jobs_for(context.look.jobs(), runner.required_project(context), wanted)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), wanted)
     if not jobs:
         raise NotFound(
             "There is no garbage collection job.",
@@ -232,4 +232,4 @@ def _switch(context: Context, actions: Sequence[Action], jobs: Sequence[Job], sw
         context.journal.write("intent", action=action.verb, target=action.target)
         switch(job.id)
         context.journal.write("effect", action=action.verb, target=f"job {job.name}", id=job.id)
-    context.look.forget("jobs")
+    context.cached.forget("jobs")

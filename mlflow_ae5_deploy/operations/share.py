@@ -48,7 +48,7 @@ def shared_with(context: Context) -> tuple[ShareResult, ...]:
 
 def add(context: Context, wanted: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
-    current = context.look.collaborators(deployment.id)
+    current = context.cached.collaborators(deployment.id)
     missing = sorted(set(wanted) - {(c.type, c.id) for c in current})
     actions = tuple(Action("share with", f"{kind} {name}", "asked for") for kind, name in missing)
     if missing:
@@ -61,7 +61,7 @@ def add(context: Context, wanted: Sequence[Pair]) -> ShareChange:
 
 def remove(context: Context, wanted: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
-    current = context.look.collaborators(deployment.id)
+    current = context.cached.collaborators(deployment.id)
     surplus = sorted(set(wanted) & {(c.type, c.id) for c in current})
     actions = tuple(Action("stop sharing with", f"{kind} {name}", "asked for") for kind, name in surplus)
     if surplus:
@@ -106,7 +106,7 @@ def _write(context: Context, deployment_id: str, actions: Sequence[Action], now:
     wanted = {(c.type, c.id) for c in now}
 
     def probe() -> bool | None:
-        context.look.forget("collaborators")
+        context.cached.forget("collaborators")
         return True if _present(context, deployment_id) == wanted else None
 
     try:
@@ -128,7 +128,7 @@ def _outcome(context: Context, deployment_id: str, actions: tuple[Action, ...], 
 
 
 def _present(context: Context, deployment_id: str) -> set[Pair]:
-    return {(c.type, c.id) for c in context.look.collaborators(deployment_id)}
+    return {(c.type, c.id) for c in context.cached.collaborators(deployment_id)}
 
 
 def _told(present: set[Pair], configured: set[Pair]) -> tuple[ShareResult, ...]:

@@ -61,7 +61,7 @@ def status(context: Context, stages: Sequence[Stage], token: Secret | None = Non
     An account that an administrator does not find is no error here: nothing is installed.
     """
     began, before = context.clock.monotonic(), context.access.costs()[0]
-    context.look.forget()
+    context.cached.forget()
     try:
         first = forecast([stage for stage in stages if stage.number <= SIGN_IN], context)
     except LoginFailed:

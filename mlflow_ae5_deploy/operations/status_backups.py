@@ -101,7 +101,7 @@ def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
     made, unreadable, scheduled = None, [], None
     for command, task in _SCHEDULED.items():
         wanted = backup_job.wanted_job(context.settings, command, "")
-        job = next(iter(scheduled_job.jobs_for(context.look.jobs(), project, wanted)), None)
+        job = next(iter(scheduled_job.jobs_for(context.cached.jobs(), project, wanted)), None)
         runs = _ended(runs_of, job)
         last = verdict_of(context, runs[0]) if runs else None
         if last is not None:
@@ -132,7 +132,7 @@ def _as_done(snapshot: KnownSnapshot | None) -> list[Outcome]:
 def _missed(context: Context, project: Project | None, runs_of: RunsOf, done: list[Outcome]) -> tuple[Missed, ...]:
     """done: what is known of backups, checks and drills, also of those that were not scheduled."""
     now, found = context.clock.now(), []
-    for job in context.look.jobs():
+    for job in context.cached.jobs():
         kind = _kind(context, job)
         if project is None or job.project_id != project.id or not job.schedule or kind is None:
             continue

@@ -138,10 +138,10 @@ class Observed:
 def look_at(context: Context, token: Secret | None) -> Observed:
     """token: what opens the endpoint where the login session does not; may be None."""
     context.memory.refresh()  # with --watch, another run may have gone on
-    project = context.look.project(context.settings.project.name)
+    project = context.cached.project(context.settings.project.name)
     chosen = chosen_of(context)
     current = chosen.current
-    made, why = made_of(context.look.archive(project)) if project else (None, "there is no project")
+    made, why = made_of(context.cached.archive(project)) if project else (None, "there is no project")
     health, version, version_why = _ask_server(context, current, token)
     sharing = context.settings.sharing
     upgrade = context.memory.pending_upgrade() or {}
@@ -151,16 +151,16 @@ def look_at(context: Context, token: Secret | None) -> Observed:
         duplicates=chosen.duplicates,
         rival=chosen.rival,
         health=health,
-        newest=context.look.revisions(project)[0].name if project else "",
+        newest=context.cached.revisions(project)[0].name if project else "",
         made=made,
         release_unknown=why,
         version=version,
         version_unknown=version_why,
         token=_token(context),
         collection=_collection(context, project),
-        secrets=frozenset(context.look.secret_names()),
+        secrets=frozenset(context.cached.secret_names()),
         wanted_secrets=wanted_secrets(context),
-        shared=tuple(sorted((c.type, c.id) for c in context.look.collaborators(current.id))) if current else (),
+        shared=tuple(sorted((c.type, c.id) for c in context.cached.collaborators(current.id))) if current else (),
         wanted_shared=tuple(
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
         ),
@@ -238,7 +238,7 @@ def _token(context: Context) -> TokenStatus:
     stored = {known.account: known for known in context.memory.stored_tokens()}
     former = {known.account: known for known in context.memory.former_tokens() if known.account not in stored}
     return TokenStatus(
-        TOKEN in context.look.secret_names(),
+        TOKEN in context.cached.secret_names(),
         tuple(stored[name] for name in wanted if name in stored),
         tuple(former[name] for name in wanted if name in former),
     )
@@ -249,7 +249,7 @@ def _token(context: Context) -> TokenStatus:
 
 def _collection(context: Context, project: Project | None) -> GcStatus:
     wanted = gc_job.wanted_job(context.settings)
-    jobs = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
     if not jobs:
         return GcStatus(0, "", "", "", False, None, None, None, None)
     job = min(jobs, key=lambda j: (j.name != wanted.name, j.id))

@@ -71,8 +71,8 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallP
     operation of another machine seems unfinished."""
     if context.access.has_admin and context.access.find_account() is None:
         return UninstallPlan(consumers=_consumers(context) if purge else ())
-    project = context.look.project(context.settings.project.name)
-    projects = {item.id for item in context.look.projects()}
+    project = context.cached.project(context.settings.project.name)
+    projects = {item.id for item in context.cached.projects()}
     names = {context.settings.gc.name, f"{context.settings.gc.name} dry run"}
 
     def ours(item: Job | Run) -> bool:
@@ -82,16 +82,16 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallP
             return True
         return item.name in names and item.project_id not in projects  # what an earlier call left behind
 
-    only = context.look.secret_names() & keys.only_on_the_platform(context)
-    deployments = tuple(d for d in context.look.deployments() if project and d.project_id == project.id)
+    only = context.cached.secret_names() & keys.only_on_the_platform(context)
+    deployments = tuple(d for d in context.cached.deployments() if project and d.project_id == project.id)
     if project is not None and not force:
         other_machines.refuse_unfinished(context, project, deployments)
     return UninstallPlan(
         project=project,
         deployments=deployments,
-        jobs=tuple(job for job in context.look.jobs() if ours(job)),
+        jobs=tuple(job for job in context.cached.jobs() if ours(job)),
         runs=tuple(run for run in context.platform.runs() if ours(run)),
-        secrets=tuple(sorted((context.look.secret_names() & _own_names(context)) - only)),
+        secrets=tuple(sorted((context.cached.secret_names() & _own_names(context)) - only)),
         keys=tuple(sorted(only)),
         consumers=_consumers(context) if purge else (),
     )
@@ -168,14 +168,14 @@ def carry_out(context: Context, there: UninstallPlan, *, purge: bool) -> Uninsta
         _remove_project(context, there.project)
     if purge:
         _purge(context, there, removed)
-    context.look.forget()
+    context.cached.forget()
     return removed
 
 
 def _keep_archive(context: Context, project: Project, removed: UninstallResult) -> Path | None:
     folder = context.folder / "removed"
     try:
-        content = context.look.archive(project)
+        content = context.cached.archive(project)
     except NotFound as error:
         removed.warnings.append(f"The project has no archive that could be kept: {error.what}")
         return None

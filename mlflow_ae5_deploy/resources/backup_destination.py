@@ -41,7 +41,7 @@ def destination(context: Context) -> Secret:
 def observe(context: Context) -> SecretState | None:
     """None where nothing has to be stored."""
     wanted = destination(context)
-    if wanted.reveal() == DEFAULT and VARIABLE not in context.look.secret_names():
+    if wanted.reveal() == DEFAULT and VARIABLE not in context.cached.secret_names():
         return None
     return observe_secret(context, VARIABLE, wanted)
 

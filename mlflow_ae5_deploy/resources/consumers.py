@@ -35,6 +35,6 @@ def lacking(context: Context, deployment_id: str | None) -> tuple[str, ...]:
     found = [
         name for name in recipients(context) if name in over or context.memory.token_stored_for(name) != deployment_id
     ]
-    if context.account not in found and TOKEN not in context.look.secret_names():
+    if context.account not in found and TOKEN not in context.cached.secret_names():
         found.insert(0, context.account)
     return tuple(found)

@@ -24,12 +24,12 @@ def wanted_of(context: Context) -> DeploymentSpec:
 
 
 def chosen_of(context: Context) -> DeploymentMatch:
-    project = context.look.project(context.settings.project.name)
-    return select(context.look.deployments(), project, wanted_of(context))
+    project = context.cached.project(context.settings.project.name)
+    return select(context.cached.deployments(), project, wanted_of(context))
 
 
 def project_name(context: Context, project_id: str) -> str:
-    project: Project | None = next((p for p in context.look.projects() if p.id == project_id), None)
+    project: Project | None = next((p for p in context.cached.projects() if p.id == project_id), None)
     return f"{project.owner}/{project.name}" if project else project_id
 
 

@@ -44,8 +44,8 @@ def check_before_start(context: Context, wanted: DeploymentSpec, project: Projec
     project: None in a forecast, while it is not there yet or is to be replaced.
     """
     check_profile(context, wanted.resource_profile, "deployment.resource_profile")
-    claim = next((e for e in context.look.static_endpoints() if e.name == wanted.endpoint), None)
-    ours = context.look.project(context.settings.project.name)
+    claim = next((e for e in context.cached.static_endpoints() if e.name == wanted.endpoint), None)
+    ours = context.cached.project(context.settings.project.name)
     if claim is not None and (ours is None or claim.project_id != ours.id):
         raise Conflict(
             f"The endpoint `{wanted.endpoint}` is claimed by another project "
@@ -60,7 +60,7 @@ def check_before_start(context: Context, wanted: DeploymentSpec, project: Projec
 
 def revision_for(context: Context, project: Project, name: str, command: str) -> Revision:
     """The revision of that name (or `latest`), proved to have the command. Raises NotFound or Configuration."""
-    revisions = context.look.revisions(project)
+    revisions = context.cached.revisions(project)
     by_name = {revision.name: revision for revision in revisions}
     revision = revisions[0] if name == "latest" else by_name.get(name)
     if revision is None:
@@ -89,7 +89,7 @@ def start(
     if project is None:
         raise StageFailed("There is no project to deploy.", stage=STAGE)
     revision = revision_for(context, project, wanted.revision, wanted.command)
-    context.found.no_server = STARTING
+    context.outputs.no_server = STARTING
     clash: Conflict | None = None
     deployment: Deployment | None = None
     try:
@@ -112,18 +112,18 @@ def start(
         raise clash or AssertionError
     context.journal.write("effect", action="start", target=f"deployment {wanted.name}", id=deployment.id)
     context.memory.clear_stale_server()
-    context.look.forget("deployments", "endpoints")
+    context.cached.forget("deployments", "endpoints")
     return deployment
 
 
 def stop(context: Context, deployment: Deployment, *, another_serves: bool = False) -> None:
     if not another_serves:
-        context.found.no_server = STOPPING
+        context.outputs.no_server = STOPPING
     context.platform.stop_deployment(deployment.id)
     if not another_serves:
-        context.found.no_server = STOPPED
+        context.outputs.no_server = STOPPED
     context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
-    context.look.forget("deployments", "endpoints")
+    context.cached.forget("deployments", "endpoints")
 
 
 def await_serving(context: Context, deployment: Deployment) -> Deployment:
@@ -132,9 +132,9 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
         started = context.platform.wait_started(deployment)
     except PlatformError as error:
         raise failure(context, deployment, error.what) from None
-    context.found.deployment = started
+    context.outputs.deployment = started
     await_health(context, started)
-    context.found.no_server = ""
+    context.outputs.no_server = ""
     context.memory.forget_begun_recovery()
     interrupted_upgrade.served(context)
     _await_listed(context, started)
@@ -145,8 +145,8 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
     """Whoever comes next goes by the list."""
 
     def probe() -> bool | None:
-        context.look.forget("deployments")
-        return True if any(item.id == deployment.id for item in context.look.deployments()) else None
+        context.cached.forget("deployments")
+        return True if any(item.id == deployment.id for item in context.cached.deployments()) else None
 
     poll_until(
         probe,

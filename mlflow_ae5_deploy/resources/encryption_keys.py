@@ -67,8 +67,8 @@ def observe(context: Context) -> tuple[SecretState, ...]:
 
 
 def _observe(context: Context, name: str, value: Secret | None) -> SecretState:
-    account, replace = context.account, context.wishes.replace_keys
-    is_set = name in context.look.secret_names()
+    account, replace = context.account, context.options.replace_keys
+    is_set = name in context.cached.secret_names()
     stored = context.memory.has_secret(account, name)
     if value is None:
         if is_set and not replace:
@@ -125,7 +125,7 @@ def make(context: Context, names: Iterable[str]) -> dict[str, Secret]:
     text += "".join(f"{name}={lines[name].reveal()}\n" for name in _IN_FILE if name in lines)
     write_private(file.resolve(), text.encode())
     context.journal.write("effect", action="make", target=f"keys {', '.join(made)} in {file}")
-    context.found.keys_made = True
+    context.outputs.keys_made = True
     return made
 
 

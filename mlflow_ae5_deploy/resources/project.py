@@ -22,8 +22,8 @@ _GONE = 120.0  # seconds until a deleted project must be off the list
 def keep_archive(context: Context, project: Project) -> Path:
     """A copy of what the project holds, on this machine."""
     kept = context.folder / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
-    write_private(kept, context.look.archive(project))
-    context.found.kept_archives.append(kept)
+    write_private(kept, context.cached.archive(project))
+    context.outputs.kept_archives.append(kept)
     context.journal.write("effect", action="keep", target=str(kept), id=project.id)
     return kept
 
@@ -33,13 +33,13 @@ def remove_project(context: Context, project: Project) -> None:
     another machine has a job at work in it."""
     other_machines.refuse_meanwhile(context, project)
     _remember_paused(context)
-    for job in [j for j in context.look.jobs() if j.project_id == project.id]:
+    for job in [j for j in context.cached.jobs() if j.project_id == project.id]:
         one_off.stop(context, context.platform.runs(job.id))  # the platform deletes no job with a run at work
         context.platform.delete_job(job.id)
         context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
-    for deployment in [d for d in context.look.deployments() if d.project_id == project.id]:
+    for deployment in [d for d in context.cached.deployments() if d.project_id == project.id]:
         stop(context, deployment)
-    context.found.no_server = STOPPED
+    context.outputs.no_server = STOPPED
     context.memory.forget_token()
     delete_project(context, project)
 
@@ -55,7 +55,7 @@ def _remember_paused(context: Context) -> None:
 def delete_project(context: Context, project: Project) -> None:
     context.platform.delete_project(project.id)
     context.journal.write("effect", action="delete", target=f"project {project.name}", id=project.id)
-    context.look.forget()
+    context.cached.forget()
 
 
 def await_gone(context: Context, project: Project) -> None:
@@ -86,7 +86,7 @@ def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[
             ) from None
         project = shown
     context.journal.write("effect", action="upload", target=project.name, id=project.id)
-    context.look.forget("projects", "archive", "revisions")
+    context.cached.forget("projects", "archive", "revisions")
     return project
 
 

@@ -183,7 +183,7 @@ def conclude(context: Context) -> None:
     """The restore was proved, so it is over. A job's record that a run which was cut off has left is of no use now, and
     must not be taken for the answer to a later request."""
     known = context.memory.recovery()
-    project = context.look.project(context.settings.project.name)
+    project = context.cached.project(context.settings.project.name)
     if known is None or project is None:
         return
     context.memory.note_recovery({**known, "ended": True})

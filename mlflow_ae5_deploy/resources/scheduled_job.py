@@ -41,10 +41,10 @@ class ScheduledJobState:
 
 def observe(context: Context, wanted: JobSpec, *, keep_paused: bool = False) -> ScheduledJobState:
     """keep_paused: what somebody has paused is to stay so."""
-    project = context.look.project(context.settings.project.name)
-    jobs = tuple(jobs_for(context.look.jobs(), project, wanted))
-    going = project is not None and context.look.is_going(project)
-    before = jobs_for(context.look.going_jobs(), project, wanted) if going else jobs
+    project = context.cached.project(context.settings.project.name)
+    jobs = tuple(jobs_for(context.cached.jobs(), project, wanted))
+    going = project is not None and context.cached.is_going(project)
+    before = jobs_for(context.cached.going_jobs(), project, wanted) if going else jobs
     return ScheduledJobState(
         project, wanted, jobs, keep_paused and is_held(before, context.memory.job_change(wanted.purpose))
     )
@@ -70,7 +70,7 @@ def plan(facts: ScheduledJobState, context: Context) -> Decision:
     ]
     if keep is None:
         why = "there is none" if not facts.jobs else "a job cannot be changed in place"
-        if context.wishes.dry:
+        if context.options.dry:
             why += f"; it would run {in_words(schedule, context)}"
         if facts.held:
             why += "; it is paused again at once, as the former was"
@@ -94,7 +94,7 @@ def _check_before_create(facts: ScheduledJobState, context: Context) -> None:
     if context.access.missing:
         return
     check_profile(context, facts.wanted.resource_profile, f"{facts.wanted.section}.resource_profile")
-    if facts.project is not None and not context.look.is_going(facts.project):
+    if facts.project is not None and not context.cached.is_going(facts.project):
         revision_for(context, facts.project, "latest", facts.wanted.command)
 
 
@@ -120,7 +120,7 @@ def pause(job: Job, context: Context, purpose: str) -> None:
     context.platform.pause_job(job.id)
     context.journal.write("effect", action=PAUSE, target=f"job {job.name}", id=job.id)
     context.memory.end_job_change(purpose)  # the platform tells it from here on; somebody may resume it there
-    context.look.forget("jobs")
+    context.cached.forget("jobs")
 
 
 def confirm(context: Context, wanted: JobSpec) -> str:
@@ -128,7 +128,7 @@ def confirm(context: Context, wanted: JobSpec) -> str:
     seen: list[ScheduledJobState] = []
 
     def probe() -> bool | None:
-        context.look.forget("jobs")
+        context.cached.forget("jobs")
         seen[:] = [observe(context, wanted)]
         jobs = seen[0].jobs
         return True if len(jobs) == 1 and not differences(jobs[0], wanted) else None
@@ -161,7 +161,7 @@ def create(project: Project, wanted: JobSpec, context: Context, *, wait: float =
     try:
         job = context.platform.create_job(
             project=project,
-            revision=context.look.revisions(project)[0],
+            revision=context.cached.revisions(project)[0],
             revision_name="latest",
             name=wanted.name,
             command=wanted.command,
@@ -179,7 +179,7 @@ def create(project: Project, wanted: JobSpec, context: Context, *, wait: float =
     if job is None:
         raise AssertionError
     context.journal.write("effect", action=CREATE, target=f"job {job.name}", id=job.id)
-    context.look.forget("jobs")
+    context.cached.forget("jobs")
     return job
 
 
@@ -199,7 +199,7 @@ def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: s
         raise
     context.platform.delete_job(job.id)
     context.journal.write("effect", action=DELETE, target=f"job {job.name}", id=job.id)
-    context.look.forget("jobs")
+    context.cached.forget("jobs")
 
 
 def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: JobSpec) -> list[Job]:

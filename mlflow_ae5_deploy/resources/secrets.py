@@ -51,7 +51,7 @@ def observe_secret(context: Context, name: str, wanted: Secret | None) -> Secret
     if wanted is None:
         return SecretState(name, "unset")
     remembered = context.memory.secret_state(context.account, name, wanted)
-    if name not in context.look.secret_names():
+    if name not in context.cached.secret_names():
         return SecretState(name, "missing" if remembered == "same" else "new")
     return SecretState(name, remembered)
 

@@ -14,24 +14,24 @@ from mlflow_ae5_deploy.resources.token_expiry import expiry
 def store_token(context: Context, account: str, deployment: Deployment, platform: Client | None = None) -> None:
     """Store this run's token of `deployment` as `account`'s secret, and remember that it was stored.
 
-    `context.found.url` is the server's address. platform: as the account, where it is signed in already. Raises what
+    `context.outputs.url` is the server's address. platform: as the account, where it is signed in already. Raises what
     signing in and writing may raise.
     """
-    token = context.found.token
-    if token is None or context.found.token_deployment != deployment.id:
+    token = context.outputs.token
+    if token is None or context.outputs.token_deployment != deployment.id:
         raise StageFailed("There is no proven token to store.", stage=12)
     own = account == context.account
     platform = platform or sign_in(context, account)
     if not own:
-        url = Secret.public(context.found.url or "")
+        url = Secret.public(context.outputs.url or "")
         context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
     platform.put_secret(TOKEN, token)
     now = context.clock.now()
-    issued = context.found.token_issued or now
+    issued = context.outputs.token_issued or now
     context.memory.remember_token(account, deployment.id, token, now, own=own, issued=issued, expires=expiry(token))
     context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
     if own:
-        context.look.saw_secrets([TOKEN])
+        context.cached.saw_secrets([TOKEN])
 
 
 def sign_in(context: Context, account: str) -> Client:

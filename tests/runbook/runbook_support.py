@@ -33,7 +33,7 @@ OTHER = Project(id="a0-" + "2" * 32, name="other", owner="somebody", resource_pr
 
 @dataclass
 class Lists:
-    """Stands where Look stands."""
+    """Stands where the platform cache stands."""
 
     projects_: Sequence[Project] = (OURS, OTHER)
     deployments_: Sequence[Deployment] = ()
@@ -80,7 +80,7 @@ class Lists:
 
 @dataclass
 class Doors:
-    """Stands where Access stands; nothing can be opened."""
+    """Stands where the sessions stand; nothing can be opened."""
 
     has_admin: bool = False
     missing: bool = False
@@ -102,16 +102,16 @@ def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = N
     clock = ManualClock()
     return Context(
         settings=Settings.model_validate(settings),
-        wishes=RunOptions(),
+        options=RunOptions(),
         access=doors or Doors(),  # type: ignore[arg-type]
-        look=lists or Lists(),  # type: ignore[arg-type]
+        cached=lists or Lists(),  # type: ignore[arg-type]
         memory=State(folder),
         journal=Journal(folder, clock, verb="test"),
         values=SecretResolver({}, None),
         clock=clock,
         folder=folder,
         scratch=folder,
-        cache=folder,
+        cache_dir=folder,
     )
 
 

@@ -48,8 +48,8 @@ def enter(sandbox, tmp_path: Path):
             context(tmp_path),
             settings=settings,
             access=access,
-            look=PlatformCache(access),
-            wishes=RunOptions(create_account=create),
+            cached=PlatformCache(access),
+            options=RunOptions(create_account=create),
         )
         return run(STAGES[:3], made)
 

@@ -47,7 +47,7 @@ def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, repl
         server={"secrets": CONFIGURED} if configured else {},
     )
     where.values = SecretResolver({"KEK": configured or ""}, None)
-    where.wishes = replace(where.wishes, replace_keys=replaces)
+    where.options = replace(where.options, replace_keys=replaces)
     if stored:
         where.memory.remember_secret(ACCOUNT, NAME, Secret(stored), where.clock.now())
     if in_file:

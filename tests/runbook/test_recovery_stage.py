@@ -53,7 +53,7 @@ ROWS = [
 def asked(tmp_path, wanted, *, runs=False, known=None, **settings):
     lists = Lists(deployments_=[deployment()] if runs else [])
     where = context(tmp_path, lists=lists, **settings)
-    where.wishes = replace(where.wishes, recovery=wanted)
+    where.options = replace(where.options, recovery=wanted)
     where.memory.note_recovery(known)
     return where
 
@@ -123,7 +123,7 @@ class Records:
 def with_records(where, left):
     if left is not None:
         where.access.platform_ = Records(*left)
-        where.look.jobs_ = where.access.platform_.jobs()
+        where.cached.jobs_ = where.access.platform_.jobs()
     return where
 
 
@@ -169,7 +169,7 @@ def test_a_server_that_answers_puts_an_end_to_it(tmp_path):
 def remembered(where):
     for name, value in server_secrets.wanted(where).items():
         where.memory.remember_secret(ACCOUNT, name, value, where.clock.now())
-        where.look.secrets_.add(name)
+        where.cached.secrets_.add(name)
 
 
 def test_a_database_that_is_served_is_known_to_hold_something_before_the_server_is_stopped(tmp_path):
@@ -178,7 +178,7 @@ def test_a_database_that_is_served_is_known_to_hold_something_before_the_server_
 
     with pytest.raises(TargetNotEmpty, match="not empty"):
         stage.plan(stage.observe(where), where)
-    where.wishes = replace(where.wishes, recovery=REPLACES)
+    where.options = replace(where.options, recovery=REPLACES)
     assert [a.verb for a in stage.plan(stage.observe(where), where).actions] == ["check", "stop", "restore"]
 
 

@@ -71,7 +71,7 @@ def test_a_failing_stage_ends_the_run_and_is_in_the_result(tmp_path):
 def test_a_dry_run_applies_nothing_and_writes_nothing(tmp_path):
     stage = Scripted(1, CREATE)
     where = context(tmp_path / "never-made")
-    where.wishes = RunOptions(dry=True)
+    where.options = RunOptions(dry=True)
     where.journal._read_only = True
 
     result = run([stage], where)
@@ -87,7 +87,7 @@ def test_what_interrupts_needs_consent(tmp_path, agreed):
     stage = Scripted(6, WEIGHTY)
     where = context(tmp_path)
     asked = []
-    where.wishes = RunOptions(consent=lambda actions: asked.append(actions) or agreed)
+    where.options = RunOptions(consent=lambda actions: asked.append(actions) or agreed)
 
     result = run([stage], where)
 

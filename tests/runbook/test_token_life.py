@@ -106,7 +106,7 @@ class Platform:
 def test_the_age_of_a_token_counts_from_its_issue(tmp_path):
     doors = Doors()
     run = context(tmp_path, doors=doors)
-    run.look.saw_secrets = lambda _names: None
+    run.cached.saw_secrets = lambda _names: None
     doors.platform_ = Platform(run.clock)
     asked = run.clock.now()
 

@@ -70,7 +70,7 @@ def _doctor(choices: SharedOptions, reporter: Reporter, *, job: bool, lock_wait:
         reporter.doing("doctor")
 
     with entered as context:
-        context.wishes = replace(context.wishes, create_account=context.settings.account.create)
+        context.options = replace(context.options, create_account=context.settings.account.create)
         reporter.doing("doctor")
         findings = examine(
             context,

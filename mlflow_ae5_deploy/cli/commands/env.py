@@ -59,7 +59,7 @@ def command(
 
     try:
         with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
-            deployment_id, context.found.url = running(context)
+            deployment_id, context.outputs.url = running(context)
             with recorded(context):
                 token = context.token_for(deployment_id) if show_token else None
             environment = installed_facts(context).client_environment()

@@ -45,7 +45,7 @@ def command(
     reporter = reporter_for(choices)
     try:
         with looking(choices, reporter, verb=NAME) as context:
-            context.wishes = replace(context.wishes, create_account=context.settings.account.create)
+            context.options = replace(context.options, create_account=context.settings.account.create)
             if watch is None:
                 return _tell(choices, reporter, _look(choices, context))
             return _watch(choices, reporter, context, watch)
@@ -60,7 +60,7 @@ def _look(choices: SharedOptions, context: Context) -> Status:
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
     given = choices.environ.get("MLFLOW_TRACKING_TOKEN")
-    context.found = StageOutputs()
+    context.outputs = StageOutputs()
     return status(context, STAGES, Secret(given) if given and not choices.sandbox else None)
 
 

@@ -78,14 +78,14 @@ def _ask(reporter: Reporter, context: Context, *, purge: bool, force: bool) -> U
     actions = uninstall.plan(there, purge=purge)
     if actions:
         _agree(reporter, context, actions, uninstall.kept(context, there, purge=purge), "Nothing was changed.")
-    context.look.forget()
+    context.cached.forget()
     return there if actions else None
 
 
 def _agree(reporter: Reporter, context: Context, actions: list[Action], stays: Sequence[str], remedy: str) -> None:
     for item in stays:
         reporter.note(f"This stays: {item}.")
-    if actions and not context.wishes.consent(actions):
+    if actions and not context.options.consent(actions):
         raise _declined(actions, remedy)
 
 

@@ -102,11 +102,11 @@ def running(context: Context) -> tuple[str, str]:
     from mlflow_ae5_deploy.common.errors import NotFound
     from mlflow_ae5_deploy.resources.deployment import await_serving
 
-    name, project = context.settings.deployment.name, context.look.project(context.settings.project.name)
+    name, project = context.settings.deployment.name, context.cached.project(context.settings.project.name)
     deployment = next(
-        (d for d in context.look.deployments() if project and d.project_id == project.id and d.name == name), None
+        (d for d in context.cached.deployments() if project and d.project_id == project.id and d.name == name), None
     )
-    if deployment is not None and deployment.is_starting and not context.wishes.dry:
+    if deployment is not None and deployment.is_starting and not context.options.dry:
         deployment = await_serving(context, deployment)
     if deployment is None or not deployment.url or not deployment.is_started:
         state = f"it is {deployment.state}" if deployment else "there is none"

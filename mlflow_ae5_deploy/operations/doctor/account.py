@@ -104,13 +104,13 @@ def login(context: Context, first_stage: Stage) -> Iterator[Finding]:
 
 def _rights(context: Context) -> Finding:
     reads: list[tuple[str, Callable[[], Any]]] = [
-        ("projects", context.look.projects),
-        ("deployments", context.look.deployments),
-        ("jobs", context.look.jobs),
+        ("projects", context.cached.projects),
+        ("deployments", context.cached.deployments),
+        ("jobs", context.cached.jobs),
         ("runs", lambda: context.platform.runs()),
-        ("secrets", context.look.secret_names),
-        ("static endpoints", context.look.static_endpoints),
-        ("resource profiles", context.look.resource_profiles),
+        ("secrets", context.cached.secret_names),
+        ("static endpoints", context.cached.static_endpoints),
+        ("resource profiles", context.cached.resource_profiles),
     ]
     denied = []
     for name, read in reads:
@@ -129,7 +129,7 @@ def _rights(context: Context) -> Finding:
 
 
 def _profiles(context: Context) -> Finding:
-    offered = [profile.name for profile in context.look.resource_profiles()]
+    offered = [profile.name for profile in context.cached.resource_profiles()]
     settings = context.settings
     wanted = {
         "deployment.resource_profile": settings.deployment.resource_profile,
@@ -157,7 +157,7 @@ def _keys(context: Context) -> Finding:
     absent = [fact.name for fact in facts if not fact.right]
     if notes:
         return warning("keys", " ".join(notes), "See runbooks/security.md, Keys.")
-    if absent and context.look.project(context.settings.project.name) is None:
+    if absent and context.cached.project(context.settings.project.name) is None:
         return info("keys", f"{', '.join(absent)}: `install` sets them")
     if absent:
         return warning("keys", f"not set as configured: {', '.join(absent)}", "Run `install`, which sets them.")
@@ -173,8 +173,8 @@ def _endpoint_name(context: Context) -> Finding:
             f"`{name}` is in use by deployment {chosen.rival.name} of another project ({chosen.rival.owner})",
             "Choose another deployment.endpoint, or have that deployment stopped.",
         )
-    project = context.look.project(context.settings.project.name)
-    claim = next((item for item in context.look.static_endpoints() if item.name == name), None)
+    project = context.cached.project(context.settings.project.name)
+    claim = next((item for item in context.cached.static_endpoints() if item.name == name), None)
     if claim is not None and (project is None or claim.project_id != project.id):
         return error(
             "endpoint-name",

@@ -42,11 +42,11 @@ def from_platform(context: Context, show: Callable[[str], None]) -> list[Finding
 
 def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
     settings = context.settings
-    project = context.look.project(settings.project.name)
+    project = context.cached.project(settings.project.name)
     if project is None:
         return _all_skipped("the job runs in the installed project, and nothing is installed", "Run `install` first.")
     command = "MinimumCheck" if settings.deployment.command.startswith("Minimum") else "Check"
-    revision = context.look.revisions(project)[0]
+    revision = context.cached.revisions(project)[0]
     if command not in {known.id for known in revision.commands}:
         return _all_skipped(
             f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."

@@ -20,7 +20,7 @@ def release(context: Context, stages: Sequence[Stage]) -> tuple[list[Finding], P
     try:
         for stage in stages:
             stage.plan(stage.observe(context), context)
-        built = context.found.built
+        built = context.outputs.built
         if built is None:
             why = "the release is not downloaded yet"
             return [
@@ -29,7 +29,7 @@ def release(context: Context, stages: Sequence[Stage]) -> tuple[list[Finding], P
         environment = environment_of(built.path.read_bytes(), context.settings.deployment.command)
     except DeployError as trouble:
         return [of_error("release", trouble)], None
-    known = context.found.release
+    known = context.outputs.release
     name = f"{known.kind} {known.version or known.source}" if known else "the release"
     return [
         ok("release", f"{name}, commands {', '.join(built.commands)}"),

@@ -75,7 +75,7 @@ def agree(context: Context, found: UpgradePlan, rehearsed: JobResult | None) -> 
             ),
         )
     ]
-    if not context.wishes.consent(actions):
+    if not context.options.consent(actions):
         raise Conflict(
             "The upgrade was not agreed to.",
             where=f"project {found.project.name}",
@@ -94,10 +94,10 @@ def upgrade(context: Context, found: UpgradePlan, crew: UpgradeContext) -> Upgra
 
 def _begin(context: Context, found: UpgradePlan) -> UpgradeState:
     server = found.server
-    revisions = context.look.revisions(found.project)
+    revisions = context.cached.revisions(found.project)
     definition = None
     if server is not None:
-        shared = context.look.collaborators(server.id)
+        shared = context.cached.collaborators(server.id)
         definition = restart.define(server, shared, revisions, context.settings.deployment.endpoint)
     return UpgradeState(
         target=plan.built_of(context).content_digest,
@@ -140,7 +140,7 @@ def go_on(context: Context, record: UpgradeState, crew: UpgradeContext) -> Upgra
 def _stop_and_save(context: Context, record: UpgradeState, crew: UpgradeContext) -> UpgradeState:
     """The server, and a last snapshot: what was written since the first one is in it."""
     if record.at_least(REPLACING):
-        context.found.no_server = STOPPED
+        context.outputs.no_server = STOPPED
         return record
     record = note(context, record, phase=STOPPING)
     crew.tell("the server is stopped")
@@ -165,8 +165,8 @@ def _save(context: Context, crew: UpgradeContext, *extent: str) -> str:
 
 def _replace(context: Context, crew: UpgradeContext) -> Project:
     built = plan.built_of(context)
-    project = context.look.project(context.settings.project.name)
-    if project is not None and same_content(context.look.archive(project), built).same:
+    project = context.cached.project(context.settings.project.name)
+    if project is not None and same_content(context.cached.archive(project), built).same:
         return project
     crew.tell("the project is replaced by the new release")
     if project is not None:

@@ -54,7 +54,7 @@ class UpgradePlan:
 def look(context: Context) -> UpgradePlan:
     """After stage 5 has built the new archive."""
     project, built = runner.required_project(context), built_of(context)
-    stored, wanted = context.look.archive(project), built.path.read_bytes()
+    stored, wanted = context.cached.archive(project), built.path.read_bytes()
     return UpgradePlan(
         project=project,
         server=chosen_of(context).current,
@@ -67,9 +67,9 @@ def look(context: Context) -> UpgradePlan:
 
 
 def built_of(context: Context) -> BuiltArchive:
-    if context.found.built is None:
+    if context.outputs.built is None:
         raise StageFailed("The new release is not built.", stage=5)
-    return context.found.built
+    return context.outputs.built
 
 
 def check(context: Context, changes: UpgradePlan) -> None:

@@ -37,7 +37,7 @@ def look(context: Context, record: UpgradeState, crew: UpgradeContext) -> Restor
         return RestoreSource()
     if record.snapshot is None:
         raise StageFailed("No snapshot to go back to was noted.", stage=7, where=str(context.folder))
-    project = context.look.project(context.settings.project.name)
+    project = context.cached.project(context.settings.project.name)
     if project is not None and _sees_it(context, record, project, crew):
         return RestoreSource(needed=True, seen=True)
     if project is not None and project.id in (record.old_project, record.returned):

@@ -122,7 +122,7 @@ def _agree(context: Context, record: UpgradeState, way: RestoreSource) -> None:
         f"the upgrade to {record.wanted} of {record.began[:16].replace('T', ' ')} UTC has not ended",
         (data_words, f"there is no server until {started}", "every token issued so far is void"),
     )
-    if not context.wishes.consent([action]):
+    if not context.options.consent([action]):
         raise Conflict(
             "Going back was not agreed to.",
             where=f"project {context.settings.project.name}",
@@ -182,7 +182,7 @@ def _go_back(context: Context, record: UpgradeState, way: RestoreSource, crew: U
 
 def _bring_project_back(context: Context, record: UpgradeState, crew: UpgradeContext) -> tuple[Project, UpgradeState]:
     name = context.settings.project.name
-    project = context.look.project(name)
+    project = context.cached.project(name)
     if project is not None and project.id in (record.old_project, record.returned):
         return project, record
     archive = Path(record.archive)
@@ -207,7 +207,7 @@ def _start(context: Context, definition: DeploymentDefinition, project: Project)
             where=f"deployment {definition.name}",
             remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
         )
-    known = {revision.name for revision in context.look.revisions(project)}
+    known = {revision.name for revision in context.cached.revisions(project)}
     wanted = restart.wanted_by(context, definition)
     if wanted.revision not in known:
         wanted = replace(wanted, revision="latest")

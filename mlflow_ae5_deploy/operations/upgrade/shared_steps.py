@@ -36,15 +36,15 @@ class UpgradeContext:
 
 def stop_servers(context: Context) -> None:
     """Every deployment of the project: none may run on data that is changed."""
-    context.look.forget("deployments", "endpoints")
+    context.cached.forget("deployments", "endpoints")
     chosen = chosen_of(context)
-    if project := context.look.project(context.settings.project.name):
+    if project := context.cached.project(context.settings.project.name):
         other_machines.refuse_meanwhile(context, project)
     for server in (chosen.current, *chosen.duplicates):
         if server is not None:
             context.memory.forget_token()
             stop(context, server)
-    context.found.no_server = STOPPED
+    context.outputs.no_server = STOPPED
 
 
 def run_stages(crew: UpgradeContext, first: int) -> None:
@@ -54,7 +54,7 @@ def run_stages(crew: UpgradeContext, first: int) -> None:
 
 
 def share_as_before(context: Context, record: UpgradeState) -> None:
-    deployment = context.found.deployment
+    deployment = context.outputs.deployment
     if deployment is not None and record.definition is not None:
         restart.share_again(context, deployment, record.definition)
 
@@ -64,18 +64,18 @@ def jobs_of(context: Context, project: Project) -> tuple[tuple[str, str, str, bo
     names = {command_of(context.settings, command) for command in ("Backup", "Drill")}
     return tuple(
         (job.name, job.command, job.schedule, scheduled_job.is_paused(job))
-        for job in context.look.jobs()
+        for job in context.cached.jobs()
         if job.project_id == project.id and job.schedule and job.command in names and not job.variables
     )
 
 
 def schedule_as_before(context: Context, record: UpgradeState, project: Project) -> None:
-    known = {command.id for command in context.look.revisions(project)[0].commands}
+    known = {command.id for command in context.cached.revisions(project)[0].commands}
     profile = context.settings.backup.resource_profile
     for name, command, cron, paused in record.jobs:
         purpose = "drill" if "Drill" in command else "backup"
         wanted = JobSpec(name, command, cron, (), profile, purpose=purpose, section="backup", alone=False)
-        there = scheduled_job.jobs_for(context.look.jobs(), project, wanted)
+        there = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
         if not there and command in known:
             there = [scheduled_job.create(project, wanted, context)]
         for job in there:
@@ -85,7 +85,7 @@ def schedule_as_before(context: Context, record: UpgradeState, project: Project)
 
 def prove(context: Context, crew: UpgradeContext) -> Verification:
     """`verify`, with a token that this run has at hand. Raises VerificationFailed."""
-    deployment = context.found.deployment
+    deployment = context.outputs.deployment
     if deployment is None or not deployment.url:
         raise StageFailed("There is no server to verify.", stage=8)
     url, token = deployment.url.rstrip("/"), context.token_for(deployment.id)

@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.resources.project import await_gone, delete_project, uplo
 @contextlib.contextmanager
 def beside(context: Context) -> Iterator[Project]:
     """The project is gone afterwards. One that an earlier call has left is taken away first."""
-    if left := context.look.project(side_name(context)):
+    if left := context.cached.project(side_name(context)):
         other_machines.refuse_meanwhile(context, left)
     remove_left(context)
     built = built_of(context)
@@ -41,7 +41,7 @@ def side_name(context: Context) -> str:
 
 
 def remove_left(context: Context) -> None:
-    project = context.look.project(side_name(context))
+    project = context.cached.project(side_name(context))
     if project is None:
         return
     jobs = [job for job in context.platform.jobs() if job.project_id == project.id]

@@ -32,7 +32,7 @@ class ServiceAccountStage:
             tuple(
                 sorted(
                     p.name
-                    for p in context.look.projects()
+                    for p in context.cached.projects()
                     if p.owner == context.account and p.name != context.settings.project.name
                 )
             )
@@ -44,7 +44,7 @@ class ServiceAccountStage:
     def plan(self, facts: AccountState, context: Context) -> Decision:
         account = context.account
         if facts.admin and facts.user is None:
-            if not context.wishes.create_account:
+            if not context.options.create_account:
                 raise LoginFailed(
                     f"The account `{account}` does not exist.",
                     where=context.access.target.options.hostname,
@@ -72,8 +72,8 @@ class ServiceAccountStage:
     def apply(self, action: Action, facts: AccountState, context: Context) -> None:
         context.access.create_account()
         context.journal.write("effect", action="create", target=f"account {context.account}")
-        context.look.forget()
+        context.cached.forget()
 
     def verify(self, context: Context) -> str | None:
-        context.look.projects()
+        context.cached.projects()
         return f"`{context.account}` was created and can sign in"

@@ -33,7 +33,7 @@ class EnvironmentStage:
 
     def observe(self, context: Context) -> EnvironmentState:
         if not context.access.missing:
-            context.look.projects()
+            context.cached.projects()
         requests, _ = context.access.costs()
         return EnvironmentState(
             platform.python_version(), ae5_tools_version(), context.access.target.options.hostname, requests

@@ -16,7 +16,7 @@ class LoginStage:
     def observe(self, context: Context) -> str | None:
         if context.access.missing:
             return None
-        context.look.projects()  # an API call that only a signed-in account gets an answer to
+        context.cached.projects()  # an API call that only a signed-in account gets an answer to
         return context.platform.username
 
     def plan(self, facts: str | None, context: Context) -> Decision:

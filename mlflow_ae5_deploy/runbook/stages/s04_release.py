@@ -41,7 +41,7 @@ class ReleaseStage:
             release = obtain(wanted, self._fetch(context, offline=True), clock=context.clock)
         except Unreachable:
             return ReleaseState(wanted, None)
-        context.found.release = release
+        context.outputs.release = release
         return ReleaseState(wanted, release)
 
     def plan(self, facts: ReleaseState, context: Context) -> Decision:
@@ -51,7 +51,7 @@ class ReleaseStage:
 
     def apply(self, action: Action, facts: ReleaseState, context: Context) -> None:
         report = context.on_progress
-        context.found.release = obtain(
+        context.outputs.release = obtain(
             facts.wanted,
             self._fetch(context, offline=False),
             clock=context.clock,
@@ -59,20 +59,20 @@ class ReleaseStage:
         )
 
     def verify(self, context: Context) -> str | None:
-        return _describe(context.found.release) if context.found.release else None
+        return _describe(context.outputs.release) if context.outputs.release else None
 
     def _fetch(self, context: Context, *, offline: bool) -> FetchSettings:
         wanted = context.settings.release
         platform = context.settings.platform
         return FetchSettings(
-            cache_dir=context.cache,
+            cache_dir=context.cache_dir,
             mirror=wanted.mirror,
             sha256=wanted.sha256,
             ca_file=platform.ca_file,
             connect_timeout=platform.connect_timeout,
             read_timeout=platform.read_timeout,
             offline=offline,
-            record=not context.wishes.dry,
+            record=not context.options.dry,
         )
 
 

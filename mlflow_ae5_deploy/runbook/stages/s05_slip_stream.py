@@ -30,11 +30,11 @@ class SlipStreamStage:
     promise: ClassVar[str] = "the customised archive is built and its provenance is inside it"
 
     def observe(self, context: Context) -> CustomizationState:
-        if context.found.release is None:
+        if context.outputs.release is None:
             return CustomizationState(None, False)
         wanted = context.settings.slipstream
         built = build(
-            context.found.release,
+            context.outputs.release,
             Customization(
                 variables=wanted.variables,
                 dependencies=wanted.dependencies,
@@ -48,11 +48,11 @@ class SlipStreamStage:
         if absent := sorted(needed - set(built.commands)):
             raise ReleaseRefused(
                 f"The release has no command {', '.join(f'`{name}`' for name in absent)}.",
-                where=context.found.release.source,
+                where=context.outputs.release.source,
                 remedy=f"It has: {', '.join(built.commands)}. Set deployment.command and gc.command to two of them, "
                 "or add the command with slipstream.commands.",
             )
-        context.found.built = built
+        context.outputs.built = built
         return CustomizationState(built, _kept(context, built).is_file())
 
     def plan(self, facts: CustomizationState, context: Context) -> Decision:
@@ -63,15 +63,15 @@ class SlipStreamStage:
         return Decision.do(Action("build", "the project archive", f"not built before: {_describe(facts.built)}"))
 
     def apply(self, action: Action, facts: CustomizationState, context: Context) -> None:
-        built = context.found.built
+        built = context.outputs.built
         if built is None:
             raise ReleaseRefused("The release is not at hand, so nothing can be built from it.")
         kept = _kept(context, built)
         copy_private(built.path, kept)
-        context.found.built = replace(built, path=kept)
+        context.outputs.built = replace(built, path=kept)
 
     def verify(self, context: Context) -> str | None:
-        return f"built, {_describe(context.found.built)}" if context.found.built else None
+        return f"built, {_describe(context.outputs.built)}" if context.outputs.built else None
 
 
 def _kept(context: Context, built: BuiltArchive) -> Path:

@@ -42,19 +42,19 @@ class UploadStage:
     promise: ClassVar[str] = "a project with the wanted content exists under the service account"
 
     def observe(self, context: Context) -> ProjectState:
-        project = context.look.project(context.settings.project.name)
-        built = context.found.built
+        project = context.cached.project(context.settings.project.name)
+        built = context.outputs.built
         upgraded = half_upgraded(context)
         if project is None or built is None:
             return ProjectState(project, None, upgraded=upgraded)
-        seen = same_content(context.look.archive(project), built)
-        half = None if seen.same or context.wishes.recovery is not None else half_restored(context, project)
-        if context.wishes.dry and not seen.same:
-            context.look.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
+        seen = same_content(context.cached.archive(project), built)
+        half = None if seen.same or context.options.recovery is not None else half_restored(context, project)
+        if context.options.dry and not seen.same:
+            context.cached.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
         return ProjectState(project, seen, half, upgraded)
 
     def plan(self, facts: ProjectState, context: Context) -> Decision:
-        wanted = context.wishes.recovery
+        wanted = context.options.recovery
         refuse_to_serve(facts.upgraded, wanted, self.number)
         decision = self._decide(facts, context)
         if facts.upgraded is None or wanted is not None:
@@ -88,7 +88,7 @@ class UploadStage:
         )
 
     def _before(self, project: Project, context: Context) -> list[Action]:
-        wanted = context.wishes.recovery
+        wanted = context.options.recovery
         servers = servers_of(context) if wanted is not None else ()
         if wanted is None or not (servers or wanted.undo):
             return []
@@ -96,17 +96,17 @@ class UploadStage:
         return [checking(wanted)] if runner.knows(context, project, "Restore") else []
 
     def apply(self, action: Action, facts: ProjectState, context: Context) -> None:
-        wanted = context.wishes.recovery
+        wanted = context.options.recovery
         if action.verb == CHECK and facts.project is not None and wanted is not None:
             look_first(context, facts.project, wanted, replaced=True)
             return
         if action.verb == REPLACE and facts.project is not None:
             if wanted is None:
                 context.memory.forget_begun_recovery()  # it was looked for, and is not so
-            context.found.taken_down = wanted is not None and bool(servers_of(context))
+            context.outputs.taken_down = wanted is not None and bool(servers_of(context))
             keep_archive(context, facts.project)
             remove_project(context, facts.project)
-        built = context.found.built
+        built = context.outputs.built
         if built is None:
             raise StageFailed("There is no archive to upload.", stage=self.number)
         upload_project(
@@ -114,10 +114,10 @@ class UploadStage:
         )
 
     def verify(self, context: Context) -> str | None:
-        project, built = context.look.project(context.settings.project.name), context.found.built
+        project, built = context.cached.project(context.settings.project.name), context.outputs.built
         if project is None or built is None:
             raise StageFailed("The uploaded project is not in the account's list.", stage=self.number)
-        seen = same_content(context.look.archive(project), built)
+        seen = same_content(context.cached.archive(project), built)
         if not seen.same:
             raise StageFailed(
                 f"The platform does not return the content that was uploaded: {_lower(seen.reason)}.", stage=self.number

@@ -60,9 +60,9 @@ class RecoveryStage:
     promise: ClassVar[str] = "database and artifacts are restored before the server first starts, if asked for"
 
     def observe(self, context: Context) -> RestoreState:
-        wanted, project = context.wishes.recovery, context.look.project(context.settings.project.name)
+        wanted, project = context.options.recovery, context.cached.project(context.settings.project.name)
         if wanted is None:
-            going = project is not None and context.look.is_going(project)  # then stage 6 has looked already
+            going = project is not None and context.cached.is_going(project)  # then stage 6 has looked already
             return RestoreState(None, project, half=None if going else half_restored(context, project))
         place = backup_destination.observe(context)
         servers = servers_of(context)
@@ -121,11 +121,11 @@ class RecoveryStage:
             )
             backup_destination.store(context)
         else:
-            context.found.no_server = STOPPED
+            context.outputs.no_server = STOPPED
             try:
                 self._restore(wanted, facts.project, context)
             except DeployError as error:
-                if facts.servers or context.found.taken_down:
+                if facts.servers or context.outputs.taken_down:
                     error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
                 raise
 
@@ -158,12 +158,12 @@ class RecoveryStage:
         except DeployError:
             context.memory.note_recovery(note)  # it was not what was asked for
             raise
-        context.found.recovered = verdict
+        context.outputs.recovered = verdict
         if not wanted.undo:
             ended_by_restore(context)
 
     def verify(self, context: Context) -> str | None:
-        return context.found.recovered.said if context.found.recovered else None
+        return context.outputs.recovered.said if context.outputs.recovered else None
 
 
 def _same(wanted: RestoreRequest, done: dict[str, Any]) -> bool:

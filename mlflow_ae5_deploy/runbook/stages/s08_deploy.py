@@ -37,19 +37,19 @@ class DeployStage:
 
     def observe(self, context: Context) -> DeploymentState:
         wanted = wanted_of(context)
-        project = context.look.project(context.settings.project.name)
+        project = context.cached.project(context.settings.project.name)
         secrets = server_secrets.observe(context)
-        chosen = select(context.look.deployments(), project, wanted)
+        chosen = select(context.cached.deployments(), project, wanted)
         current = chosen.current
         health: Health | None = None
         if current is not None:
             if wanted.revision == "latest" and current.revision != "latest" and project is not None:
-                newest = context.look.revisions(project)[0].name
+                newest = context.cached.revisions(project)[0].name
                 current = replace(current, revision="latest") if current.revision == newest else current
             health = self._health(context, current)
             if health is not None and health.healthy:
-                context.found.no_server = ""
-        context.found.deployment = current
+                context.outputs.no_server = ""
+        context.outputs.deployment = current
         return DeploymentState(
             wanted=wanted,
             project=project,
@@ -73,7 +73,7 @@ class DeployStage:
         """As the signed-in owner, because that needs no token; None while it is not started."""
         if not current.is_started or not current.url:
             return None
-        token = context.found.token if context.found.token_deployment == current.id else None
+        token = context.outputs.token if context.outputs.token_deployment == current.id else None
         if token is not None:
             return context.server(current.url, token).health()
         try:
@@ -123,13 +123,13 @@ class DeployStage:
         """Refuse now what could not be started later; in a forecast, tell the later stages what will be new."""
         if context.access.missing or not any(action.verb in (START, RESTART) for action in decision.actions):
             return
-        going = facts.project is None or context.look.is_going(facts.project)
+        going = facts.project is None or context.cached.is_going(facts.project)
         check_before_start(context, facts.wanted, None if going else facts.project)
-        if context.wishes.dry:
+        if context.options.dry:
             current = facts.current
             same = current is not None and current.url and current.endpoint == facts.wanted.endpoint
-            context.found.url = current.url if current is not None and same else None
-            context.found.deployment = None
+            context.outputs.url = current.url if current is not None and same else None
+            context.outputs.deployment = None
 
     def _plan_server(self, facts: DeploymentState) -> Decision:
         current, name = facts.current, facts.wanted.name
@@ -187,7 +187,7 @@ class DeployStage:
     def _patch(self, current: Deployment, wanted: DeploymentSpec, context: Context) -> None:
         context.platform.patch_deployment(current.id, public=False)
         context.journal.write("effect", action="make private", target=f"deployment {wanted.name}", id=current.id)
-        context.look.forget("deployments")
+        context.cached.forget("deployments")
         now = context.platform.deployment(current.id)
         if now is None or now.public:
             raise StageFailed(
@@ -195,13 +195,13 @@ class DeployStage:
                 stage=self.number,
                 remedy="Stop it on the platform, then run this again.",
             )
-        context.found.deployment = now
+        context.outputs.deployment = now
         health = self._health(context, now)
         if health is None or health.verdict == "unhealthy":
             await_serving(context, now)
 
     def verify(self, context: Context) -> str | None:
-        deployment = context.found.deployment
+        deployment = context.outputs.deployment
         if deployment is None or not deployment.url:
             raise StageFailed("The platform shows no running deployment.", stage=self.number)
         if other := self._other_database(context, deployment):

@@ -16,16 +16,16 @@ class EndpointUrlStage:
     promise: ClassVar[str] = "the public URL is known"
 
     def observe(self, context: Context) -> str | None:
-        deployment = context.found.deployment
-        return deployment.url if deployment else context.found.url  # the latter only in a forecast
+        deployment = context.outputs.deployment
+        return deployment.url if deployment else context.outputs.url  # the latter only in a forecast
 
     def plan(self, facts: str | None, context: Context) -> Decision:
         if facts is None:
             return Decision.do(Action("read", "the endpoint's URL", "known once the deployment runs"))
         if urlsplit(facts).scheme != "https":
             raise StageFailed(f"The platform gives an endpoint URL that is not https: {facts}", stage=self.number)
-        context.found.url = facts.rstrip("/")
-        return Decision.nothing(context.found.url)
+        context.outputs.url = facts.rstrip("/")
+        return Decision.nothing(context.outputs.url)
 
     def apply(self, action: Action, facts: str | None, context: Context) -> None:
         raise StageFailed("The platform does not tell the deployment's URL.", stage=self.number)

@@ -26,7 +26,7 @@ class StoreUrlStage:
     promise: ClassVar[str] = "the URL is stored as a secret for the garbage collection and other consumers"
 
     def observe(self, context: Context) -> UrlSecretsState:
-        url = context.found.url
+        url = context.outputs.url
         wanted = Secret.public(url) if url else None
         return UrlSecretsState(url, tuple(observe_secret(context, name, wanted) for name in NAMES))
 
@@ -41,6 +41,6 @@ class StoreUrlStage:
         context.store_secrets(context.platform, context.account, wrong)
 
     def verify(self, context: Context) -> str | None:
-        if absent := set(NAMES) - context.look.secret_names():
+        if absent := set(NAMES) - context.cached.secret_names():
             raise StageFailed(f"The platform does not list {', '.join(sorted(absent))}.", stage=self.number)
         return f"{' and '.join(NAMES)} are listed"

@@ -31,10 +31,10 @@ class TokenStage:
     promise: ClassVar[str] = "an access token for this very deployment exists and works"
 
     def observe(self, context: Context) -> TokenState:
-        deployment = context.found.deployment
+        deployment = context.outputs.deployment
         identity = deployment.id if deployment else None
         stored = identity is not None and context.memory.token_stored_for(context.account) == identity
-        unlisted = stored and TOKEN not in context.look.secret_names()
+        unlisted = stored and TOKEN not in context.cached.secret_names()
         return TokenState(identity, lacking(context, identity), unlisted, ended(context, identity))
 
     def plan(self, facts: TokenState, context: Context) -> Decision:
@@ -49,7 +49,7 @@ class TokenStage:
         return Decision.nothing(f"a token of deployment {facts.deployment_id} is on record")
 
     def apply(self, action: Action, facts: TokenState, context: Context) -> None:
-        deployment = context.found.deployment
+        deployment = context.outputs.deployment
         if deployment is None:
             raise StageFailed("There is no deployment to issue a token for.", stage=self.number)
         await_health(context, deployment)

@@ -20,29 +20,29 @@ class StoreTokenStage:
     promise: ClassVar[str] = "the token is a secret of the service account and of each consumer"
 
     def observe(self, context: Context) -> tuple[str, ...]:
-        deployment = context.found.deployment
+        deployment = context.outputs.deployment
         absent = lacking(context, deployment.id if deployment else None)
         # A token issued in this run goes to everybody: whether issuing one voids the former is not documented.
-        fresh = deployment is not None and context.found.token_deployment == deployment.id
+        fresh = deployment is not None and context.outputs.token_deployment == deployment.id
         return tuple(recipients(context)) if absent and fresh else absent
 
     def plan(self, facts: tuple[str, ...], context: Context) -> Decision:
         if not facts:
             everyone = ", ".join(recipients(context))
             return Decision.nothing(f"{TOKEN} of this deployment is stored for {everyone}")
-        deployment = context.found.deployment
+        deployment = context.outputs.deployment
         over = ended(context, deployment.id if deployment else None)
         return Decision.do(
             *(Action("set", _FOR + name, "the one it holds has ended" if name in over else _NONE) for name in facts)
         )
 
     def apply(self, action: Action, facts: tuple[str, ...], context: Context) -> None:
-        deployment = context.found.deployment
+        deployment = context.outputs.deployment
         if deployment is None:
             raise StageFailed("There is no deployment whose token could be stored.", stage=self.number)
         store_token(context, action.target.removeprefix(_FOR), deployment)
 
     def verify(self, context: Context) -> str | None:
-        if TOKEN not in context.look.secret_names():
+        if TOKEN not in context.cached.secret_names():
             raise StageFailed(f"The platform does not list {TOKEN}.", stage=self.number)
         return f"{TOKEN} is stored for {', '.join(recipients(context))}"

@@ -39,9 +39,9 @@ class SharingStage:
     promise: ClassVar[str] = "the deployment is shared with everyone, or with the groups and users named"
 
     def observe(self, context: Context) -> SharingState:
-        sharing, deployment = context.settings.sharing, context.found.deployment
+        sharing, deployment = context.settings.sharing, context.outputs.deployment
         wanted = {("group", name) for name in sharing.groups} | {("user", name) for name in sharing.users}
-        present = {(c.type, c.id) for c in context.look.collaborators(deployment.id)} if deployment else set()
+        present = {(c.type, c.id) for c in context.cached.collaborators(deployment.id)} if deployment else set()
         return SharingState(
             deployment.id if deployment else None,
             frozenset(present),
@@ -67,7 +67,7 @@ class SharingStage:
     def apply(self, action: Action, facts: SharingState, context: Context) -> None:
         if facts.deployment_id is None:
             raise StageFailed("There is no deployment to share.", stage=self.number)
-        current = context.look.collaborators(facts.deployment_id)
+        current = context.cached.collaborators(facts.deployment_id)
         present = {(c.type, c.id) for c in current}
         if not facts.wanted - present and not (present - facts.wanted) & facts.ours:
             return  # an earlier action of this stage has written the whole list already
@@ -84,7 +84,7 @@ class SharingStage:
             ) from None
         context.memory.remember_shared(set((facts.ours | set(facts.missing)) - set(facts.surplus)))
         context.journal.write("effect", action="share", target=facts.deployment_id, added=facts.missing)
-        context.look.forget("collaborators")
+        context.cached.forget("collaborators")
 
     def verify(self, context: Context) -> str | None:
         facts = self.observe(context)

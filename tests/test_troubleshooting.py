@@ -109,11 +109,11 @@ def test_the_page_has_messages_and_the_reader_of_the_code_finds_texts():
 
 @pytest.mark.parametrize(("message", "code"), rows(), ids=[message[:60] for message, _ in rows()])
 def test_a_message_is_one_the_code_prints_with_that_exit_code(message, code):
-    wanted = parts(message)
-    assert wanted, "nothing in it could be looked for"
+    desired = parts(message)
+    assert desired, "nothing in it could be looked for"
 
-    places = [printed for printed in everything_printed() if all(part.strip() in printed.text for part in wanted)]
+    places = [printed for printed in everything_printed() if all(part.strip() in printed.text for part in desired)]
 
-    assert places, f"no text in the code has {wanted}"
+    assert places, f"no text in the code has {desired}"
     codes = {WRAPPED.get(place.text, place.code) for place in places}
     assert codes & {None, code}, codes

@@ -44,8 +44,8 @@ class ProviderAdminSession:
         return [parse_user(record) for record in self._pages("users")]
 
     def find_user(self, username: str) -> User | None:
-        wanted = username.casefold()
-        return next((user for user in self.users() if user.username.casefold() == wanted), None)
+        desired = username.casefold()
+        return next((user for user in self.users() if user.username.casefold() == desired), None)
 
     def create_user(self, username: str, email: str, first_name: str, last_name: str, password: Secret) -> User:
         account = {

@@ -84,9 +84,9 @@ class DeploymentsApi(ResourceApi):
             body["static_endpoint"] = endpoint
         if variables:
             body["variables"] = dict(variables)
-        wanted = _StartRequest(project, name, endpoint, body)
+        desired = _StartRequest(project, name, endpoint, body)
         return poll_until(
-            lambda: self._try_start(wanted),
+            lambda: self._try_start(desired),
             waiting_for=f"the endpoint {endpoint} to be freed",
             deadline=Deadline(self._clock, self._waits.endpoint_free),
             first=2.0,
@@ -108,8 +108,8 @@ class DeploymentsApi(ResourceApi):
             if now.is_starting:
                 return None
             if not now.is_started:
-                said = scrub(now.status_text) or "no reason given"
-                raise Refused(f"The deployment did not start: {said} (state {now.state}).", where=deployment.id)
+                message = scrub(now.status_text) or "no reason given"
+                raise Refused(f"The deployment did not start: {message} (state {now.state}).", where=deployment.id)
             return now
 
         return self._poll(
@@ -173,8 +173,8 @@ class DeploymentsApi(ResourceApi):
             raise error
         action = answer.get("action") if isinstance(answer, dict) else None
         if isinstance(action, dict) and action.get("error"):
-            said = scrub(str(action.get("message") or action["error"]))
-            raise Refused(f"The platform refused to share the deployment: {said}", where=path)
+            message = scrub(str(action.get("message") or action["error"]))
+            raise Refused(f"The platform refused to share the deployment: {message}", where=path)
         listed = answer.get("collaborators") if isinstance(answer, dict) else answer
         now = [parse_collaborator(record) for record in as_list(listed, "collaborators")]
         missing = {(item.type, item.id) for item in collaborators} - {(item.type, item.id) for item in now}
@@ -191,21 +191,21 @@ class DeploymentsApi(ResourceApi):
     def _parsed(self, record: dict[str, Any]) -> Deployment:
         return parse_deployment(record, self._session.hostname)
 
-    def _try_start(self, wanted: _StartRequest) -> Deployment | None:
+    def _try_start(self, desired: _StartRequest) -> Deployment | None:
         """One attempt. None when the endpoint is still held, though no deployment uses it any more."""
         clash: Conflict | Refused | None = None
         try:
             return self._write_once(
-                lambda: self._post_start(wanted), lambda: self._look_for(wanted), f"the start of {wanted.name}"
+                lambda: self._post_start(desired), lambda: self._look_for(desired), f"the start of {desired.name}"
             )
         except (Conflict, Refused) as error:
             clash = error
-        if wanted.endpoint is None or _is_about_the_name(clash.what, wanted.name):
+        if desired.endpoint is None or _is_about_the_name(clash.what, desired.name):
             raise clash
-        self._raise_if_claimed(wanted.endpoint, wanted.project, clash)
+        self._raise_if_claimed(desired.endpoint, desired.project, clash)
         if isinstance(clash, Refused):
             raise clash
-        self._raise_if_used(wanted.endpoint, clash)
+        self._raise_if_used(desired.endpoint, clash)
         return None
 
     def _raise_if_claimed(self, endpoint: str, project: Project, clash: Conflict | Refused) -> None:
@@ -232,22 +232,22 @@ class DeploymentsApi(ResourceApi):
                 status=clash.status,
             )
 
-    def _post_start(self, wanted: _StartRequest) -> Deployment:
-        path = f"projects/{part(wanted.project.id)}/deployments"
-        answer = self._session.call("POST", path, json=wanted.body)
+    def _post_start(self, desired: _StartRequest) -> Deployment:
+        path = f"projects/{part(desired.project.id)}/deployments"
+        answer = self._session.call("POST", path, json=desired.body)
         if error := refused_in_words(path, answer):
             raise error
         return self._parsed(as_record(answer, "a deployment"))
 
-    def _look_for(self, wanted: _StartRequest) -> Deployment | None:
+    def _look_for(self, desired: _StartRequest) -> Deployment | None:
         for item in self.deployments():
-            same = item.project_id == wanted.project.id and item.name == wanted.name
-            if same and item.endpoint in (wanted.endpoint, None):  # a new record may have no URL yet
+            same = item.project_id == desired.project.id and item.name == desired.name
+            if same and item.endpoint in (desired.endpoint, None):  # a new record may have no URL yet
                 return item
         return None
 
 
-def _is_about_the_name(said: str, name: str) -> bool:
+def _is_about_the_name(message: str, name: str) -> bool:
     """Whether a conflict is over the deployment's name and not over its endpoint. The words are not documented."""
-    rest = said.replace(name, "")
+    rest = message.replace(name, "")
     return "name" in rest and "endpoint" not in rest.lower()

@@ -59,7 +59,7 @@ class ConnectionOptions:
             _load(str(self.client_cert), "platform.client_cert", "a PEM file with certificate and unencrypted key")
 
 
-def _load(path: str, setting: str, wanted: str) -> None:
+def _load(path: str, setting: str, desired: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     problem = ""
     try:
@@ -73,7 +73,7 @@ def _load(path: str, setting: str, wanted: str) -> None:
         problem = "its key is encrypted, and nobody is asked for the passphrase"
     if problem:
         raise Configuration(
-            f"{setting}: {path} cannot be used ({problem}).", where=setting, remedy=f"Give the path of {wanted}."
+            f"{setting}: {path} cannot be used ({problem}).", where=setting, remedy=f"Give the path of {desired}."
         )
 
 

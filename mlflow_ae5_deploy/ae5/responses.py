@@ -74,7 +74,7 @@ def judge(method: str, url: str, response: requests.Response) -> PlatformError |
     if status == 401 or _is_login_page(response):
         return SessionExpired("The platform does not accept the session.", where=where, status=status)
     if status >= 400:
-        return _refusal(where, status, said_by(parts.path, response))
+        return _refusal(where, status, message_of(parts.path, response))
     return None
 
 
@@ -88,7 +88,7 @@ def refused_in_words(where: str, answer: Any) -> PlatformError | None:
     return kind(f"The platform refused: {message}", where=where, status=200)
 
 
-def said_by(path: str, response: requests.Response) -> str:
+def message_of(path: str, response: requests.Response) -> str:
     """The platform's own words: reason phrase, then a message from the body. Scrubbed and bounded.
 
     Where the request carried a secret nothing is quoted: the answer may echo it, and a short one is not recognised.

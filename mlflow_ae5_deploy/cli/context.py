@@ -225,9 +225,9 @@ def opened(
 def _resuming(context: Context, choices: SharedOptions) -> str:
     """What goes on where the same command would not."""
     from mlflow_ae5_deploy.common.text import with_target
-    from mlflow_ae5_deploy.resources.interrupted_upgrade import half_upgraded
+    from mlflow_ae5_deploy.resources.interrupted_upgrade import interrupted_upgrade
 
-    half = half_upgraded(context)
+    half = interrupted_upgrade(context)
     return with_target("upgrade --back", choices.target) if half is not None and half.going_back else ""
 
 

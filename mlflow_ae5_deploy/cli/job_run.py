@@ -38,7 +38,7 @@ def run_task(
     from mlflow_ae5_deploy.render.backup import run_data, show
     from mlflow_ae5_deploy.resources import interrupted_upgrade
 
-    verdict: JobResult | None = None
+    job_result: JobResult | None = None
     action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
         with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
@@ -46,25 +46,25 @@ def run_task(
             reporter.doing(task.purpose)
             if action not in _ANSWERS:
                 follow(context, reporter)
-            verdict = snapshots.carry_out(context, task, seconds=wait, new_place=new_place)
-            if runner.succeeded(verdict):
-                show(reporter, verdict)
-            runner.require(task, verdict)
-            warnings = _warnings(context, action, verdict)
+            job_result = snapshots.carry_out(context, task, seconds=wait, new_place=new_place)
+            if runner.succeeded(job_result):
+                show(reporter, job_result)
+            runner.require(task, job_result)
+            warnings = _warnings(context, action, job_result)
     except DeployError as error:
-        if verdict is None or not choices.json_mode:
+        if job_result is None or not choices.json_mode:
             raise
-        reporter.data(run_data(verb, action, verdict, error))
+        reporter.data(run_data(verb, action, job_result, error))
         reporter.error(error)
         return error.exit_code
     for warning in warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     if choices.json_mode:
-        reporter.data(run_data(verb, action, verdict, None, warnings))
+        reporter.data(run_data(verb, action, job_result, None, warnings))
     return EXIT_DONE
 
 
-def _warnings(context: Context, action: str, verdict: JobResult) -> list[str]:
+def _warnings(context: Context, action: str, job_result: JobResult) -> list[str]:
     """Of what a snapshot that was just made lacks, of where it is, and of backups that are not where they were."""
     from mlflow_ae5_deploy.jobs.text import gone_since
     from mlflow_ae5_deploy.operations.doctor import backups
@@ -72,13 +72,13 @@ def _warnings(context: Context, action: str, verdict: JobResult) -> list[str]:
     from mlflow_ae5_deploy.operations.status_backups import WHOLE
     from mlflow_ae5_deploy.resources import backup_repository
 
-    gone = gone_since(verdict.facts)
+    gone = gone_since(job_result.report)
     found = backups.backups(context) if action == "create" else ()
-    anew = backup_repository.began_anew(context) if verdict.facts.get("place") else ""
+    anew = backup_repository.recreated(context) if job_result.report.get("place") else ""
     return [
         *([anew] if anew else []),
         *([f"{gone}: {WHOLE}"] if gone else []),
-        *(f"{finding.said}. {finding.remedy}" for finding in found if finding.severity == WARNING),
+        *(f"{finding.message}. {finding.remedy}" for finding in found if finding.severity == WARNING),
     ]
 
 
@@ -97,15 +97,15 @@ def look_after_schedule(
     from mlflow_ae5_deploy.operations import backup as snapshots
     from mlflow_ae5_deploy.render.backup import scheduled_data, show_scheduled
 
-    wanted = parse_cron(cron).expression if cron is not None else None
+    desired = parse_cron(cron).expression if cron is not None else None
     with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
         reporter.doing(f"{verb} schedule")
-        if wanted is None:
+        if desired is None:
             done = snapshots.unschedule(context, command)
         else:
-            done = snapshots.schedule(context, command, wanted)
+            done = snapshots.schedule(context, command, desired)
         configured = getattr(context.settings.backup, setting.partition(".")[2])
-    show_scheduled(reporter, done, setting, wanted, configured)
+    show_scheduled(reporter, done, setting, desired, configured)
     if choices.json_mode:
         reporter.data(scheduled_data(verb, done))
     return EXIT_DONE

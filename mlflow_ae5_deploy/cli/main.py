@@ -71,8 +71,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(desired: bool) -> None:
+    if desired:
         from mlflow_ae5_deploy.release.bundled import bundled_version
 
         typer.echo(f"{PROGRAM} {bundled_version()}")

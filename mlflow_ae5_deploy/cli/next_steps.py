@@ -27,7 +27,7 @@ def program() -> str:
     return shlex.quote(str(called)) if called.name == PROGRAM else f"{shlex.quote(sys.executable)} -m mlflow_ae5_deploy"
 
 
-def installed_facts(context: Context) -> Installed:
+def installed_state(context: Context) -> Installed:
     from mlflow_ae5_deploy.resources import encryption_keys as keys
 
     settings, deployment = context.settings, context.outputs.deployment

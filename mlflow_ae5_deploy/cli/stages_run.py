@@ -106,11 +106,11 @@ def finish(
     create: bool = False,
 ) -> int:
     """Summary, or the error; as text or JSON."""
-    from mlflow_ae5_deploy.cli.next_steps import installed_facts, next_steps
+    from mlflow_ae5_deploy.cli.next_steps import installed_state, next_steps
     from mlflow_ae5_deploy.render.install import error_data, run_data
 
     failed = result.error or failure_of(proof)
-    installed = installed_facts(context)
+    installed = installed_state(context)
     keys = installed.key_file if context.outputs.keys_made else None
     steps = next_steps(verb, choices, result, create=create, keys=keys)
     if choices.json_mode:
@@ -131,9 +131,9 @@ def finish(
 
 def recovery_data(context: Context, proof: Verification | None) -> dict[str, Any]:
     """recovery: the job's own report; null where nothing had to be restored any more."""
-    verdict = context.outputs.recovered
+    job_result = context.outputs.recovered
     return {
-        "recovery": {"said": verdict.said, "report": dict(verdict.facts)} if verdict else None,
+        "recovery": {"message": job_result.message, "report": dict(job_result.report)} if job_result else None,
         "verification": proof_data(proof),
     }
 

@@ -50,7 +50,7 @@ class Answer:
             return None
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """What was seen, in a form fit for a message."""
         if self.problem:
             return self.problem
@@ -64,17 +64,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Health:
-    """verdict: healthy | unauthorised | unhealthy. said: what was seen."""
+    """status: healthy | unauthorised | unhealthy. message: what was seen."""
 
-    verdict: str
-    said: str
+    status: str
+    message: str
 
     @property
     def healthy(self) -> bool:
-        return self.verdict == "healthy"
+        return self.status == "healthy"
 
 
-def judge(status: int, content_type: str, body: bytes, said: str) -> Health:
+def judge(status: int, content_type: str, body: bytes, message: str) -> Health:
     """What one answer to PROBE proves."""
     if status == 200 and "json" in content_type:
         try:
@@ -85,12 +85,12 @@ def judge(status: int, content_type: str, body: bytes, said: str) -> Health:
         if answer == {} or (isinstance(answer, dict) and isinstance(answer.get("experiments"), list)):
             return Health("healthy", "the MLflow API answered from its database")
     if status in (301, 302, 303, 307, 308, 401) or (status == 200 and LOGIN_FORM in body):
-        return Health("unauthorised", said)
+        return Health("unauthorised", message)
     if status == 403:
         if b"Invalid Host header" in body:
             return Health("unhealthy", "403: MLflow rejects the endpoint's host name (MLFLOW_SERVER_ALLOWED_HOSTS)")
-        return Health("unauthorised", said)
-    return Health("unhealthy", said or "no answer")
+        return Health("unauthorised", message)
+    return Health("unhealthy", message or "no answer")
 
 
 class ServerApi:
@@ -134,7 +134,7 @@ class ServerApi:
 
     def health(self, timeout: float | None = None) -> Health:
         answer = self.call("GET", PROBE, timeout=timeout)
-        return judge(answer.status, answer.content_type, answer.body, answer.said)
+        return judge(answer.status, answer.content_type, answer.body, answer.message)
 
     def close(self) -> None:
         self._http.close()

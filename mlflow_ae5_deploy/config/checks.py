@@ -68,8 +68,8 @@ def endpoint(value: str) -> str:
     if ENDPOINT.match(value):
         return value
     problem = "must be one label of a DNS name: 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'"
-    wanted = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:63].strip("-")
-    raise ValueError(f"{problem}; use '{wanted}'" if wanted else problem)
+    desired = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:63].strip("-")
+    raise ValueError(f"{problem}; use '{desired}'" if desired else problem)
 
 
 def hostname(value: str) -> str:

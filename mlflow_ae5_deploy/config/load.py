@@ -146,19 +146,19 @@ def _at(file: YamlFile, place: tuple[str, ...], message: str) -> Problem:
     return Problem(place, message, f"line {line}" if line else "")
 
 
-def _choose(profiles: Mapping[str, Layer], wanted: str | None, file: YamlFile | None) -> list[Layer]:
-    if wanted is None:
+def _choose(profiles: Mapping[str, Layer], desired: str | None, file: YamlFile | None) -> list[Layer]:
+    if desired is None:
         return []
-    if wanted in profiles:
-        return [profiles[wanted]]
+    if desired in profiles:
+        return [profiles[desired]]
     if file is None:
         raise Configuration(
-            f"There is no configuration file, and so no profile '{wanted}'.",
+            f"There is no configuration file, and so no profile '{desired}'.",
             remedy="`mlflow-ae5-deploy init` writes one; --config names one that is elsewhere.",
         )
     known = ", ".join(sorted(profiles))
     raise Configuration(
-        f"There is no profile '{wanted}' in the configuration.",
+        f"There is no profile '{desired}' in the configuration.",
         where=str(file.path),
         remedy=f"The profiles are: {known}." if known else "It has no profiles; leave --profile out.",
     )
@@ -191,7 +191,7 @@ def _says_ca_file(merged: Merged) -> bool:
 
 
 def _trust_of_environment(environ: Mapping[str, str], here: Path) -> Layer:
-    """requests' own variable counts only where nothing else is said: it is often set for the whole machine."""
+    """requests' own variable counts only where nothing else is message: it is often set for the whole machine."""
     bundle = environ.get(CA_VARIABLE)
     values = {"platform": {"ca_file": bundle}} if bundle else {}
     return Layer(f"environment {CA_VARIABLE}", values, here)

@@ -25,10 +25,10 @@ def advice(settings: Settings) -> list[str]:
 
 def _ttl_advice(settings: Settings) -> list[str]:
     """The time until deletion may be zero, and whoever writes it may have meant `never`."""
-    said = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{_TTL}": settings.gc.variables.get(_TTL)}
+    message = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{_TTL}": settings.gc.variables.get(_TTL)}
     return [
         f"{setting} is {text}: the garbage collection takes away at once, and for good, whatever anybody deletes."
-        for setting, text in said.items()
+        for setting, text in message.items()
         if text is not None and _is_zero(text)
     ]
 

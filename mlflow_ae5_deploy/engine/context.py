@@ -56,7 +56,7 @@ class RestoreRequest:
         if self.undo:
             return ("--undo", "--kept", self.kept) if self.kept is not None else ("--undo",)
         chosen = {"--replace": self.replace, "--shorten-text": self.shorten_text}
-        return ("--snapshot", self.snapshot, *(word for word, said in chosen.items() if said))
+        return ("--snapshot", self.snapshot, *(word for word, message in chosen.items() if message))
 
 
 @dataclass(frozen=True)

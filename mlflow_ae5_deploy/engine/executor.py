@@ -82,8 +82,8 @@ def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError
     try:
         if isinstance(stage, Checked):
             stage.check(context)
-        facts = stage.observe(context)
-        decision = stage.plan(facts, context)
+        state = stage.observe(context)
+        decision = stage.plan(state, context)
         if decision.no_change is not None:
             return result("unchanged", decision.no_change.reason), None
         if context.options.dry:
@@ -93,7 +93,7 @@ def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError
             return result("declined", weighty[0].reason), _declined(stage, decision)
         for action in decision.actions:
             context.journal.write("intent", stage=stage.number, action=action.verb, target=action.target)
-            stage.apply(action, facts, context)
+            stage.apply(action, state, context)
         seen = stage.verify(context)
         return result("changed", seen or "done"), None
     except DeployError as error:

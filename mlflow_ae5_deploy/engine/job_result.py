@@ -19,7 +19,7 @@ class JobResult:
     state:   the platform's word for how it ended.
     outcome: the job's own word, from the last JSON line of its log, such as done, dry-run, skipped, failed or
              interrupted; unknown where it left none (a release that does not report, or a run that was killed).
-    facts:   that line. said: one sentence for a person. tail: the end of its log, where nobody has seen it.
+    report:   that line. message: one sentence for a person. tail: the end of its log, where nobody has seen it.
     kept:    its log is on this machine; `logs --run` shows it.
     """
 
@@ -27,8 +27,8 @@ class JobResult:
     state: str
     outcome: str
     exit_code: int | None
-    said: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    message: str
+    report: Mapping[str, Any] = field(default_factory=dict)
     tail: str = ""
     kept: bool = False
 

@@ -32,13 +32,13 @@ def at_work(folder: Path) -> str | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _said(text)
+                return _message(text)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no lock yet, no name in it, or no such process
     return None
 
 
-def _said(text: bytes) -> str:
+def _message(text: bytes) -> str:
     try:
         holder = json.loads(text)
         return (
@@ -105,7 +105,7 @@ class InstallationLock:
 
     def _locked(self, text: bytes) -> Locked:
         return Locked(
-            f"This installation is being worked on: {_said(text)}.",
+            f"This installation is being worked on: {_message(text)}.",
             where=str(self._path),
             remedy="Wait for it to end, or use --lock-wait SECONDS to have this run wait.",
         )

@@ -46,7 +46,7 @@ class InterruptedRotation:
 
     deployment_id: str
     left: tuple[str, ...]
-    void_since: datetime | None
+    invalid_since: datetime | None
     cause: str = ""
     proved: bool = False
     gaps: Mapping[str, float] = field(default_factory=dict)
@@ -219,7 +219,7 @@ class State:
         for name in [n for n in self._data["secrets"] if n.endswith(_TOKEN)]:
             del self._data["secrets"][name]
 
-    def former_tokens(self) -> list[StoredToken]:
+    def previous_tokens(self) -> list[StoredToken]:
         """What was stored from this machine for a deployment that was to be changed or taken down, and not replaced."""
         known = self._data.get("former_tokens", {}).items()
         return [
@@ -236,14 +236,14 @@ class State:
     # a rotation, and a restart, that may be cut off ---------------------------------------------------------------
 
     def begin_rotation(
-        self, deployment_id: str, accounts: Sequence[str], void_since: datetime | None, cause: str = ""
+        self, deployment_id: str, accounts: Sequence[str], invalid_since: datetime | None, cause: str = ""
     ) -> None:
         before = self._data["rotation"] or {}
         kept = before.get("gaps", {}) if before.get("deployment_id") == deployment_id else {}
         self._data["rotation"] = {
             "deployment_id": deployment_id,
             "left": list(accounts),
-            "void_since": void_since.isoformat() if void_since else None,
+            "invalid_since": invalid_since.isoformat() if invalid_since else None,
             "cause": cause,
             "proved": False,
             "gaps": {name: seconds for name, seconds in kept.items() if name not in accounts},
@@ -272,7 +272,7 @@ class State:
         known = self._data["rotation"]
         if not known:
             return None
-        since = known.get("void_since")
+        since = known.get("invalid_since")
         return InterruptedRotation(
             known["deployment_id"],
             tuple(known["left"]),
@@ -287,9 +287,9 @@ class State:
             self._data["rotation"] = None
             self._save()
 
-    def note_restart(self, facts: dict[str, Any]) -> None:
+    def note_restart(self, report: dict[str, Any]) -> None:
         """Before the server is stopped: what it takes to start it again, also when this run is cut off now."""
-        self._data["restart"] = facts
+        self._data["restart"] = report
         self._save()
 
     def pending_restart(self) -> dict[str, Any] | None:
@@ -297,35 +297,35 @@ class State:
 
     # snapshots, a restore and an upgrade, that may be cut off -------------------------------------------------------
 
-    def remember_snapshot(self, facts: dict[str, Any]) -> None:
+    def remember_snapshot(self, report: dict[str, Any]) -> None:
         """The newest one this machine knows of: id, finished, verified (times in ISO 8601, or None), complete, ..."""
         known = self._data["snapshot"]
-        self._data["snapshot"] = {**known, **facts} if known and known.get("id") == facts.get("id") else facts
+        self._data["snapshot"] = {**known, **report} if known and known.get("id") == report.get("id") else report
         self._save()
 
     def snapshot(self) -> dict[str, Any] | None:
         return dict(self._data["snapshot"]) if self._data["snapshot"] else None
 
-    def note_place(self, facts: dict[str, Any]) -> None:
+    def note_place(self, report: dict[str, Any]) -> None:
         """The place of the backups: its id, its setting, and what was seen last; see resources/backup_repository.py."""
-        self._data["place"] = facts
+        self._data["place"] = report
         self._save()
 
     def place(self) -> dict[str, Any] | None:
         return dict(self._data["place"]) if isinstance(self._data["place"], dict) else None
 
-    def note_outcomes(self, facts: dict[str, Any]) -> None:
+    def note_outcomes(self, report: dict[str, Any]) -> None:
         """How the last backup, check, drill and look at the backups ended; see jobs/outcomes.py."""
-        self._data["outcomes"] = facts
+        self._data["outcomes"] = report
         self._save()
 
     def outcomes(self) -> dict[str, Any]:
         return dict(self._data["outcomes"])
 
-    def note_recovery(self, facts: dict[str, Any] | None) -> None:
+    def note_recovery(self, report: dict[str, Any] | None) -> None:
         """asked, snapshot, project_id, state (begun or done), ended (the whole run came to its end), when, said (where
         a job has told how the data is)."""
-        self._data["recovery"] = facts
+        self._data["recovery"] = report
         self._save()
 
     def forget_begun_recovery(self) -> None:
@@ -336,9 +336,9 @@ class State:
     def recovery(self) -> dict[str, Any] | None:
         return dict(self._data["recovery"]) if self._data["recovery"] else None
 
-    def note_upgrade(self, facts: dict[str, Any] | None) -> None:
+    def note_upgrade(self, report: dict[str, Any] | None) -> None:
         """Before each step of an upgrade: what it takes to go on, or back, also when this run is cut off now."""
-        self._data["upgrade"] = facts
+        self._data["upgrade"] = report
         self._save()
 
     def pending_upgrade(self) -> dict[str, Any] | None:
@@ -409,8 +409,8 @@ class State:
         return {key.rpartition("/")[0] for key in self._data["secrets"]}
 
     def forget_secret(self, account: str, name: str) -> None:
-        former = self._data.get("former_tokens", {})
-        gone = former.pop(account, None) if f"/{name}" == _TOKEN else None
+        previous = self._data.get("former_tokens", {})
+        gone = previous.pop(account, None) if f"/{name}" == _TOKEN else None
         if self._data["secrets"].pop(f"{account}/{name}", None) is not None or gone is not None:
             self._save()
 

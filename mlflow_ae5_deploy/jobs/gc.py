@@ -24,60 +24,60 @@ INCOMPLETE = "incomplete"  # outcome of a run that has skipped what it could not
 
 def judge(run: Run, log: str) -> JobResult:
     """Pure. A run counts as failed when either the platform or the job itself says so."""
-    facts = last_report(log)
-    outcome = str(facts.get("outcome") or UNKNOWN)
-    code = facts.get("exit_code")
-    verdict = JobResult(run.id, run.state, outcome, code if isinstance(code, int) else None, "", facts)
-    return replace(verdict, said=_sentence(verdict) if verdict.known else unreported(log))
+    report = last_report(log)
+    outcome = str(report.get("outcome") or UNKNOWN)
+    code = report.get("exit_code")
+    job_result = JobResult(run.id, run.state, outcome, code if isinstance(code, int) else None, "", report)
+    return replace(job_result, message=_sentence(job_result) if job_result.known else unreported(log))
 
 
-def _sentence(verdict: JobResult) -> str:
-    facts = verdict.facts
-    counts = [(kind.replace("_", " "), facts[kind]) for kind in KINDS if isinstance(facts.get(kind), dict)]
-    if not verdict.passed:
-        if verdict.outcome == INCOMPLETE and counts:
-            said = f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}"
-            return ", ".join([said, *_reasons(facts)])
-        words = [f"the run is {verdict.state}"]
-        if verdict.outcome != UNKNOWN:
-            words.append(f"the job says {verdict.outcome}")
-        if verdict.exit_code is not None:
-            words.append(f"exit code {verdict.exit_code}")
-        return ", ".join([*words, *_reasons(facts)])
-    if verdict.outcome == "skipped":
+def _sentence(job_result: JobResult) -> str:
+    report = job_result.report
+    counts = [(kind.replace("_", " "), report[kind]) for kind in KINDS if isinstance(report.get(kind), dict)]
+    if not job_result.passed:
+        if job_result.outcome == INCOMPLETE and counts:
+            message = f"removed {_removed(counts)}{_size(report)}{_skipped(report)}"
+            return ", ".join([message, *_reasons(report)])
+        words = [f"the run is {job_result.state}"]
+        if job_result.outcome != UNKNOWN:
+            words.append(f"the job says {job_result.outcome}")
+        if job_result.exit_code is not None:
+            words.append(f"exit code {job_result.exit_code}")
+        return ", ".join([*words, *_reasons(report)])
+    if job_result.outcome == "skipped":
         return "skipped, because another collection was at work"
-    if verdict.outcome == "dry-run":
+    if job_result.outcome == "dry-run":
         told = (
             ", ".join(counted(item.get("due", 0) - item.get("left", 0), kind) for kind, item in counts)
             or "nothing known"
         )
-        return f"would remove {told}{_size(facts)}{_skipped(facts)}"
-    return f"removed {_removed(counts)}{_size(facts)}{_skipped(facts)}{_alone(facts)}" if counts else "done"
+        return f"would remove {told}{_size(report)}{_skipped(report)}"
+    return f"removed {_removed(counts)}{_size(report)}{_skipped(report)}{_alone(report)}" if counts else "done"
 
 
-def _reasons(facts: Mapping[str, Any]) -> list[str]:
-    return [str(facts[key]) for key in ("error", "hint") if facts.get(key)]
+def _reasons(report: Mapping[str, Any]) -> list[str]:
+    return [str(report[key]) for key in ("error", "hint") if report.get(key)]
 
 
 def _removed(counts: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return ", ".join(f"{item.get('removed', 0)} of {item.get('due', 0)} {kind}" for kind, item in counts)
 
 
-def _size(facts: Mapping[str, Any]) -> str:
+def _size(report: Mapping[str, Any]) -> str:
     """Earlier releases say nothing of bytes."""
-    number = facts.get("bytes")
+    number = report.get("bytes")
     return f"; {size(number)} of artifacts" if isinstance(number, int) and number > 0 else ""
 
 
-def _alone(facts: Mapping[str, Any]) -> str:
+def _alone(report: Mapping[str, Any]) -> str:
     """A collection may do without the server. That it had to is worth a word: the token may be void."""
-    server = str(facts.get("server") or "ok")
+    server = str(report.get("server") or "ok")
     return "" if server == "ok" else f"; without the server: {server}"
 
 
-def _skipped(facts: Mapping[str, Any]) -> str:
+def _skipped(report: Mapping[str, Any]) -> str:
     """How many stay although they are due, and the first reason: troubles come first in the report."""
-    skipped, total = facts.get("skipped"), facts.get("skipped_total")
+    skipped, total = report.get("skipped"), report.get("skipped_total")
     if not isinstance(total, int) or total <= 0:
         return ""
     first = skipped[0] if isinstance(skipped, list) and skipped and isinstance(skipped[0], dict) else {}
@@ -95,10 +95,10 @@ def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobR
     return judge(*follow_run(context, run.id, show, seconds=seconds))
 
 
-def cannot_rehearse(context: Context, project: Project, wanted: JobSpec) -> str | None:
+def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str | None:
     """Why this release's job must not be asked for a dry run: one that does not know the variable would collect."""
-    if wanted.command not in {command.id for command in context.cached.revisions(project)[0].commands}:
-        return f"the release has no command `{wanted.command}`"
+    if desired.command not in {command.id for command in context.cached.revisions(project)[0].commands}:
+        return f"the release has no command `{desired.command}`"
     archive = context.scratch / "stored-project.tar.gz"
     write_private(archive, context.cached.archive(project))
     try:
@@ -108,7 +108,7 @@ def cannot_rehearse(context: Context, project: Project, wanted: JobSpec) -> str 
     return None if DRY_RUN in variables else f"the release does not know {DRY_RUN}"
 
 
-def rehearse(context: Context, project: Project, wanted: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
+def rehearse(context: Context, project: Project, desired: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
     """Run the job's dry run once, as a job of its own that is taken away again. The schedule is not touched.
 
     Proves that the job starts, reaches server and database with what is stored for it, and has something to say.
@@ -118,7 +118,7 @@ def rehearse(context: Context, project: Project, wanted: JobSpec, show: OnLine, 
         *run_once(
             context,
             project,
-            replace(wanted, name=f"{wanted.name} dry run", variables=(*wanted.variables, (DRY_RUN, "true"))),
+            replace(desired, name=f"{desired.name} dry run", variables=(*desired.variables, (DRY_RUN, "true"))),
             show,
             seconds=seconds,
         )

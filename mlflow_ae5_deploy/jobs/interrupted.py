@@ -16,26 +16,26 @@ from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 @dataclass(frozen=True)
 class InterruptedRun:
-    """The newest run of such a job. verdict: None while it is at work, and where its log cannot be read."""
+    """The newest run of such a job. job_result: None while it is at work, and where its log cannot be read."""
 
     task: JobRequest
     run: Run
-    verdict: JobResult | None
+    job_result: JobResult | None
 
 
 def left(context: Context, project: Project | None, task: JobRequest) -> InterruptedRun | None:
     """What is left of runs for this purpose, whatever their words were. Costs requests only where there is a job."""
-    wanted = runner.wanted_once(context, task)
+    desired = runner.one_off_spec(context, task)
     for job in context.cached.jobs():
-        if project is not None and (job.name, job.project_id) == (wanted.name, project.id):
+        if project is not None and (job.name, job.project_id) == (desired.name, project.id):
             runs = context.platform.runs(job.id)
             if runs:
                 run = max(runs, key=lambda item: (item.created.timestamp() if item.created else 0.0, item.id))
-                return InterruptedRun(_asked(task, job), run, verdict_of(context, run))
+                return InterruptedRun(_asked(task, job), run, job_result_of(context, run))
     return None
 
 
-def verdict_of(context: Context, run: Run) -> JobResult | None:
+def job_result_of(context: Context, run: Run) -> JobResult | None:
     """None while it is at work, and where its log cannot be read."""
     if run.is_active:
         return None
@@ -45,9 +45,9 @@ def verdict_of(context: Context, run: Run) -> JobResult | None:
         return None
 
 
-def ended(run: Run, verdict: JobResult) -> datetime | None:
+def ended(run: Run, job_result: JobResult) -> datetime | None:
     """As near as the platform and the job tell it."""
-    seconds = verdict.facts.get("seconds")
+    seconds = job_result.report.get("seconds")
     return run.created and run.created + timedelta(seconds=seconds if isinstance(seconds, int | float) else 0)
 
 

@@ -30,7 +30,7 @@ def unreported(log: str) -> str:
 def run_once(
     context: Context,
     project: Project,
-    wanted: JobSpec,
+    desired: JobSpec,
     show: OnLine,
     *,
     seconds: float,
@@ -47,13 +47,13 @@ def run_once(
     longer than `seconds` is left at work instead of being stopped. on_end is given the result before the job's record,
     which also tells it, is taken away. Raises what follow_run raises, and Locked where another machine runs it.
     """
-    name = wanted.name
+    name = desired.name
     other_machines.refuse_meanwhile(context, project, name)
-    job = _left(context, project, wanted, ended=take_ended) if take_up else None
+    job = _left(context, project, desired, ended=take_ended) if take_up else None
     if job is None:
         clear(context, project, name)  # what one that was cut off has left
         context.journal.write("intent", action="create", target=f"job {name}")
-        job = _create_once(context, project, wanted)
+        job = _create_once(context, project, desired)
         context.journal.write("effect", action="create", target=f"job {name}", id=job.id)
     known, runs = job, list[Run]()
     try:
@@ -77,28 +77,28 @@ def run_once(
     return ended
 
 
-def _left(context: Context, project: Project, wanted: JobSpec, *, ended: bool) -> Job | None:
+def _left(context: Context, project: Project, desired: JobSpec, *, ended: bool) -> Job | None:
     """The job of a call that was cut off which is doing exactly this, or, with `ended`, has done it."""
     for job in context.platform.jobs():
-        same = job.name == wanted.name and job.project_id == project.id and job.command == wanted.command
-        if same and job.variables == wanted.revealed():
+        same = job.name == desired.name and job.project_id == project.id and job.command == desired.command
+        if same and job.variables == desired.revealed():
             runs = context.platform.runs(job.id)
             if any(run.is_active or (ended and run.state == "completed") for run in runs):
                 return job
     return None
 
 
-def _create_once(context: Context, project: Project, wanted: JobSpec) -> Job:
+def _create_once(context: Context, project: Project, desired: JobSpec) -> Job:
     def create() -> Job:
         return context.platform.create_job(
             project=project,
             revision=context.cached.revisions(project)[0],
             revision_name="latest",
-            name=wanted.name,
-            command=wanted.command,
+            name=desired.name,
+            command=desired.command,
             schedule=None,
-            variables=wanted.revealed(),
-            resource_profile=wanted.resource_profile,
+            variables=desired.revealed(),
+            resource_profile=desired.resource_profile,
             run=True,
         )
 
@@ -106,9 +106,9 @@ def _create_once(context: Context, project: Project, wanted: JobSpec) -> Job:
         return create()
     except Conflict as error:
         clash = error
-    if shows_up(wanted.name, project, context) is None:
+    if shows_up(desired.name, project, context) is None:
         raise clash
-    clear(context, project, wanted.name)  # made by a run that was cut off a moment ago, and not listed until now
+    clear(context, project, desired.name)  # made by a run that was cut off a moment ago, and not listed until now
     return create()
 
 

@@ -22,7 +22,7 @@ _REMEDY = "Nothing was changed. Ask who else administers this installation, and 
 
 def refuse_meanwhile(context: Context, project: Project, name: str = "") -> None:
     """Raises Locked while a job of another machine's operation is at work. name: only a job of that name counts."""
-    found = [said for job, said in _at_work(context, project) if name in ("", job.name)]
+    found = [message for job, message in _at_work(context, project) if name in ("", job.name)]
     if found:
         raise Locked(
             f"Another machine works on this installation: {'; '.join(found)}.",
@@ -33,7 +33,7 @@ def refuse_meanwhile(context: Context, project: Project, name: str = "") -> None
 
 def refuse_unfinished(context: Context, project: Project, deployments: Sequence[Deployment]) -> None:
     """Raises Locked where an operation of another machine has not ended: at work, cut off or between two steps."""
-    found = [said for _, said in _at_work(context, project)]
+    found = [message for _, message in _at_work(context, project)]
     found += [f"its job `{job.name}` is there" for job in _jobs(context, project) if not _runs_at_work(context, job)]
     side = context.cached.project(project.name + REHEARSAL)
     if side is not None and not _ours(context, side.name, f"project {side.name}"):
@@ -106,7 +106,7 @@ def _knows(context: Context, identity: str) -> bool:
     return _last(context, lambda line: line.get("id") == identity) is not None
 
 
-def _last(context: Context, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+def _last(context: Context, desired: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
     """The last line of the journal about an effect that is wanted, or the intent of one that may have come to it."""
     try:
         lines = context.journal.path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -123,6 +123,6 @@ def _last(context: Context, wanted: Callable[[dict[str, Any]], bool]) -> dict[st
         event = line.get("event")
         if event in ("begin", "end"):
             refused = event == "end" and line.get("outcome") in ("done", Locked.__name__)
-        elif (event == "effect" or (event == "intent" and not refused)) and wanted(line):
+        elif (event == "effect" or (event == "intent" and not refused)) and desired(line):
             return line
     return None

@@ -26,7 +26,7 @@ DAMAGED, NO_PLACE, NO_SNAPSHOT, INCOMPLETE = 16, 19, 20, 23  # exit codes of the
 class Outcome:
     """of: BACKUP, CHECK, DRILL, PRUNE, or PLACE: whether the backups are to be found where they should be.
 
-    said, hint: the job's own words, where it failed. snapshot: the one it was about, empty where that was not told.
+    message, hint: the job's own words, where it failed. snapshot: the one it was about, empty where that was not told.
     newest: that one is the newest, as far as is known here. ran: it came to a verdict; a check that did not says
     nothing of the snapshot. known: False for a run that has finished without a report.
     """
@@ -34,7 +34,7 @@ class Outcome:
     of: str
     when: datetime
     passed: bool
-    said: str = ""
+    message: str = ""
     hint: str = ""
     snapshot: str = ""
     newest: bool = True
@@ -51,27 +51,31 @@ def kind_of(task: JobRequest) -> str | None:
     return CHECK if reads else None
 
 
-def learned(task: JobRequest, verdict: JobResult, when: datetime, *, good: bool, newest: str) -> list[Outcome]:
+def learned(task: JobRequest, job_result: JobResult, when: datetime, *, good: bool, newest: str) -> list[Outcome]:
     """What one run tells. good: it did its work. newest: the id of the newest snapshot known here, or empty."""
-    kind, facts, asked = kind_of(task), verdict.facts, _asked(task)
+    kind, report, asked = kind_of(task), job_result.report, _asked(task)
     if kind is None:
         return []
-    snapshot = str(facts.get("snapshot") or (asked if asked != "latest" else ""))
+    snapshot = str(report.get("snapshot") or (asked if asked != "latest" else ""))
     is_newest = asked == "latest" or (snapshot != "" and snapshot == newest)
     if kind == PRUNE:  # what it is told to drop is not what it is about
         snapshot, is_newest = "", True
-    if good or (kind == BACKUP and verdict.exit_code == INCOMPLETE):
+    if good or (kind == BACKUP and job_result.exit_code == INCOMPLETE):
         own = Outcome(kind, when, True, snapshot=snapshot, newest=is_newest)
-        return [*([own] if kind != PLACE else []), *_newest_damaged(facts, when), Outcome(PLACE, when, True)]
-    failed = _failed(task, kind, verdict, missed=asked == "latest" and newest != "")
-    hint = scrub(str(facts.get("hint") or ""))
-    ran = failed != CHECK or verdict.exit_code == DAMAGED
-    return [Outcome(failed, when, False, verdict.said, hint, snapshot, is_newest, ran, verdict.known)] if failed else []
+        return [*([own] if kind != PLACE else []), *_newest_damaged(report, when), Outcome(PLACE, when, True)]
+    failed = _failed(task, kind, job_result, missed=asked == "latest" and newest != "")
+    hint = scrub(str(report.get("hint") or ""))
+    ran = failed != CHECK or job_result.exit_code == DAMAGED
+    return (
+        [Outcome(failed, when, False, job_result.message, hint, snapshot, is_newest, ran, job_result.known)]
+        if failed
+        else []
+    )
 
 
-def _failed(task: JobRequest, kind: str, verdict: JobResult, *, missed: bool) -> str | None:
+def _failed(task: JobRequest, kind: str, job_result: JobResult, *, missed: bool) -> str | None:
     """What its failure is one of. missed: there was a snapshot, and none was asked for by its name."""
-    code = verdict.exit_code
+    code = job_result.exit_code
     if code == NO_SNAPSHOT and not missed:
         return None
     if kind == PRUNE:  # else it was refused for a reason of its own, and nothing is the matter
@@ -79,7 +83,7 @@ def _failed(task: JobRequest, kind: str, verdict: JobResult, *, missed: bool) ->
     if task.command != "Restore" and kind != PLACE:
         return kind
     if code == DAMAGED:  # a restore that names no snapshot means its ledger
-        return CHECK if kind == PLACE or verdict.facts.get("snapshot") else None
+        return CHECK if kind == PLACE or job_result.report.get("snapshot") else None
     # what a restore finds full or not writable may be the place of the data
     return PLACE if code == NO_SNAPSHOT or (code == NO_PLACE and kind == PLACE) else None
 
@@ -90,13 +94,13 @@ def _asked(task: JobRequest) -> str:
     return named[0] if named else "latest"
 
 
-def _newest_damaged(facts: Mapping[str, Any], when: datetime) -> list[Outcome]:
+def _newest_damaged(report: Mapping[str, Any], when: datetime) -> list[Outcome]:
     """A list names what is damaged, a prune what turned out to lack something, and both end well all the same."""
-    listed, lacking = facts.get("snapshots"), facts.get("lacking")
+    listed, lacking = report.get("snapshots"), report.get("lacking")
     last = listed[-1] if isinstance(listed, list) and listed else None
     if isinstance(last, dict) and last.get("damaged"):
         return [Outcome(CHECK, when, False, scrub(str(last["damaged"])), snapshot=str(last.get("snapshot") or ""))]
-    newest = (facts.get("kept") or [None])[-1] if isinstance(facts.get("kept"), list) else None
+    newest = (report.get("kept") or [None])[-1] if isinstance(report.get("kept"), list) else None
     for item in lacking if isinstance(lacking, list) else []:
         if isinstance(item, dict) and newest is not None and item.get("snapshot") == newest:
             return [Outcome(CHECK, when, False, scrub(str(item.get("what"))), snapshot=str(newest))]
@@ -120,24 +124,26 @@ def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
 # memory -----------------------------------------------------------------------------------------------------------
 
 
-def note(memory: State, task: JobRequest, verdict: JobResult, when: datetime, *, good: bool) -> None:
+def note(memory: State, task: JobRequest, job_result: JobResult, when: datetime, *, good: bool) -> None:
     """Remember what was learned, also of the newest snapshot that is known here."""
     known = memory.snapshot() or {}
     newest = str(known.get("id") or "")
-    found = learned(task, verdict, when, good=good, newest=newest)
+    found = learned(task, job_result, when, good=good, newest=newest)
     if found:
         standing = latest([*remembered(memory), *found])
         memory.note_outcomes({kind: to_json(outcome) for kind, outcome in standing.items()})
-    told = newest != "" and verdict.facts.get("snapshot") == newest
+    told = newest != "" and job_result.report.get("snapshot") == newest
     if told and good and kind_of(task) == CHECK:
-        memory.remember_snapshot({**known, **checked(verdict.facts, when.isoformat(timespec="seconds"), passed=True)})
-    elif (told and verdict.exit_code == DAMAGED) or (good and any(_failed_of(newest, item) for item in found)):
-        memory.remember_snapshot({**known, **checked(verdict.facts, "", passed=False)})
+        memory.remember_snapshot(
+            {**known, **checked(job_result.report, when.isoformat(timespec="seconds"), passed=True)}
+        )
+    elif (told and job_result.exit_code == DAMAGED) or (good and any(_failed_of(newest, item) for item in found)):
+        memory.remember_snapshot({**known, **checked(job_result.report, "", passed=False)})
 
 
-def checked(facts: Mapping[str, Any], now: str, *, passed: bool) -> dict[str, Any]:
+def checked(report: Mapping[str, Any], now: str, *, passed: bool) -> dict[str, Any]:
     """What a check has made known. Where it read a share only, that everything was read once and right stays known."""
-    read, of = facts.get("checked_objects"), facts.get("of_objects")
+    read, of = report.get("checked_objects"), report.get("of_objects")
     if not passed:
         return {"verified": None, "sampled": None, "damaged": True}
     if read == of:

@@ -36,7 +36,7 @@ from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.jobs.tasks import (
     JobRequest,
 )
-from mlflow_ae5_deploy.jobs.text import Facts, outside, sentence, unreadable
+from mlflow_ae5_deploy.jobs.text import Report, outside, sentence, unreadable
 
 _ALONE = ("Restore", "DatabaseUpgrade")  # not while another machine has a job at work: they change the data
 INCOMPLETE, BUSY = outcomes.INCOMPLETE, 75  # exit codes of the jobs
@@ -91,7 +91,7 @@ def require_command(context: Context, project: Project, command: str) -> None:
         )
 
 
-def wanted_once(context: Context, task: JobRequest) -> JobSpec:
+def one_off_spec(context: Context, task: JobRequest) -> JobSpec:
     return JobSpec(
         f"{other_machines.ONCE}{task.purpose}",
         command_of(context.settings, task.command),
@@ -116,9 +116,9 @@ def run(
     take_ended: bool = False,
 ) -> JobResult:
     """`attempt` it, and raise what `require` raises."""
-    verdict = attempt(context, project, task, seconds=seconds, on_success=on_success, take_ended=take_ended)
-    require(task, verdict)
-    return verdict
+    job_result = attempt(context, project, task, seconds=seconds, on_success=on_success, take_ended=take_ended)
+    require(task, job_result)
+    return job_result
 
 
 def attempt(
@@ -140,12 +140,12 @@ def attempt(
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     if task.command in _ALONE and "--dry-run" not in task.words and not task.variables:
         other_machines.refuse_meanwhile(context, project)
-    wanted, quiet = wanted_once(context, task), WithoutSettings(context.on_line or (lambda _line: None))
+    desired, quiet = one_off_spec(context, task), WithoutSettings(context.on_line or (lambda _line: None))
 
     def note(ended: Run, log: str) -> None:
-        verdict = judge(ended, log)
-        if on_success is not None and succeeded(verdict):
-            on_success(verdict)
+        job_result = judge(ended, log)
+        if on_success is not None and succeeded(job_result):
+            on_success(job_result)
 
     leave_late = task.command != "DatabaseUpgrade"  # a migration must not go on behind the back of who goes back
     late: DeadlineExceeded | None = None
@@ -153,7 +153,7 @@ def attempt(
         ended, log = run_once(
             context,
             project,
-            wanted,
+            desired,
             quiet,
             seconds=seconds,
             take_up=True,
@@ -170,83 +170,84 @@ def attempt(
             where=late.where,
             remedy=goes_on if leave_late else "It was stopped. Allow more with --wait.",
         )
-    verdict = judge(ended, log)
-    context.journal.write("note", action=task.purpose, outcome=verdict.outcome, what=verdict.said)
-    outcomes.note(context.memory, task, verdict, context.clock.now(), good=succeeded(verdict))
-    kept = saved_logs.find(context, verdict.run_id) is not None
-    if not succeeded(verdict) and not kept:
+    job_result = judge(ended, log)
+    context.journal.write("note", action=task.purpose, outcome=job_result.outcome, what=job_result.message)
+    outcomes.note(context.memory, task, job_result, context.clock.now(), good=succeeded(job_result))
+    kept = saved_logs.find(context, job_result.run_id) is not None
+    if not succeeded(job_result) and not kept:
         quiet.tell_the_rest()
-    return replace(verdict, tail="" if context.on_line is not None else _tail(log), kept=kept)
+    return replace(job_result, tail="" if context.on_line is not None else _tail(log), kept=kept)
 
 
 def judge(ended: Run, log: str) -> JobResult:
     """Pure. A run that states no result has not done its work: nothing may be built on it."""
-    facts = last_report(log)
-    code = facts.get("exit_code")
-    outcome = str(facts.get("outcome") or UNKNOWN)
+    report = last_report(log)
+    code = report.get("exit_code")
+    outcome = str(report.get("outcome") or UNKNOWN)
     number = code if isinstance(code, int) else None
-    verdict = JobResult(ended.id, ended.state, outcome, number, "", facts)
-    if not verdict.known:
-        return replace(verdict, said=unreported(log))
-    said = sentence(facts) if succeeded(verdict) or number == INCOMPLETE else _trouble(verdict)
-    return replace(verdict, said=scrub(said))
+    job_result = JobResult(ended.id, ended.state, outcome, number, "", report)
+    if not job_result.known:
+        return replace(job_result, message=unreported(log))
+    message = sentence(report) if succeeded(job_result) or number == INCOMPLETE else _trouble(job_result)
+    return replace(job_result, message=scrub(message))
 
 
-def succeeded(verdict: JobResult) -> bool:
-    return verdict.state == "completed" and verdict.outcome in _GOOD and verdict.exit_code in (0, None)
+def succeeded(job_result: JobResult) -> bool:
+    return job_result.state == "completed" and job_result.outcome in _GOOD and job_result.exit_code in (0, None)
 
 
-def require(task: JobRequest, verdict: JobResult) -> None:
+def require(task: JobRequest, job_result: JobResult) -> None:
     """Raise the error that the job's exit code stands for, unless it did its work."""
-    if succeeded(verdict):
+    if succeeded(job_result):
         return
-    facts, code = verdict.facts, verdict.exit_code
+    report, code = job_result.report, job_result.exit_code
     kind = _ERRORS.get(code, JobFailed) if code is not None else JobFailed
-    hint = scrub(str(facts.get("hint") or ""))
-    left_out = [(what, names, remedy) for what, names, remedy in _left_out(facts) if names]
+    hint = scrub(str(report.get("hint") or ""))
+    left_out = [(what, names, remedy) for what, names, remedy in _left_out(report) if names]
     if code == INCOMPLETE and left_out:
         raise PartlyDone(
-            f"{verdict.said[:1].upper()}{verdict.said[1:]}. {' '.join(what for what, _, _ in left_out)}",
+            f"{job_result.message[:1].upper()}{job_result.message[1:]}. {' '.join(what for what, _, _ in left_out)}",
             where=", ".join(scrub(name) for _, names, _ in left_out for name in names),
             remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in left_out),
         )
-    detail = [_damage(facts), verdict.tail]
-    ended = "did not do its work" if verdict.known else "has finished, result unknown"
+    detail = [_damage(report), job_result.tail]
+    ended = "did not do its work" if job_result.known else "has finished, result unknown"
     raise kind(
-        f"The {task.purpose} {ended}: {verdict.said}.",
-        where=f"run {verdict.run_id}" + (f" (`logs --run {verdict.run_id} --lines 0`)" if verdict.kept else ""),
+        f"The {task.purpose} {ended}: {job_result.message}.",
+        where=f"run {job_result.run_id}"
+        + (f" (`logs --run {job_result.run_id} --lines 0`)" if job_result.kept else ""),
         remedy=as_sentence(hint),
         detail="\n".join(text for text in detail if text),
     )
 
 
-def _left_out(facts: Facts) -> Iterator[tuple[str, list[str], str]]:
+def _left_out(report: Report) -> Iterator[tuple[str, list[str], str]]:
     """What, which and what to do, of artifacts that are not in a snapshot."""
     yield (
         "Not in it: artifacts kept outside the server's own place.",
-        outside(facts),
+        outside(report),
         "Back those up where they are. `backup --allow-outside` takes the rest for good.",
     )
     yield (
         "Not in it: artifacts that cannot be read.",
-        unreadable(facts),
+        unreadable(report),
         "Rename those artifacts, make them readable, or delete them; then back up again.",
     )
 
 
-def _trouble(verdict: JobResult) -> str:
-    facts = verdict.facts
-    if facts.get("error"):
-        return str(facts["error"]).rstrip(".")
-    words = [f"the run is {verdict.state}"]
-    words.append("and its log has no report" if verdict.outcome == UNKNOWN else f"the job says {verdict.outcome}")
-    if verdict.exit_code is not None:
-        words.append(f"exit code {verdict.exit_code}")
+def _trouble(job_result: JobResult) -> str:
+    report = job_result.report
+    if report.get("error"):
+        return str(report["error"]).rstrip(".")
+    words = [f"the run is {job_result.state}"]
+    words.append("and its log has no report" if job_result.outcome == UNKNOWN else f"the job says {job_result.outcome}")
+    if job_result.exit_code is not None:
+        words.append(f"exit code {job_result.exit_code}")
     return ", ".join(words)
 
 
-def _damage(facts: Mapping[str, Any]) -> str:
-    found = facts.get("damaged")
+def _damage(report: Mapping[str, Any]) -> str:
+    found = report.get("damaged")
     lines = [
         f"- {item.get('object') or item.get('name')}: {item.get('what')}"
         for item in (found if isinstance(found, list) else [])[:20]

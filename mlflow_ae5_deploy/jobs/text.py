@@ -9,15 +9,15 @@ from typing import Any
 from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted, size
 
-Facts = Mapping[str, Any]
+Report = Mapping[str, Any]
 
 
-def sentence(facts: Facts) -> str:
-    command, action = str(facts.get("command") or ""), str(facts.get("action") or "create")
+def sentence(report: Report) -> str:
+    command, action = str(report.get("command") or ""), str(report.get("action") or "create")
     key = f"{command.removeprefix('Minimum')} {action}" if command.endswith("Backup") else command
     words = _WORDS.get(key.removeprefix("Minimum"))
-    said = words(facts) if words else ""
-    return said or str(facts.get("outcome") or "done")
+    message = words(report) if words else ""
+    return message or str(report.get("outcome") or "done")
 
 
 def lasting(seconds: Any) -> str:
@@ -26,125 +26,124 @@ def lasting(seconds: Any) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else duration(timedelta(seconds=seconds))
 
 
-def count(facts: Facts, key: str, noun: str = "") -> str:
-    value = facts.get(key)
+def count(report: Report, key: str, noun: str = "") -> str:
+    value = report.get(key)
     things = noun or key.replace("_", " ")
     if value == 1:
         return counted(1, things)
     return f"{value:,} {things}" if isinstance(value, int) else f"an unknown number of {things}"
 
 
-def outside(facts: Facts) -> list[str]:
+def outside(report: Report) -> list[str]:
     """Places of artifacts that are not in a snapshot."""
-    found = facts.get("outside")
+    found = report.get("outside")
     return [str(item.get("root", item) if isinstance(item, dict) else item) for item in found or []]
 
 
-def unreadable(facts: Facts) -> list[str]:
+def unreadable(report: Report) -> list[str]:
     """Artifacts that the store has and that are not in a snapshot, each with why."""
-    return [str(item) for item in facts.get("unreadable") or []]
+    return [str(item) for item in report.get("unreadable") or []]
 
 
-def is_whole(facts: Facts) -> bool:
+def is_whole(report: Report) -> bool:
     """Whether a backup left nothing out."""
-    return not outside(facts) and not unreadable(facts)
+    return not outside(report) and not unreadable(report)
 
 
-def gone_since(facts: Facts) -> str:
+def gone_since(report: Report) -> str:
     """That many runs or artifacts of the snapshot before are missing, where the job says so; else nothing."""
     found = []
     for what in ("runs", "artifacts"):
-        gone, before = facts.get(f"gone_{what}"), facts.get(f"{what}_before")
+        gone, before = report.get(f"gone_{what}"), report.get(f"{what}_before")
         if isinstance(gone, int) and isinstance(before, int) and gone:
             found.append(f"{gone:,} of the {before:,} {what}")
     if not found:
         return ""
-    return f"{' and '.join(found)} of the snapshot before it are not in snapshot {facts.get('snapshot')}"
+    return f"{' and '.join(found)} of the snapshot before it are not in snapshot {report.get('snapshot')}"
 
 
-def _create(facts: Facts) -> str:
-    said = (
-        f"snapshot {facts.get('snapshot')}: {count(facts, 'runs')}, {count(facts, 'rows')} in "
-        f"{count(facts, 'tables')}, {count(facts, 'artifacts')} ({size(facts.get('artifact_bytes'))}); "
-        f"{count(facts, 'new_objects')}, {size(facts.get('stored_bytes'))} written"
+def _create(report: Report) -> str:
+    message = (
+        f"snapshot {report.get('snapshot')}: {count(report, 'runs')}, {count(report, 'rows')} in "
+        f"{count(report, 'tables')}, {count(report, 'artifacts')} ({size(report.get('artifact_bytes'))}); "
+        f"{count(report, 'new_objects')}, {size(report.get('stored_bytes'))} written"
     )
-    flight = facts.get("in_flight") or {}
+    flight = report.get("in_flight") or {}
     running = flight.get("running_runs") if isinstance(flight, dict) else None
     number = len(running) if isinstance(running, list) else running
-    return f"{said}; {counted(number, 'runs')} {'was' if number == 1 else 'were'} going on" if number else said
+    return f"{message}; {counted(number, 'runs')} {'was' if number == 1 else 'were'} going on" if number else message
 
 
-def _verify(facts: Facts) -> str:
-    checked, of = facts.get("checked_objects"), count(facts, "of_objects", "objects")
-    return (
-        f"snapshot {facts.get('snapshot')}: {checked} of {of} read back and right ({size(facts.get('checked_bytes'))})"
-    )
+def _verify(report: Report) -> str:
+    checked, of = report.get("checked_objects"), count(report, "of_objects", "objects")
+    read = size(report.get("checked_bytes"))
+    return f"snapshot {report.get('snapshot')}: {checked} of {of} read back and right ({read})"
 
 
-def _list(facts: Facts) -> str:
-    found, left = facts.get("snapshots") or [], facts.get("unfinished") or []
-    said = counted(len(found), "snapshots")
-    return f"{said}, {len(left)} unfinished" if left else said
+def _list(report: Report) -> str:
+    found, left = report.get("snapshots") or [], report.get("unfinished") or []
+    message = counted(len(found), "snapshots")
+    return f"{message}, {len(left)} unfinished" if left else message
 
 
-def _show(facts: Facts) -> str:
-    manifest = facts.get("manifest")
+def _show(report: Report) -> str:
+    manifest = report.get("manifest")
     if not isinstance(manifest, dict):
         return "the manifest is not told"
     return f"snapshot {manifest.get('id') or manifest.get('snapshot')}"
 
 
-def _prune(facts: Facts) -> str:
-    kept = facts.get("kept") or []
-    held = f"; {facts['held']}" if facts.get("held") else ""
-    if "would_remove" in facts:
-        going = facts.get("would_remove") or []
+def _prune(report: Report) -> str:
+    kept = report.get("kept") or []
+    held = f"; {report['held']}" if report.get("held") else ""
+    if "would_remove" in report:
+        going = report.get("would_remove") or []
         return f"would remove {len(going)} of {len(going) + len(kept)} snapshots{held}"
-    gone = facts.get("removed") or []
-    freed = size(facts.get("freed_bytes"))
+    gone = report.get("removed") or []
+    freed = size(report.get("freed_bytes"))
     return f"removed {counted(len(gone), 'snapshots')}, {freed} freed; {len(kept)} kept{held}"
 
 
-def _restore(facts: Facts) -> str:
-    if facts.get("action") in ("list-kept", "drop-kept"):
-        return _kept(facts)
-    if facts.get("outcome") == "undone":
-        return f"{facts.get('brought_back') or 'what was kept aside'} is back in its place{_aside(facts)}"
-    if facts.get("would_bring_back"):
-        return f"would bring back {facts['would_bring_back']}"
+def _restore(report: Report) -> str:
+    if report.get("action") in ("list-kept", "drop-kept"):
+        return _kept(report)
+    if report.get("outcome") == "undone":
+        return f"{report.get('brought_back') or 'what was kept aside'} is back in its place{_aside(report)}"
+    if report.get("would_bring_back"):
+        return f"would bring back {report['would_bring_back']}"
     what = (
-        f"snapshot {facts.get('snapshot')}: {count(facts, 'rows')} in {count(facts, 'tables')}, "
-        f"{count(facts, 'artifacts')} ({size(facts.get('artifact_bytes'))})"
+        f"snapshot {report.get('snapshot')}: {count(report, 'rows')} in {count(report, 'tables')}, "
+        f"{count(report, 'artifacts')} ({size(report.get('artifact_bytes'))})"
     )
-    dialects = facts.get("dialect")
+    dialects = report.get("dialect")
     if isinstance(dialects, dict) and dialects.get("from") != dialects.get("to"):
         what += f", from {dialects.get('from')} to {dialects.get('to')}"
-    if facts.get("outcome") == "dry-run":
-        what += _shortened(facts)
-        said = f"would restore {what}; every object is right, and it would take about "
-        return said + lasting(facts.get("estimate_seconds")) + _keys(facts)
-    proof = [word for word in ("database", "artifacts") if facts.get(f"{word}_identical") is True]
-    said = f"restored {what}{_shortened(facts)}"
+    if report.get("outcome") == "dry-run":
+        what += _shortened(report)
+        message = f"would restore {what}; every object is right, and it would take about "
+        return message + lasting(report.get("estimate_seconds")) + _keys(report)
+    proof = [word for word in ("database", "artifacts") if report.get(f"{word}_identical") is True]
+    message = f"restored {what}{_shortened(report)}"
     if proof:
-        said += f"; {' and '.join(proof)} identical to the manifest"
-    upgraded = facts.get("upgraded")
+        message += f"; {' and '.join(proof)} identical to the manifest"
+    upgraded = report.get("upgraded")
     if isinstance(upgraded, dict):
-        said += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
-    return said + _aside(facts) + _keys(facts)
+        message += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
+    return message + _aside(report) + _keys(report)
 
 
-def _shortened(facts: Facts) -> str:
-    number = facts.get("shortened_total")
+def _shortened(report: Report) -> str:
+    number = report.get("shortened_total")
     return f", {counted(number, 'texts')} shortened" if isinstance(number, int) and number else ""
 
 
-def _kept(facts: Facts) -> str:
-    if facts.get("action") == "list-kept":
-        number = len(facts.get("aside") or [])
+def _kept(report: Report) -> str:
+    if report.get("action") == "list-kept":
+        number = len(report.get("aside") or [])
         return f"{number or 'nothing'} {'are' if number > 1 else 'is'} kept aside"
-    if facts.get("outcome") == "dry-run":
-        return f"would remove {kept_thing(facts.get('would_drop'))}"
-    return f"removed {kept_thing(facts.get('was'))}"
+    if report.get("outcome") == "dry-run":
+        return f"would remove {kept_thing(report.get('would_drop'))}"
+    return f"removed {kept_thing(report.get('was'))}"
 
 
 def kept_thing(item: Any) -> str:
@@ -156,42 +155,44 @@ def kept_thing(item: Any) -> str:
     return f"{item.get('name')}: {what}, kept aside {item.get('time')} for snapshot {item.get('snapshot')}"
 
 
-def _aside(facts: Facts) -> str:
-    return f"; what was there is kept aside as {facts['kept_aside']}" if facts.get("kept_aside") else ""
+def _aside(report: Report) -> str:
+    return f"; what was there is kept aside as {report['kept_aside']}" if report.get("kept_aside") else ""
 
 
-def _keys(facts: Facts) -> str:
+def _keys(report: Report) -> str:
     """That the keys at hand are not those of the snapshot."""
-    other = facts.get("other_keys")
-    said = "; ".join(str(item) for item in other) if isinstance(other, list) else ""
-    return f"; warning: {said}; put the saved key file in its place, then `install --replace-keys`" if said else ""
-
-
-def _drill(facts: Facts) -> str:
-    checks = facts.get("checks") or []
+    other = report.get("other_keys")
+    message = "; ".join(str(item) for item in other) if isinstance(other, list) else ""
     return (
-        f"snapshot {facts.get('snapshot')} was restored into a scratch place and served from there in "
-        f"{lasting(facts.get('recovery_seconds'))}; {counted(len(checks), 'checks')} passed, "
-        f"{count(facts, 'models_read', 'models')} read back" + _keys(facts)
+        f"; warning: {message}; put the saved key file in its place, then `install --replace-keys`" if message else ""
     )
 
 
-def _upgrade(facts: Facts) -> str:
-    outcome = facts.get("outcome")
+def _drill(report: Report) -> str:
+    checks = report.get("checks") or []
+    return (
+        f"snapshot {report.get('snapshot')} was restored into a scratch place and served from there in "
+        f"{lasting(report.get('recovery_seconds'))}; {counted(len(checks), 'checks')} passed, "
+        f"{count(report, 'models_read', 'models')} read back" + _keys(report)
+    )
+
+
+def _upgrade(report: Report) -> str:
+    outcome = report.get("outcome")
     if outcome == "unchanged":
-        return f"the schema is current ({facts.get('now') or facts.get('found')})"
+        return f"the schema is current ({report.get('now') or report.get('found')})"
     if outcome == "rehearsed":
-        number = len(facts.get("migrations") or [])
+        number = len(report.get("migrations") or [])
         if not number:
-            return f"the schema stays as it is ({facts.get('to') or facts.get('from')})"
+            return f"the schema stays as it is ({report.get('to') or report.get('from')})"
         return (
-            f"the schema would go from {facts.get('from')} to {facts.get('to')}: {counted(number, 'migrations')} in "
-            f"{lasting(facts.get('migration_seconds'))} on a copy"
+            f"the schema would go from {report.get('from')} to {report.get('to')}: {counted(number, 'migrations')} in "
+            f"{lasting(report.get('migration_seconds'))} on a copy"
         )
-    return f"the schema went from {facts.get('found')} to {facts.get('now')}"
+    return f"the schema went from {report.get('found')} to {report.get('now')}"
 
 
-_WORDS: Mapping[str, Callable[[Facts], str]] = {
+_WORDS: Mapping[str, Callable[[Report], str]] = {
     "Backup create": _create,
     "Backup verify": _verify,
     "Backup list": _list,

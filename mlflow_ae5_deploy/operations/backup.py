@@ -42,53 +42,53 @@ def carry_out(
         backup_destination.store(context)
         where = backup_destination.shown(context)
     context.journal.write("intent", action=task.purpose, target=where)
-    verdict = runner.attempt(context, project, task, seconds=seconds)
-    _note(context, task, verdict)
+    job_result = runner.attempt(context, project, task, seconds=seconds)
+    _note(context, task, job_result)
     if task.command == "Backup":
-        backup_repository.note(context, verdict.facts, accept=new_place)
-    return verdict
+        backup_repository.note(context, job_result.report, accept=new_place)
+    return job_result
 
 
 def create(context: Context, *words: str, seconds: float, project: Project | None = None) -> JobResult:
     """A new snapshot; raises what `maintenance.require` raises."""
     task = tasks.backup("create", *words)
-    verdict = carry_out(context, task, seconds=seconds, project=project)
-    runner.require(task, verdict)
-    return verdict
+    job_result = carry_out(context, task, seconds=seconds, project=project)
+    runner.require(task, job_result)
+    return job_result
 
 
 def check(context: Context, snapshot: str, *words: str, seconds: float, project: Project | None = None) -> JobResult:
     """Read a snapshot back; raises SnapshotDamaged when it is not what its manifest says."""
     task = tasks.backup("verify", "--snapshot", snapshot, *words)
-    verdict = carry_out(context, task, seconds=seconds, project=project)
-    runner.require(task, verdict)
-    return verdict
+    job_result = carry_out(context, task, seconds=seconds, project=project)
+    runner.require(task, job_result)
+    return job_result
 
 
-def _note(context: Context, task: JobRequest, verdict: JobResult) -> None:
-    facts, snapshot = verdict.facts, verdict.facts.get("snapshot")
-    if task.command == "Restore" and runner.succeeded(verdict) and facts.get("dropped"):
-        context.journal.write("effect", action="remove for good", target=f"what was kept aside as {facts['dropped']}")
+def _note(context: Context, task: JobRequest, job_result: JobResult) -> None:
+    report, snapshot = job_result.report, job_result.report.get("snapshot")
+    if task.command == "Restore" and runner.succeeded(job_result) and report.get("dropped"):
+        context.journal.write("effect", action="remove for good", target=f"what was kept aside as {report['dropped']}")
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
-    if task.words[0] == "create" and (runner.succeeded(verdict) or verdict.exit_code == runner.INCOMPLETE):
-        context.memory.remember_snapshot(made(facts, context.clock.now().isoformat(timespec="seconds")))
+    if task.words[0] == "create" and (runner.succeeded(job_result) or job_result.exit_code == runner.INCOMPLETE):
+        context.memory.remember_snapshot(made(report, context.clock.now().isoformat(timespec="seconds")))
         context.journal.write("effect", action="back up", target=f"snapshot {snapshot}")
 
 
-def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
+def made(report: Mapping[str, Any], finished: str) -> dict[str, Any]:
     """What is remembered of a snapshot, from its job's last line."""
     return {
-        "id": facts.get("snapshot"),
+        "id": report.get("snapshot"),
         "finished": finished,
         "verified": None,
         "sampled": None,
         "damaged": False,
-        "complete": is_whole(facts),
-        "gone": gone_since(facts),
-        "runs": facts.get("runs"),
-        "artifacts": facts.get("artifacts"),
-        "bytes": facts.get("artifact_bytes"),
+        "complete": is_whole(report),
+        "gone": gone_since(report),
+        "runs": report.get("runs"),
+        "artifacts": report.get("artifacts"),
+        "bytes": report.get("artifact_bytes"),
     }
 
 
@@ -97,10 +97,10 @@ def made(facts: Mapping[str, Any], finished: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ScheduledJobs:
-    """outcome: changed | unchanged | removed. said: one sentence. job: the one there is now."""
+    """outcome: changed | unchanged | removed. message: one sentence. job: the one there is now."""
 
     outcome: str
-    said: str
+    message: str
     job: Job | None = None
     actions: tuple[Action, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -111,37 +111,37 @@ def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEA
     project = current_deployment.required_installation(context)
     runner.require_command(context, project, command)
     backup_destination.store(context)
-    wanted = backup_job.wanted_job(context.settings, command, cron)
-    facts = scheduled_job.observe(context, wanted)
-    decision = scheduled_job.plan(facts, context)
+    desired = backup_job.desired_job(context.settings, command, cron)
+    report = scheduled_job.observe(context, desired)
+    decision = scheduled_job.plan(report, context)
     warnings = list(decision.warnings)
-    if any(scheduled_job.is_paused(job) for job in facts.jobs) and any(
+    if any(scheduled_job.is_paused(job) for job in report.jobs) and any(
         action.verb == scheduled_job.CREATE for action in decision.actions
     ):
         warnings.append("The former job was paused; the new one is not.")
     for action in decision.actions:
         context.journal.write("intent", action=action.verb, target=action.target)
-        scheduled_job.apply(action, facts, context, wait=wait)
+        scheduled_job.apply(action, report, context, wait=wait)
     if decision.no_change is not None:
-        context.memory.end_job_change(wanted.purpose)  # of a run that was cut off; what is asked for now is there
-        said, outcome = decision.no_change.reason, "unchanged"
+        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
+        message, outcome = decision.no_change.reason, "unchanged"
     else:
-        said, outcome = scheduled_job.confirm(context, wanted), "changed"
-    (job,) = scheduled_job.observe(context, wanted).jobs
-    return ScheduledJobs(outcome, said, job, decision.actions, tuple(warnings))
+        message, outcome = scheduled_job.confirm(context, desired), "changed"
+    (job,) = scheduled_job.observe(context, desired).jobs
+    return ScheduledJobs(outcome, message, job, decision.actions, tuple(warnings))
 
 
 def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> ScheduledJobs:
     """The job goes, after its run at work has ended, and with it the records of its runs."""
     project = runner.required_project(context)
-    wanted = backup_job.wanted_job(context.settings, command, "")
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
+    desired = backup_job.desired_job(context.settings, command, "")
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
     actions = tuple(Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs)
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
-        scheduled_job.delete(job, context, wait=wait, purpose=wanted.purpose)
-    context.memory.end_job_change(wanted.purpose)
-    pruned = one_off.prune(context, wanted.name, keep=0)
+        scheduled_job.delete(job, context, wait=wait, purpose=desired.purpose)
+    context.memory.end_job_change(desired.purpose)
+    pruned = one_off.prune(context, desired.name, keep=0)
     if not jobs and not pruned:
-        return ScheduledJobs("unchanged", f"there is no scheduled {wanted.purpose}")
+        return ScheduledJobs("unchanged", f"there is no scheduled {desired.purpose}")
     return ScheduledJobs("removed", gone(len(jobs), pruned), None, actions)

@@ -35,12 +35,12 @@ def line(schedule: str, command: Sequence[str], environment: Mapping[str, str], 
     return f"{schedule} {text} {mark(installation)}".replace("%", r"\%")
 
 
-def with_line(table: str, wanted: str, installation: str) -> str:
+def with_line(table: str, desired: str, installation: str) -> str:
     """Pure: the table with exactly this line of ours, in the place of an earlier one."""
     lines = _lines(table)
     ours = [number for number, text in enumerate(lines) if _is_ours(text, installation)]
     kept = [text for text in lines if not _is_ours(text, installation)]
-    kept.insert(ours[0] if ours else len(kept), wanted)
+    kept.insert(ours[0] if ours else len(kept), desired)
     return "\n".join(kept) + "\n"
 
 
@@ -110,15 +110,15 @@ class Crontab:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            said = f"`crontab {argument}` did not end within {_SECONDS:.0f} s"
+            message = f"`crontab {argument}` did not end within {_SECONDS:.0f} s"
         except (OSError, ValueError) as error:
-            said = type(error).__name__
-        raise self._refused("used", said)
+            message = type(error).__name__
+        raise self._refused("used", message)
 
     @staticmethod
-    def _refused(what: str, said: str) -> Refused:
+    def _refused(what: str, message: str) -> Refused:
         return Refused(
-            f"The crontab could not be {what}: {' '.join(said.split())[:300] or 'no reason given'}.",
+            f"The crontab could not be {what}: {' '.join(message.split())[:300] or 'no reason given'}.",
             where="crontab",
             remedy="Nothing was changed. Add the line by hand (`crontab -e`): `schedule-rotation` prints it.",
         )

@@ -29,7 +29,7 @@ class StageView:
     number: int
     name: str
     state: str
-    said: str
+    message: str
     actions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -39,41 +39,41 @@ def forecast(stages: Sequence[Stage], context: Context) -> list[StageView]:
     views: list[StageView] = []
     for stage in stages:
         try:
-            facts = stage.observe(context)
-            decision = stage.plan(facts, context)
+            states = stage.observe(context)
+            decision = stage.plan(states, context)
         except DeployError as error:
             if stage.number <= SIGN_IN:
                 raise
             views.append(StageView(stage.number, stage.name, UNKNOWN, error.what))
             continue
         knows_token = bool(context.memory.stored_tokens()) or TOKEN not in context.cached.secret_names()
-        views.append(view(stage.number, stage.name, decision, facts, knows_token=knows_token))
+        views.append(view(stage.number, stage.name, decision, states, knows_token=knows_token))
     return views
 
 
-def view(number: int, name: str, decision: Decision, facts: Any, *, knows_token: bool) -> StageView:
+def view(number: int, name: str, decision: Decision, states: Any, *, knows_token: bool) -> StageView:
     """Pure: one stage's decision, seen as drift. knows_token: whose token is stored is on record on this machine."""
     if decision.no_change is not None:
         return StageView(number, name, SAME, decision.no_change.reason, (), decision.warnings)
     actions = tuple(f"{action.phrase}, because {action.reason}" for action in decision.actions)
     return StageView(
-        number, name, _state(number, decision, facts, knows_token), "; ".join(actions), actions, decision.warnings
+        number, name, _state(number, decision, states, knows_token), "; ".join(actions), actions, decision.warnings
     )
 
 
-def _state(number: int, decision: Decision, facts: Any, knows_token: bool) -> str:
+def _state(number: int, decision: Decision, states: Any, knows_token: bool) -> str:
     if number in _LOCAL:
         # Whether what they give is what the platform has, stage 6 says, if they give it.
-        return SAME if getattr(facts, "built", None) is not None else UNKNOWN
-    return UNKNOWN if _is_guess(number, decision, facts, knows_token) else DIFFERS
+        return SAME if getattr(states, "built", None) is not None else UNKNOWN
+    return UNKNOWN if _is_guess(number, decision, states, knows_token) else DIFFERS
 
 
-def _is_guess(number: int, decision: Decision, facts: Any, knows_token: bool) -> bool:
+def _is_guess(number: int, decision: Decision, states: Any, knows_token: bool) -> bool:
     """Whether the stage would act only because this machine does not know: then it is no sign of a difference."""
     if number in _TOKEN_STAGES and not knows_token:
         return True
     verbs = {action.verb for action in decision.actions}
     if verbs == {"compare"}:
         return True
-    wrong = [fact for fact in getattr(facts, "secrets", ()) if not fact.right]
-    return verbs == {"set"} and bool(wrong) and all(fact.state == "unknown" for fact in wrong)
+    wrong = [secret for secret in getattr(states, "secrets", ()) if not secret.right]
+    return verbs == {"set"} and bool(wrong) and all(secret.state == "unknown" for secret in wrong)

@@ -144,8 +144,8 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
 
 
 def _ends(effect: Mapping[str, Any], intent: Mapping[str, Any]) -> bool:
-    wanted, what = (str(intent.get(key) or "") for key in ("action", "target"))
-    if effect.get("action") != _ENDS_WITH.get(wanted, wanted):
+    desired, what = (str(intent.get(key) or "") for key in ("action", "target"))
+    if effect.get("action") != _ENDS_WITH.get(desired, desired):
         return False
     if intent.get("stage"):
         return True

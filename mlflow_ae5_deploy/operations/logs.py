@@ -33,12 +33,12 @@ def part_of(logs: DeploymentLogs, part: str) -> str:
     return {"app": logs.app, "events": logs.events, "proxy": logs.proxy}[part]
 
 
-def run_of(context: Context, wanted: str) -> Run | SavedRun:
+def run_of(context: Context, desired: str) -> Run | SavedRun:
     """A run by its id, or the `latest` one of the project's jobs, be it on record at the platform or only kept here."""
-    if wanted != LATEST:
-        found = context.platform.run(wanted) or saved_logs.find(context, wanted)
+    if desired != LATEST:
+        found = context.platform.run(desired) or saved_logs.find(context, desired)
         if found is None:
-            raise NotFound(f"There is no run {wanted}.", where=wanted, remedy="`logs --run latest` takes the newest.")
+            raise NotFound(f"There is no run {desired}.", where=desired, remedy="`logs --run latest` takes the newest.")
         return found
     project = context.cached.project(context.settings.project.name)
     latest = newest(context.platform.runs(), project, context.settings.gc.name)

@@ -23,7 +23,7 @@ class Missed:
     again: bool
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         words = f"No {self.what} has begun since one was due at {self.due:%Y-%m-%d %H:%M} UTC"
         return f"{words}, nor when the next was." if self.again else f"{words}."
 
@@ -45,8 +45,8 @@ def missed(
 
 
 def warnings(found: Iterable[Missed]) -> list[str]:
-    return [item.said for item in found if not item.again]
+    return [item.message for item in found if not item.again]
 
 
 def problems(found: Iterable[Missed]) -> list[str]:
-    return [item.said for item in found if item.again]
+    return [item.message for item in found if item.again]

@@ -120,7 +120,7 @@ def restart(context: Context, current: Deployment) -> RestartResult:
     revisions = context.cached.revisions(project) if project else []
     endpoint = context.settings.deployment.endpoint
     definition = define(current, context.cached.collaborators(current.id), revisions, endpoint)
-    check_before_start(context, wanted_by(context, definition), project)
+    check_before_start(context, desired_by(context, definition), project)
     if project is not None:
         other_machines.refuse_meanwhile(context, project)
     pending = PendingRestart(current.id, context.clock.now(), definition)
@@ -171,10 +171,10 @@ def _bring_up(
 ) -> RestartResult:
     project = context.cached.project(context.settings.project.name)
     definition, failed = pending.definition, None
-    wanted = wanted_by(context, definition)
+    desired = desired_by(context, definition)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
-        started = current or start(context, wanted, project, variables)
+        started = current or start(context, desired, project, variables)
         deployment = await_serving(context, started)
     except DeployError as error:
         failed = error
@@ -195,7 +195,7 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
         left = chosen_of(context).current
         if left is not None:
             stop(context, left)
-        return await_serving(context, start(context, wanted_by(context, definition), project, variables))
+        return await_serving(context, start(context, desired_by(context, definition), project, variables))
     except DeployError as error:
         again = error
     raise StageFailed(
@@ -214,19 +214,19 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
 
 
 def share_again(context: Context, deployment: Deployment, definition: DeploymentDefinition) -> None:
-    wanted = {
+    desired = {
         Collaborator(id=name, type="group" if kind == "group" else "user", permission=permission)
         for kind, name, permission in definition.shared
     }
     present = context.platform.collaborators(deployment.id)
-    if missing := wanted - set(present):
+    if missing := desired - set(present):
         context.platform.set_collaborators(deployment.id, [*present, *sorted(missing)])
         names = sorted(f"{item.type} {item.id}" for item in missing)
         context.journal.write("effect", action="share", target=deployment.id, added=names)
         context.cached.forget("collaborators")
 
 
-def wanted_by(context: Context, definition: DeploymentDefinition) -> DeploymentSpec:
+def desired_by(context: Context, definition: DeploymentDefinition) -> DeploymentSpec:
     return DeploymentSpec(
         account=context.account,
         name=definition.name,

@@ -20,7 +20,7 @@ UPLOAD = 6  # the stage after which the job can be run
 
 
 def rehearse(
-    context: Context, wanted: RestoreRequest, stages: Sequence[Stage], run: Callable[[Sequence[Stage]], RunResult]
+    context: Context, desired: RestoreRequest, stages: Sequence[Stage], run: Callable[[Sequence[Stage]], RunResult]
 ) -> JobResult:
     """What `restore` would write or bring back, and whether every object is right. Touches no data.
 
@@ -28,18 +28,18 @@ def rehearse(
     """
     project = _project(context)
     if project is None:
-        refuse_empty_undo(context, wanted)
+        refuse_empty_undo(context, desired)
         result = run([stage for stage in stages if stage.number <= UPLOAD])
         if result.error is not None:
             raise result.error
         project = runner.required_project(context)
     runner.require_command(context, project, "Restore")
     _tell_where(context)
-    task = tasks.restore(*wanted.job_words, "--dry-run")
-    verdict = runner.attempt(context, project, task, seconds=wanted.wait)
-    learn(context, project, verdict)
-    runner.require(task, verdict)
-    return verdict
+    task = tasks.restore(*desired.job_words, "--dry-run")
+    job_result = runner.attempt(context, project, task, seconds=desired.wait)
+    learn(context, project, job_result)
+    runner.require(task, job_result)
+    return job_result
 
 
 def _project(context: Context) -> Project | None:
@@ -48,9 +48,9 @@ def _project(context: Context) -> Project | None:
     return context.cached.project(context.settings.project.name)
 
 
-def refuse_empty_undo(context: Context, wanted: RestoreRequest) -> None:
+def refuse_empty_undo(context: Context, desired: RestoreRequest) -> None:
     """Raise NotFound for an undo without a project, and without any restore noted: nothing is uploaded to find out."""
-    if wanted.undo and context.memory.recovery() is None and _project(context) is None:
+    if desired.undo and context.memory.recovery() is None and _project(context) is None:
         raise NotFound(
             f"There is no restore to undo: `{context.account}` has no project `{context.settings.project.name}`, and "
             "this machine has no record of a restore into it.",
@@ -61,10 +61,10 @@ def refuse_empty_undo(context: Context, wanted: RestoreRequest) -> None:
 
 def _tell_where(context: Context) -> None:
     """The secrets the job reads, where they are not set. Those of a running server stay as they are."""
-    facts = server_secrets.observe(context)
+    report = server_secrets.observe(context)
     if chosen_of(context).current is None:
-        server_secrets.store(context, [fact for fact in facts if fact.state != MADE], server_runs=False)
-    elif different := sorted(fact.name for fact in facts if fact.state == "different"):
+        server_secrets.store(context, [secret for secret in report if secret.state != MADE], server_runs=False)
+    elif different := sorted(secret.name for secret in report if secret.state == "different"):
         raise Conflict(
             f"The configuration says another {', '.join(different)} than what the running server uses, and its other "
             "jobs would follow a dry run there.",

@@ -55,7 +55,7 @@ def rotate(context: Context, wish: RotationOptions, on_step: OnStep = lambda _na
     try:
         with recorded(context):
             restarted = _restarted(context, wish, on_step)
-            result = _do(context, _ground(context, wish, restarted), on_step)
+            result = _do(context, _rotation(context, wish, restarted), on_step)
             if result.error is not None:
                 raise result.error
     except DeployError:
@@ -71,8 +71,8 @@ def _unneeded(context: Context, wish: RotationOptions) -> Rotation | None:
     current = chosen_of(context).current
     if not wish.if_needed or current is None or not current.is_started or pending_restart(context) is not None:
         return None
-    ground = _ground(context, wish, None)
-    return unchanged(context, ground) if ground.decision.nothing else None
+    rotation = _rotation(context, wish, None)
+    return unchanged(context, rotation) if rotation.decision.nothing else None
 
 
 def _restarted(context: Context, wish: RotationOptions, on_step: OnStep) -> RestartResult | None:
@@ -101,7 +101,7 @@ def _agree(context: Context, current: Deployment) -> None:
         )
 
 
-def _ground(context: Context, wish: RotationOptions, restarted: RestartResult | None) -> RotationContext:
+def _rotation(context: Context, wish: RotationOptions, restarted: RestartResult | None) -> RotationContext:
     deployment = restarted.deployment if restarted else _running(context)
     url = (deployment.url or "").rstrip("/")
     if urlsplit(url).scheme != "https":
@@ -113,7 +113,7 @@ def _ground(context: Context, wish: RotationOptions, restarted: RestartResult | 
         deployment,
         url,
         decision,
-        _former(context, deployment, restarted, unfinished),
+        _previous(context, deployment, restarted, unfinished),
         restarted,
         unfinished,
         frozenset(known.account for known in context.memory.stored_tokens()),
@@ -155,14 +155,14 @@ def _situation(context: Context, deployment: Deployment, unfinished: Interrupted
     )
 
 
-def _former(
+def _previous(
     context: Context, deployment: Deployment, restarted: RestartResult | None, unfinished: InterruptedRotation | None
 ) -> PreviousToken:
     if restarted is not None:
         return PreviousToken("restart", restarted.since)
     if unfinished is not None:
         causes: dict[str, Cause] = {word: word for word in get_args(Cause)}
-        return PreviousToken(causes.get(unfinished.cause, "unknown"), unfinished.void_since)
+        return PreviousToken(causes.get(unfinished.cause, "unknown"), unfinished.invalid_since)
     own = context.memory.stored_token(context.account)
     if own is None:
         return PreviousToken("unknown")
@@ -175,21 +175,21 @@ def _former(
 # the deed -----------------------------------------------------------------------------------------------------------
 
 
-def _do(context: Context, ground: RotationContext, on_step: OnStep) -> Rotation:
-    decision = ground.decision
+def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotation:
+    decision = rotation.decision
     context.journal.write("intent", action="rotate", target=TOKEN, why=decision.reason)
     served: dict[str, RecipientResult] = {}
     if doors := _sign_in(context, decision.accounts, served, on_step):
         # A token cannot be revoked, so none is issued before somebody can be given it.
         on_step("prove the token")
         issued = context.clock.now()
-        _prove(context, ground.deployment)
-        _begin(context, ground, decision.accounts)
-        _serve(context, ground, doors, served, issued, on_step)
-    gc, broken, ground = _gc(context, ground, served, on_step)
+        _prove(context, rotation.deployment)
+        _begin(context, rotation, decision.accounts)
+        _serve(context, rotation, doors, served, issued, on_step)
+    gc, broken, rotation = _gc(context, rotation, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
         context.memory.end_rotation()
-    return result_of(context, ground, served, gc, broken)
+    return result_of(context, rotation, served, gc, broken)
 
 
 def _prove(context: Context, deployment: Deployment) -> None:
@@ -210,9 +210,9 @@ def _prove(context: Context, deployment: Deployment) -> None:
         )
 
 
-def _begin(context: Context, ground: RotationContext, accounts: tuple[str, ...]) -> None:
-    former = ground.former
-    context.memory.begin_rotation(ground.deployment.id, accounts, former.since, former.cause)
+def _begin(context: Context, rotation: RotationContext, accounts: tuple[str, ...]) -> None:
+    previous = rotation.previous
+    context.memory.begin_rotation(rotation.deployment.id, accounts, previous.since, previous.cause)
 
 
 def _sign_in(
@@ -236,7 +236,7 @@ def _failed(context: Context, account: str, error: DeployError, served: dict[str
 
 def _serve(
     context: Context,
-    ground: RotationContext,
+    rotation: RotationContext,
     doors: Mapping[str, Client],
     served: dict[str, RecipientResult],
     issued: datetime,
@@ -247,43 +247,43 @@ def _serve(
         on_step(f"store for {account}")
         context.journal.write("intent", action="set", target=f"secret {TOKEN}", account=account)
         try:
-            store_token(context, account, ground.deployment, platform)
+            store_token(context, account, rotation.deployment, platform)
         except DeployError as error:
             _failed(context, account, error, served)
             continue
         now = context.clock.now()
-        had_one = ground.former.cause == "restart" or ground.unfinished is not None or account in ground.known
-        gap = seconds(ground.former, now) if had_one else None
+        had_one = rotation.previous.cause == "restart" or rotation.unfinished is not None or account in rotation.known
+        gap = seconds(rotation.previous, now) if had_one else None
         if gap is not None:
             context.memory.note_gap(account, gap)
-        served[account] = RecipientResult(account, "stored", gap, at_most(ground.former, issued, now))
+        served[account] = RecipientResult(account, "stored", gap, at_most(rotation.previous, issued, now))
 
 
 def _gc(
-    context: Context, ground: RotationContext, served: dict[str, RecipientResult], on_step: OnStep
+    context: Context, rotation: RotationContext, served: dict[str, RecipientResult], on_step: OnStep
 ) -> tuple[GcCheck | None, DeployError | None, RotationContext]:
     """Prove the gc job with what is stored for the service account. The ground, as far as it has learnt more."""
     own = served.get(context.account)
     if own is not None and own.outcome == "failed":
-        return None, None, ground
+        return None, None, rotation
     issued = any(item.outcome == "stored" for item in served.values())
-    if ground.decision.accounts and not issued and (ground.unfinished is None or ground.unfinished.proved):
-        return None, None, ground  # nothing has changed since the job was last proved
+    if rotation.decision.accounts and not issued and (rotation.unfinished is None or rotation.unfinished.proved):
+        return None, None, rotation  # nothing has changed since the job was last proved
     on_step("prove the gc job")
     try:
         proof = prove_gc(context, context.outputs.token if own else None)
         if proof.state == "refused":
             # The earlier tokens are void after all: everybody needs the new one.
-            began, ground = context.clock.now(), replace(ground, former=PreviousToken("refused"))
+            began, rotation = context.clock.now(), replace(rotation, previous=PreviousToken("refused"))
             if not issued:
-                _prove(context, ground.deployment)
+                _prove(context, rotation.deployment)
             everyone = tuple(recipients(context))
-            _begin(context, ground, everyone)
-            _serve(context, ground, _sign_in(context, everyone, served, on_step), served, began, on_step)
+            _begin(context, rotation, everyone)
+            _serve(context, rotation, _sign_in(context, everyone, served, on_step), served, began, on_step)
             proof = prove_gc(context, context.outputs.token)
     except DeployError as error:
         context.journal.write("failed", action="prove", kind=error.kind, what=error.what)
-        return None, error, ground
+        return None, error, rotation
     context.memory.note_gc_proof(context.clock.now() if proof.state == "proved" else None)
-    context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", said=proof.said)
-    return proof, None, ground
+    context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", message=proof.message)
+    return proof, None, rotation

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.engine.state import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck
 from mlflow_ae5_deploy.operations.restart import RestartResult
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationPlan
-from mlflow_ae5_deploy.operations.token_downtime import PreviousToken, said
+from mlflow_ae5_deploy.operations.token_downtime import PreviousToken, message
 from mlflow_ae5_deploy.resources.consumers import recipients
 from mlflow_ae5_deploy.resources.token_expiry import expiry, warning
 
@@ -45,7 +45,7 @@ class Rotation:
     accounts: tuple[RecipientResult, ...] = ()
     gap: float | None = 0.0
     gap_at_most: float | None = None
-    gap_said: str = ""
+    gap_message: str = ""
     gc: GcCheck | None = None
     issued: datetime | None = None
     expires: datetime | None = None
@@ -56,29 +56,29 @@ class Rotation:
 
 @dataclass(frozen=True)
 class RotationContext:
-    """What a rotation stands on. former: the token that is stored. unfinished: an earlier rotation of this deployment.
-    known: accounts whose token was on record."""
+    """What a rotation starts from. previous: the token that is stored. unfinished: an earlier rotation of this
+    deployment. known: accounts whose token was on record."""
 
     deployment: Deployment
     url: str
     decision: RotationPlan
-    former: PreviousToken
+    previous: PreviousToken
     restarted: RestartResult | None
     unfinished: InterruptedRotation | None = None
     known: frozenset[str] = frozenset()
 
 
-def unchanged(context: Context, ground: RotationContext) -> Rotation:
+def unchanged(context: Context, rotation: RotationContext) -> Rotation:
     own = context.memory.stored_token(context.account)
     expires = own.expires if own else None
     note = warning(expires, context.clock.now())
     return Rotation(
         "unchanged",
-        ground.decision.reason,
-        ground.deployment,
-        ground.url,
+        rotation.decision.reason,
+        rotation.deployment,
+        rotation.url,
         tuple(RecipientResult(name, "kept", 0.0) for name in recipients(context)),
-        gap_said="the stored token stays as it is",
+        gap_message="the stored token stays as it is",
         issued=own.issued if own else None,
         expires=expires,
         warnings=(note,) if note else (),
@@ -87,55 +87,55 @@ def unchanged(context: Context, ground: RotationContext) -> Rotation:
 
 def result_of(
     context: Context,
-    ground: RotationContext,
+    rotation: RotationContext,
     served: Mapping[str, RecipientResult],
     gc: GcCheck | None,
     broken: DeployError | None,
 ) -> Rotation:
     accounts = tuple(
-        served.get(name) or RecipientResult(name, "kept", _kept_gap(ground, name)) for name in recipients(context)
+        served.get(name) or RecipientResult(name, "kept", _kept_gap(rotation, name)) for name in recipients(context)
     )
     own = context.memory.stored_token(context.account)
-    warnings = list(ground.restarted.notes) if ground.restarted else []
+    warnings = list(rotation.restarted.notes) if rotation.restarted else []
     if note := warning(expiry(context.outputs.token) if context.outputs.token else None, context.clock.now()):
         warnings.append(note)
     left = [item for item in accounts if item.outcome == "failed"]
     whole = len(served) == len(accounts)
-    gap, bound, said = _gap(ground, accounts)
+    gap, bound, message = _gap(rotation, accounts)
     return Rotation(
         "incomplete" if left or broken else "rotated" if whole else "finished",
-        ground.decision.reason,
-        ground.deployment,
-        ground.url,
+        rotation.decision.reason,
+        rotation.deployment,
+        rotation.url,
         accounts,
         gap=gap,
         gap_at_most=bound,
-        gap_said=said,
+        gap_message=message,
         gc=gc,
         issued=own.issued if own else None,
         expires=own.expires if own else None,
-        restarted=ground.restarted,
+        restarted=rotation.restarted,
         warnings=tuple(warnings),
-        error=_what_is_left(ground, accounts, broken),
+        error=_what_is_left(rotation, accounts, broken),
     )
 
 
-def _kept_gap(ground: RotationContext, account: str) -> float | None:
+def _kept_gap(rotation: RotationContext, account: str) -> float | None:
     """Of one that keeps what is stored: what an unfinished rotation has measured for it, if it was that one's."""
-    return ground.unfinished.gaps.get(account) if ground.unfinished else 0.0
+    return rotation.unfinished.gaps.get(account) if rotation.unfinished else 0.0
 
 
-def _gap(ground: RotationContext, accounts: tuple[RecipientResult, ...]) -> tuple[float | None, float | None, str]:
+def _gap(rotation: RotationContext, accounts: tuple[RecipientResult, ...]) -> tuple[float | None, float | None, str]:
     """(the longest gap, a bound of it, a sentence)"""
     known = [item.gap for item in accounts if item.gap is not None and item.outcome != "failed"]
     bounds = [item.at_most for item in accounts if item.at_most is not None]
     longest, bound = max(known, default=None), max(bounds, default=None)
-    told = said(ground.former, bound)
+    told = message(rotation.previous, bound)
     left = ", ".join(item.account for item in accounts if item.outcome == "failed")
-    if left and ground.former.void_since is not None:
+    if left and rotation.previous.invalid_since is not None:
         others = f"; {longest:.1f} s for those who have it" if longest is not None else ""
         return None, None, f"not over for {left}{others}, {told}"
-    if all(item.outcome != "stored" for item in accounts) and ground.unfinished is None:
+    if all(item.outcome != "stored" for item in accounts) and rotation.unfinished is None:
         return 0.0, None, "the stored token stays as it is"
     if longest is None and not told.startswith("not known"):
         told = f"not known: the run that was cut off has not noted it; {told}"
@@ -143,11 +143,11 @@ def _gap(ground: RotationContext, accounts: tuple[RecipientResult, ...]) -> tupl
 
 
 def _what_is_left(
-    ground: RotationContext, accounts: tuple[RecipientResult, ...], broken: DeployError | None
+    rotation: RotationContext, accounts: tuple[RecipientResult, ...], broken: DeployError | None
 ) -> DeployError | None:
     """The one error of a run: accounts left come first, because somebody waits for them; the others are its detail."""
     left = [item for item in accounts if item.outcome == "failed"]
-    rolled_back = ground.restarted.failed if ground.restarted else None
+    rolled_back = rotation.restarted.failed if rotation.restarted else None
     if left:
         names = ", ".join(item.account for item in left)
         told = [(item.account, item.error) for item in left]
@@ -171,7 +171,7 @@ def _what_is_left(
             f"The first start after the restart {how}: {rolled_back.what}",
             stage=8,
             where=rolled_back.where,
-            remedy=f"The server runs as before, as deployment {ground.deployment.id}, and its token is stored.{log}",
+            remedy=f"The server runs as before, as deployment {rotation.deployment.id}, and its token is stored.{log}",
             detail=rolled_back.detail,
         )
     return None

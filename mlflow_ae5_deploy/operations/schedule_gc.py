@@ -28,11 +28,11 @@ DATABASE = "MLFLOW_BACKEND_STORE_URI"
 class ScheduleResult:
     """What was done to the schedule. outcome: changed | unchanged | paused | resumed | removed.
 
-    job: the one there is now; None after its removal. said: one sentence.
+    job: the one there is now; None after its removal. message: one sentence.
     """
 
     outcome: str
-    said: str
+    message: str
     job: Job | None
     actions: tuple[Action, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -48,13 +48,15 @@ class ScheduleDifference:
     hidden: bool = False
 
 
-def with_database(wanted: JobSpec, context: Context, uri: Secret) -> JobSpec:
+def with_database(desired: JobSpec, context: Context, uri: Secret) -> JobSpec:
     """The job with a database of its own, out of sight; unchanged where it reads that one from the secret anyway."""
-    stored = DATABASE in context.cached.secret_names() and DATABASE not in dict(wanted.variables)
+    stored = DATABASE in context.cached.secret_names() and DATABASE not in dict(desired.variables)
     if stored and context.memory.secret_state(context.account, DATABASE, uri) == "same":
-        return wanted
-    variables = tuple(pair for pair in wanted.variables if pair[0] != DATABASE)
-    return JobSpec(wanted.name, wanted.command, wanted.schedule, variables, wanted.resource_profile, ((DATABASE, uri),))
+        return desired
+    variables = tuple(pair for pair in desired.variables if pair[0] != DATABASE)
+    return JobSpec(
+        desired.name, desired.command, desired.schedule, variables, desired.resource_profile, ((DATABASE, uri),)
+    )
 
 
 def departures(asked: JobSpec, configured: JobSpec) -> list[ScheduleDifference]:
@@ -71,34 +73,34 @@ def departures(asked: JobSpec, configured: JobSpec) -> list[ScheduleDifference]:
     return found
 
 
-def converge(context: Context, wanted: JobSpec, *, wait: float) -> ScheduleResult:
+def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
     """Exactly this one schedule, whatever was there before."""
     project = current_deployment.required_installation(context)
-    _check_command(context, project, wanted)
-    if dict(wanted.variables).get(gc.DRY_RUN, "false").lower() == "true":
-        _check_dry_run(context, project, wanted)
-    facts = scheduled_job.observe(context, wanted)
-    decision = scheduled_job.plan(facts, context)
+    _check_command(context, project, desired)
+    if dict(desired.variables).get(gc.DRY_RUN, "false").lower() == "true":
+        _check_dry_run(context, project, desired)
+    report = scheduled_job.observe(context, desired)
+    decision = scheduled_job.plan(report, context)
     if decision.no_change is not None:
-        context.memory.end_job_change(wanted.purpose)  # of a run that was cut off; what is asked for now is there
-        said = f"job `{wanted.name}` is as wanted"
-        return ScheduleResult("unchanged", said, _found(context, wanted), warnings=decision.warnings)
+        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
+        message = f"job `{desired.name}` is as wanted"
+        return ScheduleResult("unchanged", message, _found(context, desired), warnings=decision.warnings)
     warnings = list(decision.warnings)
-    if any(scheduled_job.is_paused(job) for job in facts.jobs) and any(
+    if any(scheduled_job.is_paused(job) for job in report.jobs) and any(
         a.verb == scheduled_job.CREATE for a in decision.actions
     ):
         warnings.append("The former job was paused; the new one is not. `schedule-gc --pause` pauses it.")
     for action in decision.actions:
         context.journal.write("intent", action=action.verb, target=action.target)
-        scheduled_job.apply(action, facts, context, wait=wait)
-    said = scheduled_job.confirm(context, wanted)
-    return ScheduleResult("changed", said, _found(context, wanted), decision.actions, tuple(warnings))
+        scheduled_job.apply(action, report, context, wait=wait)
+    message = scheduled_job.confirm(context, desired)
+    return ScheduleResult("changed", message, _found(context, desired), decision.actions, tuple(warnings))
 
 
-def pause(context: Context, wanted: JobSpec) -> ScheduleResult:
+def pause(context: Context, desired: JobSpec) -> ScheduleResult:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
-    jobs = required_jobs(context, wanted)
-    context.memory.end_job_change(wanted.purpose)  # from here on the platform tells what was asked for
+    jobs = required_jobs(context, desired)
+    context.memory.end_job_change(desired.purpose)  # from here on the platform tells what was asked for
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
         return ScheduleResult("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
@@ -109,8 +111,8 @@ def pause(context: Context, wanted: JobSpec) -> ScheduleResult:
     )
 
 
-def resume(context: Context, wanted: JobSpec) -> ScheduleResult:
-    jobs = required_jobs(context, wanted)
+def resume(context: Context, desired: JobSpec) -> ScheduleResult:
+    jobs = required_jobs(context, desired)
     if len(jobs) > 1:
         raise Conflict(
             f"There are {len(jobs)} garbage collection jobs; resuming them would be too many.",
@@ -118,7 +120,7 @@ def resume(context: Context, wanted: JobSpec) -> ScheduleResult:
             remedy="Run `schedule-gc` first: it leaves one.",
         )
     (job,) = jobs
-    context.memory.end_job_change(wanted.purpose)
+    context.memory.end_job_change(desired.purpose)
     if not scheduled_job.is_paused(job):
         return ScheduleResult("unchanged", f"job `{job.name}` is not paused", job)
     actions = [Action("resume", f"job {job.name} ({job.id})", "asked for")]
@@ -126,56 +128,56 @@ def resume(context: Context, wanted: JobSpec) -> ScheduleResult:
     return ScheduleResult("resumed", f"job `{job.name}` runs again", job, tuple(actions))
 
 
-def remove(context: Context, wanted: JobSpec, *, wait: float) -> ScheduleResult:
+def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
     """Every job that does this work, after its run at work has ended, and the records of its runs."""
     project = runner.required_project(context)
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
     actions = [Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
     for action, job in zip(actions, jobs, strict=True):
         context.journal.write("intent", action=action.verb, target=action.target)
         scheduled_job.delete(job, context, wait=wait)
-    context.memory.end_job_change(wanted.purpose)
-    pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({wanted.name, *(job.name for job in jobs)}))
+    context.memory.end_job_change(desired.purpose)
+    pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({desired.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return ScheduleResult("unchanged", "there is no garbage collection job", None)
     return ScheduleResult("removed", gone(len(jobs), pruned), None, tuple(actions))
 
 
-def run_now(context: Context, wanted: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
+def run_now(context: Context, desired: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
     """Run the scheduled job at once. Raises NotFound when there is none."""
-    job = required_jobs(context, wanted)[0]
+    job = required_jobs(context, desired)[0]
     return _followed(lambda: gc.run_now(context, job, show, seconds=seconds))
 
 
-def rehearse(context: Context, wanted: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
+def rehearse(context: Context, desired: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
     """The dry run as a job of its own; the schedule stays as it is."""
     project = runner.required_project(context)
-    _check_command(context, project, wanted)
-    _check_dry_run(context, project, wanted)
-    return _followed(lambda: gc.rehearse(context, project, wanted, show, seconds=seconds))
+    _check_command(context, project, desired)
+    _check_dry_run(context, project, desired)
+    return _followed(lambda: gc.rehearse(context, project, desired, show, seconds=seconds))
 
 
-def require(verdict: JobResult) -> None:
+def require(job_result: JobResult) -> None:
     """Raises PartlyDone when the run left some of its work, JobFailed when it did not do it or left no report."""
-    if verdict.outcome == gc.INCOMPLETE:
+    if job_result.outcome == gc.INCOMPLETE:
         raise PartlyDone(
-            f"The garbage collection left some of its work: {verdict.said}.",
-            where=f"run {verdict.run_id}",
-            remedy=f"Its log says what was skipped, and why: `logs --run {verdict.run_id}`. Mend that; the next run "
+            f"The garbage collection left some of its work: {job_result.message}.",
+            where=f"run {job_result.run_id}",
+            remedy=f"Its log says what was skipped, and why: `logs --run {job_result.run_id}`. Mend that; the next run "
             "takes it up.",
         )
-    if not verdict.known:
+    if not job_result.known:
         raise JobFailed(
-            f"The garbage collection has finished, result unknown: {verdict.said}.",
-            where=f"run {verdict.run_id}",
-            remedy=f"Read its log: `logs --run {verdict.run_id} --lines 0`. A release whose job writes no report "
+            f"The garbage collection has finished, result unknown: {job_result.message}.",
+            where=f"run {job_result.run_id}",
+            remedy=f"Read its log: `logs --run {job_result.run_id} --lines 0`. A release whose job writes no report "
             "cannot be judged; the bundled release writes one (`--release bundled`).",
         )
-    if not verdict.passed:
+    if not job_result.passed:
         raise JobFailed(
-            f"The garbage collection did not do its work: {verdict.said}.",
-            where=f"run {verdict.run_id}",
-            remedy=f"Its log says why: `logs --run {verdict.run_id}`. Mend the cause, then run it again.",
+            f"The garbage collection did not do its work: {job_result.message}.",
+            where=f"run {job_result.run_id}",
+            remedy=f"Its log says why: `logs --run {job_result.run_id}`. Mend the cause, then run it again.",
         )
 
 
@@ -188,20 +190,20 @@ def _followed(run: Callable[[], JobResult]) -> JobResult:
         ) from None
 
 
-def _check_command(context: Context, project: Project, wanted: JobSpec) -> None:
+def _check_command(context: Context, project: Project, desired: JobSpec) -> None:
     revision = context.cached.revisions(project)[0]
     known = [command.id for command in revision.commands]
-    if wanted.command not in known:
+    if desired.command not in known:
         raise StageFailed(
-            f"Revision {revision.name} of the project has no command `{wanted.command}`.",
+            f"Revision {revision.name} of the project has no command `{desired.command}`.",
             stage=scheduled_job.STAGE,
             where="gc.command",
             remedy=f"It has: {', '.join(known)}.",
         )
 
 
-def _check_dry_run(context: Context, project: Project, wanted: JobSpec) -> None:
-    if problem := gc.cannot_rehearse(context, project, wanted):
+def _check_dry_run(context: Context, project: Project, desired: JobSpec) -> None:
+    if problem := gc.cannot_rehearse(context, project, desired):
         raise StageFailed(
             f"A dry run is not possible, and its job would collect in earnest: {problem}.",
             stage=scheduled_job.STAGE,
@@ -210,20 +212,20 @@ def _check_dry_run(context: Context, project: Project, wanted: JobSpec) -> None:
         )
 
 
-def required_jobs(context: Context, wanted: JobSpec) -> list[Job]:
+def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
     """The one that is as wanted, if any, first. Raises NotFound when there is none."""
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), wanted)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
     if not jobs:
         raise NotFound(
             "There is no garbage collection job.",
-            where=f"job {wanted.name}",
+            where=f"job {desired.name}",
             remedy="Run `schedule-gc` without --run-now, --pause or --resume: it makes one.",
         )
-    return sorted(jobs, key=lambda job: job.name != wanted.name)
+    return sorted(jobs, key=lambda job: job.name != desired.name)
 
 
-def _found(context: Context, wanted: JobSpec) -> Job | None:
-    right = [job for job in scheduled_job.observe(context, wanted).jobs if not scheduled_job.differences(job, wanted)]
+def _found(context: Context, desired: JobSpec) -> Job | None:
+    right = [job for job in scheduled_job.observe(context, desired).jobs if not scheduled_job.differences(job, desired)]
     return min(right, key=scheduled_job.is_paused, default=None)
 
 

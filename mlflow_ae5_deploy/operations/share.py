@@ -46,28 +46,28 @@ def shared_with(context: Context) -> tuple[ShareResult, ...]:
     return _told(_present(context, deployment_of(context).id), configured_pairs(context))
 
 
-def add(context: Context, wanted: Sequence[Pair]) -> ShareChange:
+def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.cached.collaborators(deployment.id)
-    missing = sorted(set(wanted) - {(c.type, c.id) for c in current})
+    missing = sorted(set(desired) - {(c.type, c.id) for c in current})
     actions = tuple(Action("share with", f"{kind} {name}", "asked for") for kind, name in missing)
     if missing:
         extra = [Collaborator(id=name, type="group" if kind == "group" else "user") for kind, name in missing]
         _write(context, deployment.id, actions, [*current, *extra])
         # Only what the configuration names too is remembered as ours: install takes the rest for somebody's own.
         context.memory.remember_shared(context.memory.shared() | (set(missing) & configured_pairs(context)))
-    return _outcome(context, deployment.id, actions, kept_by_install(sorted(set(wanted)), configured_pairs(context)))
+    return _outcome(context, deployment.id, actions, kept_by_install(sorted(set(desired)), configured_pairs(context)))
 
 
-def remove(context: Context, wanted: Sequence[Pair]) -> ShareChange:
+def remove(context: Context, desired: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.cached.collaborators(deployment.id)
-    surplus = sorted(set(wanted) & {(c.type, c.id) for c in current})
+    surplus = sorted(set(desired) & {(c.type, c.id) for c in current})
     actions = tuple(Action("stop sharing with", f"{kind} {name}", "asked for") for kind, name in surplus)
     if surplus:
         _write(context, deployment.id, actions, [c for c in current if (c.type, c.id) not in set(surplus)])
-    context.memory.remember_shared(context.memory.shared() - set(wanted))
-    return _outcome(context, deployment.id, actions, undone_by_install(sorted(set(wanted)), configured_pairs(context)))
+    context.memory.remember_shared(context.memory.shared() - set(desired))
+    return _outcome(context, deployment.id, actions, undone_by_install(sorted(set(desired)), configured_pairs(context)))
 
 
 def kept_by_install(added: Sequence[Pair], configured: set[Pair]) -> tuple[str, ...]:
@@ -103,11 +103,11 @@ def _write(context: Context, deployment_id: str, actions: Sequence[Action], now:
         raise
     for action in actions:
         context.journal.write("effect", action=action.verb, target=action.target, id=deployment_id)
-    wanted = {(c.type, c.id) for c in now}
+    desired = {(c.type, c.id) for c in now}
 
     def probe() -> bool | None:
         context.cached.forget("collaborators")
-        return True if _present(context, deployment_id) == wanted else None
+        return True if _present(context, deployment_id) == desired else None
 
     try:
         poll_until(
@@ -141,5 +141,5 @@ def _names(pairs: Sequence[Pair]) -> str:
 
 def _lines(pairs: Sequence[Pair]) -> str:
     rows = (("groups", "group"), ("users", "user"))
-    named = [(title, [name for kind, name in pairs if kind == wanted]) for title, wanted in rows]
+    named = [(title, [name for kind, name in pairs if kind == desired]) for title, desired in rows]
     return ", ".join(f"{title}: [{', '.join(names)}]" for title, names in named if names)

@@ -40,7 +40,7 @@ class Status:
     @property
     def installed(self) -> bool:
         """Whether there is something to be healthy: a project, or an upgrade that has not ended."""
-        return self.seen.project is not None or bool(self.seen.half_upgraded)
+        return self.seen.project is not None or bool(self.seen.interrupted_upgrade)
 
     @property
     def healthy(self) -> bool:
@@ -91,22 +91,22 @@ def status(context: Context, stages: Sequence[Stage], token: Secret | None = Non
 
 def problems(seen: Observed, now: datetime) -> list[str]:
     """Sentences; none means healthy."""
-    if seen.half_upgraded:
-        return [*_half_upgraded(seen), *(about_server(seen) if seen.project else [])]
+    if seen.interrupted_upgrade:
+        return [*_interrupted_upgrade(seen), *(about_server(seen) if seen.project else [])]
     if seen.project is None:
         why = "the account has no such project" if seen.account else "the account does not exist"
         return [f"Nothing is installed: {why}."]
     found = about_server(seen) + about_token(seen, now) + about_collection(seen.collection)
-    if seen.half_restored is not None and not seen.unfinished.at_work:
-        found.insert(0, f"{seen.half_restored.said} {seen.half_restored.remedy}")
+    if seen.interrupted_restore is not None and not seen.unfinished.at_work:
+        found.insert(0, f"{seen.interrupted_restore.message} {seen.interrupted_restore.remedy}")
     found += missed.problems(_missed_collection(seen))
     found += status_backups.problems(seen.backups)
     if not seen.unfinished.at_work:  # else it is on its way, and a warning
         found += about_unfinished(seen)
-    missing = [name for name in seen.wanted_secrets if name not in seen.secrets]
+    missing = [name for name in seen.desired_secrets if name not in seen.secrets]
     if missing:
         found.append(f"Not set as secrets of the account: {', '.join(missing)}.")
-    unshared = [pair for pair in seen.wanted_shared if pair not in seen.shared]
+    unshared = [pair for pair in seen.desired_shared if pair not in seen.shared]
     if unshared and seen.deployment is not None:
         found.append(f"Not shared with {', '.join(f'{kind} {name}' for kind, name in unshared)}, as configured.")
     return found
@@ -116,15 +116,17 @@ def _missed_collection(seen: Observed) -> list[missed.Missed]:
     return [seen.collection.missed] if seen.collection.missed else []
 
 
-def _half_upgraded(seen: Observed) -> list[str]:
+def _interrupted_upgrade(seen: Observed) -> list[str]:
     if seen.unfinished.at_work:
-        return [f"An upgrade to {seen.half_upgraded} has not ended: {seen.unfinished.at_work}."]
+        return [f"An upgrade to {seen.interrupted_upgrade} has not ended: {seen.unfinished.at_work}."]
     if seen.not_back:
         return [
-            f"An upgrade to {seen.half_upgraded} failed, and going back from it has not ended: run `upgrade --back`. "
-            f"Why it failed: {seen.not_back}"
+            f"An upgrade to {seen.interrupted_upgrade} failed, and going back from it has not ended: "
+            f"run `upgrade --back`. Why it failed: {seen.not_back}"
         ]
-    return [f"An upgrade to {seen.half_upgraded} was cut off: run `upgrade` again to finish it, or `upgrade --back`."]
+    return [
+        f"An upgrade to {seen.interrupted_upgrade} was cut off: run `upgrade` again to finish it, or `upgrade --back`."
+    ]
 
 
 def about_server(seen: Observed) -> list[str]:
@@ -142,10 +144,13 @@ def about_server(seen: Observed) -> list[str]:
     if not current.url:
         return [*found, "The platform tells no URL of the deployment."]
     if seen.health is None or not seen.health.healthy:
-        said = seen.health.said if seen.health else "it was not asked"
-        if seen.health is not None and seen.health.verdict == "unauthorised":
-            return [*found, f"Whether the API works was not seen: the endpoint turned the login session away ({said})."]
-        return [*found, f"The API does not answer from its database: {said}."]
+        message = seen.health.message if seen.health else "it was not asked"
+        if seen.health is not None and seen.health.status == "unauthorised":
+            return [
+                *found,
+                f"Whether the API works was not seen: the endpoint turned the login session away ({message}).",
+            ]
+        return [*found, f"The API does not answer from its database: {message}."]
     return found
 
 
@@ -166,7 +171,7 @@ def about_records(seen: Observed) -> list[str]:
     administrator may have stored something since."""
     if not seen.token.listed and not seen.token.stored:
         return []
-    if not seen.token.stored and not seen.token.former:
+    if not seen.token.stored and not seen.token.previous:
         return ["Whether the stored token is of this deployment is not known here: it was stored elsewhere."]
     if seen.deployment is None:
         return []
@@ -177,8 +182,8 @@ def about_records(seen: Observed) -> list[str]:
             f"The token on record here for {names} is of an earlier deployment; what is stored now is not known. "
             + make_sure
         )
-    if seen.token.former:
-        names = ", ".join(known.account for known in seen.token.former)
+    if seen.token.previous:
+        names = ", ".join(known.account for known in seen.token.previous)
         found.append(
             f"The token that was stored from here for {names} is of before a change to the deployment. {make_sure}"
         )
@@ -206,7 +211,7 @@ def about_collection(collection: GcStatus) -> list[str]:
         found.append(f"There are {collection.jobs} garbage collection jobs; there must be one.")
     last = collection.last
     if last is not None and last.passed is False and not collection.outdated:
-        found.append(f"The last garbage collection {_how(last)}: {last.said or last.state}.")
+        found.append(f"The last garbage collection {_how(last)}: {last.message or last.state}.")
     return found
 
 
@@ -216,8 +221,9 @@ def _how(last: LastRun) -> str:
 
 def outdated(collection: GcStatus, last: LastRun) -> str:
     return (
-        f"The last garbage collection {_how(last)} ({last.said or last.state}). It began before the token was renewed "
-        f"at {collection.renewed:%Y-%m-%d %H:%M} UTC, so it does not tell how things are now; the next one will."
+        f"The last garbage collection {_how(last)} ({last.message or last.state}). It began before the token was "
+        f"renewed at {collection.renewed:%Y-%m-%d %H:%M} UTC, so it does not tell how things are now; the next one "
+        "will."
     )
 
 
@@ -233,7 +239,7 @@ def warnings(seen: Observed, stages: Sequence[StageView], now: datetime) -> list
         found.append(outdated(seen.collection, seen.collection.last))
     last = seen.collection.last
     if last is not None and last.passed is None:
-        found.append(f"The last garbage collection has finished, result unknown: {last.said}.")
+        found.append(f"The last garbage collection has finished, result unknown: {last.message}.")
     for known in seen.token.stored:
         if known.expires is not None and known.expires > now and (text := token_expiry.warning(known.expires, now)):
             found.append(f"{text.rstrip('.')} ({known.account}).")

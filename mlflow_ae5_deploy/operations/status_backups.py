@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
-from mlflow_ae5_deploy.jobs.interrupted import ended, left, verdict_of
+from mlflow_ae5_deploy.jobs.interrupted import ended, job_result_of, left
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import gone_since, outside, unreadable
@@ -39,19 +39,19 @@ WHOLE = "are the database and the volume of the artifacts whole? If they were re
 _CALLED = {BACKUP: "backup", CHECK: "check of the backups", DRILL: "drill", PRUNE: "prune", PLACE: "list of backups"}
 # kind -> what is wrong, what to do
 _NOT_CHECKED = (
-    "The last check of {snapshot} that is known here did not come to its end ({when}): {said}.",
+    "The last check of {snapshot} that is known here did not come to its end ({when}): {message}.",
     "{hint} Then read it back with `backup verify`.",
 )
 _TROUBLE = {
-    BACKUP: ("The last backup that is known here failed ({when}): {said}.", "{hint} Then run `backup`."),
+    BACKUP: ("The last backup that is known here failed ({when}): {message}.", "{hint} Then run `backup`."),
     CHECK: (
-        "The last check of {snapshot} that is known here failed ({when}): {said}.",
+        "The last check of {snapshot} that is known here failed ({when}): {message}.",
         "Make another snapshot with `backup`, and read it back with `backup verify`.",
     ),
-    DRILL: ("The last drill that is known here failed ({when}): {said}.", "Mend that, then prove it with `drill`."),
-    PRUNE: ("The last prune of the backups that is known here failed ({when}): {said}.", "{hint}"),
+    DRILL: ("The last drill that is known here failed ({when}): {message}.", "Mend that, then prove it with `drill`."),
+    PRUNE: ("The last prune of the backups that is known here failed ({when}): {message}.", "{hint}"),
     PLACE: (
-        "The backups were not found when they were last looked for ({when}): {said}.",
+        "The backups were not found when they were last looked for ({when}): {message}.",
         "{hint} `backup list` looks again.",
     ),
 }
@@ -94,22 +94,22 @@ def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
     places: list[backup_repository.ObservedRepository] = []
     for task in _SINGLE:
         found = left(context, project, task)
-        if found is not None and found.verdict is not None:
-            seen += _learned(found.task, found.run, found.verdict, **ids)
-            places += _place(found.task, found.run, found.verdict)
+        if found is not None and found.job_result is not None:
+            seen += _learned(found.task, found.run, found.job_result, **ids)
+            places += _place(found.task, found.run, found.job_result)
     runs_of = functools.cache(lambda job_id: context.platform.runs(job_id))  # signs in only when it is asked
     made, unreadable, scheduled = None, [], None
     for command, task in _SCHEDULED.items():
-        wanted = backup_job.wanted_job(context.settings, command, "")
-        job = next(iter(scheduled_job.jobs_for(context.cached.jobs(), project, wanted)), None)
+        desired = backup_job.desired_job(context.settings, command, "")
+        job = next(iter(scheduled_job.jobs_for(context.cached.jobs(), project, desired)), None)
         runs = _ended(runs_of, job)
-        last = verdict_of(context, runs[0]) if runs else None
+        last = job_result_of(context, runs[0]) if runs else None
         if last is not None:
             seen += _learned(task, runs[0], last, **ids)
             places += _place(task, runs[0], last)
         elif runs and runs[0].created is not None and runs[0].state != "completed":
-            said = f"the platform says {runs[0].state}, and the log of that run cannot be read"
-            seen.append(Outcome(command.lower(), runs[0].created, False, said))
+            message = f"the platform says {runs[0].state}, and the log of that run cannot be read"
+            seen.append(Outcome(command.lower(), runs[0].created, False, message))
         elif runs:
             unreadable.append(command.lower())
         if command == backup_job.BACKUP:
@@ -120,7 +120,7 @@ def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
         scheduled is not None and scheduled_job.is_paused(scheduled),
         tuple(item for item in outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
-        backup_repository.began_anew(context, places),
+        backup_repository.recreated(context, places),
         _missed(context, project, runs_of, [*seen, *_as_done(known), *_as_done(made)]),
     )
 
@@ -150,15 +150,19 @@ def _kind(context: Context, job: Job) -> str | None:
     return None
 
 
-def _place(task: JobRequest, run: Run, verdict: JobResult) -> list[backup_repository.ObservedRepository]:
-    return backup_repository.sighting(verdict.facts, ended(run, verdict)) if task.command == backup_job.BACKUP else []
+def _place(task: JobRequest, run: Run, job_result: JobResult) -> list[backup_repository.ObservedRepository]:
+    return (
+        backup_repository.sighting(job_result.report, ended(run, job_result))
+        if task.command == backup_job.BACKUP
+        else []
+    )
 
 
-def _learned(task: JobRequest, run: Run, verdict: JobResult, newest: str) -> list[Outcome]:
-    when = ended(run, verdict)
+def _learned(task: JobRequest, run: Run, job_result: JobResult, newest: str) -> list[Outcome]:
+    when = ended(run, job_result)
     if when is None:
         return []
-    return outcomes.learned(task, verdict, when, good=runner.succeeded(verdict), newest=newest)
+    return outcomes.learned(task, job_result, when, good=runner.succeeded(job_result), newest=newest)
 
 
 def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
@@ -170,14 +174,14 @@ def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
 def _made(context: Context, newest_first: list[Run], last: JobResult | None) -> KnownSnapshot | None:
     """The newest snapshot that these runs made. last: what the first of them came to."""
     for number, run in enumerate(newest_first[:_LOOKED_AT]):
-        verdict = verdict_of(context, run) if number else last
-        if verdict is None or not (runner.succeeded(verdict) or verdict.exit_code == runner.INCOMPLETE):
+        job_result = job_result_of(context, run) if number else last
+        if job_result is None or not (runner.succeeded(job_result) or job_result.exit_code == runner.INCOMPLETE):
             continue
-        finished = ended(run, verdict)
-        if verdict.facts.get("snapshot") and finished is not None:
-            facts = verdict.facts
-            complete, gone = not outside(facts) and not unreadable(facts), gone_since(facts)
-            return KnownSnapshot(str(facts["snapshot"]), finished, complete=complete, gone=gone)
+        finished = ended(run, job_result)
+        if job_result.report.get("snapshot") and finished is not None:
+            report = job_result.report
+            complete, gone = not outside(report) and not unreadable(report), gone_since(report)
+            return KnownSnapshot(str(report["snapshot"]), finished, complete=complete, gone=gone)
     return None
 
 
@@ -219,10 +223,12 @@ def problems(backups: BackupStatus) -> list[str]:
 def _trouble(outcome: Outcome) -> str:
     told, advice = _TROUBLE[outcome.of] if outcome.ran else _NOT_CHECKED
     if not outcome.known:
-        told = f"The last {_CALLED[outcome.of]} that is known here has finished, result unknown ({{when}}): {{said}}."
+        told = (
+            f"The last {_CALLED[outcome.of]} that is known here has finished, result unknown ({{when}}): {{message}}."
+        )
     return f"{told} {advice}".format(
         when=f"{outcome.when:%Y-%m-%d %H:%M} UTC",
-        said=outcome.said.rstrip("."),
+        message=outcome.message.rstrip("."),
         hint=as_sentence(outcome.hint or ("mend that" if outcome.known else "read its log")),
         snapshot=f"snapshot {outcome.snapshot}" if outcome.snapshot else "a snapshot",
     )
@@ -285,12 +291,12 @@ def data(backups: BackupStatus) -> dict[str, Any]:
             {"what": item.what, "due": item.due.isoformat(timespec="seconds"), "again": item.again}
             for item in backups.missed
         ],
-        "began_anew": bool(backups.anew),
+        "recreated": bool(backups.anew),
         "failed": [
             {
                 "what": item.of,
                 "seen": item.when.isoformat(timespec="seconds"),
-                "said": item.said,
+                "message": item.message,
                 "snapshot": item.snapshot or None,
             }
             for item in backups.failed

@@ -28,7 +28,7 @@ from mlflow_ae5_deploy.release.compare import BuildRecord, made_of
 from mlflow_ae5_deploy.resources import gc_job, scheduled_job
 from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.restore import InterruptedRestore, half_restored
+from mlflow_ae5_deploy.resources.restore import InterruptedRestore, interrupted_restore
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 NO_SCHEMA = (
@@ -49,7 +49,7 @@ class LastRun:
     began: datetime | None
     outcome: str
     passed: bool | None
-    said: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class GcStatus:
 class TokenStatus:
     """stored: one record for each account that was given a token from this machine. listed: the secret exists.
 
-    former: of those without, what they were given for a deployment that was then to be changed or taken down.
+    previous: of those without, what they were given for a deployment that was then to be changed or taken down.
     """
 
     listed: bool
     stored: tuple[StoredToken, ...]
-    former: tuple[StoredToken, ...] = ()
+    previous: tuple[StoredToken, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ class Observed:
     token: TokenStatus
     collection: GcStatus
     secrets: frozenset[str]
-    wanted_secrets: tuple[str, ...]
+    desired_secrets: tuple[str, ...]
     shared: tuple[tuple[str, str], ...]
-    wanted_shared: tuple[tuple[str, str], ...]
+    desired_shared: tuple[tuple[str, str], ...]
     backups: BackupStatus = field(default_factory=BackupStatus)
-    half_upgraded: str = ""
-    half_restored: InterruptedRestore | None = None
+    interrupted_upgrade: str = ""
+    interrupted_restore: InterruptedRestore | None = None
     not_back: str = ""
     unfinished: UnfinishedOperation = UnfinishedOperation()
     account: bool = True
@@ -159,15 +159,15 @@ def look_at(context: Context, token: Secret | None) -> Observed:
         token=_token(context),
         collection=_collection(context, project),
         secrets=frozenset(context.cached.secret_names()),
-        wanted_secrets=wanted_secrets(context),
+        desired_secrets=desired_secrets(context),
         shared=tuple(sorted((c.type, c.id) for c in context.cached.collaborators(current.id))) if current else (),
-        wanted_shared=tuple(
+        desired_shared=tuple(
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
         ),
         backups=look_at_backups(context, project),
-        half_upgraded=str(upgrade.get("wanted") or ""),
+        interrupted_upgrade=str(upgrade.get("desired") or ""),
         not_back=str(upgrade.get("trouble") or ""),
-        half_restored=half_restored(context, project),
+        interrupted_restore=interrupted_restore(context, project),
         unfinished=_unfinished(context, current),
         account=not context.access.missing,
     )
@@ -182,7 +182,7 @@ def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOpera
     return UnfinishedOperation(since, left, not rotation.proved, holder or "")
 
 
-def wanted_secrets(context: Context) -> tuple[str, ...]:
+def desired_secrets(context: Context) -> tuple[str, ...]:
     return (
         "MLFLOW_BACKEND_STORE_URI",
         "MLFLOW_ARTIFACTS_DESTINATION",
@@ -205,13 +205,13 @@ def _ask_server(
     if current is None or not current.is_started or not current.url:
         return None, None, "no server runs"
     health = health_of(context, current)
-    if health.verdict == "unauthorised" and token is not None:
+    if health.status == "unauthorised" and token is not None:
         server = context.server(current.url, token)
         try:
             health, answer = server.health(), server.call("GET", "version")
         finally:
             server.close()
-        return health, *read_version(answer.status, answer.body.decode("utf-8", "replace"), answer.said)
+        return health, *read_version(answer.status, answer.body.decode("utf-8", "replace"), answer.message)
     try:
         page = context.platform.session.browse(f"{current.url.rstrip('/')}/version")
     except PlatformError as error:
@@ -227,20 +227,20 @@ def health_of(context: Context, current: Deployment) -> Health:
     return judge(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
 
 
-def read_version(status: int, text: str, said: str) -> tuple[str | None, str]:
+def read_version(status: int, text: str, message: str) -> tuple[str | None, str]:
     """(version, why it is not known). A login page also answers 200."""
     found = _VERSION.match(text) if status == 200 else None
-    return (found[1], "") if found else (None, f"/version did not answer with a version: {said}")
+    return (found[1], "") if found else (None, f"/version did not answer with a version: {message}")
 
 
 def _token(context: Context) -> TokenStatus:
-    wanted = recipients(context)
+    desired = recipients(context)
     stored = {known.account: known for known in context.memory.stored_tokens()}
-    former = {known.account: known for known in context.memory.former_tokens() if known.account not in stored}
+    previous = {known.account: known for known in context.memory.previous_tokens() if known.account not in stored}
     return TokenStatus(
         TOKEN in context.cached.secret_names(),
-        tuple(stored[name] for name in wanted if name in stored),
-        tuple(former[name] for name in wanted if name in former),
+        tuple(stored[name] for name in desired if name in stored),
+        tuple(previous[name] for name in desired if name in previous),
     )
 
 
@@ -248,11 +248,11 @@ def _token(context: Context) -> TokenStatus:
 
 
 def _collection(context: Context, project: Project | None) -> GcStatus:
-    wanted = gc_job.wanted_job(context.settings)
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
+    desired = gc_job.desired_job(context.settings)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
     if not jobs:
         return GcStatus(0, "", "", "", False, None, None, None, None)
-    job = min(jobs, key=lambda j: (j.name != wanted.name, j.id))
+    job = min(jobs, key=lambda j: (j.name != desired.name, j.id))
     runs = in_order(context.platform.runs(job.id))
     ended = [run for run in runs if not run.is_active]
     active = [run for run in runs if run.is_active]
@@ -306,8 +306,8 @@ def _in_words(job: Job, now: datetime) -> tuple[str, datetime | None]:
 
 def _last_run(context: Context, run: Run) -> LastRun:
     try:
-        verdict = gc.judge(run, context.platform.run_log(run.id))
+        ended = gc.judge(run, context.platform.run_log(run.id))
     except PlatformError as error:
         passed = None if run.state == "completed" else False
         return LastRun(run.id, run.state, run.created, job_result.UNKNOWN, passed, f"its log: {error.what}")
-    return LastRun(run.id, run.state, run.created, verdict.outcome, verdict.judged, verdict.said)
+    return LastRun(run.id, run.state, run.created, ended.outcome, ended.judged, ended.message)

@@ -28,42 +28,42 @@ class PreviousToken:
     since: datetime | None = None
 
     @property
-    def void_since(self) -> datetime | None:
+    def invalid_since(self) -> datetime | None:
         """None where it works, or where that was not observed."""
         return self.since if self.cause in ("restart", "ended") else None
 
 
-def seconds(former: PreviousToken, stored: datetime) -> float | None:
+def seconds(previous: PreviousToken, stored: datetime) -> float | None:
     """Until the new one was stored; None where that was not observed."""
-    if former.cause == "works":
+    if previous.cause == "works":
         return 0.0
-    if former.void_since is not None:
-        return max(0.0, (stored - former.void_since).total_seconds())
+    if previous.invalid_since is not None:
+        return max(0.0, (stored - previous.invalid_since).total_seconds())
     return None
 
 
-def at_most(former: PreviousToken, issued: datetime, stored: datetime) -> float | None:
+def at_most(previous: PreviousToken, issued: datetime, stored: datetime) -> float | None:
     """A bound where the gap itself was not observed. issued: when the new one was."""
-    since = {"works": issued, "replaced": former.since}.get(former.cause)
+    since = {"works": issued, "replaced": previous.since}.get(previous.cause)
     return max(0.0, (stored - since).total_seconds()) if since is not None else None
 
 
-def said(former: PreviousToken, bound: float | None) -> str:
+def message(previous: PreviousToken, bound: float | None) -> str:
     most = f" {bound:.1f} s" if bound is not None else ""
-    if former.cause == "restart":
+    if previous.cause == "restart":
         return "from the stop of the former deployment until the new token was stored"
-    if former.void_since is not None:
-        return f"the stored token had ended at {former.void_since:%Y-%m-%d %H:%M:%S} UTC"
-    if former.cause == "replaced":
-        when = f" at {former.since:%Y-%m-%d %H:%M:%S} UTC" if former.since else ""
+    if previous.invalid_since is not None:
+        return f"the stored token had ended at {previous.invalid_since:%Y-%m-%d %H:%M:%S} UTC"
+    if previous.cause == "replaced":
+        when = f" at {previous.since:%Y-%m-%d %H:%M:%S} UTC" if previous.since else ""
         words = f"not known: somebody else started this deployment{when}, and which token was stored since is not on"
         return f"{words} record here" + (f"; at most{most}" if most else "")
-    if former.cause == "works":
+    if previous.cause == "works":
         return (
             "the server was not restarted, and a token of this deployment was stored. Its value is not kept, so it was "
             "not tried"
             + (f"; should issuing a new one void it, which is not documented: at most{most}" if most else "")
         )
-    if former.cause == "refused":
+    if previous.cause == "refused":
         return "not known: the server did not accept the token that was stored before, and since when was not seen"
     return "not known: which token was stored before is not on record here"

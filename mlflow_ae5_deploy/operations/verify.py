@@ -23,11 +23,11 @@ _SIZE = 64 * 1024
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried. said: what was seen."""
+    """One thing that was tried. message: what was seen."""
 
     name: str
     passed: bool
-    said: str
+    message: str
     seconds: float
 
 
@@ -104,20 +104,20 @@ class Verifier:
     def _try(self, name: str, step: Callable[[], str]) -> Check:
         began = self._clock.monotonic()
         try:
-            said, passed = step(), True
+            message, passed = step(), True
         except _Failed as failure:
-            said, passed = str(failure), False
+            message, passed = str(failure), False
         except (KeyError, TypeError) as error:  # JSON, but not what MLflow would say
-            said, passed = f"the answer does not have the promised form ({type(error).__name__}: {error})", False
-        return Check(name, passed, said, self._clock.monotonic() - began)
+            message, passed = f"the answer does not have the promised form ({type(error).__name__}: {error})", False
+        return Check(name, passed, message, self._clock.monotonic() - began)
 
     # the steps --------------------------------------------------------------------------------------------------
 
     def _reaches_database(self) -> str:
         health = self._api.health()
         if not health.healthy:
-            raise _Failed(health.said)
-        return health.said
+            raise _Failed(health.message)
+        return health.message
 
     def _on_the_configured_database(self) -> str:
         if self._database is None or not self._database.same:
@@ -159,13 +159,13 @@ class Verifier:
         self._artifact_path = f"{root}/verify/payload.bin"
         answer = self._api.call("PUT", f"{ARTIFACTS}/{self._artifact_path}", data=self._payload, timeout=60)
         if answer.status != 200 or LOGIN_FORM in answer.body:
-            raise _Failed(answer.said)
+            raise _Failed(answer.message)
         return f"{_SIZE} bytes"
 
     def _download(self) -> str:
         answer = self._api.call("GET", f"{ARTIFACTS}/{self._artifact_path}", timeout=60)
         if answer.status != 200:
-            raise _Failed(answer.said)
+            raise _Failed(answer.message)
         sent, got = (hashlib.sha256(data).hexdigest() for data in (self._payload, answer.body))
         if sent != got:
             raise _Failed(f"{len(answer.body)} bytes came back and differ from the {len(self._payload)} sent")
@@ -186,26 +186,26 @@ class Verifier:
 
     def _refused(self, api: ServerApi) -> str:
         answer = api.call("GET", PROBE)
-        verdict = judge(answer.status, answer.content_type, answer.body, answer.said).verdict
-        if verdict == "healthy" or (answer.json() is not None and answer.status == 200):
+        status = judge(answer.status, answer.content_type, answer.body, answer.message).status
+        if status == "healthy" or (answer.json() is not None and answer.status == 200):
             raise _Failed("the API answered")
-        if verdict != "unauthorised":
-            raise _Failed(f"neither let in nor turned away: {answer.said}")
+        if status != "unauthorised":
+            raise _Failed(f"neither let in nor turned away: {answer.message}")
         return f"turned away ({answer.status})"
 
     def _clean(self) -> str:
         problems = []
-        for wanted, method, path, body in (
+        for desired, method, path, body in (
             (self._model, "DELETE", f"{API}/registered-models/delete", {"name": self._model}),
             (self._artifact_path, "DELETE", f"{ARTIFACTS}/{self._artifact_path}", None),
             (self._run, "POST", f"{API}/runs/update", self._ended()),
             (self._run, "POST", f"{API}/runs/delete", {"run_id": self._run}),
             (self._experiment, "POST", f"{API}/experiments/delete", {"experiment_id": self._experiment}),
         ):
-            if wanted:
+            if desired:
                 answer = self._api.call(method, path, body=body)
                 if answer.status not in (200, 204, 404):
-                    problems.append(f"{path}: {answer.said}")
+                    problems.append(f"{path}: {answer.message}")
         if problems:
             raise _Failed("; ".join(problems))
         return "model and artifact are gone, experiment and run are deleted and left to garbage collection"
@@ -222,7 +222,7 @@ class Verifier:
     def _json(self, answer: Answer) -> dict[str, Any]:
         parsed = answer.json()
         if answer.status != 200 or not isinstance(parsed, dict):
-            raise _Failed(answer.said)
+            raise _Failed(answer.message)
         return parsed
 
     def _now_ms(self) -> int:
@@ -237,5 +237,5 @@ def require(outcome: Verification) -> None:
             f"{len(failed)} of {len(outcome.checks)} checks failed: {', '.join(check.name for check in failed)}.",
             where=outcome.url,
             remedy="Look at the deployment's log on the platform; `install` mends what differs from the configuration.",
-            detail="\n".join(f"{check.name}: {check.said}" for check in failed),
+            detail="\n".join(f"{check.name}: {check.message}" for check in failed),
         )

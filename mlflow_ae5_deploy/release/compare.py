@@ -73,10 +73,10 @@ def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
     release = _release_name(provenance)
     theirs, ours = provenance["content_digest"], built.content_digest
     if theirs != ours:
-        wanted = _release_name(built.provenance)
+        desired = _release_name(built.provenance)
         return Comparison(
             False,
-            f"It holds other content: {release} (content {theirs[:12]}), wanted is {wanted} (content {ours[:12]}).",
+            f"It holds other content: {release} (content {theirs[:12]}), wanted is {desired} (content {ours[:12]}).",
             release,
         )
     deviations = _deviations(provenance, survey)

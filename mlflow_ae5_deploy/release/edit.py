@@ -22,27 +22,27 @@ _FIRST_CHILD = re.compile(r"^\S[^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*( +)[^\s#
 _FIRST_ITEM = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*( *)- ", re.MULTILINE)
 
 
-def edit_project_file(data: bytes, wanted: Customization, where: str) -> tuple[bytes, list[str]]:
+def edit_project_file(data: bytes, desired: Customization, where: str) -> tuple[bytes, list[str]]:
     """The edited file and what was changed, in sentences. Raises ReleaseRefused or Configuration."""
     from ruamel.yaml.error import YAMLError
 
     try:
-        return _edited(data, wanted, where)
+        return _edited(data, desired, where)
     except (YAMLError, *ODD_VALUES) as error:  # what can be read cannot always be changed: values with tags
         raise ReleaseRefused(f"{PROJECT_FILE} cannot be edited: {type(error).__name__}.", where=where) from None
 
 
-def _edited(data: bytes, wanted: Customization, where: str) -> tuple[bytes, list[str]]:
+def _edited(data: bytes, desired: Customization, where: str) -> tuple[bytes, list[str]]:
     text = data.decode("utf-8-sig")
     yaml = _round_trip(text)
     document = yaml.load(text)
     if not isinstance(document, dict):
         raise ReleaseRefused(f"{PROJECT_FILE} is not a mapping of keys to values.", where=where)
     changes = [
-        *_set_variables(document, wanted.variables),
-        *pin(document, wanted.dependencies),
-        *_prefer(document, wanted.channels),
-        *_add_commands(document, wanted.commands, where),
+        *_set_variables(document, desired.variables),
+        *pin(document, desired.dependencies),
+        *_prefer(document, desired.channels),
+        *_add_commands(document, desired.commands, where),
     ]
     if not changes:
         return data, []
@@ -124,12 +124,12 @@ def _prefer(document: Any, channels: tuple[str, ...]) -> Iterator[str]:
             document["channels"] = section
         else:
             append(document, "channels", section)
-    wanted = list(dict.fromkeys(channels))
-    order = [*wanted, *(channel for channel in section if channel not in wanted)]
+    desired = list(dict.fromkeys(channels))
+    order = [*desired, *(channel for channel in section if channel not in desired)]
     if order == list(section):
         return
     rearrange(section, order)
-    yield f"Channels {', '.join(wanted)} come first."
+    yield f"Channels {', '.join(desired)} come first."
 
 
 def _add_commands(document: Any, commands: Mapping[str, Mapping[str, Any]], where: str) -> Iterator[str]:
@@ -168,8 +168,8 @@ def _completed(command: Mapping[str, Any], present: Any) -> dict[str, Any]:
         for key in ("env_spec", "supports_http_options", "description")
         if isinstance(present, Mapping) and present.get(key) is not None
     }
-    said = {key: value for key, value in command.items() if value is not None}
-    return {"env_spec": "default", "supports_http_options": False} | inherited | said
+    message = {key: value for key, value in command.items() if value is not None}
+    return {"env_spec": "default", "supports_http_options": False} | inherited | message
 
 
 def _check_one_line(name: str, entry: Mapping[str, Any]) -> None:

@@ -177,22 +177,22 @@ class HttpClient:
 
     def _failure(self, response: requests.Response, url: str) -> Exception:
         status = response.status_code
-        said = f"HTTP {status}"
+        message = f"HTTP {status}"
         if status in (404, 410):
             return NotThere()
         if status == 429 or (status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"):
-            error = self.unreachable(url, f"it limits the number of requests ({said}); try again later")
+            error = self.unreachable(url, f"it limits the number of requests ({message}); try again later")
             return TransientError(error) if status == 429 else error
         if status in (401, 403, 407):
             return Denied(
-                f"{host_of(url)} does not let us fetch this ({said}).",
+                f"{host_of(url)} does not let us fetch this ({message}).",
                 where=public_form(url),
                 remedy="Put the credentials for it into ~/.netrc. " + self._remedy,
                 status=status,
             )
         if status >= 500:
-            return TransientError(self.unreachable(url, f"it answers {said}"))
-        return Refused(f"{host_of(url)} answers {said}.", where=public_form(url), remedy=self._remedy, status=status)
+            return TransientError(self.unreachable(url, f"it answers {message}"))
+        return Refused(f"{host_of(url)} answers {message}.", where=public_form(url), remedy=self._remedy, status=status)
 
     @contextmanager
     def _translated(self, url: str) -> Iterator[None]:

@@ -51,8 +51,8 @@ def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = 
     """The packages of the project and of the command's env_spec, what that inherits included; the last word wins."""
     commands, specs = document.get("commands") or {}, document.get("env_specs") or {}
     entry = commands.get(command) if isinstance(commands, dict) else None
-    wanted = entry.get("env_spec") if isinstance(entry, dict) else None
-    name = str(wanted or next(iter(specs if isinstance(specs, dict) else ()), "") or "the project's")
+    desired = entry.get("env_spec") if isinstance(entry, dict) else None
+    name = str(desired or next(iter(specs if isinstance(specs, dict) else ()), "") or "the project's")
     packages: dict[str, str] = {}
     for holder in (document, *_heirs(specs, name)):
         for key in ("packages", "dependencies"):

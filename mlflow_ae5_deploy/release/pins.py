@@ -32,10 +32,10 @@ def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
 
 def _parts_of_mlflow(document: Any, dependencies: Mapping[str, str]) -> dict[str, str]:
     """MLflow needs its parts at its own version, so where a release locks them they change with it."""
-    said = {_normal(package): spec for package, spec in dependencies.items()}
-    parts = [part for part in _PARTS_OF_MLFLOW if "mlflow" in said and part not in said]
+    message = {_normal(package): spec for package, spec in dependencies.items()}
+    parts = [part for part in _PARTS_OF_MLFLOW if "mlflow" in message and part not in message]
     locked = [part for part in parts if any(_find(packages, part) for _, packages in _package_lists(document))]
-    return dict.fromkeys(locked, said.get("mlflow", ""))
+    return dict.fromkeys(locked, message.get("mlflow", ""))
 
 
 def _env_specs(document: Any) -> Iterator[tuple[str, Any]]:

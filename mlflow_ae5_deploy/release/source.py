@@ -17,7 +17,7 @@ def latest_version(settings: FetchSettings, *, clock: Clock) -> str:
 
 
 def obtain(
-    wanted: str,
+    desired: str,
     settings: FetchSettings,
     *,
     clock: Clock,
@@ -33,12 +33,12 @@ def obtain(
     from mlflow_ae5_deploy.release.versions import VERSION  # what talks HTTP is imported when it is needed
 
     fetcher = Fetcher(settings, Deadline(clock, settings.deadline), on_progress)
-    if wanted == "bundled":
+    if desired == "bundled":
         return fetcher.bundled()
-    if wanted == "latest":
+    if desired == "latest":
         return fetcher.version(fetcher.latest_version())
-    if VERSION.fullmatch(wanted.removeprefix("v")):
-        return fetcher.version(wanted.removeprefix("v"))
-    if "://" in wanted:
-        return fetcher.url(wanted)
-    return fetcher.file(Path(wanted).expanduser())
+    if VERSION.fullmatch(desired.removeprefix("v")):
+        return fetcher.version(desired.removeprefix("v"))
+    if "://" in desired:
+        return fetcher.url(desired)
+    return fetcher.file(Path(desired).expanduser())

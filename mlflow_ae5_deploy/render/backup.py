@@ -17,53 +17,53 @@ from mlflow_ae5_deploy.render.install import SCHEMA, error_data
 _HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
 
 
-def show(reporter: Reporter, verdict: JobResult) -> None:
+def show(reporter: Reporter, job_result: JobResult) -> None:
     """The end of a run that did its work."""
-    facts = verdict.facts
-    reporter.line(f"= {verdict.said}", style="green")
-    if facts.get("snapshots"):
-        _table(reporter, facts["snapshots"])
-    for item in facts.get("aside") or []:
+    report = job_result.report
+    reporter.line(f"= {job_result.message}", style="green")
+    if report.get("snapshots"):
+        _table(reporter, report["snapshots"])
+    for item in report.get("aside") or []:
         reporter.hanging("  ", kept_thing(item))
-    cleared = "would go" if "would_remove" in facts else "gone" if "removed" in facts else ""
-    for name in facts.get("unfinished") or []:
+    cleared = "would go" if "would_remove" in report else "gone" if "removed" in report else ""
+    for name in report.get("unfinished") or []:
         fate = cleared or "the next backup takes it up or cleans it away"
         reporter.line(f"  {name}  unfinished: {fate}")
-    if isinstance(facts.get("manifest"), dict):
-        for key, value in facts["manifest"].items():
+    if isinstance(report.get("manifest"), dict):
+        for key, value in report["manifest"].items():
             sampled = key == "sampled" and isinstance(value, dict)
             told = _sampled(value).partition(" ")[2] if sampled else _plain(value)
             reporter.hanging(f"  {key:<18} ", told)
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
-        for item in facts.get(key) or [] if isinstance(facts.get(key), list) else []:
+        for item in report.get(key) or [] if isinstance(report.get(key), list) else []:
             reporter.line(f"  {_name(item)}  {word}")
-    lacking = facts.get("lacking")
+    lacking = report.get("lacking")
     for item in lacking if isinstance(lacking, list) else []:
         reporter.line(f"! Snapshot {_name(item)} cannot be restored as it is: {item.get('what')}.", style="yellow")
-    unsafe = facts.get("unsafe_keys")
+    unsafe = report.get("unsafe_keys")
     for item in unsafe if isinstance(unsafe, list) else []:
         reporter.line(f"! {item}", style="yellow")
-    if facts.get("unnoted"):
-        reporter.line(f"! That could not be noted in the place of the backups: {facts['unnoted']}.", style="yellow")
-    refusals = facts.get("would_refuse")
+    if report.get("unnoted"):
+        reporter.line(f"! That could not be noted in the place of the backups: {report['unnoted']}.", style="yellow")
+    refusals = report.get("would_refuse")
     for item in refusals if isinstance(refusals, list) else []:
         why = item.get("error") if isinstance(item, dict) else item
         reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
-    _values(reporter, facts, "refused", "cannot be kept")
-    _values(reporter, facts, "shortened", "shortened")
-    if facts.get("half_restored"):
-        reporter.line(f"! As things are now: {facts['half_restored']}", style="yellow")
+    _values(reporter, report, "refused", "cannot be kept")
+    _values(reporter, report, "shortened", "shortened")
+    if report.get("half_restored"):
+        reporter.line(f"! As things are now: {report['half_restored']}", style="yellow")
         reporter.line("  `restore` goes on with it; `restore --undo` brings back what it has put aside.")
-    if "would_remove" in facts:
+    if "would_remove" in report:
         reporter.line("Nothing was removed. The same with --yes removes what would go.")
-    if isinstance(facts.get("would_drop"), dict):
-        name = facts["would_drop"].get("name")
+    if isinstance(report.get("would_drop"), dict):
+        name = report["would_drop"].get("name")
         reporter.line(f"Nothing was removed. `restore --drop-kept {name} --yes` removes it for good.")
 
 
-def _values(reporter: Reporter, facts: Mapping[str, Any], key: str, word: str) -> None:
+def _values(reporter: Reporter, report: Mapping[str, Any], key: str, word: str) -> None:
     """Values of a snapshot that the database cannot keep as they are."""
-    found, total = facts.get(f"{key}_values"), facts.get(f"{key}_total")
+    found, total = report.get(f"{key}_values"), report.get(f"{key}_total")
     named = [item for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
     for item in named:
         row = item.get("row")
@@ -96,11 +96,11 @@ def _proof(item: Mapping[str, Any]) -> str:
     """How far it was read back and found right."""
     if item.get("damaged"):
         return f"DAMAGED: {item['damaged']}"
-    said = [str(item["verified"])[:16]] if item.get("verified") else []
+    message = [str(item["verified"])[:16]] if item.get("verified") else []
     if isinstance(item.get("sampled"), dict):
-        said.append(_sampled(item["sampled"]))
+        message.append(_sampled(item["sampled"]))
     left_out = "" if item.get("complete", True) else ", some artifacts are not in it"
-    return ("; ".join(said) or "no") + left_out
+    return ("; ".join(message) or "no") + left_out
 
 
 def _sampled(sample: Mapping[str, Any]) -> str:
@@ -120,7 +120,7 @@ def _plain(value: Any) -> str:
 
 
 def run_data(
-    verb: str, action: str, verdict: JobResult, error: DeployError | None, warnings: Sequence[str] = ()
+    verb: str, action: str, job_result: JobResult, error: DeployError | None, warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """run.outcome is the job's own word, such as incomplete: a snapshot without what is kept outside."""
     return {
@@ -129,12 +129,12 @@ def run_data(
         "action": action,
         "outcome": "done" if error is None else "failed",
         "run": {
-            "id": verdict.run_id,
-            "state": verdict.state,
-            "outcome": verdict.outcome,
-            "passed": succeeded(verdict) if verdict.known else None,
-            "said": verdict.said,
-            "report": dict(verdict.facts),
+            "id": job_result.run_id,
+            "state": job_result.state,
+            "outcome": job_result.outcome,
+            "passed": succeeded(job_result) if job_result.known else None,
+            "message": job_result.message,
+            "report": dict(job_result.report),
         },
         "warnings": list(warnings),
         **({"error": error_data(error)} if error is not None else {}),
@@ -146,7 +146,7 @@ def show_scheduled(
 ) -> None:
     for action in done.actions:
         reporter.line(f"+ {action.phrase}", style="cyan")
-    reporter.line(f"= {done.said}", style="green")
+    reporter.line(f"= {done.message}", style="green")
     for warning in done.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     if (cron or None) != configured:
@@ -166,7 +166,7 @@ def scheduled_data(verb: str, done: ScheduledJobs) -> dict[str, Any]:
         "verb": verb,
         "action": "schedule",
         "outcome": done.outcome,
-        "said": done.said,
+        "message": done.message,
         "job": job and {"id": job.id, "name": job.name, "schedule": job.schedule, "command": job.command},
         "actions": [{"verb": action.verb, "target": action.target} for action in done.actions],
         "warnings": list(done.warnings),

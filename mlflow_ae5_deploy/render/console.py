@@ -240,7 +240,7 @@ class Reporter:
     def check(self, check: Check) -> None:
         self._pause()
         mark, style = ("=", "green") if check.passed else ("!", "red")
-        self.hanging(f"{mark} ", f"{check.name}: {check.said}", style)
+        self.hanging(f"{mark} ", f"{check.name}: {check.message}", style)
 
     def error(self, error: DeployError, *, stage: str = "") -> None:
         """One block: what, where, what to do; then the detail."""

@@ -18,7 +18,7 @@ _WIDTH = 23
 def show(reporter: Reporter, finding: Finding) -> None:
     mark, style = _MARKS[finding.severity]
     word = "skipped: " if finding.severity == SKIPPED else ""
-    reporter.hanging(f"{mark} {finding.check:<{_WIDTH}} ", f"{word}{finding.said}", style)
+    reporter.hanging(f"{mark} {finding.check:<{_WIDTH}} ", f"{word}{finding.message}", style)
     if finding.remedy:
         reporter.hanging(f"{'':<{_WIDTH + 3}}", f"do this: {finding.remedy}")
 

@@ -41,8 +41,8 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
         "left": [item.account for item in result.accounts if item.outcome == "failed"],
         "gap_seconds": _rounded(result.gap),
         "gap_at_most_seconds": _rounded(result.gap_at_most),
-        "gap_said": result.gap_said,
-        "gc": {"state": gc.state, "said": gc.said} if gc else None,
+        "gap_said": result.gap_message,
+        "gc": {"state": gc.state, "message": gc.message} if gc else None,
         "restarted": restarted is not None,
         "rolled_back": restarted is not None and restarted.failed is not None,
         "token": {
@@ -67,7 +67,7 @@ def tell(reporter: Reporter, result: Rotation, now: datetime) -> None:
         ("Kept by", _names(result, "kept")),
         ("Left", _names(result, "failed")),
         ("Gap", _gap(result)),
-        ("Gc job", f"{result.gc.state}: {result.gc.said}" if result.gc else ""),
+        ("Gc job", f"{result.gc.state}: {result.gc.message}" if result.gc else ""),
         ("Token", _token(result, now)),
     ]
     for title, text in rows:
@@ -83,8 +83,8 @@ def _names(result: Rotation, outcome: str) -> str:
 
 def _gap(result: Rotation) -> str:
     if result.gap is None:
-        return result.gap_said
-    return f"{result.gap:.1f} s: {result.gap_said}"
+        return result.gap_message
+    return f"{result.gap:.1f} s: {result.gap_message}"
 
 
 def _token(result: Rotation, now: datetime) -> str:

@@ -24,11 +24,11 @@ _TIMES = 3
 class ScheduleView:
     """One call of the verb. done: None where only a run was asked for. now: when the next times were counted from."""
 
-    wanted: JobSpec
+    desired: JobSpec
     done: ScheduleResult | None
     departures: tuple[ScheduleDifference, ...]
     now: datetime
-    verdict: JobResult | None = None
+    job_result: JobResult | None = None
     pruned: int = 0
 
 
@@ -42,7 +42,7 @@ def next_times(schedule: Schedule, now: datetime, zone: tzinfo | None = None) ->
 
 def variables(result: ScheduleView) -> dict[str, str]:
     """What is plain in the configuration or on the command line is shown; anything else may hold a password."""
-    plain = dict(result.wanted.variables)
+    plain = dict(result.desired.variables)
     there = result.done.job.variables if result.done and result.done.job else {}
     return {name: value if plain.get(name) == value else MASK for name, value in sorted(there.items())}
 
@@ -52,7 +52,7 @@ def warnings(result: ScheduleView) -> list[str]:
     job = result.done.job if result.done else None
     if job is not None and job.variables.get(DRY_RUN, "").lower() in ("true", "1", "yes"):
         found.append("The job only lists what it would remove. Run `schedule-gc` without --dry-run to let it collect.")
-    if result.wanted.hidden:
+    if result.desired.hidden:
         found.append(
             "The job's record on the platform holds the database URI: whoever may see the account's jobs can read it. "
             "Where it is the server's own database, the secret MLFLOW_BACKEND_STORE_URI is enough."
@@ -68,7 +68,7 @@ def show_done(reporter: Reporter, done: ScheduleResult) -> None:
         reporter.hanging("+ ", f"{action.phrase}, because {action.reason}", "cyan")
     if not done.actions or done.outcome != "changed":
         mark, style = ("=", "green") if done.outcome == "unchanged" else ("+", "cyan")
-        reporter.hanging(f"{mark} ", done.said, style)
+        reporter.hanging(f"{mark} ", done.message, style)
 
 
 def show_job(reporter: Reporter, result: ScheduleView) -> None:
@@ -127,9 +127,9 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def show_verdict(reporter: Reporter, verdict: JobResult) -> None:
-    if verdict.passed:
-        reporter.hanging("= ", verdict.said, "green")
+def show_job_result(reporter: Reporter, job_result: JobResult) -> None:
+    if job_result.passed:
+        reporter.hanging("= ", job_result.message, "green")
 
 
 # as JSON ----------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def schedule_data(verb: str, result: ScheduleView) -> dict[str, Any]:
         "schedule": _schedule_data(job.schedule, result.now) if job and job.schedule else None,
         "configuration_says_otherwise": [asdict(item) for item in result.departures],
         "pruned_runs": result.pruned,
-        "run": _run_data(result.verdict) if result.verdict else None,
+        "run": _run_data(result.job_result) if result.job_result else None,
         "warnings": warnings(result),
         "error": None,
     }
@@ -163,13 +163,13 @@ def _schedule_data(cron: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def _run_data(verdict: JobResult) -> dict[str, Any]:
+def _run_data(job_result: JobResult) -> dict[str, Any]:
     return {
-        "id": verdict.run_id,
-        "state": verdict.state,
-        "outcome": verdict.outcome,
-        "exit_code": verdict.exit_code,
-        "passed": verdict.judged,
-        "said": verdict.said,
-        "report": dict(verdict.facts),
+        "id": job_result.run_id,
+        "state": job_result.state,
+        "outcome": job_result.outcome,
+        "exit_code": job_result.exit_code,
+        "passed": job_result.judged,
+        "message": job_result.message,
+        "report": dict(job_result.report),
     }

@@ -49,7 +49,7 @@ def rows(status: Status) -> list[tuple[str, str]]:
     return [
         ("Deployment", _deployment(seen, now)),
         ("URL", (current.url if current else None) or "none"),
-        ("API", seen.health.said if seen.health else "not asked: no server runs"),
+        ("API", seen.health.message if seen.health else "not asked: no server runs"),
         ("Release", _release(seen)),
         ("MLflow", f"{seen.version or f'version unknown: {seen.version_unknown}'}"),
         ("Schema", NO_SCHEMA),
@@ -91,13 +91,13 @@ def _release(seen: Observed) -> str:
 def _token(seen: Observed, now: datetime) -> str:
     if not seen.token.listed and not seen.token.stored:
         return "none stored"
-    if not seen.token.stored and not seen.token.former:
+    if not seen.token.stored and not seen.token.previous:
         return "stored from elsewhere; its age and deployment are not known here"
     told = []
     for known in seen.token.stored:
         end = f", ends {_when(known.expires, now)}" if known.expires else ""
         told.append(f"{known.account}: {_age(known.issued, now)} old, {_whose(seen, known.deployment_id)}{end}")
-    for known in seen.token.former:
+    for known in seen.token.previous:
         told.append(
             f"{known.account}: stored from here {_age(known.stored, now)} ago, for deployment {known.deployment_id}, "
             "before that was to be changed or taken down"
@@ -128,12 +128,12 @@ def _no_run(started_here: datetime | None, now: datetime) -> str:
 
 def _run(run: LastRun, now: datetime) -> str:
     began = f"{_when(run.began, now)} " if run.began else ""
-    return f"{began}{run.state}" + (f": {run.said}" if run.said else "")
+    return f"{began}{run.state}" + (f": {run.message}" if run.message else "")
 
 
 def _secrets(seen: Observed) -> str:
-    missing = [name for name in seen.wanted_secrets if name not in seen.secrets]
-    count = len(seen.wanted_secrets)
+    missing = [name for name in seen.desired_secrets if name not in seen.secrets]
+    count = len(seen.desired_secrets)
     return (
         f"{count - len(missing)} of {count} present, missing: {', '.join(missing)}"
         if missing
@@ -192,8 +192,8 @@ def status_data(status: Status) -> dict[str, Any]:
             "public": current.public,
         },
         "api": {
-            "verdict": seen.health.verdict if seen.health else "not asked",
-            "said": seen.health.said if seen.health else "",
+            "status": seen.health.status if seen.health else "not asked",
+            "message": seen.health.message if seen.health else "",
         },
         "release": _release_data(seen),
         "mlflow": {"version": seen.version, "unknown_because": seen.version_unknown or None},
@@ -208,12 +208,12 @@ def status_data(status: Status) -> dict[str, Any]:
         "collection": _collection_data(seen),
         "backup": status_backups.data(seen.backups),
         "secrets": {
-            "present": [name for name in seen.wanted_secrets if name in seen.secrets],
-            "missing": [name for name in seen.wanted_secrets if name not in seen.secrets],
+            "present": [name for name in seen.desired_secrets if name in seen.secrets],
+            "missing": [name for name in seen.desired_secrets if name not in seen.secrets],
         },
         "sharing": [{"type": kind, "id": name} for kind, name in seen.shared],
         "drift": [_stage_data(stage.number, stage.name, stage.actions) for stage in status.drift],
-        "not_compared": [{"stage": s.number, "name": s.name, "said": s.said} for s in status.not_compared],
+        "not_compared": [{"stage": s.number, "name": s.name, "message": s.message} for s in status.not_compared],
         "problems": list(status.problems),
         "warnings": list(status.warnings),
         "requests": status.requests,
@@ -254,9 +254,9 @@ def _token_data(status: Status) -> dict[str, Any]:
             }
             for known in status.seen.token.stored
         ],
-        "former": [
+        "previous": [
             {"account": known.account, "stored": _iso(known.stored), "deployment_id": known.deployment_id}
-            for known in status.seen.token.former
+            for known in status.seen.token.previous
         ],
     }
 
@@ -288,7 +288,7 @@ def _run_data(run: LastRun | None) -> dict[str, Any] | None:
         "began": _iso(run.began),
         "outcome": run.outcome or None,
         "passed": run.passed,
-        "said": run.said,
+        "message": run.message,
     }
 
 

@@ -17,9 +17,9 @@ def show_changes(reporter: Reporter, found: UpgradePlan) -> None:
         reporter.line(f"  {title:<9} {now}" + (f" -> {then}" if now != then else ", as before"))
 
 
-def show_rehearsal(reporter: Reporter, verdict: JobResult) -> None:
-    reporter.line(f"  {'Schema':<9} {verdict.said}")
-    for step in verdict.facts.get("migrations") or []:
+def show_rehearsal(reporter: Reporter, job_result: JobResult) -> None:
+    reporter.line(f"  {'Schema':<9} {job_result.message}")
+    for step in job_result.report.get("migrations") or []:
         words = f"{step.get('revision')}  {step.get('what') or ''}".rstrip() if isinstance(step, dict) else step
         reporter.hanging("            ", str(words))
 
@@ -47,8 +47,10 @@ def upgrade_data(
         "changes": found.data() if found else None,
         "rehearsal": schema(rehearsed),
         "snapshot": done.snapshot if done else None,
-        "migration": dict(done.migration.facts) if done else None,
+        "migration": dict(done.migration.report) if done else None,
         "kept_archive": done.kept_archive if done else None,
         "downtime_seconds": round(done.downtime, 1) if done and done.downtime is not None else None,
-        "checks": [{"name": c.name, "passed": c.passed, "said": c.said} for c in done.proof.checks] if done else [],
+        "checks": [{"name": c.name, "passed": c.passed, "message": c.message} for c in done.proof.checks]
+        if done
+        else [],
     }

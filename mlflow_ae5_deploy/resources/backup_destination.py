@@ -21,10 +21,10 @@ DEFAULT: str = BackupSettings.model_fields["destination"].default
 
 def destination(context: Context) -> Secret:
     """Raises Configuration when a reference leads nowhere, or to something that is no place."""
-    wanted = context.settings.backup.destination
-    if not isinstance(wanted, SecretRef):
-        return Secret.public(wanted)
-    secret = context.values.secret(wanted, "backup destination")
+    desired = context.settings.backup.destination
+    if not isinstance(desired, SecretRef):
+        return Secret.public(desired)
+    secret = context.values.secret(desired, "backup destination")
     value = secret.reveal()
     for part in login_in(value):
         register(part)
@@ -35,21 +35,21 @@ def destination(context: Context) -> Secret:
         problem = str(error)
     else:
         return secret
-    raise Configuration(f"The backup destination {problem}.", where=f"backup.destination ({wanted})")
+    raise Configuration(f"The backup destination {problem}.", where=f"backup.destination ({desired})")
 
 
 def observe(context: Context) -> SecretState | None:
     """None where nothing has to be stored."""
-    wanted = destination(context)
-    if wanted.reveal() == DEFAULT and VARIABLE not in context.cached.secret_names():
+    desired = destination(context)
+    if desired.reveal() == DEFAULT and VARIABLE not in context.cached.secret_names():
         return None
-    return observe_secret(context, VARIABLE, wanted)
+    return observe_secret(context, VARIABLE, desired)
 
 
 def store(context: Context) -> bool:
     """Make sure that the jobs are told the configured place. True when a secret was written for it."""
-    fact = observe(context)
-    if fact is None or fact.right:
+    state = observe(context)
+    if state is None or state.right:
         return False
     context.store_secrets(context.platform, context.account, {VARIABLE: destination(context)})
     return True
@@ -57,5 +57,5 @@ def store(context: Context) -> bool:
 
 def shown(context: Context) -> str:
     """The place in words that may be shown."""
-    wanted = context.settings.backup.destination
-    return f"the place that {wanted} says" if isinstance(wanted, SecretRef) else wanted
+    desired = context.settings.backup.destination
+    return f"the place that {desired} says" if isinstance(desired, SecretRef) else desired

@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.resources import gc_job
 BACKUP, DRILL = "Backup", "Drill"
 
 
-def wanted_job(settings: Settings, command: str, schedule: str) -> JobSpec:
+def desired_job(settings: Settings, command: str, schedule: str) -> JobSpec:
     """Without variables: the project's defaults are to make a snapshot, and to try the newest one."""
     backup = settings.backup
     return JobSpec(
@@ -28,9 +28,9 @@ def wanted_job(settings: Settings, command: str, schedule: str) -> JobSpec:
 
 def scheduled_jobs(settings: Settings) -> list[JobSpec]:
     """All that `install` makes sure of: the garbage collection, and what is configured of the others."""
-    return [gc_job.wanted_job(settings), *configured_jobs(settings)]
+    return [gc_job.desired_job(settings), *configured_jobs(settings)]
 
 
 def configured_jobs(settings: Settings) -> list[JobSpec]:
     pairs = ((BACKUP, settings.backup.schedule), (DRILL, settings.backup.drill_schedule))
-    return [wanted_job(settings, command, schedule) for command, schedule in pairs if schedule]
+    return [desired_job(settings, command, schedule) for command, schedule in pairs if schedule]

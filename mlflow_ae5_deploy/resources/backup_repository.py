@@ -26,23 +26,23 @@ class ObservedRepository:
     when: datetime
 
 
-def note(context: Context, facts: Mapping[str, Any], *, accept: bool = False) -> None:
+def note(context: Context, state: Mapping[str, Any], *, accept: bool = False) -> None:
     """Remember what a job of Backup has seen. The first place stays the one that is known until the setting is another
     one, or a person accepts what is there now."""
-    found, record = facts.get(_KEY), context.memory.place()
+    found, record = state.get(_KEY), context.memory.place()
     if not isinstance(found, str):
         return
     setting = context.memory.fingerprint(backup_destination.destination(context))
     nothing_lost = record is not None and record.get("snapshots") == 0
     if record is None or accept or nothing_lost or record.get("setting") != setting:
         record = {"setting": setting, "id": found, "snapshots": None}
-    number = _number(facts)
+    number = _number(state)
     if found == record["id"] and number is not None:
         record["snapshots"] = number
     context.memory.note_place({**record, "seen": found, "when": context.clock.now().isoformat()})
 
 
-def began_anew(context: Context, later: Iterable[ObservedRepository] = ()) -> str:
+def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str:
     """A sentence where the place that was seen last is another one than the one that is known; else nothing.
 
     later: what runs of the schedule have seen; those before what is remembered do not count.
@@ -65,15 +65,15 @@ def began_anew(context: Context, later: Iterable[ObservedRepository] = ()) -> st
     )
 
 
-def sighting(facts: Mapping[str, Any], when: datetime | None) -> list[ObservedRepository]:
-    found = facts.get(_KEY)
+def sighting(state: Mapping[str, Any], when: datetime | None) -> list[ObservedRepository]:
+    found = state.get(_KEY)
     return [ObservedRepository(found, when)] if isinstance(found, str) and when is not None else []
 
 
 def _setting(context: Context) -> str | None:
     """None where it cannot be told without asking a person."""
-    wanted = context.settings.backup.destination
-    if isinstance(wanted, SecretRef) and wanted.kind == "prompt":
+    desired = context.settings.backup.destination
+    if isinstance(desired, SecretRef) and desired.kind == "prompt":
         return None
     try:
         return context.memory.fingerprint(backup_destination.destination(context))
@@ -81,12 +81,12 @@ def _setting(context: Context) -> str | None:
         return None
 
 
-def _number(facts: Mapping[str, Any]) -> int | None:
+def _number(state: Mapping[str, Any]) -> int | None:
     """How many snapshots are there, where the job tells."""
-    key = {"list": "snapshots", "prune": "kept"}.get(str(facts.get("action")), "of_snapshots")
-    if facts.get("outcome") == "dry-run":
+    key = {"list": "snapshots", "prune": "kept"}.get(str(state.get("action")), "of_snapshots")
+    if state.get("outcome") == "dry-run":
         return None
-    found = facts.get(key)
+    found = state.get(key)
     if isinstance(found, list):
         return len(found)
     return found if isinstance(found, int) else None

@@ -16,11 +16,11 @@ def recipients(context: Context) -> list[str]:
 
 def ended(context: Context, deployment_id: str | None) -> dict[str, datetime]:
     """The recipients whose token of this deployment has stated an end that has passed, and when that was."""
-    now, wanted = context.clock.now(), recipients(context)
+    now, desired = context.clock.now(), recipients(context)
     return {
         known.account: known.expires
         for known in context.memory.stored_tokens()
-        if known.account in wanted
+        if known.account in desired
         and known.deployment_id == deployment_id
         and known.expires is not None
         and known.expires <= now

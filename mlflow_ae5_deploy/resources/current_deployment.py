@@ -11,21 +11,21 @@ from mlflow_ae5_deploy.jobs.runner import required_project
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentMatch, DeploymentSpec, select
 
 
-def wanted_of(context: Context) -> DeploymentSpec:
-    wanted = context.settings.deployment
+def desired_deployment(context: Context) -> DeploymentSpec:
+    desired = context.settings.deployment
     return DeploymentSpec(
         account=context.account,
-        name=wanted.name,
-        endpoint=wanted.endpoint,
-        command=wanted.command,
-        resource_profile=wanted.resource_profile,
-        revision=wanted.revision,
+        name=desired.name,
+        endpoint=desired.endpoint,
+        command=desired.command,
+        resource_profile=desired.resource_profile,
+        revision=desired.revision,
     )
 
 
 def chosen_of(context: Context) -> DeploymentMatch:
     project = context.cached.project(context.settings.project.name)
-    return select(context.cached.deployments(), project, wanted_of(context))
+    return select(context.cached.deployments(), project, desired_deployment(context))
 
 
 def project_name(context: Context, project_id: str) -> str:

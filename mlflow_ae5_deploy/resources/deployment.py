@@ -38,24 +38,24 @@ def restart_consequences(current: Deployment) -> tuple[str, ...]:
     return (DOWN, TOKENS) if current.is_started or current.is_starting else (TOKENS,)
 
 
-def check_before_start(context: Context, wanted: DeploymentSpec, project: Project | None) -> None:
+def check_before_start(context: Context, desired: DeploymentSpec, project: Project | None) -> None:
     """Everything that would make the start fail, found out before anything is stopped.
 
     project: None in a forecast, while it is not there yet or is to be replaced.
     """
-    check_profile(context, wanted.resource_profile, "deployment.resource_profile")
-    claim = next((e for e in context.cached.static_endpoints() if e.name == wanted.endpoint), None)
+    check_profile(context, desired.resource_profile, "deployment.resource_profile")
+    claim = next((e for e in context.cached.static_endpoints() if e.name == desired.endpoint), None)
     ours = context.cached.project(context.settings.project.name)
     if claim is not None and (ours is None or claim.project_id != ours.id):
         raise Conflict(
-            f"The endpoint `{wanted.endpoint}` is claimed by another project "
+            f"The endpoint `{desired.endpoint}` is claimed by another project "
             f"({project_name(context, claim.project_id)}).",
             where="deployment.endpoint",
             remedy="Choose another deployment.endpoint, or have that project release it "
             "(AE5 keeps the claim until the project is deleted).",
         )
     if project is not None:
-        revision_for(context, project, wanted.revision, wanted.command)
+        revision_for(context, project, desired.revision, desired.command)
 
 
 def revision_for(context: Context, project: Project, name: str, command: str) -> Revision:
@@ -80,7 +80,7 @@ def revision_for(context: Context, project: Project, name: str, command: str) ->
 
 
 def start(
-    context: Context, wanted: DeploymentSpec, project: Project | None, variables: Mapping[str, str] | None = None
+    context: Context, desired: DeploymentSpec, project: Project | None, variables: Mapping[str, str] | None = None
 ) -> Deployment:
     """Ask for a private deployment. It is starting then; see `await_serving`.
 
@@ -88,7 +88,7 @@ def start(
     """
     if project is None:
         raise StageFailed("There is no project to deploy.", stage=STAGE)
-    revision = revision_for(context, project, wanted.revision, wanted.command)
+    revision = revision_for(context, project, desired.revision, desired.command)
     context.outputs.no_server = STARTING
     clash: Conflict | None = None
     deployment: Deployment | None = None
@@ -96,21 +96,21 @@ def start(
         deployment = context.platform.start_deployment(
             project=project,
             revision=revision,
-            revision_name=wanted.revision,
-            command=wanted.command,
-            name=wanted.name,
-            endpoint=wanted.endpoint,
-            resource_profile=wanted.resource_profile,
+            revision_name=desired.revision,
+            command=desired.command,
+            name=desired.name,
+            endpoint=desired.endpoint,
+            resource_profile=desired.resource_profile,
             public=False,
             variables=variables,
         )
     except Conflict as error:
         clash = error
     if clash is not None:
-        deployment = _shows_up(context, wanted, project)
+        deployment = _shows_up(context, desired, project)
     if deployment is None:
         raise clash or AssertionError
-    context.journal.write("effect", action="start", target=f"deployment {wanted.name}", id=deployment.id)
+    context.journal.write("effect", action="start", target=f"deployment {desired.name}", id=deployment.id)
     context.memory.clear_stale_server()
     context.cached.forget("deployments", "endpoints")
     return deployment
@@ -156,20 +156,20 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
     )
 
 
-def _shows_up(context: Context, wanted: DeploymentSpec, project: Project) -> Deployment | None:
+def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> Deployment | None:
     """Wait for the deployment that has the name, if it is not listed yet. None if it is not as wanted."""
 
     def probe() -> list[Deployment] | None:
-        return [item for item in context.platform.deployments() if item.name == wanted.name] or None
+        return [item for item in context.platform.deployments() if item.name == desired.name] or None
 
     try:
         found = poll_until(
             probe,
-            waiting_for=f"deployment {wanted.name} to be listed",
+            waiting_for=f"deployment {desired.name} to be listed",
             deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
             on_wait=context.on_wait,
         )
     except DeadlineExceeded:
         return None
     ours = (item for item in found if item.project_id == project.id and (item.is_started or item.is_starting))
-    return next((item for item in ours if drift(item, wanted) == Drift((), ())), None)
+    return next((item for item in ours if drift(item, desired) == Drift((), ())), None)

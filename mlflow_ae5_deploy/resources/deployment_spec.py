@@ -46,7 +46,7 @@ class DeploymentState:
     other_database: how the database that the server works on differs from the configured one, where that is seen.
     """
 
-    wanted: DeploymentSpec
+    desired: DeploymentSpec
     project: Project | None
     secrets: tuple[SecretState, ...]
     stale: tuple[str, ...]
@@ -58,9 +58,9 @@ class DeploymentState:
     other_database: str = ""
 
 
-def select(deployments: Sequence[Deployment], project: Project | None, wanted: DeploymentSpec) -> DeploymentMatch:
+def select(deployments: Sequence[Deployment], project: Project | None, desired: DeploymentSpec) -> DeploymentMatch:
     rival = next(
-        (d for d in deployments if d.endpoint == wanted.endpoint and (project is None or d.project_id != project.id)),
+        (d for d in deployments if d.endpoint == desired.endpoint and (project is None or d.project_id != project.id)),
         None,
     )
     ours = [
@@ -68,21 +68,21 @@ def select(deployments: Sequence[Deployment], project: Project | None, wanted: D
         for d in deployments
         if project is not None
         and d.project_id == project.id
-        and (d.endpoint == wanted.endpoint or d.name == wanted.name or d.command == wanted.command)
+        and (d.endpoint == desired.endpoint or d.name == desired.name or d.command == desired.command)
     ]
     # The one on the endpoint is the one clients talk to; then the one of our name; then a working one.
-    ours.sort(key=lambda d: (d.endpoint != wanted.endpoint, d.name != wanted.name, not d.is_started, d.id))
+    ours.sort(key=lambda d: (d.endpoint != desired.endpoint, d.name != desired.name, not d.is_started, d.id))
     return DeploymentMatch(ours[0] if ours else None, tuple(ours[1:]), rival)
 
 
-def drift(current: Deployment, wanted: DeploymentSpec) -> Drift:
+def drift(current: Deployment, desired: DeploymentSpec) -> Drift:
     patch = ("it is public, so anyone can read and delete experiments",) if current.public else ()
     rows = (
-        ("name", current.name, wanted.name),
-        ("endpoint", current.endpoint or "(none)", wanted.endpoint),
-        ("command", current.command, wanted.command),
-        ("resource profile", current.resource_profile, wanted.resource_profile),
-        ("revision", current.revision, wanted.revision),
+        ("name", current.name, desired.name),
+        ("endpoint", current.endpoint or "(none)", desired.endpoint),
+        ("command", current.command, desired.command),
+        ("resource profile", current.resource_profile, desired.resource_profile),
+        ("revision", current.revision, desired.revision),
     )
     restart = tuple(f"its {what} is {has}, wanted is {wish}" for what, has, wish in rows if has != wish)
     return Drift(patch, restart)

@@ -58,12 +58,12 @@ def at_hand(context: Context) -> dict[str, Secret]:
 def observe(context: Context) -> tuple[SecretState, ...]:
     """What is to be done about each key. Raises Conflict where a stored key would be replaced unasked."""
     known = at_hand(context)
-    facts = [_observe(context, name, known.get(name)) for name in _IN_FILE if name in known or name in NAMES]
-    unseen = [fact.name for fact in facts if fact.state == KEPT]
+    states = [_observe(context, name, known.get(name)) for name in _IN_FILE if name in known or name in NAMES]
+    unseen = [secret.name for secret in states if secret.state == KEPT]
     if not unseen:
-        return tuple(facts)
+        return tuple(states)
     note = _unsure(context, unseen) if all(name in known for name in unseen) else _no_copy(context, unseen, known)
-    return tuple(SecretState(f.name, f.state, note if f.name == unseen[0] else "") for f in facts)
+    return tuple(SecretState(f.name, f.state, note if f.name == unseen[0] else "") for f in states)
 
 
 def _observe(context: Context, name: str, value: Secret | None) -> SecretState:

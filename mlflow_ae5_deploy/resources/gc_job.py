@@ -7,7 +7,7 @@ from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 
 
-def wanted_job(settings: Settings) -> JobSpec:
+def desired_job(settings: Settings) -> JobSpec:
     gc = settings.gc
     return JobSpec(
         gc.name,

@@ -51,7 +51,7 @@ def await_health(context: Context, deployment: Deployment, seconds: float | None
         raise failure(
             context,
             deployment,
-            f"The server did not become healthy in {deadline.seconds:.0f} s; last seen at its URL: {seen[0].said}",
+            f"The server did not become healthy in {deadline.seconds:.0f} s; last seen at its URL: {seen[0].message}",
         ) from None
     finally:
         server.close()

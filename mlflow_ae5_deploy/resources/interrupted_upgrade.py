@@ -20,18 +20,18 @@ _MUST_WAIT = {
 
 @dataclass(frozen=True)
 class InterruptedUpgrade:
-    """wanted: the release it was on the way to. touched: the database is, or may be, half migrated. going_back: that
+    """desired: the release it was on the way to. touched: the database is, or may be, half migrated. going_back: that
     was begun, so it cannot be finished any more."""
 
-    wanted: str
+    desired: str
     touched: bool
     going_back: bool
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         if self.going_back:
-            return f"An upgrade to {self.wanted} failed, and going back from it has not ended"
-        return f"An upgrade to {self.wanted} was cut off and has not ended"
+            return f"An upgrade to {self.desired} failed, and going back from it has not ended"
+        return f"An upgrade to {self.desired} was cut off and has not ended"
 
     @property
     def remedy(self) -> str:
@@ -40,7 +40,7 @@ class InterruptedUpgrade:
     @property
     def warning(self) -> str:
         """Where a server may run meanwhile."""
-        return f"{self.said}; it has left the database as it was. {self._ways_out}"
+        return f"{self.message}; it has left the database as it was. {self._ways_out}"
 
     @property
     def _ways_out(self) -> str:
@@ -50,21 +50,21 @@ class InterruptedUpgrade:
         return f"Run the same `upgrade --release ...` again, which finishes it, or {back}."
 
 
-def half_upgraded(context: Context) -> InterruptedUpgrade | None:
+def interrupted_upgrade(context: Context) -> InterruptedUpgrade | None:
     known = context.memory.pending_upgrade()
     if known is None:
         return None
     touched = bool(known.get("touched")) and not known.get("restored")
-    return InterruptedUpgrade(str(known.get("wanted") or "another release"), touched, bool(known.get("trouble")))
+    return InterruptedUpgrade(str(known.get("desired") or "another release"), touched, bool(known.get("trouble")))
 
 
-def refuse_to_serve(half: InterruptedUpgrade | None, wanted: RestoreRequest | None, stage: int) -> None:
+def refuse_to_serve(half: InterruptedUpgrade | None, desired: RestoreRequest | None, stage: int) -> None:
     """Raises StageFailed where a server would be started on what is perhaps half migrated. A snapshot that is restored
     takes the place of that; what an undo brings back may be the very thing."""
-    if half is None or not half.touched or (wanted is not None and not wanted.undo):
+    if half is None or not half.touched or (desired is not None and not desired.undo):
         return
     raise StageFailed(
-        f"{half.said}: the database is, or may be, half migrated, so no server is started on it.",
+        f"{half.message}: the database is, or may be, half migrated, so no server is started on it.",
         stage=stage,
         remedy=half.remedy,
     )
@@ -72,10 +72,10 @@ def refuse_to_serve(half: InterruptedUpgrade | None, wanted: RestoreRequest | No
 
 def refuse_meanwhile(context: Context, task: JobRequest) -> None:
     """Raises Locked for a backup, and for a pruning of snapshots, also one that would only be shown."""
-    half = half_upgraded(context)
+    half = interrupted_upgrade(context)
     reason = _MUST_WAIT.get(task.words[0]) if task.command == "Backup" and task.words else None
     if half is not None and reason is not None:
-        raise Locked(f"{half.said}: {reason}.", where=f"project {context.settings.project.name}", remedy=half.remedy)
+        raise Locked(f"{half.message}: {reason}.", where=f"project {context.settings.project.name}", remedy=half.remedy)
 
 
 def served(context: Context) -> None:
@@ -88,7 +88,7 @@ def served(context: Context) -> None:
 
 def ended_by_restore(context: Context) -> None:
     """Database and artifacts are those of a snapshot that somebody chose: nothing of it is half migrated."""
-    half = half_upgraded(context)
+    half = interrupted_upgrade(context)
     if half is not None:
         context.memory.note_upgrade(None)
-        context.journal.write("effect", action="end", target=f"the upgrade to {half.wanted} that was cut off")
+        context.journal.write("effect", action="end", target=f"the upgrade to {half.desired} that was cut off")

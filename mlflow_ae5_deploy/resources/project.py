@@ -46,10 +46,10 @@ def remove_project(context: Context, project: Project) -> None:
 
 def _remember_paused(context: Context) -> None:
     """Stage 14 makes the jobs anew, and one that somebody has paused stays so."""
-    for wanted in scheduled_jobs(context.settings):
-        facts = scheduled_job.observe(context, wanted, keep_paused=True)
-        if facts.held and facts.jobs:
-            context.memory.begin_job_change(wanted.purpose, paused=True, jobs=[job.id for job in facts.jobs])
+    for desired in scheduled_jobs(context.settings):
+        state = scheduled_job.observe(context, desired, keep_paused=True)
+        if state.held and state.jobs:
+            context.memory.begin_job_change(desired.purpose, paused=True, jobs=[job.id for job in state.jobs])
 
 
 def delete_project(context: Context, project: Project) -> None:

@@ -38,14 +38,14 @@ def servers_of(context: Context) -> tuple[Deployment, ...]:
 class InterruptedRestore:
     """Database and artifacts are, or may be, half restored."""
 
-    said: str
+    message: str
     remedy: str = (
         "Run the same `restore` again, which goes on with it, or `restore --undo`, which brings back what it has put "
         "aside; `restore --dry-run` looks how it stands."
     )
 
 
-def half_restored(context: Context, project: Project | None) -> InterruptedRestore | None:
+def interrupted_restore(context: Context, project: Project | None) -> InterruptedRestore | None:
     """What memory and the platform's records tell of a restore that was begun and has not ended.
 
     A server that runs disproves it: none starts on such data.
@@ -57,14 +57,14 @@ def half_restored(context: Context, project: Project | None) -> InterruptedResto
     found = left(context, project, tasks.restore())
     if found is not None and found.run.is_active:
         return InterruptedRestore(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
-    if found is not None and found.verdict is not None:
-        if "half_restored" in found.verdict.facts or runner.succeeded(found.verdict):
-            return _told(found.verdict.facts.get("half_restored"))
-        return InterruptedRestore(f"A restore was begun{when} and broke off: {found.verdict.said}.")
+    if found is not None and found.job_result is not None:
+        if "half_restored" in found.job_result.report or runner.succeeded(found.job_result):
+            return _told(found.job_result.report.get("half_restored"))
+        return InterruptedRestore(f"A restore was begun{when} and broke off: {found.job_result.message}.")
     if known is None and found is None:
         return None
-    said = known.get("said") if known else None
-    return _told(said) or InterruptedRestore(f"A restore was begun{when}, and its end is not known.")
+    message = known.get("message") if known else None
+    return _told(message) or InterruptedRestore(f"A restore was begun{when}, and its end is not known.")
 
 
 def _told(left_undone: Any) -> InterruptedRestore | None:
@@ -73,9 +73,9 @@ def _told(left_undone: Any) -> InterruptedRestore | None:
     return InterruptedRestore(f"Database and artifacts are not whole: {scrub(str(left_undone))}.")
 
 
-def refuse_half_restored(half: InterruptedRestore | None, stage: int) -> None:
+def refuse_interrupted_restore(half: InterruptedRestore | None, stage: int) -> None:
     if half is not None:
-        raise StageFailed(half.said, stage=stage, remedy=f"Nothing was changed. {half.remedy}")
+        raise StageFailed(half.message, stage=stage, remedy=f"Nothing was changed. {half.remedy}")
 
 
 def _begun(context: Context) -> dict[str, Any] | None:
@@ -84,44 +84,44 @@ def _begun(context: Context) -> dict[str, Any] | None:
     return known if known is not None and known.get("state") == "begun" else None
 
 
-def learn(context: Context, project: Project, verdict: JobResult, former: dict[str, Any] | None = None) -> None:
-    """Remember what a job of the command Restore says of the data. former: memory's note of before it.
+def learn(context: Context, project: Project, job_result: JobResult, previous: dict[str, Any] | None = None) -> None:
+    """Remember what a job of the command Restore says of the data. previous: memory's note of before it.
 
     Where it does not say, as one that was killed, what was begun stays begun.
     """
-    if "half_restored" not in verdict.facts:
+    if "half_restored" not in job_result.report:
         return
-    said, known = verdict.facts.get("half_restored"), _begun(context)
-    if said:
+    message, known = job_result.report.get("half_restored"), _begun(context)
+    if message:
         when = context.clock.now().isoformat(timespec="seconds")
         begun = known or {"asked": None, "snapshot": None, "project_id": project.id, "ended": False, "when": when}
-        context.memory.note_recovery({**begun, "state": "begun", "said": scrub(str(said))})
+        context.memory.note_recovery({**begun, "state": "begun", "message": scrub(str(message))})
         return
     found = left(context, project, tasks.restore())
-    if found is not None and (found.run.is_active or (found.verdict and runner.succeeded(found.verdict))):
+    if found is not None and (found.run.is_active or (found.job_result and runner.succeeded(found.job_result))):
         return  # it may begin yet, or the next restore takes its end for its own
     if found is not None:
-        one_off.clear(context, project, runner.wanted_once(context, tasks.restore()).name)
+        one_off.clear(context, project, runner.one_off_spec(context, tasks.restore()).name)
     if known is not None:
-        context.memory.note_recovery(former if former and former.get("state") == "done" else None)
+        context.memory.note_recovery(previous if previous and previous.get("state") == "done" else None)
 
 
-def refuse_in_use(wanted: RestoreRequest, servers: Sequence[Deployment]) -> None:
-    if not servers or wanted.stop_server:
+def refuse_in_use(desired: RestoreRequest, servers: Sequence[Deployment]) -> None:
+    if not servers or desired.stop_server:
         return
     names = ", ".join(f"`{item.name}` ({item.id}, {item.state})" for item in servers)
     raise TargetInUse(
         f"A server of this installation runs on the data that would be restored: deployment {names}.",
         where="stage 7 (recovery)",
         remedy="Nothing was changed. Add --stop-server to have it stopped first; what it has written since the "
-        "snapshot is then not served any more." + ("" if wanted.replace or wanted.undo else _TOO),
+        "snapshot is then not served any more." + ("" if desired.replace or desired.undo else _TOO),
     )
 
 
-def refuse_occupied(wanted: RestoreRequest, servers: Sequence[Deployment], secrets: Sequence[SecretState]) -> None:
+def refuse_occupied(desired: RestoreRequest, servers: Sequence[Deployment], secrets: Sequence[SecretState]) -> None:
     """A database that is being served holds something: no need to stop the server to find that out."""
-    served = any(fact.name == DATABASE and fact.state == "same" for fact in secrets)
-    if servers and served and not wanted.replace and not wanted.undo:
+    served = any(secret.name == DATABASE and secret.state == "same" for secret in secrets)
+    if servers and served and not desired.replace and not desired.undo:
         raise TargetNotEmpty(
             "The server that runs uses the database that would be restored, so that is not empty.",
             where=f"deployment {servers[0].name}",
@@ -129,49 +129,49 @@ def refuse_occupied(wanted: RestoreRequest, servers: Sequence[Deployment], secre
         )
 
 
-def checking(wanted: RestoreRequest) -> Action:
+def checking(desired: RestoreRequest) -> Action:
     """The look that is taken before a server is stopped, see `look_first`."""
-    if wanted.undo:
+    if desired.undo:
         return Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
-    return Action(CHECK, f"snapshot {wanted.snapshot}", "the server is only stopped for one that is whole")
+    return Action(CHECK, f"snapshot {desired.snapshot}", "the server is only stopped for one that is whole")
 
 
-def look_first(context: Context, project: Project, wanted: RestoreRequest, *, replaced: bool = False) -> None:
+def look_first(context: Context, project: Project, desired: RestoreRequest, *, replaced: bool = False) -> None:
     """Have the project's job say whether it would restore, and raise what speaks against it, but for the server's
     running.
 
     replaced: a new release is about to take the project's place, and may know a schema that this one does not.
     """
     backup_destination.store(context)
-    task = tasks.restore(*wanted.job_words, "--dry-run")
-    verdict = runner.attempt(context, project, task, seconds=wanted.wait)
-    if replaced and verdict.exit_code == _NEWER:
+    task = tasks.restore(*desired.job_words, "--dry-run")
+    job_result = runner.attempt(context, project, task, seconds=desired.wait)
+    if replaced and job_result.exit_code == _NEWER:
         return
-    runner.require(task, verdict)
-    refuse_what_the_job_would(verdict)
+    runner.require(task, job_result)
+    refuse_what_the_job_would(job_result)
 
 
-def refuse_what_the_job_would(verdict: JobResult) -> None:
+def refuse_what_the_job_would(job_result: JobResult) -> None:
     """The server is not stopped for a restore that would then be refused, but for the reason that it runs."""
-    found = verdict.facts.get("would_refuse")
+    found = job_result.report.get("would_refuse")
     refusals = [item for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
     others = [item for item in refusals if item.get("exit_code") != IN_USE]
     if others:
         raise TargetNotEmpty(
             f"The restore would be refused: {'; '.join(scrub(str(item.get('error'))) for item in others)}.",
-            where=f"run {verdict.run_id}",
+            where=f"run {job_result.run_id}",
             remedy=scrub(str(others[0].get("hint") or "")) or "Mend that first. Nothing was changed.",
         )
 
 
-def require_place(context: Context, verdict: JobResult) -> None:
+def require_place(context: Context, job_result: JobResult) -> None:
     """The job must have worked on the database that is configured, and not on one whose secret it still had."""
-    dialects = verdict.facts.get("dialect")
+    dialects = job_result.report.get("dialect")
     used = dialects.get("to") if isinstance(dialects, dict) else None
-    wanted = parse_store_uri(context.values.store_uri(context.settings.server.backend_store_uri).reveal()).dialect
-    if used is not None and used != wanted:
+    desired = parse_store_uri(context.values.store_uri(context.settings.server.backend_store_uri).reveal()).dialect
+    if used is not None and used != desired:
         raise StageFailed(
-            f"The job restored into {used}, and {wanted} is configured: it did not see the new {DATABASE} yet.",
+            f"The job restored into {used}, and {desired} is configured: it did not see the new {DATABASE} yet.",
             stage=7,
             where=DATABASE,
             remedy="AE5 may take minutes to hand a changed secret to jobs. Wait, then run this again. What is in "
@@ -187,4 +187,4 @@ def conclude(context: Context) -> None:
     if known is None or project is None:
         return
     context.memory.note_recovery({**known, "ended": True})
-    one_off.clear(context, project, runner.wanted_once(context, tasks.restore()).name)
+    one_off.clear(context, project, runner.one_off_spec(context, tasks.restore()).name)

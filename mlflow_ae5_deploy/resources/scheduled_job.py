@@ -34,19 +34,19 @@ class ScheduledJobState:
     """held: somebody has paused the job, so one that is made anew is paused too."""
 
     project: Project | None
-    wanted: JobSpec
+    desired: JobSpec
     jobs: tuple[Job, ...]
     held: bool = False
 
 
-def observe(context: Context, wanted: JobSpec, *, keep_paused: bool = False) -> ScheduledJobState:
+def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) -> ScheduledJobState:
     """keep_paused: what somebody has paused is to stay so."""
     project = context.cached.project(context.settings.project.name)
-    jobs = tuple(jobs_for(context.cached.jobs(), project, wanted))
+    jobs = tuple(jobs_for(context.cached.jobs(), project, desired))
     going = project is not None and context.cached.is_going(project)
-    before = jobs_for(context.cached.going_jobs(), project, wanted) if going else jobs
+    before = jobs_for(context.cached.going_jobs(), project, desired) if going else jobs
     return ScheduledJobState(
-        project, wanted, jobs, keep_paused and is_held(before, context.memory.job_change(wanted.purpose))
+        project, desired, jobs, keep_paused and is_held(before, context.memory.job_change(desired.purpose))
     )
 
 
@@ -58,61 +58,61 @@ def is_held(jobs: Sequence[Job], change: PendingJobChange | None) -> bool:
     return bool(told) and all(is_paused(job) for job in told)
 
 
-def plan(facts: ScheduledJobState, context: Context) -> Decision:
+def plan(state: ScheduledJobState, context: Context) -> Decision:
     """Which jobs go, and whether one is made; raises Configuration if that one could not be made."""
-    schedule = parse_cron(facts.wanted.schedule)
-    right = sorted((job for job in facts.jobs if not differences(job, facts.wanted)), key=is_paused)
+    schedule = parse_cron(state.desired.schedule)
+    right = sorted((job for job in state.jobs if not differences(job, state.desired)), key=is_paused)
     keep = right[0] if right else None
     actions = [
-        Action(DELETE, f"job {job.name} ({job.id})", "; ".join(differences(job, facts.wanted)) or "one is enough")
-        for job in facts.jobs
+        Action(DELETE, f"job {job.name} ({job.id})", "; ".join(differences(job, state.desired)) or "one is enough")
+        for job in state.jobs
         if job is not keep
     ]
     if keep is None:
-        why = "there is none" if not facts.jobs else "a job cannot be changed in place"
+        why = "there is none" if not state.jobs else "a job cannot be changed in place"
         if context.options.dry:
             why += f"; it would run {in_words(schedule, context)}"
-        if facts.held:
+        if state.held:
             why += "; it is paused again at once, as the former was"
-        actions.append(Action(CREATE, f"job {facts.wanted.name}", why))
+        actions.append(Action(CREATE, f"job {state.desired.name}", why))
     if keep is None:
-        _check_before_create(facts, context)
-    elif facts.held and not is_paused(keep):
+        _check_before_create(state, context)
+    elif state.held and not is_paused(keep):
         why = "a run that was cut off has made it anew, and the former was paused"
         actions.append(Action(PAUSE, f"job {keep.name} ({keep.id})", why))
     warnings = []
-    if facts.held or (keep is not None and is_paused(keep)):
-        name = keep.name if keep else facts.wanted.name
-        warnings.append(f"The job `{name}` is paused: the {facts.wanted.purpose} rests until somebody resumes it.")
+    if state.held or (keep is not None and is_paused(keep)):
+        name = keep.name if keep else state.desired.name
+        warnings.append(f"The job `{name}` is paused: the {state.desired.purpose} rests until somebody resumes it.")
     if actions:
         return Decision.do(*actions, warnings=warnings)
-    return Decision.nothing(f"job `{facts.wanted.name}` exists: {in_words(schedule, context)}", *warnings)
+    return Decision.nothing(f"job `{state.desired.name}` exists: {in_words(schedule, context)}", *warnings)
 
 
-def _check_before_create(facts: ScheduledJobState, context: Context) -> None:
+def _check_before_create(state: ScheduledJobState, context: Context) -> None:
     """Found out before a working job is taken down."""
     if context.access.missing:
         return
-    check_profile(context, facts.wanted.resource_profile, f"{facts.wanted.section}.resource_profile")
-    if facts.project is not None and not context.cached.is_going(facts.project):
-        revision_for(context, facts.project, "latest", facts.wanted.command)
+    check_profile(context, state.desired.resource_profile, f"{state.desired.section}.resource_profile")
+    if state.project is not None and not context.cached.is_going(state.project):
+        revision_for(context, state.project, "latest", state.desired.command)
 
 
-def apply(action: Action, facts: ScheduledJobState, context: Context, *, wait: float = RUN_DEADLINE) -> None:
+def apply(action: Action, state: ScheduledJobState, context: Context, *, wait: float = RUN_DEADLINE) -> None:
     """wait: seconds that a run at work is waited for."""
-    purpose = facts.wanted.purpose
-    for job in facts.jobs:
+    purpose = state.desired.purpose
+    for job in state.jobs:
         if action.verb == DELETE and job.id in action.target:
-            context.memory.begin_job_change(purpose, paused=facts.held, jobs=[job.id])
+            context.memory.begin_job_change(purpose, paused=state.held, jobs=[job.id])
             delete(job, context, wait=wait, purpose=purpose)
         if action.verb == PAUSE and job.id in action.target:
             pause(job, context, purpose)
     if action.verb != CREATE:
         return
-    if facts.project is None:
+    if state.project is None:
         raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
-    made = create(facts.project, facts.wanted, context, wait=wait)
-    if facts.held:
+    made = create(state.project, state.desired, context, wait=wait)
+    if state.held:
         pause(made, context, purpose)  # AE5 cannot make a paused one; a run can begin only in the moment between
 
 
@@ -123,39 +123,39 @@ def pause(job: Job, context: Context, purpose: str) -> None:
     context.cached.forget("jobs")
 
 
-def confirm(context: Context, wanted: JobSpec) -> str:
+def confirm(context: Context, desired: JobSpec) -> str:
     """Wait until the platform lists exactly the wanted job, and say so. StageFailed when it does not."""
     seen: list[ScheduledJobState] = []
 
     def probe() -> bool | None:
         context.cached.forget("jobs")
-        seen[:] = [observe(context, wanted)]
+        seen[:] = [observe(context, desired)]
         jobs = seen[0].jobs
-        return True if len(jobs) == 1 and not differences(jobs[0], wanted) else None
+        return True if len(jobs) == 1 and not differences(jobs[0], desired) else None
 
     try:
         poll_until(
             probe,
-            waiting_for=f"the platform to list exactly one {wanted.purpose} job",
+            waiting_for=f"the platform to list exactly one {desired.purpose} job",
             deadline=Deadline(context.clock, _VISIBLE),
             on_wait=context.on_wait,
         )
     except DeadlineExceeded:
         jobs = seen[0].jobs
-        wrong = [job.name for job in jobs if differences(job, wanted)]
+        wrong = [job.name for job in jobs if differences(job, desired)]
         raise StageFailed(
-            f"The platform lists {len(jobs)} {wanted.purpose} jobs, "
+            f"The platform lists {len(jobs)} {desired.purpose} jobs, "
             f"{len(wrong)} of them not as wanted; there must be one.",
             stage=STAGE,
         ) from None
-    context.memory.end_job_change(wanted.purpose)
-    words = in_words(parse_cron(wanted.schedule), context)
-    return f"job `{wanted.name}`: {words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
+    context.memory.end_job_change(desired.purpose)
+    words = in_words(parse_cron(desired.schedule), context)
+    return f"job `{desired.name}`: {words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
 
 
-def create(project: Project, wanted: JobSpec, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
+def create(project: Project, desired: JobSpec, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
     """Make the scheduled job. Leftover runs that block its name are removed, those at work waited for."""
-    _free_name(wanted, context, wait)
+    _free_name(desired, context, wait)
     job: Job | None = None
     clash: Conflict | None = None
     try:
@@ -163,18 +163,18 @@ def create(project: Project, wanted: JobSpec, context: Context, *, wait: float =
             project=project,
             revision=context.cached.revisions(project)[0],
             revision_name="latest",
-            name=wanted.name,
-            command=wanted.command,
-            schedule=wanted.schedule,
-            variables=wanted.revealed(),
-            resource_profile=wanted.resource_profile,
+            name=desired.name,
+            command=desired.command,
+            schedule=desired.schedule,
+            variables=desired.revealed(),
+            resource_profile=desired.resource_profile,
         )
     except Conflict as error:
         clash = error
     if clash is not None:
         # A run that was cut off may have made it a moment ago, and the list not have shown it.
-        job = shows_up(wanted.name, project, context)
-        if job is None or differences(job, wanted):
+        job = shows_up(desired.name, project, context)
+        if job is None or differences(job, desired):
             raise clash
     if job is None:
         raise AssertionError
@@ -202,7 +202,7 @@ def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: s
     context.cached.forget("jobs")
 
 
-def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: JobSpec) -> list[Job]:
+def jobs_for(jobs: Sequence[Job], project: Project | None, desired: JobSpec) -> list[Job]:
     """The jobs that do what the wanted one does: scheduled with its command, or of its name."""
     if project is None:
         return []
@@ -210,20 +210,22 @@ def jobs_for(jobs: Sequence[Job], project: Project | None, wanted: JobSpec) -> l
         job
         for job in jobs
         if job.project_id == project.id
-        and (job.name == wanted.name or (wanted.alone and job.schedule and job.command == wanted.command))
+        and (job.name == desired.name or (desired.alone and job.schedule and job.command == desired.command))
     ]
 
 
-def differences(job: Job, wanted: JobSpec) -> list[str]:
+def differences(job: Job, desired: JobSpec) -> list[str]:
     rows = (
-        ("name", job.name, wanted.name),
-        ("command", job.command, wanted.command),
-        ("schedule", " ".join((job.schedule or "run once").split()), wanted.schedule),
-        ("resource profile", job.resource_profile, wanted.resource_profile),
+        ("name", job.name, desired.name),
+        ("command", job.command, desired.command),
+        ("schedule", " ".join((job.schedule or "run once").split()), desired.schedule),
+        ("resource profile", job.resource_profile, desired.resource_profile),
     )
     found = [f"its {what} is {has}, wanted is {wish}" for what, has, wish in rows if has != wish]
     names = sorted(
-        name for name in {*job.variables, *wanted.revealed()} if job.variables.get(name) != wanted.revealed().get(name)
+        name
+        for name in {*job.variables, *desired.revealed()}
+        if job.variables.get(name) != desired.revealed().get(name)
     )
     if names:  # values are not shown: a variable may hold a password
         found.append(f"its variables differ ({', '.join(names)})")
@@ -254,8 +256,8 @@ def await_idle(runs: RunSource, what: str, context: Context, wait: float, purpos
     )
 
 
-def _free_name(wanted: JobSpec, context: Context, wait: float) -> None:
-    name = wanted.name
+def _free_name(desired: JobSpec, context: Context, wait: float) -> None:
+    name = desired.name
 
     def leftover() -> list[Run]:
         return [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
@@ -264,7 +266,7 @@ def _free_name(wanted: JobSpec, context: Context, wait: float) -> None:
     if not found:
         return
     if any(run.is_active for run in found):
-        await_idle(leftover, f"a deleted job {name}", context, wait, wanted.purpose)
+        await_idle(leftover, f"a deleted job {name}", context, wait, desired.purpose)
     removed = context.platform.free_job_name(name)
     if removed:
         context.journal.write("effect", action=DELETE, target=f"{removed} runs that block the name {name}")

@@ -47,25 +47,25 @@ class SecretState:
         return self.state in ("new", "different", MADE) and self.name not in _READ_BY_JOBS_ONLY
 
 
-def observe_secret(context: Context, name: str, wanted: Secret | None) -> SecretState:
-    if wanted is None:
+def observe_secret(context: Context, name: str, desired: Secret | None) -> SecretState:
+    if desired is None:
         return SecretState(name, "unset")
-    remembered = context.memory.secret_state(context.account, name, wanted)
+    remembered = context.memory.secret_state(context.account, name, desired)
     if name not in context.cached.secret_names():
         return SecretState(name, "missing" if remembered == "same" else "new")
     return SecretState(name, remembered)
 
 
-def setting(facts: Sequence[SecretState]) -> list[Action]:
+def setting(states: Sequence[SecretState]) -> list[Action]:
     """One action that sets all secrets that are not right; none when all are."""
-    wrong = [fact for fact in facts if not fact.right]
+    wrong = [secret for secret in states if not secret.right]
     if not wrong:
         return []
     reasons = [
-        f"{', '.join(fact.name for fact in wrong if fact.state == state)} ({why})"
+        f"{', '.join(secret.name for secret in wrong if secret.state == state)} ({why})"
         for state, why in _WHY.items()
-        if any(fact.state == state for fact in wrong)
+        if any(secret.state == state for secret in wrong)
     ]
-    names = ", ".join(fact.name for fact in wrong)
+    names = ", ".join(secret.name for secret in wrong)
     reason = ("they are " if len(wrong) > 1 else "it is ") + wrong[0].why if len(reasons) == 1 else "; ".join(reasons)
     return [Action(SET, f"{'secrets' if len(wrong) > 1 else 'secret'} {names}", reason)]

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, observe_secre
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
 
-def wanted(context: Context) -> Mapping[str, Secret]:
+def desired(context: Context) -> Mapping[str, Secret]:
     server, values = context.settings.server, context.values
     return {
         DATABASE: values.store_uri(server.backend_store_uri),
@@ -26,23 +26,23 @@ def wanted(context: Context) -> Mapping[str, Secret]:
 
 def observe(context: Context) -> tuple[SecretState, ...]:
     """Raises Conflict where a key would be replaced, see keys.py."""
-    of_keys = {fact.name: fact for fact in encryption_keys.observe(context)}
-    others = [observe_secret(context, name, value) for name, value in wanted(context).items() if name not in of_keys]
+    of_keys = {secret.name: secret for secret in encryption_keys.observe(context)}
+    others = [observe_secret(context, name, value) for name, value in desired(context).items() if name not in of_keys]
     return (*others, *of_keys.values())
 
 
-def store(context: Context, facts: Sequence[SecretState], *, server_runs: bool) -> None:
+def store(context: Context, state: Sequence[SecretState], *, server_runs: bool) -> None:
     """Write those that are not right, and make keys that are to be made. server_runs: a server was started with the
     former values."""
-    changed = [fact.name for fact in facts if fact.is_news_to_the_server]
+    changed = [secret.name for secret in state if secret.is_news_to_the_server]
     if changed and server_runs:
         # Noted before the write: a run that is killed in between must still know that a new start is due.
         context.memory.note_stale_server(changed)
-    unsure = [fact.name for fact in facts if fact.state == "unknown"]
+    unsure = [secret.name for secret in state if secret.state == "unknown"]
     if unsure and server_runs:
         context.memory.note_unsure_server(unsure)
-    made = [fact.name for fact in facts if fact.state == MADE]
-    values = {**wanted(context), **(encryption_keys.make(context, made) if made else {})}
-    wrong = {fact.name: values[fact.name] for fact in facts if not fact.right}
+    made = [secret.name for secret in state if secret.state == MADE]
+    values = {**desired(context), **(encryption_keys.make(context, made) if made else {})}
+    wrong = {secret.name: values[secret.name] for secret in state if not secret.right}
     if wrong:
         context.store_secrets(context.platform, context.account, wrong)

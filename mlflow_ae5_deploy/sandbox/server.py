@@ -209,8 +209,8 @@ class SandboxServer:
         app[profile_routes.SECRET_FILES] = secret_files
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        wanted = self._port or core.state.port
-        socket = listen(wanted, "the platform")
+        desired = self._port or core.state.port
+        socket = listen(desired, "the platform")
         core.state.port = socket.getsockname()[1]
         await web.SockSite(runner, socket, ssl_context=tls).start()
         await endpoints.start()
@@ -243,12 +243,12 @@ def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
 
 def _choose_addresses(core: SandboxCore) -> None:
     """Once chosen, the way endpoints are addressed stays: URLs are written into secrets."""
-    wanted = core.settings.addressing
-    if core.state.addressing and wanted in ("auto", core.state.addressing):
+    desired = core.settings.addressing
+    if core.state.addressing and desired in ("auto", core.state.addressing):
         return
-    if wanted == "auto":
-        wanted = "vhost" if wildcard_names_resolve() else "ports"
-    core.state.addressing = wanted
+    if desired == "auto":
+        desired = "vhost" if wildcard_names_resolve() else "ports"
+    core.state.addressing = desired
 
 
 def _control_token(state_dir: Path) -> str:

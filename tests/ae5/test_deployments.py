@@ -38,7 +38,7 @@ class Starter:
         (self.revision,) = bench.platform.revisions(self.project.id)
 
     def __call__(self, endpoint: str | None, **changes: Any) -> Deployment:
-        wanted = {
+        desired = {
             "project": self.project,
             "revision": self.revision,
             "revision_name": "latest",
@@ -46,7 +46,7 @@ class Starter:
             "name": f"dev.{self.project.name}",
             "resource_profile": "default",
         }
-        made = self.bench.platform.start_deployment(**wanted | {"endpoint": endpoint} | changes)  # type: ignore[arg-type]
+        made = self.bench.platform.start_deployment(**desired | {"endpoint": endpoint} | changes)  # type: ignore[arg-type]
         self.made.append(made.id)
         return made
 

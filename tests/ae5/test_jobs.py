@@ -34,7 +34,7 @@ class Creator:
         self.name = f"scheduled gc {uuid4()}"
 
     def __call__(self, **changes: Any) -> Job:
-        wanted = {
+        desired = {
             "project": self.project,
             "revision": self.revision,
             "revision_name": "latest",
@@ -44,7 +44,7 @@ class Creator:
             "variables": {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"},
             "resource_profile": "default",
         }
-        return self.bench.platform.create_job(**wanted | changes)  # type: ignore[arg-type]
+        return self.bench.platform.create_job(**desired | changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture

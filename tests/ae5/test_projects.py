@@ -116,9 +116,9 @@ def test_names_are_not_patterns_and_owners_count(scripted: Client, stub: Stub) -
     """ae5-tools takes names for patterns over all that is visible, and is confused by a shared project."""
     records = [_record("a0-1", "p", "other"), _record("a0-2", "p", "svc"), _record("a0-3", "p,x*", "svc")]
     stub.on("GET", "projects", answer(records), always=True)
-    wanted = {("svc", "p"): "a0-2", ("svc", "p,x*"): "a0-3", ("svc", "*"): None, ("svc", "p*"): None, ("*", "p"): None}
-    found = {key: scripted.project(*key) for key in wanted}
-    assert {key: item and item.id for key, item in found.items()} == wanted
+    desired = {("svc", "p"): "a0-2", ("svc", "p,x*"): "a0-3", ("svc", "*"): None, ("svc", "p*"): None, ("*", "p"): None}
+    found = {key: scripted.project(*key) for key in desired}
+    assert {key: item and item.id for key, item in found.items()} == desired
 
 
 def test_a_failed_processing_is_told_and_cleared_away(scripted: Client, stub: Stub, gz: Path) -> None:

@@ -103,8 +103,8 @@ def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]
         empty(copied)
         os.sync()
         for which in ("first", "again"):
-            results[which], said = timed(own)
-            seen, new, new_stored, used = map(int, said.split())
+            results[which], message = timed(own)
+            seen, new, new_stored, used = map(int, message.split())
             if seen != len(files) or (which == "again") != (new == 0):
                 raise SystemExit(f"{name}: {which} backup saw {seen} files and made {new} objects")
             memory, stored = max(memory, used), stored or new_stored

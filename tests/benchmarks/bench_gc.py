@@ -251,8 +251,8 @@ def measure(site: Site, options: argparse.Namespace) -> dict[str, Any]:
 def table(results: dict[str, Any], options: argparse.Namespace) -> str:
     lines = [f"{'':12}{'':44}{'mlflow gc':>12}{'ours':>12}{'':>4}"]
 
-    def row(site: str, what: str, theirs: str, ours: str, verdict: bool | None, note: str = "") -> None:
-        mark = "" if verdict is None else "ok" if verdict else "NO"
+    def row(site: str, what: str, theirs: str, ours: str, job_result: bool | None, note: str = "") -> None:
+        mark = "" if job_result is None else "ok" if job_result else "NO"
         lines.append(f"{site:12}{what:44}{theirs:>12}{ours:>12}{mark:>4}  {note}")
 
     for site, found in results.items():

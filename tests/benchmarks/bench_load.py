@@ -200,18 +200,18 @@ def broken(results: dict[str, list[Load]]) -> list[str]:
     """Which aims our server missed, against itself and the plain one."""
     plain, ours = results.values()
     base = next((load.rate for load in ours if load.clients == 16), None)
-    said = []
+    message = []
     for reference, load in zip(plain, ours, strict=True):
         at = f"at {load.clients} clients"
         if load.final or load.lost:
-            said.append(f"{at} {load.final} final answers other than 200, {load.lost} acknowledged metrics lost")
+            message.append(f"{at} {load.final} final answers other than 200, {load.lost} acknowledged metrics lost")
         if load.rate < reference.rate:
-            said.append(f"{at} {load.rate:.1f} calls/s, plain {reference.rate:.1f}")
+            message.append(f"{at} {load.rate:.1f} calls/s, plain {reference.rate:.1f}")
         if load.clients > 16 and base and load.rate < LEAST_RATE * base:
-            said.append(f"{at} {load.rate / base:.2f} of the calls/s at 16")
+            message.append(f"{at} {load.rate / base:.2f} of the calls/s at 16")
         if load.clients > 16 and load.percentile(0.95) > MOST_P95:
-            said.append(f"{at} p95 {load.percentile(0.95):.1f} s")
-    return said
+            message.append(f"{at} p95 {load.percentile(0.95):.1f} s")
+    return message
 
 
 def main() -> int:

@@ -203,8 +203,8 @@ class TestFailures:
         well = verb("status")
 
         assert (ill.code, len(ill.data["problems"])) == (20, len(failing))
-        for _, said, _ in failing.values():
-            (problem,) = [text for text in ill.data["problems"] if text.startswith(said)]
+        for _, message, _ in failing.values():
+            (problem,) = [text for text in ill.data["problems"] if text.startswith(message)]
             assert ": something broke in " in problem
         assert (well.code, well.data["problems"]) == (0, [])
         assert [told.data["backup"]["damaged"] for told in (ill, well)] == [True, False]
@@ -264,10 +264,10 @@ class TestFailures:
         broken.unlink()
         again = verb("backup", "create", "--allow-empty")
 
-        said = "1,025 of the 1,030 artifacts of the snapshot before it are not in snapshot S9: are the database"
-        assert (made.code, said in made.data["warnings"][0]) == (0, True)
-        assert said in made.err
-        assert any(said in text for text in seen["warnings"])
+        message = "1,025 of the 1,030 artifacts of the snapshot before it are not in snapshot S9: are the database"
+        assert (made.code, message in made.data["warnings"][0]) == (0, True)
+        assert message in made.err
+        assert any(message in text for text in seen["warnings"])
         assert seen["problems"] == []
         assert not any("1,025" in text for text in (*again.data["warnings"], *verb("status").data["warnings"]))
         assert calls(bench)[-1] == "Backup create --allow-empty"
@@ -347,12 +347,14 @@ class TestPlace:
             (volume(bench) / "break-Backup").write_text(f"0 {json.dumps({**report, 'of_snapshots': 12})}")
             done = verb("backup", *words)
             assert done.code == 0, done.err
-            said = [text for text in done.data["warnings"] if "12 earlier snapshots known here are not there" in text]
-            assert said == [text for text in said if text in done.err]
+            message = [
+                text for text in done.data["warnings"] if "12 earlier snapshots known here are not there" in text
+            ]
+            assert message == [text for text in message if text in done.err]
             status = verb("status").data
-            assert status["problems"] == said
-            assert status["backup"]["began_anew"] == bool(said)
-            return bool(said)
+            assert status["problems"] == message
+            assert status["backup"]["recreated"] == bool(message)
+            return bool(message)
 
         assert not at("one")
         assert at("two")
@@ -393,8 +395,8 @@ class TestSchedule:
             return {job["command"]: job for job in owner.get("jobs")}
 
         assert verb("backup", "--schedule", "30 2 * * *").code == 0
-        former = jobs()
-        owner.post(f"jobs/{former['Backup']['id']}/pause")
+        previous = jobs()
+        owner.post(f"jobs/{previous['Backup']['id']}/pause")
         config = ["--config", str(bench.configure("backup:\n  schedule: 0 1 * * *\n  drill_schedule: 0 5 * * 0\n"))]
         bench.control("POST", "/faults", {"method": "POST", "path": "/pause$", "skip": 1, "times": None, "status": 500})
         try:
@@ -412,7 +414,7 @@ class TestSchedule:
             "Drill": "scheduled",
             "GarbageCollection": "scheduled",
         }
-        assert jobs()["GarbageCollection"]["id"] == former["GarbageCollection"]["id"]
+        assert jobs()["GarbageCollection"]["id"] == previous["GarbageCollection"]["id"]
         (warning,) = done.data["stages"][13]["warnings"]
         assert "is paused: the backup rests until" in warning
         assert bench.install(capsys, *config).data["outcome"] == "unchanged"
@@ -427,7 +429,7 @@ class TestSchedule:
         assert bench.install(capsys, *config).code == 0
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/pause")
-        former = bench.release
+        previous = bench.release
         newer = make_snapshotting_release(bench.folder / "newer.tar.gz", version="3.18.0")
         other = ["--release", str(newer)]
 
@@ -440,7 +442,7 @@ class TestSchedule:
         assert bench.install(capsys, *other, *config).data["outcome"] == "unchanged"
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/unpause")
-        assert bench.install(capsys, "--replace", "--release", str(former), *config).code == 0
+        assert bench.install(capsys, "--replace", "--release", str(previous), *config).code == 0
         assert [job["state"] for job in owner.get("jobs")] == ["scheduled", "scheduled"]
         assert verb("backup", "--remove-schedule").code == 0
 

@@ -71,7 +71,7 @@ def verbs() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("line", "wanted"),
+    ("line", "desired"),
     [
         ("", verbs()),
         ("sche", {"schedule-gc", "schedule-rotation"}),
@@ -82,11 +82,11 @@ def verbs() -> set[str]:
     ],
     ids=["verbs", "part of a verb", "verbs of the sandbox", "actions", "option", "part of an option"],
 )
-def test_verbs_and_options_are_offered(program, line, wanted):
+def test_verbs_and_options_are_offered(program, line, desired):
     done = completed(program, f"{PROGRAM} {line}")
 
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) == wanted
+    assert set(done.stdout.split()) == desired
     assert done.stderr == ""
 
 
@@ -122,20 +122,20 @@ def configured(tmp_path):
     return {"MLFLOW_AE5_DEPLOY_CONFIG": str(tmp_path / "mlflow-ae5-deploy.yaml")}
 
 
-@pytest.mark.parametrize(("line", "wanted"), VALUES, ids=[line for line, _ in VALUES])
-def test_values_are_offered(program, configured, tmp_path, line, wanted):
+@pytest.mark.parametrize(("line", "desired"), VALUES, ids=[line for line, _ in VALUES])
+def test_values_are_offered(program, configured, tmp_path, line, desired):
     line = line.replace("--config ", f"--config {tmp_path}/")
     done = completed(program, f"{PROGRAM} {line}", **configured)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert set(done.stdout.split()) == wanted
+    assert set(done.stdout.split()) == desired
 
 
 @pytest.mark.parametrize(
-    ("line", "wanted"), [VALUES[0], ("logs --part=e", {"events"}), ("status -p pr", {"prod", "prod-eu"})]
+    ("line", "desired"), [VALUES[0], ("logs --part=e", {"events"}), ("status -p pr", {"prod", "prod-eu"})]
 )
-def test_values_are_offered_to_zsh(program, configured, line, wanted):
-    assert completed_by_zsh(program, f"{PROGRAM} {line}", **configured) == wanted
+def test_values_are_offered_to_zsh(program, configured, line, desired):
+    assert completed_by_zsh(program, f"{PROGRAM} {line}", **configured) == desired
 
 
 def test_the_values_are_those_that_are_taken():

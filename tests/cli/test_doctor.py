@@ -55,7 +55,7 @@ def test_before_anything_exists_it_finds_nothing_wrong_and_makes_nothing(bench, 
 
     assert seen.code == 0, seen.out
     assert bench.writes() == []
-    assert found["login"]["said"] == f"`{ACCOUNT}` does not exist yet; `install` creates it"
+    assert found["login"]["message"] == f"`{ACCOUNT}` does not exist yet; `install` creates it"
     assert found["server"]["severity"] == "skipped"
     assert {"python", "ae5-tools", "dns", "reachable", "tls", "clock", "release", "database-driver"} <= set(found)
 
@@ -106,7 +106,7 @@ def test_missing_credentials_are_all_found_before_the_platform_is_asked(
     assert seen.code == 20
     assert [item["check"] for item in found] == [check for check, _ in errors]
     for item, (_, words) in zip(found, errors, strict=True):
-        assert words in item["said"]
+        assert words in item["message"]
         assert item["remedy"]
     assert "account-pw" not in seen.out + seen.err
 
@@ -119,7 +119,7 @@ def test_without_credentials_nobody_signs_in_and_it_is_told_once(bench, capsys, 
 
     found = {item["check"]: item for item in seen.data["findings"]}
     assert (seen.code, found["credentials"]["severity"], found["reachable"]["severity"]) == (20, "error", "ok")
-    assert found["login"]["said"] == "there are no credentials to sign in with"
+    assert found["login"]["message"] == "there are no credentials to sign in with"
     assert seen.out.count("no administrator who could impersonate it") == 1
     assert not [call for call in bench.calls() if "login" in call["path"] or "/auth/" in call["path"]]
 
@@ -141,7 +141,7 @@ def test_a_state_folder_that_cannot_be_used_is_found(bench, capsys, monkeypatch,
         monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(folder))
         seen = examine_nowhere(bench, capsys)
         (finding,) = [item for item in seen.data["findings"] if item["check"] == "state-folder"]
-        assert (finding["severity"], str(folder) in finding["said"]) == (severity, True), finding
+        assert (finding["severity"], str(folder) in finding["message"]) == (severity, True), finding
         assert bool(finding["remedy"]) == (severity == "error")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -188,7 +188,7 @@ class TestInstalled:
         seen, found = doctor(bench, capsys)
 
         assert seen.code == 20
-        assert "public" in found["server"]["said"]
+        assert "public" in found["server"]["message"]
         assert found["token"]["severity"] == "error"
         assert all(finding["remedy"] for finding in found.values() if finding["severity"] == "error")
         assert bench.install(capsys, "--yes").code == 0
@@ -209,7 +209,7 @@ class TestInstalled:
 
         assert seen.code == 20
         assert found["server"]["severity"] == "ok"
-        assert "rejects the host name localhost with 403" in found["allowed-hosts"]["said"]
+        assert "rejects the host name localhost with 403" in found["allowed-hosts"]["message"]
 
 
 def test_a_release_without_the_command_is_said_not_guessed(bench, capsys):
@@ -217,7 +217,7 @@ def test_a_release_without_the_command_is_said_not_guessed(bench, capsys):
     seen, found = doctor(bench, capsys, "--from-platform")
     assert seen.code == 0, seen.out
     assert found["database-from-platform"]["severity"] == "skipped"
-    assert "no command `Check`" in found["database-from-platform"]["said"]
+    assert "no command `Check`" in found["database-from-platform"]["message"]
 
 
 class TestTheWay:
@@ -228,24 +228,24 @@ class TestTheWay:
     def test_nothing_listens(self, bench, capsys):
         seen, found = self.real(bench, capsys, "localhost:1")
         assert seen.code == 20
-        assert "nothing listens there" in found["reachable"]["said"]
+        assert "nothing listens there" in found["reachable"]["message"]
         assert found["login"] == {
             "check": "login",
             "severity": "skipped",
-            "said": "the platform cannot be reached",
+            "message": "the platform cannot be reached",
             "remedy": "",
         }
 
     def test_an_unknown_name(self, bench, capsys):
         seen, found = self.real(bench, capsys, "no-such-host.invalid")
         assert seen.code == 20
-        assert "does not resolve" in found["dns"]["said"]
+        assert "does not resolve" in found["dns"]["message"]
         assert found["tls"]["severity"] == "skipped"
 
     def test_an_unknown_authority_with_what_the_certificate_says(self, bench, capsys):
         seen, found = self.real(bench, capsys, bench.info.hostname)
         assert seen.code == 20
-        assert "signed by an unknown authority. It says: for localhost" in found["tls"]["said"]
+        assert "signed by an unknown authority. It says: for localhost" in found["tls"]["message"]
         assert "platform.ca_file" in found["tls"]["remedy"]
 
 
@@ -285,7 +285,7 @@ class TestFromPlatform:
         assert tuple(found[check]["severity"] for check in checks) == severities
         assert self.left(bench) == []
         if report is GOOD:
-            assert found["database-from-platform"]["said"].endswith("schema is current (revision abc)")
+            assert found["database-from-platform"]["message"].endswith("schema is current (revision abc)")
         journal = next((bench.folder / "state").glob("localhost*/journal.jsonl")).read_text().splitlines()
         assert json.loads(journal[-1])["event"] == "end"
 
@@ -321,4 +321,4 @@ def test_on_a_cluster_through_ae5_tools(bench, capsys, monkeypatch):
     for check in ("ae5-tools", "tls", "login", "rights", "server", "allowed-hosts", "database-from-platform"):
         assert found[check] == "ok", seen.out
     assert seen.code == 0
-    assert (status.data["api"]["verdict"], status.data["problems"]) == ("healthy", [])
+    assert (status.data["api"]["status"], status.data["problems"]) == ("healthy", [])

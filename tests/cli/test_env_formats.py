@@ -134,8 +134,8 @@ class TestTheVerb:
         assert bench.writes() == []
         assert "MLFLOW_TRACKING_URI" in printed.out
         assert "MLFLOW_TRACKING_SERVER_CERT_PATH is a file on this machine" in printed.err
-        said = {"notebook": "getpass(", "json": '"schema": 1'}.get(form, "add --show-token")
-        assert said in printed.out
+        message = {"notebook": "getpass(", "json": '"schema": 1'}.get(form, "add --show-token")
+        assert message in printed.out
 
     def test_the_token_it_prints_opens_the_server(self, bench, capsys):
         bench.install(capsys)
@@ -159,10 +159,10 @@ class TestTheVerb:
         assert bench.run(capsys, "env", "--sandbox", "--json").data["verb"] == "env"
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [(["--format", "xml"], "not 'xml'"), (["--json", "--format", "shell"], "exclude each other")],
     )
-    def test_an_impossible_wish_is_a_usage_error(self, bench, capsys, options, said):
+    def test_an_impossible_wish_is_a_usage_error(self, bench, capsys, options, message):
         refused = bench.run(capsys, "env", "--sandbox", *options)
         assert refused.code == 2
-        assert said in refused.err
+        assert message in refused.err

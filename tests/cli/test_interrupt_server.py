@@ -66,9 +66,9 @@ def interrupted(site, words: list[str], held: str, number: int) -> Outcome:
     return Outcome(process.returncode, out, err)
 
 
-@pytest.mark.parametrize(("given", "held", "number", "said"), MOMENTS)
+@pytest.mark.parametrize(("given", "held", "number", "message"), MOMENTS)
 def test_it_says_that_no_server_runs_and_names_the_command_that_goes_on(
-    site, capsys, releases, given, held, number, said
+    site, capsys, releases, given, held, number, message
 ):
     words = [str(releases.get(word, word)) for word in given.split()]
     words += ["--sandbox", "--json"]
@@ -76,10 +76,10 @@ def test_it_says_that_no_server_runs_and_names_the_command_that_goes_on(
     ended = interrupted(site, words, held, number)
 
     assert ended.code == 130
-    assert f"Interrupted. {said}" in " ".join(ended.err.split())
+    assert f"Interrupted. {message}" in " ".join(ended.err.split())
     assert_no_accident(ended)
     error = ended.data["error"]
-    assert said in error["what"]
+    assert message in error["what"]
     assert f"do this  {error['remedy']}" in ended.err
     journal = (site.memory_folder / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1])["event"] == "interrupted"

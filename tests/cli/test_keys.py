@@ -89,9 +89,9 @@ def test_install_makes_both_once_and_asks_for_a_copy(fresh, capsys):
     assert not any("safe place" in step for step in again.data["next"])
     assert in_file(path) == made == stored(fresh)
     kept = [file for file in (fresh.folder / "state").glob("localhost*/**/*") if file.is_file() and file != path]
-    said = [first.out, first.err, again.out, again.err, repr(fresh.calls()), *map(str, plan.data["stages"])]
+    message = [first.out, first.err, again.out, again.err, repr(fresh.calls()), *map(str, plan.data["stages"])]
     for value in made.values():
-        assert not [text for text in said if value in text]
+        assert not [text for text in message if value in text]
         assert not [file for file in kept if value.encode() in file.read_bytes()]
 
 
@@ -191,15 +191,15 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("case", "text", "mode", "said"), BROKEN, ids=[row[0] for row in BROKEN])
-def test_a_file_that_is_no_key_file_is_refused(installed, capsys, case, text, mode, said):
+@pytest.mark.parametrize(("case", "text", "mode", "message"), BROKEN, ids=[row[0] for row in BROKEN])
+def test_a_file_that_is_no_key_file_is_refused(installed, capsys, case, text, mode, message):
     before = stored(installed)
     if text is not None:
         key_file(installed).write_text(text)
     key_file(installed).chmod(mode)
     done = installed.install(capsys)
     assert done.code == 3, done.err
-    assert said in done.err
+    assert message in done.err
     assert str(key_file(installed)) in done.err
     assert not [word for word in ("far-too-short", "abcdefgh", "mnopqr") if word in done.out + done.err]
     assert stored(installed) == before

@@ -15,13 +15,13 @@ from tests.sandbox.support import wait_for
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [(["--cron", "*/8 * * * *"], "does not divide 60"), (["--ttl", "30 days"], "is not a duration")],
 )
-def test_a_wrong_option_is_not_taken_for_a_setting(bench, capsys, options, said):
+def test_a_wrong_option_is_not_taken_for_a_setting(bench, capsys, options, message):
     refused = bench.run(capsys, "schedule-gc", "--sandbox", *options)
 
-    assert_tells(refused, 3, said, f"where    {options[0]}\n")
+    assert_tells(refused, 3, message, f"where    {options[0]}\n")
     assert "init" not in refused.err
     assert "gc.schedule" not in refused.err
 
@@ -179,13 +179,13 @@ def test_every_verb_that_takes_it_is_known():
     assert set(VERBS) == {command.name for command in app.registered_commands} - {"init"}
 
 
-@pytest.mark.parametrize(("number", "said"), [(0, "0 run records"), (1, "1 run record"), (2, "2 run records")])
-def test_one_is_no_plural(number, said):
-    assert counted(number, "run records") == said
+@pytest.mark.parametrize(("number", "message"), [(0, "0 run records"), (1, "1 run record"), (2, "2 run records")])
+def test_one_is_no_plural(number, message):
+    assert counted(number, "run records") == message
 
 
 @pytest.mark.parametrize(
-    ("jobs", "records", "said"),
+    ("jobs", "records", "message"),
     [
         (1, 0, "1 job is gone"),
         (0, 1, "1 run record is gone"),
@@ -193,5 +193,5 @@ def test_one_is_no_plural(number, said):
         (2, 0, "2 jobs are gone"),
     ],
 )
-def test_what_is_gone(jobs, records, said):
-    assert gone(jobs, records) == said
+def test_what_is_gone(jobs, records, message):
+    assert gone(jobs, records) == message

@@ -39,7 +39,7 @@ def test_an_id_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("report", "message"),
     [
         ({"action": "list", "unfinished": ["u"]}, "u  unfinished: the next backup takes it up or cleans it away"),
         ({"action": "prune", "would_remove": [], "unfinished": ["u"]}, "u  unfinished: would go"),
@@ -51,15 +51,17 @@ def test_an_id_that_is_none_is_refused():
         ({"action": "verify", "unnoted": "no space left"}, "! That could not be noted in the place of the backups: no"),
     ],
 )
-def test_what_is_told_at_the_end(facts, said, capsys):
+def test_what_is_told_at_the_end(report, message, capsys):
     reporter = Reporter()
-    snapshots.show(reporter, JobResult("r", "completed", "done", 0, "", facts))
+    snapshots.show(reporter, JobResult("r", "completed", "done", 0, "", report))
     reporter.close()
 
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 def test_why_no_object_goes_is_said():
-    said = sentence({"command": "Backup", "action": "prune", "removed": ["a"], "kept": ["b"], "held": "no object goes"})
+    message = sentence(
+        {"command": "Backup", "action": "prune", "removed": ["a"], "kept": ["b"], "held": "no object goes"}
+    )
 
-    assert said.endswith("1 kept; no object goes")
+    assert message.endswith("1 kept; no object goes")

@@ -147,8 +147,8 @@ class TestRefused:
         (volume(site) / "break-Restore").write_text("16")
         damaged = restore(site, capsys, "--stop-server", "--replace", "--yes")
         held = {"exit_code": 11, "error": "the folder cannot be written", "hint": "Give it a folder of its own."}
-        facts = {"outcome": "dry-run", "would_refuse": [{"exit_code": 18, "error": "it is served"}, held]}
-        (volume(site) / "break-Restore").write_text(f"0 {json.dumps(facts)}")
+        report = {"outcome": "dry-run", "would_refuse": [{"exit_code": 18, "error": "it is served"}, held]}
+        (volume(site) / "break-Restore").write_text(f"0 {json.dumps(report)}")
         unwritable = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
         assert_tells(unwritable, 26, "would be refused: the folder cannot be written.", "a folder of its own")
@@ -162,16 +162,16 @@ class TestRefused:
         refused = {"refused_values": [value], "refused_total": 3}
         taken = {"refused_values": [], "refused_total": 0, "shortened_values": [value], "shortened_total": 1}
         told = []
-        for facts in (refused, taken):
-            given = json.dumps({"outcome": "dry-run", "would_refuse": [], **facts})
+        for report in (refused, taken):
+            given = json.dumps({"outcome": "dry-run", "would_refuse": [], **report})
             (volume(site) / "break-Restore").write_text(f"0 {given}")
             words = ("--dry-run", "--shorten-text", "--release", str(site.release))
             told.append(site.run(capsys, "restore", "--sandbox", *words).out)
 
-        said = "runs.name is longer than 250 characters (it has 300); run_uuid r1"
-        assert f"cannot be kept: {said} (free text)" in " ".join(told[0].split())
+        message = "runs.name is longer than 250 characters (it has 300); run_uuid r1"
+        assert f"cannot be kept: {message} (free text)" in " ".join(told[0].split())
         assert "2 more, which are in the job's log" in told[0]
-        assert f"shortened: {said}" in " ".join(told[1].split())
+        assert f"shortened: {message}" in " ".join(told[1].split())
         assert "1 text shortened" in told[1]
         assert calls(site)[-1] == "Restore --snapshot latest --shorten-text --dry-run"
 
@@ -237,9 +237,9 @@ class TestReplaceAndUndo:
         assert (replaced.code, undone.code) == (0, 0), undone.err
         assert kept == "schema-1\nbefore\n"
         assert data(site) == "schema-1\nafter\n"
-        assert "would bring back kept-1" in foretold.data["run"]["said"]
-        assert "kept aside as kept-1" in replaced.data["recovery"]["said"]
-        assert undone.data["recovery"]["said"] == "kept-1 is back in its place"
+        assert "would bring back kept-1" in foretold.data["run"]["message"]
+        assert "kept aside as kept-1" in replaced.data["recovery"]["message"]
+        assert undone.data["recovery"]["message"] == "kept-1 is back in its place"
         assert undone.data["verification"]["passed"] is True
 
     def test_where_nothing_is_kept_the_server_runs_on(self, site, capsys):

@@ -25,11 +25,11 @@ def special(rotatable):
 
 def make_special(rotatable, variables):
     """A server that differs from the configuration: a profile, variables and sharing of its own."""
-    owner, former = rotatable.owner(), running(rotatable)
+    owner, previous = rotatable.owner(), running(rotatable)
     project = next(p for p in owner.get("projects") if p["owner"] == ACCOUNT)
-    owner.call("DELETE", f"deployments/{former['id']}")
+    owner.call("DELETE", f"deployments/{previous['id']}")
     changes = {"resource_profile": "large", "variables": variables}
-    now = owner.deploy(project["id"], name=former["name"], static_endpoint=endpoint_name(former), **changes)
+    now = owner.deploy(project["id"], name=previous["name"], static_endpoint=endpoint_name(previous), **changes)
     people = [
         {"id": "everyone", "type": "group", "permission": "r"},
         {"id": "dev-user", "type": "user", "permission": "r"},
@@ -55,14 +55,14 @@ def fails_to_start(bench, times: int) -> None:
 class TestRestart:
     def test_everything_is_kept_but_the_id_and_the_tokens(self, special, capsys):
         rotation(special, capsys)
-        before, former, old = shape(special), running(special), stored(special)
+        before, previous, old = shape(special), running(special), stored(special)
 
         done = rotation(special, capsys, "--restart")
 
         assert (done.code, done.data["outcome"]) == (0, "rotated"), done.err
         assert shape(special) == before
         assert before["variables"] == {"GREETING": "good day"}
-        assert running(special)["id"] == done.data["deployment_id"] != former["id"]
+        assert running(special)["id"] == done.data["deployment_id"] != previous["id"]
         assert outcomes(done) == {ACCOUNT: "stored", "dev-user": "stored"}
         assert done.data["gap_seconds"] > 0
         assert opens(special, old) == 401
@@ -90,19 +90,19 @@ class TestRestart:
         assert second.data["gap_said"] == "from the stop of the former deployment until the new token was stored"
 
     def test_what_cannot_start_is_found_out_before_the_stop(self, rotatable, capsys):
-        former = running(rotatable)
+        previous = running(rotatable)
         rotatable.control("POST", "/faults", {"method": "GET", "path": "projects/actions", "status": 500})
 
         failed = rotation(rotatable, capsys, "--restart")
 
         assert failed.code != 0
-        assert running(rotatable)["id"] == former["id"]
+        assert running(rotatable)["id"] == previous["id"]
         assert opens(rotatable, stored(rotatable)) == 200
 
 
 class TestRollback:
     def test_a_server_that_does_not_come_up_is_rolled_back_and_its_log_shown(self, special, capsys):
-        before, former = shape(special), running(special)
+        before, previous = shape(special), running(special)
         fails_to_start(special, 1)
 
         done = rotation(special, capsys, "--restart")
@@ -112,7 +112,7 @@ class TestRollback:
         assert "the database refuses the connection" in done.data["error"]["detail"]
         assert "the database refuses the connection" in done.err
         assert shape(special) == before
-        assert running(special)["id"] == done.data["deployment_id"] != former["id"]
+        assert running(special)["id"] == done.data["deployment_id"] != previous["id"]
         assert opens(special, stored(special)) == 200
         assert rotation(special, capsys, "--if-needed").data["outcome"] == "unchanged"
 

@@ -167,10 +167,10 @@ class TestIfNeeded:
         assert {file: file.read_bytes() for file in before} == before
 
     def test_rotates_after_somebody_else_restarted_the_server(self, rotatable, capsys):
-        owner, former = rotatable.owner(), running(rotatable)
+        owner, previous = rotatable.owner(), running(rotatable)
         project = next(p for p in owner.get("projects") if p["owner"] == ACCOUNT)
-        owner.call("DELETE", f"deployments/{former['id']}")
-        owner.deploy(project["id"], name=former["name"], static_endpoint=endpoint_name(former))
+        owner.call("DELETE", f"deployments/{previous['id']}")
+        owner.deploy(project["id"], name=previous["name"], static_endpoint=endpoint_name(previous))
 
         done = rotation(rotatable, capsys, "--if-needed")
 
@@ -324,7 +324,7 @@ class TestWhatStatusSaysMeanwhile:
         assert self.look(rotatable, capsys).code == 0
 
     def test_a_restart_that_was_cut_off_and_where_the_token_is_from(self, rotatable, capsys):
-        former = running(rotatable)["id"]
+        previous = running(rotatable)["id"]
         (volume(rotatable) / "failures").write_text("2")
         assert rotation(rotatable, capsys, "--restart").code == 20
 
@@ -334,7 +334,7 @@ class TestWhatStatusSaysMeanwhile:
 
         assert seen.code == 20
         assert any("restart that was begun at" in text for text in seen.data["problems"])
-        assert {item["deployment_id"] for item in seen.data["token"]["former"]} == {former}
+        assert {item["deployment_id"] for item in seen.data["token"]["previous"]} == {previous}
         assert "stored from here" in told.out
         assert "stored elsewhere" not in told.out
         assert self.look(rotatable, capsys).code == 0
@@ -411,5 +411,5 @@ class TestGarbageCollection:
             rotatable.install(capsys, "--replace")
 
         assert (done.code, done.data["gc"]["state"]) == (0, "unproved"), done.err
-        assert ("Elsewhere" if missing == "command" else "GC_DRY_RUN") in done.data["gc"]["said"]
+        assert ("Elsewhere" if missing == "command" else "GC_DRY_RUN") in done.data["gc"]["message"]
         assert made == 0

@@ -77,7 +77,7 @@ def test_every_step_works_as_it_is_printed(bench, capsys):
 
 
 @pytest.mark.parametrize(
-    ("source", "said", "unpacked"),
+    ("source", "message", "unpacked"),
     [
         ("bundled", "the folder `project_template`", "cp -r project_template project"),
         ("1.2.3", "`mlflow.tracking.server.1.2.3.tar.gz`", "tar xzf mlflow.tracking.server.1.2.3.tar.gz -C project"),
@@ -86,10 +86,10 @@ def test_every_step_works_as_it_is_printed(bench, capsys):
         ("./my rel.tar.gz", "my rel.tar.gz`", "my rel.tar.gz' -C project"),
     ],
 )
-def test_says_where_the_release_is(bench, capsys, source, said, unpacked):
+def test_says_where_the_release_is(bench, capsys, source, message, unpacked):
     path = bench.configure(f"platform: {{hostname: ae5.example.com}}\nrelease: {{source: '{source}'}}\n")
 
     text = bench.run(capsys, "runbook", "--config", str(path)).out
 
-    assert said in text
+    assert message in text
     assert unpacked in "\n".join(steps(text)[5])

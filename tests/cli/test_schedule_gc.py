@@ -155,7 +155,7 @@ class TestSwitches:
     def test_install_that_has_to_make_a_paused_job_anew_pauses_it_again_and_says_so(self, bench, capsys, gc, owner):
         config = ["--config", str(bench.configure("gc: {schedule: '0 3 * * *'}\n"))]
         assert gc("--pause").code == 0
-        (former,) = owner.get("jobs")
+        (previous,) = owner.get("jobs")
 
         planned = bench.run(capsys, "plan", "--sandbox", "--json", "--release", str(bench.release), *config)
         fault = {"method": "POST", "path": "/pause$", "skip": 1, "times": None, "status": 500}
@@ -173,7 +173,7 @@ class TestSwitches:
             assert "is paused: the garbage collection rests until" in told.data["stages"][13]["warnings"][0]
         assert cut_off.code != 0
         assert (done.code, job["schedule"], job["state"]) == (0, "0 3 * * *", "paused"), done.err
-        assert job["id"] != former["id"]
+        assert job["id"] != previous["id"]
         assert "PAUSED" in done.data["stages"][13]["reason"]
         assert again.data["stages"][13]["outcome"] == "unchanged"
         assert owner.get("jobs")[0]["state"] == "scheduled"
@@ -235,7 +235,7 @@ class TestRuns:
         refused = gc("--run-now", "--dry-run", "--variable", "BREAK=report")
 
         assert done.code == 0, done.err
-        assert done.data["run"]["said"] == "would remove 2 runs"
+        assert done.data["run"]["message"] == "would remove 2 runs"
         assert_tells(refused, 24, "no server")
         assert owner.get("jobs") == before
         assert {run["id"] for run in owner.get("runs")} == runs

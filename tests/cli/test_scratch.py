@@ -49,11 +49,11 @@ def test_what_a_killed_run_has_left_goes_and_nothing_else(tmp_path):
     with scratch_folder(tmp_path) as running:
         age(running)
         assert not old.exists()
-        with scratch_folder(tmp_path) as mine:
-            assert mine.stat().st_mode & 0o777 == 0o700
-            assert (mine / ".lock").stat().st_mode & 0o777 == 0o600
+        with scratch_folder(tmp_path) as own:
+            assert own.stat().st_mode & 0o777 == 0o700
+            assert (own / ".lock").stat().st_mode & 0o777 == 0o600
             assert running.exists(), "its process lives"
-        assert not mine.exists()
+        assert not own.exists()
         assert running.exists()
     assert not running.exists()
     assert young.exists(), "it may be about to be locked"

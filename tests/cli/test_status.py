@@ -62,7 +62,7 @@ class TestHealthy:
         assert told["deployment"]["id"] == record["id"]
         assert told["deployment"]["url"] == record["url"]
         assert told["deployment"]["state"] == "started"
-        assert told["api"]["verdict"] == "healthy"
+        assert told["api"]["status"] == "healthy"
         assert told["mlflow"]["version"] == "3.17.2"
         assert told["database_schema"]["revision"] is None
         assert told["release"]["name"] == "release release.tar.gz"
@@ -102,10 +102,10 @@ class TestHealthy:
 
 class TestTheCollectionsOwnWord:
     @pytest.mark.parametrize(
-        ("outcome", "code", "exit_code", "said"),
+        ("outcome", "code", "exit_code", "message"),
         [("done", 0, 0, "removed 3 of 3 runs"), ("failed", 10, 20, "the job says failed, exit code 10")],
     )
-    def test_the_last_line_of_the_log_decides(self, bench, capsys, outcome, code, exit_code, said):
+    def test_the_last_line_of_the_log_decides(self, bench, capsys, outcome, code, exit_code, message):
         line = f"unix: 'echo {REPORT % (outcome, code)}; exit {code}'".replace('"', '\\"').replace("'", '"')
         file = PROJECT_FILE.replace(
             """unix: 'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'""",
@@ -120,7 +120,7 @@ class TestTheCollectionsOwnWord:
 
         assert seen.code == exit_code, seen.out
         assert seen.data["collection"]["last"]["outcome"] == outcome
-        assert said in seen.data["collection"]["last"]["said"]
+        assert message in seen.data["collection"]["last"]["message"]
         bench.install(capsys, "--replace", "--yes")
 
 
@@ -149,8 +149,8 @@ ILL = [
 
 
 class TestNotHealthy:
-    @pytest.mark.parametrize(("case", "disturb", "said"), ILL, ids=[row[0] for row in ILL])
-    def test_what_stops_somebody_from_working_ends_with_20(self, bench, capsys, case, disturb, said):
+    @pytest.mark.parametrize(("case", "disturb", "message"), ILL, ids=[row[0] for row in ILL])
+    def test_what_stops_somebody_from_working_ends_with_20(self, bench, capsys, case, disturb, message):
         bench.install(capsys, "--yes")
         owner = bench.owner()
         (deployment,) = owner.get("deployments")
@@ -160,7 +160,7 @@ class TestNotHealthy:
 
         assert seen.code == 20, seen.out
         assert seen.data["outcome"] == "unhealthy"
-        assert any(said in text for text in seen.data["problems"]), seen.data["problems"]
+        assert any(message in text for text in seen.data["problems"]), seen.data["problems"]
         assert seen.data["drift"]
         mended = bench.install(capsys, "--yes")
         assert mended.code == 0, mended.err
@@ -221,7 +221,7 @@ class TestNotHealthy:
         config = bench.configure("project:\n  name: another\n")
         folder = installation_dir(bench.folder / "state", bench.info.hostname, ACCOUNT, "another")
         folder.mkdir(mode=0o700)
-        (folder / "memory.json").write_text('{"schema": 1, "salt": "00", "upgrade": {"wanted": "9.9.9"}}')
+        (folder / "memory.json").write_text('{"schema": 1, "salt": "00", "upgrade": {"desired": "9.9.9"}}')
         try:
             seen = status(bench, capsys, "--config", str(config))
         finally:

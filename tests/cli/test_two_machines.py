@@ -94,10 +94,10 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(
-    ("moment", "given", "method", "path", "skip", "said"), MOMENTS, ids=[row[0] for row in MOMENTS]
+    ("moment", "given", "method", "path", "skip", "message"), MOMENTS, ids=[row[0] for row in MOMENTS]
 )
 def test_nobody_uninstalls_what_the_other_has_not_ended_even_when_that_was_killed(
-    site, capsys, releases, moment, given, method, path, skip, said
+    site, capsys, releases, moment, given, method, path, skip, message
 ):
     site.control("POST", "/faults", {"method": method, "path": path, "skip": skip, "hold": True})
     with site.spawn(*words(releases, given), "--sandbox") as process:
@@ -110,7 +110,7 @@ def test_nobody_uninstalls_what_the_other_has_not_ended_even_when_that_was_kille
     wait_for(lambda: not site.control("GET", "/")["held"], "the request to end")
 
     for refused in (held, killed):
-        assert_tells(refused, 22, "An operation of another machine seems unfinished", said, "add --force")
+        assert_tells(refused, 22, "An operation of another machine seems unfinished", message, "add --force")
     assert [p["name"] for p in site.owner().get("projects")]
     again = site.run(capsys, *words(releases, given), "--sandbox")
     assert again.code == 0, again.err

@@ -403,7 +403,7 @@ class TestCutOff:
         assert_is_first(site, capsys)
 
     def test_where_nothing_was_touched_install_may_go_on_and_the_upgrade_begins_again(self, site, capsys):
-        record = {"wanted": "release second.tar.gz", "phase": "replacing", "snapshot": "s", "touched": False}
+        record = {"desired": "release second.tar.gz", "phase": "replacing", "snapshot": "s", "touched": False}
         memory_of_upgrade(site, record)
         unchanged = site.install(capsys)
         before = pending(site)

@@ -11,10 +11,10 @@ from mlflow_ae5_deploy.render.upgrade import show_rehearsal
 
 def shown(*migrations: object) -> str:
     out = io.StringIO()
-    verdict = JobResult(
+    job_result = JobResult(
         "a2-1", "completed", "rehearsed", 0, "the schema would go from a to b", {"migrations": migrations}
     )
-    show_rehearsal(Reporter(out=out, err=out), verdict)
+    show_rehearsal(Reporter(out=out, err=out), job_result)
     return out.getvalue()
 
 

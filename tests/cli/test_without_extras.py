@@ -105,7 +105,7 @@ def test_the_extra_is_looked_for_as_it_is_declared() -> None:
 
 
 def test_the_environment_is_that_of_the_clone() -> None:
-    wanted = (ROOT / "environment.yml").read_text()
+    desired = (ROOT / "environment.yml").read_text()
     for spec in ("python >=3.11,<3.14", "ae5-tools >=0.7.3"):
-        assert f"- {spec}\n" in wanted
+        assert f"- {spec}\n" in desired
         assert f"'{spec.replace(' ', '')}'" in parts.CREATE_ENVIRONMENT

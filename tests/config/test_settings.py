@@ -260,13 +260,13 @@ def test_settings_cannot_be_changed_or_show_a_secret() -> None:
 def test_what_is_accepted_here_is_accepted_by_the_slip_stream(slipstream: dict[str, Any]) -> None:
     settings = validate({"slipstream": slipstream})
     assert isinstance(settings, Settings)
-    wanted = settings.slipstream
+    desired = settings.slipstream
     check(
         Customization(
-            variables=wanted.variables,
-            dependencies=wanted.dependencies,
-            channels=tuple(wanted.channels),
-            commands={name: command.model_dump(exclude_none=True) for name, command in wanted.commands.items()},
+            variables=desired.variables,
+            dependencies=desired.dependencies,
+            channels=tuple(desired.channels),
+            commands={name: command.model_dump(exclude_none=True) for name, command in desired.commands.items()},
         )
     )
 

@@ -189,7 +189,7 @@ def test_installations_on_a_host_are_found_by_name_and_journal(tmp_path: Path) -
         return json.dumps({"event": "begin", "host": host}) + "\n"
 
     assert installations_on(tmp_path / "gone", "localhost:123") == []
-    mine = [
+    own = [
         made("localhost:123", "svc", line("localhost:123"), '{"event": "intent"}\n', line("localhost:123"), '{"cut'),
         made("localhost:123", "a_b@x", line("localhost:123")),
     ]
@@ -199,5 +199,5 @@ def test_installations_on_a_host_are_found_by_name_and_journal(tmp_path: Path) -
     made("localhost:123", "nothing-known")
     made("localhost:123", "both", line("localhost:123"), line("localhost-123"))
     (tmp_path / "sandbox").mkdir()
-    (tmp_path / "localhost-123_x_y_0123456789").symlink_to(mine[0])
-    assert installations_on(tmp_path, "localhost:123") == sorted(mine)
+    (tmp_path / "localhost-123_x_y_0123456789").symlink_to(own[0])
+    assert installations_on(tmp_path, "localhost:123") == sorted(own)

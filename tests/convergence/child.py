@@ -55,5 +55,5 @@ def _warm_up(argv: list[str], folder: str, environment: dict[str, str]) -> None:
     gc.disable()  # nor is it worth while in processes that live for a tenth of a second
 
 
-if wanted := os.environ.get(WARM_UP):
-    _warm_up(*json.loads(wanted))
+if desired := os.environ.get(WARM_UP):
+    _warm_up(*json.loads(desired))

@@ -156,7 +156,7 @@ def _prepare(cell: Cell, row: Row) -> None:
             cell.keep("fresh")
         cell.restore("fresh")
         (cell.folder / "work" / "mlflow-ae5-deploy.yaml").write_text(row.configuration)
-        for argv in row.ground:
+        for argv in row.rotation:
             done = cell.run(*argv)
             assert done.code == 0, done
         row.then(cell)

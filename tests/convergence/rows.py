@@ -38,7 +38,7 @@ class Row:
     settled: tuple[str, ...]
     unchanged: Callable[[Any], bool]
     holds: Callable[[Cell], None]
-    ground: tuple[tuple[str, ...], ...] = (INSTALL,)
+    rotation: tuple[tuple[str, ...], ...] = (INSTALL,)
     configuration: str = CONFIGURATION
     then: Callable[[Cell], None] = lambda _cell: None
     requests: int = 0
@@ -57,7 +57,7 @@ UPGRADE = ("upgrade", "--sandbox", "--json", "--no-rehearsal", "--yes", "--relea
 PURGE = ("uninstall", "--sandbox", "--json", "--yes", "--purge-secrets")
 
 ROWS = (
-    Row("install", INSTALL, INSTALL, INSTALL, all_stages_unchanged, installed, ground=()),
+    Row("install", INSTALL, INSTALL, INSTALL, all_stages_unchanged, installed, rotation=()),
     Row(
         "rotate-token",
         ROTATE,
@@ -74,11 +74,13 @@ ROWS = (
         PLAIN_INSTALL,
         all_stages_unchanged,
         installed,
-        ground=(PLAIN_INSTALL,),
+        rotation=(PLAIN_INSTALL,),
     ),
     Row("schedule-gc", CHANGED_JOB, CHANGED_JOB, CHANGED_JOB, outcome_unchanged, partial(installed, job=CHANGED)),
     Row("uninstall", UNINSTALL, UNINSTALL, UNINSTALL, outcome_unchanged, uninstalled),
-    Row("backup", BACKUP, BACKUP, INSTALL_FIRST, all_stages_unchanged, installed, ground=(INSTALL_FIRST,), requests=28),
+    Row(
+        "backup", BACKUP, BACKUP, INSTALL_FIRST, all_stages_unchanged, installed, rotation=(INSTALL_FIRST,), requests=28
+    ),
     Row(
         "restore",
         RESTORE,
@@ -86,7 +88,7 @@ ROWS = (
         INSTALL_FIRST,
         all_stages_unchanged,
         partial(holds_data, schema="schema-1"),
-        ground=(INSTALL_FIRST, BACKUP, PURGE),
+        rotation=(INSTALL_FIRST, BACKUP, PURGE),
         then=lose_data,
         requests=80,
     ),
@@ -97,7 +99,7 @@ ROWS = (
         INSTALL_SECOND,
         all_stages_unchanged,
         partial(holds_data, schema="schema-2"),
-        ground=(INSTALL_FIRST,),
+        rotation=(INSTALL_FIRST,),
         then=use_data,
         requests=150,
     ),

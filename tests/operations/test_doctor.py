@@ -32,8 +32,8 @@ def env(*, ours=False, **packages):
     return PackageEnvironment("TrackingServer", "default", {k.replace("_", "-"): v for k, v in packages.items()}, ours)
 
 
-def assert_told(finding, severity, said):
-    assert (finding.severity, said in finding.said) == (severity, True), finding
+def assert_told(finding, severity, message):
+    assert (finding.severity, message in finding.message) == (severity, True), finding
     assert bool(finding.remedy) is (severity in (WARNING, ERROR)), finding
 
 
@@ -49,9 +49,9 @@ TOOLS = [
 ]
 
 
-@pytest.mark.parametrize(("version", "needed", "severity", "said"), TOOLS)
-def test_ae5_tools(version, needed, severity, said):
-    assert_told(versions.ae5_tools(version, needed=needed), severity, said)
+@pytest.mark.parametrize(("version", "needed", "severity", "message"), TOOLS)
+def test_ae5_tools(version, needed, severity, message):
+    assert_told(versions.ae5_tools(version, needed=needed), severity, message)
 
 
 PINS = [
@@ -72,9 +72,9 @@ PINS = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "proxied", "severity", "said"), PINS)
-def test_mlflow_pin(spec, proxied, severity, said):
-    assert_told(versions.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, said)
+@pytest.mark.parametrize(("spec", "proxied", "severity", "message"), PINS)
+def test_mlflow_pin(spec, proxied, severity, message):
+    assert_told(versions.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, message)
 
 
 def test_a_release_without_mlflow_in_its_packages_is_not_judged():
@@ -82,7 +82,7 @@ def test_a_release_without_mlflow_in_its_packages_is_not_judged():
 
 
 @pytest.mark.parametrize(
-    ("version", "pinned", "severity", "said"),
+    ("version", "pinned", "severity", "message"),
     [
         ("3.17.2", (3, 17, 2), OK, "3.17.2"),
         ("3.17.2", None, OK, "3.17.2"),
@@ -91,8 +91,8 @@ def test_a_release_without_mlflow_in_its_packages_is_not_judged():
         ("2.6.0", None, INFO, "old"),
     ],
 )
-def test_mlflow_running(version, pinned, severity, said):
-    assert_told(versions.mlflow_running(version, pinned, proxied=True), severity, said)
+def test_mlflow_running(version, pinned, severity, message):
+    assert_told(versions.mlflow_running(version, pinned, proxied=True), severity, message)
 
 
 PG, SA20, SA21 = {"psycopg": ">=3"}, {"sqlalchemy": ">=2.0,<2.1"}, {"sqlalchemy": ">=2.1,<2.2"}
@@ -121,9 +121,9 @@ DATABASES = [
 ]
 
 
-@pytest.mark.parametrize(("uri", "environment", "severity", "said"), DATABASES)
-def test_database_driver(uri, environment, severity, said):
-    assert_told(versions.database_driver(parse_store_uri(uri), environment), severity, said)
+@pytest.mark.parametrize(("uri", "environment", "severity", "message"), DATABASES)
+def test_database_driver(uri, environment, severity, message):
+    assert_told(versions.database_driver(parse_store_uri(uri), environment), severity, message)
 
 
 def test_the_tables_know_every_driver_there_is():
@@ -212,7 +212,7 @@ def handshake(*days):
 
 
 @pytest.mark.parametrize(
-    ("seen", "severity", "said"),
+    ("seen", "severity", "message"),
     [
         (handshake(90, 3650), OK, "a chain of 2 that ends 2026-05-30"),
         (handshake(90, 10), WARNING, "the certificate c10 ends in 10 days"),
@@ -220,12 +220,12 @@ def handshake(*days):
         (handshake(), INFO, "does not tell"),
     ],
 )
-def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, said):
-    assert_told(connection.certificate("tls", seen, NOW), severity, said)
+def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, message):
+    assert_told(connection.certificate("tls", seen, NOW), severity, message)
 
 
 @pytest.mark.parametrize(
-    ("skew", "severity", "said"),
+    ("skew", "severity", "message"),
     [
         (0.4, OK, "the same"),
         (-12.0, OK, "12 s behind"),
@@ -233,8 +233,8 @@ def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, said):
         (-400.0, ERROR, "400 s behind"),
     ],
 )
-def test_clock(skew, severity, said):
-    assert_told(connection.clock(skew), severity, said)
+def test_clock(skew, severity, message):
+    assert_told(connection.clock(skew), severity, message)
 
 
 # host names -------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ INGRESS = Health("unhealthy", "404 no such host")
 
 
 @pytest.mark.parametrize(
-    ("answers", "severity", "said"),
+    ("answers", "severity", "message"),
     [
         ({"h": GOOD, "h:443": GOOD}, OK, "answers to h, h:443"),
         ({"h": GOOD, "h:443": REFUSED}, ERROR, "rejects the host name h:443"),
@@ -254,8 +254,8 @@ INGRESS = Health("unhealthy", "404 no such host")
         ({"h": INGRESS, "h:443": INGRESS}, SKIPPED, "did not answer"),
     ],
 )
-def test_only_mlflows_own_refusal_of_a_host_name_counts(answers, severity, said):
-    assert_told(judge_hosts(answers), severity, said)
+def test_only_mlflows_own_refusal_of_a_host_name_counts(answers, severity, message):
+    assert_told(judge_hosts(answers), severity, message)
 
 
 def test_every_form_of_the_name_is_asked():
@@ -266,8 +266,8 @@ def test_every_form_of_the_name_is_asked():
 # the job's word ---------------------------------------------------------------------------------------------------
 
 
-def part(ok, said="told", **more):
-    return {"ok": ok, "said": said, **more}
+def part(ok, message="told", **more):
+    return {"ok": ok, "said": message, **more}
 
 
 REPORTS = [
@@ -293,7 +293,7 @@ def test_the_jobs_last_line_becomes_findings(case, report, severities):
     assert [finding.severity for finding in found] == severities
     assert all(finding.remedy for finding in found if finding.severity == ERROR)
     if "error" in report:
-        assert found[0].said == "no settings"
+        assert found[0].message == "no settings"
 
 
 # where snapshots are kept ------------------------------------------------------------------------------------------
@@ -309,9 +309,11 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("destination", "database", "artifacts", "said"), PLACES, ids=[str(row[:3]) for row in PLACES])
-def test_snapshots_beside_the_data_are_warned_of(destination, database, artifacts, said):
+@pytest.mark.parametrize(
+    ("destination", "database", "artifacts", "message"), PLACES, ids=[str(row[:3]) for row in PLACES]
+)
+def test_snapshots_beside_the_data_are_warned_of(destination, database, artifacts, message):
     found = backups.judge(destination, database, artifacts)
 
-    assert found.severity == ("warning" if said else "ok")
-    assert (said or "away from the data") in found.said
+    assert found.severity == ("warning" if message else "ok")
+    assert (message or "away from the data") in found.message

@@ -23,7 +23,7 @@ from mlflow_ae5_deploy.operations.logs import newest
 from mlflow_ae5_deploy.operations.schedule_gc import departures
 from mlflow_ae5_deploy.operations.share import kept_by_install, undone_by_install
 from mlflow_ae5_deploy.render.schedule_gc import next_times, to_keep
-from mlflow_ae5_deploy.resources.gc_job import wanted_job
+from mlflow_ae5_deploy.resources.gc_job import desired_job
 from tests.json_bombs import BOMBS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -36,8 +36,8 @@ def run(number: int = 1, **changes: Any) -> Run:
     return Run(**{**values, **changes})
 
 
-def report(**facts: Any) -> str:
-    return "collecting\n" + json.dumps({"command": "GarbageCollection", **facts}) + "\n"
+def report(**report: Any) -> str:
+    return "collecting\n" + json.dumps({"command": "GarbageCollection", **report}) + "\n"
 
 
 RUNS = {"runs": {"due": 3, "removed": 3, "left": 0}}
@@ -115,10 +115,10 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("case", "state", "log", "passed", "words"), VERDICTS, ids=[row[0] for row in VERDICTS])
 def test_the_verdict_on_a_run(case, state, log, passed, words):
-    verdict = judge(run(state=state), log)
+    job_result = judge(run(state=state), log)
 
-    assert verdict.passed is passed
-    assert words in verdict.said
+    assert job_result.passed is passed
+    assert words in job_result.message
 
 
 REPORTS = [
@@ -218,7 +218,7 @@ def test_which_run_is_the_latest(case, runs, number):
 
 class TestAgainstTheConfiguration:
     def asked(self, **gc):
-        return wanted_job(Settings.model_validate({"gc": gc}))
+        return desired_job(Settings.model_validate({"gc": gc}))
 
     def test_nothing_to_say_when_it_is_the_same(self):
         assert departures(self.asked(schedule="*/10  * * * *"), self.asked()) == []

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlflow_ae5_deploy.operations.token_downtime import PreviousToken, at_most, said, seconds
+from mlflow_ae5_deploy.operations.token_downtime import PreviousToken, at_most, message, seconds
 
 STORED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ISSUED = STORED - timedelta(seconds=2)
@@ -27,12 +27,12 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("former", "gap", "bound", "words"), ROWS, ids=[f"{r[0].cause}-{r[2]}" for r in ROWS])
-def test_only_what_was_observed(former, gap, bound, words):
-    most = at_most(former, ISSUED, STORED)
+@pytest.mark.parametrize(("previous", "gap", "bound", "words"), ROWS, ids=[f"{r[0].cause}-{r[2]}" for r in ROWS])
+def test_only_what_was_observed(previous, gap, bound, words):
+    most = at_most(previous, ISSUED, STORED)
 
-    assert (seconds(former, STORED), most) == (gap, bound)
-    told = said(former, most)
+    assert (seconds(previous, STORED), most) == (gap, bound)
+    told = message(previous, most)
     assert words in told
     assert ("at most" in told) == (bound is not None)
 

@@ -20,7 +20,7 @@ KNOWN = {"id": "S1", "finished": BEFORE, "verified": None, "sampled": None, "dam
 
 
 @pytest.mark.parametrize(
-    ("known", "found", "passed", "verified", "sampled", "said"),
+    ("known", "found", "passed", "verified", "sampled", "message"),
     [
         (KNOWN, (4, 4), True, THEN, None, "verified 60 minutes ago"),
         (KNOWN, (1, 4), True, None, SAMPLE, "sampled, 1 of 4 read, not verified"),
@@ -30,14 +30,14 @@ KNOWN = {"id": "S1", "finished": BEFORE, "verified": None, "sampled": None, "dam
         ({key: KNOWN[key] for key in ("id", "finished")}, (1, 4), True, None, SAMPLE, "sampled, 1 of 4 read"),
     ],
 )
-def test_what_a_check_makes_known(known, found, passed, verified, sampled, said):
-    facts = {"snapshot": "S1", "checked_objects": found[0], "of_objects": found[1]}
+def test_what_a_check_makes_known(known, found, passed, verified, sampled, message):
+    report = {"snapshot": "S1", "checked_objects": found[0], "of_objects": found[1]}
 
-    newest = remembered({**known, **checked(facts, THEN, passed=passed)})
+    newest = remembered({**known, **checked(report, THEN, passed=passed)})
 
     told = data(BackupStatus(newest))
     assert (told["verified"], told["sampled"], told["damaged"]) == (verified, sampled, not passed)
-    assert f", {said}" in words(BackupStatus(newest), NOW)
+    assert f", {message}" in words(BackupStatus(newest), NOW)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ from tests.runbook.runbook_support import OURS, Doors, Lists, context, deploymen
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
-BROKEN = replace(RAN, passed=False, said="no token")
-UNTOLD = replace(RAN, passed=None, said="no report")
+BROKEN = replace(RAN, passed=False, message="no token")
+UNTOLD = replace(RAN, passed=None, message="no report")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)
 LATE = Missed("garbage collection", NOW - 3 * HOUR, False)
 COLLECTION = GcStatus(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
@@ -56,9 +56,9 @@ WELL = Observed(
     token=TokenStatus(True, (STORED,)),
     collection=COLLECTION,
     secrets=frozenset({"A", "B"}),
-    wanted_secrets=("A", "B"),
+    desired_secrets=("A", "B"),
     shared=(("group", "everyone"),),
-    wanted_shared=(("group", "everyone"),),
+    desired_shared=(("group", "everyone"),),
     backups=BackupStatus(KnownSnapshot("S1", NOW - HOUR), "0 2 * * *"),
 )
 
@@ -75,8 +75,8 @@ def backed_up(**changes):
     return {"backups": replace(WELL.backups, newest=replace(WELL.backups.newest, **changes))}
 
 
-def failed(kind, said, hint="", snapshot="", *, ran=True, known=True):
-    outcome = Outcome(kind, NOW, False, said, hint, snapshot, ran=ran, known=known)
+def failed(kind, message, hint="", snapshot="", *, ran=True, known=True):
+    outcome = Outcome(kind, NOW, False, message, hint, snapshot, ran=ran, known=known)
     return {"backups": replace(WELL.backups, failed=(outcome,))}
 
 
@@ -108,10 +108,10 @@ PROBLEMS = [
         {"unfinished": UnfinishedOperation(restart=NOW - HOUR)},
         "begun at 2026-03-01 11:00 UTC has not ended",
     ),
-    ("upgrade cut off", {"half_upgraded": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
+    ("upgrade cut off", {"interrupted_upgrade": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
     (
         "half restored",
-        {"half_restored": InterruptedRestore("It is not whole.")},
+        {"interrupted_restore": InterruptedRestore("It is not whole.")},
         "It is not whole. Run the same `restore`",
     ),
     (
@@ -142,28 +142,32 @@ PROBLEMS = [
     ("drill failed", failed(DRILL, "no model"), "no model. Mend that, then prove it with `drill`."),
     ("backups gone", failed(PLACE, "nothing is there"), "were not found when they were last looked for"),
     ("backups began anew", {"backups": replace(WELL.backups, anew="The backups in X began anew.")}, "in X began anew."),
-    ("not back", {"half_upgraded": "3.18.0", "not_back": "no room."}, "run `upgrade --back`. Why it failed: no room."),
+    (
+        "not back",
+        {"interrupted_upgrade": "3.18.0", "not_back": "no room."},
+        "run `upgrade --back`. Why it failed: no room.",
+    ),
     (
         "upgrading now",
-        {"half_upgraded": "3.18.0", "unfinished": UnfinishedOperation(at_work="bob has been running")},
+        {"interrupted_upgrade": "3.18.0", "unfinished": UnfinishedOperation(at_work="bob has been running")},
         "3.18.0 has not ended: bob has been running.",
     ),
     ("one left", {"unfinished": UnfinishedOperation(left=("ann",), unproved=True)}, "ann has not got the new token"),
     ("gc unproved", {"unfinished": UnfinishedOperation(unproved=True)}, "the gc job was not proved"),
     ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
-    ("gc failed", collected(last=replace(RAN, passed=False, said="no token")), "collection failed: no token."),
+    ("gc failed", collected(last=replace(RAN, passed=False, message="no token")), "collection failed: no token."),
     (
         "gc left something",
-        collected(last=replace(RAN, passed=False, outcome="incomplete", said="removed 1 of 2 runs")),
+        collected(last=replace(RAN, passed=False, outcome="incomplete", message="removed 1 of 2 runs")),
         "collection left some of its work: removed 1 of 2 runs.",
     ),
 ]
 
 
-@pytest.mark.parametrize(("case", "changes", "said"), PROBLEMS, ids=[row[0] for row in PROBLEMS])
-def test_one_problem_makes_it_unhealthy_and_is_told_alone(case, changes, said):
+@pytest.mark.parametrize(("case", "changes", "message"), PROBLEMS, ids=[row[0] for row in PROBLEMS])
+def test_one_problem_makes_it_unhealthy_and_is_told_alone(case, changes, message):
     (problem,) = problems(replace(WELL, **changes), NOW)
-    assert said in problem
+    assert message in problem
 
 
 HEALTHY = [
@@ -230,10 +234,10 @@ WARNINGS = [
 ]
 
 
-@pytest.mark.parametrize(("case", "changes", "said"), WARNINGS, ids=[row[0] for row in WARNINGS])
-def test_warnings(case, changes, said):
+@pytest.mark.parametrize(("case", "changes", "message"), WARNINGS, ids=[row[0] for row in WARNINGS])
+def test_warnings(case, changes, message):
     found = warnings(replace(WELL, **changes), [], NOW)
-    assert [said in text for text in found] == ([True] if said else [])
+    assert [message in text for text in found] == ([True] if message else [])
 
 
 @pytest.mark.parametrize("record", [None, {}, {"id": "S1"}, {"id": "S1", "finished": "soon"}])
@@ -268,9 +272,9 @@ DRIFT = [
 ]
 
 
-@pytest.mark.parametrize(("case", "number", "decision", "facts", "knows", "state"), DRIFT, ids=[r[0] for r in DRIFT])
-def test_only_what_is_seen_to_differ_is_drift(case, number, decision, facts, knows, state):
-    assert view(number, "stage", decision, facts, knows_token=knows).state == state
+@pytest.mark.parametrize(("case", "number", "decision", "report", "knows", "state"), DRIFT, ids=[r[0] for r in DRIFT])
+def test_only_what_is_seen_to_differ_is_drift(case, number, decision, report, knows, state):
+    assert view(number, "stage", decision, report, knows_token=knows).state == state
 
 
 @pytest.mark.parametrize("why", ["possible once the deployment runs", "not set", "the stored one is of another"])
@@ -283,8 +287,8 @@ def test_what_an_install_would_do_about_secrets_is_not_masked(why):
 
 @pytest.mark.parametrize("state", ["new", "missing", "different", "unknown", "unset"])
 def test_why_a_secret_is_set_is_not_masked(state):
-    facts = [SecretState("MLFLOW_TRACKING_URI", "new"), SecretState("MLFLOW_TRACKING_TOKEN", state)]
-    (action,) = setting(facts)
+    report = [SecretState("MLFLOW_TRACKING_URI", "new"), SecretState("MLFLOW_TRACKING_TOKEN", state)]
+    (action,) = setting(report)
     for told in (action.reason, f"{action.phrase}, because {action.reason}"):
         assert scrub(told) == told
 
@@ -303,7 +307,7 @@ def test_without_signing_in_nothing_is_known_later_one_stage_is_not(tmp_path):
     with pytest.raises(Denied):
         forecast([Failing(3)], context(tmp_path))
     (seen,) = forecast([Failing(13)], context(tmp_path))
-    assert (seen.state, seen.said) == (UNKNOWN, "not allowed")
+    assert (seen.state, seen.message) == (UNKNOWN, "not allowed")
 
 
 @pytest.mark.parametrize(

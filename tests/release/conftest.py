@@ -180,10 +180,10 @@ class Server:
 
             def _answer(self, reply: Reply) -> None:
                 start = 0
-                wanted = self.headers.get("Range")
+                desired = self.headers.get("Range")
                 same = not reply.honest or self.headers.get("If-Range") == reply.etag
-                if wanted and reply.etag and same:
-                    start = int(wanted.removeprefix("bytes=").rstrip("-"))
+                if desired and reply.etag and same:
+                    start = int(desired.removeprefix("bytes=").rstrip("-"))
                 if start >= len(reply.body) > 0:
                     self._plain(416)
                     return

@@ -16,8 +16,8 @@ from mlflow_ae5_deploy.release.customization import Customization, check
 from mlflow_ae5_deploy.release.edit import edit_project_file
 
 
-def edit(data: bytes, **wanted: Any) -> tuple[str, list[str]]:
-    customisation = Customization(**wanted)
+def edit(data: bytes, **desired: Any) -> tuple[str, list[str]]:
+    customisation = Customization(**desired)
     check(customisation)
     edited, changes = edit_project_file(data, customisation, "here")
     return edited.decode(), changes
@@ -125,9 +125,9 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "lines", "told"), CASES)
-def test_only_the_wanted_lines_change(make: Any, wanted: dict[str, Any], lines: list[str], told: list[str]) -> None:
-    after, changes = edit(make.project, **wanted)
+@pytest.mark.parametrize(("desired", "lines", "told"), CASES)
+def test_only_the_wanted_lines_change(make: Any, desired: dict[str, Any], lines: list[str], told: list[str]) -> None:
+    after, changes = edit(make.project, **desired)
     assert sorted(lines_changed(make.project, after)) == sorted(lines)
     assert changes == told
 
@@ -136,7 +136,7 @@ MLFLOWS = ["mlflow==3.17.1", "mlflow-skinny==3.17.1", "mlflow-tracing==3.17.1"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "lines"),
+    ("desired", "lines"),
     [
         ({"boto3": ">=1.40"}, ["boto3>=1.40"]),
         ({"pyjwt": "=2.10"}, ["PyJWT==2.10.*"]),  # nobody asked for it, another package needs it
@@ -146,9 +146,9 @@ MLFLOWS = ["mlflow==3.17.1", "mlflow-skinny==3.17.1", "mlflow-tracing==3.17.1"]
         ({"openssl": "=3.5.7"}, ["openssl=3.5.7"] * 2),
     ],
 )
-def test_a_dependency_replaces_the_locked_line(wanted: dict[str, str], lines: list[str]) -> None:
+def test_a_dependency_replaces_the_locked_line(desired: dict[str, str], lines: list[str]) -> None:
     before = (template_dir() / "anaconda-project.yml").read_bytes()
-    changed = lines_changed(before, edit(before, dependencies=wanted)[0])
+    changed = lines_changed(before, edit(before, dependencies=desired)[0])
     old, new = ([line[1:].split("#")[0].strip(" -") for line in changed if line[0] == sign] for sign in "-+")
     assert sorted(new) == sorted(lines)
     assert [re.split(r"[\[=<>]", line)[0] for line in old] == [re.split(r"[\[=<>]", line)[0] for line in new]
@@ -195,7 +195,7 @@ def test_values_are_texts_for_every_yaml(make: Any, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "wanted", "expected"),
+    ("data", "desired", "expected"),
     [
         (b"commands: {}\n", {"variables": {"A": "1"}}, {"commands": {}, "variables": {"A": "1"}}),
         (b"variables:\n", {"variables": {"A": "1"}}, {"variables": {"A": "1"}}),
@@ -213,12 +213,12 @@ def test_values_are_texts_for_every_yaml(make: Any, value: str) -> None:
         ),
     ],
 )
-def test_other_shapes(data: bytes, wanted: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert yaml.safe_load(edit(data, **wanted)[0]) == expected
+def test_other_shapes(data: bytes, desired: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert yaml.safe_load(edit(data, **desired)[0]) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "where", "says"),
+    ("desired", "where", "says"),
     [
         ({"variables": {"A": True}}, "variable A", "is a bool"),
         ({"variables": {"A": None}}, "variable A", "is a NoneType"),
@@ -245,9 +245,9 @@ def test_other_shapes(data: bytes, wanted: dict[str, Any], expected: dict[str, A
         ({"commands": {"A": {"unix": "psql postgresql://u:hunter2@h/d"}}}, "command A", "has a password"),
     ],
 )
-def test_refused_customisations(make: Any, wanted: dict[str, Any], where: str, says: str) -> None:
+def test_refused_customisations(make: Any, desired: dict[str, Any], where: str, says: str) -> None:
     with pytest.raises(Configuration) as caught:
-        edit(make.project, **wanted)
+        edit(make.project, **desired)
     assert caught.value.where == where
     assert says in caught.value.what
     assert "hunter2" not in str(vars(caught.value))

@@ -70,8 +70,8 @@ def blob(github: Any) -> Any:
     return github.replies["/blob/1?sig=once"]
 
 
-def get(wanted: str, settings: FetchSettings, clock: ManualClock | None = None, **more: Any) -> Release:
-    return obtain(wanted, settings, clock=clock or ManualClock(), **more)
+def get(desired: str, settings: FetchSettings, clock: ManualClock | None = None, **more: Any) -> Release:
+    return obtain(desired, settings, clock=clock or ManualClock(), **more)
 
 
 def sha(data: bytes) -> str:
@@ -89,10 +89,10 @@ def parts(settings: FetchSettings) -> list[str]:
     return sorted(p.name for p in (settings.cache_dir / "releases").iterdir() if ".part" in p.name)
 
 
-@pytest.mark.parametrize("wanted", ["latest", "1.2.3", "v1.2.3"])
-def test_release_from_github(github: Any, settings: FetchSettings, archive: bytes, wanted: str) -> None:
+@pytest.mark.parametrize("desired", ["latest", "1.2.3", "v1.2.3"])
+def test_release_from_github(github: Any, settings: FetchSettings, archive: bytes, desired: str) -> None:
     progress: list[tuple[int, int | None]] = []
-    release = get(wanted, settings, on_progress=lambda done, total: progress.append((done, total)))
+    release = get(desired, settings, on_progress=lambda done, total: progress.append((done, total)))
     assert (release.kind, release.version, release.checked) == ("version", "1.2.3", "first-use")
     assert release.path.read_bytes() == archive
     assert release.sha256 == sha(archive)
@@ -462,8 +462,8 @@ def test_files_of_authorities_that_cannot_be_used(
 def test_offline_names_the_ways_out_and_what_is_cached(github: Any, settings: FetchSettings) -> None:
     get("1.2.3", settings)
     github.clear()
-    for wanted in ("latest", "4.5.6", "https://example.com/x.tar.gz"):
-        error = refusal(Unreachable, wanted, replace(settings, offline=True))
+    for desired in ("latest", "4.5.6", "https://example.com/x.tar.gz"):
+        error = refusal(Unreachable, desired, replace(settings, offline=True))
         assert error.exit_code == 10
         assert "mirror" in error.remedy
         assert "In the cache: 1.2.3." in error.remedy
@@ -482,9 +482,9 @@ def test_without_record_the_cache_is_only_read(
     (folder / f"{NAME}.sha256").write_text(sha(archive))
     assert get("1.2.3", mirrored).checked == "announced"
     assert get("1.2.3", replace(mirrored, sha256=sha(archive))).checked == "given"
-    for wanted in ("1.2.3", "latest"):  # would have to be downloaded
-        refusal(Unreachable, wanted, looking)
-        refusal(Unreachable, wanted, replace(looking, offline=True))
+    for desired in ("1.2.3", "latest"):  # would have to be downloaded
+        refusal(Unreachable, desired, looking)
+        refusal(Unreachable, desired, replace(looking, offline=True))
     assert not settings.cache_dir.exists()
 
     get("1.2.3", settings)
@@ -596,7 +596,7 @@ def test_mirror_on_the_web(https: Any, settings: FetchSettings, reply: Any, arch
 
 
 @pytest.mark.parametrize(
-    ("replies", "wanted", "kind", "says"),
+    ("replies", "desired", "kind", "says"),
     [
         ({}, "latest", Configuration, "no file 'latest'"),
         ({"latest": b"<html>"}, "latest", ReleaseRefused, "does not hold a version"),
@@ -606,10 +606,10 @@ def test_mirror_on_the_web(https: Any, settings: FetchSettings, reply: Any, arch
     ],
 )
 def test_bad_mirrors(
-    https: Any, settings: FetchSettings, reply: Any, replies: dict[str, bytes], wanted: str, kind: Any, says: str
+    https: Any, settings: FetchSettings, reply: Any, replies: dict[str, bytes], desired: str, kind: Any, says: str
 ) -> None:
     https.replies.update({f"/m/{name}": reply(body) for name, body in replies.items()})
-    assert says in refusal(kind, wanted, replace(settings, mirror=f"{https.url}/m")).what
+    assert says in refusal(kind, desired, replace(settings, mirror=f"{https.url}/m")).what
 
 
 @pytest.fixture

@@ -96,12 +96,12 @@ def test_other_content_is_told_apart(built: BuiltArchive, change: Any, says: str
 
 def test_another_version_of_ours_is_named(built: BuiltArchive, template: Release, tmp_path: Path) -> None:
     (template.path / "run.sh").write_text("newer")
-    wanted = build(template, Customization(), tmp_path / "b.tar.gz")
-    recognition = same_content(as_downloaded(built), wanted)
+    desired = build(template, Customization(), tmp_path / "b.tar.gz")
+    recognition = same_content(as_downloaded(built), desired)
     assert not recognition.same
     assert recognition.release == "bundled release 0.1.0"
     assert built.content_digest[:12] in recognition.reason
-    assert wanted.content_digest[:12] in recognition.reason
+    assert desired.content_digest[:12] in recognition.reason
     assert content_digest_of(as_downloaded(built)) == built.content_digest
 
 

@@ -23,7 +23,7 @@ WANTED = DeploymentSpec(
 )
 GOOD = Health("healthy", "the MLflow API answered from its database")
 RIGHT = DeploymentState(
-    wanted=WANTED,
+    desired=WANTED,
     project=OURS,
     secrets=(SecretState("MLFLOW_BACKEND_STORE_URI", "same"),),
     stale=(),
@@ -68,18 +68,18 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("case", "facts", "verbs"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_follows_from_the_facts(tmp_path, case, facts, verbs):
-    decision = DeployStage().plan(facts, context(tmp_path))
+@pytest.mark.parametrize(("case", "report", "verbs"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_follows_from_the_facts(tmp_path, case, report, verbs):
+    decision = DeployStage().plan(report, context(tmp_path))
 
     assert [action.verb for action in decision.actions] == verbs
     assert (decision.no_change is None) == bool(verbs)
 
 
 def test_what_was_not_observed_is_said_not_assumed(tmp_path):
-    facts = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
+    report = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
 
-    decision = DeployStage().plan(facts, context(tmp_path))
+    decision = DeployStage().plan(report, context(tmp_path))
 
     assert "healthy" not in decision.no_change.reason
     assert "not observed" in decision.warnings[0]
@@ -87,8 +87,8 @@ def test_what_was_not_observed_is_said_not_assumed(tmp_path):
 
 def test_a_server_that_may_run_on_other_values_is_warned_of(tmp_path):
     """What is not remembered is not known; it is not said to be another value."""
-    for facts in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, unsure=("MLFLOW_BACKEND_STORE_URI",))):
-        (warning,) = DeployStage().plan(facts, context(tmp_path)).warnings
+    for report in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, unsure=("MLFLOW_BACKEND_STORE_URI",))):
+        (warning,) = DeployStage().plan(report, context(tmp_path)).warnings
 
         assert "configured values of MLFLOW_BACKEND_STORE_URI is not known" in warning
         assert "`rotate-token --restart`" in warning

@@ -127,8 +127,8 @@ def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_pat
     decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
 
     (action,) = decision.actions
-    wanted = dict(zip(["garbage collection", "backup", "drill"], jobs, strict=True))[purpose]
-    assert (action.verb, action.target) == ("pause", f"job {wanted.name} ({wanted.id})")
+    desired = dict(zip(["garbage collection", "backup", "drill"], jobs, strict=True))[purpose]
+    assert (action.verb, action.target) == ("pause", f"job {desired.name} ({desired.id})")
 
 
 def test_values_of_variables_are_not_shown(tmp_path):

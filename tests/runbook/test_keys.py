@@ -61,7 +61,7 @@ def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, repl
         assert "--replace-keys" in refused.value.remedy
         assert OURS not in str(refused.value)
         return
-    found = {fact.name: fact for fact in encryption_keys.observe(where)}[NAME]
+    found = {secret.name: secret for secret in encryption_keys.observe(where)}[NAME]
     assert found.state == expected
     assert bool(found.note) == (expected == "kept")
     assert (tmp_path / "keys").exists() == bool(in_file)
@@ -70,16 +70,16 @@ def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, repl
 def test_a_file_made_for_this_installation_is_known_without_memory(tmp_path):
     where = context(tmp_path, lists=Lists(secrets_={*encryption_keys.NAMES}))
     encryption_keys.make(where, encryption_keys.NAMES)
-    assert {fact.state for fact in encryption_keys.observe(where)} == {"same"}
+    assert {secret.state for secret in encryption_keys.observe(where)} == {"same"}
     elsewhere = context(tmp_path, lists=Lists(secrets_={*encryption_keys.NAMES}), project={"name": "another"})
-    assert {fact.state for fact in encryption_keys.observe(elsewhere)} == {"kept"}
+    assert {secret.state for secret in encryption_keys.observe(elsewhere)} == {"kept"}
 
 
 def test_a_key_that_is_missing_is_added_to_the_file(tmp_path):
     where = context(tmp_path, lists=Lists())
     encryption_keys.path(where).write_text(f"{NAME}={OURS}\n{encryption_keys.VERSION}=2\n")
     encryption_keys.path(where).chmod(0o600)
-    assert [fact.state for fact in encryption_keys.observe(where)] == ["new", "made", "new"]
+    assert [secret.state for secret in encryption_keys.observe(where)] == ["new", "made", "new"]
     encryption_keys.make(where, [encryption_keys.WEBHOOKS])
     found = encryption_keys.at_hand(where)
     assert (found[NAME].reveal(), found[encryption_keys.VERSION].reveal(), set(found)) == (

@@ -47,28 +47,28 @@ SEEN = [
 ]
 
 
-@pytest.mark.parametrize(("case", "facts", "said"), SEEN, ids=[row[0] for row in SEEN])
-def test_a_place_that_began_anew_is_told_until_the_former_is_back(tmp_path, case, facts, said):
+@pytest.mark.parametrize(("case", "report", "message"), SEEN, ids=[row[0] for row in SEEN])
+def test_a_place_that_began_anew_is_told_until_the_former_is_back(tmp_path, case, report, message):
     where = context(tmp_path)
-    for told in facts:
+    for told in report:
         backup_repository.note(where, told)
-    found = backup_repository.began_anew(where)
-    assert (said in found and "is the volume mounted" in found.lower()) if said else found == ""
+    found = backup_repository.recreated(where)
+    assert (message in found and "is the volume mounted" in found.lower()) if message else found == ""
 
 
 def test_a_new_place_can_be_accepted_and_another_setting_is_one(tmp_path):
     where = context(tmp_path)
     backup_repository.note(where, created(ONE, 12))
     backup_repository.note(where, listed(TWO, 1), accept=True)
-    assert backup_repository.began_anew(where) == ""
+    assert backup_repository.recreated(where) == ""
 
     other = context(tmp_path, backup={"destination": "data/other"})
     other.memory = where.memory
-    assert backup_repository.began_anew(other) == "", "nothing was seen there yet"
+    assert backup_repository.recreated(other) == "", "nothing was seen there yet"
     backup_repository.note(other, created(ONE, 1))
-    assert backup_repository.began_anew(other) == ""
+    assert backup_repository.recreated(other) == ""
     backup_repository.note(other, created(TWO, 1))
-    assert "The backups in data/other began anew" in backup_repository.began_anew(other)
+    assert "The backups in data/other began anew" in backup_repository.recreated(other)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_the_schedule_saw_counts_when_it_is_newer(tmp_path, seen, later, to
     backup_repository.note(where, created(seen, 5))
     now = where.clock.now()
     sightings = [ObservedRepository(place, now + timedelta(hours=hours)) for place, hours in later.items()]
-    assert bool(backup_repository.began_anew(where, sightings)) is told
+    assert bool(backup_repository.recreated(where, sightings)) is told
 
 
 def test_a_place_that_only_a_person_knows_is_not_asked_for_and_never_told(tmp_path):
@@ -91,7 +91,7 @@ def test_a_place_that_only_a_person_knows_is_not_asked_for_and_never_told(tmp_pa
         backup_repository.note(where, created(place, 3))
     where.values = SecretResolver({}, None)
 
-    found = backup_repository.began_anew(where)
+    found = backup_repository.recreated(where)
 
     assert "The backups in the place that prompt says began anew" in found
     assert "planted" not in (where.folder / "memory.json").read_text() + found

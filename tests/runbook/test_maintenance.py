@@ -19,8 +19,8 @@ def run(state="completed"):
     return Run("a2-1", "job", "mlflow-service", OURS.id, state)
 
 
-def judged(state="completed", **facts):
-    return runner.judge(run(state), "working\n" + (json.dumps(facts) + "\n" if facts else ""))
+def judged(state="completed", **report):
+    return runner.judge(run(state), "working\n" + (json.dumps(report) + "\n" if report else ""))
 
 
 GOOD = ["done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised"]
@@ -39,12 +39,12 @@ def test_what_counts_as_done(outcome):
     assert runner.succeeded(judged(outcome=outcome, exit_code=0))
 
 
-@pytest.mark.parametrize(("case", "state", "facts"), BAD, ids=[row[0] for row in BAD])
-def test_what_does_not(case, state, facts):
-    verdict = judged(state, **facts)
-    assert not runner.succeeded(verdict)
+@pytest.mark.parametrize(("case", "state", "report"), BAD, ids=[row[0] for row in BAD])
+def test_what_does_not(case, state, report):
+    job_result = judged(state, **report)
+    assert not runner.succeeded(job_result)
     with pytest.raises(errors.DeployError):
-        runner.require(tasks.backup("create"), verdict)
+        runner.require(tasks.backup("create"), job_result)
 
 
 LOST = [
@@ -59,17 +59,17 @@ LOST = [
 @pytest.mark.parametrize(("purpose", "task"), LOST, ids=[row[0] for row in LOST])
 def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose, task):
     log = 'Traceback (most recent call last):\n{"level": "info"}\nOperationalError: disk I/O error\n'
-    verdict = runner.judge(run(), log)
+    job_result = runner.judge(run(), log)
 
     with pytest.raises(errors.JobFailed) as raised:
-        runner.require(task, verdict)
+        runner.require(task, job_result)
 
     assert raised.value.what == (
         f"The {purpose} has finished, result unknown: the run is completed, and its log has no report; it ends with "
         "`OperationalError: disk I/O error`."
     )
-    assert verdict.known is False
-    assert verdict.judged is None
+    assert job_result.known is False
+    assert job_result.judged is None
 
 
 KINDS = {
@@ -88,10 +88,10 @@ KINDS = {
 
 @pytest.mark.parametrize(("code", "kind"), KINDS.items())
 def test_an_exit_code_of_the_project_has_an_error_here_with_the_jobs_own_words(code, kind):
-    verdict = judged(outcome="failed", exit_code=code, error="it broke", hint="mend it")
+    job_result = judged(outcome="failed", exit_code=code, error="it broke", hint="mend it")
 
     with pytest.raises(errors.DeployError) as raised:
-        runner.require(tasks.restore("--snapshot", "S1"), verdict)
+        runner.require(tasks.restore("--snapshot", "S1"), job_result)
 
     assert type(raised.value) is kind
     assert (raised.value.where, raised.value.remedy) == ("run a2-1", "Mend it.")
@@ -108,10 +108,10 @@ def test_an_exit_code_of_the_project_has_an_error_here_with_the_jobs_own_words(c
     ],
 )
 def test_a_hint_is_a_sentence(hint, remedy):
-    verdict = judged(outcome="failed", exit_code=3, error="it broke", hint=hint)
+    job_result = judged(outcome="failed", exit_code=3, error="it broke", hint=hint)
 
     with pytest.raises(errors.JobFailed) as raised:
-        runner.require(tasks.drill("latest"), verdict)
+        runner.require(tasks.drill("latest"), job_result)
 
     assert raised.value.remedy == remedy
 
@@ -140,9 +140,9 @@ WORDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("facts", "said"), WORDS, ids=[row[1][:30] for row in WORDS])
-def test_a_sentence_for_a_person(facts, said):
-    assert sentence(facts) == said
+@pytest.mark.parametrize(("report", "message"), WORDS, ids=[row[1][:30] for row in WORDS])
+def test_a_sentence_for_a_person(report, message):
+    assert sentence(report) == message
 
 
 @pytest.mark.parametrize("command", ["Backup", "Restore", "Drill", "DatabaseUpgrade", ""])

@@ -77,9 +77,9 @@ def test_a_token_that_is_put_away_is_remembered_as_a_former_one_until_another_is
     memory.remember_token("svc", "a2-2", Secret("another-value"), WHEN, issued=WHEN, own=True)
     memory.forget_secret("gone", "MLFLOW_TRACKING_TOKEN")
 
-    (former,) = State(tmp_path).former_tokens()
+    (previous,) = State(tmp_path).previous_tokens()
 
-    assert (former.account, former.deployment_id, former.stored) == ("reader", "a2-1", WHEN)
+    assert (previous.account, previous.deployment_id, previous.stored) == ("reader", "a2-1", WHEN)
     assert [known.account for known in memory.stored_tokens()] == ["svc"]
 
 
@@ -102,7 +102,7 @@ def test_what_is_noted_of_a_job_that_is_made_anew_is_that_jobs_alone(tmp_path):
 def test_where_there_is_no_deployment_nothing_is_pending_but_a_recovery_and_the_snapshot_are_known(tmp_path):
     memory = State(tmp_path)
     memory.note_restart({"id": "a2-1"})
-    memory.note_upgrade({"wanted": "3.18.0"})
+    memory.note_upgrade({"desired": "3.18.0"})
     memory.begin_rotation("a2-1", ["svc"], None)
     memory.note_stale_server(["A"])
     memory.note_unsure_server(["B"])
@@ -162,7 +162,7 @@ class TestTokens:
         self.remember(tmp_path, "svc")
 
         left = State(tmp_path).unfinished_rotation()
-        assert (left.left, left.void_since) == (("reader",), WHEN)
+        assert (left.left, left.invalid_since) == (("reader",), WHEN)
 
         self.remember(tmp_path, "reader", deployment="another")
         assert State(tmp_path).unfinished_rotation().left == ("reader",)

@@ -27,17 +27,17 @@ LACKING = {**WELL, "kept": ["S1", "S2"], "lacking": [{"snapshot": "S1", "what": 
 LISTED = {**WELL, "snapshots": [{"snapshot": "S1", "damaged": "half of it"}, {"snapshot": "S2"}]}
 
 
-def broken(code, **facts):
-    return {"outcome": "failed", "exit_code": code, "error": "it broke", **facts}
+def broken(code, **report):
+    return {"outcome": "failed", "exit_code": code, "error": "it broke", **report}
 
 
-def verdict(facts):
-    log = json.dumps(facts) if facts else ""
-    return runner.judge(Run("r", "job", "mlflow-service", OURS.id, "completed" if facts else "failed"), log)
+def job_result(report):
+    log = json.dumps(report) if report else ""
+    return runner.judge(Run("r", "job", "mlflow-service", OURS.id, "completed" if report else "failed"), log)
 
 
-def learn(task, facts, newest="S2"):
-    seen = verdict(facts)
+def learn(task, report, newest="S2"):
+    seen = job_result(report)
     return learned(task, seen, NOW, good=runner.succeeded(seen), newest=newest)
 
 
@@ -87,9 +87,9 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("case", "task", "facts", "told"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_one_run_tells(case, task, facts, told):
-    assert {("" if item.passed else "!") + item.of for item in learn(task, facts)} == told
+@pytest.mark.parametrize(("case", "task", "report", "told"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_one_run_tells(case, task, report, told):
+    assert {("" if item.passed else "!") + item.of for item in learn(task, report)} == told
 
 
 @pytest.mark.parametrize(("state", "known"), [("completed", False), ("failed", True)])
@@ -109,7 +109,7 @@ def test_where_no_snapshot_was_ever_known_nothing_is_missed():
 
 
 BAD = Outcome(CHECK, NOW, False, "damaged", snapshot="S2")
-UNRUN = replace(BAD, when=NOW + timedelta(hours=1), said="no room", ran=False)
+UNRUN = replace(BAD, when=NOW + timedelta(hours=1), message="no room", ran=False)
 BAD_OLD = replace(BAD, snapshot="S1")
 GOOD = Outcome(CHECK, NOW + timedelta(hours=1), True, snapshot="S2")
 GOOD_OLD = replace(GOOD, snapshot="S1", newest=False)
@@ -135,9 +135,9 @@ def test_a_failure_stands_until_one_of_its_kind_ends_well(case, seen, passed):
 
 
 def test_a_check_that_did_not_come_to_its_end_says_nothing_of_the_snapshot():
-    for facts, ran in ((broken(16), True), (broken(19), False), ({}, False), (broken(75), False)):
-        assert [item.ran for item in learn(VERIFY, facts)] == [ran]
-    assert latest([GOOD, replace(UNRUN, when=GOOD.when + timedelta(hours=1))])[CHECK].said == "no room"
+    for report, ran in ((broken(16), True), (broken(19), False), ({}, False), (broken(75), False)):
+        assert [item.ran for item in learn(VERIFY, report)] == [ran]
+    assert latest([GOOD, replace(UNRUN, when=GOOD.when + timedelta(hours=1))])[CHECK].message == "no room"
 
 
 def test_a_prune_that_drops_a_named_one_makes_good_what_failed_before():
@@ -150,8 +150,8 @@ def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path
     memory = State(tmp_path)
     memory.remember_snapshot({"id": "S2", "finished": NOW.isoformat(), "verified": None, "damaged": False})
 
-    def noted(task, facts):
-        seen = verdict(facts)
+    def noted(task, report):
+        seen = job_result(report)
         outcomes.note(memory, task, seen, NOW, good=runner.succeeded(seen))
         known = State(tmp_path).snapshot()
         return {item.of: item for item in outcomes.remembered(State(tmp_path))}, known["verified"], known["damaged"]
@@ -162,6 +162,6 @@ def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path
     found, verified, damaged = noted(VERIFY, {**WELL, "snapshot": "S2"})
     assert (found[CHECK].passed, verified, damaged) == (True, NOW.isoformat(), False)
     found, verified, damaged = noted(LIST, {**WELL, "snapshots": [{"snapshot": "S2", "damaged": "half of it"}]})
-    assert (found[CHECK].said, verified, damaged) == ("half of it", None, True)
+    assert (found[CHECK].message, verified, damaged) == ("half of it", None, True)
     memory.note_outcomes({CHECK: {"when": "soon"}, DRILL: {}, PLACE: {"when": NOW.isoformat(), "passed": True}})
     assert outcomes.remembered(memory) == [Outcome(PLACE, NOW, True)]

@@ -50,17 +50,17 @@ ROWS = [
 ]
 
 
-def asked(tmp_path, wanted, *, runs=False, known=None, **settings):
+def asked(tmp_path, desired, *, runs=False, known=None, **settings):
     lists = Lists(deployments_=[deployment()] if runs else [])
     where = context(tmp_path, lists=lists, **settings)
-    where.options = replace(where.options, recovery=wanted)
+    where.options = replace(where.options, recovery=desired)
     where.memory.note_recovery(known)
     return where
 
 
-@pytest.mark.parametrize(("case", "wanted", "runs", "known", "follows"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_follows(tmp_path, case, wanted, runs, known, follows):
-    where, stage = asked(tmp_path, wanted, runs=runs, known=known), RecoveryStage()
+@pytest.mark.parametrize(("case", "desired", "runs", "known", "follows"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_follows(tmp_path, case, desired, runs, known, follows):
+    where, stage = asked(tmp_path, desired, runs=runs, known=known), RecoveryStage()
     if isinstance(follows, type):
         with pytest.raises(follows):
             stage.plan(stage.observe(where), where)
@@ -87,7 +87,7 @@ UNASKED = [
     ("begun", BEGUN, None, False, "begun at 2026-03-01 11:00 UTC, and its end is not known"),
     ("begun into a project that was replaced since", {**BEGUN, "project_id": OTHER.id}, None, False, "is not known"),
     ("begun, and a server runs", BEGUN, None, RUNS, None),
-    ("a job has told of it", {**BEGUN, "said": TOLD}, None, False, f"are not whole: {TOLD}."),
+    ("a job has told of it", {**BEGUN, "message": TOLD}, None, False, f"are not whole: {TOLD}."),
     ("at work", BEGUN, ("running", None), False, "at work on the platform"),
     ("at work for another machine", None, ("running", None), False, "A restore that was begun is at work"),
     ("killed", BEGUN, ("failed", None), False, "broke off: the run is failed, and its log has no report"),
@@ -100,9 +100,9 @@ UNASKED = [
 class Records:
     """A platform with one run of one job. deleted: what was taken away."""
 
-    def __init__(self, state, facts):
+    def __init__(self, state, report):
         self.found = Run("a2-r", "mlflow-ae5-deploy restore", ACCOUNT, OURS.id, state, "a2-j")
-        self.log = json.dumps(facts) if facts else "working"
+        self.log = json.dumps(report) if report else "working"
         self.deleted = []
 
     def runs(self, job_id=None):
@@ -127,13 +127,13 @@ def with_records(where, left):
     return where
 
 
-@pytest.mark.parametrize(("case", "known", "left", "runs", "said"), UNASKED, ids=[row[0] for row in UNASKED])
-def test_no_server_is_started_on_what_is_known_as_half_restored(tmp_path, case, known, left, runs, said):
+@pytest.mark.parametrize(("case", "known", "left", "runs", "message"), UNASKED, ids=[row[0] for row in UNASKED])
+def test_no_server_is_started_on_what_is_known_as_half_restored(tmp_path, case, known, left, runs, message):
     where, stage = with_records(asked(tmp_path, None, runs=runs, known=known), left), RecoveryStage()
-    if said is None:
+    if message is None:
         assert "no restore was asked for" in stage.plan(stage.observe(where), where).no_change.reason
         return
-    with pytest.raises(StageFailed, match=re.escape(said)) as refused:
+    with pytest.raises(StageFailed, match=re.escape(message)) as refused:
         stage.plan(stage.observe(where), where)
     assert "`restore`" in refused.value.remedy
 
@@ -149,13 +149,13 @@ LEARNT = [  # what was known, what the job says, what is left of an earlier one:
 ]
 
 
-@pytest.mark.parametrize(("case", "known", "facts", "left", "state", "gone"), LEARNT, ids=[row[0] for row in LEARNT])
-def test_what_a_job_says_of_the_data_is_remembered(tmp_path, case, known, facts, left, state, gone):
+@pytest.mark.parametrize(("case", "known", "report", "left", "state", "gone"), LEARNT, ids=[row[0] for row in LEARNT])
+def test_what_a_job_says_of_the_data_is_remembered(tmp_path, case, known, report, left, state, gone):
     where = with_records(asked(tmp_path, None, known=known), left)
-    learn(where, OURS, JobResult("a2-1", "completed", "failed", 24, "", facts or {}))
+    learn(where, OURS, JobResult("a2-1", "completed", "failed", 24, "", report or {}))
     now = where.memory.recovery() or {}
     assert now.get("state") == state
-    assert now.get("said") == (TOLD if facts is HALF else None)
+    assert now.get("message") == (TOLD if report is HALF else None)
     assert (left is None) or where.access.platform_.deleted == gone
 
 
@@ -167,7 +167,7 @@ def test_a_server_that_answers_puts_an_end_to_it(tmp_path):
 
 
 def remembered(where):
-    for name, value in server_secrets.wanted(where).items():
+    for name, value in server_secrets.desired(where).items():
         where.memory.remember_secret(ACCOUNT, name, value, where.clock.now())
         where.cached.secrets_.add(name)
 
@@ -183,8 +183,8 @@ def test_a_database_that_is_served_is_known_to_hold_something_before_the_server_
 
 
 def test_stopping_and_replacing_need_consent_and_restoring_into_nothing_does_not(tmp_path):
-    for wanted, runs, needs in ((RestoreRequest("S1"), False, []), (REPLACES, True, ["stop", "restore"])):
-        where, stage = asked(tmp_path, wanted, runs=runs), RecoveryStage()
+    for desired, runs, needs in ((RestoreRequest("S1"), False, []), (REPLACES, True, ["stop", "restore"])):
+        where, stage = asked(tmp_path, desired, runs=runs), RecoveryStage()
         actions = stage.plan(stage.observe(where), where).actions
         assert [action.verb for action in actions if action.needs_consent] == needs
 
@@ -199,12 +199,12 @@ def test_a_release_without_the_command_is_refused(tmp_path):
 @pytest.mark.parametrize(("used", "wrong"), [("sqlite", False), ("postgresql", True), (None, False)])
 def test_a_job_that_still_had_the_former_secret_is_found_out(tmp_path, used, wrong):
     where = asked(tmp_path, RestoreRequest("S1"))
-    verdict = JobResult("a2-1", "completed", "done", 0, "", {"dialect": {"from": "sqlite", "to": used}})
+    job_result = JobResult("a2-1", "completed", "done", 0, "", {"dialect": {"from": "sqlite", "to": used}})
     if not wrong:
-        require_place(where, verdict)
+        require_place(where, job_result)
         return
     with pytest.raises(StageFailed, match="restored into postgresql, and sqlite is configured"):
-        require_place(where, verdict)
+        require_place(where, job_result)
 
 
 # where snapshots are kept --------------------------------------------------------------------------------------------

@@ -25,10 +25,10 @@ class Scripted:
         self.done.append("observe")
         return "facts"
 
-    def plan(self, facts, context):
+    def plan(self, report, context):
         return self.decision
 
-    def apply(self, action, facts, context):
+    def apply(self, action, report, context):
         self.done.append(action.phrase)
         if self.fail:
             raise self.fail
@@ -103,7 +103,7 @@ def test_every_intent_is_on_disk_before_its_effect(tmp_path):
     seen = []
 
     class Looks(Scripted):
-        def apply(self, action, facts, context):
+        def apply(self, action, report, context):
             seen.extend(line["event"] for line in journal(tmp_path))
 
     run([Looks(1, CREATE)], where)

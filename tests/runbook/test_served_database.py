@@ -40,7 +40,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("configured", "log", "same"), ROWS)
 def test_a_log_shows_the_database(configured: str, log: str, same: bool | None) -> None:
-    wanted, seen = parse(configured), served_by(log)
-    assert wanted is not None
-    assert (any(one.may_be(wanted) for one in seen) if seen else None) is same
-    assert "secret" not in str(wanted)
+    desired, seen = parse(configured), served_by(log)
+    assert desired is not None
+    assert (any(one.may_be(desired) for one in seen) if seen else None) is same
+    assert "secret" not in str(desired)

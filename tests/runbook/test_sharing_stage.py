@@ -10,22 +10,22 @@ from mlflow_ae5_deploy.runbook.stages.s13_sharing import SharingStage, SharingSt
 EVERYONE, TEAM, ANN = ("group", "everyone"), ("group", "team"), ("user", "ann")
 
 
-def facts(present, wanted, ours=()):
-    return SharingState("a2-x", frozenset(present), frozenset(wanted), frozenset(ours))
+def report(present, desired, ours=()):
+    return SharingState("a2-x", frozenset(present), frozenset(desired), frozenset(ours))
 
 
 ROWS = [
-    ("nothing shared yet", facts([], [EVERYONE]), ["share with group everyone"], 0),
-    ("as wanted", facts([EVERYONE], [EVERYONE]), [], 0),
-    ("a user too", facts([EVERYONE], [EVERYONE, ANN]), ["share with user ann"], 0),
+    ("nothing shared yet", report([], [EVERYONE]), ["share with group everyone"], 0),
+    ("as wanted", report([EVERYONE], [EVERYONE]), [], 0),
+    ("a user too", report([EVERYONE], [EVERYONE, ANN]), ["share with user ann"], 0),
     (
         "narrowed after we shared it widely",
-        facts([EVERYONE], [TEAM], [EVERYONE]),
+        report([EVERYONE], [TEAM], [EVERYONE]),
         ["share with group team", "stop sharing with group everyone"],
         0,
     ),
-    ("somebody else added a person", facts([EVERYONE, ANN], [EVERYONE]), [], 1),
-    ("shared with nobody, as wanted", facts([], []), [], 0),
+    ("somebody else added a person", report([EVERYONE, ANN], [EVERYONE]), [], 1),
+    ("shared with nobody, as wanted", report([], []), [], 0),
 ]
 
 

@@ -68,8 +68,8 @@ def test_a_token_is_due_in_time_and_not_at_every_look(case, age, left, due):
     [(timedelta(31), None), (timedelta(10), "in 10 days"), (timedelta(0), "expired on 2026-03-01 00:00 UTC")],
 )
 def test_the_warning_comes_a_month_before(left, words):
-    said = warning(NOW + left, NOW)
-    assert said is None if words is None else words in said
+    message = warning(NOW + left, NOW)
+    assert message is None if words is None else words in message
 
 
 def test_a_token_without_an_end_is_not_warned_of():

@@ -189,18 +189,18 @@ def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -
 def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
     """What is to be kept: as the options say, else as the configuration does; with --drop-damaged alone, the others."""
     named = ("--keep-last", "--keep-daily", "--keep-weekly")
-    wanted = {option: given[option] for option in named if given[option] is not None}
+    desired = {option: given[option] for option in named if given[option] is not None}
     dropped = given["--drop-damaged"]
-    if not wanted and keeps is not None and dropped is None:
+    if not desired and keeps is not None and dropped is None:
         found = {"--keep-last": keeps.keep_last, "--keep-daily": keeps.keep_daily, "--keep-weekly": keeps.keep_weekly}
-        wanted = {option: value for option, value in found.items() if value is not None}
-    if not wanted and dropped is None:
+        desired = {option: value for option, value in found.items() if value is not None}
+    if not desired and dropped is None:
         raise Usage(
             "What is to be kept is not said.",
             where="backup prune",
             remedy="Give --keep-last, --keep-daily or --keep-weekly, or set backup.keep_last and the like.",
         )
-    words = [word for option, value in wanted.items() for word in (option, str(value))]
+    words = [word for option, value in desired.items() for word in (option, str(value))]
     if dropped is not None:
         words += ["--drop-damaged", checked_damaged(dropped)]
     return [*words, *(["--yes"] if given["--yes"] else [])]

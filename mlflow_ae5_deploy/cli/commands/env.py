@@ -45,7 +45,7 @@ def command(
     traceback: options.Traceback = False,
 ) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
-    from mlflow_ae5_deploy.cli.next_steps import installed_facts, program
+    from mlflow_ae5_deploy.cli.next_steps import installed_state, program
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
@@ -62,7 +62,7 @@ def command(
             deployment_id, context.outputs.url = running(context)
             with recorded(context):
                 token = context.token_for(deployment_id) if show_token else None
-            environment = installed_facts(context).client_environment()
+            environment = installed_state(context).client_environment()
             if token is not None:
                 environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
             if CERTIFICATE in environment:
@@ -77,10 +77,10 @@ def command(
     return EXIT_DONE
 
 
-def _form(wanted: str | None, *, json: bool, known: tuple[str, ...]) -> str:
-    if json and wanted not in (None, "json"):
-        raise Usage(f"--json and --format {wanted} exclude each other.", remedy="Leave one of them out.")
-    form = "json" if json else wanted or "shell"
+def _form(desired: str | None, *, json: bool, known: tuple[str, ...]) -> str:
+    if json and desired not in (None, "json"):
+        raise Usage(f"--json and --format {desired} exclude each other.", remedy="Leave one of them out.")
+    form = "json" if json else desired or "shell"
     if form not in known:
         raise Usage(f"--format takes {', '.join(known[:-1])} or {known[-1]}, not {form!r}.", where="--format")
     return form

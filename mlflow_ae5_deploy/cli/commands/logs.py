@@ -81,13 +81,13 @@ def command(
         reporter.close()
 
 
-def _run(reporter: Reporter, show: OnLine, context: Context, wanted: str, *, follow: bool, lines: int) -> int:
+def _run(reporter: Reporter, show: OnLine, context: Context, desired: str, *, follow: bool, lines: int) -> int:
     from mlflow_ae5_deploy.jobs.gc import judge
     from mlflow_ae5_deploy.jobs.logs import follow_run, read_log
     from mlflow_ae5_deploy.jobs.saved_logs import SavedRun
     from mlflow_ae5_deploy.operations.logs import run_of
 
-    found = run_of(context, wanted)
+    found = run_of(context, desired)
     if isinstance(found, SavedRun):
         run = found.run
         reporter.note(f"run {run.id} of {run.name}, {run.state}; its log was kept on this machine")
@@ -97,7 +97,7 @@ def _run(reporter: Reporter, show: OnLine, context: Context, wanted: str, *, fol
     reporter.note(f"run {run.id} of {run.name}, {run.state}")
     if follow:
         ended, text = follow_run(context, run.id, show, seconds=_LONGEST, last=lines)
-        reporter.note(f"run {run.id}: {judge(ended, text).said}")
+        reporter.note(f"run {run.id}: {judge(ended, text).message}")
         return EXIT_DONE
     text = read_log(context, run)
     _tell(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, text, lines)
@@ -132,9 +132,9 @@ def _part(context: Context, deployment_id: str, part: str) -> str:
 def _tell(reporter: Reporter, show: OnLine, source: dict[str, str], text: str, lines: int) -> None:
     from mlflow_ae5_deploy.jobs.logs import lines_of
 
-    wanted = lines_of(text)[-lines:]
-    for line in wanted if not reporter.json_mode else ():
+    desired = lines_of(text)[-lines:]
+    for line in desired if not reporter.json_mode else ():
         show(line)
     if reporter.json_mode:
-        document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": "done", "source": source, "lines": wanted}
+        document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": "done", "source": source, "lines": desired}
         reporter.data(document)

@@ -176,8 +176,8 @@ def _rehearse(
         with lock.held(lock_wait):
             context.memory.refresh()
             reporter.doing("restore dry run")
-            verdict = restore.rehearse(context, recovery, STAGES, prepare)
-    show(reporter, verdict)
+            job_result = restore.rehearse(context, recovery, STAGES, prepare)
+    show(reporter, job_result)
     if choices.json_mode:
-        reporter.data(run_data(NAME, "dry-run", verdict, None))
+        reporter.data(run_data(NAME, "dry-run", job_result, None))
     return EXIT_DONE

@@ -74,29 +74,31 @@ def command(
 def _schedule(plain: SharedOptions, asked: GcOptions, reporter: Reporter, limits: _Limits, lock_wait: float) -> int:
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.render.install import error_data
-    from mlflow_ae5_deploy.render.schedule_gc import ScheduleView, schedule_data, show_verdict
-    from mlflow_ae5_deploy.resources.gc_job import wanted_job
+    from mlflow_ae5_deploy.render.schedule_gc import ScheduleView, schedule_data, show_job_result
+    from mlflow_ae5_deploy.resources.gc_job import desired_job
 
-    configured = wanted_job(load_settings(plain).settings)
+    configured = desired_job(load_settings(plain).settings)
     result: ScheduleView | None = None
     try:
         with changing(replace(plain, overrides=asked.overrides), reporter, verb=NAME, lock_wait=lock_wait) as context:
             reporter.doing(NAME)
-            wanted = _wanted(asked, context)
+            desired = _desired(asked, context)
             result = ScheduleView(
-                wanted=wanted,
-                done=_set(asked, context, wanted, limits.wait),
-                departures=tuple(schedule_gc.departures(wanted, configured)) if asked.verb in ("set", "run") else (),
+                desired=desired,
+                done=_set(asked, context, desired, limits.wait),
+                departures=tuple(schedule_gc.departures(desired, configured)) if asked.verb in ("set", "run") else (),
                 now=context.clock.now(),
             )
             _show(reporter, result, asked, plain)
-            verdict = _run(asked, context, wanted, reporter, limits.wait)
-            result = replace(result, verdict=verdict, pruned=_prune(asked, context, wanted, limits.keep, reporter))
-            if verdict is not None:
-                show_verdict(reporter, verdict)
-                schedule_gc.require(verdict)
+            job_result = _run(asked, context, desired, reporter, limits.wait)
+            result = replace(
+                result, job_result=job_result, pruned=_prune(asked, context, desired, limits.keep, reporter)
+            )
+            if job_result is not None:
+                show_job_result(reporter, job_result)
+                schedule_gc.require(job_result)
     except (JobFailed, StageFailed, PartlyDone) as error:
-        if result is None or result.verdict is None or not plain.json_mode:
+        if result is None or result.job_result is None or not plain.json_mode:
             raise
         reporter.data(schedule_data(NAME, result) | {"outcome": "failed", "error": error_data(error)})
         reporter.error(error)
@@ -106,28 +108,28 @@ def _schedule(plain: SharedOptions, asked: GcOptions, reporter: Reporter, limits
     return EXIT_DONE
 
 
-def _wanted(asked: GcOptions, context: Context) -> JobSpec:
+def _desired(asked: GcOptions, context: Context) -> JobSpec:
     from mlflow_ae5_deploy.operations.schedule_gc import with_database
-    from mlflow_ae5_deploy.resources.gc_job import wanted_job
+    from mlflow_ae5_deploy.resources.gc_job import desired_job
 
-    wanted = wanted_job(context.settings)
+    desired = desired_job(context.settings)
     if asked.database is None:
-        return wanted
-    return with_database(wanted, context, gc_options.resolve(asked.database, context.values))
+        return desired
+    return with_database(desired, context, gc_options.resolve(asked.database, context.values))
 
 
-def _set(asked: GcOptions, context: Context, wanted: JobSpec, wait: float) -> ScheduleResult | None:
+def _set(asked: GcOptions, context: Context, desired: JobSpec, wait: float) -> ScheduleResult | None:
     """What happens to the schedule; None where only a run was asked for."""
     from mlflow_ae5_deploy.operations import schedule_gc
 
     if asked.verb == "pause":
-        return schedule_gc.pause(context, wanted)
+        return schedule_gc.pause(context, desired)
     if asked.verb == "resume":
-        return schedule_gc.resume(context, wanted)
+        return schedule_gc.resume(context, desired)
     if asked.verb == "remove":
-        return schedule_gc.remove(context, wanted, wait=wait)
+        return schedule_gc.remove(context, desired, wait=wait)
     if asked.verb == "set" or (asked.verb == "run" and asked.changes):
-        return schedule_gc.converge(context, wanted, wait=wait)
+        return schedule_gc.converge(context, desired, wait=wait)
     return None
 
 
@@ -145,27 +147,27 @@ def _show(reporter: Reporter, result: ScheduleView, asked: GcOptions, choices: S
         reporter.hanging("", told)
 
 
-def _run(asked: GcOptions, context: Context, wanted: JobSpec, reporter: Reporter, wait: float) -> JobResult | None:
+def _run(asked: GcOptions, context: Context, desired: JobSpec, reporter: Reporter, wait: float) -> JobResult | None:
     from mlflow_ae5_deploy.jobs.logs import WithoutSettings
     from mlflow_ae5_deploy.operations import schedule_gc
 
     show = WithoutSettings(lambda line: reporter.foreign(line, "  | "))
     if asked.verb == "rehearse":
         reporter.line("One dry run, as a job of its own; the schedule is not touched")
-        return schedule_gc.rehearse(context, wanted, show, seconds=wait)
+        return schedule_gc.rehearse(context, desired, show, seconds=wait)
     if asked.verb == "run":
-        schedule_gc.required_jobs(context, wanted)  # before anything is announced
+        schedule_gc.required_jobs(context, desired)  # before anything is announced
         reporter.line("One run, now")
-        return schedule_gc.run_now(context, wanted, show, seconds=wait)
+        return schedule_gc.run_now(context, desired, show, seconds=wait)
     return None
 
 
-def _prune(asked: GcOptions, context: Context, wanted: JobSpec, keep: int, reporter: Reporter) -> int:
+def _prune(asked: GcOptions, context: Context, desired: JobSpec, keep: int, reporter: Reporter) -> int:
     from mlflow_ae5_deploy.jobs import one_off
 
     if asked.verb not in ("set", "run"):
         return 0
-    pruned = one_off.prune(context, wanted.name, keep=keep)
+    pruned = one_off.prune(context, desired.name, keep=keep)
     if pruned:
         reporter.line(f"{counted(pruned, 'old run records')} deleted, the newest {keep} kept")
     return pruned

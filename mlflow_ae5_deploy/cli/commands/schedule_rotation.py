@@ -159,14 +159,14 @@ def _change(choices: SharedOptions, loaded: LoadedSettings, what: str, text: str
     with InstallationLock(folder, clock, verb=NAME).held(lock_wait):
         table = crontab.Crontab(choices.environ)
         before = table.read()
-        wanted = crontab.with_line(before, text, folder.name)
+        desired = crontab.with_line(before, text, folder.name)
         if what == "remove":
-            wanted = crontab.without_line(before, folder.name)
-        if wanted == before or (what == "remove" and not crontab.has_line(before, folder.name)):
+            desired = crontab.without_line(before, folder.name)
+        if desired == before or (what == "remove" and not crontab.has_line(before, folder.name)):
             return "unchanged", "" if what == "remove" else text
         with framed(journal, clock):
             journal.write("intent", action=what, target="crontab line")
-            table.write(wanted)
+            table.write(desired)
             journal.write("effect", action=what, target="crontab line")
     if what == "remove":
         return "removed", "\n".join(crontab.own_lines(before, folder.name))
@@ -185,15 +185,15 @@ def _tell(reporter: Reporter, outcome: str, text: str, words: str, warnings: lis
                 "warnings": warnings,
             }
         )
-    said = {
+    message = {
         "installed": f"Installed in your crontab ({words[:1].lower()}{words[1:]}):",
         "removed": "Taken out of your crontab:",
         "unchanged": "Your crontab is as asked for already:"
         if text
         else "Your crontab has no line for this installation.",
     }.get(outcome)
-    if said:
-        reporter.line(said)
+    if message:
+        reporter.line(message)
     if text:
         reporter.text(text)
 

@@ -90,10 +90,10 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
     if result.error is not None:
         raise result.error
     if begun is not None:  # there may be no project just now
-        plan.require_target(context, begun.target, begun.wanted, begun.phase)
-        reporter.line(f"An upgrade to {begun.wanted} was cut off ({begun.phase}); going on with it.")
+        plan.require_target(context, begun.target, begun.desired, begun.phase)
+        reporter.line(f"An upgrade to {begun.desired} was cut off ({begun.phase}); going on with it.")
         done = apply.go_on(context, begun, crew)
-        show_upgraded(reporter, done, begun.wanted)
+        show_upgraded(reporter, done, begun.desired)
         return upgrade_data("upgraded", None, None, done)
     found = plan.look(context)
     show_changes(reporter, found)
@@ -120,9 +120,9 @@ def _rehearse(
         plan.check(context, found)
     if how == "--no-rehearsal":
         return None
-    verdict = apply.rehearse(context, found, crew)
-    show_rehearsal(reporter, verdict)
-    return verdict
+    job_result = apply.rehearse(context, found, crew)
+    show_rehearsal(reporter, job_result)
+    return job_result
 
 
 def _crew(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:

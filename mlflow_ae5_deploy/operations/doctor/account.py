@@ -74,8 +74,8 @@ def _configured(context: Context) -> Iterator[Finding]:
 def login(context: Context, first_stage: Stage) -> Iterator[Finding]:
     """Signing in, and the account's own state. first_stage: the runbook's, about the service account."""
     try:
-        facts = first_stage.observe(context)
-        decision = first_stage.plan(facts, context)
+        report = first_stage.observe(context)
+        decision = first_stage.plan(report, context)
         name = "" if context.access.missing else context.platform.whoami()
     except DeployError as trouble:
         yield of_error("login", trouble)
@@ -131,18 +131,18 @@ def _rights(context: Context) -> Finding:
 def _profiles(context: Context) -> Finding:
     offered = [profile.name for profile in context.cached.resource_profiles()]
     settings = context.settings
-    wanted = {
+    desired = {
         "deployment.resource_profile": settings.deployment.resource_profile,
         "gc.resource_profile": settings.gc.resource_profile,
     }
-    absent = [f"{name} (`{setting}`)" for setting, name in wanted.items() if name not in offered]
+    absent = [f"{name} (`{setting}`)" for setting, name in desired.items() if name not in offered]
     if absent:
         return error(
             "resource-profiles",
             f"not offered to the account: {', '.join(absent)}",
             f"Take one of: {', '.join(offered) or 'none is offered; ask an administrator'}.",
         )
-    return ok("resource-profiles", ", ".join(sorted(set(wanted.values()))))
+    return ok("resource-profiles", ", ".join(sorted(set(desired.values()))))
 
 
 def _keys(context: Context) -> Finding:
@@ -150,11 +150,11 @@ def _keys(context: Context) -> Finding:
     if encryption_keys.are_asked_for(context):
         return skipped("keys", "a key is asked for when it is needed", "Refer to it with env: or file:.")
     try:
-        facts = encryption_keys.observe(context)
+        report = encryption_keys.observe(context)
     except DeployError as trouble:
         return of_error("keys", trouble)
-    notes = [fact.note for fact in facts if fact.note]
-    absent = [fact.name for fact in facts if not fact.right]
+    notes = [secret.note for secret in report if secret.note]
+    absent = [secret.name for secret in report if not secret.right]
     if notes:
         return warning("keys", " ".join(notes), "See runbooks/security.md, Keys.")
     if absent and context.cached.project(context.settings.project.name) is None:

@@ -161,8 +161,8 @@ def _in_words(seen: Handshake) -> str:
 
 def clock(skew: float) -> Finding:
     """skew: seconds by which the platform is ahead."""
-    said = f"the platform's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
+    message = f"the platform's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
     if abs(skew) < _SLOW_CLOCK:
-        return ok("clock", said if abs(skew) >= 2 else "the same as the platform's, to a second or two")
+        return ok("clock", message if abs(skew) >= 2 else "the same as the platform's, to a second or two")
     remedy = "Set this machine's clock (NTP), or have the platform's set: logins and tokens go by it."
-    return (error if abs(skew) >= _WRONG_CLOCK else warning)("clock", said, remedy)
+    return (error if abs(skew) >= _WRONG_CLOCK else warning)("clock", message, remedy)

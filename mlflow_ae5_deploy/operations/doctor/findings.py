@@ -13,28 +13,28 @@ _ASK = "Look at what stands under `said`; the runbook troubleshooting.md lists w
 
 @dataclass(frozen=True)
 class Finding:
-    """check: what was looked at. said: what was seen, or, for skipped, why nothing was. remedy: empty unless bad."""
+    """check: what was looked at. message: what was seen, or, for skipped, why nothing was. remedy: empty unless bad."""
 
     check: str
     severity: str
-    said: str
+    message: str
     remedy: str = ""
 
 
-def ok(check: str, said: str) -> Finding:
-    return Finding(check, OK, said)
+def ok(check: str, message: str) -> Finding:
+    return Finding(check, OK, message)
 
 
-def info(check: str, said: str, remedy: str = "") -> Finding:
-    return Finding(check, INFO, said, remedy)
+def info(check: str, message: str, remedy: str = "") -> Finding:
+    return Finding(check, INFO, message, remedy)
 
 
-def warning(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check, WARNING, said, remedy)
+def warning(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, WARNING, message, remedy)
 
 
-def error(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check, ERROR, said, remedy)
+def error(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, ERROR, message, remedy)
 
 
 def skipped(check: str, why: str, remedy: str = "") -> Finding:

@@ -53,8 +53,8 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
         )
     known = [] if encryption_keys.are_asked_for(context) else encryption_keys.check_values(context)
     checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(known)),) if known else ()
-    wanted = JobSpec(JOB, command, "", checks, settings.deployment.resource_profile)
-    run, log = one_off.run_once(context, project, wanted, show, seconds=settings.platform.deployment_deadline)
+    desired = JobSpec(JOB, command, "", checks, settings.deployment.resource_profile)
+    run, log = one_off.run_once(context, project, desired, show, seconds=settings.platform.deployment_deadline)
     return read_report(run.state, job_result.last_report(log))
 
 
@@ -70,11 +70,11 @@ def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
 def _read_part(check: str, part: Any) -> Finding | None:
     if not isinstance(part, dict) or "said" not in part:
         return None
-    said = str(part["said"])
+    message = str(part["said"])
     if part.get("ok") is None:
-        return skipped(check, said)
+        return skipped(check, message)
     if not part["ok"]:
-        return error(check, said, str(part.get("hint") or _LOOK))
+        return error(check, message, str(part.get("hint") or _LOOK))
     asked = part.get("asked")
     if other := sorted(name for name, how in (asked.items() if isinstance(asked, dict) else ()) if how != "same"):
         return error(
@@ -87,8 +87,8 @@ def _read_part(check: str, part: Any) -> Finding | None:
     if isinstance(warnings, list) and warnings:
         return warning(check, "; ".join(str(item) for item in warnings), "See runbooks/security.md, Keys.")
     if part.get("warning"):
-        return warning(check, f"{said}. {part['warning']}", "Ask for persistent storage, or use another store.")
-    return ok(check, f"{said} (revision {part['found']})" if part.get("found") else said)
+        return warning(check, f"{message}. {part['warning']}", "Ask for persistent storage, or use another store.")
+    return ok(check, f"{message} (revision {part['found']})" if part.get("found") else message)
 
 
 def _all_skipped(why: str, remedy: str) -> list[Finding]:

@@ -33,7 +33,7 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
         remedy = "Run `install`: it starts or corrects the deployment. Its log: `logs`."
         yield error("server", " ".join(problems), remedy)
     else:
-        yield ok("server", f"{seen.deployment.name} is started, and {seen.health.said if seen.health else ''}")
+        yield ok("server", f"{seen.deployment.name} is started, and {seen.health.message if seen.health else ''}")
     yield _version(context, environment, seen)
     yield hosts(context, seen)
     yield _token(context, seen, token)
@@ -75,7 +75,7 @@ def _asked_as(context: Context, url: str, name: str) -> Health:
 def judge_hosts(answers: dict[str, Health]) -> Finding:
     """Pure. Only MLflow's own refusal counts; anything else may be the platform's ingress."""
     check = "allowed-hosts"
-    refused = [name for name, health in answers.items() if "host name" in health.said and not health.healthy]
+    refused = [name for name, health in answers.items() if "host name" in health.message and not health.healthy]
     if refused:
         return error(
             check,
@@ -83,7 +83,7 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
             "Add it to the variable MLFLOW_SERVER_ALLOWED_HOSTS (slipstream.variables), without the port.",
         )
     good = [name for name, health in answers.items() if health.healthy]
-    unseen = [f"{name} ({health.said})" for name, health in answers.items() if not health.healthy]
+    unseen = [f"{name} ({health.message})" for name, health in answers.items() if not health.healthy]
     inside = "names used inside the platform are not seen from here"
     if not good:
         return skipped(check, f"the API did not answer: {', '.join(unseen)}")
@@ -110,12 +110,14 @@ def _token(context: Context, seen: Observed, given: Secret | None) -> Finding:
             api.close()
         if health.healthy:
             return ok("token", "the token of the environment (MLFLOW_TRACKING_TOKEN) opens the endpoint")
-        if health.verdict == "unauthorised":
-            return error("token", f"the token of the environment does not open the endpoint: {health.said}", _NEW_TOKEN)
-        return skipped("token", f"the server did not answer to the token of the environment: {health.said}")
+        if health.status == "unauthorised":
+            return error(
+                "token", f"the token of the environment does not open the endpoint: {health.message}", _NEW_TOKEN
+            )
+        return skipped("token", f"the server did not answer to the token of the environment: {health.message}")
     if not seen.token.listed:
         return error("token", "MLFLOW_TRACKING_TOKEN is not a secret of the account", "Run `install`.")
-    if not seen.token.stored and not seen.token.former:
+    if not seen.token.stored and not seen.token.previous:
         return info(
             "token",
             "stored, but not from this machine; its value cannot be read back, so it was not tried",
@@ -145,10 +147,10 @@ def _collection(seen: Observed) -> Finding:
         tell = error if found.missed.again else warning
         return tell(
             "gc-job",
-            found.missed.said[:1].lower() + found.missed.said[1:].rstrip("."),
+            found.missed.message[:1].lower() + found.missed.message[1:].rstrip("."),
             "Run `schedule-gc --run-now`, and ask the platform's administrator about its scheduler.",
         )
-    last = f"the last run: {found.last.said}" if found.last else "no run of it is on record"
+    last = f"the last run: {found.last.message}" if found.last else "no run of it is on record"
     return ok("gc-job", f"job `{found.name}`, {found.words}; {last}")
 
 

@@ -81,26 +81,26 @@ def mlflow_running(version: str, pinned: Version | None, *, proxied: bool) -> Fi
     check = "mlflow-running"
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     if pinned is not None and numbers[: len(pinned)] != pinned:
-        wanted = ".".join(map(str, pinned))
+        desired = ".".join(map(str, pinned))
         return warning(
             check,
-            f"the running server is {version}, the configured release asks for {wanted}",
+            f"the running server is {version}, the configured release asks for {desired}",
             "Back up the database before you install the other one: it changes the schema, and there is no way back.",
         )
     return _judge_mlflow(check, numbers, f"the running server is {version}", proxied)
 
 
-def _judge_mlflow(check: str, version: Version, said: str, proxied: bool) -> Finding:
+def _judge_mlflow(check: str, version: Version, message: str, proxied: bool) -> Finding:
     first, last = BAD_UPLOADS
     if first <= version[:2] <= last:
-        text = f"{said}: from 3.5 to 3.11 an upload of 1 GB through the server takes minutes and 30 GB of memory"
+        text = f"{message}: from 3.5 to 3.11 an upload of 1 GB through the server takes minutes and 30 GB of memory"
         remedy = "Take 3.12 or later: `--release bundled` brings 3.17.2."
         return error(check, text, remedy) if proxied else warning(check, f"{text}; yours do not go that way", remedy)
     if version in INCOMPLETE:
-        return warning(check, f"{said}: {INCOMPLETE[version]}", "Take 3.17.2.")
+        return warning(check, f"{message}: {INCOMPLETE[version]}", "Take 3.17.2.")
     if version < (3,):
-        return info(check, f"{said}, which is old; it has neither host checks nor a configurable frame policy")
-    return ok(check, said)
+        return info(check, f"{message}, which is old; it has neither host checks nor a configurable frame policy")
+    return ok(check, message)
 
 
 def database_driver(store: StoreUri, environment: PackageEnvironment) -> Finding:

@@ -59,7 +59,7 @@ def _require_rehearsable(found: UpgradePlan) -> None:
 
 def agree(context: Context, found: UpgradePlan, rehearsed: JobResult | None) -> None:
     """Raises Conflict unless the person agrees."""
-    schema = rehearsed.said if rehearsed else "what becomes of the schema was not rehearsed"
+    schema = rehearsed.message if rehearsed else "what becomes of the schema was not rehearsed"
     was, becomes = (plan.release_words(name) for name in found.release)
     actions = [
         Action(
@@ -101,8 +101,8 @@ def _begin(context: Context, found: UpgradePlan) -> UpgradeState:
         definition = restart.define(server, shared, revisions, context.settings.deployment.endpoint)
     return UpgradeState(
         target=plan.built_of(context).content_digest,
-        wanted=found.release[1],
-        former=found.release[0],
+        desired=found.release[1],
+        previous=found.release[0],
         old_project=found.project.id,
         archive=str(keep_archive(context, found.project)),
         phase=STOPPING,
@@ -128,7 +128,7 @@ def go_on(context: Context, record: UpgradeState, crew: UpgradeContext) -> Upgra
         trouble = error
     else:
         context.memory.note_upgrade(None)
-        context.journal.write("effect", action="upgrade", target=f"from {record.former} to {record.wanted}")
+        context.journal.write("effect", action="upgrade", target=f"from {record.previous} to {record.desired}")
         seconds = context.clock.monotonic() - began if downtime else None
         return UpgradeResult(str(record.snapshot), migration, proof, record.archive, seconds)
     latest = context.memory.pending_upgrade()
@@ -158,7 +158,7 @@ def _save(context: Context, crew: UpgradeContext, *extent: str) -> str:
     """
     with _one_that_backs_up(context, crew) as project:
         made = backup.create(context, "--allow-outside", seconds=crew.wait, project=project)
-        snapshot = str(made.facts.get("snapshot"))
+        snapshot = str(made.report.get("snapshot"))
         backup.check(context, snapshot, *extent, seconds=crew.wait, project=project)
     return snapshot
 
@@ -183,13 +183,13 @@ def _migrate(
     before = record.touched  # by a run that was cut off
     record = note(context, record, phase=MIGRATING, touched=True)
     crew.tell("the schema is brought to the new release")
-    verdict = runner.attempt(context, project, task, seconds=crew.wait)
+    job_result = runner.attempt(context, project, task, seconds=crew.wait)
     # Only the job itself can tell. No exit code does, nor the revision: what breaks off half way may leave both alone.
-    nothing = runner.succeeded(verdict) and verdict.outcome == "unchanged"
-    if (nothing or verdict.facts.get("touched") is False) and not before:
+    nothing = runner.succeeded(job_result) and job_result.outcome == "unchanged"
+    if (nothing or job_result.report.get("touched") is False) and not before:
         record = note(context, record, touched=False)
-    runner.require(task, verdict)
-    return record, verdict
+    runner.require(task, job_result)
+    return record, job_result
 
 
 @contextlib.contextmanager

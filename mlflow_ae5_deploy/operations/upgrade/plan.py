@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.compare import made_of, same_content
 from mlflow_ae5_deploy.release.customize import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of, wanted_of
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of, desired_deployment
 from mlflow_ae5_deploy.resources.deployment import check_before_start
 
 UNKNOWN = "unknown"
@@ -54,12 +54,12 @@ class UpgradePlan:
 def look(context: Context) -> UpgradePlan:
     """After stage 5 has built the new archive."""
     project, built = runner.required_project(context), built_of(context)
-    stored, wanted = context.cached.archive(project), built.path.read_bytes()
+    stored, desired = context.cached.archive(project), built.path.read_bytes()
     return UpgradePlan(
         project=project,
         server=chosen_of(context).current,
-        release=(_name(stored), _name(wanted)),
-        mlflow=(_mlflow(context, stored), _mlflow(context, wanted)),
+        release=(_name(stored), _name(desired)),
+        mlflow=(_mlflow(context, stored), _mlflow(context, desired)),
         same=same_content(stored, built).same,
         rehearsable=tasks.REHEARSE in read_project_archive(built.path).variables,
         backs_up=runner.knows(context, project, "Backup"),
@@ -85,14 +85,14 @@ def check(context: Context, changes: UpgradePlan) -> None:
         )
     store = context.values.store_uri(context.settings.server.backend_store_uri).reveal()
     require_way_back(parse_store_uri(store).dialect)
-    check_before_start(context, wanted_of(context), None)
+    check_before_start(context, desired_deployment(context), None)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     server = changes.server
     if server is not None and server.is_started and server.url:
         health = health_of(context, server)
-        if health.verdict == "unhealthy":
+        if health.status == "unhealthy":
             raise Conflict(
-                f"The server is not well now ({health.said}), so nobody could tell what an upgrade did to it.",
+                f"The server is not well now ({health.message}), so nobody could tell what an upgrade did to it.",
                 where=f"deployment {server.name}",
                 remedy="Mend it first: `status` and `doctor` say what is wrong.",
             )
@@ -110,24 +110,25 @@ def require_way_back(dialect: str) -> None:
         )
 
 
-def require_target(context: Context, target: str, wanted: str, phase: str) -> None:
+def require_target(context: Context, target: str, desired: str, phase: str) -> None:
     """Raises Conflict unless the release at hand is the one that an upgrade which was cut off was on the way to."""
     built = built_of(context)
     if target != built.content_digest:
         raise Conflict(
-            f"An upgrade to {wanted} was cut off ({phase}), and this would be one to {_name(built.path.read_bytes())}.",
+            f"An upgrade to {desired} was cut off ({phase}), and this would be one to "
+            f"{_name(built.path.read_bytes())}.",
             where=f"project {context.settings.project.name}",
             remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --back`.",
         )
 
 
-def schema(verdict: JobResult | None) -> dict[str, Any] | None:
+def schema(job_result: JobResult | None) -> dict[str, Any] | None:
     """What the rehearsal said of the schema."""
-    if verdict is None:
+    if job_result is None:
         return None
-    facts = verdict.facts
-    return {key: facts.get(key) for key in ("from", "to", "migrations", "migration_seconds")} | {
-        "seconds": facts.get("seconds")
+    report = job_result.report
+    return {key: report.get(key) for key in ("from", "to", "migrations", "migration_seconds")} | {
+        "seconds": report.get("seconds")
     }
 
 

@@ -42,7 +42,7 @@ def look(context: Context, record: UpgradeState, crew: UpgradeContext) -> Restor
         return RestoreSource(needed=True, seen=True)
     if project is not None and project.id in (record.old_project, record.returned):
         return RestoreSource(needed=True)
-    _require_former(context, record)
+    _require_previous(context, record)
     return RestoreSource(needed=True, here=False)
 
 
@@ -52,11 +52,11 @@ def _sees_it(context: Context, record: UpgradeState, project: Project, crew: Upg
         return False
     crew.tell(f"snapshot {record.snapshot} is looked for")
     task = tasks.backup("show", "--snapshot", str(record.snapshot))
-    verdict = snapshots.carry_out(context, task, seconds=crew.wait, project=project)
-    if not verdict.facts:
-        crew.tell(f"the project that is there does not run its jobs ({verdict.said})")
+    job_result = snapshots.carry_out(context, task, seconds=crew.wait, project=project)
+    if not job_result.report:
+        crew.tell(f"the project that is there does not run its jobs ({job_result.message})")
         return False
-    if verdict.exit_code == outcomes.NO_SNAPSHOT:
+    if job_result.exit_code == outcomes.NO_SNAPSHOT:
         raise NotFound(
             f"Snapshot {record.snapshot}, which was to bring the data back, is not in the place of the backups.",
             where=backup_destination.shown(context),
@@ -64,11 +64,11 @@ def _sees_it(context: Context, record: UpgradeState, project: Project, crew: Upg
             "`upgrade --back`. If that snapshot is lost, go back to another one: `restore --snapshot ID --release "
             f"{shlex.quote(record.archive)} --replace --stop-server`.",
         )
-    runner.require(task, verdict)
+    runner.require(task, job_result)
     return True
 
 
-def _require_former(context: Context, record: UpgradeState) -> None:
+def _require_previous(context: Context, record: UpgradeState) -> None:
     command, archive = runner.command_of(context.settings, "Restore"), Path(record.archive)
     if archive.is_file() and command in read_project_archive(archive).commands:
         return
@@ -87,11 +87,11 @@ def bring_back(context: Context, record: UpgradeState, project: Project, crew: U
     crew.tell(f"snapshot {record.snapshot} is restored")
     words = ("--snapshot", str(record.snapshot), "--replace", "--no-upgrade")
 
-    def aside(verdict: JobResult) -> str:
-        return str(verdict.facts.get("kept_aside") or "")
+    def aside(job_result: JobResult) -> str:
+        return str(job_result.report.get("kept_aside") or "")
 
-    def restored(verdict: JobResult) -> None:
-        note(context, record, restored=True, kept_aside=aside(verdict))
+    def restored(job_result: JobResult) -> None:
+        note(context, record, restored=True, kept_aside=aside(job_result))
         context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
 
     def attempt(*more: str, take_ended: bool) -> tuple[tasks.JobRequest, JobResult]:
@@ -100,9 +100,9 @@ def bring_back(context: Context, record: UpgradeState, project: Project, crew: U
             context, project, task, seconds=crew.wait, on_success=restored, take_ended=take_ended
         )
 
-    task, verdict = attempt("--same-artifacts", take_ended=True)
-    if verdict.exit_code == _USAGE:
-        task, verdict = attempt(take_ended=False)
-    runner.require(task, verdict)
-    crew.tell(verdict.said)
-    return replace(record, restored=True, kept_aside=aside(verdict))
+    task, job_result = attempt("--same-artifacts", take_ended=True)
+    if job_result.exit_code == _USAGE:
+        task, job_result = attempt(take_ended=False)
+    runner.require(task, job_result)
+    crew.tell(job_result.message)
+    return replace(record, restored=True, kept_aside=aside(job_result))

@@ -61,10 +61,10 @@ def after(
 
 
 def back_words(record: UpgradeState) -> str:
-    former = release_words(record.former)
+    previous = release_words(record.previous)
     if record.definition is None:
-        return f"Release and data are as they were before: {former}. No server ran before, so none was verified."
-    return f"Everything is as it was before: {former}, its data and its endpoint, verified."
+        return f"Release and data are as they were before: {previous}. No server ran before, so none was verified."
+    return f"Everything is as it was before: {previous}, its data and its endpoint, verified."
 
 
 def kept_words(record: UpgradeState) -> str:
@@ -98,9 +98,9 @@ def on_request(context: Context, crew: UpgradeContext) -> UpgradeState:
         raise _not_back("Going back failed", context, way, trouble) from None
 
 
-def _not_back(said: str, context: Context, way: RestoreSource | None, trouble: DeployError) -> NotBack:
+def _not_back(message: str, context: Context, way: RestoreSource | None, trouble: DeployError) -> NotBack:
     return NotBack(
-        f"{said}: {trouble.what}",
+        f"{message}: {trouble.what}",
         where=trouble.where,
         remedy=_remedy(context, way, trouble),
         detail=shared_steps.detail_of(trouble),
@@ -118,8 +118,8 @@ def _agree(context: Context, record: UpgradeState, way: RestoreSource) -> None:
     started = "the former server has been started again" if record.definition else "`install` starts one"
     action = Action(
         "go back",
-        f"to {release_words(record.former)}",
-        f"the upgrade to {record.wanted} of {record.began[:16].replace('T', ' ')} UTC has not ended",
+        f"to {release_words(record.previous)}",
+        f"the upgrade to {record.desired} of {record.began[:16].replace('T', ' ')} UTC has not ended",
         (data_words, f"there is no server until {started}", "every token issued so far is void"),
     )
     if not context.options.consent([action]):
@@ -157,8 +157,8 @@ def _required(context: Context) -> UpgradeState:
 
 def _go_back(context: Context, record: UpgradeState, way: RestoreSource, crew: UpgradeContext) -> UpgradeState:
     """Raises the DeployError that stood in the way; called again, it goes on."""
-    context.journal.write("intent", action="go back", target=f"to {record.former}")
-    crew.tell(f"going back to {record.former}")
+    context.journal.write("intent", action="go back", target=f"to {record.previous}")
+    crew.tell(f"going back to {record.previous}")
     shared_steps.stop_servers(context)
     if way.needed and way.here:  # the new project, as a rule: what it has made of the schema it understands
         record = restore_data.bring_back(context, record, runner.required_project(context), crew)
@@ -176,7 +176,7 @@ def _go_back(context: Context, record: UpgradeState, way: RestoreSource, crew: U
         shared_steps.schedule_as_before(context, record, project)
         shared_steps.prove(context, crew)
     context.memory.note_upgrade(None)
-    context.journal.write("effect", action="go back", target=f"to {record.former}")
+    context.journal.write("effect", action="go back", target=f"to {record.previous}")
     return record
 
 
@@ -208,8 +208,8 @@ def _start(context: Context, definition: DeploymentDefinition, project: Project)
             remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
         )
     known = {revision.name for revision in context.cached.revisions(project)}
-    wanted = restart.wanted_by(context, definition)
-    if wanted.revision not in known:
-        wanted = replace(wanted, revision="latest")
+    desired = restart.desired_by(context, definition)
+    if desired.revision not in known:
+        desired = replace(desired, revision="latest")
     variables = {name: value for name, value in definition.variables.items() if value is not None}
-    await_serving(context, start(context, wanted, project, variables))
+    await_serving(context, start(context, desired, project, variables))

@@ -74,10 +74,10 @@ def schedule_as_before(context: Context, record: UpgradeState, project: Project)
     profile = context.settings.backup.resource_profile
     for name, command, cron, paused in record.jobs:
         purpose = "drill" if "Drill" in command else "backup"
-        wanted = JobSpec(name, command, cron, (), profile, purpose=purpose, section="backup", alone=False)
-        there = scheduled_job.jobs_for(context.cached.jobs(), project, wanted)
+        desired = JobSpec(name, command, cron, (), profile, purpose=purpose, section="backup", alone=False)
+        there = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
         if not there and command in known:
-            there = [scheduled_job.create(project, wanted, context)]
+            there = [scheduled_job.create(project, desired, context)]
         for job in there:
             if paused and not scheduled_job.is_paused(job):
                 scheduled_job.pause(job, context, purpose)

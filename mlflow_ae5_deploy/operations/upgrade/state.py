@@ -29,8 +29,8 @@ class UpgradeState:
     """
 
     target: str
-    wanted: str
-    former: str
+    desired: str
+    previous: str
     old_project: str
     archive: str
     phase: str
@@ -73,7 +73,7 @@ def require_forward(context: Context, record: UpgradeState) -> None:
     """Raises Conflict where it is on the way back: data half migrated must not be migrated further."""
     if record.trouble:
         raise Conflict(
-            f"An upgrade to {record.wanted} failed, and going back from it has not ended: {record.trouble}",
+            f"An upgrade to {record.desired} failed, and going back from it has not ended: {record.trouble}",
             where=str(context.folder),
             remedy="Run `upgrade --back`, which goes on going back; then upgrade anew.",
         )

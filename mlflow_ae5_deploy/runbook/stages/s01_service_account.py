@@ -41,9 +41,9 @@ class ServiceAccountStage:
         )
         return AccountState(context.access.has_admin, user, foreign)
 
-    def plan(self, facts: AccountState, context: Context) -> Decision:
+    def plan(self, state: AccountState, context: Context) -> Decision:
         account = context.account
-        if facts.admin and facts.user is None:
+        if state.admin and state.user is None:
             if not context.options.create_account:
                 raise LoginFailed(
                     f"The account `{account}` does not exist.",
@@ -53,23 +53,23 @@ class ServiceAccountStage:
             return Decision.do(
                 Action("create", f"account {account}", "it does not exist, and creating it was asked for")
             )
-        if facts.user is not None and not facts.user.enabled:
+        if state.user is not None and not state.user.enabled:
             raise LoginFailed(
                 f"The account `{account}` exists but is disabled.",
                 where=context.access.target.options.hostname,
                 remedy="Enable it in the platform's user administration, then run this again.",
             )
         warnings = []
-        if facts.foreign_projects:
-            names = ", ".join(facts.foreign_projects)
+        if state.foreign_projects:
+            names = ", ".join(state.foreign_projects)
             warnings.append(
                 f"`{account}` also owns other projects ({names}): every secret of the account is visible to them. "
                 "A dedicated account is safer."
             )
-        reason = "exists and is enabled" if facts.admin else "proved by signing in (no admin credentials to look it up)"
+        reason = "exists and is enabled" if state.admin else "proved by signing in (no admin credentials to look it up)"
         return Decision.nothing(f"`{account}` {reason}", *warnings)
 
-    def apply(self, action: Action, facts: AccountState, context: Context) -> None:
+    def apply(self, action: Action, state: AccountState, context: Context) -> None:
         context.access.create_account()
         context.journal.write("effect", action="create", target=f"account {context.account}")
         context.cached.forget()

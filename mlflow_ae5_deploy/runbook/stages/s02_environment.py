@@ -39,7 +39,7 @@ class EnvironmentStage:
             platform.python_version(), ae5_tools_version(), context.access.target.options.hostname, requests
         )
 
-    def plan(self, facts: EnvironmentState, context: Context) -> Decision:
+    def plan(self, state: EnvironmentState, context: Context) -> Decision:
         options = context.access.target.options
         warnings = []
         if not options.verify_tls:
@@ -51,13 +51,13 @@ class EnvironmentStage:
         else:
             trust = f"TLS certificate verified against {options.ca_file or 'the system trust store'}"
         tools = (
-            f"ae5-tools {facts.ae5_tools}"
-            if facts.ae5_tools
+            f"ae5-tools {state.ae5_tools}"
+            if state.ae5_tools
             else "ae5-tools not installed (not needed for the sandbox)"
         )
-        return Decision.nothing(f"Python {facts.python}, {tools}; {facts.hostname} answers, {trust}", *warnings)
+        return Decision.nothing(f"Python {state.python}, {tools}; {state.hostname} answers, {trust}", *warnings)
 
-    def apply(self, action: Action, facts: EnvironmentState, context: Context) -> None:
+    def apply(self, action: Action, state: EnvironmentState, context: Context) -> None:
         """Nothing to change here."""
 
     def verify(self, context: Context) -> str | None:

@@ -19,12 +19,12 @@ class LoginStage:
         context.cached.projects()  # an API call that only a signed-in account gets an answer to
         return context.platform.username
 
-    def plan(self, facts: str | None, context: Context) -> Decision:
-        if facts is None:
+    def plan(self, state: str | None, context: Context) -> Decision:
+        if state is None:
             return Decision.do(Action("sign in", f"as {context.account}", "possible once the account exists"))
-        return Decision.nothing(f"signed in as `{facts}`, {context.access.how}")
+        return Decision.nothing(f"signed in as `{state}`, {context.access.how}")
 
-    def apply(self, action: Action, facts: str | None, context: Context) -> None:
+    def apply(self, action: Action, state: str | None, context: Context) -> None:
         context.platform.whoami()
 
     def verify(self, context: Context) -> str | None:

@@ -22,9 +22,9 @@ _CHECKED = {
 
 @dataclass(frozen=True)
 class ReleaseState:
-    """wanted: the configured release, with `latest` made a version. release: None when it must be downloaded first."""
+    """desired: the configured release, with `latest` made a version. release: None when it must be downloaded first."""
 
-    wanted: str
+    desired: str
     release: Release | None
 
 
@@ -34,25 +34,25 @@ class ReleaseStage:
     promise: ClassVar[str] = "the release is at hand, its checksum verified"
 
     def observe(self, context: Context) -> ReleaseState:
-        wanted = context.settings.release.source
-        if wanted == "latest":
-            wanted = latest_version(self._fetch(context, offline=False), clock=context.clock)
+        desired = context.settings.release.source
+        if desired == "latest":
+            desired = latest_version(self._fetch(context, offline=False), clock=context.clock)
         try:
-            release = obtain(wanted, self._fetch(context, offline=True), clock=context.clock)
+            release = obtain(desired, self._fetch(context, offline=True), clock=context.clock)
         except Unreachable:
-            return ReleaseState(wanted, None)
+            return ReleaseState(desired, None)
         context.outputs.release = release
-        return ReleaseState(wanted, release)
+        return ReleaseState(desired, release)
 
-    def plan(self, facts: ReleaseState, context: Context) -> Decision:
-        if facts.release is None:
-            return Decision.do(Action("download", f"release {facts.wanted}", "it is not in the cache"))
-        return Decision.nothing(_describe(facts.release))
+    def plan(self, state: ReleaseState, context: Context) -> Decision:
+        if state.release is None:
+            return Decision.do(Action("download", f"release {state.desired}", "it is not in the cache"))
+        return Decision.nothing(_describe(state.release))
 
-    def apply(self, action: Action, facts: ReleaseState, context: Context) -> None:
+    def apply(self, action: Action, state: ReleaseState, context: Context) -> None:
         report = context.on_progress
         context.outputs.release = obtain(
-            facts.wanted,
+            state.desired,
             self._fetch(context, offline=False),
             clock=context.clock,
             on_progress=None if report is None else (lambda done, total: report(action.phrase, done, total)),
@@ -62,12 +62,12 @@ class ReleaseStage:
         return _describe(context.outputs.release) if context.outputs.release else None
 
     def _fetch(self, context: Context, *, offline: bool) -> FetchSettings:
-        wanted = context.settings.release
+        desired = context.settings.release
         platform = context.settings.platform
         return FetchSettings(
             cache_dir=context.cache_dir,
-            mirror=wanted.mirror,
-            sha256=wanted.sha256,
+            mirror=desired.mirror,
+            sha256=desired.sha256,
             ca_file=platform.ca_file,
             connect_timeout=platform.connect_timeout,
             read_timeout=platform.read_timeout,

@@ -32,15 +32,15 @@ class SlipStreamStage:
     def observe(self, context: Context) -> CustomizationState:
         if context.outputs.release is None:
             return CustomizationState(None, False)
-        wanted = context.settings.slipstream
+        desired = context.settings.slipstream
         built = build(
             context.outputs.release,
             Customization(
-                variables=wanted.variables,
-                dependencies=wanted.dependencies,
-                channels=tuple(wanted.channels),
-                commands={name: command.model_dump(exclude_none=True) for name, command in wanted.commands.items()},
-                overlay=wanted.overlay,
+                variables=desired.variables,
+                dependencies=desired.dependencies,
+                channels=tuple(desired.channels),
+                commands={name: command.model_dump(exclude_none=True) for name, command in desired.commands.items()},
+                overlay=desired.overlay,
             ),
             context.scratch / "project.tar.gz",
         )
@@ -55,14 +55,14 @@ class SlipStreamStage:
         context.outputs.built = built
         return CustomizationState(built, _kept(context, built).is_file())
 
-    def plan(self, facts: CustomizationState, context: Context) -> Decision:
-        if facts.built is None:
+    def plan(self, state: CustomizationState, context: Context) -> Decision:
+        if state.built is None:
             return Decision.do(Action("build", "the project archive", "possible once the release is at hand"))
-        if facts.kept:
-            return Decision.nothing(f"the archive is already built, {_describe(facts.built)}")
-        return Decision.do(Action("build", "the project archive", f"not built before: {_describe(facts.built)}"))
+        if state.kept:
+            return Decision.nothing(f"the archive is already built, {_describe(state.built)}")
+        return Decision.do(Action("build", "the project archive", f"not built before: {_describe(state.built)}"))
 
-    def apply(self, action: Action, facts: CustomizationState, context: Context) -> None:
+    def apply(self, action: Action, state: CustomizationState, context: Context) -> None:
         built = context.outputs.built
         if built is None:
             raise ReleaseRefused("The release is not at hand, so nothing can be built from it.")

@@ -12,16 +12,16 @@ from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.release.compare import Comparison, same_content
 from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS
-from mlflow_ae5_deploy.resources.interrupted_upgrade import InterruptedUpgrade, half_upgraded, refuse_to_serve
+from mlflow_ae5_deploy.resources.interrupted_upgrade import InterruptedUpgrade, interrupted_upgrade, refuse_to_serve
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
 from mlflow_ae5_deploy.resources.restore import (
     CHECK,
     InterruptedRestore,
     checking,
-    half_restored,
+    interrupted_restore,
     look_first,
-    refuse_half_restored,
     refuse_in_use,
+    refuse_interrupted_restore,
     servers_of,
 )
 
@@ -44,38 +44,38 @@ class UploadStage:
     def observe(self, context: Context) -> ProjectState:
         project = context.cached.project(context.settings.project.name)
         built = context.outputs.built
-        upgraded = half_upgraded(context)
+        upgraded = interrupted_upgrade(context)
         if project is None or built is None:
             return ProjectState(project, None, upgraded=upgraded)
         seen = same_content(context.cached.archive(project), built)
-        half = None if seen.same or context.options.recovery is not None else half_restored(context, project)
+        half = None if seen.same or context.options.recovery is not None else interrupted_restore(context, project)
         if context.options.dry and not seen.same:
             context.cached.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
         return ProjectState(project, seen, half, upgraded)
 
-    def plan(self, facts: ProjectState, context: Context) -> Decision:
-        wanted = context.options.recovery
-        refuse_to_serve(facts.upgraded, wanted, self.number)
-        decision = self._decide(facts, context)
-        if facts.upgraded is None or wanted is not None:
+    def plan(self, state: ProjectState, context: Context) -> Decision:
+        desired = context.options.recovery
+        refuse_to_serve(state.upgraded, desired, self.number)
+        decision = self._decide(state, context)
+        if state.upgraded is None or desired is not None:
             return decision
-        return replace(decision, warnings=(*decision.warnings, facts.upgraded.warning))
+        return replace(decision, warnings=(*decision.warnings, state.upgraded.warning))
 
-    def _decide(self, facts: ProjectState, context: Context) -> Decision:
+    def _decide(self, state: ProjectState, context: Context) -> Decision:
         name = context.settings.project.name
-        if facts.project is None:
+        if state.project is None:
             return Decision.do(Action(UPLOAD, f"project {name}", f"`{context.account}` has no project of this name"))
-        if facts.recognition is None:
+        if state.recognition is None:
             return Decision.do(Action("compare", f"project {name}", "possible once the archive is built"))
-        if facts.recognition.same:
-            return Decision.nothing(f"project {name} is up to date: {_lower(facts.recognition.reason)}")
-        refuse_half_restored(facts.half, self.number)  # a restore at work is a job of this project
+        if state.recognition.same:
+            return Decision.nothing(f"project {name} is up to date: {_lower(state.recognition.reason)}")
+        refuse_interrupted_restore(state.half, self.number)  # a restore at work is a job of this project
         return Decision.do(
-            *self._before(facts.project, context),
+            *self._before(state.project, context),
             Action(
                 REPLACE,
                 f"project {name}",
-                _lower(facts.recognition.reason),
+                _lower(state.recognition.reason),
                 consequences=(
                     DOWN,
                     TOKENS,
@@ -88,24 +88,24 @@ class UploadStage:
         )
 
     def _before(self, project: Project, context: Context) -> list[Action]:
-        wanted = context.options.recovery
-        servers = servers_of(context) if wanted is not None else ()
-        if wanted is None or not (servers or wanted.undo):
+        desired = context.options.recovery
+        servers = servers_of(context) if desired is not None else ()
+        if desired is None or not (servers or desired.undo):
             return []
-        refuse_in_use(wanted, servers)
-        return [checking(wanted)] if runner.knows(context, project, "Restore") else []
+        refuse_in_use(desired, servers)
+        return [checking(desired)] if runner.knows(context, project, "Restore") else []
 
-    def apply(self, action: Action, facts: ProjectState, context: Context) -> None:
-        wanted = context.options.recovery
-        if action.verb == CHECK and facts.project is not None and wanted is not None:
-            look_first(context, facts.project, wanted, replaced=True)
+    def apply(self, action: Action, state: ProjectState, context: Context) -> None:
+        desired = context.options.recovery
+        if action.verb == CHECK and state.project is not None and desired is not None:
+            look_first(context, state.project, desired, replaced=True)
             return
-        if action.verb == REPLACE and facts.project is not None:
-            if wanted is None:
+        if action.verb == REPLACE and state.project is not None:
+            if desired is None:
                 context.memory.forget_begun_recovery()  # it was looked for, and is not so
-            context.outputs.taken_down = wanted is not None and bool(servers_of(context))
-            keep_archive(context, facts.project)
-            remove_project(context, facts.project)
+            context.outputs.taken_down = desired is not None and bool(servers_of(context))
+            keep_archive(context, state.project)
+            remove_project(context, state.project)
         built = context.outputs.built
         if built is None:
             raise StageFailed("There is no archive to upload.", stage=self.number)

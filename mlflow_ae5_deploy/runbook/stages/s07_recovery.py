@@ -18,16 +18,16 @@ from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import STOPPED, restart_consequences, stop
-from mlflow_ae5_deploy.resources.interrupted_upgrade import ended_by_restore, half_upgraded
+from mlflow_ae5_deploy.resources.interrupted_upgrade import ended_by_restore, interrupted_upgrade
 from mlflow_ae5_deploy.resources.restore import (
     CHECK,
     InterruptedRestore,
     checking,
-    half_restored,
+    interrupted_restore,
     learn,
     look_first,
-    refuse_half_restored,
     refuse_in_use,
+    refuse_interrupted_restore,
     refuse_occupied,
     require_place,
     servers_of,
@@ -46,7 +46,7 @@ class RestoreState:
     """servers: deployments of the project, which serve the data. done: what memory says of a restore into this very
     project, see Memory.note_recovery. half: of one that is not asked for now, and has not ended."""
 
-    wanted: RestoreRequest | None
+    desired: RestoreRequest | None
     project: Project | None = None
     secrets: tuple[SecretState, ...] = ()
     servers: tuple[Deployment, ...] = ()
@@ -60,38 +60,38 @@ class RecoveryStage:
     promise: ClassVar[str] = "database and artifacts are restored before the server first starts, if asked for"
 
     def observe(self, context: Context) -> RestoreState:
-        wanted, project = context.options.recovery, context.cached.project(context.settings.project.name)
-        if wanted is None:
+        desired, project = context.options.recovery, context.cached.project(context.settings.project.name)
+        if desired is None:
             going = project is not None and context.cached.is_going(project)  # then stage 6 has looked already
-            return RestoreState(None, project, half=None if going else half_restored(context, project))
+            return RestoreState(None, project, half=None if going else interrupted_restore(context, project))
         place = backup_destination.observe(context)
         servers = servers_of(context)
         known = context.memory.recovery()
-        half = half_upgraded(context)
+        half = interrupted_upgrade(context)
         overtaken = half is not None and half.touched  # an upgrade has changed since what was restored then
         ours = known is not None and project is not None and known.get("project_id") == project.id and not overtaken
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
-        secrets = tuple(fact for fact in server_secrets.observe(context) if fact.state != MADE)
+        secrets = tuple(secret for secret in server_secrets.observe(context) if secret.state != MADE)
         secrets = (*secrets, *((place,) if place is not None else ()))
-        return RestoreState(wanted, project, secrets, servers, known if ours else None)
+        return RestoreState(desired, project, secrets, servers, known if ours else None)
 
-    def plan(self, facts: RestoreState, context: Context) -> Decision:
-        wanted, done = facts.wanted, facts.done
-        if wanted is None:
-            refuse_half_restored(facts.half, self.number)
+    def plan(self, state: RestoreState, context: Context) -> Decision:
+        desired, done = state.desired, state.done
+        if desired is None:
+            refuse_interrupted_restore(state.half, self.number)
             return Decision.nothing("no restore was asked for")
-        if facts.project is not None:
-            runner.require_command(context, facts.project, "Restore")
-        if done is not None and done.get("state") == "done" and _same(wanted, done):
+        if state.project is not None:
+            runner.require_command(context, state.project, "Restore")
+        if done is not None and done.get("state") == "done" and _same(desired, done):
             if not done.get("ended"):
                 return Decision.nothing(f"{_told(done)} by the run that was cut off; going on")
-            if facts.servers and not wanted.replace and not wanted.undo:
+            if state.servers and not desired.replace and not desired.undo:
                 return Decision.nothing(
                     f"{_told(done)}, and a server has run on it since; `--replace --stop-server` goes back to it"
                 )
-        refuse_in_use(wanted, facts.servers)
-        refuse_occupied(wanted, facts.servers, facts.secrets)
-        stops = [checking(wanted)] if facts.servers else []
+        refuse_in_use(desired, state.servers)
+        refuse_occupied(desired, state.servers, state.secrets)
+        stops = [checking(desired)] if state.servers else []
         stops += [
             Action(
                 STOP,
@@ -99,39 +99,41 @@ class RecoveryStage:
                 "a server must not run on data that is restored",
                 restart_consequences(item),
             )
-            for item in facts.servers
+            for item in state.servers
         ]
-        return Decision.do(*stops, *setting(facts.secrets), _action(wanted))
+        return Decision.do(*stops, *setting(state.secrets), _action(desired))
 
-    def apply(self, action: Action, facts: RestoreState, context: Context) -> None:
-        wanted = facts.wanted
-        if wanted is None or facts.project is None:
+    def apply(self, action: Action, state: RestoreState, context: Context) -> None:
+        desired = state.desired
+        if desired is None or state.project is None:
             raise StageFailed("There is no project whose job could restore.", stage=self.number)
         if action.verb == STOP:
-            other_machines.refuse_meanwhile(context, facts.project)
-            for server in facts.servers:
+            other_machines.refuse_meanwhile(context, state.project)
+            for server in state.servers:
                 if server.id in action.target:
                     context.memory.forget_token()
                     stop(context, server)
         elif action.verb == CHECK:
-            look_first(context, facts.project, wanted)
+            look_first(context, state.project, desired)
         elif action.verb == SET:
             server_secrets.store(
-                context, [fact for fact in facts.secrets if fact.name != backup_destination.VARIABLE], server_runs=False
+                context,
+                [secret for secret in state.secrets if secret.name != backup_destination.VARIABLE],
+                server_runs=False,
             )
             backup_destination.store(context)
         else:
             context.outputs.no_server = STOPPED
             try:
-                self._restore(wanted, facts.project, context)
+                self._restore(desired, state.project, context)
             except DeployError as error:
-                if facts.servers or context.outputs.taken_down:
+                if state.servers or context.outputs.taken_down:
                     error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
                 raise
 
-    def _restore(self, wanted: RestoreRequest, project: Project, context: Context) -> None:
+    def _restore(self, desired: RestoreRequest, project: Project, context: Context) -> None:
         note = {
-            "asked": wanted.asked,
+            "asked": desired.asked,
             "snapshot": None,
             "project_id": project.id,
             "state": "begun",
@@ -142,34 +144,34 @@ class RecoveryStage:
         begun = before.get("state") == "begun" and all(before.get(key) == note[key] for key in ("asked", "project_id"))
         context.memory.note_recovery(note)
 
-        def done(verdict: JobResult) -> None:
-            snapshot = str(verdict.facts.get("snapshot") or wanted.snapshot)
+        def done(job_result: JobResult) -> None:
+            snapshot = str(job_result.report.get("snapshot") or desired.snapshot)
             context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
-            target = "what was kept aside" if wanted.undo else f"snapshot {snapshot}"
-            context.journal.write("effect", action="bring back" if wanted.undo else "restore", target=target)
+            target = "what was kept aside" if desired.undo else f"snapshot {snapshot}"
+            context.journal.write("effect", action="bring back" if desired.undo else "restore", target=target)
 
-        task = tasks.restore(*wanted.job_words)
-        verdict = runner.attempt(context, project, task, seconds=wanted.wait, on_success=done, take_ended=begun)
-        if not runner.succeeded(verdict):
-            learn(context, project, verdict, before)
-        runner.require(task, verdict)
+        task = tasks.restore(*desired.job_words)
+        job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, take_ended=begun)
+        if not runner.succeeded(job_result):
+            learn(context, project, job_result, before)
+        runner.require(task, job_result)
         try:
-            require_place(context, verdict)
+            require_place(context, job_result)
         except DeployError:
             context.memory.note_recovery(note)  # it was not what was asked for
             raise
-        context.outputs.recovered = verdict
-        if not wanted.undo:
+        context.outputs.recovered = job_result
+        if not desired.undo:
             ended_by_restore(context)
 
     def verify(self, context: Context) -> str | None:
-        return context.outputs.recovered.said if context.outputs.recovered else None
+        return context.outputs.recovered.message if context.outputs.recovered else None
 
 
-def _same(wanted: RestoreRequest, done: dict[str, Any]) -> bool:
-    if wanted.undo or _was_undo(done):
-        return wanted.asked == done.get("asked")
-    return wanted.snapshot in ("latest", done.get("snapshot")) or wanted.asked == done.get("asked")
+def _same(desired: RestoreRequest, done: dict[str, Any]) -> bool:
+    if desired.undo or _was_undo(done):
+        return desired.asked == done.get("asked")
+    return desired.snapshot in ("latest", done.get("snapshot")) or desired.asked == done.get("asked")
 
 
 def _was_undo(done: dict[str, Any]) -> bool:
@@ -181,19 +183,19 @@ def _told(done: dict[str, Any]) -> str:
     return f"{what or 'snapshot ' + str(done.get('snapshot')) + ' was restored'} at {done.get('when')}"
 
 
-def _action(wanted: RestoreRequest) -> Action:
-    if wanted.undo:
+def _action(desired: RestoreRequest) -> Action:
+    if desired.undo:
         return Action(
             RESTORE,
-            f"what is kept aside as {wanted.kept}" if wanted.kept else "what the last restore kept aside",
+            f"what is kept aside as {desired.kept}" if desired.kept else "what the last restore kept aside",
             "--undo was given",
             ("what is there now is kept aside in its stead",),
         )
-    if wanted.replace:
+    if desired.replace:
         return Action(
             RESTORE,
-            f"snapshot {wanted.snapshot}",
+            f"snapshot {desired.snapshot}",
             "--replace was given",
             ("database and artifacts that are there are kept aside; `restore --undo` brings them back",),
         )
-    return Action(RESTORE, f"snapshot {wanted.snapshot}", "it was asked for")
+    return Action(RESTORE, f"snapshot {desired.snapshot}", "it was asked for")

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Action, Decision
 from mlflow_ae5_deploy.resources import served_database, server_secrets
-from mlflow_ae5_deploy.resources.current_deployment import project_name, wanted_of
+from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, project_name
 from mlflow_ae5_deploy.resources.deployment import await_serving, check_before_start, restart_consequences, start, stop
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, DeploymentState, drift, select
 from mlflow_ae5_deploy.resources.secrets import SET, setting
@@ -36,14 +36,14 @@ class DeployStage:
     # observe ----------------------------------------------------------------------------------------------------
 
     def observe(self, context: Context) -> DeploymentState:
-        wanted = wanted_of(context)
+        desired = desired_deployment(context)
         project = context.cached.project(context.settings.project.name)
         secrets = server_secrets.observe(context)
-        chosen = select(context.cached.deployments(), project, wanted)
+        chosen = select(context.cached.deployments(), project, desired)
         current = chosen.current
         health: Health | None = None
         if current is not None:
-            if wanted.revision == "latest" and current.revision != "latest" and project is not None:
+            if desired.revision == "latest" and current.revision != "latest" and project is not None:
                 newest = context.cached.revisions(project)[0].name
                 current = replace(current, revision="latest") if current.revision == newest else current
             health = self._health(context, current)
@@ -51,7 +51,7 @@ class DeployStage:
                 context.outputs.no_server = ""
         context.outputs.deployment = current
         return DeploymentState(
-            wanted=wanted,
+            desired=desired,
             project=project,
             secrets=secrets,
             stale=tuple(context.memory.stale_server()),
@@ -84,15 +84,15 @@ class DeployStage:
 
     # plan -------------------------------------------------------------------------------------------------------
 
-    def plan(self, facts: DeploymentState, context: Context) -> Decision:
-        if facts.rival is not None:
+    def plan(self, state: DeploymentState, context: Context) -> Decision:
+        if state.rival is not None:
             raise Conflict(
-                f"The endpoint `{facts.wanted.endpoint}` is in use by deployment `{facts.rival.name}` of another "
-                f"project ({project_name(context, facts.rival.project_id)}, owner {facts.rival.owner}).",
+                f"The endpoint `{state.desired.endpoint}` is in use by deployment `{state.rival.name}` of another "
+                f"project ({project_name(context, state.rival.project_id)}, owner {state.rival.owner}).",
                 where="deployment.endpoint",
                 remedy="Choose another deployment.endpoint, or have that deployment stopped.",
             )
-        actions = setting(facts.secrets)
+        actions = setting(state.secrets)
         actions += [
             Action(
                 STOP,
@@ -100,48 +100,48 @@ class DeployStage:
                 "a second server on the same data is dangerous",
                 ("clients that use its address lose it, and its tokens are invalidated",),
             )
-            for d in facts.duplicates
+            for d in state.duplicates
         ]
-        decision = self._plan_server(facts)
-        warnings = [*decision.warnings, *(fact.note for fact in facts.secrets if fact.note)]
-        unknown = sorted({*facts.unsure, *(fact.name for fact in facts.secrets if fact.state == "unknown")})
-        if unknown and facts.current is not None and not any(a.verb in (START, RESTART) for a in decision.actions):
+        decision = self._plan_server(state)
+        warnings = [*decision.warnings, *(secret.note for secret in state.secrets if secret.note)]
+        unknown = sorted({*state.unsure, *(secret.name for secret in state.secrets if secret.state == "unknown")})
+        if unknown and state.current is not None and not any(a.verb in (START, RESTART) for a in decision.actions):
             warnings.append(
                 f"Whether the running server was started with the configured values of {', '.join(unknown)} is not "
                 "known: this machine does not remember what was stored before. If in doubt, run `install`, then "
                 "`rotate-token --restart`: it starts the server with what is stored."
             )
         actions += decision.actions
-        if facts.other_database and not any(action.verb in (START, RESTART) for action in decision.actions):
-            raise self._wrong_database(facts.current, facts.other_database)
-        self._foresee(decision, facts, context)
+        if state.other_database and not any(action.verb in (START, RESTART) for action in decision.actions):
+            raise self._wrong_database(state.current, state.other_database)
+        self._foresee(decision, state, context)
         if actions:
             return Decision.do(*actions, warnings=warnings)
         return replace(decision, warnings=tuple(warnings))
 
-    def _foresee(self, decision: Decision, facts: DeploymentState, context: Context) -> None:
+    def _foresee(self, decision: Decision, state: DeploymentState, context: Context) -> None:
         """Refuse now what could not be started later; in a forecast, tell the later stages what will be new."""
         if context.access.missing or not any(action.verb in (START, RESTART) for action in decision.actions):
             return
-        going = facts.project is None or context.cached.is_going(facts.project)
-        check_before_start(context, facts.wanted, None if going else facts.project)
+        going = state.project is None or context.cached.is_going(state.project)
+        check_before_start(context, state.desired, None if going else state.project)
         if context.options.dry:
-            current = facts.current
-            same = current is not None and current.url and current.endpoint == facts.wanted.endpoint
+            current = state.current
+            same = current is not None and current.url and current.endpoint == state.desired.endpoint
             context.outputs.url = current.url if current is not None and same else None
             context.outputs.deployment = None
 
-    def _plan_server(self, facts: DeploymentState) -> Decision:
-        current, name = facts.current, facts.wanted.name
-        changed = [fact.name for fact in facts.secrets if fact.is_news_to_the_server] + list(facts.stale)
-        if facts.other_database:  # whatever was stored before, it is not what will be
-            changed += [f.name for f in facts.secrets if f.name == server_secrets.DATABASE and not f.right]
+    def _plan_server(self, state: DeploymentState) -> Decision:
+        current, name = state.current, state.desired.name
+        changed = [secret.name for secret in state.secrets if secret.is_news_to_the_server] + list(state.stale)
+        if state.other_database:  # whatever was stored before, it is not what will be
+            changed += [f.name for f in state.secrets if f.name == server_secrets.DATABASE and not f.right]
         if current is None:
             return Decision.do(Action(START, f"deployment {name}", "the project has no deployment of this name"))
         if not current.is_started and not current.is_starting:
             why = f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else "")
             return Decision.do(Action(RESTART, f"deployment {name}", why, restart_consequences(current)))
-        found = drift(current, facts.wanted)
+        found = drift(current, state.desired)
         if found.restart or changed:
             reasons = [*found.restart, *found.patch]
             if changed:
@@ -152,52 +152,52 @@ class DeployStage:
             return Decision.do(action, warnings=[_AFTER_PATCH])
         if current.is_starting:
             return Decision.do(Action(WAIT, f"deployment {name}", "it is starting"))
-        health = facts.health
+        health = state.health
         if health is not None and health.healthy:
-            return Decision.nothing(f"deployment {name} is as wanted and healthy: {health.said}")
-        if health is not None and health.verdict == "unauthorised":
+            return Decision.nothing(f"deployment {name} is as wanted and healthy: {health.message}")
+        if health is not None and health.status == "unauthorised":
             return Decision.nothing(
                 f"deployment {name} is as wanted and started",
-                f"Its health was not observed: the endpoint did not accept the login session ({health.said}). "
+                f"Its health was not observed: the endpoint did not accept the login session ({health.message}). "
                 "`verify` proves it with a token.",
             )
-        said = health.said if health else "no answer"
-        return Decision.do(Action(WAIT, f"deployment {name}", f"it is started but not healthy: {said}"))
+        message = health.message if health else "no answer"
+        return Decision.do(Action(WAIT, f"deployment {name}", f"it is started but not healthy: {message}"))
 
     # apply ------------------------------------------------------------------------------------------------------
 
-    def apply(self, action: Action, facts: DeploymentState, context: Context) -> None:
+    def apply(self, action: Action, state: DeploymentState, context: Context) -> None:
         if action.verb == SET:
-            server_secrets.store(context, facts.secrets, server_runs=facts.current is not None)
+            server_secrets.store(context, state.secrets, server_runs=state.current is not None)
         elif action.verb == STOP:
-            for duplicate in facts.duplicates:
+            for duplicate in state.duplicates:
                 if duplicate.id in action.target:
-                    stop(context, duplicate, another_serves=facts.current is not None)
-        elif action.verb == WAIT and facts.current is not None:
-            await_serving(context, facts.current)
-        elif action.verb == PATCH and facts.current is not None:
-            self._patch(facts.current, facts.wanted, context)
+                    stop(context, duplicate, another_serves=state.current is not None)
+        elif action.verb == WAIT and state.current is not None:
+            await_serving(context, state.current)
+        elif action.verb == PATCH and state.current is not None:
+            self._patch(state.current, state.desired, context)
         elif action.verb in (START, RESTART):
-            check_before_start(context, facts.wanted, facts.project)
-            if action.verb == RESTART and facts.current is not None:
+            check_before_start(context, state.desired, state.project)
+            if action.verb == RESTART and state.current is not None:
                 context.memory.forget_token()
-                stop(context, facts.current)
-            await_serving(context, start(context, facts.wanted, facts.project))
+                stop(context, state.current)
+            await_serving(context, start(context, state.desired, state.project))
 
-    def _patch(self, current: Deployment, wanted: DeploymentSpec, context: Context) -> None:
+    def _patch(self, current: Deployment, desired: DeploymentSpec, context: Context) -> None:
         context.platform.patch_deployment(current.id, public=False)
-        context.journal.write("effect", action="make private", target=f"deployment {wanted.name}", id=current.id)
+        context.journal.write("effect", action="make private", target=f"deployment {desired.name}", id=current.id)
         context.cached.forget("deployments")
         now = context.platform.deployment(current.id)
         if now is None or now.public:
             raise StageFailed(
-                f"Deployment {wanted.name} is still public after it was told to be private.",
+                f"Deployment {desired.name} is still public after it was told to be private.",
                 stage=self.number,
                 remedy="Stop it on the platform, then run this again.",
             )
         context.outputs.deployment = now
         health = self._health(context, now)
-        if health is None or health.verdict == "unhealthy":
+        if health is None or health.status == "unhealthy":
             await_serving(context, now)
 
     def verify(self, context: Context) -> str | None:

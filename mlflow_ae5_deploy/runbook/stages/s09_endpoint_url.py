@@ -19,15 +19,15 @@ class EndpointUrlStage:
         deployment = context.outputs.deployment
         return deployment.url if deployment else context.outputs.url  # the latter only in a forecast
 
-    def plan(self, facts: str | None, context: Context) -> Decision:
-        if facts is None:
+    def plan(self, state: str | None, context: Context) -> Decision:
+        if state is None:
             return Decision.do(Action("read", "the endpoint's URL", "known once the deployment runs"))
-        if urlsplit(facts).scheme != "https":
-            raise StageFailed(f"The platform gives an endpoint URL that is not https: {facts}", stage=self.number)
-        context.outputs.url = facts.rstrip("/")
+        if urlsplit(state).scheme != "https":
+            raise StageFailed(f"The platform gives an endpoint URL that is not https: {state}", stage=self.number)
+        context.outputs.url = state.rstrip("/")
         return Decision.nothing(context.outputs.url)
 
-    def apply(self, action: Action, facts: str | None, context: Context) -> None:
+    def apply(self, action: Action, state: str | None, context: Context) -> None:
         raise StageFailed("The platform does not tell the deployment's URL.", stage=self.number)
 
     def verify(self, context: Context) -> str | None:

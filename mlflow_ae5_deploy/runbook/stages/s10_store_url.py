@@ -27,17 +27,17 @@ class StoreUrlStage:
 
     def observe(self, context: Context) -> UrlSecretsState:
         url = context.outputs.url
-        wanted = Secret.public(url) if url else None
-        return UrlSecretsState(url, tuple(observe_secret(context, name, wanted) for name in NAMES))
+        desired = Secret.public(url) if url else None
+        return UrlSecretsState(url, tuple(observe_secret(context, name, desired) for name in NAMES))
 
-    def plan(self, facts: UrlSecretsState, context: Context) -> Decision:
-        actions = setting(facts.secrets)
+    def plan(self, state: UrlSecretsState, context: Context) -> Decision:
+        actions = setting(state.secrets)
         return Decision.do(*actions) if actions else Decision.nothing(f"{' and '.join(NAMES)} are stored")
 
-    def apply(self, action: Action, facts: UrlSecretsState, context: Context) -> None:
-        if facts.url is None:
+    def apply(self, action: Action, state: UrlSecretsState, context: Context) -> None:
+        if state.url is None:
             raise StageFailed("The endpoint's URL is not known.", stage=self.number)
-        wrong = {fact.name: Secret.public(facts.url) for fact in facts.secrets if not fact.right}
+        wrong = {secret.name: Secret.public(state.url) for secret in state.secrets if not secret.right}
         context.store_secrets(context.platform, context.account, wrong)
 
     def verify(self, context: Context) -> str | None:

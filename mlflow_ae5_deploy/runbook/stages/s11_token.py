@@ -37,18 +37,18 @@ class TokenStage:
         unlisted = stored and TOKEN not in context.cached.secret_names()
         return TokenState(identity, lacking(context, identity), unlisted, ended(context, identity))
 
-    def plan(self, facts: TokenState, context: Context) -> Decision:
-        if facts.deployment_id is None:
+    def plan(self, state: TokenState, context: Context) -> Decision:
+        if state.deployment_id is None:
             return Decision.do(Action("issue", "a token", "possible once the deployment runs"))
-        if facts.unlisted:
+        if state.unlisted:
             return Decision.do(
                 Action("issue", "a token", f"the secret {TOKEN} is gone, and a token cannot be read back")
             )
-        if facts.lacking:
-            return Decision.do(Action("issue", "a token", _why(facts)))
-        return Decision.nothing(f"a token of deployment {facts.deployment_id} is on record")
+        if state.lacking:
+            return Decision.do(Action("issue", "a token", _why(state)))
+        return Decision.nothing(f"a token of deployment {state.deployment_id} is on record")
 
-    def apply(self, action: Action, facts: TokenState, context: Context) -> None:
+    def apply(self, action: Action, state: TokenState, context: Context) -> None:
         deployment = context.outputs.deployment
         if deployment is None:
             raise StageFailed("There is no deployment to issue a token for.", stage=self.number)
@@ -58,8 +58,8 @@ class TokenStage:
         return "a new token opens the endpoint, proved by a call that reaches the database"
 
 
-def _why(facts: TokenState) -> str:
-    reasons = [f"the one stored for {name} ended on {end:%Y-%m-%d %H:%M} UTC" for name, end in facts.ended.items()]
-    if without := [name for name in facts.lacking if name not in facts.ended]:
-        reasons.append(f"none of deployment {facts.deployment_id} is on record for {', '.join(without)}")
+def _why(state: TokenState) -> str:
+    reasons = [f"the one stored for {name} ended on {end:%Y-%m-%d %H:%M} UTC" for name, end in state.ended.items()]
+    if without := [name for name in state.lacking if name not in state.ended]:
+        reasons.append(f"none of deployment {state.deployment_id} is on record for {', '.join(without)}")
     return "; ".join(reasons)

@@ -26,17 +26,17 @@ class StoreTokenStage:
         fresh = deployment is not None and context.outputs.token_deployment == deployment.id
         return tuple(recipients(context)) if absent and fresh else absent
 
-    def plan(self, facts: tuple[str, ...], context: Context) -> Decision:
-        if not facts:
+    def plan(self, state: tuple[str, ...], context: Context) -> Decision:
+        if not state:
             everyone = ", ".join(recipients(context))
             return Decision.nothing(f"{TOKEN} of this deployment is stored for {everyone}")
         deployment = context.outputs.deployment
         over = ended(context, deployment.id if deployment else None)
         return Decision.do(
-            *(Action("set", _FOR + name, "the one it holds has ended" if name in over else _NONE) for name in facts)
+            *(Action("set", _FOR + name, "the one it holds has ended" if name in over else _NONE) for name in state)
         )
 
-    def apply(self, action: Action, facts: tuple[str, ...], context: Context) -> None:
+    def apply(self, action: Action, state: tuple[str, ...], context: Context) -> None:
         deployment = context.outputs.deployment
         if deployment is None:
             raise StageFailed("There is no deployment whose token could be stored.", stage=self.number)

@@ -31,13 +31,13 @@ class GcScheduleStage:
 
     def observe(self, context: Context) -> ScheduledJobsState:
         jobs = tuple(
-            scheduled_job.observe(context, wanted, keep_paused=True) for wanted in scheduled_jobs(context.settings)
+            scheduled_job.observe(context, desired, keep_paused=True) for desired in scheduled_jobs(context.settings)
         )
         return ScheduledJobsState(jobs, backup_destination.observe(context) if len(jobs) > 1 else None)
 
-    def plan(self, facts: ScheduledJobsState, context: Context) -> Decision:
-        decisions = [scheduled_job.plan(item, context) for item in facts.jobs]
-        place = setting([facts.place]) if facts.place is not None else []
+    def plan(self, state: ScheduledJobsState, context: Context) -> Decision:
+        decisions = [scheduled_job.plan(item, context) for item in state.jobs]
+        place = setting([state.place]) if state.place is not None else []
         actions = (*place, *(action for decision in decisions for action in decision.actions))
         warnings = tuple(warning for decision in decisions for warning in decision.warnings)
         if actions:
@@ -45,14 +45,14 @@ class GcScheduleStage:
         reasons = "; ".join(decision.no_change.reason for decision in decisions if decision.no_change)
         return Decision(no_change=NoChange(reasons), warnings=warnings)
 
-    def apply(self, action: Action, facts: ScheduledJobsState, context: Context) -> None:
+    def apply(self, action: Action, state: ScheduledJobsState, context: Context) -> None:
         if action.verb == SET:
             backup_destination.store(context)
             return
-        for item in facts.jobs:
-            mine = [job for job in item.jobs if job.id in action.target]
-            if mine or action.target == f"job {item.wanted.name}":
-                scheduled_job.apply(action, replace(item, jobs=tuple(mine)), context)
+        for item in state.jobs:
+            own = [job for job in item.jobs if job.id in action.target]
+            if own or action.target == f"job {item.desired.name}":
+                scheduled_job.apply(action, replace(item, jobs=tuple(own)), context)
 
     def verify(self, context: Context) -> str | None:
-        return "; ".join(scheduled_job.confirm(context, wanted) for wanted in scheduled_jobs(context.settings))
+        return "; ".join(scheduled_job.confirm(context, desired) for desired in scheduled_jobs(context.settings))

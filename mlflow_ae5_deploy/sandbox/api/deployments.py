@@ -112,16 +112,16 @@ def check_source(project: SandboxProject, fields: dict[str, Any]) -> str:
     return revision.name
 
 
-def _claimable(core: SandboxCore, project: SandboxProject, wanted: str | None) -> str | None:
+def _claimable(core: SandboxCore, project: SandboxProject, desired: str | None) -> str | None:
     """The static endpoint to use, lower-cased. Raises ApiError 400 naming who has it."""
-    if wanted is None:
+    if desired is None:
         return None
-    alias = core.label_of_alias(wanted)
+    alias = core.label_of_alias(desired)
     if alias is not None and alias not in core.state.claims:
         return None  # the address of an earlier deployment without a static endpoint
-    label = alias or wanted.lower()
+    label = alias or desired.lower()
     if not _LABEL.fullmatch(label):
-        raise bad(f"Invalid static endpoint: {wanted}")
+        raise bad(f"Invalid static endpoint: {desired}")
     holder = core.state.claims.get(label)
     if holder is not None and holder != project.id:
         other = core.state.projects[holder]

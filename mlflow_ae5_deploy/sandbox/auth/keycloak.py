@@ -83,10 +83,10 @@ async def logout(request: web.Request) -> web.Response:
 @queries("first", "max", "username", "exact")
 async def list_users(request: web.Request) -> web.Response:
     accounts = list(core_of(request).state.accounts.values())
-    wanted = request.query.get("username")
-    if wanted is not None:
+    desired = request.query.get("username")
+    if desired is not None:
         exact = request.query.get("exact") == "true"
-        accounts = [a for a in accounts if (a.username == wanted.lower() if exact else wanted.lower() in a.username)]
+        accounts = [a for a in accounts if (a.username == desired.lower() if exact else desired.lower() in a.username)]
     return _page(request, [views.user(a) for a in accounts])
 
 

@@ -12,18 +12,22 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_ae5_server.common.errors import DamagedError, ProjectError, UnfinishedError
+from mlflow_ae5_server.common import json_input
+from mlflow_ae5_server.common.errors import ProjectError, UnfinishedError
+from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.restore.open_saved_copies import beside
-from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.saved_copies import SavedCopies, damaged_ledger
 
 ASIDE = ("database-aside", "artifacts-aside")
 RESTORE = (*ASIDE, "artifacts", "database", "upgrade")
 UNDO = ("undo-database-aside", "undo-artifacts-aside", "undo-artifacts", "undo-database")
 _NAME = re.compile(r"(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
+CopyName = str  # as _NAME has it
+Unprinted = str  # any text, also what must not reach a terminal
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class RestoreInProgress:
     snapshot: str
     started: str
     who: str
-    aside: str | None = None
-    kept: str | None = None
+    aside: CopyName | None = None
+    kept: CopyName | None = None
     in_place: bool = False
 
     @property
@@ -56,13 +60,13 @@ class SavedCopy:
     either database. `store`: the database that was restored into, as it is shown.
     """
 
-    name: str
+    name: CopyName
     snapshot: str
     time: str
     database: bool
     artifacts: bool
     in_place: bool = False
-    store: str = ""
+    store: Unprinted = ""
 
 
 @dataclass(frozen=True)
@@ -82,19 +86,15 @@ class RestoreJournal:
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> RestoreJournal:
         try:
-            facts: Any = json.loads(data)
-            known = facts["format"] == 1
-            running = RestoreInProgress(**facts["running"]) if facts["running"] is not None else None
-            kept = tuple(SavedCopy(**entry) for entry in facts["kept"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise _damaged(where) from None
-        names = [entry.name for entry in kept]
-        if running is not None:
-            names += [name for name in (running.aside, running.kept) if name is not None]
-            known = known and running.phase in RESTORE + UNDO
-        if not known or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-            raise _damaged(where)
-        return cls(running, kept)
+            facts = json_input.parse(data)
+            running = None if facts["running"] is None else RestoreInProgress(**facts["running"])
+            journal = cls(running, tuple(SavedCopy(**entry) for entry in facts["kept"]))
+            written = facts["format"] == 1 and _is_written(journal)
+        except (ValueError, KeyError, TypeError):
+            written = False
+        if not written:
+            raise damaged_ledger(where, "is not what a restore wrote")
+        return journal
 
 
 class RestoreJournalFile:
@@ -183,11 +183,23 @@ def now() -> str:
 
 
 def who() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return shown(f"{socket.gethostname()}:{os.getpid()}")
 
 
-def _damaged(where: str) -> DamagedError:
-    return DamagedError(
-        f"the ledger beside {where} (restore.json) is not what a restore wrote",
-        "look at it; if no restore was interrupted and nothing is kept aside, move it away",
-    )
+def _is_written(journal: RestoreJournal) -> bool:
+    """Whether every value is of a kind that a restore writes: others may be able to."""
+    running = journal.running
+    if running is not None and (running.phase not in RESTORE + UNDO or (running.is_undo and running.kept is None)):
+        return False
+    records: list[RestoreInProgress | SavedCopy] = [*journal.kept]
+    records += [running] if running is not None else []
+    return all(_CHECKS[str(one.type)](getattr(record, one.name)) for record in records for one in fields(record))
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: type(value) is bool,
+    "str": lambda value: isinstance(value, str) and value.isprintable(),
+    "Unprinted": lambda value: isinstance(value, str),
+    "CopyName": lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+    "CopyName | None": lambda value: value is None or _CHECKS["CopyName"](value),
+}

@@ -13,7 +13,7 @@ from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.repository import object_store, object_store_listing
 from mlflow_ae5_server.repository.object_store_listing import Listed
-from mlflow_ae5_server.restore.saved_copies import COUNTED, LEDGER, RESERVED, SavedSize
+from mlflow_ae5_server.restore.saved_copies import COUNTED, LEDGER, MAX_LEDGER, RESERVED, SavedSize, damaged_ledger
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -36,11 +36,15 @@ class ObjectStoreSavedCopies:
         import obstore
 
         try:
-            return bytes(obstore.get(self._store, self._at(LEDGER)).bytes())
+            found = obstore.get(self._store, self._at(LEDGER))
+            size = found.meta["size"]
+            if size <= MAX_LEDGER:
+                return bytes(found.bytes())
         except FileNotFoundError:
             return None
         except Exception as error:  # obstore's, of many classes
             raise self._failed(error, "read") from None
+        raise damaged_ledger(self.shown, f"has {size} bytes")
 
     def write_ledger(self, data: bytes | None) -> None:
         import obstore

@@ -14,17 +14,21 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mlflow_ae5_server.common.errors import StorageError, hint_for
+from mlflow_ae5_server.common.errors import DamagedError, StorageError, hint_for
 from mlflow_ae5_server.common.sizes import amount
 
 RESERVED = ".mlflow-ae5-"  # the top of the destination: names that begin so are ours, not artifacts
 LEDGER = "restore.json"
 COUNTED = 10_000  # files; beyond that "more than" says enough
+MAX_LEDGER = 1024 * 1024  # bytes; one saved copy takes about 300
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class SavedCopies(Protocol):
 
     shown: str
 
-    def read_ledger(self) -> bytes | None: ...
+    def read_ledger(self) -> bytes | None:
+        """Also raises DamagedError, for what no restore has written: a link, a device, a file over MAX_LEDGER."""
+
     def write_ledger(self, data: bytes | None) -> None:
         """Replace the ledger as a whole and for good; None removes it."""
 
@@ -80,11 +86,24 @@ class FolderSavedCopies:
 
     def read_ledger(self) -> bytes | None:
         try:
-            return self._path(LEDGER).read_bytes()
+            descriptor = os.open(self._path(LEDGER), _READ)
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO, errno.ENODEV}:
+                raise damaged_ledger(self.shown, "is no regular file") from None
             raise self._failed(error, "read") from None
+        try:
+            state = os.fstat(descriptor)
+            if not stat.S_ISREG(state.st_mode):
+                raise damaged_ledger(self.shown, "is no regular file")
+            if state.st_size > MAX_LEDGER:
+                raise damaged_ledger(self.shown, f"has {state.st_size} bytes")
+            return os.read(descriptor, MAX_LEDGER)
+        except OSError as error:
+            raise self._failed(error, "read") from None
+        finally:
+            os.close(descriptor)
 
     def write_ledger(self, data: bytes | None) -> None:
         path = self._path(LEDGER)
@@ -94,7 +113,8 @@ class FolderSavedCopies:
                 return
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = path.with_name(path.name + ".tmp")
-            with open(temporary, "wb", opener=_private) as file:
+            temporary.unlink(missing_ok=True)
+            with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -106,6 +126,8 @@ class FolderSavedCopies:
     def holdings(self, name: str | None = None) -> SavedSize | None:
         files, size, example = 0, 0, ""
         try:
+            if name is not None and not _is_folder(self._path(name)):
+                return None
             for file in self._files(self._folder if name is None else self._path(name)):
                 if files == COUNTED:
                     return SavedSize(files, size, example, more=True)
@@ -120,6 +142,8 @@ class FolderSavedCopies:
             if not self._folder.is_dir():
                 return
             kept.mkdir(mode=0o700, exist_ok=True)
+            if not _is_folder(kept):
+                raise NotADirectoryError(errno.ENOTDIR, f"{kept} is a link")
             self._move(self._folder, kept)
             _sync(kept)
         except OSError as error:
@@ -128,7 +152,7 @@ class FolderSavedCopies:
     def back(self, name: str) -> None:
         kept = self._path(name)
         try:
-            if not kept.is_dir():
+            if not _is_folder(kept):
                 return
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._move(kept, self._folder)
@@ -138,11 +162,11 @@ class FolderSavedCopies:
             raise self._failed(error, "move") from None
 
     def kept(self, name: str) -> bool:
-        return self._path(name).is_dir()
+        return _is_folder(self._path(name))
 
     def drop(self, name: str) -> None:
         try:
-            if self._path(name).is_dir():
+            if _is_folder(self._path(name)):
                 shutil.rmtree(self._path(name))
         except OSError as error:
             raise self._failed(error, "remove") from None
@@ -191,8 +215,16 @@ def _is_mounted(folder: Path) -> bool:
     return any(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) == str(folder) for place in places)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _is_folder(path: Path) -> bool:
+    """Not where it is a link: what that leads to is not ours."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def damaged_ledger(shown: str, what: str) -> DamagedError:
+    return DamagedError(
+        f"the restore journal of {shown} ({LEDGER}) {what}",
+        "who else can write there? If no restore was interrupted and no saved copy is needed, move it away",
+    )
 
 
 def _sync(folder: Path) -> None:

@@ -23,7 +23,8 @@ KEPT = "kept_20260102_030405_abcdef"
 def cut_off(data: Data, phase: str = "artifacts") -> RestoreJournalFile:
     """A restore to this place has begun, and was killed."""
     book = RestoreJournalFile(beside(str(data.artifacts)))
-    book.begin(RestoreInProgress(phase, "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    snapshot, started = "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00"
+    book.begin(RestoreInProgress(phase, snapshot, started, "elsewhere:1", kept=KEPT))
     return book
 
 

@@ -208,7 +208,7 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
 )
 def test_a_ledger_that_is_none(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "artifacts.restore.json").write_bytes(data)
-    with pytest.raises(DamagedError, match="ledger beside"):
+    with pytest.raises(DamagedError, match="restore journal of"):
         RestoreJournalFile(beside(str(tmp_path / "artifacts")))
 
 

@@ -70,13 +70,6 @@ NEEDS_SANDBOX = (
     "upgrade",
     "uninstall",
 )
-CRONTAB = """#!/bin/sh
-table="$(dirname "$0")/table"
-case "$1" in
-  -l) cat "$table" 2>/dev/null || { echo "no crontab for you" >&2; exit 1; } ;;
-  -) cat >"$table" ;;
-esac
-"""
 DATABASE_URI = "postgresql+psycopg://mlflow:not-a-password@db.example.com/mlflow"
 TAKES_RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
 # Their stand-in keeps data, and makes snapshots of it.
@@ -344,10 +337,6 @@ def typing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("GC_DATABASE_URI", DATABASE_URI)
     (tmp_path / "gc-database-uri").write_text(DATABASE_URI)
     (tmp_path / "gc-database-uri").chmod(0o600)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "crontab").write_text(CRONTAB)
-    (tmp_path / "bin" / "crontab").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")  # never that of whoever runs the tests
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     lifecycle.reset(tmp_path / "state" / "sandbox")

@@ -1,4 +1,4 @@
-"""schedule-rotation: the crontab line that keeps the token right, printed or installed."""
+"""schedule-rotation: print the crontab line that rotates the token when needed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,18 @@ import typer
 
 from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.commands import rotate_token
-from mlflow_ae5_deploy.cli.context import SharedOptions, installation_folder, load_settings, reporter_for
-from mlflow_ae5_deploy.cli.locked_run import LockWait
+from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.config.settings import Settings
-    from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "schedule-rotation"
-HELP = "Print the crontab line that rotates the token when needed; install or remove it when asked."
+HELP = "Print the crontab line that rotates the token when needed."
 
 Cron = Annotated[str, typer.Option("--cron", help="When to look, as cron, in the time zone of this machine.")]
-Install = Annotated[
-    bool, typer.Option("--install", help="Put the line into your crontab; one that is there is replaced.")
-]
-Remove = Annotated[bool, typer.Option("--remove", help="Take the line out of your crontab.")]
-
 _LOCK_WAIT = 300  # seconds a rotation by cron waits for somebody at work
 
 
@@ -38,44 +31,31 @@ def command(
     profile: options.Profile = None,
     sandbox: options.Sandbox = False,
     cron: Cron = "*/10 * * * *",
-    install: Install = False,
-    remove: Remove = False,
     hostname: options.Hostname = None,
     username: options.Username = None,
     session: options.SessionKind = None,
-    lock_wait: LockWait = 0.0,
     json: options.Json = False,
     traceback: options.Traceback = False,
 ) -> int:
-    """Needs no connection. No secret is in the line: cron's run finds them where the configuration says."""
+    """Needs no connection. Add the line with `crontab -e`. It holds no secret: they are found as configured."""
     from mlflow_ae5_deploy.common.cron import parse_cron
-    from mlflow_ae5_deploy.common.errors import Usage
+    from mlflow_ae5_deploy.operations.crontab import crontab_line
 
-    if install and remove:
-        raise Usage("--install and --remove exclude each other.", remedy="Leave one of them out.")
     choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
     schedule = parse_cron(cron)
     loaded = load_settings(choices)
-    text, warnings = _line(choices, loaded, schedule.expression)
-    what = "install" if install else "remove" if remove else "print"
-    outcome = "printed"
-    if what != "print":
-        outcome, text = _change(choices, loaded, what, text, lock_wait)
-    for warning in warnings if what != "remove" else ():
-        reporter.note(f"warning: {warning}", style="yellow")
-    _tell(reporter, outcome, text, "" if remove else schedule.words, warnings)
-    return EXIT_DONE
-
-
-def _line(choices: SharedOptions, loaded: LoadedSettings, schedule: str) -> tuple[str, list[str]]:
-    from mlflow_ae5_deploy.operations import crontab
-
     rotation = [rotate_token.NAME, "--if-needed", "--lock-wait", str(_LOCK_WAIT)]
-    words = [*crontab.program(), *rotation, *chain.from_iterable(_from_anywhere(choices, loaded).target)]
-    folder = installation_folder(loaded, choices.environ)
-    text = crontab.line(schedule, words, _environment(choices, loaded), folder.name)
-    return text, _missing_secrets(choices, loaded.settings)
+    target = chain.from_iterable(_from_anywhere(choices, loaded).target)
+    line = crontab_line(schedule.expression, [*rotation, *target], _environment(choices, loaded))
+    warnings = _missing_secrets(choices, loaded.settings)
+    reporter = reporter_for(choices)
+    for warning in warnings:
+        reporter.note(f"warning: {warning}", style="yellow")
+    if json:
+        document = {"schema": 1, "verb": NAME, "outcome": "done", "line": line, "words": schedule.words}
+        reporter.data(document | {"warnings": warnings})
+    reporter.line(line)
+    return EXIT_DONE
 
 
 def _from_anywhere(choices: SharedOptions, loaded: LoadedSettings) -> SharedOptions:
@@ -142,60 +122,6 @@ def _references(settings: Settings, *, sandbox: bool) -> list[tuple[str, SecretR
             rows.append(("account.password", account.password))
     rows += [(f"the password of consumer {c.username}", c.password) for c in settings.consumers]
     return rows
-
-
-def _change(choices: SharedOptions, loaded: LoadedSettings, what: str, text: str, lock_wait: float) -> tuple[str, str]:
-    """(outcome, the line it is about: the one that is there now, or the one taken out)."""
-    from mlflow_ae5_deploy.common.clock import SystemClock
-    from mlflow_ae5_deploy.config.state_dir import state_dir
-    from mlflow_ae5_deploy.engine.journal import Journal
-    from mlflow_ae5_deploy.engine.journal_frame import framed
-    from mlflow_ae5_deploy.engine.lock import InstallationLock
-    from mlflow_ae5_deploy.operations import crontab
-
-    state_dir(loaded.settings, choices.environ)
-    folder, clock = installation_folder(loaded, choices.environ), SystemClock()
-    journal = Journal(folder, clock, verb=NAME)
-    with InstallationLock(folder, clock, verb=NAME).held(lock_wait):
-        table = crontab.Crontab(choices.environ)
-        before = table.read()
-        desired = crontab.with_line(before, text, folder.name)
-        if what == "remove":
-            desired = crontab.without_line(before, folder.name)
-        if desired == before or (what == "remove" and not crontab.has_line(before, folder.name)):
-            return "unchanged", "" if what == "remove" else text
-        with framed(journal, clock):
-            journal.write("intent", action=what, target="crontab line")
-            table.write(desired)
-            journal.write("effect", action=what, target="crontab line")
-    if what == "remove":
-        return "removed", "\n".join(crontab.own_lines(before, folder.name))
-    return "installed", text
-
-
-def _tell(reporter: Reporter, outcome: str, text: str, words: str, warnings: list[str]) -> None:
-    if reporter.json_mode:
-        reporter.data(
-            {
-                "schema": 1,
-                "verb": NAME,
-                "outcome": outcome,
-                "line": text or None,
-                "words": words or None,
-                "warnings": warnings,
-            }
-        )
-    message = {
-        "installed": f"Installed in your crontab ({words[:1].lower()}{words[1:]}):",
-        "removed": "Taken out of your crontab:",
-        "unchanged": "Your crontab is as asked for already:"
-        if text
-        else "Your crontab has no line for this installation.",
-    }.get(outcome)
-    if message:
-        reporter.line(message)
-    if text:
-        reporter.text(text)
 
 
 def _absolute(path: Path) -> Path:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,14 @@ class StoredToken:
 class InterruptedRotation:
     """A rotation that has not ended. left: accounts still to be served; none when only the gc job is unproved.
 
-    void_since: from when on the former token did not work, or None if it does. cause: why, a word of the one who
-    rotates. proved: the gc job was proved with what is stored, or cannot be. gaps: of those served, in seconds.
+    invalid_since: when the previous token stopped working; None if it works, or if that was not observed. proved: the
+    gc job was proved with what is stored, or cannot be.
     """
 
     deployment_id: str
     left: tuple[str, ...]
     invalid_since: datetime | None
-    cause: str = ""
     proved: bool = False
-    gaps: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,25 +233,14 @@ class State:
 
     # a rotation, and a restart, that may be cut off ---------------------------------------------------------------
 
-    def begin_rotation(
-        self, deployment_id: str, accounts: Sequence[str], invalid_since: datetime | None, cause: str = ""
-    ) -> None:
-        before = self._data["rotation"] or {}
-        kept = before.get("gaps", {}) if before.get("deployment_id") == deployment_id else {}
+    def begin_rotation(self, deployment_id: str, accounts: Sequence[str], invalid_since: datetime | None) -> None:
         self._data["rotation"] = {
             "deployment_id": deployment_id,
             "left": list(accounts),
             "invalid_since": invalid_since.isoformat() if invalid_since else None,
-            "cause": cause,
             "proved": False,
-            "gaps": {name: seconds for name, seconds in kept.items() if name not in accounts},
         }
         self._save()
-
-    def note_gap(self, account: str, seconds: float) -> None:
-        if self._data["rotation"]:
-            self._data["rotation"].setdefault("gaps", {})[account] = seconds
-            self._save()
 
     def note_gc_proof(self, when: datetime | None) -> None:
         """The gc job works with what is stored. when: None where that cannot be proved with this release."""
@@ -272,14 +259,12 @@ class State:
         known = self._data["rotation"]
         if not known:
             return None
-        since = known.get("invalid_since")
+        since = known["invalid_since"]
         return InterruptedRotation(
             known["deployment_id"],
             tuple(known["left"]),
             datetime.fromisoformat(since) if since else None,
-            known.get("cause", ""),
-            known.get("proved", False),
-            dict(known.get("gaps", {})),
+            known["proved"],
         )
 
     def end_rotation(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import get_args
 from urllib.parse import urlsplit
 
 from mlflow_ae5_deploy.ae5.client import Client
@@ -30,7 +29,6 @@ from mlflow_ae5_deploy.operations.rotate_token_result import (
     result_of,
     unchanged,
 )
-from mlflow_ae5_deploy.operations.token_downtime import Cause, PreviousToken, at_most, seconds
 from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import await_serving, restart_consequences
@@ -64,7 +62,7 @@ def rotate(context: Context, wish: RotationOptions, on_step: OnStep = lambda _na
     return result
 
 
-# the ground ---------------------------------------------------------------------------------------------------------
+# what is there -----------------------------------------------------------------------------------------------------
 
 
 def _unneeded(context: Context, wish: RotationOptions) -> Rotation | None:
@@ -113,10 +111,9 @@ def _rotation(context: Context, wish: RotationOptions, restarted: RestartResult 
         deployment,
         url,
         decision,
-        _previous(context, deployment, restarted, unfinished),
+        _invalid_since(context, deployment, restarted, unfinished),
         restarted,
         unfinished,
-        frozenset(known.account for known in context.memory.stored_tokens()),
     )
 
 
@@ -155,21 +152,18 @@ def _situation(context: Context, deployment: Deployment, unfinished: Interrupted
     )
 
 
-def _previous(
+def _invalid_since(
     context: Context, deployment: Deployment, restarted: RestartResult | None, unfinished: InterruptedRotation | None
-) -> PreviousToken:
+) -> datetime | None:
+    """None where the previous token works, and where its end was not observed."""
     if restarted is not None:
-        return PreviousToken("restart", restarted.since)
+        return restarted.since
     if unfinished is not None:
-        causes: dict[str, Cause] = {word: word for word in get_args(Cause)}
-        return PreviousToken(causes.get(unfinished.cause, "unknown"), unfinished.invalid_since)
+        return unfinished.invalid_since
     own = context.memory.stored_token(context.account)
-    if own is None:
-        return PreviousToken("unknown")
-    if own.deployment_id != deployment.id:
-        return PreviousToken("replaced", deployment.created)
-    over = own.expires is not None and own.expires <= context.clock.now()
-    return PreviousToken("ended", own.expires) if over else PreviousToken("works")
+    if own is None or own.deployment_id != deployment.id or own.expires is None:
+        return None
+    return own.expires if own.expires <= context.clock.now() else None
 
 
 # the deed -----------------------------------------------------------------------------------------------------------
@@ -182,10 +176,9 @@ def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotatio
     if doors := _sign_in(context, decision.accounts, served, on_step):
         # A token cannot be revoked, so none is issued before somebody can be given it.
         on_step("prove the token")
-        issued = context.clock.now()
         _prove(context, rotation.deployment)
-        _begin(context, rotation, decision.accounts)
-        _serve(context, rotation, doors, served, issued, on_step)
+        context.memory.begin_rotation(rotation.deployment.id, decision.accounts, rotation.invalid_since)
+        _serve(context, rotation, doors, served, on_step)
     gc, broken, rotation = _gc(context, rotation, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
         context.memory.end_rotation()
@@ -208,11 +201,6 @@ def _prove(context: Context, deployment: Deployment) -> None:
             "run this again. `--restart` starts the server anew.",
             detail=problem.detail,
         )
-
-
-def _begin(context: Context, rotation: RotationContext, accounts: tuple[str, ...]) -> None:
-    previous = rotation.previous
-    context.memory.begin_rotation(rotation.deployment.id, accounts, previous.since, previous.cause)
 
 
 def _sign_in(
@@ -239,7 +227,6 @@ def _serve(
     rotation: RotationContext,
     doors: Mapping[str, Client],
     served: dict[str, RecipientResult],
-    issued: datetime,
     on_step: OnStep,
 ) -> None:
     """Store the token for each; one that fails does not keep it from the others."""
@@ -251,18 +238,13 @@ def _serve(
         except DeployError as error:
             _failed(context, account, error, served)
             continue
-        now = context.clock.now()
-        had_one = rotation.previous.cause == "restart" or rotation.unfinished is not None or account in rotation.known
-        gap = seconds(rotation.previous, now) if had_one else None
-        if gap is not None:
-            context.memory.note_gap(account, gap)
-        served[account] = RecipientResult(account, "stored", gap, at_most(rotation.previous, issued, now))
+        served[account] = RecipientResult(account, "stored", stored=context.clock.now())
 
 
 def _gc(
     context: Context, rotation: RotationContext, served: dict[str, RecipientResult], on_step: OnStep
 ) -> tuple[GcCheck | None, DeployError | None, RotationContext]:
-    """Prove the gc job with what is stored for the service account. The ground, as far as it has learnt more."""
+    """Prove the gc job with what is stored for the service account. The rotation, as far as it has learnt more."""
     own = served.get(context.account)
     if own is not None and own.outcome == "failed":
         return None, None, rotation
@@ -274,12 +256,12 @@ def _gc(
         proof = prove_gc(context, context.outputs.token if own else None)
         if proof.state == "refused":
             # The earlier tokens are void after all: everybody needs the new one.
-            began, rotation = context.clock.now(), replace(rotation, previous=PreviousToken("refused"))
+            rotation = replace(rotation, invalid_since=None)
             if not issued:
                 _prove(context, rotation.deployment)
             everyone = tuple(recipients(context))
-            _begin(context, rotation, everyone)
-            _serve(context, rotation, _sign_in(context, everyone, served, on_step), served, began, on_step)
+            context.memory.begin_rotation(rotation.deployment.id, everyone, None)
+            _serve(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)
             proof = prove_gc(context, context.outputs.token)
     except DeployError as error:
         context.journal.write("failed", action="prove", kind=error.kind, what=error.what)

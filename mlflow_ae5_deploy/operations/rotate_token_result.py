@@ -1,4 +1,4 @@
-"""What came of a rotation: for whom, with which gap, and the one error of it."""
+"""What came of a rotation: for whom, and the one error of it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ from mlflow_ae5_deploy.engine.state import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck
 from mlflow_ae5_deploy.operations.restart import RestartResult
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationPlan
-from mlflow_ae5_deploy.operations.token_downtime import PreviousToken, message
 from mlflow_ae5_deploy.resources.consumers import recipients
 from mlflow_ae5_deploy.resources.token_expiry import expiry, warning
 
 
 @dataclass(frozen=True)
 class RecipientResult:
-    """One account. outcome: stored | kept | failed. gap: seconds during which its stored token did not work; None
-    when that is not over, or not known. at_most: a bound of it where it was not observed."""
+    """One account. outcome: stored | kept | failed. stored: when, in this run."""
 
     account: str
     outcome: str
-    gap: float | None = None
-    at_most: float | None = None
+    stored: datetime | None = None
     error: DeployError | None = None
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. gap: the longest of the accounts', in
-    seconds; None where it is not over, or not known. gap_at_most: a bound where it was not observed.
+    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. downtime: measured seconds from the end of
+    the previous token until every account had the new one; None where that was not observed, or is not over.
 
     gc is None when there was no reason to prove it. error ended the run early, or tells what is left.
     """
@@ -43,9 +40,7 @@ class Rotation:
     deployment: Deployment
     url: str
     accounts: tuple[RecipientResult, ...] = ()
-    gap: float | None = 0.0
-    gap_at_most: float | None = None
-    gap_message: str = ""
+    downtime: float | None = None
     gc: GcCheck | None = None
     issued: datetime | None = None
     expires: datetime | None = None
@@ -56,16 +51,15 @@ class Rotation:
 
 @dataclass(frozen=True)
 class RotationContext:
-    """What a rotation starts from. previous: the token that is stored. unfinished: an earlier rotation of this
-    deployment. known: accounts whose token was on record."""
+    """What a rotation starts from. invalid_since: when the previous token stopped working, if that was observed.
+    unfinished: an earlier rotation of this deployment."""
 
     deployment: Deployment
     url: str
     decision: RotationPlan
-    previous: PreviousToken
+    invalid_since: datetime | None
     restarted: RestartResult | None
     unfinished: InterruptedRotation | None = None
-    known: frozenset[str] = frozenset()
 
 
 def unchanged(context: Context, rotation: RotationContext) -> Rotation:
@@ -77,8 +71,7 @@ def unchanged(context: Context, rotation: RotationContext) -> Rotation:
         rotation.decision.reason,
         rotation.deployment,
         rotation.url,
-        tuple(RecipientResult(name, "kept", 0.0) for name in recipients(context)),
-        gap_message="the stored token stays as it is",
+        tuple(RecipientResult(name, "kept") for name in recipients(context)),
         issued=own.issued if own else None,
         expires=expires,
         warnings=(note,) if note else (),
@@ -92,25 +85,20 @@ def result_of(
     gc: GcCheck | None,
     broken: DeployError | None,
 ) -> Rotation:
-    accounts = tuple(
-        served.get(name) or RecipientResult(name, "kept", _kept_gap(rotation, name)) for name in recipients(context)
-    )
+    accounts = tuple(served.get(name) or RecipientResult(name, "kept") for name in recipients(context))
     own = context.memory.stored_token(context.account)
     warnings = list(rotation.restarted.notes) if rotation.restarted else []
     if note := warning(expiry(context.outputs.token) if context.outputs.token else None, context.clock.now()):
         warnings.append(note)
     left = [item for item in accounts if item.outcome == "failed"]
     whole = len(served) == len(accounts)
-    gap, bound, message = _gap(rotation, accounts)
     return Rotation(
         "incomplete" if left or broken else "rotated" if whole else "finished",
         rotation.decision.reason,
         rotation.deployment,
         rotation.url,
         accounts,
-        gap=gap,
-        gap_at_most=bound,
-        gap_message=message,
+        downtime=_downtime(rotation, accounts),
         gc=gc,
         issued=own.issued if own else None,
         expires=own.expires if own else None,
@@ -120,26 +108,11 @@ def result_of(
     )
 
 
-def _kept_gap(rotation: RotationContext, account: str) -> float | None:
-    """Of one that keeps what is stored: what an unfinished rotation has measured for it, if it was that one's."""
-    return rotation.unfinished.gaps.get(account) if rotation.unfinished else 0.0
-
-
-def _gap(rotation: RotationContext, accounts: tuple[RecipientResult, ...]) -> tuple[float | None, float | None, str]:
-    """(the longest gap, a bound of it, a sentence)"""
-    known = [item.gap for item in accounts if item.gap is not None and item.outcome != "failed"]
-    bounds = [item.at_most for item in accounts if item.at_most is not None]
-    longest, bound = max(known, default=None), max(bounds, default=None)
-    told = message(rotation.previous, bound)
-    left = ", ".join(item.account for item in accounts if item.outcome == "failed")
-    if left and rotation.previous.invalid_since is not None:
-        others = f"; {longest:.1f} s for those who have it" if longest is not None else ""
-        return None, None, f"not over for {left}{others}, {told}"
-    if all(item.outcome != "stored" for item in accounts) and rotation.unfinished is None:
-        return 0.0, None, "the stored token stays as it is"
-    if longest is None and not told.startswith("not known"):
-        told = f"not known: the run that was cut off has not noted it; {told}"
-    return longest, bound, told
+def _downtime(rotation: RotationContext, accounts: tuple[RecipientResult, ...]) -> float | None:
+    last = max((item.stored for item in accounts if item.stored is not None), default=None)
+    if rotation.invalid_since is None or last is None or any(item.outcome == "failed" for item in accounts):
+        return None
+    return max(0.0, (last - rotation.invalid_since).total_seconds())
 
 
 def _what_is_left(

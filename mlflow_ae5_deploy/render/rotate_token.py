@@ -33,15 +33,12 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
             {
                 "account": item.account,
                 "outcome": item.outcome,
-                "gap_seconds": _rounded(item.gap),
                 "error": error_data(item.error) if item.error else None,
             }
             for item in result.accounts
         ],
         "left": [item.account for item in result.accounts if item.outcome == "failed"],
-        "gap_seconds": _rounded(result.gap),
-        "gap_at_most_seconds": _rounded(result.gap_at_most),
-        "gap_said": result.gap_message,
+        "token_downtime_seconds": None if result.downtime is None else round(result.downtime, 3),
         "gc": {"state": gc.state, "message": gc.message} if gc else None,
         "restarted": restarted is not None,
         "rolled_back": restarted is not None and restarted.failed is not None,
@@ -66,7 +63,7 @@ def tell(reporter: Reporter, result: Rotation, now: datetime) -> None:
         ("Stored for", _names(result, "stored")),
         ("Kept by", _names(result, "kept")),
         ("Left", _names(result, "failed")),
-        ("Gap", _gap(result)),
+        ("Downtime", "" if result.downtime is None else f"{result.downtime:.1f} s without a valid stored token"),
         ("Gc job", f"{result.gc.state}: {result.gc.message}" if result.gc else ""),
         ("Token", _token(result, now)),
     ]
@@ -81,12 +78,6 @@ def _names(result: Rotation, outcome: str) -> str:
     return ", ".join(item.account for item in result.accounts if item.outcome == outcome)
 
 
-def _gap(result: Rotation) -> str:
-    if result.gap is None:
-        return result.gap_message
-    return f"{result.gap:.1f} s: {result.gap_message}"
-
-
 def _token(result: Rotation, now: datetime) -> str:
     if result.issued is None:
         return ""
@@ -94,10 +85,6 @@ def _token(result: Rotation, now: datetime) -> str:
     if result.expires is None:
         return f"{words}; it states no end"
     return f"{words}, ends {result.expires:%Y-%m-%d %H:%M} UTC"
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
 
 
 def _moment(when: datetime | None) -> str | None:

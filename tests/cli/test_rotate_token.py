@@ -37,7 +37,7 @@ class TestRotation:
         done = rotation(rotatable, capsys)
 
         assert done.code == 0, done.err
-        assert (done.data["outcome"], done.data["gap_seconds"]) == ("rotated", 0.0)
+        assert (done.data["outcome"], done.data["token_downtime_seconds"]) == ("rotated", None)
         assert outcomes(done) == {ACCOUNT: "stored", "dev-user": "stored"}
         assert done.data["gc"]["state"] == "proved"
         assert done.data["token"]["expires"] > "2030"
@@ -79,7 +79,7 @@ class TestRotation:
             for thread in threads:
                 thread.join()
 
-        assert done.data["gap_seconds"] == 0.0
+        assert done.code == 0, done.err
         assert stored(rotatable) != old
         assert len(seen) > 10
         assert set(seen) == {200}
@@ -88,7 +88,7 @@ class TestRotation:
         done = rotatable.run(capsys, "rotate-token", "--sandbox")
 
         assert done.code == 0, done.err
-        for words in ("The token was rotated.", f"{ACCOUNT}, dev-user", "0.0 s", "proved", running(rotatable)["id"]):
+        for words in ("The token was rotated.", f"{ACCOUNT}, dev-user", "proved", running(rotatable)["id"]):
             assert words in done.out
         assert done.err == ""
 
@@ -175,20 +175,16 @@ class TestIfNeeded:
         done = rotation(rotatable, capsys, "--if-needed")
 
         assert (done.code, done.data["outcome"]) == (0, "rotated"), done.err
-        # What that somebody has stored meanwhile is not known, so there is a bound and no more.
-        assert done.data["gap_seconds"] is None
-        assert done.data["gap_at_most_seconds"] > 0
-        assert "not known: somebody else" in done.data["gap_said"]
+        assert done.data["token_downtime_seconds"] is None  # what was stored meanwhile was not observed
         assert opens(rotatable, stored(rotatable)) == 200
 
-    def test_where_nothing_is_on_record_nothing_is_said_of_the_gap(self, rotatable, capsys):
+    def test_where_nothing_is_on_record_no_downtime_is_printed(self, rotatable, capsys):
         memory_file(rotatable).unlink()
 
         done = rotatable.run(capsys, "rotate-token", "--sandbox", "--if-needed")
 
         assert done.code == 0, done.err
-        assert "which token was stored before is not on record here" in done.out
-        assert "0.0 s" not in done.out
+        assert "Downtime" not in done.out
 
     def test_stores_it_again_where_the_secret_was_deleted(self, rotatable, capsys):
         rotatable.owner().call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN")
@@ -213,7 +209,7 @@ class TestIfNeeded:
 
             assert done.data["outcome"] == outcome
             assert bool(done.data["warnings"]) is warned
-        assert done.data["gap_seconds"] > 80000  # the one that had ended a day ago
+        assert done.data["token_downtime_seconds"] > 80000  # the one that had ended a day ago
 
     def test_a_new_token_of_short_life_is_warned_of(self, rotatable, capsys):
         rotatable.control("PATCH", "/settings", {"deployment_token_seconds": 3 * 86400})
@@ -275,7 +271,7 @@ class TestConsumers:
 
         assert outcomes(second) == {ACCOUNT: "stored", "dev-user": "stored", "nobody-yet": "stored"}
         assert second.data["gc"]["state"] == "proved"
-        assert (second.data["gap_seconds"], "did not accept" in second.data["gap_said"]) == (None, True)
+        assert second.data["token_downtime_seconds"] is None
         assert opens(rotatable, stored(rotatable)) == 200
 
     def test_where_nobody_who_is_left_can_be_served_no_token_is_issued_and_no_job_run(self, rotatable, capsys):

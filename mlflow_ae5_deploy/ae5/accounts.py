@@ -7,12 +7,11 @@ from typing import Any
 
 from requests.cookies import RequestsCookieJar
 
-from mlflow_ae5_deploy.ae5 import auth
-from mlflow_ae5_deploy.ae5.calls import ApiCaller
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.parsing import as_list, parse_user
 from mlflow_ae5_deploy.ae5.providers.builtin import ADMIN_BASE
 from mlflow_ae5_deploy.ae5.providers.provider import Connection
+from mlflow_ae5_deploy.ae5.session import Session
 from mlflow_ae5_deploy.common.errors import Conflict, LoginFailed, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret
 
@@ -20,34 +19,23 @@ DEFAULT_ROLE = "default-roles-anacondaplatform"
 _PAGE = 1000
 
 
-class ProviderAdminSession:
-    """An AdminSession over any line."""
+class AdminSession(Session):
+    """A signed-in administrator of the identity provider (Keycloak)."""
 
-    def __init__(self, line: Connection, hostname: str, username: str, *, read_only: bool) -> None:
-        self.hostname = hostname
-        self.username = username
-        self._line = line
-        self._caller = ApiCaller(line, hostname, base=ADMIN_BASE, read_only=read_only)
-
-    @property
-    def requests_made(self) -> int:
-        return self._line.adapter.requests_made
-
-    @property
-    def writes_made(self) -> int:
-        return self._line.adapter.writes_made
-
-    def sign_in(self) -> None:
-        self._caller.sign_in()
+    def __init__(self, connection: Connection, hostname: str, username: str, *, read_only: bool) -> None:
+        super().__init__(connection, hostname, username, base=ADMIN_BASE, read_only=read_only)
 
     def users(self) -> list[User]:
+        """All accounts of the platform's realm."""
         return [parse_user(record) for record in self._pages("users")]
 
     def find_user(self, username: str) -> User | None:
+        """The account of that name, compared as Keycloak does: without regard to case."""
         desired = username.casefold()
         return next((user for user in self.users() if user.username.casefold() == desired), None)
 
     def create_user(self, username: str, email: str, first_name: str, last_name: str, password: Secret) -> User:
+        """Create an enabled account in the group `everyone` with the platform's default role. Conflict if it exists."""
         account = {
             "username": username,
             "email": email,
@@ -59,7 +47,7 @@ class ProviderAdminSession:
             "credentials": [{"type": "password", "temporary": False, "value": password.reveal()}],
         }
         try:
-            self._caller.call("POST", "users", json=account, expect="text")
+            self.call("POST", "users", json=account, expect="text")
             taken = False
         except Conflict:
             taken = True
@@ -72,10 +60,13 @@ class ProviderAdminSession:
         return user
 
     def impersonate(self, user: User) -> CookieJar:
-        """Cookies of a new session of that account. The administrator's own line keeps none of them."""
-        jar = self._line.http.cookies
+        """Cookies of a new session of that account; the administrator's own connection keeps none of them.
+
+        LoginFailed if the platform refuses.
+        """
+        jar = self.connection.http.cookies
         try:
-            self._caller.call("POST", f"users/{user.id}/impersonation", expect="text")
+            self.call("POST", f"users/{user.id}/impersonation", expect="text")
             refusal = None
         except Refused as error:
             refusal = error
@@ -92,21 +83,18 @@ class ProviderAdminSession:
         jar.clear()
         return theirs
 
-    def close(self) -> None:
-        auth.quietly(self._caller.sign_out)
-
     def _give_default_role(self, user: User) -> None:
         role = next((role for role in self._pages("roles") if role.get("name") == DEFAULT_ROLE), None)
         if role is None:
             raise UnexpectedAnswer(f"The platform has no role {DEFAULT_ROLE}.", where=self.hostname)
         body = [{"id": role.get("id"), "name": DEFAULT_ROLE}]
-        self._caller.call("POST", f"users/{user.id}/role-mappings/realm", json=body, expect="text")
+        self.call("POST", f"users/{user.id}/role-mappings/realm", json=body, expect="text")
 
     def _pages(self, path: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
             params = {"first": len(found), "max": _PAGE}
-            page = as_list(self._caller.call("GET", path, params=params), path)
+            page = as_list(self.call("GET", path, params=params), path)
             found.extend(page)
             if len(page) < _PAGE:
                 return found

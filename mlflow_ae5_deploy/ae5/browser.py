@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
-from mlflow_ae5_deploy.ae5 import auth as signing
+from mlflow_ae5_deploy.ae5 import auth
 from mlflow_ae5_deploy.ae5.error_map import shielded
 from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.ae5.responses import LOGIN_FORM
-from mlflow_ae5_deploy.ae5.session import EndpointAnswer
 from mlflow_ae5_deploy.common.errors import PlatformError, Unreachable
 
 _MOST_REDIRECTS = 10
 _MOST_TEXT = 64 * 1024
 
 
+@dataclass(frozen=True)
+class EndpointAnswer:
+    """What an address answered to a browser-like GET.
+
+    text: the first 64 KiB. url: where the last answer came from, without its query (which may carry login codes).
+    """
+
+    status: int
+    content_type: str
+    text: str
+    url: str
+
+
 class Browser:
     """Has a cookie jar of its own, started from the login session's: what an endpoint sets stays out of API calls."""
 
-    def __init__(self, line: Connection, hostname: str, sign_in: Callable[[], None]) -> None:
-        self._line = line
+    def __init__(self, connection: Connection, hostname: str, sign_in: Callable[[], None]) -> None:
+        self._connection = connection
         self._hostname = hostname
         self._sign_in = sign_in
         self._http: requests.Session | None = None
@@ -62,10 +75,10 @@ class Browser:
     def _session(self) -> requests.Session:
         if self._http is None:
             http = requests.Session()
-            http.mount("https://", self._line.adapter)
-            http.auth = self._line.http.auth
-            http.headers.update(signing.cloudflare_headers())
-            signing.adopt_cookies(http, self._line.http.cookies)
+            http.mount("https://", self._connection.adapter)
+            http.auth = self._connection.http.auth
+            http.headers.update(auth.cloudflare_headers())
+            auth.adopt_cookies(http, self._connection.http.cookies)
             self._http = http
         return self._http
 

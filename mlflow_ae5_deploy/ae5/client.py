@@ -8,7 +8,7 @@ from mlflow_ae5_deploy.ae5.models import ResourceProfile
 from mlflow_ae5_deploy.ae5.parsing import as_list, parse_resource_profile
 from mlflow_ae5_deploy.ae5.projects import ProjectsApi
 from mlflow_ae5_deploy.ae5.secrets import SecretsApi
-from mlflow_ae5_deploy.ae5.session import Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.ae5.timeouts import WaitTimeouts
 
 __all__ = ["Client", "WaitTimeouts"]
@@ -23,7 +23,7 @@ class Client(ProjectsApi, DeploymentsApi, SecretsApi, JobsApi):
     """
 
     @property
-    def session(self) -> Session:
+    def session(self) -> UserSession:
         return self._session
 
     def resource_profiles(self) -> list[ResourceProfile]:

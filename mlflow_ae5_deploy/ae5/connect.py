@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
-from mlflow_ae5_deploy.ae5 import auth
-from mlflow_ae5_deploy.ae5.accounts import ProviderAdminSession
-from mlflow_ae5_deploy.ae5.browser import Browser
-from mlflow_ae5_deploy.ae5.calls import ApiCaller
+from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.providers import builtin
-from mlflow_ae5_deploy.ae5.providers.provider import Connection
-from mlflow_ae5_deploy.ae5.session import AdminSession, EndpointAnswer, Expect, Files, Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
 from mlflow_ae5_deploy.common.parts import (
@@ -46,7 +42,7 @@ class AdminCredentials:
 
 @dataclass(frozen=True)
 class Impersonation:
-    """admin must stay open as long as the session that it impersonates: a lost session is made anew through it."""
+    """admin must stay open as long as the session that it impersonates: a lost session is replaced through it."""
 
     admin: AdminSession
     user: User
@@ -60,7 +56,7 @@ def open_session(
     clock: Clock,
     read_only: bool = False,
     is_sandbox: bool,
-) -> Session:
+) -> UserSession:
     """Sign in as the service account, at once. Raises Configuration, LoginFailed and what a call may raise."""
     chosen = choose_provider(provider, is_sandbox=is_sandbox)
     options.check()
@@ -82,9 +78,9 @@ def open_session(
         username, password = credentials.username, credentials.password
     if not username:
         raise Configuration("No account is given to sign in as.", where="account.username")
-    make = _ae5tools().Ae5ToolsUserLine if chosen == "ae5-tools" else builtin.BuiltInUserConnection
-    line = make(options, clock, username, password=password, impersonate=impersonate, read_only=read_only)
-    session = ProviderSession(line, options.hostname, username, read_only=read_only)
+    make = _ae5tools().Ae5ToolsUserConnection if chosen == "ae5-tools" else builtin.BuiltInUserConnection
+    connection = make(options, clock, username, password=password, impersonate=impersonate, read_only=read_only)
+    session = UserSession(connection, options.hostname, username, read_only=read_only)
     session.sign_in()
     return session
 
@@ -101,9 +97,9 @@ def open_admin(
     """Sign in as an administrator of the identity provider, at once."""
     chosen = choose_provider(provider, is_sandbox=is_sandbox)
     options.check()
-    make = _ae5tools().Ae5ToolsAdminLine if chosen == "ae5-tools" else builtin.BuiltInAdminConnection
-    line = make(options, clock, credentials.username, credentials.password, read_only=read_only)
-    admin = ProviderAdminSession(line, options.hostname, credentials.username, read_only=read_only)
+    make = _ae5tools().Ae5ToolsAdminConnection if chosen == "ae5-tools" else builtin.BuiltInAdminConnection
+    connection = make(options, clock, credentials.username, credentials.password, read_only=read_only)
+    admin = AdminSession(connection, options.hostname, credentials.username, read_only=read_only)
     admin.sign_in()
     return admin
 
@@ -125,50 +121,6 @@ def check_provider(provider: Provider, *, is_sandbox: bool) -> None:
     """Raise Configuration, without a request, if the provider for this platform cannot be used."""
     if choose_provider(provider, is_sandbox=is_sandbox) == "ae5-tools":
         _ae5tools()
-
-
-class ProviderSession:
-    """A Session over any line."""
-
-    def __init__(self, line: Connection, hostname: str, username: str, *, read_only: bool) -> None:
-        self.hostname = hostname
-        self.username = username
-        self._line = line
-        self._caller = ApiCaller(line, hostname, base="api/v2", read_only=read_only)
-        self._browser = Browser(line, hostname, self.sign_in)
-
-    @property
-    def requests_made(self) -> int:
-        return self._line.adapter.requests_made
-
-    @property
-    def writes_made(self) -> int:
-        return self._line.adapter.writes_made
-
-    def sign_in(self) -> None:
-        self._caller.sign_in()
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        json: Any = None,
-        data: Any = None,
-        files: Files | None = None,
-        params: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        expect: Expect = "json",
-    ) -> Any:
-        return self._caller.call(
-            method, path, json=json, data=data, files=files, params=params, timeout=timeout, expect=expect
-        )
-
-    def browse(self, url: str, *, timeout: float | None = None, host: str | None = None) -> EndpointAnswer:
-        return self._browser.browse(url, timeout, host)
-
-    def close(self) -> None:
-        auth.quietly(self._caller.sign_out)
 
 
 def _ae5tools() -> ModuleType:

@@ -125,7 +125,7 @@ class DeploymentsApi(ResourceApi):
         if unknown or not fields:
             raise ValueError(f"cannot patch {sorted(unknown) or 'nothing'}")
         path = f"deployments/{part(deployment_id)}"
-        answer = self._repeatable(lambda: self._session.call("PATCH", path, json=fields))
+        answer = self._call_repeatedly("PATCH", path, json=fields)
         if error := refused_in_words(path, answer):
             raise error
 
@@ -138,7 +138,9 @@ class DeploymentsApi(ResourceApi):
 
     def stop_deployment(self, deployment_id: str) -> None:
         """Stop by id and wait until it is no longer listed; one that is gone already is fine."""
-        if not self._delete(f"deployments/{part(deployment_id)}"):
+        try:
+            self._call_repeatedly("DELETE", f"deployments/{part(deployment_id)}", expect="text")
+        except NotFound:
             return
         self._poll(
             lambda: None if any(item.id == deployment_id for item in self.deployments()) else True,
@@ -152,7 +154,7 @@ class DeploymentsApi(ResourceApi):
     def issue_token(self, deployment_id: str) -> Secret:
         """A new access token of this deployment; none can be read back. Whether earlier ones stay good is not known."""
         path = f"deployments/{part(deployment_id)}/token"
-        answer = self._repeatable(lambda: self._session.call("POST", path))
+        answer = self._call_repeatedly("POST", path)
         if error := refused_in_words(path, answer):
             raise error
         token = answer.get("token") if isinstance(answer, dict) else None
@@ -168,7 +170,7 @@ class DeploymentsApi(ResourceApi):
         """Replace the whole list; returns what the platform then has. UnexpectedAnswer if one is missing from it."""
         path = f"deployments/{part(deployment_id)}/collaborators"
         body = [{"id": item.id, "type": item.type, "permission": item.permission} for item in collaborators]
-        answer = self._repeatable(lambda: self._session.call("PUT", path, json=body))
+        answer = self._call_repeatedly("PUT", path, json=body)
         if error := refused_in_words(path, answer):
             raise error
         action = answer.get("action") if isinstance(answer, dict) else None

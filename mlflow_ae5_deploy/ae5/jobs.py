@@ -98,7 +98,8 @@ class JobsApi(ResourceApi):
 
     def delete_job(self, job_id: str) -> None:
         """Delete by id; one that is gone already is fine. The platform refuses while a run is active."""
-        self._delete(f"jobs/{part(job_id)}")
+        with contextlib.suppress(NotFound):
+            self._call_repeatedly("DELETE", f"jobs/{part(job_id)}", expect="text")
 
     def pause_job(self, job_id: str) -> Job:
         return self._switch(job_id, "pause")
@@ -156,15 +157,16 @@ class JobsApi(ResourceApi):
     def stop_run(self, run_id: str) -> None:
         """Stop by id; one whose record went with its job is fine."""
         with contextlib.suppress(NotFound):
-            self._repeatable(lambda: self._session.call("POST", f"runs/{part(run_id)}/stop", expect="text"))
+            self._call_repeatedly("POST", f"runs/{part(run_id)}/stop", expect="text")
 
     def delete_run(self, run_id: str) -> None:
         """Delete by id; one that is gone already is fine."""
-        self._delete(f"runs/{part(run_id)}")
+        with contextlib.suppress(NotFound):
+            self._call_repeatedly("DELETE", f"runs/{part(run_id)}", expect="text")
 
     def _switch(self, job_id: str, verb: str) -> Job:
         path = f"jobs/{part(job_id)}/{verb}"
-        answer = self._repeatable(lambda: self._session.call("POST", path))
+        answer = self._call_repeatedly("POST", path)
         if error := refused_in_words(path, answer):
             raise error
         return parse_job(as_record(answer, "a job"))

@@ -10,7 +10,14 @@ from mlflow_ae5_deploy.ae5.models import Project, Revision
 from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_project, parse_revision
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
 from mlflow_ae5_deploy.ae5.responses import refused_in_words
-from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed, PlatformError, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.common.errors import (
+    Configuration,
+    LoginFailed,
+    NotFound,
+    PlatformError,
+    Refused,
+    UnexpectedAnswer,
+)
 from mlflow_ae5_deploy.common.redaction import scrub
 
 _ACTIVITY_PAGE = 20  # newest first; ours is among them unless twenty others follow within seconds
@@ -81,7 +88,8 @@ class ProjectsApi(ResourceApi):
     def delete_project(self, project_id: str) -> None:
         """Delete by id; one that is gone already is fine."""
         self._fresh_projects = None
-        self._delete(f"projects/{part(project_id)}")
+        with contextlib.suppress(NotFound):
+            self._call_repeatedly("DELETE", f"projects/{part(project_id)}", expect="text")
 
     def revisions(self, project_id: str) -> list[Revision]:
         """Newest first. A project that was just made may have none for a moment, which is waited for."""

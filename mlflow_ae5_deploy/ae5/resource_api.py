@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from mlflow_ae5_deploy.ae5.session import Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.ae5.timeouts import WaitTimeouts
 from mlflow_ae5_deploy.common.clock import Clock, Deadline, poll_until
-from mlflow_ae5_deploy.common.errors import AnswerLost, Conflict, DeadlineExceeded, NotFound
+from mlflow_ae5_deploy.common.errors import AnswerLost, Conflict, DeadlineExceeded
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class ResourceApi:
     """session, clock, waits and on_wait(what is awaited, seconds so far) are given by whoever wires things up."""
 
     def __init__(
-        self, session: Session, clock: Clock, waits: WaitTimeouts | None = None, on_wait: OnWait | None = None
+        self, session: UserSession, clock: Clock, waits: WaitTimeouts | None = None, on_wait: OnWait | None = None
     ) -> None:
         self._session = session
         self._clock = clock
@@ -68,25 +68,17 @@ class ResourceApi:
         except DeadlineExceeded:
             return None
 
-    def _repeatable(self, send: Callable[[], T]) -> T:
+    def _call_repeatedly(self, method: str, path: str, **request: Any) -> Any:
         """Send a write that may be done twice, such as setting or deleting by id. Repeated when an answer is lost."""
         lost: AnswerLost | None = None
         for _ in range(_MOST_ATTEMPTS):
             if lost is not None:
                 self._clock.sleep(1.0)
             try:
-                return send()
+                return self._session.call(method, path, **request)
             except AnswerLost as error:
                 lost = error
         raise lost or AssertionError
-
-    def _delete(self, path: str) -> bool:
-        """DELETE by id. False if there was nothing to delete."""
-        try:
-            self._repeatable(lambda: self._session.call("DELETE", path, expect="text"))
-        except NotFound:
-            return False
-        return True
 
 
 def part(identity: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
-from mlflow_ae5_deploy.common.errors import Configuration, UnexpectedAnswer
+from mlflow_ae5_deploy.common.errors import Configuration, NotFound, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -41,11 +42,12 @@ class SecretsApi(ResourceApi):
     def delete_secret(self, name: str) -> None:
         """Delete by name; one that is gone already is fine. The API cannot delete names with other characters."""
         _check_name(name)
-        self._delete(f"{_PATH}/{part(name)}")
+        with contextlib.suppress(NotFound):
+            self._call_repeatedly("DELETE", f"{_PATH}/{part(name)}", expect="text")
 
     def _put(self, name: str, value: Secret) -> None:
         body = {"key": name, "value": value.reveal()}
-        self._repeatable(lambda: self._session.call("POST", _PATH, json=body, expect="text"))
+        self._call_repeatedly("POST", _PATH, json=body, expect="text")
 
 
 def _check_name(name: str) -> None:

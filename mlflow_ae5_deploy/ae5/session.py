@@ -1,47 +1,56 @@
-"""What the typed verbs need of a signed-in connection, whichever provider made it."""
+"""A signed-in account: refuse what a plan may not do, sign in once more when needed, read the answer strictly."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from http.cookiejar import CookieJar
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal
+from urllib.parse import urljoin, urlsplit
 
-from mlflow_ae5_deploy.ae5.models import User
-from mlflow_ae5_deploy.common.redaction import Secret
+import requests
+
+from mlflow_ae5_deploy.ae5 import auth
+from mlflow_ae5_deploy.ae5.browser import Browser, EndpointAnswer
+from mlflow_ae5_deploy.ae5.error_map import shielded, translate
+from mlflow_ae5_deploy.ae5.providers.provider import Connection
+from mlflow_ae5_deploy.ae5.responses import SessionExpired, is_write
+from mlflow_ae5_deploy.common import json_input
+from mlflow_ae5_deploy.common.errors import DeployError, UnexpectedAnswer, WriteForbidden
 
 Expect = Literal["json", "bytes", "text"]
 Files = Mapping[str, tuple[str, BinaryIO]]  # part name -> (file name to state, open file)
 
 
-@dataclass(frozen=True)
-class EndpointAnswer:
-    """What an address answered to a browser-like GET.
+class Session:
+    """base: the path, from the host's root, below which relative paths lie. The first call signs in where needed."""
 
-    text: the first 64 KiB. url: where the last answer came from, without its query (which may carry login codes).
-    """
-
-    status: int
-    content_type: str
-    text: str
-    url: str
-
-
-class Session(Protocol):
-    """A signed-in account of the platform.
-
-    requests_made: HTTP requests sent to the platform's own host, login included, retries counted.
-    writes_made: those of them that could have changed something; signing in and out and impersonation do not count.
-    """
+    def __init__(self, connection: Connection, hostname: str, username: str, *, base: str, read_only: bool) -> None:
+        self.hostname = hostname
+        self.username = username
+        self.connection = connection
+        self._base = f"https://{hostname}/{base.strip('/')}/"
+        self._read_only = read_only
+        self._signed_in = False
 
     @property
-    def hostname(self) -> str: ...
+    def requests_made(self) -> int:
+        """HTTP requests sent to the platform's own host, login included, retries counted."""
+        return self.connection.adapter.requests_made
+
     @property
-    def username(self) -> str: ...
-    @property
-    def requests_made(self) -> int: ...
-    @property
-    def writes_made(self) -> int: ...
+    def writes_made(self) -> int:
+        """Those requests that could have changed something; signing in and out and impersonation do not count."""
+        return self.connection.adapter.writes_made
+
+    def sign_in(self) -> None:
+        self._signed_in = False
+        shielded(self.connection.sign_in, host=self.hostname)
+        self._signed_in = True
+
+    def close(self) -> None:
+        """Sign out. Never raises; may be called twice."""
+        if self._signed_in:
+            self._signed_in = False
+            auth.quietly(lambda: shielded(self.connection.sign_out, host=self.hostname))
 
     def call(
         self,
@@ -57,12 +66,52 @@ class Session(Protocol):
     ) -> Any:
         """One API call; returns parsed JSON (None for an empty body), bytes or text.
 
-        path: relative to /api/v2/, or from the host's root when it starts with "/".
+        path: relative to the base, or from the host's root when it starts with "/".
         timeout: seconds of silence to bear, instead of the options' read_timeout.
         Signs in once more, and repeats the call once, when the platform no longer knows the session.
         Raises only PlatformError: Unreachable, LoginFailed, Denied, DeadlineExceeded, Conflict, NotFound, Refused,
         UnexpectedAnswer; AnswerLost for a write of unknown outcome; WriteForbidden in a read-only session.
         """
+        full_path = self._full_path(path)
+        write = is_write(method, full_path)
+        if self._read_only and write:
+            raise WriteForbidden(f"{method} {full_path} was stopped: only reading is allowed now.")
+        given = {"json": json, "data": data, "files": files, "params": params, "timeout": timeout}
+        request = {name: value for name, value in given.items() if value is not None}
+        failure: DeployError | None = None
+        for last in (False, True):
+            if not self._signed_in:
+                self.sign_in()
+            for _, file in (files or {}).values():
+                file.seek(0)  # a repeated upload starts at the beginning
+            try:
+                response = self.connection.send(method, path, **request)
+            except Exception as error:
+                failure = translate(error, host=self.hostname, write=write)
+                if failure is None:
+                    raise
+            else:
+                return _read(response, expect, f"{method} {self.hostname}{full_path}")
+            # Whatever the method, the platform has not acted where it did not know who was asking.
+            if last or not isinstance(failure, SessionExpired):
+                break
+            self._signed_in = False
+        raise (
+            failure or AssertionError
+        )  # outside of `except`: the foreign exception, and the request in it, is not attached to ours
+
+    def _full_path(self, path: str) -> str:
+        if "://" in path or path.startswith("//"):
+            raise ValueError("the path of an API call is not an address")
+        return urlsplit(urljoin(self._base, path)).path
+
+
+class UserSession(Session):
+    """The session of an account of the platform."""
+
+    def __init__(self, connection: Connection, hostname: str, username: str, *, read_only: bool) -> None:
+        super().__init__(connection, hostname, username, base="api/v2", read_only=read_only)
+        self._browser = Browser(connection, hostname, self.sign_in)
 
     def browse(self, url: str, *, timeout: float | None = None, host: str | None = None) -> EndpointAnswer:
         """GET an absolute https URL at a deployment as the signed-in person, following redirects.
@@ -70,34 +119,30 @@ class Session(Protocol):
         For looking at a private endpoint as its owner. host: what to state as Host instead of the URL's own.
         Raises Unreachable and nothing else.
         """
-
-    def close(self) -> None:
-        """Sign out. Never raises; may be called twice."""
+        return self._browser.browse(url, timeout, host)
 
 
-class AdminSession(Protocol):
-    """A signed-in administrator of the identity provider (Keycloak). Counters as in Session."""
-
-    @property
-    def hostname(self) -> str: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def requests_made(self) -> int: ...
-    @property
-    def writes_made(self) -> int: ...
-
-    def users(self) -> list[User]:
-        """All accounts of the platform's realm."""
-
-    def find_user(self, username: str) -> User | None:
-        """The account of that name, compared as Keycloak does: without regard to case."""
-
-    def create_user(self, username: str, email: str, first_name: str, last_name: str, password: Secret) -> User:
-        """Create an enabled account in the group `everyone` with the platform's default role. Conflict if it exists."""
-
-    def impersonate(self, user: User) -> CookieJar:
-        """Cookies of a new session of that account. LoginFailed if the platform refuses."""
-
-    def close(self) -> None:
-        """Sign out. Never raises; may be called twice."""
+def _read(response: requests.Response, expect: Expect, where: str) -> Any:
+    kind = response.headers.get("content-type", "")
+    if not response.content:
+        return {"json": None, "bytes": b"", "text": ""}[expect]
+    if kind.startswith("text/html") and expect != "json":
+        raise UnexpectedAnswer("A web page came where none was due.", where=where, status=response.status_code)
+    if expect == "bytes":
+        return response.content
+    if expect == "text":
+        return response.text
+    if "json" not in kind:
+        raise UnexpectedAnswer(
+            f"An answer of type {kind.split(';')[0] or 'unknown'} came where JSON was due.",
+            where=where,
+            status=response.status_code,
+            remedy="Check that platform.hostname is the address of an AE5 platform.",
+        )
+    try:
+        return json_input.parse(response.content)
+    except ValueError:
+        answer_is_broken = True
+    if answer_is_broken:
+        raise UnexpectedAnswer("An answer that is not valid JSON came.", where=where, status=response.status_code)
+    return None

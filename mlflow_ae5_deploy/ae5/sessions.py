@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client, WaitTimeouts
 from mlflow_ae5_deploy.ae5.connect import (
     AdminCredentials,
@@ -16,7 +17,7 @@ from mlflow_ae5_deploy.ae5.connect import (
 )
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.session import AdminSession, Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -56,7 +57,7 @@ class Sessions:
         self._admin: AdminSession | None = None
         self._user: User | None = None
         self._platform: Client | None = None
-        self._sessions: list[Session | AdminSession] = []
+        self._sessions: list[UserSession | AdminSession] = []
         self.missing = False
         """True when a look-up with admin rights has shown that the account does not exist (yet)."""
 
@@ -177,7 +178,7 @@ class Sessions:
         for session in reversed(self._sessions):
             session.close()
 
-    def _open_account(self) -> Session:
+    def _open_account(self) -> UserSession:
         if self.impersonates:
             user = self.find_account()
             if user is None:
@@ -222,7 +223,7 @@ class Sessions:
             )
         return admin.username, admin.password
 
-    def _open(self, credentials: UserCredentials | Impersonation) -> Session:
+    def _open(self, credentials: UserCredentials | Impersonation) -> UserSession:
         session = open_session(
             self._target.options,
             provider=self._target.provider,
@@ -234,7 +235,7 @@ class Sessions:
         self._sessions.append(session)
         return session
 
-    def _wrap(self, session: Session) -> Client:
+    def _wrap(self, session: UserSession) -> Client:
         settings = self._settings.platform
         waits = WaitTimeouts(
             deployment=settings.deployment_deadline,

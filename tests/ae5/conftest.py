@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import trustme
 
+from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client, WaitTimeouts
 from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.session import AdminSession, Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock, ManualClock, SystemClock
 from mlflow_ae5_deploy.common.redaction import Secret
 
@@ -92,7 +93,7 @@ class Opener:
         read_only: bool = False,
         clock: Clock | None = None,
         **options: Any,
-    ) -> Session:
+    ) -> UserSession:
         return self._keep(
             open_session(
                 replace(self.options, **options),
@@ -123,7 +124,7 @@ class Opener:
             )
         )
 
-    def impersonated(self, admin: AdminSession, username: str = "svc", *, read_only: bool = False) -> Session:
+    def impersonated(self, admin: AdminSession, username: str = "svc", *, read_only: bool = False) -> UserSession:
         user = admin.find_user(username)
         assert user is not None
         return self._keep(
@@ -159,7 +160,7 @@ def opener(options: ConnectionOptions, provider: str, clock: ManualClock) -> Ite
 
 
 @pytest.fixture
-def session(opener: Opener) -> Session:
+def session(opener: Opener) -> UserSession:
     return opener.user()
 
 
@@ -197,7 +198,7 @@ class Bench:
     """A platform over real HTTPS: the sandbox, one of its accounts, and the sandbox's control plane."""
 
     platform: Client
-    session: Session
+    session: UserSession
     control: Any
     archive: Path
     waits: list[str]

@@ -10,17 +10,18 @@ from uuid import uuid4
 
 import pytest
 
+from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.session import AdminSession, Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import SystemClock
 from mlflow_ae5_deploy.common.errors import Conflict, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 
 PASSWORD = "a-long-password-1"
 
-Open = Callable[..., Session]
+Open = Callable[..., UserSession]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def admin(sandbox: Any, wiring: tuple[dict[str, Any], ExitStack]) -> AdminSessio
 
 @pytest.fixture
 def sign_in(wiring: tuple[dict[str, Any], ExitStack]) -> Open:
-    def act(credentials: UserCredentials | Impersonation, **more: Any) -> Session:
+    def act(credentials: UserCredentials | Impersonation, **more: Any) -> UserSession:
         common, stack = wiring
         made = open_session(credentials=credentials, **common, **more)
         stack.callback(made.close)

@@ -10,7 +10,7 @@ import pytest
 from mlflow_ae5_deploy.ae5.connect import Provider, UserCredentials, choose_provider, open_session
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.session import Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.ae5.transport import guarded_session
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
@@ -212,7 +212,7 @@ def test_a_redirect_elsewhere_takes_no_header_of_ours_along(
     assert {"x-xsrftoken", "cf-access-client-id", "cf-access-client-secret", "cookie"} & set(call.headers) == set()
 
 
-def test_a_new_xsrf_token_is_taken_up(session: Session, stub: Stub) -> None:
+def test_a_new_xsrf_token_is_taken_up(session: UserSession, stub: Stub) -> None:
     stub.on("GET", "things", Reply(body=b"1", headers=(("Set-Cookie", "_xsrf=newer; Path=/"),)))
     session.call("GET", "things")
     session.call("GET", "projects")

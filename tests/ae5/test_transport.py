@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mlflow_ae5_deploy.ae5.session import Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import ManualClock, SystemClock
 from mlflow_ae5_deploy.common.errors import (
     AnswerLost,
@@ -34,14 +34,14 @@ BUSY = [502, 503, 504]
 
 @pytest.mark.parametrize("status", BUSY)
 def test_a_busy_platform_is_asked_again_for_reading(
-    session: Session, stub: Stub, clock: ManualClock, status: int
+    session: UserSession, stub: Stub, clock: ManualClock, status: int
 ) -> None:
     stub.on("GET", "jobs", Reply(status), Reply(status), answer(["x"]))
     assert session.call("GET", "jobs") == ["x"]
     assert clock.naps == [0.5, 1.0]
 
 
-def test_a_platform_that_stays_busy_is_unreachable(session: Session, stub: Stub, clock: ManualClock) -> None:
+def test_a_platform_that_stays_busy_is_unreachable(session: UserSession, stub: Stub, clock: ManualClock) -> None:
     stub.on("GET", "jobs", Reply(503), always=True)
     with pytest.raises(Unreachable, match="503 Service Unavailable") as caught:
         session.call("GET", "jobs")
@@ -49,7 +49,9 @@ def test_a_platform_that_stays_busy_is_unreachable(session: Session, stub: Stub,
     assert len(stub.sent("GET", "jobs")) == 4
 
 
-def test_a_wish_to_come_back_later_is_heeded_within_bounds(session: Session, stub: Stub, clock: ManualClock) -> None:
+def test_a_wish_to_come_back_later_is_heeded_within_bounds(
+    session: UserSession, stub: Stub, clock: ManualClock
+) -> None:
     later = [Reply(503, headers=(("Retry-After", seconds),)) for seconds in ("2", "9" * 5_000, "\u00b2")]
     stub.on("GET", "jobs", *later, answer([]))
     session.call("GET", "jobs")
@@ -57,7 +59,7 @@ def test_a_wish_to_come_back_later_is_heeded_within_bounds(session: Session, stu
 
 
 @pytest.mark.parametrize("reply", [Reply(drop=True), Reply(cut_short=True, body=b"[1")], ids=["dropped", "cut short"])
-def test_a_broken_answer_is_asked_for_again_when_reading(session: Session, stub: Stub, reply: Reply) -> None:
+def test_a_broken_answer_is_asked_for_again_when_reading(session: UserSession, stub: Stub, reply: Reply) -> None:
     stub.on("GET", "jobs", reply, answer([1]))
     assert session.call("GET", "jobs") == [1]
 
@@ -69,7 +71,7 @@ def test_a_broken_answer_is_asked_for_again_when_reading(session: Session, stub:
     ids=["502", "503", "504", "dropped", "cut short"],
 )
 def test_a_write_is_sent_once_and_its_outcome_called_unknown(
-    session: Session, stub: Stub, method: str, reply: Reply
+    session: UserSession, stub: Stub, method: str, reply: Reply
 ) -> None:
     """ae5-tools and urllib3 would have sent it four times."""
     stub.on(method, "things", reply, always=True)
@@ -79,7 +81,7 @@ def test_a_write_is_sent_once_and_its_outcome_called_unknown(
     assert leaks(caught.value, "hunter22") == []
 
 
-def test_a_lost_answer_knows_its_status(session: Session, stub: Stub) -> None:
+def test_a_lost_answer_knows_its_status(session: UserSession, stub: Stub) -> None:
     stub.on("POST", "things", Reply(504))
     with pytest.raises(AnswerLost) as caught:
         session.call("POST", "things")
@@ -90,7 +92,7 @@ def test_a_lost_answer_knows_its_status(session: Session, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", *WRITES])
-def test_403_is_a_refusal_in_the_platforms_words(session: Session, stub: Stub, method: str) -> None:
+def test_403_is_a_refusal_in_the_platforms_words(session: UserSession, stub: Stub, method: str) -> None:
     """ae5-tools repeats it three times and ends in RetryError, without the words."""
     stub.on(method, "things", Reply(403, "You do not own this project"), always=True)
     with pytest.raises(Denied, match="You do not own this project"):
@@ -111,7 +113,7 @@ def test_403_is_a_refusal_in_the_platforms_words(session: Session, stub: Stub, m
     ],
 )
 def test_refusals_keep_the_platforms_words(
-    session: Session, stub: Stub, reply: Reply, kind: type[PlatformError], words: str
+    session: UserSession, stub: Stub, reply: Reply, kind: type[PlatformError], words: str
 ) -> None:
     stub.on("POST", "things", reply)
     with pytest.raises(kind, match=words) as caught:
@@ -123,7 +125,7 @@ def test_refusals_keep_the_platforms_words(
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 500, 503])
 @pytest.mark.parametrize("value", ["postgresql://u:geheim@h/db", "ab"])
-def test_a_secret_value_is_in_no_error(session: Session, stub: Stub, status: int, value: str) -> None:
+def test_a_secret_value_is_in_no_error(session: UserSession, stub: Stub, status: int, value: str) -> None:
     """Neither quoted from our request, nor from an answer that echoes it."""
 
     def echo(call: Call) -> Reply:
@@ -141,7 +143,7 @@ def test_a_secret_value_is_in_no_error(session: Session, stub: Stub, status: int
 
 
 @pytest.mark.parametrize("method", ["GET", *WRITES])
-def test_a_redirect_is_not_success(session: Session, stub: Stub, method: str) -> None:
+def test_a_redirect_is_not_success(session: UserSession, stub: Stub, method: str) -> None:
     """ae5-tools follows with GET and returns the page."""
     stub.on(method, "things", redirect("/somewhere"), always=True)
     stub.on("GET", "/somewhere", answer({"looks": "fine"}))
@@ -152,13 +154,13 @@ def test_a_redirect_is_not_success(session: Session, stub: Stub, method: str) ->
 
 @pytest.mark.parametrize("method", ["GET", *WRITES])
 @pytest.mark.parametrize("expect", ["json", "bytes", "text"])
-def test_a_page_is_not_a_result(session: Session, stub: Stub, method: str, expect: str) -> None:
+def test_a_page_is_not_a_result(session: UserSession, stub: Stub, method: str, expect: str) -> None:
     stub.on(method, "things", page("<html>Maintenance</html>"))
     with pytest.raises(UnexpectedAnswer):
         session.call(method, "things", expect=expect)
 
 
-def test_a_login_page_of_another_form_is_recognised(session: Session, stub: Stub) -> None:
+def test_a_login_page_of_another_form_is_recognised(session: UserSession, stub: Stub) -> None:
     stub.on("GET", "things", page("<form class='x' id='kc-form-login' action='/a'>"), answer(1))
     assert session.call("GET", "things") == 1
 
@@ -174,7 +176,7 @@ def test_a_login_page_of_another_form_is_recognised(session: Session, stub: Stub
         (Reply(200, body=b"done", kind="text/plain"), "text", "done"),
     ],
 )
-def test_empty_and_untyped_answers(session: Session, stub: Stub, reply: Reply, expect: str, result: object) -> None:
+def test_empty_and_untyped_answers(session: UserSession, stub: Stub, reply: Reply, expect: str, result: object) -> None:
     """ae5-tools fails with KeyError on an answer without Content-Type."""
     stub.on("DELETE", "things", reply)
     assert session.call("DELETE", "things", expect=expect) == result
@@ -184,7 +186,7 @@ NOT_JSON = [Reply(body=b"{oops"), Reply(body=b"\xff\xfe"), Reply(body=b"hi", kin
 
 
 @pytest.mark.parametrize("reply", NOT_JSON + [Reply(body=body) for body in BOMBS.values()], ids=lambda r: r.body[:30])
-def test_what_is_not_json_is_said_to_be_so(session: Session, stub: Stub, reply: Reply) -> None:
+def test_what_is_not_json_is_said_to_be_so(session: UserSession, stub: Stub, reply: Reply) -> None:
     stub.on("GET", "things", reply)
     with pytest.raises(UnexpectedAnswer) as caught:
         session.call("GET", "things")
@@ -222,7 +224,7 @@ def test_an_answer_that_trickles_for_ever_ends(
 
 
 def test_an_upload_states_only_the_given_file_name_and_is_complete_when_repeated(
-    session: Session, stub: Stub, tmp_path: Path
+    session: UserSession, stub: Stub, tmp_path: Path
 ) -> None:
     archive = tmp_path / "project.tar.gz"
     archive.write_bytes(b"\x1f\x8b-content")
@@ -237,7 +239,7 @@ def test_an_upload_states_only_the_given_file_name_and_is_complete_when_repeated
 
 
 @pytest.mark.parametrize("path", ["https://elsewhere.example/x", "//elsewhere.example/x"])
-def test_a_call_cannot_leave_the_platform(session: Session, stub: Stub, path: str) -> None:
+def test_a_call_cannot_leave_the_platform(session: UserSession, stub: Stub, path: str) -> None:
     before = len(stub.calls)
     with pytest.raises(ValueError, match="path"):
         session.call("GET", path)
@@ -248,7 +250,7 @@ def test_a_call_cannot_leave_the_platform(session: Session, stub: Stub, path: st
 
 
 def test_browsing_follows_the_login_round_and_keeps_the_xsrf_token_home(
-    session: Session, stub: Stub, certificate: trustme.LeafCert
+    session: UserSession, stub: Stub, certificate: trustme.LeafCert
 ) -> None:
     with running(certificate) as endpoint:
         stub.on("GET", "/auth/go", redirect(f"{endpoint.origin}/login/callback?code=c"))
@@ -265,7 +267,7 @@ def test_browsing_follows_the_login_round_and_keeps_the_xsrf_token_home(
     assert stub.sent("GET", "projects")[-1].headers["x-xsrftoken"] == "x1"
 
 
-def test_browsing_reports_what_it_sees(session: Session, stub: Stub, certificate: trustme.LeafCert) -> None:
+def test_browsing_reports_what_it_sees(session: UserSession, stub: Stub, certificate: trustme.LeafCert) -> None:
     with running(certificate) as endpoint:
         endpoint.on("GET", "/big", Reply(503, body=b"x" * 100_000, kind="text/plain"))
         endpoint.on("GET", "/away", redirect("https://elsewhere.example/"))
@@ -275,14 +277,16 @@ def test_browsing_reports_what_it_sees(session: Session, stub: Stub, certificate
         assert len(endpoint.calls) == 2
 
 
-def test_browsing_renews_a_lost_session(session: Session, stub: Stub, certificate: trustme.LeafCert) -> None:
+def test_browsing_renews_a_lost_session(session: UserSession, stub: Stub, certificate: trustme.LeafCert) -> None:
     with running(certificate) as endpoint:
         endpoint.on("GET", "/x", page(FORM.format(origin=stub.origin)), Reply(body=b"in", kind="text/plain"))
         assert session.browse(f"{endpoint.origin}/x").text == "in"
 
 
 @pytest.mark.parametrize("reply", [Reply(drop=True), Reply(delay=60), Reply(302, headers=(("Location", "/x"),))])
-def test_browsing_raises_nothing_but_unreachable(session: Session, certificate: trustme.LeafCert, reply: Reply) -> None:
+def test_browsing_raises_nothing_but_unreachable(
+    session: UserSession, certificate: trustme.LeafCert, reply: Reply
+) -> None:
     with running(certificate) as endpoint:
         endpoint.on("GET", "/x", reply, always=True)
         with pytest.raises(Unreachable):
@@ -290,6 +294,6 @@ def test_browsing_raises_nothing_but_unreachable(session: Session, certificate: 
 
 
 @pytest.mark.parametrize("url", ["http://localhost/", "ftp://x", "nonsense", "https://"])
-def test_browsing_wants_an_https_address(session: Session, url: str) -> None:
+def test_browsing_wants_an_https_address(session: UserSession, url: str) -> None:
     with pytest.raises(Unreachable):
         session.browse(url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.session import Session
+from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     AnswerLost,
@@ -23,7 +23,7 @@ from .stub import Reply, Stub, answer, page, redirect
 
 
 @pytest.fixture
-def scripted(session: Session, clock: ManualClock) -> Client:
+def scripted(session: UserSession, clock: ManualClock) -> Client:
     """Through every provider: this is where ae5-tools leaks."""
     return Client(session, clock)
 

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.ae5.transport import TransportAdapter
 
 
 class Connection(Protocol):
-    """adapter: the guard that the line's requests go through. http: where its cookies and headers are."""
+    """adapter: what every request goes through. http: where its cookies and headers are."""
 
     @property
     def adapter(self) -> TransportAdapter: ...
@@ -21,6 +21,6 @@ class Connection(Protocol):
         """Start a new session, forgetting the old one. Raises PlatformError."""
 
     def send(self, method: str, path: str, **request: Any) -> requests.Response:
-        """One request below the line's base, or from the host's root for a path with a leading slash."""
+        """One request below the connection's base, or from the host's root for a path with a leading slash."""
 
     def sign_out(self) -> None: ...

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.cli.scratch import scratch_folder
+from mlflow_ae5_deploy.common.scratch import scratch_folder
 from mlflow_ae5_deploy.common.clock import Clock, SystemClock
 from mlflow_ae5_deploy.common.errors import Configuration, Interrupted, Usage
 

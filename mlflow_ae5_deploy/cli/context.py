@@ -1,4 +1,4 @@
-"""Where the parts are put together: from flags and environment to a context with open doors."""
+"""What every verb does around its work: load settings, open the platform and the state, lock, ask."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.common.scratch import scratch_folder
-from mlflow_ae5_deploy.common.clock import Clock, SystemClock
+import typer
+
+from mlflow_ae5_deploy.common.clock import SystemClock
 from mlflow_ae5_deploy.common.errors import Configuration, Interrupted, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+    from mlflow_ae5_deploy.cli.options import CommonOptions, TargetOptions, WriteOptions
+    from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.config.settings import PlatformSettings
     from mlflow_ae5_deploy.engine.context import Context, RunOptions
-    from mlflow_ae5_deploy.render.console import Reporter
+    from mlflow_ae5_deploy.engine.lock import InstallationLock
+    from mlflow_ae5_deploy.engine.plan import Action
 
 SANDBOX_ACCOUNT = "mlflow-service"
 _NO_MOUNT = (
@@ -31,73 +35,38 @@ _NO_MOUNT = (
 _SANDBOX_IGNORES = ("AE5_", "CF_ACCESS_")
 
 
-@dataclass(frozen=True)
-class SharedOptions:
-    """What the shared options say. overrides: dotted setting -> value, from a verb's own options."""
+def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = None) -> LoadedSettings:
+    """Settings from file, profile, environment and options; with --sandbox the platform part is the sandbox's.
 
-    config: Path | None = None
-    profile: str | None = None
-    sandbox: bool = False
-    json_mode: bool = False
-    hostname: str | None = None
-    username: str | None = None
-    session: str | None = None
-    release: str | None = None
-    database: str | None = None
-    traceback: bool = False
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-
-    @property
-    def target(self) -> tuple[tuple[str, ...], ...]:
-        """The options that make another verb work on the same installation."""
-        options = (
-            ("--config", self.config),
-            ("--profile", self.profile),
-            ("--hostname", self.hostname),
-            ("--username", self.username),
-            ("--session", self.session),
-            ("--release", self.release),
-        )
-        given = tuple((option, str(value)) for option, value in options if value is not None)
-        return ((("--sandbox",),) if self.sandbox else ()) + given
-
-
-def reporter_for(choices: SharedOptions) -> Reporter:
-    from mlflow_ae5_deploy.render.console import Reporter
-
-    return Reporter(json_mode=choices.json_mode, target=choices.target)
-
-
-def load_settings(choices: SharedOptions) -> LoadedSettings:
-    """Settings from file, profile, environment and flags; with --sandbox the platform part is the sandbox's."""
+    settings: dotted setting -> value, from a verb's own options.
+    """
     from mlflow_ae5_deploy.config.load import load
 
     overrides: dict[str, Any] = {
-        "platform.hostname": choices.hostname,
-        "account.username": choices.username,
-        "platform.session": choices.session,
-        "release.source": choices.release,
-        **choices.overrides,
+        "platform.hostname": options.hostname,
+        "account.username": options.username,
+        "platform.session": options.session,
+        "release.source": options.release,
+        **(settings or {}),
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
-    if not choices.sandbox:
-        if choices.database is not None:
+    if not options.sandbox:
+        if options.database is not None:
             raise Usage(
                 "--database goes with --sandbox.",
                 remedy="On a cluster, set server.backend_store_uri to the database's URI.",
             )
-        return load(choices.config, profile=choices.profile, environ=choices.environ, overrides=overrides)
-    if choices.hostname is not None:
+        return load(options.config, profile=options.profile, environ=os.environ, overrides=overrides)
+    if options.hostname is not None:
         raise Usage("--hostname and --sandbox exclude each other.", remedy="Leave one of them out.")
     # Variables meant for a real cluster must not reach the rehearsal.
-    environ = {k: v for k, v in choices.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
     environ.pop("REQUESTS_CA_BUNDLE", None)
-    found, passwords, mounts_secrets = _sandbox_overrides(choices)
+    found, passwords, mounts_secrets = _sandbox_overrides(options)
     overrides.update(found)
 
     def loaded() -> LoadedSettings:
-        return load(choices.config, profile=choices.profile, environ=environ, overrides=overrides, sandbox=True)
+        return load(options.config, profile=options.profile, environ=environ, overrides=overrides, sandbox=True)
 
     account = loaded().settings.account.username or SANDBOX_ACCOUNT
     overrides["account.username"] = account
@@ -109,7 +78,7 @@ def load_settings(choices: SharedOptions) -> LoadedSettings:
     return replace(complete, set_aside=(*complete.set_aside, _NO_MOUNT))
 
 
-def _sandbox_overrides(choices: SharedOptions) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:
+def _sandbox_overrides(options: TargetOptions) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:
     """Start the sandbox if need be; its address, trust and administrator as settings, its accounts' passwords, and
     whether its commands find secrets where AE5 has them.
     """
@@ -117,7 +86,7 @@ def _sandbox_overrides(choices: SharedOptions) -> tuple[dict[str, Any], dict[str
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
 
-    info, database_uri = bring_up(choices.environ, database=choices.database)
+    info, database_uri = bring_up(os.environ, database=options.database)
     known = credentials(info)
     found: dict[str, Any] = {
         "platform.hostname": info.hostname,
@@ -146,12 +115,12 @@ def prompt() -> Callable[[str], str] | None:
     return lambda question: getpass.getpass(f"{question}: ", stream=sys.stderr)
 
 
-def installation_folder(loaded: LoadedSettings, environ: Mapping[str, str]) -> Path:
+def installation_folder(loaded: LoadedSettings) -> Path:
     from mlflow_ae5_deploy.config.state_dir import installation_dir, state_root
 
     settings = loaded.settings
     return installation_dir(
-        state_root(settings, environ),
+        state_root(settings, os.environ),
         _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME"),
         _required(settings.account.username, "account.username", "--username or AE5_USERNAME"),
         settings.project.name,
@@ -160,58 +129,61 @@ def installation_folder(loaded: LoadedSettings, environ: Mapping[str, str]) -> P
 
 @contextlib.contextmanager
 def opened(
-    choices: SharedOptions,
-    reporter: Reporter,
-    *,
+    options: TargetOptions,
     verb: str,
-    wishes: Callable[[LoadedSettings], RunOptions],
-    clock: Clock | None = None,
+    run: RunOptions,
+    *,
+    create_account: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
     for_cron: bool = False,
 ) -> Iterator[Context]:
     """The context of one run; signs out and removes its scratch folder at the end, however it ends. Raises Interrupted
     where Ctrl-C leaves no server.
 
-    for_cron: what the sandbox sets aside is not told, because cron mails whatever is told, at every run.
+    create_account: whether --create-account was given; None: the account is never created, whatever is configured.
+    settings: see load_settings. for_cron: what the sandbox sets aside is not told, because cron mails it at every run.
     """
     from mlflow_ae5_deploy.ae5.cache import PlatformCache
     from mlflow_ae5_deploy.ae5.sessions import PlatformTarget, Sessions
     from mlflow_ae5_deploy.common import redaction
+    from mlflow_ae5_deploy.common.scratch import scratch_folder
     from mlflow_ae5_deploy.config.secret_values import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.journal import Journal
     from mlflow_ae5_deploy.engine.state import State
 
-    clock = clock or SystemClock()
-    loaded = load_settings(choices)
+    reporter, clock = options.reporter, SystemClock()
+    loaded = load_settings(options, settings)
     for warning in loaded.advice if for_cron else loaded.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
-    settings, asked = loaded.settings, wishes(loaded)
-    hostname = _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")
-    folder = installation_folder(loaded, choices.environ)
+    found = loaded.settings
+    if create_account is not None:
+        run = replace(run, create_account=create_account or found.account.create)
+    hostname = _required(found.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")
+    folder = installation_folder(loaded)
     for path in (folder, folder.parent, loaded.path, Path.cwd(), sys.executable, sys.argv[0]):
         redaction.show(str(path or ""))
-    if not asked.dry:
-        state_dir(settings, choices.environ)  # found unwritable now, not after the first effect
-    options = _connection(settings.platform, hostname)
-    values = SecretResolver(choices.environ, prompt(), added=settings.added_packages)
-    target = PlatformTarget(options, settings.platform.session, choices.sandbox, asked.dry)
-    access = Sessions(settings, target, values, clock, reporter.waiting)
+    if not run.dry:
+        state_dir(found, os.environ)  # found unwritable now, not after the first effect
+    values = SecretResolver(os.environ, prompt(), added=found.added_packages)
+    target = PlatformTarget(_connection(found.platform, hostname), found.platform.session, options.sandbox, run.dry)
+    access = Sessions(found, target, values, clock, reporter.waiting)
     context: Context | None = None
     try:
         with contextlib.closing(access), scratch_folder() as scratch:
             context = Context(
-                settings=settings,
-                options=asked,
+                settings=found,
+                options=run,
                 access=access,
                 cached=PlatformCache(access),
-                memory=State(folder, read_only=asked.dry),
-                journal=Journal(folder, clock, verb=verb, read_only=asked.dry),
+                memory=State(folder, read_only=run.dry),
+                journal=Journal(folder, clock, verb=verb, read_only=run.dry),
                 values=values,
                 clock=clock,
                 folder=folder,
                 scratch=scratch,
-                cache_dir=settings.release.cache_dir or state_root(settings, choices.environ),
+                cache_dir=found.release.cache_dir or state_root(found, os.environ),
                 on_wait=reporter.waiting,
                 on_progress=reporter.progress,
             )
@@ -219,16 +191,90 @@ def opened(
     except KeyboardInterrupt:
         if context is None or not context.outputs.no_server:
             raise
-        raise Interrupted(context.outputs.no_server, _resuming(context, choices)) from None
+        raise Interrupted(context.outputs.no_server, _resuming(context, options)) from None
 
 
-def _resuming(context: Context, choices: SharedOptions) -> str:
+@contextlib.contextmanager
+def reading(options: TargetOptions, verb: str, *, create_account: bool | None = None) -> Iterator[Context]:
+    """The context of a verb that only reads: its session refuses every write."""
+    from mlflow_ae5_deploy.engine.context import RunOptions
+
+    with opened(options, verb, RunOptions(dry=True), create_account=create_account) as context:
+        yield context
+
+
+@contextlib.contextmanager
+def writing(
+    options: WriteOptions,
+    verb: str,
+    *,
+    create_account: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Context]:
+    """The context of a verb that writes: the installation's lock is held, and the journal has its begin and end."""
+    from mlflow_ae5_deploy.engine.context import RunOptions
+    from mlflow_ae5_deploy.engine.journal_frame import recorded
+
+    run = RunOptions(consent=consent(options))
+    with (
+        opened(options, verb, run, create_account=create_account, settings=settings) as context,
+        locked(options, verb, context),
+        recorded(context),
+    ):
+        yield context
+
+
+@contextlib.contextmanager
+def locked(options: WriteOptions, verb: str, context: Context) -> Iterator[InstallationLock]:
+    """Hold the installation's lock. What another run has written while this one waited is read again."""
+    from mlflow_ae5_deploy.engine.lock import InstallationLock
+
+    with InstallationLock(context.folder, context.clock, verb=verb).held(options.lock_wait) as lock:
+        context.memory.refresh()
+        yield lock
+
+
+def given_token(options: TargetOptions) -> Secret | None:
+    """The token in the environment; not on the sandbox, because it is another platform's."""
+    from mlflow_ae5_deploy.common.redaction import Secret
+
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    return Secret(token) if token and not options.sandbox else None
+
+
+def can_ask(options: CommonOptions) -> bool:
+    return not options.json and sys.stdin is not None and sys.stdin.isatty()
+
+
+def confirmed(options: CommonOptions, question: str) -> bool:
+    """Ask; no where nobody could answer."""
+    if not can_ask(options):
+        return False
+    try:
+        return typer.confirm(question, default=False, err=True)
+    except typer.Abort:  # which the journal would not know for an interruption
+        raise KeyboardInterrupt from None
+
+
+def consent(options: WriteOptions, agreed_to: Collection[str] = ()) -> Callable[[Sequence[Action]], bool]:
+    """Show what the actions mean, then ask. agreed_to: verbs of actions that an option of their own has agreed to."""
+
+    def ask(actions: Sequence[Action]) -> bool:
+        options.reporter.meaning(actions)
+        if options.yes or all(action.verb in agreed_to for action in actions):
+            return True
+        return confirmed(options, "Go on?")
+
+    return ask
+
+
+def _resuming(context: Context, options: TargetOptions) -> str:
     """What goes on where the same command would not."""
     from mlflow_ae5_deploy.common.text import with_target
     from mlflow_ae5_deploy.resources.interrupted_upgrade import interrupted_upgrade
 
     half = interrupted_upgrade(context)
-    return with_target("upgrade --back", choices.target) if half is not None and half.going_back else ""
+    return with_target("upgrade --back", options.target) if half is not None and half.going_back else ""
 
 
 def _connection(platform: PlatformSettings, hostname: str) -> ConnectionOptions:

@@ -43,7 +43,7 @@ from mlflow_ae5_deploy.cli.commands import (
 )
 from mlflow_ae5_deploy.cli.commands import open as open_page
 from mlflow_ae5_deploy.cli.completion import for_shell
-from mlflow_ae5_deploy.cli.context import SharedOptions
+from mlflow_ae5_deploy.cli.options import TargetOptions, command
 from mlflow_ae5_deploy.common.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -108,7 +108,7 @@ for module in (
     uninstall,
     runbook,
 ):
-    app.command(module.NAME, help=module.HELP, short_help=module.HELP)(module.command)
+    app.command(module.NAME, help=module.HELP, short_help=module.HELP)(command(module.command))
 app.add_typer(release.app, name="release", help=release.HELP)
 app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
 
@@ -122,7 +122,7 @@ def _command() -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_what_is_closed()
-    asked = _Asked.of(arguments)
+    line = _CommandLine.of(arguments)
     try:
         code = _run(arguments)
     except TyperException as error:
@@ -130,30 +130,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if text.startswith("Usage:"):  # no verb given: the message is the help itself
             sys.stderr.write(f"{text}\n")
             return Usage.exit_code
-        usage = Usage(text, remedy=f"See `{' '.join([PROGRAM, *asked.verb.split(), '--help'])}`.")
-        return _failed(usage, asked)
+        usage = Usage(text, remedy=f"See `{' '.join([PROGRAM, *line.verb.split(), '--help'])}`.")
+        return _failed(usage, line)
     except DeployError as error:
-        return _failed(error, asked)
+        return _failed(error, line)
     except Interrupted as interrupt:
-        return _interrupted_without_server(interrupt, arguments, asked)
+        return _interrupted_without_server(interrupt, arguments, line)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(asked)
+        return _interrupted(line)
     except OSError as error:
         if error.errno not in _NO_ROOM:
-            return _bug(error, asked)
+            return _bug(error, line)
         if error.filename is None:  # stdout itself is what is full
             _discard_stdout()
-        return _failed(_no_room(error), asked)
+        return _failed(_no_room(error), line)
     except Exception as error:  # the last line: a bug is told as one, without the secrets it may carry
-        return _bug(error, asked)
+        return _bug(error, line)
     if code == EXIT_INTERRUPTED:  # how typer passes Ctrl-C on
-        return _interrupted(asked)
+        return _interrupted(line)
     return code if isinstance(code, int) else EXIT_DONE
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What the command line says, as far as it matters when it cannot be carried out. verb: `sandbox up`, or empty."""
+class _CommandLine:
+    """What the command line says, as far as an error needs it. verb: `sandbox up`, or empty."""
 
     verb: str
     json_mode: bool
@@ -162,7 +162,7 @@ class _Asked:
     run_now: bool = False
 
     @classmethod
-    def of(cls, arguments: Sequence[str]) -> _Asked:
+    def of(cls, arguments: Sequence[str]) -> _CommandLine:
         command, words = _command(), list[str]()
         for argument in arguments:
             inner = getattr(command, "commands", {})
@@ -184,7 +184,7 @@ def _target_in(command: Any, arguments: Sequence[str]) -> Target:
         None, list(arguments), resilient_parsing=True, ignore_unknown_options=True, allow_extra_args=True
     ).params
     known = {name: readable.get(name) for name in ("config", "profile", "hostname", "username", "session", "release")}
-    return SharedOptions(sandbox=bool(readable.get("sandbox")), environ={}, **known).target
+    return TargetOptions(sandbox=bool(readable.get("sandbox")), **known).target
 
 
 def _run(arguments: list[str]) -> Any:
@@ -211,44 +211,44 @@ def _open_what_is_closed() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
-def _failed(error: DeployError, asked: _Asked) -> int:
+def _failed(error: DeployError, line: _CommandLine) -> int:
     from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.render.install import error_data
 
-    if asked.json_mode:
-        _document(asked, "failed", error_data(error))
-    Reporter(json_mode=asked.json_mode, target=asked.target).error(error)
-    if asked.traceback:
+    if line.json_mode:
+        _document(line, "failed", error_data(error))
+    Reporter(json_mode=line.json_mode, target=line.target).error(error)
+    if line.traceback:
         _traceback(error)
     return error.exit_code
 
 
-def _interrupted(asked: _Asked) -> int:
+def _interrupted(line: _CommandLine) -> int:
     what = "Interrupted. What was done is in the journal; running it again goes on from there."
-    if asked.run_now:
+    if line.run_now:
         what = (
             "Interrupted. A run that has begun goes on at the platform: `logs --follow --run latest` shows it. "
             "Running this again starts another."
         )
-    return _tell_interrupted(addressed(what, asked.target), asked)
+    return _tell_interrupted(addressed(what, line.target), line)
 
 
-def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], asked: _Asked) -> int:
+def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], line: _CommandLine) -> int:
     from mlflow_ae5_deploy.cli.next_steps import program
     from mlflow_ae5_deploy.common.redaction import scrub
 
     words = interrupt.resume or " ".join(shlex.quote(word) for word in arguments)
     what = f"Interrupted. {interrupt.what} What was done is in the journal."
-    return _tell_interrupted(what, asked, scrub(f"{program()} {with_target(words, asked.target)}"))
+    return _tell_interrupted(what, line, scrub(f"{program()} {with_target(words, line.target)}"))
 
 
-def _tell_interrupted(what: str, asked: _Asked, command: str = "") -> int:
+def _tell_interrupted(what: str, line: _CommandLine, command: str = "") -> int:
     """Also to a terminal that has gone."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # goes on from there\n" if command else ""))
-        if asked.json_mode:
+        if line.json_mode:
             error = {"kind": "Interrupted", "what": what, "remedy": command, "exit_code": EXIT_INTERRUPTED}
-            _document(asked, "interrupted", error)
+            _document(line, "interrupted", error)
     return EXIT_INTERRUPTED
 
 
@@ -269,27 +269,27 @@ def _no_room(error: OSError) -> Configuration:
     )
 
 
-def _bug(error: Exception, asked: _Asked) -> int:
+def _bug(error: Exception, line: _CommandLine) -> int:
     from mlflow_ae5_deploy.common.redaction import scrub
 
     what = f"A bug in {PROGRAM}: {type(error).__name__}: {visible(scrub(str(error)))}"
     sys.stderr.write(f"\n{_broken(what)}\n")
-    if asked.json_mode:
-        _document(asked, "failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
-    if asked.traceback:
+    if line.json_mode:
+        _document(line, "failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})
+    if line.traceback:
         _traceback(error)
     else:
         sys.stderr.write("  do this  Run it again with --traceback and report what it prints (secrets are masked).\n")
     return EXIT_BUG
 
 
-def _document(asked: _Asked, outcome: str, error: dict[str, Any]) -> None:
+def _document(line: _CommandLine, outcome: str, error: dict[str, Any]) -> None:
     """The JSON document of a run that ended before it could write its own."""
     from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.render.install import SCHEMA
 
-    Reporter(json_mode=True, target=asked.target).data(
-        {"schema": SCHEMA, "verb": asked.verb, "outcome": outcome, "error": error}
+    Reporter(json_mode=True, target=line.target).data(
+        {"schema": SCHEMA, "verb": line.verb, "outcome": outcome, "error": error}
     )
 
 

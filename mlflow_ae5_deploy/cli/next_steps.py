@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.cli.context import SharedOptions
+from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.text import with_target
 from mlflow_ae5_deploy.render.install import Installed
 
@@ -46,24 +46,24 @@ def installed_state(context: Context) -> Installed:
 
 
 def next_steps(
-    verb: str, choices: SharedOptions, result: RunResult, *, create: bool = False, keys: str | None = None
+    verb: str, options: TargetOptions, result: RunResult, *, create_account: bool = False, keys: str | None = None
 ) -> list[str]:
-    """create: --create-account was given. keys: the file of keys that were made in this run."""
+    """create_account: --create-account was given. keys: the file of keys that were made in this run."""
     name = program()
 
     def line(words: str, meaning: str) -> str:
-        return f"{name} {with_target(words, choices.target)}   # {meaning}"
+        return f"{name} {with_target(words, options.target)}   # {meaning}"
 
     if result.error is not None:
         return []
     if verb == "plan":
-        return [line(f"install{' --create-account' if create else ''}", "do it")] if result.pending else []
+        return [line(f"install{' --create-account' if create_account else ''}", "do it")] if result.pending else []
     steps = [f"copy {keys} to a safe place, apart from the backups: its keys exist nowhere else"] if keys else []
     steps += [
         line("verify", "prove it from outside, as a client would use it"),
         line("env --show-token", "what a client needs, with a new token; prints a secret"),
     ]
-    if choices.sandbox:
+    if options.sandbox:
         steps.append(f"{name} sandbox status   # where it runs, and how to sign in with a browser")
         steps.append(f"{name} sandbox down   # stop it; its state is kept")
     else:

@@ -12,8 +12,7 @@ VERBS = (
     *("plan", "install", "status", "doctor", "verify", "rotate-token", "schedule-rotation", "schedule-gc", "share"),
     *("env", "open", "logs", "history", "backup", "restore", "drill", "upgrade", "uninstall", "runbook"),
 )
-# Of these, those without --session, and those with --release.
-_NO_SESSION = ("history", "runbook")
+# Of these, those with --release.
 _RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
 _NO_RELEASE = ("--back", "--list-kept", "--drop-kept")  # where these verbs take none
 _PROGRAM = "mlflow-ae5-deploy "
@@ -33,7 +32,6 @@ def with_target(command: str, target: Target) -> str:
         shlex.join(option)
         for option in target
         if option[0] not in given
-        and not (option[0] == "--session" and verb in _NO_SESSION)
         and not (option[0] == "--release" and (verb not in _RELEASE or any(word in given for word in _NO_RELEASE)))
     ]
     return " ".join([command, *options])

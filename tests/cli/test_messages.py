@@ -142,7 +142,7 @@ WHOLE = "--config 'a b.yaml' --profile prod --hostname ae5.example.com --usernam
         ("`logs --run latest` or `upgrade --back`", f"`logs --run latest {WHOLE}` or `upgrade --back {WHOLE}`"),
         ("`upgrade --release bundled`", f"`upgrade --release bundled {WHOLE}`"),
         ("`restore --list-kept`", f"`restore --list-kept {WHOLE}`"),
-        ("`history`", f"`history {WHOLE.removesuffix(' --session auto')}`"),
+        ("`history`", f"`history {WHOLE}`"),
         ("`plan --config x`", f"`plan --config x {WHOLE.partition('yaml' + chr(39) + ' ')[2]} --release 1.2.0`"),
         ("`mlflow-ae5-deploy init` and `crontab -e`", "`mlflow-ae5-deploy init` and `crontab -e`"),
     ],

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.jobs.text import sentence
 from mlflow_ae5_deploy.render import backup as snapshots
 from mlflow_ae5_deploy.render.console import Reporter
 
-OPTIONS = ("--keep-last", "--keep-daily", "--keep-weekly", "--drop-damaged", "--yes")
+OPTIONS = ("--keep-last", "--keep-daily", "--keep-weekly", "--drop-damaged")
 CONFIGURED = BackupSettings(keep_last=2)
 
 
@@ -28,14 +28,14 @@ CONFIGURED = BackupSettings(keep_last=2)
     ],
 )
 def test_the_words_of_the_job(given, words):
-    task = backup._task("prune", {option: given.get(option) for option in OPTIONS}, CONFIGURED)
+    task = backup._task("prune", {option: given.get(option) for option in OPTIONS}, CONFIGURED, yes="--yes" in given)
 
     assert list(task.words) == ["prune", *words]
 
 
 def test_an_id_that_is_none_is_refused():
     with pytest.raises(Usage, match="--drop-damaged"):
-        backup._task("prune", {**dict.fromkeys(OPTIONS), "--drop-damaged": "--yes"}, None)
+        backup._task("prune", {**dict.fromkeys(OPTIONS), "--drop-damaged": "--yes"}, None, yes=False)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import opened
+from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.engine.context import RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.state import State
@@ -212,12 +213,10 @@ class DyingMemory(State):
 def killed_after(steps: int, config) -> bool:
     """Restart until the fuse has burnt down: before the journal has an effect, or the memory. False
     when the run came to its end."""
-    choices = SharedOptions(sandbox=True, config=config, json_mode=True)
+    options = TargetOptions(sandbox=True, config=config, json=True)
     fuse = Fuse(steps)
     try:
-        with opened(
-            choices, reporter_for(choices), verb="rotate-token", wishes=lambda _: RunOptions(consent=lambda _: True)
-        ) as context:
+        with opened(options, "rotate-token", RunOptions(consent=lambda _: True)) as context:
             context.journal = DyingJournal(context.folder, context.clock, verb="rotate-token")
             context.memory = DyingMemory(context.folder)
             context.journal.fuse = context.memory.fuse = fuse

@@ -8,19 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
-from mlflow_ae5_deploy.cli.job_run import look_after_schedule, run_task
-from mlflow_ae5_deploy.cli.locked_run import LockWait
-from mlflow_ae5_deploy.cli.snapshot_options import (
-    RemoveSchedule,
-    Schedule,
-    Snapshot,
-    Wait,
-    checked_damaged,
-    checked_share,
-    checked_snapshot,
-)
+from mlflow_ae5_deploy.cli.context import load_settings
+from mlflow_ae5_deploy.cli.jobs import look_after_schedule, run_task
+from mlflow_ae5_deploy.cli.options import RemoveSchedule, Schedule, Snapshot, Wait, WriteOptions
+from mlflow_ae5_deploy.cli.snapshot_values import checked_damaged, checked_share, checked_snapshot
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.jobs import tasks
 
@@ -57,7 +48,6 @@ _FITS = {
     "--keep-daily": ("prune",),
     "--keep-weekly": ("prune",),
     "--drop-damaged": ("prune",),
-    "--yes": ("prune",),
 }
 
 Action = Annotated[
@@ -95,14 +85,11 @@ DropDamaged = Annotated[
         help="prune: have a damaged snapshot go, named by its id; with --keep-… those that are not kept, too.",
     ),
 ]
-PruneYes = Annotated[bool, typer.Option("--yes", "-y", help="prune: remove what is shown without it.")]
 
 
 def command(
+    options: WriteOptions,
     action: Action = ActionName.create,
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
     snapshot: Snapshot = None,
     rehash: Rehash = False,
     allow_outside: AllowOutside = False,
@@ -114,16 +101,9 @@ def command(
     keep_daily: KeepDaily = None,
     keep_weekly: KeepWeekly = None,
     drop_damaged: DropDamaged = None,
-    yes: PruneYes = False,
     schedule: Schedule = None,
     remove_schedule: RemoveSchedule = False,
     wait: Wait = 3600.0,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    lock_wait: LockWait = 0.0,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Without an action: make a snapshot."""
     given = {
@@ -140,21 +120,13 @@ def command(
         "--keep-daily": keep_daily,
         "--keep-weekly": keep_weekly,
         "--drop-damaged": drop_damaged,
-        "--yes": yes,
     }
     _check(action.value, given)
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
-    try:
-        if schedule is not None or remove_schedule:
-            return look_after_schedule(
-                NAME, "Backup", "backup.schedule", schedule, choices, reporter, lock_wait=lock_wait
-            )
-        keeps = load_settings(choices).settings.backup if action is ActionName.prune else None
-        task = _task(action.value, given, keeps)
-        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait, new_place=new_place)
-    finally:
-        reporter.close()
+    if schedule is not None or remove_schedule:
+        return look_after_schedule(NAME, "Backup", "backup.schedule", schedule, options)
+    keeps = load_settings(options).settings.backup if action is ActionName.prune else None
+    task = _task(action.value, given, keeps, yes=options.yes)
+    return run_task(NAME, task, options, wait=wait, new_place=new_place)
 
 
 def _check(action: str, given: Mapping[str, Any]) -> None:
@@ -170,8 +142,7 @@ def _check(action: str, given: Mapping[str, Any]) -> None:
         raise Usage("--schedule makes a job that takes plain backups.", remedy="Leave the other options out.")
 
 
-def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -> JobRequest:
-
+def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None, *, yes: bool) -> JobRequest:
     words: list[str] = []
     if action == "create":
         words = [option for option in ("--rehash", "--allow-outside", "--allow-empty") if given[option]]
@@ -182,7 +153,7 @@ def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None) -
         if given["--all"]:
             words.append("--all")
     elif action == "prune":
-        words = _keeps(given, keeps)
+        words = [*_keeps(given, keeps), *(["--yes"] if yes else [])]
     return tasks.backup(action, *words)
 
 
@@ -203,4 +174,4 @@ def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
     words = [word for option, value in desired.items() for word in (option, str(value))]
     if dropped is not None:
         words += ["--drop-damaged", checked_damaged(dropped)]
-    return [*words, *(["--yes"] if given["--yes"] else [])]
+    return words

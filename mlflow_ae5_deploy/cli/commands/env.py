@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli import completion, options
+from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.commands.verify import running
-from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import opened
+from mlflow_ae5_deploy.cli.options import TargetOptions, Yes
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
-
-if TYPE_CHECKING:
-    from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import RunOptions
 
 NAME = "env"
 HELP = "Print what a client needs, for a shell or another reader; the token only with --show-token."
@@ -33,16 +31,10 @@ Format = Annotated[
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: TargetOptions,
     format_: Format = None,
     show_token: ShowToken = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
+    yes: Yes = False,
 ) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, program
@@ -50,28 +42,21 @@ def command(
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
 
-    form = _form(format_, json=json, known=tuple(FORMATS))
-    choices = SharedOptions(config, profile, sandbox, form == "json", hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
-
-    def wishes(_loaded: LoadedSettings) -> RunOptions:
-        return RunOptions(dry=not show_token)
-
-    try:
-        with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
-            deployment_id, context.outputs.url = running(context)
-            with recorded(context):
-                token = context.token_for(deployment_id) if show_token else None
-            environment = installed_state(context).client_environment()
-            if token is not None:
-                environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
-            if CERTIFICATE in environment:
-                reporter.note(
-                    f"{CERTIFICATE} is a file on this machine. A client elsewhere needs a copy of it, and the "
-                    "variable the path of that copy."
-                )
-    finally:
-        reporter.close()
+    form = _form(format_, json=options.json, known=tuple(FORMATS))
+    options = replace(options, json=form == "json")
+    reporter = options.reporter
+    with opened(options, NAME, RunOptions(dry=not show_token)) as context:
+        deployment_id, context.outputs.url = running(context)
+        with recorded(context):
+            token = context.token_for(deployment_id) if show_token else None
+        environment = installed_state(context).client_environment()
+        if token is not None:
+            environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
+        if CERTIFICATE in environment:
+            reporter.note(
+                f"{CERTIFICATE} is a file on this machine. A client elsewhere needs a copy of it, and the "
+                "variable the path of that copy."
+            )
     again = f"{program()} {reporter.command(PIPED.removeprefix('... '))}"
     reporter.as_it_is(FORMATS[form](environment).replace(PIPED, again))
     return EXIT_DONE

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, installation_folder, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.context import installation_folder, load_settings
+from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 from mlflow_ae5_deploy.common.text import counted
 
@@ -30,24 +30,17 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="How many runs,
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: TargetOptions,
     limit: Limit = 20,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Reads the journal; asks the platform nothing. The newest run comes last."""
     from mlflow_ae5_deploy.operations.history import read
 
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, traceback=traceback)
-    path = installation_folder(load_settings(choices), choices.environ) / "journal.jsonl"
+    path = installation_folder(load_settings(options)) / "journal.jsonl"
     found = read(path)
     entries = found.entries[-limit:] if limit else found.entries
-    reporter = reporter_for(choices)
-    if json:
+    reporter = options.reporter
+    if options.json:
         document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": "done", "journal": str(path)}
         document |= {"entries": [_data(entry) for entry in entries], "unreadable_lines": found.unreadable}
         reporter.data(document)

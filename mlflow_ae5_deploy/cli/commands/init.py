@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.options import CommonOptions, Hostname, Username, Yes
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 NAME = "init"
@@ -18,20 +18,19 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file
 
 
 def command(
+    options: CommonOptions,
     path: Target = Path("mlflow-ae5-deploy.yaml"),
-    hostname: options.Hostname = None,
-    username: options.Username = None,
+    hostname: Hostname = None,
+    username: Username = None,
     force: Force = False,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
+    yes: Yes = False,
 ) -> int:
     """The file holds no secret, only references to where secrets are."""
     from mlflow_ae5_deploy.config.initial import write_initial
-    from mlflow_ae5_deploy.render.console import Reporter
 
     write_initial(path, hostname=hostname, username=username, force=force)
-    reporter = Reporter(json_mode=json)
-    if json:
+    reporter = options.reporter
+    if options.json:
         reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "path": str(path)})
     reporter.line(f"Wrote {path}, every setting with its default and what it means.")
     reporter.line(f"Next: edit it, then `mlflow-ae5-deploy plan --config {path}`.")

@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
-from mlflow_ae5_deploy.cli.locked_run import LockWait, ReplaceKeys, Yes
-from mlflow_ae5_deploy.cli.stages_run import run_all
+from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys
+from mlflow_ae5_deploy.cli.stages import run_all
 
 NAME = "install"
 HELP = "Install the tracking server: run the 14 stages, each changing only what is not yet so."
@@ -24,41 +22,22 @@ Restore = Annotated[
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
-    release: options.Release = None,
-    create_account: options.CreateAccount = False,
+    options: ReleaseWriteOptions,
+    create_account: CreateAccount = False,
     replace: Replace = False,
     restore: Restore = None,
     replace_keys: ReplaceKeys = False,
-    yes: Yes = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    database: options.Database = None,
-    lock_wait: LockWait = 0.0,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Make all 14 stages true."""
-    from mlflow_ae5_deploy.cli.snapshot_options import checked_snapshot
+    from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
     from mlflow_ae5_deploy.engine.context import RestoreRequest
 
     recovery = RestoreRequest(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
-    reporter = reporter_for(choices)
-    try:
-        return run_all(
-            NAME,
-            choices,
-            reporter,
-            create=create_account,
-            agreed=yes,
-            agreed_to=("replace",) if replace else (),
-            lock_wait=lock_wait,
-            recovery=recovery,
-            replace_keys=replace_keys,
-        )
-    finally:
-        reporter.close()
+    return run_all(
+        NAME,
+        options,
+        create_account=create_account,
+        agreed_to=("replace",) if replace else (),
+        recovery=recovery,
+        replace_keys=replace_keys,
+    )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import completion, options
-from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
-from mlflow_ae5_deploy.cli.locked_run import looking
+from mlflow_ae5_deploy.cli import completion
+from mlflow_ae5_deploy.cli.context import reading
+from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
@@ -42,34 +42,26 @@ Part = Annotated[
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: TargetOptions,
     run: Run = None,
     follow: Follow = False,
     lines: Lines = 100,
     part: Part = "app",
     raw: Raw = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Reads only. Secrets are masked, and characters that a terminal would act upon are shown as escapes."""
     from mlflow_ae5_deploy.operations.logs import PARTS
 
     if part not in PARTS:
         raise Usage(f"--part takes {', '.join(PARTS)}, not {part!r}.", where="--part")
-    if follow and json:
+    if follow and options.json:
         raise Usage("--follow and --json exclude each other: a log that goes on is no document.")
-    if raw and json:
+    if raw and options.json:
         raise Usage("--raw and --json exclude each other.", remedy="JSON is exact without it.")
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
+    reporter = options.reporter
     show = reporter.raw if raw else reporter.foreign
     try:
-        with looking(choices, reporter, verb=NAME) as context:
+        with reading(options, NAME) as context:
             if run is not None:
                 return _run(reporter, show, context, run, follow=follow, lines=lines)
             return _deployment(reporter, show, context, part, follow=follow, lines=lines)
@@ -77,8 +69,6 @@ def command(
         if not follow:
             raise
         return EXIT_DONE  # how one stops following
-    finally:
-        reporter.close()
 
 
 def _run(reporter: Reporter, show: OnLine, context: Context, desired: str, *, follow: bool, lines: int) -> int:

@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.commands.verify import running
-from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
-from mlflow_ae5_deploy.cli.locked_run import looking
+from mlflow_ae5_deploy.cli.context import reading
+from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, UnexpectedAnswer
 
 NAME = "open"
@@ -22,32 +21,21 @@ NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: TargetOptions,
     no_browser: NoBrowser = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """The browser asks for a sign-in to the platform: whoever the server is shared with may enter."""
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
-    try:
-        with looking(choices, reporter, verb=NAME) as context:
-            _, url = running(context)
-            shared = context.settings.sharing
-    finally:
-        reporter.close()
-    if json:  # a browser may print something of its own
+    with reading(options, NAME) as context:
+        _, url = running(context)
+        shared = context.settings.sharing
+    reporter = options.reporter
+    if options.json:  # a browser may print something of its own
         reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "url": url})
         return EXIT_DONE
     reporter.line(url)
     entitled = ", ".join([*(f"group {name}" for name in shared.groups), *shared.users]) or "nobody but its owner"
     reporter.note(f"Sign in to the platform there. By the configuration it is shared with: {entitled}.")
-    if sandbox:
+    if options.sandbox:
         reporter.note("A browser does not know the sandbox's certificate authority and warns of it.")
     if not no_browser and not browse(url):
         reporter.note("No browser could be started here; open the address yourself.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.options import CommonOptions, Yes, command
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 HELP = "The bundled release: export it as an archive."
@@ -21,10 +21,11 @@ def group() -> None:
 
 
 @app.command()
+@command
 def export(
+    options: CommonOptions,
     folder: Annotated[Path, typer.Argument(help="Folder to write to, such as a mirror.")] = Path(),
-    json: options.Json = False,
-    traceback: options.Traceback = False,
+    yes: Yes = False,
 ) -> int:
     """Write the bundled release as an archive, with its SHA-256 beside it. Safe to re-run.
 
@@ -32,11 +33,10 @@ def export(
     """
     from mlflow_ae5_deploy.common.text import size
     from mlflow_ae5_deploy.release.export import export as write
-    from mlflow_ae5_deploy.render.console import Reporter
 
     exported = write(folder)
-    reporter = Reporter(json_mode=json)
-    if json:
+    reporter = options.reporter
+    if options.json:
         reporter.data(
             {
                 "schema": 1,

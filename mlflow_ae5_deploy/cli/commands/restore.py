@@ -6,23 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
-from mlflow_ae5_deploy.cli.job_run import run_task
-from mlflow_ae5_deploy.cli.locked_run import LockWait, ReplaceKeys, Yes
-from mlflow_ae5_deploy.cli.snapshot_options import Snapshot, Wait, checked_kept, checked_snapshot
-from mlflow_ae5_deploy.cli.stages_run import follow, run_all
+from mlflow_ae5_deploy.cli.context import consent, locked, opened
+from mlflow_ae5_deploy.cli.jobs import run_task
+from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys, Snapshot, Wait
+from mlflow_ae5_deploy.cli.snapshot_values import checked_kept, checked_snapshot
+from mlflow_ae5_deploy.cli.stages import follow, run_all
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 from mlflow_ae5_deploy.jobs import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import RestoreRequest, RunOptions
+    from mlflow_ae5_deploy.engine.context import RestoreRequest
     from mlflow_ae5_deploy.engine.plan import RunResult
     from mlflow_ae5_deploy.engine.stage import Stage
-    from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "restore"
 HELP = "Bring a snapshot back before the server starts, then run the other stages and verify; --undo takes it back."
@@ -58,9 +55,7 @@ StopServer = Annotated[bool, typer.Option("--stop-server", help="Stop a server t
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: ReleaseWriteOptions,
     snapshot: Snapshot = None,
     dry_run: DryRun = False,
     replace: Replace = False,
@@ -71,32 +66,18 @@ def command(
     stop_server: StopServer = False,
     shorten_text: ShortenText = False,
     wait: Wait = 14400.0,
-    release: options.Release = None,
-    create_account: options.CreateAccount = False,
+    create_account: CreateAccount = False,
     replace_keys: ReplaceKeys = False,
-    yes: Yes = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    database: options.Database = None,
-    lock_wait: LockWait = 0.0,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Interrupted anywhere, run it again: it goes on."""
     from mlflow_ae5_deploy.engine.context import RestoreRequest
 
-    others = snapshot is not None or dry_run or replace or stop_server or shorten_text or release is not None
+    others = snapshot is not None or dry_run or replace or stop_server or shorten_text or options.release is not None
     if list_kept or drop_kept is not None:
         if others or undo or kept is not None or (list_kept and drop_kept is not None):
             raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
-        return _kept(
-            SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback),
-            None if drop_kept is None else checked_kept(drop_kept),
-            agreed=yes,
-            wait=wait,
-            lock_wait=lock_wait,
-        )
+        task = tasks.list_kept() if drop_kept is None else tasks.drop_kept(checked_kept(drop_kept), act=options.yes)
+        return run_task(NAME, task, options, wait=wait)
     if undo and (snapshot is not None or replace or shorten_text):
         raise Usage("--undo goes with none of --snapshot, --replace and --shorten-text.", remedy="Leave those out.")
     if kept is not None and not undo:
@@ -105,79 +86,33 @@ def command(
         raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
     named = None if kept is None else checked_kept(kept, "--kept")
     recovery = RestoreRequest(checked_snapshot(snapshot), replace, undo, stop_server, wait, named, shorten_text)
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
-    reporter = reporter_for(choices)
-    try:
-        if dry_run:
-            return _rehearse(
-                choices,
-                reporter,
-                recovery,
-                create=create_account,
-                agreed=yes,
-                lock_wait=lock_wait,
-                replace_keys=replace_keys,
-            )
-        return run_all(
-            NAME,
-            choices,
-            reporter,
-            create=create_account,
-            agreed=yes,
-            lock_wait=lock_wait,
-            recovery=recovery,
-            replace_keys=replace_keys,
-        )
-    finally:
-        reporter.close()
-
-
-def _kept(choices: SharedOptions, name: str | None, *, agreed: bool, wait: float, lock_wait: float) -> int:
-    """name: what to remove; None lists."""
-
-    task = tasks.list_kept() if name is None else tasks.drop_kept(name, act=agreed)
-    reporter = reporter_for(choices)
-    try:
-        return run_task(NAME, task, choices, reporter, wait=wait, lock_wait=lock_wait)
-    finally:
-        reporter.close()
+    if dry_run:
+        return _rehearse(options, recovery, create_account=create_account, replace_keys=replace_keys)
+    return run_all(NAME, options, create_account=create_account, recovery=recovery, replace_keys=replace_keys)
 
 
 def _rehearse(
-    choices: SharedOptions,
-    reporter: Reporter,
-    recovery: RestoreRequest,
-    *,
-    create: bool,
-    agreed: bool,
-    lock_wait: float,
-    replace_keys: bool,
+    options: ReleaseWriteOptions, recovery: RestoreRequest, *, create_account: bool, replace_keys: bool
 ) -> int:
-    from mlflow_ae5_deploy.cli.locked_run import asking
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
-    from mlflow_ae5_deploy.engine.lock import InstallationLock
     from mlflow_ae5_deploy.operations import restore
     from mlflow_ae5_deploy.render.backup import run_data, show
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
-    def wishes(loaded: LoadedSettings) -> RunOptions:
-        account = create or loaded.settings.account.create
-        return RunOptions(create_account=account, consent=asking(reporter, agreed=agreed), replace_keys=replace_keys)
-
-    with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
+    reporter = options.reporter
+    run_options = RunOptions(consent=consent(options), replace_keys=replace_keys)
+    with opened(options, NAME, run_options, create_account=create_account) as context:
         follow(context, reporter)
-        lock = InstallationLock(context.folder, context.clock, verb=NAME)
 
         def prepare(stages: Sequence[Stage]) -> RunResult:
             reporter.line("There is no project whose job could look, so it is made first")
             return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends)
 
-        with lock.held(lock_wait):
-            context.memory.refresh()
+        with locked(options, NAME, context):
             reporter.doing("restore dry run")
             job_result = restore.rehearse(context, recovery, STAGES, prepare)
     show(reporter, job_result)
-    if choices.json_mode:
+    if options.json:
         reporter.data(run_data(NAME, "dry-run", job_result, None))
     return EXIT_DONE

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
+from mlflow_ae5_deploy.cli.context import confirmed
+from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, command
 from mlflow_ae5_deploy.cli.sandbox_up import _folder, _lifecycle, _trouble, bring_up
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
@@ -21,60 +21,54 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
-def up(
-    database: options.Database = None,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
-) -> int:
+@command
+def up(options: CommonOptions, database: Database = None, yes: Yes = False) -> int:
     """Start it, or say that it is up."""
     info, _ = bring_up(os.environ, database=database)
-    return _tell(info, "sandbox up", json=json)
+    return _tell(info, "sandbox up", options)
 
 
 @app.command()
-def down(json: options.Json = False, traceback: options.Traceback = False) -> int:
+@command
+def down(options: CommonOptions, yes: Yes = False) -> int:
     """Stop it and every process it started; its state is kept."""
-    from mlflow_ae5_deploy.render.console import Reporter
-
     lifecycle = _lifecycle()
     was_up = _told(lifecycle, lambda: lifecycle.down(_folder(os.environ)))
-    reporter = Reporter(json_mode=json)
-    if json:
+    reporter = options.reporter
+    if options.json:
         reporter.data({"schema": 1, "verb": "sandbox down", "outcome": "done", "was_up": was_up})
     reporter.line("The sandbox is down; its state is kept." if was_up else "The sandbox was not up.")
     return EXIT_DONE
 
 
 @app.command()
-def status(json: options.Json = False, traceback: options.Traceback = False) -> int:
+@command
+def status(options: CommonOptions) -> int:
     """Where it runs, and how to sign in."""
-    from mlflow_ae5_deploy.render.console import Reporter
-
     lifecycle = _lifecycle()
     info = _told(lifecycle, lambda: lifecycle.status(_folder(os.environ)))
     if info is not None:
-        return _tell(info, "sandbox status", json=json)
-    reporter = Reporter(json_mode=json)
-    if json:
+        return _tell(info, "sandbox status", options)
+    reporter = options.reporter
+    if options.json:
         reporter.data({"schema": 1, "verb": "sandbox status", "outcome": "done", "up": False})
     reporter.line("The sandbox is not up. Start it with `mlflow-ae5-deploy sandbox up`.")
     return EXIT_DONE
 
 
 @app.command()
+@command
 def logs(
+    options: CommonOptions,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")] = 100,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """The end of the sandbox's own log."""
     from mlflow_ae5_deploy.jobs.logs import lines_of
-    from mlflow_ae5_deploy.render.console import Reporter
 
     lifecycle = _lifecycle()
     text = _told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines))
-    reporter = Reporter(json_mode=json)
-    if json:
+    reporter = options.reporter
+    if options.json:
         reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": lines_of(text)})
     for line in lines_of(text):
         reporter.foreign(line)
@@ -82,19 +76,19 @@ def logs(
 
 
 @app.command()
+@command
 def reset(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
+    options: CommonOptions,
+    yes: Yes = False,
 ) -> int:
     """Stop it and delete all its state: projects, deployments, experiments and artifacts in it, and what was
     remembered of the installations on it (journals, old archives)."""
     import shutil
 
     from mlflow_ae5_deploy.config.state_dir import installations_on, state_root, storage_error
-    from mlflow_ae5_deploy.render.console import Reporter
 
-    if not yes and not _agreed(json):
+    question = "Delete everything in the sandbox, experiments and artifacts included?"
+    if not yes and not confirmed(options, question):
         raise Usage(
             "The sandbox was not reset: that was not agreed to.", remedy="Add --yes to do it without a question."
         )
@@ -108,8 +102,8 @@ def reset(
             shutil.rmtree(installation)
         except OSError as error:
             raise storage_error(error, installation) from None
-    reporter = Reporter(json_mode=json)
-    if json:
+    reporter = options.reporter
+    if options.json:
         removed = [str(installation) for installation in installations]
         reporter.data({"schema": 1, "verb": "sandbox reset", "outcome": "done", "removed": removed})
     for installation in installations:
@@ -118,18 +112,10 @@ def reset(
     return EXIT_DONE
 
 
-def _agreed(json: bool) -> bool:
-    """Nobody is asked where nobody could answer."""
-    if json or sys.stdin is None or not sys.stdin.isatty():
-        return False
-    return typer.confirm("Delete everything in the sandbox, experiments and artifacts included?", err=True)
+def _tell(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
 
-
-def _tell(info: SandboxInfo, verb: str, *, json: bool) -> int:
-    from mlflow_ae5_deploy.render.console import Reporter
-
-    reporter = Reporter(json_mode=json)
-    if json:
+    reporter = options.reporter
+    if options.json:
         reporter.data(
             {
                 "schema": 1,

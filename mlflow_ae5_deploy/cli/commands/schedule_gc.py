@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.cli import gc_options, options
-from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
+from mlflow_ae5_deploy.cli import gc_options
+from mlflow_ae5_deploy.cli.context import load_settings, writing
 from mlflow_ae5_deploy.cli.gc_options import GcOptions
-from mlflow_ae5_deploy.cli.locked_run import LockWait, changing
+from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, JobFailed, PartlyDone, StageFailed
 from mlflow_ae5_deploy.common.text import counted
 
@@ -33,9 +33,7 @@ class _Limits:
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: WriteOptions,
     cron: gc_options.Cron = None,
     ttl: gc_options.Ttl = None,
     backend_store_uri: gc_options.BackendStoreUri = None,
@@ -47,15 +45,9 @@ def command(
     remove: gc_options.Remove = False,
     keep_runs: gc_options.KeepRuns = 50,
     wait: gc_options.Wait = 900.0,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    lock_wait: LockWait = 0.0,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Without options: exactly one schedule, as the configuration says. Options are laid over the configuration."""
-    asked = gc_options.read(
+    gc = gc_options.read(
         cron=cron,
         ttl=ttl,
         uri=backend_store_uri,
@@ -63,109 +55,103 @@ def command(
         dry_run=dry_run,
         switches={"pause": pause, "resume": resume, "remove": remove, "run-now": run_now},
     )
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
-    try:
-        return _schedule(choices, asked, reporter, _Limits(keep_runs, wait), lock_wait)
-    finally:
-        reporter.close()
+    return _schedule(options, gc, _Limits(keep_runs, wait))
 
 
-def _schedule(plain: SharedOptions, asked: GcOptions, reporter: Reporter, limits: _Limits, lock_wait: float) -> int:
+def _schedule(options: WriteOptions, gc: GcOptions, limits: _Limits) -> int:
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.render.install import error_data
     from mlflow_ae5_deploy.render.schedule_gc import ScheduleView, schedule_data, show_job_result
     from mlflow_ae5_deploy.resources.gc_job import desired_job
 
-    configured = desired_job(load_settings(plain).settings)
+    configured = desired_job(load_settings(options).settings)
     result: ScheduleView | None = None
+    reporter = options.reporter
     try:
-        with changing(replace(plain, overrides=asked.overrides), reporter, verb=NAME, lock_wait=lock_wait) as context:
+        with writing(options, NAME, settings=gc.overrides) as context:
             reporter.doing(NAME)
-            desired = _desired(asked, context)
+            desired = _desired(gc, context)
             result = ScheduleView(
                 desired=desired,
-                done=_set(asked, context, desired, limits.wait),
-                departures=tuple(schedule_gc.departures(desired, configured)) if asked.verb in ("set", "run") else (),
+                done=_set(gc, context, desired, limits.wait),
+                departures=tuple(schedule_gc.departures(desired, configured)) if gc.verb in ("set", "run") else (),
                 now=context.clock.now(),
             )
-            _show(reporter, result, asked, plain)
-            job_result = _run(asked, context, desired, reporter, limits.wait)
-            result = replace(
-                result, job_result=job_result, pruned=_prune(asked, context, desired, limits.keep, reporter)
-            )
+            _show(reporter, result, gc, options)
+            job_result = _run(gc, context, desired, reporter, limits.wait)
+            result = replace(result, job_result=job_result, pruned=_prune(gc, context, desired, limits.keep, reporter))
             if job_result is not None:
                 show_job_result(reporter, job_result)
                 schedule_gc.require(job_result)
     except (JobFailed, StageFailed, PartlyDone) as error:
-        if result is None or result.job_result is None or not plain.json_mode:
+        if result is None or result.job_result is None or not options.json:
             raise
         reporter.data(schedule_data(NAME, result) | {"outcome": "failed", "error": error_data(error)})
         reporter.error(error)
         return error.exit_code
-    if plain.json_mode:
+    if options.json:
         reporter.data(schedule_data(NAME, result))
     return EXIT_DONE
 
 
-def _desired(asked: GcOptions, context: Context) -> JobSpec:
+def _desired(gc: GcOptions, context: Context) -> JobSpec:
     from mlflow_ae5_deploy.operations.schedule_gc import with_database
     from mlflow_ae5_deploy.resources.gc_job import desired_job
 
     desired = desired_job(context.settings)
-    if asked.database is None:
+    if gc.database is None:
         return desired
-    return with_database(desired, context, gc_options.resolve(asked.database, context.values))
+    return with_database(desired, context, gc_options.resolve(gc.database, context.values))
 
 
-def _set(asked: GcOptions, context: Context, desired: JobSpec, wait: float) -> ScheduleResult | None:
-    """What happens to the schedule; None where only a run was asked for."""
+def _set(gc: GcOptions, context: Context, desired: JobSpec, wait: float) -> ScheduleResult | None:
+    """What happens to the schedule; None where only a run was gc for."""
     from mlflow_ae5_deploy.operations import schedule_gc
 
-    if asked.verb == "pause":
+    if gc.verb == "pause":
         return schedule_gc.pause(context, desired)
-    if asked.verb == "resume":
+    if gc.verb == "resume":
         return schedule_gc.resume(context, desired)
-    if asked.verb == "remove":
+    if gc.verb == "remove":
         return schedule_gc.remove(context, desired, wait=wait)
-    if asked.verb == "set" or (asked.verb == "run" and asked.changes):
+    if gc.verb == "set" or (gc.verb == "run" and gc.changes):
         return schedule_gc.converge(context, desired, wait=wait)
     return None
 
 
-def _show(reporter: Reporter, result: ScheduleView, asked: GcOptions, choices: SharedOptions) -> None:
+def _show(reporter: Reporter, result: ScheduleView, gc: GcOptions, options: WriteOptions) -> None:
     from mlflow_ae5_deploy.render.schedule_gc import show_departures, show_done, show_job
 
     if result.done is None:
         return
     show_done(reporter, result.done)
-    if result.done.job is not None and asked.verb != "pause":
+    if result.done.job is not None and gc.verb != "pause":
         show_job(reporter, result)
-        show_departures(reporter, result.departures, profile=choices.profile)
-    if asked.verb == "remove":
+        show_departures(reporter, result.departures, profile=options.profile)
+    if gc.verb == "remove":
         told = "The next `install` makes it again. To keep it from running, `--pause` it: install leaves that."
         reporter.hanging("", told)
 
 
-def _run(asked: GcOptions, context: Context, desired: JobSpec, reporter: Reporter, wait: float) -> JobResult | None:
+def _run(gc: GcOptions, context: Context, desired: JobSpec, reporter: Reporter, wait: float) -> JobResult | None:
     from mlflow_ae5_deploy.jobs.logs import WithoutSettings
     from mlflow_ae5_deploy.operations import schedule_gc
 
     show = WithoutSettings(lambda line: reporter.foreign(line, "  | "))
-    if asked.verb == "rehearse":
+    if gc.verb == "rehearse":
         reporter.line("One dry run, as a job of its own; the schedule is not touched")
         return schedule_gc.rehearse(context, desired, show, seconds=wait)
-    if asked.verb == "run":
+    if gc.verb == "run":
         schedule_gc.required_jobs(context, desired)  # before anything is announced
         reporter.line("One run, now")
         return schedule_gc.run_now(context, desired, show, seconds=wait)
     return None
 
 
-def _prune(asked: GcOptions, context: Context, desired: JobSpec, keep: int, reporter: Reporter) -> int:
+def _prune(gc: GcOptions, context: Context, desired: JobSpec, keep: int, reporter: Reporter) -> int:
     from mlflow_ae5_deploy.jobs import one_off
 
-    if asked.verb not in ("set", "run"):
+    if gc.verb not in ("set", "run"):
         return 0
     pruned = one_off.prune(context, desired.name, keep=keep)
     if pruned:

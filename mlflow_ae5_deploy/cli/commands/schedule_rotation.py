@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
 from mlflow_ae5_deploy.cli.commands import rotate_token
-from mlflow_ae5_deploy.cli.context import SharedOptions, load_settings, reporter_for
+from mlflow_ae5_deploy.cli.context import installation_folder, load_settings
+from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 if TYPE_CHECKING:
@@ -27,39 +28,32 @@ _LOCK_WAIT = 300  # seconds a rotation by cron waits for somebody at work
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: TargetOptions,
     cron: Cron = "*/10 * * * *",
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Needs no connection. Add the line with `crontab -e`. It holds no secret: they are found as configured."""
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.operations.crontab import crontab_line
 
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
     schedule = parse_cron(cron)
-    loaded = load_settings(choices)
+    loaded = load_settings(options)
+    installation_folder(loaded)  # raises where the host or the account is not configured
     rotation = [rotate_token.NAME, "--if-needed", "--lock-wait", str(_LOCK_WAIT)]
-    target = chain.from_iterable(_from_anywhere(choices, loaded).target)
-    line = crontab_line(schedule.expression, [*rotation, *target], _environment(choices, loaded))
-    warnings = _missing_secrets(choices, loaded.settings)
-    reporter = reporter_for(choices)
+    target = chain.from_iterable(_from_anywhere(options, loaded).target)
+    line = crontab_line(schedule.expression, [*rotation, *target], _environment(options, loaded))
+    warnings = _missing_secrets(options, loaded.settings)
+    reporter = options.reporter
     for warning in warnings:
         reporter.note(f"warning: {warning}", style="yellow")
-    if json:
+    if options.json:
         document = {"schema": 1, "verb": NAME, "outcome": "done", "line": line, "words": schedule.words}
         reporter.data(document | {"warnings": warnings})
     reporter.line(line)
     return EXIT_DONE
 
 
-def _from_anywhere(choices: SharedOptions, loaded: LoadedSettings) -> SharedOptions:
-    """Choices that lead to this installation from anywhere: absolute, and without this shell's environment."""
+def _from_anywhere(options: TargetOptions, loaded: LoadedSettings) -> TargetOptions:
+    """Options that lead to this installation from anywhere: absolute, and without this shell's environment."""
     settings = loaded.settings
     found: dict[str, Any] = {}
     for name, path, value in (
@@ -68,20 +62,20 @@ def _from_anywhere(choices: SharedOptions, loaded: LoadedSettings) -> SharedOpti
         ("session", "platform.session", settings.platform.session),
     ):
         elsewhere = not loaded.sources.get(path, "default").startswith(("file", "profile", "default"))
-        known = elsewhere and value and not (choices.sandbox and getattr(choices, name) is None)
+        known = elsewhere and value and not (options.sandbox and getattr(options, name) is None)
         found[name] = value if known else None
-    return replace(choices, config=_absolute(loaded.path) if loaded.path is not None else None, **found)
+    return replace(options, config=_absolute(loaded.path) if loaded.path is not None else None, **found)
 
 
-def _environment(choices: SharedOptions, loaded: LoadedSettings) -> dict[str, str]:
+def _environment(options: TargetOptions, loaded: LoadedSettings) -> dict[str, str]:
     """What this shell's environment adds to the configuration and is no secret."""
     from mlflow_ae5_deploy.config.environment import CA_VARIABLE, NAMES, STATE_VARIABLE
     from mlflow_ae5_deploy.config.state_dir import state_root
 
-    environ, found = choices.environ, {}
+    environ, found = os.environ, dict[str, str]()
     if environ.get(STATE_VARIABLE) or environ.get("XDG_STATE_HOME"):
         found[STATE_VARIABLE] = str(_absolute(state_root(loaded.settings, environ)))
-    if choices.sandbox:
+    if options.sandbox:
         return found
     told = (STATE_VARIABLE, "AE5_HOSTNAME", "AE5_USERNAME")  # as options
     for name in NAMES:
@@ -92,19 +86,19 @@ def _environment(choices: SharedOptions, loaded: LoadedSettings) -> dict[str, st
     return found
 
 
-def _missing_secrets(choices: SharedOptions, settings: Settings) -> list[str]:
+def _missing_secrets(options: TargetOptions, settings: Settings) -> list[str]:
     """What cron's run could not follow: its environment is empty, and nobody answers a question."""
     found = [
         f"{where} is {reference}, which a run by cron does not have. Put the value into a file of mode 0600 and refer "
         "to it with file:PATH."
-        for where, reference in _references(settings, sandbox=choices.sandbox)
+        for where, reference in _references(settings, sandbox=options.sandbox)
         if reference is not None and reference.kind in ("env", "prompt")
     ]
-    if not choices.sandbox:
+    if not options.sandbox:
         found += [
             f"{name} is set here, and a run by cron does not have it. Set it in a file that cron's shell reads."
             for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
-            if choices.environ.get(name)
+            if os.environ.get(name)
         ]
     return found
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
-from mlflow_ae5_deploy.cli.locked_run import LockWait, changing, looking
+from mlflow_ae5_deploy.cli.context import reading, writing
+from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
@@ -25,21 +24,14 @@ Remove = Annotated[bool, typer.Option("--remove", help="Stop sharing with them."
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: WriteOptions,
     user: User = None,
     group: Group = None,
     remove: Remove = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    lock_wait: LockWait = 0.0,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Without --user and --group: the list. Programs need no sharing; they use the token."""
     from mlflow_ae5_deploy.config import checks
+    from mlflow_ae5_deploy.operations import share
 
     pairs = [("user", name) for name in user or []] + [("group", name) for name in group or []]
     for kind, name in pairs:
@@ -49,27 +41,14 @@ def command(
             raise Usage(f"The name of a {kind} {error}.", where=f"--{kind}") from None
     if remove and not pairs:
         raise Usage("--remove needs to be told whom: --user or --group.", where="--remove")
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
-    try:
-        return _share(choices, reporter, pairs, remove=remove, lock_wait=lock_wait)
-    finally:
-        reporter.close()
-
-
-def _share(
-    choices: SharedOptions, reporter: Reporter, pairs: list[tuple[str, str]], *, remove: bool, lock_wait: float
-) -> int:
-    from mlflow_ae5_deploy.operations import share
-
     if not pairs:
-        with looking(choices, reporter, verb=NAME) as context:
+        with reading(options, NAME) as context:
             shared = share.shared_with(context)
-        _tell(reporter, shared, None)
+        _tell(options.reporter, shared, None)
         return EXIT_DONE
-    with changing(choices, reporter, verb=NAME, lock_wait=lock_wait) as context:
+    with writing(options, NAME) as context:
         change = share.remove(context, pairs) if remove else share.add(context, pairs)
-    _tell(reporter, change.shared, change)
+    _tell(options.reporter, change.shared, change)
     return EXIT_DONE
 
 

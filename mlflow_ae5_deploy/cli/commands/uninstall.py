@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
-from mlflow_ae5_deploy.cli.locked_run import LockWait, Yes, can_ask, changing
+from mlflow_ae5_deploy.cli.context import can_ask, consent, locked, opened
 from mlflow_ae5_deploy.cli.next_steps import program
+from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Conflict, PartlyDone
 from mlflow_ae5_deploy.common.text import counted
 
@@ -35,37 +34,24 @@ Force = Annotated[
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
+    options: WriteOptions,
     purge_secrets: PurgeSecrets = False,
     force: Force = False,
-    yes: Yes = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    lock_wait: LockWait = 0.0,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Asks before it does anything. Running it again says that nothing is left."""
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
-    agreed: UninstallPlan | None = None
+    from mlflow_ae5_deploy.engine.context import RunOptions
+    from mlflow_ae5_deploy.engine.journal_frame import recorded
 
-    def ask(context: Context) -> None:
-        nonlocal agreed
-        if not yes and can_ask(reporter):
+    reporter = options.reporter
+    with opened(options, NAME, RunOptions(consent=consent(options))) as context:
+        agreed: UninstallPlan | None = None
+        if not options.yes and can_ask(options):  # before the lock: nobody else is to wait for the answer
             agreed = _ask(reporter, context, purge=purge_secrets, force=force)
-
-    try:
-        with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes, before=ask) as context:
+        with locked(options, NAME, context), recorded(context):
             reporter.doing(NAME)
             document = _uninstall(reporter, context, agreed, purge=purge_secrets, force=force)
-        if json:
-            reporter.data(document)
-    finally:
-        reporter.close()
+    if options.json:
+        reporter.data(document)
     return EXIT_DONE
 
 

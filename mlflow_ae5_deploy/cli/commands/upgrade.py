@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, reporter_for
-from mlflow_ae5_deploy.cli.locked_run import LockWait, Yes, changing
-from mlflow_ae5_deploy.cli.snapshot_options import Wait
+from mlflow_ae5_deploy.cli.context import writing
+from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions, Wait
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
@@ -36,22 +34,11 @@ Back = Annotated[
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
-    release: options.Release = None,
+    options: ReleaseWriteOptions,
     rehearse: Rehearse = False,
     no_rehearsal: NoRehearsal = False,
     back: Back = False,
-    yes: Yes = False,
     wait: Wait = 14400.0,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    database: options.Database = None,
-    lock_wait: LockWait = 0.0,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
 ) -> int:
     """Interrupted, run it again: it goes on; or go back with --back."""
     chosen = [
@@ -59,15 +46,10 @@ def command(
     ]
     if len(chosen) > 1:
         raise Usage(f"{' and '.join(chosen)} exclude each other.", remedy="Leave one out.")
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, release, database, traceback)
-    reporter = reporter_for(choices)
-    try:
-        with changing(choices, reporter, verb=NAME, lock_wait=lock_wait, agreed=yes) as context:
-            document = _upgrade(context, reporter, wait, chosen[0] if chosen else "")
-        if json:
-            reporter.data(document)
-    finally:
-        reporter.close()
+    with writing(options, NAME) as context:
+        document = _upgrade(context, options.reporter, wait, chosen[0] if chosen else "")
+    if options.json:
+        options.reporter.data(document)
     return EXIT_DONE
 
 
@@ -126,7 +108,7 @@ def _rehearse(
 
 
 def _crew(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:
-    from mlflow_ae5_deploy.cli.stages_run import follow
+    from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES

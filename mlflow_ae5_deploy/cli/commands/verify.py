@@ -6,56 +6,37 @@ import secrets
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.cli import options
-from mlflow_ae5_deploy.cli.context import SharedOptions, opened, reporter_for
+from mlflow_ae5_deploy.cli.context import given_token, opened
+from mlflow_ae5_deploy.cli.options import TargetOptions, Yes
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.common.redaction import Secret
-    from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Context, RunOptions
+    from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.operations.verify import Verification
-    from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "verify"
 HELP = "Prove the server from outside: log, upload, register, read back, clean up; strangers get nothing."
 
 
 def command(
-    config: options.Config = None,
-    profile: options.Profile = None,
-    sandbox: options.Sandbox = False,
-    hostname: options.Hostname = None,
-    username: options.Username = None,
-    session: options.SessionKind = None,
-    json: options.Json = False,
-    traceback: options.Traceback = False,
+    options: TargetOptions,
+    yes: Yes = False,
 ) -> int:
     """Uses MLFLOW_TRACKING_TOKEN of the environment if set, else a token issued for this purpose."""
-    choices = SharedOptions(config, profile, sandbox, json, hostname, username, session, traceback=traceback)
-    reporter = reporter_for(choices)
-    try:
-        return _verify(choices, reporter)
-    finally:
-        reporter.close()
-
-
-def _verify(choices: SharedOptions, reporter: Reporter) -> int:
     from mlflow_ae5_deploy.common.errors import VerificationFailed
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.operations.verify import require
     from mlflow_ae5_deploy.render.install import SCHEMA
 
-    def wishes(_loaded: LoadedSettings) -> RunOptions:
-        return RunOptions()
-
-    with opened(choices, reporter, verb=NAME, wishes=wishes) as context:
+    reporter = options.reporter
+    with opened(options, NAME, RunOptions()) as context:
         reporter.doing("verify")
         try:
             with recorded(context):
-                outcome = prove(choices, reporter, context)
-                if choices.json_mode:
+                outcome = prove(options, context)
+                if options.json:
                     reporter.data(
                         {
                             "schema": SCHEMA,
@@ -67,19 +48,20 @@ def _verify(choices: SharedOptions, reporter: Reporter) -> int:
                     )
                 require(outcome)
         except VerificationFailed as error:
-            if not choices.json_mode:
+            if not options.json:
                 raise
             return error.exit_code  # the document has told what failed
     return EXIT_DONE
 
 
-def prove(choices: SharedOptions, reporter: Reporter, context: Context) -> Verification:
+def prove(options: TargetOptions, context: Context) -> Verification:
     """Every check, each told when it is made."""
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.operations.verify import Verifier
     from mlflow_ae5_deploy.resources import served_database
 
-    url, token = url_and_token(choices, context)
+    reporter = options.reporter
+    url, token = url_and_token(options, context)
     verifier = Verifier(
         context.server(url, token),
         context.server(url, None),
@@ -120,11 +102,7 @@ def running(context: Context) -> tuple[str, str]:
     return deployment.id, deployment.url.rstrip("/")
 
 
-def url_and_token(choices: SharedOptions, context: Context) -> tuple[str, Secret]:
+def url_and_token(options: TargetOptions, context: Context) -> tuple[str, Secret]:
     """The running deployment's URL, and a token that opens it."""
-    from mlflow_ae5_deploy.common.redaction import Secret
-
     deployment_id, url = running(context)
-    given = choices.environ.get("MLFLOW_TRACKING_TOKEN")
-    token = Secret(given) if given and not choices.sandbox else context.token_for(deployment_id)
-    return url, token
+    return url, given_token(options) or context.token_for(deployment_id)

@@ -1,19 +1,18 @@
-"""What `install` and `restore` share: all stages under the lock, then the proof if one is wanted, then the telling."""
+"""What `install` and `restore` share: all stages under the lock, the verification of a restore, the result."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.cli.context import SharedOptions, opened
-from mlflow_ae5_deploy.cli.locked_run import asking
+from mlflow_ae5_deploy.cli.context import consent, locked, opened
+from mlflow_ae5_deploy.cli.options import ReleaseOptions, ReleaseWriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.engine.context import Context, RestoreRequest, RunOptions
+    from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
     from mlflow_ae5_deploy.engine.plan import RunResult
     from mlflow_ae5_deploy.engine.stage import Stage
     from mlflow_ae5_deploy.operations.verify import Verification
@@ -25,40 +24,25 @@ _REPORT = '{"command": '  # how the last line of a job's log begins
 
 def run_all(
     verb: str,
-    choices: SharedOptions,
-    reporter: Reporter,
+    options: ReleaseWriteOptions,
     *,
-    create: bool,
-    agreed: bool,
-    lock_wait: float,
+    create_account: bool,
     agreed_to: Collection[str] = (),
     recovery: RestoreRequest | None = None,
     replace_keys: bool = False,
 ) -> int:
-    """With a recovery, `verify` follows the last stage, and a restore that was proved so is over.
-
-    agreed, agreed_to: see `asking`.
-    """
+    """With a recovery, `verify` follows the last stage, and ends a restore that passes. agreed_to: see consent."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
-    from mlflow_ae5_deploy.engine.lock import InstallationLock
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
-    def wishes(loaded: LoadedSettings) -> RunOptions:
-        return RunOptions(
-            create_account=create or loaded.settings.account.create,
-            consent=asking(reporter, agreed=agreed, to=agreed_to),
-            recovery=recovery,
-            replace_keys=replace_keys,
-        )
-
-    proof: Verification | None = None
-    with opened(choices, reporter, verb=verb, wishes=wishes) as context:
+    reporter = options.reporter
+    run_options = RunOptions(consent=consent(options, agreed_to), recovery=recovery, replace_keys=replace_keys)
+    verification: Verification | None = None
+    with opened(options, verb, run_options, create_account=create_account) as context:
         follow(context, reporter)
-        lock = InstallationLock(context.folder, context.clock, verb=verb)
-        with lock.held(lock_wait):
-            context.memory.refresh()  # whoever held the lock before may have remembered something
+        with locked(options, verb, context) as lock:
             if recovery is not None:
                 refuse_empty_undo(context, recovery)
 
@@ -69,8 +53,8 @@ def run_all(
             result = run(STAGES, context, on_stage=begins, on_result=reporter.stage_ends)
             if result.error is None and recovery is not None:
                 lock.at_stage("verify")
-                proof = _prove(choices, reporter, context)
-        return finish(verb, choices, reporter, context, result, proof)
+                verification = _verify(options, context)
+        return finish(verb, options, context, result, verification)
 
 
 def follow(context: Context, reporter: Reporter) -> None:
@@ -84,39 +68,39 @@ def follow(context: Context, reporter: Reporter) -> None:
         context.on_line = show
 
 
-def _prove(choices: SharedOptions, reporter: Reporter, context: Context) -> Verification:
+def _verify(options: ReleaseWriteOptions, context: Context) -> Verification:
     from mlflow_ae5_deploy.cli.commands.verify import prove
     from mlflow_ae5_deploy.resources.restore import conclude
 
-    reporter.line()
-    proof = prove(choices, reporter, context)
-    if proof.passed:
+    options.reporter.line()
+    verification = prove(options, context)
+    if verification.passed:
         conclude(context)
-    return proof
+    return verification
 
 
 def finish(
     verb: str,
-    choices: SharedOptions,
-    reporter: Reporter,
+    options: ReleaseOptions,
     context: Context,
     result: RunResult,
-    proof: Verification | None = None,
+    verification: Verification | None = None,
     *,
-    create: bool = False,
+    create_account: bool = False,
 ) -> int:
     """Summary, or the error; as text or JSON."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, next_steps
     from mlflow_ae5_deploy.render.install import error_data, run_data
 
-    failed = result.error or failure_of(proof)
+    reporter = options.reporter
+    failed = result.error or failure_of(verification)
     installed = installed_state(context)
     keys = installed.key_file if context.outputs.keys_made else None
-    steps = next_steps(verb, choices, result, create=create, keys=keys)
-    if choices.json_mode:
+    steps = next_steps(verb, options, result, create_account=create_account, keys=keys)
+    if options.json:
         document = run_data(verb, result, installed, steps)
         if context.options.recovery is not None:
-            document |= recovery_data(context, proof)
+            document |= recovery_data(context, verification)
         if failed is not None:
             document |= {"outcome": "failed", "error": error_data(failed)}
         reporter.data(document)
@@ -129,27 +113,28 @@ def finish(
     return failed.exit_code if failed else EXIT_DONE
 
 
-def recovery_data(context: Context, proof: Verification | None) -> dict[str, Any]:
+def recovery_data(context: Context, verification: Verification | None) -> dict[str, Any]:
     """recovery: the job's own report; null where nothing had to be restored any more."""
     job_result = context.outputs.recovered
     return {
         "recovery": {"message": job_result.message, "report": dict(job_result.report)} if job_result else None,
-        "verification": proof_data(proof),
+        "verification": proof_data(verification),
     }
 
 
-def proof_data(proof: Verification | None) -> dict[str, Any] | None:
-    if proof is None:
+def proof_data(verification: Verification | None) -> dict[str, Any] | None:
+    if verification is None:
         return None
-    return {"passed": proof.passed, "url": proof.url, "checks": [asdict(check) for check in proof.checks]}
+    checks = [asdict(check) for check in verification.checks]
+    return {"passed": verification.passed, "url": verification.url, "checks": checks}
 
 
-def failure_of(proof: Verification | None) -> DeployError | None:
+def failure_of(verification: Verification | None) -> DeployError | None:
     from mlflow_ae5_deploy.operations.verify import require
 
-    if proof is not None:
+    if verification is not None:
         try:
-            require(proof)
+            require(verification)
         except DeployError as error:
             return error
     return None

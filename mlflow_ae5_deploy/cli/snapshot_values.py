@@ -1,27 +1,14 @@
-"""Options of the verbs about snapshots, and what is wrong with them before anything is asked of the platform."""
+"""Values of options about snapshots, checked before anything is asked of the platform."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
-
-import typer
 
 from mlflow_ae5_deploy.common.errors import Usage
 
 LATEST = "latest"
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")  # begins with no '-': the job would read an option
 _SHARE = re.compile(r"(\d{1,3})(\.\d+)?%\Z")
-
-Snapshot = Annotated[
-    str | None, typer.Option("--snapshot", help="Which one: an id as `backup list` shows it, or latest (the default).")
-]
-Schedule = Annotated[
-    str | None,
-    typer.Option("--schedule", help="Have it done by a job: minute hour day month weekday, in UTC; '30 2 * * *'."),
-]
-RemoveSchedule = Annotated[bool, typer.Option("--remove-schedule", help="Remove that job and the records of its runs.")]
-Wait = Annotated[float, typer.Option("--wait", min=1, help="Seconds the job may take. It goes on when they are over.")]
 
 
 def checked_snapshot(value: str | None, option: str = "--snapshot") -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.cli.context import SharedOptions
-from mlflow_ae5_deploy.cli.locked_run import changing
+from mlflow_ae5_deploy.cli.context import writing
+from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
-    from mlflow_ae5_deploy.render.console import Reporter
 
 
 _ANSWERS = (
@@ -22,26 +21,18 @@ _ANSWERS = (
 )  # what they say is in their report; the log beside it only matters when they fail
 
 
-def run_task(
-    verb: str,
-    task: JobRequest,
-    choices: SharedOptions,
-    reporter: Reporter,
-    *,
-    wait: float,
-    lock_wait: float,
-    new_place: bool = False,
-) -> int:
-    from mlflow_ae5_deploy.cli.stages_run import follow
+def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float, new_place: bool = False) -> int:
+    from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.jobs import runner
     from mlflow_ae5_deploy.operations import backup as snapshots
     from mlflow_ae5_deploy.render.backup import run_data, show
     from mlflow_ae5_deploy.resources import interrupted_upgrade
 
+    reporter = options.reporter
     job_result: JobResult | None = None
     action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
-        with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
+        with writing(options, verb) as context:
             interrupted_upgrade.refuse_meanwhile(context, task)
             reporter.doing(task.purpose)
             if action not in _ANSWERS:
@@ -52,14 +43,14 @@ def run_task(
             runner.require(task, job_result)
             warnings = _warnings(context, action, job_result)
     except DeployError as error:
-        if job_result is None or not choices.json_mode:
+        if job_result is None or not options.json:
             raise
         reporter.data(run_data(verb, action, job_result, error))
         reporter.error(error)
         return error.exit_code
     for warning in warnings:
         reporter.note(f"warning: {warning}", style="yellow")
-    if choices.json_mode:
+    if options.json:
         reporter.data(run_data(verb, action, job_result, None, warnings))
     return EXIT_DONE
 
@@ -87,18 +78,16 @@ def look_after_schedule(
     command: str,
     setting: str,
     cron: str | None,
-    choices: SharedOptions,
-    reporter: Reporter,
-    *,
-    lock_wait: float,
+    options: WriteOptions,
 ) -> int:
     """cron: None removes the schedule."""
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.operations import backup as snapshots
     from mlflow_ae5_deploy.render.backup import scheduled_data, show_scheduled
 
+    reporter = options.reporter
     desired = parse_cron(cron).expression if cron is not None else None
-    with changing(choices, reporter, verb=verb, lock_wait=lock_wait) as context:
+    with writing(options, verb) as context:
         reporter.doing(f"{verb} schedule")
         if desired is None:
             done = snapshots.unschedule(context, command)
@@ -106,6 +95,6 @@ def look_after_schedule(
             done = snapshots.schedule(context, command, desired)
         configured = getattr(context.settings.backup, setting.partition(".")[2])
     show_scheduled(reporter, done, setting, desired, configured)
-    if choices.json_mode:
+    if options.json:
         reporter.data(scheduled_data(verb, done))
     return EXIT_DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
@@ -15,6 +16,8 @@ from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.ae5.responses import SessionExpired, is_write
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import DeployError, UnexpectedAnswer, WriteForbidden
+
+_log = logging.getLogger(__name__)
 
 Expect = Literal["json", "bytes", "text"]
 Files = Mapping[str, tuple[str, BinaryIO]]  # part name -> (file name to state, open file)
@@ -43,6 +46,7 @@ class Session:
 
     def sign_in(self) -> None:
         self._signed_in = False
+        _log.info("sign in as %s", self.username)
         shielded(self.connection.sign_in, host=self.hostname)
         self._signed_in = True
 

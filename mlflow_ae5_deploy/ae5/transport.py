@@ -7,6 +7,7 @@ neither ae5-tools nor `requests` gets to see an answer they would misread.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,9 @@ from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.responses import BUSY, SAFE_METHODS, is_write, judge
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, PlatformError, UnexpectedAnswer, WriteForbidden
+from mlflow_ae5_deploy.common.http import log_exchange
 
+_log = logging.getLogger(__name__)
 _CHUNK = 64 * 1024
 _LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After says
 _PRIVATE_HEADERS = ("x-xsrftoken", "Authorization")
@@ -78,11 +81,15 @@ class TransportAdapter(HTTPAdapter):
         self._check(request, method, url, at_home)
         retries = self._options.retries if at_home and method in SAFE_METHODS else 0
         for attempt in range(retries + 1):
+            began = self._clock.monotonic()
             response, trouble = self._attempt(request, timeout, proxies, at_home)
+            log_exchange(request, response, self._clock.monotonic() - began)
             again = trouble.transient if trouble else response is not None and response.status_code in BUSY
             if attempt == retries or not again:
                 break
-            self._clock.sleep(_pause(attempt, response))
+            pause = _pause(attempt, response)
+            _log.info("retry %d of %d in %.1f s", attempt + 1, retries, pause)
+            self._clock.sleep(pause)
         if response is None:
             raise _as_error(trouble, method, url, write=at_home and is_write(method, urlsplit(url).path))
         if at_home:

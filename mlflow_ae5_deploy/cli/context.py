@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mlflow_ae5_deploy.common.clock import SystemClock
 from mlflow_ae5_deploy.common.errors import Configuration, Interrupted, Usage
 
 if TYPE_CHECKING:
@@ -146,6 +145,7 @@ def opened(
     from mlflow_ae5_deploy.ae5.cache import PlatformCache
     from mlflow_ae5_deploy.ae5.sessions import PlatformTarget, Sessions
     from mlflow_ae5_deploy.common import redaction
+    from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.common.scratch import scratch_folder
     from mlflow_ae5_deploy.config.secret_values import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root

@@ -184,13 +184,21 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(function)
     def wrapper(**values: Any) -> int:
         options = kind(**{parameter.name: values.pop(parameter.name) for parameter in shared})
-        with contextlib.closing(options.reporter):
+        with contextlib.closing(options.reporter), _logged(options):
             return function(options, **values)
 
     parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
     wrapper.__signature__ = inspect.Signature([*parameters, *shared])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {}
     return wrapper
+
+
+def _logged(options: CommonOptions) -> contextlib.AbstractContextManager[None]:
+    if not options.verbose:
+        return contextlib.nullcontext()
+    from mlflow_ae5_deploy.render.log import logged
+
+    return logged(options.reporter, options.verbose)
 
 
 @functools.cache

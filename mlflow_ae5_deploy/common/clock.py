@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -95,5 +98,6 @@ def poll_until(
             )
         if on_wait is not None:
             on_wait(waiting_for, clock.monotonic() - began)
+        _log.info("waiting for %s, %.1f s so far", waiting_for, clock.monotonic() - began)
         clock.sleep(min(pause, deadline.remaining()))
         pause = min(pause * factor, longest)

@@ -14,6 +14,7 @@ import requests
 from requests.auth import AuthBase
 
 from mlflow_ae5_deploy.common import json_input
+from mlflow_ae5_deploy.common.http import log_exchange
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 
 PROBE = "api/2.0/mlflow/experiments/search?max_results=1"
@@ -130,6 +131,7 @@ class ServerApi:
             return Answer(0, "", b"", "no answer in time")
         except requests.exceptions.RequestException as error:
             return Answer(0, "", b"", f"no connection ({type(error).__name__})")
+        log_exchange(answer.request, answer, answer.elapsed.total_seconds())
         return Answer(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
 
     def health(self, timeout: float | None = None) -> Health:

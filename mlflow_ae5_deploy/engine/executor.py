@@ -6,12 +6,15 @@ stage again when its turn comes. Both are this one loop; what keeps a plan from 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Decision, RunResult, StageResult
 from mlflow_ae5_deploy.engine.stage import Checked, Stage
+
+_log = logging.getLogger(__name__)
 
 OnStage = Callable[[Stage], None]
 OnResult = Callable[[StageResult], None]
@@ -39,7 +42,9 @@ def run(
         for stage in stages if unfit is None else [unfit]:
             if on_stage is not None:
                 on_stage(stage)
+            _log.info("stage %d (%s): begin", stage.number, stage.name)
             result, failure = _run_stage(stage, context)
+            _log.info("stage %d (%s): %s, %.1f s", stage.number, stage.name, result.outcome, result.seconds)
             results.append(result)
             if on_result is not None:
                 on_result(result)

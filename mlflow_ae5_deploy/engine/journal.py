@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import socket
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.files import _not_writable, private_folder
 from mlflow_ae5_deploy.common.redaction import scrub
+
+_log = logging.getLogger(__name__)
 
 
 def operator() -> str:
@@ -43,6 +46,9 @@ class Journal:
             "event": event,
             **{key: scrub(value) if isinstance(value, str) else value for key, value in fields.items()},
         }
+        _log.info(
+            "%s %s", event, " ".join(f"{key}={value}" for key, value in fields.items() if value not in ("", None))
+        )
         private_folder(self.path.parent)
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Locked
 from mlflow_ae5_deploy.common.files import _not_writable, private_folder
 from mlflow_ae5_deploy.engine.journal import operator
+
+_log = logging.getLogger(__name__)
 
 
 def at_work(folder: Path) -> str | None:
@@ -85,8 +88,10 @@ class InstallationLock:
                     text = os.pread(descriptor, 4096, 0)
                     os.close(descriptor)
                     raise self._locked(text) from None
+                _log.info("waiting for the lock: %s", _message(os.pread(descriptor, 4096, 0)))
                 self._clock.sleep(0.5)
         self._descriptor = descriptor
+        _log.info("lock acquired: %s", self._path)
         self._holder["since"] = self._clock.now().isoformat(timespec="seconds")
         self._write("start")
 
@@ -102,6 +107,7 @@ class InstallationLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+            _log.info("lock released")
 
     def _locked(self, text: bytes) -> Locked:
         return Locked(

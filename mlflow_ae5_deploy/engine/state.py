@@ -8,6 +8,7 @@ nothing without both the salt and a guess of the value.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.files import write_private_json
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.state_dir import storage_error
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 1
 _TOKEN = "/MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the end of a key, not a value
@@ -110,6 +113,7 @@ class State:
     def _save(self) -> None:
         if not self._read_only:
             write_private_json(self._path, self._data)
+            _log.info("state written: %s", self._path)
 
     def fingerprint(self, value: Secret) -> str:
         """Comparable within this installation, and tells nothing of the value."""

@@ -6,6 +6,7 @@ Not the platform's session: this one talks to GitHub, to a mirror or to a URL th
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from mlflow_ae5_deploy.common.errors import (
     Unreachable,
 )
 from mlflow_ae5_deploy.release.addresses import check_url, host_of, public_form
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -148,6 +151,7 @@ class HttpClient:
                 stream=True,
                 timeout=timeouts,
             )
+        _log.info("GET %s %d", public_form(url), response.status_code)
         with response:
             if response.status_code not in (200, 206, 416):
                 raise self._failure(response, url)

@@ -117,6 +117,11 @@ class Reporter:
         self._pause()
         self._print(self.err, _broken(self.err, self._shown(text)), style)
 
+    def log(self, line: str) -> None:
+        """A line of `--verbose`, on stderr."""
+        self._pause()
+        self._print(self.err, visible(scrub(line)), "dim")
+
     def _shown(self, text: str) -> str:
         return visible(addressed(scrub(text), self._target))
 

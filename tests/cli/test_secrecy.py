@@ -123,9 +123,10 @@ class TestSuccess:
     def test_an_install_on_a_database_with_a_password(self, bench, secrets, install):
         environment = bench.environment(PLANTED=os.environ["PLANTED"])
         with ProcessList() as processes:
-            done = bench.process(*install, "--database", "postgresql", environment=environment)
+            done = bench.process(*install, "--database", "postgresql", "-vv", environment=environment)
 
         assert done.code == 0, done.err
+        assert '"key": "MLFLOW_TRACKING_TOKEN"' in done.err, "the log shows what requests send"
         secrets.assert_not_in(done)
         assert {"database URI", "token"} <= set(secrets.values)
         assert any(b"mlflow_ae5_deploy" in line and b"install" in line for line in processes.seen)
@@ -136,7 +137,7 @@ class TestSuccess:
         environment = bench.environment(PLANTED=os.environ["PLANTED"])
         with ProcessList() as processes:
             done = bench.process(
-                *("rotate-token", "--sandbox", "--config", config, "--traceback", *how), environment=environment
+                *("rotate-token", "--sandbox", "--config", config, "--traceback", "-vv", *how), environment=environment
             )
 
         assert done.code == 0, done.err
@@ -152,7 +153,7 @@ class TestSuccess:
     )
     @pytest.mark.parametrize("json_mode", [False, True])
     def test_every_verb(self, bench, capsys, secrets, config, verb, json_mode):
-        options = ["--json"] if json_mode else []
+        options = ["-vv", *(["--json"] if json_mode else [])]
         if not verb.startswith("sandbox"):
             options += ["--sandbox", "--config", config]
         if verb in ("plan", "install"):
@@ -174,7 +175,7 @@ class TestSuccess:
         assert [path for path, content in kept(bench) if secrets.found_in(content)] == []
 
 
-FORMS = [["--json"], ["--traceback"]]  # the second says all that is said without it, and the traceback
+FORMS = [["--json", "-vv"], ["--traceback", "-vv"]]  # the second says all that is said without it, and the traceback
 FAULTS = [
     {"method": "POST", "path": "/credentials/user$", "status": 400},
     {"method": "POST", "path": "/credentials/user$", "status": 500},

@@ -1,0 +1,37 @@
+"""The log of `--verbose`: what the modules' loggers record, on stderr and without secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+from mlflow_ae5_deploy.render.console import Reporter
+
+_PACKAGE = "mlflow_ae5_deploy"
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        when = time.strftime("%H:%M:%S", time.gmtime(record.created))
+        module = record.name.removeprefix(f"{_PACKAGE}.")
+        self._reporter.log(f"{when}.{int(record.msecs):03d} {module}: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def logged(reporter: Reporter, verbose: int) -> Iterator[None]:
+    """Show the log of the body: steps and requests, with 2 also what requests send and receive."""
+    logger, handler = logging.getLogger(_PACKAGE), _LogHandler(reporter)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""What is logged of a request and its answer. Never headers, queries, forms or pages, which carry credentials."""
+"""What is logged of HTTP: never headers, queries, forms, pages or anything else that carries credentials."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 _log = logging.getLogger(__name__)
 _LONGEST = 100_000  # bytes of a body that is looked at
 _SHOWN = 800  # characters of it
+_PRIVATE = ("/token", "/impersonation", "/logs")  # ends of paths whose answers may hold a secret that nobody knows yet
 
 
 def log_exchange(request: requests.PreparedRequest, response: requests.Response | None, seconds: float) -> None:
@@ -23,7 +24,7 @@ def log_exchange(request: requests.PreparedRequest, response: requests.Response 
     _log.info("%s %s%s %s, %.0f ms", request.method, parts.netloc, parts.path, outcome, 1000 * seconds)
     if request.body:
         _log.debug("  sent: %s", _shown(request.headers.get("content-type"), request.body))
-    if response is not None and response.content:
+    if response is not None and response.content and not parts.path.endswith(_PRIVATE):
         _log.debug("  received: %s", _shown(response.headers.get("content-type"), response.content))
 
 

@@ -1,0 +1,68 @@
+"""--verbose: what is logged, where, and that nothing else changes. Secrets are looked for in test_secrecy."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlflow_ae5_deploy.cli.main import main
+
+ROWS = [
+    ("-v", ["ae5.session: sign in as", "common.http: GET localhost:", "/api/v2/deployments 200, "], ["received:"]),
+    ("-vv", ["common.http:   received: ["], []),
+]
+
+
+@pytest.mark.parametrize(("option", "logged", "not_logged"), ROWS, ids=[row[0] for row in ROWS])
+def test_requests_are_logged_to_stderr_and_json_is_the_same(bench, capsys, option, logged, not_logged):
+    assert bench.install(capsys).code == 0
+    plain = bench.run(capsys, "share", "--sandbox", "--json")
+
+    verbose = bench.run(capsys, "share", "--sandbox", "--json", option)
+    again = bench.run(capsys, "share", "--sandbox", "--json")
+
+    assert (verbose.code, verbose.out) == (plain.code, plain.out) == (again.code, again.out)
+    assert plain.err == again.err == ""  # off by default, and off again
+    assert all(words in verbose.err for words in logged), verbose.err
+    assert not any(words in verbose.err for words in not_logged)
+
+
+def test_stages_lock_journal_state_and_retries_are_logged(bench, capsys):
+    fault = {"method": "GET", "path": "/api/v2/projects$", "times": 1, "status": 503}
+    bench.control("POST", "/faults", fault)
+    bench.owner().call("DELETE", "credentials/user/MLFLOW_TRACKING_URI")
+
+    done = bench.install(capsys, "-v")
+
+    assert done.code == 0, done.err
+    for words in (
+        "engine.lock: lock acquired: ",
+        "engine.executor: stage 10 (store-url): begin",
+        "engine.executor: stage 10 (store-url): changed, ",
+        "engine.journal: effect action=set target=secrets MLFLOW_TRACKING_URI",
+        "engine.state: state written: ",
+        "ae5.transport: retry 1 of ",
+        "engine.lock: lock released",
+    ):
+        assert words in done.err, words
+
+
+@pytest.mark.parametrize("verb", ["init", "plan", "release export", "sandbox up", "schedule-rotation", "uninstall"])
+def test_every_verb_has_the_shared_options(capsys, verb):
+    assert main([*verb.split(), "--help"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "-v, --verbose" in printed
+    assert "--json" in printed
+    assert "--traceback" in printed
+
+
+WRITING = (
+    *("init", "install", "verify", "rotate-token", "schedule-gc", "share", "env", "backup", "restore", "drill"),
+    *("upgrade", "uninstall", "doctor", "release export", "sandbox up", "sandbox down", "sandbox reset"),
+)
+
+
+@pytest.mark.parametrize("verb", WRITING)
+def test_every_verb_that_writes_takes_yes(capsys, verb):
+    assert main([*verb.split(), "--help"]) == 0
+    assert "-y, --yes" in capsys.readouterr().out

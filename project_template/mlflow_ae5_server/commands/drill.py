@@ -40,11 +40,13 @@ from mlflow_ae5_server.drill.checks import Check
 from mlflow_ae5_server.drill.server import TemporaryServer, serving
 from mlflow_ae5_server.repository import check as verify
 from mlflow_ae5_server.restore import preflight
+from mlflow_ae5_server.restore.files import refuse_names
 from mlflow_ae5_server.restore.steps import RestoreSource
 from mlflow_ae5_server.restore.target import FolderTarget
 
 FAILED = 1  # exit code of a drill whose checks did not all pass
 _ROOM = 1.1
+_LOADED = frozenset({"artifacts", "database"})  # checks that compare the snapshot with itself, before any server runs
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
@@ -61,9 +63,11 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     if store.file is None:
         restore.wait(settings, store)
     parent = scratch_parent(destination, backups)
-    _require_room(parent, source)
     drill = _Drill(source, report)
     with drill_place.scratch_folder(parent) as folder, _scratch_database(store, folder) as copy:
+        # Also that the list is no longer than the manifest says, from which the room is reckoned.
+        refuse_names(source.repository.files(source.snapshot), FolderTarget(folder / "artifacts"))
+        _require_room(parent, source)
         say(f"restoring {source.snapshot.id} to {copy.shown} and {folder}")
         report.add(dialect={"from": source.part.dialect, "to": copy.dialect})
         drill.run(TemporaryServer(folder, copy, folder / "artifacts"), destination)
@@ -83,6 +87,7 @@ def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int
         found = preflight.check(source.repository, source.snapshot).verified
         if found.found:
             report.add(**verify.facts(source.snapshot, found))
+        if found.found or any(check.damage and check.name in _LOADED for check in failed):
             return DamagedError.exit_code
     return FAILED
 
@@ -138,8 +143,12 @@ class _Drill:
         return f"{done.files} files ({amount(done.bytes)}), each read back and identical"
 
     def _database(self, store: Database) -> str:
-        self._source.database(store)
         part = self._source.part
+        try:
+            self._source.database(store)
+        except ConfigurationError:
+            dialects.refused(part, self._source.repository.reader(), store)  # DamagedError where it is the snapshot's
+            raise
         said = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
         if part.revision == schema.latest():
             return said

@@ -14,6 +14,7 @@ from mlflow_ae5_server.common import keys, locks
 from mlflow_ae5_server.common.errors import (
     ConfigurationError,
     CredentialsError,
+    DamagedError,
     InUseError,
     ProjectError,
     StorageError,
@@ -292,6 +293,8 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
     for name, attempt in attempts.items():
         try:
             attempt()
+        except DamagedError:  # the snapshot: no change of the target would help
+            raise
         except ProjectError as error:
             said = preflight.said(error)
             if any(said.items() <= other.items() for other in found):

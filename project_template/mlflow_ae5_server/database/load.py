@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.common.errors import (
+    ConfigurationError,
+    DamagedError,
+    NotEmptyError,
+    SchemaError,
+    StorageError,
+)
 from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import copy_text, mysql_load, portability, postgresql_load, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.checks import Database
@@ -18,6 +26,8 @@ from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, Tabl
 from mlflow_ae5_server.database.work_folder import storage_errors, workplace
 from mlflow_ae5_server.repository.interfaces import BlobSource
 
+_ANOTHER = "use another snapshot"
+
 
 def check(part: DatabasePart) -> None:
     """Raises SchemaError for a schema the installed MLflow does not know, DamagedError for tables that are not its."""
@@ -25,7 +35,7 @@ def check(part: DatabasePart) -> None:
     if strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision):
         raise DamagedError(
             f"the snapshot's tables are not those of revision {part.revision}: {', '.join(sorted(strange))}",
-            "use another snapshot",
+            _ANOTHER,
         )
 
 
@@ -54,9 +64,50 @@ def load(
 
 
 def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[Refused]:
-    """Every value of the snapshot that `target` refuses. Of rows from the same kind of database nothing is asked."""
-    with _fitting(part, objects, target) as found:
-        return [] if found is None else found[2]
+    """Every value of the snapshot that `target` refuses. Of rows from the same kind of database nothing is asked.
+
+    Raises DamagedError where the snapshot's rows are not those that it says it has.
+    """
+    with contextlib.ExitStack() as stack:
+        differs = _differs(part, objects, target)
+        try:
+            file = _file(stack, part, objects, _beside(target))
+            _require_described(part, file)
+        except StorageError as error:
+            if differs or target.dialect == "sqlite":
+                raise
+            # The target may well have the room that this machine has not.
+            print(f"note: the snapshot's rows are not looked at before: {error.message}", file=sys.stderr, flush=True)
+            return []
+        return _find(file, part, _keeps(stack, part, file, target)) if differs else []
+
+
+def _beside(target: Database) -> Path | None:
+    """A folder that has room for a database, where there is one."""
+    folder = target.file.parent if target.file is not None else None
+    while folder is not None and not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder if folder is not None and os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _require_described(part: DatabasePart, file: Path) -> None:
+    """Raises DamagedError where the tables in `file` are not as the snapshot describes them."""
+    uri = sqlite.uri_for(file)
+    try:
+        found = sqlite.digests(Database(uri, "sqlite", "pysqlite", "the snapshot's database", file))
+        with sqlite_file.reading(file) as connection:
+            query = "SELECT count(*) FROM pragma_foreign_key_check"
+            dangling = part.dialect == "postgresql" and connection.execute(query).fetchone()[0]
+    except (ConfigurationError, SchemaError) as error:
+        raise DamagedError(f"the snapshot's database cannot be read: {error.message}", _ANOTHER) from None
+    for name, (rows, digest) in sorted(part.digests().items()):
+        if found[name] != (rows, digest):
+            raise DamagedError(
+                f"the snapshot's table {name} has {found[name][0]} rows, which are not the {rows} of its manifest",
+                _ANOTHER,
+            )
+    if dangling:
+        raise DamagedError(f"the snapshot's database has {dangling} references to rows that are not there", _ANOTHER)
 
 
 def expected(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> dict[str, tuple[int, str]]:
@@ -77,11 +128,14 @@ def _fitting(
             yield None
             return
         file = _file(stack, part, objects)
-        if target.dialect == "mysql":
-            keeps = _kept_by_mysql(stack.enter_context(mysql_load.looking(target, part.revision)))
-        else:
-            keeps = _kept_by_postgresql(file, part)
+        keeps = _keeps(stack, part, file, target)
         yield file, keeps, _find(file, part, keeps)
+
+
+def _keeps(stack: contextlib.ExitStack, part: DatabasePart, file: Path, target: Database) -> Target:
+    if target.dialect == "mysql":
+        return _kept_by_mysql(stack.enter_context(mysql_load.looking(target, part.revision)))
+    return _kept_by_postgresql(file, part)
 
 
 def _differs(part: DatabasePart, objects: BlobSource, target: Database) -> bool:
@@ -93,8 +147,8 @@ def _differs(part: DatabasePart, objects: BlobSource, target: Database) -> bool:
     return True
 
 
-def _file(stack: contextlib.ExitStack, part: DatabasePart, objects: BlobSource) -> Path:
-    file = stack.enter_context(workplace()) / "source.sqlite"
+def _file(stack: contextlib.ExitStack, part: DatabasePart, objects: BlobSource, beside: Path | None = None) -> Path:
+    file = stack.enter_context(workplace(beside)) / "source.sqlite"
     if part.dialect == "sqlite":
         sqlite.assemble(part, objects, file)
     else:
@@ -167,9 +221,9 @@ def _new_file(part: DatabasePart, objects: BlobSource, file: Path) -> None:
             try:
                 for block in _blocks(table, kinds, objects):
                     connection.executemany(insert, block)
-            except OverflowError:
+            except (OverflowError, sqlite3.IntegrityError) as error:
                 raise DamagedError(
-                    f"the snapshot's table {table.name} has a number that no database keeps", "use another snapshot"
+                    f"the snapshot's table {table.name} has a row that no database keeps: {error}", _ANOTHER
                 ) from None
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")
@@ -183,7 +237,7 @@ def _blocks(table: TablePart, target: TableColumns, objects: BlobSource) -> Iter
             return iter(())
         raise DamagedError(
             f"the snapshot's table {table.name} differs from its schema in {', '.join(sorted(unknown))}",
-            "use another snapshot",
+            _ANOTHER,
         )
     chunks = (objects.get(sha256) for sha256 in table.objects)
     return copy_text.parse(chunks, [kinds[column] for column in table.columns])

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.text import shown
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_REVISION = re.compile(r"[0-9a-f]{1,40}")  # as alembic makes them up
+_TEXT = re.compile(r".{1,300}")
 DIALECTS = ("sqlite", "postgresql", "mysql")
 
 
@@ -74,7 +77,7 @@ class DatabasePart:
             "revision": self.revision,
             "tables": [table.to_json() for table in self.tables],
             "file": list(self.file),
-            "others": list(self.others),
+            "others": [shown(name)[:300] for name in self.others],
         }
 
     @classmethod
@@ -87,7 +90,7 @@ class DatabasePart:
         part = cls(
             dialect=_text(fields["dialect"], "dialect"),
             server=_text(fields["server"], "server"),
-            revision=_text(fields["revision"], "revision"),
+            revision=_text(fields["revision"], "revision", _REVISION),
             tables=tuple(_table(entry) for entry in tables),
             file=_digests(fields["file"], "file"),
             others=_texts(fields["others"], "others"),
@@ -139,9 +142,9 @@ def _fields(data: object, names: set[str], what: str) -> dict[str, Any]:
     return data
 
 
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise _damaged(f"{what} is not a text")
+def _text(value: object, what: str, pattern: re.Pattern[str] = _TEXT) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value) or not value.isprintable():
+        raise _damaged(f"{what} is not a text of its kind")
     return value
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server.common.errors import SchemaError
+from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database import checks, pinned_schema
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def require_known(revision: str, what: str) -> None:
         from mlflow.version import VERSION
 
         raise SchemaError(
-            f"{what} is at schema revision {revision}, which MLflow {VERSION} does not know: it is of a newer MLflow",
+            f"{what} is at schema revision {shown(revision)}, which MLflow {VERSION} does not know: it is of a newer "
+            "MLflow",
             "use the release of this project that made it, or a newer one",
         )
 

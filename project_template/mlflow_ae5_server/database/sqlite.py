@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import DamagedError, ProjectError, SchemaError
+from mlflow_ae5_server.common import text
+from mlflow_ae5_server.common.errors import DamagedError, ProjectError, SchemaError, StorageError
+from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import digest_workers, schema
 from mlflow_ae5_server.database.checks import Database
@@ -19,6 +23,7 @@ from mlflow_ae5_server.database.sqlite_file import SIDE_FILES, backup, file_of, 
 from mlflow_ae5_server.database.work_folder import storage_errors, workplace
 from mlflow_ae5_server.repository.interfaces import BlobSink, BlobSource
 
+_REFUSES = re.compile(r"CREATE TRIGGER \w+ BEFORE \w+ ON \w+ [^;()]* BEGIN SELECT RAISE\(ABORT, '[^']*'\); END")
 CHUNK = 4 * 1024 * 1024  # bytes; a multiple of every page size, so that unchanged pages make unchanged chunks
 
 
@@ -46,13 +51,18 @@ def _writable(folder: Path) -> Path | None:
 
 def contents(connection: sqlite3.Connection, shown: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Schema revision, MLflow's tables and others. Raises SchemaError where this is not an MLflow database we know."""
-    present = names(connection)
-    revision = revision_of(connection) if schema.VERSION_TABLE in present else None
+    tables, present = _tables(connection), names(connection)
+    revision = revision_of(connection) if schema.VERSION_TABLE in tables else None
     if revision is None:
         raise SchemaError(f"{shown} has no MLflow schema", "check MLFLOW_BACKEND_STORE_URI")
     schema.require_known(revision, shown)
     own = schema.own_tables(revision)
-    if missing := own - present:
+    if strange := _triggers(connection):
+        raise SchemaError(
+            f"{shown} has triggers that are not MLflow's: {', '.join(strange)}",
+            "remove them (DROP TRIGGER): they would also run in a restored database, unseen",
+        )
+    if missing := own - tables:
         raise SchemaError(
             f"{shown} is at schema revision {revision}, but lacks its tables {', '.join(sorted(missing))}",
             "restore a snapshot of it",
@@ -63,6 +73,20 @@ def contents(connection: sqlite3.Connection, shown: str) -> tuple[str, tuple[str
 def names(connection: sqlite3.Connection) -> set[str]:
     query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     return {row[0] for row in connection.execute(query)}
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    """Those with rows of their own: to ask a view may take for ever, and a virtual table has none."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+    return {row[0] for row in connection.execute(query)}
+
+
+def _triggers(connection: sqlite3.Connection) -> list[str]:
+    """The names of those that do more than to refuse a row, which is all that MLflow's do."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+    return [
+        text.shown(name) for name, sql in connection.execute(query) if not _REFUSES.fullmatch(" ".join(sql.split()))
+    ]
 
 
 def revision_of(connection: sqlite3.Connection) -> str | None:
@@ -133,8 +157,8 @@ def state(database: Database) -> DatabaseState:
     try:
         with reading(file) as connection:
             present = names(connection)
-            own = schema.all_tables() & present
-            revision = revision_of(connection) if schema.VERSION_TABLE in present else None
+            own = schema.all_tables() & _tables(connection)
+            revision = revision_of(connection) if schema.VERSION_TABLE in own else None
             rows = sum(_count(connection, table) for table in own if table != schema.VERSION_TABLE)
     except DamagedError:
         return DatabaseState("foreign", others=(file.name,))
@@ -156,6 +180,12 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 
 def assemble(part: DatabasePart, objects: BlobSource, file: Path) -> None:
     """The SQLite file of a snapshot, at a new place, on disk for good. Raises DamagedError, StorageError."""
+    size, free = (len(part.file) - 1) * CHUNK, shutil.disk_usage(file.parent).free
+    if size > free:
+        raise StorageError(
+            f"the snapshot's database needs {amount(size)} in {file.parent}, and {amount(free)} are free",
+            "make room there",
+        )
     with (
         storage_errors(file.parent),
         os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out,
@@ -166,14 +196,14 @@ def assemble(part: DatabasePart, objects: BlobSource, file: Path) -> None:
         os.fsync(out.fileno())
     try:
         with reading(file) as connection:
-            revision = revision_of(connection)
+            revision, _tables, _others = contents(connection, "it")
     except ProjectError as error:
         raise DamagedError(
             f"the snapshot's SQLite file is not sound: {error.message}", "use another snapshot"
         ) from None
     if revision != part.revision:
         raise DamagedError(
-            f"the snapshot's SQLite file is at revision {revision}, its manifest says {part.revision}",
+            f"the snapshot's SQLite file is at revision {text.shown(revision)}, its manifest says {part.revision}",
             "use another snapshot",
         )
 

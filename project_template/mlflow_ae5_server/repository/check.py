@@ -66,13 +66,15 @@ class BlobUses:
     def collect(self, repository: Repository, manifest: Manifest) -> None:
         """Raises DamagedError where the list of artifacts cannot be read."""
         self.add([*database_objects(manifest), *manifest.artifacts.lists])
-        for entry in repository.files(manifest):
-            self.refer(entry)
-            if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256:
-                part = entry.parts[0]
-                row = (bytes.fromhex(part.sha256), part.offset, part.length, bytes.fromhex(entry.sha256))
-                self._table.execute("INSERT INTO slices VALUES (?, ?, ?, ?)", row)
-        self._table.execute("CREATE INDEX IF NOT EXISTS within ON slices(object)")
+        try:
+            for entry in repository.files(manifest):
+                self.refer(entry)
+                if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256:
+                    part = entry.parts[0]
+                    row = (bytes.fromhex(part.sha256), part.offset, part.length, bytes.fromhex(entry.sha256))
+                    self._table.execute("INSERT INTO slices VALUES (?, ?, ?, ?)", row)
+        finally:
+            self._table.execute("CREATE INDEX IF NOT EXISTS within ON slices(object)")
 
     def add(self, digests: list[str]) -> None:
         self._table.executemany(

@@ -10,7 +10,7 @@ from mlflow_ae5_server.repository.interfaces import LIMIT, is_digest
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
 _NOWHERE = frozenset({"", ".", ".."})
-_LONGEST = 4096  # bytes of a path, or of where a link points: no file system takes more
+_LONGEST = 4095  # bytes of a path, or of where a link points: no file system takes more
 
 
 class FilePart(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,9 +16,11 @@ from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry, key, line, parse
 from mlflow_ae5_server.repository.interfaces import BlobSink
+from mlflow_ae5_server.repository.manifest import ArtifactsPart
 
 _CUT = 0x3FF  # one path in 1024
 _LONGEST = 64 * 1024 * 1024  # bytes of a line: of a file of more than a terabyte
+_ANOTHER = "use another snapshot"
 _PIECE = 4 * 1024 * 1024  # bytes: no object of the list is larger
 
 
@@ -51,13 +54,47 @@ class FileListWriter:
 
 def read(reader: BlobReader, lists: Iterable[str]) -> Iterator[FileEntry]:
     """The entries in order. Raises DamagedError."""
-    last = b""
+    last, parents = b"", ParentFiles()
     for found in _lines(reader, lists):
         entry = parse(found)
         if (path := key(entry.path)) <= last:
-            raise DamagedError("the list of artifacts is not in order", "use another snapshot")
+            raise DamagedError("the list of artifacts is not in order", _ANOTHER)
+        parent = parents.of(entry)
+        if parent is not None and (parent.kind, entry.kind) != ("file", "file"):  # two files are fine in a bucket
+            raise DamagedError("the list of artifacts has a name within a link, or a link within a file", _ANOTHER)
         last = path
         yield entry
+
+
+class ParentFiles:
+    """Of entries in the order of the list: which of them has a name that is a folder for another one."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[bytes, FileEntry]] = []  # each one's path begins with that of the one before
+
+    def of(self, entry: FileEntry) -> FileEntry | None:
+        """The entry above this one; None as it should be."""
+        path = key(entry.path)
+        while self._open and not path.startswith(self._open[-1][0]):
+            self._open.pop()
+        found = next((above for name, above in self._open if path[len(name) : len(name) + 1] == b"/"), None)
+        self._open.append((path, entry))
+        return found
+
+
+def counted(entries: Iterable[FileEntry], part: ArtifactsPart) -> Iterator[FileEntry]:
+    """`entries`, and after the last one a DamagedError where they are not as many as `part` says."""
+    found, size = Counter[str](), 0
+    for entry in entries:
+        found[entry.kind] += 1
+        size += entry.size
+        yield entry
+    if (found["file"], size, found["link"], found["special"]) != (part.files, part.bytes, part.links, part.special):
+        raise DamagedError(
+            f"the list of artifacts has {found['file']} files of {size} bytes and {found['link']} links, "
+            f"the manifest {part.files} of {part.bytes} and {part.links}",
+            _ANOTHER,
+        )
 
 
 def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
@@ -66,7 +103,7 @@ def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
         *lines, rest = (rest + reader.get(sha256)).split(b"\n")
         yield from lines
         if len(rest) > _LONGEST:
-            raise DamagedError("the list of artifacts has a line without an end", "use another snapshot")
+            raise DamagedError("the list of artifacts has a line without an end", _ANOTHER)
     if rest:
         yield rest
 

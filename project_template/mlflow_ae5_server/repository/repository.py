@@ -129,8 +129,10 @@ class Repository:
         return _sound(found[0])
 
     def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
-        """The list of artifacts, sorted by the bytes of the path. Raises DamagedError where it is not whole."""
-        return file_list.read(BlobReader(self.place, remembered=0), snapshot.artifacts.lists)
+        """The list of artifacts, sorted by the bytes of the path. Raises DamagedError where it is not whole, also after
+        the last entry, where they are not those that the manifest counts."""
+        entries = file_list.read(BlobReader(self.place, remembered=0), snapshot.artifacts.lists)
+        return file_list.counted(entries, snapshot.artifacts)
 
     def reader(self) -> BlobReader:
         return BlobReader(self.place)

@@ -13,6 +13,7 @@ from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, No
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
+from mlflow_ae5_server.repository.file_list import ParentFiles
 from mlflow_ae5_server.restore.target import ArtifactTarget
 
 _TOGETHER = 4 * 1024 * 1024  # bytes, and
@@ -116,11 +117,15 @@ class _DifferentError(Exception):
 
 def refuse_names(files: Iterable[FileEntry], target: ArtifactTarget) -> None:
     """Raises ConfigurationError for a name that `target` cannot hold."""
+    parents = ParentFiles()
     for entry in files:
-        if entry.kind != "special" and (why := target.refusal(entry)):
+        why = target.refusal(entry) if entry.kind != "special" else ""
+        if not target.nests and (parent := parents.of(entry)) is not None:
+            why = f"{shown(parent.path)} is a file there, and not a folder"
+        if why:
             raise ConfigurationError(
                 f"{target.shown} cannot hold {shown(entry.path)}: {why}",
-                "restore to a folder, or another kind of store",
+                "restore to another kind of store, or rename it in the original and take a new snapshot",
             )
 
 

@@ -38,6 +38,7 @@ class ArtifactTarget(Protocol):
 
     shown: str
     threads: int
+    nests: bool  # whether a name that is a file's may be a folder's as well
 
     def refusal(self, entry: FileEntry) -> str:
         """Why this store cannot hold a name; "" where it can."""
@@ -77,6 +78,8 @@ def open_target(destination: str) -> ArtifactTarget:
 
 
 class FolderTarget:
+    nests = False
+
     def __init__(self, folder: Path) -> None:
         self.shown = str(folder)
         self.threads = min(8, (os.cpu_count() or 1) + 2)
@@ -185,6 +188,8 @@ class FolderTarget:
 
 
 class ObjectStoreTarget:
+    nests = True
+
     def __init__(self, store: ObjectStore, shown: str) -> None:
         self.shown = shown
         self.threads = 16

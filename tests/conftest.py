@@ -29,8 +29,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as `nohup` has it
 # Where files take longest: begun first, so that several workers end at about the same time.
 LONGEST = (
     "e2e",
-    "project_template/collection",
-    "project_template/snapshot/dump",
+    "project_template/restore/test_characters.py",
+    "project_template/gc",
+    "project_template/database",
     "project_template/test_jobs.py",
     "cli/test_upgrade.py",
     "project_template",

@@ -25,6 +25,7 @@ _OPTIONS = {
     "innodb-log-file-size": "8M",
     "innodb-flush-log-at-trx-commit": "0",  # nobody asks whether it survives a power cut
     "innodb-doublewrite": "0",
+    "innodb-flush-method": "nosync",
     "performance-schema": "0",
 }
 
@@ -111,7 +112,7 @@ def running() -> Iterator[MariaDB]:
     folder = Path(tempfile.mkdtemp(prefix="mariadb-"))
     options = {**_OPTIONS, "datadir": folder / "data", "tmpdir": folder, "socket": folder / "s"}
     command = [program() or "", "--no-defaults", *(f"--{name}={value}" for name, value in options.items())]
-    command += ["--skip-networking", "--skip-grant-tables", "--skip-log-bin"]
+    command += ["--skip-networking", "--skip-grant-tables", "--skip-log-bin", "--debug-no-sync"]
     (folder / "data").mkdir()
     if os.geteuid() == 0:  # it refuses to run as root
         command.append("--user=nobody")

@@ -361,7 +361,7 @@ def lose_everything(folder: Path) -> None:
         memory.unlink()
 
 
-@pytest.mark.real_mlflow
+@pytest.mark.slow
 def test_what_the_readme_tells_to_try_works(typing, capsys):
     reader = Reader(typing, release=None)
 

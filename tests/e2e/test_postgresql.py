@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.site import ACCOUNT, Site
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

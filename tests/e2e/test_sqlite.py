@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.site import Site
 from tests.sandbox.support import Client
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.engine.job_result import last_report
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.e2e.site import Site
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 OLD = Path(__file__).parents[1] / "project_template" / "fixtures" / "mlflow-2.22.0.sqlite.gz"
 REVISION = "0584bdc529eb"  # the newest migration of MLflow 2.22

@@ -8,7 +8,7 @@ import pytest
 
 from tests.project_template.test_jobs import OLDER_REVISION, old_database
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 
 def test_before_anything_exists_it_makes_nothing_and_finds_nothing_wrong(project: Any) -> None:

@@ -19,7 +19,7 @@ from mlflow_ae5_server.database import checks
 
 from tests.project_template.restore.conftest import Home, take_snapshot
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 _JOB = "garbage-collection"
 AT_ONCE = {"MLFLOW_TRACKING_GC_TTL": "0d0h0m0s"}

@@ -16,7 +16,7 @@ from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository import manifest
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 PASSPHRASE = "a passphrase of the administrator's own"
 WEBHOOK_KEY = "ZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY="

@@ -106,7 +106,7 @@ class _Connection:
     def close(self) -> None: ...
 
 
-@pytest.mark.real_mlflow
+@pytest.mark.slow
 def test_no_request_holds_more_connections_than_assumed(tmp_path: Path, empty_file: Path) -> None:
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -303,7 +303,7 @@ def stub(status: int) -> Iterator[tuple[str, list[str]]]:
             serving.join()
 
 
-@pytest.mark.real_mlflow
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "repeated"), [(503, True), (400, False)])
 def test_mlflows_client_repeats_503_and_nothing_that_is_its_own_fault(status: int, repeated: bool) -> None:
     import mlflow
@@ -322,7 +322,7 @@ def test_mlflows_client_repeats_503_and_nothing_that_is_its_own_fault(status: in
 # For real
 
 
-@pytest.mark.real_mlflow
+@pytest.mark.slow
 def test_forty_clients_lose_nothing_that_was_acknowledged(deployed: Any) -> None:
     server = deployed.server
     runs = [server.api("runs/create", experiment_id="0")["run"]["info"]["run_id"] for _ in range(40)]
@@ -351,7 +351,7 @@ def test_forty_clients_lose_nothing_that_was_acknowledged(deployed: Any) -> None
     assert all(kept.get(run, 0) >= count for run, count in zip(runs, acknowledged, strict=True))
 
 
-@pytest.mark.real_mlflow
+@pytest.mark.slow
 def test_a_server_stays_below_its_share_of_connections(on_postgres: Any, postgres: Any) -> None:
     allowed = capacity.read_limit(checks.check_uri(on_postgres.database))
     assert allowed is not None
@@ -367,7 +367,7 @@ def test_a_server_stays_below_its_share_of_connections(on_postgres: Any, postgre
         assert 1 < connection.execute(sqlalchemy.text(query)).scalar_one() <= allowed // 2 + 1
 
 
-@pytest.mark.real_mlflow
+@pytest.mark.slow
 def test_the_limit_of_postgresql_is_the_least_of_its_limits(postgres: Any) -> None:
     found = checks.check_uri(postgres.create("limits"))
     whole = capacity.read_limit(found)
@@ -382,7 +382,7 @@ def test_the_limit_of_postgresql_is_the_least_of_its_limits(postgres: Any) -> No
 
 
 @mariadbs.needed
-@pytest.mark.real_mlflow
+@pytest.mark.slow
 def test_the_limit_of_mysql(mariadb: Any) -> None:
     limit = capacity.read_limit(checks.check_uri(mariadb.create("limits")))
     assert limit is not None

@@ -14,7 +14,7 @@ from mlflow_ae5_server.server import reserved_names
 
 from tests.project_template.restore.conftest import tree
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 JOURNAL, COPY = ".mlflow-ae5-restore.json", ".mlflow-ae5-kept_20260101_000000_abcdef"
 ARTIFACTS, UPLOADS = "mlflow-artifacts/artifacts", "mlflow-artifacts/mpu"

@@ -21,7 +21,7 @@ from mlflow_ae5_server.server import presence
 
 from tests.project_template.conftest import open_to_others
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
 ENDPOINT = "dev-mlflow-tracking-server.ae5.example.com"

@@ -19,7 +19,7 @@ from mlflow_ae5_server import cli
 from mlflow_ae5_server.common.errors import DamagedError, StoppedError
 from mlflow_ae5_server.database import checks, dialects
 
-pytestmark = pytest.mark.real_mlflow
+pytestmark = pytest.mark.slow
 
 
 def schemas(home: Any) -> list[str]:

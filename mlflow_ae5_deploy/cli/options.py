@@ -183,22 +183,16 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> int:
+        from mlflow_ae5_deploy.render.log import logged
+
         options = kind(**{parameter.name: values.pop(parameter.name) for parameter in shared})
-        with contextlib.closing(options.reporter), _logged(options):
+        with contextlib.closing(options.reporter), logged(options.reporter, options.verbose):
             return function(options, **values)
 
     parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
     wrapper.__signature__ = inspect.Signature([*parameters, *shared])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {}
     return wrapper
-
-
-def _logged(options: CommonOptions) -> contextlib.AbstractContextManager[None]:
-    if not options.verbose:
-        return contextlib.nullcontext()
-    from mlflow_ae5_deploy.render.log import logged
-
-    return logged(options.reporter, options.verbose)
 
 
 @functools.cache

@@ -25,13 +25,15 @@ class _LogHandler(logging.Handler):
 
 @contextlib.contextmanager
 def logged(reporter: Reporter, verbose: int) -> Iterator[None]:
-    """Show the log of the body: steps and requests, with 2 also what requests send and receive."""
+    """Show the log of the body: nothing with 0, steps and requests with 1, what requests send and receive with 2.
+
+    It reaches no other handler, because a library's would not mask secrets.
+    """
     logger, handler = logging.getLogger(_PACKAGE), _LogHandler(reporter)
-    level = logger.level
+    logger.propagate = False
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from mlflow_ae5_deploy.cli.main import main
@@ -44,6 +46,26 @@ def test_stages_lock_journal_state_and_retries_are_logged(bench, capsys):
         "engine.lock: lock released",
     ):
         assert words in done.err, words
+
+
+@pytest.fixture
+def root_records():
+    """What a library that configures the root logger for itself would print, and not mask."""
+    records, root = list[logging.LogRecord](), logging.getLogger()
+    handler, level = logging.Handler(), root.level
+    handler.emit = records.append
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield records
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("options", [[], ["-vv"]], ids=str)
+def test_no_other_handler_gets_the_log(bench, capsys, root_records, options):
+    bench.run(capsys, "share", "--sandbox", *options)
+
+    assert [record.name for record in root_records if record.name.startswith("mlflow_ae5_deploy")] == []
 
 
 @pytest.mark.parametrize("verb", ["init", "plan", "release export", "sandbox up", "schedule-rotation", "uninstall"])

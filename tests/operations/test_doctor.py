@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.probe import Certificate, Handshake
 from mlflow_ae5_deploy.common.mlflow_api import Health, judge
+from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, parse_store_uri
 from mlflow_ae5_deploy.operations.doctor import backups, connection, versions
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPED, WARNING
@@ -23,6 +25,7 @@ from mlflow_ae5_deploy.release.packages import (
     exact_version,
     read_environment,
 )
+from mlflow_ae5_deploy.resources import encryption_keys
 from tests.sandbox.support import make_project_archive
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -278,8 +281,11 @@ REPORTS = [
     ("not persistent", {"database": part(True, warning="lost"), "artifacts": part(True), "server": part(True)},
      [WARNING, OK, OK, SKIPPED]),
     ("one untold", {"database": part(True), "artifacts": part(True)}, [OK, OK, SKIPPED, SKIPPED]),
-    ("keys", {"keys": part(True, asked={"A": "same"})}, [SKIPPED, SKIPPED, SKIPPED, OK]),
-    ("other keys", {"keys": part(True, asked={"A": "other", "B": "same"})}, [SKIPPED, SKIPPED, SKIPPED, ERROR]),
+    ("keys", {"keys": part(True, asked=[{"name": "A", "at_hand": "same"}])}, [SKIPPED, SKIPPED, SKIPPED, OK]),
+    ("other keys", {"keys": part(True, asked=[{"name": "A", "at_hand": "other"}, {"name": "B", "at_hand": "same"}])},
+     [SKIPPED, SKIPPED, SKIPPED, ERROR]),
+    ("crashed", {"database": part(True), "outcome": "failed", "error": "TypeError: x"}, [OK, ERROR, ERROR, ERROR]),
+    ("stopped", {"database": part(True), "outcome": "interrupted"}, [OK, ERROR, ERROR, ERROR]),
     ("unreadable with the keys", {"keys": part(True, warnings=["lost"])}, [SKIPPED, SKIPPED, SKIPPED, WARNING]),
     ("died", {}, [ERROR] * 4),
     ("failed before it began", {"outcome": "failed", "error": "no settings", "hint": "set them"}, [ERROR] * 4),
@@ -293,7 +299,13 @@ def test_the_jobs_last_line_becomes_findings(case, report, severities):
     assert [finding.severity for finding in found] == severities
     assert all(finding.remedy for finding in found if finding.severity == ERROR)
     if "error" in report:
-        assert found[0].message == "no settings"
+        assert report["error"] in found[-1].message
+
+
+def test_the_log_of_the_job_shows_how_the_keys_compare():
+    asked = [{"name": name, "at_hand": "same"} for name in encryption_keys.NAMES]
+    line = json.dumps({"keys": part(True, asked=asked), "outcome": "ok"})
+    assert scrub(line) == line
 
 
 # where snapshots are kept ------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_check_compares_with_what_it_is_asked_and_with_the_newest_snapshot(kept:
     asked[1] = keys.make_check(keys.WEBHOOKS, {keys.WEBHOOKS: OTHER_KEY})
     values = json.dumps([{"name": check.name, "salt": check.salt, "value": check.value} for check in asked])
     found = kept.project.run("Check", MLFLOW_TRACKING_CHECK_VALUES=values).last["keys"]
-    assert found["asked"] == {keys.PASSPHRASE: "same", keys.WEBHOOKS: "other"}
+    assert {key["name"]: key["at_hand"] for key in found["asked"]} == {keys.PASSPHRASE: "same", keys.WEBHOOKS: "other"}
     assert (found["snapshot"], "warnings" in found) == (kept.snapshot["snapshot"], False)
 
     set_keys(kept.project, PASSPHRASE, OTHER_KEY)
@@ -240,11 +240,17 @@ BAD = [
     [{}],
     [{"name": "PATH", "salt": "", "value": "", "rows": 0}],
     [{"name": keys.WEBHOOKS, "salt": 1, "value": ""}],
+    [{"name": keys.WEBHOOKS, "salt": "\ud800", "value": "b" * 64}],
+    [{"name": keys.WEBHOOKS, "salt": "a" * 32, "value": "é"}],
+    [{"name": keys.WEBHOOKS, "salt": "a" * 32, "value": ""}],
+    [{"name": keys.WEBHOOKS, "salt": "A" * 32, "value": "b" * 64}],
+    [{"name": keys.WEBHOOKS, "salt": "a" * 32, "value": "b" * 64, "rows": 2**63}],
+    [{"name": keys.PASSPHRASE, "salt": f"{number:032x}", "value": "b" * 64} for number in range(1000)],
     7,
 ]
 
 
-@pytest.mark.parametrize("found", BAD, ids=str)
+@pytest.mark.parametrize("found", BAD, ids=[ascii(found)[:60] for found in BAD])
 def test_a_manifest_with_something_else_for_check_values_is_damaged(kept: Kept, found: Any) -> None:
     (file,) = (kept.project.folder / "data/mlflow/standalone/backups/snapshots").iterdir()
     data = json.loads(file.read_bytes())

@@ -64,7 +64,14 @@ def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
     if all(finding is None for finding in found):
         why = str(report.get("error") or f"the run is {state}, and its log has no report")
         return [error(check, why, str(report.get("hint") or _LOOK)) for check in CHECKS]
-    return [finding or skipped(check, "the job did not tell") for check, finding in zip(CHECKS, found, strict=True)]
+    broke_off = report.get("error") or ("interrupted" if report.get("outcome") == "interrupted" else None)
+
+    def missing(check: str) -> Finding:
+        if broke_off is None:
+            return skipped(check, "the job did not report it")
+        return error(check, f"the job ended before this check: {broke_off}", str(report.get("hint") or _LOOK))
+
+    return [finding or missing(check) for check, finding in zip(CHECKS, found, strict=True)]
 
 
 def _read_part(check: str, part: Any) -> Finding | None:
@@ -76,7 +83,8 @@ def _read_part(check: str, part: Any) -> Finding | None:
     if not part["ok"]:
         return error(check, message, str(part.get("hint") or _LOOK))
     asked = part.get("asked")
-    if other := sorted(name for name, how in (asked.items() if isinstance(asked, dict) else ()) if how != "same"):
+    keys = [key for key in asked if isinstance(key, dict)] if isinstance(asked, list) else []
+    if other := sorted(str(key.get("name")) for key in keys if key.get("at_hand") != "same"):
         return error(
             check,
             f"the {' and '.join(other)} at hand on this machine is not what the platform has",

@@ -6,7 +6,6 @@ is deleted again. Every part is tried, also after another one failed.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common import folders, keys
+from mlflow_ae5_server.common import folders, json_input, keys
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
@@ -147,7 +146,9 @@ def _check_keys(settings: Settings) -> dict[str, Any]:
     (MLFLOW_TRACKING_CHECK_VALUES, check values of the keys that he has)."""
     keys.require_usable(os.environ)
     asked = _asked_checks(settings)
-    facts: dict[str, Any] = {"ok": True, "asked": {check.name: keys.compare(check, os.environ) for check in asked}}
+    # As a list: what stands behind the name of a key is masked in logs.
+    compared = [{"name": check.name, "at_hand": keys.compare(check, os.environ)} for check in asked]
+    facts: dict[str, Any] = {"ok": True, "asked": compared}
     found = _encrypted(settings)
     warnings = keys.warnings(found, os.environ)
     read = [f"{one.rows - len(one.published) - len(one.lost)} of {one.rows} {keys.PROTECTS[one.name]}" for one in found]
@@ -176,8 +177,8 @@ def _encrypted(settings: Settings) -> list[keys.Encrypted]:
 
 def _asked_checks(settings: Settings) -> tuple[keys.KeyCheck, ...]:
     try:
-        return keys.parse(json.loads(settings.value("MLFLOW_TRACKING_CHECK_VALUES") or "[]"))
-    except (ValueError, TypeError, RecursionError):
+        return keys.parse(json_input.parse(settings.value("MLFLOW_TRACKING_CHECK_VALUES") or "[]"))
+    except (ValueError, TypeError):
         raise ConfigurationError("MLFLOW_TRACKING_CHECK_VALUES holds no check values", "leave it out") from None
 
 

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ NAMES = (PASSPHRASE, WEBHOOKS)
 PROTECTS = {PASSPHRASE: "LLM keys", WEBHOOKS: "webhook secrets"}
 SAME, OTHER, UNSET = "same", "other", "unset"
 _COST = {"n": 2**16, "r": 8, "p": 2, "maxmem": 2**27, "dklen": 32}
-_LONGEST = 64  # letters of a name, a salt or a digest
+_SHAPE = re.compile(r"[0-9a-f]{32}:[0-9a-f]{64}")
 _NAMED = 5  # rows
 
 
@@ -58,14 +59,18 @@ def compare(check: KeyCheck, environ: Mapping[str, str]) -> str:
 
 
 def parse(found: Any) -> tuple[KeyCheck, ...]:
-    """Check values out of JSON. Raises ValueError, TypeError."""
+    """Check values out of JSON, one of each key at most: to compare takes a while. Raises ValueError, TypeError."""
     checks = tuple(KeyCheck(**entry) for entry in found)
-    texts = [text for check in checks for text in (check.name, check.salt, check.value)]
-    if not all(isinstance(text, str) and len(text) <= _LONGEST for text in texts):
-        raise ValueError("not a check value")
-    if not all(check.name in NAMES and type(check.rows) is int and check.rows >= 0 for check in checks):
+    if not all(map(_is_made, checks)) or len({check.name for check in checks}) < len(checks):
         raise ValueError("not a check value")
     return checks
+
+
+def _is_made(check: KeyCheck) -> bool:
+    """Whether `make_check` may have made it: others can write to where it comes from."""
+    texts = (check.salt, check.value)
+    made = all(isinstance(text, str) for text in texts) and (texts == ("", "") or _SHAPE.fullmatch(":".join(texts)))
+    return bool(made) and check.name in NAMES and type(check.rows) is int and 0 <= check.rows < 2**63
 
 
 def told(checks: Iterable[KeyCheck], environ: Mapping[str, str]) -> list[dict[str, Any]]:

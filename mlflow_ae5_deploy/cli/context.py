@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.config.settings import PlatformSettings
+    from mlflow_ae5_deploy.engine.change import Change
     from mlflow_ae5_deploy.engine.context import Context, RunOptions
     from mlflow_ae5_deploy.engine.lock import InstallationLock
-    from mlflow_ae5_deploy.engine.plan import Action
 
 SANDBOX_ACCOUNT = "mlflow-service"
 _NO_MOUNT = (
@@ -256,12 +256,12 @@ def confirmed(options: CommonOptions, question: str) -> bool:
         raise KeyboardInterrupt from None
 
 
-def consent(options: WriteOptions, agreed_to: Collection[str] = ()) -> Callable[[Sequence[Action]], bool]:
-    """Show what the actions mean, then ask. agreed_to: verbs of actions that an option of their own has agreed to."""
+def consent(options: WriteOptions, agreed_to: Collection[type[Change]] = ()) -> Callable[[Sequence[Change]], bool]:
+    """Show what the changes mean, then ask. agreed_to: those that an option of their own has agreed to."""
 
-    def ask(actions: Sequence[Action]) -> bool:
-        options.reporter.meaning(actions)
-        if options.yes or all(action.verb in agreed_to for action in actions):
+    def ask(changes: Sequence[Change]) -> bool:
+        options.reporter.meaning(changes)
+        if options.yes or all(type(change) in agreed_to for change in changes):
             return True
         return confirmed(options, "Go on?")
 

@@ -12,9 +12,10 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from mlflow_ae5_deploy.engine.change import Change
     from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
     from mlflow_ae5_deploy.engine.plan import RunResult
-    from mlflow_ae5_deploy.engine.stage import Stage
+    from mlflow_ae5_deploy.engine.stage import AnyStage
     from mlflow_ae5_deploy.operations.verify import Verification
     from mlflow_ae5_deploy.render.console import Reporter
 
@@ -27,7 +28,7 @@ def run_all(
     options: ReleaseWriteOptions,
     *,
     create_account: bool,
-    agreed_to: Collection[str] = (),
+    agreed_to: Collection[type[Change]] = (),
     recovery: RestoreRequest | None = None,
     replace_keys: bool = False,
 ) -> int:
@@ -46,7 +47,7 @@ def run_all(
             if recovery is not None:
                 refuse_empty_undo(context, recovery)
 
-            def begins(stage: Stage) -> None:
+            def begins(stage: AnyStage) -> None:
                 lock.at_stage(f"{stage.number} {stage.name}")
                 reporter.stage_begins(stage)
 

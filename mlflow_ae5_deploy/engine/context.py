@@ -17,8 +17,8 @@ from mlflow_ae5_deploy.common.mlflow_api import ServerApi
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.engine.state import State
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ class RestoreRequest:
 class RunOptions:
     """What the command line asks for beyond the configuration.
 
-    consent(actions) is asked before anything that takes more away than the configuration plainly asks for (see
-    Action.consequences), such as replacing a project; True means go on. replace_keys: other keys may be stored in place
+    consent(changes) is asked before anything that takes more away than the configuration plainly asks for (see
+    Change.consequences), such as replacing a project; True means go on. replace_keys: other keys may be stored in place
     of those that are (see keys.py).
     """
 
     create_account: bool = False
     replace_keys: bool = False
-    consent: Callable[[Sequence[Action]], bool] = field(default=lambda _actions: False)
+    consent: Callable[[Sequence[Change]], bool] = field(default=lambda _changes: False)
     dry: bool = False
     recovery: RestoreRequest | None = None
 

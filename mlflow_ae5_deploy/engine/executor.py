@@ -1,27 +1,71 @@
-"""Runs the stages in order: observe, plan, then either show the plan or act on it and prove the result.
+"""Make changes: the stages in order, or the changes of one operation. Decides nothing.
 
-The preview of `plan` is a forecast: a stage whose ground is laid by an earlier one says so. `install` observes each
-stage again when its turn comes. Both are this one loop; what keeps a plan from writing is the session behind it.
+A preview assumes the changes of earlier stages; `install` observes each stage again when its turn comes. Both are this
+one loop; what keeps a preview from writing is the session behind it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Decision, RunResult, StageResult
-from mlflow_ae5_deploy.engine.stage import Checked, Stage
+from mlflow_ae5_deploy.engine.journal import Journal
+from mlflow_ae5_deploy.engine.plan import Diff, NoChange, RunResult, StageResult
+from mlflow_ae5_deploy.engine.stage import AnyStage, compare
 
 _log = logging.getLogger(__name__)
 
-OnStage = Callable[[Stage], None]
+OnStage = Callable[[AnyStage], None]
 OnResult = Callable[[StageResult], None]
+C = TypeVar("C", bound=Change)
+
+
+@contextlib.contextmanager
+def applying(change: Change, journal: Journal, **where: Any) -> Iterator[None]:
+    """Note the change in the journal before it is begun, and after it has ended. where: further fields."""
+    _log.info("change: %s, because %s", change.phrase, change.reason)
+    journal.write("intent", **where, **change.record())
+    yield
+    journal.write("done", **where, **change.record())
+
+
+def execute(changes: Iterable[C], apply: Callable[[C], object], journal: Journal, **where: Any) -> None:
+    for change in changes:
+        with applying(change, journal, **where):
+            apply(change)
+
+
+def require_consent(
+    context: Context, changes: Sequence[Change], *, where: str, remedy: str = "Nothing was changed.", again: bool = True
+) -> None:
+    """Ask about the changes that need it. Raises Conflict when the answer is no.
+
+    again: the remedy names the option that answers yes; not for a person who has just said no.
+    """
+    weighty = [change for change in changes if change.needs_consent]
+    if not weighty or context.options.consent(weighty):
+        return
+    first, phrase = weighty[0], weighty[0].phrase
+    what = f"{phrase[:1].upper()}{phrase[1:]} was not agreed to: {first.reason}."
+    meaning = [[f"- {item.text}" for item in change.consequences] for change in weighty]
+    if len(weighty) > 1:
+        what = f"{len(weighty)} changes were not agreed to."
+        meaning = [
+            [f"- {c.phrase}", *(f"  {line}" for line in lines)] for c, lines in zip(weighty, meaning, strict=True)
+        ]
+    if again:
+        remedy += f" If you want it, run this again with {first.consent_option}."
+    detail = "\n".join(["It would mean:", *(line for lines in meaning for line in lines)])
+    raise Conflict(what, where=where, remedy=remedy, detail=detail)
 
 
 def run(
-    stages: Sequence[Stage],
+    stages: Sequence[AnyStage],
     context: Context,
     *,
     on_stage: OnStage | None = None,
@@ -37,7 +81,7 @@ def run(
     failure: DeployError | None = None
     if framed:
         context.journal.write("begin", account=context.account, host=context.access.target.options.hostname)
-    unfit = next((stage for stage in stages if isinstance(stage, Checked) and not _fit(stage, context)), None)
+    unfit = next((stage for stage in stages if not _fit(stage, context)), None)
     try:
         for stage in stages if unfit is None else [unfit]:
             if on_stage is not None:
@@ -61,58 +105,36 @@ def run(
     return RunResult(tuple(results), failure, context.clock.monotonic() - began, requests, writes)
 
 
-def _fit(stage: Checked, context: Context) -> bool:
+def _fit(stage: AnyStage, context: Context) -> bool:
     try:
-        stage.check(context)
+        stage.preflight(context)
     except DeployError:
         return False
     return True
 
 
-def _run_stage(stage: Stage, context: Context) -> tuple[StageResult, DeployError | None]:
+def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployError | None]:
     began = context.clock.monotonic()
-    decision = Decision()
+    diff: Diff = NoChange("")
 
     def result(outcome: str, reason: str) -> StageResult:
-        return StageResult(
-            stage.number,
-            stage.name,
-            outcome,
-            reason,
-            decision.actions,
-            decision.warnings,
-            context.clock.monotonic() - began,
-        )
+        seconds = context.clock.monotonic() - began
+        return StageResult(stage.number, stage.name, outcome, reason, diff.changes, diff.warnings, seconds)
 
     try:
-        if isinstance(stage, Checked):
-            stage.check(context)
-        state = stage.observe(context)
-        decision = stage.plan(state, context)
-        if decision.no_change is not None:
-            return result("unchanged", decision.no_change.reason), None
+        stage.preflight(context)
+        state, diff = compare(stage, context)
+        if isinstance(diff, NoChange):
+            return result("unchanged", diff.reason), None
         if context.options.dry:
-            return result("planned", f"{len(decision.actions)} to do"), None
-        weighty = [action for action in decision.actions if action.needs_consent]
-        if weighty and not context.options.consent(weighty):
-            return result("declined", weighty[0].reason), _declined(stage, decision)
-        for action in decision.actions:
-            context.journal.write("intent", stage=stage.number, action=action.verb, target=action.target)
-            stage.apply(action, state, context)
-        seen = stage.verify(context)
-        return result("changed", seen or "done"), None
+            return result("planned", f"{len(diff.changes)} to do"), None
+        where = f"stage {stage.number} ({stage.name})"
+        try:
+            require_consent(context, diff.changes, where=where, remedy="Nothing was changed at this stage.")
+        except Conflict as declined:
+            return result("declined", declined.what), declined
+        execute(diff.changes, lambda change: stage.apply(change, state, context), context.journal, stage=stage.number)
+        return result("changed", stage.verify(context) or "done"), None
     except DeployError as error:
         context.journal.write("failed", stage=stage.number, kind=error.kind, what=error.what)
         return result("failed", error.what), error
-
-
-def _declined(stage: Stage, decision: Decision) -> Conflict:
-    weighty = [action for action in decision.actions if action.needs_consent]
-    meaning = "\n".join(f"- {line}" for action in weighty for line in action.consequences)
-    return Conflict(
-        f"{weighty[0].phrase.capitalize()} was not agreed to: {weighty[0].reason}.",
-        where=f"stage {stage.number} ({stage.name})",
-        remedy="Nothing was changed at this stage. If you want it, run this again with "
-        f"{'--replace' if stage.name == 'upload' else '--yes'}.",
-        detail=f"It would mean:\n{meaning}",
-    )

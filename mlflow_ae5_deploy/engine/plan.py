@@ -1,59 +1,33 @@
-"""What a stage is, and what it can decide: data that can be shown before anything is done."""
+"""What a diff comes to, and how stages and runs ended: data for whoever shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.common.errors import DeployError
+    from mlflow_ae5_deploy.engine.change import Change
 
 
 @dataclass(frozen=True)
 class NoChange:
-    """Nothing to do, and why."""
+    """The observed state is the desired one, and how that shows."""
 
     reason: str
+    warnings: tuple[str, ...] = ()
+    changes: ClassVar[tuple[Change, ...]] = ()
 
 
 @dataclass(frozen=True)
-class Action:
-    """One thing to do.
+class Changes:
+    """At least one change, in the order in which they are applied."""
 
-    verb and target read as a phrase ("set", "secret MLFLOW_TRACKING_URI"); reason says why it is needed.
-    consequences: what else it means (downtime, a new id); only for actions that need the administrator's consent.
-    """
-
-    verb: str
-    target: str
-    reason: str
-    consequences: tuple[str, ...] = ()
-
-    @property
-    def needs_consent(self) -> bool:
-        return bool(self.consequences)
-
-    @property
-    def phrase(self) -> str:
-        return f"{self.verb} {self.target}"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The outcome of `plan`: actions in order, or a reason for having none; warnings either way."""
-
-    actions: tuple[Action, ...] = ()
-    no_change: NoChange | None = None
+    changes: tuple[Change, ...]
     warnings: tuple[str, ...] = ()
 
-    @classmethod
-    def nothing(cls, reason: str, *warnings: str) -> Decision:
-        return cls(no_change=NoChange(reason), warnings=tuple(warnings))
 
-    @classmethod
-    def do(cls, *actions: Action, warnings: Sequence[str] = ()) -> Decision:
-        return cls(actions=tuple(actions), warnings=tuple(warnings))
+Diff = Changes | NoChange
 
 
 @dataclass(frozen=True)
@@ -64,7 +38,7 @@ class StageResult:
     name: str
     outcome: str
     reason: str
-    actions: tuple[Action, ...] = ()
+    changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 

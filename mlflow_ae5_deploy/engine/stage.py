@@ -1,34 +1,59 @@
-"""The interface of a stage."""
+"""One step of the runbook: observe, check, diff, apply, verify."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.change import Change
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.plan import Diff
+
+S = TypeVar("S")
 
 
-class Stage(Protocol):
-    """One step of the runbook. `plan` is pure; the others talk to the platform through the context."""
+class Stage(Generic[S]):
+    """S is the stage's observed state, a frozen class. Only `diff` is pure: it sees nothing but that state."""
 
     number: ClassVar[int]
     name: ClassVar[str]
     promise: ClassVar[str]
 
-    def observe(self, context: Context) -> Any: ...
+    def preflight(self, context: Context) -> None:
+        """Raise DeployError where this machine lacks something that earlier stages need as well. Sends nothing.
 
-    def plan(self, state: Any, context: Context) -> Decision: ...
+        Called before the first stage observes anything.
+        """
 
-    def apply(self, action: Action, state: Any, context: Context) -> None: ...
+    def observe(self, context: Context) -> S:
+        raise NotImplementedError
 
-    def verify(self, context: Context) -> str | None:
-        """Prove the promise after a change; a sentence that says what was seen, or None when apply proved it."""
+    def check(self, state: S, context: Context) -> None:
+        """Raise DeployError where the changes must not be made or could not succeed. May ask the platform."""
+
+    def diff(self, state: S) -> Diff:
+        raise NotImplementedError
+
+    def assume(self, changes: Sequence[Change], state: S, context: Context) -> None:
+        """In a preview: tell later stages what will have changed by then."""
+
+    def apply(self, change: Change, state: S, context: Context) -> None:
+        """Make one change of `diff`, and write an effect to the journal after every request that changes something."""
+        raise NotImplementedError
+
+    def verify(self, context: Context) -> str | None:  # noqa: ARG002 - for stages that need it
+        """Check the promise after a change; a sentence that says what was seen, or None when apply has seen it."""
+        return None
 
 
-@runtime_checkable
-class Checked(Protocol):
-    """A stage with a precondition on this machine, which an earlier stage needs as well."""
+def compare(stage: Stage[S], context: Context) -> tuple[S, Diff]:
+    """Observe, check, diff. Raises what observing and checking raise."""
+    state = stage.observe(context)
+    stage.check(state, context)
+    diff = stage.diff(state)
+    if context.options.dry and diff.changes:
+        stage.assume(diff.changes, state, context)
+    return state, diff
 
-    def check(self, context: Context) -> None:
-        """Called before the first stage observes anything. Makes no request; raises DeployError."""
+
+AnyStage = Stage[Any]

@@ -8,9 +8,10 @@ from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.text import gone
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.engine.plan import NoChange
 from mlflow_ae5_deploy.jobs import one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import gone_since, is_whole
@@ -21,7 +22,7 @@ from mlflow_ae5_deploy.resources import (
     current_deployment,
     scheduled_job,
 )
-from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
+from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE, CreateJob
 
 
 def carry_out(
@@ -102,33 +103,25 @@ class ScheduledJobs:
     outcome: str
     message: str
     job: Job | None = None
-    actions: tuple[Action, ...] = ()
+    changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduledJobs:
     """Exactly one job of this name, with this cron."""
-    project = current_deployment.required_installation(context)
-    runner.require_command(context, project, command)
+    runner.require_command(context, current_deployment.required_installation(context), command)
     backup_destination.store(context)
     desired = backup_job.desired_job(context.settings, command, cron)
-    report = scheduled_job.observe(context, desired)
-    decision = scheduled_job.plan(report, context)
-    warnings = list(decision.warnings)
-    if any(scheduled_job.is_paused(job) for job in report.jobs) and any(
-        action.verb == scheduled_job.CREATE for action in decision.actions
-    ):
-        warnings.append("The former job was paused; the new one is not.")
-    for action in decision.actions:
-        context.journal.write("intent", action=action.verb, target=action.target)
-        scheduled_job.apply(action, report, context, wait=wait)
-    if decision.no_change is not None:
-        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
-        message, outcome = decision.no_change.reason, "unchanged"
+    before, diff = scheduled_job.converge(context, desired, wait=wait)
+    warnings = diff.warnings
+    if before.was_paused and any(isinstance(change, CreateJob) for change in diff.changes):
+        warnings = (*warnings, "The former job was paused; the new one is not.")
+    if isinstance(diff, NoChange):
+        message, outcome = diff.reason, "unchanged"
     else:
         message, outcome = scheduled_job.confirm(context, desired), "changed"
     (job,) = scheduled_job.observe(context, desired).jobs
-    return ScheduledJobs(outcome, message, job, decision.actions, tuple(warnings))
+    return ScheduledJobs(outcome, message, job, diff.changes, warnings)
 
 
 def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> ScheduledJobs:
@@ -136,12 +129,8 @@ def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) ->
     project = runner.required_project(context)
     desired = backup_job.desired_job(context.settings, command, "")
     jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
-    actions = tuple(Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs)
-    for action, job in zip(actions, jobs, strict=True):
-        context.journal.write("intent", action=action.verb, target=action.target)
-        scheduled_job.delete(job, context, wait=wait, purpose=desired.purpose)
-    context.memory.end_job_change(desired.purpose)
+    changes = scheduled_job.remove(jobs, desired.purpose, context, wait=wait)
     pruned = one_off.prune(context, desired.name, keep=0)
     if not jobs and not pruned:
         return ScheduledJobs("unchanged", f"there is no scheduled {desired.purpose}")
-    return ScheduledJobs("removed", gone(len(jobs), pruned), None, actions)
+    return ScheduledJobs("removed", gone(len(jobs), pruned), None, changes)

@@ -8,72 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Decision
-from mlflow_ae5_deploy.engine.stage import Stage
-from mlflow_ae5_deploy.resources.consumers import TOKEN
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import AnyStage, compare
 
 SAME, DIFFERS, UNKNOWN = "same", "differs", "unknown"
 SIGN_IN = 3  # up to this stage an error means that nothing can be seen at all
-_LOCAL = (4, 5)  # these are about files on this machine
-_TOKEN_STAGES = (11, 12)
 
 
 @dataclass(frozen=True)
 class StageView:
-    """state: same | differs | unknown (could not be compared from here). actions: what install would do, and why."""
+    """state: same | differs | unknown (could not be compared from here). changes: what install would do."""
 
     number: int
     name: str
     state: str
     message: str
-    actions: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def forecast(stages: Sequence[Stage], context: Context) -> list[StageView]:
+def forecast(stages: Sequence[AnyStage], context: Context) -> list[StageView]:
     """Raises the errors of the first three stages: unreachable, not signed in, no such account."""
     views: list[StageView] = []
     for stage in stages:
         try:
-            states = stage.observe(context)
-            decision = stage.plan(states, context)
+            _, diff = compare(stage, context)
         except DeployError as error:
             if stage.number <= SIGN_IN:
                 raise
             views.append(StageView(stage.number, stage.name, UNKNOWN, error.what))
             continue
-        knows_token = bool(context.memory.stored_tokens()) or TOKEN not in context.cached.secret_names()
-        views.append(view(stage.number, stage.name, decision, states, knows_token=knows_token))
+        views.append(view(stage.number, stage.name, diff))
     return views
 
 
-def view(number: int, name: str, decision: Decision, states: Any, *, knows_token: bool) -> StageView:
-    """Pure: one stage's decision, seen as drift. knows_token: whose token is stored is on record on this machine."""
-    if decision.no_change is not None:
-        return StageView(number, name, SAME, decision.no_change.reason, (), decision.warnings)
-    actions = tuple(f"{action.phrase}, because {action.reason}" for action in decision.actions)
-    return StageView(
-        number, name, _state(number, decision, states, knows_token), "; ".join(actions), actions, decision.warnings
-    )
+def view(number: int, name: str, diff: Diff) -> StageView:
+    """Pure: one stage's diff, seen as drift."""
+    if isinstance(diff, NoChange):
+        return StageView(number, name, SAME, diff.reason, (), diff.warnings)
+    message = "; ".join(reasoned(change) for change in diff.changes)
+    return StageView(number, name, _state(diff), message, diff.changes, diff.warnings)
 
 
-def _state(number: int, decision: Decision, states: Any, knows_token: bool) -> str:
-    if number in _LOCAL:
-        # Whether what they give is what the platform has, stage 6 says, if they give it.
-        return SAME if getattr(states, "built", None) is not None else UNKNOWN
-    return UNKNOWN if _is_guess(number, decision, states, knows_token) else DIFFERS
+def reasoned(change: Change) -> str:
+    return f"{change.phrase}, because {change.reason}"
 
 
-def _is_guess(number: int, decision: Decision, states: Any, knows_token: bool) -> bool:
-    """Whether the stage would act only because this machine does not know: then it is no sign of a difference."""
-    if number in _TOKEN_STAGES and not knows_token:
-        return True
-    verbs = {action.verb for action in decision.actions}
-    if verbs == {"compare"}:
-        return True
-    wrong = [secret for secret in getattr(states, "secrets", ()) if not secret.right]
-    return verbs == {"set"} and bool(wrong) and all(secret.state == "unknown" for secret in wrong)
+def _state(diff: Changes) -> str:
+    """A change that only this machine's lack of knowledge asks for is no sign of a difference."""
+    if all(change.guess for change in diff.changes):
+        return UNKNOWN
+    # Whether the platform has what the files on this machine give, stage 6 says.
+    return SAME if all(change.local for change in diff.changes) else DIFFERS

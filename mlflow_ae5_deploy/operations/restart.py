@@ -16,9 +16,20 @@ from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, NotFound, StageFailed
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.deployment import STAGE, STOPPED, await_serving, check_before_start, start, stop
+from mlflow_ae5_deploy.resources.deployment import (
+    STAGE,
+    STOPPED,
+    RestartDeployment,
+    RollBackDeployment,
+    await_serving,
+    check_before_start,
+    restart_consequences,
+    start,
+    stop,
+)
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec
 
 
@@ -123,17 +134,22 @@ def restart(context: Context, current: Deployment) -> RestartResult:
     check_before_start(context, desired_by(context, definition), project)
     if project is not None:
         other_machines.refuse_meanwhile(context, project)
-    pending = PendingRestart(current.id, context.clock.now(), definition)
-    context.journal.write("intent", action="restart", target=f"deployment {current.name}", id=current.id)
-    context.memory.note_restart(to_record(pending))
-    context.memory.forget_token()
-    stop(context, current)
     notes = []
     if current.public:
         notes.append("The former deployment was public; it is private now, because anyone could delete experiments.")
     if definition.revision != current.revision:
         notes.append(f"A newer revision was made since the former start; kept at {definition.revision}.")
-    return _bring_up(context, pending, None, tuple(notes))
+    with applying(restarting(current, "asked for"), context.journal):
+        pending = PendingRestart(current.id, context.clock.now(), definition)
+        context.memory.note_restart(to_record(pending))
+        context.memory.forget_token()
+        stop(context, current)
+        return _bring_up(context, pending, None, tuple(notes))
+
+
+def restarting(current: Deployment, reason: str) -> RestartDeployment:
+    meaning = restart_consequences(current)
+    return RestartDeployment(name=current.name, id=current.id, reason=reason, consequences=meaning)
 
 
 def resume(context: Context, pending: PendingRestart, current: Deployment | None) -> RestartResult:
@@ -187,15 +203,15 @@ def _bring_up(
 def _roll_back(context: Context, definition: DeploymentDefinition, failed: DeployError) -> Deployment:
     """Take away what did not come up, and start the former definition once more."""
     context.journal.write("failed", kind=failed.kind, what=failed.what)
-    context.journal.write("intent", action="roll back", target=f"deployment {definition.name}")
     project = context.cached.project(context.settings.project.name)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
-        context.cached.forget("deployments", "endpoints")
-        left = chosen_of(context).current
-        if left is not None:
-            stop(context, left)
-        return await_serving(context, start(context, desired_by(context, definition), project, variables))
+        with applying(RollBackDeployment(name=definition.name, reason=failed.what), context.journal):
+            context.cached.forget("deployments", "endpoints")
+            left = chosen_of(context).current
+            if left is not None:
+                stop(context, left)
+            return await_serving(context, start(context, desired_by(context, definition), project, variables))
     except DeployError as error:
         again = error
     raise StageFailed(

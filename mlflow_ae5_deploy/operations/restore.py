@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, NotFound
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import RunResult
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import AnyStage
 from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
@@ -20,7 +20,10 @@ UPLOAD = 6  # the stage after which the job can be run
 
 
 def rehearse(
-    context: Context, desired: RestoreRequest, stages: Sequence[Stage], run: Callable[[Sequence[Stage]], RunResult]
+    context: Context,
+    desired: RestoreRequest,
+    stages: Sequence[AnyStage],
+    run: Callable[[Sequence[AnyStage]], RunResult],
 ) -> JobResult:
     """What `restore` would write or bring back, and whether every object is right. Touches no data.
 

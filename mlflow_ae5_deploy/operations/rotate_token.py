@@ -14,13 +14,20 @@ from urllib.parse import urlsplit
 
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
-from mlflow_ae5_deploy.common.errors import Conflict, DeployError, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.common.errors import DeployError, StageFailed, VerificationFailed
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import applying, require_consent
 from mlflow_ae5_deploy.engine.journal_frame import recorded
-from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.engine.state import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck, prove_gc
-from mlflow_ae5_deploy.operations.restart import RestartResult, nothing_runs, pending_restart, restart, resume
+from mlflow_ae5_deploy.operations.restart import (
+    RestartResult,
+    nothing_runs,
+    pending_restart,
+    restart,
+    restarting,
+    resume,
+)
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions, RotationState, decide
 from mlflow_ae5_deploy.operations.rotate_token_result import (
     RecipientResult,
@@ -31,9 +38,9 @@ from mlflow_ae5_deploy.operations.rotate_token_result import (
 )
 from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.deployment import await_serving, restart_consequences
+from mlflow_ae5_deploy.resources.deployment import await_serving
 from mlflow_ae5_deploy.resources.health import await_health
-from mlflow_ae5_deploy.resources.token import sign_in, store_token
+from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken, sign_in, store_token
 from mlflow_ae5_deploy.resources.token_expiry import is_due
 
 _PROOF = 60.0  # seconds until a new token must open the endpoint of a running server
@@ -89,14 +96,8 @@ def _restarted(context: Context, wish: RotationOptions, on_step: OnStep) -> Rest
 
 
 def _agree(context: Context, current: Deployment) -> None:
-    action = Action("restart", f"deployment {current.name}", "--restart was given", restart_consequences(current))
-    if not context.options.consent([action]):
-        raise Conflict(
-            f"Restarting deployment {current.name} was not agreed to.",
-            where=f"deployment {current.name}",
-            remedy="Nothing was changed. If you want it, run this again with --yes.",
-            detail="\n".join(f"- {line}" for line in action.consequences),
-        )
+    change = restarting(current, "--restart was given")
+    require_consent(context, [change], where=f"deployment {current.name}")
 
 
 def _rotation(context: Context, wish: RotationOptions, restarted: RestartResult | None) -> RotationContext:
@@ -171,12 +172,11 @@ def _invalid_since(
 
 def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotation:
     decision = rotation.decision
-    context.journal.write("intent", action="rotate", target=TOKEN, why=decision.reason)
     served: dict[str, RecipientResult] = {}
     if doors := _sign_in(context, decision.accounts, served, on_step):
         # A token cannot be revoked, so none is issued before somebody can be given it.
         on_step("prove the token")
-        _prove(context, rotation.deployment)
+        _prove(context, rotation.deployment, decision.reason)
         context.memory.begin_rotation(rotation.deployment.id, decision.accounts, rotation.invalid_since)
         _serve(context, rotation, doors, served, on_step)
     gc, broken, rotation = _gc(context, rotation, served, on_step)
@@ -185,12 +185,13 @@ def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotatio
     return result_of(context, rotation, served, gc, broken)
 
 
-def _prove(context: Context, deployment: Deployment) -> None:
+def _prove(context: Context, deployment: Deployment, reason: str) -> None:
     """A new token opens the endpoint, and the answer comes from the database; else nothing is stored."""
     seconds = min(_PROOF, context.settings.platform.deployment_deadline)
     problem: StageFailed | None = None
     try:
-        await_health(context, deployment, seconds)
+        with applying(IssueToken(id=deployment.id, reason=reason), context.journal):
+            await_health(context, deployment, seconds)
     except StageFailed as error:
         problem = error
     if problem is not None:
@@ -232,9 +233,9 @@ def _serve(
     """Store the token for each; one that fails does not keep it from the others."""
     for account, platform in doors.items():
         on_step(f"store for {account}")
-        context.journal.write("intent", action="set", target=f"secret {TOKEN}", account=account)
         try:
-            store_token(context, account, rotation.deployment, platform)
+            with applying(StoreToken(name=account, reason=rotation.decision.reason), context.journal):
+                store_token(context, account, rotation.deployment, platform)
         except DeployError as error:
             _failed(context, account, error, served)
             continue
@@ -258,7 +259,7 @@ def _gc(
             # The earlier tokens are void after all: everybody needs the new one.
             rotation = replace(rotation, invalid_since=None)
             if not issued:
-                _prove(context, rotation.deployment)
+                _prove(context, rotation.deployment, "the earlier ones are invalid")
             everyone = tuple(recipients(context))
             context.memory.begin_rotation(rotation.deployment.id, everyone, None)
             _serve(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)

@@ -6,20 +6,23 @@ What is wanted is the configuration with the command line laid over it. The comm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, JobFailed, NotFound, PartlyDone, StageFailed
 from mlflow_ae5_deploy.common.redaction import MASK, Secret
 from mlflow_ae5_deploy.common.text import gone
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import applying, execute
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.engine.plan import NoChange
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.logs import OnLine
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
+from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, PauseJob, ResumeJob
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
@@ -34,7 +37,7 @@ class ScheduleResult:
     outcome: str
     message: str
     job: Job | None
-    actions: tuple[Action, ...] = ()
+    changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -79,22 +82,15 @@ def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResu
     _check_command(context, project, desired)
     if dict(desired.variables).get(gc.DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, desired)
-    report = scheduled_job.observe(context, desired)
-    decision = scheduled_job.plan(report, context)
-    if decision.no_change is not None:
-        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
+    before, diff = scheduled_job.converge(context, desired, wait=wait)
+    if isinstance(diff, NoChange):
         message = f"job `{desired.name}` is as wanted"
-        return ScheduleResult("unchanged", message, _found(context, desired), warnings=decision.warnings)
-    warnings = list(decision.warnings)
-    if any(scheduled_job.is_paused(job) for job in report.jobs) and any(
-        a.verb == scheduled_job.CREATE for a in decision.actions
-    ):
-        warnings.append("The former job was paused; the new one is not. `schedule-gc --pause` pauses it.")
-    for action in decision.actions:
-        context.journal.write("intent", action=action.verb, target=action.target)
-        scheduled_job.apply(action, report, context, wait=wait)
+        return ScheduleResult("unchanged", message, _found(context, desired), warnings=diff.warnings)
+    warnings = diff.warnings
+    if before.was_paused and any(isinstance(change, CreateJob) for change in diff.changes):
+        warnings = (*warnings, "The former job was paused; the new one is not. `schedule-gc --pause` pauses it.")
     message = scheduled_job.confirm(context, desired)
-    return ScheduleResult("changed", message, _found(context, desired), decision.actions, tuple(warnings))
+    return ScheduleResult("changed", message, _found(context, desired), diff.changes, warnings)
 
 
 def pause(context: Context, desired: JobSpec) -> ScheduleResult:
@@ -104,11 +100,10 @@ def pause(context: Context, desired: JobSpec) -> ScheduleResult:
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
         return ScheduleResult("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
-    actions = [Action("pause", f"job {job.name} ({job.id})", "asked for") for job in active]
-    _switch(context, actions, active, context.platform.pause_job)
-    return ScheduleResult(
-        "paused", f"job `{active[0].name}` is paused: nothing is collected", active[0], tuple(actions)
-    )
+    changes = tuple(PauseJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for") for job in active)
+    by_id = {job.id: job for job in active}
+    execute(changes, lambda one: scheduled_job.pause(by_id[one.id], context, desired.purpose), context.journal)
+    return ScheduleResult("paused", f"job `{active[0].name}` is paused: nothing is collected", active[0], changes)
 
 
 def resume(context: Context, desired: JobSpec) -> ScheduleResult:
@@ -123,24 +118,20 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
     context.memory.end_job_change(desired.purpose)
     if not scheduled_job.is_paused(job):
         return ScheduleResult("unchanged", f"job `{job.name}` is not paused", job)
-    actions = [Action("resume", f"job {job.name} ({job.id})", "asked for")]
-    _switch(context, actions, [job], context.platform.unpause_job)
-    return ScheduleResult("resumed", f"job `{job.name}` runs again", job, tuple(actions))
+    change = ResumeJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for")
+    with applying(change, context.journal):
+        scheduled_job.resume(job, context)
+    return ScheduleResult("resumed", f"job `{job.name}` runs again", job, (change,))
 
 
 def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
     """Every job that does this work, after its run at work has ended, and the records of its runs."""
-    project = runner.required_project(context)
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
-    actions = [Action(scheduled_job.DELETE, f"job {job.name} ({job.id})", "asked for") for job in jobs]
-    for action, job in zip(actions, jobs, strict=True):
-        context.journal.write("intent", action=action.verb, target=action.target)
-        scheduled_job.delete(job, context, wait=wait)
-    context.memory.end_job_change(desired.purpose)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
+    changes = scheduled_job.remove(jobs, desired.purpose, context, wait=wait)
     pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({desired.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return ScheduleResult("unchanged", "there is no garbage collection job", None)
-    return ScheduleResult("removed", gone(len(jobs), pruned), None, tuple(actions))
+    return ScheduleResult("removed", gone(len(jobs), pruned), None, changes)
 
 
 def run_now(context: Context, desired: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
@@ -227,11 +218,3 @@ def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
 def _found(context: Context, desired: JobSpec) -> Job | None:
     right = [job for job in scheduled_job.observe(context, desired).jobs if not scheduled_job.differences(job, desired)]
     return min(right, key=scheduled_job.is_paused, default=None)
-
-
-def _switch(context: Context, actions: Sequence[Action], jobs: Sequence[Job], switch: Callable[[str], Job]) -> None:
-    for action, job in zip(actions, jobs, strict=True):
-        context.journal.write("intent", action=action.verb, target=action.target)
-        switch(job.id)
-        context.journal.write("effect", action=action.verb, target=f"job {job.name}", id=job.id)
-    context.cached.forget("jobs")

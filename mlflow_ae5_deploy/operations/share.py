@@ -9,10 +9,18 @@ from mlflow_ae5_deploy.ae5.models import Collaborator
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, Refused, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.engine.executor import execute
 from mlflow_ae5_deploy.operations.logs import deployment_of
+from mlflow_ae5_deploy.resources.sharing import (
+    Pair,
+    ShareWith,
+    SharingChange,
+    StopSharing,
+    collaborator,
+    desired_pairs,
+    pairs_of,
+)
 
-Pair = tuple[str, str]  # (user | group, name)
 _UNKNOWN = (
     "Check the names: the platform shares only with users and groups that it has. Its user administration lists them."
 )
@@ -32,42 +40,36 @@ class ShareResult:
 class ShareChange:
     """pairs: those the deployment is shared with now. notes: what the next `install` makes of it."""
 
-    actions: tuple[Action, ...]
+    changes: tuple[SharingChange, ...]
     shared: tuple[ShareResult, ...]
     notes: tuple[str, ...]
 
 
-def configured_pairs(context: Context) -> set[Pair]:
-    sharing = context.settings.sharing
-    return {("group", name) for name in sharing.groups} | {("user", name) for name in sharing.users}
-
-
 def shared_with(context: Context) -> tuple[ShareResult, ...]:
-    return _told(_present(context, deployment_of(context).id), configured_pairs(context))
+    return _told(_present(context, deployment_of(context).id), desired_pairs(context))
 
 
 def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.cached.collaborators(deployment.id)
-    missing = sorted(set(desired) - {(c.type, c.id) for c in current})
-    actions = tuple(Action("share with", f"{kind} {name}", "asked for") for kind, name in missing)
+    missing = sorted(set(desired) - pairs_of(current))
+    changes = tuple(ShareWith.of(pair, deployment.id, "asked for") for pair in missing)
     if missing:
-        extra = [Collaborator(id=name, type="group" if kind == "group" else "user") for kind, name in missing]
-        _write(context, deployment.id, actions, [*current, *extra])
+        _write(context, deployment.id, changes, [*current, *(collaborator(pair) for pair in missing)])
         # Only what the configuration names too is remembered as ours: install takes the rest for somebody's own.
-        context.memory.remember_shared(context.memory.shared() | (set(missing) & configured_pairs(context)))
-    return _outcome(context, deployment.id, actions, kept_by_install(sorted(set(desired)), configured_pairs(context)))
+        context.memory.remember_shared(context.memory.shared() | (set(missing) & desired_pairs(context)))
+    return _outcome(context, deployment.id, changes, kept_by_install(sorted(set(desired)), desired_pairs(context)))
 
 
 def remove(context: Context, desired: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.cached.collaborators(deployment.id)
-    surplus = sorted(set(desired) & {(c.type, c.id) for c in current})
-    actions = tuple(Action("stop sharing with", f"{kind} {name}", "asked for") for kind, name in surplus)
+    surplus = sorted(set(desired) & pairs_of(current))
+    changes = tuple(StopSharing.of(pair, deployment.id, "asked for") for pair in surplus)
     if surplus:
-        _write(context, deployment.id, actions, [c for c in current if (c.type, c.id) not in set(surplus)])
+        _write(context, deployment.id, changes, [c for c in current if (c.type, c.id) not in set(surplus)])
     context.memory.remember_shared(context.memory.shared() - set(desired))
-    return _outcome(context, deployment.id, actions, undone_by_install(sorted(set(desired)), configured_pairs(context)))
+    return _outcome(context, deployment.id, changes, undone_by_install(sorted(set(desired)), desired_pairs(context)))
 
 
 def kept_by_install(added: Sequence[Pair], configured: set[Pair]) -> tuple[str, ...]:
@@ -92,18 +94,21 @@ def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[s
     )
 
 
-def _write(context: Context, deployment_id: str, actions: Sequence[Action], now: Sequence[Collaborator]) -> None:
-    for action in actions:
-        context.journal.write("intent", action=action.verb, target=action.target)
-    try:
-        context.platform.set_collaborators(deployment_id, now)
-    except (Refused, NotFound) as error:
-        if error.status in (400, 404, 422):
-            error.remedy = _UNKNOWN
-        raise
-    for action in actions:
-        context.journal.write("effect", action=action.verb, target=action.target, id=deployment_id)
-    desired = {(c.type, c.id) for c in now}
+def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange], now: Sequence[Collaborator]) -> None:
+    """The platform takes the list as a whole, so one request makes all changes."""
+
+    def apply(change: SharingChange) -> None:
+        if change is changes[0]:
+            try:
+                context.platform.set_collaborators(deployment_id, now)
+            except (Refused, NotFound) as error:
+                if error.status in (400, 404, 422):
+                    error.remedy = _UNKNOWN
+                raise
+        context.journal.write("effect", action=change.verb, target=change.target, id=deployment_id)
+
+    execute(changes, apply, context.journal)
+    desired = pairs_of(now)
 
     def probe() -> bool | None:
         context.cached.forget("collaborators")
@@ -123,12 +128,14 @@ def _write(context: Context, deployment_id: str, actions: Sequence[Action], now:
         ) from None
 
 
-def _outcome(context: Context, deployment_id: str, actions: tuple[Action, ...], notes: tuple[str, ...]) -> ShareChange:
-    return ShareChange(actions, _told(_present(context, deployment_id), configured_pairs(context)), notes)
+def _outcome(
+    context: Context, deployment_id: str, changes: tuple[SharingChange, ...], notes: tuple[str, ...]
+) -> ShareChange:
+    return ShareChange(changes, _told(_present(context, deployment_id), desired_pairs(context)), notes)
 
 
 def _present(context: Context, deployment_id: str) -> set[Pair]:
-    return {(c.type, c.id) for c in context.cached.collaborators(deployment_id)}
+    return pairs_of(context.cached.collaborators(deployment_id))
 
 
 def _told(present: set[Pair], configured: set[Pair]) -> tuple[ShareResult, ...]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from mlflow_ae5_deploy.common.errors import LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import AnyStage
 from mlflow_ae5_deploy.jobs.gc import INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.drift import SIGN_IN, StageView, forecast
@@ -55,7 +55,7 @@ class Status:
         return [stage for stage in self.stages if stage.state == "unknown"]
 
 
-def status(context: Context, stages: Sequence[Stage], token: Secret | None = None) -> Status:
+def status(context: Context, stages: Sequence[AnyStage], token: Secret | None = None) -> Status:
     """Look once; see look_at for `token`. Raises PlatformError when the platform cannot be asked at all.
 
     An account that an administrator does not find is no error here: nothing is installed.

@@ -17,15 +17,23 @@ from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.engine.executor import execute
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.operations.upgrade.staging_project import remove_left
 from mlflow_ae5_deploy.resources import backup_destination
 from mlflow_ae5_deploy.resources import encryption_keys as keys
-from mlflow_ae5_deploy.resources.deployment import stop
+from mlflow_ae5_deploy.resources.deployment import StopDeployment, stop
+from mlflow_ae5_deploy.resources.project import DeleteProject
+from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
+from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
+_STOPPED_FOR_GOOD = (
+    Consequence(Impact.DOWNTIME, "clients lose the server at once"),
+    Consequence(Impact.TOKENS, "every token of it is invalidated"),
+)
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
 
 
@@ -97,38 +105,30 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallP
     )
 
 
-def plan(there: UninstallPlan, *, purge: bool) -> list[Action]:
+def diff(there: UninstallPlan, *, purge: bool) -> list[Change]:
     """Pure: what goes, in this order, and what that means."""
-    actions: list[Action] = []
+    changes: list[Change] = []
     for job in there.jobs:
         active = any(run.is_active and run.job_id == job.id for run in there.runs)
-        meaning = "its run at work is stopped" if active else "nothing is collected any more"
-        actions.append(Action("delete", f"job {job.name} ({job.id})", "it belongs to the installation", (meaning,)))
+        meaning = Consequence(Impact.JOBS, "its run at work is stopped" if active else "nothing is collected any more")
+        why = "it belongs to the installation"
+        changes.append(DeleteJob(name=job.name, id=job.id, purpose="", reason=why, consequences=(meaning,)))
     if there.runs:
-        name = counted(len(there.runs), "run records")
-        actions.append(Action("delete", name, "they belong to its jobs", ("their logs go with them",)))
+        changes.append(DeleteRuns(count=len(there.runs), reason="they belong to its jobs"))
     for item in there.deployments:
-        meaning = "clients lose the server at once, and every token of it is void"
-        actions.append(Action("stop", f"deployment {item.name} ({item.id})", "it is the server", (meaning,)))
+        change = StopDeployment(name=item.name, id=item.id, reason="it is the server", consequences=_STOPPED_FOR_GOOD)
+        changes.append(change)
     if there.project is not None:
-        name = f"project {there.project.name} ({there.project.id})"
-        meanings = ("its archive is kept on this machine first", "its endpoint becomes free for anybody")
-        actions.append(Action("delete", name, "it is what the server was made of", meanings))
+        name, identity = there.project.name, there.project.id
+        changes.append(DeleteProject(name=name, id=identity, reason="it is what the server was made of"))
     if purge:
-        actions += _purges(there)
-    return actions
-
-
-def _purges(there: UninstallPlan) -> list[Action]:
-    meaning = ("their values cannot be read back from the platform",)
-    actions = []
-    if there.secrets:
-        actions.append(Action("delete", f"secrets {', '.join(there.secrets)}", "--purge-secrets was given", meaning))
-    for consumer in there.consumers:
-        if consumer.secrets:
-            target = f"secrets {', '.join(consumer.secrets)} of {consumer.username}"
-            actions.append(Action("delete", target, "--purge-secrets was given", meaning))
-    return actions
+        of_consumers = ((consumer.username, consumer.secrets) for consumer in there.consumers)
+        changes += [
+            DeleteSecrets(name=account, names=names, reason="--purge-secrets was given")
+            for account, names in (("", there.secrets), *of_consumers)
+            if names
+        ]
+    return changes
 
 
 def kept(context: Context, there: UninstallPlan, *, purge: bool) -> list[str]:
@@ -153,23 +153,41 @@ def kept(context: Context, there: UninstallPlan, *, purge: bool) -> list[str]:
 
 
 def carry_out(context: Context, there: UninstallPlan, *, purge: bool) -> UninstallResult:
-    removed = UninstallResult()
+    result = UninstallResult()
     if there.project is not None:
-        removed.kept = _keep_archive(context, there.project, removed)
+        result.kept = _keep_archive(context, there.project, result)
     context.memory.forget_deployment()  # before the first effect: a token of it must not be taken for good any more
     remove_left(context)  # of a rehearsed upgrade that was cut off
-    for job in there.jobs:
-        _remove_job(context, job)
-    _remove_runs(context, there.runs)
-    for deployment in there.deployments:
-        _intent(context, "stop", f"deployment {deployment.name}")
-        stop(context, deployment)
-    if there.project is not None:
-        _remove_project(context, there.project)
-    if purge:
-        _purge(context, there, removed)
+    execute(diff(there, purge=purge), lambda change: _apply(change, there, result, context), context.journal)
+    for consumer in there.consumers:
+        if purge and consumer.trouble:
+            _note_left(context, consumer.username, consumer.trouble, result)
     context.cached.forget()
-    return removed
+    return result
+
+
+def _apply(change: Change, there: UninstallPlan, result: UninstallResult, context: Context) -> None:
+    match change:
+        case DeleteJob():
+            _delete_job(context, next(job for job in there.jobs if job.id == change.id))
+        case DeleteRuns():
+            _delete_runs(context, there.runs)
+        case StopDeployment():
+            stop(context, next(item for item in there.deployments if item.id == change.id))
+        case DeleteProject() if there.project is not None:
+            _delete_project(context, there.project)
+        case DeleteSecrets() if not change.name:
+            _delete_secrets(context, context.platform, context.account, change.names)
+        case DeleteSecrets():
+            try:
+                _delete_secrets(context, _as_consumer(context, change.name), change.name, change.names)
+            except PlatformError as error:
+                _note_left(context, change.name, error.what, result)
+
+
+def _note_left(context: Context, account: str, trouble: str, result: UninstallResult) -> None:
+    context.journal.write("failed", account=account, what=trouble)
+    result.left.append(f"{account}: {trouble}")
 
 
 def _keep_archive(context: Context, project: Project, removed: UninstallResult) -> Path | None:
@@ -188,8 +206,7 @@ def _keep_archive(context: Context, project: Project, removed: UninstallResult) 
     return path
 
 
-def _remove_job(context: Context, job: Job) -> None:
-    _intent(context, "delete", f"job {job.name}")
+def _delete_job(context: Context, job: Job) -> None:
     if job.schedule is not None:
         context.platform.pause_job(job.id)  # so that no run starts between the next two calls
     one_off.stop(context, context.platform.runs(job.id))
@@ -197,21 +214,19 @@ def _remove_job(context: Context, job: Job) -> None:
     context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
 
 
-def _remove_runs(context: Context, runs: Sequence[Run]) -> None:
+def _delete_runs(context: Context, runs: Sequence[Run]) -> None:
     """Also those that started after the plan was made: the project cannot go while one is at work."""
     if not runs:
         return
-    _intent(context, "delete", counted(len(runs), "run records"))
     one_off.stop(context, runs)
     for run in runs:
         context.platform.delete_run(run.id)
     context.journal.write("effect", action="delete", target=counted(len(runs), "run records"))
 
 
-def _remove_project(context: Context, project: Project) -> None:
-    _intent(context, "delete", f"project {project.name}")
+def _delete_project(context: Context, project: Project) -> None:
     late = [run for run in context.platform.runs() if run.project_id == project.id]
-    _remove_runs(context, late)
+    _delete_runs(context, late)
     context.platform.delete_project(project.id)
     context.journal.write("effect", action="delete", target=f"project {project.name}", id=project.id)
     poll_until(
@@ -222,25 +237,7 @@ def _remove_project(context: Context, project: Project) -> None:
     )
 
 
-def _purge(context: Context, there: UninstallPlan, removed: UninstallResult) -> None:
-    _delete_secrets(context, context.platform, context.account, there.secrets)
-    for consumer in there.consumers:
-        trouble = consumer.trouble
-        if not trouble and consumer.secrets:
-            try:
-                platform = _as_consumer(context, consumer.username)
-                _delete_secrets(context, platform, consumer.username, consumer.secrets)
-            except PlatformError as error:
-                trouble = error.what
-        if trouble:
-            context.journal.write("failed", account=consumer.username, what=trouble)
-            removed.left.append(f"{consumer.username}: {trouble}")
-
-
 def _delete_secrets(context: Context, platform: Client, account: str, names: Sequence[str]) -> None:
-    if not names:
-        return
-    _intent(context, "delete", f"secrets {', '.join(names)}")
     for name in names:
         platform.delete_secret(name)
         context.memory.forget_secret(account, name)
@@ -282,7 +279,3 @@ def _as_consumer(context: Context, username: str) -> Client:
     reference = consumer.password if consumer else None
     password = context.values.secret(reference, f"password of {username}") if reference else None
     return context.access.consumer(username, password)
-
-
-def _intent(context: Context, verb: str, target: str) -> None:
-    context.journal.write("intent", action=verb, target=target)

@@ -144,8 +144,8 @@ def run_data(
 def show_scheduled(
     reporter: Reporter, done: ScheduledJobs, setting: str, cron: str | None, configured: str | None
 ) -> None:
-    for action in done.actions:
-        reporter.line(f"+ {action.phrase}", style="cyan")
+    for change in done.changes:
+        reporter.line(f"+ {change.phrase}", style="cyan")
     reporter.line(f"= {done.message}", style="green")
     for warning in done.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
@@ -168,6 +168,6 @@ def scheduled_data(verb: str, done: ScheduledJobs) -> dict[str, Any]:
         "outcome": done.outcome,
         "message": done.message,
         "job": job and {"id": job.id, "name": job.name, "schedule": job.schedule, "command": job.command},
-        "actions": [{"verb": action.verb, "target": action.target} for action in done.actions],
+        "changes": [change.data() for change in done.changes],
         "warnings": list(done.warnings),
     }

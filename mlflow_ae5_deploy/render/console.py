@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from mlflow_ae5_deploy.common.errors import DeployError
-    from mlflow_ae5_deploy.engine.plan import Action, RunResult, StageResult
-    from mlflow_ae5_deploy.engine.stage import Stage
+    from mlflow_ae5_deploy.engine.change import Change
+    from mlflow_ae5_deploy.engine.plan import RunResult, StageResult
+    from mlflow_ae5_deploy.engine.stage import AnyStage
     from mlflow_ae5_deploy.operations.verify import Check
     from mlflow_ae5_deploy.render.install import Installed
 
@@ -182,7 +183,7 @@ class Reporter:
 
     # the run ----------------------------------------------------------------------------------------------------
 
-    def stage_begins(self, stage: Stage) -> None:
+    def stage_begins(self, stage: AnyStage) -> None:
         self.doing(f"stage {stage.number} of 14, {stage.name}")
 
     def stage_ends(self, result: StageResult) -> None:
@@ -193,19 +194,19 @@ class Reporter:
         self.hanging(f"{mark} {result.number:>2} {result.name:<16} ", result.reason, style)
         if result.outcome in ("changed", "planned", "declined"):
             tense = "" if result.outcome == "changed" else "would "
-            for action in result.actions:
-                self.hanging(_UNDER, f"{tense}{action.phrase}, because {action.reason}")
-                for consequence in action.consequences:
-                    self.hanging(f"{_UNDER}  - ", consequence)
+            for change in result.changes:
+                self.hanging(_UNDER, f"{tense}{change.phrase}, because {change.reason}")
+                for consequence in change.consequences:
+                    self.hanging(f"{_UNDER}  - ", consequence.text)
         for warning in result.warnings:
             self.hanging(_UNDER, f"warning: {warning}", "yellow")
 
-    def meaning(self, actions: Sequence[Action]) -> None:
-        """What an action that needs consent would do; on stderr, because a question follows."""
-        for action in actions:
-            self.note(f"This will {action.phrase}: {action.reason}.", style="yellow")
-            for consequence in action.consequences:
-                self.note(f"  - {consequence}")
+    def meaning(self, changes: Sequence[Change]) -> None:
+        """What changes that need consent would do; on stderr, because a question follows."""
+        for change in changes:
+            self.note(f"This will {change.phrase}: {change.reason}.", style="yellow")
+            for consequence in change.consequences:
+                self.note(f"  - {consequence.text}")
 
     def run_ends(self, verb: str, result: RunResult, installed: Installed, next_steps: Sequence[str]) -> None:
         self._pause()

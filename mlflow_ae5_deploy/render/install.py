@@ -79,10 +79,7 @@ def _stage(stage: StageResult) -> dict[str, Any]:
         "name": stage.name,
         "outcome": stage.outcome,
         "reason": stage.reason,
-        "actions": [
-            {"verb": a.verb, "target": a.target, "reason": a.reason, "consequences": list(a.consequences)}
-            for a in stage.actions
-        ],
+        "changes": [change.data() for change in stage.changes],
         "warnings": list(stage.warnings),
         "seconds": round(stage.seconds, 3),
     }

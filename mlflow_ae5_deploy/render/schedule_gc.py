@@ -64,9 +64,9 @@ def warnings(result: ScheduleView) -> list[str]:
 
 
 def show_done(reporter: Reporter, done: ScheduleResult) -> None:
-    for action in done.actions:
-        reporter.hanging("+ ", f"{action.phrase}, because {action.reason}", "cyan")
-    if not done.actions or done.outcome != "changed":
+    for change in done.changes:
+        reporter.hanging("+ ", f"{change.phrase}, because {change.reason}", "cyan")
+    if not done.changes or done.outcome != "changed":
         mark, style = ("=", "green") if done.outcome == "unchanged" else ("+", "cyan")
         reporter.hanging(f"{mark} ", done.message, style)
 
@@ -143,7 +143,7 @@ def schedule_data(verb: str, result: ScheduleView) -> dict[str, Any]:
         "schema": SCHEMA,
         "verb": verb,
         "outcome": done.outcome if done else "ran",
-        "actions": [{"verb": a.verb, "target": a.target, "reason": a.reason} for a in done.actions] if done else [],
+        "changes": [change.data() for change in done.changes] if done else [],
         "job": {"id": job.id, "name": job.name, "variables": variables(result)} if job else None,
         "schedule": _schedule_data(job.schedule, result.now) if job and job.schedule else None,
         "configuration_says_otherwise": [asdict(item) for item in result.departures],

@@ -30,8 +30,9 @@ def _details(reporter: Reporter, status: Status) -> None:
     for title, text in rows(status):
         reporter.hanging(f"  {title:<11} ", text)
     for stage in status.drift:
-        for action in stage.actions:
-            reporter.hanging("    differs   ", f"stage {stage.number} ({stage.name}) would {action}", "yellow")
+        for change in stage.changes:
+            would = f"stage {stage.number} ({stage.name}) would {change.phrase}, because {change.reason}"
+            reporter.hanging("    differs   ", would, "yellow")
     if status.problems or status.warnings:
         reporter.line()
 
@@ -212,17 +213,16 @@ def status_data(status: Status) -> dict[str, Any]:
             "missing": [name for name in seen.desired_secrets if name not in seen.secrets],
         },
         "sharing": [{"type": kind, "id": name} for kind, name in seen.shared],
-        "drift": [_stage_data(stage.number, stage.name, stage.actions) for stage in status.drift],
+        "drift": [
+            {"stage": stage.number, "name": stage.name, "changes": [change.data() for change in stage.changes]}
+            for stage in status.drift
+        ],
         "not_compared": [{"stage": s.number, "name": s.name, "message": s.message} for s in status.not_compared],
         "problems": list(status.problems),
         "warnings": list(status.warnings),
         "requests": status.requests,
         "seconds": round(status.seconds, 3),
     }
-
-
-def _stage_data(number: int, name: str, actions: tuple[str, ...]) -> dict[str, Any]:
-    return {"stage": number, "name": name, "actions": list(actions)}
 
 
 def _release_data(seen: Observed) -> dict[str, Any]:

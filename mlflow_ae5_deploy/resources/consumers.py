@@ -38,3 +38,8 @@ def lacking(context: Context, deployment_id: str | None) -> tuple[str, ...]:
     if context.account not in found and TOKEN not in context.cached.secret_names():
         found.insert(0, context.account)
     return tuple(found)
+
+
+def token_is_on_record(context: Context) -> bool:
+    """Whether this machine knows whose token is stored, if any is: it may have been stored from another one."""
+    return bool(context.memory.stored_tokens()) or TOKEN not in context.cached.secret_names()

@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.common.errors import (
     PlatformError,
     StageFailed,
 )
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.resources import interrupted_upgrade
@@ -26,14 +27,43 @@ STOPPING = "No server runs, or not for long: it was being stopped."
 STOPPED = "No server runs."
 STARTING = "No server runs yet: one was being started."
 _VISIBLE = 60.0  # seconds until a list must show what was just started
-DOWN = "the server is down until it has started again"
-TOKENS = (
+DOWN = Consequence(Impact.DOWNTIME, "the server is down until it has started again")
+TOKENS = Consequence(
+    Impact.TOKENS,
     "the deployment gets a new id: every token issued so far is invalidated; a new one is stored for the account and "
-    "its consumers, and everybody else needs a new one"
+    "its consumers, and everybody else needs a new one",
 )
 
 
-def restart_consequences(current: Deployment) -> tuple[str, ...]:
+class StartDeployment(Change):
+    verb, resource = "start", "deployment"
+
+
+class RestartDeployment(Change):
+    """Stop the deployment and start one in its stead. id: of the one that is stopped."""
+
+    verb, resource = "restart", "deployment"
+
+
+class RollBackDeployment(Change):
+    """Stop what did not come up and start the previous definition once more."""
+
+    verb, resource = "roll back", "deployment"
+
+
+class StopDeployment(Change):
+    verb, resource = "stop", "deployment"
+
+
+class MakePrivate(Change):
+    verb, resource = "make private", "deployment"
+
+
+class AwaitDeployment(Change):
+    verb, resource = "wait for", "deployment"
+
+
+def restart_consequences(current: Deployment) -> tuple[Consequence, ...]:
     """Consequences of stopping this deployment and starting another in its place."""
     return (DOWN, TOKENS) if current.is_started or current.is_starting else (TOKENS,)
 

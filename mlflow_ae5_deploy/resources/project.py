@@ -4,19 +4,62 @@ the upgrade."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded
 from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
-from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
+from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareProject(Change):
+    verb, resource = "compare", "project"
+    guess: bool = True
+
+
+class UploadProject(Change):
+    verb, resource = "upload", "project"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaceProject(Change):
+    """AE5 cannot change what a project holds, so it is deleted with all that hangs on it, and uploaded again."""
+
+    verb, resource = "replace", "project"
+    consent_option = "--replace"
+    consequences: tuple[Consequence, ...] = (
+        DOWN,
+        TOKENS,
+        Consequence(
+            Impact.JOBS,
+            "runs of its jobs are stopped; sharing and the scheduled jobs are made again by stages 13 and 14",
+        ),
+        Consequence(
+            Impact.DATA,
+            "AE5 cannot replace a project's content, so the project is deleted and uploaded again; "
+            "its former archive is kept on this machine first",
+        ),
+        Consequence(Impact.DATA, "data under data/ is kept only where the platform mounts a persistent volume there"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteProject(Change):
+    verb, resource = "delete", "project"
+    consequences: tuple[Consequence, ...] = (
+        Consequence(Impact.DATA, "its archive is kept on this machine first"),
+        Consequence(Impact.ACCESS, "its endpoint becomes free for anybody"),
+    )
 
 
 def keep_archive(context: Context, project: Project) -> Path:

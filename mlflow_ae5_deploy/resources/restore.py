@@ -11,9 +11,9 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import left
 from mlflow_ae5_deploy.resources import backup_destination
@@ -25,7 +25,32 @@ _TOO = " Unless database and artifacts are empty, add --replace, too: it keeps a
 _AT_WORK = "Wait for its end, or run the same `restore` again, which follows it."
 IN_USE = 18  # exit code of the project's Restore where a server works on the target
 _NEWER = 14  # and where the snapshot's schema is newer than the release knows
-CHECK = "check"
+
+
+class CheckRestore(Change):
+    """What is done before a server is stopped, see `look_first`. name: of the snapshot; empty for an undo."""
+
+    verb, resource = "check", "snapshot"
+
+    @property
+    def target(self) -> str:
+        return super().target if self.name else "what is kept aside"
+
+
+class RestoreSnapshot(Change):
+    verb, resource = "restore", "snapshot"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoRestore(Change):
+    """name: of the saved copy; empty for that of the last restore."""
+
+    verb, resource = "restore", "saved copy"
+    consequences: tuple[Consequence, ...] = (Consequence(Impact.DATA, "what is there now is kept aside in its stead"),)
+
+    @property
+    def target(self) -> str:
+        return f"what is kept aside as {self.name}" if self.name else "what the last restore kept aside"
 
 
 def servers_of(context: Context) -> tuple[Deployment, ...]:
@@ -129,11 +154,20 @@ def refuse_occupied(desired: RestoreRequest, servers: Sequence[Deployment], secr
         )
 
 
-def checking(desired: RestoreRequest) -> Action:
-    """The look that is taken before a server is stopped, see `look_first`."""
+def checking(desired: RestoreRequest) -> CheckRestore:
     if desired.undo:
-        return Action(CHECK, "what is kept aside", "the server is only stopped if there is something")
-    return Action(CHECK, f"snapshot {desired.snapshot}", "the server is only stopped for one that is whole")
+        return CheckRestore(reason="the server is only stopped if there is something")
+    return CheckRestore(name=desired.snapshot, reason="the server is only stopped for one that is whole")
+
+
+def restoring(desired: RestoreRequest) -> RestoreSnapshot | UndoRestore:
+    if desired.undo:
+        return UndoRestore(name=desired.kept or "", reason="--undo was given")
+    if not desired.replace:
+        return RestoreSnapshot(name=desired.snapshot, reason="it was asked for")
+    moved = "database and artifacts that are there are kept aside; `restore --undo` brings them back"
+    meaning = (Consequence(Impact.DATA, moved),)
+    return RestoreSnapshot(name=desired.snapshot, reason="--replace was given", consequences=meaning)
 
 
 def look_first(context: Context, project: Project, desired: RestoreRequest, *, replaced: bool = False) -> None:

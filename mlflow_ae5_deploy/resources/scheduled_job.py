@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError, StageFailed
+from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.executor import execute
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.state import PendingJobChange
 from mlflow_ae5_deploy.jobs.one_off import shows_up
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
@@ -24,19 +28,68 @@ from mlflow_ae5_deploy.resources.deployment import revision_for
 STAGE = 14
 RUN_DEADLINE = 900.0  # seconds a collection at work is waited for before its job is taken down
 _VISIBLE = 60.0  # seconds until a list must show what was just done
-CREATE, DELETE, PAUSE = "create", "delete", "pause"
 
 RunSource = Callable[[], Sequence[Run]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobChange(Change):
+    """purpose: see JobSpec. held: see ScheduledJobState."""
+
+    resource = "job"
+    purpose: str
+    held: bool = False
+
+
+class CreateJob(JobChange):
+    verb = "create"
+
+
+class DeleteJob(JobChange):
+    verb = "delete"
+
+
+class PauseJob(JobChange):
+    verb = "pause"
+
+
+class ResumeJob(JobChange):
+    verb = "resume"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteRuns(Change):
+    """The records of runs, and their logs. count is no part of its identity: runs end and begin all the time."""
+
+    verb, resource = "delete", "run records"
+    count: int
+    consequences: tuple[Consequence, ...] = (Consequence(Impact.DATA, "their logs go with them"),)
+
+    @property
+    def target(self) -> str:
+        return counted(self.count, self.resource)
+
+
 @dataclass(frozen=True)
 class ScheduledJobState:
-    """held: somebody has paused the job, so one that is made anew is paused too."""
+    """held: somebody has paused the job, so one that is recreated is paused too. now: when it was observed.
+    preview: the change is only shown, so it tells when the job would run."""
 
     project: Project | None
     desired: JobSpec
     jobs: tuple[Job, ...]
+    now: datetime
     held: bool = False
+    preview: bool = False
+
+    @property
+    def was_paused(self) -> bool:
+        return any(is_paused(job) for job in self.jobs)
+
+    @property
+    def words(self) -> str:
+        """The desired schedule."""
+        return in_words(parse_cron(self.desired.schedule), self.now)
 
 
 def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) -> ScheduledJobState:
@@ -45,9 +98,8 @@ def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) ->
     jobs = tuple(jobs_for(context.cached.jobs(), project, desired))
     going = project is not None and context.cached.is_going(project)
     before = jobs_for(context.cached.going_jobs(), project, desired) if going else jobs
-    return ScheduledJobState(
-        project, desired, jobs, keep_paused and is_held(before, context.memory.job_change(desired.purpose))
-    )
+    held = keep_paused and is_held(before, context.memory.job_change(desired.purpose))
+    return ScheduledJobState(project, desired, jobs, context.clock.now(), held, context.options.dry)
 
 
 def is_held(jobs: Sequence[Job], change: PendingJobChange | None) -> bool:
@@ -58,73 +110,107 @@ def is_held(jobs: Sequence[Job], change: PendingJobChange | None) -> bool:
     return bool(told) and all(is_paused(job) for job in told)
 
 
-def plan(state: ScheduledJobState, context: Context) -> Decision:
-    """Which jobs go, and whether one is made; raises Configuration if that one could not be made."""
-    schedule = parse_cron(state.desired.schedule)
+def diff(state: ScheduledJobState) -> Diff:
+    """Pure: which jobs go, and whether one is created or paused."""
+    purpose, held, name = state.desired.purpose, state.held, state.desired.name
     right = sorted((job for job in state.jobs if not differences(job, state.desired)), key=is_paused)
     keep = right[0] if right else None
-    actions = [
-        Action(DELETE, f"job {job.name} ({job.id})", "; ".join(differences(job, state.desired)) or "one is enough")
+    changes: list[Change] = [
+        DeleteJob(
+            name=job.name,
+            id=job.id,
+            purpose=purpose,
+            held=held,
+            reason="; ".join(differences(job, state.desired)) or "one is enough",
+        )
         for job in state.jobs
         if job is not keep
     ]
     if keep is None:
         why = "there is none" if not state.jobs else "a job cannot be changed in place"
-        if context.options.dry:
-            why += f"; it would run {in_words(schedule, context)}"
-        if state.held:
+        if state.preview:
+            why += f"; it would run {state.words}"
+        if held:
             why += "; it is paused again at once, as the former was"
-        actions.append(Action(CREATE, f"job {state.desired.name}", why))
-    if keep is None:
-        _check_before_create(state, context)
-    elif state.held and not is_paused(keep):
+        changes.append(CreateJob(name=name, purpose=purpose, held=held, reason=why))
+    elif held and not is_paused(keep):
         why = "a run that was cut off has made it anew, and the former was paused"
-        actions.append(Action(PAUSE, f"job {keep.name} ({keep.id})", why))
-    warnings = []
-    if state.held or (keep is not None and is_paused(keep)):
-        name = keep.name if keep else state.desired.name
-        warnings.append(f"The job `{name}` is paused: the {state.desired.purpose} rests until somebody resumes it.")
-    if actions:
-        return Decision.do(*actions, warnings=warnings)
-    return Decision.nothing(f"job `{state.desired.name}` exists: {in_words(schedule, context)}", *warnings)
+        changes.append(PauseJob(name=keep.name, id=keep.id, purpose=purpose, reason=why))
+    warnings: tuple[str, ...] = ()
+    if held or (keep is not None and is_paused(keep)):
+        paused = keep.name if keep else name
+        warnings = (f"The job `{paused}` is paused: the {purpose} rests until somebody resumes it.",)
+    if changes:
+        return Changes(tuple(changes), warnings)
+    return NoChange(f"job `{name}` exists: {state.words}", warnings)
 
 
-def _check_before_create(state: ScheduledJobState, context: Context) -> None:
-    """Found out before a working job is taken down."""
-    if context.access.missing:
+def check(state: ScheduledJobState, context: Context) -> None:
+    """Raise Configuration or NotFound where a job could not be created, before a working one is deleted."""
+    if context.access.missing or not any(isinstance(change, CreateJob) for change in diff(state).changes):
         return
     check_profile(context, state.desired.resource_profile, f"{state.desired.section}.resource_profile")
     if state.project is not None and not context.cached.is_going(state.project):
         revision_for(context, state.project, "latest", state.desired.command)
 
 
-def apply(action: Action, state: ScheduledJobState, context: Context, *, wait: float = RUN_DEADLINE) -> None:
+def apply(change: Change, state: ScheduledJobState, context: Context, *, wait: float = RUN_DEADLINE) -> None:
     """wait: seconds that a run at work is waited for."""
     purpose = state.desired.purpose
-    for job in state.jobs:
-        if action.verb == DELETE and job.id in action.target:
-            context.memory.begin_job_change(purpose, paused=state.held, jobs=[job.id])
+    job = next((job for job in state.jobs if job.id == change.id), None)
+    match change:
+        case DeleteJob() if job is not None:
+            context.memory.begin_job_change(purpose, paused=change.held, jobs=[job.id])
             delete(job, context, wait=wait, purpose=purpose)
-        if action.verb == PAUSE and job.id in action.target:
+        case PauseJob() if job is not None:
             pause(job, context, purpose)
-    if action.verb != CREATE:
-        return
-    if state.project is None:
-        raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
-    made = create(state.project, state.desired, context, wait=wait)
-    if state.held:
-        pause(made, context, purpose)  # AE5 cannot make a paused one; a run can begin only in the moment between
+        case CreateJob() if state.project is not None:
+            made = create(state.project, state.desired, context, wait=wait)
+            if change.held:
+                pause(made, context, purpose)  # AE5 cannot create a paused one; a run can begin only in between
+        case _:
+            raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
+
+
+def converge(context: Context, desired: JobSpec, *, wait: float) -> tuple[ScheduledJobState, Diff]:
+    """Exactly one job, as desired. The state is that of before."""
+    state = observe(context, desired)
+    check(state, context)
+    found = diff(state)
+    execute(found.changes, lambda change: apply(change, state, context, wait=wait), context.journal)
+    if isinstance(found, NoChange):
+        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
+    return state, found
+
+
+def remove(jobs: Sequence[Job], purpose: str, context: Context, *, wait: float) -> tuple[DeleteJob, ...]:
+    """Delete these, each after its running run has ended."""
+    by_id = {job.id: job for job in jobs}
+    changes = tuple(DeleteJob(name=job.name, id=job.id, purpose=purpose, reason="asked for") for job in jobs)
+    execute(
+        changes,
+        lambda change: delete(by_id[change.id], context, wait=wait, purpose=purpose),
+        context.journal,
+    )
+    context.memory.end_job_change(purpose)
+    return changes
 
 
 def pause(job: Job, context: Context, purpose: str) -> None:
     context.platform.pause_job(job.id)
-    context.journal.write("effect", action=PAUSE, target=f"job {job.name}", id=job.id)
+    context.journal.write("effect", action="pause", target=f"job {job.name}", id=job.id)
     context.memory.end_job_change(purpose)  # the platform tells it from here on; somebody may resume it there
     context.cached.forget("jobs")
 
 
+def resume(job: Job, context: Context) -> None:
+    context.platform.unpause_job(job.id)
+    context.journal.write("effect", action="resume", target=f"job {job.name}", id=job.id)
+    context.cached.forget("jobs")
+
+
 def confirm(context: Context, desired: JobSpec) -> str:
-    """Wait until the platform lists exactly the wanted job, and say so. StageFailed when it does not."""
+    """Wait until the platform lists exactly the desired job, and say so. StageFailed when it does not."""
     seen: list[ScheduledJobState] = []
 
     def probe() -> bool | None:
@@ -149,8 +235,7 @@ def confirm(context: Context, desired: JobSpec) -> str:
             stage=STAGE,
         ) from None
     context.memory.end_job_change(desired.purpose)
-    words = in_words(parse_cron(desired.schedule), context)
-    return f"job `{desired.name}`: {words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
+    return f"job `{desired.name}`: {seen[0].words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
 
 
 def create(project: Project, desired: JobSpec, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
@@ -178,7 +263,7 @@ def create(project: Project, desired: JobSpec, context: Context, *, wait: float 
             raise clash
     if job is None:
         raise AssertionError
-    context.journal.write("effect", action=CREATE, target=f"job {job.name}", id=job.id)
+    context.journal.write("effect", action="create", target=f"job {job.name}", id=job.id)
     context.cached.forget("jobs")
     return job
 
@@ -198,7 +283,7 @@ def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: s
                 context.platform.unpause_job(job.id)
         raise
     context.platform.delete_job(job.id)
-    context.journal.write("effect", action=DELETE, target=f"job {job.name}", id=job.id)
+    context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
     context.cached.forget("jobs")
 
 
@@ -236,8 +321,8 @@ def is_paused(job: Job) -> bool:
     return "pause" in job.state.lower()
 
 
-def in_words(schedule: Schedule, context: Context) -> str:
-    times = ", ".join(f"{when:%Y-%m-%d %H:%M}" for when in schedule.next_times(context.clock.now(), 3))
+def in_words(schedule: Schedule, now: datetime) -> str:
+    times = ", ".join(f"{when:%Y-%m-%d %H:%M}" for when in schedule.next_times(now, 3))
     return f"{schedule.expression}, {schedule.words[:1].lower()}{schedule.words[1:]}; next {times} UTC"
 
 
@@ -269,4 +354,4 @@ def _free_name(desired: JobSpec, context: Context, wait: float) -> None:
         await_idle(leftover, f"a deleted job {name}", context, wait, desired.purpose)
     removed = context.platform.free_job_name(name)
     if removed:
-        context.journal.write("effect", action=DELETE, target=f"{removed} runs that block the name {name}")
+        context.journal.write("effect", action="delete", target=f"{removed} runs that block the name {name}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action
 
-SET = "set"
 MADE, KEPT = "made", "kept"
 _READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION")
 
@@ -21,6 +21,37 @@ _WHY = {
     MADE: "not set; a new key is made and kept in the key file",
     "unset": "known only once the deployment runs",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSecrets(Change):
+    """Secrets of the service account."""
+
+    verb, resource = "set", "secrets"
+    names: tuple[str, ...]
+
+    @property
+    def target(self) -> str:
+        return f"{'secrets' if len(self.names) > 1 else 'secret'} {', '.join(self.names)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteSecrets(Change):
+    """name: of the account, where it is not the service account."""
+
+    verb, resource = "delete", "secrets"
+    names: tuple[str, ...]
+    consequences: tuple[Consequence, ...] = (
+        Consequence(Impact.SECRETS, "their values cannot be read back from the platform"),
+    )
+
+    @property
+    def target(self) -> str:
+        return f"secrets {', '.join(self.names)}" + (f" of {self.name}" if self.name else "")
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        return (*super().identity, self.names)
 
 
 @dataclass(frozen=True)
@@ -56,9 +87,9 @@ def observe_secret(context: Context, name: str, desired: Secret | None) -> Secre
     return SecretState(name, remembered)
 
 
-def setting(states: Sequence[SecretState]) -> list[Action]:
-    """One action that sets all secrets that are not right; none when all are."""
-    wrong = [secret for secret in states if not secret.right]
+def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:
+    """One change that sets all secrets that are not right; none when all are."""
+    wrong = [secret for secret in secrets if not secret.right]
     if not wrong:
         return []
     reasons = [
@@ -66,6 +97,6 @@ def setting(states: Sequence[SecretState]) -> list[Action]:
         for state, why in _WHY.items()
         if any(secret.state == state for secret in wrong)
     ]
-    names = ", ".join(secret.name for secret in wrong)
     reason = ("they are " if len(wrong) > 1 else "it is ") + wrong[0].why if len(reasons) == 1 else "; ".join(reasons)
-    return [Action(SET, f"{'secrets' if len(wrong) > 1 else 'secret'} {names}", reason)]
+    names = tuple(secret.name for secret in wrong)
+    return [SetSecrets(names=names, reason=reason, guess=all(secret.state == "unknown" for secret in wrong))]

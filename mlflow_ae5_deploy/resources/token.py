@@ -6,9 +6,31 @@ from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources.consumers import TOKEN
 from mlflow_ae5_deploy.resources.token_expiry import expiry
+
+
+class IssueToken(Change):
+    """id: of the deployment, which a token is for; empty while there is none."""
+
+    verb, resource = "issue", "a token"
+
+    @property
+    def target(self) -> str:
+        return self.resource
+
+
+class StoreToken(Change):
+    """name: of the account."""
+
+    verb = "set"
+    resource = f"secret {TOKEN}"
+
+    @property
+    def target(self) -> str:
+        return f"{self.resource} for {self.name}"
 
 
 def store_token(context: Context, account: str, deployment: Deployment, platform: Client | None = None) -> None:

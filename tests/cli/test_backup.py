@@ -377,7 +377,7 @@ class TestSchedule:
         assert "schedule: '30 2 * * *'" in told.out
         assert again.data["outcome"] == "unchanged"
         assert (job["schedule"], job["variables"]) == ("30 2 * * *", {})
-        assert [a["verb"] for a in changed.data["actions"]] == ["delete", "create"]
+        assert [c["change"] for c in changed.data["changes"]] == ["delete_job", "create_job"]
         config = bench.configure("backup:\n  schedule: 0 1 * * *\n  drill_schedule: 0 5 * * 0\n")
         installed = bench.install(capsys, "--config", str(config))
         assert installed.code == 0, installed.err

@@ -51,7 +51,7 @@ def running(bench: Bench) -> list[Any]:
 
 
 def consequences(outcome: Outcome) -> list[str]:
-    return [line for s in outcome.data["stages"] for action in s["actions"] for line in action["consequences"]]
+    return [item["text"] for s in outcome.data["stages"] for change in s["changes"] for item in change["consequences"]]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

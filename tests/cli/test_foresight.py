@@ -51,8 +51,8 @@ def test_a_plan_tells_what_a_new_endpoint_brings_with_it(bench, capsys):
 
     assert done.code == 0, done.err
     assert touched(done, "changed") <= touched(plan, "planned")
-    (restart,) = [a for s in plan.data["stages"] for a in s["actions"] if a["verb"] == "restart"]
-    assert "every token issued so far is invalidated" in restart["consequences"][1]
+    (restart,) = [c for s in plan.data["stages"] for c in s["changes"] if c["change"] == "restart_deployment"]
+    assert "every token issued so far is invalidated" in restart["consequences"][1]["text"]
     back = bench.install(capsys, "--yes")
     assert back.code == 0, back.err
 

@@ -67,7 +67,7 @@ def forget(bench: Bench) -> None:
 
 def test_install_makes_both_once_and_asks_for_a_copy(fresh, capsys):
     plan = fresh.run(capsys, "plan", "--sandbox", "--json", "--release", str(fresh.release))
-    assert any(PASSPHRASE in a["target"] and "key file" in a["reason"] for a in stage8(plan)["actions"])
+    assert any(PASSPHRASE in c.get("names", ()) and "key file" in c["reason"] for c in stage8(plan)["changes"])
     assert not fresh.memory_folder.exists()
 
     first = fresh.run(capsys, "install", "--sandbox", "--release", str(fresh.release))
@@ -140,7 +140,7 @@ def test_a_file_of_another_installation_is_not_stored_unasked(installed, capsys)
     replaced = installed.install(capsys, "--replace-keys", "--yes")
     assert replaced.code == 0, replaced.err
     assert stored(installed) == OWN
-    assert "restart" in [action["verb"] for action in stage8(replaced)["actions"]]
+    assert "restart_deployment" in [change["change"] for change in stage8(replaced)["changes"]]
     assert installed.install(capsys).data["outcome"] == "unchanged"
 
 

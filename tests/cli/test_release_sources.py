@@ -57,9 +57,9 @@ def test_a_newer_latest_is_a_planned_replacement(bench, capsys, mirror):
     assert sorted(path.name for path in cache.iterdir()) == records, "a plan writes nothing, no checksum either"
     assert "no checksum to compare with" in plan.data["stages"][3]["reason"]
     assert "1.1.0" in plan.data["stages"][3]["reason"]
-    (action,) = plan.data["stages"][5]["actions"]
-    assert action["verb"] == "replace"
-    assert action["consequences"]
+    (change,) = plan.data["stages"][5]["changes"]
+    assert change["change"] == "replace_project"
+    assert change["consequences"]
     (mirror / "mlflow.tracking.server.1.1.0.tar.gz").unlink()
 
 
@@ -89,7 +89,7 @@ def test_latest_is_downloaded_once_and_found_in_the_cache_afterwards(bench, caps
     first = install(bench, capsys, *options, "--replace")
     again = install(bench, capsys, *options)
 
-    assert plan.data["stages"][3]["actions"][0]["target"] == "release 1.0.0"
+    assert plan.data["stages"][3]["changes"][0]["name"] == "1.0.0"
     assert first.data["stages"][3]["outcome"] == "changed", first.err
     assert "recorded" in first.data["stages"][3]["reason"]
     assert again.data["outcome"] == "unchanged", again.data

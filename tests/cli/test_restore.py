@@ -68,7 +68,7 @@ class TestAfterADisaster:
         assert done.data["verification"]["passed"] is True
         assert done.data["recovery"]["report"]["database_identical"] is True
         recovery = done.data["stages"][6]
-        assert [action["verb"] for action in recovery["actions"]] == ["set", "restore"]
+        assert [change["change"] for change in recovery["changes"]] == ["set_secrets", "restore_snapshot"]
         assert "identical to the manifest" in recovery["reason"]
         assert calls(site) == ["Restore --snapshot latest"]
         assert memory_file(site).stat().st_mode & 0o077 == 0
@@ -134,7 +134,7 @@ class TestRefused:
         refused = restore(site, capsys, "--stop-server", "--replace")
         agreed = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
-        assert_tells(refused, 14, "was not agreed to", "every token issued so far is invalidated", "--yes")
+        assert_tells(refused, 14, "2 changes were not agreed to", "every token issued so far is invalidated", "--yes")
         assert agreed.code == 0, agreed.err
         assert data(site) == "schema-1\nbefore\n"
 

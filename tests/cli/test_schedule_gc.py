@@ -64,7 +64,7 @@ class TestMakeItSo:
         kept = bench.install(capsys, "--config", str(path))
         assert kept.data["stages"][13]["outcome"] == "unchanged", kept.out
         undone = bench.install(capsys)
-        assert "its schedule is 0 4 * * *, wanted is */10 * * * *" in undone.data["stages"][13]["actions"][0]["reason"]
+        assert "its schedule is 0 4 * * *, wanted is */10 * * * *" in undone.data["stages"][13]["changes"][0]["reason"]
         (job,) = owner.get("jobs")
         assert (job["schedule"], job["variables"]) == ("*/10 * * * *", {})
 
@@ -82,7 +82,7 @@ class TestMakeItSo:
         done = gc()
 
         assert done.code == 0, done.err
-        assert [a["verb"] for a in done.data["actions"]] == ["delete", "delete", "create"]
+        assert [c["change"] for c in done.data["changes"]] == ["delete_job", "delete_job", "create_job"]
         assert sorted((j["name"], j["schedule"]) for j in owner.get("jobs")) == [
             (JOB, "*/10 * * * *"),
             ("somebody's one-off", None),

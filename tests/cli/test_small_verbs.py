@@ -296,7 +296,7 @@ class TestUninstall:
         done = here("uninstall", "--yes", "--purge-secrets", "--json")
 
         assert done.code == 0, done.err
-        assert any("of dev-user" in target for target in done.data["removed"])
+        assert any(change["name"] == "dev-user" for change in done.data["changes"])
         assert [n for n in consumer.get("credentials/user")["data"] if n.startswith("MLFLOW_")] == []
 
     def test_and_named_where_that_is_not_possible(self, bench, with_consumer, here):

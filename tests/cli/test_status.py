@@ -241,7 +241,7 @@ class TestDrift:
         assert seen.code == 0, seen.out
         (row,) = seen.data["drift"]
         assert (row["stage"], row["name"]) == (14, "gc-schedule")
-        assert "its schedule is */10 * * * *, wanted is 0 3 * * *" in row["actions"][0]
+        assert "its schedule is */10 * * * *, wanted is 0 3 * * *" in row["changes"][0]["reason"]
 
     def test_another_release_is_drift(self, bench, capsys):
         bench.install(capsys, "--yes")
@@ -265,7 +265,7 @@ class TestDrift:
 
         assert seen.code == 20
         assert [row["name"] for row in seen.data["drift"]] == ["token", "store-token"]
-        assert "ended on 2026-01-01" in seen.data["drift"][0]["actions"][0]
+        assert "ended on 2026-01-01" in seen.data["drift"][0]["changes"][0]["reason"]
         assert planned.code == 30
         assert "the one it holds has ended" in planned.out
         assert [done.data["stages"][n]["outcome"] for n in (10, 11)] == ["changed", "changed"]

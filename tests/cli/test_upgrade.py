@@ -157,7 +157,7 @@ class TestForward:
         assert_tells(told, 14, "was not agreed to", "--yes")
         assert "MLflow    3.17.2 -> 3.18.0" in told.out
         assert "the schema would go from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in told.out
-        assert "every token issued so far is void" in told.err
+        assert "every token issued so far is invalidated" in told.err
         assert running(site)["id"] == before
         assert_is_first(site, capsys)
 
@@ -353,9 +353,16 @@ class TestCutOff:
         asked = upgrade(site, capsys, "--back")
         back = site.run(capsys, "upgrade", "--sandbox", "--back", "--yes")
 
-        assert_tells(asked, 14, "Going back was not agreed to", "--yes", "is kept aside", "restore --list-kept")
+        assert_tells(
+            asked,
+            14,
+            "Roll back to release first.tar.gz was not agreed to",
+            "--yes",
+            "is kept aside",
+            "restore --list-kept",
+        )
         assert back.code == 0, back.err
-        assert "This will go back to release first.tar.gz" in back.err
+        assert "This will roll back to release first.tar.gz" in back.err
         assert "is kept aside as kept-1: `restore --list-kept --sandbox` names it" in back.out
         assert_is_first(site, capsys)
         assert pending(site) is None

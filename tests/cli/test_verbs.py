@@ -170,7 +170,7 @@ class TestPlan:
         assert {stage["outcome"] for stage in told.data["stages"]} == {"planned", "unchanged"}
         for stage in told.data["stages"]:
             assert stage["reason"]
-            assert all(action["reason"] for action in stage["actions"])
+            assert all(change["reason"] for change in stage["changes"])
         assert told.data["writes"] == 0
         assert any("install" in step for step in told.data["next"])
 
@@ -180,8 +180,8 @@ class TestPlan:
 
         for stage in data.data["stages"]:
             assert f"{stage['number']:>2} {stage['name']}" in text.out
-            for action in stage["actions"]:
-                assert action["target"] in text.out
+            for change in stage["changes"]:
+                assert change["phrase"] in text.out
 
     def test_has_nothing_to_do_after_an_install(self, bench, capsys):
         assert bench.install(capsys).code == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +12,10 @@ from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Denied
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, NoChange
 from mlflow_ae5_deploy.engine.state import StoredToken
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
-from mlflow_ae5_deploy.operations.drift import DIFFERS, SAME, UNKNOWN, StageView, forecast, view
+from mlflow_ae5_deploy.operations.drift import DIFFERS, SAME, UNKNOWN, StageView, forecast, reasoned, view
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status import problems, warnings
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus, KnownSnapshot, look_at_backups, remembered
@@ -30,8 +29,13 @@ from mlflow_ae5_deploy.operations.status_report import (
     read_version,
 )
 from mlflow_ae5_deploy.release.compare import BuildRecord
+from mlflow_ae5_deploy.resources.deployment import StartDeployment
+from mlflow_ae5_deploy.resources.project import CompareProject
+from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease
 from mlflow_ae5_deploy.resources.restore import InterruptedRestore
-from mlflow_ae5_deploy.resources.secrets import SecretState, setting
+from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
+from mlflow_ae5_deploy.resources.sharing import ShareWith
+from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
 from tests.runbook.runbook_support import OURS, Doors, Lists, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -250,46 +254,50 @@ def test_warnings_of_the_stages_are_told_once():
     assert warnings(WELL, stages, NOW) == ["look out"]
 
 
-def secrets_of(*states):
-    return SimpleNamespace(secrets=tuple(SecretState(f"S{n}", state) for n, state in enumerate(states)))
+def setting_of(*states):
+    return setting([SecretState(f"S{number}", state) for number, state in enumerate(states)])
 
 
-DO = Decision.do(Action("share with", "group everyone", "it is not"))
-SET = Decision.do(Action("set", "secrets", "because"))
-START = Decision.do(Action("set", "secrets", "because"), Action("start", "it", "because"))
+SHARE = ShareWith.of(("group", "everyone"), "a2-1", "it is not")
+START = StartDeployment(name="it", reason="because")
 DRIFT = [
-    ("nothing to do", 8, Decision.nothing("fine"), None, True, SAME),
-    ("something to do", 13, DO, None, True, DIFFERS),
-    ("archive only not kept here", 5, DO, SimpleNamespace(built=object()), True, SAME),
-    ("archive not built", 5, DO, SimpleNamespace(built=None), True, UNKNOWN),
-    ("release not at hand", 4, DO, SimpleNamespace(release=None), True, UNKNOWN),
-    ("content not compared", 6, Decision.do(Action("compare", "project", "later")), None, True, UNKNOWN),
-    ("values not known here", 8, SET, secrets_of("same", "unknown"), True, UNKNOWN),
-    ("one value known to differ", 8, SET, secrets_of("different", "unknown"), True, DIFFERS),
-    ("not known, and not running", 8, START, secrets_of("unknown"), True, DIFFERS),
-    ("token not known here", 12, SET, (), False, UNKNOWN),
-    ("token known to be void", 12, SET, (), True, DIFFERS),
+    ("nothing to do", [], SAME),
+    ("something to do", [SHARE], DIFFERS),
+    ("archive only not saved here", [BuildArchive(reason="not built before")], SAME),
+    ("archive not built", [BuildArchive(reason="possible later", guess=True)], UNKNOWN),
+    ("release not at hand", [DownloadRelease(name="1.0.0", reason="it is not in the cache")], UNKNOWN),
+    ("content not compared", [CompareProject(name="p", reason="later")], UNKNOWN),
+    ("values not known here", setting_of("same", "unknown"), UNKNOWN),
+    ("one value known to differ", setting_of("different", "unknown"), DIFFERS),
+    ("not known, and not running", [*setting_of("unknown"), START], DIFFERS),
+    ("token not known here", [StoreToken(name="a", reason="no token of this", guess=True)], UNKNOWN),
+    ("token known to be invalid", [StoreToken(name="a", reason="no token of this")], DIFFERS),
 ]
 
 
-@pytest.mark.parametrize(("case", "number", "decision", "report", "knows", "state"), DRIFT, ids=[r[0] for r in DRIFT])
-def test_only_what_is_seen_to_differ_is_drift(case, number, decision, report, knows, state):
-    assert view(number, "stage", decision, report, knows_token=knows).state == state
+@pytest.mark.parametrize(("case", "changes", "state"), DRIFT, ids=[row[0] for row in DRIFT])
+def test_only_what_is_seen_to_differ_is_drift(case, changes, state):
+    diff = Changes(tuple(changes)) if changes else NoChange("fine")
+    assert view(8, "stage", diff).state == state
 
 
 @pytest.mark.parametrize("why", ["possible once the deployment runs", "not set", "the stored one is of another"])
-def test_what_an_install_would_do_about_secrets_is_not_masked(why):
+@pytest.mark.parametrize(
+    "change",
+    [IssueToken(reason=""), StoreToken(name="a", reason=""), SetSecrets(names=("AWS_SECRET_ACCESS_KEY",), reason="")],
+    ids=lambda change: change.kind(),
+)
+def test_what_an_install_would_do_about_secrets_is_not_masked(change, why):
     """`issue a token: possible` would look like a credential to the scrubber."""
-    for target in ("a token", "secret MLFLOW_TRACKING_TOKEN", "secrets A, AWS_SECRET_ACCESS_KEY"):
-        (told,) = view(11, "token", Decision.do(Action("issue", target, why)), None, knows_token=True).actions
-        assert scrub(told) == told
+    told = reasoned(replace(change, reason=why))
+    assert scrub(told) == told
 
 
 @pytest.mark.parametrize("state", ["new", "missing", "different", "unknown", "unset"])
 def test_why_a_secret_is_set_is_not_masked(state):
     report = [SecretState("MLFLOW_TRACKING_URI", "new"), SecretState("MLFLOW_TRACKING_TOKEN", state)]
-    (action,) = setting(report)
-    for told in (action.reason, f"{action.phrase}, because {action.reason}"):
+    (change,) = setting(report)
+    for told in (change.reason, reasoned(change)):
         assert scrub(told) == told
 
 

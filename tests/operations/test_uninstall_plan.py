@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.operations.uninstall import ConsumerSecrets, UninstallPlan, plan
+from mlflow_ae5_deploy.operations.uninstall import ConsumerSecrets, UninstallPlan, diff
+from mlflow_ae5_deploy.resources.deployment import StopDeployment
+from mlflow_ae5_deploy.resources.project import DeleteProject
+from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
+from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
 PROJECT = Project(id="a0-" + "1" * 32, name="p", owner="service", resource_profile="default")
 DEPLOYMENT = Deployment(
@@ -39,26 +43,38 @@ ALL = UninstallPlan(
     PROJECT, (DEPLOYMENT,), (JOB,), (ENDED,), ("A", "B"), (ConsumerSecrets("dev", ("C",)), ConsumerSecrets("other"))
 )
 
+GOES = [(DeleteJob, JOB.id), (DeleteRuns, ""), (StopDeployment, DEPLOYMENT.id), (DeleteProject, PROJECT.id)]
+OWN, OF_CONSUMER = (DeleteSecrets, ("", ("A", "B"))), (DeleteSecrets, ("dev", ("C",)))
 ROWS = [
     ("nothing", UninstallPlan(), True, []),
-    ("everything, in the order in which it can go", ALL, False, ["job gc", "1 run", "deployment d", "project p"]),
-    ("with secrets", ALL, True, ["job gc", "1 run", "deployment d", "project p", "secrets A, B", "secrets C of dev"]),
-    ("what a cut-off call has left", UninstallPlan(runs=(ENDED, AT_WORK)), False, ["2 run"]),
-    ("secrets alone stay", UninstallPlan(secrets=("A",)), False, []),
-    ("secrets alone, asked for", UninstallPlan(secrets=("A",)), True, ["secrets A"]),
+    ("everything, in the order in which it can go", ALL, False, GOES),
+    ("with secrets", ALL, True, [*GOES, OWN, OF_CONSUMER]),
+    ("what a cut-off call has left", UninstallPlan(runs=(ENDED, AT_WORK)), False, [(DeleteRuns, "")]),
+    ("secrets alone stay", UninstallPlan(secrets=("A", "B")), False, []),
+    ("secrets alone, asked for", UninstallPlan(secrets=("A", "B")), True, [OWN]),
 ]
 
 
-@pytest.mark.parametrize(("case", "there", "purge", "targets"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_goes(case, there, purge, targets):
-    actions = plan(there, purge=purge)
+def subject(change):
+    return (change.name, change.names) if isinstance(change, DeleteSecrets) else change.id
 
-    assert len(actions) == len(targets)
-    assert all(action.target.startswith(target) for action, target in zip(actions, targets, strict=True))
-    assert all(action.needs_consent for action in actions)
+
+@pytest.mark.parametrize(("case", "there", "purge", "expected"), ROWS, ids=[row[0] for row in ROWS])
+def test_changes_that_follow_from_what_is_there(case, there, purge, expected):
+    changes = diff(there, purge=purge)
+
+    assert [(type(change), subject(change)) for change in changes] == expected
+    assert all(change.needs_consent for change in changes)
 
 
 def test_a_run_at_work_is_said_to_be_stopped():
-    (job, _runs) = plan(UninstallPlan(jobs=(JOB,), runs=(AT_WORK,)), purge=False)
+    (job, _runs) = diff(UninstallPlan(jobs=(JOB,), runs=(AT_WORK,)), purge=False)
 
-    assert job.consequences == ("its run at work is stopped",)
+    assert [item.text for item in job.consequences] == ["its run at work is stopped"]
+
+
+def test_more_or_fewer_records_of_runs_are_the_same_change():
+    one, two = (diff(UninstallPlan(runs=runs), purge=False)[0] for runs in ((ENDED,), (ENDED, AT_WORK)))
+
+    assert one != two
+    assert one.identity == two.identity

@@ -1,4 +1,4 @@
-"""Stage 8 decides from facts alone: every row is a state of the platform and what must follow."""
+"""Stage 8: every row is an observed state and the changes that follow from it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from runbook_support import OTHER, OURS, context, deployment
 
 from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.mlflow_api import Health
+from mlflow_ae5_deploy.engine.change import Impact
+from mlflow_ae5_deploy.engine.plan import NoChange
+from mlflow_ae5_deploy.resources.deployment import (
+    AwaitDeployment,
+    MakePrivate,
+    RestartDeployment,
+    StartDeployment,
+    StopDeployment,
+)
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, DeploymentState, drift, select
-from mlflow_ae5_deploy.resources.secrets import SecretState
+from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s08_deploy import DeployStage
 
-WANTED = DeploymentSpec(
+DESIRED = DeploymentSpec(
     account="mlflow-service",
     name="dev.mlflow.tracking.server",
     endpoint="dev-mlflow-tracking-server",
@@ -23,7 +32,7 @@ WANTED = DeploymentSpec(
 )
 GOOD = Health("healthy", "the MLflow API answered from its database")
 RIGHT = DeploymentState(
-    desired=WANTED,
+    desired=DESIRED,
     project=OURS,
     secrets=(SecretState("MLFLOW_BACKEND_STORE_URI", "same"),),
     stale=(),
@@ -38,57 +47,67 @@ MISSING = (SecretState("MLFLOW_BACKEND_STORE_URI", "missing"),)
 NEW = (SecretState("AWS_SECRET_ACCESS_KEY", "new"),)
 TTL = (SecretState("MLFLOW_TRACKING_GC_TTL", "different"),)
 
+START, RESTART = StartDeployment, RestartDeployment
 ROWS = [
     ("already right", RIGHT, []),
-    ("nothing there", replace(RIGHT, current=None, health=None), ["start"]),
-    ("nothing there, secrets first", replace(RIGHT, current=None, health=None, secrets=NEW), ["set", "start"]),
-    ("a secret that the server has not seen", replace(RIGHT, secrets=NEW), ["set", "restart"]),
-    ("a secret that was taken away and comes back", replace(RIGHT, secrets=MISSING), ["set"]),
-    ("a value that only jobs read", replace(RIGHT, secrets=TTL), ["set"]),
-    ("failed", replace(RIGHT, current=deployment(state="failed"), health=None), ["restart"]),
-    ("starting", replace(RIGHT, current=deployment(state="starting"), health=None), ["wait for"]),
-    ("public", replace(RIGHT, current=deployment(public=True)), ["correct"]),
-    ("another command", replace(RIGHT, current=deployment(command="MinimumTrackingServer")), ["restart"]),
-    ("another revision", replace(RIGHT, current=deployment(revision="0.0.1")), ["restart"]),
-    ("another endpoint", replace(RIGHT, current=deployment(endpoint="elsewhere")), ["restart"]),
-    ("no static endpoint", replace(RIGHT, current=deployment(endpoint=None)), ["restart"]),
-    ("another profile", replace(RIGHT, current=deployment(resource_profile="large")), ["restart"]),
-    ("public and another command", replace(RIGHT, current=deployment(public=True, command="X")), ["restart"]),
-    ("a secret changed", replace(RIGHT, secrets=CHANGED), ["set", "restart"]),
-    ("a secret changed in a run that was cut off", replace(RIGHT, stale=("MLFLOW_BACKEND_STORE_URI",)), ["restart"]),
-    ("a secret set elsewhere", replace(RIGHT, secrets=UNKNOWN), ["set"]),
+    ("nothing there", replace(RIGHT, current=None, health=None), [START]),
+    (
+        "nothing there, secrets first",
+        replace(RIGHT, current=None, health=None, secrets=NEW),
+        [SetSecrets, START],
+    ),
+    ("a secret that the server has not seen", replace(RIGHT, secrets=NEW), [SetSecrets, RESTART]),
+    ("a secret that was taken away and comes back", replace(RIGHT, secrets=MISSING), [SetSecrets]),
+    ("a value that only jobs read", replace(RIGHT, secrets=TTL), [SetSecrets]),
+    ("failed", replace(RIGHT, current=deployment(state="failed"), health=None), [RESTART]),
+    ("starting", replace(RIGHT, current=deployment(state="starting"), health=None), [AwaitDeployment]),
+    ("public", replace(RIGHT, current=deployment(public=True)), [MakePrivate]),
+    ("another command", replace(RIGHT, current=deployment(command="MinimumTrackingServer")), [RESTART]),
+    ("another revision", replace(RIGHT, current=deployment(revision="0.0.1")), [RESTART]),
+    ("another endpoint", replace(RIGHT, current=deployment(endpoint="elsewhere")), [RESTART]),
+    ("no static endpoint", replace(RIGHT, current=deployment(endpoint=None)), [RESTART]),
+    ("another profile", replace(RIGHT, current=deployment(resource_profile="large")), [RESTART]),
+    ("public and another command", replace(RIGHT, current=deployment(public=True, command="X")), [RESTART]),
+    ("a secret changed", replace(RIGHT, secrets=CHANGED), [SetSecrets, RESTART]),
+    (
+        "a secret changed in a run that was cut off",
+        replace(RIGHT, stale=("MLFLOW_BACKEND_STORE_URI",)),
+        [RESTART],
+    ),
+    ("a secret set elsewhere", replace(RIGHT, secrets=UNKNOWN), [SetSecrets]),
     (
         "another database, and its secret set elsewhere",
         replace(RIGHT, secrets=UNKNOWN, other_database="by its log it works on sqlite"),
-        ["set", "restart"],
+        [SetSecrets, RESTART],
     ),
-    ("started but not healthy", replace(RIGHT, health=Health("unhealthy", "503")), ["wait for"]),
+    ("started but not healthy", replace(RIGHT, health=Health("unhealthy", "503")), [AwaitDeployment]),
     ("health not observable", replace(RIGHT, health=Health("unauthorised", "302")), []),
-    ("two servers", replace(RIGHT, duplicates=(deployment(id="a2-" + "c" * 32),)), ["stop"]),
+    ("two servers", replace(RIGHT, duplicates=(deployment(id="a2-" + "c" * 32),)), [StopDeployment]),
 ]
 
 
-@pytest.mark.parametrize(("case", "report", "verbs"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_follows_from_the_facts(tmp_path, case, report, verbs):
-    decision = DeployStage().plan(report, context(tmp_path))
+@pytest.mark.parametrize(("case", "state", "changes"), ROWS, ids=[row[0] for row in ROWS])
+def test_changes_that_follow_from_a_state(case, state, changes):
+    diff = DeployStage().diff(state)
 
-    assert [action.verb for action in decision.actions] == verbs
-    assert (decision.no_change is None) == bool(verbs)
-
-
-def test_what_was_not_observed_is_said_not_assumed(tmp_path):
-    report = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
-
-    decision = DeployStage().plan(report, context(tmp_path))
-
-    assert "healthy" not in decision.no_change.reason
-    assert "not observed" in decision.warnings[0]
+    assert [type(change) for change in diff.changes] == changes
+    assert isinstance(diff, NoChange) == (not changes)
 
 
-def test_a_server_that_may_run_on_other_values_is_warned_of(tmp_path):
+def test_what_was_not_observed_is_said_not_assumed():
+    state = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
+
+    diff = DeployStage().diff(state)
+
+    assert isinstance(diff, NoChange)
+    assert "healthy" not in diff.reason
+    assert "not observed" in diff.warnings[0]
+
+
+def test_a_server_that_may_run_on_other_values_is_warned_of():
     """What is not remembered is not known; it is not said to be another value."""
-    for report in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, unsure=("MLFLOW_BACKEND_STORE_URI",))):
-        (warning,) = DeployStage().plan(report, context(tmp_path)).warnings
+    for state in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, unsure=("MLFLOW_BACKEND_STORE_URI",))):
+        (warning,) = DeployStage().diff(state).warnings
 
         assert "configured values of MLFLOW_BACKEND_STORE_URI is not known" in warning
         assert "`rotate-token --restart`" in warning
@@ -99,7 +118,7 @@ def test_an_endpoint_in_use_by_another_project_is_a_conflict_that_names_it(tmp_p
     rival = deployment(project_id=OTHER.id, owner="somebody", name="their server")
 
     with pytest.raises(Conflict) as caught:
-        DeployStage().plan(replace(RIGHT, current=None, rival=rival), context(tmp_path))
+        DeployStage().check(replace(RIGHT, current=None, rival=rival), context(tmp_path))
 
     assert "somebody/other" in caught.value.what
     assert "their server" in caught.value.what
@@ -110,7 +129,7 @@ def test_the_deployment_on_the_endpoint_is_kept_and_the_others_are_duplicates():
     by_name = deployment(id="a2-" + "e" * 32, endpoint=None)
     foreign = deployment(id="a2-" + "f" * 32, project_id=OTHER.id, endpoint="elsewhere")
 
-    chosen = select([by_name, foreign, on_endpoint], OURS, WANTED)
+    chosen = select([by_name, foreign, on_endpoint], OURS, DESIRED)
 
     assert chosen.current == on_endpoint
     assert chosen.duplicates == (by_name,)
@@ -120,11 +139,21 @@ def test_the_deployment_on_the_endpoint_is_kept_and_the_others_are_duplicates():
 def test_another_command_of_the_project_is_not_a_duplicate():
     notebook = deployment(id="a2-" + "f" * 32, name="docs", endpoint="docs", command="Docs")
 
-    assert select([notebook], OURS, WANTED).current is None
+    assert select([notebook], OURS, DESIRED).current is None
 
 
 def test_drift_names_what_it_is_and_what_it_should_be():
-    found = drift(deployment(command="X", public=True), WANTED)
+    found = drift(deployment(command="X", public=True), DESIRED)
 
     assert found.restart == ("its command is X, wanted is TrackingServer",)
     assert "public" in found.patch[0]
+
+
+def test_changes_name_the_resource_by_its_id():
+    stopped = deployment(id="a2-" + "c" * 32)
+
+    (stop,) = DeployStage().diff(replace(RIGHT, duplicates=(stopped,))).changes
+    (restart,) = DeployStage().diff(replace(RIGHT, current=deployment(state="failed"), health=None)).changes
+
+    assert (stop.id, restart.id) == (stopped.id, deployment().id)
+    assert {item.impact for item in restart.consequences} == {Impact.TOKENS}

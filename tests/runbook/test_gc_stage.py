@@ -7,45 +7,45 @@ from runbook_support import OTHER, Lists, context, job
 
 from mlflow_ae5_deploy.config.settings import BackupSettings
 from mlflow_ae5_deploy.engine.state import PendingJobChange
-from mlflow_ae5_deploy.resources.scheduled_job import is_held
+from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob, PauseJob, is_held
 from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcScheduleStage
 
 SECOND = "a2-" + "c" * 32
 ROWS = [
-    ("none", [], ["create"]),
+    ("none", [], [CreateJob]),
     ("the right one", [job()], []),
     ("white space in the cron", [job(schedule="*/10  * * * *")], []),
-    ("another cron", [job(schedule="0 * * * *")], ["delete", "create"]),
-    ("another command", [job(command="DatabaseUpgrade")], ["delete", "create"]),
-    ("another variable", [job(variables={"MLFLOW_TRACKING_GC_TTL": "1d"})], ["delete", "create"]),
-    ("another profile", [job(resource_profile="large")], ["delete", "create"]),
-    ("the same work under another name", [job(name="old gc")], ["delete", "create"]),
-    ("two right ones", [job(), job(id=SECOND)], ["delete"]),
-    ("a wrong and a right one", [job(schedule="0 * * * *"), job(id=SECOND)], ["delete"]),
+    ("another cron", [job(schedule="0 * * * *")], [DeleteJob, CreateJob]),
+    ("another command", [job(command="DatabaseUpgrade")], [DeleteJob, CreateJob]),
+    ("another variable", [job(variables={"MLFLOW_TRACKING_GC_TTL": "1d"})], [DeleteJob, CreateJob]),
+    ("another profile", [job(resource_profile="large")], [DeleteJob, CreateJob]),
+    ("the same work under another name", [job(name="old gc")], [DeleteJob, CreateJob]),
+    ("two right ones", [job(), job(id=SECOND)], [DeleteJob]),
+    ("a wrong and a right one", [job(schedule="0 * * * *"), job(id=SECOND)], [DeleteJob]),
     (
         "a run-once job of the same command is not a schedule",
         [job(), job(id=SECOND, name="by hand", schedule=None)],
         [],
     ),
-    ("a job of another project", [job(project_id=OTHER.id)], ["create"]),
+    ("a job of another project", [job(project_id=OTHER.id)], [CreateJob]),
     ("paused", [job(state="paused")], []),
-    ("paused, with another cron", [job(state="paused", schedule="0 * * * *")], ["delete", "create"]),
+    ("paused, with another cron", [job(state="paused", schedule="0 * * * *")], [DeleteJob, CreateJob]),
 ]
 
 
-@pytest.mark.parametrize(("case", "jobs", "verbs"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, verbs):
+@pytest.mark.parametrize(("case", "jobs", "changes"), ROWS, ids=[row[0] for row in ROWS])
+def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, changes):
     where = context(tmp_path, lists=Lists(jobs_=jobs))
 
-    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
+    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
-    assert [action.verb for action in decision.actions] == verbs
+    assert [type(change) for change in diff.changes] == changes
 
 
 def test_the_schedule_is_told_in_words_with_the_next_three_times(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job()]))
 
-    reason = GcScheduleStage().plan(GcScheduleStage().observe(where), where).no_change.reason
+    reason = GcScheduleStage().diff(GcScheduleStage().observe(where)).reason
 
     assert "every 10 minutes" in reason.lower()
     assert "2026-01-01 00:10, 2026-01-01 00:20, 2026-01-01 00:30 UTC" in reason
@@ -54,18 +54,18 @@ def test_the_schedule_is_told_in_words_with_the_next_three_times(tmp_path):
 def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(state="paused")]))
 
-    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
+    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
-    assert "paused" in decision.warnings[0]
+    assert "paused" in diff.warnings[0]
 
 
 def test_one_that_has_to_be_made_anew_stays_paused_and_that_is_said_before(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(state="paused", schedule="0 * * * *")]))
 
-    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
+    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
-    assert "paused again" in decision.actions[-1].reason
-    assert "the garbage collection rests until" in decision.warnings[0]
+    assert "paused again" in diff.changes[-1].reason
+    assert "the garbage collection rests until" in diff.warnings[0]
 
 
 PAUSED, RUNS, SECOND_PAUSED = job(state="paused"), job(), job(id=SECOND, state="paused")
@@ -90,9 +90,9 @@ def test_what_a_cut_off_run_made_anew_is_paused_by_the_next(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(id=SECOND)]))
     where.memory.begin_job_change("garbage collection", paused=True, jobs=[job().id])
 
-    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
+    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
-    assert [action.verb for action in decision.actions] == ["pause"]
+    assert [type(change) for change in diff.changes] == [PauseJob]
 
 
 BACKUPS = {"schedule": "0 1 * * *", "drill_schedule": "0 2 * * *"}
@@ -109,12 +109,12 @@ def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path
     jobs = [job(), backup_job(other, crons[other]), backup_job(command, "0 9 * * *", state="paused")]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
 
-    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
+    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
-    assert [action.verb for action in decision.actions] == ["delete", "create"]
-    assert decision.actions[-1].target == f"job {NAMES[command]}"
-    assert "paused again" in decision.actions[-1].reason
-    (warning,) = decision.warnings
+    assert [type(change) for change in diff.changes] == [DeleteJob, CreateJob]
+    assert diff.changes[-1].name == NAMES[command]
+    assert "paused again" in diff.changes[-1].reason
+    (warning,) = diff.warnings
     assert f"the {command.lower()} rests until" in warning
 
 
@@ -124,16 +124,16 @@ def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_pat
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
     where.memory.begin_job_change(purpose, paused=True, jobs=["a2-former"])
 
-    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
+    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
-    (action,) = decision.actions
+    (change,) = diff.changes
     desired = dict(zip(["garbage collection", "backup", "drill"], jobs, strict=True))[purpose]
-    assert (action.verb, action.target) == ("pause", f"job {desired.name} ({desired.id})")
+    assert (type(change), change.name, change.id) == (PauseJob, desired.name, desired.id)
 
 
 def test_values_of_variables_are_not_shown(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(variables={"MLFLOW_BACKEND_STORE_URI": "postgresql://u:pw@h/d"})]))
 
-    decision = GcScheduleStage().plan(GcScheduleStage().observe(where), where)
+    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
-    assert "pw" not in repr(decision)
+    assert "pw" not in repr(diff)

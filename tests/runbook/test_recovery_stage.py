@@ -15,8 +15,11 @@ from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
 from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.engine.stage import compare
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
-from mlflow_ae5_deploy.resources.restore import learn, require_place
+from mlflow_ae5_deploy.resources.deployment import StopDeployment
+from mlflow_ae5_deploy.resources.restore import CheckRestore, RestoreSnapshot, UndoRestore, learn, require_place
+from mlflow_ae5_deploy.resources.secrets import SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 
 DONE = {"asked": "S1", "snapshot": "S1", "project_id": OURS.id, "state": "done", "ended": False, "when": "then"}
@@ -24,29 +27,54 @@ STOPS = RestoreRequest("S1", stop_server=True)
 REPLACES = replace(STOPS, replace=True)
 UNDOES = RestoreRequest(undo=True, stop_server=True)
 RUNS = True
+RESTORES, STOPS_FIRST = [SetSecrets, RestoreSnapshot], [CheckRestore, StopDeployment]
 ROWS = [
     ("nothing asked", None, False, None, "no restore was asked for"),
-    ("empty place", RestoreRequest("S1"), False, None, ["set", "restore"]),
+    ("empty place", RestoreRequest("S1"), False, None, RESTORES),
     ("done by a run that was cut off", RestoreRequest("S1"), False, DONE, "going on"),
     ("the same, by another word", RestoreRequest("latest"), False, DONE, "going on"),
     ("the same, and stage 8 was reached", RestoreRequest("S1"), RUNS, DONE, "going on"),
-    ("begun, not done", RestoreRequest("S1"), False, {**DONE, "state": "begun"}, ["set", "restore"]),
-    ("another snapshot was restored", RestoreRequest("S2"), False, DONE, ["set", "restore"]),
-    ("into a project that is gone", RestoreRequest("S1"), False, {**DONE, "project_id": OTHER.id}, ["set", "restore"]),
+    ("begun, not done", RestoreRequest("S1"), False, {**DONE, "state": "begun"}, RESTORES),
+    ("another snapshot was restored", RestoreRequest("S2"), False, DONE, RESTORES),
+    (
+        "into a project that is gone",
+        RestoreRequest("S1"),
+        False,
+        {**DONE, "project_id": OTHER.id},
+        RESTORES,
+    ),
     ("over and done", RestoreRequest("S1"), RUNS, {**DONE, "ended": True}, "a server has run on it since"),
-    ("over, and the server is gone", RestoreRequest("S1"), False, {**DONE, "ended": True}, ["set", "restore"]),
-    ("over, and wanted again", REPLACES, RUNS, {**DONE, "ended": True}, ["check", "stop", "set", "restore"]),
-    ("undo", UNDOES, RUNS, {**DONE, "ended": True}, ["check", "stop", "set", "restore"]),
+    (
+        "over, and the server is gone",
+        RestoreRequest("S1"),
+        False,
+        {**DONE, "ended": True},
+        RESTORES,
+    ),
+    (
+        "over, and wanted again",
+        REPLACES,
+        RUNS,
+        {**DONE, "ended": True},
+        [*STOPS_FIRST, *RESTORES],
+    ),
+    ("undo", UNDOES, RUNS, {**DONE, "ended": True}, [*STOPS_FIRST, SetSecrets, UndoRestore]),
     ("undone by a run that was cut off", UNDOES, False, {**DONE, "asked": "--undo"}, "going on"),
     (
         "an undo is no restore of that snapshot",
         RestoreRequest("S1"),
         False,
         {**DONE, "asked": "--undo"},
-        ["set", "restore"],
+        RESTORES,
     ),
     ("a server runs", RestoreRequest("S1"), RUNS, None, TargetInUse),
-    ("a server may be stopped, its database is another", STOPS, RUNS, None, ["check", "stop", "set", "restore"]),
+    (
+        "a server may be stopped, its database is another",
+        STOPS,
+        RUNS,
+        None,
+        [*STOPS_FIRST, *RESTORES],
+    ),
 ]
 
 
@@ -63,15 +91,15 @@ def test_what_follows(tmp_path, case, desired, runs, known, follows):
     where, stage = asked(tmp_path, desired, runs=runs, known=known), RecoveryStage()
     if isinstance(follows, type):
         with pytest.raises(follows):
-            stage.plan(stage.observe(where), where)
+            compare(stage, where)
         return
 
-    decision = stage.plan(stage.observe(where), where)
+    _, diff = compare(stage, where)
 
     if isinstance(follows, str):
-        assert follows in decision.no_change.reason
+        assert follows in diff.reason
     else:
-        assert [action.verb for action in decision.actions] == follows
+        assert [type(change) for change in diff.changes] == follows
 
 
 # One that was begun, and is not asked for now -------------------------------------------------------------------------
@@ -131,10 +159,10 @@ def with_records(where, left):
 def test_no_server_is_started_on_what_is_known_as_half_restored(tmp_path, case, known, left, runs, message):
     where, stage = with_records(asked(tmp_path, None, runs=runs, known=known), left), RecoveryStage()
     if message is None:
-        assert "no restore was asked for" in stage.plan(stage.observe(where), where).no_change.reason
+        assert "no restore was asked for" in compare(stage, where)[1].reason
         return
     with pytest.raises(StageFailed, match=re.escape(message)) as refused:
-        stage.plan(stage.observe(where), where)
+        compare(stage, where)
     assert "`restore`" in refused.value.remedy
 
 
@@ -177,23 +205,30 @@ def test_a_database_that_is_served_is_known_to_hold_something_before_the_server_
     remembered(where)
 
     with pytest.raises(TargetNotEmpty, match="not empty"):
-        stage.plan(stage.observe(where), where)
+        compare(stage, where)
     where.options = replace(where.options, recovery=REPLACES)
-    assert [a.verb for a in stage.plan(stage.observe(where), where).actions] == ["check", "stop", "restore"]
+    assert [type(change) for change in compare(stage, where)[1].changes] == [
+        CheckRestore,
+        StopDeployment,
+        RestoreSnapshot,
+    ]
 
 
 def test_stopping_and_replacing_need_consent_and_restoring_into_nothing_does_not(tmp_path):
-    for desired, runs, needs in ((RestoreRequest("S1"), False, []), (REPLACES, True, ["stop", "restore"])):
+    for desired, runs, needs in (
+        (RestoreRequest("S1"), False, []),
+        (REPLACES, True, [StopDeployment, RestoreSnapshot]),
+    ):
         where, stage = asked(tmp_path, desired, runs=runs), RecoveryStage()
-        actions = stage.plan(stage.observe(where), where).actions
-        assert [action.verb for action in actions if action.needs_consent] == needs
+        changes = compare(stage, where)[1].changes
+        assert [type(change) for change in changes if change.needs_consent] == needs
 
 
 def test_a_release_without_the_command_is_refused(tmp_path):
     where = asked(tmp_path, RestoreRequest("S1"), deployment={"command": "MinimumTrackingServer"})
 
     with pytest.raises(ReleaseRefused, match="MinimumRestore"):
-        RecoveryStage().plan(RecoveryStage().observe(where), where)
+        compare(RecoveryStage(), where)
 
 
 @pytest.mark.parametrize(("used", "wrong"), [("sqlite", False), ("postgresql", True), (None, False)])

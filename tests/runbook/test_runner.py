@@ -9,27 +9,29 @@ from runbook_support import context
 
 from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import RunOptions
 from mlflow_ae5_deploy.engine.executor import run
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 
 
-class Scripted:
-    """A stage with a given decision that notes what is asked of it."""
+class Scripted(Stage):
+    """A stage with a given diff that notes what is asked of it."""
 
-    def __init__(self, number, decision, *, fail=None):
+    def __init__(self, number, found, *, fail=None):
         self.number, self.name, self.promise = number, f"stage-{number}", "a promise"
-        self.decision, self.fail, self.done = decision, fail, []
+        self.found, self.fail, self.done = found, fail, []
 
     def observe(self, context):
         self.done.append("observe")
-        return "facts"
+        return "state"
 
-    def plan(self, report, context):
-        return self.decision
+    def diff(self, state):
+        return self.found
 
-    def apply(self, action, report, context):
-        self.done.append(action.phrase)
+    def apply(self, change, state, context):
+        self.done.append(change.phrase)
         if self.fail:
             raise self.fail
 
@@ -38,9 +40,18 @@ class Scripted:
         return "seen"
 
 
-CREATE = Decision.do(Action("create", "a thing", "it is missing"))
-WEIGHTY = Decision.do(Action("replace", "a thing", "it differs", consequences=("downtime",)))
-NOTHING = Decision.nothing("it is there")
+class CreateThing(Change):
+    verb, resource = "create", "thing"
+
+
+class ReplaceThing(Change):
+    verb, resource = "replace", "thing"
+
+
+DOWNTIME = (Consequence(Impact.DOWNTIME, "the thing is down"),)
+CREATE = Changes((CreateThing(name="a", reason="it is missing"),))
+WEIGHTY = Changes((ReplaceThing(name="a", reason="it differs", consequences=DOWNTIME),))
+NOTHING = NoChange("it is there")
 
 
 def journal(folder):
@@ -53,7 +64,7 @@ def test_stages_run_in_order_and_say_why(tmp_path):
     result = run([first, second], context(tmp_path))
 
     assert [(s.outcome, s.reason) for s in result.stages] == [("unchanged", "it is there"), ("changed", "seen")]
-    assert second.done == ["observe", "create a thing", "verify"]
+    assert second.done == ["observe", "create thing a", "verify"]
     assert result.changed
     assert result.error is None
 
@@ -87,15 +98,15 @@ def test_what_interrupts_needs_consent(tmp_path, agreed):
     stage = Scripted(6, WEIGHTY)
     where = context(tmp_path)
     asked = []
-    where.options = RunOptions(consent=lambda actions: asked.append(actions) or agreed)
+    where.options = RunOptions(consent=lambda changes: asked.append(changes) or agreed)
 
     result = run([stage], where)
 
-    assert [a.phrase for a in asked[0]] == ["replace a thing"]
-    assert ("replace a thing" in stage.done) is agreed
+    assert [a.phrase for a in asked[0]] == ["replace thing a"]
+    assert ("replace thing a" in stage.done) is agreed
     if not agreed:
         assert isinstance(result.error, Conflict)
-        assert "downtime" in result.error.detail
+        assert "the thing is down" in result.error.detail
 
 
 def test_every_intent_is_on_disk_before_its_effect(tmp_path):
@@ -103,12 +114,13 @@ def test_every_intent_is_on_disk_before_its_effect(tmp_path):
     seen = []
 
     class Looks(Scripted):
-        def apply(self, action, report, context):
+        def apply(self, change, state, context):
             seen.extend(line["event"] for line in journal(tmp_path))
 
     run([Looks(1, CREATE)], where)
 
     assert seen == ["begin", "intent"]
+    assert [line["event"] for line in journal(tmp_path)] == ["begin", "intent", "done", "end"]
     assert journal(tmp_path)[-1]["outcome"] == "done"
 
 

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import pytest
-from runbook_support import context
 
+from mlflow_ae5_deploy.resources.sharing import ShareWith, StopSharing
 from mlflow_ae5_deploy.runbook.stages.s13_sharing import SharingStage, SharingState
 
 EVERYONE, TEAM, ANN = ("group", "everyone"), ("group", "team"), ("user", "ann")
 
 
-def report(present, desired, ours=()):
+def shared(present, desired, ours=()):
     return SharingState("a2-x", frozenset(present), frozenset(desired), frozenset(ours))
 
 
 ROWS = [
-    ("nothing shared yet", report([], [EVERYONE]), ["share with group everyone"], 0),
-    ("as wanted", report([EVERYONE], [EVERYONE]), [], 0),
-    ("a user too", report([EVERYONE], [EVERYONE, ANN]), ["share with user ann"], 0),
+    ("nothing shared yet", shared([], [EVERYONE]), [(ShareWith, *EVERYONE)], 0),
+    ("as wanted", shared([EVERYONE], [EVERYONE]), [], 0),
+    ("a user too", shared([EVERYONE], [EVERYONE, ANN]), [(ShareWith, *ANN)], 0),
     (
         "narrowed after we shared it widely",
-        report([EVERYONE], [TEAM], [EVERYONE]),
-        ["share with group team", "stop sharing with group everyone"],
+        shared([EVERYONE], [TEAM], [EVERYONE]),
+        [(ShareWith, *TEAM), (StopSharing, *EVERYONE)],
         0,
     ),
-    ("somebody else added a person", report([EVERYONE, ANN], [EVERYONE]), [], 1),
-    ("shared with nobody, as wanted", report([], []), [], 0),
+    ("somebody else added a person", shared([EVERYONE, ANN], [EVERYONE]), [], 1),
+    ("shared with nobody, as wanted", shared([], []), [], 0),
 ]
 
 
-@pytest.mark.parametrize(("case", "seen", "phrases", "warnings"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_follows(tmp_path, case, seen, phrases, warnings):
-    decision = SharingStage().plan(seen, context(tmp_path))
+@pytest.mark.parametrize(("case", "state", "changes", "warnings"), ROWS, ids=[row[0] for row in ROWS])
+def test_changes_that_follow_from_a_state(case, state, changes, warnings):
+    diff = SharingStage().diff(state)
 
-    assert [action.phrase for action in decision.actions] == phrases
-    assert len(decision.warnings) == warnings
+    assert [(type(change), change.type, change.name) for change in diff.changes] == changes
+    assert len(diff.warnings) == warnings

@@ -31,13 +31,14 @@ def command(
     """Make all 14 stages true."""
     from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
     from mlflow_ae5_deploy.engine.context import RestoreRequest
+    from mlflow_ae5_deploy.resources.project import ReplaceProject
 
     recovery = RestoreRequest(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
     return run_all(
         NAME,
         options,
         create_account=create_account,
-        agreed_to=("replace",) if replace else (),
+        agreed_to=(ReplaceProject,) if replace else (),
         recovery=recovery,
         replace_keys=replace_keys,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mlflow_ae5_deploy.engine.context import RestoreRequest
     from mlflow_ae5_deploy.engine.plan import RunResult
-    from mlflow_ae5_deploy.engine.stage import Stage
+    from mlflow_ae5_deploy.engine.stage import AnyStage
 
 NAME = "restore"
 HELP = "Bring a snapshot back before the server starts, then run the other stages and verify; --undo takes it back."
@@ -105,7 +105,7 @@ def _rehearse(
     with opened(options, NAME, run_options, create_account=create_account) as context:
         follow(context, reporter)
 
-        def prepare(stages: Sequence[Stage]) -> RunResult:
+        def prepare(stages: Sequence[AnyStage]) -> RunResult:
             reporter.line("There is no project whose job could look, so it is made first")
             return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends)
 

@@ -54,9 +54,9 @@ def command(
 
 def _tell(reporter: Reporter, shared: tuple[ShareResult, ...], change: ShareChange | None) -> None:
     if change is not None:
-        for action in change.actions:
-            reporter.hanging("+ ", action.phrase, "cyan")
-        if not change.actions:
+        for one in change.changes:
+            reporter.hanging("+ ", one.phrase, "cyan")
+        if not change.changes:
             reporter.line("= nothing had to be changed", style="green")
     reporter.line("Shared with" if shared else "Shared with nobody")
     for item in shared:
@@ -64,8 +64,8 @@ def _tell(reporter: Reporter, shared: tuple[ShareResult, ...], change: ShareChan
     for note in change.notes if change else ():
         reporter.note(note, style="yellow")
     if reporter.json_mode:
-        outcome = "done" if change is None else "changed" if change.actions else "unchanged"
+        outcome = "done" if change is None else "changed" if change.changes else "unchanged"
         document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": outcome}
-        document["actions"] = [{"verb": a.verb, "target": a.target} for a in change.actions] if change else []
+        document["changes"] = [one.data() for one in change.changes] if change else []
         document |= {"shared": [asdict(item) for item in shared], "notes": list(change.notes) if change else []}
         reporter.data(document)

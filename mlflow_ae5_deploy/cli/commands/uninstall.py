@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +15,8 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE, Conflict, PartlyDone
 from mlflow_ae5_deploy.common.text import counted
 
 if TYPE_CHECKING:
+    from mlflow_ae5_deploy.engine.change import Change
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.plan import Action
     from mlflow_ae5_deploy.operations.uninstall import UninstallPlan, UninstallResult
     from mlflow_ae5_deploy.render.console import Reporter
 
@@ -61,18 +60,19 @@ def _ask(reporter: Reporter, context: Context, *, purge: bool, force: bool) -> U
 
     reporter.doing(NAME)
     there = uninstall.observe(context, purge=purge, force=force)
-    actions = uninstall.plan(there, purge=purge)
-    if actions:
-        _agree(reporter, context, actions, uninstall.kept(context, there, purge=purge), "Nothing was changed.")
+    changes = uninstall.diff(there, purge=purge)
+    if changes:
+        _agree(reporter, context, changes, uninstall.kept(context, there, purge=purge), again=False)
     context.cached.forget()
-    return there if actions else None
+    return there if changes else None
 
 
-def _agree(reporter: Reporter, context: Context, actions: list[Action], stays: Sequence[str], remedy: str) -> None:
+def _agree(reporter: Reporter, context: Context, changes: list[Change], stays: Sequence[str], *, again: bool) -> None:
+    from mlflow_ae5_deploy.engine.executor import require_consent
+
     for item in stays:
         reporter.note(f"This stays: {item}.")
-    if actions and not context.options.consent(actions):
-        raise _declined(actions, remedy)
+    require_consent(context, changes, where="uninstall", again=again)
 
 
 def _uninstall(
@@ -82,26 +82,25 @@ def _uninstall(
     from mlflow_ae5_deploy.operations import uninstall
 
     there = uninstall.observe(context, purge=purge, force=force)
-    actions = uninstall.plan(there, purge=purge)
+    changes = uninstall.diff(there, purge=purge)
     stays = uninstall.kept(context, there, purge=purge)
     trouble = [c for c in there.consumers if c.trouble]
-    document = {"schema": 1, "verb": NAME, "outcome": "unchanged", "removed": [], "kept": stays, "kept_archive": None}
-    if not actions and not trouble:
+    document = {"schema": 1, "verb": NAME, "outcome": "unchanged", "changes": [], "kept": stays, "kept_archive": None}
+    if not changes and not trouble:
         context.memory.forget_deployment()
         reporter.hanging("", _nothing(there))
         return document
     if agreed is not None:
         _require_same(there, agreed, purge=purge)
     else:
-        remedy = "Nothing was changed. If you want it, run this again with --yes."
-        _agree(reporter, context, actions, stays, remedy)
+        _agree(reporter, context, changes, stays, again=True)
     removed = uninstall.carry_out(context, there, purge=purge)
-    for action in actions:
-        reporter.hanging("+ ", action.phrase, "cyan")
+    for change in changes:
+        reporter.hanging("+ ", change.phrase, "cyan")
     _end(reporter, removed)
     return document | {
         "outcome": "changed",
-        "removed": [action.target for action in actions],
+        "changes": [change.data() for change in changes],
         "kept_archive": str(removed.kept) if removed.kept else None,
         "warnings": removed.warnings,
     }
@@ -133,25 +132,12 @@ def _require_same(there: UninstallPlan, agreed: UninstallPlan, *, purge: bool) -
     """More or fewer run records are the same thing; what has gone by itself needs no consent."""
     from mlflow_ae5_deploy.operations import uninstall
 
-    def apart_from_numbers(what: UninstallPlan) -> list[str]:
-        one = replace(what, runs=what.runs[:1])
-        return [action.phrase for action in uninstall.plan(one, purge=purge)]
-
-    known, actions = set(apart_from_numbers(agreed)), uninstall.plan(there, purge=purge)
-    new = [action for action, same in zip(actions, apart_from_numbers(there), strict=True) if same not in known]
+    known = {change.identity for change in uninstall.diff(agreed, purge=purge)}
+    new = [change for change in uninstall.diff(there, purge=purge) if change.identity not in known]
     if new:
         raise Conflict(
             "There is more to remove than was agreed to: somebody has changed the installation meanwhile.",
             where="uninstall",
             remedy="Nothing was changed. Run this again to see it.",
-            detail="\n".join(f"- {action.phrase}" for action in new),
+            detail="\n".join(f"- {change.phrase}" for change in new),
         )
-
-
-def _declined(actions: list[Action], remedy: str) -> Conflict:
-    return Conflict(
-        f"Uninstalling was not agreed to; {counted(len(actions), 'things')} would go.",
-        where="uninstall",
-        remedy=remedy,
-        detail="\n".join(f"- {action.phrase}" for action in actions),
-    )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.engine.plan import RunResult
-    from mlflow_ae5_deploy.engine.stage import Stage
+    from mlflow_ae5_deploy.engine.stage import AnyStage
     from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
     from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
     from mlflow_ae5_deploy.render.console import Reporter
@@ -113,7 +113,7 @@ def _crew(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:
     from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
-    def run_stages(stages: Sequence[Stage]) -> RunResult:
+    def run_stages(stages: Sequence[AnyStage]) -> RunResult:
         return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends, framed=False)
 
     def tell(text: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from mlflow_ae5_deploy.common.errors import Configuration, Denied, DeployError, LoginFailed, PlatformError
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.plan import NoChange
+from mlflow_ae5_deploy.engine.stage import AnyStage, compare
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.resources import encryption_keys
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, project_name
@@ -71,11 +72,10 @@ def _configured(context: Context) -> Iterator[Finding]:
                 yield of_error("consumer-credentials", trouble)
 
 
-def login(context: Context, first_stage: Stage) -> Iterator[Finding]:
+def login(context: Context, first_stage: AnyStage) -> Iterator[Finding]:
     """Signing in, and the account's own state. first_stage: the runbook's, about the service account."""
     try:
-        report = first_stage.observe(context)
-        decision = first_stage.plan(report, context)
+        _, diff = compare(first_stage, context)
         name = "" if context.access.missing else context.platform.whoami()
     except DeployError as trouble:
         yield of_error("login", trouble)
@@ -88,9 +88,9 @@ def login(context: Context, first_stage: Stage) -> Iterator[Finding]:
             yield skipped(check, "the account does not exist yet")
         return
     yield ok("login", f"signed in as `{name}`, {context.access.how}")
-    reason = decision.no_change.reason if decision.no_change else "it will be created"
-    if decision.warnings:
-        yield warning("service-account", " ".join(decision.warnings), "Use an account that is used for nothing else.")
+    reason = diff.reason if isinstance(diff, NoChange) else "it will be created"
+    if diff.warnings:
+        yield warning("service-account", " ".join(diff.warnings), "Use an account that is used for nothing else.")
     else:
         yield ok("service-account", f"{reason}; it owns no other project")
     yield _rights(context)

@@ -9,17 +9,17 @@ from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.warnings import store_advice
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import AnyStage, compare
 from mlflow_ae5_deploy.operations.doctor import versions
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.release.packages import PackageEnvironment, environment_of
 
 
-def release(context: Context, stages: Sequence[Stage]) -> tuple[list[Finding], PackageEnvironment | None]:
+def release(context: Context, stages: Sequence[AnyStage]) -> tuple[list[Finding], PackageEnvironment | None]:
     """stages: the runbook's, that bring the release to hand and build the archive. Nothing is downloaded."""
     try:
         for stage in stages:
-            stage.plan(stage.observe(context), context)
+            compare(stage, context)
         built = context.outputs.built
         if built is None:
             why = "the release is not downloaded yet"

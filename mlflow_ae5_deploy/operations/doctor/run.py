@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import AnyStage
 from mlflow_ae5_deploy.operations.doctor import account, backups, connection, from_platform, server
 from mlflow_ae5_deploy.operations.doctor import release as of_release
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, skipped, warning
@@ -18,7 +18,7 @@ OnFinding = Callable[[Finding], None]
 
 def examine(
     context: Context,
-    stages: Sequence[Stage],
+    stages: Sequence[AnyStage],
     *,
     advice: Sequence[str] = (),
     token: Secret | None = None,

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import require_consent
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import Action
 from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.operations import backup, restart
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback, shared_steps
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
 from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
 from mlflow_ae5_deploy.operations.upgrade.staging_project import beside
-from mlflow_ae5_deploy.operations.upgrade.state import MIGRATING, REPLACING, SAVING, UpgradeState, note
+from mlflow_ae5_deploy.operations.upgrade.state import MIGRATING, REPLACING, SAVING, UpgradeProject, UpgradeState, note
 from mlflow_ae5_deploy.operations.verify import Verification
 from mlflow_ae5_deploy.release.compare import same_content
 from mlflow_ae5_deploy.resources.deployment import STOPPED
@@ -61,27 +61,12 @@ def agree(context: Context, found: UpgradePlan, rehearsed: JobResult | None) -> 
     """Raises Conflict unless the person agrees."""
     schema = rehearsed.message if rehearsed else "what becomes of the schema was not rehearsed"
     was, becomes = (plan.release_words(name) for name in found.release)
-    actions = [
-        Action(
-            "upgrade",
-            f"project {found.project.name}",
-            f"{was} becomes {becomes}, MLflow {found.mlflow[0]} becomes {found.mlflow[1]}; {schema}",
-            (
-                "the server is down from the stop until the new one has been started",
-                "the deployment gets a new id: every token issued so far is void; the new one is stored for the "
-                "account and its consumers",
-                "a snapshot is made and read back first; if anything fails, everything goes back to it by itself",
-                "what clients write after the new server has started is lost if `verify` then fails",
-            ),
-        )
-    ]
-    if not context.options.consent(actions):
-        raise Conflict(
-            "The upgrade was not agreed to.",
-            where=f"project {found.project.name}",
-            remedy="Nothing was changed. If you want it, run this again with --yes.",
-            detail=actions[0].reason,
-        )
+    change = UpgradeProject(
+        name=found.project.name,
+        id=found.project.id,
+        reason=f"{was} becomes {becomes}, MLflow {found.mlflow[0]} becomes {found.mlflow[1]}; {schema}",
+    )
+    require_consent(context, [change], where=f"project {found.project.name}")
 
 
 def upgrade(context: Context, found: UpgradePlan, crew: UpgradeContext) -> UpgradeResult:

@@ -17,8 +17,9 @@ from mlflow_ae5_deploy.common.errors import (
     StageFailed,
     WentBack,
 )
+from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action
+from mlflow_ae5_deploy.engine.executor import applying, require_consent
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.restart import DeploymentDefinition
@@ -26,7 +27,7 @@ from mlflow_ae5_deploy.operations.upgrade import restore_data, shared_steps
 from mlflow_ae5_deploy.operations.upgrade.plan import release_words
 from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
 from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
-from mlflow_ae5_deploy.operations.upgrade.state import UpgradeState, note, pending
+from mlflow_ae5_deploy.operations.upgrade.state import RollBackUpgrade, UpgradeState, note, pending
 from mlflow_ae5_deploy.release.compare import content_digest_of
 from mlflow_ae5_deploy.resources.deployment import await_serving, start
 from mlflow_ae5_deploy.resources.project import remove_project, upload_project
@@ -116,19 +117,18 @@ def _agree(context: Context, record: UpgradeState, way: RestoreSource) -> None:
             "server; what was written since is kept aside and not served any more: `restore --list-kept` names it"
         )
     started = "the former server has been started again" if record.definition else "`install` starts one"
-    action = Action(
-        "go back",
-        f"to {release_words(record.previous)}",
-        f"the upgrade to {record.desired} of {record.began[:16].replace('T', ' ')} UTC has not ended",
-        (data_words, f"there is no server until {started}", "every token issued so far is void"),
+    meaning = (
+        Consequence(Impact.DATA, data_words),
+        Consequence(Impact.DOWNTIME, f"there is no server until {started}"),
+        Consequence(Impact.TOKENS, "every token issued so far is invalidated"),
     )
-    if not context.options.consent([action]):
-        raise Conflict(
-            "Going back was not agreed to.",
-            where=f"project {context.settings.project.name}",
-            remedy="Nothing was changed. If you want it, run this again with --yes.",
-            detail="It would mean:\n" + "\n".join(f"- {line}" for line in action.consequences),
-        )
+    where = f"project {context.settings.project.name}"
+    require_consent(context, [replace(_rolling_back(record), consequences=meaning)], where=where)
+
+
+def _rolling_back(record: UpgradeState) -> RollBackUpgrade:
+    reason = f"the upgrade to {record.desired} of {record.began[:16].replace('T', ' ')} UTC has not ended"
+    return RollBackUpgrade(name=release_words(record.previous), id=record.old_project, reason=reason)
 
 
 def _remedy(context: Context, way: RestoreSource | None, trouble: DeployError) -> str:
@@ -157,27 +157,27 @@ def _required(context: Context) -> UpgradeState:
 
 def _go_back(context: Context, record: UpgradeState, way: RestoreSource, crew: UpgradeContext) -> UpgradeState:
     """Raises the DeployError that stood in the way; called again, it goes on."""
-    context.journal.write("intent", action="go back", target=f"to {record.previous}")
-    crew.tell(f"going back to {record.previous}")
-    shared_steps.stop_servers(context)
-    if way.needed and way.here:  # the new project, as a rule: what it has made of the schema it understands
-        record = restore_data.bring_back(context, record, runner.required_project(context), crew)
-    project, record = _bring_project_back(context, record, crew)
-    if way.needed and not way.here:
-        record = restore_data.bring_back(context, record, project, crew)
-    if record.definition is None:
-        crew.run([stage for stage in crew.stages if stage.number == _GC_STAGE])
-        shared_steps.schedule_as_before(context, record, project)
-    else:
-        crew.tell("the server is started as it was")
-        _start(context, record.definition, project)
-        shared_steps.run_stages(crew, first=9)
-        shared_steps.share_as_before(context, record)
-        shared_steps.schedule_as_before(context, record, project)
-        shared_steps.prove(context, crew)
-    context.memory.note_upgrade(None)
-    context.journal.write("effect", action="go back", target=f"to {record.previous}")
-    return record
+    with applying(_rolling_back(record), context.journal):
+        crew.tell(f"going back to {record.previous}")
+        shared_steps.stop_servers(context)
+        if way.needed and way.here:  # the new project, as a rule: what it has made of the schema it understands
+            record = restore_data.bring_back(context, record, runner.required_project(context), crew)
+        project, record = _bring_project_back(context, record, crew)
+        if way.needed and not way.here:
+            record = restore_data.bring_back(context, record, project, crew)
+        if record.definition is None:
+            crew.run([stage for stage in crew.stages if stage.number == _GC_STAGE])
+            shared_steps.schedule_as_before(context, record, project)
+        else:
+            crew.tell("the server is started as it was")
+            _start(context, record.definition, project)
+            shared_steps.run_stages(crew, first=9)
+            shared_steps.share_as_before(context, record)
+            shared_steps.schedule_as_before(context, record, project)
+            shared_steps.prove(context, crew)
+        context.memory.note_upgrade(None)
+        context.journal.write("effect", action="go back", target=f"to {record.previous}")
+        return record
 
 
 def _bring_project_back(context: Context, record: UpgradeState, crew: UpgradeContext) -> tuple[Project, UpgradeState]:

@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import RunResult
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import AnyStage
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
@@ -27,8 +27,8 @@ from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
 class UpgradeContext:
     """run: runs stages and shows them. tell: one line about what is done now. wait: seconds a job may take."""
 
-    stages: Sequence[Stage]
-    run: Callable[[Sequence[Stage]], RunResult]
+    stages: Sequence[AnyStage]
+    run: Callable[[Sequence[AnyStage]], RunResult]
     tell: Callable[[str], None]
     on_check: Callable[[Check], None]
     wait: float

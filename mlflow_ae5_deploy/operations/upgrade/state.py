@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.restart import DeploymentDefinition
@@ -16,6 +17,34 @@ from mlflow_ae5_deploy.resources.interrupted_upgrade import STARTING, STOPPING
 # In this order. What a phase is called after has begun; it may not have ended.
 SAVING, REPLACING, MIGRATING = "saving", "replacing", "migrating"
 PHASES = (STOPPING, SAVING, REPLACING, MIGRATING, STARTING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeProject(Change):
+    verb, resource = "upgrade", "project"
+    consequences: tuple[Consequence, ...] = (
+        Consequence(Impact.DOWNTIME, "the server is down from the stop until the new one has been started"),
+        Consequence(
+            Impact.TOKENS,
+            "the deployment gets a new id: every token issued so far is invalidated; the new one is stored for the "
+            "account and its consumers",
+        ),
+        Consequence(
+            Impact.DATA,
+            "a snapshot is made and read back first; if anything fails, everything is rolled back to it",
+        ),
+        Consequence(Impact.DATA, "what clients write after the new server has started is lost if `verify` then fails"),
+    )
+
+
+class RollBackUpgrade(Change):
+    """name: of the previous release. id: of the project that is brought back."""
+
+    verb, resource = "roll back", "to"
+
+    @property
+    def target(self) -> str:
+        return f"{self.resource} {self.name}"
 
 
 @dataclass(frozen=True)

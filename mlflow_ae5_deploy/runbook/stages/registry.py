@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import AnyStage
 from mlflow_ae5_deploy.runbook.stages.s01_service_account import ServiceAccountStage
 from mlflow_ae5_deploy.runbook.stages.s02_environment import EnvironmentStage
 from mlflow_ae5_deploy.runbook.stages.s03_login import LoginStage
@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.runbook.stages.s12_store_token import StoreTokenStage
 from mlflow_ae5_deploy.runbook.stages.s13_sharing import SharingStage
 from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcScheduleStage
 
-STAGES: tuple[Stage, ...] = (
+STAGES: tuple[AnyStage, ...] = (
     ServiceAccountStage(),
     EnvironmentStage(),
     LoginStage(),

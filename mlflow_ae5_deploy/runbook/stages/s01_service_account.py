@@ -3,73 +3,72 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.common.errors import LoginFailed
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.resources.account import CreateAccount
 
 
 @dataclass(frozen=True)
 class AccountState:
     """user is None without admin rights, or when the account does not exist."""
 
+    account: str
     admin: bool
     user: User | None
-    foreign_projects: tuple[str, ...]
+    other_projects: tuple[str, ...]
+
+    @property
+    def missing(self) -> bool:
+        return self.admin and self.user is None
 
 
-class ServiceAccountStage:
-    number: ClassVar[int] = 1
-    name: ClassVar[str] = "service-account"
-    promise: ClassVar[str] = "the service account exists, is enabled and is dedicated to the server"
+class ServiceAccountStage(Stage[AccountState]):
+    number = 1
+    name = "service-account"
+    promise = "the service account exists, is enabled and is dedicated to the server"
 
     def observe(self, context: Context) -> AccountState:
         user = context.access.find_account() if context.access.has_admin else None
-        may_look = not context.access.has_admin or (user is not None and user.enabled)
-        foreign = (
-            tuple(
-                sorted(
-                    p.name
-                    for p in context.cached.projects()
-                    if p.owner == context.account and p.name != context.settings.project.name
-                )
-            )
-            if may_look
-            else ()
-        )
-        return AccountState(context.access.has_admin, user, foreign)
+        readable = not context.access.has_admin or (user is not None and user.enabled)
+        projects = context.cached.projects() if readable else []
+        own = context.settings.project.name
+        others = sorted(item.name for item in projects if item.owner == context.account and item.name != own)
+        return AccountState(context.account, context.access.has_admin, user, tuple(others))
 
-    def plan(self, state: AccountState, context: Context) -> Decision:
-        account = context.account
-        if state.admin and state.user is None:
-            if not context.options.create_account:
-                raise LoginFailed(
-                    f"The account `{account}` does not exist.",
-                    where=context.access.target.options.hostname,
-                    remedy="Have it created with --create-account, or correct account.username.",
-                )
-            return Decision.do(
-                Action("create", f"account {account}", "it does not exist, and creating it was asked for")
+    def check(self, state: AccountState, context: Context) -> None:
+        if state.missing and not context.options.create_account:
+            raise LoginFailed(
+                f"The account `{state.account}` does not exist.",
+                where=context.access.target.options.hostname,
+                remedy="Have it created with --create-account, or correct account.username.",
             )
         if state.user is not None and not state.user.enabled:
             raise LoginFailed(
-                f"The account `{account}` exists but is disabled.",
+                f"The account `{state.account}` exists but is disabled.",
                 where=context.access.target.options.hostname,
                 remedy="Enable it in the platform's user administration, then run this again.",
             )
+
+    def diff(self, state: AccountState) -> Diff:
+        if state.missing:
+            reason = "it does not exist, and creating it was asked for"
+            return Changes((CreateAccount(name=state.account, reason=reason),))
         warnings = []
-        if state.foreign_projects:
-            names = ", ".join(state.foreign_projects)
+        if state.other_projects:
+            names = ", ".join(state.other_projects)
             warnings.append(
-                f"`{account}` also owns other projects ({names}): every secret of the account is visible to them. "
-                "A dedicated account is safer."
+                f"`{state.account}` also owns other projects ({names}): every secret of the account is visible to "
+                "them. A dedicated account is safer."
             )
         reason = "exists and is enabled" if state.admin else "proved by signing in (no admin credentials to look it up)"
-        return Decision.nothing(f"`{account}` {reason}", *warnings)
+        return NoChange(f"`{state.account}` {reason}", tuple(warnings))
 
-    def apply(self, action: Action, state: AccountState, context: Context) -> None:
+    def apply(self, change: Change, state: AccountState, context: Context) -> None:
         context.access.create_account()
         context.journal.write("effect", action="create", target=f"account {context.account}")
         context.cached.forget()

@@ -4,61 +4,54 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.connect import check_provider
 from mlflow_ae5_deploy.common.parts import ae5_tools_version
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 
 
 @dataclass(frozen=True)
 class EnvironmentState:
-    """ae5_tools is None where that package is not installed."""
+    """ae5_tools is None where that package is not installed. ca_file: None for the system's trust store."""
 
     python: str
     ae5_tools: str | None
     hostname: str
-    answered: int
+    verify_tls: bool
+    ca_file: Path | None
 
 
-class EnvironmentStage:
-    number: ClassVar[int] = 2
-    name: ClassVar[str] = "environment"
-    promise: ClassVar[str] = "Python, ae5-tools, TLS trust and reachability are in order"
+class EnvironmentStage(Stage[EnvironmentState]):
+    number = 2
+    name = "environment"
+    promise = "Python, ae5-tools, TLS trust and reachability are in order"
 
-    def check(self, context: Context) -> None:
+    def preflight(self, context: Context) -> None:
         target = context.access.target
         check_provider(target.provider, is_sandbox=target.is_sandbox)
 
     def observe(self, context: Context) -> EnvironmentState:
         if not context.access.missing:
             context.cached.projects()
-        requests, _ = context.access.costs()
+        options = context.access.target.options
         return EnvironmentState(
-            platform.python_version(), ae5_tools_version(), context.access.target.options.hostname, requests
+            platform.python_version(), ae5_tools_version(), options.hostname, options.verify_tls, options.ca_file
         )
 
-    def plan(self, state: EnvironmentState, context: Context) -> Decision:
-        options = context.access.target.options
-        warnings = []
-        if not options.verify_tls:
-            trust = "TLS certificate NOT verified"
-            warnings.append(
-                "TLS verification is switched off: anyone between here and the platform can read the password. "
-                "Set platform.ca_file instead."
-            )
-        else:
-            trust = f"TLS certificate verified against {options.ca_file or 'the system trust store'}"
+    def diff(self, state: EnvironmentState) -> Diff:
         tools = (
             f"ae5-tools {state.ae5_tools}"
             if state.ae5_tools
             else "ae5-tools not installed (not needed for the sandbox)"
         )
-        return Decision.nothing(f"Python {state.python}, {tools}; {state.hostname} answers, {trust}", *warnings)
-
-    def apply(self, action: Action, state: EnvironmentState, context: Context) -> None:
-        """Nothing to change here."""
-
-    def verify(self, context: Context) -> str | None:
-        return None
+        start = f"Python {state.python}, {tools}; {state.hostname} answers"
+        if state.verify_tls:
+            return NoChange(f"{start}, TLS certificate verified against {state.ca_file or 'the system trust store'}")
+        warning = (
+            "TLS verification is switched off: anyone between here and the platform can read the password. "
+            "Set platform.ca_file instead."
+        )
+        return NoChange(f"{start}, TLS certificate NOT verified", (warning,))

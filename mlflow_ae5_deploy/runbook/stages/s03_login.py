@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.resources.account import SignIn
 
 
-class LoginStage:
-    number: ClassVar[int] = 3
-    name: ClassVar[str] = "login"
-    promise: ClassVar[str] = "we act as the service account"
+@dataclass(frozen=True)
+class LoginState:
+    """username: who is signed in; None while the account does not exist."""
 
-    def observe(self, context: Context) -> str | None:
+    account: str
+    username: str | None
+    how: str
+
+
+class LoginStage(Stage[LoginState]):
+    number = 3
+    name = "login"
+    promise = "we act as the service account"
+
+    def observe(self, context: Context) -> LoginState:
         if context.access.missing:
-            return None
+            return LoginState(context.account, None, "")
         context.cached.projects()  # an API call that only a signed-in account gets an answer to
-        return context.platform.username
+        return LoginState(context.account, context.platform.username, context.access.how)
 
-    def plan(self, state: str | None, context: Context) -> Decision:
-        if state is None:
-            return Decision.do(Action("sign in", f"as {context.account}", "possible once the account exists"))
-        return Decision.nothing(f"signed in as `{state}`, {context.access.how}")
+    def diff(self, state: LoginState) -> Diff:
+        if state.username is None:
+            return Changes((SignIn(name=state.account, reason="possible once the account exists"),))
+        return NoChange(f"signed in as `{state.username}`, {state.how}")
 
-    def apply(self, action: Action, state: str | None, context: Context) -> None:
+    def apply(self, change: Change, state: LoginState, context: Context) -> None:
         context.platform.whoami()
 
     def verify(self, context: Context) -> str | None:

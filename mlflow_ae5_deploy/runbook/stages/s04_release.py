@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from mlflow_ae5_deploy.common.errors import Unreachable
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.release.models import FetchSettings, Release
 from mlflow_ae5_deploy.release.source import latest_version, obtain
+from mlflow_ae5_deploy.resources.release import DownloadRelease
 
 _CHECKED = {
     "given": "SHA-256 as given",
@@ -28,10 +30,10 @@ class ReleaseState:
     release: Release | None
 
 
-class ReleaseStage:
-    number: ClassVar[int] = 4
-    name: ClassVar[str] = "release"
-    promise: ClassVar[str] = "the release is at hand, its checksum verified"
+class ReleaseStage(Stage[ReleaseState]):
+    number = 4
+    name = "release"
+    promise = "the release is at hand, its checksum verified"
 
     def observe(self, context: Context) -> ReleaseState:
         desired = context.settings.release.source
@@ -44,18 +46,18 @@ class ReleaseStage:
         context.outputs.release = release
         return ReleaseState(desired, release)
 
-    def plan(self, state: ReleaseState, context: Context) -> Decision:
+    def diff(self, state: ReleaseState) -> Diff:
         if state.release is None:
-            return Decision.do(Action("download", f"release {state.desired}", "it is not in the cache"))
-        return Decision.nothing(_describe(state.release))
+            return Changes((DownloadRelease(name=state.desired, reason="it is not in the cache"),))
+        return NoChange(_describe(state.release))
 
-    def apply(self, action: Action, state: ReleaseState, context: Context) -> None:
+    def apply(self, change: Change, state: ReleaseState, context: Context) -> None:
         report = context.on_progress
         context.outputs.release = obtain(
             state.desired,
             self._fetch(context, offline=False),
             clock=context.clock,
-            on_progress=None if report is None else (lambda done, total: report(action.phrase, done, total)),
+            on_progress=None if report is None else (lambda done, total: report(change.phrase, done, total)),
         )
 
     def verify(self, context: Context) -> str | None:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import copy_private
 from mlflow_ae5_deploy.common.text import size
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.release.customize import BuiltArchive, Customization, build
+from mlflow_ae5_deploy.resources.release import BuildArchive
 
 _NAMED = 3  # changes told in words
 
 
 @dataclass(frozen=True)
 class CustomizationState:
-    """built is None while the release is not at hand; kept tells that the same bytes were built before."""
+    """built is None while the release is not at hand. saved: the same bytes were built and saved before."""
 
     built: BuiltArchive | None
-    kept: bool
+    saved: bool
 
 
-class SlipStreamStage:
-    number: ClassVar[int] = 5
-    name: ClassVar[str] = "slip-stream"
-    promise: ClassVar[str] = "the customised archive is built and its provenance is inside it"
+class SlipStreamStage(Stage[CustomizationState]):
+    number = 5
+    name = "slip-stream"
+    promise = "the customised archive is built and its provenance is inside it"
 
     def observe(self, context: Context) -> CustomizationState:
         if context.outputs.release is None:
@@ -53,28 +55,28 @@ class SlipStreamStage:
                 "or add the command with slipstream.commands.",
             )
         context.outputs.built = built
-        return CustomizationState(built, _kept(context, built).is_file())
+        return CustomizationState(built, _saved_at(context, built).is_file())
 
-    def plan(self, state: CustomizationState, context: Context) -> Decision:
+    def diff(self, state: CustomizationState) -> Diff:
         if state.built is None:
-            return Decision.do(Action("build", "the project archive", "possible once the release is at hand"))
-        if state.kept:
-            return Decision.nothing(f"the archive is already built, {_describe(state.built)}")
-        return Decision.do(Action("build", "the project archive", f"not built before: {_describe(state.built)}"))
+            return Changes((BuildArchive(reason="possible once the release is at hand", guess=True),))
+        if state.saved:
+            return NoChange(f"the archive is already built, {_describe(state.built)}")
+        return Changes((BuildArchive(reason=f"not built before: {_describe(state.built)}"),))
 
-    def apply(self, action: Action, state: CustomizationState, context: Context) -> None:
+    def apply(self, change: Change, state: CustomizationState, context: Context) -> None:
         built = context.outputs.built
         if built is None:
             raise ReleaseRefused("The release is not at hand, so nothing can be built from it.")
-        kept = _kept(context, built)
-        copy_private(built.path, kept)
-        context.outputs.built = replace(built, path=kept)
+        saved = _saved_at(context, built)
+        copy_private(built.path, saved)
+        context.outputs.built = replace(built, path=saved)
 
     def verify(self, context: Context) -> str | None:
         return f"built, {_describe(context.outputs.built)}" if context.outputs.built else None
 
 
-def _kept(context: Context, built: BuiltArchive) -> Path:
+def _saved_at(context: Context, built: BuiltArchive) -> Path:
     return context.folder / "archives" / f"{built.sha256}.tar.gz"
 
 

@@ -1,21 +1,29 @@
-"""Stage 6: a project with the wanted content exists under the service account."""
+"""Stage 6: a project with the desired content exists under the service account."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import StageFailed
-from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.change import Change
+from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.release.compare import Comparison, same_content
-from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS
 from mlflow_ae5_deploy.resources.interrupted_upgrade import InterruptedUpgrade, interrupted_upgrade, refuse_to_serve
-from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
+from mlflow_ae5_deploy.resources.project import (
+    CompareProject,
+    ReplaceProject,
+    UploadProject,
+    keep_archive,
+    remove_project,
+    upload_project,
+)
 from mlflow_ae5_deploy.resources.restore import (
-    CHECK,
+    CheckRestore,
     InterruptedRestore,
     checking,
     interrupted_restore,
@@ -25,93 +33,111 @@ from mlflow_ae5_deploy.resources.restore import (
     servers_of,
 )
 
-UPLOAD, REPLACE = "upload", "replace"
-
 
 @dataclass(frozen=True)
 class ProjectState:
+    """comparison: None until there is both a project and an archive. restore: that was asked for. servers: that serve
+    its data. checkable: a job of the project can tell whether it would restore."""
+
+    account: str
+    name: str
     project: Project | None
-    recognition: Comparison | None
-    half: InterruptedRestore | None = None
-    upgraded: InterruptedUpgrade | None = None
+    comparison: Comparison | None
+    restore: RestoreRequest | None = None
+    servers: tuple[Deployment, ...] = ()
+    checkable: bool = False
+    interrupted_restore: InterruptedRestore | None = None
+    interrupted_upgrade: InterruptedUpgrade | None = None
+
+    @property
+    def differs(self) -> bool:
+        return self.comparison is not None and not self.comparison.same
+
+    @property
+    def restores_into_use(self) -> bool:
+        return self.restore is not None and (bool(self.servers) or self.restore.undo)
 
 
-class UploadStage:
-    number: ClassVar[int] = 6
-    name: ClassVar[str] = "upload"
-    promise: ClassVar[str] = "a project with the wanted content exists under the service account"
+class UploadStage(Stage[ProjectState]):
+    number = 6
+    name = "upload"
+    promise = "a project with the wanted content exists under the service account"
 
     def observe(self, context: Context) -> ProjectState:
-        project = context.cached.project(context.settings.project.name)
-        built = context.outputs.built
-        upgraded = interrupted_upgrade(context)
+        name, restore = context.settings.project.name, context.options.recovery
+        project, built, upgraded = context.cached.project(name), context.outputs.built, interrupted_upgrade(context)
         if project is None or built is None:
-            return ProjectState(project, None, upgraded=upgraded)
-        seen = same_content(context.cached.archive(project), built)
-        half = None if seen.same or context.options.recovery is not None else interrupted_restore(context, project)
-        if context.options.dry and not seen.same:
-            context.cached.expect_gone(project.id)  # what hangs on it goes with it: the forecast of later stages
-        return ProjectState(project, seen, half, upgraded)
-
-    def plan(self, state: ProjectState, context: Context) -> Decision:
-        desired = context.options.recovery
-        refuse_to_serve(state.upgraded, desired, self.number)
-        decision = self._decide(state, context)
-        if state.upgraded is None or desired is not None:
-            return decision
-        return replace(decision, warnings=(*decision.warnings, state.upgraded.warning))
-
-    def _decide(self, state: ProjectState, context: Context) -> Decision:
-        name = context.settings.project.name
-        if state.project is None:
-            return Decision.do(Action(UPLOAD, f"project {name}", f"`{context.account}` has no project of this name"))
-        if state.recognition is None:
-            return Decision.do(Action("compare", f"project {name}", "possible once the archive is built"))
-        if state.recognition.same:
-            return Decision.nothing(f"project {name} is up to date: {_lower(state.recognition.reason)}")
-        refuse_interrupted_restore(state.half, self.number)  # a restore at work is a job of this project
-        return Decision.do(
-            *self._before(state.project, context),
-            Action(
-                REPLACE,
-                f"project {name}",
-                _lower(state.recognition.reason),
-                consequences=(
-                    DOWN,
-                    TOKENS,
-                    "runs of its jobs are stopped; sharing and the scheduled jobs are made again by stages 13 and 14",
-                    "AE5 cannot replace a project's content, so the project is deleted and uploaded again; "
-                    "its former archive is kept on this machine first",
-                    "data under data/ is kept only where the platform mounts a persistent volume there",
-                ),
-            ),
+            return ProjectState(context.account, name, project, None, restore, interrupted_upgrade=upgraded)
+        comparison = same_content(context.cached.archive(project), built)
+        if comparison.same:
+            return ProjectState(context.account, name, project, comparison, restore, interrupted_upgrade=upgraded)
+        servers = servers_of(context) if restore is not None else ()
+        in_use = restore is not None and (bool(servers) or restore.undo)
+        return ProjectState(
+            context.account,
+            name,
+            project,
+            comparison,
+            restore,
+            servers,
+            in_use and runner.knows(context, project, "Restore"),
+            interrupted_restore(context, project) if restore is None else None,
+            upgraded,
         )
 
-    def _before(self, project: Project, context: Context) -> list[Action]:
-        desired = context.options.recovery
-        servers = servers_of(context) if desired is not None else ()
-        if desired is None or not (servers or desired.undo):
-            return []
-        refuse_in_use(desired, servers)
-        return [checking(desired)] if runner.knows(context, project, "Restore") else []
+    def check(self, state: ProjectState, context: Context) -> None:
+        refuse_to_serve(state.interrupted_upgrade, state.restore, self.number)
+        if state.differs:
+            refuse_interrupted_restore(
+                state.interrupted_restore, self.number
+            )  # a running restore is a job of this project
+            if state.restore is not None and state.restores_into_use:
+                refuse_in_use(state.restore, state.servers)
 
-    def apply(self, action: Action, state: ProjectState, context: Context) -> None:
-        desired = context.options.recovery
-        if action.verb == CHECK and state.project is not None and desired is not None:
-            look_first(context, state.project, desired, replaced=True)
-            return
-        if action.verb == REPLACE and state.project is not None:
-            if desired is None:
-                context.memory.forget_begun_recovery()  # it was looked for, and is not so
-            context.outputs.taken_down = desired is not None and bool(servers_of(context))
-            keep_archive(context, state.project)
-            remove_project(context, state.project)
+    def diff(self, state: ProjectState) -> Diff:
+        name, upgraded = state.name, state.interrupted_upgrade
+        warnings = (upgraded.warning,) if upgraded is not None and state.restore is None else ()
+        if state.project is None:
+            reason = f"`{state.account}` has no project of this name"
+            return Changes((UploadProject(name=name, reason=reason),), warnings)
+        if state.comparison is None:
+            return Changes((CompareProject(name=name, reason="possible once the archive is built"),), warnings)
+        reason = _lower(state.comparison.reason)
+        if state.comparison.same:
+            return NoChange(f"project {name} is up to date: {reason}", warnings)
+        replace = ReplaceProject(name=name, id=state.project.id, reason=reason)
+        if state.restore is not None and state.restores_into_use and state.checkable:
+            return Changes((checking(state.restore), replace), warnings)
+        return Changes((replace,), warnings)
+
+    def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
+        """What hangs on a project that is replaced goes with it."""
+        if state.project is not None and any(isinstance(change, ReplaceProject) for change in changes):
+            context.cached.expect_gone(state.project.id)
+
+    def apply(self, change: Change, state: ProjectState, context: Context) -> None:
+        match change:
+            case CheckRestore() if state.project is not None and state.restore is not None:
+                look_first(context, state.project, state.restore, replaced=True)
+            case ReplaceProject() if state.project is not None:
+                self._remove(state.project, state.restore, context)
+                self._upload(context)
+            case _:
+                self._upload(context)
+
+    def _remove(self, project: Project, restore: RestoreRequest | None, context: Context) -> None:
+        if restore is None:
+            context.memory.forget_begun_recovery()  # it was looked for, and is not so
+        context.outputs.taken_down = restore is not None and bool(servers_of(context))
+        keep_archive(context, project)
+        remove_project(context, project)
+
+    def _upload(self, context: Context) -> None:
         built = context.outputs.built
         if built is None:
             raise StageFailed("There is no archive to upload.", stage=self.number)
-        upload_project(
-            context, context.settings.project.name, built.path, lambda archive: same_content(archive, built).same
-        )
+        name = context.settings.project.name
+        upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
 
     def verify(self, context: Context) -> str | None:
         project, built = context.cached.project(context.settings.project.name), context.outputs.built

@@ -8,20 +8,24 @@ that was built anew does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
-from mlflow_ae5_deploy.resources.deployment import STOPPED, restart_consequences, stop
+from mlflow_ae5_deploy.resources.deployment import STOPPED, StopDeployment, restart_consequences, stop
 from mlflow_ae5_deploy.resources.interrupted_upgrade import ended_by_restore, interrupted_upgrade
 from mlflow_ae5_deploy.resources.restore import (
-    CHECK,
+    CheckRestore,
     InterruptedRestore,
+    RestoreSnapshot,
+    UndoRestore,
     checking,
     interrupted_restore,
     learn,
@@ -30,11 +34,11 @@ from mlflow_ae5_deploy.resources.restore import (
     refuse_interrupted_restore,
     refuse_occupied,
     require_place,
+    restoring,
     servers_of,
 )
-from mlflow_ae5_deploy.resources.secrets import MADE, SET, SecretState, setting
+from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, SetSecrets, setting
 
-STOP, RESTORE = "stop", "restore"
 _WHILE_DOWN = (
     "The server was stopped for this. Run the same restore again, which goes on; where none is half done, `install` "
     "starts the server on the data that is there."
@@ -43,10 +47,11 @@ _WHILE_DOWN = (
 
 @dataclass(frozen=True)
 class RestoreState:
-    """servers: deployments of the project, which serve the data. done: what memory says of a restore into this very
-    project, see Memory.note_recovery. half: of one that is not asked for now, and has not ended."""
+    """restore: that was asked for. servers: deployments of the project, which serve the data. done: what memory says of
+    a restore into this very project, see Memory.note_recovery. half: of one that is not asked for now, and has not
+    ended."""
 
-    desired: RestoreRequest | None
+    restore: RestoreRequest | None
     project: Project | None = None
     secrets: tuple[SecretState, ...] = ()
     servers: tuple[Deployment, ...] = ()
@@ -54,14 +59,14 @@ class RestoreState:
     half: InterruptedRestore | None = None
 
 
-class RecoveryStage:
-    number: ClassVar[int] = 7
-    name: ClassVar[str] = "recovery"
-    promise: ClassVar[str] = "database and artifacts are restored before the server first starts, if asked for"
+class RecoveryStage(Stage[RestoreState]):
+    number = 7
+    name = "recovery"
+    promise = "database and artifacts are restored before the server first starts, if asked for"
 
     def observe(self, context: Context) -> RestoreState:
-        desired, project = context.options.recovery, context.cached.project(context.settings.project.name)
-        if desired is None:
+        restore, project = context.options.recovery, context.cached.project(context.settings.project.name)
+        if restore is None:
             going = project is not None and context.cached.is_going(project)  # then stage 6 has looked already
             return RestoreState(None, project, half=None if going else interrupted_restore(context, project))
         place = backup_destination.observe(context)
@@ -73,63 +78,59 @@ class RecoveryStage:
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
         secrets = tuple(secret for secret in server_secrets.observe(context) if secret.state != MADE)
         secrets = (*secrets, *((place,) if place is not None else ()))
-        return RestoreState(desired, project, secrets, servers, known if ours else None)
+        return RestoreState(restore, project, secrets, servers, known if ours else None)
 
-    def plan(self, state: RestoreState, context: Context) -> Decision:
-        desired, done = state.desired, state.done
-        if desired is None:
+    def check(self, state: RestoreState, context: Context) -> None:
+        if state.restore is None:
             refuse_interrupted_restore(state.half, self.number)
-            return Decision.nothing("no restore was asked for")
+            return
         if state.project is not None:
             runner.require_command(context, state.project, "Restore")
-        if done is not None and done.get("state") == "done" and _same(desired, done):
-            if not done.get("ended"):
-                return Decision.nothing(f"{_told(done)} by the run that was cut off; going on")
-            if state.servers and not desired.replace and not desired.undo:
-                return Decision.nothing(
-                    f"{_told(done)}, and a server has run on it since; `--replace --stop-server` goes back to it"
-                )
-        refuse_in_use(desired, state.servers)
-        refuse_occupied(desired, state.servers, state.secrets)
-        stops = [checking(desired)] if state.servers else []
-        stops += [
-            Action(
-                STOP,
-                f"deployment {item.name} ({item.id})",
-                "a server must not run on data that is restored",
-                restart_consequences(item),
+        if _already(state.restore, state) is None:
+            refuse_in_use(state.restore, state.servers)
+            refuse_occupied(state.restore, state.servers, state.secrets)
+
+    def diff(self, state: RestoreState) -> Diff:
+        restore = state.restore
+        if restore is None:
+            return NoChange("no restore was asked for")
+        if (already := _already(restore, state)) is not None:
+            return already
+        stops = [
+            StopDeployment(
+                name=item.name,
+                id=item.id,
+                reason="a server must not run on data that is restored",
+                consequences=restart_consequences(item),
             )
             for item in state.servers
         ]
-        return Decision.do(*stops, *setting(state.secrets), _action(desired))
+        first = [checking(restore)] if stops else []
+        return Changes((*first, *stops, *setting(state.secrets), restoring(restore)))
 
-    def apply(self, action: Action, state: RestoreState, context: Context) -> None:
-        desired = state.desired
-        if desired is None or state.project is None:
+    def apply(self, change: Change, state: RestoreState, context: Context) -> None:
+        restore, project = state.restore, state.project
+        if restore is None or project is None:
             raise StageFailed("There is no project whose job could restore.", stage=self.number)
-        if action.verb == STOP:
-            other_machines.refuse_meanwhile(context, state.project)
-            for server in state.servers:
-                if server.id in action.target:
-                    context.memory.forget_token()
-                    stop(context, server)
-        elif action.verb == CHECK:
-            look_first(context, state.project, desired)
-        elif action.verb == SET:
-            server_secrets.store(
-                context,
-                [secret for secret in state.secrets if secret.name != backup_destination.VARIABLE],
-                server_runs=False,
-            )
-            backup_destination.store(context)
-        else:
-            context.outputs.no_server = STOPPED
-            try:
-                self._restore(desired, state.project, context)
-            except DeployError as error:
-                if state.servers or context.outputs.taken_down:
-                    error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
-                raise
+        match change:
+            case StopDeployment():
+                other_machines.refuse_meanwhile(context, project)
+                context.memory.forget_token()
+                stop(context, next(server for server in state.servers if server.id == change.id))
+            case CheckRestore():
+                look_first(context, project, restore)
+            case SetSecrets():
+                of_server = [item for item in state.secrets if item.name != backup_destination.VARIABLE]
+                server_secrets.store(context, of_server, server_runs=False)
+                backup_destination.store(context)
+            case RestoreSnapshot() | UndoRestore():
+                context.outputs.no_server = STOPPED
+                try:
+                    self._restore(restore, project, context)
+                except DeployError as error:
+                    if state.servers or context.outputs.taken_down:
+                        error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
+                    raise
 
     def _restore(self, desired: RestoreRequest, project: Project, context: Context) -> None:
         note = {
@@ -168,6 +169,18 @@ class RecoveryStage:
         return context.outputs.recovered.message if context.outputs.recovered else None
 
 
+def _already(restore: RestoreRequest, state: RestoreState) -> NoChange | None:
+    """Why there is nothing to restore any more, if so."""
+    done = state.done
+    if done is None or done.get("state") != "done" or not _same(restore, done):
+        return None
+    if not done.get("ended"):
+        return NoChange(f"{_told(done)} by the run that was cut off; going on")
+    if state.servers and not restore.replace and not restore.undo:
+        return NoChange(f"{_told(done)}, and a server has run on it since; `--replace --stop-server` goes back to it")
+    return None
+
+
 def _same(desired: RestoreRequest, done: dict[str, Any]) -> bool:
     if desired.undo or _was_undo(done):
         return desired.asked == done.get("asked")
@@ -181,21 +194,3 @@ def _was_undo(done: dict[str, Any]) -> bool:
 def _told(done: dict[str, Any]) -> str:
     what = "what was kept aside was brought back" if _was_undo(done) else None
     return f"{what or 'snapshot ' + str(done.get('snapshot')) + ' was restored'} at {done.get('when')}"
-
-
-def _action(desired: RestoreRequest) -> Action:
-    if desired.undo:
-        return Action(
-            RESTORE,
-            f"what is kept aside as {desired.kept}" if desired.kept else "what the last restore kept aside",
-            "--undo was given",
-            ("what is there now is kept aside in its stead",),
-        )
-    if desired.replace:
-        return Action(
-            RESTORE,
-            f"snapshot {desired.snapshot}",
-            "--replace was given",
-            ("database and artifacts that are there are kept aside; `restore --undo` brings them back",),
-        )
-    return Action(RESTORE, f"snapshot {desired.snapshot}", "it was asked for")

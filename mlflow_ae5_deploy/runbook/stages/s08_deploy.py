@@ -6,34 +6,48 @@ at its start are stored first; a running server does not see new values, so a ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import Conflict, PlatformError, StageFailed
 from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.resources import served_database, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, project_name
-from mlflow_ae5_deploy.resources.deployment import await_serving, check_before_start, restart_consequences, start, stop
+from mlflow_ae5_deploy.resources.deployment import (
+    AwaitDeployment,
+    MakePrivate,
+    RestartDeployment,
+    StartDeployment,
+    StopDeployment,
+    await_serving,
+    check_before_start,
+    restart_consequences,
+    start,
+    stop,
+)
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, DeploymentState, drift, select
-from mlflow_ae5_deploy.resources.secrets import SET, setting
+from mlflow_ae5_deploy.resources.secrets import SetSecrets, setting
 
-START, RESTART, PATCH, STOP, WAIT = "start", "restart", "correct", "stop", "wait for"
-_PRIVATE = ("clients without a token or a sign-in are rejected from then on",)
+_PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in are rejected from then on"),)
+_DUPLICATE = (
+    Consequence(Impact.ACCESS, "clients that use its address lose it"),
+    Consequence(Impact.TOKENS, "its tokens are invalidated"),
+)
 _AFTER_PATCH = (
     "Whether AE5 keeps a deployment's tokens when it is made private is not documented. If clients are turned away "
     "afterwards, `rotate-token` gives them a new one."
 )
 
 
-class DeployStage:
-    number: ClassVar[int] = 8
-    name: ClassVar[str] = "deploy"
-    promise: ClassVar[str] = "the server runs as a private deployment on the static endpoint, and is healthy"
-
-    # observe ----------------------------------------------------------------------------------------------------
+class DeployStage(Stage[DeploymentState]):
+    number = 8
+    name = "deploy"
+    promise = "the server runs as a private deployment on the static endpoint, and is healthy"
 
     def observe(self, context: Context) -> DeploymentState:
         desired = desired_deployment(context)
@@ -82,9 +96,8 @@ class DeployStage:
             return Health("unhealthy", error.what)
         return judge(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
 
-    # plan -------------------------------------------------------------------------------------------------------
-
-    def plan(self, state: DeploymentState, context: Context) -> Decision:
+    def check(self, state: DeploymentState, context: Context) -> None:
+        """What could not be started later, found out now."""
         if state.rival is not None:
             raise Conflict(
                 f"The endpoint `{state.desired.endpoint}` is in use by deployment `{state.rival.name}` of another "
@@ -92,99 +105,89 @@ class DeployStage:
                 where="deployment.endpoint",
                 remedy="Choose another deployment.endpoint, or have that deployment stopped.",
             )
-        actions = setting(state.secrets)
-        actions += [
-            Action(
-                STOP,
-                f"deployment {d.name} ({d.id})",
-                "a second server on the same data is dangerous",
-                ("clients that use its address lose it, and its tokens are invalidated",),
+        starts = _starts(self.diff(state).changes)
+        if state.other_database and not starts:
+            raise self._wrong_database(state.current, state.other_database)
+        if starts and not context.access.missing:
+            going = state.project is None or context.cached.is_going(state.project)
+            check_before_start(context, state.desired, None if going else state.project)
+
+    def diff(self, state: DeploymentState) -> Diff:
+        stops = [
+            StopDeployment(
+                name=item.name,
+                id=item.id,
+                reason="a second server on the same data is dangerous",
+                consequences=_DUPLICATE,
             )
-            for d in state.duplicates
+            for item in state.duplicates
         ]
-        decision = self._plan_server(state)
-        warnings = [*decision.warnings, *(secret.note for secret in state.secrets if secret.note)]
+        server = self._diff_server(state)
+        warnings = [*server.warnings, *(secret.note for secret in state.secrets if secret.note)]
         unknown = sorted({*state.unsure, *(secret.name for secret in state.secrets if secret.state == "unknown")})
-        if unknown and state.current is not None and not any(a.verb in (START, RESTART) for a in decision.actions):
+        if unknown and state.current is not None and not _starts(server.changes):
             warnings.append(
                 f"Whether the running server was started with the configured values of {', '.join(unknown)} is not "
                 "known: this machine does not remember what was stored before. If in doubt, run `install`, then "
                 "`rotate-token --restart`: it starts the server with what is stored."
             )
-        actions += decision.actions
-        if state.other_database and not any(action.verb in (START, RESTART) for action in decision.actions):
-            raise self._wrong_database(state.current, state.other_database)
-        self._foresee(decision, state, context)
-        if actions:
-            return Decision.do(*actions, warnings=warnings)
-        return replace(decision, warnings=tuple(warnings))
+        changes = (*setting(state.secrets), *stops, *server.changes)
+        if changes:
+            return Changes(changes, tuple(warnings))
+        return replace(server, warnings=tuple(warnings))
 
-    def _foresee(self, decision: Decision, state: DeploymentState, context: Context) -> None:
-        """Refuse now what could not be started later; in a forecast, tell the later stages what will be new."""
-        if context.access.missing or not any(action.verb in (START, RESTART) for action in decision.actions):
-            return
-        going = state.project is None or context.cached.is_going(state.project)
-        check_before_start(context, state.desired, None if going else state.project)
-        if context.options.dry:
+    def _diff_server(self, state: DeploymentState) -> Diff:
+        current, name = state.current, state.desired.name
+        if current is None:
+            return Changes((StartDeployment(name=name, reason="the project has no deployment of this name"),))
+        if why := _why_restart(current, state):
+            meaning = restart_consequences(current)
+            return Changes((RestartDeployment(name=name, id=current.id, reason=why, consequences=meaning),))
+        if current.public:
+            why = "; ".join(drift(current, state.desired).patch)
+            return Changes((MakePrivate(name=name, id=current.id, reason=why, consequences=_PRIVATE),), (_AFTER_PATCH,))
+        if current.is_starting:
+            return Changes((AwaitDeployment(name=name, id=current.id, reason="it is starting"),))
+        health = state.health
+        if health is not None and health.healthy:
+            return NoChange(f"deployment {name} is as wanted and healthy: {health.message}")
+        if health is not None and health.status == "unauthorised":
+            unseen = (
+                f"Its health was not observed: the endpoint did not accept the login session ({health.message}). "
+                "`verify` proves it with a token."
+            )
+            return NoChange(f"deployment {name} is as wanted and started", (unseen,))
+        why = f"it is started but not healthy: {health.message if health else 'no answer'}"
+        return Changes((AwaitDeployment(name=name, id=current.id, reason=why),))
+
+    def assume(self, changes: Sequence[Change], state: DeploymentState, context: Context) -> None:
+        """A deployment that is started gets an id of its own; the URL stays where the endpoint does."""
+        if _starts(changes):
             current = state.current
             same = current is not None and current.url and current.endpoint == state.desired.endpoint
             context.outputs.url = current.url if current is not None and same else None
             context.outputs.deployment = None
 
-    def _plan_server(self, state: DeploymentState) -> Decision:
-        current, name = state.current, state.desired.name
-        changed = [secret.name for secret in state.secrets if secret.is_news_to_the_server] + list(state.stale)
-        if state.other_database:  # whatever was stored before, it is not what will be
-            changed += [f.name for f in state.secrets if f.name == server_secrets.DATABASE and not f.right]
-        if current is None:
-            return Decision.do(Action(START, f"deployment {name}", "the project has no deployment of this name"))
-        if not current.is_started and not current.is_starting:
-            why = f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else "")
-            return Decision.do(Action(RESTART, f"deployment {name}", why, restart_consequences(current)))
-        found = drift(current, state.desired)
-        if found.restart or changed:
-            reasons = [*found.restart, *found.patch]
-            if changed:
-                reasons.append(f"the running server does not see the new {', '.join(sorted(set(changed)))}")
-            return Decision.do(Action(RESTART, f"deployment {name}", "; ".join(reasons), restart_consequences(current)))
-        if found.patch:
-            action = Action(PATCH, f"deployment {name}", "; ".join(found.patch), _PRIVATE)
-            return Decision.do(action, warnings=[_AFTER_PATCH])
-        if current.is_starting:
-            return Decision.do(Action(WAIT, f"deployment {name}", "it is starting"))
-        health = state.health
-        if health is not None and health.healthy:
-            return Decision.nothing(f"deployment {name} is as wanted and healthy: {health.message}")
-        if health is not None and health.status == "unauthorised":
-            return Decision.nothing(
-                f"deployment {name} is as wanted and started",
-                f"Its health was not observed: the endpoint did not accept the login session ({health.message}). "
-                "`verify` proves it with a token.",
-            )
-        message = health.message if health else "no answer"
-        return Decision.do(Action(WAIT, f"deployment {name}", f"it is started but not healthy: {message}"))
+    def apply(self, change: Change, state: DeploymentState, context: Context) -> None:
+        current = state.current
+        match change:
+            case SetSecrets():
+                server_secrets.store(context, state.secrets, server_runs=current is not None)
+            case StopDeployment():
+                duplicate = next(item for item in state.duplicates if item.id == change.id)
+                stop(context, duplicate, another_serves=current is not None)
+            case AwaitDeployment() if current is not None:
+                await_serving(context, current)
+            case MakePrivate() if current is not None:
+                self._make_private(current, state.desired, context)
+            case StartDeployment() | RestartDeployment():
+                check_before_start(context, state.desired, state.project)
+                if isinstance(change, RestartDeployment) and current is not None:
+                    context.memory.forget_token()
+                    stop(context, current)
+                await_serving(context, start(context, state.desired, state.project))
 
-    # apply ------------------------------------------------------------------------------------------------------
-
-    def apply(self, action: Action, state: DeploymentState, context: Context) -> None:
-        if action.verb == SET:
-            server_secrets.store(context, state.secrets, server_runs=state.current is not None)
-        elif action.verb == STOP:
-            for duplicate in state.duplicates:
-                if duplicate.id in action.target:
-                    stop(context, duplicate, another_serves=state.current is not None)
-        elif action.verb == WAIT and state.current is not None:
-            await_serving(context, state.current)
-        elif action.verb == PATCH and state.current is not None:
-            self._patch(state.current, state.desired, context)
-        elif action.verb in (START, RESTART):
-            check_before_start(context, state.desired, state.project)
-            if action.verb == RESTART and state.current is not None:
-                context.memory.forget_token()
-                stop(context, state.current)
-            await_serving(context, start(context, state.desired, state.project))
-
-    def _patch(self, current: Deployment, desired: DeploymentSpec, context: Context) -> None:
+    def _make_private(self, current: Deployment, desired: DeploymentSpec, context: Context) -> None:
         context.platform.patch_deployment(current.id, public=False)
         context.journal.write("effect", action="make private", target=f"deployment {desired.name}", id=current.id)
         context.cached.forget("deployments")
@@ -217,3 +220,23 @@ class DeployStage:
             "does not read them: see in its documentation where it takes its database from.",
             detail=difference,
         )
+
+
+def _starts(changes: Sequence[Change]) -> bool:
+    return any(isinstance(change, StartDeployment | RestartDeployment) for change in changes)
+
+
+def _why_restart(current: Deployment, state: DeploymentState) -> str:
+    """Empty where the deployment may go on."""
+    if not current.is_started and not current.is_starting:
+        return f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else "")
+    unseen = {*state.stale, *(secret.name for secret in state.secrets if secret.is_news_to_the_server)}
+    if state.other_database:  # whatever was stored before, it is not what will be
+        unseen |= {item.name for item in state.secrets if item.name == server_secrets.DATABASE and not item.right}
+    found = drift(current, state.desired)
+    if not found.restart and not unseen:
+        return ""
+    reasons = [*found.restart, *found.patch]
+    if unseen:
+        reasons.append(f"the running server does not see the new {', '.join(sorted(unseen))}")
+    return "; ".join(reasons)

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.resources.endpoint import ReadUrl
 
 
-class EndpointUrlStage:
-    number: ClassVar[int] = 9
-    name: ClassVar[str] = "endpoint-url"
-    promise: ClassVar[str] = "the public URL is known"
+@dataclass(frozen=True)
+class EndpointState:
+    """url: None while no deployment runs."""
 
-    def observe(self, context: Context) -> str | None:
+    url: str | None
+
+
+class EndpointUrlStage(Stage[EndpointState]):
+    number = 9
+    name = "endpoint-url"
+    promise = "the public URL is known"
+
+    def observe(self, context: Context) -> EndpointState:
         deployment = context.outputs.deployment
-        return deployment.url if deployment else context.outputs.url  # the latter only in a forecast
+        url = deployment.url if deployment else context.outputs.url  # the latter only in a preview
+        context.outputs.url = url.rstrip("/") if url else None
+        return EndpointState(context.outputs.url)
 
-    def plan(self, state: str | None, context: Context) -> Decision:
-        if state is None:
-            return Decision.do(Action("read", "the endpoint's URL", "known once the deployment runs"))
-        if urlsplit(state).scheme != "https":
-            raise StageFailed(f"The platform gives an endpoint URL that is not https: {state}", stage=self.number)
-        context.outputs.url = state.rstrip("/")
-        return Decision.nothing(context.outputs.url)
+    def check(self, state: EndpointState, context: Context) -> None:
+        if state.url is not None and urlsplit(state.url).scheme != "https":
+            raise StageFailed(f"The platform gives an endpoint URL that is not https: {state.url}", stage=self.number)
 
-    def apply(self, action: Action, state: str | None, context: Context) -> None:
+    def diff(self, state: EndpointState) -> Diff:
+        if state.url is None:
+            return Changes((ReadUrl(reason="known once the deployment runs"),))
+        return NoChange(state.url)
+
+    def apply(self, change: Change, state: EndpointState, context: Context) -> None:
         raise StageFailed("The platform does not tell the deployment's URL.", stage=self.number)
-
-    def verify(self, context: Context) -> str | None:
-        return None

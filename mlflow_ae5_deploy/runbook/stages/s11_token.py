@@ -5,50 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
 
 from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
-from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking, token_is_on_record
 from mlflow_ae5_deploy.resources.health import await_health
+from mlflow_ae5_deploy.resources.token import IssueToken
 
 
 @dataclass(frozen=True)
 class TokenState:
     """lacking: accounts for which no token of this deployment is on record that is still good. unlisted: the platform
-    does not list the secret any more, though a token was stored. ended: when the token of some of them ended."""
+    does not list the secret any more, though a token was stored. ended: when the token of some of them ended.
+    on_record: see `token_is_on_record`."""
 
     deployment_id: str | None
     lacking: tuple[str, ...]
     unlisted: bool
     ended: Mapping[str, datetime] = field(default_factory=dict)
+    on_record: bool = True
 
 
-class TokenStage:
-    number: ClassVar[int] = 11
-    name: ClassVar[str] = "token"
-    promise: ClassVar[str] = "an access token for this very deployment exists and works"
+class TokenStage(Stage[TokenState]):
+    number = 11
+    name = "token"
+    promise = "an access token for this very deployment exists and works"
 
     def observe(self, context: Context) -> TokenState:
         deployment = context.outputs.deployment
         identity = deployment.id if deployment else None
         stored = identity is not None and context.memory.token_stored_for(context.account) == identity
         unlisted = stored and TOKEN not in context.cached.secret_names()
-        return TokenState(identity, lacking(context, identity), unlisted, ended(context, identity))
+        return TokenState(
+            identity,
+            lacking(context, identity),
+            unlisted,
+            ended(context, identity),
+            token_is_on_record(context),
+        )
 
-    def plan(self, state: TokenState, context: Context) -> Decision:
+    def diff(self, state: TokenState) -> Diff:
         if state.deployment_id is None:
-            return Decision.do(Action("issue", "a token", "possible once the deployment runs"))
-        if state.unlisted:
-            return Decision.do(
-                Action("issue", "a token", f"the secret {TOKEN} is gone, and a token cannot be read back")
-            )
-        if state.lacking:
-            return Decision.do(Action("issue", "a token", _why(state)))
-        return Decision.nothing(f"a token of deployment {state.deployment_id} is on record")
+            reason = "possible once the deployment runs"
+        elif state.unlisted:
+            reason = f"the secret {TOKEN} is gone, and a token cannot be read back"
+        elif state.lacking:
+            reason = _why(state)
+        else:
+            return NoChange(f"a token of deployment {state.deployment_id} is on record")
+        return Changes((IssueToken(id=state.deployment_id or "", reason=reason, guess=not state.on_record),))
 
-    def apply(self, action: Action, state: TokenState, context: Context) -> None:
+    def apply(self, change: Change, state: TokenState, context: Context) -> None:
         deployment = context.outputs.deployment
         if deployment is None:
             raise StageFailed("There is no deployment to issue a token for.", stage=self.number)

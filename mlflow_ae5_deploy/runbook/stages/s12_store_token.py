@@ -2,45 +2,63 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision
-from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking, recipients
-from mlflow_ae5_deploy.resources.token import store_token
-
-_FOR = f"secret {TOKEN} for "
-_NONE = "it holds no token of this deployment"
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking, recipients, token_is_on_record
+from mlflow_ae5_deploy.resources.token import StoreToken, store_token
 
 
-class StoreTokenStage:
-    number: ClassVar[int] = 12
-    name: ClassVar[str] = "store-token"
-    promise: ClassVar[str] = "the token is a secret of the service account and of each consumer"
+@dataclass(frozen=True)
+class StoredTokenState:
+    """accounts: that are given the token. expired: those of them whose stored token has ended. on_record: see
+    `token_is_on_record`."""
 
-    def observe(self, context: Context) -> tuple[str, ...]:
+    recipients: tuple[str, ...]
+    accounts: tuple[str, ...]
+    expired: frozenset[str] = frozenset()
+    on_record: bool = True
+
+
+class StoreTokenStage(Stage[StoredTokenState]):
+    number = 12
+    name = "store-token"
+    promise = "the token is a secret of the service account and of each consumer"
+
+    def observe(self, context: Context) -> StoredTokenState:
         deployment = context.outputs.deployment
-        absent = lacking(context, deployment.id if deployment else None)
-        # A token issued in this run goes to everybody: whether issuing one voids the former is not documented.
-        fresh = deployment is not None and context.outputs.token_deployment == deployment.id
-        return tuple(recipients(context)) if absent and fresh else absent
+        identity = deployment.id if deployment else None
+        everyone, absent = tuple(recipients(context)), lacking(context, identity)
+        # A token issued in this run goes to everybody: whether issuing one invalidates the previous is not documented.
+        fresh = identity is not None and context.outputs.token_deployment == identity
+        accounts = everyone if absent and fresh else absent
+        return StoredTokenState(everyone, accounts, frozenset(ended(context, identity)), token_is_on_record(context))
 
-    def plan(self, state: tuple[str, ...], context: Context) -> Decision:
-        if not state:
-            everyone = ", ".join(recipients(context))
-            return Decision.nothing(f"{TOKEN} of this deployment is stored for {everyone}")
-        deployment = context.outputs.deployment
-        over = ended(context, deployment.id if deployment else None)
-        return Decision.do(
-            *(Action("set", _FOR + name, "the one it holds has ended" if name in over else _NONE) for name in state)
+    def diff(self, state: StoredTokenState) -> Diff:
+        if not state.accounts:
+            return NoChange(f"{TOKEN} of this deployment is stored for {', '.join(state.recipients)}")
+        return Changes(
+            tuple(
+                StoreToken(
+                    name=name,
+                    reason="the one it holds has ended"
+                    if name in state.expired
+                    else "it holds no token of this deployment",
+                    guess=not state.on_record,
+                )
+                for name in state.accounts
+            )
         )
 
-    def apply(self, action: Action, state: tuple[str, ...], context: Context) -> None:
+    def apply(self, change: Change, state: StoredTokenState, context: Context) -> None:
         deployment = context.outputs.deployment
         if deployment is None:
             raise StageFailed("There is no deployment whose token could be stored.", stage=self.number)
-        store_token(context, action.target.removeprefix(_FOR), deployment)
+        store_token(context, change.name, deployment)
 
     def verify(self, context: Context) -> str | None:
         if TOKEN not in context.cached.secret_names():

@@ -1,33 +1,34 @@
-"""Stage 14: exactly one garbage collection job exists, with the wanted cron, command and variables.
+"""Stage 14: exactly one garbage collection job exists, with the configured cron, command and variables.
 
 The same goes for the scheduled backup and drill, where the configuration has a schedule for them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
 
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Action, Decision, NoChange
+from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.resources import backup_destination, scheduled_job
 from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
-from mlflow_ae5_deploy.resources.scheduled_job import ScheduledJobState
-from mlflow_ae5_deploy.resources.secrets import SET, SecretState, setting
+from mlflow_ae5_deploy.resources.scheduled_job import JobChange, ScheduledJobState
+from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 
 
 @dataclass(frozen=True)
 class ScheduledJobsState:
-    """place: the secret that tells a scheduled backup where to; None where none is needed."""
+    """destination: the secret that tells a scheduled backup where to; None where none is needed."""
 
     jobs: tuple[ScheduledJobState, ...]
-    place: SecretState | None = None
+    destination: SecretState | None = None
 
 
-class GcScheduleStage:
-    number: ClassVar[int] = scheduled_job.STAGE
-    name: ClassVar[str] = "gc-schedule"
-    promise: ClassVar[str] = "exactly one garbage collection job exists, with the wanted cron, command and variables"
+class GcScheduleStage(Stage[ScheduledJobsState]):
+    number = scheduled_job.STAGE
+    name = "gc-schedule"
+    promise = "exactly one garbage collection job exists, with the wanted cron, command and variables"
 
     def observe(self, context: Context) -> ScheduledJobsState:
         jobs = tuple(
@@ -35,24 +36,26 @@ class GcScheduleStage:
         )
         return ScheduledJobsState(jobs, backup_destination.observe(context) if len(jobs) > 1 else None)
 
-    def plan(self, state: ScheduledJobsState, context: Context) -> Decision:
-        decisions = [scheduled_job.plan(item, context) for item in state.jobs]
-        place = setting([state.place]) if state.place is not None else []
-        actions = (*place, *(action for decision in decisions for action in decision.actions))
-        warnings = tuple(warning for decision in decisions for warning in decision.warnings)
-        if actions:
-            return Decision(actions, warnings=warnings)
-        reasons = "; ".join(decision.no_change.reason for decision in decisions if decision.no_change)
-        return Decision(no_change=NoChange(reasons), warnings=warnings)
-
-    def apply(self, action: Action, state: ScheduledJobsState, context: Context) -> None:
-        if action.verb == SET:
-            backup_destination.store(context)
-            return
+    def check(self, state: ScheduledJobsState, context: Context) -> None:
         for item in state.jobs:
-            own = [job for job in item.jobs if job.id in action.target]
-            if own or action.target == f"job {item.desired.name}":
-                scheduled_job.apply(action, replace(item, jobs=tuple(own)), context)
+            scheduled_job.check(item, context)
+
+    def diff(self, state: ScheduledJobsState) -> Diff:
+        diffs = [scheduled_job.diff(item) for item in state.jobs]
+        secrets = setting([state.destination]) if state.destination is not None else []
+        changes = (*secrets, *(change for found in diffs for change in found.changes))
+        warnings = tuple(warning for found in diffs for warning in found.warnings)
+        if changes:
+            return Changes(changes, warnings)
+        return NoChange("; ".join(found.reason for found in diffs if isinstance(found, NoChange)), warnings)
+
+    def apply(self, change: Change, state: ScheduledJobsState, context: Context) -> None:
+        match change:
+            case SetSecrets():
+                backup_destination.store(context)
+            case JobChange():
+                (item,) = (item for item in state.jobs if item.desired.purpose == change.purpose)
+                scheduled_job.apply(change, item, context)
 
     def verify(self, context: Context) -> str | None:
         return "; ".join(scheduled_job.confirm(context, desired) for desired in scheduled_jobs(context.settings))

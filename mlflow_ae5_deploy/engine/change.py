@@ -1,0 +1,79 @@
+"""A change: one thing to do to one resource, as data that can be shown, asked about, noted and applied.
+
+Each kind is a class of its own beside its resource. What people read is made from a change; nothing is read back.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Impact(StrEnum):
+    """What a change touches that its users notice."""
+
+    ACCESS = "access"
+    DATA = "data"
+    DOWNTIME = "downtime"
+    JOBS = "jobs"
+    SECRETS = "secrets"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True)
+class Consequence:
+    impact: Impact
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One change to one resource.
+
+    name, id: of the resource; the id where the platform has given it one. consequences: only of a change that needs
+    the administrator's consent. guess: needed as far as this machine knows, and the platform does not tell.
+    """
+
+    verb: ClassVar[str]
+    resource: ClassVar[str]
+    local: ClassVar[bool] = False  # changes files on this machine only
+    consent_option: ClassVar[str] = "--yes"
+
+    reason: str
+    name: str = ""
+    id: str = ""
+    consequences: tuple[Consequence, ...] = ()
+    guess: bool = False
+
+    @property
+    def needs_consent(self) -> bool:
+        return bool(self.consequences)
+
+    @property
+    def target(self) -> str:
+        """The resource in words."""
+        return " ".join(word for word in (self.resource, self.name, self.id and f"({self.id})") if word)
+
+    @property
+    def phrase(self) -> str:
+        return f"{self.verb} {self.target}"
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The same for two changes that do the same to the same resource."""
+        return (type(self), self.name, self.id)
+
+    def data(self) -> dict[str, Any]:
+        """The change as JSON: its kind, every field, and the phrase."""
+        return {"change": self.kind(), "phrase": self.phrase, **asdict(self)}
+
+    def record(self) -> dict[str, str]:
+        """The change as the journal has it."""
+        return {"change": self.kind(), "action": self.verb, "target": self.target, "reason": self.reason}
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name of the class, as JSON and the journal write it: `restart_deployment`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()

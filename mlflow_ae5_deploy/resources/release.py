@@ -1,0 +1,21 @@
+"""The release on this machine: what can be done about it and the archive that is built from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.engine.change import Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadRelease(Change):
+    """Until then nobody knows whether the platform has what the release holds."""
+
+    verb, resource = "download", "release"
+    local = True
+    guess: bool = True
+
+
+class BuildArchive(Change):
+    verb, resource = "build", "the project archive"
+    local = True

@@ -26,16 +26,18 @@ from mlflow_ae5_server.backup.artifacts import (
     UnreadableError,
     VanishedError,
 )
+from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.blobs import BlobWriter
-from mlflow_ae5_server.repository.entries import FileEntry, FilePart
+from mlflow_ae5_server.repository.entries import MOST_PARTS, FileEntry, FilePart
 from mlflow_ae5_server.repository.file_list import FileListWriter, MergedFileLists
 from mlflow_ae5_server.repository.index import BlobIndex
+from mlflow_ae5_server.repository.interfaces import LIMIT
 from mlflow_ae5_server.repository.packs import PackWriter
 
 _T = TypeVar("_T")
 _MARK = re.compile(r"[0-9]+:[0-9]+:([0-9]{1,20}):[0-9]+")  # of a file in a folder
-_NAMES = 50  # of changed, vanished, unreadable files: at most so many are told
+_NAMES = 50  # of changed, vanished, unreadable files, of links out of the store: at most so many are told
 _BATCH_FILES, _BATCH_BYTES, _BATCH_ITEMS = 64, 2 * 1024 * 1024, 2048
 _LARGE = 4  # long files that are read at a time: each has some of its content in memory
 _GRANULE = 2.0  # seconds within which a file may change twice and have one time
@@ -151,6 +153,11 @@ class Copier:
     ) -> FileEntry | _QueuedFile | None:
         """The entry, where nothing has to be read; what to read; None for what is only counted."""
         if found.kind == "file":
+            if found.size > MOST_PARTS * LIMIT:
+                self._unreadable(
+                    found, f"it has {amount(found.size)}, and a snapshot takes {amount(MOST_PARTS * LIMIT)}"
+                )
+                return None
             if old is None or old.kind != "file":
                 return _QueuedFile(found, None)
             self.totals.known += 1
@@ -159,7 +166,7 @@ class Copier:
             return old if self._writer.keeps(old.parts) else _QueuedFile(found, None)
         if found.kind == "link":
             self.totals.links += 1
-            if _leads_out(found):
+            if _leads_out(found) and len(self.totals.outside) < _NAMES:
                 self.totals.outside.append(f"{shown(found.path)} -> {shown(found.target)}")
             return FileEntry(found.path, "link", 0, "", 0, "", (), found.target)
         if found.kind == "special":

@@ -36,7 +36,7 @@ from mlflow_ae5_server.repository.file_list import FileListWriter
 from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.lock import RepositoryLock
-from mlflow_ae5_server.repository.manifest import ArtifactsPart, InFlight, Manifest
+from mlflow_ae5_server.repository.manifest import MAX_TEXT, ArtifactsPart, InFlight, Manifest
 from mlflow_ae5_server.repository.repository import Repository, UnfinishedSnapshot
 from mlflow_ae5_server.repository.reuse import ReusableBlobs
 from mlflow_ae5_server.restore import journal
@@ -322,21 +322,26 @@ def _manifest(
         runs=_runs(database),
         database=database.to_json(),
         artifacts=ArtifactsPart(
-            source=shown(source.shown),
+            source=_cut(shown(source.shown)),
             files=totals.files,
             bytes=totals.bytes,
             lists=lists,
             links=totals.links,
             special=totals.special,
-            unreadable=tuple(totals.unreadable),
+            unreadable=tuple(map(_cut, totals.unreadable)),
         ),
-        in_flight=InFlight(running, totals.changed, totals.vanished, tuple(totals.names)),
-        outside=tuple(elsewhere + totals.outside),
+        in_flight=InFlight(running, totals.changed, totals.vanished, tuple(map(_cut, totals.names))),
+        outside=tuple(map(_cut, elsewhere + totals.outside)),
         new_objects=writer.new_objects,
         new_bytes=writer.new_bytes,
         stored_bytes=writer.stored_bytes,
         keys=wishes.keys,
     )
+
+
+def _cut(text: str) -> str:
+    """`text`, in a length that is read again."""
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
 def refuse_overlap(destination: str, place: str) -> None:

@@ -17,18 +17,18 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.S)  # or what never ends, lest e
 _STRUCTURE = ",[{:"
 
 
-def parse(data: str | bytes) -> Any:
+def parse(data: str | bytes, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES) -> Any:
     """Raises ValueError for anything but standard JSON of a sane depth and size, also where Python's reader raises
     something else or goes beyond the standard: NaN, infinite numbers, integers that cannot be written down again."""
     text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
-    if _count(text) > MAX_NODES and _count(_STRING.sub("", text)) > MAX_NODES:
+    if _count(text) > max_nodes and _count(_STRING.sub("", text)) > max_nodes:
         raise ValueError("too many values")
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(max_depth):
         level = [inner for item in level for inner in _inside(item)]
         if not level:
             return value

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from mlflow_ae5_server.common import json_input
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository.interfaces import LIMIT, is_digest
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
 _NOWHERE = frozenset({"", ".", ".."})
+_SHORT = 64 * 1024  # bytes: what stands in so few needs no other bound
+MOST_PARTS = 250_000  # of a file, of LIMIT bytes each: 2 TB
 _LONGEST = 4095  # bytes of a path, or of where a link points: no file system takes more
 
 
@@ -79,7 +82,7 @@ def _is_whole(entry: FileEntry) -> bool:
 def parse(data: bytes) -> FileEntry:
     """The entry in one line. Raises DamagedError for anything a careful writer would not have written."""
     try:
-        found = json.loads(data.decode("ascii"))
+        found = (json.loads if len(data) < _SHORT else json_input.parse)(data.decode("ascii"))
         path = found["p"]
         if "l" in found:
             return _safe(FileEntry(path, "link", 0, "", 0, "", (), found["l"]))

@@ -19,7 +19,7 @@ from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import ArtifactsPart
 
 _CUT = 0x3FF  # one path in 1024
-_LONGEST = 64 * 1024 * 1024  # bytes of a line: of a file of more than a terabyte
+_LONGEST = 24 * 1024 * 1024  # bytes of a line: of a file of more than MOST_PARTS
 _ANOTHER = "use another snapshot"
 _PIECE = 4 * 1024 * 1024  # bytes: no object of the list is larger
 
@@ -98,14 +98,20 @@ def counted(entries: Iterable[FileEntry], part: ArtifactsPart) -> Iterator[FileE
 
 
 def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
-    rest = b""
+    begun: list[bytes] = []  # of a line that goes on in the next object
+    size = 0
     for sha256 in lists:
-        *lines, rest = (rest + reader.get(sha256)).split(b"\n")
-        yield from lines
-        if len(rest) > _LONGEST:
+        first, *others = reader.get(sha256).split(b"\n")
+        begun.append(first)
+        size += len(first)
+        if size > _LONGEST:
             raise DamagedError("the list of artifacts has a line without an end", _ANOTHER)
-    if rest:
-        yield rest
+        if others:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun, size = others[-1:], len(others[-1])
+    if size:
+        yield b"".join(begun)
 
 
 def lines(reader: BlobReader, sha256: str) -> Iterator[FileEntry]:

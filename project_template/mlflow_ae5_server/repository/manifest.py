@@ -10,13 +10,17 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
-from mlflow_ae5_server.common import keys
+from mlflow_ae5_server.common import json_input, keys
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database.records import DatabasePart
 from mlflow_ae5_server.repository.interfaces import is_digest
 
 FORMAT = 1
+MAX_SEQUENCE = 99_999_999
+MAX_TEXT = 4096  # characters of a name or any other text
+_MAX_DEPTH = 10  # before it is written down again, indented, to be compared
+_MAX_VALUES = 300_000  # more than 16 MiB of digests, see backend.MOST
 _FILE = re.compile(r"(?P<sequence>\d{8})-(?P<id>\d{8}T\d{6}Z-[0-9a-f]{6})\.json\Z", re.ASCII)
 
 
@@ -104,12 +108,12 @@ def parse_name(name: str) -> tuple[int, str] | None:
 def parse(data: bytes, name: str) -> Manifest:
     """The manifest in the file `name`. Raises DamagedError unless it is, to the byte, what was written."""
     try:
-        found = json.loads(data)
+        found = json_input.parse(data, _MAX_DEPTH, _MAX_VALUES)
         digest = found.pop("digest")
         written = digest == _digest(found) and data == _canonical({**found, "digest": digest})
         known = found.pop("format") == FORMAT
         manifest = _manifest(found) if known and written else None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         written, known, manifest = False, True, None
     name = shown(name)
     if written and not known:
@@ -147,7 +151,7 @@ def _fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     if data.keys() != wanted.keys():
         raise ValueError("the fields are others")
     checks: dict[str, Callable[[Any], bool]] = {
-        "str": lambda value: isinstance(value, str) and value.isprintable(),
+        "str": lambda value: isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable(),
         "int": lambda value: type(value) is int and 0 <= value < 2**63,
         "float": is_time,
         "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(checks["str"], value)),

@@ -274,3 +274,22 @@ def test_small_files_share_objects(server: Server) -> None:
     for number in range(700):
         server.write(f"{number % 50}/{number}", b"%d " % number * 40)
     assert server.back_up().new_objects < 12
+
+
+def test_long_and_many_names_are_told_in_part_and_can_be_read_again(server: Server) -> None:
+    server.sql("INSERT INTO experiments VALUES (1, 's3://bucket/' || hex(zeroblob(50000)))")
+    server.write("a", b"a")
+    for number in range(70):
+        (server.artifacts / f"link{number}").symlink_to("/nowhere/" + "\u200b" * 1300)
+    manifest = server.back_up()
+    assert len(manifest.outside) < 70
+    assert server.repository().snapshot("latest") == manifest
+
+
+def test_a_file_that_no_list_can_name_is_left_out_and_named(server: Server) -> None:
+    server.write("a", b"a")
+    with server.write("huge", b"").open("wb") as file:
+        file.truncate(3 << 40)
+    manifest = server.back_up()
+    assert list(server.entries(manifest)) == ["a"]
+    assert [name.partition(":")[0] for name in manifest.artifacts.unreadable] == ["huge"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import socket
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import zstandard
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError
 
-from tests.project_template.repository.conftest import Server, new_server
+from tests.project_template.repository.conftest import Server, in_child, new_server
 from tests.project_template.restore.conftest import Home, tree
 
 VERBS = ("list", "show", "verify", "prune --keep-last 1 --yes", "create --allow-outside")
@@ -166,6 +167,25 @@ def numbers(**part: Any) -> Callable[[Hostile], object]:
     return entry(s=values["length"], d=SHA, o=[["b" * 64, *values.values()]])
 
 
+def content(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+def nested(levels: int, times: int) -> bytes:
+    """A small file that is a large one once it is written with its indentation."""
+    return b'{"a":[' + b",".join([b"[" * levels + b"]" * levels] * times) + b'],"digest":"x"}'
+
+
+def long_list(hostile: Hostile) -> None:
+    """A line of 56 MiB, of which each object is small as it is kept."""
+    pieces = [b'{"p":' + b"[" * 6, *[b"[[]]," * (8 * MiB // 5)] * 7]
+    lists = [hashlib.sha256(piece).hexdigest() for piece in pieces]
+    for piece, sha256 in zip(pieces, lists, strict=True):
+        hostile.object(sha256).parent.mkdir(exist_ok=True)
+        hostile.object(sha256).write_bytes(b"z" + zstandard.ZstdCompressor().compress(piece))
+    hostile.forge_artifacts(lists=lists)
+
+
 # What no snapshot can be read through: `verify`, `show` and a restore end with 16 for it.
 UNREADABLE: dict[str, Callable[[Hostile], object]] = {
     **{f"manifest: {name}": on_manifest(make) for name, make in KINDS.items()},
@@ -182,6 +202,11 @@ UNREADABLE: dict[str, Callable[[Hostile], object]] = {
     "artifacts: too many bytes": of_artifacts(bytes=2**70),
     "artifacts: another field": of_artifacts(more=1),
     "artifacts: a control character": of_artifacts(source="\x1b[2Jhome"),
+    "manifest: indentation": on_manifest(content(nested(400, 1200))),
+    "manifest: indentation within the depth": on_manifest(content(nested(7, 200_000))),
+    "manifest: many values": on_manifest(content(b'{"a":[' + b"[]," * 1_000_000 + b'1],"digest":"x"}')),
+    "version: a long text": forged(mlflow_version="x" * 5000),
+    "database: a long text": lambda h: h.forge(database={**h.read()["database"], "server": "x" * 5000}),
     "version: a control character": forged(mlflow_version="\x1b]0;x\x07"),
     "rows: less than none": forged(rows=-1),
     "rows: a fraction": forged(rows=1.5),
@@ -194,6 +219,8 @@ UNREADABLE: dict[str, Callable[[Hostile], object]] = {
     "entry: 3,000 deep": entry(p="/".join(["d"] * 3000)),
     "entry: nothing but deep": lambda hostile: hostile.forge_list(b"[" * 200_000),
     "entry: no end": lambda hostile: hostile.forge_list(b'{"p":"' + b"x" * 7 * MiB),
+    "entry: 56 MiB": long_list,
+    "entry: many values": lambda hostile: hostile.forge_list(b'{"p":[' + b"[]," * 2 * MiB + b"1]}"),
     "entry: a way out": entry(p="../outside/precious"),
     "entry: ours": entry(p=".mlflow-ae5-restore.json"),
     "entry: half a character": entry(p="\ud800"),
@@ -225,11 +252,6 @@ BESIDE: dict[str, Callable[[Hostile], object]] = {
         f"{folder}: a link": linked(folder)
         for folder in ("tmp", "lease", "verified", "unfinished", "damaged", "spare", "meant-empty.json")
     },
-    "lease: more than all": lambda h: h.replace(h.place / "lease" / f"{'9' * 240}.json", Path.touch),
-    "verified: nonsense": lambda h: h.replace(
-        h.place / "verified" / h.manifest.name,
-        lambda path: path.write_text('{"at": "yesterday", "damaged": [5, {"object": "zz"}], "found": {}, "right": []}'),
-    ),
     "unfinished: nonsense": lambda h: h.replace(
         h.place / "unfinished" / "00000002-20260101T000000Z-abcdef.json",
         lambda path: path.write_text('{"started": [], "read_from": NaN, "lists": ["../../etc/passwd", 5]}'),
@@ -283,3 +305,14 @@ def test_files_in_what_a_link_called_tmp_leads_to_are_not_deleted(hostile: Hosti
     code, report = hostile.server.job("create --allow-outside")
     assert (code, "tmp in " in report["error"], "is no folder" in report["error"]) == (16, True, True)
     assert list(tree(hostile.outside / "tmp")) == ["precious"]
+
+
+def test_a_bomb_takes_no_memory(hostile: Hostile) -> None:
+    def work(limit: int = 600 * MiB) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + limit,) * 2)
+        assert hostile.server.job("verify")[0] == DamagedError.exit_code
+
+    for make in (long_list, on_manifest(content(nested(400, 9000)))):
+        make(hostile)
+        assert in_child(work) == 0

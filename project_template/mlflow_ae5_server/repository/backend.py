@@ -6,11 +6,13 @@ of it or nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mlflow_ae5_server.common import json_input
+
+INTRUDER = "no backup makes that: who else can write there? Remove it, and take that permission away"
 MOST = 16 * 1024 * 1024  # bytes: no file of a backup is larger; see objects.LIMIT and manifest.py
 
 
@@ -46,7 +48,7 @@ class Backend(Protocol):
         """Take names away; those that are gone already are no error."""
 
     def sync(self) -> None:
-        """Return when everything written so far survives a power failure."""
+        """Return when everything written so far survives a power failure, and can be found at the address still."""
 
     def prepare(self) -> None:
         """Make the place, where it can be made."""
@@ -62,9 +64,9 @@ class Backend(Protocol):
 
 
 def decoded(data: bytes | None) -> dict[str, Any] | None:
-    """The JSON object in a small file of a place; None for anything else, of whatever depth."""
+    """The JSON object in a small file of a repository; None for anything else."""
     try:
-        content = json.loads(data or b"")
-    except (ValueError, RecursionError):
+        content = json_input.parse(data or b"")
+    except ValueError:
         return None
     return content if isinstance(content, dict) else None

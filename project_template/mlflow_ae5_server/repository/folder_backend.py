@@ -1,5 +1,5 @@
 """A folder as the place of snapshots: folders 0700, files 0600, every file made under another name and renamed."""
-# ruff: noqa: PTH120, PTH123, PTH208 - names in folders that are open, which pathlib does not know
+# ruff: noqa: PTH120, PTH208 - names in folders that are open, which pathlib does not know
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import ctypes
 import errno
 import itertools
 import os
+import re
 import secrets
 import stat
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from mlflow_ae5_server.common import text
 from mlflow_ae5_server.common.errors import FULL, DamagedError, NoRoomError, StorageError
-from mlflow_ae5_server.repository.backend import MOST, BackendFile
+from mlflow_ae5_server.repository.backend import INTRUDER, MOST, BackendFile
 
 _TEMPORARY = "tmp"
+_OURS = re.compile(r"tmp/[0-9a-f]{8}-[0-9]+")  # being made, or left by a writer that was killed
+_NOBODYS = frozenset({"lost+found", ".snapshot"})  # of file systems
 _SPARE, _SPARE_SIZE = "spare", 64 * 1024
 _NOWHERE = frozenset({"", ".", ".."})
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -26,6 +30,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 # A link (or a loop of them), a socket or a device, a folder where a file should be.
 _STRANGE = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _HINTS = {
     **dict.fromkeys(FULL, "make room there, or prune old snapshots; what was copied is used by the next backup"),
     errno.EACCES: "give this account write permission there",
@@ -37,13 +42,16 @@ _HINTS = {
 
 
 class FolderBackend:
-    """See Place. `link` makes hard links, where the file system has them."""
+    """See Backend. `link` makes hard links, where the file system has them.
+
+    The folder is opened once and held: whatever its path leads to later, everything is done in that folder.
+    """
 
     def __init__(self, folder: Path, link: Callable[..., None] = os.link) -> None:
         self.folder = Path(os.path.realpath(folder))
         self.shown = str(folder)
         self.threads = min(8, (os.cpu_count() or 1) + 2)
-        self._root = str(self.folder)
+        self._held: int | None = None
         self._made: set[str] = set()
         self._own = secrets.token_hex(4)
         self._count = itertools.count()
@@ -56,13 +64,15 @@ class FolderBackend:
                     descriptor = os.open(last, _READ, dir_fd=folder)
             except FileNotFoundError:
                 return None
-            with open(descriptor, "rb", buffering=0) as file:
+            try:
                 state = os.fstat(descriptor)
                 if not stat.S_ISREG(state.st_mode):
                     raise self._strange(name, "is no regular file")
                 if state.st_size > MOST:
                     raise self._strange(name, f"has {state.st_size} bytes, more than any file of a backup")
-                return file.read(state.st_size + 1)[: MOST + 1]
+                return os.read(descriptor, state.st_size + 1)
+            finally:
+                os.close(descriptor)
 
     def write(self, name: str, data: bytes) -> None:
         with (
@@ -109,16 +119,20 @@ class FolderBackend:
                 name = above + entry.name
                 try:
                     state = entry.stat(follow_symlinks=False)
+                    if name in _NOBODYS or (_OURS.fullmatch(name) and stat.S_ISREG(state.st_mode)):
+                        continue
                     if not stat.S_ISDIR(state.st_mode) or name.count("/") >= (2 if name.startswith("objects/") else 1):
                         yield BackendFile(name, state.st_size if stat.S_ISREG(state.st_mode) else 0, state.st_mtime)
-                    elif name != _TEMPORARY:
-                        inner = os.open(entry.name, _FOLDER, dir_fd=folder)
-                        try:
-                            yield from self._walk(inner, f"{name}/")
-                        finally:
-                            os.close(inner)
+                        continue
+                    inner = os.open(entry.name, _FOLDER, dir_fd=folder)
                 except FileNotFoundError:
                     continue
+                except OSError as error:
+                    self._translate(error, "list", name)
+                try:
+                    yield from self._walk(inner, f"{name}/")
+                finally:
+                    os.close(inner)
 
     def delete(self, names: Iterable[str]) -> None:
         for name in names:
@@ -130,20 +144,25 @@ class FolderBackend:
                 os.unlink(last, dir_fd=folder)
 
     def sync(self) -> None:
-        """One request for the file system: cheaper than one per file, and it reports what could not be written."""
+        """One request for the file system: cheaper than one per file, and it reports what could not be written.
+
+        Also that what was written can be found again: the path still leads to the folder that is held.
+        """
+        library = ctypes.CDLL(None, use_errno=True)
         try:
-            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                library = ctypes.CDLL(None, use_errno=True)
-                if not hasattr(library, "syncfs"):
-                    os.sync()
-                elif library.syncfs(descriptor) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number))
-            finally:
-                os.close(descriptor)
+            if not hasattr(library, "syncfs"):
+                os.sync()
+            elif library.syncfs(self._root()) != 0:
+                self._fail(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())), "write to")
+            held, now = os.fstat(self._root()), os.lstat(self.folder)
         except OSError as error:
             self._fail(error, "write to")
+        if stat.S_ISLNK(now.st_mode):
+            raise self._link_now()
+        if not os.path.samestat(now, held):
+            raise StorageError(
+                f"{self.shown} is not the folder any more that it was when this began", "is the volume still mounted?"
+            )
 
     def prepare(self) -> None:
         try:
@@ -160,12 +179,12 @@ class FolderBackend:
             self._folder(f"{_TEMPORARY}/x") as (folder, _last),
         ):
             for name in os.listdir(folder):
-                if not name.startswith(self._own):
+                if _OURS.fullmatch(f"{_TEMPORARY}/{name}") and not name.startswith(self._own):
                     self.delete([f"{_TEMPORARY}/{name}"])
 
     def set_room_aside(self) -> None:
         with contextlib.suppress(OSError):
-            state = os.lstat(f"{self._root}/{_SPARE}")
+            state = os.stat(_SPARE, dir_fd=self._root(), follow_symlinks=False)
             if stat.S_ISREG(state.st_mode) and state.st_size == _SPARE_SIZE:
                 return
         self.write(_SPARE, os.urandom(_SPARE_SIZE))  # a file system that compresses gains nothing
@@ -173,16 +192,26 @@ class FolderBackend:
     def give_room(self) -> None:
         self.delete([_SPARE])
 
+    def _root(self) -> int:
+        if self._held is None:
+            try:
+                self._held = os.open(self.folder, _FOLDER)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                    self._fail(error, "open")
+                raise (self._link_now() if self.folder.is_symlink() else self._no_folder()) from None
+            weakref.finalize(self, os.close, self._held)
+        return self._held
+
     @contextlib.contextmanager
     def _folder(self, name: str) -> Iterator[tuple[int, str]]:
         """The folder that `name` is in, and its last part. No link is followed: others may be able to make some."""
         *folders, last = name.split("/")
         if not _NOWHERE.isdisjoint((*folders, last)) or "\0" in name:
             raise self._strange(name, "is no name of a backup's file")
-        try:
-            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except NotADirectoryError:
-            raise self._no_folder() from None
+        descriptor = os.open(".", _FOLDER, dir_fd=self._root())
         try:
             for number, part in enumerate(folders, 1):
                 try:
@@ -232,21 +261,30 @@ class FolderBackend:
         try:
             yield
         except OSError as error:
-            if error.errno in _STRANGE:
-                raise self._strange(name, "is no regular file") from None
-            self._fail(error, verb)
+            self._translate(error, verb, name)
+
+    def _translate(self, error: OSError, verb: str, name: str) -> NoReturn:
+        if error.errno in _STRANGE:
+            raise self._strange(name, "is no regular file") from None
+        if error.errno in _FORBIDDEN and verb in {"read", "list"}:
+            raise DamagedError(
+                f"{text.shown(name)} in {self.shown} cannot be read: permission denied",
+                "does it belong to another account? Give this one read permission there",
+            ) from None
+        self._fail(error, verb, name if error.errno in _FORBIDDEN else "")
+
+    def _link_now(self) -> DamagedError:
+        return DamagedError(f"{self.shown} has become a link while this runs", INTRUDER)
 
     def _no_folder(self) -> StorageError:
         return StorageError(f"{self.shown} is a file, not a folder", "name a folder for the backups")
 
     def _strange(self, name: str, what: str) -> DamagedError:
-        return DamagedError(
-            f"{text.shown(name)} in {self.shown} {what}",
-            "no backup makes that: who else can write there? Remove it, and take that permission away",
-        )
+        return DamagedError(f"{text.shown(name)} in {self.shown} {what}", INTRUDER)
 
-    def _fail(self, error: OSError, verb: str) -> NoReturn:
+    def _fail(self, error: OSError, verb: str, name: str = "") -> NoReturn:
         reason = (error.strerror or type(error).__name__).lower()
         hint = _HINTS.get(error.errno or 0, "check the volume and its permissions")
         kind = NoRoomError if error.errno in FULL else StorageError
-        raise kind(f"cannot {verb} the place of the backups {self.shown}: {reason}", hint) from None
+        where = f"{text.shown(name)} in {self.shown}" if name else f"the place of the backups {self.shown}"
+        raise kind(f"cannot {verb} {where}: {reason}", hint) from None

@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import BusyError, NoRoomError, ProjectError, StorageError
+from mlflow_ae5_server.common.errors import BusyError, DamagedError, NoRoomError, ProjectError, StorageError
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.repository.backend import Backend, BackendFile, decoded
+from mlflow_ae5_server.repository.backend import INTRUDER, Backend, BackendFile, decoded
 
 _FOLDER = "lease"
 _PROBE = "lease/probe-"
@@ -106,9 +106,11 @@ def hold(
     """
     timing = timing or LockTiming()
     found = _newest(place)
+    number = (found[0] if found else 0) + 1
+    if found is not None and not _NUMBERED.fullmatch(_name(number)):
+        raise DamagedError(f"no number can follow that of {found[1].name} in {place.shown}", INTRUDER)
     if found is not None and not _is_free(place, found[1], timing, sleep):
         raise _busy(place, _read(place, found[1]))
-    number = (found[0] if found else 0) + 1
     content = {
         "token": secrets.token_hex(8),
         "purpose": purpose,
@@ -224,7 +226,7 @@ def _name(number: int) -> str:
 
 def _busy(place: Backend, content: dict[str, Any] | None) -> BusyError:
     def said(fact: str, unknown: str) -> str:
-        return shown(str((content or {}).get(fact, unknown)))[:80]
+        return shown(str((content or {}).get(fact, unknown))[:80])
 
     return BusyError(
         f"another {said('purpose', 'backup')} is at work on {place.shown}: on {said('host', 'another machine')}, "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository import object_store, object_store_listing
-from mlflow_ae5_server.repository.backend import MOST, BackendFile
+from mlflow_ae5_server.repository.backend import INTRUDER, MOST, BackendFile
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -36,7 +36,7 @@ class ObjectStoreBackend:
             raise object_store.translate(error, self.shown, "read") from None
         raise DamagedError(
             f"{name} in {self.shown} has {size} bytes, more than any file of a backup",
-            "no backup makes that: who else can write there? Remove it, and take that permission away",
+            INTRUDER,
         )
 
     def write(self, name: str, data: bytes) -> None:

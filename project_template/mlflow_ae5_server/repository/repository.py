@@ -6,6 +6,7 @@ unfinished/<sequence>-<id>.json    begun and not ended, with how far they came
 verified/<sequence>-<id>.json      when a snapshot was last read back, and what was wrong
 objects/ab/abcdef…                 contents, once each
 damaged/abcdef…                    objects that were found damaged
+newest.json                        names the snapshot that was published last
 meant-empty.json                   the snapshot that is meant to have no artifact, see backup/expected.py
 lease/<number>.json                who may write
 tmp/                               (folders only) files that are being made
@@ -16,16 +17,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mlflow_ae5_server.common.errors import DamagedError, NoSnapshotError, StorageError
+from mlflow_ae5_server.common.errors import DamagedError, NoRoomError, NoSnapshotError, ProjectError, StorageError
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository import blobs, file_list, manifest
 from mlflow_ae5_server.repository import lock as lease
-from mlflow_ae5_server.repository.backend import Backend, decoded
+from mlflow_ae5_server.repository.backend import INTRUDER, MOST, Backend, decoded
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import is_digest
@@ -34,8 +36,9 @@ from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_place
 
 MARKER = "mlflow-ae5-backups.json"
+NEWEST = "newest.json"
+_IDENTITY = re.compile("[0-9a-z]{1,64}")
 SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"
-_NOBODYS = ("lost+found", "tmp", ".snapshot")  # of file systems, and of a first backup that was killed
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,19 @@ class Repository:
         return sum(name.endswith(".json") for name in self._published())
 
     def _published(self) -> set[str]:
+        """Raises DamagedError where a snapshot was published and none is there."""
+        names = self._filled()
+        if not any(name.endswith(".json") for name in names) and (noted := self.place.read(NEWEST)) is not None:
+            names = self._filled()  # the first one may have been published meanwhile
+            if not any(name.endswith(".json") for name in names):
+                newest = shown(str((decoded(noted) or {}).get("snapshot"))[: manifest.MAX_TEXT])
+                raise DamagedError(
+                    f"{SNAPSHOTS} in {self.shown} has no snapshot, but {newest} was published there",
+                    f"bring that folder back from a copy; if it is lost, remove {NEWEST} and take another backup",
+                )
+        return names
+
+    def _filled(self) -> set[str]:
         """Without the names that were taken and not filled yet: these are empty, and the snapshot counts as begun
         (see FolderPlace, where there are no links). One that is empty for another reason has lost its content."""
         items = list(self.place.items(SNAPSHOTS))
@@ -180,14 +196,22 @@ class Repository:
 
     def publish(self, snapshot: Manifest) -> None:
         """Make it visible, after everything it names is on disk."""
+        path, data = f"{SNAPSHOTS}/{snapshot.name}", snapshot.to_bytes()
+        if len(data) > MOST or manifest.parse(data, snapshot.name) != snapshot:
+            raise DamagedError(f"the manifest of the snapshot {snapshot.id} could not be read again", "report this")
         self.require_ours()
         self.place.sync()
-        if not self.place.create(f"{SNAPSHOTS}/{snapshot.name}", snapshot.to_bytes()):
+        if not self.place.create(path, data):
             raise StorageError(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
+        if self.place.read(path) != data:
+            raise DamagedError(f"{path} in {self.shown} is not what was written", "is the volume sound?")
+        with contextlib.suppress(NoRoomError):
+            self.place.write(NEWEST, json.dumps({"snapshot": snapshot.name}).encode())
 
     def require_ours(self) -> None:
         """That this is still the place that was opened: not another volume, not the empty folder below its mount."""
-        if (decoded(self.place.read(MARKER)) or {}).get("repository") != self.identity:
+        marker = self.place.read(MARKER)
+        if marker is None or _identity(self.place, marker) != self.identity:
             raise StorageError(
                 f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
             )
@@ -224,8 +248,13 @@ class Repository:
         self.place.delete([f"{VERIFIED}/{one.name}" for one in listed])
 
     def next_sequence(self) -> int:
-        published = [one.sequence for one in self.listed()]
-        return max(published + [one.sequence for one in self.begun()], default=0) + 1
+        """Raises DamagedError where the last one cannot be followed: no backup comes that far."""
+        named = [(one.sequence, f"{SNAPSHOTS}/{one.name}") for one in self.listed()]
+        named += [(one.sequence, f"{UNFINISHED}/{one.name}") for one in self.begun()]
+        last, name = max(named, default=(0, ""))
+        if last >= manifest.MAX_SEQUENCE:
+            raise DamagedError(f"no snapshot can follow {name} in {self.shown}", INTRUDER)
+        return last + 1
 
     @contextlib.contextmanager
     def lease(self, purpose: str, timing: LockTiming | None = None, *, frees: bool = False) -> Iterator[RepositoryLock]:
@@ -234,7 +263,7 @@ class Repository:
             try:
                 yield held
             finally:
-                with contextlib.suppress(StorageError):  # no room for it, or no place any more
+                with contextlib.suppress(ProjectError):  # no room for it, or another repository by now
                     self.require_ours()
                     self.place.set_room_aside()
 
@@ -256,15 +285,20 @@ def open_in(place: Backend) -> Repository:
             f"{place.shown} is no place of backups: there is no {MARKER} in it",
             "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",
         )
+    return Repository(place, _identity(place, marker))
+
+
+def _identity(place: Backend, marker: bytes) -> str:
+    """Raises DamagedError where the marker is none."""
     content = decoded(marker) or {}
     identity = content.get("repository")
-    if not isinstance(identity, str):
-        raise StorageError(f"{MARKER} in {place.shown} is damaged", "bring that file back, or give another place")
+    if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
+        raise DamagedError(f"{MARKER} in {place.shown} is damaged", "bring that file back, or give another destination")
     if content.get("format") != manifest.FORMAT:
-        raise StorageError(
-            f"the backups in {place.shown} are of a format this release does not know", "use a newer one"
+        raise DamagedError(
+            f"{MARKER} in {place.shown} is of a format that this release does not know", "use a newer release"
         )
-    return Repository(place, identity)
+    return identity
 
 
 def make_in(place: Backend) -> Repository:
@@ -272,7 +306,7 @@ def make_in(place: Backend) -> Repository:
     place.prepare()
     if not place.read(MARKER):
         for item in place.items(""):
-            if item.name != MARKER and item.name.partition("/")[0] not in _NOBODYS:
+            if item.name != MARKER:
                 raise StorageError(
                     f"{place.shown} holds something else: {shown(item.name)}", "give an empty or a new place"
                 )

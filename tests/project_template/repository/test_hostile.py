@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import json
 import os
 import resource
 import shutil
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
-from mlflow_ae5_server.common.errors import DamagedError, ProjectError
+from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError
+from mlflow_ae5_server.repository.backend import BackendFile
+from mlflow_ae5_server.repository.open import open_place
 
-from tests.project_template.repository.conftest import Server, in_child, new_server
+from tests.project_template.repository.conftest import Server, Wrapped, in_child, new_server
 from tests.project_template.restore.conftest import Home, tree
 
 VERBS = ("list", "show", "verify", "prune --keep-last 1 --yes", "create --allow-outside")
@@ -167,6 +172,10 @@ def numbers(**part: Any) -> Callable[[Hostile], object]:
     return entry(s=values["length"], d=SHA, o=[["b" * 64, *values.values()]])
 
 
+def on_marker(make: Callable[[Path], object]) -> Callable[[Hostile], object]:
+    return lambda hostile: hostile.replace(hostile.place / "mlflow-ae5-backups.json", make)
+
+
 def content(data: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(data)
 
@@ -184,6 +193,12 @@ def long_list(hostile: Hostile) -> None:
         hostile.object(sha256).parent.mkdir(exist_ok=True)
         hostile.object(sha256).write_bytes(b"z" + zstandard.ZstdCompressor().compress(piece))
     hostile.forge_artifacts(lists=lists)
+
+
+def without_snapshots(hostile: Hostile, *others: str) -> None:
+    hostile.manifest.unlink()
+    for name in others:
+        (hostile.place / "snapshots" / name).write_text("theirs")
 
 
 # What no snapshot can be read through: `verify`, `show` and a restore end with 16 for it.
@@ -205,6 +220,18 @@ UNREADABLE: dict[str, Callable[[Hostile], object]] = {
     "manifest: indentation": on_manifest(content(nested(400, 1200))),
     "manifest: indentation within the depth": on_manifest(content(nested(7, 200_000))),
     "manifest: many values": on_manifest(content(b'{"a":[' + b"[]," * 1_000_000 + b'1],"digest":"x"}')),
+    **{f"marker: {name}": on_marker(make) for name, make in KINDS.items()},
+    "marker: a list": on_marker(content(b"[]")),
+    "marker: the limit": on_marker(sparse(16 * MiB)),
+    "marker: another's": lambda h: h.replace(
+        h.place / "mlflow-ae5-backups.json", lambda path: path.hardlink_to(h.outside / "precious")
+    ),
+    "marker: a control character": on_marker(content(b'{"format": 1, "repository": "\\u001b[2J"}')),
+    "marker: a long text": on_marker(content(b'{"format": 1, "repository": "%s"}' % (b"a" * 1000))),
+    "marker: a format to come": on_marker(content(b'{"format": 2, "repository": "a"}')),
+    "snapshots: emptied": without_snapshots,
+    "snapshots: another's": lambda hostile: without_snapshots(hostile, "thesis.tex"),
+    "snapshots: another's JSON": lambda hostile: without_snapshots(hostile, "package.json"),
     "version: a long text": forged(mlflow_version="x" * 5000),
     "database: a long text": lambda h: h.forge(database={**h.read()["database"], "server": "x" * 5000}),
     "version: a control character": forged(mlflow_version="\x1b]0;x\x07"),
@@ -252,6 +279,12 @@ BESIDE: dict[str, Callable[[Hostile], object]] = {
         f"{folder}: a link": linked(folder)
         for folder in ("tmp", "lease", "verified", "unfinished", "damaged", "spare", "meant-empty.json")
     },
+    "lease: the last one": lambda h: h.replace(h.place / "lease" / f"{'9' * 18}.json", content(b'{"released": true}')),
+    "lease: more than all": lambda h: h.replace(h.place / "lease" / f"{'9' * 240}.json", Path.touch),
+    "verified: nonsense": lambda h: h.replace(
+        h.place / "verified" / h.manifest.name,
+        lambda path: path.write_text('{"at": "yesterday", "damaged": [5, {"object": "zz"}], "found": {}, "right": []}'),
+    ),
     "unfinished: nonsense": lambda h: h.replace(
         h.place / "unfinished" / "00000002-20260101T000000Z-abcdef.json",
         lambda path: path.write_text('{"started": [], "read_from": NaN, "lists": ["../../etc/passwd", 5]}'),
@@ -316,3 +349,216 @@ def test_a_bomb_takes_no_memory(hostile: Hostile) -> None:
     for make in (long_list, on_manifest(content(nested(400, 9000)))):
         make(hostile)
         assert in_child(work) == 0
+
+
+# Numbers
+
+
+LAST = "99999999-20260101T000000Z-aaaaaa.json"
+
+
+def last_forged(hostile: Hostile) -> None:
+    hostile.forge(sequence=99_999_999, id=LAST[9:-5])
+    hostile.manifest.rename(hostile.place / "snapshots" / LAST)
+
+
+def made(hostile: Hostile) -> list[Path]:
+    return [path for name in ("snapshots", "unfinished", "objects") for path in (hostile.place / name).rglob("*")]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda h: (h.place / "snapshots" / LAST).write_text("{}"),
+        lambda h: shutil.copy(h.manifest, h.place / "snapshots" / LAST),
+        last_forged,
+        lambda h: h.replace(h.place / "unfinished" / LAST, content(b"{}")),
+    ],
+    ids=["nonsense", "copied", "forged", "unfinished"],
+)
+def test_no_snapshot_is_made_behind_the_last_number(hostile: Hostile, make: Callable[[Hostile], object]) -> None:
+    make(hostile)
+    before = made(hostile)
+    code, report = hostile.server.job("create --allow-outside")
+    assert (code, LAST in report["error"]) == (DamagedError.exit_code, True)
+    assert made(hostile) == before
+    (found,) = hostile.place.glob(f"*/{LAST}")
+    found.unlink()
+    (hostile.place / "newest.json").unlink()
+    assert hostile.server.job("create --allow-outside")[0] == 0
+    assert hostile.server.job("verify")[0] == 0
+
+
+def test_a_lease_that_none_can_follow_is_named(hostile: Hostile) -> None:
+    BESIDE["lease: the last one"](hostile)
+    for verb in ("create --allow-outside", "prune --keep-last 1 --yes"):
+        code, report = hostile.server.job(verb)
+        assert (code, f"lease/{'9' * 18}.json" in report["error"]) == (DamagedError.exit_code, True)
+
+
+# The folder itself
+
+
+class Toggling(Wrapped):
+    """Before every operation, also one that reads, the folder is swapped for a link, and back."""
+
+    def __init__(self, hostile: Hostile, *, swap: Callable[[int], bool]) -> None:
+        super().__init__(open_place(hostile.server.place), lambda _verb, _name: self.toggle())
+        self.steps = 0
+        self._hostile = hostile
+        self._swap = swap
+        self._away = hostile.place.with_name("away")
+        self._lock = threading.Lock()
+
+    def toggle(self) -> None:
+        with self._lock:
+            self.steps += 1
+            if self._swap(self.steps) and not self._away.exists():
+                self._hostile.place.rename(self._away)
+                self._hostile.place.symlink_to(self._hostile.outside)
+            elif not self._swap(self.steps) and self._away.exists():
+                self._hostile.place.unlink()
+                self._away.rename(self._hostile.place)
+
+    def read(self, name: str) -> bytes | None:
+        self.toggle()
+        return super().read(name)
+
+    def items(self, prefix: str) -> Iterator[BackendFile]:
+        self.toggle()
+        return super().items(prefix)
+
+    def prepare(self) -> None:
+        self.toggle()
+        super().prepare()
+
+    def clean(self) -> None:
+        self.toggle()
+        super().clean()
+
+    def set_room_aside(self) -> None:
+        self.toggle()
+        super().set_room_aside()
+
+
+SWAPS: dict[str, Callable[[int], bool]] = {
+    "always": lambda step: step % 2 == 0,
+    "always, the other way round": lambda step: step % 2 == 1,
+    "in the middle": lambda step: 20 <= step < 25,
+    "for good": lambda step: step >= 20,
+    "right away": lambda _step: True,
+}
+
+
+@pytest.mark.parametrize("how", SWAPS)
+def test_a_folder_that_is_swapped_for_a_link_while_a_backup_runs(hostile: Hostile, how: str) -> None:
+    """What is made is made in the folder that was opened, or the backup fails; the other folder stays as it was."""
+    for name in ("tmp", "objects", "snapshots", "lease"):
+        (hostile.outside / name).mkdir()
+        (hostile.outside / name / "deadbeef-1").write_text("precious")
+    shutil.copy(hostile.place / "mlflow-ae5-backups.json", hostile.outside)
+    before = tree(hostile.outside), sorted(hostile.outside.rglob("*"))
+    hostile.server.write("1/b", b"b" * 5000)
+    place = Toggling(hostile, swap=SWAPS[how])
+    try:
+        made = hostile.server.back_up(place=place)
+    except DamagedError:
+        made = None
+    assert (tree(hostile.outside), sorted(hostile.outside.rglob("*"))) == before
+    assert how not in {"for good", "right away"} or made is None
+    assert how != "in the middle" or made is not None
+    if place.steps and hostile.place.is_symlink():
+        hostile.place.unlink()
+        hostile.place.with_name("away").rename(hostile.place)
+    found = [one.id for one in hostile.server.repository().listed()]
+    assert found[1:] == ([made.id] if made else [])
+    assert hostile.server.job("create --allow-outside")[0] == 0
+
+
+def test_what_is_published_is_read_again(hostile: Hostile) -> None:
+    """A volume that stores something else than what it was given."""
+
+    class Forgetful(Wrapped):
+        def create(self, name: str, data: bytes) -> bool:
+            return super().create(name, data[:-1] if name.startswith("snapshots/") else data)
+
+    with pytest.raises(DamagedError, match="is not what was written"):
+        hostile.server.back_up(place=Forgetful(open_place(hostile.server.place), lambda _verb, _name: None))
+
+
+# Files of others
+
+
+def test_a_folder_with_nothing_but_a_tmp_of_somebody_is_not_taken(server: Server) -> None:
+    theirs = Path(server.place, "tmp", "thesis.tex")
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    with pytest.raises(StorageError, match=r"holds something else: tmp/thesis\.tex"):
+        server.back_up()
+    assert [*Path(server.place).rglob("*")] == [theirs.parent, theirs]
+
+
+def test_only_our_own_files_are_deleted_from_tmp(server: Server) -> None:
+    folder = Path(server.place, "tmp")
+    (folder.parent / "lost+found").mkdir(parents=True)
+    folder.mkdir()
+    (folder / "0123abcd-17").write_text("of a first backup that was killed")
+    server.back_up()
+    assert list(folder.iterdir()) == []
+    for name in ("thesis.tex", "0123abcd-17", "0123abcd-17.tex"):
+        (folder / name).write_text("x")
+    server.back_up()
+    assert sorted(file.name for file in folder.iterdir()) == ["0123abcd-17.tex", "thesis.tex"]
+
+
+def without_powers() -> None:
+    """For a process that ends soon: root obeys the permissions of files like everybody else."""
+    if os.geteuid() == 0:
+        header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, nothing) == 0
+
+
+FORBIDDEN: dict[str, Callable[[Hostile], Path]] = {
+    "object": Hostile.of_database,
+    "folder of objects": lambda h: h.of_database().parent,
+    "objects": lambda h: h.place / "objects",
+    "manifest": lambda h: h.manifest,
+    "snapshots": lambda h: h.place / "snapshots",
+    "lease": lambda h: next((h.place / "lease").iterdir()),
+    "verified": lambda h: next((h.place / "verified").iterdir()),
+    "marker": lambda h: h.place / "mlflow-ae5-backups.json",
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_what_this_account_may_not_read_is_named(hostile: Hostile, what: str) -> None:
+    path, told = FORBIDDEN[what](hostile), hostile.server.folder / "told.json"
+    mode = path.stat().st_mode
+    path.chmod(0)
+
+    def work() -> None:
+        without_powers()
+        told.write_text(json.dumps({verb: hostile.server.job(verb) for verb in VERBS}))
+
+    try:
+        assert in_child(work) == 0
+    finally:
+        path.chmod(mode)
+    found = json.loads(told.read_text())
+    assert {code for code, _report in found.values()} <= {0, DamagedError.exit_code}
+    failed = {verb: json.dumps(report) for verb, (code, report) in found.items() if code}
+    if what == "object":  # and the others are read all the same
+        report = found["verify"][1]
+        assert report["checked_objects"] == report["of_objects"]
+        failed.pop("prune --keep-last 1 --yes")  # the snapshot is known as damaged by then
+    assert failed
+    assert all(path.name in report and "permission denied" in report for report in failed.values())
+
+
+def test_folders_in_place_of_manifests_keep_no_descriptor(hostile: Hostile) -> None:
+    for number in range(100):
+        (hostile.place / "snapshots" / f"{number:08d}-20200101T000000Z-aaaaaa.json").mkdir()
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    assert hostile.server.job("list")[0] == 0
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= open_before

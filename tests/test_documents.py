@@ -245,6 +245,12 @@ def test_configuration_in_it_is_valid(path, tmp_path):
         load(file, profile=None, environ={}, overrides={})
 
 
+def test_the_architecture_page_names_files_that_exist():
+    named = re.findall(r"`([A-Za-z0-9_]+/[A-Za-z0-9_./-]*)`", TEXTS["architecture.md"])
+    assert len(named) > 40
+    assert [path for path in named if "VERB" not in path and not (ROOT / path).exists()] == []
+
+
 def test_the_picture_is_well_formed_and_follows_the_readers_theme():
     picture = ROOT / "runbooks" / "architecture.svg"
     tree = ElementTree.parse(picture)  # noqa: S314 - our own file

@@ -85,8 +85,8 @@ def _sandbox_overrides(options: TargetOptions) -> tuple[dict[str, Any], dict[str
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
 
-    info, database_uri = bring_up(os.environ, database=options.database)
-    known = credentials(info)
+    info, database_uri = bring_up(database=options.database)
+    accounts = credentials(info)
     found: dict[str, Any] = {
         "platform.hostname": info.hostname,
         "platform.ca_file": info.ca_file,
@@ -94,12 +94,12 @@ def _sandbox_overrides(options: TargetOptions) -> tuple[dict[str, Any], dict[str
         "platform.client_cert": None,
         "account.impersonate": True,
         "account.create": True,
-        "admin.username": known["admin"]["username"],
-        "admin.password": SecretRef.holding(Secret(known["admin"]["password"])),
+        "admin.username": accounts["admin"]["username"],
+        "admin.password": SecretRef.holding(Secret(accounts["admin"]["password"])),
     }
     if database_uri is not None:
         found["server.backend_store_uri"] = SecretRef.holding(Secret(database_uri))
-    passwords = {**known.get("reserved", {}), **known["users"]}
+    passwords = {**accounts.get("reserved", {}), **accounts["users"]}
     return (
         found,
         {name: SecretRef.holding(Secret(password)) for name, password in passwords.items()},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 
-_ANSWERS = (
+_REPORTS_ONLY = (
     "list",
     "show",
     "list-kept",
@@ -35,7 +35,7 @@ def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float,
         with writing(options, verb) as context:
             interrupted_upgrade.refuse_meanwhile(context, task)
             reporter.doing(task.purpose)
-            if action not in _ANSWERS:
+            if action not in _REPORTS_ONLY:
                 follow(context, reporter)
             job_result = snapshots.carry_out(context, task, seconds=wait, new_place=new_place)
             if runner.succeeded(job_result):
@@ -73,7 +73,7 @@ def _warnings(context: Context, action: str, job_result: JobResult) -> list[str]
     ]
 
 
-def look_after_schedule(
+def set_schedule(
     verb: str,
     command: str,
     setting: str,

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.common.errors import Configuration, Usage
-
-if TYPE_CHECKING:
-    pass
-
-import json as encoder
-from typing import TYPE_CHECKING
-
 from mlflow_ae5_deploy.cli.completion import DATABASES
-from mlflow_ae5_deploy.common.errors import Unreachable
+from mlflow_ae5_deploy.common.errors import Configuration, Unreachable, Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
-
-
-def sandbox_folder(environ: Mapping[str, str]) -> Path:
-    from mlflow_ae5_deploy.config.state_dir import state_root
-
-    return state_root(None, environ) / "sandbox"
-
 
 _SEE_LOGS = "See `mlflow-ae5-deploy sandbox logs`."
 
 
-def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[SandboxInfo, str | None]:
+def sandbox_folder() -> Path:
+    from mlflow_ae5_deploy.config.state_dir import state_root
+
+    return state_root(None, os.environ) / "sandbox"
+
+
+def bring_up(*, database: str | None) -> tuple[SandboxInfo, str | None]:
     """Start the sandbox if it is not up; with the URI of its PostgreSQL when that was asked for."""
     from mlflow_ae5_deploy.config.state_dir import private_dir
 
     if database is not None and database not in DATABASES:
         raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.", where="--database")
-    lifecycle = _lifecycle()
-    folder = _folder(environ)
+    lifecycle = sandbox_lifecycle()
+    folder = sandbox_folder()
     private_dir(folder.parent)  # said here in the words of the configuration when it is not possible
     try:
         # Without a wish the sandbox stays with what it has, so that a second install does not move the data.
@@ -56,22 +46,18 @@ def bring_up(environ: Mapping[str, str], *, database: str | None) -> tuple[Sandb
         info = lifecycle.up(folder, database=database or "sqlite")
         uri = lifecycle.database_uri(folder) if database == "postgresql" else None
     except lifecycle.SandboxError as error:
-        raise _trouble(error, folder) from None
+        raise unreachable(error, folder) from None
     if database == "postgresql" and uri is None:
         raise Unreachable("The sandbox is up, but gives no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
     return info, uri
 
 
 def credentials(info: SandboxInfo) -> dict[str, Any]:
-    known: dict[str, Any] = encoder.loads(info.credentials_file.read_text())
-    return known
+    accounts: dict[str, Any] = json.loads(info.credentials_file.read_text())
+    return accounts
 
 
-def _folder(environ: Mapping[str, str]) -> Path:
-    return sandbox_folder(environ)
-
-
-def _lifecycle() -> Any:
+def sandbox_lifecycle() -> Any:
     from mlflow_ae5_deploy.common.parts import install_sandbox, missing_for_sandbox
 
     if missing := missing_for_sandbox():
@@ -85,7 +71,7 @@ def _lifecycle() -> Any:
     return lifecycle
 
 
-def _trouble(error: Exception, folder: Path) -> Unreachable:
+def unreachable(error: Exception, folder: Path) -> Unreachable:
     """Its first line says what; what follows is the end of the sandbox's log."""
     what, _, log = str(error).partition("\n")
     return Unreachable(what.removesuffix(" The end of its log:"), where=str(folder), remedy=_SEE_LOGS, detail=log)

@@ -70,11 +70,11 @@ def follow(context: Context, reporter: Reporter) -> None:
 
 
 def _verify(options: ReleaseWriteOptions, context: Context) -> Verification:
-    from mlflow_ae5_deploy.cli.commands.verify import prove
+    from mlflow_ae5_deploy.cli.commands.verify import verify_server
     from mlflow_ae5_deploy.resources.restore import conclude
 
     options.reporter.line()
-    verification = prove(options, context)
+    verification = verify_server(options, context)
     if verification.passed:
         conclude(context)
     return verification

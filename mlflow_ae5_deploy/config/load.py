@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from mlflow_ae5_deploy.config.yaml_file import YamlFile, read_yaml
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 _MAY_HIDE_A_SECRET = re.compile(r"[?\n]|://.*@")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar", ".zip")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def load(
     if isinstance(checked, Settings) and not problems:
         settings = _anchored(checked, (), merged)
         _show(settings)
+        _log.info("configuration: %s, profile %s", file.path if file else "no file", profile or "none")
         return LoadedSettings(
             settings=settings,
             path=file.path if file else None,

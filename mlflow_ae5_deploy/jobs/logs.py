@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from mlflow_ae5_deploy.ae5.models import Run
@@ -10,6 +11,7 @@ from mlflow_ae5_deploy.common.errors import NotFound, Refused
 from mlflow_ae5_deploy.engine.context import Context
 
 CUT = "[... some lines of the log are not handed out any more ...]"
+_log = logging.getLogger(__name__)
 _ANCHOR = 20  # lines by which the end of what was shown is found again in a log that lost its beginning
 _VISIBLE = 60.0  # seconds until a run that was just started must show
 _SETTINGS = "settings ("  # how that table begins
@@ -83,6 +85,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
     """
     tail = LogTail(last)
     began = context.clock.monotonic()
+    _log.info("follow run %s", run_id)
 
     def probe() -> Run | None:
         run = context.platform.run(run_id)  # first the state, then the log: an ended run's log is whole
@@ -102,6 +105,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
         on_wait=context.on_wait,
         remedy="It goes on at the platform: `logs --follow --run latest` shows it.",
     )
+    _log.info("run %s of %s: %s", ended.id, ended.name, ended.state)
     text = read_log(context, ended)
     for _ in range(_LAGGING):
         if text:

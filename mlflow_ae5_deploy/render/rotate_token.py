@@ -52,7 +52,7 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
     }
 
 
-def tell(reporter: Reporter, result: Rotation, now: datetime) -> None:
+def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
     reporter.close()  # the progress display, before lines
     rolled_back = result.restarted is not None and result.restarted.failed is not None
     back = " The server was started a second time, as it was before." if rolled_back else ""

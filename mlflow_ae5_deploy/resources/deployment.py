@@ -203,3 +203,26 @@ def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> De
         return None
     ours = (item for item in found if item.project_id == project.id and (item.is_started or item.is_starting))
     return next((item for item in ours if drift(item, desired) == Drift((), ())), None)
+
+
+def required_running(context: Context) -> tuple[str, str]:
+    """(id, URL) of the running deployment; raises NotFound when there is none.
+
+    One that is starting is awaited, except in a run that writes nothing: whether it answers takes a token to see.
+    """
+    name, project = context.settings.deployment.name, context.cached.project(context.settings.project.name)
+    deployment = next(
+        (d for d in context.cached.deployments() if project and d.project_id == project.id and d.name == name), None
+    )
+    if deployment is not None and deployment.is_starting and not context.options.dry:
+        deployment = await_serving(context, deployment)
+    if deployment is None or not deployment.url or not deployment.is_started:
+        state = f"it is {deployment.state}" if deployment else "there is none"
+        raise NotFound(
+            f"No running deployment `{name}` of `{context.account}`: {state}.",
+            where=context.access.target.options.hostname,
+            remedy="Wait until it has started; `mlflow-ae5-deploy status` tells."
+            if deployment and deployment.is_starting
+            else "Run `mlflow-ae5-deploy install` first.",
+        )
+    return deployment.id, deployment.url.rstrip("/")

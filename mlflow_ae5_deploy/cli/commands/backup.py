@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli.context import load_settings
-from mlflow_ae5_deploy.cli.jobs import look_after_schedule, run_task
+from mlflow_ae5_deploy.cli.jobs import run_task, set_schedule
 from mlflow_ae5_deploy.cli.options import RemoveSchedule, Schedule, Snapshot, Wait, WriteOptions
 from mlflow_ae5_deploy.cli.snapshot_values import checked_damaged, checked_share, checked_snapshot
 from mlflow_ae5_deploy.common.errors import Usage
@@ -123,7 +123,7 @@ def command(
     }
     _check(action.value, given)
     if schedule is not None or remove_schedule:
-        return look_after_schedule(NAME, "Backup", "backup.schedule", schedule, options)
+        return set_schedule(NAME, "Backup", "backup.schedule", schedule, options)
     keeps = load_settings(options).settings.backup if action is ActionName.prune else None
     task = _task(action.value, given, keeps, yes=options.yes)
     return run_task(NAME, task, options, wait=wait, new_place=new_place)

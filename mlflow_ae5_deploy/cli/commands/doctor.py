@@ -38,7 +38,7 @@ def command(
     reporter = options.reporter
     opened = writing if from_platform else reading
 
-    def tell(finding: Finding) -> None:
+    def show_finding(finding: Finding) -> None:
         show(reporter, finding)
         reporter.doing("doctor")
 
@@ -50,7 +50,7 @@ def command(
             advice=advice,
             token=given_token(options),
             job=from_platform,
-            on_finding=tell,
+            on_finding=show_finding,
             on_log=lambda line: None if options.json else reporter.note(f"  {line}", style="dim"),
         )
     if options.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.cli.jobs import look_after_schedule, run_task
+from mlflow_ae5_deploy.cli.jobs import run_task, set_schedule
 from mlflow_ae5_deploy.cli.options import RemoveSchedule, Schedule, Snapshot, Wait, WriteOptions
 from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
 from mlflow_ae5_deploy.common.errors import Usage
@@ -25,5 +25,5 @@ def command(
         raise Usage("--snapshot, --schedule and --remove-schedule exclude each other.", remedy="Leave all but one out.")
     task = tasks.drill(checked_snapshot(snapshot))
     if schedule is not None or remove_schedule:
-        return look_after_schedule(NAME, "Drill", "backup.drill_schedule", schedule, options)
+        return set_schedule(NAME, "Drill", "backup.drill_schedule", schedule, options)
     return run_task(NAME, task, options, wait=wait)

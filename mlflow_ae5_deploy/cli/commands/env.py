@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli import completion
-from mlflow_ae5_deploy.cli.commands.verify import running
 from mlflow_ae5_deploy.cli.context import opened
 from mlflow_ae5_deploy.cli.options import TargetOptions, Yes
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
@@ -41,12 +40,13 @@ def command(
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
+    from mlflow_ae5_deploy.resources.deployment import required_running
 
-    form = _form(format_, json=options.json, known=tuple(FORMATS))
+    form = _form(format_, json=options.json, forms=tuple(FORMATS))
     options = replace(options, json=form == "json")
     reporter = options.reporter
     with opened(options, NAME, RunOptions(dry=not show_token)) as context:
-        deployment_id, context.outputs.url = running(context)
+        deployment_id, context.outputs.url = required_running(context)
         with recorded(context):
             token = context.token_for(deployment_id) if show_token else None
         environment = installed_state(context).client_environment()
@@ -62,10 +62,10 @@ def command(
     return EXIT_DONE
 
 
-def _form(desired: str | None, *, json: bool, known: tuple[str, ...]) -> str:
-    if json and desired not in (None, "json"):
-        raise Usage(f"--json and --format {desired} exclude each other.", remedy="Leave one of them out.")
-    form = "json" if json else desired or "shell"
-    if form not in known:
-        raise Usage(f"--format takes {', '.join(known[:-1])} or {known[-1]}, not {form!r}.", where="--format")
+def _form(given: str | None, *, json: bool, forms: tuple[str, ...]) -> str:
+    if json and given not in (None, "json"):
+        raise Usage(f"--json and --format {given} exclude each other.", remedy="Leave one of them out.")
+    form = "json" if json else given or "shell"
+    if form not in forms:
+        raise Usage(f"--format takes {', '.join(forms[:-1])} or {forms[-1]}, not {form!r}.", where="--format")
     return form

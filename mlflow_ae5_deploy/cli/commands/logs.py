@@ -81,7 +81,7 @@ def _run(reporter: Reporter, show: OnLine, context: Context, desired: str, *, fo
     if isinstance(found, SavedRun):
         run = found.run
         reporter.note(f"run {run.id} of {run.name}, {run.state}; its log was kept on this machine")
-        _tell(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, found.log, lines)
+        _show(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, found.log, lines)
         return EXIT_DONE
     run = found
     reporter.note(f"run {run.id} of {run.name}, {run.state}")
@@ -90,7 +90,7 @@ def _run(reporter: Reporter, show: OnLine, context: Context, desired: str, *, fo
         reporter.note(f"run {run.id}: {judge(ended, text).message}")
         return EXIT_DONE
     text = read_log(context, run)
-    _tell(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, text, lines)
+    _show(reporter, show, {"kind": "run", "id": run.id, "name": run.name, "state": run.state}, text, lines)
     return EXIT_DONE
 
 
@@ -109,7 +109,7 @@ def _deployment(reporter: Reporter, show: OnLine, context: Context, part: str, *
         reporter.note("The application has printed nothing yet; this is what the platform did (--part events):")
         part, text = "events", logs.events
     source = {"kind": "deployment", "id": found.id, "name": found.name, "state": found.state, "part": part}
-    _tell(reporter, show, source, text, lines)
+    _show(reporter, show, source, text, lines)
     return EXIT_DONE
 
 
@@ -119,7 +119,7 @@ def _part(context: Context, deployment_id: str, part: str) -> str:
     return part_of(context.platform.logs(deployment_id), part)
 
 
-def _tell(reporter: Reporter, show: OnLine, source: dict[str, str], text: str, lines: int) -> None:
+def _show(reporter: Reporter, show: OnLine, source: dict[str, str], text: str, lines: int) -> None:
     from mlflow_ae5_deploy.jobs.logs import lines_of
 
     desired = lines_of(text)[-lines:]

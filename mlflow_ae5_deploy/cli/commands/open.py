@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from mlflow_ae5_deploy.cli.commands.verify import running
 from mlflow_ae5_deploy.cli.context import reading
 from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, UnexpectedAnswer
@@ -25,8 +24,10 @@ def command(
     no_browser: NoBrowser = False,
 ) -> int:
     """The browser asks for a sign-in to the platform: whoever the server is shared with may enter."""
+    from mlflow_ae5_deploy.resources.deployment import required_running
+
     with reading(options, NAME) as context:
-        _, url = running(context)
+        _, url = required_running(context)
         shared = context.settings.sharing
     reporter = options.reporter
     if options.json:  # a browser may print something of its own

@@ -35,7 +35,7 @@ def command(
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.operations.rotate_token import rotate
     from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions
-    from mlflow_ae5_deploy.render.rotate_token import rotation_data, tell
+    from mlflow_ae5_deploy.render.rotate_token import rotation_data, show_rotation
 
     if if_needed and (restart or everyone):
         raise Usage("--if-needed excludes --restart and --all.", remedy="Leave one of them out.")
@@ -51,7 +51,7 @@ def command(
         now = context.clock.now()
         if options.json:
             reporter.data(rotation_data(NAME, result, now))
-        tell(reporter, result, now)
+        show_rotation(reporter, result, now)
         if result.error is not None:
             reporter.error(result.error)
     return result.error.exit_code if result.error else EXIT_DONE

@@ -9,7 +9,7 @@ import typer
 
 from mlflow_ae5_deploy.cli.context import confirmed
 from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, command
-from mlflow_ae5_deploy.cli.sandbox_up import _folder, _lifecycle, _trouble, bring_up
+from mlflow_ae5_deploy.cli.sandbox_up import bring_up, sandbox_folder, sandbox_lifecycle, unreachable
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 @command
 def up(options: CommonOptions, database: Database = None, yes: Yes = False) -> int:
     """Start it, or say that it is up."""
-    info, _ = bring_up(os.environ, database=database)
-    return _tell(info, "sandbox up", options)
+    info, _ = bring_up(database=database)
+    return _show(info, "sandbox up", options)
 
 
 @app.command()
 @command
 def down(options: CommonOptions, yes: Yes = False) -> int:
     """Stop it and every process it started; its state is kept."""
-    lifecycle = _lifecycle()
-    was_up = _told(lifecycle, lambda: lifecycle.down(_folder(os.environ)))
+    lifecycle = sandbox_lifecycle()
+    was_up = _mapped(lifecycle, lambda: lifecycle.down(sandbox_folder()))
     reporter = options.reporter
     if options.json:
         reporter.data({"schema": 1, "verb": "sandbox down", "outcome": "done", "was_up": was_up})
@@ -45,10 +45,10 @@ def down(options: CommonOptions, yes: Yes = False) -> int:
 @command
 def status(options: CommonOptions) -> int:
     """Where it runs, and how to sign in."""
-    lifecycle = _lifecycle()
-    info = _told(lifecycle, lambda: lifecycle.status(_folder(os.environ)))
+    lifecycle = sandbox_lifecycle()
+    info = _mapped(lifecycle, lambda: lifecycle.status(sandbox_folder()))
     if info is not None:
-        return _tell(info, "sandbox status", options)
+        return _show(info, "sandbox status", options)
     reporter = options.reporter
     if options.json:
         reporter.data({"schema": 1, "verb": "sandbox status", "outcome": "done", "up": False})
@@ -65,8 +65,8 @@ def logs(
     """The end of the sandbox's own log."""
     from mlflow_ae5_deploy.jobs.logs import lines_of
 
-    lifecycle = _lifecycle()
-    text = _told(lifecycle, lambda: lifecycle.logs(_folder(os.environ), lines))
+    lifecycle = sandbox_lifecycle()
+    text = _mapped(lifecycle, lambda: lifecycle.logs(sandbox_folder(), lines))
     reporter = options.reporter
     if options.json:
         reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": lines_of(text)})
@@ -92,10 +92,10 @@ def reset(
         raise Usage(
             "The sandbox was not reset: that was not agreed to.", remedy="Add --yes to do it without a question."
         )
-    lifecycle = _lifecycle()
-    folder = _folder(os.environ)
-    hostname = _told(lifecycle, lambda: lifecycle.hostname(folder))
-    _told(lifecycle, lambda: lifecycle.reset(folder))
+    lifecycle = sandbox_lifecycle()
+    folder = sandbox_folder()
+    hostname = _mapped(lifecycle, lambda: lifecycle.hostname(folder))
+    _mapped(lifecycle, lambda: lifecycle.reset(folder))
     installations = installations_on(state_root(None, os.environ), hostname) if hostname else []
     for installation in installations:
         try:
@@ -112,7 +112,7 @@ def reset(
     return EXIT_DONE
 
 
-def _tell(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
+def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
 
     reporter = options.reporter
     if options.json:
@@ -137,8 +137,8 @@ def _tell(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
     return EXIT_DONE
 
 
-def _told(lifecycle: Any, act: Any) -> Any:
+def _mapped(lifecycle: Any, act: Any) -> Any:
     try:
         return act()
     except lifecycle.SandboxError as error:
-        raise _trouble(error, _folder(os.environ)) from None
+        raise unreachable(error, sandbox_folder()) from None

@@ -129,8 +129,8 @@ def _show(reporter: Reporter, result: ScheduleView, gc: GcOptions, options: Writ
         show_job(reporter, result)
         show_departures(reporter, result.departures, profile=options.profile)
     if gc.verb == "remove":
-        told = "The next `install` makes it again. To keep it from running, `--pause` it: install leaves that."
-        reporter.hanging("", told)
+        hint = "The next `install` makes it again. To keep it from running, `--pause` it: install leaves that."
+        reporter.hanging("", hint)
 
 
 def _run(gc: GcOptions, context: Context, desired: JobSpec, reporter: Reporter, wait: float) -> JobResult | None:

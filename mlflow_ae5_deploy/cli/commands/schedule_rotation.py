@@ -17,8 +17,6 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.config.secret_refs import SecretRef
-    from mlflow_ae5_deploy.config.settings import Settings
 
 NAME = "schedule-rotation"
 HELP = "Print the crontab line that rotates the token when needed."
@@ -33,7 +31,7 @@ def command(
 ) -> int:
     """Needs no connection. Add the line with `crontab -e`. It holds no secret: they are found as configured."""
     from mlflow_ae5_deploy.common.cron import parse_cron
-    from mlflow_ae5_deploy.operations.crontab import crontab_line
+    from mlflow_ae5_deploy.operations.schedule_rotation import crontab_line, unreachable_secrets
 
     schedule = parse_cron(cron)
     loaded = load_settings(options)
@@ -41,7 +39,7 @@ def command(
     rotation = [rotate_token.NAME, "--if-needed", "--lock-wait", str(_LOCK_WAIT)]
     target = chain.from_iterable(_from_anywhere(options, loaded).target)
     line = crontab_line(schedule.expression, [*rotation, *target], _environment(options, loaded))
-    warnings = _missing_secrets(options, loaded.settings)
+    warnings = unreachable_secrets(loaded.settings, os.environ, sandbox=options.sandbox)
     reporter = options.reporter
     for warning in warnings:
         reporter.note(f"warning: {warning}", style="yellow")
@@ -84,38 +82,6 @@ def _environment(options: TargetOptions, loaded: LoadedSettings) -> dict[str, st
     if bundle := environ.get(CA_VARIABLE):
         found[CA_VARIABLE] = str(_absolute(Path(bundle)))
     return found
-
-
-def _missing_secrets(options: TargetOptions, settings: Settings) -> list[str]:
-    """What cron's run could not follow: its environment is empty, and nobody answers a question."""
-    found = [
-        f"{where} is {reference}, which a run by cron does not have. Put the value into a file of mode 0600 and refer "
-        "to it with file:PATH."
-        for where, reference in _references(settings, sandbox=options.sandbox)
-        if reference is not None and reference.kind in ("env", "prompt")
-    ]
-    if not options.sandbox:
-        found += [
-            f"{name} is set here, and a run by cron does not have it. Set it in a file that cron's shell reads."
-            for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
-            if os.environ.get(name)
-        ]
-    return found
-
-
-def _references(settings: Settings, *, sandbox: bool) -> list[tuple[str, SecretRef | None]]:
-    """Where a rotation needs a secret, and the reference to it. The sandbox has its own accounts, but not consumers."""
-    admin = settings.admin.username is not None
-    account = settings.account
-    impersonates = admin and (account.impersonate or account.password is None)
-    rows: list[tuple[str, SecretRef | None]] = []
-    if not sandbox:
-        if impersonates or (admin and any(consumer.password is None for consumer in settings.consumers)):
-            rows.append(("admin.password", settings.admin.password))
-        if not impersonates:
-            rows.append(("account.password", account.password))
-    rows += [(f"the password of consumer {c.username}", c.password) for c in settings.consumers]
-    return rows
 
 
 def _absolute(path: Path) -> Path:

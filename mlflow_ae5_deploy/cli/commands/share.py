@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mlflow_ae5_deploy.cli.context import reading, writing
 from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
-
-if TYPE_CHECKING:
-    from mlflow_ae5_deploy.operations.share import ShareChange, ShareResult
-    from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "share"
 HELP = "Show who may open the server's web pages; share with a user or group, or stop that."
@@ -32,6 +27,7 @@ def command(
     """Without --user and --group: the list. Programs need no sharing; they use the token."""
     from mlflow_ae5_deploy.config import checks
     from mlflow_ae5_deploy.operations import share
+    from mlflow_ae5_deploy.render.share import show_sharing
 
     pairs = [("user", name) for name in user or []] + [("group", name) for name in group or []]
     for kind, name in pairs:
@@ -44,28 +40,9 @@ def command(
     if not pairs:
         with reading(options, NAME) as context:
             shared = share.shared_with(context)
-        _tell(options.reporter, shared, None)
+        show_sharing(NAME, options.reporter, shared, None)
         return EXIT_DONE
     with writing(options, NAME) as context:
         change = share.remove(context, pairs) if remove else share.add(context, pairs)
-    _tell(options.reporter, change.shared, change)
+    show_sharing(NAME, options.reporter, change.shared, change)
     return EXIT_DONE
-
-
-def _tell(reporter: Reporter, shared: tuple[ShareResult, ...], change: ShareChange | None) -> None:
-    if change is not None:
-        for one in change.changes:
-            reporter.hanging("+ ", one.phrase, "cyan")
-        if not change.changes:
-            reporter.line("= nothing had to be changed", style="green")
-    reporter.line("Shared with" if shared else "Shared with nobody")
-    for item in shared:
-        reporter.line(f"  {item.kind:<5} {item.name}" + ("" if item.configured else "   (not in the configuration)"))
-    for note in change.notes if change else ():
-        reporter.note(note, style="yellow")
-    if reporter.json_mode:
-        outcome = "done" if change is None else "changed" if change.changes else "unchanged"
-        document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": outcome}
-        document["changes"] = [one.data() for one in change.changes] if change else []
-        document |= {"shared": [asdict(item) for item in shared], "notes": list(change.notes) if change else []}
-        reporter.data(document)

@@ -32,11 +32,11 @@ def command(
     """Reads only. With --watch the exit code is that of the last look."""
     with reading(options, NAME, create_account=False) as context:
         if watch is None:
-            return _tell(options, _look(options, context))
+            return _show(options, _observe(options, context))
         return _watch(options, context, watch)
 
 
-def _look(options: ReleaseOptions, context: Context) -> Status:
+def _observe(options: ReleaseOptions, context: Context) -> Status:
     from mlflow_ae5_deploy.engine.context import StageOutputs
     from mlflow_ae5_deploy.operations.status import status
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
@@ -45,19 +45,19 @@ def _look(options: ReleaseOptions, context: Context) -> Status:
     return status(context, STAGES, given_token(options))
 
 
-def _tell(options: ReleaseOptions, seen: Status, *, compact: bool = False) -> int:
+def _show(options: ReleaseOptions, state: Status, *, compact: bool = False) -> int:
     from mlflow_ae5_deploy.render.status import show, status_data
 
     if options.json:
-        options.reporter.data(status_data(seen), compact=compact)
-    show(options.reporter, seen)
-    return _code(seen)
+        options.reporter.data(status_data(state), compact=compact)
+    show(options.reporter, state)
+    return _code(state)
 
 
-def _code(seen: Status) -> int:
-    if not seen.installed:
+def _code(state: Status) -> int:
+    if not state.installed:
         return EXIT_NOT_INSTALLED
-    return EXIT_DONE if seen.healthy else NOT_HEALTHY
+    return EXIT_DONE if state.healthy else NOT_HEALTHY
 
 
 def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
@@ -69,15 +69,15 @@ def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
     try:
         while True:
             try:
-                seen = _look(options, context)
+                state = _observe(options, context)
             except PlatformError as error:
                 code = error.exit_code
                 reporter.error(error)
             else:
                 if sys.stdout.isatty() and not options.json:
                     reporter.out.clear()
-                code = _code(seen)  # before it is told: whoever reads it may interrupt at once
-                _tell(options, seen, compact=True)
+                code = _code(state)  # before it is told: whoever reads it may interrupt at once
+                _show(options, state, compact=True)
                 reporter.line()
             context.clock.sleep(seconds)
     except KeyboardInterrupt:

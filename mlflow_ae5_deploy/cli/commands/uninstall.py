@@ -55,16 +55,16 @@ def command(
 
 
 def _ask(reporter: Reporter, context: Context, *, purge: bool, force: bool) -> UninstallPlan | None:
-    """What a person has agreed to lose, without the lock; what is there may be another thing once it is held."""
+    """What a person has agreed to lose, without the lock; what is observed may be another thing once it is held."""
     from mlflow_ae5_deploy.operations import uninstall
 
     reporter.doing(NAME)
-    there = uninstall.observe(context, purge=purge, force=force)
-    changes = uninstall.diff(there, purge=purge)
+    observed = uninstall.observe(context, purge=purge, force=force)
+    changes = uninstall.diff(observed, purge=purge)
     if changes:
-        _agree(reporter, context, changes, uninstall.kept(context, there, purge=purge), again=False)
+        _agree(reporter, context, changes, uninstall.kept(context, observed, purge=purge), again=False)
     context.cached.forget()
-    return there if changes else None
+    return observed if changes else None
 
 
 def _agree(reporter: Reporter, context: Context, changes: list[Change], stays: Sequence[str], *, again: bool) -> None:
@@ -78,23 +78,23 @@ def _agree(reporter: Reporter, context: Context, changes: list[Change], stays: S
 def _uninstall(
     reporter: Reporter, context: Context, agreed: UninstallPlan | None, *, purge: bool, force: bool
 ) -> dict[str, Any]:
-    """agreed: what a person has agreed to lose already; whatever else is there is not touched without a question."""
+    """agreed: what a person has agreed to lose already; whatever else is observed is not touched without a question."""
     from mlflow_ae5_deploy.operations import uninstall
 
-    there = uninstall.observe(context, purge=purge, force=force)
-    changes = uninstall.diff(there, purge=purge)
-    stays = uninstall.kept(context, there, purge=purge)
-    trouble = [c for c in there.consumers if c.trouble]
+    observed = uninstall.observe(context, purge=purge, force=force)
+    changes = uninstall.diff(observed, purge=purge)
+    stays = uninstall.kept(context, observed, purge=purge)
+    trouble = [c for c in observed.consumers if c.trouble]
     document = {"schema": 1, "verb": NAME, "outcome": "unchanged", "changes": [], "kept": stays, "kept_archive": None}
     if not changes and not trouble:
         context.memory.forget_deployment()
-        reporter.hanging("", _nothing(there))
+        reporter.hanging("", _nothing(observed))
         return document
     if agreed is not None:
-        _require_same(there, agreed, purge=purge)
+        _require_same(observed, agreed, purge=purge)
     else:
         _agree(reporter, context, changes, stays, again=True)
-    removed = uninstall.carry_out(context, there, purge=purge)
+    removed = uninstall.carry_out(context, observed, purge=purge)
     for change in changes:
         reporter.hanging("+ ", change.phrase, "cyan")
     _end(reporter, removed)
@@ -122,18 +122,18 @@ def _end(reporter: Reporter, removed: UninstallResult) -> None:
     reporter.line("The server is uninstalled.", style="bold")
 
 
-def _nothing(there: UninstallPlan) -> str:
-    if there.secrets:
-        return f"Nothing is left but the secrets {', '.join(there.secrets)}; --purge-secrets deletes them."
+def _nothing(observed: UninstallPlan) -> str:
+    if observed.secrets:
+        return f"Nothing is left but the secrets {', '.join(observed.secrets)}; --purge-secrets deletes them."
     return "Nothing is left of this installation."
 
 
-def _require_same(there: UninstallPlan, agreed: UninstallPlan, *, purge: bool) -> None:
+def _require_same(observed: UninstallPlan, agreed: UninstallPlan, *, purge: bool) -> None:
     """More or fewer run records are the same thing; what has gone by itself needs no consent."""
     from mlflow_ae5_deploy.operations import uninstall
 
     known = {change.identity for change in uninstall.diff(agreed, purge=purge)}
-    new = [change for change in uninstall.diff(there, purge=purge) if change.identity not in known]
+    new = [change for change in uninstall.diff(observed, purge=purge) if change.identity not in known]
     if new:
         raise Conflict(
             "There is more to remove than was agreed to: somebody has changed the installation meanwhile.",

@@ -58,43 +58,43 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
     from mlflow_ae5_deploy.operations.upgrade import rollback as back
     from mlflow_ae5_deploy.render.upgrade import show_changes, show_upgraded, upgrade_data
 
-    crew = _crew(context, reporter, wait)
+    shared = _upgrade_context(context, reporter, wait)
     if how == "--back":
-        gone = back.on_request(context, crew)
-        reporter.line(back.back_words(gone), style="bold")
-        if kept := back.kept_words(gone):
+        rolled_back = back.on_request(context, shared)
+        reporter.line(back.back_words(rolled_back), style="bold")
+        if kept := back.kept_words(rolled_back):
             reporter.line(kept)
-        return upgrade_data("back", None, None, None) | {"kept_aside": gone.kept_aside or None}
-    begun = state.pending(context)
-    if begun is not None:
-        state.require_forward(context, begun)
-    result = crew.run([stage for stage in crew.stages if stage.number < 6])
+        return upgrade_data("back", None, None, None) | {"kept_aside": rolled_back.kept_aside or None}
+    interrupted = state.pending(context)
+    if interrupted is not None:
+        state.require_forward(context, interrupted)
+    result = shared.run([stage for stage in shared.stages if stage.number < 6])
     if result.error is not None:
         raise result.error
-    if begun is not None:  # there may be no project just now
-        plan.require_target(context, begun.target, begun.desired, begun.phase)
-        reporter.line(f"An upgrade to {begun.desired} was cut off ({begun.phase}); going on with it.")
-        done = apply.go_on(context, begun, crew)
-        show_upgraded(reporter, done, begun.desired)
+    if interrupted is not None:  # there may be no project just now
+        plan.require_target(context, interrupted.target, interrupted.desired, interrupted.phase)
+        reporter.line(f"An upgrade to {interrupted.desired} was cut off ({interrupted.phase}); going on with it.")
+        done = apply.go_on(context, interrupted, shared)
+        show_upgraded(reporter, done, interrupted.desired)
         return upgrade_data("upgraded", None, None, done)
     found = plan.look(context)
     show_changes(reporter, found)
     if found.settled and how != "--rehearse":
         reporter.line("This release is installed already.", style="bold")
         return upgrade_data("unchanged", found, None, None)
-    rehearsed = _rehearse(context, reporter, crew, found, how)
+    rehearsed = _rehearse(context, reporter, shared, found, how)
     if how == "--rehearse":
         return upgrade_data("rehearsed", found, rehearsed, None)
     apply.agree(context, found, rehearsed)
-    done = apply.upgrade(context, found, crew)
+    done = apply.upgrade(context, found, shared)
     show_upgraded(reporter, done, found.release[1])
     return upgrade_data("upgraded", found, rehearsed, done)
 
 
 def _rehearse(
-    context: Context, reporter: Reporter, crew: UpgradeContext, found: UpgradePlan, how: str
+    context: Context, reporter: Reporter, shared: UpgradeContext, found: UpgradePlan, how: str
 ) -> JobResult | None:
-    """Also what would keep the upgrade from being begun at all is found out here."""
+    """Raises what would keep the upgrade from starting at all."""
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
     from mlflow_ae5_deploy.render.upgrade import show_rehearsal
 
@@ -102,12 +102,12 @@ def _rehearse(
         plan.check(context, found)
     if how == "--no-rehearsal":
         return None
-    job_result = apply.rehearse(context, found, crew)
+    job_result = apply.rehearse(context, found, shared)
     show_rehearsal(reporter, job_result)
     return job_result
 
 
-def _crew(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:
+def _upgrade_context(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
@@ -116,9 +116,9 @@ def _crew(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:
     def run_stages(stages: Sequence[AnyStage]) -> RunResult:
         return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends, framed=False)
 
-    def tell(text: str) -> None:
+    def show(text: str) -> None:
         reporter.doing(text)
         reporter.line(f"> {text[:1].upper()}{text[1:]}")
 
     follow(context, reporter)
-    return UpgradeContext(STAGES, run_stages, tell, reporter.check, wait)
+    return UpgradeContext(STAGES, run_stages, show, reporter.check, wait)

@@ -113,7 +113,7 @@ class State:
     def _save(self) -> None:
         if not self._read_only:
             write_private_json(self._path, self._data)
-            _log.info("state written: %s", self._path)
+            _log.info("state written: %s", self._path.name)
 
     def fingerprint(self, value: Secret) -> str:
         """Comparable within this installation, and tells nothing of the value."""

@@ -6,8 +6,6 @@ import logging
 
 import pytest
 
-from mlflow_ae5_deploy.cli.main import main
-
 ROWS = [
     ("-v", ["ae5.session: sign in as", "common.http: GET localhost:", "/api/v2/deployments 200, "], ["received:"]),
     ("-vv", ["common.http:   received: ["], []),
@@ -66,25 +64,3 @@ def test_no_other_handler_gets_the_log(bench, capsys, root_records, options):
     bench.run(capsys, "share", "--sandbox", *options)
 
     assert [record.name for record in root_records if record.name.startswith("mlflow_ae5_deploy")] == []
-
-
-@pytest.mark.parametrize("verb", ["init", "plan", "release export", "sandbox up", "schedule-rotation", "uninstall"])
-def test_every_verb_has_the_shared_options(capsys, verb):
-    assert main([*verb.split(), "--help"]) == 0
-
-    printed = capsys.readouterr().out
-    assert "-v, --verbose" in printed
-    assert "--json" in printed
-    assert "--traceback" in printed
-
-
-WRITING = (
-    *("init", "install", "verify", "rotate-token", "schedule-gc", "share", "env", "backup", "restore", "drill"),
-    *("upgrade", "uninstall", "doctor", "release export", "sandbox up", "sandbox down", "sandbox reset"),
-)
-
-
-@pytest.mark.parametrize("verb", WRITING)
-def test_every_verb_that_writes_takes_yes(capsys, verb):
-    assert main([*verb.split(), "--help"]) == 0
-    assert "-y, --yes" in capsys.readouterr().out

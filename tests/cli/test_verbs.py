@@ -43,7 +43,29 @@ def options_of(name: str) -> set[str]:
     return {flag for parameter in VERBS[tuple(name.split())].params for flag in getattr(parameter, "opts", [])}
 
 
+READING = {
+    "plan",
+    "status",
+    "runbook",
+    "history",
+    "logs",
+    "open",
+    "schedule-rotation",
+    "sandbox status",
+    "sandbox logs",
+}
+NO_PLATFORM = {"init", "release export", *(name for name in NAMES if name.startswith("sandbox "))}
+
+
 class TestEveryVerb:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_has_the_shared_options(self, name):
+        options = options_of(name)
+
+        assert {"--json", "--verbose", "-v", "--traceback"} <= options
+        assert ("--yes" in options) == (name not in READING)
+        assert name in NO_PLATFORM or {"--sandbox", "--config", "--profile", "--hostname", "--session"} <= options
+
     @pytest.mark.parametrize("name", ["", "sandbox", *NAMES])
     def test_has_help_that_explains_every_option(self, bench, capsys, name):
         told = bench.run(capsys, *name.split(), "--help")

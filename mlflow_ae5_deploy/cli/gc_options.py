@@ -58,7 +58,8 @@ class GcOptions:
     overrides: Mapping[str, Any]
     database: SecretRef | None
     changes: bool
-    run_now: bool
+    keep_runs: int
+    wait: float
 
 
 def read(
@@ -69,6 +70,8 @@ def read(
     variables: Sequence[str],
     dry_run: bool,
     switches: Mapping[str, bool],
+    keep_runs: int,
+    wait: float,
 ) -> GcOptions:
     """Raises Usage for what does not go together. switches: pause, resume, remove, run-now."""
     _check(cron, ttl)
@@ -90,7 +93,7 @@ def read(
     overrides: dict[str, Any] = {"gc.schedule": cron} if cron is not None else {}
     if plain:
         overrides["gc.variables"] = plain
-    return GcOptions("run" if verb == "run-now" else verb, overrides, database, changes, switches.get("run-now", False))
+    return GcOptions("run" if verb == "run-now" else verb, overrides, database, changes, keep_runs, wait)
 
 
 def _check(cron: str | None, ttl: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What `backup` and `drill` share: run a task under the lock and end with its verdict, or look after its schedule."""
+"""What `backup` and `drill` share: run a job under the lock and show its result, or change its schedule."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 
-_REPORTS_ONLY = (
-    "list",
-    "show",
-    "list-kept",
-)  # what they say is in their report; the log beside it only matters when they fail
+_REPORTS_ONLY = ("list", "show", "list-kept")  # their log matters only when they fail
 
 
 def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float, new_place: bool = False) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli import gc_options
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 
 NAME = "schedule-gc"
 HELP = "Make, change, pause, resume, run or remove the scheduled garbage collection."
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """keep: records of ended runs. wait: seconds a run may take."""
-
-    keep: int
-    wait: float
 
 
 def command(
@@ -54,11 +46,13 @@ def command(
         variables=variable or [],
         dry_run=dry_run,
         switches={"pause": pause, "resume": resume, "remove": remove, "run-now": run_now},
+        keep_runs=keep_runs,
+        wait=wait,
     )
-    return _schedule(options, gc, _Limits(keep_runs, wait))
+    return _schedule(options, gc)
 
 
-def _schedule(options: WriteOptions, gc: GcOptions, limits: _Limits) -> int:
+def _schedule(options: WriteOptions, gc: GcOptions) -> int:
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.render.install import error_data
     from mlflow_ae5_deploy.render.schedule_gc import ScheduleView, schedule_data, show_job_result
@@ -73,13 +67,13 @@ def _schedule(options: WriteOptions, gc: GcOptions, limits: _Limits) -> int:
             desired = _desired(gc, context)
             result = ScheduleView(
                 desired=desired,
-                done=_set(gc, context, desired, limits.wait),
+                done=_set(gc, context, desired),
                 departures=tuple(schedule_gc.departures(desired, configured)) if gc.verb in ("set", "run") else (),
                 now=context.clock.now(),
             )
             _show(reporter, result, gc, options)
-            job_result = _run(gc, context, desired, reporter, limits.wait)
-            result = replace(result, job_result=job_result, pruned=_prune(gc, context, desired, limits.keep, reporter))
+            job_result = _run(gc, context, desired, reporter)
+            result = replace(result, job_result=job_result, pruned=_prune(gc, context, desired, reporter))
             if job_result is not None:
                 show_job_result(reporter, job_result)
                 schedule_gc.require(job_result)
@@ -104,8 +98,8 @@ def _desired(gc: GcOptions, context: Context) -> JobSpec:
     return with_database(desired, context, gc_options.resolve(gc.database, context.values))
 
 
-def _set(gc: GcOptions, context: Context, desired: JobSpec, wait: float) -> ScheduleResult | None:
-    """What happens to the schedule; None where only a run was gc for."""
+def _set(gc: GcOptions, context: Context, desired: JobSpec) -> ScheduleResult | None:
+    """What happens to the schedule; None where only a run was asked for."""
     from mlflow_ae5_deploy.operations import schedule_gc
 
     if gc.verb == "pause":
@@ -113,9 +107,9 @@ def _set(gc: GcOptions, context: Context, desired: JobSpec, wait: float) -> Sche
     if gc.verb == "resume":
         return schedule_gc.resume(context, desired)
     if gc.verb == "remove":
-        return schedule_gc.remove(context, desired, wait=wait)
+        return schedule_gc.remove(context, desired, wait=gc.wait)
     if gc.verb == "set" or (gc.verb == "run" and gc.changes):
-        return schedule_gc.converge(context, desired, wait=wait)
+        return schedule_gc.converge(context, desired, wait=gc.wait)
     return None
 
 
@@ -133,27 +127,27 @@ def _show(reporter: Reporter, result: ScheduleView, gc: GcOptions, options: Writ
         reporter.hanging("", hint)
 
 
-def _run(gc: GcOptions, context: Context, desired: JobSpec, reporter: Reporter, wait: float) -> JobResult | None:
+def _run(gc: GcOptions, context: Context, desired: JobSpec, reporter: Reporter) -> JobResult | None:
     from mlflow_ae5_deploy.jobs.logs import WithoutSettings
     from mlflow_ae5_deploy.operations import schedule_gc
 
     show = WithoutSettings(lambda line: reporter.foreign(line, "  | "))
     if gc.verb == "rehearse":
         reporter.line("One dry run, as a job of its own; the schedule is not touched")
-        return schedule_gc.rehearse(context, desired, show, seconds=wait)
+        return schedule_gc.rehearse(context, desired, show, seconds=gc.wait)
     if gc.verb == "run":
         schedule_gc.required_jobs(context, desired)  # before anything is announced
         reporter.line("One run, now")
-        return schedule_gc.run_now(context, desired, show, seconds=wait)
+        return schedule_gc.run_now(context, desired, show, seconds=gc.wait)
     return None
 
 
-def _prune(gc: GcOptions, context: Context, desired: JobSpec, keep: int, reporter: Reporter) -> int:
+def _prune(gc: GcOptions, context: Context, desired: JobSpec, reporter: Reporter) -> int:
     from mlflow_ae5_deploy.jobs import one_off
 
     if gc.verb not in ("set", "run"):
         return 0
-    pruned = one_off.prune(context, desired.name, keep=keep)
+    pruned = one_off.prune(context, desired.name, keep=gc.keep_runs)
     if pruned:
-        reporter.line(f"{counted(pruned, 'old run records')} deleted, the newest {keep} kept")
+        reporter.line(f"{counted(pruned, 'old run records')} deleted, the newest {gc.keep_runs} kept")
     return pruned

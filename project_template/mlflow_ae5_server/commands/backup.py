@@ -17,6 +17,8 @@ from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.sizes import amount
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.repository.check import CheckResult
+from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.repository.repository import Repository, make_in, open_repository
 
@@ -171,6 +173,8 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     verified = check.verify(repository, manifest, fraction=fraction)
+    if verified.in_full and not verified.found:
+        _verify_rows(repository, manifest, verified)
     if verified.found:
         repository.snapshot(manifest.id)  # pruned meanwhile, its objects are rightly gone
     try:
@@ -194,6 +198,21 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
         return DamagedError.exit_code
     _say(f"snapshot {manifest.id}: {verified.checked_objects} of {verified.of_objects} objects read, all right")
     return 0
+
+
+def _verify_rows(repository: Repository, manifest: Manifest, verified: CheckResult) -> None:
+    """Whether a restore would find the rows that the manifest describes. Of a newer MLflow's only its release knows."""
+    from mlflow_ae5_server.database import dialects, schema
+
+    part = dialects.DatabasePart.from_json(manifest.database)
+    if not schema.known(part.revision):
+        return
+    try:
+        dialects.require_sound(part, repository.reader())
+    except DamagedError as error:
+        verified.add("name", manifest.id, error.message)
+    except StorageError as error:
+        _say(f"warning: the rows of the database were not checked: {error.message}")
 
 
 def _fraction(sample: str | None) -> float:

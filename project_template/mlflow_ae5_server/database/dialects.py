@@ -46,6 +46,7 @@ __all__ = [
     "refusal",
     "refused",
     "require_free",
+    "require_sound",
     "scratch",
     "settle",
     "state",
@@ -85,6 +86,13 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
     """Every value of `part` that the kind of database which `target` is cannot keep. Changes nothing in `target`."""
     loading.check(part)
     return loading.refused(part, objects, target)
+
+
+def require_sound(part: DatabasePart, objects: BlobSource) -> None:
+    """Raises DamagedError where the rows in `objects` are not those that `part` describes; StorageError, where there is
+    no room to look at them."""
+    loading.check(part)
+    loading.require_sound(part, objects)
 
 
 def expected(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> dict[str, tuple[int, str]]:

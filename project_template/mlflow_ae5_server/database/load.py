@@ -82,6 +82,12 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
         return _find(file, part, _keeps(stack, part, file, target)) if differs else []
 
 
+def require_sound(part: DatabasePart, objects: BlobSource) -> None:
+    """As `refused`, without a target."""
+    with contextlib.ExitStack() as stack:
+        _require_described(part, _file(stack, part, objects))
+
+
 def _beside(target: Database) -> Path | None:
     """A folder that has room for a database, where there is one."""
     folder = target.file.parent if target.file is not None else None

@@ -228,9 +228,10 @@ def database_size(part: DatabasePart) -> int:
 def estimate(checked: Preflight, snapshot: Manifest, part: DatabasePart) -> float:
     """Seconds a restore would take: reading as fast as it just went, and assumptions on the low side for the rest.
 
-    100 MB/s of writing and reading back, 1,000 files/s, 20,000 rows/s into tables or 50 MB/s as a file.
+    100 MB/s of writing and reading back, 1,000 files/s; rows, which are looked at before, 10,000/s into tables or 25
+    MB/s as a file.
     """
-    rows = database_size(part) / 50e6 if part.file else part.rows / 20e3
+    rows = database_size(part) / 25e6 if part.file else part.rows / 10e3
     return round(2 * checked.seconds + snapshot.artifacts.bytes / 100e6 + snapshot.artifacts.files / 1000 + rows + 1, 1)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.repository import object_store
 from mlflow_ae5_server.repository.open import open_place
 from mlflow_ae5_server.restore.object_store_saved_copies import ObjectStoreSavedCopies
+from mlflow_ae5_server.restore.saved_copies import MAX_LEDGER
 
 
 def test_a_damaged_object_is_named_before_anything_is_touched(
@@ -71,3 +72,38 @@ def test_what_a_store_cannot_copy_by_itself_is_kept_aside_too(bucket: Any) -> No
     assert contents(f"{url}/root.x") == before
     beside.back("x")
     assert contents(f"{url}/root") == before
+
+
+def test_a_file_below_a_file_goes_back_to_a_bucket_and_to_no_folder(
+    pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any
+) -> None:
+    import obstore
+
+    name = uuid.uuid4().hex
+    source, target = f"{bucket(f'a{name}')}/root", f"{bucket(f't{name}')}/root"
+    for path in ("1/dir", "1/dir-x", "1/dir/file"):
+        obstore.put(object_store.open_store(source), path, path.encode())
+    home = dataclasses.replace(pilot.home, backups=f"{bucket(f'b{name}')}/backups", destination=source)
+    take(home)
+    assert home.job("backup", "verify")["exit_code"] == 0
+    folder = home_at(tmp_path / "home", home.backups)
+    (refusal,) = folder.restore("--dry-run")["would_refuse"]
+    assert (refusal["name"], refusal["exit_code"]) == ("names", ConfigurationError.exit_code)
+    for words in (("restore", "--replace"), ("drill",)):
+        with pytest.raises(ConfigurationError, match="cannot hold 1/dir/file: 1/dir is a file there"):
+            folder.job(*words)
+    assert not folder.artifacts.exists()
+    assert not folder.store.file.exists()
+    assert home_at(tmp_path / "other", home.backups, "", target).restore()["written_files"] == 3
+    assert contents(target) == contents(source)
+
+
+def test_a_restore_journal_that_is_too_large_is_not_read(home_at: Any, tmp_path: Path, pilot: Any, bucket: Any) -> None:
+    import obstore
+
+    url = bucket(f"j{uuid.uuid4().hex}")
+    obstore.put(object_store.open_store(url), ".mlflow-ae5-restore.json", bytes(MAX_LEDGER + 1))
+    home = home_at(tmp_path / "home", pilot.home.backups, "", url)
+    for words in (("--dry-run",), ("--undo",), ("--list-kept",)):
+        with pytest.raises(DamagedError, match="restore journal of"):
+            home.restore(*words)

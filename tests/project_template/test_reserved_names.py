@@ -31,6 +31,7 @@ SPELLINGS = [
     f"./{COPY}//1/./a",
     f"{COPY}/new",
     ".mlflow-ae5-another",
+    ".mlflow-ae5-gc2",
 ]
 
 
@@ -57,7 +58,7 @@ def untouched(folder: Path) -> Iterator[None]:
 
 
 def reserved(folder: Path) -> dict[str, str]:
-    return {name: digest for name, digest in tree(folder).items() if name.startswith(".")}
+    return {name: digest for name, digest in tree(folder).items() if name.startswith((JOURNAL, COPY))}
 
 
 def call(on_sqlite: Any, method: str, path: str, **arguments: Any) -> tuple[int, str]:
@@ -126,6 +127,13 @@ def test_no_experiment_leads_into_them(on_sqlite: Any, folder: Path, location: s
     ):
         status, _text = call(on_sqlite, method, path, data=b"x" if method == "POST" else None)
         assert status == 403 or (method == "POST" and location.startswith("mlflow-artifacts:"))
+
+
+def test_a_garbage_collection_keeps_its_sealed_journal_through_the_server(on_sqlite: Any) -> None:
+    path = f"/api/2.0/{ARTIFACTS}/.mlflow-ae5-gc/1.json"
+    assert on_sqlite.server.call("PUT", path, data=b"x").status_code == 200
+    assert "1.json" in call(on_sqlite, "GET", f"/api/2.0/{ARTIFACTS}", params={"path": ".mlflow-ae5-gc"})[1]
+    assert on_sqlite.server.call("DELETE", path).status_code == 200
 
 
 def test_a_name_like_theirs_further_down_is_anybodys(on_sqlite: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.gc.stores import JOURNAL
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
 # What takes a path of a client.
@@ -43,7 +44,7 @@ def keep_from_clients(destination: str) -> None:
 def guard(repository: Any, uri: str, destination: str) -> Any:
     """`repository` at `uri`, whose methods refuse what is reserved, with 403; nothing of it is listed."""
     top = _below(uri, destination)
-    if top is None or (top and not top.startswith(RESERVED)):  # MLflow lets nobody climb up from there
+    if top is None or (top and not _is_reserved(top)):  # MLflow lets nobody climb up from there
         return repository
     for name in _METHODS:
         if (method := getattr(repository, name, None)) is not None:
@@ -59,14 +60,19 @@ def _refusing(method: Callable[..., Any], top: str) -> Callable[..., Any]:
         folder = next((given[key] for key in _FOLDER if given.get(key)), "")
         file = next((posixpath.basename(str(given[key])) for key in _FILE if key in given), "")
         path = _plain(f"{top}/{folder}/{file}")
-        if path.startswith(RESERVED) or (not path and name == "delete_artifacts"):
+        if _is_reserved(path) or (not path and name == "delete_artifacts"):
             raise _refused()
         found = method(*args, **kwargs)
         if name != "list_artifacts":
             return found
-        return [entry for entry in found if not _plain(f"{top}/{entry.path}").startswith(RESERVED)]
+        return [entry for entry in found if not _is_reserved(_plain(f"{top}/{entry.path}"))]
 
     return refusing
+
+
+def _is_reserved(path: str) -> bool:
+    """But for the journal of a garbage collection, which may have to go through the server, and is sealed."""
+    return path.startswith(RESERVED) and path.partition("/")[0] != JOURNAL
 
 
 def _refused() -> Exception:

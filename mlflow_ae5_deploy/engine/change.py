@@ -71,7 +71,15 @@ class Change:
 
     def record(self) -> dict[str, str]:
         """The change as the journal has it."""
-        return {"change": self.kind(), "action": self.verb, "target": self.target, "reason": self.reason}
+        return {
+            "change": self.kind(),
+            "action": self.verb,
+            "resource": self.resource,
+            "name": self.name,
+            "id": self.id,
+            "phrase": self.phrase,
+            "reason": self.reason,
+        }
 
     @classmethod
     def kind(cls) -> str:

@@ -139,7 +139,7 @@ class Context:
             self.outputs.token_issued = self.clock.now()
             self.outputs.token = self.platform.issue_token(deployment_id)
             self.outputs.token_deployment = deployment_id
-            self.journal.write("effect", action="issue", target=f"token of deployment {deployment_id}")
+            self.journal.effect("issue", "token of deployment", id=deployment_id)
         return self.outputs.token
 
     def store_secrets(self, platform: Client, account: str, values: Mapping[str, Secret]) -> None:
@@ -147,6 +147,6 @@ class Context:
         platform.put_secrets(values)
         for name, value in values.items():
             self.memory.remember_secret(account, name, value, self.clock.now())
-        self.journal.write("effect", action="set", target=f"secrets {', '.join(values)}", account=account)
+        self.journal.effect("set", "secrets", ", ".join(values), account=account)
         if account == self.account:
             self.cached.saw_secrets(values)

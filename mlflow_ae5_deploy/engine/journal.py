@@ -35,6 +35,10 @@ class Journal:
         self._verb = verb
         self._read_only = read_only
 
+    def effect(self, action: str, resource: str, name: str = "", **fields: Any) -> None:
+        """Note what a request has just changed. name: of the resource; `id` and `account` are further fields."""
+        self.write("effect", action=action, resource=resource, name=name, **fields)
+
     def write(self, event: str, **fields: Any) -> None:
         """Append one line and wait until it is on disk. Text fields are scrubbed of secrets."""
         if self._read_only:

@@ -91,7 +91,7 @@ def _skipped(report: Mapping[str, Any]) -> str:
 def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobResult:
     """Start a run of this job and follow it to its end."""
     run = context.platform.run_job(job.id)
-    context.journal.write("effect", action="run", target=f"job {job.name}", id=run.id)
+    context.journal.effect("run", "job", job.name, id=run.id)
     return judge(*follow_run(context, run.id, show, seconds=seconds))
 
 

@@ -10,7 +10,9 @@ from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import other_machines, saved_logs
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
 from mlflow_ae5_deploy.jobs.spec import JobSpec
@@ -18,6 +20,12 @@ from mlflow_ae5_deploy.jobs.spec import JobSpec
 _SHOWN = 200  # characters of a log's last line
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _STOPPED = 120.0  # seconds until a run that was told to stop must have ended
+
+
+class CreateOneOff(Change):
+    """A job that runs once and is deleted again."""
+
+    verb, resource = "create", "job"
 
 
 def unreported(log: str) -> str:
@@ -52,9 +60,9 @@ def run_once(
     job = _left(context, project, desired, ended=take_ended) if take_up else None
     if job is None:
         clear(context, project, name)  # what one that was cut off has left
-        context.journal.write("intent", action="create", target=f"job {name}")
-        job = _create_once(context, project, desired)
-        context.journal.write("effect", action="create", target=f"job {name}", id=job.id)
+        with applying(CreateOneOff(name=name, reason=f"to run {desired.command} once"), context.journal):
+            job = _create_once(context, project, desired)
+            context.journal.effect("create", "job", name, id=job.id)
     known, runs = job, list[Run]()
     try:
         runs = poll_until(
@@ -122,7 +130,7 @@ def clear(
     for job in jobs.values():
         stop(context, [*context.platform.runs(job.id), *(known_runs if job is known else ())])
         context.platform.delete_job(job.id)
-        context.journal.write("effect", action="delete", target=f"job {name}", id=job.id)
+        context.journal.effect("delete", "job", name, id=job.id)
     listed = [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
     for run in {run.id: run for run in (*known_runs, *listed)}.values():
         stop(context, [run])
@@ -145,7 +153,7 @@ def stop(context: Context, runs: Iterable[Run]) -> None:
             deadline=Deadline(context.clock, _STOPPED),
             on_wait=context.on_wait,
         )
-        context.journal.write("effect", action="stop", target=f"run of {run.name}", id=run.id)
+        context.journal.effect("stop", f"run of {run.name}", id=run.id)
 
 
 def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
@@ -164,7 +172,7 @@ def prune(context: Context, name: str, *, keep: int) -> int:
         if context.on_wait is not None and number % 10 == 0:
             context.on_wait(f"{counted(len(old) - number, 'old run records')} to be deleted", 0.0)
     if old:
-        context.journal.write("effect", action="delete", target=f"{counted(len(old), 'old run records')} of job {name}")
+        context.journal.effect("delete", f"{counted(len(old), 'old run records')} of job {name}")
     return len(old)
 
 

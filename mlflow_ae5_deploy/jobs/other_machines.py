@@ -36,7 +36,7 @@ def refuse_unfinished(context: Context, project: Project, deployments: Sequence[
     found = [message for _, message in _at_work(context, project)]
     found += [f"its job `{job.name}` is there" for job in _jobs(context, project) if not _runs_at_work(context, job)]
     side = context.cached.project(project.name + REHEARSAL)
-    if side is not None and not _ours(context, side.name, f"project {side.name}"):
+    if side is not None and not _ours(context, "project", side.name):
         found.append(f"project `{side.name}` is there, in which an upgrade is rehearsed")
     if not _pending(context) and not _left_down(context):
         starting = [item for item in deployments if item.is_starting and not _knows(context, item.id)]
@@ -73,7 +73,7 @@ def _jobs(context: Context, project: Project) -> list[Job]:
         if job.project_id == project.id
         and job.schedule is None
         and job.name.startswith(names)
-        and not _ours(context, f"job {job.name}")
+        and not _ours(context, "job", job.name)
     ]
 
 
@@ -82,9 +82,9 @@ def _pending(context: Context) -> bool:
     return bool(memory.pending_upgrade() or memory.pending_restart() or memory.recovery())
 
 
-def _ours(context: Context, *targets: str) -> bool:
+def _ours(context: Context, resource: str, name: str) -> bool:
     """The last thing that this machine has done to it, or begun to do, was not to delete it."""
-    last = _last(context, lambda line: line.get("target") in targets)
+    last = _last(context, lambda line: (line.get("resource"), line.get("name")) == (resource, name))
     return last is not None and (last["event"], last.get("action")) != ("effect", "delete")
 
 
@@ -93,10 +93,8 @@ def _left_down(context: Context) -> bool:
     name = context.settings.project.name
 
     def about_it(line: dict[str, Any]) -> bool:
-        target = str(line.get("target"))
-        return line.get("action") in _UP_AND_DOWN and (
-            target.startswith("deployment ") or target in (name, f"project {name}")
-        )
+        resource, ours = line.get("resource"), line.get("name") == name
+        return line.get("action") in _UP_AND_DOWN and (resource == "deployment" or (resource == "project" and ours))
 
     last = _last(context, about_it)
     return last is not None and (last["event"], last.get("action")) != ("effect", "start")

@@ -7,7 +7,7 @@ A job takes its command line from one variable, and answers with a last line of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project, Run
@@ -27,7 +27,9 @@ from mlflow_ae5_deploy.common.errors import (
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.engine.job_result import UNKNOWN, JobResult, last_report
 from mlflow_ae5_deploy.jobs import other_machines, outcomes, saved_logs
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
@@ -55,6 +57,18 @@ _ERRORS: Mapping[int, type[DeployError]] = {
 
 
 OnSuccess = Callable[[JobResult], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(Change):
+    """name: of the project's command. purpose: see JobRequest."""
+
+    verb, resource = "run", "command"
+    purpose: str
+
+    @property
+    def target(self) -> str:
+        return f"{self.purpose} ({self.name})"
 
 
 # the command ------------------------------------------------------------------------------------------------------
@@ -149,18 +163,20 @@ def attempt(
 
     leave_late = task.command != "DatabaseUpgrade"  # a migration must not go on behind the back of who goes back
     late: DeadlineExceeded | None = None
+    change = RunCommand(name=task.command, purpose=task.purpose, reason="asked for")
     try:
-        ended, log = run_once(
-            context,
-            project,
-            desired,
-            quiet,
-            seconds=seconds,
-            take_up=True,
-            take_ended=take_ended,
-            leave_late=leave_late,
-            on_end=note,
-        )
+        with applying(change, context.journal):
+            ended, log = run_once(
+                context,
+                project,
+                desired,
+                quiet,
+                seconds=seconds,
+                take_up=True,
+                take_ended=take_ended,
+                leave_late=leave_late,
+                on_end=note,
+            )
     except DeadlineExceeded as error:
         late = error
     if late is not None:

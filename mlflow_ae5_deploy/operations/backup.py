@@ -37,12 +37,8 @@ def carry_out(
     """
     project = project or runner.required_project(context)
     runner.require_command(context, project, task.command)
-    if task.command == "Restore":  # of what is kept beside the data; snapshots play no part in it
-        where = context.settings.project.name
-    else:
+    if task.command != "Restore":  # that is about saved copies; snapshots play no part in it
         backup_destination.store(context)
-        where = backup_destination.shown(context)
-    context.journal.write("intent", action=task.purpose, target=where)
     job_result = runner.attempt(context, project, task, seconds=seconds)
     _note(context, task, job_result)
     if task.command == "Backup":
@@ -69,12 +65,12 @@ def check(context: Context, snapshot: str, *words: str, seconds: float, project:
 def _note(context: Context, task: JobRequest, job_result: JobResult) -> None:
     report, snapshot = job_result.report, job_result.report.get("snapshot")
     if task.command == "Restore" and runner.succeeded(job_result) and report.get("dropped"):
-        context.journal.write("effect", action="remove for good", target=f"what was kept aside as {report['dropped']}")
+        context.journal.effect("remove for good", f"what was kept aside as {report['dropped']}")
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
     if task.words[0] == "create" and (runner.succeeded(job_result) or job_result.exit_code == runner.INCOMPLETE):
         context.memory.remember_snapshot(made(report, context.clock.now().isoformat(timespec="seconds")))
-        context.journal.write("effect", action="back up", target=f"snapshot {snapshot}")
+        context.journal.effect("back up", "snapshot", snapshot)
 
 
 def made(report: Mapping[str, Any], finished: str) -> dict[str, Any]:

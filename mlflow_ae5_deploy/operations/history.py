@@ -11,16 +11,6 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import Configuration
 
-# An intent whose last effect has another name than itself.
-_ENDS_WITH = {
-    "restart": "start",
-    "roll back": "start",
-    "replace": "upload",
-    "correct": "make private",
-    "rotate": "set",
-    "share with": "share",
-    "stop sharing with": "stop sharing",
-}
 _START = '{"time": '
 DONE, CUT_OFF, INTERRUPTED, NOTED = "done", "cut off", "interrupted", "noted"
 
@@ -86,11 +76,11 @@ def told(lines: Iterable[str]) -> History:
         _take(record, entries, open_)
     for entry in entries:
         if entry.outcome in (CUT_OFF, INTERRUPTED):
-            entry.trouble += [f"began to {_effect(i)}, outcome not recorded" for i in entry.open_intents]
+            entry.trouble += [f"began to {_phrase(i)}, outcome not recorded" for i in entry.open_intents]
     return History(tuple(entries), unreadable)
 
 
-def last_effect(path: Path, action: str, target: str) -> datetime | None:
+def last_effect(path: Path, action: str, resource: str, name: str) -> datetime | None:
     """When that was last done; None where it is not on record, or the journal cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -98,7 +88,8 @@ def last_effect(path: Path, action: str, target: str) -> datetime | None:
         return None
     for line in reversed(lines):
         record = _record(line)
-        if record and [record.get(key) for key in ("event", "action", "target")] == ["effect", action, target]:
+        keys = ("event", "action", "resource", "name")
+        if record and [record.get(key) for key in keys] == ["effect", action, resource, name]:
             return _moment(record.get("time"))
     return None
 
@@ -125,13 +116,11 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
         entry = Entry(when, when, who, verb, NOTED)
         entries.append(entry)
     if event == "intent":
-        # The runner takes one after the other, so a new one of a stage ends the one before it.
-        entry.open_intents = [i for i in entry.open_intents if not i.get("stage")] + [record]
+        entry.open_intents.append(record)
+    elif event == "done":
+        entry.open_intents = [intent for intent in entry.open_intents if not _ends(record, intent)]
     elif event == "effect":
         entry.changed.append(_effect(record))
-        entry.open_intents = [i for i in entry.open_intents if not _ends(record, i)]
-    elif event == "note":  # how a job of the project ended; what it changed is told apart from it
-        entry.open_intents = [i for i in entry.open_intents if i.get("action") != record.get("action")]
     elif event == "failed":
         entry.trouble.append(_failure(record))
     elif event in ("end", "interrupted"):
@@ -143,21 +132,19 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
         del open_[key]
 
 
-def _ends(effect: Mapping[str, Any], intent: Mapping[str, Any]) -> bool:
-    desired, what = (str(intent.get(key) or "") for key in ("action", "target"))
-    if effect.get("action") != _ENDS_WITH.get(desired, desired):
-        return False
-    if intent.get("stage"):
-        return True
-    done = str(effect.get("target") or "")
-    same_account = not intent.get("account") or intent["account"] == effect.get("account")
-    return same_account and (done.lstrip("0123456789 ") in what or what in done)
+def _ends(done: Mapping[str, Any], intent: Mapping[str, Any]) -> bool:
+    """The journal has the same of a change before and after it, but for the moment."""
+    return all(done.get(key) == value for key, value in intent.items() if key not in ("event", "time"))
+
+
+def _phrase(intent: Mapping[str, Any]) -> str:
+    return str(intent.get("phrase") or "change something")
 
 
 def _effect(record: Mapping[str, Any]) -> str:
-    words = [str(record.get("action") or "change"), str(record.get("target") or "")]
+    words = [str(record.get(key) or "") for key in ("action", "resource", "name")]
     identity, account = str(record.get("id") or ""), str(record.get("account") or "")
-    if identity and identity not in words[1]:
+    if identity:
         words.append(f"({identity})")
     if account:
         words.append(f"for {account}")

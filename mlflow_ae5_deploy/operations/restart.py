@@ -238,7 +238,7 @@ def share_again(context: Context, deployment: Deployment, definition: Deployment
     if missing := desired - set(present):
         context.platform.set_collaborators(deployment.id, [*present, *sorted(missing)])
         names = sorted(f"{item.type} {item.id}" for item in missing)
-        context.journal.write("effect", action="share", target=deployment.id, added=names)
+        context.journal.effect("share", "deployment", id=deployment.id, added=names)
         context.cached.forget("collaborators")
 
 

@@ -105,7 +105,7 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
                 if error.status in (400, 404, 422):
                     error.remedy = _UNKNOWN
                 raise
-        context.journal.write("effect", action=change.verb, target=change.target, id=deployment_id)
+        context.journal.effect(change.verb, change.target, id=deployment_id)
 
     execute(changes, apply, context.journal)
     desired = pairs_of(now)

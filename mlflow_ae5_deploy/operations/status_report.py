@@ -281,12 +281,12 @@ def _renewed(context: Context) -> datetime | None:
 
 def _started_here(context: Context, job: Job) -> datetime | None:
     """When `schedule-gc --run-now` last started a run of this job from this machine, as the journal has it."""
-    return history.last_effect(context.journal.path, "run", f"job {job.name}")
+    return history.last_effect(context.journal.path, "run", "job", job.name)
 
 
 def _resumed(context: Context, job: Job) -> datetime | None:
     """What was due while the job was paused was not missed."""
-    return history.last_effect(context.journal.path, "resume", f"job {job.name}")
+    return history.last_effect(context.journal.path, "resume", "job", job.name)
 
 
 def in_order(runs: list[Run]) -> list[Run]:

@@ -202,7 +202,7 @@ def _keep_archive(context: Context, project: Project, removed: UninstallResult) 
             return earlier  # a call that was cut off has kept it
     path = folder / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
     write_private(path, content)
-    context.journal.write("effect", action="keep", target=str(path), id=project.id)
+    context.journal.effect("keep", "archive", str(path), id=project.id)
     return path
 
 
@@ -211,7 +211,7 @@ def _delete_job(context: Context, job: Job) -> None:
         context.platform.pause_job(job.id)  # so that no run starts between the next two calls
     one_off.stop(context, context.platform.runs(job.id))
     context.platform.delete_job(job.id)
-    context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
+    context.journal.effect("delete", "job", job.name, id=job.id)
 
 
 def _delete_runs(context: Context, runs: Sequence[Run]) -> None:
@@ -221,14 +221,14 @@ def _delete_runs(context: Context, runs: Sequence[Run]) -> None:
     one_off.stop(context, runs)
     for run in runs:
         context.platform.delete_run(run.id)
-    context.journal.write("effect", action="delete", target=counted(len(runs), "run records"))
+    context.journal.effect("delete", counted(len(runs), "run records"))
 
 
 def _delete_project(context: Context, project: Project) -> None:
     late = [run for run in context.platform.runs() if run.project_id == project.id]
     _delete_runs(context, late)
     context.platform.delete_project(project.id)
-    context.journal.write("effect", action="delete", target=f"project {project.name}", id=project.id)
+    context.journal.effect("delete", "project", project.name, id=project.id)
     poll_until(
         lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
         waiting_for="the project to be off the list",
@@ -241,7 +241,7 @@ def _delete_secrets(context: Context, platform: Client, account: str, names: Seq
     for name in names:
         platform.delete_secret(name)
         context.memory.forget_secret(account, name)
-    context.journal.write("effect", action="delete", target=f"secrets {', '.join(names)}", account=account)
+    context.journal.effect("delete", "secrets", ", ".join(names), account=account)
 
 
 def _own_names(context: Context) -> set[str]:

@@ -140,7 +140,7 @@ def start(
         deployment = _shows_up(context, desired, project)
     if deployment is None:
         raise clash or AssertionError
-    context.journal.write("effect", action="start", target=f"deployment {desired.name}", id=deployment.id)
+    context.journal.effect("start", "deployment", desired.name, id=deployment.id)
     context.memory.clear_stale_server()
     context.cached.forget("deployments", "endpoints")
     return deployment
@@ -152,7 +152,7 @@ def stop(context: Context, deployment: Deployment, *, another_serves: bool = Fal
     context.platform.stop_deployment(deployment.id)
     if not another_serves:
         context.outputs.no_server = STOPPED
-    context.journal.write("effect", action="stop", target=f"deployment {deployment.name}", id=deployment.id)
+    context.journal.effect("stop", "deployment", deployment.name, id=deployment.id)
     context.cached.forget("deployments", "endpoints")
 
 

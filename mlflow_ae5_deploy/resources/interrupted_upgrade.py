@@ -91,4 +91,4 @@ def ended_by_restore(context: Context) -> None:
     half = interrupted_upgrade(context)
     if half is not None:
         context.memory.note_upgrade(None)
-        context.journal.write("effect", action="end", target=f"the upgrade to {half.desired} that was cut off")
+        context.journal.effect("end", f"the upgrade to {half.desired} that was cut off")

@@ -67,7 +67,7 @@ def keep_archive(context: Context, project: Project) -> Path:
     kept = context.folder / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
     write_private(kept, context.cached.archive(project))
     context.outputs.kept_archives.append(kept)
-    context.journal.write("effect", action="keep", target=str(kept), id=project.id)
+    context.journal.effect("keep", "archive", str(kept), id=project.id)
     return kept
 
 
@@ -79,7 +79,7 @@ def remove_project(context: Context, project: Project) -> None:
     for job in [j for j in context.cached.jobs() if j.project_id == project.id]:
         one_off.stop(context, context.platform.runs(job.id))  # the platform deletes no job with a run at work
         context.platform.delete_job(job.id)
-        context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
+        context.journal.effect("delete", "job", job.name, id=job.id)
     for deployment in [d for d in context.cached.deployments() if d.project_id == project.id]:
         stop(context, deployment)
     context.outputs.no_server = STOPPED
@@ -97,7 +97,7 @@ def _remember_paused(context: Context) -> None:
 
 def delete_project(context: Context, project: Project) -> None:
     context.platform.delete_project(project.id)
-    context.journal.write("effect", action="delete", target=f"project {project.name}", id=project.id)
+    context.journal.effect("delete", "project", project.name, id=project.id)
     context.cached.forget()
 
 
@@ -128,7 +128,7 @@ def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[
                 status=clash.status,
             ) from None
         project = shown
-    context.journal.write("effect", action="upload", target=project.name, id=project.id)
+    context.journal.effect("upload", "project", project.name, id=project.id)
     context.cached.forget("projects", "archive", "revisions")
     return project
 

@@ -198,14 +198,14 @@ def remove(jobs: Sequence[Job], purpose: str, context: Context, *, wait: float) 
 
 def pause(job: Job, context: Context, purpose: str) -> None:
     context.platform.pause_job(job.id)
-    context.journal.write("effect", action="pause", target=f"job {job.name}", id=job.id)
+    context.journal.effect("pause", "job", job.name, id=job.id)
     context.memory.end_job_change(purpose)  # the platform tells it from here on; somebody may resume it there
     context.cached.forget("jobs")
 
 
 def resume(job: Job, context: Context) -> None:
     context.platform.unpause_job(job.id)
-    context.journal.write("effect", action="resume", target=f"job {job.name}", id=job.id)
+    context.journal.effect("resume", "job", job.name, id=job.id)
     context.cached.forget("jobs")
 
 
@@ -263,7 +263,7 @@ def create(project: Project, desired: JobSpec, context: Context, *, wait: float 
             raise clash
     if job is None:
         raise AssertionError
-    context.journal.write("effect", action="create", target=f"job {job.name}", id=job.id)
+    context.journal.effect("create", "job", job.name, id=job.id)
     context.cached.forget("jobs")
     return job
 
@@ -283,7 +283,7 @@ def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: s
                 context.platform.unpause_job(job.id)
         raise
     context.platform.delete_job(job.id)
-    context.journal.write("effect", action="delete", target=f"job {job.name}", id=job.id)
+    context.journal.effect("delete", "job", job.name, id=job.id)
     context.cached.forget("jobs")
 
 
@@ -354,4 +354,4 @@ def _free_name(desired: JobSpec, context: Context, wait: float) -> None:
         await_idle(leftover, f"a deleted job {name}", context, wait, desired.purpose)
     removed = context.platform.free_job_name(name)
     if removed:
-        context.journal.write("effect", action="delete", target=f"{removed} runs that block the name {name}")
+        context.journal.effect("delete", f"{removed} runs that block the name {name}")

@@ -51,7 +51,7 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
     now = context.clock.now()
     issued = context.outputs.token_issued or now
     context.memory.remember_token(account, deployment.id, token, now, own=own, issued=issued, expires=expiry(token))
-    context.journal.write("effect", action="set", target=f"secret {TOKEN}", account=account, id=deployment.id)
+    context.journal.effect("set", "secret", TOKEN, account=account, id=deployment.id)
     if own:
         context.cached.saw_secrets([TOKEN])
 

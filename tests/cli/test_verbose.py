@@ -38,7 +38,7 @@ def test_stages_lock_journal_state_and_retries_are_logged(bench, capsys):
         "engine.lock: lock acquired: ",
         "engine.executor: stage 10 (store-url): begin",
         "engine.executor: stage 10 (store-url): changed, ",
-        "engine.journal: effect action=set target=secrets MLFLOW_TRACKING_URI",
+        "engine.journal: effect action=set resource=secrets name=MLFLOW_TRACKING_URI",
         "engine.state: state written: ",
         "ae5.transport: retry 1 of ",
         "engine.lock: lock released",

@@ -8,7 +8,11 @@ import pytest
 
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.engine.journal import Journal
+from mlflow_ae5_deploy.jobs.runner import RunCommand
 from mlflow_ae5_deploy.operations.history import read, told
+from mlflow_ae5_deploy.resources.deployment import RestartDeployment
+from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob
+from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
 
 
 def line(event, second=0, verb="install", who="a@b", **fields):
@@ -16,8 +20,22 @@ def line(event, second=0, verb="install", who="a@b", **fields):
     return json.dumps({"time": time, "who": who, "verb": verb, "event": event, **fields})
 
 
+def deleting(name):
+    return DeleteJob(name=name, id=f"a1-{name}", purpose="backup", reason="asked for").record()
+
+
+def running(purpose):
+    return RunCommand(name="Backup", purpose=purpose, reason="asked for").record()
+
+
+def storing(account):
+    return StoreToken(name=account, reason="asked for").record()
+
+
+RESTART = RestartDeployment(name="x", reason="asked for").record()
+ISSUE = IssueToken(reason="asked for").record()
 BEGIN, END = line("begin"), line("end", 5, outcome="done", what="")
-EFFECT = line("effect", 1, action="set", target="secrets A, B", account="service")
+EFFECT = line("effect", 1, action="set", resource="secrets", name="A, B", account="service")
 ROWS = [
     ("nothing", [], []),
     ("a whole run", [BEGIN, EFFECT, END], [("install", "done", ["set secrets A, B for service"], [])]),
@@ -42,12 +60,12 @@ ROWS = [
     ),
     (
         "an effect without a frame",
-        [line("effect", verb="env", action="issue", target="token of deployment a2-1")],
-        [("env", "noted", ["issue token of deployment a2-1"], [])],
+        [line("effect", verb="env", action="issue", resource="token of deployment", id="a2-1")],
+        [("env", "noted", ["issue token of deployment (a2-1)"], [])],
     ),
     (
-        "an id is told once",
-        [BEGIN, line("effect", 1, action="stop", target="deployment x", id="a2-1"), END],
+        "an id is told, too",
+        [BEGIN, line("effect", 1, action="stop", resource="deployment", name="x", id="a2-1"), END],
         [("install", "done", ["stop deployment x (a2-1)"], [])],
     ),
     (
@@ -57,22 +75,23 @@ ROWS = [
     ),
     (
         "an intent is no change",
-        [BEGIN, line("intent", 1, action="set", target="x"), END],
+        [BEGIN, line("intent", 1, **RESTART), END],
         [("install", "done", [], [])],
     ),
     ("an end of nothing", [END], []),
     (
         "killed right after a stop was sent",
-        [BEGIN, line("intent", 1, stage=8, action="restart", target="deployment x")],
+        [BEGIN, line("intent", 1, stage=8, **RESTART)],
         [("install", "cut off", [], ["began to restart deployment x, outcome not recorded"])],
     ),
     (
         "killed between stop and start",
         [
             BEGIN,
-            line("intent", 1, stage=7, action="issue", target="nothing that is told"),
-            line("intent", 1, stage=8, action="restart", target="deployment x"),
-            line("effect", 1, action="stop", target="deployment x", id="a2-1"),
+            line("intent", 1, stage=7, **ISSUE),
+            line("done", 1, stage=7, **ISSUE),
+            line("intent", 1, stage=8, **RESTART),
+            line("effect", 1, action="stop", resource="deployment", name="x", id="a2-1"),
         ],
         [
             (
@@ -87,9 +106,10 @@ ROWS = [
         "restarted, then killed",
         [
             BEGIN,
-            line("intent", 1, action="restart", target="deployment x", id="a2-1"),
-            line("effect", 1, action="stop", target="deployment x", id="a2-1"),
-            line("effect", 1, action="start", target="deployment x", id="a2-2"),
+            line("intent", 1, **RESTART),
+            line("effect", 1, action="stop", resource="deployment", name="x", id="a2-1"),
+            line("effect", 1, action="start", resource="deployment", name="x", id="a2-2"),
+            line("done", 2, **RESTART),
         ],
         [("install", "cut off", ["stop deployment x (a2-1)", "start deployment x (a2-2)"], [])],
     ),
@@ -97,51 +117,48 @@ ROWS = [
         "interrupted when one of two jobs was gone",
         [
             BEGIN,
-            line("intent", 1, action="delete", target="job a (a1-1)"),
-            line("intent", 1, action="delete", target="job b (a1-2)"),
-            line("effect", 1, action="delete", target="job a", id="a1-1"),
+            line("intent", 1, **deleting("a")),
+            line("effect", 1, action="delete", resource="job", name="a", id="a1-a"),
+            line("done", 1, **deleting("a")),
+            line("intent", 1, **deleting("b")),
             line("interrupted", 2),
         ],
-        [
-            (
-                "install",
-                "interrupted",
-                ["delete job a (a1-1)"],
-                ["began to delete job b (a1-2), outcome not recorded"],
-            )
-        ],
+        [("install", "interrupted", ["delete job a (a1-a)"], ["began to delete job b (a1-b), outcome not recorded"])],
     ),
     (
         "a snapshot was made, and its verification cut off",
         [
             BEGIN,
-            line("intent", 1, action="backup", target="data/backups"),
+            line("intent", 1, **running("backup")),
+            line("done", 1, **running("backup")),
             line("note", 1, action="backup", outcome="done", what="snapshot S1: 3 runs"),
-            line("effect", 1, action="back up", target="snapshot S1"),
-            line("intent", 1, action="backup verify", target="data/backups"),
+            line("effect", 1, action="back up", resource="snapshot", name="S1"),
+            line("intent", 1, **running("backup verify")),
         ],
         [
             (
                 "install",
                 "cut off",
                 ["back up snapshot S1"],
-                ["began to backup verify data/backups, outcome not recorded"],
+                ["began to run backup verify (Backup), outcome not recorded"],
             )
         ],
     ),
     (
-        "a secret of another account",
+        "a token for another account",
         [
             BEGIN,
-            line("intent", 1, action="set", target="secret T", account="ann"),
-            line("effect", 1, action="set", target="secret T", account="bob"),
+            line("intent", 1, **storing("ann")),
+            line("intent", 1, **storing("bob")),
+            line("effect", 1, action="set", resource="secret", name="T", account="bob"),
+            line("done", 1, **storing("bob")),
         ],
         [
             (
                 "install",
                 "cut off",
                 ["set secret T for bob"],
-                ["began to set secret T for ann, outcome not recorded"],
+                ["began to set secret MLFLOW_TRACKING_TOKEN for ann, outcome not recorded"],
             )
         ],
     ),

@@ -113,7 +113,7 @@ def go_on(context: Context, record: UpgradeState, crew: UpgradeContext) -> Upgra
         trouble = error
     else:
         context.memory.note_upgrade(None)
-        context.journal.write("effect", action="upgrade", target=f"from {record.previous} to {record.desired}")
+        context.journal.effect("upgrade", f"from {record.previous} to {record.desired}")
         seconds = context.clock.monotonic() - began if downtime else None
         return UpgradeResult(str(record.snapshot), migration, proof, record.archive, seconds)
     latest = context.memory.pending_upgrade()

@@ -92,7 +92,7 @@ def bring_back(context: Context, record: UpgradeState, project: Project, crew: U
 
     def restored(job_result: JobResult) -> None:
         note(context, record, restored=True, kept_aside=aside(job_result))
-        context.journal.write("effect", action="restore", target=f"snapshot {record.snapshot}")
+        context.journal.effect("restore", "snapshot", str(record.snapshot))
 
     def attempt(*more: str, take_ended: bool) -> tuple[tasks.JobRequest, JobResult]:
         task = tasks.restore(*words, *more)

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.jobs.other_machines import REHEARSAL
 from mlflow_ae5_deploy.operations.upgrade.plan import built_of
 from mlflow_ae5_deploy.release.compare import same_content
-from mlflow_ae5_deploy.resources.project import await_gone, delete_project, upload_project
+from mlflow_ae5_deploy.resources.project import UploadProject, await_gone, delete_project, upload_project
 
 
 @contextlib.contextmanager
@@ -26,9 +27,11 @@ def beside(context: Context) -> Iterator[Project]:
     remove_left(context)
     built = built_of(context)
     name = side_name(context)
-    context.journal.write("intent", action="upload", target=f"project {name}")
     try:
-        yield upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
+        uploading = UploadProject(name=name, reason="its jobs are those of the new release")
+        with applying(uploading, context.journal):
+            project = upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
+        yield project
     except BaseException:
         with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next call cleans up
             remove_left(context)

@@ -70,7 +70,7 @@ class ServiceAccountStage(Stage[AccountState]):
 
     def apply(self, change: Change, state: AccountState, context: Context) -> None:
         context.access.create_account()
-        context.journal.write("effect", action="create", target=f"account {context.account}")
+        context.journal.effect("create", "account", context.account)
         context.cached.forget()
 
     def verify(self, context: Context) -> str | None:

@@ -149,7 +149,7 @@ class RecoveryStage(Stage[RestoreState]):
             snapshot = str(job_result.report.get("snapshot") or desired.snapshot)
             context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
             target = "what was kept aside" if desired.undo else f"snapshot {snapshot}"
-            context.journal.write("effect", action="bring back" if desired.undo else "restore", target=target)
+            context.journal.effect("bring back" if desired.undo else "restore", target)
 
         task = tasks.restore(*desired.job_words)
         job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, take_ended=begun)

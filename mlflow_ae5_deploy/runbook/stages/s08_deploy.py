@@ -189,7 +189,7 @@ class DeployStage(Stage[DeploymentState]):
 
     def _make_private(self, current: Deployment, desired: DeploymentSpec, context: Context) -> None:
         context.platform.patch_deployment(current.id, public=False)
-        context.journal.write("effect", action="make private", target=f"deployment {desired.name}", id=current.id)
+        context.journal.effect("make private", "deployment", desired.name, id=current.id)
         context.cached.forget("deployments")
         now = context.platform.deployment(current.id)
         if now is None or now.public:

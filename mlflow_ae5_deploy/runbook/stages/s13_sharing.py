@@ -83,7 +83,7 @@ class SharingStage(Stage[SharingState]):
                 status=error.status,
             ) from None
         context.memory.remember_shared(set((state.ours | set(state.missing)) - set(state.surplus)))
-        context.journal.write("effect", action="share", target=state.deployment_id, added=state.missing)
+        context.journal.effect("share", "deployment", id=state.deployment_id, added=state.missing)
         context.cached.forget("collaborators")
 
     def verify(self, context: Context) -> str | None:

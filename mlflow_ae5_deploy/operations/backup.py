@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from mlflow_ae5_deploy.ae5.models import Job, Project
-from mlflow_ae5_deploy.common.text import gone
-from mlflow_ae5_deploy.engine.change import Change
+from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import NoChange
-from mlflow_ae5_deploy.jobs import one_off, runner, tasks
+from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import gone_since, is_whole
+from mlflow_ae5_deploy.operations.schedule import ScheduleResult, converge, remove
 from mlflow_ae5_deploy.resources import (
     backup_destination,
     backup_job,
     backup_repository,
     current_deployment,
-    scheduled_job,
 )
-from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE, CreateJob
+from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
 
 
 def carry_out(
@@ -92,41 +88,12 @@ def made(report: Mapping[str, Any], finished: str) -> dict[str, Any]:
 # schedules --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ScheduledJobs:
-    """outcome: changed | unchanged | removed. message: one sentence. job: the one there is now."""
-
-    outcome: str
-    message: str
-    job: Job | None = None
-    changes: tuple[Change, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduledJobs:
+def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
     """Exactly one job of this name, with this cron."""
     runner.require_command(context, current_deployment.required_installation(context), command)
     backup_destination.store(context)
-    desired = backup_job.desired_job(context.settings, command, cron)
-    before, diff = scheduled_job.converge(context, desired, wait=wait)
-    warnings = diff.warnings
-    if before.was_paused and any(isinstance(change, CreateJob) for change in diff.changes):
-        warnings = (*warnings, "The former job was paused; the new one is not.")
-    if isinstance(diff, NoChange):
-        message, outcome = diff.reason, "unchanged"
-    else:
-        message, outcome = scheduled_job.confirm(context, desired), "changed"
-    (job,) = scheduled_job.observe(context, desired).jobs
-    return ScheduledJobs(outcome, message, job, diff.changes, warnings)
+    return converge(context, backup_job.desired_job(context.settings, command, cron), wait=wait)
 
 
-def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> ScheduledJobs:
-    """The job goes, after its run at work has ended, and with it the records of its runs."""
-    project = runner.required_project(context)
-    desired = backup_job.desired_job(context.settings, command, "")
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
-    changes = scheduled_job.remove(jobs, desired.purpose, context, wait=wait)
-    pruned = one_off.prune(context, desired.name, keep=0)
-    if not jobs and not pruned:
-        return ScheduledJobs("unchanged", f"there is no scheduled {desired.purpose}")
-    return ScheduledJobs("removed", gone(len(jobs), pruned), None, changes)
+def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
+    return remove(context, backup_job.desired_job(context.settings, command, ""), wait=wait)

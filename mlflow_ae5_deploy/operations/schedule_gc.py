@@ -12,33 +12,18 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, JobFailed, NotFound, PartlyDone, StageFailed
 from mlflow_ae5_deploy.common.redaction import MASK, Secret
-from mlflow_ae5_deploy.common.text import gone
-from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying, execute
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import NoChange
-from mlflow_ae5_deploy.jobs import gc, one_off, runner
+from mlflow_ae5_deploy.jobs import gc, runner
 from mlflow_ae5_deploy.jobs.logs import OnLine
 from mlflow_ae5_deploy.jobs.spec import JobSpec
+from mlflow_ae5_deploy.operations import schedule
+from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
-from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, PauseJob, ResumeJob
+from mlflow_ae5_deploy.resources.scheduled_job import PauseJob, ResumeJob
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
-
-
-@dataclass(frozen=True)
-class ScheduleResult:
-    """What was done to the schedule. outcome: changed | unchanged | paused | resumed | removed.
-
-    job: the one there is now; None after its removal. message: one sentence.
-    """
-
-    outcome: str
-    message: str
-    job: Job | None
-    changes: tuple[Change, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,15 +67,8 @@ def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResu
     _check_command(context, project, desired)
     if dict(desired.variables).get(gc.DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, desired)
-    before, diff = scheduled_job.converge(context, desired, wait=wait)
-    if isinstance(diff, NoChange):
-        message = f"job `{desired.name}` is as wanted"
-        return ScheduleResult("unchanged", message, _found(context, desired), warnings=diff.warnings)
-    warnings = diff.warnings
-    if before.was_paused and any(isinstance(change, CreateJob) for change in diff.changes):
-        warnings = (*warnings, "The former job was paused; the new one is not. `schedule-gc --pause` pauses it.")
-    message = scheduled_job.confirm(context, desired)
-    return ScheduleResult("changed", message, _found(context, desired), diff.changes, warnings)
+    to_pause = "`schedule-gc --pause` pauses it."
+    return schedule.converge(context, desired, wait=wait, to_pause=to_pause)
 
 
 def pause(context: Context, desired: JobSpec) -> ScheduleResult:
@@ -122,16 +100,6 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
     with applying(change, context.journal):
         scheduled_job.resume(job, context)
     return ScheduleResult("resumed", f"job `{job.name}` runs again", job, (change,))
-
-
-def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
-    """Every job that does this work, after its run at work has ended, and the records of its runs."""
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
-    changes = scheduled_job.remove(jobs, desired.purpose, context, wait=wait)
-    pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({desired.name, *(job.name for job in jobs)}))
-    if not jobs and not pruned:
-        return ScheduleResult("unchanged", "there is no garbage collection job", None)
-    return ScheduleResult("removed", gone(len(jobs), pruned), None, changes)
 
 
 def run_now(context: Context, desired: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
@@ -213,8 +181,3 @@ def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
             remedy="Run `schedule-gc` without --run-now, --pause or --resume: it makes one.",
         )
     return sorted(jobs, key=lambda job: job.name != desired.name)
-
-
-def _found(context: Context, desired: JobSpec) -> Job | None:
-    right = [job for job in scheduled_job.observe(context, desired).jobs if not scheduled_job.differences(job, desired)]
-    return min(right, key=scheduled_job.is_paused, default=None)

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs.runner import succeeded
 from mlflow_ae5_deploy.jobs.text import kept_thing
-from mlflow_ae5_deploy.operations.backup import ScheduledJobs
+from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA, error_data
 
@@ -142,7 +142,7 @@ def run_data(
 
 
 def show_scheduled(
-    reporter: Reporter, done: ScheduledJobs, setting: str, cron: str | None, configured: str | None
+    reporter: Reporter, done: ScheduleResult, setting: str, cron: str | None, configured: str | None
 ) -> None:
     for change in done.changes:
         reporter.line(f"+ {change.phrase}", style="cyan")
@@ -159,7 +159,7 @@ def show_scheduled(
             reporter.line(f"The next `install` makes the job again, unless {setting} is taken out.")
 
 
-def scheduled_data(verb: str, done: ScheduledJobs) -> dict[str, Any]:
+def scheduled_data(verb: str, done: ScheduleResult) -> dict[str, Any]:
     job = done.job
     return {
         "schema": SCHEMA,

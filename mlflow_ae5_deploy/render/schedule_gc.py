@@ -12,7 +12,8 @@ from mlflow_ae5_deploy.common.redaction import MASK
 from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs.gc import DRY_RUN
 from mlflow_ae5_deploy.jobs.spec import JobSpec
-from mlflow_ae5_deploy.operations.schedule_gc import ScheduleDifference, ScheduleResult
+from mlflow_ae5_deploy.operations.schedule import ScheduleResult
+from mlflow_ae5_deploy.operations.schedule_gc import ScheduleDifference
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused

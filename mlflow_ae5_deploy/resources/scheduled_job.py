@@ -18,7 +18,6 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, Platform
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.executor import execute
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.state import PendingJobChange
 from mlflow_ae5_deploy.jobs.one_off import shows_up
@@ -170,30 +169,6 @@ def apply(change: Change, state: ScheduledJobState, context: Context, *, wait: f
                 pause(made, context, purpose)  # AE5 cannot create a paused one; a run can begin only in between
         case _:
             raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
-
-
-def converge(context: Context, desired: JobSpec, *, wait: float) -> tuple[ScheduledJobState, Diff]:
-    """Exactly one job, as desired. The state is that of before."""
-    state = observe(context, desired)
-    check(state, context)
-    found = diff(state)
-    execute(found.changes, lambda change: apply(change, state, context, wait=wait), context.journal)
-    if isinstance(found, NoChange):
-        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
-    return state, found
-
-
-def remove(jobs: Sequence[Job], purpose: str, context: Context, *, wait: float) -> tuple[DeleteJob, ...]:
-    """Delete these, each after its running run has ended."""
-    by_id = {job.id: job for job in jobs}
-    changes = tuple(DeleteJob(name=job.name, id=job.id, purpose=purpose, reason="asked for") for job in jobs)
-    execute(
-        changes,
-        lambda change: delete(by_id[change.id], context, wait=wait, purpose=purpose),
-        context.journal,
-    )
-    context.memory.end_job_change(purpose)
-    return changes
 
 
 def pause(job: Job, context: Context, purpose: str) -> None:

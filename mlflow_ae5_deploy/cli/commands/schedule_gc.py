@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.jobs.spec import JobSpec
-    from mlflow_ae5_deploy.operations.schedule_gc import ScheduleResult
+    from mlflow_ae5_deploy.operations.schedule import ScheduleResult
     from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.render.schedule_gc import ScheduleView
 
@@ -100,14 +100,14 @@ def _desired(gc: GcOptions, context: Context) -> JobSpec:
 
 def _set(gc: GcOptions, context: Context, desired: JobSpec) -> ScheduleResult | None:
     """What happens to the schedule; None where only a run was asked for."""
-    from mlflow_ae5_deploy.operations import schedule_gc
+    from mlflow_ae5_deploy.operations import schedule, schedule_gc
 
     if gc.verb == "pause":
         return schedule_gc.pause(context, desired)
     if gc.verb == "resume":
         return schedule_gc.resume(context, desired)
     if gc.verb == "remove":
-        return schedule_gc.remove(context, desired, wait=gc.wait)
+        return schedule.remove(context, desired, wait=gc.wait)
     if gc.verb == "set" or (gc.verb == "run" and gc.changes):
         return schedule_gc.converge(context, desired, wait=gc.wait)
     return None

@@ -1,0 +1,67 @@
+"""What the verbs that schedule a job have in common: exactly one job as desired, or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.ae5.models import Job
+from mlflow_ae5_deploy.common.text import gone
+from mlflow_ae5_deploy.engine.change import Change
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.executor import execute
+from mlflow_ae5_deploy.engine.plan import NoChange
+from mlflow_ae5_deploy.jobs import one_off, runner
+from mlflow_ae5_deploy.jobs.spec import JobSpec
+from mlflow_ae5_deploy.resources import scheduled_job
+from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob
+
+
+@dataclass(frozen=True)
+class ScheduleResult:
+    """What was done to the schedule. outcome: changed | unchanged | paused | resumed | removed.
+
+    job: the one there is now; None after its removal. message: one sentence.
+    """
+
+    outcome: str
+    message: str
+    job: Job | None = None
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def converge(context: Context, desired: JobSpec, *, wait: float, to_pause: str = "") -> ScheduleResult:
+    """Exactly this one job, whatever was there before. to_pause: a sentence that says how to pause it."""
+    state = scheduled_job.observe(context, desired)
+    scheduled_job.check(state, context)
+    diff = scheduled_job.diff(state)
+    execute(diff.changes, lambda one: scheduled_job.apply(one, state, context, wait=wait), context.journal)
+    if isinstance(diff, NoChange):
+        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
+        return ScheduleResult("unchanged", diff.reason, _current(context, desired), warnings=diff.warnings)
+    message, warnings = scheduled_job.confirm(context, desired), diff.warnings
+    if state.was_paused and any(isinstance(change, CreateJob) for change in diff.changes):
+        warnings = (*warnings, f"The former job was paused; the new one is not. {to_pause}".rstrip())
+    return ScheduleResult("changed", message, _current(context, desired), diff.changes, warnings)
+
+
+def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
+    """Every job that does this work, after its running run has ended, and the records of its runs."""
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
+    by_id = {job.id: job for job in jobs}
+    changes = tuple(DeleteJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for") for job in jobs)
+    execute(
+        changes,
+        lambda one: scheduled_job.delete(by_id[one.id], context, wait=wait, purpose=desired.purpose),
+        context.journal,
+    )
+    context.memory.end_job_change(desired.purpose)
+    pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({desired.name, *(job.name for job in jobs)}))
+    if not jobs and not pruned:
+        return ScheduleResult("unchanged", f"there is no scheduled {desired.purpose}")
+    return ScheduleResult("removed", gone(len(jobs), pruned), None, changes)
+
+
+def _current(context: Context, desired: JobSpec) -> Job | None:
+    right = [job for job in scheduled_job.observe(context, desired).jobs if not scheduled_job.differences(job, desired)]
+    return min(right, key=scheduled_job.is_paused, default=None)

@@ -154,6 +154,20 @@ def test_a_class_name_is_defined_once(top: Path) -> None:
     assert [name for name, count in defined.items() if count > 1] == []
 
 
+def test_nothing_is_decided_by_the_text_that_is_made_from_a_change() -> None:
+    """Who needs to know what a change is asks for its class, its id or its name."""
+    readers = ("startswith", "endswith", "removeprefix", "removesuffix", "split", "partition")
+    wrong = []
+    for module, path in modules(ROOT / PACKAGE):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            reads = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in readers
+            for found in ast.walk(node) if reads or isinstance(node, ast.Compare) else ():
+                made = isinstance(found, ast.Attribute) and found.attr in ("phrase", "target", "reason", "verb")
+                if made and getattr(found.value, "id", "") in ("change", "one", "first"):  # type: ignore[attr-defined]
+                    wrong.append(f"{module}: {ast.unparse(node)}")
+    assert wrong == []
+
+
 def test_the_client_does_not_import_mlflow() -> None:
     """It needs neither MLflow nor what only the sandbox brings."""
     foreign = ("mlflow", "sqlalchemy", "aiohttp", "trustme", "psutil", "psycopg", SERVER)

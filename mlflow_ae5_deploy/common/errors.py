@@ -23,7 +23,8 @@
     |   |-- SnapshotDamaged     25  a snapshot is not what its manifest says
     |   |-- TargetNotEmpty      26  where a snapshot would be restored to, something is kept already
     |   |-- TargetInUse         27  a server runs on what would be restored
-    |   `-- BackupPlaceFailed   28  the backup destination is full, gone, foreign or not writable; or artifacts are gone
+    |   |-- BackupPlaceFailed   28  the backup destination is full, gone, foreign or not writable; or artifacts are gone
+    |   `-- SchemaMismatch      33  the database is of another MLflow version than the release, or lacks tables
     |-- WentBack                29  an upgrade failed; everything is as it was before, and verified
     `-- NotBack                 31  an upgrade failed, and going back failed as well; the message says how it stands
 
@@ -217,6 +218,11 @@ class TargetInUse(JobFailed):
 class BackupPlaceFailed(JobFailed):
     exit_code = 28
     usual_remedy = "Make room or mend the access, or set another backup.destination, then run this again."
+
+
+class SchemaMismatch(JobFailed):
+    exit_code = 33
+    usual_remedy = "Nothing was changed. `upgrade` brings the database to the release's MLflow."
 
 
 class WentBack(DeployError):

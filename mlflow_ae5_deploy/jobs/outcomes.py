@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from mlflow_ae5_deploy.common.errors import BackupPlaceFailed, NotFound, PartlyDone, SnapshotDamaged
 from mlflow_ae5_deploy.common.redaction import scrub
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 BACKUP, CHECK, DRILL, PRUNE, PLACE = "backup", "check", "drill", "prune", "place"
-DAMAGED, NO_PLACE, NO_SNAPSHOT, INCOMPLETE = 16, 19, 20, 23  # exit codes of the project's jobs
+DAMAGED, NO_PLACE = SnapshotDamaged.exit_code, BackupPlaceFailed.exit_code
+NO_SNAPSHOT, INCOMPLETE = NotFound.exit_code, PartlyDone.exit_code
 
 
 @dataclass(frozen=True)

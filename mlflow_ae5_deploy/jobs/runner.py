@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.common.errors import (
     NotFound,
     PartlyDone,
     ReleaseRefused,
+    SchemaMismatch,
     SnapshotDamaged,
     TargetInUse,
     TargetNotEmpty,
@@ -41,18 +42,22 @@ from mlflow_ae5_deploy.jobs.tasks import (
 from mlflow_ae5_deploy.jobs.text import Report, outside, sentence, unreadable
 
 _ALONE = ("Restore", "DatabaseUpgrade")  # not while another machine has a job at work: they change the data
-INCOMPLETE, BUSY = outcomes.INCOMPLETE, 75  # exit codes of the jobs
+INCOMPLETE, BUSY = PartlyDone.exit_code, Locked.exit_code
 _GOOD = ("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised")
 _TAIL = 15
-# What the project's own exit codes (its errors.py) mean here.
+# The project's jobs end with the exit codes of these errors (its common/errors.py).
 _ERRORS: Mapping[int, type[DeployError]] = {
-    16: SnapshotDamaged,
-    17: TargetNotEmpty,
-    18: TargetInUse,
-    19: BackupPlaceFailed,
-    20: NotFound,
-    INCOMPLETE: PartlyDone,
-    BUSY: Locked,
+    kind.exit_code: kind
+    for kind in (
+        NotFound,
+        Locked,
+        PartlyDone,
+        SnapshotDamaged,
+        TargetNotEmpty,
+        TargetInUse,
+        BackupPlaceFailed,
+        SchemaMismatch,
+    )
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
-from mlflow_ae5_deploy.common.errors import StageFailed, TargetInUse, TargetNotEmpty
+from mlflow_ae5_deploy.common.errors import SchemaMismatch, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -23,8 +23,6 @@ from mlflow_ae5_deploy.resources.secrets import SecretState
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _TOO = " Unless database and artifacts are empty, add --replace, too: it keeps aside what they hold."
 _AT_WORK = "Wait for its end, or run the same `restore` again, which follows it."
-IN_USE = 18  # exit code of the project's Restore where a server works on the target
-_NEWER = 14  # and where the snapshot's schema is newer than the release knows
 
 
 class CheckRestore(Change):
@@ -179,7 +177,7 @@ def look_first(context: Context, project: Project, desired: RestoreRequest, *, r
     backup_destination.store(context)
     task = tasks.restore(*desired.job_words, "--dry-run")
     job_result = runner.attempt(context, project, task, seconds=desired.wait)
-    if replaced and job_result.exit_code == _NEWER:
+    if replaced and job_result.exit_code == SchemaMismatch.exit_code:
         return
     runner.require(task, job_result)
     refuse_what_the_job_would(job_result)
@@ -189,7 +187,7 @@ def refuse_what_the_job_would(job_result: JobResult) -> None:
     """The server is not stopped for a restore that would then be refused, but for the reason that it runs."""
     found = job_result.report.get("would_refuse")
     refusals = [item for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
-    others = [item for item in refusals if item.get("exit_code") != IN_USE]
+    others = [item for item in refusals if item.get("exit_code") != TargetInUse.exit_code]
     if others:
         raise TargetNotEmpty(
             f"The restore would be refused: {'; '.join(scrub(str(item.get('error'))) for item in others)}.",

@@ -118,7 +118,7 @@ def chosen():
     if name == "latest" and ids():
         name = ids()[-1]
     if name not in ids():
-        end(20, outcome="failed", error="there is no snapshot " + name, hint="see the list")
+        end(15, outcome="failed", error="there is no snapshot " + name, hint="see the list")
     return name
 
 
@@ -155,14 +155,14 @@ if command == "Restore":
     if "--drop-kept" in words:
         name = words[words.index("--drop-kept") + 1]
         if name not in [item["name"] for item in held]:
-            end(20, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
+            end(15, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
         if "--dry-run" in words:
             end(action="drop-kept", outcome="dry-run", dry_run=True, would_drop=held[0])
         kept.unlink()
         end(action="drop-kept", dry_run=False, dropped=name, was=held[0])
     if "--undo" in words:
         if not kept.exists():
-            end(20, outcome="failed", error="nothing is kept aside", hint="")
+            end(15, outcome="failed", error="nothing is kept aside", hint="")
         if "--dry-run" in words:
             end(outcome="dry-run", would_bring_back="kept-1", would_refuse=[])
         kept.replace(db)
@@ -171,12 +171,12 @@ if command == "Restore":
              "dialect": {"from": "sqlite", "to": "sqlite"}}
     if "--dry-run" in words:
         occupied = db.exists() and "--replace" not in words
-        held = [{"exit_code": 17, "error": "the database holds 12 rows", "hint": ""}] if occupied else []
+        held = [{"exit_code": 26, "error": "the database holds 12 rows", "hint": ""}] if occupied else []
         end(outcome="dry-run", estimate_seconds=3.5, would_refuse=held, **facts)
     aside = None
     if db.exists() and db.read_text():
         if "--replace" not in words:
-            end(17, outcome="failed", error="the database holds 12 rows", hint="", **facts)
+            end(26, outcome="failed", error="the database holds 12 rows", hint="", **facts)
         db.replace(kept)
         aside = "kept-1"
     db.write_text((backups / facts["snapshot"]).read_text())

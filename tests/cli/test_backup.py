@@ -132,7 +132,7 @@ def all_well(verb) -> str:
     return made
 
 
-FAILURES = [("16", 25, "SnapshotDamaged"), ("mute", 24, "JobFailed")]  # all codes: tests/runbook/test_maintenance.py
+FAILURES = [("25", 25, "SnapshotDamaged"), ("mute", 24, "JobFailed")]  # all codes: tests/runbook/test_maintenance.py
 
 
 class TestFailures:
@@ -175,7 +175,7 @@ class TestFailures:
     def test_damage_is_told_piece_by_piece(self, bench, verb):
         verb("backup")
         report = {"action": "verify", "damaged": [{"object": "ab12", "what": "is missing"}]}
-        (volume(bench) / "break-Backup").write_text(f"16 {json.dumps(report)}")
+        (volume(bench) / "break-Backup").write_text(f"25 {json.dumps(report)}")
 
         assert_tells(verb("backup", "verify"), 25, "- ab12: is missing")
 
@@ -183,14 +183,14 @@ class TestFailures:
         snapshot = all_well(verb)
         failing = {  # what fails, how, what is told of it, what makes it good
             "backup show": (
-                f'16 {{"snapshot": "{snapshot}"}}',
+                f'25 {{"snapshot": "{snapshot}"}}',
                 f"The last check of snapshot {snapshot}",
                 "backup verify",
             ),
             "drill": ("1", "The last drill", "drill"),
-            "backup prune --keep-last 1": ("16", "The last prune of the backups", "backup prune --keep-last 1"),
-            "backup list": ("20", "The backups were not found", "backup list"),
-            "backup": ("19", "The last backup", "backup"),
+            "backup prune --keep-last 1": ("25", "The last prune of the backups", "backup prune --keep-last 1"),
+            "backup list": ("15", "The backups were not found", "backup list"),
+            "backup": ("28", "The last backup", "backup"),
         }
         for words, (how, _, _) in failing.items():
             broken = volume(bench) / f"break-{words.split()[0].capitalize()}"
@@ -219,7 +219,7 @@ class TestFailures:
         owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
         (volume(bench) / "gate-Backup").touch()
         assert verb("backup", "--wait", "1").code == 13
-        (volume(bench) / "break-Backup").write_text("19")
+        (volume(bench) / "break-Backup").write_text("28")
         (volume(bench) / "gate-Backup").unlink()
         wait_for(lambda: all(r["state"] != "running" for r in owner.get("runs")), "the backup to end")
 

@@ -144,10 +144,10 @@ class TestRefused:
         before = site.owner().get("deployments")
 
         occupied = restore(site, capsys, "--stop-server", "--yes")
-        (volume(site) / "break-Restore").write_text("16")
+        (volume(site) / "break-Restore").write_text("25")
         damaged = restore(site, capsys, "--stop-server", "--replace", "--yes")
         held = {"exit_code": 11, "error": "the folder cannot be written", "hint": "Give it a folder of its own."}
-        report = {"outcome": "dry-run", "would_refuse": [{"exit_code": 18, "error": "it is served"}, held]}
+        report = {"outcome": "dry-run", "would_refuse": [{"exit_code": 27, "error": "it is served"}, held]}
         (volume(site) / "break-Restore").write_text(f"0 {json.dumps(report)}")
         unwritable = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
@@ -182,16 +182,16 @@ class TestRefused:
         before = [item["id"] for item in site.owner().get("deployments")]
 
         nothing_kept = restore(site, capsys, "--undo", *there)
-        (volume(site) / "break-Restore").write_text("16")
+        (volume(site) / "break-Restore").write_text("25")
         damaged = restore(site, capsys, "--replace", *there)
         kept = [item["id"] for item in site.owner().get("deployments")]
-        (volume(site) / "break-Restore").write_text("14")  # a newer schema than the installed release knows
+        (volume(site) / "break-Restore").write_text("33")  # a newer schema than the installed release knows
         tried = restore(site, capsys, "--replace", *there)
 
         assert_tells(nothing_kept, 15, "nothing is kept aside", "stage 6 (upload)")
         assert_tells(damaged, 25, "The restore dry run did not do its work", "stage 6 (upload)")
         assert kept == before
-        assert_tells(tried, 24, "stage 7 (recovery)", "The server was stopped for this")
+        assert_tells(tried, 33, "stage 7 (recovery)", "The server was stopped for this")
 
     def test_data_that_is_there_is_not_written_over(self, site, capsys):
         (volume(site) / "db").write_text("schema-1\nprecious\n")
@@ -203,7 +203,7 @@ class TestRefused:
         assert site.owner().get("deployments") == []
         assert site.install(capsys).code == 0, "nothing was begun"
 
-    @pytest.mark.parametrize(("how", "code"), [("16", 25), ("kill", 24)])
+    @pytest.mark.parametrize(("how", "code"), [("25", 25), ("kill", 24)])
     def test_a_restore_that_fails_starts_no_server(self, site, capsys, how, code):
         (volume(site) / "break-Restore").write_text(how)
 

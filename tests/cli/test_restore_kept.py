@@ -66,7 +66,7 @@ def test_it_goes_when_agreed_to_and_the_history_tells(site, capsys):
 
 
 def test_while_a_restore_is_unfinished_it_is_kept(site, capsys):
-    (volume(site) / "break-Restore").write_text("75")
+    (volume(site) / "break-Restore").write_text("22")
     assert_tells(restore(site, capsys, "--drop-kept", "kept-1", "--yes", "--json"), 22, "removal of what a restore")
     assert (volume(site) / "kept").exists()
 

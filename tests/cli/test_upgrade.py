@@ -259,7 +259,7 @@ class TestBack:
         [
             ("3", True),
             ('10 {"touched": true}', True),
-            ('75 {"touched": false}', False),
+            ('22 {"touched": false}', False),
             ("kill", True),
         ],
     )
@@ -274,7 +274,7 @@ class TestBack:
 
     def test_a_backup_that_fails_leaves_the_server_alone(self, site, capsys):
         before = running(site)["id"]
-        (volume(site) / "break-Backup").write_text("19")
+        (volume(site) / "break-Backup").write_text("28")
 
         failed = upgrade(site, capsys, "--yes")
 
@@ -284,7 +284,7 @@ class TestBack:
 
     def test_what_does_not_come_back_is_told_apart_and_can_be_brought_back_later(self, site, capsys):
         (volume(site) / "break-after-upgrade").touch()
-        (volume(site) / "break-Restore").write_text("19")
+        (volume(site) / "break-Restore").write_text("28")
 
         failed = upgrade(site, capsys, "--yes")
         status = site.run(capsys, "status", "--sandbox", "--json")
@@ -305,7 +305,7 @@ class TestBack:
         dead = make_snapshotting_release(site.folder / "dead.tar.gz", schema="schema-2", jobs_run=False)
 
         failed = upgrade(site, capsys, "--yes", "--no-rehearsal", release=dead)
-        (volume(site) / "break-Restore").write_text("19")
+        (volume(site) / "break-Restore").write_text("28")
         stuck = upgrade(site, capsys, "--yes", "--no-rehearsal", release=dead)
         (volume(site) / "break-Restore").unlink()
         (project,) = [p["id"] for p in site.owner().get("projects") if p["owner"] == "mlflow-service"]

@@ -29,7 +29,7 @@ ROWS = [
     ("the server is away, the stored one", {**GOOD, "server": "does not answer"}, "completed", None, "failed"),
     ("not a dry run", {**GOOD, **USED_NEW, "dry_run": False}, "completed", NEW, "failed"),
     ("does not say whether it was dry", {"outcome": "done", "server": "ok"}, "completed", NEW, "failed"),
-    ("the job failed by itself", {**GOOD, **USED_NEW, "outcome": "failed", "exit_code": 14}, "failed", NEW, "failed"),
+    ("the job failed by itself", {**GOOD, **USED_NEW, "outcome": "failed", "exit_code": 33}, "failed", NEW, "failed"),
     ("the platform calls it failed", {**GOOD, **USED_NEW}, "failed", NEW, "failed"),
     ("says nothing about a server", {"outcome": "dry-run", "dry_run": True}, "completed", NEW, "failed"),
     ("no last line, its exit code lost", None, "completed", NEW, "failed"),

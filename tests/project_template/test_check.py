@@ -61,7 +61,7 @@ def test_an_unreachable_store_and_an_old_schema_are_told(project: Any) -> None:
         "Check", MLFLOW_BACKEND_STORE_URI=uri, MLFLOW_ARTIFACTS_DESTINATION="http://127.0.0.1:1/artifacts"
     )
 
-    assert (ended.code, ended.last["outcome"]) == (14, "failed"), ended.output
+    assert (ended.code, ended.last["outcome"]) == (33, "failed"), ended.output
     assert OLDER_REVISION in ended.last["database"]["said"]
     assert "DatabaseUpgrade" in ended.last["database"]["hint"]
     assert "cannot be written to" in ended.last["artifacts"]["said"]

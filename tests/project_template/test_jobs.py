@@ -128,7 +128,7 @@ def test_a_running_server_is_in_the_way_of_a_restore(on_sqlite: Any, tmp_path: P
     take_snapshot(Home(tmp_path, str(tmp_path), on_sqlite.database, str(artifacts)))
     variables = {"MLFLOW_TRACKING_BACKUP_DESTINATION": str(tmp_path)}
     ended = on_sqlite.job("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--replace", **variables)
-    assert (ended.code, ended.last["outcome"]) == (18, "failed"), ended.output
+    assert (ended.code, ended.last["outcome"]) == (27, "failed"), ended.output
     assert "a tracking server" in ended.last["error"]
     assert on_sqlite.server.artifacts(run) == 1
 
@@ -270,5 +270,5 @@ def test_a_job_that_is_stopped_still_says_so(on_sqlite: Any) -> None:
             break
     process.terminate()
     stdout, _ = process.communicate(timeout=20)
-    assert process.returncode == 143
+    assert process.returncode == 130
     assert '"outcome": "interrupted"' in stdout

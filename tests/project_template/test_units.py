@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server import cli
-from mlflow_ae5_server.common import durations, folders, redaction
+from mlflow_ae5_server.common import durations, errors, folders, redaction
 from mlflow_ae5_server.common.errors import ConfigurationError, UsageError, hint_for
 from mlflow_ae5_server.server import asgi, hosts, workers
 from mlflow_ae5_server.server.prefork import Restarts
+
+from mlflow_ae5_deploy.common import errors as client_errors
 
 MIB = 1024 * 1024
 
@@ -437,3 +439,31 @@ def test_what_full_means_is_said_once_on_each_side() -> None:
     for package in (root / "mlflow_ae5_deploy", root / "project_template" / "mlflow_ae5_server"):
         naming = {f for f in package.rglob("*.py") if re.search(r"errno\.(ENOSPC|EDQUOT)", f.read_text())}
         assert naming == {package / "common" / "errors.py"}
+
+
+# what the project's jobs raise -> what the client raises then
+SAME_NUMBERS = {
+    "UsageError": client_errors.Usage,
+    "ConfigurationError": client_errors.Configuration,
+    "UnreachableError": client_errors.Unreachable,
+    "CredentialsError": client_errors.LoginFailed,
+    "AbsentError": client_errors.NotFound,
+    "BusyError": client_errors.Locked,
+    "DamagedError": client_errors.SnapshotDamaged,
+    "NotEmptyError": client_errors.TargetNotEmpty,
+    "InUseError": client_errors.TargetInUse,
+    "StorageError": client_errors.BackupPlaceFailed,
+    "SchemaError": client_errors.SchemaMismatch,
+}
+
+
+def test_jobs_end_with_the_exit_codes_of_the_tool() -> None:
+    codes = {
+        name: thing.exit_code
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and issubclass(thing, errors.ProjectError) and "exit_code" in vars(thing)
+    }
+    assert codes == {"ProjectError": client_errors.EXIT_BUG} | {
+        name: kind.exit_code for name, kind in SAME_NUMBERS.items()
+    }
+    assert errors.StoppedError.exit_code == client_errors.EXIT_INTERRUPTED

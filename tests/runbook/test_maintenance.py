@@ -28,8 +28,8 @@ BAD = [
     ("failed by its own word", "completed", {"outcome": "failed", "exit_code": 0}),
     ("failed by the platform's word", "failed", {"outcome": "done", "exit_code": 0}),
     ("with a code", "completed", {"outcome": "done", "exit_code": 4}),
-    ("skipped", "completed", {"outcome": "skipped", "exit_code": 75}),
-    ("stopped", "stopped", {"outcome": "interrupted", "exit_code": 143}),
+    ("skipped", "completed", {"outcome": "skipped", "exit_code": 22}),
+    ("stopped", "stopped", {"outcome": "interrupted", "exit_code": 130}),
     ("mute", "completed", {}),
 ]
 
@@ -75,14 +75,14 @@ def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose
 KINDS = {
     2: errors.JobFailed,
     10: errors.JobFailed,
-    14: errors.JobFailed,
-    16: errors.SnapshotDamaged,
-    17: errors.TargetNotEmpty,
-    18: errors.TargetInUse,
-    19: errors.BackupPlaceFailed,
-    20: errors.NotFound,
+    33: errors.SchemaMismatch,
+    25: errors.SnapshotDamaged,
+    26: errors.TargetNotEmpty,
+    27: errors.TargetInUse,
+    28: errors.BackupPlaceFailed,
+    15: errors.NotFound,
     23: errors.PartlyDone,
-    75: errors.Locked,
+    22: errors.Locked,
 }
 
 

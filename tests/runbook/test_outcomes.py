@@ -45,44 +45,44 @@ def learn(task, report, newest="S2"):
 ROWS = [
     ("backup", CREATE, WELL, {BACKUP, PLACE}),
     ("backup, incomplete", CREATE, broken(23), {BACKUP, PLACE}),
-    ("backup, destination full", CREATE, broken(19), {"!backup"}),
+    ("backup, destination full", CREATE, broken(28), {"!backup"}),
     ("backup that was killed", CREATE, {}, {"!backup"}),
-    ("scheduled backup, which has no words", replace(CREATE, words=()), broken(75), {"!backup"}),
+    ("scheduled backup, which has no words", replace(CREATE, words=()), broken(22), {"!backup"}),
     ("verify", VERIFY, WELL, {CHECK, PLACE}),
-    ("verify, damaged", VERIFY, broken(16), {"!check"}),
-    ("verify, folder gone", VERIFY, broken(20), {"!check"}),
-    ("verify, a name that is not there", VERIFY_OLD, broken(20), set()),
+    ("verify, damaged", VERIFY, broken(25), {"!check"}),
+    ("verify, folder gone", VERIFY, broken(15), {"!check"}),
+    ("verify, a name that is not there", VERIFY_OLD, broken(15), set()),
     ("verify that was killed", VERIFY, {}, {"!check"}),
     ("list", LIST, WELL, {PLACE}),
     ("list, an older one damaged", LIST, LISTED, {PLACE}),
     ("list, the newest damaged", LIST, {**LISTED, "snapshots": LISTED["snapshots"][:1]}, {PLACE, "!check"}),
-    ("list, folder gone", LIST, broken(20), {"!place"}),
-    ("list, something else there", LIST, broken(19), {"!place"}),
+    ("list, folder gone", LIST, broken(15), {"!place"}),
+    ("list, something else there", LIST, broken(28), {"!place"}),
     ("list that was killed", LIST, {}, set()),
-    ("show, damaged", SHOW, broken(16), {"!check"}),
-    ("show, a name that is not there", SHOW_OLD, broken(20), set()),
+    ("show, damaged", SHOW, broken(25), {"!check"}),
+    ("show, a name that is not there", SHOW_OLD, broken(15), set()),
     ("prune", PRUNED, WELL, {PRUNE, PLACE}),
     ("prune, an older one is not whole", PRUNED, LACKING, {PRUNE, PLACE}),
     ("prune, the newest is not whole", PRUNED, {**LACKING, "kept": ["S1"]}, {PRUNE, PLACE, "!check"}),
-    ("prune, damaged", PRUNED, broken(16), {"!prune"}),
-    ("prune, no room", PRUNED, broken(19), {"!prune"}),
-    ("prune, folder gone", PRUNED, broken(20), {"!place"}),
-    ("prune while a restore is unfinished", PRUNED, broken(75), set()),
+    ("prune, damaged", PRUNED, broken(25), {"!prune"}),
+    ("prune, no room", PRUNED, broken(28), {"!prune"}),
+    ("prune, folder gone", PRUNED, broken(15), {"!place"}),
+    ("prune while a restore is unfinished", PRUNED, broken(22), set()),
     ("prune that was killed", PRUNED, {}, set()),
-    ("prune, a name that is not there", DROPPED, broken(20), set()),
+    ("prune, a name that is not there", DROPPED, broken(15), set()),
     ("prune, a name of a right one", DROPPED, broken(3), set()),
     ("drill", DRILLED, WELL, {DRILL, PLACE}),
-    ("drill, damaged", DRILLED, broken(16), {"!drill"}),
-    ("drill, folder gone", DRILLED, broken(20), {"!drill"}),
+    ("drill, damaged", DRILLED, broken(25), {"!drill"}),
+    ("drill, folder gone", DRILLED, broken(15), {"!drill"}),
     ("drill, a check of it", DRILLED, broken(1), {"!drill"}),
     ("dry run", TRIAL, {**WELL, "outcome": "dry-run"}, {CHECK, PLACE}),
-    ("dry run, damaged", TRIAL, broken(16, snapshot="S2"), {"!check"}),
-    ("dry run, its ledger damaged", TRIAL, broken(16), set()),
-    ("dry run, folder gone", TRIAL, broken(20), {"!place"}),
-    ("dry run, no room for the data", TRIAL, broken(19), set()),
+    ("dry run, damaged", TRIAL, broken(25, snapshot="S2"), {"!check"}),
+    ("dry run, its ledger damaged", TRIAL, broken(25), set()),
+    ("dry run, folder gone", TRIAL, broken(15), {"!place"}),
+    ("dry run, no room for the data", TRIAL, broken(28), set()),
     ("dry run, no database", TRIAL, broken(10), set()),
     ("undo", UNDO, {**WELL, "outcome": "undone"}, set()),
-    ("undo, failed", UNDO, broken(16), set()),
+    ("undo, failed", UNDO, broken(25), set()),
     ("rehearsal of an upgrade", tasks.rehearsal(), broken(1), set()),
 ]
 
@@ -105,7 +105,7 @@ def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, st
 
 def test_where_no_snapshot_was_ever_known_nothing_is_missed():
     for task in (VERIFY, LIST, SHOW, TRIAL, DRILLED):
-        assert learn(task, broken(20), newest="") == []
+        assert learn(task, broken(15), newest="") == []
 
 
 BAD = Outcome(CHECK, NOW, False, "damaged", snapshot="S2")
@@ -135,13 +135,13 @@ def test_a_failure_stands_until_one_of_its_kind_ends_well(case, seen, passed):
 
 
 def test_a_check_that_did_not_come_to_its_end_says_nothing_of_the_snapshot():
-    for report, ran in ((broken(16), True), (broken(19), False), ({}, False), (broken(75), False)):
+    for report, ran in ((broken(25), True), (broken(28), False), ({}, False), (broken(22), False)):
         assert [item.ran for item in learn(VERIFY, report)] == [ran]
     assert latest([GOOD, replace(UNRUN, when=GOOD.when + timedelta(hours=1))])[CHECK].message == "no room"
 
 
 def test_a_prune_that_drops_a_named_one_makes_good_what_failed_before():
-    failed, dropped = learn(PRUNED, broken(16)), learn(DROPPED, WELL)
+    failed, dropped = learn(PRUNED, broken(25)), learn(DROPPED, WELL)
     later = [replace(item, when=item.when + timedelta(hours=1)) for item in dropped]
     assert latest([*failed, *later])[PRUNE].passed
 
@@ -156,7 +156,7 @@ def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path
         known = State(tmp_path).snapshot()
         return {item.of: item for item in outcomes.remembered(State(tmp_path))}, known["verified"], known["damaged"]
 
-    found, verified, damaged = noted(SHOW, broken(16, snapshot="S2", hint="take another"))
+    found, verified, damaged = noted(SHOW, broken(25, snapshot="S2", hint="take another"))
     assert found == {CHECK: Outcome(CHECK, NOW, False, "it broke", "take another", "S2")}
     assert (verified, damaged) == (None, True)
     found, verified, damaged = noted(VERIFY, {**WELL, "snapshot": "S2"})

@@ -5,16 +5,17 @@
       ConfigurationError        3   a setting that cannot work as it stands
       UnreachableError         10   database or server did not answer in time
       CredentialsError         11   database or server refused the password or token
-      SchemaError              14   the database is of another MLflow version (run DatabaseUpgrade), or lacks tables
-      DamagedError             16   a snapshot is not what its manifest says
-      NotEmptyError            17   the target of a restore holds something
-      InUseError               18   a server runs on the target
-      StorageError             19   the place of the backups is gone, not ours or not writable
-      NoRoomError              19   the same, because it is full
-      AbsentError              20   what was named is not there: a snapshot, or something kept aside
-      BusyError                75   another maintenance run holds the lock (EX_TEMPFAIL: try again later)
-      UnfinishedError          75   a restore was cut off: finish it first
+      AbsentError              15   what was named is not there: a snapshot, or a saved copy
+      BusyError                22   another maintenance run holds the lock: try again later
+      UnfinishedError          22   a restore was interrupted: finish it first
+      DamagedError             25   a snapshot is not what its manifest says
+      NotEmptyError            26   the target of a restore holds something
+      InUseError               27   a server runs on the target
+      StorageError             28   the place of the backups is gone, not ours or not writable
+      NoRoomError              28   the same, because it is full
+      SchemaError              33   the database is of another MLflow version (run DatabaseUpgrade), or lacks tables
 
+The client uses the same numbers for the same things (mlflow_ae5_deploy/common/errors.py).
 Failures inside MLflow's own commands keep MLflow's exit code (1, or what its command line would return).
 """
 
@@ -51,7 +52,7 @@ class StoppedError(BaseException):
     """SIGTERM. Not a KeyboardInterrupt: one of those that passes through `exec` (as imports may) makes CPython end the
     process by SIGINT, whatever exit code was asked for; and not an Exception, so that nothing retries over it."""
 
-    exit_code = 143
+    exit_code = 130
 
 
 class UsageError(ProjectError):
@@ -71,23 +72,23 @@ class CredentialsError(ProjectError):
 
 
 class SchemaError(ProjectError):
-    exit_code = 14
+    exit_code = 33
 
 
 class DamagedError(ProjectError):
-    exit_code = 16
+    exit_code = 25
 
 
 class NotEmptyError(ProjectError):
-    exit_code = 17
+    exit_code = 26
 
 
 class InUseError(ProjectError):
-    exit_code = 18
+    exit_code = 27
 
 
 class StorageError(ProjectError):
-    exit_code = 19
+    exit_code = 28
 
 
 class NoRoomError(StorageError):
@@ -95,7 +96,7 @@ class NoRoomError(StorageError):
 
 
 class AbsentError(ProjectError):
-    exit_code = 20
+    exit_code = 15
 
 
 class NoSnapshotError(AbsentError):
@@ -103,7 +104,7 @@ class NoSnapshotError(AbsentError):
 
 
 class BusyError(ProjectError):
-    exit_code = 75
+    exit_code = 22
 
 
 class UnfinishedError(BusyError):

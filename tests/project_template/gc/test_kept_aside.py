@@ -40,11 +40,11 @@ def test_nothing_is_collected_while_a_restore_is_cut_off(on_file: Data, phase: s
 
     facts = on_file.collect(**REMOVE)
 
-    assert (facts["exit_code"], facts["outcome"]) == (75, "failed")
+    assert (facts["exit_code"], facts["outcome"]) == (22, "failed")
     assert "begun 2026-01-02T03:04:05+00:00 by elsewhere:1, has not ended" in facts["error"]
     assert left_alone(on_file, facts, run)
     assert orphan.is_file()
-    assert on_file.collect(dry_run=True)["exit_code"] == 75
+    assert on_file.collect(dry_run=True)["exit_code"] == 22
     book.end()
     assert on_file.collect()["runs"]["removed"] == 1
 
@@ -53,14 +53,14 @@ def test_the_job_counts_as_failed_and_not_as_one_that_came_too_late() -> None:
     report = Report("GarbageCollection")
     error = UnfinishedError("a restore has not ended", "finish it")
     report.failed(error)
-    assert (report.exit_code(error), report._facts["outcome"]) == (75, "failed")
+    assert (report.exit_code(error), report._facts["outcome"]) == (22, "failed")
 
 
 def test_it_says_so_where_the_database_is_not_back_yet(on_file: Data) -> None:
     Path(on_file.uri.removeprefix("sqlite:///")).unlink()
     assert "there is no database" in on_file.collect()["error"]
     cut_off(on_file)
-    assert on_file.collect()["exit_code"] == 75
+    assert on_file.collect()["exit_code"] == 22
     with locks.maintenance(check_uri(on_file.uri)):  # a restore at work: it will end, and the schedule comes again
         assert on_file.collect()["outcome"] == "skipped"
 
@@ -69,7 +69,7 @@ def test_a_damaged_ledger_stops_it_too(on_file: Data) -> None:
     run = on_file.run()
     on_file.artifacts.with_name("artifacts.restore.json").write_text("{")
     facts = on_file.collect()
-    assert facts["exit_code"] == 16
+    assert facts["exit_code"] == 25
     assert left_alone(on_file, facts, run)
 
 

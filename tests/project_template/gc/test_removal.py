@@ -206,7 +206,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_done(on_file: 
 def test_another_schema_is_refused(on_file: Data) -> None:
     on_file.run()
     on_file.sql("UPDATE alembic_version SET version_num = '451aebb31d03'")
-    assert on_file.collect()["exit_code"] == 14
+    assert on_file.collect()["exit_code"] == 33
 
 
 def test_a_destination_with_nothing_of_this_database_is_not_believed(on_file: Data) -> None:

@@ -25,7 +25,7 @@ def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(ser
     assert file is not None
     aside = file.rename(file.with_name("aside"))  # as where it was cut off before the new one was there
     code, report = server.job("create")
-    assert (code, report["outcome"]) == (75, "failed")
+    assert (code, report["outcome"]) == (22, "failed")
     assert "has not ended" in report["error"]
     assert "a restore of the snapshot 20260102T030405Z-abcdef" in report["half_restored"]
     aside.rename(file)

@@ -336,7 +336,7 @@ def test_files_in_what_a_link_called_tmp_leads_to_are_not_deleted(hostile: Hosti
     (hostile.place / "tmp/precious").write_text("precious")
     hostile.link("tmp")
     code, report = hostile.server.job("create --allow-outside")
-    assert (code, "tmp in " in report["error"], "is no folder" in report["error"]) == (16, True, True)
+    assert (code, "tmp in " in report["error"], "is no folder" in report["error"]) == (25, True, True)
     assert list(tree(hostile.outside / "tmp")) == ["precious"]
 
 

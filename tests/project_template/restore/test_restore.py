@@ -101,8 +101,8 @@ def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytes
     here.restore("--snapshot", "latest")
     with serving(here.store):
         told = here.restore("--dry-run")
-    assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [18, 17])
-    assert [entry["exit_code"] for entry in here.restore("--dry-run")["would_refuse"]] == [17]
+    assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [27, 26])
+    assert [entry["exit_code"] for entry in here.restore("--dry-run")["would_refuse"]] == [26]
     assert here.restore("--dry-run", "--replace")["would_refuse"] == []
     assert is_identical(here, pilot)
 

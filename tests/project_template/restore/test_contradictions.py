@@ -56,7 +56,7 @@ class Forged(Hostile):
     def sql(self, *statements: str) -> None:
         self.database(lambda connection: [connection.execute(statement) for statement in statements])
 
-    def table(self, name: str, **changes: Any) -> None:
+    def table(self, name: str, /, **changes: Any) -> None:
         database = self.read()["database"]
         for table in database["tables"]:
             table.update(changes if table["name"] == name else {})
@@ -135,6 +135,22 @@ DATABASES: dict[str, Callable[[Forged], object]] = {
     "a key twice, of MySQL": lambda f: f.rows("mysql", experiments=2),
     "other rows": lambda f: (f.rows("postgresql"), f.table("experiments", rows=7)),
 }
+# Texts that no database has, in the manifest's description of one.
+TEXTS: dict[str, Callable[[Forged], object]] = {
+    **{
+        f"revision {text!a}": lambda f, text=text: f.forge(database={**f.read()["database"], "revision": text})
+        for text in ("x", "", "\x1b[2J", "ab\ncd", "a" * 41, "\ud800", 5)
+    },
+    **{
+        f"name {text!a:.20}": lambda f, text=text: f.table("experiments", name=text)
+        for text in ("", "\x1b[2J", "a\nb", "x" * 301, "\u202e", 5)
+    },
+    **{
+        f"{field} {text!a}": lambda f, field=field, text=text: f.forge(database={**f.read()["database"], field: text})
+        for field in ("server", "others")
+        for text in ("", "\x1b[2J", ["\x07"], ["x" * 301], 5)
+    },
+}
 # What is right, and no folder can hold.
 NAMES: dict[str, Callable[[Forged], object]] = {
     "a file within a file": lambda f: f.list(file("1/dir"), file("1/dir/file")),
@@ -189,6 +205,13 @@ def test_rows_that_are_not_what_the_manifest_says(forged: Forged, how: str) -> N
     DATABASES[how](forged)
     assert code_of(home_of(forged), "restore", "--dry-run", "--replace") == DAMAGED
     assert codes(forged) == (DAMAGED, DAMAGED, DAMAGED)
+
+
+@pytest.mark.parametrize("how", TEXTS)
+def test_a_description_that_no_database_has(forged: Forged, how: str, capfd: pytest.CaptureFixture[str]) -> None:
+    TEXTS[how](forged)
+    assert codes(forged) == (DAMAGED, DAMAGED, DAMAGED)
+    assert not {"\x1b", "\x07", "\u202e"} & set("".join(capfd.readouterr()))
 
 
 @pytest.mark.parametrize("how", NAMES)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.folders import local_folder, real
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database import checks
@@ -82,8 +81,7 @@ def is_inside(location: str, destination: str) -> bool:
     try:
         folder, store = local_folder(location), local_folder(destination)
         if folder is not None and store is not None:
-            real, root = os.path.realpath(folder), os.path.realpath(store)
-            return real == root or real.startswith(root.rstrip("/") + "/")
+            return real(folder).is_relative_to(real(store))
     except (ConfigurationError, ValueError):  # on another machine, or no path at all
         return False
     if folder is not None or store is not None:

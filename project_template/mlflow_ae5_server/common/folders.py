@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mlflow_ae5_server.common.errors import ConfigurationError, hint_for
+from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, hint_for
 
 
 def local_folder(location: str) -> Path | None:
@@ -21,6 +22,14 @@ def local_folder(location: str) -> Path | None:
     if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", location):
         return None
     return Path(location)
+
+
+def real(folder: Path) -> Path:
+    """`folder` without links. Raises DamagedError where somebody swaps parts of it for links all the time."""
+    for _attempt in range(1000):
+        with contextlib.suppress(OSError):  # it was a link, and is none when it is read
+            return Path(os.path.realpath(folder))
+    raise DamagedError(f"{folder} changes all the time", "who else can write in the folder above it?")
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -55,10 +64,10 @@ def persistence_warning(folder: Path, environ: Mapping[str, str]) -> str | None:
     on_ae5 = environ.get("PROJECT_DIR", "").startswith("/opt/continuum") or "APP_SOURCE" in environ
     if not on_ae5 or environ.get("MLFLOW_AE5_SANDBOX"):
         return None
-    real = Path(os.path.realpath(folder))
-    if any(os.path.ismount(place) for place in (real, *real.parents) if place != Path("/")):
+    resolved = real(folder)
+    if any(os.path.ismount(place) for place in (resolved, *resolved.parents) if place != Path("/")):
         return None
     return (
-        f"{folder} ({real}) is not on a mounted volume: everything in it is lost when this deployment restarts. "
+        f"{folder} ({resolved}) is not on a mounted volume: everything in it is lost when this deployment restarts. "
         "Ask for persistent storage under /data, or use an external database and object store."
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from mlflow_ae5_server.common import text
+from mlflow_ae5_server.common import folders, text
 from mlflow_ae5_server.common.errors import FULL, DamagedError, NoRoomError, StorageError
 from mlflow_ae5_server.repository.backend import INTRUDER, MOST, BackendFile
 
@@ -48,7 +48,7 @@ class FolderBackend:
     """
 
     def __init__(self, folder: Path, link: Callable[..., None] = os.link) -> None:
-        self.folder = Path(os.path.realpath(folder))
+        self.folder = folders.real(folder)
         self.shown = str(folder)
         self.threads = min(8, (os.cpu_count() or 1) + 2)
         self._held: int | None = None

@@ -37,6 +37,7 @@ from mlflow_ae5_server.repository.open import open_place
 
 MARKER = "mlflow-ae5-backups.json"
 NEWEST = "newest.json"
+_MAX_LEAP = 1_000_000  # between the numbers of two snapshots, of which those between were pruned
 _IDENTITY = re.compile("[0-9a-z]{1,64}")
 SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"
 
@@ -248,12 +249,14 @@ class Repository:
         self.place.delete([f"{VERIFIED}/{one.name}" for one in listed])
 
     def next_sequence(self) -> int:
-        """Raises DamagedError where the last one cannot be followed: no backup comes that far."""
+        """Raises DamagedError for a number that no backup comes to: snapshots behind it would have none in the end."""
         named = [(one.sequence, f"{SNAPSHOTS}/{one.name}") for one in self.listed()]
         named += [(one.sequence, f"{UNFINISHED}/{one.name}") for one in self.begun()]
-        last, name = max(named, default=(0, ""))
-        if last >= manifest.MAX_SEQUENCE:
-            raise DamagedError(f"no snapshot can follow {name} in {self.shown}", INTRUDER)
+        last = 0
+        for sequence, name in sorted(named):
+            if sequence > last + _MAX_LEAP or sequence >= manifest.MAX_SEQUENCE:
+                raise DamagedError(f"no snapshot can follow {name} in {self.shown}", INTRUDER)
+            last = sequence
         return last + 1
 
     @contextlib.contextmanager
@@ -323,7 +326,7 @@ def _is_verification(noted: dict[str, Any]) -> bool:
     times = (noted.get("at"), *(noted.get(name) or noted.get("at") for name in ("right", "in_full")))
     damaged = noted.get("damaged")
     return (
-        all(type(count) is int and count >= 0 for count in counts)
+        all(type(count) is int and 0 <= count < 2**63 for count in counts)
         and all(map(manifest.is_moment, times))
         and isinstance(damaged, list)
         and all(isinstance(one, dict) and is_digest(one.get("object", "0" * 64)) for one in damaged)

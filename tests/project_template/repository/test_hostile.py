@@ -285,6 +285,10 @@ BESIDE: dict[str, Callable[[Hostile], object]] = {
         h.place / "verified" / h.manifest.name,
         lambda path: path.write_text('{"at": "yesterday", "damaged": [5, {"object": "zz"}], "found": {}, "right": []}'),
     ),
+    "verified: a number without end": lambda h: h.replace(
+        h.place / "verified" / h.manifest.name,
+        content(b'{"at": "2026-01-01T00:00:00+00:00", "damaged": [], "found": %s}' % (b"9" * 4300)),
+    ),
     "unfinished: nonsense": lambda h: h.replace(
         h.place / "unfinished" / "00000002-20260101T000000Z-abcdef.json",
         lambda path: path.write_text('{"started": [], "read_from": NaN, "lists": ["../../etc/passwd", 5]}'),
@@ -354,12 +358,9 @@ def test_a_bomb_takes_no_memory(hostile: Hostile) -> None:
 # Numbers
 
 
-LAST = "99999999-20260101T000000Z-aaaaaa.json"
-
-
-def last_forged(hostile: Hostile) -> None:
-    hostile.forge(sequence=99_999_999, id=LAST[9:-5])
-    hostile.manifest.rename(hostile.place / "snapshots" / LAST)
+def forged_number(hostile: Hostile, name: str) -> None:
+    hostile.forge(sequence=int(name[:8]), id=name[9:-5])
+    hostile.manifest.rename(hostile.place / "snapshots" / name)
 
 
 def made(hostile: Hostile) -> list[Path]:
@@ -369,20 +370,24 @@ def made(hostile: Hostile) -> list[Path]:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda h: (h.place / "snapshots" / LAST).write_text("{}"),
-        lambda h: shutil.copy(h.manifest, h.place / "snapshots" / LAST),
-        last_forged,
-        lambda h: h.replace(h.place / "unfinished" / LAST, content(b"{}")),
+        lambda h, name: (h.place / "snapshots" / name).write_text("{}"),
+        lambda h, name: shutil.copy(h.manifest, h.place / "snapshots" / name),
+        forged_number,
+        lambda h, name: h.replace(h.place / "unfinished" / name, content(b"{}")),
     ],
     ids=["nonsense", "copied", "forged", "unfinished"],
 )
-def test_no_snapshot_is_made_behind_the_last_number(hostile: Hostile, make: Callable[[Hostile], object]) -> None:
-    make(hostile)
+@pytest.mark.parametrize("number", ["99999999", "99999998", "02000000"])
+def test_no_snapshot_is_made_behind_a_number_that_no_backup_comes_to(
+    hostile: Hostile, make: Callable[[Hostile, str], object], number: str
+) -> None:
+    name = f"{number}-20260101T000000Z-aaaaaa.json"
+    make(hostile, name)
     before = made(hostile)
     code, report = hostile.server.job("create --allow-outside")
-    assert (code, LAST in report["error"]) == (DamagedError.exit_code, True)
+    assert (code, name in report["error"]) == (DamagedError.exit_code, True)
     assert made(hostile) == before
-    (found,) = hostile.place.glob(f"*/{LAST}")
+    (found,) = hostile.place.glob(f"*/{name}")
     found.unlink()
     (hostile.place / "newest.json").unlink()
     assert hostile.server.job("create --allow-outside")[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from mlflow_ae5_deploy.ae5.models import Collaborator
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, Refused, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.executor import execute
+from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.operations.logs import deployment_of
 from mlflow_ae5_deploy.resources.sharing import (
     Pair,
@@ -96,18 +97,17 @@ def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[s
 
 def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange], now: Sequence[Collaborator]) -> None:
     """The platform takes the list as a whole, so one request makes all changes."""
-
-    def apply(change: SharingChange) -> None:
-        if change is changes[0]:
-            try:
-                context.platform.set_collaborators(deployment_id, now)
-            except (Refused, NotFound) as error:
-                if error.status in (400, 404, 422):
-                    error.remedy = _UNKNOWN
-                raise
-        context.journal.effect(change.verb, change.target, id=deployment_id)
-
-    execute(changes, apply, context.journal)
+    with contextlib.ExitStack() as begun:
+        for change in changes:
+            begun.enter_context(applying(change, context.journal))
+        try:
+            context.platform.set_collaborators(deployment_id, now)
+        except (Refused, NotFound) as error:
+            if error.status in (400, 404, 422):
+                error.remedy = _UNKNOWN
+            raise
+        for change in changes:
+            context.journal.effect(change.verb, change.target, id=deployment_id)
     desired = pairs_of(now)
 
     def probe() -> bool | None:

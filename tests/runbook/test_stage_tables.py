@@ -1,0 +1,58 @@
+"""Stages 1, 3, 6, 9, 11 and 12: every row is an observed state and the changes that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from runbook_support import ACCOUNT, OURS, deployment
+
+from mlflow_ae5_deploy.ae5.models import User
+from mlflow_ae5_deploy.engine.context import RestoreRequest
+from mlflow_ae5_deploy.release.compare import Comparison
+from mlflow_ae5_deploy.resources.account import CreateAccount, SignIn
+from mlflow_ae5_deploy.resources.endpoint import ReadUrl
+from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject, UploadProject
+from mlflow_ae5_deploy.resources.restore import CheckRestore
+from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
+from mlflow_ae5_deploy.runbook.stages.s01_service_account import AccountState, ServiceAccountStage
+from mlflow_ae5_deploy.runbook.stages.s03_login import LoginStage, LoginState
+from mlflow_ae5_deploy.runbook.stages.s06_upload import ProjectState, UploadStage
+from mlflow_ae5_deploy.runbook.stages.s09_endpoint_url import EndpointState, EndpointUrlStage
+from mlflow_ae5_deploy.runbook.stages.s11_token import TokenStage, TokenState
+from mlflow_ae5_deploy.runbook.stages.s12_store_token import StoredTokenState, StoreTokenStage
+
+USER = User(id="1", username=ACCOUNT, enabled=True)
+DIFFERS = ProjectState(ACCOUNT, OURS.name, OURS, Comparison(False, "It holds another release.", None))
+RESTORES = replace(DIFFERS, restore=RestoreRequest("S1", stop_server=True), servers=(deployment(),), checkable=True)
+ID, MOMENT = "a2-1", datetime(2026, 1, 1, tzinfo=UTC)
+ROWS = [
+    (ServiceAccountStage(), "there", AccountState(ACCOUNT, True, USER, ()), []),
+    (ServiceAccountStage(), "missing", AccountState(ACCOUNT, True, None, ()), [(CreateAccount, ACCOUNT)]),
+    (ServiceAccountStage(), "not looked up", AccountState(ACCOUNT, False, None, ("own",)), []),
+    (LoginStage(), "signed in", LoginState(ACCOUNT, ACCOUNT, "by itself"), []),
+    (LoginStage(), "no account yet", LoginState(ACCOUNT, None, ""), [(SignIn, ACCOUNT)]),
+    (UploadStage(), "no project", ProjectState(ACCOUNT, "p", None, None), [(UploadProject, "p")]),
+    (UploadStage(), "no archive yet", ProjectState(ACCOUNT, "p", OURS, None), [(CompareProject, "p")]),
+    (UploadStage(), "same", replace(DIFFERS, comparison=Comparison(True, "It is the same.", None)), []),
+    (UploadStage(), "differs", DIFFERS, [(ReplaceProject, OURS.name)]),
+    (UploadStage(), "over a server", RESTORES, [(CheckRestore, "S1"), (ReplaceProject, OURS.name)]),
+    (UploadStage(), "no job can tell", replace(RESTORES, checkable=False), [(ReplaceProject, OURS.name)]),
+    (UploadStage(), "nothing in use", replace(RESTORES, servers=()), [(ReplaceProject, OURS.name)]),
+    (EndpointUrlStage(), "known", EndpointState("https://x"), []),
+    (EndpointUrlStage(), "not yet", EndpointState(None), [(ReadUrl, "")]),
+    (TokenStage(), "stored", TokenState(ID, (), False), []),
+    (TokenStage(), "no deployment", TokenState(None, (ACCOUNT,), False), [(IssueToken, "")]),
+    (TokenStage(), "secret deleted", TokenState(ID, (), True), [(IssueToken, "")]),
+    (TokenStage(), "expired", TokenState(ID, (ACCOUNT,), False, {ACCOUNT: MOMENT}), [(IssueToken, "")]),
+    (StoreTokenStage(), "stored", StoredTokenState((ACCOUNT, "ann"), ()), []),
+    (StoreTokenStage(), "one lacks it", StoredTokenState((ACCOUNT, "ann"), ("ann",)), [(StoreToken, "ann")]),
+]
+
+
+@pytest.mark.parametrize(
+    ("stage", "case", "state", "changes"), ROWS, ids=[f"{stage.name}: {case}" for stage, case, *_ in ROWS]
+)
+def test_changes_that_follow_from_a_state(stage, case, state, changes):
+    assert [(type(change), change.name) for change in stage.diff(state).changes] == changes

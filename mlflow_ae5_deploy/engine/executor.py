@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import Journal
+from mlflow_ae5_deploy.engine.journal_frame import recorded
 from mlflow_ae5_deploy.engine.plan import Diff, NoChange, RunResult, StageResult
 from mlflow_ae5_deploy.engine.stage import AnyStage, compare
 
@@ -79,29 +80,24 @@ def run(
     began = context.clock.monotonic()
     results: list[StageResult] = []
     failure: DeployError | None = None
-    if framed:
-        context.journal.write("begin", account=context.account, host=context.access.target.options.hostname)
-    unfit = next((stage for stage in stages if not _fit(stage, context)), None)
     try:
-        for stage in stages if unfit is None else [unfit]:
-            if on_stage is not None:
-                on_stage(stage)
-            _log.info("stage %d (%s): begin", stage.number, stage.name)
-            result, failure = _run_stage(stage, context)
-            _log.info("stage %d (%s): %s, %.1f s", stage.number, stage.name, result.outcome, result.seconds)
-            results.append(result)
-            if on_result is not None:
-                on_result(result)
-            if failure is not None:
-                break
-    except KeyboardInterrupt:
-        if framed:
-            context.journal.write("interrupted")
-        raise
+        with recorded(context) if framed else contextlib.nullcontext():
+            unfit = next((stage for stage in stages if not _fit(stage, context)), None)
+            for stage in stages if unfit is None else [unfit]:
+                if on_stage is not None:
+                    on_stage(stage)
+                _log.info("stage %d (%s): begin", stage.number, stage.name)
+                result, failure = _run_stage(stage, context)
+                _log.info("stage %d (%s): %s, %.1f s", stage.number, stage.name, result.outcome, result.seconds)
+                results.append(result)
+                if on_result is not None:
+                    on_result(result)
+                if failure is not None:
+                    raise failure
+    except DeployError as error:
+        if error is not failure:  # the journal could not be written
+            raise
     requests, writes = context.access.costs()
-    outcome = "done" if failure is None else failure.kind
-    if framed:
-        context.journal.write("end", outcome=outcome, what=failure.what if failure else "", writes=writes)
     return RunResult(tuple(results), failure, context.clock.monotonic() - began, requests, writes)
 
 

@@ -48,19 +48,19 @@ _PROOF = 60.0  # seconds until a new token must open the endpoint of a running s
 OnStep = Callable[[str], None]
 
 
-def rotate(context: Context, wish: RotationOptions, on_step: OnStep = lambda _name: None) -> Rotation:
+def rotate(context: Context, requirement: RotationOptions, on_step: OnStep = lambda _name: None) -> Rotation:
     """Raises what ends it before anything was stored; an error after that is part of the result.
 
     Where there is nothing to do, nothing is written, not even to the journal: cron asks often.
     """
     on_step("look")
-    if nothing_to_do := _unneeded(context, wish):
+    if nothing_to_do := _unneeded(context, requirement):
         return nothing_to_do
     result: Rotation | None = None
     try:
         with recorded(context):
-            restarted = _restarted(context, wish, on_step)
-            result = _do(context, _rotation(context, wish, restarted), on_step)
+            restarted = _restarted(context, requirement, on_step)
+            result = _do(context, _rotation(context, requirement, restarted), on_step)
             if result.error is not None:
                 raise result.error
     except DeployError:
@@ -72,21 +72,21 @@ def rotate(context: Context, wish: RotationOptions, on_step: OnStep = lambda _na
 # what is there -----------------------------------------------------------------------------------------------------
 
 
-def _unneeded(context: Context, wish: RotationOptions) -> Rotation | None:
+def _unneeded(context: Context, requirement: RotationOptions) -> Rotation | None:
     current = chosen_of(context).current
-    if not wish.if_needed or current is None or not current.is_started or pending_restart(context) is not None:
+    if not requirement.if_needed or current is None or not current.is_started or pending_restart(context) is not None:
         return None
-    rotation = _rotation(context, wish, None)
+    rotation = _rotation(context, requirement, None)
     return unchanged(context, rotation) if rotation.decision.nothing else None
 
 
-def _restarted(context: Context, wish: RotationOptions, on_step: OnStep) -> RestartResult | None:
+def _restarted(context: Context, requirement: RotationOptions, on_step: OnStep) -> RestartResult | None:
     """Restart if that was asked for; finish one that was cut off in any case."""
     current, pending = chosen_of(context).current, pending_restart(context)
     if pending is not None and (current is None or current.id != pending.deployment_id):
         on_step("finish the restart")
         return resume(context, pending, current)
-    if not wish.restart:
+    if not requirement.restart:
         return None
     if current is None:
         raise nothing_runs(context)
@@ -100,14 +100,14 @@ def _agree(context: Context, current: Deployment) -> None:
     require_consent(context, [change], where=f"deployment {current.name}")
 
 
-def _rotation(context: Context, wish: RotationOptions, restarted: RestartResult | None) -> RotationContext:
+def _rotation(context: Context, requirement: RotationOptions, restarted: RestartResult | None) -> RotationContext:
     deployment = restarted.deployment if restarted else _running(context)
     url = (deployment.url or "").rstrip("/")
     if urlsplit(url).scheme != "https":
         raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
     context.outputs.deployment, context.outputs.url = deployment, url
     unfinished = _unfinished(context, deployment)
-    decision = decide(replace(wish, restart=restarted is not None), _situation(context, deployment, unfinished))
+    decision = decide(replace(requirement, restart=restarted is not None), _situation(context, deployment, unfinished))
     return RotationContext(
         deployment,
         url,

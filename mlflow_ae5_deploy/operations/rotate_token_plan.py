@@ -58,11 +58,11 @@ class RotationPlan:
         return not self.accounts and not self.prove
 
 
-def decide(wish: RotationOptions, now: RotationState) -> RotationPlan:
+def decide(requirement: RotationOptions, now: RotationState) -> RotationPlan:
     everyone = now.recipients
-    if wish.restart:
+    if requirement.restart:
         return RotationPlan(everyone, True, "the server was restarted, so every earlier token is void")
-    if wish.everyone:
+    if requirement.everyone:
         return RotationPlan(everyone, True, "a new token for everybody was asked for")
     if now.due:
         return RotationPlan(everyone, True, "the stored token ends soon or has ended")
@@ -74,7 +74,7 @@ def decide(wish: RotationOptions, now: RotationState) -> RotationPlan:
         if not now.proved:
             return RotationPlan((), True, "an earlier rotation stored the token and did not prove the gc job")
         # Whoever it left is no consumer any more: nothing of it is to be done.
-    if wish.if_needed:
+    if requirement.if_needed:
         if not lacking:
             why = f"the token of the running deployment {now.deployment_id} is on record for {', '.join(everyone)}"
             return RotationPlan((), False, why)

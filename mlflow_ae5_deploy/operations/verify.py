@@ -61,7 +61,7 @@ class Verifier:
     ) -> None:
         self._database = database
         self._api = token_api
-        self._strangers = (("no token gets nothing", bare_api), ("a wrong token gets nothing", wrong_api))
+        self._unauthenticated = (("no token gets nothing", bare_api), ("a wrong token gets nothing", wrong_api))
         self._clock = clock
         self._tag = f"mlflow-ae5-deploy-verify-{secrets.token_hex(6)}"
         self._experiment = self._run = self._model = self._artifact = ""
@@ -90,7 +90,7 @@ class Verifier:
             if on_check:
                 on_check(check)
             stopped = not check.passed
-        for name, api in self._strangers:
+        for name, api in self._unauthenticated:
             check = self._try(name, lambda api=api: self._refused(api))  # type: ignore[misc]
             outcome.checks.append(check)
             if on_check:

@@ -100,7 +100,7 @@ def _prepare(settings: Settings) -> Sequence[Step]:
 def _project(settings: Settings) -> Sequence[Step]:
     release = settings.release
     changes = settings.slipstream
-    wishes = [
+    options = [
         f"{len(part)} {what}"
         for part, what in (
             (changes.variables, "variables"),
@@ -111,7 +111,7 @@ def _project(settings: Settings) -> Sequence[Step]:
         if part
     ]
     if changes.overlay:
-        wishes.append(f"the files of {changes.overlay}")
+        options.append(f"the files of {changes.overlay}")
     where, unpack = _release(release.source)
     return (
         Step(
@@ -124,7 +124,7 @@ def _project(settings: Settings) -> Sequence[Step]:
         Step(
             "Slip-stream",
             "Unpack, change and repack it: "
-            + (", ".join(wishes) if wishes else "this configuration changes nothing")
+            + (", ".join(options) if options else "this configuration changes nothing")
             + ".",
             (unpack, "$EDITOR project/anaconda-project.yml", "tar czf project.tar.gz --exclude __pycache__ project"),
             "Exactly one folder at the top, and no `data/` folder in it.",

@@ -84,5 +84,7 @@ def drift(current: Deployment, desired: DeploymentSpec) -> Drift:
         ("resource profile", current.resource_profile, desired.resource_profile),
         ("revision", current.revision, desired.revision),
     )
-    restart = tuple(f"its {what} is {has}, wanted is {wish}" for what, has, wish in rows if has != wish)
+    restart = tuple(
+        f"its {what} is {has}, wanted is {requirement}" for what, has, requirement in rows if has != requirement
+    )
     return Drift(patch, restart)

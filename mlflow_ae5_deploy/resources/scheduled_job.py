@@ -281,7 +281,7 @@ def differences(job: Job, desired: JobSpec) -> list[str]:
         ("schedule", " ".join((job.schedule or "run once").split()), desired.schedule),
         ("resource profile", job.resource_profile, desired.resource_profile),
     )
-    found = [f"its {what} is {has}, wanted is {wish}" for what, has, wish in rows if has != wish]
+    found = [f"its {what} is {has}, wanted is {requirement}" for what, has, requirement in rows if has != requirement]
     names = sorted(
         name
         for name in {*job.variables, *desired.revealed()}

@@ -63,20 +63,20 @@ def back_up(artifacts: str, place: str) -> None:
     from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
     from mlflow_ae5_server.repository.file_list import FileListWriter, read
     from mlflow_ae5_server.repository.index import BlobIndex
-    from mlflow_ae5_server.repository.open import open_place
+    from mlflow_ae5_server.repository.open import open_backend
     from mlflow_ae5_server.repository.repository import make_in
 
-    repository = make_in(open_place(place))
+    repository = make_in(open_backend(place))
     known = BlobIndex()
     known.add(sha256 for sha256, _size in repository.objects())
     noted = Path(place + ".lists")
     before = noted.read_text().split() if noted.exists() else []
     with repository.lease("backup"):
-        writer = BlobWriter(repository.place, known)
+        writer = BlobWriter(repository.backend, known)
         lists = FileListWriter(writer)
-        copier = Copier(open_source(artifacts), writer, known, lists, store_threads=repository.place.threads)
-        totals = copier.run(read(BlobReader(repository.place), before), time.time() + 10)
-        repository.place.sync()
+        copier = Copier(open_source(artifacts), writer, known, lists, store_threads=repository.backend.threads)
+        totals = copier.run(read(BlobReader(repository.backend), before), time.time() + 10)
+        repository.backend.sync()
     noted.write_text("\n".join(lists.lists))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(totals.files, writer.new_objects, writer.stored_bytes, round(memory))

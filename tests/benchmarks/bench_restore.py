@@ -28,12 +28,12 @@ def back_up(folder: Path, artifacts: Path) -> None:
     from mlflow_ae5_server.backup import create as capture
     from mlflow_ae5_server.backup.open_artifacts import open_source
     from mlflow_ae5_server.database import checks, dialects
-    from mlflow_ae5_server.repository.open import open_place
+    from mlflow_ae5_server.repository.open import open_backend
     from mlflow_ae5_server.repository.repository import make_in
 
     uri = f"sqlite:///{folder}/db.sqlite"
     SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
-    repository = make_in(open_place(str(folder / "backups")))
+    repository = make_in(open_backend(str(folder / "backups")))
     source = open_source(str(artifacts))
     capture.create(repository, checks.check_uri(uri), source, str(artifacts), dialects.dump)
 

@@ -53,8 +53,8 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("case", "wish", "now", "accounts", "prove"), ROWS, ids=[row[0] for row in ROWS])
-def test_the_decision(case, wish, now, accounts, prove):
-    decision = decide(wish, now)
+def test_the_decision(case, requirement, now, accounts, prove):
+    decision = decide(requirement, now)
 
     assert (decision.accounts, decision.prove) == (accounts, prove)
     assert decision.nothing == (not accounts and not prove)

@@ -73,13 +73,13 @@ def test_the_driver_is_written_into_the_uri_and_nothing_else_is_touched() -> Non
 
 
 def test_waiting_ends_at_the_deadline_with_the_drivers_reason() -> None:
-    time, said = Time(), []
+    time, message = Time(), []
     store = checks.check_uri("postgresql://u:p4ssword@127.0.0.1:1/d")
     with pytest.raises(UnreachableError, match=r"within 30 s.*refused") as caught:
-        checks.wait_until_ready(store, 30, clock=time.clock, sleep=time.sleep, say=said.append)
+        checks.wait_until_ready(store, 30, clock=time.clock, sleep=time.sleep, say=message.append)
     assert 20 < time.now <= 30
-    assert len(said) == 1
-    assert "p4ssword" not in str(caught.value) + said[0]
+    assert len(message) == 1
+    assert "p4ssword" not in str(caught.value) + message[0]
 
 
 def test_a_file_that_is_no_database_is_not_waited_for(tmp_path: Path) -> None:

@@ -150,17 +150,19 @@ AT_HAND = [
 ]
 
 
-@pytest.mark.parametrize(("case", "passphrase", "webhooks", "found", "said"), AT_HAND, ids=[row[0] for row in AT_HAND])
+@pytest.mark.parametrize(
+    ("case", "passphrase", "webhooks", "found", "message"), AT_HAND, ids=[row[0] for row in AT_HAND]
+)
 def test_restore_and_its_dry_run_say_when_the_key_at_hand_is_another_one(
-    kept: Kept, tmp_path: Path, case: str, passphrase: str, webhooks: str, found: Any, said: list[str]
+    kept: Kept, tmp_path: Path, case: str, passphrase: str, webhooks: str, found: Any, message: list[str]
 ) -> None:
     project = restored(kept, tmp_path, passphrase, webhooks)
     dry = project.run("Restore", "--dry-run", MLFLOW_BACKEND_STORE_URI=f"sqlite:///{tmp_path}/empty.sqlite")
     for ended in (project.restored, dry):
         assert tuple(key["at_hand"] for key in ended.last["keys"]) == found
         assert [key["rows"] for key in ended.last["keys"]] == [2, 1]
-        assert len(ended.last["other_keys"]) == len(said)
-        assert all(text in line for text, line in zip(said, ended.last["other_keys"], strict=True))
+        assert len(ended.last["other_keys"]) == len(message)
+        assert all(text in line for text, line in zip(message, ended.last["other_keys"], strict=True))
         assert all(f"warning: {line}" in ended.output for line in ended.last["other_keys"])
         assert not [value for value in (PASSPHRASE, WEBHOOK_KEY, OTHER_KEY) if value in ended.output]
 
@@ -214,13 +216,15 @@ UNUSABLE = [
 ]
 
 
-@pytest.mark.parametrize(("case", "name", "value", "said"), UNUSABLE, ids=[row[0] for row in UNUSABLE])
-def test_a_key_that_is_none_is_refused_at_the_start(project: Any, case: str, name: str, value: str, said: str) -> None:
+@pytest.mark.parametrize(("case", "name", "value", "message"), UNUSABLE, ids=[row[0] for row in UNUSABLE])
+def test_a_key_that_is_none_is_refused_at_the_start(
+    project: Any, case: str, name: str, value: str, message: str
+) -> None:
     set_keys(project)
     project.secret(name, value)
     ended = project.run("TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port", "0")
     assert ended.code == 3, ended.output
-    assert said in ended.output
+    assert message in ended.output
     assert "Traceback" not in ended.output
     assert name == keys.VERSION or value not in ended.output
 

@@ -84,10 +84,10 @@ def test_every_package_is_exact_and_as_asked_for(environment: str) -> None:
     assert {"python", "pip", "sqlite", "openssl"} <= {line.partition("=")[0] for line in conda}
     assert any(line.startswith("python=3.11.") for line in conda)
     assert all(re.fullmatch(r"==[0-9][a-z0-9.]*", str(requirement.specifier)) for requirement in pip)
-    for wanted in loose(f"{environment}.in"):
-        (found,) = (r for r in pip if canonicalize_name(r.name) == canonicalize_name(wanted.name))
-        assert wanted.specifier.contains(str(found.specifier).removeprefix("=="))
-        assert found.extras == wanted.extras
+    for desired in loose(f"{environment}.in"):
+        (found,) = (r for r in pip if canonicalize_name(r.name) == canonicalize_name(desired.name))
+        assert desired.specifier.contains(str(found.specifier).removeprefix("=="))
+        assert found.extras == desired.extras
 
 
 def test_the_environments_agree() -> None:

@@ -166,9 +166,9 @@ def test_commands_have_twins_and_every_environment_pins_mlflow() -> None:
     for spec in specs.values():
         [pip] = [package["pip"] for package in spec["packages"] if isinstance(package, dict)]
         assert "mlflow==3.17.2" in pip
-    wanted = "psycopg PyMySQL pyodbc boto3 azure-storage-blob azure-identity google-cloud-storage"
+    desired = "psycopg PyMySQL pyodbc boto3 azure-storage-blob azure-identity google-cloud-storage"
     default = next(package["pip"] for package in specs["default"]["packages"] if isinstance(package, dict))
-    assert set(wanted.split()) <= {re.split(r"[\[><=]", requirement)[0] for requirement in default}
+    assert set(desired.split()) <= {re.split(r"[\[><=]", requirement)[0] for requirement in default}
 
 
 # Redaction of a whole process

@@ -73,7 +73,7 @@ class _QueuedFile:
 class _ReadFile:
     """What became of it: the content, or the parts in which it was stored, or why there is nothing."""
 
-    wanted: _QueuedFile
+    desired: _QueuedFile
     content: Content | None = None
     streamed: Streamed | None = None
     parts: tuple[FilePart, ...] = ()
@@ -190,18 +190,18 @@ class Copier:
             self._read(item) if isinstance(item, _QueuedFile) else item for item in batch if not self._stopped.is_set()
         ]
 
-    def _read(self, wanted: _QueuedFile) -> _ReadFile:
+    def _read(self, desired: _QueuedFile) -> _ReadFile:
         try:
-            if wanted.found.size <= SMALL and (content := self._source.whole(wanted.found)) is not None:
-                return _ReadFile(wanted, content=content)
+            if desired.found.size <= SMALL and (content := self._source.whole(desired.found)) is not None:
+                return _ReadFile(desired, content=content)
             parts: list[Future[FilePart]] = []
             with self._large:
-                streamed = self._source.stream(wanted.found, lambda chunk: parts.append(self._store_part(chunk)))
-            return _ReadFile(wanted, streamed=streamed, parts=tuple(part.result() for part in parts))
+                streamed = self._source.stream(desired.found, lambda chunk: parts.append(self._store_part(chunk)))
+            return _ReadFile(desired, streamed=streamed, parts=tuple(part.result() for part in parts))
         except VanishedError:
-            return _ReadFile(wanted, vanished=True)
+            return _ReadFile(desired, vanished=True)
         except UnreadableError as error:
-            return _ReadFile(wanted, problem=str(error) or "it cannot be read")
+            return _ReadFile(desired, problem=str(error) or "it cannot be read")
 
     def _store_part(self, chunk: bytes) -> Future[FilePart]:
         if chunk is ZEROS and self._zeros is not None:
@@ -253,7 +253,7 @@ class Copier:
             self._packer.add(entry)
 
     def _entry(self, read: _ReadFile) -> FileEntry | None:
-        found = read.wanted.found
+        found = read.desired.found
         if read.vanished:
             self.totals.vanished += 1
             self._name(found)
@@ -261,7 +261,7 @@ class Copier:
             self._unreadable(found, read.problem)
         elif read.content is not None:
             data, sha256, mtime_ns, mark = read.content
-            parts = self._packer.place(data, sha256, read.wanted.old)
+            parts = self._packer.store(data, sha256, read.desired.old)
             return self._file(found, FileEntry(found.path, "file", len(data), sha256, mtime_ns, mark, parts))
         elif read.streamed is not None:
             done = read.streamed

@@ -81,109 +81,113 @@ def create(
     source: ArtifactSource,
     destination: str,
     dump: Callable[[Database, BlobSink], Dumped],
-    wishes: BackupOptions | None = None,
+    backup_options: BackupOptions | None = None,
 ) -> Manifest:
     """Take a snapshot and publish it. `destination` is MLFLOW_ARTIFACTS_DESTINATION, to tell what lies outside.
 
     Raises BusyError, StorageError (also where artifacts should be and none is), ConfigurationError, UnfinishedError
     where a restore was cut off, and what `dump` raises; nothing is published then.
     """
-    wishes = wishes or BackupOptions()
+    backup_options = backup_options or BackupOptions()
     with (
         locks.maintenance(store, _LOCK_WAIT),
         repository.lease("backup") as lease,
         contextlib.closing(BlobIndex()) as known,
     ):
         journal.refuse_unfinished(destination)  # one may have been cut off while this waited for the lock
-        return _Capture(repository, lease, known, wishes).run(store, source, destination, dump)
+        return _Capture(repository, lease, known, backup_options).run(store, source, destination, dump)
 
 
 class _Capture:
-    def __init__(self, repository: Repository, lease: RepositoryLock, known: BlobIndex, wishes: BackupOptions) -> None:
+    def __init__(
+        self, repository: Repository, lease: RepositoryLock, known: BlobIndex, backup_options: BackupOptions
+    ) -> None:
         self._repository = repository
         self._lease = lease
         self._known = known
-        self._wishes = wishes
+        self._options = backup_options
         self._cut = False  # an earlier list could not be read to its end
-        self._stock = ReusableBlobs(repository, known, wishes.say)
-        self._reader = BlobReader(repository.place, remembered=0, on_damage=self._stock.damaged)
+        self._reusable = ReusableBlobs(repository, known, backup_options.say)
+        self._reader = BlobReader(repository.backend, remembered=0, on_damage=self._reusable.damaged)
 
     def run(
         self, store: Database, source: ArtifactSource, destination: str, dump: Callable[[Database, BlobSink], Dumped]
     ) -> Manifest:
-        repository, wishes = self._repository, self._wishes
+        repository, backup_options = self._repository, self._options
         repository.tidy()
         begun = repository.begun()
         previous = self._previous()
-        self._stock.take()
-        mine = self._begin(begun)
-        writer = BlobWriter(repository.place, self._known, self._stock.damaged)
-        read_from = wishes.now()
+        self._reusable.take()
+        own = self._begin(begun)
+        writer = BlobWriter(repository.backend, self._known, self._reusable.damaged)
+        read_from = backup_options.now()
         elsewhere, running = external_artifacts.find(store, destination)
         database = dump(store, writer)
-        wishes.say(f"database: {len(database.tables)} tables, {sum(table.rows for table in database.tables)} rows")
-        if not wishes.allow_empty and not _runs(database):
-            self._refuse(mine, lambda: expected.refuse_no_runs(store.shown, previous))
-        lists, totals = self._copy_all(source, writer, mine, begun, previous, read_from, database)
+        backup_options.say(
+            f"database: {len(database.tables)} tables, {sum(table.rows for table in database.tables)} rows"
+        )
+        if not backup_options.allow_empty and not _runs(database):
+            self._refuse(own, lambda: expected.refuse_no_runs(store.shown, previous))
+        lists, totals = self._copy_all(source, writer, own, begun, previous, read_from, database)
         empty = not totals.files and not totals.links
-        meant = empty and (wishes.allow_empty or expected.was_meant(repository, previous))
+        meant = empty and (backup_options.allow_empty or expected.was_meant(repository, previous))
         if empty and not meant:
-            self._refuse(mine, lambda: expected.refuse_empty(store, destination, source.shown, previous))
+            self._refuse(own, lambda: expected.refuse_empty(store, destination, source.shown, previous))
         self._lease.check()
-        manifest = _manifest(mine, source, database, lists, totals, elsewhere, running, writer, read_from, wishes)
+        manifest = _manifest(
+            own, source, database, lists, totals, elsewhere, running, writer, read_from, backup_options
+        )
         if meant:
             expected.note_meant(repository, manifest)
         repository.publish(manifest)
-        repository.forget([mine])
-        self._stock.settle()
-        self._compare(previous, manifest, totals, resumed=bool(mine.lists))
+        repository.forget([own])
+        self._reusable.settle()
+        self._compare(previous, manifest, totals, resumed=bool(own.lists))
         return manifest
 
-    def _refuse(self, mine: UnfinishedSnapshot, look: Callable[[], None]) -> None:
+    def _refuse(self, own: UnfinishedSnapshot, look: Callable[[], None]) -> None:
         try:
             look()
         except StorageError:
-            if not mine.lists:  # else it had come further when all was there
-                self._repository.forget([mine])
+            if not own.lists:  # else it had come further when all was there
+                self._repository.forget([own])
             raise
 
     def _compare(self, previous: Manifest | None, made: Manifest, totals: CopyTotals, *, resumed: bool) -> None:
-        if previous is None or (self._wishes.allow_empty and not (totals.files and made.runs)):
+        if previous is None or (self._options.allow_empty and not (totals.files and made.runs)):
             return
         if expected.many_gone(previous.runs - made.runs, previous.runs):
-            self._wishes.on_gone("runs", previous.runs - made.runs, previous.runs)
+            self._options.on_gone("runs", previous.runs - made.runs, previous.runs)
         # Where the list before this one was not all of the last snapshot's, what it knows is not what is left of that.
         left = totals.files if resumed or self._cut else totals.known
         gone = max(0, previous.artifacts.files - left)
         if expected.many_gone(gone, previous.artifacts.files):
-            self._wishes.on_gone("artifacts", gone, previous.artifacts.files)
+            self._options.on_gone("artifacts", gone, previous.artifacts.files)
 
     def _previous(self) -> Manifest | None:
         listed = self._repository.listed()
         for one in listed:
             if one.manifest is None:
-                self._wishes.say(f"warning: {one.problem}")
+                self._options.say(f"warning: {one.problem}")
         return next((one.manifest for one in reversed(listed) if one.manifest is not None), None)
 
     def _begin(self, begun: list[UnfinishedSnapshot]) -> UnfinishedSnapshot:
         """The newest unfinished snapshot, to be finished, or a new one. One that others have overtaken stays behind:
         finished now, it would be the newest by its contents and not by its sequence."""
-        started = datetime.fromtimestamp(self._wishes.now(), UTC)
+        started = datetime.fromtimestamp(self._options.now(), UTC)
         if begun and begun[-1].sequence == self._repository.next_sequence() - 1:
-            self._wishes.say(f"resuming the unfinished snapshot {begun[-1].id}")
+            self._options.say(f"resuming the unfinished snapshot {begun[-1].id}")
             return replace(begun[-1], started=_time(begun[-1].started) or started.isoformat(timespec="seconds"))
         name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        mine = UnfinishedSnapshot(
-            self._repository.next_sequence(), name, started.isoformat(timespec="seconds"), 0.0, ()
-        )
-        self._repository.note(mine)
-        return mine
+        own = UnfinishedSnapshot(self._repository.next_sequence(), name, started.isoformat(timespec="seconds"), 0.0, ())
+        self._repository.note(own)
+        return own
 
     def _copy_all(
         self,
         source: ArtifactSource,
         writer: BlobWriter,
-        mine: UnfinishedSnapshot,
+        own: UnfinishedSnapshot,
         begun: list[UnfinishedSnapshot],
         previous: Manifest | None,
         read_from: float,
@@ -195,12 +199,12 @@ class _Capture:
         """
         for _attempt in range(_ATTEMPTS):
             with contextlib.closing(BlobUses()) as uses:
-                lists, totals = self._copy(source, writer, mine, begun, previous, read_from, uses)
+                lists, totals = self._copy(source, writer, own, begun, previous, read_from, uses)
                 uses.add([*_objects(database), *lists])
-                lost = self._stock.lost(uses)
+                lost = self._reusable.lost(uses)
             if not lost:
                 return lists, totals
-            self._wishes.say(f"warning: {counted(lost, 'objects')} turned out damaged meanwhile: once more without")
+            self._options.say(f"warning: {counted(lost, 'objects')} turned out damaged meanwhile: once more without")
         raise DamagedError(
             f"objects in {self._repository.shown} turn out damaged again and again; no snapshot was made",
             "is the volume sound? Back up to another place",
@@ -210,25 +214,23 @@ class _Capture:
         self,
         source: ArtifactSource,
         writer: BlobWriter,
-        mine: UnfinishedSnapshot,
+        own: UnfinishedSnapshot,
         begun: list[UnfinishedSnapshot],
         previous: Manifest | None,
         read_from: float,
         uses: BlobUses,
     ) -> tuple[tuple[str, ...], CopyTotals]:
-        wishes = self._wishes
+        backup_options = self._options
         noted = time.monotonic()
 
         def note() -> None:
             nonlocal noted
-            if time.monotonic() - noted >= wishes.note_every:
+            if time.monotonic() - noted >= backup_options.note_every:
                 copier.drain()
-                self._repository.place.sync()  # what the note names is believed
-                first = min(mine.read_from or read_from, read_from)
-                self._repository.note(
-                    UnfinishedSnapshot(mine.sequence, mine.id, mine.started, first, tuple(lists.lists))
-                )
-                wishes.say(f"artifacts: {copier.totals.files} files so far, {amount(copier.totals.bytes)}")
+                self._repository.backend.sync()  # what the note names is believed
+                first = min(own.read_from or read_from, read_from)
+                self._repository.note(UnfinishedSnapshot(own.sequence, own.id, own.started, first, tuple(lists.lists)))
+                backup_options.say(f"artifacts: {copier.totals.files} files so far, {amount(copier.totals.bytes)}")
                 noted = time.monotonic()
 
         lists = FileListWriter(writer, note, on_entry=uses.refer)
@@ -237,17 +239,17 @@ class _Capture:
             writer,
             self._known,
             lists,
-            store_threads=self._repository.place.threads,
+            store_threads=self._repository.backend.threads,
             load_slices=lambda: self._load_slices(begun),
         )
         if previous:
-            writer.forsake(file_list.thin(self._tolerant(self._repository.files(previous)), wishes.waste))
+            writer.abandon(file_list.thin(self._tolerant(self._repository.files(previous)), backup_options.waste))
         before = self._tolerant(self._repository.files(previous)) if previous else iter(())
         trusted = [previous.read_from] if previous else []
-        if mine.lists:
-            before = file_list.continued(self._tolerant(file_list.read(self._reader, mine.lists)), before)
-            trusted.append(mine.read_from)
-        totals = copier.run(before, min(trusted, default=0.0), rehash=wishes.rehash)
+        if own.lists:
+            before = file_list.continued(self._tolerant(file_list.read(self._reader, own.lists)), before)
+            trusted.append(own.read_from)
+        totals = copier.run(before, min(trusted, default=0.0), rehash=backup_options.rehash)
         return tuple(lists.lists), totals
 
     def _tolerant(self, entries: Iterator[FileEntry]) -> Iterator[FileEntry]:
@@ -256,7 +258,7 @@ class _Capture:
             yield from entries
         except DamagedError as error:
             self._cut = True
-            self._wishes.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
+            self._options.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
 
     def _load_slices(self, begun: list[UnfinishedSnapshot]) -> None:
         """What lies in shared objects, by content, from every list there is. Lists have most parts in common."""
@@ -296,7 +298,7 @@ def _runs(database: Dumped) -> int:
 
 
 def _manifest(
-    mine: UnfinishedSnapshot,
+    own: UnfinishedSnapshot,
     source: ArtifactSource,
     database: Dumped,
     lists: tuple[str, ...],
@@ -305,13 +307,13 @@ def _manifest(
     running: int,
     writer: BlobWriter,
     read_from: float,
-    wishes: BackupOptions,
+    backup_options: BackupOptions,
 ) -> Manifest:
     return Manifest(
-        id=mine.id,
-        sequence=mine.sequence,
-        started=mine.started,
-        finished=datetime.fromtimestamp(wishes.now(), UTC).isoformat(timespec="seconds"),
+        id=own.id,
+        sequence=own.sequence,
+        started=own.started,
+        finished=datetime.fromtimestamp(backup_options.now(), UTC).isoformat(timespec="seconds"),
         read_from=read_from,
         mlflow_version=importlib.metadata.version("mlflow"),
         release=__version__,
@@ -335,7 +337,7 @@ def _manifest(
         new_objects=writer.new_objects,
         new_bytes=writer.new_bytes,
         stored_bytes=writer.stored_bytes,
-        keys=wishes.keys,
+        keys=backup_options.keys,
     )
 
 

@@ -55,14 +55,14 @@ def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
 
 def note_meant(repository: Repository, snapshot: Manifest) -> None:
     """Remember that somebody means this snapshot to be without artifacts: the next one may be, too."""
-    repository.place.write(MEANT, json.dumps({"snapshot": snapshot.id}).encode())
+    repository.backend.write(MEANT, json.dumps({"snapshot": snapshot.id}).encode())
 
 
 def was_meant(repository: Repository, previous: Manifest | None) -> bool:
     """Whether the newest snapshot is one of which that is remembered."""
     if previous is None or previous.artifacts.files:
         return False
-    noted = decoded(repository.place.read(MEANT)) or {}
+    noted = decoded(repository.backend.read(MEANT)) or {}
     return noted.get("snapshot") == previous.id
 
 

@@ -19,7 +19,7 @@ from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import checks
 from mlflow_ae5_server.repository.check import CheckResult
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.repository import Repository, make_in, open_repository
 
 INCOMPLETE = 23
@@ -77,20 +77,20 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     source = open_source(artifacts, capture.database_files(store))
     checks.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
-    repository = make_in(open_place(place))
+    repository = make_in(open_backend(place))
     report.add(place=repository.identity, of_snapshots=repository.number())
     if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     encrypted = keys.examine(checks.connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
-    wishes = capture.BackupOptions(
+    backup_options = capture.BackupOptions(
         rehash=options.rehash,
         allow_empty=options.allow_empty,
         on_gone=lambda what, missing, before: gone.update({what: (missing, before)}),
         say=_say,
         keys=tuple(keys.make_check(one.name, os.environ, one.rows) for one in encrypted),
     )
-    manifest = capture.create(repository, store, source, artifacts, dialects.dump, wishes)
+    manifest = capture.create(repository, store, source, artifacts, dialects.dump, backup_options)
     elsewhere = list(manifest.outside)
     if registry := _other_registry(settings, store.uri):
         elsewhere.append(registry)
@@ -108,7 +108,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_outside)
     report.add(
         outcome="done" if whole else "incomplete",
-        **_facts(manifest),
+        **_fields(manifest),
         of_snapshots=repository.number(),
         **{f"gone_{what}": missing for what, (missing, _before) in gone.items()},
         **{f"{what}_before": before for what, (_missing, before) in gone.items()},
@@ -136,7 +136,7 @@ def _made(manifest: Any) -> dict[str, Any]:
     }
 
 
-def _facts(manifest: Any) -> dict[str, Any]:
+def _fields(manifest: Any) -> dict[str, Any]:
     return {
         "snapshot": manifest.id,
         "runs": manifest.runs,
@@ -191,7 +191,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
         damaged=[],
     )
     if verified.found:
-        told = check.facts(manifest, verified)
+        told = check.fields(manifest, verified)
         for found in told["damaged"]:
             _say(f"damaged: {found.get('object') or found.get('name')}: {found['what']}")
         report.add(**told)
@@ -254,7 +254,7 @@ def _also_damaged(repository: Repository, listed: list[Any]) -> dict[str, int]:
     from mlflow_ae5_server.repository import check, damage
 
     manifests = [one.manifest for one in listed if one.manifest is not None]
-    found = damage.affected(repository.place, manifests, check.database_objects)
+    found = damage.affected(repository.backend, manifests, check.database_objects)
     return {name: len(objects) for name, objects in found.items()}
 
 
@@ -267,23 +267,23 @@ def _state(repository: Repository, name: str, also: int) -> dict[str, Any]:
     found = known.found if known is not None else 0
     if not found and not also:
         return {"verified": known and known.in_full, "sampled": known and known.sampled}
-    said = f"{counted(max(found, also), 'objects')} missing or damaged"
+    message = f"{counted(max(found, also), 'objects')} missing or damaged"
     if known is not None and found:
-        said += f", found {_time(known.at)}"
+        message += f", found {_time(known.at)}"
     right = known.right if known is not None else None
-    said += f"; all that was read was right {_time(right)}" if right else ""
+    message += f"; all that was read was right {_time(right)}" if right else ""
     when = known.at if known and found else None
-    return {"verified": None, "sampled": None, "damaged": said, "damaged_found": when, "right": right}
+    return {"verified": None, "sampled": None, "damaged": message, "damaged_found": when, "right": right}
 
 
 def _told(line: dict[str, Any]) -> str:
     """What `_state` says, in a few words."""
     if line.get("damaged"):
         return f"DAMAGED: {line['damaged']}"
-    said = [f"verified {_time(line['verified'])}"] if line["verified"] else []
+    message = [f"verified {_time(line['verified'])}"] if line["verified"] else []
     if sampled := line["sampled"]:
-        said.append(f"sampled, {sampled['checked']} of {sampled['of'] or '?'}, {_time(sampled['at'])}")
-    return "; ".join(said) or "not verified"
+        message.append(f"sampled, {sampled['checked']} of {sampled['of'] or '?'}, {_time(sampled['at'])}")
+    return "; ".join(message) or "not verified"
 
 
 def _time(text: str) -> str:
@@ -353,8 +353,8 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     _say(f"{verb} {counted(plan.objects, 'objects')} that nothing refers to, {amount(plan.freed_bytes)}")
     if plan.held:
         _say(plan.held)
-    for name, said in plan.lacking:
-        _say(f"damaged: the snapshot {name}: {said}")
+    for name, message in plan.lacking:
+        _say(f"damaged: the snapshot {name}: {message}")
     if plan.unnoted:
         _say(f"warning: that is told here and not remembered: {plan.unnoted}")
         report.add(unnoted=plan.unnoted)
@@ -367,7 +367,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         objects=plan.objects,
         freed_bytes=plan.freed_bytes,
         held=plan.held,
-        lacking=[{"snapshot": name, "what": said} for name, said in plan.lacking],
+        lacking=[{"snapshot": name, "what": message} for name, message in plan.lacking],
         **{"removed" if options.yes else "would_remove": list(plan.removed)},
     )
     return 0

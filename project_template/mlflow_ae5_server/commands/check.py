@@ -63,13 +63,13 @@ def _try(name: str, check: Callable[[Settings], dict[str, Any]], settings: Setti
 
 def _check_database(settings: Settings) -> dict[str, Any]:
     store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
-    facts: dict[str, Any] = {"ok": True, "dialect": store.dialect, "driver": store.driver}
+    fields: dict[str, Any] = {"ok": True, "dialect": store.dialect, "driver": store.driver}
     if store.file is not None:
         _require_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
         if warning := folders.persistence_warning(store.file.parent, os.environ):
-            facts["warning"] = warning
+            fields["warning"] = warning
         if not store.file.is_file():
-            return {**facts, "schema": "absent", "said": f"{store.shown} is not there yet; the server makes it"}
+            return {**fields, "schema": "absent", "said": f"{store.shown} is not there yet; the server makes it"}
         if not os.access(store.file, os.W_OK):
             raise ConfigurationError(f"{store.shown} cannot be written to", "give this account write permission there")
     checks.wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
@@ -78,9 +78,9 @@ def _check_database(settings: Settings) -> dict[str, Any]:
     if schema.state != "empty":
         checks.require_current(schema, store)
         characters.require_tables(store)
-    said = f"{store.shown} answers, "
-    said += f"tables are missing: {checks.lacking(schema)}" if schema.missing else f"its schema is {schema.state}"
-    return {**facts, "schema": schema.state, "found": schema.found, "expected": schema.expected, "said": said}
+    message = f"{store.shown} answers, "
+    message += f"tables are missing: {checks.lacking(schema)}" if schema.missing else f"its schema is {schema.state}"
+    return {**fields, "schema": schema.state, "found": schema.found, "expected": schema.expected, "said": message}
 
 
 def _check_artifacts(settings: Settings) -> dict[str, Any]:
@@ -91,11 +91,13 @@ def _check_artifacts(settings: Settings) -> dict[str, Any]:
     if folder is None:
         return _check_remote(destination)
     existing = _require_writable(folder, "MLFLOW_ARTIFACTS_DESTINATION")
-    said = f"{folder} is writable" if existing == folder else f"{folder} is not there yet and can be made in {existing}"
-    facts: dict[str, Any] = {"ok": True, "kind": "folder", "said": said}
+    message = (
+        f"{folder} is writable" if existing == folder else f"{folder} is not there yet and can be made in {existing}"
+    )
+    fields: dict[str, Any] = {"ok": True, "kind": "folder", "said": message}
     if warning := folders.persistence_warning(folder, os.environ):
-        facts["warning"] = warning
-    return facts
+        fields["warning"] = warning
+    return fields
 
 
 def _check_remote(destination: str) -> dict[str, Any]:
@@ -148,18 +150,18 @@ def _check_keys(settings: Settings) -> dict[str, Any]:
     asked = _asked_checks(settings)
     # As a list: what stands behind the name of a key is masked in logs.
     compared = [{"name": check.name, "at_hand": keys.compare(check, os.environ)} for check in asked]
-    facts: dict[str, Any] = {"ok": True, "asked": compared}
+    fields: dict[str, Any] = {"ok": True, "asked": compared}
     found = _encrypted(settings)
     warnings = keys.warnings(found, os.environ)
     read = [f"{one.rows - len(one.published) - len(one.lost)} of {one.rows} {keys.PROTECTS[one.name]}" for one in found]
     newest = _newest(settings)
     if newest is not None:
-        facts["snapshot"] = newest.id
-        facts["keys"] = keys.told(newest.keys, os.environ)
-        warnings += [f"snapshot {newest.id}: {text}" for text in keys.in_words(facts["keys"])]
+        fields["snapshot"] = newest.id
+        fields["keys"] = keys.told(newest.keys, os.environ)
+        warnings += [f"snapshot {newest.id}: {text}" for text in keys.in_words(fields["keys"])]
     if warnings:
-        facts["warnings"] = warnings
-    return {**facts, "said": f"the keys at hand read {' and '.join(read) or 'nothing yet'}"}
+        fields["warnings"] = warnings
+    return {**fields, "said": f"the keys at hand read {' and '.join(read) or 'nothing yet'}"}
 
 
 def _encrypted(settings: Settings) -> list[keys.Encrypted]:

@@ -86,7 +86,7 @@ def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int
     if any(check.damage for check in failed):
         found = preflight.check(source.repository, source.snapshot).verified
         if found.found:
-            report.add(**verify.facts(source.snapshot, found))
+            report.add(**verify.fields(source.snapshot, found))
         if found.found or any(check.damage and check.name in _LOADED for check in failed):
             return DamagedError.exit_code
     return FAILED
@@ -149,13 +149,13 @@ class _Drill:
         except ConfigurationError:
             dialects.refused(part, self._source.repository.reader(), store)  # DamagedError where it is the snapshot's
             raise
-        said = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
+        message = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
         if part.revision == schema.latest():
-            return said
+            return message
         ended, _after = migrate.migrate(store)
         if ended.exit_code:
             raise StorageError(f"its schema {part.revision} cannot be upgraded: {ended.error}")
-        return f"{said}; upgraded from {part.revision} to {schema.latest()}"
+        return f"{message}; upgraded from {part.revision} to {schema.latest()}"
 
     def _models(self, api: MlflowApi, destination: str) -> None:
         def read() -> str:
@@ -164,7 +164,7 @@ class _Drill:
                 api, (destination, origin), self._source.repository.files(self._source.snapshot)
             )
             self._report.add(models_read=found.models)
-            return found.said()
+            return found.message()
 
         self._try("models read back", read)
 
@@ -197,11 +197,11 @@ def _scratch_database(store: Database, folder: Path) -> Iterator[Database]:
 
 
 def _require_room(parent: Path, source: RestoreSource) -> None:
-    wanted = int((source.snapshot.artifacts.bytes + preflight.database_size(source.part)) * _ROOM)
+    desired = int((source.snapshot.artifacts.bytes + preflight.database_size(source.part)) * _ROOM)
     free = shutil.disk_usage(parent).free
-    if free < wanted:
+    if free < desired:
         raise StorageError(
-            f"a drill needs {amount(wanted)} in {parent}, and {amount(free)} are free",
+            f"a drill needs {amount(desired)} in {parent}, and {amount(free)} are free",
             "make room there; nothing was restored",
         )
 

@@ -72,7 +72,7 @@ def _act(
         return _kept(settings, report, options, store, place, lock_wait)
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
     preflight.refuse_nesting(store, destination, backups)
-    source = dataclasses.replace(find(backups, _wanted(options.snapshot, place)), shorten=options.shorten_text)
+    source = dataclasses.replace(find(backups, _desired(options.snapshot, place)), shorten=options.shorten_text)
     report.add(**describe(source, store))
     tell_keys(source, report)
     preflight.refuse_kind(source.snapshot, source.part, store)
@@ -176,13 +176,13 @@ def describe(source: RestoreSource, store: Database) -> dict[str, Any]:
 def tell_keys(source: RestoreSource, report: Report) -> None:
     """Say which of the snapshot's keys is not the one that is at hand."""
     found = keys.told(source.snapshot.keys, os.environ)
-    said = keys.in_words(found)
-    for text in said:
+    message = keys.in_words(found)
+    for text in message:
         say(f"warning: {text}")
-    report.add(keys=found, other_keys=said)
+    report.add(keys=found, other_keys=message)
 
 
-def _wanted(which: str, place: SavedCopies) -> str:
+def _desired(which: str, place: SavedCopies) -> str:
     """`latest` means the snapshot of an unfinished restore, where there is one."""
     running = RestoreJournalFile(place).running
     if running is None:
@@ -296,10 +296,10 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
         except DamagedError:  # the snapshot: no change of the target would help
             raise
         except ProjectError as error:
-            said = preflight.said(error)
-            if any(said.items() <= other.items() for other in found):
+            message = preflight.message(error)
+            if any(message.items() <= other.items() for other in found):
                 continue
-            found.append({"name": name, **said})
+            found.append({"name": name, **message})
             at_work = name == "user" and isinstance(error, InUseError)
             now = "a server is at work, which is to be stopped for it" if at_work else "it would be refused"
             say(f"as things are, {now}: {error}")
@@ -365,7 +365,7 @@ def _kept(
 
 
 def _tell_kept(place: SavedCopies) -> None:
-    for entry in RestoreJournalFile(place).ledger.kept:
+    for entry in RestoreJournalFile(place).restore_journal.kept:
         say(f"kept aside: {entry.name} ({list_saved.what(entry)}), {entry.time}")
 
 

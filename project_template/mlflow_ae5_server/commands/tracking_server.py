@@ -104,12 +104,12 @@ def _static_prefix(url_prefix: str) -> str:
 
 
 def _prepare_folders(store: Database, destination: str, artifact_root: str) -> None:
-    wanted = [
+    desired = [
         (store.file.parent if store.file else None, "MLFLOW_BACKEND_STORE_URI"),
         (folders.local_folder(destination), "MLFLOW_ARTIFACTS_DESTINATION"),
         (folders.local_folder(artifact_root), "MLFLOW_DEFAULT_ARTIFACT_ROOT"),
     ]
-    for folder, setting in wanted:
+    for folder, setting in desired:
         if folder is None:
             continue
         folders.make_writable(folder, setting)

@@ -18,7 +18,7 @@ VARIABLES = {
     "drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
 }
 # Where the variable says nothing at all; a restore does not begin to write because somebody cleared a variable.
-_NOTHING_SAID = {"backup": ["create"], "restore": ["--dry-run"], "drill": []}
+_NO_MESSAGE = {"backup": ["create"], "restore": ["--dry-run"], "drill": []}
 
 
 def words(command: str, settings: Settings) -> list[str]:
@@ -28,7 +28,7 @@ def words(command: str, settings: Settings) -> list[str]:
         found = shlex.split(settings.value(name) or "")
     except ValueError as error:
         raise UsageError(f"{name} cannot be split into words: {error}", "mind its quotation marks") from None
-    return found or _NOTHING_SAID[command]
+    return found or _NO_MESSAGE[command]
 
 
 def restore(parser: argparse.ArgumentParser) -> None:

@@ -38,11 +38,11 @@ class ProjectError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "", **facts: Any) -> None:
+    def __init__(self, message: str, hint: str = "", **fields: Any) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.facts = facts
+        self.fields = fields
 
     def __str__(self) -> str:
         return f"{self.message}\n  what to do: {self.hint}" if self.hint else self.message

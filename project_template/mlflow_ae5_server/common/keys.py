@@ -82,7 +82,7 @@ def told(checks: Iterable[KeyCheck], environ: Mapping[str, str]) -> list[dict[st
 
 def in_words(found: Iterable[Mapping[str, Any]]) -> list[str]:
     """A sentence for each key that is not the snapshot's, of what `told` says."""
-    said = []
+    message = []
     for key in found:
         if key["at_hand"] == SAME:
             continue
@@ -92,8 +92,8 @@ def in_words(found: Iterable[Mapping[str, Any]]) -> list[str]:
             else "it holds nothing encrypted"
         )
         now = "is not set here" if key["at_hand"] == UNSET else "is another one here"
-        said.append(f"{key['name']} {now} than when the snapshot was made: {what}")
-    return said
+        message.append(f"{key['name']} {now} than when the snapshot was made: {what}")
+    return message
 
 
 def _material(name: str, environ: Mapping[str, str]) -> str | None:
@@ -243,32 +243,32 @@ def _webhooks(connection: Any, tables: set[str], environ: Mapping[str, str]) -> 
 
 def warnings(found: Iterable[Encrypted], environ: Mapping[str, str]) -> list[str]:
     """What a person should know of it, each a sentence with what to do."""
-    said = []
+    message = []
     for one in found:
         what = PROTECTS[one.name]
         if one.published:
-            said.append(
+            message.append(
                 f"{counted(len(one.published), what)} ({_names(one.published)}) encrypted with a constant that MLflow "
                 f"publishes, readable in every backup: set {one.name} (`install` does) and restart the "
                 "server, which encrypts them again; then replace them at their provider: older backups keep them"
             )
         if one.lost:
-            said.append(
+            message.append(
                 f"{counted(len(one.lost), what)} ({_names(one.lost)}) encrypted with another {one.name}, unreadable "
                 f"now: set the key of that time (see the saved key file), or {_without_key(one)}"
             )
         if not environ.get(one.name) and not one.published and not one.lost:
             why = "are readable for everybody in a backup" if one.name == PASSPHRASE else "break at the next restart"
-            said.append(f"{one.name} is not set, so {what} {why}: `install` sets it")
-    return said
+            message.append(f"{one.name} is not set, so {what} {why}: `install` sets it")
+    return message
 
 
 def _without_key(one: Encrypted) -> str:
     if one.name == PASSPHRASE:
         return "enter them again"
     ids = ", ".join("'" + shown(name).replace("'", "''") + "'" for name in one.lost_ids)
-    mend = f"UPDATE webhooks SET secret = NULL, status = 'DISABLED' WHERE webhook_id IN ({ids})"  # noqa: S608 - shown
-    return f"have them listed again by {mend}; until then MLflow answers 500 to list, get and delete"
+    fix = f"UPDATE webhooks SET secret = NULL, status = 'DISABLED' WHERE webhook_id IN ({ids})"  # noqa: S608 - shown
+    return f"have them listed again by {fix}; until then MLflow answers 500 to list, get and delete"
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -15,31 +15,31 @@ class Report:
     """Collects facts while a job runs and prints them once, last."""
 
     def __init__(self, command: str) -> None:
-        self._facts: dict[str, Any] = {"command": command, "outcome": "failed"}
+        self._fields: dict[str, Any] = {"command": command, "outcome": "failed"}
         self._started = time.monotonic()
 
-    def add(self, **facts: Any) -> None:
-        self._facts.update(facts)
+    def add(self, **fields: Any) -> None:
+        self._fields.update(fields)
 
     def failed(self, error: ProjectError) -> None:
         outcome = "skipped" if _passes(error) else "failed"
-        self.add(**error.facts, outcome=outcome, error=error.message, hint=error.hint)
+        self.add(**error.fields, outcome=outcome, error=error.message, hint=error.hint)
 
     def exit_code(self, error: ProjectError) -> int:
         """A garbage collection that finds another one at work is in order: a cron job must not fail for that.
 
         An upgrade that was asked for and did not happen is not.
         """
-        return 0 if _passes(error) and self._facts["command"] == "GarbageCollection" else error.exit_code
+        return 0 if _passes(error) and self._fields["command"] == "GarbageCollection" else error.exit_code
 
     def print(self, exit_code: int) -> None:
         self.add(exit_code=exit_code, seconds=round(time.monotonic() - self._started, 2))
-        facts = {key: scrub(value) if isinstance(value, str) else value for key, value in self._facts.items()}
+        fields = {key: scrub(value) if isinstance(value, str) else value for key, value in self._fields.items()}
         sys.stderr.flush()
         sys.stdout.flush()
         # Past the filter, which knows text, not JSON: a password like "12345" must not turn a number into stars.
         stream = sys.stdout.inner if isinstance(sys.stdout, ScrubbingStream) else sys.stdout
-        stream.write(json.dumps(facts) + "\n")
+        stream.write(json.dumps(fields) + "\n")
         stream.flush()
 
 

@@ -113,11 +113,11 @@ def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Dat
     return Database(full, dialect, driver, scrub(url.render_as_string(hide_password=True)), sqlite_file(uri))
 
 
-def _installed_driver(dialect: str, wanted: str, setting: str) -> str:
-    candidates = [entry for entry in DRIVERS[dialect] if wanted in {"", entry[0]}]
+def _installed_driver(dialect: str, desired: str, setting: str) -> str:
+    candidates = [entry for entry in DRIVERS[dialect] if desired in {"", entry[0]}]
     if not candidates:
         raise ConfigurationError(
-            f"{setting} names the driver {wanted!r}, which is not known for {dialect}",
+            f"{setting} names the driver {desired!r}, which is not known for {dialect}",
             f"write {dialect}+{DRIVERS[dialect][0][0]}://",
         )
     for driver, module, _package in candidates:
@@ -191,16 +191,16 @@ def wait_until_ready(
                 connection.execute(query)
                 return
         except (SQLAlchemyError, OSError, ValueError) as error:
-            said = reason(error)
-            if (final := _final(said, database)) is not None:
+            message = reason(error)
+            if (final := _final(message, database)) is not None:
                 raise final from None
         if clock() + pause > deadline:
             raise UnreachableError(
-                f"the database {database.shown} did not answer within {seconds:g} s: {said}",
+                f"the database {database.shown} did not answer within {seconds:g} s: {message}",
                 "check host, port and network; MLFLOW_TRACKING_DATABASE_WAIT sets how long to wait, in seconds",
             )
         if not told:
-            say(f"waiting up to {seconds:g} s for the database {database.shown}: {said}")
+            say(f"waiting up to {seconds:g} s for the database {database.shown}: {message}")
             told = True
         sleep(pause)
         pause = min(pause * 2, 5.0)

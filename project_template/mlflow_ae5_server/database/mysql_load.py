@@ -44,8 +44,8 @@ class MysqlLoad:
         insert = f"INSERT INTO {quoted(table)} ({names}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608
         single = [columns.index(column.name) for column in self.shapes[table].columns if is_single(column)]
         for block in blocks:
-            for place in single:
-                _require_single(table, columns[place], block, place)
+            for scratch_database in single:
+                _require_single(table, columns[scratch_database], block, scratch_database)
             try:
                 for start in range(0, len(block), _AT_ONCE):
                     self._connection.exec_driver_sql(insert, [tuple(row) for row in block[start : start + _AT_ONCE]])
@@ -70,10 +70,10 @@ class MysqlLoad:
 @contextlib.contextmanager
 def loading(target: Database, revision: str) -> Iterator[MysqlLoad]:
     """All, or nothing: the tables are moved to `target` when the block ends well."""
-    with _prepared(target, revision) as (place, loading):
+    with _prepared(target, revision) as (scratch_database, loading):
         yield loading
         loading.commit()
-        mysql_saved_copy.move_in(place, target, schema.own_tables(revision))
+        mysql_saved_copy.move_in(scratch_database, target, schema.own_tables(revision))
 
 
 @contextlib.contextmanager
@@ -85,22 +85,22 @@ def looking(target: Database, revision: str) -> Iterator[MysqlLoad]:
 
 @contextlib.contextmanager
 def _prepared(target: Database, revision: str) -> Iterator[tuple[Database, MysqlLoad]]:
-    with mysql_saved_copy.scratch(target) as place:
-        with connect_engine(lossless(place)).connect() as connection:
+    with mysql_saved_copy.scratch(target) as scratch_database:
+        with connect_engine(lossless(scratch_database)).connect() as connection:
             schema.create(connection, revision)
             connection.commit()
-        with mysql.connected(place) as connection:
+        with mysql.connected(scratch_database) as connection:
             connection.exec_driver_sql(f"SET SESSION sql_mode = '{_MODE}', foreign_key_checks = 0")
-            shapes = mysql.shapes_of(connection, sorted(schema.own_tables(revision)), place.shown)
+            shapes = mysql.shapes_of(connection, sorted(schema.own_tables(revision)), scratch_database.shown)
             for shape in shapes:  # migrations write rows too
                 connection.exec_driver_sql(f"DELETE FROM {quoted(shape.name)}")  # noqa: S608
-            yield place, MysqlLoad(connection, shapes)
+            yield scratch_database, MysqlLoad(connection, shapes)
 
 
-def _require_single(table: str, column: str, block: Block, place: int) -> None:
+def _require_single(table: str, column: str, block: Block, scratch_database: int) -> None:
     """A FLOAT has 32 bits there: a number that needs more would come back as another."""
     for row in block:
-        value = row[place]
+        value = row[scratch_database]
         if value is not None and value != mysql.shortest(struct.unpack("f", struct.pack("f", value))[0]):
             raise _cannot_keep(f"{table}.{column} has the number {value!r}, of which MySQL keeps the first digits only")
 

@@ -76,9 +76,9 @@ def scratch(target: Database) -> Iterator[Database]:
         yield _within(target, name)
 
 
-def move_in(place: Database, target: Database, tables: Iterable[str]) -> None:
+def move_in(scratch_database: Database, target: Database, tables: Iterable[str]) -> None:
     """All of these tables, from a scratch place into `target`."""
-    with connected(place) as connection:
+    with connected(scratch_database) as connection:
         here = _here(connection)
     with _altering(target) as connection:
         there = _here(connection)
@@ -155,25 +155,25 @@ def _move(connection: Connection, moves: Sequence[tuple[str, str, str]]) -> None
     from sqlalchemy.exc import SQLAlchemyError
 
     ways = {a: b for a, _table, b in moves}
-    for place in ways.values():
-        _make_triggers(connection, place)
+    for scratch_database in ways.values():
+        _make_triggers(connection, scratch_database)
     noted = [(a, _NOTE, b) for a, b in ways.items() if _note_triggers(connection, a)]
     parts = (f"{quoted(a)}.{quoted(table)} TO {quoted(b)}.{quoted(table)}" for a, table, b in [*moves, *noted])
     try:
         connection.exec_driver_sql(f"RENAME TABLE {', '.join(parts)}")
     except BaseException:
         with contextlib.suppress(SQLAlchemyError):
-            for place in ways:
-                _make_triggers(connection, place)
+            for scratch_database in ways:
+                _make_triggers(connection, scratch_database)
         raise
-    for place in ways.values():
-        _make_triggers(connection, place)
+    for scratch_database in ways.values():
+        _make_triggers(connection, scratch_database)
 
 
-def _note_triggers(connection: Connection, place: str) -> bool:
+def _note_triggers(connection: Connection, scratch_database: str) -> bool:
     """Write down, and take away, the triggers of MLflow's tables. Whether any are written down."""
-    note = f"{quoted(place)}.{quoted(_NOTE)}"
-    if found := _triggers(connection, place):
+    note = f"{quoted(scratch_database)}.{quoted(_NOTE)}"
+    if found := _triggers(connection, scratch_database):
         connection.exec_driver_sql(
             f"CREATE TABLE IF NOT EXISTS {note} (name VARCHAR(64) PRIMARY KEY, about VARCHAR(64), text LONGTEXT)"
         )
@@ -181,17 +181,21 @@ def _note_triggers(connection: Connection, place: str) -> bool:
             connection.exec_driver_sql(f"REPLACE INTO {note} VALUES (%s, %s, %s)", (name, table, text))  # noqa: S608
         connection.commit()
         for name in found:
-            connection.exec_driver_sql(f"DROP TRIGGER {quoted(place)}.{quoted(name)}")
-    return _is_noted(connection, place)
+            connection.exec_driver_sql(f"DROP TRIGGER {quoted(scratch_database)}.{quoted(name)}")
+    return _is_noted(connection, scratch_database)
 
 
-def _make_triggers(connection: Connection, place: str) -> None:
+def _make_triggers(connection: Connection, scratch_database: str) -> None:
     """Make those that are written down, and forget what is written."""
-    if not _is_noted(connection, place):
+    if not _is_noted(connection, scratch_database):
         return
-    note, there, tables = f"{quoted(place)}.{quoted(_NOTE)}", _triggers(connection, place), _tables(connection, place)
+    note, there, tables = (
+        f"{quoted(scratch_database)}.{quoted(_NOTE)}",
+        _triggers(connection, scratch_database),
+        _tables(connection, scratch_database),
+    )
     noted = connection.exec_driver_sql(f"SELECT name, about, text FROM {note}").all()  # noqa: S608
-    with _inside(connection, place):
+    with _inside(connection, scratch_database):
         for name, table, text in noted:
             if name not in there and table in tables:
                 connection.exec_driver_sql(f"CREATE TRIGGER {quoted(name)} {text}".replace("%", "%%"))
@@ -199,27 +203,27 @@ def _make_triggers(connection: Connection, place: str) -> None:
 
 
 @contextlib.contextmanager
-def _inside(connection: Connection, place: str) -> Iterator[None]:
+def _inside(connection: Connection, scratch_database: str) -> Iterator[None]:
     """A trigger remembers the name of its table as it was told, and should not remember the database."""
     here = _here(connection)
-    connection.exec_driver_sql(f"USE {quoted(place)}")
+    connection.exec_driver_sql(f"USE {quoted(scratch_database)}")
     try:
         yield
     finally:
         connection.exec_driver_sql(f"USE {quoted(here)}")
 
 
-def _is_noted(connection: Connection, place: str) -> bool:
+def _is_noted(connection: Connection, scratch_database: str) -> bool:
     query = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
-    return bool(_ask(connection, query, place, _NOTE))
+    return bool(_ask(connection, query, scratch_database, _NOTE))
 
 
-def _triggers(connection: Connection, place: str) -> dict[str, tuple[str, str]]:
+def _triggers(connection: Connection, scratch_database: str) -> dict[str, tuple[str, str]]:
     """name: (table, what follows the name in the statement that makes it)."""
     found = connection.exec_driver_sql(
         "SELECT trigger_name, event_object_table, action_timing, event_manipulation, action_statement "
         "FROM information_schema.triggers WHERE trigger_schema = %s",
-        (place,),
+        (scratch_database,),
     ).all()
     return {
         name: (table, f"{timing} {event} ON {quoted(table)} FOR EACH ROW {body}")

@@ -111,8 +111,8 @@ class MlflowApi:
         except requests.RequestException as error:
             raise UnreachableError(f"{method} {path} got no answer: {type(error).__name__}") from None
         if answer.status_code != 200:
-            said = scrub(" ".join(answer.text.split())[:300])
-            raise UnreachableError(f"{method} {path} answered {answer.status_code}: {said}")
+            message = scrub(" ".join(answer.text.split())[:300])
+            raise UnreachableError(f"{method} {path} answered {answer.status_code}: {message}")
         return answer
 
 

@@ -148,7 +148,7 @@ class ReadBack:
     left_out: int = 0
     wrong: list[str] = field(default_factory=list)
 
-    def said(self) -> str:
+    def message(self) -> str:
         """For people. Raises DamagedError where a file is not the snapshot's, StorageError where there are models and
         it has no file of any."""
         text = f"{counted(self.files, 'files')} ({amount(self.bytes)}) of {counted(self.models, 'models')}"
@@ -170,10 +170,10 @@ def count(api: MlflowApi, part: DatabasePart) -> str:
     experiments = set[str]()
     for _workspace in each_workspace(api):
         experiments.update(_experiments(api))
-    wanted = next((table.rows for table in part.tables if table.name == "experiments"), 0)
-    if len(experiments) != wanted:
-        raise DamagedError(f"the server has {len(experiments)} experiments, the snapshot {wanted}")
-    return f"the server has the {wanted} experiments of the snapshot"
+    desired = next((table.rows for table in part.tables if table.name == "experiments"), 0)
+    if len(experiments) != desired:
+        raise DamagedError(f"the server has {len(experiments)} experiments, the snapshot {desired}")
+    return f"the server has the {desired} experiments of the snapshot"
 
 
 def each_workspace(api: MlflowApi) -> Iterator[str]:

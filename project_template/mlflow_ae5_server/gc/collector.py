@@ -60,21 +60,21 @@ class Collector:
             self._registry.refresh(connection)
             same = canonical(self._settings.value("MLFLOW_ARTIFACTS_DESTINATION"))
             todo = plan.make(connection, self._limit, self._registry, same)
-        places = self._places(todo)
-        self._measure(todo, places)
+        destinations = self._destinations(todo)
+        self._measure(todo, destinations)
         summary.show(todo, older_than, dry_run)
         if dry_run:
             self._report.add(outcome="dry-run", **summary.planned(todo))
-            self._orphans(places, orphan_mode, dry_run)
+            self._orphans(destinations, orphan_mode, dry_run)
             return 0
-        troubles = self._remove(todo, places)
-        troubles += self._orphans(places, orphan_mode, dry_run)
+        troubles = self._remove(todo, destinations)
+        troubles += self._orphans(destinations, orphan_mode, dry_run)
         self._report.add(outcome="incomplete" if troubles else "done")
         return PARTLY if troubles else 0
 
     # where artifacts are ---------------------------------------------------------------------------------------------
 
-    def _places(self, todo: GcPlan) -> Destinations:
+    def _destinations(self, todo: GcPlan) -> Destinations:
         uri = self._settings.value("MLFLOW_TRACKING_URI")
         server = server_of(uri, os.environ) if self._problem is None else None
         due = [i.location.path for i in todo.owners() if i.location is not None and i.location.root == SERVER]
@@ -82,10 +82,10 @@ class Collector:
         if destination is not None and destination.through_server and reason:
             print(f"works through the server: {scrub(reason)}", file=sys.stderr, flush=True)
         problem = unusable(self._problem, reason)
-        places = Destinations(destination, uri, problem)
+        destinations = Destinations(destination, uri, problem)
         if destination is None and self._problem is not None and due and len(due) == sum(1 for _ in todo.owners()):
             raise self._problem  # nothing could be done without the server: nothing is
-        return places
+        return destinations
 
     def _known(self) -> list[str]:
         """Where a few runs and models have their artifacts, as paths below the server's root."""
@@ -101,14 +101,14 @@ class Collector:
                         paths.append(location.path)
         return paths
 
-    def _measure(self, todo: GcPlan, places: Destinations) -> None:
+    def _measure(self, todo: GcPlan, destinations: Destinations) -> None:
         """Sizes of all that goes; what cannot be looked at, or leads elsewhere, is left out."""
 
         def look(item: GcItem) -> SkippedItem | None:
             if item.location is None:
                 return None
             try:
-                item.size = places.of(item.location).look(item.location.path)
+                item.size = destinations.of(item.location).look(item.location.path)
             except TroubleError as error:
                 return SkippedItem(item.kind, item.id, scrub(str(error)), True)
             return None
@@ -117,15 +117,15 @@ class Collector:
         if troubles := [skip for skip in skips if skip is not None]:
             todo.drop(troubles)
 
-    def _journal(self, places: Destinations) -> GcJournal | None:
-        place: Store | None = places.destination
+    def _journal(self, destinations: Destinations) -> GcJournal | None:
+        destination: Store | None = destinations.destination
         if self._store.file is not None:
-            place = FolderStore(Path("/"), journal_folder(self._store.file))
-        return GcJournal(place, self._store.uri) if place is not None else None
+            destination = FolderStore(Path("/"), journal_folder(self._store.file))
+        return GcJournal(destination, self._store.uri) if destination is not None else None
 
     # doing it --------------------------------------------------------------------------------------------------------
 
-    def _remove(self, todo: GcPlan, places: Destinations) -> int:
+    def _remove(self, todo: GcPlan, destinations: Destinations) -> int:
         """Returns the number of troubles."""
         datasets = 0
         with DeletingConnection(self._store, self._engine) as writer:
@@ -133,8 +133,8 @@ class Collector:
                 writer,
                 cascade.Cascade(self._engine),
                 self._registry,
-                places,
-                self._journal(places),
+                destinations,
+                self._journal(destinations),
                 hands=_HANDS_NEAR if self._near else _HANDS_FAR,
                 step=self._step,
             )
@@ -163,18 +163,18 @@ class Collector:
         removal.tally.rows += datasets
         return datasets
 
-    def _orphans(self, places: Destinations, mode: str, dry_run: bool) -> int:
+    def _orphans(self, destinations: Destinations, mode: str, dry_run: bool) -> int:
         if mode == "ignore":
             return 0
         removed = []
         troubles: list[str] = []
-        if places.destination is None:
+        if destinations.destination is None:
             print("orphans: the server's artifacts cannot be reached")
             self._report.add(orphans={"mode": mode, "error": "the server's artifacts cannot be reached"})
             return 1
         try:
             with self._engine.connect() as connection:
-                found = orphans.find(connection, places.destination, self._registry, self._limit)
+                found = orphans.find(connection, destinations.destination, self._registry, self._limit)
             held = found.held(mode)
             removing = mode.startswith("remove") and not dry_run and not held
             summary.show_orphans(found, removing)
@@ -184,12 +184,12 @@ class Collector:
                 print(f"orphans: none would be removed: {held}")
             for item in found.old if removing else ():
                 try:
-                    if places.destination.look(item.path) is not None:
-                        places.destination.remove(item.path)
+                    if destinations.destination.look(item.path) is not None:
+                        destinations.destination.remove(item.path)
                     removed.append(item)
                 except TroubleError as error:
                     troubles.append(f"{item.path}: {scrub(str(error))}")
-            self._report.add(orphans=summary.orphan_facts(mode, found, removed, held))
+            self._report.add(orphans=summary.orphan_fields(mode, found, removed, held))
         except TroubleError as error:
             troubles.append(scrub(str(error)))
             self._report.add(orphans={"mode": mode, "error": troubles[-1]})

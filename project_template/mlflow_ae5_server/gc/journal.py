@@ -38,28 +38,28 @@ class JournalPage:
 class GcJournal:
     """Pages in a store. `key` must be known to jobs only: the database's URI with its password, say."""
 
-    def __init__(self, place: Store, key: str) -> None:
-        self._place = place
+    def __init__(self, destination: Store, key: str) -> None:
+        self._destination = destination
         self._key = hashlib.sha256(b"mlflow-ae5-gc:" + key.encode()).digest()
 
     def write(self, entries: Iterable[Entry], name: str = "") -> JournalPage:
         """Raises TroubleError; then nothing may be removed."""
         page = JournalPage(name or f"{time.time_ns()}-{secrets.token_hex(4)}.json", tuple(entries))
         body = json.dumps(page.entries)
-        self._place.journal_write(page.name, json.dumps({"sealed": self._seal(body), "entries": body}).encode())
+        self._destination.journal_write(page.name, json.dumps({"sealed": self._seal(body), "entries": body}).encode())
         return page
 
     def close(self, page: JournalPage, left: Iterable[Entry] = ()) -> None:
         """All of it is done, but for what is `left` to the next run."""
         remaining = tuple(left)
         if not remaining:
-            self._place.journal_drop(page.name)
+            self._destination.journal_drop(page.name)
         elif remaining != page.entries:
             self.write(remaining, page.name)
 
     def pages(self) -> Iterator[JournalPage]:
         """What earlier runs did not finish. A page that is not ours is told of and left alone."""
-        for name, content in list(self._place.journal_read()):
+        for name, content in list(self._destination.journal_read()):
             try:
                 outer = json.loads(content)
                 body = str(outer["entries"])

@@ -67,10 +67,13 @@ def find(connection: Connection, destination: Store, registry: Registry, limit: 
             plain = owner.rpartition("-")[2]
             if owner in rows or plain in mentioned or registry.protects(owner):
                 continue
-            if any(path == place or path.startswith(f"{place}/" if place else "") for place in above):
+            if any(
+                path == destination or path.startswith(f"{destination}/" if destination else "")
+                for destination in above
+            ):
                 continue
-            facts = destination.age(path)
-            (found.old if facts.newest * 1000 <= limit else found.young).append(facts)
+            fields = destination.age(path)
+            (found.old if fields.newest * 1000 <= limit else found.young).append(fields)
     return found
 
 
@@ -100,7 +103,7 @@ def _experiments(destination: Store) -> Iterator[str]:
 def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], set[str]]:
     """Ids in the unusual locations of other rows, and the unusual locations themselves, as paths in the store."""
     ids: set[str] = set()
-    places: set[str] = set()
+    destinations: set[str] = set()
     for owner, uri in claims(connection):
         ids.update(_ID.findall(uri))
         if owner.startswith("experiment "):
@@ -110,14 +113,14 @@ def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], se
         except BadLocationError:
             continue
         if location.root == SERVER:
-            places.add(location.path)
+            destinations.add(location.path)
         elif location.root == LOCAL and destination.shown.find("://") < 0:
             inside = os.path.relpath(os.path.realpath("/" + location.path), os.path.realpath(destination.shown))
             if not inside.startswith(".."):
-                places.add("" if inside == "." else inside)
+                destinations.add("" if inside == "." else inside)
         elif f"{location.root}/{location.path}/".startswith(destination.shown.rstrip("/") + "/"):
-            places.add(f"{location.root}/{location.path}".removeprefix(destination.shown.rstrip("/")).strip("/"))
-    return ids, places
+            destinations.add(f"{location.root}/{location.path}".removeprefix(destination.shown.rstrip("/")).strip("/"))
+    return ids, destinations
 
 
 def _parts(folders: Iterator[tuple[str, str, str]]) -> Iterator[list[tuple[str, str, str]]]:

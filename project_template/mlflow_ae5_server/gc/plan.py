@@ -232,22 +232,24 @@ def claims(connection: Connection) -> Iterator[tuple[str, str]]:
 
     A run at `<location of its experiment>/<its id>/artifacts` is inside another run's folder only if its experiment is.
     """
-    place = EXPERIMENTS.c.artifact_location
-    for number, uri in connection.execute(select(EXPERIMENTS.c.experiment_id, place).where(place.is_not(None))):
+    destination = EXPERIMENTS.c.artifact_location
+    for number, uri in connection.execute(
+        select(EXPERIMENTS.c.experiment_id, destination).where(destination.is_not(None))
+    ):
         yield f"experiment {number}", uri
     owned: tuple[tuple[Any, Any, Any, Any, str], ...] = (
         (RUNS, RUNS.c.run_uuid, RUNS.c.artifact_uri, RUNS.c.experiment_id, "/"),
         (MODELS, MODELS.c.model_id, MODELS.c.artifact_location, MODELS.c.experiment_id, "/models/"),
     )
     for source, key, uri, experiment, between in owned:
-        usual = place.concat(literal(between)).concat(key).concat(literal("/artifacts"))
+        usual = destination.concat(literal(between)).concat(key).concat(literal("/artifacts"))
         query = (
             select(key, uri)
             .select_from(source.outerjoin(EXPERIMENTS, experiment == EXPERIMENTS.c.experiment_id))
-            .where(uri.is_not(None), or_(place.is_(None), uri != usual))
+            .where(uri.is_not(None), or_(destination.is_(None), uri != usual))
         )
         yield from ((str(row[0]), str(row[1])) for row in connection.execute(query))
-    usual = place.concat(literal("/traces/")).concat(TRACES.c.request_id).concat(literal("/artifacts"))
+    usual = destination.concat(literal("/traces/")).concat(TRACES.c.request_id).concat(literal("/artifacts"))
     query = (
         select(TRACES.c.request_id, TRACE_TAGS.c.value)
         .select_from(
@@ -258,7 +260,7 @@ def claims(connection: Connection) -> Iterator[tuple[str, str]]:
         .where(
             TRACE_TAGS.c.key.in_(ARTIFACT_TAGS),
             TRACE_TAGS.c.value.is_not(None),
-            or_(place.is_(None), TRACE_TAGS.c.value != usual),
+            or_(destination.is_(None), TRACE_TAGS.c.value != usual),
         )
     )
     yield from ((str(row[0]), str(row[1])) for row in connection.execute(query))

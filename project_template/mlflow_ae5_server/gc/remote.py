@@ -42,9 +42,9 @@ class ServerStore:
         files = size = 0
         waiting = [path]
         while waiting:
-            place = waiting.pop()
-            for item in self._listed(place):
-                below = f"{place}/{str(item['path']).rpartition('/')[2]}"
+            destination = waiting.pop()
+            for item in self._listed(destination):
+                below = f"{destination}/{str(item['path']).rpartition('/')[2]}"
                 if item.get("is_dir"):
                     waiting.append(below)
                 else:

@@ -64,14 +64,14 @@ class Removal:
         writer: DeletingConnection,
         cascade: Cascade,
         registry: Registry,
-        places: Destinations,
+        destinations: Destinations,
         journal: GcJournal | None,
         *,
         hands: int = 4,
         step: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._writer, self._cascade, self._registry = writer, cascade, registry
-        self._places, self._journal, self._step = places, journal, step
+        self._destinations, self._journal, self._step = destinations, journal, step
         self._hands = ThreadPoolExecutor(hands, thread_name_prefix="remove")
         self._limit = 0
         self._clearing: ArtifactRemoval | None = None
@@ -227,7 +227,7 @@ class Removal:
         _kind, owner, uri = entry
         try:
             location = own_folder(uri, owner)
-            self._places.of(location).remove(location.path)
+            self._destinations.of(location).remove(location.path)
             self._step("some artifacts gone")
         except (BadLocationError, TroubleError) as error:
             return scrub(str(error))
@@ -238,7 +238,7 @@ class Removal:
         for _kind, owner, uri in entries:
             try:
                 location = own_folder(uri, owner)
-                size = self._places.of(location).look(location.path)
+                size = self._destinations.of(location).look(location.path)
             except (BadLocationError, TroubleError):
                 continue  # removing it will tell
             sizes[owner] = size.bytes if size else 0
@@ -293,7 +293,7 @@ class Removal:
         """Traces rarely have artifacts. What cannot be looked at, or is not the trace's own, is left where it is."""
         try:
             location = own_folder(uri, item.id)
-            size = self._places.of(location).look(location.path)
+            size = self._destinations.of(location).look(location.path)
         except (BadLocationError, TroubleError) as error:
             self._skip("artifacts", item.id, scrub(str(error)))
             return
@@ -303,7 +303,7 @@ class Removal:
     def _tidy(self, item: GcItem) -> None:
         try:
             location = parse(item.uri)
-            self._places.of(location).tidy(location.path)
+            self._destinations.of(location).tidy(location.path)
         except (BadLocationError, TroubleError):
             return  # empty folders hurt nobody
 

@@ -124,10 +124,10 @@ class FolderStore:
         waiting = [str(folder)]
         try:
             while waiting:
-                place = waiting.pop()
-                if not os.access(place, os.W_OK | os.X_OK):
-                    raise TroubleError(f"this account cannot remove anything in {place}")
-                with os.scandir(place) as entries:
+                destination = waiting.pop()
+                if not os.access(destination, os.W_OK | os.X_OK):
+                    raise TroubleError(f"this account cannot remove anything in {destination}")
+                with os.scandir(destination) as entries:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(entry.path)
@@ -156,15 +156,15 @@ class FolderStore:
 
     def _straight(self, path: str) -> bool:
         """Whether there is a folder at the end, and only folders on the way to it."""
-        place, names = str(self._root), path.split("/")
+        destination, names = str(self._root), path.split("/")
         for number, name in enumerate(names, 1):
-            place = f"{place}/{name}"
+            destination = f"{destination}/{name}"
             try:
-                mode = os.lstat(place).st_mode
+                mode = os.lstat(destination).st_mode
             except (FileNotFoundError, NotADirectoryError):
                 return False
             except OSError as error:
-                raise TroubleError(f"{place} cannot be read: {error.strerror}") from None
+                raise TroubleError(f"{destination} cannot be read: {error.strerror}") from None
             if name in {"", ".", ".."} or (number < len(names) and stat.S_ISLNK(mode)):
                 raise TroubleError(_ELSEWHERE)
         if not stat.S_ISDIR(mode):
@@ -216,10 +216,10 @@ class FolderStore:
         files = size = 0
         newest = (self._root / path).lstat().st_mtime
         for item in (self._root / path).rglob("*"):
-            facts = item.lstat()
-            newest = max(newest, facts.st_mtime)
+            fields = item.lstat()
+            newest = max(newest, fields.st_mtime)
             if not item.is_dir() or item.is_symlink():
-                files, size = files + 1, size + facts.st_size
+                files, size = files + 1, size + fields.st_size
         return FoundFolder(path, StoredSize(files, size), newest)
 
     # journal ---------------------------------------------------------------------------------------------------------

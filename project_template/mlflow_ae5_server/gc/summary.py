@@ -71,17 +71,17 @@ def planned(plan: GcPlan) -> dict[str, Any]:
 
 def done(plan: GcPlan, tally: RemovalCounts, datasets: int) -> dict[str, Any]:
     """Facts of a collection, or of what was done of it."""
-    facts: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, items in _items(plan):
         removed = tally.removed[KINDS[key]]
         due = len(items) + plan.stuck(KINDS[key])
-        facts[key] = {"due": due, "removed": removed, "left": due - removed}
+        fields[key] = {"due": due, "removed": removed, "left": due - removed}
     traces = tally.removed["trace"]
-    facts["traces"] = {"due": plan.traces, "removed": traces, "left": max(0, plan.traces - traces)}
-    facts |= {"datasets": {"removed": datasets}, "rows": tally.rows, "bytes": tally.bytes}
+    fields["traces"] = {"due": plan.traces, "removed": traces, "left": max(0, plan.traces - traces)}
+    fields |= {"datasets": {"removed": datasets}, "rows": tally.rows, "bytes": tally.bytes}
     if tally.finished:
-        facts["finished"] = tally.finished
-    return facts | skipped([*plan.skipped, *tally.skipped])
+        fields["finished"] = tally.finished
+    return fields | skipped([*plan.skipped, *tally.skipped])
 
 
 def _due(plan: GcPlan, key: str, items: list[Any]) -> dict[str, int]:
@@ -97,7 +97,7 @@ def skipped(items: Iterable[SkippedItem]) -> dict[str, Any]:
     return {"skipped": told, "skipped_total": len(found), "troubles": sum(skip.trouble for skip in found)}
 
 
-def orphan_facts(mode: str, orphans: Orphans, removed: list[FoundFolder], held: str) -> dict[str, Any]:
+def orphan_fields(mode: str, orphans: Orphans, removed: list[FoundFolder], held: str) -> dict[str, Any]:
     return {
         "mode": mode,
         "found": len(orphans.old) + len(orphans.young),

@@ -33,21 +33,21 @@ class BlobWriter:
     """
 
     def __init__(
-        self, place: Backend, known: BlobIndex, on_damage: Callable[[str, str], None] = lambda _sha256, _what: None
+        self, backend: Backend, known: BlobIndex, on_damage: Callable[[str, str], None] = lambda _sha256, _what: None
     ) -> None:
         self.new_objects = 0
         self.new_bytes = 0  # plain
         self.stored_bytes = 0  # in the place
-        self._place = place
+        self._backend = backend
         self._known = known
         self._on_damage = on_damage
         self._lock = threading.Lock()
-        self._forsaken: frozenset[str] = frozenset()
+        self._abandoned: frozenset[str] = frozenset()
         self._proven: set[str] = set()
 
-    def forsake(self, shared: frozenset[str]) -> None:
+    def abandon(self, shared: frozenset[str]) -> None:
         """Do not refer to these shared objects any more: what is still needed of them is kept anew."""
-        self._forsaken = shared
+        self._abandoned = shared
 
     def put(self, data: bytes | memoryview) -> StoredBlob:
         stored = StoredBlob(hashlib.sha256(data).hexdigest(), len(data))
@@ -61,11 +61,11 @@ class BlobWriter:
         if not self._known.claim(sha256):
             return
         if self._known.has(sha256):
-            if is_right(self._place, sha256):
+            if is_right(self._backend, sha256):
                 return
             self._on_damage(sha256, "it is not its content")
         packed = pack(data)
-        self._place.write(object_name(sha256), packed)
+        self._backend.write(object_name(sha256), packed)
         with self._lock:
             self.new_objects += 1
             self.new_bytes += len(data)
@@ -73,7 +73,7 @@ class BlobWriter:
 
     def keeps(self, parts: tuple[FilePart, ...]) -> bool:
         """Whether all of them are kept already, as far as is known."""
-        return all(self._known.present(part.sha256) and part.sha256 not in self._forsaken for part in parts)
+        return all(self._known.present(part.sha256) and part.sha256 not in self._abandoned for part in parts)
 
     def proves(self, parts: tuple[FilePart, ...]) -> bool:
         """The same, and each is read, once in this run. For one thread."""
@@ -82,7 +82,7 @@ class BlobWriter:
     def _prove(self, sha256: str) -> bool:
         if sha256 in self._proven or not self._known.has(sha256):  # what this run has stored needs no proof
             return True
-        if not is_right(self._place, sha256):
+        if not is_right(self._backend, sha256):
             self._known.discard(sha256)
             self._on_damage(sha256, "it is not its content")
             return self._known.present(sha256)  # being stored again by another thread
@@ -98,11 +98,11 @@ class BlobReader:
 
     def __init__(
         self,
-        place: Backend,
+        backend: Backend,
         remembered: int = 6,
         on_damage: Callable[[str, str], None] = lambda _sha256, _what: None,
     ) -> None:
-        self._place = place
+        self._backend = backend
         self._on_damage = on_damage
         self._remembered: OrderedDict[str, bytes] = OrderedDict()
         self._limit = remembered
@@ -114,17 +114,17 @@ class BlobReader:
                 self._remembered.move_to_end(sha256)
                 return data
         try:
-            kept = self._place.read(object_name(sha256))
+            kept = self._backend.read(object_name(sha256))
         except DamagedError as error:
             self._on_damage(sha256, error.message)
             raise
         if kept is None:
-            raise DamagedError(f"the object {sha256} is missing in {self._place.shown}", "verify the snapshots there")
+            raise DamagedError(f"the object {sha256} is missing in {self._backend.shown}", "verify the snapshots there")
         plain = unpack(kept, sha256)
         if plain is None:
             self._on_damage(sha256, "it is not its content")
             raise DamagedError(
-                f"the object {sha256} in {self._place.shown} is damaged: its {len(kept)} bytes are not its content",
+                f"the object {sha256} in {self._backend.shown} is damaged: its {len(kept)} bytes are not its content",
                 "verify the snapshots there",
             )
         with self._lock:
@@ -146,10 +146,10 @@ def object_name(sha256: str) -> str:
     return f"{FOLDER}/{sha256[:2]}/{sha256}"
 
 
-def is_right(place: Backend, sha256: str) -> bool:
+def is_right(backend: Backend, sha256: str) -> bool:
     """Whether the object is there and is its content: it is read."""
     try:
-        kept = place.read(object_name(sha256))
+        kept = backend.read(object_name(sha256))
     except DamagedError:
         return False
     return kept is not None and unpack(kept, sha256) is not None
@@ -168,8 +168,8 @@ def pack(data: bytes | memoryview) -> bytes:
 def _samples(data: bytes | memoryview) -> Iterator[memoryview]:
     """Some of a long content, from places that have nothing to do with any format's."""
     view = memoryview(data)
-    for place in (0.0, 0.191, 0.382, 0.618, 0.809):
-        start = int(place * (len(view) - _SAMPLE))
+    for backend in (0.0, 0.191, 0.382, 0.618, 0.809):
+        start = int(backend * (len(view) - _SAMPLE))
         yield view[start : start + _SAMPLE]
 
 

@@ -143,7 +143,7 @@ def verify(
     What was found damaged before is read in any case: that it is known as damaged ends when it is right again.
     """
     result = CheckResult()
-    before, noted = _damaged(repository.verification(manifest.name)), damage.noted(repository.place)
+    before, noted = _damaged(repository.verification(manifest.name)), damage.noted(repository.backend)
     if before.more or noted.everything:
         fraction = 1.0
     unread = ""
@@ -183,7 +183,7 @@ def _read(
     suspects: frozenset[str],
     progress: Callable[[int, int], None],
 ) -> None:
-    reader = BlobReader(repository.place, remembered=0)
+    reader = BlobReader(repository.backend, remembered=0)
     window: deque[tuple[str, Future[tuple[int, str]]]] = deque()
 
     def receive() -> None:
@@ -197,28 +197,28 @@ def _read(
             result.right_again.append(sha256)
         progress(result.checked_objects, result.of_objects)
 
-    with ThreadPoolExecutor(repository.place.threads, "verify") as pool:
+    with ThreadPoolExecutor(repository.backend.threads, "verify") as pool:
         for sha256 in uses.there(fraction, suspects):
             window.append((sha256, pool.submit(_check, reader, repository.shown, sha256, uses.slices(sha256))))
-            if len(window) > 2 * repository.place.threads:
+            if len(window) > 2 * repository.backend.threads:
                 receive()
         while window:
             receive()
 
 
-def _check(reader: BlobReader, place: str, sha256: str, slices: list[tuple[int, int, bytes]]) -> tuple[int, str]:
+def _check(reader: BlobReader, backend: str, sha256: str, slices: list[tuple[int, int, bytes]]) -> tuple[int, str]:
     """Plain size, and what is wrong."""
     try:
         data = memoryview(reader.get(sha256))
     except DamagedError as error:
-        return 0, error.message.removeprefix(f"the object {sha256} ").removeprefix(f"in {place} ")
+        return 0, error.message.removeprefix(f"the object {sha256} ").removeprefix(f"in {backend} ")
     for start, length, digest in slices:
         if hashlib.sha256(data[start : start + length]).digest() != digest:
             return len(data), f"the bytes {start} to {start + length} are not the file that they should be"
     return len(data), ""
 
 
-def facts(manifest: Manifest, verified: CheckResult) -> dict[str, Any]:
+def fields(manifest: Manifest, verified: CheckResult) -> dict[str, Any]:
     """What a report says of damage that was found, and noted."""
     return {
         "damaged": verified.damaged[:_TOLD],
@@ -233,8 +233,8 @@ def note(repository: Repository, manifest: Manifest, verified: CheckResult) -> N
 
     That everything was read once and was right stays known when later only a sample is read, and is right as well.
     """
-    damage.forget(repository.place, verified.right_again)
-    damage.note(repository.place, ((item["object"], item["what"]) for item in verified.damaged if "object" in item))
+    damage.forget(repository.backend, verified.right_again)
+    damage.note(repository.backend, ((item["object"], item["what"]) for item in verified.damaged if "object" in item))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before = repository.verification(manifest.name)
     in_full = now if verified.in_full else before.get("in_full") if before.get("damaged") == [] else None
@@ -263,7 +263,7 @@ class BlobState:
     in_full: str | None
     sampled: dict[str, Any] | None
     found: int
-    mended: bool = False
+    fixed: bool = False
 
 
 def state(repository: Repository, name: str) -> BlobState | None:
@@ -274,17 +274,17 @@ def state(repository: Repository, name: str) -> BlobState | None:
         return None
     found = noted.get("found")
     then = found if isinstance(found, int) else len(named)
-    mended = _mended(repository, _damaged(noted)) if then else 0
+    fixed = _fixed(repository, _damaged(noted)) if then else 0
     in_full = noted.get("in_full") or None
     sampled = None
     if not then and in_full != at:
         sampled = {"at": at, "checked": noted.get("checked_objects"), "of": noted.get("of_objects")}
-    return BlobState(at, _right(noted), in_full, sampled, then - mended, mended > 0)
+    return BlobState(at, _right(noted), in_full, sampled, then - fixed, fixed > 0)
 
 
-def _mended(repository: Repository, then: _Before) -> int:
+def _fixed(repository: Repository, then: _Before) -> int:
     """How many of the objects that were found damaged are not noted as such any more."""
-    now = damage.noted(repository.place)
+    now = damage.noted(repository.backend)
     return 0 if now.everything else len(then.objects - now.objects)
 
 

@@ -37,47 +37,47 @@ class DamagedBlob:
         return bool(self.objects) or self.everything
 
 
-def noted(place: Backend) -> DamagedBlob:
-    names = {item.name.rpartition("/")[2] for item in place.items(FOLDER)}
+def noted(backend: Backend) -> DamagedBlob:
+    names = {item.name.rpartition("/")[2] for item in backend.items(FOLDER)}
     return DamagedBlob(frozenset(filter(is_digest, names)), _MORE in names)
 
 
-def note(place: Backend, found: Iterable[tuple[str, str]]) -> None:
+def note(backend: Backend, found: Iterable[tuple[str, str]]) -> None:
     """Remember (digest, what is wrong). Raises StorageError."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     for number, (sha256, what) in enumerate(found):
         if number == _NAMED:
-            place.write(f"{FOLDER}/{_MORE}", b"{}")
+            backend.write(f"{FOLDER}/{_MORE}", b"{}")
             return
-        place.write(f"{FOLDER}/{sha256}", json.dumps({"at": at, "what": what}).encode())
+        backend.write(f"{FOLDER}/{sha256}", json.dumps({"at": at, "what": what}).encode())
 
 
-def forget(place: Backend, objects: Iterable[str]) -> None:
+def forget(backend: Backend, objects: Iterable[str]) -> None:
     """They were seen right again, or stored anew."""
-    place.delete([f"{FOLDER}/{sha256}" for sha256 in objects])
+    backend.delete([f"{FOLDER}/{sha256}" for sha256 in objects])
 
 
-def forget_everything(place: Backend) -> None:
+def forget_everything(backend: Backend) -> None:
     """Each object was looked at, and what is damaged is noted by name."""
-    place.delete([f"{FOLDER}/{_MORE}"])
+    backend.delete([f"{FOLDER}/{_MORE}"])
 
 
-def proven(place: Backend, objects: list[str]) -> Iterator[tuple[str, bool]]:
+def proven(backend: Backend, objects: list[str]) -> Iterator[tuple[str, bool]]:
     """Each of `objects` with whether what is kept is its content. All of them are read."""
-    with ThreadPoolExecutor(place.threads, "prove") as pool:
+    with ThreadPoolExecutor(backend.threads, "prove") as pool:
         for start in range(0, len(objects), _AT_A_TIME):
             some = objects[start : start + _AT_A_TIME]
-            yield from zip(some, pool.map(lambda sha256: is_right(place, sha256), some), strict=True)
+            yield from zip(some, pool.map(lambda sha256: is_right(backend, sha256), some), strict=True)
 
 
 def affected(
-    place: Backend, manifests: Sequence[Manifest], objects_of: Callable[[Manifest], list[str]]
+    backend: Backend, manifests: Sequence[Manifest], objects_of: Callable[[Manifest], list[str]]
 ) -> dict[str, frozenset[str]]:
     """Of which snapshots, by name, which objects are noted as damaged. Reads the lists only where something is."""
-    damaged = noted(place).objects
+    damaged = noted(backend).objects
     if not damaged:
         return {}
-    reader, seen = BlobReader(place, remembered=0), dict[str, frozenset[str]]()
+    reader, seen = BlobReader(backend, remembered=0), dict[str, frozenset[str]]()
     found = {}
     for manifest in manifests:
         hit = damaged & {*objects_of(manifest), *manifest.artifacts.lists}

@@ -142,8 +142,8 @@ class MergedFileLists:
         self._next = next(self._entries, None)
 
     def at(self, path: str) -> FileEntry | None:
-        wanted = key(path)
-        while self._next is not None and key(self._next.path) < wanted:
+        desired = key(path)
+        while self._next is not None and key(self._next.path) < desired:
             self._next = next(self._entries, None)
         return self._next if self._next is not None and self._next.path == path else None
 

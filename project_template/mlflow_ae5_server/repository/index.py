@@ -28,13 +28,13 @@ class BlobIndex:
         )
 
     def _remember(self, sha256: str) -> bytes:
-        place = int(sha256[:6], 16) % _BITS
-        self._maybe[place >> 3] |= 1 << (place & 7)
+        backend = int(sha256[:6], 16) % _BITS
+        self._maybe[backend >> 3] |= 1 << (backend & 7)
         return bytes.fromhex(sha256)
 
     def _may_have(self, sha256: str) -> bool:
-        place = int(sha256[:6], 16) % _BITS
-        return bool(self._maybe[place >> 3] >> (place & 7) & 1)
+        backend = int(sha256[:6], 16) % _BITS
+        return bool(self._maybe[backend >> 3] >> (backend & 7) & 1)
 
     def add(self, objects: Iterable[str]) -> None:
         """Objects that are in the place."""

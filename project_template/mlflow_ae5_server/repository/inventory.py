@@ -23,7 +23,7 @@ class MissingBlob:
     """What a snapshot lacks: objects by name, and all of it in words."""
 
     missing: tuple[str, ...]
-    said: str
+    message: str
 
 
 class Inventory:
@@ -62,15 +62,15 @@ class Inventory:
                 uses.add([*database_objects(manifest), *manifest.artifacts.lists])
             uses.present(self.objects())
             missing = tuple(uses.missing())
-        said = [f"{counted(len(missing), 'objects')} missing"] if missing else []
-        said += [unread] if unread and not set(missing).intersection(manifest.artifacts.lists) else []
-        return MissingBlob(missing, "; ".join(said)) if said else None
+        message = [f"{counted(len(missing), 'objects')} missing"] if missing else []
+        message += [unread] if unread and not set(missing).intersection(manifest.artifacts.lists) else []
+        return MissingBlob(missing, "; ".join(message)) if message else None
 
     def note(self) -> str:
         """Remember what is missing, as `verify` does; why that could not be done, in words."""
         missing = {sha256 for lack in self.lacks.values() for sha256 in lack.missing}
         try:
-            damage.note(self._repository.place, ((sha256, MISSING) for sha256 in sorted(missing)))
+            damage.note(self._repository.backend, ((sha256, MISSING) for sha256 in sorted(missing)))
         except StorageError as error:
             return error.message
         return ""

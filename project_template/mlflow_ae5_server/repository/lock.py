@@ -43,9 +43,9 @@ class LockTiming:
 class RepositoryLock:
     """Held. `check()` before anything that others must not see from a writer that has been taken over."""
 
-    def __init__(self, place: Backend, number: int, content: dict[str, Any], timing: LockTiming) -> None:
+    def __init__(self, backend: Backend, number: int, content: dict[str, Any], timing: LockTiming) -> None:
         self.number = number
-        self._place = place
+        self._backend = backend
         self._content = content
         self._lost = threading.Event()
         self._ended = threading.Event()
@@ -57,7 +57,7 @@ class RepositoryLock:
         """Raises StorageError where somebody else has taken the lease over, or the place is gone."""
         if self._lost.is_set() or not self._is_ours():
             raise StorageError(
-                f"another backup or prune has taken over {self._place.shown}, after this one gave no sign of life",
+                f"another backup or prune has taken over {self._backend.shown}, after this one gave no sign of life",
                 "nothing was published by this one; let the other one finish",
             )
 
@@ -69,7 +69,7 @@ class RepositoryLock:
                 try:
                     self._write(released=True)
                 except ProjectError:  # no room for it
-                    self._place.delete([_name(self.number)])
+                    self._backend.delete([_name(self.number)])
 
     def _beat(self) -> None:
         while not self._ended.wait(self._timing.beat):
@@ -80,20 +80,20 @@ class RepositoryLock:
                 self._write(released=False)
 
     def _is_ours(self) -> bool:
-        found = _newest(self._place)
+        found = _newest(self._backend)
         if found is None or found[0] != self.number:
             return False
-        content = _read(self._place, found[1])
+        content = _read(self._backend, found[1])
         return content is not None and content.get("token") == self._content["token"]
 
     def _write(self, *, released: bool) -> None:
         self._content["beats"] += 1
-        self._place.write(_name(self.number), _encode({**self._content, "released": released}))
+        self._backend.write(_name(self.number), _encode({**self._content, "released": released}))
 
 
 @contextlib.contextmanager
 def hold(
-    place: Backend,
+    backend: Backend,
     purpose: str,
     timing: LockTiming | None = None,
     *,
@@ -105,12 +105,12 @@ def hold(
     `frees`: to make room there, so that what was set aside for that may be used.
     """
     timing = timing or LockTiming()
-    found = _newest(place)
+    found = _newest(backend)
     number = (found[0] if found else 0) + 1
     if found is not None and not _NUMBERED.fullmatch(_name(number)):
-        raise DamagedError(f"no number can follow that of {found[1].name} in {place.shown}", INTRUDER)
-    if found is not None and not _is_free(place, found[1], timing, sleep):
-        raise _busy(place, _read(place, found[1]))
+        raise DamagedError(f"no number can follow that of {found[1].name} in {backend.shown}", INTRUDER)
+    if found is not None and not _is_free(backend, found[1], timing, sleep):
+        raise _busy(backend, _read(backend, found[1]))
     content = {
         "token": secrets.token_hex(8),
         "purpose": purpose,
@@ -121,47 +121,47 @@ def hold(
         "started": _process_start(os.getpid()),
         "beats": 0,
     }
-    if not _create(place, number, _encode({**content, "released": False}), frees=frees):
-        raise _busy(place, _read_number(place, number))
-    lease = RepositoryLock(place, number, content, timing)
+    if not _create(backend, number, _encode({**content, "released": False}), frees=frees):
+        raise _busy(backend, _read_number(backend, number))
+    lease = RepositoryLock(backend, number, content, timing)
     try:
         lease.check()
-        place.delete([item.name for item in place.items(_FOLDER) if item.name != _name(number)])
+        backend.delete([item.name for item in backend.items(_FOLDER) if item.name != _name(number)])
         yield lease
     finally:
         lease.release()
 
 
-def _create(place: Backend, number: int, data: bytes, *, frees: bool) -> bool:
+def _create(backend: Backend, number: int, data: bytes, *, frees: bool) -> bool:
     """Where there is no room for so little: the number is taken by an empty file, which takes none and keeps nobody
     out, and then the file before it, of a holder that has ended, makes room for this one."""
     try:
-        return place.create(_name(number), data)
+        return backend.create(_name(number), data)
     except NoRoomError:
         if not frees:
             raise
-    place.give_room()
-    if not place.create(_name(number), b""):
+    backend.give_room()
+    if not backend.create(_name(number), b""):
         return False
-    place.delete([_name(number - 1)])
-    place.write(_name(number), data)
+    backend.delete([_name(number - 1)])
+    backend.write(_name(number), data)
     return True
 
 
-def _is_free(place: Backend, item: BackendFile, timing: LockTiming, sleep: Callable[[float], None]) -> bool:
-    content = _read(place, item)
+def _is_free(backend: Backend, item: BackendFile, timing: LockTiming, sleep: Callable[[float], None]) -> bool:
+    content = _read(backend, item)
     if content is None:
         return True  # made and never filled: its maker was killed
     if content.get("released") or _has_ended(content):
         return True
-    age = _now(place) - item.modified
+    age = _now(backend) - item.modified
     if age > timing.stale:
         return True
     if age >= -5.0:
         return False
     # Written in the future: the storage's clock went back. Only a look at whether it still beats can tell.
     sleep(timing.look)
-    return _read(place, item) == content
+    return _read(backend, item) == content
 
 
 def _has_ended(content: dict[str, Any]) -> bool:
@@ -190,30 +190,30 @@ def _process_start(pid: int) -> str | None:
     return None if fields[0] in {"Z", "X"} else fields[19]
 
 
-def _now(place: Backend) -> float:
+def _now(backend: Backend) -> float:
     """The time by the clock of the storage."""
     name = f"{_PROBE}{secrets.token_hex(4)}"
-    place.write(name, b"")  # which takes no room
+    backend.write(name, b"")  # which takes no room
     try:
-        return next((item.modified for item in place.items(_FOLDER) if item.name == name), 0.0)
+        return next((item.modified for item in backend.items(_FOLDER) if item.name == name), 0.0)
     finally:
-        place.delete([name])
+        backend.delete([name])
 
 
-def _newest(place: Backend) -> tuple[int, BackendFile] | None:
+def _newest(backend: Backend) -> tuple[int, BackendFile] | None:
     numbers = []
-    for item in place.items(_FOLDER):
+    for item in backend.items(_FOLDER):
         if named := _NUMBERED.fullmatch(item.name):
             numbers.append((int(named[1]), item))
     return max(numbers, key=lambda pair: pair[0], default=None)
 
 
-def _read(place: Backend, item: BackendFile) -> dict[str, Any] | None:
-    return decoded(place.read(item.name))
+def _read(backend: Backend, item: BackendFile) -> dict[str, Any] | None:
+    return decoded(backend.read(item.name))
 
 
-def _read_number(place: Backend, number: int) -> dict[str, Any] | None:
-    return decoded(place.read(_name(number)))
+def _read_number(backend: Backend, number: int) -> dict[str, Any] | None:
+    return decoded(backend.read(_name(number)))
 
 
 def _encode(content: dict[str, Any]) -> bytes:
@@ -224,12 +224,12 @@ def _name(number: int) -> str:
     return f"{_FOLDER}/{number}.json"
 
 
-def _busy(place: Backend, content: dict[str, Any] | None) -> BusyError:
-    def said(fact: str, unknown: str) -> str:
-        return shown(str((content or {}).get(fact, unknown))[:80])
+def _busy(backend: Backend, content: dict[str, Any] | None) -> BusyError:
+    def noted(field: str, unknown: str) -> str:
+        return shown(str((content or {}).get(field, unknown))[:80])
 
     return BusyError(
-        f"another {said('purpose', 'backup')} is at work on {place.shown}: on {said('host', 'another machine')}, "
-        f"process {said('pid', 'unknown')}, since {said('since', 'just now')}",
+        f"another {noted('purpose', 'backup')} is at work on {backend.shown}: on {noted('host', 'another machine')}, "
+        f"process {noted('pid', 'unknown')}, since {noted('since', 'just now')}",
         "let it finish; nothing was changed by this one",
     )

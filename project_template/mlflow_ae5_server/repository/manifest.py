@@ -147,8 +147,8 @@ def _manifest(data: dict[str, Any]) -> Manifest:
 
 
 def _fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    wanted = {field.name: str(field.type) for field in fields(kind)}
-    if data.keys() != wanted.keys():
+    desired = {field.name: str(field.type) for field in fields(kind)}
+    if data.keys() != desired.keys():
         raise ValueError("the fields are others")
     checks: dict[str, Callable[[Any], bool]] = {
         "str": lambda value: isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable(),
@@ -157,7 +157,7 @@ def _fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
         "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(checks["str"], value)),
     }
     for name, value in data.items():
-        if (check := checks.get(wanted[name])) is not None and not check(value):
+        if (check := checks.get(desired[name])) is not None and not check(value):
             raise ValueError(name)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 

@@ -59,7 +59,7 @@ def open_store(url: str) -> ObjectStore:
         raise
     except Exception as error:  # obstore's and the cloud libraries' own, of many classes
         raise ConfigurationError(
-            f"{scrub(url)} cannot be used: {said(error)}", "check address and credentials of the object store"
+            f"{scrub(url)} cannot be used: {text(error)}", "check address and credentials of the object store"
         ) from None
 
 
@@ -219,7 +219,7 @@ def translate(error: BaseException, shown: str, what: str) -> ProjectError:
     """What obstore or a credential library raised, in our words; never with a secret."""
     from obstore import exceptions
 
-    reason = said(error)
+    reason = text(error)
     message = f"cannot {what} {shown}: {reason}"
     answer = _STATUS.search(str(error))  # a listing's is not told by the class of the error
     of_boto3: Any = getattr(error, "response", {})
@@ -235,7 +235,7 @@ def translate(error: BaseException, shown: str, what: str) -> ProjectError:
     return StorageError(message, "check address and network of the object store")
 
 
-def said(error: BaseException) -> str:
+def text(error: BaseException) -> str:
     """The first line that says something, and the store's own word; obstore repeats a whole debug tree below it."""
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]

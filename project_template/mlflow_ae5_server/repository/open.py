@@ -8,7 +8,7 @@ from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.repository.backend import Backend
 
 
-def open_place(url: str) -> Backend:
+def open_backend(url: str) -> Backend:
     """The place that `url` names; nothing is made or asked for yet. Raises ConfigurationError."""
     if (folder := local_folder(url)) is not None:
         from mlflow_ae5_server.repository.folder_backend import FolderBackend

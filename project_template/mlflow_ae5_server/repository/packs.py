@@ -46,7 +46,7 @@ class PackWriter:
         else:
             self._lists.add(entry)
 
-    def place(self, data: bytes, sha256: str, old: FileEntry | None) -> tuple[FilePart, ...]:
+    def store(self, data: bytes, sha256: str, old: FileEntry | None) -> tuple[FilePart, ...]:
         """Where `data` is, or is going to be. An object that was there before is referred to only if it is right."""
         size = len(data)
         if not size:

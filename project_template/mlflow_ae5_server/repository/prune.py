@@ -131,7 +131,7 @@ class _Pruning:
         if listed and not relied:
             raise _nothing_to_rely_on(repository, inventory, left, dropped)
         plan = self._carry_out(keep, listed, dropped, left, relied)
-        lacking = tuple((one.id, inventory.lacks[one.name].said) for one in left if one.name in inventory.lacks)
+        lacking = tuple((one.id, inventory.lacks[one.name].message) for one in left if one.name in inventory.lacks)
         return replace(plan, lacking=lacking, unnoted=unnoted)
 
     def _relied(self, left: list[SnapshotEntry], dropped: list[SnapshotEntry]) -> list[Manifest]:
@@ -178,7 +178,7 @@ class _Pruning:
             self._allowed()
             self._lease.check()
             self._repository.remove(dropped)
-            self._repository.place.sync()
+            self._repository.backend.sync()
         kept = tuple(one.id for one in listed if one not in dropped)
         return PrunePlan(kept, tuple(one.id for one in dropped), (), 0, 0, f"no object goes: {error.message}")
 
@@ -191,14 +191,16 @@ class _Pruning:
         lease.check()
         repository.forget(begun)  # what a note refers to is not to be gone on with, whatever happens now
         repository.remove(removed)
-        repository.place.sync()
+        repository.backend.sync()
         unused = uses.unused(self._inventory.objects())
         while digests := [sha256 for sha256, _size in islice(unused, 1000)]:
             lease.check()
-            repository.place.delete([object_name(sha256) for sha256 in digests])
-            damage.forget(repository.place, digests)
-        noted = ((sha256, 0) for sha256 in damage.noted(repository.place).objects)
-        damage.forget(repository.place, [sha256 for sha256, _size in uses.unused(noted)])  # missing, and not missed now
+            repository.backend.delete([object_name(sha256) for sha256 in digests])
+            damage.forget(repository.backend, digests)
+        noted = ((sha256, 0) for sha256 in damage.noted(repository.backend).objects)
+        damage.forget(
+            repository.backend, [sha256 for sha256, _size in uses.unused(noted)]
+        )  # missing, and not missed now
 
 
 def _collect(uses: BlobUses, repository: Repository, manifest: Manifest) -> None:
@@ -228,7 +230,7 @@ def _nothing_to_rely_on(
 def _what_is_wrong(inventory: Inventory, one: SnapshotEntry) -> str:
     if one.manifest is None:
         return one.problem
-    return "a check has found it damaged" if inventory.has_all_of(one.manifest) else inventory.lacks[one.name].said
+    return "a check has found it damaged" if inventory.has_all_of(one.manifest) else inventory.lacks[one.name].message
 
 
 def damaged_of(
@@ -255,11 +257,11 @@ def is_sound(repository: Repository, inventory: Inventory, one: SnapshotEntry) -
     now: it is read."""
     if one.manifest is None or not inventory.has_all_of(one.manifest):
         return False
-    noted = damage.affected(repository.place, [one.manifest], database_objects).get(one.name, frozenset())
+    noted = damage.affected(repository.backend, [one.manifest], database_objects).get(one.name, frozenset())
     known = state(repository, one.name)
     if known is not None and known.found > len(noted):  # what cannot be looked at by name
         return False
-    return all(right for _sha256, right in damage.proven(repository.place, sorted(noted)))
+    return all(right for _sha256, right in damage.proven(repository.backend, sorted(noted)))
 
 
 def choose(manifests: Sequence[Manifest], keep: RetentionPolicy, proven: Sequence[Manifest]) -> list[Manifest]:
@@ -285,15 +287,15 @@ def _newest_of_each(newest_first: Sequence[Manifest], period: str) -> Iterator[s
 def _proven(repository: Repository, inventory: Inventory, manifests: Sequence[Manifest]) -> list[Manifest]:
     """Of those that nothing wrong is known of and that lack nothing: the newest, the newest that was verified or
     sampled, and the newest that was verified, which the sampled one does not stand in for."""
-    damaged = damage.affected(repository.place, manifests, database_objects)
+    damaged = damage.affected(repository.backend, manifests, database_objects)
     newest: list[Manifest] = []
     found: list[Manifest] = []
     for manifest in reversed(manifests):
         known = state(repository, manifest.name)
         if manifest.name in damaged or (known is not None and known.found):
             continue
-        in_full = known is not None and not known.mended and known.in_full is not None
-        checked = known is not None and not known.mended and (in_full or not found)
+        in_full = known is not None and not known.fixed and known.in_full is not None
+        checked = known is not None and not known.fixed and (in_full or not found)
         if (newest and not checked) or not inventory.has_all_of(manifest):
             continue
         newest = newest or [manifest]

@@ -33,7 +33,7 @@ from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.lock import LockTiming, RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 
 MARKER = "mlflow-ae5-backups.json"
 NEWEST = "newest.json"
@@ -82,10 +82,10 @@ class BackendBlobs(NamedTuple):
 class Repository:
     """Snapshots, by sequence. Reading needs no lease: what is published never changes."""
 
-    def __init__(self, place: Backend, identity: str) -> None:
-        self.place = place
+    def __init__(self, backend: Backend, identity: str) -> None:
+        self.backend = backend
         self.identity = identity
-        self.shown = place.shown
+        self.shown = backend.shown
 
     def listed(self) -> list[SnapshotEntry]:
         """Every published snapshot, oldest first, damaged ones included."""
@@ -99,7 +99,7 @@ class Repository:
     def _published(self) -> set[str]:
         """Raises DamagedError where a snapshot was published and none is there."""
         names = self._filled()
-        if not any(name.endswith(".json") for name in names) and (noted := self.place.read(NEWEST)) is not None:
+        if not any(name.endswith(".json") for name in names) and (noted := self.backend.read(NEWEST)) is not None:
             names = self._filled()  # the first one may have been published meanwhile
             if not any(name.endswith(".json") for name in names):
                 newest = shown(str((decoded(noted) or {}).get("snapshot"))[: manifest.MAX_TEXT])
@@ -112,7 +112,7 @@ class Repository:
     def _filled(self) -> set[str]:
         """Without the names that were taken and not filled yet: these are empty, and the snapshot counts as begun
         (see FolderPlace, where there are no links). One that is empty for another reason has lost its content."""
-        items = list(self.place.items(SNAPSHOTS))
+        items = list(self.backend.items(SNAPSHOTS))
         begun = self._names(UNFINISHED) if any(not item.size for item in items) else set()
         names = ((item.name.removeprefix(f"{SNAPSHOTS}/"), item.size) for item in items)
         return {name for name, size in names if size or name not in begun}
@@ -120,7 +120,7 @@ class Repository:
     def _listed(self, name: str) -> SnapshotEntry:
         sequence, snapshot = manifest.parse_name(name) or (0, shown(name.removesuffix(".json")))
         try:
-            data = self.place.read(f"{SNAPSHOTS}/{name}")
+            data = self.backend.read(f"{SNAPSHOTS}/{name}")
         except (DamagedError, StorageError) as error:  # of this one file: the folder was just read
             problem = f"the manifest of the snapshot {shown(name)} is damaged: {error.message}"
             return SnapshotEntry(sequence, snapshot, None, problem)
@@ -148,11 +148,11 @@ class Repository:
     def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
         """The list of artifacts, sorted by the bytes of the path. Raises DamagedError where it is not whole, also after
         the last entry, where they are not those that the manifest counts."""
-        entries = file_list.read(BlobReader(self.place, remembered=0), snapshot.artifacts.lists)
+        entries = file_list.read(BlobReader(self.backend, remembered=0), snapshot.artifacts.lists)
         return file_list.counted(entries, snapshot.artifacts)
 
     def reader(self) -> BlobReader:
-        return BlobReader(self.place)
+        return BlobReader(self.backend)
 
     def database(self, snapshot: Manifest) -> dict[str, Any]:
         return snapshot.database
@@ -164,7 +164,7 @@ class Repository:
         for name in self._names(UNFINISHED) - published:
             if (named := manifest.parse_name(name)) is None:
                 continue
-            note = decoded(self.place.read(f"{UNFINISHED}/{name}")) or {}
+            note = decoded(self.backend.read(f"{UNFINISHED}/{name}")) or {}
             lists, read_from = note.get("lists"), note.get("read_from")
             found.append(
                 UnfinishedSnapshot(
@@ -179,21 +179,21 @@ class Repository:
     def tidy(self) -> None:
         """Remove notes that have lost their purpose. Only for whoever holds the lease."""
         published = self._published()
-        self.place.delete([f"{SNAPSHOTS}/{name}" for name in self._names(SNAPSHOTS) - published])
-        self.place.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
-        self.place.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
-        self.place.clean()
+        self.backend.delete([f"{SNAPSHOTS}/{name}" for name in self._names(SNAPSHOTS) - published])
+        self.backend.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
+        self.backend.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
+        self.backend.clean()
 
     def _names(self, folder: str) -> set[str]:
-        return {item.name.removeprefix(f"{folder}/") for item in self.place.items(folder)}
+        return {item.name.removeprefix(f"{folder}/") for item in self.backend.items(folder)}
 
     def note(self, begun: UnfinishedSnapshot) -> None:
         """Say how far an unfinished snapshot has come."""
         data = {"started": begun.started, "read_from": begun.read_from, "lists": begun.lists}
-        self.place.write(f"{UNFINISHED}/{begun.name}", json.dumps(data).encode())
+        self.backend.write(f"{UNFINISHED}/{begun.name}", json.dumps(data).encode())
 
     def forget(self, begun: list[UnfinishedSnapshot]) -> None:
-        self.place.delete([f"{UNFINISHED}/{one.name}" for one in begun])
+        self.backend.delete([f"{UNFINISHED}/{one.name}" for one in begun])
 
     def publish(self, snapshot: Manifest) -> None:
         """Make it visible, after everything it names is on disk."""
@@ -201,25 +201,25 @@ class Repository:
         if len(data) > MOST or manifest.parse(data, snapshot.name) != snapshot:
             raise DamagedError(f"the manifest of the snapshot {snapshot.id} could not be read again", "report this")
         self.require_ours()
-        self.place.sync()
-        if not self.place.create(path, data):
+        self.backend.sync()
+        if not self.backend.create(path, data):
             raise StorageError(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
-        if self.place.read(path) != data:
+        if self.backend.read(path) != data:
             raise DamagedError(f"{path} in {self.shown} is not what was written", "is the volume sound?")
         with contextlib.suppress(NoRoomError):
-            self.place.write(NEWEST, json.dumps({"snapshot": snapshot.name}).encode())
+            self.backend.write(NEWEST, json.dumps({"snapshot": snapshot.name}).encode())
 
     def require_ours(self) -> None:
         """That this is still the place that was opened: not another volume, not the empty folder below its mount."""
-        marker = self.place.read(MARKER)
-        if marker is None or _identity(self.place, marker) != self.identity:
+        marker = self.backend.read(MARKER)
+        if marker is None or _identity(self.backend, marker) != self.identity:
             raise StorageError(
                 f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
             )
 
     def kept(self) -> Iterator[BackendBlobs]:
         """Every object in the place. One without any content is none."""
-        for item in self.place.items(blobs.FOLDER):
+        for item in self.backend.items(blobs.FOLDER):
             sha256 = item.name.rpartition("/")[2]
             if item.size and is_digest(sha256) and item.name == blobs.object_name(sha256):
                 yield BackendBlobs(sha256, item.size, item.modified)
@@ -232,21 +232,21 @@ class Repository:
         """When, by the clock of the storage, everything written until then was on disk: a manifest is published, and
         a note of kept parts of a list is written, after that. 0.0 where neither is."""
         begun = {f"{UNFINISHED}/{one.name}" for one in self.begun() if one.lists}
-        noted = [item.modified for item in self.place.items(UNFINISHED) if item.name in begun]
-        published = [item.modified for item in self.place.items(SNAPSHOTS) if item.size]
+        noted = [item.modified for item in self.backend.items(UNFINISHED) if item.name in begun]
+        published = [item.modified for item in self.backend.items(SNAPSHOTS) if item.size]
         return max(published + noted, default=0.0)
 
     def verification(self, name: str) -> dict[str, Any]:
         """What was noted of the snapshot's last check; nothing where that makes no sense."""
-        noted = decoded(self.place.read(f"{VERIFIED}/{name}")) or {}
+        noted = decoded(self.backend.read(f"{VERIFIED}/{name}")) or {}
         return noted if _is_verification(noted) else {}
 
     def note_verification(self, name: str, data: dict[str, Any]) -> None:
-        self.place.write(f"{VERIFIED}/{name}", json.dumps(data).encode())
+        self.backend.write(f"{VERIFIED}/{name}", json.dumps(data).encode())
 
     def remove(self, listed: list[SnapshotEntry]) -> None:
-        self.place.delete([f"{SNAPSHOTS}/{one.name}" for one in listed])
-        self.place.delete([f"{VERIFIED}/{one.name}" for one in listed])
+        self.backend.delete([f"{SNAPSHOTS}/{one.name}" for one in listed])
+        self.backend.delete([f"{VERIFIED}/{one.name}" for one in listed])
 
     def next_sequence(self) -> int:
         """Raises DamagedError for a number that no backup comes to: snapshots behind it would have none in the end."""
@@ -262,62 +262,64 @@ class Repository:
     @contextlib.contextmanager
     def lease(self, purpose: str, timing: LockTiming | None = None, *, frees: bool = False) -> Iterator[RepositoryLock]:
         """Be the only writer; `frees`: to make room. Raises BusyError."""
-        with lease.hold(self.place, purpose, timing, frees=frees) as held:
+        with lease.hold(self.backend, purpose, timing, frees=frees) as held:
             try:
                 yield held
             finally:
                 with contextlib.suppress(ProjectError):  # no room for it, or another repository by now
                     self.require_ours()
-                    self.place.set_room_aside()
+                    self.backend.set_room_aside()
 
 
 def open_repository(url: str) -> Repository:
     """The snapshots at `url`, for reading. Raises StorageError where there are none, or something else."""
-    return open_in(open_place(url))
+    return open_in(open_backend(url))
 
 
-def open_in(place: Backend) -> Repository:
-    marker = place.read(MARKER)
+def open_in(backend: Backend) -> Repository:
+    marker = backend.read(MARKER)
     if marker is None:
-        if next(iter(place.items("")), None) is None:
+        if next(iter(backend.items("")), None) is None:
             raise NoSnapshotError(
-                f"no backup was made in {place.shown} yet: nothing is there",
+                f"no backup was made in {backend.shown} yet: nothing is there",
                 "make one: `backup`; if there should be some, check MLFLOW_TRACKING_BACKUP_DESTINATION and its volume",
             )
         raise StorageError(
-            f"{place.shown} is no place of backups: there is no {MARKER} in it",
+            f"{backend.shown} is no place of backups: there is no {MARKER} in it",
             "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",
         )
-    return Repository(place, _identity(place, marker))
+    return Repository(backend, _identity(backend, marker))
 
 
-def _identity(place: Backend, marker: bytes) -> str:
+def _identity(backend: Backend, marker: bytes) -> str:
     """Raises DamagedError where the marker is none."""
     content = decoded(marker) or {}
     identity = content.get("repository")
     if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
-        raise DamagedError(f"{MARKER} in {place.shown} is damaged", "bring that file back, or give another destination")
+        raise DamagedError(
+            f"{MARKER} in {backend.shown} is damaged", "bring that file back, or give another destination"
+        )
     if content.get("format") != manifest.FORMAT:
         raise DamagedError(
-            f"{MARKER} in {place.shown} is of a format that this release does not know", "use a newer release"
+            f"{MARKER} in {backend.shown} is of a format that this release does not know", "use a newer release"
         )
     return identity
 
 
-def make_in(place: Backend) -> Repository:
+def make_in(backend: Backend) -> Repository:
     """The same, made where there is nothing yet. Raises StorageError where there is something that is not ours."""
-    place.prepare()
-    if not place.read(MARKER):
-        for item in place.items(""):
+    backend.prepare()
+    if not backend.read(MARKER):
+        for item in backend.items(""):
             if item.name != MARKER:
                 raise StorageError(
-                    f"{place.shown} holds something else: {shown(item.name)}", "give an empty or a new place"
+                    f"{backend.shown} holds something else: {shown(item.name)}", "give an empty or a new place"
                 )
         content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
         data = (json.dumps(content) + "\n").encode()
-        if not place.create(MARKER, data) and not place.read(MARKER):
-            place.write(MARKER, data)  # one that was made and never filled
-    return open_in(place)
+        if not backend.create(MARKER, data) and not backend.read(MARKER):
+            backend.write(MARKER, data)  # one that was made and never filled
+    return open_in(backend)
 
 
 def _is_verification(noted: dict[str, Any]) -> bool:

@@ -33,8 +33,8 @@ class ReusableBlobs:
 
     def take(self) -> None:
         """Tell `known` what is there and right. What is damaged is noted, and is stored anew when it is needed."""
-        repository, place = self._repository, self._repository.place
-        noted = damage.noted(place)
+        repository, backend = self._repository, self._repository.backend
+        noted = damage.noted(backend)
         suspects = noted.objects | {
             str(found.get("object"))
             for listed in repository.listed()
@@ -52,15 +52,15 @@ class ReusableBlobs:
         self._known.add(item.sha256 for item in repository.kept() if believed(item.sha256, item.modified))
         self._bad |= absent
         right = []
-        for sha256, is_right in damage.proven(place, doubted):
+        for sha256, is_right in damage.proven(backend, doubted):
             if is_right:
                 right.append(sha256)
             else:
                 self.damaged(sha256, "it is not its content")
         self._known.add(right)
-        damage.forget(place, noted.objects.intersection(right))
+        damage.forget(backend, noted.objects.intersection(right))
         if noted.everything:
-            damage.forget_everything(place)
+            damage.forget_everything(backend)
 
     def damaged(self, sha256: str, what: str) -> None:
         """Somebody has read it, and it is not what its name says."""
@@ -70,7 +70,7 @@ class ReusableBlobs:
                 return
             self._bad.add(sha256)
             number = len(self._bad)
-        damage.note(self._repository.place, [(sha256, what)])
+        damage.note(self._repository.backend, [(sha256, what)])
         if number <= _TOLD:
             self._say(
                 f"warning: the object {sha256} in {self._repository.shown} is damaged: what the server still has of it "
@@ -90,4 +90,4 @@ class ReusableBlobs:
 
     def settle(self) -> None:
         """A snapshot is published: what was stored anew for it is not damaged any more."""
-        damage.forget(self._repository.place, [sha256 for sha256 in self._bad if self._known.claimed(sha256)])
+        damage.forget(self._repository.backend, [sha256 for sha256 in self._bad if self._known.claimed(sha256)])

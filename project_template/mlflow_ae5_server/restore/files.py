@@ -160,9 +160,9 @@ def _batches(files: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
 
 def _not_as_written(entry: FileEntry, found: tuple[int, str] | None, target: ArtifactTarget) -> DamagedError:
     """The contents of the objects were right one by one. So either the list of them is wrong, or the store is."""
-    said = "nothing" if found is None else f"{found[0]} bytes with the digest {found[1]}"
+    message = "nothing" if found is None else f"{found[0]} bytes with the digest {found[1]}"
     return DamagedError(
-        f"{shown(entry.path)} was written to {target.shown} and read back as {said}; "
+        f"{shown(entry.path)} was written to {target.shown} and read back as {message}; "
         f"the snapshot says {entry.size} bytes with the digest {entry.sha256}",
         "run it again; if it stays so, use another snapshot",
     )

@@ -20,7 +20,7 @@ from mlflow_ae5_server.common import json_input
 from mlflow_ae5_server.common.errors import ProjectError, UnfinishedError
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.restore.open_saved_copies import beside
-from mlflow_ae5_server.restore.saved_copies import SavedCopies, damaged_ledger
+from mlflow_ae5_server.restore.saved_copies import SavedCopies, damaged_journal
 
 ASIDE = ("database-aside", "artifacts-aside")
 RESTORE = (*ASIDE, "artifacts", "database", "upgrade")
@@ -75,25 +75,25 @@ class RestoreJournal:
     kept: tuple[SavedCopy, ...] = ()
 
     def to_bytes(self) -> bytes:
-        facts = {
+        document = {
             "format": 1,
             "what": "a restore of mlflow-ae5-deploy; do not delete this file while it runs",
             "running": asdict(self.running) if self.running else None,
             "kept": [asdict(entry) for entry in self.kept],
         }
-        return json.dumps(facts, indent=1).encode() + b"\n"
+        return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> RestoreJournal:
         try:
-            facts = json_input.parse(data)
-            running = None if facts["running"] is None else RestoreInProgress(**facts["running"])
-            journal = cls(running, tuple(SavedCopy(**entry) for entry in facts["kept"]))
-            written = facts["format"] == 1 and _is_written(journal)
+            document = json_input.parse(data)
+            running = None if document["running"] is None else RestoreInProgress(**document["running"])
+            journal = cls(running, tuple(SavedCopy(**entry) for entry in document["kept"]))
+            written = document["format"] == 1 and _is_written(journal)
         except (ValueError, KeyError, TypeError):
             written = False
         if not written:
-            raise damaged_ledger(where, "is not what a restore wrote")
+            raise damaged_journal(where, "is not what a restore wrote")
         return journal
 
 
@@ -102,30 +102,30 @@ class RestoreJournalFile:
 
     def __init__(self, place: SavedCopies) -> None:
         self._place = place
-        data = place.read_ledger()
-        self.ledger = RestoreJournal() if data is None else RestoreJournal.from_bytes(data, place.shown)
+        data = place.read_journal()
+        self.restore_journal = RestoreJournal() if data is None else RestoreJournal.from_bytes(data, place.shown)
 
     @property
     def running(self) -> RestoreInProgress | None:
-        return self.ledger.running
+        return self.restore_journal.running
 
     def begin(self, running: RestoreInProgress, kept: SavedCopy | None = None) -> None:
         """`running` begins; what it is about to put aside is `kept`."""
-        others = tuple(entry for entry in self.ledger.kept if kept is None or entry.name != kept.name)
-        self._write(replace(self.ledger, running=running, kept=(*others, kept) if kept else others))
+        others = tuple(entry for entry in self.restore_journal.kept if kept is None or entry.name != kept.name)
+        self._write(replace(self.restore_journal, running=running, kept=(*others, kept) if kept else others))
 
     def turn(self, phase: str) -> None:
         """What comes next is `phase`."""
-        if self.ledger.running is not None:
-            self._write(replace(self.ledger, running=replace(self.ledger.running, phase=phase)))
+        if self.restore_journal.running is not None:
+            self._write(replace(self.restore_journal, running=replace(self.restore_journal.running, phase=phase)))
 
     def end(self, forget: str | None = None) -> None:
         """Nothing runs any more, and `forget` is not kept any more."""
-        kept = tuple(entry for entry in self.ledger.kept if entry.name != forget)
-        self._write(replace(self.ledger, running=None, kept=kept))
+        kept = tuple(entry for entry in self.restore_journal.kept if entry.name != forget)
+        self._write(replace(self.restore_journal, running=None, kept=kept))
 
     def keep(self, kept: SavedCopy) -> None:
-        self._write(replace(self.ledger, kept=(*self.ledger.kept, kept)))
+        self._write(replace(self.restore_journal, kept=(*self.restore_journal.kept, kept)))
 
     def or_unsay(self, before: RestoreJournal | None, act: Callable[[], None]) -> None:
         """Do what is all or nothing; where it is refused, the ledger is `before` again."""
@@ -137,21 +137,21 @@ class RestoreJournalFile:
             raise
 
     def kept(self, name: str | None) -> SavedCopy | None:
-        return next((entry for entry in self.ledger.kept if entry.name == name), None)
+        return next((entry for entry in self.restore_journal.kept if entry.name == name), None)
 
     def last_kept(self) -> SavedCopy | None:
         """What the last --replace kept; not what an undo put aside, which would make undo undo itself."""
-        return next((entry for entry in reversed(self.ledger.kept) if entry.name.startswith("kept_")), None)
+        return next((entry for entry in reversed(self.restore_journal.kept) if entry.name.startswith("kept_")), None)
 
     def last_undone(self) -> SavedCopy | None:
         """What an undo put aside after the last --replace: that one is undone already."""
-        last = next((e for e in reversed(self.ledger.kept) if e.name.startswith(("kept_", "undone_"))), None)
+        last = next((e for e in reversed(self.restore_journal.kept) if e.name.startswith(("kept_", "undone_"))), None)
         return last if last is not None and last.name.startswith("undone_") else None
 
-    def _write(self, ledger: RestoreJournal) -> None:
-        empty = ledger.running is None and not ledger.kept
-        self._place.write_ledger(None if empty else ledger.to_bytes())
-        self.ledger = ledger
+    def _write(self, restore_journal: RestoreJournal) -> None:
+        empty = restore_journal.running is None and not restore_journal.kept
+        self._place.write_journal(None if empty else restore_journal.to_bytes())
+        self.restore_journal = restore_journal
 
 
 def unfinished(destination: str) -> str | None:

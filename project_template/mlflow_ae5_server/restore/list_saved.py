@@ -16,9 +16,9 @@ from mlflow_ae5_server.restore.steps import say
 
 def tell(store: Database, place: SavedCopies, report: Report) -> int:
     """Everything that is kept aside, oldest first. Returns the exit code."""
-    aside = [_facts(store, place, entry) for entry in RestoreJournalFile(place).ledger.kept]
-    for facts in aside:
-        say(_line(facts))
+    aside = [_fields(store, place, entry) for entry in RestoreJournalFile(place).restore_journal.kept]
+    for fields in aside:
+        say(_line(fields))
     report.add(action="list-kept", outcome="done", aside=aside)
     return 0
 
@@ -35,32 +35,32 @@ def drop(store: Database, place: SavedCopies, report: Report, name: str, *, dry_
     Repeatable: the ledger forgets it last. Returns the exit code. Raises AbsentError where nothing has that name,
     BusyError where a restore or an undo may still need it.
     """
-    book = RestoreJournalFile(place)
+    journal_file = RestoreJournalFile(place)
     report.add(action="drop-kept", dry_run=dry_run)
-    entry = book.kept(name)
+    entry = journal_file.kept(name)
     if entry is None:
-        names = ", ".join(entry.name for entry in book.ledger.kept) or "nothing"
+        names = ", ".join(entry.name for entry in journal_file.restore_journal.kept) or "nothing"
         raise AbsentError(
             f"nothing is kept aside as {name!r} beside {place.shown}",
             f"`restore --list-kept` tells what there is: {names}",
         )
-    if book.running is not None:
+    if journal_file.running is not None:
         raise BusyError("a restore or an undo has not ended, and may need it", "finish it first; nothing was removed")
-    facts = _facts(store, place, entry)
-    say(("would remove " if dry_run else "removes ") + _line(facts))
+    fields = _fields(store, place, entry)
+    say(("would remove " if dry_run else "removes ") + _line(fields))
     if dry_run:
-        report.add(outcome="dry-run", would_drop=facts)
+        report.add(outcome="dry-run", would_drop=fields)
         return 0
     dialects.drop_kept(store, name)
     place.drop(name)
-    book.end(forget=name)
-    report.add(outcome="done", dropped=name, **{"was": facts})
+    journal_file.end(forget=name)
+    report.add(outcome="done", dropped=name, **{"was": fields})
     return 0
 
 
-def _facts(store: Database, place: SavedCopies, entry: SavedCopy) -> dict[str, Any]:
+def _fields(store: Database, place: SavedCopies, entry: SavedCopy) -> dict[str, Any]:
     """`files` and `bytes` of the artifacts; `more`: they were not counted to their end."""
-    held = place.holdings(entry.name)
+    held = place.contents(entry.name)
     database = (
         entry.database and (store.file is None or store.file.parent.is_dir()) and entry.name in dialects.kept(store)
     )
@@ -75,10 +75,10 @@ def _facts(store: Database, place: SavedCopies, entry: SavedCopy) -> dict[str, A
     }
 
 
-def _line(facts: dict[str, Any]) -> str:
-    database = "a database and " if facts["database"] else ""
-    many = "more than " if facts["more"] else ""
+def _line(fields: dict[str, Any]) -> str:
+    database = "a database and " if fields["database"] else ""
+    many = "more than " if fields["more"] else ""
     return (
-        f"{facts['name']}: {database}{many}{facts['files']} files ({amount(facts['bytes'])}), kept aside "
-        f"{facts['time']} for the snapshot {facts['snapshot']}"
+        f"{fields['name']}: {database}{many}{fields['files']} files ({amount(fields['bytes'])}), kept aside "
+        f"{fields['time']} for the snapshot {fields['snapshot']}"
     )

@@ -13,7 +13,7 @@ from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.repository import object_store, object_store_listing
 from mlflow_ae5_server.repository.object_store_listing import Listed
-from mlflow_ae5_server.restore.saved_copies import COUNTED, LEDGER, MAX_LEDGER, RESERVED, SavedSize, damaged_ledger
+from mlflow_ae5_server.restore.saved_copies import COUNTED, JOURNAL, MAX_JOURNAL, RESERVED, SavedSize, damaged_journal
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -32,31 +32,31 @@ class ObjectStoreSavedCopies:
         above, _, self._name = parts.path.strip("/").rpartition("/")
         self._store: ObjectStore = object_store.open_store(parts._replace(path=f"/{above}" if above else "").geturl())
 
-    def read_ledger(self) -> bytes | None:
+    def read_journal(self) -> bytes | None:
         import obstore
 
         try:
-            found = obstore.get(self._store, self._at(LEDGER))
+            found = obstore.get(self._store, self._at(JOURNAL))
             size = found.meta["size"]
-            if size <= MAX_LEDGER:
+            if size <= MAX_JOURNAL:
                 return bytes(found.bytes())
         except FileNotFoundError:
             return None
         except Exception as error:  # obstore's, of many classes
             raise self._failed(error, "read") from None
-        raise damaged_ledger(self.shown, f"has {size} bytes")
+        raise damaged_journal(self.shown, f"has {size} bytes")
 
-    def write_ledger(self, data: bytes | None) -> None:
+    def write_journal(self, data: bytes | None) -> None:
         import obstore
 
         with self._translated("write to"):
             if data is None:
                 with contextlib.suppress(FileNotFoundError):
-                    obstore.delete(self._store, self._at(LEDGER))
+                    obstore.delete(self._store, self._at(JOURNAL))
             else:
-                obstore.put(self._store, self._at(LEDGER), data, use_multipart=False)
+                obstore.put(self._store, self._at(JOURNAL), data, use_multipart=False)
 
-    def holdings(self, name: str | None = None) -> SavedSize | None:
+    def contents(self, name: str | None = None) -> SavedSize | None:
         with self._translated("list"):
             place = self._name if name is None else self._at(name)
             found = list(islice(self._objects(place), COUNTED + 1))

@@ -86,7 +86,7 @@ class TargetState:
 
     user: str | None
     state: DatabaseState
-    holdings: SavedSize | None
+    contents: SavedSize | None
 
     @property
     def has_database(self) -> bool:
@@ -94,7 +94,7 @@ class TargetState:
 
     @property
     def occupied(self) -> bool:
-        return self.has_database or self.holdings is not None
+        return self.has_database or self.contents is not None
 
 
 def look(store: Database, place: SavedCopies) -> TargetState:
@@ -102,7 +102,7 @@ def look(store: Database, place: SavedCopies) -> TargetState:
     if store.dialect == "sqlite" and state.kind == "empty" and state.others:
         # Somebody else's tables: the file is replaced as a whole, and they would go with it.
         state = DatabaseState("foreign", others=state.others)
-    return TargetState(dialects.in_use(store), state, place.holdings())
+    return TargetState(dialects.in_use(store), state, place.contents())
 
 
 def refuse_user(found: TargetState, store: Database) -> None:
@@ -129,8 +129,8 @@ def refuse_occupied(found: TargetState, store: Database, place: SavedCopies) -> 
     held = []
     if found.has_database:
         held.append(f"{store.shown} holds {len(found.state.tables)} tables with {found.state.rows} rows")
-    if found.holdings is not None:
-        held.append(f"{place.shown} holds {found.holdings}")
+    if found.contents is not None:
+        held.append(f"{place.shown} holds {found.contents}")
     raise NotEmptyError(
         " and ".join(held),
         "restore into an empty place, or with --replace, which keeps all of it aside for --undo",
@@ -186,7 +186,7 @@ def refuse_tight(
     store: Database, destination: str, snapshot: Manifest, part: DatabasePart, *, artifacts: bool = True
 ) -> None:
     """Raises StorageError where a disk has no room for the files of the snapshot, or for its database alone."""
-    wanted: dict[int, tuple[Path, int]] = {}
+    desired: dict[int, tuple[Path, int]] = {}
     for place, size in (
         (local_folder(destination), snapshot.artifacts.bytes if artifacts else 0),
         (store.file.parent if store.file is not None else None, database_size(part)),
@@ -194,8 +194,8 @@ def refuse_tight(
         if place is not None:
             existing = _existing(place)
             device = existing.stat().st_dev
-            wanted[device] = (existing, wanted.get(device, (existing, 0))[1] + int(size * _ROOM))
-    for existing, size in wanted.values():
+            desired[device] = (existing, desired.get(device, (existing, 0))[1] + int(size * _ROOM))
+    for existing, size in desired.values():
         free = shutil.disk_usage(existing).free
         if free < size:
             raise StorageError(
@@ -243,5 +243,5 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def said(error: ProjectError) -> dict[str, Any]:
+def message(error: ProjectError) -> dict[str, Any]:
     return {"exit_code": error.exit_code, "error": error.message, "hint": error.hint}

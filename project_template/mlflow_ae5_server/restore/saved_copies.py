@@ -24,9 +24,9 @@ from mlflow_ae5_server.common.errors import DamagedError, StorageError, hint_for
 from mlflow_ae5_server.common.sizes import amount
 
 RESERVED = ".mlflow-ae5-"  # the top of the destination: names that begin so are ours, not artifacts
-LEDGER = "restore.json"
+JOURNAL = "restore.json"
 COUNTED = 10_000  # files; beyond that "more than" says enough
-MAX_LEDGER = 1024 * 1024  # bytes; one saved copy takes about 300
+MAX_JOURNAL = 1024 * 1024  # bytes; one saved copy takes about 300
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -51,13 +51,13 @@ class SavedCopies(Protocol):
 
     shown: str
 
-    def read_ledger(self) -> bytes | None:
+    def read_journal(self) -> bytes | None:
         """Also raises DamagedError, for what no restore has written: a link, a device, a file over MAX_LEDGER."""
 
-    def write_ledger(self, data: bytes | None) -> None:
+    def write_journal(self, data: bytes | None) -> None:
         """Replace the ledger as a whole and for good; None removes it."""
 
-    def holdings(self, name: str | None = None) -> SavedSize | None:
+    def contents(self, name: str | None = None) -> SavedSize | None:
         """What is at the destination, or kept at `name`; None where nothing is."""
 
     def aside(self, name: str) -> None:
@@ -84,29 +84,29 @@ class FolderSavedCopies:
             inside = self._folder.is_dir() and closed
         self._inside = inside
 
-    def read_ledger(self) -> bytes | None:
+    def read_journal(self) -> bytes | None:
         try:
-            descriptor = os.open(self._path(LEDGER), _READ)
+            descriptor = os.open(self._path(JOURNAL), _READ)
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO, errno.ENODEV}:
-                raise damaged_ledger(self.shown, "is no regular file") from None
+                raise damaged_journal(self.shown, "is no regular file") from None
             raise self._failed(error, "read") from None
         try:
             state = os.fstat(descriptor)
             if not stat.S_ISREG(state.st_mode):
-                raise damaged_ledger(self.shown, "is no regular file")
-            if state.st_size > MAX_LEDGER:
-                raise damaged_ledger(self.shown, f"has {state.st_size} bytes")
-            return os.read(descriptor, MAX_LEDGER)
+                raise damaged_journal(self.shown, "is no regular file")
+            if state.st_size > MAX_JOURNAL:
+                raise damaged_journal(self.shown, f"has {state.st_size} bytes")
+            return os.read(descriptor, MAX_JOURNAL)
         except OSError as error:
             raise self._failed(error, "read") from None
         finally:
             os.close(descriptor)
 
-    def write_ledger(self, data: bytes | None) -> None:
-        path = self._path(LEDGER)
+    def write_journal(self, data: bytes | None) -> None:
+        path = self._path(JOURNAL)
         try:
             if data is None:
                 path.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ class FolderSavedCopies:
         except OSError as error:
             raise self._failed(error, "write") from None
 
-    def holdings(self, name: str | None = None) -> SavedSize | None:
+    def contents(self, name: str | None = None) -> SavedSize | None:
         files, size, example = 0, 0, ""
         try:
             if name is not None and not _is_folder(self._path(name)):
@@ -220,9 +220,9 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def damaged_ledger(shown: str, what: str) -> DamagedError:
+def damaged_journal(shown: str, what: str) -> DamagedError:
     return DamagedError(
-        f"the restore journal of {shown} ({LEDGER}) {what}",
+        f"the restore journal of {shown} ({JOURNAL}) {what}",
         "who else can write there? If no restore was interrupted and no saved copy is needed, move it away",
     )
 

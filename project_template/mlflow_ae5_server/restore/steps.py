@@ -73,10 +73,10 @@ class RestoreSource:
             )
 
 
-def differences(wanted: dict[str, tuple[int, str]], store: Database) -> list[str]:
+def differences(desired: dict[str, tuple[int, str]], store: Database) -> list[str]:
     """The tables of `store` that differ in rows or digest."""
     found = dialects.digests(store)
-    return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    return sorted(name for name in desired.keys() | found.keys() if desired.get(name) != found.get(name))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Restore:
     store: Database
     target: ArtifactTarget
     place: SavedCopies
-    book: RestoreJournalFile
+    journal_file: RestoreJournalFile
 
     def run(
         self, found: TargetState, *, replace: bool, migrate: bool, same: RestoreCounts | None = None
@@ -105,7 +105,7 @@ class Restore:
         """same: the artifacts of the snapshot are there already, and stay."""
         if found.has_database and replace:
             dialects.settle(self.store)  # refused before anything is written down
-        before = self.book.ledger if self.book.running is None else None
+        before = self.journal_file.restore_journal if self.journal_file.running is None else None
         again = self._begin(found, replace=replace, in_place=same is not None)
         self._put_aside(before)
         restored = same if same is not None else self._artifacts(again=again, replace=replace)
@@ -117,40 +117,40 @@ class Restore:
         upgraded = self._upgrade() if migrate else None
         dialects.complete(self.store)
         kept = self._running().kept
-        self.book.end()
+        self.journal_file.end()
         return RestoreResult(restored, identical, kept, upgraded)
 
     def _running(self) -> RestoreInProgress:
-        if self.book.running is None:
+        if self.journal_file.running is None:
             raise AssertionError("the ledger was opened")
-        return self.book.running
+        return self.journal_file.running
 
     def _begin(self, found: TargetState, *, replace: bool, in_place: bool) -> bool:
         """Open the ledger, or find it open: then True. Raises NotEmptyError."""
-        old, snapshot = self.book.running, self.source.snapshot.id
+        old, snapshot = self.journal_file.running, self.source.snapshot.id
         if old is not None and old.snapshot == snapshot:
             say(f"going on with the restore of {snapshot} that {old.who} began {old.started}, at: {old.phase}")
             return old.phase not in ASIDE
         if not replace:
             preflight.refuse_occupied(found, self.store, self.place)
         if old is not None and old.phase in ASIDE:  # half of the old data has gone there: the other half follows
-            entry = self.book.kept(old.aside)
+            entry = self.journal_file.kept(old.aside)
             if entry is not None and entry.in_place and not in_place:
-                entry = dataclasses.replace(entry, in_place=False, artifacts=found.holdings is not None)
+                entry = dataclasses.replace(entry, in_place=False, artifacts=found.contents is not None)
             running = dataclasses.replace(old, snapshot=snapshot, who=who(), started=now(), in_place=in_place)
-            self.book.begin(running, entry)
+            self.journal_file.begin(running, entry)
             return False
         aside = None
         if found.has_database if in_place else found.occupied:
             # What an unfinished restore has left is not what an undo is for.
             aside = new_name("failed" if old is not None else "kept")
         kept = old.kept if old is not None else aside
-        holdings = found.holdings is not None and not in_place
+        contents = found.contents is not None and not in_place
         entry = None
         if aside is not None:
-            entry = SavedCopy(aside, snapshot, now(), found.has_database, holdings, in_place, self.store.shown)
+            entry = SavedCopy(aside, snapshot, now(), found.has_database, contents, in_place, self.store.shown)
         phase = "database-aside" if aside else "artifacts"
-        self.book.begin(RestoreInProgress(phase, snapshot, now(), who(), aside, kept, in_place), entry)
+        self.journal_file.begin(RestoreInProgress(phase, snapshot, now(), who(), aside, kept, in_place), entry)
         return False
 
     def _put_aside(self, before: RestoreJournal | None) -> None:
@@ -160,13 +160,13 @@ class Restore:
         if self._running().phase == "database-aside":
             if aside is not None and preflight.look(self.store, self.place).has_database:
                 say(f"keeping the tables of {self.store.shown} aside as {aside}")
-                self.book.or_unsay(before, lambda: dialects.keep_aside(self.store, aside))
-            self.book.turn("artifacts-aside")
+                self.journal_file.or_unsay(before, lambda: dialects.keep_aside(self.store, aside))
+            self.journal_file.turn("artifacts-aside")
         if self._running().phase == "artifacts-aside":
-            if aside is not None and not self._running().in_place and self.place.holdings() is not None:
+            if aside is not None and not self._running().in_place and self.place.contents() is not None:
                 say(f"keeping the artifacts of {self.place.shown} aside as {aside}")
                 self.place.aside(aside)
-            self.book.turn("artifacts")
+            self.journal_file.turn("artifacts")
 
     def _artifacts(self, *, again: bool, replace: bool) -> RestoreCounts:
         try:
@@ -175,7 +175,7 @@ class Restore:
             if not (again and replace):
                 raise
         name = new_name("failed")
-        self.book.keep(SavedCopy(name, self.source.snapshot.id, now(), database=False, artifacts=True))
+        self.journal_file.keep(SavedCopy(name, self.source.snapshot.id, now(), database=False, artifacts=True))
         say(f"{self.place.shown} holds files that are not the snapshot's: keeping all of them aside as {name}")
         self.place.aside(name)
         return self.source.artifacts(self.target, again=False)
@@ -183,7 +183,7 @@ class Restore:
     def _database(self, *, replace: bool) -> bool | None:
         was = self._running().phase
         if was == "artifacts":
-            self.book.turn("database")
+            self.journal_file.turn("database")
         found = preflight.look(self.store, self.place)
         preflight.refuse_user(found, self.store)
         if found.has_database:
@@ -219,7 +219,7 @@ class Restore:
             )
         name = new_name("failed")
         dialects.keep_aside(self.store, name)
-        self.book.keep(SavedCopy(name, self.source.snapshot.id, now(), database=True, artifacts=False))
+        self.journal_file.keep(SavedCopy(name, self.source.snapshot.id, now(), database=True, artifacts=False))
         say(f"kept the tables of {self.store.shown} aside as {name}")
 
     def _upgrade(self) -> dict[str, str] | None:
@@ -227,7 +227,7 @@ class Restore:
         found = database.inspect_schema(database.connect_engine(self.store))
         if before == found.expected:
             return None
-        self.book.turn("upgrade")
+        self.journal_file.turn("upgrade")
         if found.state != "current":
             say(f"the snapshot's schema is at {before}: upgrading it to {found.expected}")
             ended, _after = migrate.migrate(self.store)

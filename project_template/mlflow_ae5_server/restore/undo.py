@@ -32,53 +32,53 @@ class UndoRestore:
 
     store: Database
     place: SavedCopies
-    book: RestoreJournalFile
+    journal_file: RestoreJournalFile
     name: str | None = None  # of what to bring back; None: what the last --replace kept
 
     def run(self) -> tuple[str, str | None]:
         """The names of what was brought back and of what was put aside for it. Raises ConfigurationError."""
-        running, before = self.book.running, None
+        running, before = self.journal_file.running, None
         if running is None or not running.is_undo:
             dialects.settle(self.store)  # refused before anything is written down
-            before = self.book.ledger
+            before = self.journal_file.restore_journal
             running = self._begin(running)
         else:
             say(f"going on with the undo that {running.who} began {running.started}, at: {running.phase}")
         aside, kept = running.aside, running.kept
         if kept is None:
             raise AssertionError("an undo has something to bring back")
-        entry = self.book.kept(kept)
+        entry = self.journal_file.kept(kept)
         elsewhere = entry is not None and self._is_elsewhere(entry)
         if self._phase() == "undo-database-aside":
             if aside is not None and not elsewhere and preflight.look(self.store, self.place).has_database:
-                self.book.or_unsay(before, lambda: dialects.keep_aside(self.store, aside))
-            self.book.turn("undo-artifacts-aside")
+                self.journal_file.or_unsay(before, lambda: dialects.keep_aside(self.store, aside))
+            self.journal_file.turn("undo-artifacts-aside")
         if self._phase() == "undo-artifacts-aside":
             if aside is not None and not running.in_place:
                 self.place.aside(aside)
-            self.book.turn("undo-artifacts")
+            self.journal_file.turn("undo-artifacts")
         if self._phase() == "undo-artifacts":
             self.place.back(kept)
-            self.book.turn("undo-database")
+            self.journal_file.turn("undo-database")
         if kept in dialects.kept(self.store):
             if preflight.look(self.store, self.place).has_database:  # made since this undo was interrupted
                 failed = new_name("failed")
                 dialects.keep_aside(self.store, failed)
-                self.book.keep(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
+                self.journal_file.keep(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
             dialects.bring_back(self.store, kept)
         dialects.complete(self.store)
-        self.book.end(forget=kept)
+        self.journal_file.end(forget=kept)
         return kept, aside
 
     def _phase(self) -> str:
-        return self.book.running.phase if self.book.running is not None else ""
+        return self.journal_file.running.phase if self.journal_file.running is not None else ""
 
     def check(self) -> SavedCopy:
         """What would be brought back, after a look at everything that the undo itself asks for. Changes nothing.
 
         Raises what `run` raises before it begins, but for a server that is at work.
         """
-        kept, running = self.require(), self.book.running
+        kept, running = self.require(), self.journal_file.running
         if running is not None and running.is_undo:
             return kept
         found = preflight.look(self.store, self.place)
@@ -92,9 +92,9 @@ class UndoRestore:
 
     def require(self) -> SavedCopy:
         """What is to be brought back. Raises AbsentError where there is nothing, or it is to be named."""
-        running = self.book.running
+        running = self.journal_file.running
         if running is not None:
-            kept = self.book.kept(running.kept)
+            kept = self.journal_file.kept(running.kept)
             if self.name is not None and (kept is None or kept.name != self.name):
                 raise ConfigurationError(
                     f"{self.name} cannot be brought back now: a restore or an undo has not ended, which has kept "
@@ -102,23 +102,23 @@ class UndoRestore:
                     "finish that first",
                 )
         elif self.name is not None:
-            kept = self.book.kept(self.name)
+            kept = self.journal_file.kept(self.name)
             if kept is not None and not kept.name.startswith(("kept_", "undone_")):
                 raise ConfigurationError(
                     f"{self.name} is what a restore that was cut off had left: it is not whole",
                     "only what was kept by a restore or an undo can be brought back",
                 )
-        elif (undone := self.book.last_undone()) is not None:
-            others = [entry.name for entry in self.book.ledger.kept if entry is not undone]
+        elif (undone := self.journal_file.last_undone()) is not None:
+            others = [entry.name for entry in self.journal_file.restore_journal.kept if entry is not undone]
             further = f"; to go back further, name one of {', '.join(others)}" if others else ""
             raise AbsentError(
                 f"the last restore is undone already, and what was there before that is kept as {undone.name}",
                 f"to take the undo back, use --undo --kept {undone.name}{further}",
             )
         else:
-            kept = self.book.last_kept()
+            kept = self.journal_file.last_kept()
         if kept is None:
-            names = ", ".join(entry.name for entry in self.book.ledger.kept)
+            names = ", ".join(entry.name for entry in self.journal_file.restore_journal.kept)
             raise AbsentError(
                 f"{f'nothing is kept as {self.name}' if self.name else 'nothing is kept aside'} beside "
                 f"{self.place.shown}: there is nothing to bring back",
@@ -151,19 +151,19 @@ class UndoRestore:
         if unfinished is not None and unfinished.phase in ASIDE:
             return self._begin_early(unfinished, kept, found)
         database = found.has_database and not self._is_elsewhere(kept)
-        holdings = found.holdings is not None and not kept.in_place
-        aside, entry = (new_name("undone") if database or holdings else None), None
+        contents = found.contents is not None and not kept.in_place
+        aside, entry = (new_name("undone") if database or contents else None), None
         if aside is not None:
-            entry = SavedCopy(aside, kept.snapshot, now(), database, holdings, kept.in_place, self.store.shown)
+            entry = SavedCopy(aside, kept.snapshot, now(), database, contents, kept.in_place, self.store.shown)
         running = RestoreInProgress("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name, kept.in_place)
-        self.book.begin(running, entry)
+        self.journal_file.begin(running, entry)
         return running
 
     def _begin_early(self, unfinished: RestoreInProgress, kept: SavedCopy, found: TargetState) -> RestoreInProgress:
         """Nothing was restored yet: what was moved goes back to what was not."""
         self._require_early(unfinished, kept, found)
         running = RestoreInProgress("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
-        self.book.begin(running)
+        self.journal_file.begin(running)
         return running
 
     def _require_early(self, unfinished: RestoreInProgress, kept: SavedCopy, found: TargetState) -> None:

@@ -72,7 +72,7 @@ def bound(
         if scope["type"] != "http":
             await application(scope, receive, send)
             return
-        send = _telling_when(send, retry_after)
+        send = _with_retry_after(send, retry_after)
         if not uses_database(scope["path"].removeprefix(prefix)):
             await application(scope, receive, send)
             return
@@ -125,16 +125,16 @@ def _again(body: Message, receive: Receive) -> Receive:
     return again
 
 
-def _telling_when(send: Send, retry_after: Callable[[], int]) -> Send:
+def _with_retry_after(send: Send, retry_after: Callable[[], int]) -> Send:
     """`send` with Retry-After on every 503, also MLflow's own: the database is away or has no connection left."""
 
-    async def telling(message: Message) -> None:
+    async def sending(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 503:
             headers = [item for item in message.get("headers", []) if item[0].lower() != b"retry-after"]
             message = {**message, "headers": [*headers, (b"retry-after", str(retry_after()).encode())]}
         await send(message)
 
-    return telling
+    return sending
 
 
 async def _send_busy(send: Send) -> None:

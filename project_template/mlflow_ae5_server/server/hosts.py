@@ -62,8 +62,8 @@ def _origin_matches(allowed: str, origin: str) -> bool:
     if "*" not in allowed or allowed == "*":
         return allowed in {origin, "*"}
     scheme, _, host = origin.partition("://")
-    wanted, _, pattern = allowed.partition("://")
-    return fnmatch.fnmatchcase(scheme, wanted) and _matches(pattern, host)
+    desired, _, pattern = allowed.partition("://")
+    return fnmatch.fnmatchcase(scheme, desired) and _matches(pattern, host)
 
 
 def _matches(allowed: str, host: str) -> bool:

@@ -84,8 +84,8 @@ def structure(database: Database) -> dict[str, list[str]]:
     with closing(connect_engine(database).connect()) as connection:
 
         def shown(kind: str, names: list[str], place: int) -> dict[str, list[str]]:
-            said = {name: connection.exec_driver_sql(f"SHOW CREATE {kind} `{name}`").one()[place] for name in names}
-            plain = {name: re.sub(r" AUTO_INCREMENT=\d+|`|,$", "", text, flags=re.M) for name, text in said.items()}
+            message = {name: connection.exec_driver_sql(f"SHOW CREATE {kind} `{name}`").one()[place] for name in names}
+            plain = {name: re.sub(r" AUTO_INCREMENT=\d+|`|,$", "", text, flags=re.M) for name, text in message.items()}
             return {name: sorted(text.splitlines()) for name, text in plain.items()}
 
         triggers = [row[0] for row in connection.exec_driver_sql("SHOW TRIGGERS")]
@@ -207,8 +207,8 @@ def test_killed_at_any_statement_a_load_has_done_all_or_nothing(
     event.remove(Engine, "before_cursor_execute", note)
     dialects.keep_aside(database, "first")
     dialects.drop_kept(database, "first")
-    changes = [said for said in statements if not is_look(said)]
-    moved = next(number for number, said in enumerate(changes) if said.startswith("RENAME"))
+    changes = [message for message in statements if not is_look(message)]
+    moved = next(number for number, message in enumerate(changes) if message.startswith("RENAME"))
     kinds = set()
     for after in (moved // 2, moved, *range(moved + 2, moved + 4)):  # one more where a killed one has left something
         assert not killed(after, lambda: dialects.load(part, objects, database)), after

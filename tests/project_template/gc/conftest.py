@@ -209,7 +209,7 @@ class Data:
         except ProjectError as error:
             report.failed(error)
             code = error.exit_code
-        return {**json.loads(json.dumps(report._facts)), "exit_code": code}
+        return {**json.loads(json.dumps(report._fields)), "exit_code": code}
 
 
 @pytest.fixture(scope="session")

@@ -168,7 +168,7 @@ def test_stopped_it_tells_what_was_done_and_goes_on_the_next_time(on_file: Data,
     with pytest.raises(StoppedError):
         garbage_collection.run(settings.resolve(given, {}, {}), report, False, step=stop)
     left = on_file.column("SELECT run_uuid FROM runs")
-    assert report._facts["runs"]["removed"] == len(runs) - len(left)
+    assert report._fields["runs"]["removed"] == len(runs) - len(left)
     consistent(on_file)
     assert on_file.collect()["exit_code"] == 0
     assert (on_file.files(), on_file.pages()) == (set(), [])

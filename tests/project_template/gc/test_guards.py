@@ -248,7 +248,7 @@ class World:
     owners: dict[str, Owners]
     before: set[str]
     dry: dict[str, Any]
-    facts: dict[str, Any]
+    fields: dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=with_mysql("sqlite", "postgresql"))
@@ -278,7 +278,7 @@ def test_what_goes_and_what_stays(world: World, case: str, label: str, outcome: 
     row = world.data.column(f"SELECT 1 FROM {table} WHERE {KEYS[table]} = :id", id=owner)  # noqa: S608
     had = {file for file in world.before if f"{owner}/" in file}
     has = {file for file in world.data.files() if f"{owner}/" in file}
-    told = {item["id"] for item in world.facts["skipped"]}
+    told = {item["id"] for item in world.fields["skipped"]}
 
     assert bool(row) is (outcome != GOES)
     if table != "experiments":
@@ -298,14 +298,14 @@ def test_the_report_counts_what_was_done(world: World) -> None:
     for key, table in (("runs", "runs"), ("experiments", "experiments"), ("logged_models", "logged_models")):
         number = goes.count(table)
         stuck = 13 if table == "runs" else 0  # due, and cannot go; see troubles
-        assert world.facts[key] == {"due": number + stuck, "removed": number, "left": stuck}
+        assert world.fields[key] == {"due": number + stuck, "removed": number, "left": stuck}
         assert world.dry[key] == {"due": number + stuck, **({"left": stuck} if stuck else {})}
-    assert world.facts["traces"] == {"due": 1, "removed": 1, "left": 0}
-    assert (world.facts["outcome"], world.facts["exit_code"]) == ("incomplete", 23)
+    assert world.fields["traces"] == {"due": 1, "removed": 1, "left": 0}
+    assert (world.fields["outcome"], world.fields["exit_code"]) == ("incomplete", 23)
     assert (world.dry["outcome"], world.dry["exit_code"]) == ("dry-run", 0)
-    assert world.facts["skipped_total"] == sum(outcome == SKIPPED for _, _, outcome in ROWS)
-    assert world.facts["troubles"] == 13
-    assert world.facts["bytes"] > world.dry["bytes"] > 0  # a trace's artifacts are found on the way
+    assert world.fields["skipped_total"] == sum(outcome == SKIPPED for _, _, outcome in ROWS)
+    assert world.fields["troubles"] == 13
+    assert world.fields["bytes"] > world.dry["bytes"] > 0  # a trace's artifacts are found on the way
     assert world.data.pages() == []
 
 
@@ -322,12 +322,12 @@ def test_nothing_refers_into_nothing(world: World) -> None:
 
 def test_registered_ones_go_when_told_to(on_file: Data) -> None:
     owners = [registered(run="RUN")(on_file), registered_model(on_file)]
-    facts = on_file.collect(MLFLOW_TRACKING_GC_INCLUDE_REGISTERED="true")
-    assert (facts["exit_code"], facts["runs"]["removed"], facts["logged_models"]["removed"]) == (0, 2, 1)
+    fields = on_file.collect(MLFLOW_TRACKING_GC_INCLUDE_REGISTERED="true")
+    assert (fields["exit_code"], fields["runs"]["removed"], fields["logged_models"]["removed"]) == (0, 2, 1)
     assert on_file.files() == set(), owners
 
 
 def test_what_stays_on_purpose_is_no_failure(on_file: Data) -> None:
     registered(run="RUN")(on_file)
-    facts = on_file.collect()
-    assert (facts["exit_code"], facts["outcome"], facts["skipped_total"], facts["troubles"]) == (0, "done", 1, 0)
+    fields = on_file.collect()
+    assert (fields["exit_code"], fields["outcome"], fields["skipped_total"], fields["troubles"]) == (0, "done", 1, 0)

@@ -22,30 +22,30 @@ KEPT = "kept_20260102_030405_abcdef"
 
 def cut_off(data: Data, phase: str = "artifacts") -> RestoreJournalFile:
     """A restore to this place has begun, and was killed."""
-    book = RestoreJournalFile(beside(str(data.artifacts)))
+    journal_file = RestoreJournalFile(beside(str(data.artifacts)))
     snapshot, started = "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00"
-    book.begin(RestoreInProgress(phase, snapshot, started, "elsewhere:1", kept=KEPT))
-    return book
+    journal_file.begin(RestoreInProgress(phase, snapshot, started, "elsewhere:1", kept=KEPT))
+    return journal_file
 
 
-def left_alone(data: Data, facts: dict[str, Any], run: str) -> bool:
-    return "runs" not in facts and data.has_files(run) and data.column("SELECT run_uuid FROM runs") == [run]
+def left_alone(data: Data, fields: dict[str, Any], run: str) -> bool:
+    return "runs" not in fields and data.has_files(run) and data.column("SELECT run_uuid FROM runs") == [run]
 
 
 @pytest.mark.parametrize("phase", ["artifacts", "undo-artifacts"])
 def test_nothing_is_collected_while_a_restore_is_cut_off(on_file: Data, phase: str) -> None:
     run = on_file.run()
     orphan = old(on_file, f"0/{some()}/artifacts/a")
-    book = cut_off(on_file, phase)
+    journal_file = cut_off(on_file, phase)
 
-    facts = on_file.collect(**REMOVE)
+    fields = on_file.collect(**REMOVE)
 
-    assert (facts["exit_code"], facts["outcome"]) == (22, "failed")
-    assert "begun 2026-01-02T03:04:05+00:00 by elsewhere:1, has not ended" in facts["error"]
-    assert left_alone(on_file, facts, run)
+    assert (fields["exit_code"], fields["outcome"]) == (22, "failed")
+    assert "begun 2026-01-02T03:04:05+00:00 by elsewhere:1, has not ended" in fields["error"]
+    assert left_alone(on_file, fields, run)
     assert orphan.is_file()
     assert on_file.collect(dry_run=True)["exit_code"] == 22
-    book.end()
+    journal_file.end()
     assert on_file.collect()["runs"]["removed"] == 1
 
 
@@ -53,7 +53,7 @@ def test_the_job_counts_as_failed_and_not_as_one_that_came_too_late() -> None:
     report = Report("GarbageCollection")
     error = UnfinishedError("a restore has not ended", "finish it")
     report.failed(error)
-    assert (report.exit_code(error), report._facts["outcome"]) == (22, "failed")
+    assert (report.exit_code(error), report._fields["outcome"]) == (22, "failed")
 
 
 def test_it_says_so_where_the_database_is_not_back_yet(on_file: Data) -> None:
@@ -68,9 +68,9 @@ def test_it_says_so_where_the_database_is_not_back_yet(on_file: Data) -> None:
 def test_a_damaged_ledger_stops_it_too(on_file: Data) -> None:
     run = on_file.run()
     on_file.artifacts.with_name("artifacts.restore.json").write_text("{")
-    facts = on_file.collect()
-    assert facts["exit_code"] == 25
-    assert left_alone(on_file, facts, run)
+    fields = on_file.collect()
+    assert fields["exit_code"] == 25
+    assert left_alone(on_file, fields, run)
 
 
 def test_no_tables_are_made_where_a_restore_will_put_its_own(tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_a_run_that_is_said_to_be_among_what_is_kept_is_not_removed(on_file: Dat
         for place in (f".mlflow-ae5-{KEPT}/0", f"../artifacts.{KEPT}/0", "0/.mlflow-ae5-gc")
     ]
 
-    facts = on_file.collect()
+    fields = on_file.collect()
 
-    assert (facts["exit_code"], facts["runs"]["removed"]) == (23, 0)
-    assert [item["id"] for item in facts["skipped"]] == [run]
+    assert (fields["exit_code"], fields["runs"]["removed"]) == (23, 0)
+    assert [item["id"] for item in fields["skipped"]] == [run]
     assert all(file.is_file() for file in inside)
 
 
@@ -109,14 +109,14 @@ def test_what_is_kept_inside_the_store_is_no_orphan(on_file: Data) -> None:
     """It is kept inside where nothing can be put beside it, such as on a mounted volume."""
     on_file.run(deleted=None)
     kept = [old(on_file, f".mlflow-ae5-{KEPT}/{path}/artifacts/a") for path in (f"0/{some()}", f"7/models/m-{some()}")]
-    ledger = old(on_file, ".mlflow-ae5-restore.json")
+    restore_journal = old(on_file, ".mlflow-ae5-restore.json")
     RestoreJournalFile(beside(str(on_file.artifacts))).keep(
         SavedCopy(KEPT, "s", "2026-01-02T03:04:05+00:00", True, True)
     )
     orphan = old(on_file, f"0/{some()}/artifacts/a")
 
-    facts = on_file.collect(**REMOVE)
+    fields = on_file.collect(**REMOVE)
 
-    assert (facts["exit_code"], facts["orphans"]["found"], facts["orphans"]["removed"]) == (0, 1, 1)
-    assert all(file.is_file() for file in (*kept, ledger))
+    assert (fields["exit_code"], fields["orphans"]["found"], fields["orphans"]["removed"]) == (0, 1, 1)
+    assert all(file.is_file() for file in (*kept, restore_journal))
     assert not orphan.exists()

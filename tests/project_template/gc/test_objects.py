@@ -61,9 +61,9 @@ def test_runs_behind_the_server_and_beside_it(data: Data, bucket: Any) -> None:
 
     dry = data.collect(dry_run=True, **destination)
     assert (dry["runs"], dry["bytes"]) == ({"due": 4}, 20)
-    facts = data.collect(**destination)
+    fields = data.collect(**destination)
 
-    assert (facts["exit_code"], facts["runs"]["removed"], facts["bytes"]) == (0, 4, 20)
+    assert (fields["exit_code"], fields["runs"]["removed"], fields["bytes"]) == (0, 4, 20)
     assert data.column("SELECT run_uuid FROM runs") == [kept]
     assert keys(bucket) == {f"root/0/{kept}/artifacts/a b/ü.txt", f"root/0/{proxied[0]}/artifacts-of-another/x"}
 
@@ -84,8 +84,8 @@ def test_what_a_crash_has_left_in_the_bucket_is_removed_the_next_time(data: Data
         data.collect(step=kill, **destination)
     assert data.column("SELECT run_uuid FROM runs") == [kept]
     assert f"0/{run}/artifacts/a" in keys(bucket)
-    facts = data.collect(**destination)
-    assert (facts["exit_code"], facts["finished"]) == (0, 1)
+    fields = data.collect(**destination)
+    assert (fields["exit_code"], fields["finished"]) == (0, 1)
     assert keys(bucket) == {f"0/{kept}/artifacts/a"}
 
 
@@ -115,8 +115,8 @@ def test_a_bucket_that_is_not_there_is_told_of(on_file: Data, bucket: Any) -> No
         ObjectStore.s3(f"{bucket.name}-gone", "").look("x")
     good = on_file.run()
     bad = on_file.run(uri=f"s3://{bucket.name}-gone/RUN/artifacts")
-    facts = on_file.collect()
-    assert (facts["exit_code"], on_file.column("SELECT run_uuid FROM runs")) == (23, [bad])
+    fields = on_file.collect()
+    assert (fields["exit_code"], on_file.column("SELECT run_uuid FROM runs")) == (23, [bad])
     assert not on_file.has_files(good)
 
 
@@ -124,8 +124,8 @@ def test_experiments_in_a_bucket_of_their_own(on_file: Data, bucket: Any) -> Non
     number = on_file.experiment(deleted=LONG_AGO, location=f"s3://{bucket.name}/theirs")
     run = on_file.run(number, uri=f"s3://{bucket.name}/theirs/RUN/artifacts")
     put(bucket, f"theirs/{run}/artifacts/a")
-    facts = on_file.collect()
-    assert (facts["exit_code"], facts["experiments"]["removed"], keys(bucket)) == (0, 1, set())
+    fields = on_file.collect()
+    assert (fields["exit_code"], fields["experiments"]["removed"], keys(bucket)) == (0, 1, set())
 
 
 @pytest.mark.parametrize("data", ["sqlite"], indirect=True)
@@ -144,9 +144,9 @@ def test_markers_go_with_their_folder_and_odd_names_with_their_run(data: Data, b
     destination = {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.name}/root"}
 
     assert data.collect(dry_run=True, **destination)["bytes"] == 4 * 5
-    facts = data.collect(**destination)
+    fields = data.collect(**destination)
 
-    assert (facts["exit_code"], facts["runs"]["removed"], facts["bytes"]) == (0, 2, 20)
+    assert (fields["exit_code"], fields["runs"]["removed"], fields["bytes"]) == (0, 2, 20)
     assert {name for name in keys(bucket) if due in name} == set()
     assert {name for name in keys(bucket) if kept in name and not name.endswith("/artifacts/")} >= {
         name for name in files if kept in name

@@ -79,8 +79,8 @@ def test_what_a_row_could_mean_is_no_orphan(data: Data) -> None:
     data.run(deleted=None, uri=f"{data.artifacts}/0/{placed.parent.parent.name}/artifacts/inner/RUN/artifacts")
     below = old(data, f"5/{some()}/artifacts/a")
     data.run(deleted=None, uri="mlflow-artifacts:/5")  # not its own folder, but what is in it may be its
-    facts = data.collect(**REMOVE)
-    assert (facts["orphans"]["found"], facts["orphans"]["removed"]) == (0, 0)
+    fields = data.collect(**REMOVE)
+    assert (fields["orphans"]["found"], fields["orphans"]["removed"]) == (0, 0)
     assert all(file.is_file() for file in (sourced, placed, linked, below))
 
 
@@ -106,19 +106,19 @@ def test_what_looks_like_the_store_of_another_database_is_left_alone(
         old(on_file, f"0/{some()}/artifacts/a", days=1)
 
     shown = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS="show")
-    said = capsys.readouterr().out
-    facts = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS=mode)
+    message = capsys.readouterr().out
+    fields = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS=mode)
 
     assert (shown["exit_code"], shown["orphans"]["left"]) == (0, 2)
-    assert all(file.parent.parent.name in said for file in files)
+    assert all(file.parent.parent.name in message for file in files)
     doubted = rows < 2 + young
-    assert ("none would be removed" in said, "held" in shown["orphans"]) == (doubted, doubted)
-    assert facts["orphans"]["removed"] == removed
+    assert ("none would be removed" in message, "held" in shown["orphans"]) == (doubted, doubted)
+    assert fields["orphans"]["removed"] == removed
     assert [file.is_file() for file in files] == [not removed] * 2
-    assert (facts["exit_code"], facts["outcome"]) == ((0, "done") if removed else (23, "incomplete"))
+    assert (fields["exit_code"], fields["outcome"]) == ((0, "done") if removed else (23, "incomplete"))
     if not removed:
         why = "belongs to this database" if not rows else f"{2 + young} artifact folders without a row, and {rows} with"
-        assert why in facts["orphans"]["held"]
+        assert why in fields["orphans"]["held"]
 
 
 def test_a_link_is_not_followed(on_file: Data) -> None:
@@ -131,6 +131,6 @@ def test_a_link_is_not_followed(on_file: Data) -> None:
     since = time.time() - 90 * 86400
     os.utime(file.parent, (since, since))
     os.utime(file.parent / "link", (since, since), follow_symlinks=False)
-    facts = on_file.collect(**REMOVE)
-    assert (facts["exit_code"], facts["orphans"]["left"]) == (23, 1)
+    fields = on_file.collect(**REMOVE)
+    assert (fields["exit_code"], fields["orphans"]["left"]) == (23, 1)
     assert (outside / "a").is_file()

@@ -30,10 +30,10 @@ def test_a_trace_whose_tag_leads_elsewhere_goes_and_what_it_names_stays(on_file:
     )
     on_file.sql("UPDATE trace_tags SET value = :value WHERE request_id = :trace", value=location, trace=trace)
 
-    facts = on_file.collect()
+    fields = on_file.collect()
 
-    assert (facts["exit_code"], facts["traces"]["removed"]) == (23, 1)
-    assert [(item["kind"], item["id"]) for item in facts["skipped"]] == [("artifacts", trace)]
+    assert (fields["exit_code"], fields["traces"]["removed"]) == (23, 1)
+    assert [(item["kind"], item["id"]) for item in fields["skipped"]] == [("artifacts", trace)]
     assert all(file.is_file() for file in (*precious, own))
 
 

@@ -17,11 +17,11 @@ def test_what_goes_is_told_with_its_name_its_size_and_why(data: Data, capsys: py
     unnamed = data.run()
     data.sql("UPDATE runs SET name = NULL WHERE run_uuid = :run", run=unnamed)
 
-    facts = data.collect(dry_run=True)
+    fields = data.collect(dry_run=True)
     told = capsys.readouterr().out
 
     since = r"deleted \d{4}-\d\d-\d\d \d\d:\d\d UTC"
-    assert facts["outcome"] == "dry-run"
+    assert fields["outcome"] == "dry-run"
     for words in (
         rf'  {run}  5 bytes  "odd\\nname" of experiment 0, {since}\n',
         rf"  {unnamed}  5 bytes  of experiment 0, {since}\n",

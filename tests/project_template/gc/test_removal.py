@@ -40,13 +40,13 @@ def test_datasets_and_inputs_go_when_nothing_refers_to_them(data: Data) -> None:
     data.insert("inputs", input_uuid="i1", source_type="RUN_OUTPUT", source_id=gone, destination_type="MODEL_OUTPUT",
                 destination_id=model)  # fmt: skip
 
-    facts = data.collect()
+    fields = data.collect()
 
     assert set(data.column("SELECT dataset_uuid FROM datasets")) == {shared, metered}
     assert left_over not in data.column("SELECT source_id FROM inputs")
     assert data.column("SELECT destination_id FROM inputs") == [kept]
     assert len(data.column("SELECT name FROM input_tags")) == 1
-    assert facts["datasets"] == {"removed": 2}
+    assert fields["datasets"] == {"removed": 2}
     assert single is not None
 
 
@@ -62,8 +62,8 @@ def test_everything_of_an_experiment_goes_with_it(data: Data) -> None:
                     rollup_family="f")  # fmt: skip
         data.insert("entity_associations", association_id=f"a{experiment}", source_type="evaluation_dataset",
                     source_id="d", destination_type="experiment", destination_id=str(experiment))  # fmt: skip
-    facts = data.collect()
-    assert (facts["exit_code"], facts["experiments"]["removed"], facts["traces"]["removed"]) == (0, 1, 1)
+    fields = data.collect()
+    assert (fields["exit_code"], fields["experiments"]["removed"], fields["traces"]["removed"]) == (0, 1, 1)
     for table in ("scorers", "issues", "sql_trace_rollup_rebuild_queue", "trace_info", "spans", "experiment_tags"):
         assert data.column(f"SELECT experiment_id FROM {table}") == [other], table  # noqa: S608
     assert data.column("SELECT scorer_id FROM scorer_versions") == [f"s{other}"]
@@ -109,11 +109,11 @@ def test_one_bad_row_is_told_of_and_the_others_go(data: Data) -> None:
     number = data.experiment(deleted=LONG_AGO)
     runs = [data.run(number) for _ in range(9)]
     refuse(data, runs[4])
-    facts = data.collect()
-    assert (facts["exit_code"], facts["outcome"]) == (23, "incomplete")
-    assert facts["runs"] == {"due": 9, "removed": 8, "left": 1}
+    fields = data.collect()
+    assert (fields["exit_code"], fields["outcome"]) == (23, "incomplete")
+    assert fields["runs"] == {"due": 9, "removed": 8, "left": 1}
     assert data.column("SELECT run_uuid FROM runs") == [runs[4]]
-    assert [item["why"] for item in facts["skipped"] if item["id"] == runs[4]] == ["not this one"]
+    assert [item["why"] for item in fields["skipped"] if item["id"] == runs[4]] == ["not this one"]
     assert data.has_files(runs[4])
     assert len(data.files()) == 1
     assert data.column("SELECT experiment_id FROM experiments WHERE experiment_id = :id", id=number) == [number]
@@ -122,8 +122,8 @@ def test_one_bad_row_is_told_of_and_the_others_go(data: Data) -> None:
 def test_one_that_is_restored_meanwhile_stays_whole(data: Data) -> None:
     runs = [data.run() for _ in range(3)]
     restore = "UPDATE runs SET lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = :id"
-    facts = data.collect(step=meanwhile("written down", lambda: data.sql(restore, id=runs[1])))
-    assert (facts["exit_code"], facts["runs"]) == (0, {"due": 3, "removed": 2, "left": 1})
+    fields = data.collect(step=meanwhile("written down", lambda: data.sql(restore, id=runs[1])))
+    assert (fields["exit_code"], fields["runs"]) == (0, {"due": 3, "removed": 2, "left": 1})
     assert data.column("SELECT run_uuid FROM runs") == [runs[1]]
     assert data.has_files(runs[1])
     assert data.column("SELECT step FROM metrics WHERE run_uuid = :id", id=runs[1]) == [0, 1, 2]
@@ -131,8 +131,8 @@ def test_one_that_is_restored_meanwhile_stays_whole(data: Data) -> None:
 
 def test_one_that_is_registered_meanwhile_stays_whole(data: Data) -> None:
     runs = [data.run() for _ in range(3)]
-    facts = data.collect(step=meanwhile("written down", lambda: data.version(source=f"runs:/{runs[2]}/model")))
-    assert facts["runs"]["removed"] == 2
+    fields = data.collect(step=meanwhile("written down", lambda: data.version(source=f"runs:/{runs[2]}/model")))
+    assert fields["runs"]["removed"] == 2
     assert data.column("SELECT run_uuid FROM runs") == [runs[2]]
     assert data.has_files(runs[2])
 
@@ -153,10 +153,10 @@ def test_artifacts_that_cannot_be_removed_keep_their_run(on_file: Data) -> None:
     folder = on_file.artifacts / f"0/{bad}/artifacts"
     folder.chmod(0o500)
     try:
-        facts = on_file.collect()
+        fields = on_file.collect()
     finally:
         folder.chmod(0o700)
-    assert (facts["exit_code"], on_file.column("SELECT run_uuid FROM runs")) == (23, [bad])
+    assert (fields["exit_code"], on_file.column("SELECT run_uuid FROM runs")) == (23, [bad])
     assert not on_file.has_files(good)
 
 
@@ -169,9 +169,9 @@ def test_artifacts_that_stay_after_all_are_told_of_and_removed_the_next_time(on_
         folder.rename(folder.with_name("aside"))
         folder.symlink_to("aside")
 
-    facts = on_file.collect(step=meanwhile("rows gone", spoil))
-    assert (facts["exit_code"], facts["runs"]["removed"]) == (23, 2)
-    assert [item["kind"] for item in facts["skipped"]] == ["artifacts"]
+    fields = on_file.collect(step=meanwhile("rows gone", spoil))
+    assert (fields["exit_code"], fields["runs"]["removed"]) == (23, 2)
+    assert [item["kind"] for item in fields["skipped"]] == ["artifacts"]
     assert (len(on_file.pages()), on_file.has_files(good)) == (1, False)
     folder.unlink()
     folder.with_name("aside").rename(folder)
@@ -214,8 +214,8 @@ def test_a_destination_with_nothing_of_this_database_is_not_believed(on_file: Da
     run = on_file.run()
     other = on_file.artifacts.parent / "other"
     (other / "0").mkdir(parents=True)
-    facts = on_file.collect(MLFLOW_ARTIFACTS_DESTINATION=str(other))
-    assert (facts["exit_code"], facts["outcome"]) == (3, "failed")
+    fields = on_file.collect(MLFLOW_ARTIFACTS_DESTINATION=str(other))
+    assert (fields["exit_code"], fields["outcome"]) == (3, "failed")
     assert on_file.column("SELECT run_uuid FROM runs") == [run]
 
 

@@ -107,12 +107,12 @@ def test_a_location_that_the_server_reads_in_another_way_is_due_and_stays(data: 
     data.sql("UPDATE experiments SET workspace = 'team' WHERE experiment_id = :number", number=number)
     run = data.run(number, uri=f"{ROOT}shared/9/RUN/artifacts")
     try:
-        dry, facts = data.collect(dry_run=True), data.collect()
+        dry, fields = data.collect(dry_run=True), data.collect()
     finally:
         data.sql("UPDATE experiments SET workspace = 'default'")
         data.sql("DELETE FROM workspaces WHERE name = 'team'")
 
     assert dry["runs"] == {"due": 1, "left": 1}
-    assert (facts["exit_code"], facts["runs"]) == (23, {"due": 1, "removed": 0, "left": 1})
-    assert "workspace team" in facts["skipped"][0]["why"]
+    assert (fields["exit_code"], fields["runs"]) == (23, {"due": 1, "removed": 0, "left": 1})
+    assert "workspace team" in fields["skipped"][0]["why"]
     assert data.column("SELECT run_uuid FROM runs") == [run]

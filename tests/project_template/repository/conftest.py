@@ -25,7 +25,7 @@ from mlflow_ae5_server.repository.backend import Backend, BackendFile
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.repository import Repository, make_in
 
 
@@ -42,7 +42,7 @@ class Server:
     """What a tracking server leaves on disk: a database with the tables that a backup looks at, and artifacts."""
 
     folder: Path
-    place: str
+    backend: str
     says: list[str] = field(default_factory=list)
 
     @property
@@ -63,18 +63,18 @@ class Server:
         file.write_bytes(data)
         return file
 
-    def repository(self, place: Backend | None = None) -> Repository:
-        return make_in(place or open_place(self.place))
+    def repository(self, backend: Backend | None = None) -> Repository:
+        return make_in(backend or open_backend(self.backend))
 
-    def back_up(self, *, place: Backend | None = None, **wishes: Any) -> Manifest:
+    def back_up(self, *, backend: Backend | None = None, **backup_options: Any) -> Manifest:
         self.says.clear()
         return capture.create(
-            self.repository(place),
+            self.repository(backend),
             self.database,
             open_source(str(self.artifacts), capture.database_files(self.database)),
             str(self.artifacts),
             dump,
-            BackupOptions(say=self.says.append, **wishes),
+            BackupOptions(say=self.says.append, **backup_options),
         )
 
     def entries(self, manifest: Manifest) -> dict[str, FileEntry]:
@@ -96,7 +96,7 @@ class Server:
         return {sha256 for sha256, _size in self.repository().objects()}
 
     def object_file(self, sha256: str) -> Path:
-        return Path(self.place) / contents.object_name(sha256)
+        return Path(self.backend) / contents.object_name(sha256)
 
     def use_mlflow(self) -> None:
         """Make the database one of MLflow's, with some runs in it."""
@@ -116,7 +116,7 @@ class Server:
         environ = {
             "MLFLOW_BACKEND_STORE_URI": self.database.uri,
             "MLFLOW_ARTIFACTS_DESTINATION": str(self.artifacts),
-            "MLFLOW_TRACKING_BACKUP_DESTINATION": self.place,
+            "MLFLOW_TRACKING_BACKUP_DESTINATION": self.backend,
             **variables,
         }
         resolved = settings.resolve(environ, {}, {})
@@ -125,7 +125,7 @@ class Server:
         except ProjectError as error:
             report.failed(error)
             code = report.exit_code(error)
-        return code, {key: value for key, value in report._facts.items() if json.dumps(value)}
+        return code, {key: value for key, value in report._fields.items() if json.dumps(value)}
 
 
 def new_server(folder: Path, *, made: bool = False) -> Server:

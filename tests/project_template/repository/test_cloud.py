@@ -19,7 +19,7 @@ from mlflow_ae5_server.repository import object_store
 from mlflow_ae5_server.repository.blobs import object_name
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.repository import open_repository
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -79,7 +79,7 @@ def on_s3(s3: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Server:
     for letter in "ab":
         s3.create_bucket(Bucket=bucket_of(tmp_path, letter))
     server = new_server(tmp_path)
-    server.place = f"{getattr(request, 'param', 's3')}://{bucket_of(tmp_path, 'b')}/prefix/backups"
+    server.backend = f"{getattr(request, 'param', 's3')}://{bucket_of(tmp_path, 'b')}/prefix/backups"
     return server
 
 
@@ -89,7 +89,7 @@ def bucket_of(folder: Path, letter: str) -> str:
 
 
 def source_of(server: Server) -> str:
-    return f"{server.place.partition(':')[0]}://{bucket_of(server.folder, 'a')}/store"
+    return f"{server.backend.partition(':')[0]}://{bucket_of(server.folder, 'a')}/store"
 
 
 def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
@@ -99,8 +99,8 @@ def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
 
 def back_up(server: Server) -> Manifest:
     source = open_artifacts.open_source(source_of(server))
-    wishes = BackupOptions(say=server.says.append)
-    return capture.create(server.repository(), server.database, source, source_of(server), dump, wishes)
+    backup_options = BackupOptions(say=server.says.append)
+    return capture.create(server.repository(), server.database, source, source_of(server), dump, backup_options)
 
 
 BOTH = pytest.mark.parametrize("on_s3", ["s3", "gs"], indirect=True)
@@ -127,7 +127,7 @@ def test_the_same_verbs_as_in_a_folder(s3: Any, on_s3: Server) -> None:
     on_s3.write("local", os.urandom(300_000))
     second = on_s3.back_up()
     assert on_s3.job("verify")[0] == 0
-    bucket, _, prefix = on_s3.place.partition("://")[2].partition("/")
+    bucket, _, prefix = on_s3.backend.partition("://")[2].partition("/")
     (part,) = on_s3.entries(second)["local"].parts
     key = f"{prefix}/{object_name(part.sha256)}"
     s3.put_object(Bucket=bucket, Key=key, Body=b"rsomething else")
@@ -151,26 +151,26 @@ def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
     with repository.lease("prune") as again:
         again.check()
     assert again.number > held.number
-    place = open_place(on_s3.place)
-    assert [place.create("x", data) for data in (b"1", b"2", b"1")] == [True, False, True]
-    assert place.read("x") == b"1"
+    backend = open_backend(on_s3.backend)
+    assert [backend.create("x", data) for data in (b"1", b"2", b"1")] == [True, False, True]
+    assert backend.read("x") == b"1"
 
 
 def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, on_s3: Server) -> None:
-    bucket, _, prefix = on_s3.place.partition("://")[2].partition("/")
+    bucket, _, prefix = on_s3.backend.partition("://")[2].partition("/")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
         on_s3.back_up()
     with pytest.raises(StorageError, match="no place of backups"):
-        open_repository(on_s3.place)
+        open_repository(on_s3.backend)
     with pytest.raises(NoSnapshotError, match=r"no backup was made in .*/elsewhere yet"):
         open_repository(f"s3://{bucket}/elsewhere")
-    on_s3.place = "s3://no-such-bucket/x"
+    on_s3.backend = "s3://no-such-bucket/x"
     with pytest.raises(StorageError) as failed:
         on_s3.back_up()
     assert "secret-testing-key" not in str(failed.value)
     with pytest.raises(StorageError) as failed:
-        list(open_place(on_s3.place).items("x"))
+        list(open_backend(on_s3.backend).items("x"))
     assert ("(NoSuchBucket)" in failed.value.message, failed.value.hint) == (
         True,
         "does the bucket or container exist?",
@@ -221,11 +221,11 @@ def test_azure_addresses_as_mlflow_writes_them(
 def test_a_name_that_is_gone_does_not_keep_the_others(tmp_path: Path) -> None:
     """A store of files stops at such a name, as Google's does."""
     obstore = pytest.importorskip("obstore.store")
-    place = ObjectStoreBackend(obstore.LocalStore(tmp_path), "files")
+    backend = ObjectStoreBackend(obstore.LocalStore(tmp_path), "files")
     for name in "abc":
-        place.write(name, b"x")
-    place.delete(["absent", "a", "absent, too", "b"])
-    assert [item.name for item in place.items("")] == ["c"]
+        backend.write(name, b"x")
+    backend.delete(["absent", "a", "absent, too", "b"])
+    assert [item.name for item in backend.items("")] == ["c"]
 
 
 @pytest.mark.parametrize(

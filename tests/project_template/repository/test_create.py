@@ -15,7 +15,7 @@ import pytest
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, StorageError
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 
 from tests.project_template.repository.conftest import Server, Wrapped, dump
 
@@ -43,14 +43,14 @@ def test_every_file_is_in_the_snapshot_as_it_was(server: Server) -> None:
     fill(server)
     server.write(b"0/r1/artifacts/not utf-8 \xff\xfe", b"6")
     manifest = server.back_up()
-    wanted = {**MANY, b"0/r1/artifacts/not utf-8 \xff\xfe".decode("utf-8", "surrogateescape"): b"6"}
-    assert server.contents(manifest) == wanted
+    desired = {**MANY, b"0/r1/artifacts/not utf-8 \xff\xfe".decode("utf-8", "surrogateescape"): b"6"}
+    assert server.contents(manifest) == desired
     entries = server.entries(manifest)
     assert {path: entry.sha256 for path, entry in entries.items()} == {
-        path: hashlib.sha256(data).hexdigest() for path, data in wanted.items()
+        path: hashlib.sha256(data).hexdigest() for path, data in desired.items()
     }
     assert list(entries) == sorted(entries, key=lambda path: path.encode("utf-8", "surrogateescape"))
-    assert (manifest.artifacts.files, manifest.artifacts.bytes) == (len(wanted), sum(map(len, wanted.values())))
+    assert (manifest.artifacts.files, manifest.artifacts.bytes) == (len(desired), sum(map(len, desired.values())))
     assert server.damage_of(manifest) == []
 
 
@@ -95,7 +95,7 @@ def test_only_what_changed_is_read_again(server: Server) -> None:
     server.write("7", b"seven")
     server.write("new", b"new")
 
-    def back_up(**wishes: Any) -> None:
+    def back_up(**backup_options: Any) -> None:
         opened.clear()
         capture.create(
             server.repository(),
@@ -103,7 +103,7 @@ def test_only_what_changed_is_read_again(server: Server) -> None:
             Watching(server.artifacts),
             str(server.artifacts),
             dump,
-            capture.BackupOptions(say=server.says.append, now=lambda: time.time() + 3600, **wishes),
+            capture.BackupOptions(say=server.says.append, now=lambda: time.time() + 3600, **backup_options),
         )
 
     back_up()
@@ -186,8 +186,8 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server
                 raise artifacts.UnreadableError("Input/output error")
             return super().whole(found)
 
-    source, wishes = Closed(server.artifacts), capture.BackupOptions(say=server.says.append)
-    manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, wishes)
+    source, backup_options = Closed(server.artifacts), capture.BackupOptions(say=server.says.append)
+    manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, backup_options)
     assert manifest.artifacts.unreadable == ("closed: Input/output error",)
     assert not manifest.complete
     assert server.contents(manifest) == {"open": b"y"}
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server
 def test_nobody_else_can_read_what_is_kept(server: Server) -> None:
     fill(server)
     server.back_up()
-    for path in [Path(server.place), *Path(server.place).rglob("*")]:
+    for path in [Path(server.backend), *Path(server.backend).rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), path
 
@@ -208,28 +208,28 @@ def test_the_database_among_the_artifacts_is_no_artifact(server: Server) -> None
     assert list(server.entries(server.back_up())) == ["a"]
 
 
-@pytest.mark.parametrize("place", ["artifacts/backups", "artifacts", "."])
-def test_backups_among_the_artifacts_are_refused(server: Server, place: str) -> None:
+@pytest.mark.parametrize("backend", ["artifacts/backups", "artifacts", "."])
+def test_backups_among_the_artifacts_are_refused(server: Server, backend: str) -> None:
     server.write("a", b"a")
-    code, report = server.job("create", MLFLOW_TRACKING_BACKUP_DESTINATION=str(server.folder / place))
+    code, report = server.job("create", MLFLOW_TRACKING_BACKUP_DESTINATION=str(server.folder / backend))
     assert code == ConfigurationError.exit_code
     assert "lie in each other" in report["error"]
     assert list(server.artifacts.iterdir()) == [server.artifacts / "a"]
 
 
 def test_a_place_that_holds_something_else_is_refused_and_left_alone(server: Server) -> None:
-    Path(server.place).mkdir()
-    (Path(server.place) / "thesis.tex").write_text("mine")
+    Path(server.backend).mkdir()
+    (Path(server.backend) / "thesis.tex").write_text("mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
         server.back_up()
-    assert [file.name for file in Path(server.place).iterdir()] == ["thesis.tex"]
+    assert [file.name for file in Path(server.backend).iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("place", ["ftp://host/x", "hdfs://host/x", "dbfs:/x"])
-def test_other_kinds_of_places_and_stores_are_refused_by_name(server: Server, place: str) -> None:
+@pytest.mark.parametrize("backend", ["ftp://host/x", "hdfs://host/x", "dbfs:/x"])
+def test_other_kinds_of_places_and_stores_are_refused_by_name(server: Server, backend: str) -> None:
     for variable in ("MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_ARTIFACTS_DESTINATION"):
-        code, report = server.job("create", **{variable: place})
-        assert (code, place in report["error"]) == (ConfigurationError.exit_code, True)
+        code, report = server.job("create", **{variable: backend})
+        assert (code, backend in report["error"]) == (ConfigurationError.exit_code, True)
 
 
 def test_order_comes_from_the_sequence_when_the_clock_goes_back(server: Server) -> None:
@@ -250,8 +250,8 @@ def test_two_at_once_and_one_of_them_waits_for_another_day(server: Server) -> No
             inside.set()
             assert go_on.wait(20)
 
-    place = Wrapped(open_place(server.place), hold)
-    thread = threading.Thread(target=lambda: server.back_up(place=place))
+    backend = Wrapped(open_backend(server.backend), hold)
+    thread = threading.Thread(target=lambda: server.back_up(backend=backend))
     thread.start()
     try:
         assert inside.wait(20)

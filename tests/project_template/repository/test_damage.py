@@ -11,7 +11,7 @@ from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.repository import check, damage, prune
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 
 from tests.project_template.repository.conftest import Server, Wrapped
 
@@ -53,7 +53,7 @@ def rot(file: Path, *, seen: bool) -> None:
 
 
 def noted(server: Server) -> frozenset[str]:
-    return damage.noted(open_place(server.place)).objects
+    return damage.noted(open_backend(server.backend)).objects
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,7 +111,7 @@ def test_damage_found_in_one_snapshot_is_known_to_the_next_backup(taken: tuple[S
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "shared")), seen=False)
     server.job("verify")
-    for file in Path(server.place, "verified").iterdir():
+    for file in Path(server.backend, "verified").iterdir():
         file.unlink()
     assert server.damage_of(server.back_up()) == []
 
@@ -156,7 +156,7 @@ def test_objects_that_vanish_meanwhile_leave_no_snapshot(taken: tuple[Server, Ma
 
     server.write("new", b"new" * 1000)
     with pytest.raises(StorageError, match="vanished"):
-        server.back_up(place=Wrapped(open_place(server.place), before))
+        server.back_up(backend=Wrapped(open_backend(server.backend), before))
     assert [one.id for one in server.repository().listed()] == [manifest.id]
     assert server.damage_of(server.back_up()) == []
 
@@ -164,10 +164,10 @@ def test_objects_that_vanish_meanwhile_leave_no_snapshot(taken: tuple[Server, Ma
 def test_more_damage_than_is_remembered_by_name_makes_everything_be_read(taken: tuple[Server, Manifest]) -> None:
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "own")), seen=False)
-    Path(server.place, damage.FOLDER).mkdir()
-    Path(server.place, damage.FOLDER, "more").write_bytes(b"{}")
+    Path(server.backend, damage.FOLDER).mkdir()
+    Path(server.backend, damage.FOLDER, "more").write_bytes(b"{}")
     assert server.damage_of(server.back_up()) == []
-    assert not damage.noted(open_place(server.place))
+    assert not damage.noted(open_backend(server.backend))
 
 
 def test_what_no_clock_tells_and_nobody_reads_is_for_verify_to_find(taken: tuple[Server, Manifest]) -> None:
@@ -195,7 +195,7 @@ def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(serve
     found = check.verify(repository, shared[2])
     check.note(repository, shared[2], found)
 
-    known = damage.affected(repository.place, [whole, *shared], check.database_objects)
+    known = damage.affected(repository.backend, [whole, *shared], check.database_objects)
     assert known == {manifest.name: frozenset({gone}) for manifest in shared}
     plan = prune.prune(repository, prune.RetentionPolicy(last=1), act=False)
     assert whole.id in plan.kept

@@ -31,7 +31,7 @@ def taken(server: Server) -> tuple[Server, Manifest, Manifest]:
 
 
 def manifest_file(server: Server, manifest: Manifest) -> Path:
-    return Path(server.place, "snapshots", manifest.name)
+    return Path(server.backend, "snapshots", manifest.name)
 
 
 @pytest.mark.parametrize("how", UNREADABLE)
@@ -110,20 +110,20 @@ def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> No
         raise OSError(errno.EPERM, "no hard links here")
 
     def linkless() -> FolderBackend:
-        return FolderBackend(Path(server.place), link=no_link)
+        return FolderBackend(Path(server.backend), link=no_link)
 
     def cut(verb: str, name: str) -> None:
         if verb == "create" and name.startswith("snapshots/"):
-            Path(server.place, name).parent.mkdir(exist_ok=True)
-            Path(server.place, name).touch(exist_ok=False)
+            Path(server.backend, name).parent.mkdir(exist_ok=True)
+            Path(server.backend, name).touch(exist_ok=False)
             kill_at(0)("", "")
 
     server.write("a", b"a")
-    assert in_child(lambda: (server.back_up(place=Wrapped(linkless(), cut)), None)[1]) < 0
-    assert len(list(Path(server.place, "snapshots").iterdir())) == 1
+    assert in_child(lambda: (server.back_up(backend=Wrapped(linkless(), cut)), None)[1]) < 0
+    assert len(list(Path(server.backend, "snapshots").iterdir())) == 1
     assert server.repository().listed() == []
     (begun,) = server.repository().begun()
-    manifest = server.back_up(place=linkless())
+    manifest = server.back_up(backend=linkless())
     assert (manifest.id, server.damage_of(manifest)) == (begun.id, [])
 
 

@@ -82,7 +82,7 @@ def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server: 
 def test_an_empty_snapshot_that_nobody_meant_says_nothing(server: Server, note: bytes | None) -> None:
     server.back_up()
     if note is not None:
-        Path(server.place, "meant-empty.json").write_bytes(note)
+        Path(server.backend, "meant-empty.json").write_bytes(note)
     models(server, PLACED.format(HERE, HERE))
     with pytest.raises(StorageError, match="no artifact at all"):
         server.back_up()
@@ -91,7 +91,7 @@ def test_an_empty_snapshot_that_nobody_meant_says_nothing(server: Server, note: 
 def test_a_snapshot_that_is_not_whole_says_nothing_of_what_should_be_there(server: Server) -> None:
     server.write("0/a", b"a")
     damaged = server.back_up()
-    Path(server.place, "snapshots", damaged.name).write_bytes(b"{}")
+    Path(server.backend, "snapshots", damaged.name).write_bytes(b"{}")
     (server.artifacts / "0/a").unlink()
     assert server.back_up().artifacts.files == 0
 

@@ -13,8 +13,10 @@ from tests.project_template.repository.conftest import Server
 def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(server: Server) -> None:
     server.write("0/a", b"a")
     whole = server.back_up()
-    book = RestoreJournalFile(beside(str(server.artifacts)))
-    book.begin(RestoreInProgress("database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    journal_file = RestoreJournalFile(beside(str(server.artifacts)))
+    journal_file.begin(
+        RestoreInProgress("database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
+    )
 
     with pytest.raises(UnfinishedError, match="has not ended"):  # past the job's own look, which comes before the lock
         server.back_up()
@@ -29,5 +31,5 @@ def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(ser
     assert "has not ended" in report["error"]
     assert "a restore of the snapshot 20260102T030405Z-abcdef" in report["half_restored"]
     aside.rename(file)
-    book.end()
+    journal_file.end()
     assert server.back_up().sequence == 2

@@ -19,7 +19,7 @@ import pytest
 import zstandard
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError
 from mlflow_ae5_server.repository.backend import BackendFile
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 
 from tests.project_template.repository.conftest import Server, Wrapped, in_child, new_server
 from tests.project_template.restore.conftest import Home, tree
@@ -45,28 +45,28 @@ class Hostile:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.place = Path(server.place)
+        self.backend = Path(server.backend)
         self.outside = server.folder / "outside"
         self.outside.mkdir()
         (self.outside / "precious").write_text("precious")
 
     @property
     def manifest(self) -> Path:
-        (found,) = (self.place / "snapshots").iterdir()
+        (found,) = (self.backend / "snapshots").iterdir()
         return found
 
     def read(self) -> Any:
         return json.loads(self.manifest.read_text())
 
     def object(self, sha256: str) -> Path:
-        return self.place / "objects" / sha256[:2] / sha256
+        return self.backend / "objects" / sha256[:2] / sha256
 
     def of_database(self) -> Path:
         return self.object(self.read()["database"]["file"][0])
 
     def link(self, name: str) -> None:
         """The real content, moved outside, with a link in its stead: to follow it would seem to work."""
-        path = self.place / name
+        path = self.backend / name
         path.parent.mkdir(exist_ok=True)
         if path.exists():
             path.rename(self.outside / path.name)
@@ -173,7 +173,7 @@ def numbers(**part: Any) -> Callable[[Hostile], object]:
 
 
 def on_marker(make: Callable[[Path], object]) -> Callable[[Hostile], object]:
-    return lambda hostile: hostile.replace(hostile.place / "mlflow-ae5-backups.json", make)
+    return lambda hostile: hostile.replace(hostile.backend / "mlflow-ae5-backups.json", make)
 
 
 def content(data: bytes) -> Callable[[Path], object]:
@@ -198,7 +198,7 @@ def long_list(hostile: Hostile) -> None:
 def without_snapshots(hostile: Hostile, *others: str) -> None:
     hostile.manifest.unlink()
     for name in others:
-        (hostile.place / "snapshots" / name).write_text("theirs")
+        (hostile.backend / "snapshots" / name).write_text("theirs")
 
 
 # What no snapshot can be read through: `verify`, `show` and a restore end with 16 for it.
@@ -207,8 +207,8 @@ UNREADABLE: dict[str, Callable[[Hostile], object]] = {
     **{f"object: {name}": on_object(make) for name, make in KINDS.items()},
     "object: a bomb": on_object(lambda path: path.write_bytes(bomb(1 << 28))),
     "object: a bomb without its size": on_object(lambda path: path.write_bytes(endless(1 << 28))),
-    "object: a link": lambda hostile: hostile.link(str(hostile.of_database().relative_to(hostile.place))),
-    "folder of objects: a link": lambda h: h.link(str(h.of_database().parent.relative_to(h.place))),
+    "object: a link": lambda hostile: hostile.link(str(hostile.of_database().relative_to(hostile.backend))),
+    "folder of objects: a link": lambda h: h.link(str(h.of_database().parent.relative_to(h.backend))),
     "objects: a link": linked("objects"),
     "snapshots: a link": linked("snapshots"),
     "lists: a way out": of_artifacts(lists=["../../etc/passwd"]),
@@ -224,7 +224,7 @@ UNREADABLE: dict[str, Callable[[Hostile], object]] = {
     "marker: a list": on_marker(content(b"[]")),
     "marker: the limit": on_marker(sparse(16 * MiB)),
     "marker: another's": lambda h: h.replace(
-        h.place / "mlflow-ae5-backups.json", lambda path: path.hardlink_to(h.outside / "precious")
+        h.backend / "mlflow-ae5-backups.json", lambda path: path.hardlink_to(h.outside / "precious")
     ),
     "marker: a control character": on_marker(content(b'{"format": 1, "repository": "\\u001b[2J"}')),
     "marker: a long text": on_marker(content(b'{"format": 1, "repository": "%s"}' % (b"a" * 1000))),
@@ -264,14 +264,14 @@ UNREADABLE: dict[str, Callable[[Hostile], object]] = {
 }
 # What concerns no snapshot: those are as before, and whoever needs that file ends with 16.
 BESIDE: dict[str, Callable[[Hostile], object]] = {
-    **{f"tmp: {name}": (lambda h, make=make: h.replace(h.place / "tmp" / "x", make)) for name, make in KINDS.items()},
+    **{f"tmp: {name}": (lambda h, make=make: h.replace(h.backend / "tmp" / "x", make)) for name, make in KINDS.items()},
     **{
-        f"{folder}: {name}": (lambda h, f=folder, m=make: h.replace(h.place / f / h.manifest.name, m))
+        f"{folder}: {name}": (lambda h, f=folder, m=make: h.replace(h.backend / f / h.manifest.name, m))
         for name, make in KINDS.items()
         for folder in ("verified", "unfinished")
     },
     **{
-        f"{file}: {name}": (lambda h, file=file, make=make: h.replace(h.place / file, make))
+        f"{file}: {name}": (lambda h, file=file, make=make: h.replace(h.backend / file, make))
         for name, make in KINDS.items()
         for file in ("lease/99.json", "spare", "meant-empty.json", f"damaged/{SHA}", "damaged/zz", "lease/\u00b2.json")
     },
@@ -279,21 +279,23 @@ BESIDE: dict[str, Callable[[Hostile], object]] = {
         f"{folder}: a link": linked(folder)
         for folder in ("tmp", "lease", "verified", "unfinished", "damaged", "spare", "meant-empty.json")
     },
-    "lease: the last one": lambda h: h.replace(h.place / "lease" / f"{'9' * 18}.json", content(b'{"released": true}')),
-    "lease: more than all": lambda h: h.replace(h.place / "lease" / f"{'9' * 240}.json", Path.touch),
+    "lease: the last one": lambda h: h.replace(
+        h.backend / "lease" / f"{'9' * 18}.json", content(b'{"released": true}')
+    ),
+    "lease: more than all": lambda h: h.replace(h.backend / "lease" / f"{'9' * 240}.json", Path.touch),
     "verified: nonsense": lambda h: h.replace(
-        h.place / "verified" / h.manifest.name,
+        h.backend / "verified" / h.manifest.name,
         lambda path: path.write_text('{"at": "yesterday", "damaged": [5, {"object": "zz"}], "found": {}, "right": []}'),
     ),
     "verified: a number without end": lambda h: h.replace(
-        h.place / "verified" / h.manifest.name,
+        h.backend / "verified" / h.manifest.name,
         content(b'{"at": "2026-01-01T00:00:00+00:00", "damaged": [], "found": %s}' % (b"9" * 4300)),
     ),
     "unfinished: nonsense": lambda h: h.replace(
-        h.place / "unfinished" / "00000002-20260101T000000Z-abcdef.json",
+        h.backend / "unfinished" / "00000002-20260101T000000Z-abcdef.json",
         lambda path: path.write_text('{"started": [], "read_from": NaN, "lists": ["../../etc/passwd", 5]}'),
     ),
-    "a name that cannot be shown": lambda h: h.replace(h.place / "snapshots" / "\x1b[2J\udcff.json", Path.touch),
+    "a name that cannot be shown": lambda h: h.replace(h.backend / "snapshots" / "\x1b[2J\udcff.json", Path.touch),
 }
 
 
@@ -305,7 +307,7 @@ def hostile(original: Path, tmp_path: Path) -> Hostile:
 
 def restored(hostile: Hostile) -> int:
     try:
-        home = Home.at(hostile.server.folder / "home", hostile.server.place)
+        home = Home.at(hostile.server.folder / "home", hostile.server.backend)
         return int(home.restore("--dry-run", "--no-upgrade")["exit_code"])
     except ProjectError as error:
         return error.exit_code
@@ -336,8 +338,8 @@ def test_what_others_put_beside_the_snapshots_is_named_or_no_matter(hostile: Hos
 
 
 def test_files_in_what_a_link_called_tmp_leads_to_are_not_deleted(hostile: Hostile) -> None:
-    (hostile.place / "tmp").mkdir(exist_ok=True)
-    (hostile.place / "tmp/precious").write_text("precious")
+    (hostile.backend / "tmp").mkdir(exist_ok=True)
+    (hostile.backend / "tmp/precious").write_text("precious")
     hostile.link("tmp")
     code, report = hostile.server.job("create --allow-outside")
     assert (code, "tmp in " in report["error"], "is no folder" in report["error"]) == (25, True, True)
@@ -360,20 +362,20 @@ def test_a_bomb_takes_no_memory(hostile: Hostile) -> None:
 
 def forged_number(hostile: Hostile, name: str) -> None:
     hostile.forge(sequence=int(name[:8]), id=name[9:-5])
-    hostile.manifest.rename(hostile.place / "snapshots" / name)
+    hostile.manifest.rename(hostile.backend / "snapshots" / name)
 
 
 def made(hostile: Hostile) -> list[Path]:
-    return [path for name in ("snapshots", "unfinished", "objects") for path in (hostile.place / name).rglob("*")]
+    return [path for name in ("snapshots", "unfinished", "objects") for path in (hostile.backend / name).rglob("*")]
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda h, name: (h.place / "snapshots" / name).write_text("{}"),
-        lambda h, name: shutil.copy(h.manifest, h.place / "snapshots" / name),
+        lambda h, name: (h.backend / "snapshots" / name).write_text("{}"),
+        lambda h, name: shutil.copy(h.manifest, h.backend / "snapshots" / name),
         forged_number,
-        lambda h, name: h.replace(h.place / "unfinished" / name, content(b"{}")),
+        lambda h, name: h.replace(h.backend / "unfinished" / name, content(b"{}")),
     ],
     ids=["nonsense", "copied", "forged", "unfinished"],
 )
@@ -387,9 +389,9 @@ def test_no_snapshot_is_made_behind_a_number_that_no_backup_comes_to(
     code, report = hostile.server.job("create --allow-outside")
     assert (code, name in report["error"]) == (DamagedError.exit_code, True)
     assert made(hostile) == before
-    (found,) = hostile.place.glob(f"*/{name}")
+    (found,) = hostile.backend.glob(f"*/{name}")
     found.unlink()
-    (hostile.place / "newest.json").unlink()
+    (hostile.backend / "newest.json").unlink()
     assert hostile.server.job("create --allow-outside")[0] == 0
     assert hostile.server.job("verify")[0] == 0
 
@@ -408,22 +410,22 @@ class Toggling(Wrapped):
     """Before every operation, also one that reads, the folder is swapped for a link, and back."""
 
     def __init__(self, hostile: Hostile, *, swap: Callable[[int], bool]) -> None:
-        super().__init__(open_place(hostile.server.place), lambda _verb, _name: self.toggle())
+        super().__init__(open_backend(hostile.server.backend), lambda _verb, _name: self.toggle())
         self.steps = 0
         self._hostile = hostile
         self._swap = swap
-        self._away = hostile.place.with_name("away")
+        self._away = hostile.backend.with_name("away")
         self._lock = threading.Lock()
 
     def toggle(self) -> None:
         with self._lock:
             self.steps += 1
             if self._swap(self.steps) and not self._away.exists():
-                self._hostile.place.rename(self._away)
-                self._hostile.place.symlink_to(self._hostile.outside)
+                self._hostile.backend.rename(self._away)
+                self._hostile.backend.symlink_to(self._hostile.outside)
             elif not self._swap(self.steps) and self._away.exists():
-                self._hostile.place.unlink()
-                self._away.rename(self._hostile.place)
+                self._hostile.backend.unlink()
+                self._away.rename(self._hostile.backend)
 
     def read(self, name: str) -> bytes | None:
         self.toggle()
@@ -461,20 +463,20 @@ def test_a_folder_that_is_swapped_for_a_link_while_a_backup_runs(hostile: Hostil
     for name in ("tmp", "objects", "snapshots", "lease"):
         (hostile.outside / name).mkdir()
         (hostile.outside / name / "deadbeef-1").write_text("precious")
-    shutil.copy(hostile.place / "mlflow-ae5-backups.json", hostile.outside)
+    shutil.copy(hostile.backend / "mlflow-ae5-backups.json", hostile.outside)
     before = tree(hostile.outside), sorted(hostile.outside.rglob("*"))
     hostile.server.write("1/b", b"b" * 5000)
-    place = Toggling(hostile, swap=SWAPS[how])
+    backend = Toggling(hostile, swap=SWAPS[how])
     try:
-        made = hostile.server.back_up(place=place)
+        made = hostile.server.back_up(backend=backend)
     except DamagedError:
         made = None
     assert (tree(hostile.outside), sorted(hostile.outside.rglob("*"))) == before
     assert how not in {"for good", "right away"} or made is None
     assert how != "in the middle" or made is not None
-    if place.steps and hostile.place.is_symlink():
-        hostile.place.unlink()
-        hostile.place.with_name("away").rename(hostile.place)
+    if backend.steps and hostile.backend.is_symlink():
+        hostile.backend.unlink()
+        hostile.backend.with_name("away").rename(hostile.backend)
     found = [one.id for one in hostile.server.repository().listed()]
     assert found[1:] == ([made.id] if made else [])
     assert hostile.server.job("create --allow-outside")[0] == 0
@@ -488,23 +490,23 @@ def test_what_is_published_is_read_again(hostile: Hostile) -> None:
             return super().create(name, data[:-1] if name.startswith("snapshots/") else data)
 
     with pytest.raises(DamagedError, match="is not what was written"):
-        hostile.server.back_up(place=Forgetful(open_place(hostile.server.place), lambda _verb, _name: None))
+        hostile.server.back_up(backend=Forgetful(open_backend(hostile.server.backend), lambda _verb, _name: None))
 
 
 # Files of others
 
 
 def test_a_folder_with_nothing_but_a_tmp_of_somebody_is_not_taken(server: Server) -> None:
-    theirs = Path(server.place, "tmp", "thesis.tex")
+    theirs = Path(server.backend, "tmp", "thesis.tex")
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
     with pytest.raises(StorageError, match=r"holds something else: tmp/thesis\.tex"):
         server.back_up()
-    assert [*Path(server.place).rglob("*")] == [theirs.parent, theirs]
+    assert [*Path(server.backend).rglob("*")] == [theirs.parent, theirs]
 
 
 def test_only_our_own_files_are_deleted_from_tmp(server: Server) -> None:
-    folder = Path(server.place, "tmp")
+    folder = Path(server.backend, "tmp")
     (folder.parent / "lost+found").mkdir(parents=True)
     folder.mkdir()
     (folder / "0123abcd-17").write_text("of a first backup that was killed")
@@ -526,12 +528,12 @@ def without_powers() -> None:
 FORBIDDEN: dict[str, Callable[[Hostile], Path]] = {
     "object": Hostile.of_database,
     "folder of objects": lambda h: h.of_database().parent,
-    "objects": lambda h: h.place / "objects",
+    "objects": lambda h: h.backend / "objects",
     "manifest": lambda h: h.manifest,
-    "snapshots": lambda h: h.place / "snapshots",
-    "lease": lambda h: next((h.place / "lease").iterdir()),
-    "verified": lambda h: next((h.place / "verified").iterdir()),
-    "marker": lambda h: h.place / "mlflow-ae5-backups.json",
+    "snapshots": lambda h: h.backend / "snapshots",
+    "lease": lambda h: next((h.backend / "lease").iterdir()),
+    "verified": lambda h: next((h.backend / "verified").iterdir()),
+    "marker": lambda h: h.backend / "mlflow-ae5-backups.json",
 }
 
 
@@ -562,7 +564,7 @@ def test_what_this_account_may_not_read_is_named(hostile: Hostile, what: str) ->
 
 def test_folders_in_place_of_manifests_keep_no_descriptor(hostile: Hostile) -> None:
     for number in range(100):
-        (hostile.place / "snapshots" / f"{number:08d}-20200101T000000Z-aaaaaa.json").mkdir()
+        (hostile.backend / "snapshots" / f"{number:08d}-20200101T000000Z-aaaaaa.json").mkdir()
     open_before = len(list(Path("/proc/self/fd").iterdir()))
     assert hostile.server.job("list")[0] == 0
     gc.collect()

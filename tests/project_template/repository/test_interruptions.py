@@ -19,7 +19,7 @@ from mlflow_ae5_server.backup.create import BackupOptions
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.repository import prune
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.prune import RetentionPolicy
 
 from tests.project_template.repository.conftest import (
@@ -61,13 +61,13 @@ def test_a_backup_killed_at_any_kind_of_step_harms_nothing(tmp_path: Path) -> No
     model.back_up()
     fill(model, FILES)
     whole, steps = copy_of(model, "whole"), []
-    whole.back_up(place=Wrapped(open_place(whole.place), lambda *step: steps.append(step)), note_every=0)
+    whole.back_up(backend=Wrapped(open_backend(whole.backend), lambda *step: steps.append(step)), note_every=0)
     assert len(steps) > 9
     for number in ends_of_kinds(steps):
         server = copy_of(model, f"{number}")
 
         def work(server: Server = server, number: int = number) -> None:
-            server.back_up(place=Wrapped(open_place(server.place), kill_at(number)), note_every=0)
+            server.back_up(backend=Wrapped(open_backend(server.backend), kill_at(number)), note_every=0)
 
         assert in_child(work) == -signal.SIGKILL
         all_is_well(server, 1)
@@ -75,7 +75,7 @@ def test_a_backup_killed_at_any_kind_of_step_harms_nothing(tmp_path: Path) -> No
         assert server.contents(manifest) == {**FILES, "old": b"old"}
         assert server.damage_of(manifest) == []
         assert server.repository().begun() == []
-        assert list(Path(server.place, "tmp").iterdir()) == []
+        assert list(Path(server.backend, "tmp").iterdir()) == []
         shutil.rmtree(server.folder)
 
 
@@ -99,7 +99,7 @@ class Halved(FolderBackend):
 def test_half_a_file_never_gets_a_name(server: Server, number: int) -> None:
     server.back_up()
     fill(server, FILES)
-    code = in_child(lambda: server.back_up(place=Halved(Path(server.place), number)) and None)
+    code = in_child(lambda: server.back_up(backend=Halved(Path(server.backend), number)) and None)
     assert code == -signal.SIGKILL
     all_is_well(server, 1)
     manifest = server.back_up()
@@ -109,7 +109,7 @@ def test_half_a_file_never_gets_a_name(server: Server, number: int) -> None:
 
 def test_an_interrupted_snapshot_is_named_and_then_finished(server: Server) -> None:
     fill(server, FILES)
-    place = open_place(server.place)
+    backend = open_backend(server.backend)
     writes = [0]
 
     def count(verb: str, name: str) -> None:
@@ -117,7 +117,7 @@ def test_an_interrupted_snapshot_is_named_and_then_finished(server: Server) -> N
         if writes[0] == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    assert in_child(lambda: server.back_up(place=Wrapped(place, count)) and None) == -signal.SIGKILL
+    assert in_child(lambda: server.back_up(backend=Wrapped(backend, count)) and None) == -signal.SIGKILL
     (begun,) = server.repository().begun()
     code, report = server.job("list")
     assert (code, report["snapshots"], report["unfinished"]) == (0, [], [begun.id])
@@ -142,7 +142,7 @@ def test_a_long_backup_goes_on_where_its_notes_end(server: Server) -> None:
     def work() -> None:
         # as if the files had been there for an hour
         server.back_up(
-            place=Wrapped(open_place(server.place), stop_later), note_every=0, now=lambda: time.time() + 3600
+            backend=Wrapped(open_backend(server.backend), stop_later), note_every=0, now=lambda: time.time() + 3600
         )
 
     assert in_child(work) == -signal.SIGKILL
@@ -156,16 +156,16 @@ def test_a_long_backup_goes_on_where_its_notes_end(server: Server) -> None:
             return super().whole(found)
 
     source = Watching(server.artifacts)
-    wishes = BackupOptions(say=server.says.append)
-    manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, wishes)
+    backup_options = BackupOptions(say=server.says.append)
+    manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, backup_options)
     assert 0 < len(opened) < 4000
     assert server.contents(manifest) == files
 
 
 def test_garbage_that_a_power_failure_left_is_not_believed(server: Server) -> None:
     fill(server, FILES)
-    place = Wrapped(open_place(server.place), lambda verb, name: _die_at("snapshots/", name))
-    assert in_child(lambda: server.back_up(place=place) and None) == -signal.SIGKILL
+    backend = Wrapped(open_backend(server.backend), lambda verb, name: _die_at("snapshots/", name))
+    assert in_child(lambda: server.back_up(backend=backend) and None) == -signal.SIGKILL
     for sha256 in server.objects():
         file = server.object_file(sha256)
         file.write_bytes(b"z" + bytes(file.stat().st_size - 1))
@@ -194,7 +194,7 @@ def test_no_room_left(server: Server, number: int) -> None:
             return super()._temporary(name, data, durable=durable)
 
     with pytest.raises(StorageError, match="no space left") as failed:
-        server.back_up(place=Full(Path(server.place)))
+        server.back_up(backend=Full(Path(server.backend)))
     assert "prune" in failed.value.hint
     all_is_well(server, 1)
     assert server.contents(server.back_up()) == {**FILES, "old": b"old"}
@@ -216,7 +216,7 @@ def test_nothing_more_is_read_once_there_is_no_room(server: Server) -> None:
             return super()._temporary(name, data, durable=durable)
 
     with pytest.raises(StorageError, match="no space left"):
-        server.back_up(place=Full(Path(server.place)))
+        server.back_up(backend=Full(Path(server.backend)))
     assert len(tried) < 12
 
 
@@ -228,15 +228,15 @@ def test_a_place_that_vanishes_is_told_and_not_made_anew(server: Server) -> None
 
     def vanish(_verb: str, name: str) -> None:
         if name.startswith("objects/") and not gone.exists():
-            Path(server.place).rename(gone)
+            Path(server.backend).rename(gone)
 
     def work() -> None:
         with pytest.raises(StorageError, match="no such file"):
-            server.back_up(place=Wrapped(open_place(server.place), vanish))
+            server.back_up(backend=Wrapped(open_backend(server.backend), vanish))
 
     assert in_child(work) == 0
-    assert not Path(server.place).exists()
-    gone.rename(server.place)
+    assert not Path(server.backend).exists()
+    gone.rename(server.backend)
     all_is_well(server, 1)
     assert server.damage_of(server.back_up()) == []
 
@@ -246,11 +246,11 @@ def test_another_volume_in_its_place_gets_no_snapshot(server: Server) -> None:
 
     def swap(verb: str, _name: str) -> None:
         if verb == "write" and _name.startswith("objects/"):
-            marker = Path(server.place, "mlflow-ae5-backups.json")
+            marker = Path(server.backend, "mlflow-ae5-backups.json")
             marker.write_text(marker.read_text().replace('"repository": "', '"repository": "other'))
 
     with pytest.raises(StorageError, match="not the place any more"):
-        server.back_up(place=Wrapped(open_place(server.place), swap))
+        server.back_up(backend=Wrapped(open_backend(server.backend), swap))
     assert server.repository().listed() == []
 
 
@@ -261,18 +261,18 @@ def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Pat
         model.back_up()
     # and an unfinished one
     fill(model, {"changing": os.urandom(400_000)})
-    dying = Wrapped(open_place(model.place), lambda verb, name: _die_at("snapshots/", name))
-    assert in_child(lambda: model.back_up(place=dying) and None) == -signal.SIGKILL
+    dying = Wrapped(open_backend(model.backend), lambda verb, name: _die_at("snapshots/", name))
+    assert in_child(lambda: model.back_up(backend=dying) and None) == -signal.SIGKILL
     whole, steps = copy_of(model, "whole"), []
-    watched = Wrapped(open_place(whole.place), lambda *step: steps.append(step))
+    watched = Wrapped(open_backend(whole.backend), lambda *step: steps.append(step))
     prune.prune(whole.repository(watched), RetentionPolicy(last=1), act=True)
     assert len(steps) > 6
     for number in ends_of_kinds(steps):
         server = copy_of(model, f"{number}")
 
         def work(server: Server = server, number: int = number) -> None:
-            place = Wrapped(open_place(server.place), kill_at(number))
-            prune.prune(server.repository(place), RetentionPolicy(last=1), act=True)
+            backend = Wrapped(open_backend(server.backend), kill_at(number))
+            prune.prune(server.repository(backend), RetentionPolicy(last=1), act=True)
 
         assert in_child(work) == -signal.SIGKILL
         for one in server.repository().listed():
@@ -291,8 +291,8 @@ def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Pat
 )
 def test_a_note_that_makes_no_sense_is_begun_anew(server: Server, note: bytes) -> None:
     fill(server, FILES)
-    place = server.repository().place
-    place.write("unfinished/00000007-20200101T000000Z-abcdef.json", note)
+    backend = server.repository().backend
+    backend.write("unfinished/00000007-20200101T000000Z-abcdef.json", note)
     manifest = server.back_up()
     assert server.contents(manifest) == FILES
     assert server.repository().begun() == []
@@ -301,10 +301,10 @@ def test_a_note_that_makes_no_sense_is_begun_anew(server: Server, note: bytes) -
 
 def test_an_unfinished_snapshot_that_others_have_overtaken_is_not_finished(server: Server) -> None:
     fill(server, FILES)
-    place = server.repository().place
+    backend = server.repository().backend
     server.back_up()
     server.back_up()
-    place.write("unfinished/00000001-20200101T000000Z-abcdef.json", b"{}")
+    backend.write("unfinished/00000001-20200101T000000Z-abcdef.json", b"{}")
     newest = server.back_up()
     assert newest.sequence == 3
     assert server.repository().snapshot("latest").id == newest.id

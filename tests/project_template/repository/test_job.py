@@ -44,10 +44,10 @@ def test_backup_as_a_job(project: Any) -> None:
         assert "very-secret-key" not in ended.output
 
     restored = project.folder / "restored"
-    place = {
+    backend = {
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{restored}/store/db.sqlite",
         "MLFLOW_ARTIFACTS_DESTINATION": f"{restored}/artifacts",
     }
-    again = project.run("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--no-upgrade", **place)
+    again = project.run("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--no-upgrade", **backend)
     assert (again.code, again.last["written_files"]) == (0, 1), again.output
     assert (open_to_others(data / "backups"), open_to_others(restored)) == ([], [])

@@ -23,96 +23,96 @@ QUIET = LockTiming(beat=1000)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> FolderBackend:
+def backend(tmp_path: Path) -> FolderBackend:
     return FolderBackend(tmp_path)
 
 
-def hold(place: FolderBackend, timing: LockTiming = QUIET, **arguments: Any) -> Any:
-    return lock.hold(place, "backup", timing, **arguments)
+def hold(backend: FolderBackend, timing: LockTiming = QUIET, **arguments: Any) -> Any:
+    return lock.hold(backend, "backup", timing, **arguments)
 
 
-def holder(place: FolderBackend) -> Path:
-    (file,) = (place.folder / "lease").glob("*.json")
+def holder(backend: FolderBackend) -> Path:
+    (file,) = (backend.folder / "lease").glob("*.json")
     return file
 
 
-def pretend(place: FolderBackend, *, age: float, **content: Any) -> None:
+def pretend(backend: FolderBackend, *, age: float, **content: Any) -> None:
     """Make the holder one of another machine that was heard of `age` seconds ago."""
-    file = holder(place)
+    file = holder(backend)
     file.write_text(json.dumps({**json.loads(file.read_text()), "machine": "elsewhere", **content}))
     os.utime(file, (time.time() - age,) * 2)
 
 
-def test_one_at_a_time_and_after_it_the_next(place: FolderBackend) -> None:
-    with hold(place) as first:
+def test_one_at_a_time_and_after_it_the_next(backend: FolderBackend) -> None:
+    with hold(backend) as first:
         first.check()
-        with pytest.raises(BusyError, match=r"another backup is at work .*process"), hold(place):
+        with pytest.raises(BusyError, match=r"another backup is at work .*process"), hold(backend):
             pass
         first.check()
-    with hold(place) as second:
+    with hold(backend) as second:
         assert second.number > first.number
-    assert len(list((place.folder / "lease").iterdir())) == 1
+    assert len(list((backend.folder / "lease").iterdir())) == 1
 
 
-def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(place: FolderBackend) -> None:
-    with hold(place) as first:
-        pretend(place, age=80)
-        with pytest.raises(BusyError), hold(place):
+def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(backend: FolderBackend) -> None:
+    with hold(backend) as first:
+        pretend(backend, age=80)
+        with pytest.raises(BusyError), hold(backend):
             pass
-        pretend(place, age=100)
-        with hold(place) as second:
+        pretend(backend, age=100)
+        with hold(backend) as second:
             second.check()
             with pytest.raises(StorageError, match="taken over"):
                 first.check()
-    with hold(place):
+    with hold(backend):
         pass
 
 
-def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(place: FolderBackend) -> None:
+def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(backend: FolderBackend) -> None:
     slept: list[float] = []
 
     def beat(seconds: float) -> None:
         slept.append(seconds)
-        pretend(place, age=-3600, beats=9)
+        pretend(backend, age=-3600, beats=9)
 
-    with hold(place):
-        pretend(place, age=-3600)
-        with pytest.raises(BusyError), hold(place, sleep=beat):
+    with hold(backend):
+        pretend(backend, age=-3600)
+        with pytest.raises(BusyError), hold(backend, sleep=beat):
             pass
         assert slept == [QUIET.look]
-        with hold(place, sleep=slept.append):
+        with hold(backend, sleep=slept.append):
             pass
     assert slept == [QUIET.look] * 2
 
 
-def test_a_killed_holder_on_this_machine_is_recognised_at_once(place: FolderBackend) -> None:
+def test_a_killed_holder_on_this_machine_is_recognised_at_once(backend: FolderBackend) -> None:
     def work() -> None:
-        with hold(place):
+        with hold(backend):
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(work) == -signal.SIGKILL
-    with hold(place, LockTiming(stale=10_000)) as next_one:
+    with hold(backend, LockTiming(stale=10_000)) as next_one:
         next_one.check()
 
 
-def test_a_number_that_another_process_has_by_now_is_not_the_holder(place: FolderBackend) -> None:
+def test_a_number_that_another_process_has_by_now_is_not_the_holder(backend: FolderBackend) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        with hold(place):
-            file = holder(place)
+        with hold(backend):
+            file = holder(backend)
             file.write_text(json.dumps({**json.loads(file.read_text()), "pid": other.pid}))
-            with hold(place):
+            with hold(backend):
                 pass
         other.communicate(b"\n")
 
 
-def test_an_empty_lease_of_a_killed_maker_is_nobodys(place: FolderBackend) -> None:
-    with hold(place):
-        holder(place).write_bytes(b"")
-        with hold(place) as second:
+def test_an_empty_lease_of_a_killed_maker_is_nobodys(backend: FolderBackend) -> None:
+    with hold(backend):
+        holder(backend).write_bytes(b"")
+        with hold(backend) as second:
             assert second.number == 2
 
 
-def test_only_one_of_two_takes_over(place: FolderBackend) -> None:
+def test_only_one_of_two_takes_over(backend: FolderBackend) -> None:
     """The other one had looked at the same silent holder, and finds the next number taken."""
 
     class Late(FolderBackend):
@@ -121,20 +121,20 @@ def test_only_one_of_two_takes_over(place: FolderBackend) -> None:
                 FolderBackend(self.folder).create(name, b'{"token": "the quicker one"}')
             return super().create(name, data)
 
-    with hold(place):
-        pretend(place, age=1000)
-        with pytest.raises(BusyError), hold(Late(place.folder)):
+    with hold(backend):
+        pretend(backend, age=1000)
+        with pytest.raises(BusyError), hold(Late(backend.folder)):
             pass
-        assert json.loads(Path(place.folder, "lease/2.json").read_text())["token"] == "the quicker one"
+        assert json.loads(Path(backend.folder, "lease/2.json").read_text())["token"] == "the quicker one"
 
 
-def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(place: FolderBackend) -> None:
-    with hold(place, LockTiming(beat=0.01)) as first:
+def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(backend: FolderBackend) -> None:
+    with hold(backend, LockTiming(beat=0.01)) as first:
         deadline = time.monotonic() + 20
-        while json.loads(holder(place).read_text())["beats"] < 3 and time.monotonic() < deadline:
+        while json.loads(holder(backend).read_text())["beats"] < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert json.loads(holder(place).read_text())["beats"] >= 3
-        place.create("lease/2.json", b'{"token": "another one"}')
+        assert json.loads(holder(backend).read_text())["beats"] >= 3
+        backend.create("lease/2.json", b'{"token": "another one"}')
         with pytest.raises(StorageError, match="taken over"):
             first.check()
-    assert json.loads(Path(place.folder, "lease/2.json").read_text()) == {"token": "another one"}
+    assert json.loads(Path(backend.folder, "lease/2.json").read_text()) == {"token": "another one"}

@@ -41,11 +41,11 @@ class Small(FolderBackend):
 
 
 def spare(server: Server) -> Path:
-    return Path(server.place, "spare")
+    return Path(server.backend, "spare")
 
 
 def lease_files(server: Server) -> list[Path]:
-    return list(Path(server.place, "lease").iterdir())
+    return list(Path(server.backend, "lease").iterdir())
 
 
 def take(server: Server, count: int = 3) -> list[str]:
@@ -70,8 +70,8 @@ def test_a_full_volume_is_thinned_out(server: Server, has: str) -> None:
         (file,) = lease_files(server)
         file.write_text(json.dumps({**json.loads(file.read_text()), "machine": "elsewhere", "released": False}))
         os.utime(file, (time.time() - 100,) * 2)
-    small = Small(Path(server.place))
-    server.repository().place.write("unfinished/00000009-20200101T000000Z-abcdef.json", b"")
+    small = Small(Path(server.backend))
+    server.repository().backend.write("unfinished/00000009-20200101T000000Z-abcdef.json", b"")
     plan = prune.prune(server.repository(small), RetentionPolicy(last=1), act=True)
     assert (plan.removed, plan.unfinished) == (tuple(taken[:2]), ("20200101T000000Z-abcdef",))
     assert server.damage_of(server.repository().snapshot()) == []
@@ -86,7 +86,7 @@ def test_where_nothing_can_be_given_up_it_says_what_to_do(server: Server) -> Non
         file.unlink()
     before = server.objects()
     with pytest.raises(NoRoomError, match="no space left") as failed:
-        prune.prune(server.repository(Small(Path(server.place))), RetentionPolicy(last=1), act=True)
+        prune.prune(server.repository(Small(Path(server.backend))), RetentionPolicy(last=1), act=True)
     assert "by something else than backups" in failed.value.hint
     assert server.objects() == before
     assert [file.stat().st_size for file in lease_files(server)] == [0], "which keeps nobody out"
@@ -97,7 +97,7 @@ def test_a_backup_leaves_the_room_to_the_prune(server: Server) -> None:
     take(server, 1)
     server.write("more", os.urandom(300_000))
     with pytest.raises(NoRoomError, match="no space left") as failed:
-        server.back_up(place=Small(Path(server.place)))
+        server.back_up(backend=Small(Path(server.backend)))
     assert "prune" in failed.value.hint
     assert spare(server).stat().st_size == 65536
 
@@ -105,7 +105,7 @@ def test_a_backup_leaves_the_room_to_the_prune(server: Server) -> None:
 def test_who_holds_the_lease_is_not_pushed_out_for_want_of_room(server: Server) -> None:
     take(server)
     with server.repository().lease("backup") as held:
-        small = Small(Path(server.place), blocks=0)
+        small = Small(Path(server.backend), blocks=0)
         small._temporary = FolderBackend(small.folder)._temporary  # type: ignore[method-assign]
         with pytest.raises(BusyError):
             prune.prune(server.repository(small), RetentionPolicy(last=1), act=True)
@@ -119,7 +119,7 @@ from pathlib import Path
 from tests.project_template.repository.conftest import new_server
 
 server = new_server(Path(sys.argv[1]), made=True)
-server.place = sys.argv[2] + "/backups"
+server.backend = sys.argv[2] + "/backups"
 for number in range(3):
     server.write("a", os.urandom(300_000))
     server.back_up()

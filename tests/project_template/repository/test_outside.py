@@ -59,8 +59,8 @@ def test_every_placeholder_of_the_installed_mlflow_is_known() -> None:
 def test_what_is_told_of_a_location(server: Server, location: str, told: str | None) -> None:
     server.use_mlflow()
     with sqlite3.connect(server.folder / "db.sqlite") as connection:
-        place = location.replace("FOLDER", str(server.folder))
-        connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", [place])
+        backend = location.replace("FOLDER", str(server.folder))
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", [backend])
 
     code, report = server.job("create --allow-empty --allow-outside")
 

@@ -132,7 +132,7 @@ def test_without_words_only_leftovers_go(server: Server) -> None:
     for number in range(3):
         server.write("a", b"%d" % number * 1000)
         server.back_up()
-    contents = server.repository().place
+    contents = server.repository().backend
     contents.write("objects/ab/" + "ab" * 32, b"rnobody needs this")
     contents.write("unfinished/00000009-20200101T000000Z-abcdef.json", b"{}")
     assert server.job("list")[1]["unfinished"] == ["20200101T000000Z-abcdef"]
@@ -198,7 +198,7 @@ def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server,
         server.object_file(lost).touch()
     code, shown = server.job("prune --keep-last 1")
     assert (code, shown["would_remove"], shown["kept"]) == (0, [oldest.id], ids([whole, newest]))
-    assert not damage.noted(server.repository().place), "it only looked"
+    assert not damage.noted(server.repository().backend), "it only looked"
     code, done = server.job("prune --keep-last 1 --yes")
     assert (code, done["removed"], done["kept"]) == (0, [oldest.id], ids([whole, newest]))
     assert done["lacking"] == [{"snapshot": newest.id, "what": "1 object missing"}]
@@ -207,7 +207,7 @@ def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server,
     assert [line.get("damaged") for line in listed] == [None, "1 object missing or damaged"]
     take(server, 1)
     assert server.job("prune --keep-last 1 --yes")[1]["removed"] == ids([whole, newest])
-    assert not damage.noted(server.repository().place), "nothing that is left needs it"
+    assert not damage.noted(server.repository().backend), "nothing that is left needs it"
 
 
 def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied_on(server: Server) -> None:
@@ -224,14 +224,14 @@ def test_nothing_goes_where_no_snapshot_is_whole(server: Server, what: str, word
     taken = take(server, 2)
     for manifest in taken:
         lose(server, manifest, what)
-    server.repository().place.write("objects/ab/" + "ab" * 32, b"rnobody needs this")
+    server.repository().backend.write("objects/ab/" + "ab" * 32, b"rnobody needs this")
     before = server.objects()
     code, report = server.job(f"prune {words}")
     assert code == DamagedError.exit_code
     assert all(f"{manifest.id}: 1 object missing" in report["error"] for manifest in taken)
     assert "nothing is removed" in report["error"]
     assert (server.objects(), len(server.repository().listed())) == (before, 2)
-    assert bool(damage.noted(server.repository().place)) == ("--yes" in words)
+    assert bool(damage.noted(server.repository().backend)) == ("--yes" in words)
     assert server.job(f"prune {words}")[1]["error"] == report["error"], "though it is known by now"
 
 
@@ -265,8 +265,8 @@ def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server
 
 def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
     old, other, new = take(server, 3)
-    book = RestoreJournalFile(beside(str(server.artifacts)))
-    book.begin(RestoreInProgress("artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    journal_file = RestoreJournalFile(beside(str(server.artifacts)))
+    journal_file.begin(RestoreInProgress("artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
     before, right = server.objects(), server.object_file(new.database["file"][0]).read_bytes()
     server.object_file(new.database["file"][0]).write_bytes(b"rot")
     server.job(f"verify --snapshot {new.id}")
@@ -279,9 +279,9 @@ def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
     assert (code, shown["outcome"]) == (0, "dry-run")
     assert old.id in shown["half_restored"]
     for manifest in (old, other):  # so that no object could go
-        Path(server.place, "snapshots", manifest.name).write_bytes(b"")
+        Path(server.backend, "snapshots", manifest.name).write_bytes(b"")
     server.object_file(new.database["file"][0]).write_bytes(right)
     server.job(f"verify --snapshot {new.id}")
     assert server.job(f"prune --drop-damaged {other.id} --yes")[0] == UnfinishedError.exit_code
-    book.end()
+    journal_file.end()
     assert server.job(f"prune --drop-damaged {other.id} --yes")[1]["removed"] == [other.id]

@@ -30,7 +30,7 @@ def taken(server: Server) -> tuple[Server, Manifest]:
 
 
 def manifest_file(server: Server, manifest: Manifest) -> Path:
-    return Path(server.place, "snapshots", manifest.name)
+    return Path(server.backend, "snapshots", manifest.name)
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -97,25 +97,25 @@ def test_a_sample_is_told_as_one_and_does_not_count_as_verified(server: Server, 
     def told() -> tuple[bool, Any, str]:
         capsys.readouterr()
         (line,) = server.job("list")[1]["snapshots"]
-        said = capsys.readouterr().err
+        message = capsys.readouterr().err
         shown = server.job("show")[1]["manifest"]
         assert (shown["verified"], shown["sampled"]) == (line["verified"], line["sampled"])
-        return bool(line["verified"]), line["sampled"] and (line["sampled"]["checked"], line["sampled"]["of"]), said
+        return bool(line["verified"]), line["sampled"] and (line["sampled"]["checked"], line["sampled"]["of"]), message
 
     assert told()[:2] == (False, None)
     server.job("verify --sample 1%")
-    verified, sampled, said = told()
+    verified, sampled, message = told()
     assert (verified, sampled) == (False, (1, 5))
-    assert "  sampled, 1 of 5, 20" in said
+    assert "  sampled, 1 of 5, 20" in message
     server.job("verify --sample 100%")
     assert told()[:2] == (True, None)
-    note = Path(server.place, "verified", manifest.name)
+    note = Path(server.backend, "verified", manifest.name)
     full = json.loads(note.read_text()) | {"in_full": "2026-01-01T00:00:00+00:00"}
     note.write_text(json.dumps(full))
     server.job("verify --sample 1%")
-    verified, sampled, said = told()
+    verified, sampled, message = told()
     assert (verified, sampled) == (True, (1, 5))
-    assert "verified 2026-01-01 00:00 UTC; sampled, 1 of 5" in said
+    assert "verified 2026-01-01 00:00 UTC; sampled, 1 of 5" in message
     server.object_file(server.entries(manifest)["1"].sha256).unlink()
     server.job("verify --sample 1%")
     assert told()[:2] == (False, None)
@@ -178,7 +178,7 @@ def test_a_list_that_cannot_be_read_is_named(taken: tuple[Server, Manifest]) -> 
 def test_a_place_without_backups(server: Server) -> None:
     for words in ("list", "show", "verify", "prune"):
         assert server.job(words)[0] == NoSnapshotError.exit_code
-    assert not Path(server.place).exists()
+    assert not Path(server.backend).exists()
     server.repository()
     assert server.job("list") == (0, {**server.job("list")[1], "snapshots": []})
     for words in ("show", "verify --snapshot latest", "show --snapshot 20200101T000000Z-abcdef"):

@@ -25,7 +25,7 @@ from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import checks, dialects
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.repository import make_in, open_repository
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.open_saved_copies import beside
@@ -150,8 +150,8 @@ class Home:
         code = module.run(self.settings(), report, self.words(*words))
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             report.print(code)
-        facts: dict[str, Any] = json.loads(printed.getvalue())
-        return facts
+        fields: dict[str, Any] = json.loads(printed.getvalue())
+        return fields
 
     def restore(self, *words: str) -> dict[str, Any]:
         return self.job("restore", *words)
@@ -194,7 +194,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def take_snapshot(home: Home) -> Manifest:
-    repository = make_in(open_place(home.backups))
+    repository = make_in(open_backend(home.backups))
     source = open_source(home.destination, capture.database_files(home.store))
     return capture.create(
         repository, home.store, source, home.destination, dialects.dump, capture.BackupOptions(say=lambda _text: None)

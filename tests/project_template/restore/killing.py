@@ -49,8 +49,8 @@ def run(work: Callable[[], object], at: int | None = None, when: Callable[[], bo
             os._exit(code)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        said = pipe.read()
+        message = pipe.read()
     _pid, status = os.waitpid(pid, 0)
     ended = os.waitstatus_to_exitcode(status)
     assert ended in {0, -signal.SIGKILL}, ended
-    return -ended, int(said or 0)
+    return -ended, int(message or 0)

@@ -83,11 +83,11 @@ def filled(destination: Folder | Bucket) -> SavedCopies:
 
 def test_there_and_back(destination: Folder | Bucket) -> None:
     place = filled(destination)
-    found = place.holdings()
+    found = place.contents()
     assert found is not None
     assert (found.files, found.bytes, found.more) == (4, 1002, False)
     place.aside(NAME)
-    assert (place.holdings(), place.kept(NAME)) == (None, True)
+    assert (place.contents(), place.kept(NAME)) == (None, True)
     assert destination.files(f".{NAME}") == FILES
     place.aside(NAME)  # nothing left to do
     place.back(NAME)
@@ -104,24 +104,24 @@ def test_there_and_back(destination: Folder | Bucket) -> None:
 def test_a_move_that_was_cut_off_is_finished(destination: Folder | Bucket) -> None:
     place = filled(destination)
     destination.half_moved(NAME)
-    assert place.holdings() is not None
+    assert place.contents() is not None
     place.aside(NAME)
-    assert place.holdings() is None
+    assert place.contents() is None
     assert destination.files(f".{NAME}") == FILES
 
 
 def test_the_ledger_is_neither_artifact_nor_moved(destination: Folder | Bucket) -> None:
     place = beside(destination.url)
-    assert (place.holdings(), place.read_ledger()) == (None, None)
-    place.write_ledger(b"one")
-    place.write_ledger(b"two")
-    assert place.holdings() is None
+    assert (place.contents(), place.read_journal()) == (None, None)
+    place.write_journal(b"one")
+    place.write_journal(b"two")
+    assert place.contents() is None
     destination.put("0/a", b"")
     place.aside(NAME)
-    assert place.read_ledger() == b"two"
-    place.write_ledger(None)
-    place.write_ledger(None)
-    assert place.read_ledger() is None
+    assert place.read_journal() == b"two"
+    place.write_journal(None)
+    place.write_journal(None)
+    assert place.read_journal() is None
 
 
 def test_back_does_not_mix(tmp_path: Path) -> None:
@@ -139,14 +139,14 @@ def test_inside_where_nothing_can_be_put_beside(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     filled(folder)
     place = FolderSavedCopies(folder.root, inside=True)
-    place.write_ledger(b"one")
+    place.write_journal(b"one")
     place.aside(NAME)
     place.aside(NAME)
-    assert place.holdings() is None
+    assert place.contents() is None
     assert [path.name for path in tmp_path.iterdir()] == ["artifacts"]
     assert {path.name for path in folder.root.iterdir()} == {".mlflow-ae5-restore.json", f".mlflow-ae5-{NAME}"}
     place.back(NAME)
-    place.write_ledger(None)
+    place.write_journal(None)
     assert folder.files() == FILES
 
 
@@ -170,15 +170,15 @@ def test_no_such_kind_of_place() -> None:
 
 def test_the_ledger_remembers(tmp_path: Path) -> None:
     url = str(tmp_path / "artifacts")
-    book = RestoreJournalFile(beside(url))
-    assert (book.running, book.last_kept(), journal.unfinished(url)) == (None, None, None)
+    journal_file = RestoreJournalFile(beside(url))
+    assert (journal_file.running, journal_file.last_kept(), journal.unfinished(url)) == (None, None, None)
     name = journal.new_name("kept")
     running = RestoreInProgress("database-aside", "20261123T001122Z-abcdef", journal.now(), "here:1", name, name)
-    book.begin(running, SavedCopy(name, running.snapshot, running.started, database=True, artifacts=False))
-    book.turn("artifacts")
+    journal_file.begin(running, SavedCopy(name, running.snapshot, running.started, database=True, artifacts=False))
+    journal_file.turn("artifacts")
 
     again = RestoreJournalFile(beside(url))
-    assert again.ledger == book.ledger
+    assert again.restore_journal == journal_file.restore_journal
     assert again.running is not None
     assert again.running.phase == "artifacts"
     assert "here:1" in (journal.unfinished(url) or "")
@@ -187,7 +187,7 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
     undone = journal.new_name("undone")
     again.keep(SavedCopy(undone, running.snapshot, running.started, database=True, artifacts=True))
     found = RestoreJournalFile(beside(url)).last_kept()
-    assert found == book.kept(name)  # not what an undo has put aside
+    assert found == journal_file.kept(name)  # not what an undo has put aside
     again.end(forget=name)
     assert again.last_kept() is None
     again.end(forget=undone)
@@ -214,5 +214,5 @@ def test_a_ledger_that_is_none(data: bytes, tmp_path: Path) -> None:
 
 def test_a_ledger_reads_what_it_writes() -> None:
     running = RestoreInProgress("undo-artifacts", "s", "t", "w", NAME.replace("kept", "undone"), NAME)
-    ledger = RestoreJournal(running, (SavedCopy(NAME, "s", "t", database=True, artifacts=False),))
-    assert RestoreJournal.from_bytes(ledger.to_bytes(), "here") == ledger
+    restore_journal = RestoreJournal(running, (SavedCopy(NAME, "s", "t", database=True, artifacts=False),))
+    assert RestoreJournal.from_bytes(restore_journal.to_bytes(), "here") == restore_journal

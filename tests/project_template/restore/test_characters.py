@@ -49,9 +49,9 @@ def dry_run(home: Home) -> list[dict[str, Any]]:
 
 
 def require_refused(name: str, uri: str, words: str, remedy: str, project: Any, home: Home) -> None:
-    said = refusals(project, uri, "TrackingServer", "Check", "DatabaseUpgrade")
+    message = refusals(project, uri, "TrackingServer", "Check", "DatabaseUpgrade")
     (refusal,) = dry_run(home)
-    for output in (*said.values(), f"{refusal['error']} {refusal['hint']}"):
+    for output in (*message.values(), f"{refusal['error']} {refusal['hint']}"):
         assert words in output
         assert remedy.format(name) in output
     with pytest.raises(checks.ConfigurationError, match=words):
@@ -94,8 +94,8 @@ def test_tables_of_another_character_set_are_made_again_by_a_restore(
     assert "ALTER DATABASE `made_in_latin1` CHARACTER SET utf8mb4" in refusals(project, uri, "Check")["Check"]
     with mariadb._connected() as cursor:
         cursor.execute("ALTER DATABASE `made_in_latin1` CHARACTER SET utf8mb4")
-    assert "tables of" in (said := refusals(project, uri, "Check")["Check"])
-    assert "`restore --replace`" in said
+    assert "tables of" in (message := refusals(project, uri, "Check")["Check"])
+    assert "`restore --replace`" in message
     with project.server() as server:  # what is there is served all the same
         assert "warning: 65 tables" in server.log()
 

@@ -15,7 +15,7 @@ import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, ProjectError
 from mlflow_ae5_server.database import copy_text
 from mlflow_ae5_server.repository.blobs import BlobReader
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 
 from tests.project_template.repository.conftest import new_server
 from tests.project_template.repository.test_hostile import Hostile, original  # noqa: F401 - a fixture
@@ -44,7 +44,7 @@ class Forged(Hostile):
 
     def database(self, change: Callable[[sqlite3.Connection], object]) -> None:
         """The database's file with a change of which the manifest knows nothing."""
-        reader = BlobReader(open_place(str(self.place)))
+        reader = BlobReader(open_backend(str(self.backend)))
         file = self.server.folder / "forged.sqlite"
         file.write_bytes(b"".join(map(reader.get, self.read()["database"]["file"])))
         with contextlib.closing(sqlite3.connect(file)) as connection, connection:
@@ -167,7 +167,7 @@ def forged(original: Path, tmp_path: Path) -> Forged:  # noqa: F811 - the fixtur
 
 def home_of(forged: Forged) -> Home:
     """A server with data of its own."""
-    home = Home.at(forged.server.folder / "home", str(forged.place))
+    home = Home.at(forged.server.folder / "home", str(forged.backend))
     home.store_folder()
     assert home.store.file is not None
     shutil.copy(forged.server.database.file, home.store.file)

@@ -43,7 +43,7 @@ class Server:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (f"{RUN}/model", "1 file (5 bytes) of 1 model"),
         (f"{RUN}/one.pkl", "1 file (5 bytes) of 1 model"),
@@ -53,13 +53,13 @@ class Server:
         ("s3://elsewhere/model", "0 files (0 bytes) of 0 models; 1 with files outside this server"),
     ],
 )
-def test_a_source_is_followed_to_its_files(source: str, said: str) -> None:
+def test_a_source_is_followed_to_its_files(source: str, message: str) -> None:
     sha256 = hashlib.sha256(DATA).hexdigest()
     files = [FileEntry(path, "file", len(DATA), sha256, 0, "", ()) for path in FILES]
 
     server: Any = Server(source)
 
-    assert read_models(server, (), files).said() == said
+    assert read_models(server, (), files).message() == message
 
 
 @pytest.mark.parametrize("others", [{}, {"other": f"{RUN}/model"}])
@@ -70,10 +70,10 @@ def test_models_of_which_none_has_files_in_the_snapshot_do_not_read_back(others:
     found = read_models(server, (), files)
 
     if others:
-        assert "1 without files in the snapshot" in found.said()
+        assert "1 without files in the snapshot" in found.message()
         return
     with pytest.raises(StorageError, match="1 without files in the snapshot: the artifact store was not there"):
-        found.said()
+        found.message()
 
 
 class Several(Server):

@@ -57,8 +57,8 @@ def test_nothing_is_left(tmp_path: Path) -> None:
 
 def test_a_drill_at_work_is_left_alone(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
     _process, folder = other
-    with scratch.scratch_folder(tmp_path) as mine:
-        assert mine != folder
+    with scratch.scratch_folder(tmp_path) as own:
+        assert own != folder
     assert (folder / "copy" / "data").read_text() == "restored"
 
 

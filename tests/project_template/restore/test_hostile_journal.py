@@ -96,11 +96,11 @@ def test_no_link_is_followed_when_it_is_written(tmp_path: Path) -> None:
     precious.write_text("precious")
     (tmp_path / "artifacts.restore.json.tmp").symlink_to(precious)
     copies = FolderSavedCopies(folder)
-    copies.write_ledger(b"{}")
-    assert (copies.read_ledger(), precious.read_text()) == (b"{}", "precious")
+    copies.write_journal(b"{}")
+    assert (copies.read_journal(), precious.read_text()) == (b"{}", "precious")
 
 
-@pytest.mark.parametrize("verb", ["kept", "holdings", "drop", "back"])
+@pytest.mark.parametrize("verb", ["kept", "contents", "drop", "back"])
 def test_a_link_is_no_saved_copy(tmp_path: Path, verb: str) -> None:
     folder, outside = tmp_path / "artifacts", tmp_path / "outside"
     outside.mkdir()

@@ -94,13 +94,13 @@ def homes(
     return make
 
 
-def facts(home: Any) -> tuple[object, object]:
+def fields(home: Any) -> tuple[object, object]:
     """Digests of the tables, None where there are none, and of the files."""
     return None if dialects.state(home.store).kind == "empty" else dialects.digests(home.store), home.files()
 
 
 def is_identical(home: Any, pilot: Any) -> bool:
-    return facts(home) == (pilot.digests, pilot.files)
+    return fields(home) == (pilot.digests, pilot.files)
 
 
 def fill(home: Any, pilot: Any) -> None:
@@ -135,7 +135,7 @@ def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
     replaces, undos = moments(first, "--replace"), moments(first, "--undo")
     for number, (moment, undo) in enumerate(itertools.zip_longest(replaces, undos)):
         home = homes(True)
-        before = facts(home)
+        before = fields(home)
         if moment is not None:
             assert moment.kill(home, "--replace"), moment
             assert_nothing_lost(home, before, moment)
@@ -147,9 +147,9 @@ def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
         if undo is not None:
             undo.kill(home, "--undo")
             assert_nothing_lost(home, before, undo)
-        if home.unfinished() or facts(home) != before:
+        if home.unfinished() or fields(home) != before:
             home.restore("--undo")
-        assert facts(home) == before, (moment, undo)
+        assert fields(home) == before, (moment, undo)
         assert not home.unfinished(), (moment, undo)
 
 

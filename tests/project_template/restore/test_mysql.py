@@ -15,7 +15,7 @@ pytestmark = [needed, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def mine(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, empty_schema: str) -> Home:
+def own(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, empty_schema: str) -> Home:
     folder = tmp_path_factory.mktemp("mysql")
     home = Home.at(folder / "home", str(folder / "backups"), mariadb.create("home", empty_schema))
     home.artifacts.mkdir(parents=True)
@@ -24,39 +24,39 @@ def mine(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, empty_schem
 
 
 @pytest.fixture(scope="module")
-def created(mine: Home) -> dict[str, Any]:
-    return mine.job("backup", "create")
+def created(own: Home) -> dict[str, Any]:
+    return own.job("backup", "create")
 
 
-def test_backed_up_and_verified_and_a_second_time_nothing_is_copied(mine: Home, created: dict[str, Any]) -> None:
+def test_backed_up_and_verified_and_a_second_time_nothing_is_copied(own: Home, created: dict[str, Any]) -> None:
     assert (created["outcome"], created["runs"], created["artifacts"]) == ("done", 6, 18)
-    again = mine.job("backup", "create")
+    again = own.job("backup", "create")
     assert (again["outcome"], again["new_objects"], again["rows"]) == ("done", 0, created["rows"])
-    verified = mine.job("backup", "verify", "--all")
+    verified = own.job("backup", "verify", "--all")
     assert (verified["outcome"], verified["damaged"]) == ("done", [])
-    listed = mine.job("backup", "list")["snapshots"]
+    listed = own.job("backup", "list")["snapshots"]
     assert {one["dialect"] for one in listed} == {"mysql"}
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
 def test_restored_into_another_database(
-    dialect: str, mine: Home, created: dict[str, Any], tmp_path: Path, home_at: Any, postgres: Any, mariadb: MariaDB
+    dialect: str, own: Home, created: dict[str, Any], tmp_path: Path, home_at: Any, postgres: Any, mariadb: MariaDB
 ) -> None:
     servers = {"postgresql": postgres, "mysql": mariadb}
     uri = servers[dialect].create("of_mysql") if dialect in servers else ""
-    other = home_at(tmp_path / "home", mine.backups, uri)
+    other = home_at(tmp_path / "home", own.backups, uri)
     done = other.restore("--snapshot", created["snapshot"])
     assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": dialect})
-    assert dialects.digests(other.store) == dialects.digests(mine.store)
-    assert other.files() == mine.files()
+    assert dialects.digests(other.store) == dialects.digests(own.store)
+    assert other.files() == own.files()
 
 
-def test_a_drill_is_made_beside_it(mine: Home, created: dict[str, Any]) -> None:
-    before = dialects.digests(mine.store), mine.tree()
-    done = mine.job("drill")
+def test_a_drill_is_made_beside_it(own: Home, created: dict[str, Any]) -> None:
+    before = dialects.digests(own.store), own.tree()
+    done = own.job("drill")
     assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": "mysql"}), done
-    assert (dialects.digests(mine.store), mine.tree()) == before
-    assert {path.name for path in mine.folder.iterdir()} == {"artifacts"}
+    assert (dialects.digests(own.store), own.tree()) == before
+    assert {path.name for path in own.folder.iterdir()} == {"artifacts"}
 
 
 def test_an_older_schema_is_rehearsed_and_restored_as_it_was_and_upgraded(

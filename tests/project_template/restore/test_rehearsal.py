@@ -45,9 +45,9 @@ def rehearse(home: Any) -> dict[str, Any]:
         {"MLFLOW_BACKEND_STORE_URI": home.uri, "MLFLOW_TRACKING_UPGRADE_REHEARSE": "true"}, {}, {}
     )
     code = database_upgrade.run(resolved, report, False)
-    facts: dict[str, Any] = report._facts
-    assert (code == 0) == (facts["outcome"] == "rehearsed"), facts
-    return facts
+    fields: dict[str, Any] = report._fields
+    assert (code == 0) == (fields["outcome"] == "rehearsed"), fields
+    return fields
 
 
 def test_a_rehearsal_migrates_a_copy(old: Any) -> None:

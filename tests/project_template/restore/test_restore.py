@@ -94,9 +94,9 @@ def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytes
     assert told.items() >= {"outcome": "dry-run", "would_refuse": [], "damaged": [], "written_files": 0}.items()
     assert told["checked_objects"] == told["of_objects"] > 1
     assert told["estimate_seconds"] > 0
-    said = capsys.readouterr().out
-    assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {here.store.shown}" in said
-    assert "would write 18 files" in said
+    message = capsys.readouterr().out
+    assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {here.store.shown}" in message
+    assert "would write 18 files" in message
 
     here.restore("--snapshot", "latest")
     with serving(here.store):
@@ -125,10 +125,10 @@ def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> Non
     if held != "database":
         (here.artifacts / "7").mkdir(parents=True)
         (here.artifacts / "7" / "precious.bin").write_bytes(b"12345")
-    said = refused(here, NotEmptyError)
-    assert ("tables with" in said) == (held != "artifacts")
-    assert ("1 files (5 bytes), among them 'precious.bin'" in said) == (held != "database")
-    assert "--replace" in said
+    message = refused(here, NotEmptyError)
+    assert ("tables with" in message) == (held != "artifacts")
+    assert ("1 files (5 bytes), among them 'precious.bin'" in message) == (held != "database")
+    assert "--replace" in message
 
 
 def test_another_run_at_work(here: Any, pilot: Any) -> None:
@@ -227,9 +227,9 @@ def test_a_newer_schema_is_named(copied: Any) -> None:
     )
     repository.publish(newer)
     for words in (("--snapshot", "latest"), ("--replace",), ("--dry-run",)):
-        said = refused(copied, SchemaError, *words)
-        assert "ffffffffffff" in said
-        assert newer.id in said
+        message = refused(copied, SchemaError, *words)
+        assert "ffffffffffff" in message
+        assert newer.id in message
     assert copied.restore("--snapshot", old.id)["outcome"] == "done"
 
 
@@ -269,9 +269,9 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
     before = work_on(copied, pilot)
     place = restore.beside(copied.destination)
     copied.cut_off("database", "--snapshot", pilot.snapshot.id, "--replace")
-    book = journal.RestoreJournalFile(place)
-    assert book.running is not None
-    assert (book.running.snapshot, book.running.phase) == (pilot.snapshot.id, "database")
+    journal_file = journal.RestoreJournalFile(place)
+    assert journal_file.running is not None
+    assert (journal_file.running.snapshot, journal_file.running.phase) == (pilot.snapshot.id, "database")
     refused(copied, NotEmptyError, "--snapshot", second.id)
     with pytest.raises(BusyError, match=pilot.snapshot.id):
         tracking_server.refuse_unfinished(copied.destination)

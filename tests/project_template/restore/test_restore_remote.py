@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.repository import object_store
-from mlflow_ae5_server.repository.open import open_place
+from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.restore.object_store_saved_copies import ObjectStoreSavedCopies
-from mlflow_ae5_server.restore.saved_copies import MAX_LEDGER
+from mlflow_ae5_server.restore.saved_copies import MAX_JOURNAL
 
 
 def test_a_damaged_object_is_named_before_anything_is_touched(
@@ -20,7 +20,7 @@ def test_a_damaged_object_is_named_before_anything_is_touched(
 ) -> None:
     source = dataclasses.replace(pilot.home, backups=f"{bucket(f'b{uuid.uuid4().hex}')}/backups")
     take(source)
-    place = open_place(source.backups)
+    place = open_backend(source.backups)
     victim = sorted(item.name for item in place.items("objects"))[-1]
     data = place.read(victim)
     assert data is not None
@@ -102,7 +102,7 @@ def test_a_restore_journal_that_is_too_large_is_not_read(home_at: Any, tmp_path:
     import obstore
 
     url = bucket(f"j{uuid.uuid4().hex}")
-    obstore.put(object_store.open_store(url), ".mlflow-ae5-restore.json", bytes(MAX_LEDGER + 1))
+    obstore.put(object_store.open_store(url), ".mlflow-ae5-restore.json", bytes(MAX_JOURNAL + 1))
     home = home_at(tmp_path / "home", pilot.home.backups, "", url)
     for words in (("--dry-run",), ("--undo",), ("--list-kept",)):
         with pytest.raises(DamagedError, match="restore journal of"):

@@ -28,5 +28,5 @@ def test_a_refused_restore_writes_down_nothing(older: Any, take: Any, tmp_path: 
         assert [entry["name"] for entry in told["would_refuse"]] == ["held"]
         with pytest.raises(InUseError):
             home.restore("--replace")
-    assert home.place().read_ledger() is None
+    assert home.place().read_journal() is None
     assert home.unfinished() is None

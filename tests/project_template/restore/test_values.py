@@ -122,14 +122,14 @@ def test_a_dry_run_lists_all_and_a_restore_moves_nothing(
     filled = request.getfixturevalue("filled_uri" if dialect == PG else "filled_mysql")
     home = home_at(tmp_path / "home", changed(*RECORD, *(row[0] for row in ROWS)), filled())
     work_on(home, pilot)
-    said = home.restore("--dry-run", "--replace")
-    values = said["refused_values"]
+    message = home.restore("--dry-run", "--replace")
+    values = message["refused_values"]
     listed = {(f"{v['table']}.{v['column']}", v["length"], v["limit"], v["free_text"]) for v in values}
     for _statement, refused_by, *expected in ROWS:
         assert (tuple(expected) in listed) == (dialect in refused_by), expected
-    assert said["refused_total"] == len(values)
+    assert message["refused_total"] == len(values)
     assert len({v["row"]["run_uuid"] for v in values if v["column"] == "artifact_uri"}) == 6
-    (refusal,) = said["would_refuse"]
+    (refusal,) = message["would_refuse"]
     assert (refusal["name"], refusal["exit_code"]) == ("values", 3)
     assert "what to do: `restore --dry-run` lists all" in refused(home, ConfigurationError, "--replace")
 
@@ -145,20 +145,20 @@ def test_free_text_is_shortened_where_that_is_asked_for_and_identities_never_are
     ]
     uri = server_of(dialect, request).create(f"v{uuid.uuid4().hex[:12]}")
     mixed = home_at(tmp_path / "home", changed(*free, MODEL.format(text(300))), uri)
-    said = mixed.restore("--dry-run", "--shorten-text")
-    assert [item["column"] for item in said["refused_values"]] == ["name"]
+    message = mixed.restore("--dry-run", "--shorten-text")
+    assert [item["column"] for item in message["refused_values"]] == ["name"]
     assert "registered_models.name is longer than 256" in refused(mixed, ConfigurationError, "--shorten-text")
 
     home = home_at(tmp_path / "home", changed(*free), uri)
-    said = home.restore("--dry-run", "--shorten-text")
-    assert (said["would_refuse"], said["refused_total"]) == ([], 0)
-    assert {f"{item['table']}.{item['column']}" for item in said["shortened_values"]} == {
+    message = home.restore("--dry-run", "--shorten-text")
+    assert (message["would_refuse"], message["refused_total"]) == ([], 0)
+    assert {f"{item['table']}.{item['column']}" for item in message["shortened_values"]} == {
         "runs.name", "registered_models.description", "tags.value"
     }  # fmt: skip
     assert "--shorten-text shortens" in refused(home, ConfigurationError)
     done = home.restore("--shorten-text")
     assert (done["outcome"], done["database_identical"]) == ("done", False)
-    assert done["shortened_total"] == said["shortened_total"]
+    assert done["shortened_total"] == message["shortened_total"]
     with contextlib.closing(checks.connect_engine(home.store).connect()) as connection:
         (name,) = set(connection.exec_driver_sql("SELECT name FROM runs").scalars())
         (note,) = {value.strip("\0") for value in connection.exec_driver_sql(
@@ -206,8 +206,8 @@ def test_what_mysql_and_postgresql_keep_and_the_other_does_not(
         take(origin)
         empty = server_of(target, request).create(f"v{uuid.uuid4().hex[:12]}")
         home = home_at(tmp_path / f"into-{target}", origin.backups, empty)
-        said = home.restore("--dry-run")
-        assert {f"{item['table']}.{item['column']}" for item in said["refused_values"]} == {column}
+        message = home.restore("--dry-run")
+        assert {f"{item['table']}.{item['column']}" for item in message["refused_values"]} == {column}
         if target == PG:
             assert home.restore("--shorten-text")["shortened_total"] == 6
     same = home_at(tmp_path / "same", origin.backups)

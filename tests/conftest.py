@@ -46,6 +46,16 @@ TOGETHER = (
     ("tests/project_template/gc/",),
 )
 
+# Marked as slow as a whole: each of their tests starts processes, or fills a database.
+SLOW = (
+    "e2e",
+    "convergence",
+    "cli",
+    "sandbox",
+    "test_documents.py",
+    *(f"project_template/{folder}" for folder in ("gc", "database", "repository", "restore")),
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
@@ -57,6 +67,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
 
     items.sort(key=turn)
+    for item in items:
+        if item.path.is_relative_to(root) and item.path.relative_to(root).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 class FilesTogether(LoadFileScheduling):

@@ -30,6 +30,7 @@ def logged(reporter: Reporter, verbose: int) -> Iterator[None]:
     It reaches no other handler, because a library's would not mask secrets.
     """
     logger, handler = logging.getLogger(_PACKAGE), _LogHandler(reporter)
+    propagated, level = logger.propagate, logger.level
     logger.propagate = False
     logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
     logger.addHandler(handler)
@@ -37,3 +38,5 @@ def logged(reporter: Reporter, verbose: int) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = propagated
+        logger.setLevel(level)

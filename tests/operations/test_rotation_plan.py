@@ -52,7 +52,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("case", "wish", "now", "accounts", "prove"), ROWS, ids=[row[0] for row in ROWS])
+@pytest.mark.parametrize(("case", "requirement", "now", "accounts", "prove"), ROWS, ids=[row[0] for row in ROWS])
 def test_the_decision(case, requirement, now, accounts, prove):
     decision = decide(requirement, now)
 

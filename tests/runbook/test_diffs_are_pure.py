@@ -154,7 +154,7 @@ def test_a_diff_is_given_the_state_alone():
         assert list(inspect.signature(stage.diff).parameters) == ["state"]
     assert list(inspect.signature(scheduled_job.diff).parameters) == ["state"]
     assert list(inspect.signature(uninstall.diff).parameters) == ["there", "purge"]
-    assert list(inspect.signature(decide).parameters) == ["wish", "now"]
+    assert list(inspect.signature(decide).parameters) == ["requirement", "now"]
 
 
 @pytest.mark.parametrize("world", WORLDS)

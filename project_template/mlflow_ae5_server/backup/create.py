@@ -243,7 +243,9 @@ class _Capture:
             load_slices=lambda: self._load_slices(begun),
         )
         if previous:
-            writer.abandon(file_list.thin(self._tolerant(self._repository.files(previous)), backup_options.waste))
+            writer.abandon(
+                file_list.wasteful_blobs(self._tolerant(self._repository.files(previous)), backup_options.waste)
+            )
         before = self._tolerant(self._repository.files(previous)) if previous else iter(())
         trusted = [previous.read_from] if previous else []
         if own.lists:

@@ -121,7 +121,7 @@ def lines(reader: BlobReader, sha256: str) -> Iterator[FileEntry]:
             yield parse(found)
 
 
-def thin(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
+def wasteful_blobs(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
     """Shared objects of which less than half is still used, where more than `waste` bytes of such are unused."""
     used: dict[str, int] = {}
     total: dict[str, int] = {}

@@ -28,8 +28,8 @@ def edit_project_file(data: bytes, desired: Customization, where: str) -> tuple[
 
     try:
         return _edited(data, desired, where)
-    except (YAMLError, *ODD_VALUES) as error:  # what can be read cannot always be changed: values with tags
-        raise ReleaseRefused(f"{PROJECT_FILE} cannot be edited: {type(error).__name__}.", where=where) from None
+    except (YAMLError, *ODD_VALUES):  # what can be read cannot always be changed: values with tags
+        raise ReleaseRefused(f"{PROJECT_FILE} has values with tags, and cannot be edited.", where=where) from None
 
 
 def _edited(data: bytes, desired: Customization, where: str) -> tuple[bytes, list[str]]:

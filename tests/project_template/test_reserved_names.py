@@ -129,6 +129,20 @@ def test_no_experiment_leads_into_them(on_sqlite: Any, folder: Path, location: s
         assert status == 403 or (method == "POST" and location.startswith("mlflow-artifacts:"))
 
 
+@pytest.mark.parametrize("location", ["{folder}.restore.json", "file://{folder}/../elsewhere", "{folder}/../../../x"])
+def test_nothing_is_written_outside_of_the_destination(on_sqlite: Any, folder: Path, location: str) -> None:
+    """Such as where the restore journal belongs, or among the backups."""
+    server, location = on_sqlite.server, location.format(folder=folder)
+    experiment = server.api("experiments/create", name=location, artifact_location=location)["experiment_id"]
+    run = server.api("runs/create", experiment_id=experiment)["run"]["info"]
+    path = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run['run_id']}&path=a"
+    status, text = call(on_sqlite, "POST", path, data=b"x")
+    assert (status, "outside of the server's artifact destination" in text) == (403, True)
+    assert not Path(location.removeprefix("file://")).exists()
+    status, _text = call(on_sqlite, "GET", f"/api/2.0/mlflow/artifacts/list?run_id={run['run_id']}")
+    assert status == 200, "what is there from before can be seen"
+
+
 def test_a_garbage_collection_keeps_its_sealed_journal_through_the_server(on_sqlite: Any) -> None:
     path = f"/api/2.0/{ARTIFACTS}/.mlflow-ae5-gc/1.json"
     assert on_sqlite.server.call("PUT", path, data=b"x").status_code == 200

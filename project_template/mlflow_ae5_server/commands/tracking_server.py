@@ -197,7 +197,7 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
     from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
     _share_pools()
-    reserved_names.keep_from_clients(destination)
+    reserved_names.keep_from_clients(destination, artifact_root)
     schema = checks.schema_of(store)
     if registry_uri != store.uri:
         registry = checks.check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI")

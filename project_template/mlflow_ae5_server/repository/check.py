@@ -60,7 +60,7 @@ class BlobUses:
         self._table.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;"
             "CREATE TABLE objects(sha BLOB PRIMARY KEY, size INT) WITHOUT ROWID;"
-            "CREATE TABLE slices(object BLOB, start INT, length INT, sha BLOB); BEGIN"
+            "CREATE TABLE slices(object BLOB, start INT, length INT, total INT, sha BLOB); BEGIN"
         )
 
     def collect(self, repository: Repository, manifest: Manifest) -> None:
@@ -69,10 +69,10 @@ class BlobUses:
         try:
             for entry in repository.files(manifest):
                 self.refer(entry)
-                if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256:
-                    part = entry.parts[0]
-                    row = (bytes.fromhex(part.sha256), part.offset, part.length, bytes.fromhex(entry.sha256))
-                    self._table.execute("INSERT INTO slices VALUES (?, ?, ?, ?)", row)
+                alone = bytes.fromhex(entry.sha256) if len(entry.parts) == 1 else None
+                for part in entry.parts if alone is None or entry.parts[0].sha256 != entry.sha256 else ():
+                    row = (bytes.fromhex(part.sha256), part.offset, part.length, part.total, alone)
+                    self._table.execute("INSERT INTO slices VALUES (?, ?, ?, ?, ?)", row)
         finally:
             self._table.execute("CREATE INDEX IF NOT EXISTS within ON slices(object)")
 
@@ -116,8 +116,9 @@ class BlobUses:
             if self._table.execute(query, (bytes.fromhex(sha256),)).fetchone() is None:
                 yield sha256, size
 
-    def slices(self, sha256: str) -> list[tuple[int, int, bytes]]:
-        query = "SELECT DISTINCT start, length, sha FROM slices WHERE object = ?"
+    def slices(self, sha256: str) -> list[tuple[int, int, int, bytes | None]]:
+        """Where they begin, their length, the object's, and their digest where they are a whole file."""
+        query = "SELECT DISTINCT start, length, total, sha FROM slices WHERE object = ?"
         return self._table.execute(query, (bytes.fromhex(sha256),)).fetchall()
 
     def close(self) -> None:
@@ -206,14 +207,18 @@ def _read(
             receive()
 
 
-def _check(reader: BlobReader, backend: str, sha256: str, slices: list[tuple[int, int, bytes]]) -> tuple[int, str]:
+def _check(
+    reader: BlobReader, backend: str, sha256: str, slices: list[tuple[int, int, int, bytes | None]]
+) -> tuple[int, str]:
     """Plain size, and what is wrong."""
     try:
         data = memoryview(reader.get(sha256))
     except DamagedError as error:
         return 0, error.message.removeprefix(f"the object {sha256} ").removeprefix(f"in {backend} ")
-    for start, length, digest in slices:
-        if hashlib.sha256(data[start : start + length]).digest() != digest:
+    for start, length, total, digest in slices:
+        if total != len(data):
+            return len(data), f"it has {len(data)} bytes, and the list says {total}"
+        if digest is not None and hashlib.sha256(data[start : start + length]).digest() != digest:
             return len(data), f"the bytes {start} to {start + length} are not the file that they should be"
     return len(data), ""
 

@@ -126,7 +126,8 @@ def hold(
     lease = RepositoryLock(backend, number, content, timing)
     try:
         lease.check()
-        backend.delete([item.name for item in backend.items(_FOLDER) if item.name != _name(number)])
+        ours = [item.name for item in backend.items(_FOLDER) if _NUMBERED.fullmatch(item.name) or _is_probe(item.name)]
+        backend.delete([name for name in ours if name != _name(number)])
         yield lease
     finally:
         lease.release()
@@ -188,6 +189,10 @@ def _process_start(pid: int) -> str | None:
     except OSError:
         return None
     return None if fields[0] in {"Z", "X"} else fields[19]
+
+
+def _is_probe(name: str) -> bool:
+    return re.fullmatch(_PROBE + "[0-9a-f]{8}", name) is not None
 
 
 def _now(backend: Backend) -> float:

@@ -1,8 +1,10 @@
-"""The names of restores at the top of the artifact destination, which no client may reach.
+"""Where no client may write: the names of restores at the top of the artifact destination, and outside of it.
 
 Where the destination is a mounted volume or a whole bucket, the restore journal and saved copies lie in it, and MLflow
 would give them, or write over them, for whoever has a token. All its requests reach a store through one of these
-repositories, and there the paths are decoded: so this is where they are looked at.
+repositories, and there the paths are decoded: so this is where they are looked at. And anybody may give an experiment
+any folder of this machine as its location, such as one among the backups: it can be read, if it is an old one, and
+nothing is written there.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import inspect
 import os
 import posixpath
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.common.errors import ConfigurationError
@@ -25,25 +28,33 @@ _METHODS = (
     *("create_multipart_upload", "complete_multipart_upload", "abort_multipart_upload"),
     *("get_download_presigned_url", "create_presigned_upload_url"),
 )
+_WRITE = ("log_", "delete_", "create_", "complete_", "abort_")
 _FOLDER, _FILE = ("artifact_path", "path"), ("local_file", "artifact_file_name")
 
 
-def keep_from_clients(destination: str) -> None:
-    """Have MLflow's handlers open every repository with the names at the top of `destination` left out."""
+def keep_from_clients(destination: str, artifact_root: str) -> None:
+    """Have MLflow's handlers open every repository guarded; artifact_root: where experiments are without a location."""
     import mlflow.server.handlers
 
     handlers: Any = mlflow.server.handlers
     original = handlers.get_artifact_repository
 
     def opened(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
-        return guard(original(artifact_uri, *args, **kwargs), artifact_uri, destination)
+        return guard(original(artifact_uri, *args, **kwargs), artifact_uri, destination, artifact_root)
 
     handlers.get_artifact_repository = opened
 
 
-def guard(repository: Any, uri: str, destination: str) -> Any:
-    """`repository` at `uri`, whose methods refuse what is reserved, with 403; nothing of it is listed."""
+def guard(repository: Any, uri: str, destination: str, artifact_root: str = "") -> Any:
+    """`repository` at `uri`, whose methods refuse what is reserved, with 403; nothing of it is listed.
+
+    In a folder that is below neither `destination` nor `artifact_root` nothing is written.
+    """
     top = _below(uri, destination)
+    if top is None and Path(_place(uri)).is_absolute() and (not artifact_root or _below(uri, artifact_root) is None):
+        for name in _METHODS:
+            if name.startswith(_WRITE) and hasattr(repository, name):
+                setattr(repository, name, _refuse_outside)
     if top is None or (top and not _is_reserved(top)):  # MLflow lets nobody climb up from there
         return repository
     for name in _METHODS:
@@ -70,16 +81,24 @@ def _refusing(method: Callable[..., Any], top: str) -> Callable[..., Any]:
     return refusing
 
 
+def _refuse_outside(*_args: Any, **_kwargs: Any) -> Any:
+    raise _denied("This artifact location is a folder outside of the server's artifact destination: nothing is written")
+
+
 def _is_reserved(path: str) -> bool:
     """But for the journal of a garbage collection, which may have to go through the server, and is sealed."""
     return path.startswith(RESERVED) and path.partition("/")[0] != JOURNAL
 
 
 def _refused() -> Exception:
+    return _denied(f"Names that begin with {RESERVED} are reserved here")
+
+
+def _denied(message: str) -> Exception:
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
-    return MlflowException(f"Names that begin with {RESERVED} are reserved here", error_code=PERMISSION_DENIED)
+    return MlflowException(message, error_code=PERMISSION_DENIED)
 
 
 def _plain(path: str) -> str:

@@ -505,7 +505,7 @@ def test_a_folder_with_nothing_but_a_tmp_of_somebody_is_not_taken(server: Server
     assert [*Path(server.backend).rglob("*")] == [theirs.parent, theirs]
 
 
-def test_only_our_own_files_are_deleted_from_tmp(server: Server) -> None:
+def test_only_our_own_files_are_deleted(server: Server) -> None:
     folder = Path(server.backend, "tmp")
     (folder.parent / "lost+found").mkdir(parents=True)
     folder.mkdir()
@@ -514,8 +514,10 @@ def test_only_our_own_files_are_deleted_from_tmp(server: Server) -> None:
     assert list(folder.iterdir()) == []
     for name in ("thesis.tex", "0123abcd-17", "0123abcd-17.tex"):
         (folder / name).write_text("x")
+    (folder.parent / "lease" / "thesis.tex").write_text("x")
     server.back_up()
     assert sorted(file.name for file in folder.iterdir()) == ["0123abcd-17.tex", "thesis.tex"]
+    assert (folder.parent / "lease" / "thesis.tex").exists()
 
 
 def without_powers() -> None:

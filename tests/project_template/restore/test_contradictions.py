@@ -242,3 +242,11 @@ def test_triggers_that_are_not_mlflows_are_in_no_snapshot(forged: Forged) -> Non
     with contextlib.closing(sqlite3.connect(home.store.file)) as connection:
         connection.execute(TRIGGER)
     assert code_of(home, "backup", "create", "--allow-outside") == 33
+
+
+def test_a_check_compares_the_size_of_an_object_with_what_the_list_says(forged: Forged) -> None:
+    slice_ = [forged.store(b"aaaabbbb"), 4, 4]
+    for total, code in ((8, 0), (9, DAMAGED)):
+        forged.list(file("a", s=4, d=hashlib.sha256(b"bbbb").hexdigest(), o=[[*slice_, total]]))
+        assert code_of(home_of(forged), "backup", "verify") == code
+        shutil.rmtree(forged.server.folder / "home")

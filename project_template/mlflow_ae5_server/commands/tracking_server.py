@@ -22,7 +22,7 @@ from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import characters, checks
 from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.server import admission, asgi, capacity, hosts, presence, reserved_names, workers
+from mlflow_ae5_server.server import admission, artifact_guard, asgi, capacity, hosts, presence, workers
 from mlflow_ae5_server.server.prefork import Restarts, Supervisor
 
 _GRACE = 20.0  # seconds for open requests after SIGTERM; Kubernetes kills after 30
@@ -197,7 +197,7 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
     from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
     _share_pools()
-    reserved_names.keep_from_clients(destination, artifact_root)
+    artifact_guard.keep_from_clients(destination, artifact_root)
     schema = checks.schema_of(store)
     if registry_uri != store.uri:
         registry = checks.check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_ae5_server.server import reserved_names
+from mlflow_ae5_server.server import artifact_guard
 
 from tests.project_template.restore.conftest import tree
 
@@ -186,7 +186,7 @@ class PartsStore:
 )
 def test_a_bucket_gives_no_address_for_them(uri: str, file: str, within: str | None, allowed: bool) -> None:
     store = PartsStore()
-    guarded = reserved_names.guard(store, uri, "s3://bucket/")
+    guarded = artifact_guard.guard(store, uri, "s3://bucket/")
     for call_it in (
         lambda: guarded.create_multipart_upload(file, 2, within),
         lambda: guarded.create_multipart_upload(local_file=file, num_parts=2, artifact_path=within),

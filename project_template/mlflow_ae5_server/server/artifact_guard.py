@@ -51,7 +51,7 @@ def guard(repository: Any, uri: str, destination: str, artifact_root: str = "") 
     In a folder that is below neither `destination` nor `artifact_root` nothing is written.
     """
     top = _below(uri, destination)
-    if top is None and Path(_place(uri)).is_absolute() and (not artifact_root or _below(uri, artifact_root) is None):
+    if top is None and Path(_location(uri)).is_absolute() and (not artifact_root or _below(uri, artifact_root) is None):
         for name in _METHODS:
             if name.startswith(_WRITE) and hasattr(repository, name):
                 setattr(repository, name, _refuse_outside)
@@ -108,13 +108,13 @@ def _plain(path: str) -> str:
 
 def _below(uri: str, destination: str) -> str | None:
     """The path of `uri` within `destination`; None where it is elsewhere."""
-    inner, outer = _place(uri), _place(destination)
+    inner, outer = _location(uri), _location(destination)
     if inner == outer:
         return ""
     return _plain(inner.removeprefix(outer)) if inner.startswith(f"{outer}/") else None
 
 
-def _place(uri: str) -> str:
+def _location(uri: str) -> str:
     try:
         folder = local_folder(uri)
     except ConfigurationError:  # on another machine

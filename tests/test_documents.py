@@ -291,7 +291,9 @@ class Reader:
             words += ["--config", "quick.yaml"]
         if "--release" in words:
             self.release = words[words.index("--release") + 1]  # and stays with it
-        elif words[0] in TAKES_RELEASE and not {"--list-kept", "--drop-kept"} & set(words) and self.release is not None:
+        elif (
+            words[0] in TAKES_RELEASE and not {"--list-saved", "--drop-saved"} & set(words) and self.release is not None
+        ):
             words += ["--release", self.release]
         return words
 

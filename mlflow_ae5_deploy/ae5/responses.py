@@ -35,7 +35,7 @@ _API = ("/api/v2/", "/platform/", "/auth/admin/")
 _SIGNING = re.compile(
     r"^/auth/realms/[^/]+/(protocol/openid-connect|login-actions)/|^/auth/admin/realms/[^/]+/users/[^/]+/impersonation$"
 )
-_LOGIN_PLACE = re.compile(r"/login\b|/auth/realms/|openid-connect", re.I)
+_LOGIN_PATH = re.compile(r"/login\b|/auth/realms/|openid-connect", re.I)
 _TAKEN = re.compile(r"not unique|already|in use|is taken|is claimed|duplicate|exists", re.I)
 _SECRET_BEARING = re.compile(r"/credentials/user(/|$)|/auth/admin/realms/[^/]+/users$")
 _LONGEST_QUOTE = 400
@@ -146,7 +146,7 @@ def _busy(where: str, write: bool, response: requests.Response) -> PlatformError
 def _redirect(where: str, response: requests.Response) -> PlatformError:
     target = urlsplit(response.headers.get("location", "").strip())
     status = response.status_code
-    if _LOGIN_PLACE.search(target.path):
+    if _LOGIN_PATH.search(target.path):
         return SessionExpired("The platform sends the call to its login page.", where=where, status=status)
     return UnexpectedAnswer(
         f"The platform redirects an API call to {target.netloc}{target.path}; this is not taken for success.",

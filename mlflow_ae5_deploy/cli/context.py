@@ -274,7 +274,7 @@ def _resuming(context: Context, options: TargetOptions) -> str:
     from mlflow_ae5_deploy.resources.interrupted_upgrade import interrupted_upgrade
 
     half = interrupted_upgrade(context)
-    return with_target("upgrade --back", options.target) if half is not None and half.going_back else ""
+    return with_target("upgrade --roll-back", options.target) if half is not None and half.rolling_back else ""
 
 
 def _connection(platform: PlatformSettings, hostname: str) -> ConnectionOptions:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 
-_REPORTS_ONLY = ("list", "show", "list-kept")  # their log matters only when they fail
+_REPORTS_ONLY = ("list", "show", "list-saved")  # their log matters only when they fail
 
 
-def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float, new_place: bool = False) -> int:
+def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float, new_repository: bool = False) -> int:
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.jobs import runner
     from mlflow_ae5_deploy.operations import backup as snapshots
@@ -33,7 +33,7 @@ def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float,
             reporter.doing(task.purpose)
             if action not in _REPORTS_ONLY:
                 follow(context, reporter)
-            job_result = snapshots.carry_out(context, task, seconds=wait, new_place=new_place)
+            job_result = snapshots.carry_out(context, task, seconds=wait, new_repository=new_repository)
             if runner.succeeded(job_result):
                 show(reporter, job_result)
             runner.require(task, job_result)
@@ -61,9 +61,9 @@ def _warnings(context: Context, action: str, job_result: JobResult) -> list[str]
 
     gone = gone_since(job_result.report)
     found = backups.backups(context) if action == "create" else ()
-    anew = backup_repository.recreated(context) if job_result.report.get("place") else ""
+    recreated = backup_repository.recreated(context) if job_result.report.get("repository") else ""
     return [
-        *([anew] if anew else []),
+        *([recreated] if recreated else []),
         *([f"{gone}: {WHOLE}"] if gone else []),
         *(f"{finding.message}. {finding.remedy}" for finding in found if finding.severity == WARNING),
     ]

@@ -22,9 +22,9 @@ def checked_damaged(value: str) -> str:
     return _checked(value, "--drop-damaged", "the id of a damaged snapshot", "`backup list` calls them DAMAGED.")
 
 
-def checked_kept(value: str, option: str = "--drop-kept") -> str:
+def checked_kept(value: str, option: str = "--drop-saved") -> str:
     what = "the name of what a restore kept aside"
-    return _checked(value, option, what, "`restore --list-kept` shows the names.")
+    return _checked(value, option, what, "`restore --list-saved` shows the names.")
 
 
 def _checked(value: str, option: str, what: str, remedy: str) -> str:

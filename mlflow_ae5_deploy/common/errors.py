@@ -23,10 +23,10 @@
     |   |-- SnapshotDamaged     25  a snapshot is not what its manifest says
     |   |-- TargetNotEmpty      26  where a snapshot would be restored to, something is kept already
     |   |-- TargetInUse         27  a server runs on what would be restored
-    |   |-- BackupPlaceFailed   28  the backup destination is full, gone, foreign or not writable; or artifacts are gone
+    |   |-- RepositoryFailed   28  the backup destination is full, gone, foreign or not writable; or artifacts are gone
     |   `-- SchemaMismatch      33  the database is of another MLflow version than the release, or lacks tables
-    |-- WentBack                29  an upgrade failed; everything is as it was before, and verified
-    `-- NotBack                 31  an upgrade failed, and going back failed as well; the message says how it stands
+    |-- RolledBack              29  an upgrade failed; everything is as it was before, and verified
+    `-- RollbackFailed          31  an upgrade failed, and rolling back failed as well; the message says how it stands
 
 Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `status --watch` ends with the code of
 its last look), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
@@ -215,7 +215,7 @@ class TargetInUse(JobFailed):
     usual_remedy = "Nothing was changed. Stop the server that is named, then run this again."
 
 
-class BackupPlaceFailed(JobFailed):
+class RepositoryFailed(JobFailed):
     exit_code = 28
     usual_remedy = "Make room or mend the access, or set another backup.destination, then run this again."
 
@@ -225,16 +225,16 @@ class SchemaMismatch(JobFailed):
     usual_remedy = "Nothing was changed. `upgrade` brings the database to the release's MLflow."
 
 
-class WentBack(DeployError):
+class RolledBack(DeployError):
     exit_code = 29
     usual_remedy = (
         "The server is as it was. Mend the cause, then run this again; `upgrade --rehearse` tries it on a copy."
     )
 
 
-class NotBack(DeployError):
+class RollbackFailed(DeployError):
     exit_code = 31
-    usual_remedy = "Mend the cause, then run `upgrade --back`: it goes on going back."
+    usual_remedy = "Mend the cause, then run `upgrade --roll-back`: it goes on going back."
 
 
 def exit_code_table() -> str:

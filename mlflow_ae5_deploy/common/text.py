@@ -14,7 +14,7 @@ VERBS = (
 )
 # Of these, those with --release.
 _RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
-_NO_RELEASE = ("--back", "--list-kept", "--drop-kept")  # where these verbs take none
+_NO_RELEASE = ("--roll-back", "--list-saved", "--drop-saved")  # where these verbs take none
 _PROGRAM = "mlflow-ae5-deploy "
 _COMMAND = re.compile(rf"`((?:{_PROGRAM})?(?:{'|'.join(VERBS)})(?: [^`]*)?)`")
 # The options that make another verb work on the same installation, each with its value: (("--config", "x.yaml"), ...).

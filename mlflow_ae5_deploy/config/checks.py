@@ -25,7 +25,7 @@ _COMMAND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _CONFIDENTIAL = re.compile(
     r"(PASSWORD|PASSWD|SECRET|SECRET_KEY|ACCESS_KEY|ACCOUNT_KEY|PRIVATE_KEY|API_KEY|TOKEN|CONNECTION_STRING)\Z"
 )
-_PLACES = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
+_LOCATIONS = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # The tool writes these itself, so a second source for them would only fight with the first.
@@ -164,8 +164,8 @@ def _variable(key: str, value: str) -> str:
         variable_name(key)
         if key == "MLFLOW_BACKEND_STORE_URI":
             parse_store_uri(value)
-        if key in _PLACES:
-            place(value)
+        if key in _LOCATIONS:
+            check_location(value)
         if key == "MLFLOW_TRACKING_GC_TTL":
             ttl(value)
     except ValueError as error:
@@ -207,7 +207,7 @@ def no_password(value: str) -> str:
     return value
 
 
-def place(value: str) -> str:
+def check_location(value: str) -> str:
     """Where artifacts are: a folder or a URL, without credentials in it and without a way out of it."""
     if value.partition("://")[0].lower() in BACKUP_SCHEMES and login_in(value):
         raise ValueError(
@@ -219,11 +219,11 @@ def place(value: str) -> str:
     return value
 
 
-def backup_place(value: str) -> str:
+def check_destination(value: str) -> str:
     """Where snapshots are kept: a folder or an object store, without credentials in it and without a way out of it."""
     if not value:
         raise ValueError("must not be empty")
-    scheme, separator, _ = place(value).partition("://")
+    scheme, separator, _ = check_location(value).partition("://")
     if separator and scheme.lower() not in BACKUP_SCHEMES:
         raise ValueError(f"is neither a folder nor one of {', '.join(f'{name}://' for name in BACKUP_SCHEMES)}")
     return value

@@ -11,7 +11,7 @@ from typing import Any, get_origin
 from mlflow_ae5_deploy.config.problems import Problem, model_in
 from mlflow_ae5_deploy.config.settings import Settings
 
-Place = tuple[Any, ...]
+SettingPath = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Layer:
     values: Mapping[Any, Any]
     base: Path
     prefix: tuple[str, ...] = ()
-    lines: Mapping[Place, int] = field(default_factory=dict)
+    lines: Mapping[SettingPath, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Merged:
     """origins: the layer of each group and of each value in `values`, by its path."""
 
     values: dict[Any, Any] = field(default_factory=dict)
-    origins: dict[Place, Layer] = field(default_factory=dict)
+    origins: dict[SettingPath, Layer] = field(default_factory=dict)
 
-    def origin(self, path: Place) -> Layer | None:
+    def origin(self, path: SettingPath) -> Layer | None:
         """The layer that said something about `path`, or about the group or list it is in."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.origins:
@@ -64,17 +64,17 @@ def merge(layers: Iterable[Layer]) -> Merged:
 
 
 def _lay_over(
-    under: dict[Any, Any], over: Mapping[Any, Any], path: Place, layer: Layer, origins: dict[Place, Layer]
+    under: dict[Any, Any], over: Mapping[Any, Any], path: SettingPath, layer: Layer, origins: dict[SettingPath, Layer]
 ) -> None:
     for key, value in over.items():
-        place = (*path, key)
-        origins[place] = layer
+        setting_path = (*path, key)
+        origins[setting_path] = layer
         if isinstance(value, Mapping) and isinstance(under.get(key), dict):
-            _lay_over(under[key], value, place, layer, origins)
+            _lay_over(under[key], value, setting_path, layer, origins)
             continue
         if isinstance(value, Mapping):
             under[key] = {}
-            _lay_over(under[key], value, place, layer, origins)
+            _lay_over(under[key], value, setting_path, layer, origins)
         else:
             under[key] = list(value) if isinstance(value, tuple) else copy.copy(value)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from mlflow_ae5_deploy.common import redaction
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, DEFAULT_FILE, read_environment
-from mlflow_ae5_deploy.config.layers import Layer, Merged, Place, merge, nested
+from mlflow_ae5_deploy.config.layers import Layer, Merged, SettingPath, merge, nested
 from mlflow_ae5_deploy.config.problems import Problem, dotted, of_validation, refusal
 from mlflow_ae5_deploy.config.sandbox_overrides import without_real_places
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
@@ -135,19 +135,19 @@ def _file_layers(file: YamlFile | None) -> tuple[list[Layer], dict[str, Layer], 
     if raw is not None and not isinstance(raw, dict):
         problems.append(_at(file, ("profiles",), "must be a group of profiles (name: settings)"))
     for name, settings in raw.items() if isinstance(raw, dict) else ():
-        place = ("profiles", str(name))
+        setting_path = ("profiles", str(name))
         if not _PROFILE_NAME.match(str(name)):
-            problems.append(_at(file, place, "the name of a profile has letters, digits, '_' and '-' only"))
+            problems.append(_at(file, setting_path, "the name of a profile has letters, digits, '_' and '-' only"))
         elif settings is not None and not isinstance(settings, dict):
-            problems.append(_at(file, place, "must be a group of settings (key: value)"))
+            problems.append(_at(file, setting_path, "must be a group of settings (key: value)"))
         else:
-            profiles[str(name)] = Layer(f"profile {name}", settings or {}, folder, place, file.lines)
+            profiles[str(name)] = Layer(f"profile {name}", settings or {}, folder, setting_path, file.lines)
     return base, profiles, problems
 
 
-def _at(file: YamlFile, place: tuple[str, ...], message: str) -> Problem:
-    line = file.lines.get(place)
-    return Problem(place, message, f"line {line}" if line else "")
+def _at(file: YamlFile, setting_path: tuple[str, ...], message: str) -> Problem:
+    line = file.lines.get(setting_path)
+    return Problem(setting_path, message, f"line {line}" if line else "")
 
 
 def _choose(profiles: Mapping[str, Layer], desired: str | None, file: YamlFile | None) -> list[Layer]:
@@ -214,7 +214,7 @@ def _told(aside: list[str]) -> tuple[str, ...]:
     return (f"Not used on the sandbox, because they lead to real places: {', '.join(aside)}.",)
 
 
-def _anchored(value: Any, path: Place, merged: Merged) -> Any:
+def _anchored(value: Any, path: SettingPath, merged: Merged) -> Any:
     """`value` with relative paths made absolute, each below the folder of the layer it came from."""
     if isinstance(value, BaseModel):
         inner = {key: getattr(value, key) for key in type(value).model_fields}
@@ -234,7 +234,7 @@ def _anchored(value: Any, path: Place, merged: Merged) -> Any:
     return str(_below(layer.base, value)) if isinstance(value, str) and _is_path(path, value) else value
 
 
-def _is_path(path: Place, value: str) -> bool:
+def _is_path(path: SettingPath, value: str) -> bool:
     """Whether one of the two settings that may be a path or something else is a path."""
     if path == ("release", "mirror"):
         return "://" not in value

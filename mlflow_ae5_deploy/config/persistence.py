@@ -30,9 +30,9 @@ def _paths(settings: Settings) -> dict[str, str]:
         if isinstance(uri, str) and (store := parse_store_uri(uri)).dialect == "sqlite":
             paths[setting] = store.database.removeprefix("file:")
     for key in ("artifacts_destination", "default_artifact_root"):
-        place: str = getattr(server, key)
-        if not _SCHEME.match(place):
-            paths[f"server.{key}"] = place
+        location: str = getattr(server, key)
+        if not _SCHEME.match(location):
+            paths[f"server.{key}"] = location
     backups = settings.backup.destination
     if isinstance(backups, str) and not _SCHEME.match(backups):
         paths["backup.destination"] = backups

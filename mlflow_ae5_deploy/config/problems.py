@@ -38,8 +38,8 @@ class Problem:
     origin: str = ""
 
     def __str__(self) -> str:
-        place = f"{dotted(self.path)} ({self.origin}):" if self.origin else f"`{dotted(self.path)}`"
-        return scrub(f"{place} {self.message}")  # no colon right behind a name: `password: must` looks like a leak
+        prefix = f"{dotted(self.path)} ({self.origin}):" if self.origin else f"`{dotted(self.path)}`"
+        return scrub(f"{prefix} {self.message}")  # no colon right behind a name: `password: must` looks like a leak
 
 
 def dotted(path: Iterable[str | int]) -> str:

@@ -62,7 +62,7 @@ def _as_store_uri(value: Any) -> SecretRef | str:
     return value
 
 
-def _as_backup_place(value: Any) -> SecretRef | str:
+def _as_backup_destination(value: Any) -> SecretRef | str:
     """A reference, or a folder or URI without credentials in it."""
     if isinstance(value, SecretRef):
         return value
@@ -70,7 +70,7 @@ def _as_backup_place(value: Any) -> SecretRef | str:
         raise ValueError("must be a folder, a URI, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
     if value == "prompt" or value.startswith(("env:", "file:")):
         return SecretRef.parse(value)
-    return checks.backup_place(value)
+    return checks.check_destination(value)
 
 
 Text = Annotated[str, AfterValidator(checks.text)]
@@ -79,7 +79,7 @@ Account = Annotated[str, AfterValidator(checks.account)]
 Accounts = Annotated[list[Account], AfterValidator(checks.distinct)]
 Groups = Annotated[list[Annotated[str, AfterValidator(checks.group)]], AfterValidator(checks.distinct)]
 Location = Annotated[str, AfterValidator(checks.no_password)]
-ArtifactPlace = Annotated[str, AfterValidator(checks.place)]
+ArtifactLocation = Annotated[str, AfterValidator(checks.check_location)]
 Channel = Annotated[str, AfterValidator(checks.channel)]
 Channels = Annotated[list[Channel], AfterValidator(checks.distinct)]
 CommandName = Annotated[str, AfterValidator(checks.command_name)]
@@ -90,7 +90,7 @@ FilePath = Annotated[Path, BeforeValidator(_as_path)]
 Reference = Annotated[InstanceOf[SecretRef], BeforeValidator(_as_reference)]
 OptionalReference = Annotated[InstanceOf[SecretRef] | None, BeforeValidator(_as_optional_reference)]
 StoreReference = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_store_uri)]
-BackupPlace = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_backup_place)]
+BackupDestination = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_backup_destination)]
 Cron = Annotated[str, AfterValidator(checks.cron)]
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -277,11 +277,11 @@ class ServerSettings(Section):
         description="Database (MLFLOW_BACKEND_STORE_URI): sqlite, postgresql, mysql or mssql, with its driver."
         " A URI with a password in it is given as a reference: env:NAME, file:PATH or prompt.",
     )
-    artifacts_destination: ArtifactPlace = Field(
+    artifacts_destination: ArtifactLocation = Field(
         default="data/mlflow/standalone/artifacts",
         description="Where artifacts are kept (MLFLOW_ARTIFACTS_DESTINATION): a folder, or s3://, gs://, wasbs://.",
     )
-    default_artifact_root: ArtifactPlace = Field(
+    default_artifact_root: ArtifactLocation = Field(
         default="mlflow-artifacts:/",
         description="Where clients find artifacts (MLFLOW_DEFAULT_ARTIFACT_ROOT). mlflow-artifacts:/ is the server.",
     )
@@ -323,7 +323,7 @@ class GcSettings(Section):
 class BackupSettings(Section):
     """Snapshots of database and artifacts: where they are kept, when they are taken, how many `backup prune` keeps."""
 
-    destination: BackupPlace = Field(
+    destination: BackupDestination = Field(
         default="data/mlflow/standalone/backups",
         description="Where snapshots are kept (MLFLOW_TRACKING_BACKUP_DESTINATION): a folder, or s3://, gs://, abfss://"
         " or az:// with a prefix. Not on the volume of the data: who loses that would lose both. Credentials are no"

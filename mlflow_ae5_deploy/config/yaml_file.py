@@ -107,25 +107,25 @@ def _lines(path: Path, text: str) -> tuple[dict[tuple[Any, ...], int], list[tupl
     else:
         lines: dict[tuple[Any, ...], int] = {}
         twice: list[tuple[str, int, int]] = []
-        for place, line in _keys(root, ()):
-            if place in lines:
-                twice.append((".".join(map(str, place)), lines[place], line))
+        for setting_path, line in _keys(root, ()):
+            if setting_path in lines:
+                twice.append((".".join(map(str, setting_path)), lines[setting_path], line))
             else:
-                lines[place] = line
+                lines[setting_path] = line
         return lines, twice
     raise problem
 
 
-def _keys(node: Node | None, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int]]:
+def _keys(node: Node | None, setting_path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int]]:
     if isinstance(node, MappingNode):
         for key, value in node.value:
             if isinstance(key, ScalarNode) and key.value != "<<":
-                yield (*place, key.value), key.start_mark.line + 1
-                yield from _keys(value, (*place, key.value))
+                yield (*setting_path, key.value), key.start_mark.line + 1
+                yield from _keys(value, (*setting_path, key.value))
     elif isinstance(node, SequenceNode):
         for index, item in enumerate(node.value):
-            yield (*place, index), item.start_mark.line + 1
-            yield from _keys(item, (*place, index))
+            yield (*setting_path, index), item.start_mark.line + 1
+            yield from _keys(item, (*setting_path, index))
 
 
 def _syntax_error(path: Path, error: Exception) -> Configuration:

@@ -54,7 +54,7 @@ class RestoreRequest:
     def job_words(self) -> tuple[str, ...]:
         """The options of the job that does this."""
         if self.undo:
-            return ("--undo", "--kept", self.kept) if self.kept is not None else ("--undo",)
+            return ("--undo", "--saved", self.kept) if self.kept is not None else ("--undo",)
         chosen = {"--replace": self.replace, "--shorten-text": self.shorten_text}
         return ("--snapshot", self.snapshot, *(word for word, message in chosen.items() if message))
 

@@ -85,7 +85,7 @@ class State:
             "job_changes": {},
             "shared": [],
             "snapshot": None,
-            "place": None,
+            "repository": None,
             "outcomes": {},
             "recovery": None,
             "upgrade": None,
@@ -295,13 +295,13 @@ class State:
     def snapshot(self) -> dict[str, Any] | None:
         return dict(self._data["snapshot"]) if self._data["snapshot"] else None
 
-    def note_place(self, report: dict[str, Any]) -> None:
+    def note_repository(self, report: dict[str, Any]) -> None:
         """The place of the backups: its id, its setting, and what was seen last; see resources/backup_repository.py."""
-        self._data["place"] = report
+        self._data["repository"] = report
         self._save()
 
-    def place(self) -> dict[str, Any] | None:
-        return dict(self._data["place"]) if isinstance(self._data["place"], dict) else None
+    def repository(self) -> dict[str, Any] | None:
+        return dict(self._data["repository"]) if isinstance(self._data["repository"], dict) else None
 
     def note_outcomes(self, report: dict[str, Any]) -> None:
         """How the last backup, check, drill and look at the backups ended; see jobs/outcomes.py."""

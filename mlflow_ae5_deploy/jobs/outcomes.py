@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.common.errors import BackupPlaceFailed, NotFound, PartlyDone, SnapshotDamaged
+from mlflow_ae5_deploy.common.errors import NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_deploy.common.redaction import scrub
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.state import State
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
-BACKUP, CHECK, DRILL, PRUNE, PLACE = "backup", "check", "drill", "prune", "place"
-DAMAGED, NO_PLACE = SnapshotDamaged.exit_code, BackupPlaceFailed.exit_code
+BACKUP, CHECK, DRILL, PRUNE, REPOSITORY = "backup", "check", "drill", "prune", "repository"
+DAMAGED, NO_REPOSITORY = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
 NO_SNAPSHOT, INCOMPLETE = NotFound.exit_code, PartlyDone.exit_code
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """of: BACKUP, CHECK, DRILL, PRUNE, or PLACE: whether the backups are to be found where they should be.
+    """of: BACKUP, CHECK, DRILL, PRUNE, or REPOSITORY: whether the backups are to be found where they should be.
 
     message, hint: the job's own words, where it failed. snapshot: the one it was about, empty where that was not told.
     newest: that one is the newest, as far as is known here. ran: it came to a verdict; a check that did not says
@@ -48,8 +48,10 @@ def kind_of(task: JobRequest) -> str | None:
     if task.command == "Drill":
         return DRILL
     if task.command == "Backup":
-        return {"create": BACKUP, "verify": CHECK, "prune": PRUNE}.get(task.words[0] if task.words else "create", PLACE)
-    reads = task.command == "Restore" and not {"--undo", "--list-kept", "--drop-kept"} & set(task.words)
+        return {"create": BACKUP, "verify": CHECK, "prune": PRUNE}.get(
+            task.words[0] if task.words else "create", REPOSITORY
+        )
+    reads = task.command == "Restore" and not {"--undo", "--list-saved", "--drop-saved"} & set(task.words)
     return CHECK if reads else None
 
 
@@ -64,7 +66,7 @@ def learned(task: JobRequest, job_result: JobResult, when: datetime, *, good: bo
         snapshot, is_newest = "", True
     if good or (kind == BACKUP and job_result.exit_code == INCOMPLETE):
         own = Outcome(kind, when, True, snapshot=snapshot, newest=is_newest)
-        return [*([own] if kind != PLACE else []), *_newest_damaged(report, when), Outcome(PLACE, when, True)]
+        return [*([own] if kind != REPOSITORY else []), *_newest_damaged(report, when), Outcome(REPOSITORY, when, True)]
     failed = _failed(task, kind, job_result, missed=asked == "latest" and newest != "")
     hint = scrub(str(report.get("hint") or ""))
     ran = failed != CHECK or job_result.exit_code == DAMAGED
@@ -81,13 +83,13 @@ def _failed(task: JobRequest, kind: str, job_result: JobResult, *, missed: bool)
     if code == NO_SNAPSHOT and not missed:
         return None
     if kind == PRUNE:  # else it was refused for a reason of its own, and nothing is the matter
-        return {DAMAGED: PRUNE, NO_PLACE: PRUNE, NO_SNAPSHOT: PLACE}.get(code or 0)
-    if task.command != "Restore" and kind != PLACE:
+        return {DAMAGED: PRUNE, NO_REPOSITORY: PRUNE, NO_SNAPSHOT: REPOSITORY}.get(code or 0)
+    if task.command != "Restore" and kind != REPOSITORY:
         return kind
     if code == DAMAGED:  # a restore that names no snapshot means its ledger
-        return CHECK if kind == PLACE or job_result.report.get("snapshot") else None
+        return CHECK if kind == REPOSITORY or job_result.report.get("snapshot") else None
     # what a restore finds full or not writable may be the place of the data
-    return PLACE if code == NO_SNAPSHOT or (code == NO_PLACE and kind == PLACE) else None
+    return REPOSITORY if code == NO_SNAPSHOT or (code == NO_REPOSITORY and kind == REPOSITORY) else None
 
 
 def _asked(task: JobRequest) -> str:

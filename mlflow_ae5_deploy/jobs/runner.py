@@ -12,7 +12,6 @@ from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project, Run
 from mlflow_ae5_deploy.common.errors import (
-    BackupPlaceFailed,
     DeadlineExceeded,
     DeployError,
     JobFailed,
@@ -20,6 +19,7 @@ from mlflow_ae5_deploy.common.errors import (
     NotFound,
     PartlyDone,
     ReleaseRefused,
+    RepositoryFailed,
     SchemaMismatch,
     SnapshotDamaged,
     TargetInUse,
@@ -39,7 +39,7 @@ from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.jobs.tasks import (
     JobRequest,
 )
-from mlflow_ae5_deploy.jobs.text import Report, outside, sentence, unreadable
+from mlflow_ae5_deploy.jobs.text import Report, external, sentence, unreadable
 
 _ALONE = ("Restore", "DatabaseUpgrade")  # not while another machine has a job at work: they change the data
 INCOMPLETE, BUSY = PartlyDone.exit_code, Locked.exit_code
@@ -55,7 +55,7 @@ _ERRORS: Mapping[int, type[DeployError]] = {
         SnapshotDamaged,
         TargetNotEmpty,
         TargetInUse,
-        BackupPlaceFailed,
+        RepositoryFailed,
         SchemaMismatch,
     )
 }
@@ -246,8 +246,8 @@ def _left_out(report: Report) -> Iterator[tuple[str, list[str], str]]:
     """What, which and what to do, of artifacts that are not in a snapshot."""
     yield (
         "Not in it: artifacts kept outside the server's own place.",
-        outside(report),
-        "Back those up where they are. `backup --allow-outside` takes the rest for good.",
+        external(report),
+        "Back those up where they are. `backup --allow-external` takes the rest for good.",
     )
     yield (
         "Not in it: artifacts that cannot be read.",

@@ -35,13 +35,13 @@ def restore(*words: str) -> JobRequest:
     return JobRequest("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
 
 
-def list_kept() -> JobRequest:
-    return JobRequest("Restore", ("--list-kept",), "list of what restores kept aside")
+def list_saved() -> JobRequest:
+    return JobRequest("Restore", ("--list-saved",), "list of what restores kept aside")
 
 
-def drop_kept(name: str, *, act: bool) -> JobRequest:
+def drop_saved(name: str, *, act: bool) -> JobRequest:
     """Without `act` it only says what would go."""
-    words = ("--drop-kept", name)
+    words = ("--drop-saved", name)
     if act:
         return JobRequest("Restore", words, "removal of what a restore kept aside")
     return JobRequest("Restore", (*words, "--dry-run"), "look at what a restore kept aside")

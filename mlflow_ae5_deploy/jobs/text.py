@@ -34,9 +34,9 @@ def count(report: Report, key: str, noun: str = "") -> str:
     return f"{value:,} {things}" if isinstance(value, int) else f"an unknown number of {things}"
 
 
-def outside(report: Report) -> list[str]:
+def external(report: Report) -> list[str]:
     """Places of artifacts that are not in a snapshot."""
-    found = report.get("outside")
+    found = report.get("external")
     return [str(item.get("root", item) if isinstance(item, dict) else item) for item in found or []]
 
 
@@ -47,7 +47,7 @@ def unreadable(report: Report) -> list[str]:
 
 def is_whole(report: Report) -> bool:
     """Whether a backup left nothing out."""
-    return not outside(report) and not unreadable(report)
+    return not external(report) and not unreadable(report)
 
 
 def gone_since(report: Report) -> str:
@@ -105,7 +105,7 @@ def _prune(report: Report) -> str:
 
 
 def _restore(report: Report) -> str:
-    if report.get("action") in ("list-kept", "drop-kept"):
+    if report.get("action") in ("list-saved", "drop-saved"):
         return _kept(report)
     if report.get("outcome") == "undone":
         return f"{report.get('brought_back') or 'what was kept aside'} is back in its place{_aside(report)}"
@@ -138,8 +138,8 @@ def _shortened(report: Report) -> str:
 
 
 def _kept(report: Report) -> str:
-    if report.get("action") == "list-kept":
-        number = len(report.get("aside") or [])
+    if report.get("action") == "list-saved":
+        number = len(report.get("saved_copies") or [])
         return f"{number or 'nothing'} {'are' if number > 1 else 'is'} kept aside"
     if report.get("outcome") == "dry-run":
         return f"would remove {kept_thing(report.get('would_drop'))}"
@@ -156,7 +156,7 @@ def kept_thing(item: Any) -> str:
 
 
 def _aside(report: Report) -> str:
-    return f"; what was there is kept aside as {report['kept_aside']}" if report.get("kept_aside") else ""
+    return f"; what was there is kept aside as {report['saved_copy']}" if report.get("saved_copy") else ""
 
 
 def _keys(report: Report) -> str:

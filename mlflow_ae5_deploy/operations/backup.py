@@ -22,13 +22,13 @@ from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
 
 
 def carry_out(
-    context: Context, task: JobRequest, *, seconds: float, project: Project | None = None, new_place: bool = False
+    context: Context, task: JobRequest, *, seconds: float, project: Project | None = None, new_repository: bool = False
 ) -> JobResult:
     """One backup task or drill, or what is done about things kept aside, its result noted.
 
     The verdict may be one that `maintenance.require` refuses.
 
-    project: whose command is run, where that is not the installed one. new_place: the place of the backups that is
+    project: whose command is run, where that is not the installed one. new_repository: the place of the backups that is
     found now is the one to know from now on.
     """
     project = project or runner.required_project(context)
@@ -38,7 +38,7 @@ def carry_out(
     job_result = runner.attempt(context, project, task, seconds=seconds)
     _note(context, task, job_result)
     if task.command == "Backup":
-        backup_repository.note(context, job_result.report, accept=new_place)
+        backup_repository.note(context, job_result.report, accept=new_repository)
     return job_result
 
 

@@ -152,9 +152,9 @@ def _effect(record: Mapping[str, Any]) -> str:
 
 
 def _failure(record: Mapping[str, Any]) -> str:
-    place = f"stage {record['stage']}: " if record.get("stage") else ""
-    place = f"{record['account']}: " if record.get("account") else place
-    return f"{place}{record.get('what') or record.get('kind') or 'failed'}"
+    position = f"stage {record['stage']}: " if record.get("stage") else ""
+    position = f"{record['account']}: " if record.get("account") else position
+    return f"{position}{record.get('what') or record.get('kind') or 'failed'}"
 
 
 def _moment(value: Any) -> datetime | None:

@@ -119,14 +119,12 @@ def _missed_collection(seen: Observed) -> list[missed.Missed]:
 def _interrupted_upgrade(seen: Observed) -> list[str]:
     if seen.unfinished.at_work:
         return [f"An upgrade to {seen.interrupted_upgrade} has not ended: {seen.unfinished.at_work}."]
-    if seen.not_back:
+    if seen.rollback_failed:
         return [
             f"An upgrade to {seen.interrupted_upgrade} failed, and going back from it has not ended: "
-            f"run `upgrade --back`. Why it failed: {seen.not_back}"
+            f"run `upgrade --roll-back`. Why it failed: {seen.rollback_failed}"
         ]
-    return [
-        f"An upgrade to {seen.interrupted_upgrade} was cut off: run `upgrade` again to finish it, or `upgrade --back`."
-    ]
+    return [f"An upgrade to {seen.interrupted_upgrade} was interrupted: run `upgrade` again, or `upgrade --roll-back`."]
 
 
 def about_server(seen: Observed) -> list[str]:

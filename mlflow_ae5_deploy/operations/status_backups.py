@@ -16,9 +16,9 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import ended, job_result_of, left
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, Outcome
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
-from mlflow_ae5_deploy.jobs.text import gone_since, outside, unreadable
+from mlflow_ae5_deploy.jobs.text import external, gone_since, unreadable
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.missed import problems as missed_problems
 from mlflow_ae5_deploy.operations.missed import warnings as missed_warnings
@@ -36,7 +36,13 @@ _SINGLE = (
 )
 RunsOf = Callable[[str], list[Run]]
 WHOLE = "are the database and the volume of the artifacts whole? If they were removed on purpose, all is well."
-_CALLED = {BACKUP: "backup", CHECK: "check of the backups", DRILL: "drill", PRUNE: "prune", PLACE: "list of backups"}
+_CALLED = {
+    BACKUP: "backup",
+    CHECK: "check of the backups",
+    DRILL: "drill",
+    PRUNE: "prune",
+    REPOSITORY: "list of backups",
+}
 # kind -> what is wrong, what to do
 _NOT_CHECKED = (
     "The last check of {snapshot} that is known here did not come to its end ({when}): {message}.",
@@ -50,7 +56,7 @@ _TROUBLE = {
     ),
     DRILL: ("The last drill that is known here failed ({when}): {message}.", "Mend that, then prove it with `drill`."),
     PRUNE: ("The last prune of the backups that is known here failed ({when}): {message}.", "{hint}"),
-    PLACE: (
+    REPOSITORY: (
         "The backups were not found when they were last looked for ({when}): {message}.",
         "{hint} `backup list` looks again.",
     ),
@@ -83,7 +89,7 @@ class BackupStatus:
     paused: bool = False
     failed: tuple[Outcome, ...] = ()
     unreadable: tuple[str, ...] = ()
-    anew: str = ""
+    recreated: str = ""
     missed: tuple[Missed, ...] = ()
 
 
@@ -91,12 +97,12 @@ def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
     known = remembered(context.memory.snapshot())
     ids = {"newest": known.id if known else ""}
     seen = outcomes.remembered(context.memory)
-    places: list[backup_repository.ObservedRepository] = []
+    repositories: list[backup_repository.ObservedRepository] = []
     for task in _SINGLE:
         found = left(context, project, task)
         if found is not None and found.job_result is not None:
             seen += _learned(found.task, found.run, found.job_result, **ids)
-            places += _place(found.task, found.run, found.job_result)
+            repositories += _repository(found.task, found.run, found.job_result)
     runs_of = functools.cache(lambda job_id: context.platform.runs(job_id))  # signs in only when it is asked
     made, unreadable, scheduled = None, [], None
     for command, task in _SCHEDULED.items():
@@ -106,7 +112,7 @@ def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
         last = job_result_of(context, runs[0]) if runs else None
         if last is not None:
             seen += _learned(task, runs[0], last, **ids)
-            places += _place(task, runs[0], last)
+            repositories += _repository(task, runs[0], last)
         elif runs and runs[0].created is not None and runs[0].state != "completed":
             message = f"the platform says {runs[0].state}, and the log of that run cannot be read"
             seen.append(Outcome(command.lower(), runs[0].created, False, message))
@@ -120,7 +126,7 @@ def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
         scheduled is not None and scheduled_job.is_paused(scheduled),
         tuple(item for item in outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
-        backup_repository.recreated(context, places),
+        backup_repository.recreated(context, repositories),
         _missed(context, project, runs_of, [*seen, *_as_done(known), *_as_done(made)]),
     )
 
@@ -150,7 +156,7 @@ def _kind(context: Context, job: Job) -> str | None:
     return None
 
 
-def _place(task: JobRequest, run: Run, job_result: JobResult) -> list[backup_repository.ObservedRepository]:
+def _repository(task: JobRequest, run: Run, job_result: JobResult) -> list[backup_repository.ObservedRepository]:
     return (
         backup_repository.sighting(job_result.report, ended(run, job_result))
         if task.command == backup_job.BACKUP
@@ -180,7 +186,7 @@ def _made(context: Context, newest_first: list[Run], last: JobResult | None) -> 
         finished = ended(run, job_result)
         if job_result.report.get("snapshot") and finished is not None:
             report = job_result.report
-            complete, gone = not outside(report) and not unreadable(report), gone_since(report)
+            complete, gone = not external(report) and not unreadable(report), gone_since(report)
             return KnownSnapshot(str(report["snapshot"]), finished, complete=complete, gone=gone)
     return None
 
@@ -215,7 +221,7 @@ def problems(backups: BackupStatus) -> list[str]:
     """Pure. They stay until a later one of their kind has ended well."""
     return [
         *(_trouble(outcome) for outcome in backups.failed),
-        *([backups.anew] if backups.anew else []),
+        *([backups.recreated] if backups.recreated else []),
         *missed_problems(backups.missed),
     ]
 
@@ -291,7 +297,7 @@ def data(backups: BackupStatus) -> dict[str, Any]:
             {"what": item.what, "due": item.due.isoformat(timespec="seconds"), "again": item.again}
             for item in backups.missed
         ],
-        "recreated": bool(backups.anew),
+        "recreated": bool(backups.recreated),
         "failed": [
             {
                 "what": item.of,

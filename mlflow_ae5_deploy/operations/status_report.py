@@ -105,8 +105,8 @@ class UnfinishedOperation:
 class Observed:
     """One look at an installation. None stands for what is not there, an empty text for what was not told.
 
-    half_upgraded: the release an upgrade was on the way to when it was cut off; not_back: why it goes back from there,
-    where that has begun. half_restored: a restore was begun of which no end is known, and no server runs.
+    interrupted_upgrade: the release of an interrupted upgrade. rollback_failed: why it was rolled back, where that has
+    begun. interrupted_restore: a restore was begun of which no end is known, and no server runs.
     health: None where there was nothing to ask. release_unknown, version_unknown: why it is not known.
     newest: name of the project's newest revision. wanted_secrets: names an install makes sure of. account: it exists.
     """
@@ -130,7 +130,7 @@ class Observed:
     backups: BackupStatus = field(default_factory=BackupStatus)
     interrupted_upgrade: str = ""
     interrupted_restore: InterruptedRestore | None = None
-    not_back: str = ""
+    rollback_failed: str = ""
     unfinished: UnfinishedOperation = UnfinishedOperation()
     account: bool = True
 
@@ -166,7 +166,7 @@ def look_at(context: Context, token: Secret | None) -> Observed:
         ),
         backups=look_at_backups(context, project),
         interrupted_upgrade=str(upgrade.get("desired") or ""),
-        not_back=str(upgrade.get("trouble") or ""),
+        rollback_failed=str(upgrade.get("trouble") or ""),
         interrupted_restore=interrupted_restore(context, project),
         unfinished=_unfinished(context, current),
         account=not context.access.missing,

@@ -17,17 +17,17 @@ _PIP_ITEM = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\
 def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
     for package, spec in sorted((_parts_of_mlflow(document, dependencies) | dict(dependencies)).items()):
         changed = [
-            f"Dependency {item} was {old}, in {place}."
-            for place, packages in _package_lists(document)
+            f"Dependency {item} was {old}, in {list_name}."
+            for list_name, packages in _package_lists(document)
             for old, item in _pin_in(packages, package, spec)
         ]
         stands = any(_find(packages, package) for _, packages in _package_lists(document))
         if stands:
             yield from changed
             continue
-        for place, env_spec in _env_specs(document):
+        for list_name, env_spec in _env_specs(document):
             append_item(_list_of(env_spec), f"{package}{spec}")
-            yield f"Dependency {package}{spec} was added to {place}."
+            yield f"Dependency {package}{spec} was added to {list_name}."
 
 
 def _parts_of_mlflow(document: Any, dependencies: Mapping[str, str]) -> dict[str, str]:
@@ -52,14 +52,14 @@ def _env_specs(document: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _package_lists(document: Any) -> Iterator[tuple[str, Any]]:
-    places = [("the project", document), *_env_specs(document)]
+    holders = [("the project", document), *_env_specs(document)]
     seen: list[Any] = []
-    for place, holder in places:
+    for list_name, holder in holders:
         for key in _LIST_KEYS:
             packages = holder.get(key)
             if isinstance(packages, list) and not any(packages is other for other in seen):
                 seen.append(packages)
-                yield place, packages
+                yield list_name, packages
 
 
 def _list_of(holder: Any) -> Any:

@@ -67,9 +67,9 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
         raise ReleaseRefused(f"{PROJECT_FILE} {error}.", where=where) from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark is not None else ""
+        position = f" (line {mark.line + 1})" if mark is not None else ""
         problem = getattr(error, "problem", None) or type(error).__name__
-        raise ReleaseRefused(f"{PROJECT_FILE} is not valid YAML{place}: {problem}.", where=where) from None
+        raise ReleaseRefused(f"{PROJECT_FILE} is not valid YAML{position}: {problem}.", where=where) from None
     except ODD_VALUES as error:
         raise ReleaseRefused(f"{PROJECT_FILE} cannot be read: {type(error).__name__}.", where=where) from None
     if not isinstance(document, Mapping):

@@ -23,7 +23,7 @@ def show(reporter: Reporter, job_result: JobResult) -> None:
     reporter.line(f"= {job_result.message}", style="green")
     if report.get("snapshots"):
         _table(reporter, report["snapshots"])
-    for item in report.get("aside") or []:
+    for item in report.get("saved_copies") or []:
         reporter.hanging("  ", kept_thing(item))
     cleared = "would go" if "would_remove" in report else "gone" if "removed" in report else ""
     for name in report.get("unfinished") or []:
@@ -51,14 +51,14 @@ def show(reporter: Reporter, job_result: JobResult) -> None:
         reporter.line(f"! As things are now it would be refused: {why}", style="yellow")
     _values(reporter, report, "refused", "cannot be kept")
     _values(reporter, report, "shortened", "shortened")
-    if report.get("half_restored"):
-        reporter.line(f"! As things are now: {report['half_restored']}", style="yellow")
+    if report.get("interrupted_restore"):
+        reporter.line(f"! As things are now: {report['interrupted_restore']}", style="yellow")
         reporter.line("  `restore` goes on with it; `restore --undo` brings back what it has put aside.")
     if "would_remove" in report:
         reporter.line("Nothing was removed. The same with --yes removes what would go.")
     if isinstance(report.get("would_drop"), dict):
         name = report["would_drop"].get("name")
-        reporter.line(f"Nothing was removed. `restore --drop-kept {name} --yes` removes it for good.")
+        reporter.line(f"Nothing was removed. `restore --drop-saved {name} --yes` removes it for good.")
 
 
 def _values(reporter: Reporter, report: Mapping[str, Any], key: str, word: str) -> None:

@@ -254,9 +254,9 @@ class Reporter:
         self.err.print()
         what = visible(scrub(f"Error: {error.what}"))  # a command in it is named, not recommended
         self._print(self.err, _broken(self.err, what), "bold red")
-        place = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))
-        if place:
-            self._print(self.err, _wrapped(self.err, "  where    ", self._shown(place)))
+        location = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))
+        if location:
+            self._print(self.err, _wrapped(self.err, "  where    ", self._shown(location)))
         if error.remedy:
             self._print(self.err, _wrapped(self.err, "  do this  ", self._shown(error.remedy)))
         self.note(f"  exit     {error.exit_code} ({error.kind})")

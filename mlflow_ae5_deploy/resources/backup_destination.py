@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import Secret, register
-from mlflow_ae5_deploy.config.checks import backup_place
+from mlflow_ae5_deploy.config.checks import check_destination
 from mlflow_ae5_deploy.config.database_uri import login_in
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import BackupSettings
@@ -30,7 +30,7 @@ def destination(context: Context) -> Secret:
         register(part)
     try:
         # a signature in its query is what a reference may be for; the rest must be right all the same
-        backup_place(value.partition("?")[0] if "://" in value else value)
+        check_destination(value.partition("?")[0] if "://" in value else value)
     except ValueError as error:
         problem = str(error)
     else:

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources import backup_destination
 
-_KEY = "place"  # in a job's last line
+_KEY = "repository"  # in a job's last line
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ObservedRepository:
 def note(context: Context, state: Mapping[str, Any], *, accept: bool = False) -> None:
     """Remember what a job of Backup has seen. The first place stays the one that is known until the setting is another
     one, or a person accepts what is there now."""
-    found, record = state.get(_KEY), context.memory.place()
+    found, record = state.get(_KEY), context.memory.repository()
     if not isinstance(found, str):
         return
     setting = context.memory.fingerprint(backup_destination.destination(context))
@@ -39,7 +39,7 @@ def note(context: Context, state: Mapping[str, Any], *, accept: bool = False) ->
     number = _number(state)
     if found == record["id"] and number is not None:
         record["snapshots"] = number
-    context.memory.note_place({**record, "seen": found, "when": context.clock.now().isoformat()})
+    context.memory.note_repository({**record, "seen": found, "when": context.clock.now().isoformat()})
 
 
 def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str:
@@ -47,7 +47,7 @@ def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str
 
     later: what runs of the schedule have seen; those before what is remembered do not count.
     """
-    record = context.memory.place()
+    record = context.memory.repository()
     if not record or _setting(context) not in (None, record.get("setting")):
         return ""
     try:
@@ -61,7 +61,7 @@ def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str
     return (
         f"The backups in {backup_destination.shown(context)} began anew: {earlier} known here "
         f"{'is' if number == 1 else 'are'} not there. Is the volume mounted? "
-        "If it is a new place on purpose, `backup list --new-place` says so."
+        "If it is a new place on purpose, `backup list --new-repository` says so."
     )
 
 

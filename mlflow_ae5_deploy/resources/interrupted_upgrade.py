@@ -20,16 +20,16 @@ _MUST_WAIT = {
 
 @dataclass(frozen=True)
 class InterruptedUpgrade:
-    """desired: the release it was on the way to. touched: the database is, or may be, half migrated. going_back: that
+    """desired: the release it was on the way to. touched: the database is, or may be, half migrated. rolling_back: that
     was begun, so it cannot be finished any more."""
 
     desired: str
     touched: bool
-    going_back: bool
+    rolling_back: bool
 
     @property
     def message(self) -> str:
-        if self.going_back:
+        if self.rolling_back:
             return f"An upgrade to {self.desired} failed, and going back from it has not ended"
         return f"An upgrade to {self.desired} was cut off and has not ended"
 
@@ -44,8 +44,8 @@ class InterruptedUpgrade:
 
     @property
     def _ways_out(self) -> str:
-        back = "`upgrade --back`, which takes it back"
-        if self.going_back:
+        back = "`upgrade --roll-back`, which takes it back"
+        if self.rolling_back:
             return f"Run {back}."
         return f"Run the same `upgrade --release ...` again, which finishes it, or {back}."
 

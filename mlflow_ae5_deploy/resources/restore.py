@@ -81,8 +81,8 @@ def interrupted_restore(context: Context, project: Project | None) -> Interrupte
     if found is not None and found.run.is_active:
         return InterruptedRestore(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
     if found is not None and found.job_result is not None:
-        if "half_restored" in found.job_result.report or runner.succeeded(found.job_result):
-            return _told(found.job_result.report.get("half_restored"))
+        if "interrupted_restore" in found.job_result.report or runner.succeeded(found.job_result):
+            return _told(found.job_result.report.get("interrupted_restore"))
         return InterruptedRestore(f"A restore was begun{when} and broke off: {found.job_result.message}.")
     if known is None and found is None:
         return None
@@ -112,9 +112,9 @@ def learn(context: Context, project: Project, job_result: JobResult, previous: d
 
     Where it does not say, as one that was killed, what was begun stays begun.
     """
-    if "half_restored" not in job_result.report:
+    if "interrupted_restore" not in job_result.report:
         return
-    message, known = job_result.report.get("half_restored"), _begun(context)
+    message, known = job_result.report.get("interrupted_restore"), _begun(context)
     if message:
         when = context.clock.now().isoformat(timespec="seconds")
         begun = known or {"asked": None, "snapshot": None, "project_id": project.id, "ended": False, "when": when}
@@ -196,7 +196,7 @@ def refuse_what_the_job_would(job_result: JobResult) -> None:
         )
 
 
-def require_place(context: Context, job_result: JobResult) -> None:
+def require_repository(context: Context, job_result: JobResult) -> None:
     """The job must have worked on the database that is configured, and not on one whose secret it still had."""
     dialects = job_result.report.get("dialect")
     used = dialects.get("to") if isinstance(dialects, dict) else None

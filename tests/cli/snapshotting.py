@@ -85,7 +85,7 @@ print(command, "begins;", "to", "a place given by a secret" if place.exists() el
 
 
 def end(code=0, **facts):
-    told = {"half_restored": None} if command == "Restore" else {}
+    told = {"interrupted_restore": None} if command == "Restore" else {}
     told |= {"command": command, "outcome": "done", **facts, "exit_code": code, "seconds": 0.1}
     print(json.dumps(told), flush=True)
     sys.exit(code)
@@ -129,7 +129,7 @@ if command == "Backup":
         name = "20261122T00000%dZ-abcdef" % (len(ids()) + 1)
         (backups / name).write_text(db.read_text() if db.exists() else "")
         end(action=action, snapshot=name, runs=3, rows=12, tables=4, artifacts=5, artifact_bytes=5000, new_objects=6,
-            new_bytes=5000, stored_bytes=2500, in_flight={"running_runs": 1}, outside=[])
+            new_bytes=5000, stored_bytes=2500, in_flight={"running_runs": 1}, external=[])
     if action == "verify":
         end(action=action, snapshot=chosen(), checked_objects=6, of_objects=6, checked_bytes=5000, damaged=[])
     if action == "list":
@@ -150,23 +150,23 @@ if command == "Backup":
 if command == "Restore":
     held = [{"name": "kept-1", "snapshot": "s", "time": "2026-11-22T00:00:00+00:00", "database": True, "files": 5,
              "bytes": 5000, "more": False}] if kept.exists() else []
-    if "--list-kept" in words:
-        end(action="list-kept", aside=held)
-    if "--drop-kept" in words:
-        name = words[words.index("--drop-kept") + 1]
+    if "--list-saved" in words:
+        end(action="list-saved", saved_copies=held)
+    if "--drop-saved" in words:
+        name = words[words.index("--drop-saved") + 1]
         if name not in [item["name"] for item in held]:
             end(15, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
         if "--dry-run" in words:
-            end(action="drop-kept", outcome="dry-run", dry_run=True, would_drop=held[0])
+            end(action="drop-saved", outcome="dry-run", dry_run=True, would_drop=held[0])
         kept.unlink()
-        end(action="drop-kept", dry_run=False, dropped=name, was=held[0])
+        end(action="drop-saved", dry_run=False, dropped=name, was=held[0])
     if "--undo" in words:
         if not kept.exists():
             end(15, outcome="failed", error="nothing is kept aside", hint="")
         if "--dry-run" in words:
             end(outcome="dry-run", would_bring_back="kept-1", would_refuse=[])
         kept.replace(db)
-        end(outcome="undone", brought_back="kept-1", kept_aside=None)
+        end(outcome="undone", brought_back="kept-1", saved_copy=None)
     facts = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,
              "dialect": {"from": "sqlite", "to": "sqlite"}}
     if "--dry-run" in words:
@@ -180,7 +180,7 @@ if command == "Restore":
         db.replace(kept)
         aside = "kept-1"
     db.write_text((backups / facts["snapshot"]).read_text())
-    end(written_files=5, database_identical=True, artifacts_identical=True, kept_aside=aside, upgraded=None, **facts)
+    end(written_files=5, database_identical=True, artifacts_identical=True, saved_copy=aside, upgraded=None, **facts)
 if command == "Drill":
     print("ok    the API answers: it does")
     end(snapshot=chosen(), recovery_seconds=4.2, models_read=1,

@@ -46,7 +46,7 @@ class TestActions:
         before = owner.get("jobs"), owner.get("runs")
 
         done = bench.run(capsys, "backup", "--sandbox")
-        as_data = verb("backup", "create", "--rehash", "--allow-outside")
+        as_data = verb("backup", "create", "--rehash", "--allow-external")
 
         assert done.code == 0, done.err
         assert "  | Backup begins; to the usual place\n" in done.out
@@ -55,11 +55,11 @@ class TestActions:
             in done.out
         )
         assert "A_SETTING" not in done.out
-        lost_too = "kept on the volume of the database and the artifacts (/data): who loses that loses both"
+        lost_too = "kept on the volume of the database and the artifacts (/data): losing it loses both"
         assert f"warning: snapshots are {lost_too}. Set backup.destination to" in done.err
         assert lost_too in as_data.data["warnings"][0]
         assert as_data.data["run"]["report"]["artifacts"] == 5
-        assert calls(bench) == ["Backup create", "Backup create --rehash --allow-outside"]
+        assert calls(bench) == ["Backup create", "Backup create --rehash --allow-external"]
         assert (owner.get("jobs"), owner.get("runs")) == before
         history = bench.run(capsys, "history", "--sandbox", "--limit", "1")
         assert f"snapshot {as_data.data['run']['report']['snapshot']}" in history.out
@@ -234,7 +234,7 @@ class TestFailures:
         assert verb("status").data["problems"] == []
 
     def test_artifacts_outside_make_it_incomplete_and_say_where_they_are(self, bench, verb):
-        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "outside": ["s3://theirs/models"]}
+        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "external": ["s3://theirs/models"]}
         (volume(bench) / "break-Backup").write_text(f"23 {json.dumps(report)}")
 
         left = verb("backup")
@@ -246,7 +246,7 @@ class TestFailures:
 
     def test_artifacts_that_cannot_be_read_make_it_incomplete_and_are_named(self, bench, verb):
         names = ["1/r/artifacts/./x: its name cannot be addressed"]
-        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "outside": [], "unreadable": names}
+        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "external": [], "unreadable": names}
         (volume(bench) / "break-Backup").write_text(f"23 {json.dumps({**report, 'hint': ''})}")
 
         left = verb("backup")
@@ -340,7 +340,7 @@ class TestPlace:
 
     def test_backups_that_began_anew_are_told_until_the_former_are_back_or_are_given_up(self, bench, verb):
         def at(place, *words):
-            report = {"outcome": "done", "error": None, "place": place}
+            report = {"outcome": "done", "error": None, "repository": place}
             report |= (
                 {"action": "list", "snapshots": [{}] * 12} if "list" in words else {"action": "create", "snapshot": "S"}
             )
@@ -361,7 +361,7 @@ class TestPlace:
         assert at("two", "list")
         assert not at("one", "list")
         assert at("two")
-        assert not at("two", "list", "--new-place")
+        assert not at("two", "list", "--new-repository")
         assert not at("two")
 
 
@@ -455,7 +455,7 @@ class TestSchedule:
 WRONG = [
     (["backup", "list", "--all"], "--all goes with `backup verify`"),
     (["backup", "--sample", "1%"], "--sample goes with"),
-    (["backup", "show", "--new-place"], "--new-place goes with `backup create` and `backup list`"),
+    (["backup", "show", "--new-repository"], "--new-repository goes with `backup create` and `backup list`"),
     (["backup", "verify", "--sample", "1"], "such as 1%"),
     (["backup", "verify", "--sample", "1%", "--all"], "exclude each other"),
     (["backup", "show", "--snapshot=--undo"], "the id of a snapshot"),
@@ -464,9 +464,9 @@ WRONG = [
     (["drill", "--snapshot", "latest", "--schedule", "0 1 * * *"], "exclude each other"),
     (["restore", "--undo", "--replace"], "--undo goes with none of"),
     (["restore", "--dry-run", "--stop-server"], "stops no server"),
-    (["restore", "--kept", "kept_1"], "--kept names what --undo brings back"),
-    (["restore", "--undo", "--kept", "../x"], "--kept takes the name of what a restore kept aside"),
-    (["restore", "--list-kept", "--kept", "x"], "restore nothing"),
+    (["restore", "--saved", "kept_1"], "--saved names what --undo brings back"),
+    (["restore", "--undo", "--saved", "../x"], "--saved takes the name of what a restore kept aside"),
+    (["restore", "--list-saved", "--saved", "x"], "restore nothing"),
     (["install", "--restore", "../x"], "the id of a snapshot"),
 ]
 

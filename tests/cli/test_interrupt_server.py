@@ -110,9 +110,9 @@ def test_on_the_way_back_from_an_upgrade_that_is_what_goes_on(site, capsys):
 
     assert process.returncode == 130
     remedy = json.loads(out)["error"]["remedy"]
-    assert remedy.endswith("upgrade --back --sandbox")
+    assert remedy.endswith("upgrade --roll-back --sandbox")
     assert "No server runs." in err
-    assert bench.run(capsys, "upgrade", "--back", "--sandbox", "--yes").code == 0
+    assert bench.run(capsys, "upgrade", "--roll-back", "--sandbox", "--yes").code == 0
     assert opens(bench, stored(bench)) == 200
 
 

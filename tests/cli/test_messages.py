@@ -139,9 +139,12 @@ WHOLE = "--config 'a b.yaml' --profile prod --hostname ae5.example.com --usernam
     ("remedy", "told"),
     [
         ("Run `install`.", f"Run `install {WHOLE} --release 1.2.0`."),
-        ("`logs --run latest` or `upgrade --back`", f"`logs --run latest {WHOLE}` or `upgrade --back {WHOLE}`"),
+        (
+            "`logs --run latest` or `upgrade --roll-back`",
+            f"`logs --run latest {WHOLE}` or `upgrade --roll-back {WHOLE}`",
+        ),
         ("`upgrade --release bundled`", f"`upgrade --release bundled {WHOLE}`"),
-        ("`restore --list-kept`", f"`restore --list-kept {WHOLE}`"),
+        ("`restore --list-saved`", f"`restore --list-saved {WHOLE}`"),
         ("`history`", f"`history {WHOLE}`"),
         ("`plan --config x`", f"`plan --config x {WHOLE.partition('yaml' + chr(39) + ' ')[2]} --release 1.2.0`"),
         ("`mlflow-ae5-deploy init` and `crontab -e`", "`mlflow-ae5-deploy init` and `crontab -e`"),

@@ -13,7 +13,7 @@ SCHEDULES = [
     ("backup", "--schedule", "30 2 * * *"),
     ("drill", "--schedule", "30 4 * * 0"),
 ]
-UNDOS = [("restore", "--undo"), ("restore", "--undo", "--dry-run"), ("restore", "--undo", "--kept", "kept_x", "--yes")]
+UNDOS = [("restore", "--undo"), ("restore", "--undo", "--dry-run"), ("restore", "--undo", "--saved", "kept_x", "--yes")]
 
 
 @pytest.fixture

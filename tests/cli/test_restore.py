@@ -230,8 +230,8 @@ class TestReplaceAndUndo:
         kept = data(site)
         foretold = restore(site, capsys, "--undo", "--dry-run")
         assert (foretold.code, data(site)) == (0, kept)
-        assert restore(site, capsys, "--undo", "--kept", "kept-1", "--dry-run").code == 0
-        assert (volume(site) / "calls").read_text().splitlines()[-1] == "Restore --undo --kept kept-1 --dry-run"
+        assert restore(site, capsys, "--undo", "--saved", "kept-1", "--dry-run").code == 0
+        assert (volume(site) / "calls").read_text().splitlines()[-1] == "Restore --undo --saved kept-1 --dry-run"
         undone = restore(site, capsys, "--undo", "--stop-server", "--yes")
 
         assert (replaced.code, undone.code) == (0, 0), undone.err
@@ -272,7 +272,7 @@ class TestCutOff:
     def test_no_server_is_started_on_what_a_killed_job_has_left(self, site, capsys):
         (volume(site) / "break-Restore").write_text("kill")
         assert restore(site, capsys).code == 24
-        told = {"half_restored": "a restore of the snapshot S has not ended"}
+        told = {"interrupted_restore": "a restore of the snapshot S has not ended"}
         site.forget_calls()
 
         planned = site.run(capsys, "plan", "--sandbox", "--release", str(site.release))

@@ -31,30 +31,30 @@ def calls(site) -> list[str]:
 
 
 def test_they_are_named(site, capsys):
-    told = restore(site, capsys, "--list-kept")
-    data = restore(site, capsys, "--list-kept", "--json").data
+    told = restore(site, capsys, "--list-saved")
+    data = restore(site, capsys, "--list-saved", "--json").data
 
     assert told.code == 0, told.err
     assert "1 is kept aside" in told.out
     assert "kept-1: a database and 5 files (5.0 kB), kept aside" in " ".join(told.out.split())
-    assert (data["verb"], data["action"], data["outcome"]) == ("restore", "list-kept", "done")
-    assert [item["name"] for item in data["run"]["report"]["aside"]] == ["kept-1"]
-    assert calls(site) == ["Restore --list-kept"] * 2
+    assert (data["verb"], data["action"], data["outcome"]) == ("restore", "list-saved", "done")
+    assert [item["name"] for item in data["run"]["report"]["saved_copies"]] == ["kept-1"]
+    assert calls(site) == ["Restore --list-saved"] * 2
 
 
 def test_what_would_go_is_shown_and_stays(site, capsys):
-    shown = restore(site, capsys, "--drop-kept", "kept-1")
+    shown = restore(site, capsys, "--drop-saved", "kept-1")
 
     assert shown.code == 0, shown.err
     assert "would remove kept-1: a database and 5 files (5.0 kB)" in shown.out
-    assert "Nothing was removed. `restore --drop-kept kept-1 --yes --sandbox` removes it for good." in shown.out
-    assert calls(site) == ["Restore --drop-kept kept-1 --dry-run"]
+    assert "Nothing was removed. `restore --drop-saved kept-1 --yes --sandbox` removes it for good." in shown.out
+    assert calls(site) == ["Restore --drop-saved kept-1 --dry-run"]
     assert (volume(site) / "kept").exists()
 
 
 def test_it_goes_when_agreed_to_and_the_history_tells(site, capsys):
-    done = restore(site, capsys, "--drop-kept", "kept-1", "--yes", "--json")
-    again = restore(site, capsys, "--drop-kept", "kept-1", "--yes", "--json")
+    done = restore(site, capsys, "--drop-saved", "kept-1", "--yes", "--json")
+    again = restore(site, capsys, "--drop-saved", "kept-1", "--yes", "--json")
     told = site.run(capsys, "history", "--sandbox")
 
     assert done.code == 0, done.err
@@ -67,28 +67,30 @@ def test_it_goes_when_agreed_to_and_the_history_tells(site, capsys):
 
 def test_while_a_restore_is_unfinished_it_is_kept(site, capsys):
     (volume(site) / "break-Restore").write_text("22")
-    assert_tells(restore(site, capsys, "--drop-kept", "kept-1", "--yes", "--json"), 22, "removal of what a restore")
+    assert_tells(restore(site, capsys, "--drop-saved", "kept-1", "--yes", "--json"), 22, "removal of what a restore")
     assert (volume(site) / "kept").exists()
 
 
 def test_a_name_that_can_be_none_is_refused_in_its_own_words(site, capsys):
-    told = restore(site, capsys, "--drop-kept", "../artifacts")
+    told = restore(site, capsys, "--drop-saved", "../artifacts")
 
-    assert_tells(told, 2, "--drop-kept takes the name of what a restore kept aside", "`restore --list-kept --sandbox`")
+    assert_tells(
+        told, 2, "--drop-saved takes the name of what a restore kept aside", "`restore --list-saved --sandbox`"
+    )
     assert "snapshot" not in told.err
 
 
 @pytest.mark.parametrize(
     "argv",
     [
-        ("--drop-kept", "kept-1", "--replace"),
-        ("--drop-kept", "kept-1", "--dry-run"),
-        ("--drop-kept", "kept-1", "--undo"),
-        ("--drop-kept", "kept-1", "--list-kept"),
-        ("--drop-kept", "kept-1", "--snapshot", "latest"),
-        ("--list-kept", "--stop-server"),
-        ("--drop-kept", ""),
-        ("--drop-kept", "--yes"),
+        ("--drop-saved", "kept-1", "--replace"),
+        ("--drop-saved", "kept-1", "--dry-run"),
+        ("--drop-saved", "kept-1", "--undo"),
+        ("--drop-saved", "kept-1", "--list-saved"),
+        ("--drop-saved", "kept-1", "--snapshot", "latest"),
+        ("--list-saved", "--stop-server"),
+        ("--drop-saved", ""),
+        ("--drop-saved", "--yes"),
     ],
 )
 def test_it_goes_with_nothing_that_restores(site, capsys, argv):

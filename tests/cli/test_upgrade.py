@@ -115,9 +115,9 @@ class TestForward:
         order = [line.split(" --snapshot")[0] for line in calls(site)]
         assert order == [
             "DatabaseUpgrade",
-            "Backup create --allow-outside",
+            "Backup create --allow-external",
             "Backup verify",
-            "Backup create --allow-outside",
+            "Backup create --allow-external",
             "Backup verify",
             "DatabaseUpgrade",
         ]
@@ -290,13 +290,13 @@ class TestBack:
         status = site.run(capsys, "status", "--sandbox", "--json")
         forward = upgrade(site, capsys, "--yes")
         (volume(site) / "break-Restore").unlink()
-        back = upgrade(site, capsys, "--back", "--yes")
-        nothing = upgrade(site, capsys, "--back", "--yes")
+        back = upgrade(site, capsys, "--roll-back", "--yes")
+        nothing = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --back")
+        assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --roll-back")
         assert_tells(failed, 31, f"The data as it was before is in snapshot {snapshots(site)[-1]}")
-        assert_tells(forward, 14, "going back from it has not ended", "upgrade --back")
-        assert any("upgrade --back" in text for text in status.data["problems"])
+        assert_tells(forward, 14, "going back from it has not ended", "upgrade --roll-back")
+        assert any("upgrade --roll-back" in text for text in status.data["problems"])
         assert (back.code, back.data["outcome"]) == (0, "back"), back.err
         assert_is_first(site, capsys)
         assert_tells(nothing, 15, "No upgrade was begun")
@@ -312,15 +312,15 @@ class TestBack:
         assert site.owner().call("DELETE", f"projects/{project}").status_code == 200  # as one killed between leaves it
         archive = Path(pending(site)["archive"])
         away = archive.rename(archive.with_suffix(".away"))
-        nothing = upgrade(site, capsys, "--back", "--yes")
+        nothing = upgrade(site, capsys, "--roll-back", "--yes")
         away.rename(archive)
-        back = upgrade(site, capsys, "--back", "--yes")
+        back = upgrade(site, capsys, "--roll-back", "--yes")
 
         assert_tells(
             nothing, 31, "was not begun: There is no project whose jobs run", "is not on this machine any more"
         )
-        assert_tells(failed, 29, "its log has no report", "Everything is as it was before", "restore --list-kept")
-        assert_tells(stuck, 31, "something broke in Restore", "upgrade --back", "backup list")
+        assert_tells(failed, 29, "its log has no report", "Everything is as it was before", "restore --list-saved")
+        assert_tells(stuck, 31, "something broke in Restore", "upgrade --roll-back", "backup list")
         assert "as it was before is in snapshot" not in stuck.err
         assert back.code == 0, back.err
         assert_is_first(site, capsys)
@@ -342,7 +342,7 @@ class TestCutOff:
         elsewhere = upgrade(site, capsys, "--yes", release=other)
         done = upgrade(site, capsys, "--yes")
 
-        assert_tells(elsewhere, 14, "was cut off (migrating)", "upgrade --back")
+        assert_tells(elsewhere, 14, "was cut off (migrating)", "upgrade --roll-back")
         assert (done.code, done.data["outcome"]) == (0, "upgraded"), done.err
         assert data(site) == AFTER
         assert_serves(site)
@@ -350,8 +350,8 @@ class TestCutOff:
     def test_killed_while_migrating_it_can_be_taken_back(self, site, capsys):
         self.kill(site, at="DatabaseUpgrade")
 
-        asked = upgrade(site, capsys, "--back")
-        back = site.run(capsys, "upgrade", "--sandbox", "--back", "--yes")
+        asked = upgrade(site, capsys, "--roll-back")
+        back = site.run(capsys, "upgrade", "--sandbox", "--roll-back", "--yes")
 
         assert_tells(
             asked,
@@ -359,11 +359,11 @@ class TestCutOff:
             "Roll back to release first.tar.gz was not agreed to",
             "--yes",
             "is kept aside",
-            "restore --list-kept",
+            "restore --list-saved",
         )
         assert back.code == 0, back.err
         assert "This will roll back to release first.tar.gz" in back.err
-        assert "is kept aside as kept-1: `restore --list-kept --sandbox` names it" in back.out
+        assert "is kept aside as kept-1: `restore --list-saved --sandbox` names it" in back.out
         assert_is_first(site, capsys)
         assert pending(site) is None
 
@@ -381,11 +381,11 @@ class TestCutOff:
         looked = [site.run(capsys, "backup", action, "--sandbox").code for action in ("list", "show", "verify")]
 
         for outcome in refused:
-            assert_tells(outcome, 22, "release second.tar.gz was cut off", "upgrade --release", "upgrade --back")
+            assert_tells(outcome, 22, "release second.tar.gz was cut off", "upgrade --release", "upgrade --roll-back")
         for outcome in (*installs, planned):
             assert outcome.code == 20
             assert "the database is, or may be, half migrated, so no server is started on it" in outcome.err
-            assert "upgrade --back" in outcome.err
+            assert "upgrade --roll-back" in outcome.err
         assert written == []
         assert looked == [0, 0, 0]
         assert snapshots(site) == before
@@ -395,14 +395,14 @@ class TestCutOff:
         away = (volume(site) / "backups").rename(volume(site) / "elsewhere")
         site.forget_calls()
 
-        back = upgrade(site, capsys, "--back", "--yes")
+        back = upgrade(site, capsys, "--roll-back", "--yes")
         moved = [path for path in site.writes() if "deployments" in path or "projects" in path]
         (volume(site) / "backups").rmdir() if (volume(site) / "backups").exists() else None
         away.rename(volume(site) / "backups")
-        again = upgrade(site, capsys, "--back", "--yes")
+        again = upgrade(site, capsys, "--roll-back", "--yes")
 
         assert_tells(
-            back, 31, "Going back was not begun: Snapshot", "is not in the place of the backups", "backup list"
+            back, 31, "Going back was not begun: Snapshot", "is not in the backup repository", "backup list"
         )
         assert "as it was before is in snapshot" not in back.err
         assert [path for path in moved if not path.endswith("/jobs")] == []

@@ -70,8 +70,8 @@ PINS = [
     ("=2.6.0", True, INFO, "old"),
     ("", True, WARNING, "mlflow of any version"),
     (">=3,<4", True, WARNING, "mlflow>=3,<4"),
-    ("==3.17.*", True, WARNING, "another one may be installed"),
-    ("=3", True, WARNING, "another one may be installed"),
+    ("==3.17.*", True, WARNING, "may install another"),
+    ("=3", True, WARNING, "may install another"),
 ]
 
 

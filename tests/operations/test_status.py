@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.plan import Changes, NoChange
 from mlflow_ae5_deploy.engine.state import StoredToken
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, Outcome
 from mlflow_ae5_deploy.operations.drift import DIFFERS, SAME, UNKNOWN, StageView, forecast, reasoned, view
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status import problems, warnings
@@ -112,7 +112,7 @@ PROBLEMS = [
         {"unfinished": UnfinishedOperation(restart=NOW - HOUR)},
         "begun at 2026-03-01 11:00 UTC has not ended",
     ),
-    ("upgrade cut off", {"interrupted_upgrade": "3.18.0"}, "An upgrade to 3.18.0 was cut off: run `upgrade` again"),
+    ("upgrade cut off", {"interrupted_upgrade": "3.18.0"}, "An upgrade to 3.18.0 was interrupted: run `upgrade` again"),
     (
         "half restored",
         {"interrupted_restore": InterruptedRestore("It is not whole.")},
@@ -144,12 +144,16 @@ PROBLEMS = [
     ),
     ("a hint that asks", failed(BACKUP, "no bucket", "does it exist?"), "no bucket. Does it exist? Then run `backup`."),
     ("drill failed", failed(DRILL, "no model"), "no model. Mend that, then prove it with `drill`."),
-    ("backups gone", failed(PLACE, "nothing is there"), "were not found when they were last looked for"),
-    ("backups began anew", {"backups": replace(WELL.backups, anew="The backups in X began anew.")}, "in X began anew."),
+    ("backups gone", failed(REPOSITORY, "nothing is there"), "were not found when they were last looked for"),
+    (
+        "backups began anew",
+        {"backups": replace(WELL.backups, recreated="The backups in X began anew.")},
+        "in X began anew.",
+    ),
     (
         "not back",
-        {"interrupted_upgrade": "3.18.0", "not_back": "no room."},
-        "run `upgrade --back`. Why it failed: no room.",
+        {"interrupted_upgrade": "3.18.0", "rollback_failed": "no room."},
+        "run `upgrade --roll-back`. Why it failed: no room.",
     ),
     (
         "upgrading now",

@@ -452,7 +452,7 @@ SAME_NUMBERS = {
     "DamagedError": client_errors.SnapshotDamaged,
     "NotEmptyError": client_errors.TargetNotEmpty,
     "InUseError": client_errors.TargetInUse,
-    "StorageError": client_errors.BackupPlaceFailed,
+    "StorageError": client_errors.RepositoryFailed,
     "SchemaError": client_errors.SchemaMismatch,
 }
 

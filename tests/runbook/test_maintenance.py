@@ -79,7 +79,7 @@ KINDS = {
     25: errors.SnapshotDamaged,
     26: errors.TargetNotEmpty,
     27: errors.TargetInUse,
-    28: errors.BackupPlaceFailed,
+    28: errors.RepositoryFailed,
     15: errors.NotFound,
     23: errors.PartlyDone,
     22: errors.Locked,
@@ -128,7 +128,7 @@ WORDS = [
     (
         {"command": "Restore", "outcome": "done", "snapshot": "S1", "rows": 5, "tables": 2, "artifacts": 3,
          "artifact_bytes": 10, "dialect": {"from": "sqlite", "to": "postgresql"}, "database_identical": True,
-         "artifacts_identical": True, "kept_aside": "K", "upgraded": {"from": "a", "to": "b"}},
+         "artifacts_identical": True, "saved_copy": "K", "upgraded": {"from": "a", "to": "b"}},
         "restored snapshot S1: 5 rows in 2 tables, 3 artifacts (10 bytes), from sqlite to postgresql; database and "
         "artifacts identical to the manifest; schema upgraded from a to b; what was there is kept aside as K",
     ),

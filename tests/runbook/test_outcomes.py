@@ -12,7 +12,7 @@ from runbook_support import OURS
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.engine.state import State
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PLACE, PRUNE, Outcome, latest, learned
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, Outcome, latest, learned
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CREATE, VERIFY = tasks.backup("create"), tasks.backup("verify", "--snapshot", "latest")
@@ -43,42 +43,42 @@ def learn(task, report, newest="S2"):
 
 # S2 is the newest snapshot that is known. A failure begins with `!`.
 ROWS = [
-    ("backup", CREATE, WELL, {BACKUP, PLACE}),
-    ("backup, incomplete", CREATE, broken(23), {BACKUP, PLACE}),
+    ("backup", CREATE, WELL, {BACKUP, REPOSITORY}),
+    ("backup, incomplete", CREATE, broken(23), {BACKUP, REPOSITORY}),
     ("backup, destination full", CREATE, broken(28), {"!backup"}),
     ("backup that was killed", CREATE, {}, {"!backup"}),
     ("scheduled backup, which has no words", replace(CREATE, words=()), broken(22), {"!backup"}),
-    ("verify", VERIFY, WELL, {CHECK, PLACE}),
+    ("verify", VERIFY, WELL, {CHECK, REPOSITORY}),
     ("verify, damaged", VERIFY, broken(25), {"!check"}),
     ("verify, folder gone", VERIFY, broken(15), {"!check"}),
     ("verify, a name that is not there", VERIFY_OLD, broken(15), set()),
     ("verify that was killed", VERIFY, {}, {"!check"}),
-    ("list", LIST, WELL, {PLACE}),
-    ("list, an older one damaged", LIST, LISTED, {PLACE}),
-    ("list, the newest damaged", LIST, {**LISTED, "snapshots": LISTED["snapshots"][:1]}, {PLACE, "!check"}),
-    ("list, folder gone", LIST, broken(15), {"!place"}),
-    ("list, something else there", LIST, broken(28), {"!place"}),
+    ("list", LIST, WELL, {REPOSITORY}),
+    ("list, an older one damaged", LIST, LISTED, {REPOSITORY}),
+    ("list, the newest damaged", LIST, {**LISTED, "snapshots": LISTED["snapshots"][:1]}, {REPOSITORY, "!check"}),
+    ("list, folder gone", LIST, broken(15), {"!repository"}),
+    ("list, something else there", LIST, broken(28), {"!repository"}),
     ("list that was killed", LIST, {}, set()),
     ("show, damaged", SHOW, broken(25), {"!check"}),
     ("show, a name that is not there", SHOW_OLD, broken(15), set()),
-    ("prune", PRUNED, WELL, {PRUNE, PLACE}),
-    ("prune, an older one is not whole", PRUNED, LACKING, {PRUNE, PLACE}),
-    ("prune, the newest is not whole", PRUNED, {**LACKING, "kept": ["S1"]}, {PRUNE, PLACE, "!check"}),
+    ("prune", PRUNED, WELL, {PRUNE, REPOSITORY}),
+    ("prune, an older one is not whole", PRUNED, LACKING, {PRUNE, REPOSITORY}),
+    ("prune, the newest is not whole", PRUNED, {**LACKING, "kept": ["S1"]}, {PRUNE, REPOSITORY, "!check"}),
     ("prune, damaged", PRUNED, broken(25), {"!prune"}),
     ("prune, no room", PRUNED, broken(28), {"!prune"}),
-    ("prune, folder gone", PRUNED, broken(15), {"!place"}),
+    ("prune, folder gone", PRUNED, broken(15), {"!repository"}),
     ("prune while a restore is unfinished", PRUNED, broken(22), set()),
     ("prune that was killed", PRUNED, {}, set()),
     ("prune, a name that is not there", DROPPED, broken(15), set()),
     ("prune, a name of a right one", DROPPED, broken(3), set()),
-    ("drill", DRILLED, WELL, {DRILL, PLACE}),
+    ("drill", DRILLED, WELL, {DRILL, REPOSITORY}),
     ("drill, damaged", DRILLED, broken(25), {"!drill"}),
     ("drill, folder gone", DRILLED, broken(15), {"!drill"}),
     ("drill, a check of it", DRILLED, broken(1), {"!drill"}),
-    ("dry run", TRIAL, {**WELL, "outcome": "dry-run"}, {CHECK, PLACE}),
+    ("dry run", TRIAL, {**WELL, "outcome": "dry-run"}, {CHECK, REPOSITORY}),
     ("dry run, damaged", TRIAL, broken(25, snapshot="S2"), {"!check"}),
     ("dry run, its ledger damaged", TRIAL, broken(25), set()),
-    ("dry run, folder gone", TRIAL, broken(15), {"!place"}),
+    ("dry run, folder gone", TRIAL, broken(15), {"!repository"}),
     ("dry run, no room for the data", TRIAL, broken(28), set()),
     ("dry run, no database", TRIAL, broken(10), set()),
     ("undo", UNDO, {**WELL, "outcome": "undone"}, set()),
@@ -163,5 +163,5 @@ def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path
     assert (found[CHECK].passed, verified, damaged) == (True, NOW.isoformat(), False)
     found, verified, damaged = noted(LIST, {**WELL, "snapshots": [{"snapshot": "S2", "damaged": "half of it"}]})
     assert (found[CHECK].message, verified, damaged) == ("half of it", None, True)
-    memory.note_outcomes({CHECK: {"when": "soon"}, DRILL: {}, PLACE: {"when": NOW.isoformat(), "passed": True}})
-    assert outcomes.remembered(memory) == [Outcome(PLACE, NOW, True)]
+    memory.note_outcomes({CHECK: {"when": "soon"}, DRILL: {}, REPOSITORY: {"when": NOW.isoformat(), "passed": True}})
+    assert outcomes.remembered(memory) == [Outcome(REPOSITORY, NOW, True)]

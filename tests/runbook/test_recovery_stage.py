@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.stage import compare
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
-from mlflow_ae5_deploy.resources.restore import CheckRestore, RestoreSnapshot, UndoRestore, learn, require_place
+from mlflow_ae5_deploy.resources.restore import CheckRestore, RestoreSnapshot, UndoRestore, learn, require_repository
 from mlflow_ae5_deploy.resources.secrets import SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 
@@ -106,9 +106,9 @@ def test_what_follows(tmp_path, case, desired, runs, known, follows):
 
 BEGUN = {**DONE, "state": "begun", "when": "2026-03-01T11:00:00+00:00"}
 TOLD = "a restore of the snapshot S1 has not ended"
-HALF = {"outcome": "failed", "exit_code": 24, "half_restored": TOLD}
-REFUSED = {**HALF, "half_restored": None}
-RESTORED = {"outcome": "done", "exit_code": 0, "half_restored": None}
+HALF = {"outcome": "failed", "exit_code": 24, "interrupted_restore": TOLD}
+REFUSED = {**HALF, "interrupted_restore": None}
+RESTORED = {"outcome": "done", "exit_code": 0, "interrupted_restore": None}
 UNASKED = [
     ("nothing known", None, None, False, None),
     ("restored once", {**DONE, "ended": True}, None, False, None),
@@ -156,7 +156,7 @@ def with_records(where, left):
 
 
 @pytest.mark.parametrize(("case", "known", "left", "runs", "message"), UNASKED, ids=[row[0] for row in UNASKED])
-def test_no_server_is_started_on_what_is_known_as_half_restored(tmp_path, case, known, left, runs, message):
+def test_no_server_is_started_on_what_is_known_as_interrupted_restore(tmp_path, case, known, left, runs, message):
     where, stage = with_records(asked(tmp_path, None, runs=runs, known=known), left), RecoveryStage()
     if message is None:
         assert "no restore was asked for" in compare(stage, where)[1].reason
@@ -236,10 +236,10 @@ def test_a_job_that_still_had_the_former_secret_is_found_out(tmp_path, used, wro
     where = asked(tmp_path, RestoreRequest("S1"))
     job_result = JobResult("a2-1", "completed", "done", 0, "", {"dialect": {"from": "sqlite", "to": used}})
     if not wrong:
-        require_place(where, job_result)
+        require_repository(where, job_result)
         return
     with pytest.raises(StageFailed, match="restored into postgresql, and sqlite is configured"):
-        require_place(where, job_result)
+        require_repository(where, job_result)
 
 
 # where snapshots are kept --------------------------------------------------------------------------------------------

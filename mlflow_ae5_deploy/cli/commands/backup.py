@@ -36,9 +36,9 @@ class ActionName(StrEnum):
 # option -> the actions it goes with
 _FITS = {
     "--rehash": ("create",),
-    "--allow-outside": ("create",),
+    "--allow-external": ("create",),
     "--allow-empty": ("create",),
-    "--new-place": ("create", "list"),
+    "--new-repository": ("create", "list"),
     "--schedule": ("create",),
     "--remove-schedule": ("create",),
     "--snapshot": ("verify", "show"),
@@ -56,9 +56,9 @@ Action = Annotated[
 Rehash = Annotated[
     bool, typer.Option("--rehash", help="create: read every artifact again, also those that look unchanged.")
 ]
-AllowOutside = Annotated[
+AllowExternal = Annotated[
     bool,
-    typer.Option("--allow-outside", help="create: artifacts kept outside the server's own place may be left out."),
+    typer.Option("--allow-external", help="create: artifacts kept outside the server's own place may be left out."),
 ]
 AllowEmpty = Annotated[
     bool,
@@ -66,9 +66,11 @@ AllowEmpty = Annotated[
         "--allow-empty", help="create: take a snapshot without any artifact, or any run, where there should be some."
     ),
 ]
-NewPlace = Annotated[
+NewRepository = Annotated[
     bool,
-    typer.Option("--new-place", help="create, list: the backups are in a new place on purpose; forget the former one."),
+    typer.Option(
+        "--new-repository", help="create, list: the backups are in a new place on purpose; forget the former one."
+    ),
 ]
 Sample = Annotated[str | None, typer.Option("--sample", help="verify: check a share of the objects, such as 1%.")]
 All = Annotated[bool, typer.Option("--all", help="verify: check every object (the default).")]
@@ -92,9 +94,9 @@ def command(
     action: Action = ActionName.create,
     snapshot: Snapshot = None,
     rehash: Rehash = False,
-    allow_outside: AllowOutside = False,
+    allow_external: AllowExternal = False,
     allow_empty: AllowEmpty = False,
-    new_place: NewPlace = False,
+    new_repository: NewRepository = False,
     sample: Sample = None,
     all_: All = False,
     keep_last: KeepLast = None,
@@ -108,9 +110,9 @@ def command(
     """Without an action: make a snapshot."""
     given = {
         "--rehash": rehash,
-        "--allow-outside": allow_outside,
+        "--allow-external": allow_external,
         "--allow-empty": allow_empty,
-        "--new-place": new_place,
+        "--new-repository": new_repository,
         "--schedule": schedule,
         "--remove-schedule": remove_schedule,
         "--snapshot": snapshot,
@@ -126,7 +128,7 @@ def command(
         return set_schedule(NAME, "Backup", "backup.schedule", schedule, options)
     keeps = load_settings(options).settings.backup if action is ActionName.prune else None
     task = _task(action.value, given, keeps, yes=options.yes)
-    return run_task(NAME, task, options, wait=wait, new_place=new_place)
+    return run_task(NAME, task, options, wait=wait, new_repository=new_repository)
 
 
 def _check(action: str, given: Mapping[str, Any]) -> None:
@@ -145,7 +147,7 @@ def _check(action: str, given: Mapping[str, Any]) -> None:
 def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None, *, yes: bool) -> JobRequest:
     words: list[str] = []
     if action == "create":
-        words = [option for option in ("--rehash", "--allow-outside", "--allow-empty") if given[option]]
+        words = [option for option in ("--rehash", "--allow-external", "--allow-empty") if given[option]]
     elif action in ("verify", "show"):
         words = ["--snapshot", checked_snapshot(given["--snapshot"])]
         if given["--sample"]:

@@ -30,18 +30,18 @@ DryRun = Annotated[
 Replace = Annotated[
     bool, typer.Option("--replace", help="Keep the data that is there aside instead of refusing; see --undo.")
 ]
-Undo = Annotated[bool, typer.Option("--undo", help="Bring back what the last restore kept aside; see also --kept.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Bring back what the last restore kept aside; see also --saved.")]
 Kept = Annotated[
     str | None,
     typer.Option(
-        "--kept", metavar="NAME", help="With --undo: bring back what is kept under that name; see --list-kept."
+        "--saved", metavar="NAME", help="With --undo: bring back what is kept under that name; see --list-saved."
     ),
 ]
-ListKept = Annotated[bool, typer.Option("--list-kept", help="Name what restores keep aside; change nothing.")]
-DropKept = Annotated[
+ListSaved = Annotated[bool, typer.Option("--list-saved", help="Name what restores keep aside; change nothing.")]
+DropSaved = Annotated[
     str | None,
     typer.Option(
-        "--drop-kept", metavar="NAME", help="Show what is kept aside under that name; with --yes remove it for good."
+        "--drop-saved", metavar="NAME", help="Show what is kept aside under that name; with --yes remove it for good."
     ),
 ]
 ShortenText = Annotated[
@@ -61,8 +61,8 @@ def command(
     replace: Replace = False,
     undo: Undo = False,
     kept: Kept = None,
-    list_kept: ListKept = False,
-    drop_kept: DropKept = None,
+    list_saved: ListSaved = False,
+    drop_saved: DropSaved = None,
     stop_server: StopServer = False,
     shorten_text: ShortenText = False,
     wait: Wait = 14400.0,
@@ -73,18 +73,18 @@ def command(
     from mlflow_ae5_deploy.engine.context import RestoreRequest
 
     others = snapshot is not None or dry_run or replace or stop_server or shorten_text or options.release is not None
-    if list_kept or drop_kept is not None:
-        if others or undo or kept is not None or (list_kept and drop_kept is not None):
-            raise Usage("--list-kept and --drop-kept restore nothing.", remedy="Leave the other options out.")
-        task = tasks.list_kept() if drop_kept is None else tasks.drop_kept(checked_kept(drop_kept), act=options.yes)
+    if list_saved or drop_saved is not None:
+        if others or undo or kept is not None or (list_saved and drop_saved is not None):
+            raise Usage("--list-saved and --drop-saved restore nothing.", remedy="Leave the other options out.")
+        task = tasks.list_saved() if drop_saved is None else tasks.drop_saved(checked_kept(drop_saved), act=options.yes)
         return run_task(NAME, task, options, wait=wait)
     if undo and (snapshot is not None or replace or shorten_text):
         raise Usage("--undo goes with none of --snapshot, --replace and --shorten-text.", remedy="Leave those out.")
     if kept is not None and not undo:
-        raise Usage("--kept names what --undo brings back.", remedy="Add --undo.")
+        raise Usage("--saved names what --undo brings back.", remedy="Add --undo.")
     if dry_run and stop_server:
         raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
-    named = None if kept is None else checked_kept(kept, "--kept")
+    named = None if kept is None else checked_kept(kept, "--saved")
     recovery = RestoreRequest(checked_snapshot(snapshot), replace, undo, stop_server, wait, named, shorten_text)
     if dry_run:
         return _rehearse(options, recovery, create_account=create_account, replace_keys=replace_keys)

@@ -29,7 +29,8 @@ Rehearse = Annotated[
 ]
 NoRehearsal = Annotated[bool, typer.Option("--no-rehearsal", help="Do not rehearse first.")]
 Back = Annotated[
-    bool, typer.Option("--back", help="Go back from an upgrade that was cut off, or failed to go back; asks first.")
+    bool,
+    typer.Option("--roll-back", help="Go back from an upgrade that was cut off, or failed to go back; asks first."),
 ]
 
 
@@ -40,9 +41,11 @@ def command(
     back: Back = False,
     wait: Wait = 14400.0,
 ) -> int:
-    """Interrupted, run it again: it goes on; or go back with --back."""
+    """Interrupted, run it again: it goes on; or go back with --roll-back."""
     chosen = [
-        name for name, given in (("--rehearse", rehearse), ("--no-rehearsal", no_rehearsal), ("--back", back)) if given
+        name
+        for name, given in (("--rehearse", rehearse), ("--no-rehearsal", no_rehearsal), ("--roll-back", back))
+        if given
     ]
     if len(chosen) > 1:
         raise Usage(f"{' and '.join(chosen)} exclude each other.", remedy="Leave one out.")
@@ -59,12 +62,12 @@ def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dic
     from mlflow_ae5_deploy.render.upgrade import show_changes, show_upgraded, upgrade_data
 
     shared = _upgrade_context(context, reporter, wait)
-    if how == "--back":
+    if how == "--roll-back":
         rolled_back = back.on_request(context, shared)
         reporter.line(back.back_words(rolled_back), style="bold")
         if kept := back.kept_words(rolled_back):
             reporter.line(kept)
-        return upgrade_data("back", None, None, None) | {"kept_aside": rolled_back.kept_aside or None}
+        return upgrade_data("back", None, None, None) | {"saved_copy": rolled_back.saved_copy or None}
     interrupted = state.pending(context)
     if interrupted is not None:
         state.require_forward(context, interrupted)

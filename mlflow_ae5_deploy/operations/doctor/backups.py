@@ -18,8 +18,8 @@ _VOLUME = "data"
 def backups(context: Context) -> Iterator[Finding]:
     """Reads the configuration only; the place itself is reached by jobs on the platform."""
     settings = context.settings
-    place, uri = settings.backup.destination, settings.server.backend_store_uri
-    if any(isinstance(item, SecretRef) and item.kind == "prompt" for item in (place, uri)):
+    location, uri = settings.backup.destination, settings.server.backend_store_uri
+    if any(isinstance(item, SecretRef) and item.kind == "prompt" for item in (location, uri)):
         yield skipped(CHECK, "a place is asked for when it is needed", "Refer to it with env: or file:.")
         return
     try:
@@ -35,22 +35,24 @@ def backups(context: Context) -> Iterator[Finding]:
 def judge(destination: str, database: str, artifacts: str) -> Finding:
     """Pure. database: the path of an SQLite file, empty for a database server. Others: a path or a URI."""
     volume = volume_of(destination)
-    beside = [word for word, place in (("database", database), ("artifacts", artifacts)) if volume_of(place) == volume]
-    if volume and beside:
+    same_volume = [
+        word for word, location in (("database", database), ("artifacts", artifacts)) if volume_of(location) == volume
+    ]
+    if volume and same_volume:
         return warning(
             CHECK,
-            f"snapshots are kept on the volume of the {' and the '.join(beside)} ({volume}): who loses that loses both",
+            f"snapshots are kept on the volume of the {' and the '.join(same_volume)} ({volume}): losing it loses both",
             "Set backup.destination to an object store (s3://, gs://, abfss://) or to another volume.",
         )
     where = f"the volume {volume}" if volume else "an object store"
     return ok(CHECK, f"snapshots are kept on {where}, away from the data")
 
 
-def volume_of(place: str) -> str:
+def volume_of(location: str) -> str:
     """The volume a path is on, as far as its name tells: `data/x` and `/data/y` are one. Empty for no path."""
-    if not place or "://" in place:
+    if not location or "://" in location:
         return ""
-    parts = [part for part in place.split("/") if part not in ("", ".")]
-    if place.startswith("/") and parts[:1] != [_VOLUME]:
+    parts = [part for part in location.split("/") if part not in ("", ".")]
+    if location.startswith("/") and parts[:1] != [_VOLUME]:
         return "/" + "/".join(parts[:2])
     return f"/{parts[0]}" if parts else "/"

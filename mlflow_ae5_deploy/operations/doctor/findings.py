@@ -43,5 +43,5 @@ def skipped(check: str, why: str, remedy: str = "") -> Finding:
 
 def of_error(check: str, trouble: DeployError) -> Finding:
     """A check that ended in one of our errors, which know their own remedy."""
-    place = f" ({trouble.where})" if trouble.where else ""
-    return error(check, f"{trouble.what}{place}", trouble.remedy or _ASK)
+    suffix = f" ({trouble.where})" if trouble.where else ""
+    return error(check, f"{trouble.what}{suffix}", trouble.remedy or _ASK)

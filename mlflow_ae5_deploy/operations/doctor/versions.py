@@ -62,18 +62,18 @@ def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
 def mlflow_pin(environment: PackageEnvironment, *, proxied: bool) -> Finding:
     """proxied: clients upload through the server (the artifact root is mlflow-artifacts:)."""
     check, spec = "mlflow-version", environment.packages.get("mlflow")
-    place = f"environment {environment.name} of {environment.command}"
+    asked_by = f"environment {environment.name} of {environment.command}"
     if spec is None:
-        return info(check, f"the {place} asks for no package mlflow, so its version is not known")
+        return info(check, f"the {asked_by} asks for no package mlflow, so its version is not known")
     version = exact_version(spec)
     if version is None or len(version) < 3:
         return warning(
             check,
-            f"the {place} asks for mlflow{spec or ' of any version'}: another one may be installed at the next start, "
+            f"the {asked_by} asks for mlflow{spec or ' of any version'}: the next start may install another, "
             "and every version has a database schema of its own",
             "Pin it exactly: slipstream.dependencies: {mlflow: '==3.17.2'}.",
         )
-    return _judge_mlflow(check, version, f"mlflow {'.'.join(map(str, version))} in the {place}", proxied)
+    return _judge_mlflow(check, version, f"mlflow {'.'.join(map(str, version))} in the {asked_by}", proxied)
 
 
 def mlflow_running(version: str, pinned: Version | None, *, proxied: bool) -> Finding:

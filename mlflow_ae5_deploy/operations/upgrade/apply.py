@@ -70,7 +70,7 @@ def agree(context: Context, found: UpgradePlan, rehearsed: JobResult | None) -> 
 
 
 def upgrade(context: Context, found: UpgradePlan, crew: UpgradeContext) -> UpgradeResult:
-    """From the first backup to the proof. Raises WentBack or NotBack for what fails after the stop."""
+    """From the first backup to the proof. Raises RolledBack or RollbackFailed for what fails after the stop."""
     crew.tell("a snapshot is made while the server runs, and read back as a whole")
     _save(context, crew, "--all")
     record = _begin(context, found)
@@ -142,7 +142,7 @@ def _save(context: Context, crew: UpgradeContext, *extent: str) -> str:
     restore reads everything once more before it touches anything.
     """
     with _one_that_backs_up(context, crew) as project:
-        made = backup.create(context, "--allow-outside", seconds=crew.wait, project=project)
+        made = backup.create(context, "--allow-external", seconds=crew.wait, project=project)
         snapshot = str(made.report.get("snapshot"))
         backup.check(context, snapshot, *extent, seconds=crew.wait, project=project)
     return snapshot

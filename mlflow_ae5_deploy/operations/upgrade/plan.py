@@ -118,7 +118,7 @@ def require_target(context: Context, target: str, desired: str, phase: str) -> N
             f"An upgrade to {desired} was cut off ({phase}), and this would be one to "
             f"{_name(built.path.read_bytes())}.",
             where=f"project {context.settings.project.name}",
-            remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --back`.",
+            remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --roll-back`.",
         )
 
 

@@ -58,10 +58,10 @@ def _sees_it(context: Context, record: UpgradeState, project: Project, crew: Upg
         return False
     if job_result.exit_code == outcomes.NO_SNAPSHOT:
         raise NotFound(
-            f"Snapshot {record.snapshot}, which was to bring the data back, is not in the place of the backups.",
+            f"Snapshot {record.snapshot}, which was to bring the data back, is not in the backup repository.",
             where=backup_destination.shown(context),
             remedy="See that this is the right place, and mounted: `backup list` shows what is there. Then run "
-            "`upgrade --back`. If that snapshot is lost, go back to another one: `restore --snapshot ID --release "
+            "`upgrade --roll-back`. If that snapshot is lost, go back to another one: `restore --snapshot ID --release "
             f"{shlex.quote(record.archive)} --replace --stop-server`.",
         )
     runner.require(task, job_result)
@@ -88,10 +88,10 @@ def bring_back(context: Context, record: UpgradeState, project: Project, crew: U
     words = ("--snapshot", str(record.snapshot), "--replace", "--no-upgrade")
 
     def aside(job_result: JobResult) -> str:
-        return str(job_result.report.get("kept_aside") or "")
+        return str(job_result.report.get("saved_copy") or "")
 
     def restored(job_result: JobResult) -> None:
-        note(context, record, restored=True, kept_aside=aside(job_result))
+        note(context, record, restored=True, saved_copy=aside(job_result))
         context.journal.effect("restore", "snapshot", str(record.snapshot))
 
     def attempt(*more: str, take_ended: bool) -> tuple[tasks.JobRequest, JobResult]:
@@ -105,4 +105,4 @@ def bring_back(context: Context, record: UpgradeState, project: Project, crew: U
         task, job_result = attempt(take_ended=False)
     runner.require(task, job_result)
     crew.tell(job_result.message)
-    return replace(record, restored=True, kept_aside=aside(job_result))
+    return replace(record, restored=True, saved_copy=aside(job_result))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import (
-    BackupPlaceFailed,
     Conflict,
     DeployError,
     JobFailed,
-    NotBack,
     NotFound,
+    RepositoryFailed,
+    RollbackFailed,
+    RolledBack,
     SnapshotDamaged,
     StageFailed,
-    WentBack,
 )
 from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
@@ -47,16 +47,16 @@ def after(
         way = restore_data.look(context, record, crew)
         record = _go_back(context, replace(record, definition=definition), way, crew)
     except DeployError as again:
-        return NotBack(
+        return RollbackFailed(
             f"The upgrade failed: {trouble.what} Going back was tried and failed as well: {again.what}",
             where=again.where or trouble.where,
             remedy=_remedy(context, way, again),
             detail=f"Upgrade:\n{shared_steps.detail_of(trouble)}\n\nGoing back:\n{shared_steps.detail_of(again)}",
         )
-    return WentBack(
+    return RolledBack(
         f"The upgrade failed: {trouble.what} {back_words(record)}",
         where=trouble.where,
-        remedy=" ".join(text for text in (WentBack.usual_remedy, kept_words(record)) if text),
+        remedy=" ".join(text for text in (RolledBack.usual_remedy, kept_words(record)) if text),
         detail="\n".join(text for text in (_advice(trouble), trouble.detail) if text),
     )
 
@@ -70,37 +70,37 @@ def back_words(record: UpgradeState) -> str:
 
 def kept_words(record: UpgradeState) -> str:
     """Of what the restore has put aside; empty where it has not."""
-    if not record.kept_aside:
+    if not record.saved_copy:
         return ""
     return (
         f"What was there instead, with all that was written since snapshot {record.snapshot}, is kept aside as "
-        f"{record.kept_aside}: `restore --list-kept` names it, `restore --drop-kept` removes it."
+        f"{record.saved_copy}: `restore --list-saved` names it, `restore --drop-saved` removes it."
     )
 
 
 def _advice(trouble: DeployError) -> str:
     """What a stage or a job advises is for a run that goes on, or for data that is not back: neither is so here."""
-    stale = isinstance(trouble, StageFailed | JobFailed) and not isinstance(trouble, BackupPlaceFailed)
+    stale = isinstance(trouble, StageFailed | JobFailed) and not isinstance(trouble, RepositoryFailed)
     return "" if stale else trouble.remedy
 
 
 def on_request(context: Context, crew: UpgradeContext) -> UpgradeState:
-    """`upgrade --back`: finish what a run that was cut off, or failed to go back, has left."""
+    """`upgrade --roll-back`: finish what a run that was cut off, or failed to go back, has left."""
     record = _required(context)
     try:
         way = restore_data.look(context, record, crew)
     except DeployError as trouble:
-        raise _not_back("Going back was not begun", context, None, trouble) from None
+        raise _rollback_failed("Going back was not begun", context, None, trouble) from None
     _agree(context, record, way)
     try:
         record = note(context, record, trouble=record.trouble or "it was asked to go back")
         return _go_back(context, record, way, crew)
     except DeployError as trouble:
-        raise _not_back("Going back failed", context, way, trouble) from None
+        raise _rollback_failed("Going back failed", context, way, trouble) from None
 
 
-def _not_back(message: str, context: Context, way: RestoreSource | None, trouble: DeployError) -> NotBack:
-    return NotBack(
+def _rollback_failed(message: str, context: Context, way: RestoreSource | None, trouble: DeployError) -> RollbackFailed:
+    return RollbackFailed(
         f"{message}: {trouble.what}",
         where=trouble.where,
         remedy=_remedy(context, way, trouble),
@@ -114,7 +114,7 @@ def _agree(context: Context, record: UpgradeState, way: RestoreSource) -> None:
     if way.needed:
         data_words = (
             f"database and artifacts come back from snapshot {record.snapshot}, made when the upgrade had stopped the "
-            "server; what was written since is kept aside and not served any more: `restore --list-kept` names it"
+            "server; what was written since is kept aside and not served any more: `restore --list-saved` names it"
         )
     started = "the former server has been started again" if record.definition else "`install` starts one"
     meaning = (
@@ -137,10 +137,12 @@ def _remedy(context: Context, way: RestoreSource | None, trouble: DeployError) -
         return trouble.remedy
     record = pending(context)
     if record is None or record.snapshot is None or record.restored or not record.touched:
-        return NotBack.usual_remedy
+        return RollbackFailed.usual_remedy
     if way is not None and way.seen and not isinstance(trouble, NotFound | SnapshotDamaged):
-        return f"{NotBack.usual_remedy} The data as it was before is in snapshot {record.snapshot}."
-    return f"{NotBack.usual_remedy} It needs snapshot {record.snapshot}: `backup list` shows whether that is there."
+        return f"{RollbackFailed.usual_remedy} The data as it was before is in snapshot {record.snapshot}."
+    return (
+        f"{RollbackFailed.usual_remedy} It needs snapshot {record.snapshot}: `backup list` shows whether that is there."
+    )
 
 
 def _required(context: Context) -> UpgradeState:

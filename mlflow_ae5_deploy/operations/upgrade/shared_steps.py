@@ -101,5 +101,5 @@ def prove(context: Context, crew: UpgradeContext) -> Verification:
 
 
 def detail_of(error: DeployError) -> str:
-    place = f" ({error.where})" if error.where else ""
-    return "\n".join(text for text in (f"{error.what}{place}", error.detail) if text)
+    suffix = f" ({error.where})" if error.where else ""
+    return "\n".join(text for text in (f"{error.what}{suffix}", error.detail) if text)

@@ -54,7 +54,7 @@ class UpgradeState:
     archive: file with the former project's content; old_project: its id there. jobs: (name, command, cron, whether
     paused) of its scheduled backup and drill. snapshot: made after the stop. touched: the schema may have been changed.
     trouble: why it goes back, once that has begun. restored, returned: how far that has come: the data, the project
-    (its new id). kept_aside: the name under which the restore has kept what was there.
+    (its new id). saved_copy: the name under which the restore has kept what was there.
     """
 
     target: str
@@ -71,7 +71,7 @@ class UpgradeState:
     trouble: str = ""
     restored: bool = False
     returned: str | None = None
-    kept_aside: str = ""
+    saved_copy: str = ""
 
     def at_least(self, phase: str) -> bool:
         return PHASES.index(self.phase) >= PHASES.index(phase)
@@ -104,7 +104,7 @@ def require_forward(context: Context, record: UpgradeState) -> None:
         raise Conflict(
             f"An upgrade to {record.desired} failed, and going back from it has not ended: {record.trouble}",
             where=str(context.folder),
-            remedy="Run `upgrade --back`, which goes on going back; then upgrade anew.",
+            remedy="Run `upgrade --roll-back`, which goes on going back; then upgrade anew.",
         )
 
 

@@ -33,7 +33,7 @@ from mlflow_ae5_deploy.resources.restore import (
     refuse_in_use,
     refuse_interrupted_restore,
     refuse_occupied,
-    require_place,
+    require_repository,
     restoring,
     servers_of,
 )
@@ -69,7 +69,7 @@ class RecoveryStage(Stage[RestoreState]):
         if restore is None:
             going = project is not None and context.cached.is_going(project)  # then stage 6 has looked already
             return RestoreState(None, project, half=None if going else interrupted_restore(context, project))
-        place = backup_destination.observe(context)
+        destination = backup_destination.observe(context)
         servers = servers_of(context)
         known = context.memory.recovery()
         half = interrupted_upgrade(context)
@@ -77,7 +77,7 @@ class RecoveryStage(Stage[RestoreState]):
         ours = known is not None and project is not None and known.get("project_id") == project.id and not overtaken
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
         secrets = tuple(secret for secret in server_secrets.observe(context) if secret.state != MADE)
-        secrets = (*secrets, *((place,) if place is not None else ()))
+        secrets = (*secrets, *((destination,) if destination is not None else ()))
         return RestoreState(restore, project, secrets, servers, known if ours else None)
 
     def check(self, state: RestoreState, context: Context) -> None:
@@ -157,7 +157,7 @@ class RecoveryStage(Stage[RestoreState]):
             learn(context, project, job_result, before)
         runner.require(task, job_result)
         try:
-            require_place(context, job_result)
+            require_repository(context, job_result)
         except DeployError:
             context.memory.note_recovery(note)  # it was not what was asked for
             raise

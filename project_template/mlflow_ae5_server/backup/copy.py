@@ -45,7 +45,7 @@ _GRANULE = 2.0  # seconds within which a file may change twice and have one time
 
 @dataclass
 class CopyTotals:
-    """`outside` are links that lead out of the store; `unreadable` is what the store has and does not give. `known` of
+    """`external` are links that lead out of the store; `unreadable` is what the store has and does not give. `known` of
     the files were in the previous list, whatever has become of their contents."""
 
     files: int = 0
@@ -58,7 +58,7 @@ class CopyTotals:
     vanished: int = 0
     names: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
+    external: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,8 @@ class Copier:
             return old if self._writer.keeps(old.parts) else _QueuedFile(found, None)
         if found.kind == "link":
             self.totals.links += 1
-            if _leads_out(found) and len(self.totals.outside) < _NAMES:
-                self.totals.outside.append(f"{shown(found.path)} -> {shown(found.target)}")
+            if _leads_out(found) and len(self.totals.external) < _NAMES:
+                self.totals.external.append(f"{shown(found.path)} -> {shown(found.target)}")
             return FileEntry(found.path, "link", 0, "", 0, "", (), found.target)
         if found.kind == "special":
             self.totals.special += 1

@@ -335,7 +335,7 @@ def _manifest(
             unreadable=tuple(map(_cut, totals.unreadable)),
         ),
         in_flight=InFlight(running, totals.changed, totals.vanished, tuple(map(_cut, totals.names))),
-        outside=tuple(map(_cut, elsewhere + totals.outside)),
+        external=tuple(map(_cut, elsewhere + totals.external)),
         new_objects=writer.new_objects,
         new_bytes=writer.new_bytes,
         stored_bytes=writer.stored_bytes,
@@ -348,14 +348,14 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
-def refuse_overlap(destination: str, place: str) -> None:
+def refuse_overlap(destination: str, location: str) -> None:
     """Backups among the artifacts would back themselves up; artifacts among the backups would be taken for foreign.
 
     Raises ConfigurationError.
     """
-    if external_artifacts.is_inside(place, destination) or external_artifacts.is_inside(destination, place):
+    if external_artifacts.is_inside(location, destination) or external_artifacts.is_inside(destination, location):
         raise ConfigurationError(
-            f"the backups in {scrub(place)} and the artifacts in {scrub(destination)} lie in each other",
+            f"the backups in {scrub(location)} and the artifacts in {scrub(destination)} lie in each other",
             "give MLFLOW_TRACKING_BACKUP_DESTINATION a place of its own, best on another volume",
         )
 

@@ -106,10 +106,12 @@ def models(connection: Connection, other: Connection) -> Generator[tuple[str, st
             yield f"the logged model {model}", str(location)
     if not (known := columns("model_versions")):
         return
-    place = "storage_location" if "storage_location" in known else "source"
+    location_column = "storage_location" if "storage_location" in known else "source"
     stage: sa.ColumnClause[str] = sa.column("current_stage", sa.String)
     standing = sa.or_(stage.is_(None), stage != "Deleted_Internal")
-    for name, version, location, source in rows("model_versions", ["name", "version", place, "source"], standing):
+    for name, version, location, source in rows(
+        "model_versions", ["name", "version", location_column, "source"], standing
+    ):
         yield f"version {version} of the model {name!r}", _followed(other, str(location or source or ""))
 
 

@@ -62,12 +62,17 @@ def foreign(table: str, column: str) -> Select[str]:
     """Distinct locations but those that the commonest prefix shows to be ours, which may be millions."""
     import sqlalchemy as sa  # whose `select` quotes names that some database reserves, such as `key`
 
-    place: sa.ColumnClause[str] = sa.column(column, sa.String)
+    location_column: sa.ColumnClause[str] = sa.column(column, sa.String)
     query = (
-        sa.select(place)
+        sa.select(location_column)
         .distinct()
         .select_from(sa.table(table))
-        .where(place.is_not(None), place != "", place.not_like("mlflow-artifacts:%"), place.not_in(PLACEHOLDERS))
+        .where(
+            location_column.is_not(None),
+            location_column != "",
+            location_column.not_like("mlflow-artifacts:%"),
+            location_column.not_in(PLACEHOLDERS),
+        )
     )
     if table == "trace_tags":
         query = query.where(sa.column("key", sa.String).in_(_TAGS))

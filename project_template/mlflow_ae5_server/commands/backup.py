@@ -65,7 +65,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.database import dialects
     from mlflow_ae5_server.restore import journal
 
-    place = destination(settings)
+    location = destination(settings)
     store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     artifacts = _artifacts(settings)
     journal.refuse_unfinished(artifacts)  # it has put the database aside, perhaps
@@ -73,13 +73,13 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         raise ConfigurationError(
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
         )
-    capture.refuse_overlap(artifacts, place)
+    capture.refuse_overlap(artifacts, location)
     source = open_source(artifacts, capture.database_files(store))
     checks.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
-    repository = make_in(open_backend(place))
-    report.add(place=repository.identity, of_snapshots=repository.number())
-    if (folder := folders.local_folder(place)) and (warning := folders.persistence_warning(folder, os.environ)):
+    repository = make_in(open_backend(location))
+    report.add(repository=repository.identity, of_snapshots=repository.number())
+    if (folder := folders.local_folder(location)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     encrypted = keys.examine(checks.connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
@@ -91,7 +91,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         keys=tuple(keys.make_check(one.name, os.environ, one.rows) for one in encrypted),
     )
     manifest = capture.create(repository, store, source, artifacts, dialects.dump, backup_options)
-    elsewhere = list(manifest.outside)
+    elsewhere = list(manifest.external)
     if registry := _other_registry(settings, store.uri):
         elsewhere.append(registry)
     nothing = "; nothing new had to be copied" if not manifest.new_objects else ""
@@ -105,7 +105,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         )
     for warning in (unsafe := keys.warnings(encrypted, os.environ)):
         _say(f"warning: {warning}")
-    whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_outside)
+    whole = not manifest.artifacts.unreadable and (not elsewhere or options.allow_external)
     report.add(
         outcome="done" if whole else "incomplete",
         **_fields(manifest),
@@ -113,7 +113,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         **{f"gone_{what}": missing for what, (missing, _before) in gone.items()},
         **{f"{what}_before": before for what, (_missing, before) in gone.items()},
         **_made(manifest),
-        outside=elsewhere,
+        external=elsewhere,
         unsafe_keys=unsafe,
     )
     return 0 if whole else INCOMPLETE
@@ -230,7 +230,7 @@ def _fraction(sample: str | None) -> float:
 
 def _open(settings: Settings, report: Report) -> Repository:
     repository = open_repository(destination(settings))
-    report.add(place=repository.identity)
+    report.add(repository=repository.identity)
     return repository
 
 
@@ -359,7 +359,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         _say(f"warning: that is told here and not remembered: {plan.unnoted}")
         report.add(unnoted=plan.unnoted)
     if not options.yes and (left := journal.unfinished(artifacts)):
-        report.add(half_restored=left)
+        report.add(interrupted_restore=left)
     report.add(
         outcome="done" if options.yes else "dry-run",
         kept=list(plan.kept),

@@ -34,7 +34,7 @@ from mlflow_ae5_server.database import checks as database
 from mlflow_ae5_server.database import dialects, migrate, schema
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.drill import checks as drill_checks
-from mlflow_ae5_server.drill import scratch as drill_place
+from mlflow_ae5_server.drill import scratch as scratch_folder
 from mlflow_ae5_server.drill.api import MlflowApi
 from mlflow_ae5_server.drill.checks import Check
 from mlflow_ae5_server.drill.server import TemporaryServer, serving
@@ -64,7 +64,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         restore.wait(settings, store)
     parent = scratch_parent(destination, backups)
     drill = _Drill(source, report)
-    with drill_place.scratch_folder(parent) as folder, _scratch_database(store, folder) as copy:
+    with scratch_folder.scratch_folder(parent) as folder, _scratch_database(store, folder) as copy:
         # Also that the list is no longer than the manifest says, from which the room is reckoned.
         refuse_names(source.repository.files(source.snapshot), FolderTarget(folder / "artifacts"))
         _require_room(parent, source)
@@ -94,8 +94,8 @@ def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int
 
 def scratch_parent(destination: str, backups: str) -> Path:
     """Where a snapshot's artifacts have room: beside the real ones, beside the backups, else a temporary folder."""
-    for place in (destination, backups):
-        folder = local_folder(place) if place else None
+    for location in (destination, backups):
+        folder = local_folder(location) if location else None
         if folder is not None and folder.is_dir() and os.access(folder.resolve().parent, os.W_OK):
             return folder.resolve().parent
     return Path(tempfile.gettempdir())

@@ -47,12 +47,12 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     """
     store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
-    place = beside(destination)
+    saved_copies = beside(destination)
     try:
-        return _act(settings, report, options, store, destination, place, lock_wait)
+        return _act(settings, report, options, store, destination, saved_copies, lock_wait)
     finally:  # however it ends, being stopped included: whoever reads the last line must know what to start on it
         with contextlib.suppress(ProjectError):
-            report.add(half_restored=journal.unfinished(destination))
+            report.add(interrupted_restore=journal.unfinished(destination))
 
 
 def _act(
@@ -61,23 +61,23 @@ def _act(
     options: argparse.Namespace,
     store: Database,
     destination: str,
-    place: SavedCopies,
+    saved_copies: SavedCopies,
     lock_wait: float,
 ) -> int:
     if options.undo and options.dry_run:
-        return _undo_dry_run(settings, report, store, place, options.kept)
+        return _undo_dry_run(settings, report, store, saved_copies, options.saved)
     if options.undo:
-        return _undo(settings, report, store, place, lock_wait, options.kept)
-    if options.drop_kept is not None or options.list_kept:
-        return _kept(settings, report, options, store, place, lock_wait)
+        return _undo(settings, report, store, saved_copies, lock_wait, options.saved)
+    if options.drop_saved is not None or options.list_saved:
+        return _kept(settings, report, options, store, saved_copies, lock_wait)
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
     preflight.refuse_nesting(store, destination, backups)
-    source = dataclasses.replace(find(backups, _desired(options.snapshot, place)), shorten=options.shorten_text)
+    source = dataclasses.replace(find(backups, _desired(options.snapshot, saved_copies)), shorten=options.shorten_text)
     report.add(**describe(source, store))
     tell_keys(source, report)
     preflight.refuse_kind(source.snapshot, source.part, store)
     if options.dry_run:
-        return _dry_run(settings, report, options, source, store, destination, place)
+        return _dry_run(settings, report, options, source, store, destination, saved_copies)
     checked = _check(source)
     checked.require_sound(source.snapshot)
     wait(settings, store)
@@ -85,14 +85,14 @@ def _act(
     target = open_target(destination)
     recover_files.refuse_names(source.repository.files(source.snapshot), target)
     preflight.refuse_rights(store, destination, replace=options.replace)
-    _refuse(store, place, replace=options.replace)  # before the lock makes a file beside a SQLite database
+    _refuse(store, saved_copies, replace=options.replace)  # before the lock makes a file beside a SQLite database
     shortened = _refuse_values(source, store, report)
-    same = _same_artifacts(source, target, place) if _stay(options, place) else None
-    if RestoreJournalFile(place).running is None:
+    same = _same_artifacts(source, target, saved_copies) if _stay(options, saved_copies) else None
+    if RestoreJournalFile(saved_copies).running is None:
         preflight.refuse_tight(store, destination, source.snapshot, source.part, artifacts=same is None)
     with _locked(store, lock_wait):
-        found = _refuse(store, place, replace=options.replace)
-        recovery = Restore(source, store, target, place, RestoreJournalFile(place))
+        found = _refuse(store, saved_copies, replace=options.replace)
+        recovery = Restore(source, store, target, saved_copies, RestoreJournalFile(saved_copies))
         done = recovery.run(found, replace=options.replace, migrate=not options.no_upgrade, same=same)
     report.add(
         artifacts=done.restored.files,
@@ -102,31 +102,29 @@ def _act(
         left_out=done.restored.left_out[:20],
         artifacts_identical=True,  # or an exception would have left `run`
         database_identical=done.database_identical if not shortened else False,
-        kept_aside=done.kept_aside,
+        saved_copy=done.saved_copy,
         upgraded=done.upgraded,
         outcome="done",
     )
-    _tell_kept(place)
+    _tell_kept(saved_copies)
     return 0
 
 
-def _stay(options: argparse.Namespace, place: SavedCopies) -> bool:
+def _stay(options: argparse.Namespace, saved_copies: SavedCopies) -> bool:
     """Whether the artifacts may stay where they are. A restore that was begun goes on as it began."""
-    running = RestoreJournalFile(place).running
+    running = RestoreJournalFile(saved_copies).running
     return bool(options.same_artifacts) if running is None else running.in_place
 
 
 def _same_artifacts(
-    source: RestoreSource, target: ArtifactTarget, place: SavedCopies
+    source: RestoreSource, target: ArtifactTarget, saved_copies: SavedCopies
 ) -> recover_files.RestoreCounts | None:
     same = recover_files.found(source.repository.files(source.snapshot), target)
     if same is not None:
-        say(
-            f"{same.files} files ({amount(same.bytes)}) of the snapshot are at {place.shown}, unchanged, and stay there"
-        )
-    elif (running := RestoreJournalFile(place).running) is not None and running.snapshot == source.snapshot.id:
+        say(f"{same.files} files ({amount(same.bytes)}) of the snapshot stay unchanged at {saved_copies.shown}")
+    elif (running := RestoreJournalFile(saved_copies).running) is not None and running.snapshot == source.snapshot.id:
         raise StorageError(
-            f"the artifacts at {place.shown} have changed since the restore of {running.snapshot} began",
+            f"the artifacts at {saved_copies.shown} have changed since the restore of {running.snapshot} began",
             "find out who writes there; `restore --undo` brings the database back as it was",
         )
     return same
@@ -182,9 +180,9 @@ def tell_keys(source: RestoreSource, report: Report) -> None:
     report.add(keys=found, other_keys=message)
 
 
-def _desired(which: str, place: SavedCopies) -> str:
+def _desired(which: str, saved_copies: SavedCopies) -> str:
     """`latest` means the snapshot of an unfinished restore, where there is one."""
-    running = RestoreJournalFile(place).running
+    running = RestoreJournalFile(saved_copies).running
     if running is None:
         return which
     if running.is_undo:
@@ -204,22 +202,22 @@ def _check(source: RestoreSource) -> preflight.Preflight:
     return checked
 
 
-def _refuse(store: Database, place: SavedCopies, *, replace: bool) -> preflight.TargetState:
+def _refuse(store: Database, saved_copies: SavedCopies, *, replace: bool) -> preflight.TargetState:
     """Raises InUseError, or NotEmptyError where no restore is to be gone on with and nothing may be put aside."""
-    found = preflight.look(store, place)
+    found = preflight.look(store, saved_copies)
     preflight.refuse_user(found, store)
     preflight.refuse_foreign(found, store)
-    if not replace and RestoreJournalFile(place).running is None:
-        preflight.refuse_occupied(found, store, place)
+    if not replace and RestoreJournalFile(saved_copies).running is None:
+        preflight.refuse_occupied(found, store, saved_copies)
     return found
 
 
-def _refuse_occupied(store: Database, place: SavedCopies) -> None:
+def _refuse_occupied(store: Database, saved_copies: SavedCopies) -> None:
     """Whether or not a server is at work on it."""
-    found = preflight.look(store, place)
+    found = preflight.look(store, saved_copies)
     preflight.refuse_foreign(found, store)
-    if RestoreJournalFile(place).running is None:
-        preflight.refuse_occupied(found, store, place)
+    if RestoreJournalFile(saved_copies).running is None:
+        preflight.refuse_occupied(found, store, saved_copies)
 
 
 def wait(settings: Settings, store: Database) -> None:
@@ -244,7 +242,7 @@ def _dry_run(
     source: RestoreSource,
     store: Database,
     destination: str,
-    place: SavedCopies,
+    saved_copies: SavedCopies,
 ) -> int:
     """Check every object, and everything that a restore would check; what it would refuse is told, not raised."""
     checked = _check(source)
@@ -261,11 +259,11 @@ def _dry_run(
     refusals = _refusals(
         {
             "database": lambda: wait(settings, store),
-            "user": lambda: preflight.refuse_user(preflight.look(store, place), store),
-            "foreign": lambda: preflight.refuse_foreign(preflight.look(store, place), store),
+            "user": lambda: preflight.refuse_user(preflight.look(store, saved_copies), store),
+            "foreign": lambda: preflight.refuse_foreign(preflight.look(store, saved_copies), store),
             "held": lambda: dialects.require_free(store),
             "characters": lambda: characters.require_database(store),
-            "occupied": lambda: None if options.replace else _refuse_occupied(store, place),
+            "occupied": lambda: None if options.replace else _refuse_occupied(store, saved_copies),
             "names": lambda: recover_files.refuse_names(
                 source.repository.files(source.snapshot), open_target(destination)
             ),
@@ -278,7 +276,7 @@ def _dry_run(
         say(f"note: {left}; a restore goes on with it")
     part, artifacts = source.part, source.snapshot.artifacts
     print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
-    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {place.shown}")
+    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {saved_copies.shown}")
     upgrade = None
     if not options.no_upgrade and part.revision != schema.latest():
         upgrade = {"from": part.revision, "to": schema.latest()}
@@ -308,41 +306,43 @@ def _refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[str, An
     return found
 
 
-def _undo_dry_run(settings: Settings, report: Report, store: Database, place: SavedCopies, name: str | None) -> int:
+def _undo_dry_run(
+    settings: Settings, report: Report, store: Database, saved_copies: SavedCopies, name: str | None
+) -> int:
     """Whether there is something to bring back. Raises AbsentError, DamagedError where there is not.
 
     What may pass until the undo itself, such as a server at work, is told, as for a restore.
     """
-    undo = UndoRestore(store, place, RestoreJournalFile(place), name)
+    undo = UndoRestore(store, saved_copies, RestoreJournalFile(saved_copies), name)
     undo.require()
     wait(settings, store)
     kept = undo.check()
     refusals = _refusals(
         {
-            "user": lambda: preflight.refuse_user(preflight.look(store, place), store),
+            "user": lambda: preflight.refuse_user(preflight.look(store, saved_copies), store),
             "held": lambda: dialects.require_free(store),
         }
     )
     print(f"would bring back {kept.name} ({list_saved.what(kept)}), kept aside {kept.time}")
     report.add(outcome="dry-run", dry_run=True, would_bring_back=kept.name, would_refuse=refusals)
-    _tell_kept(place)
+    _tell_kept(saved_copies)
     return 0
 
 
 def _undo(
-    settings: Settings, report: Report, store: Database, place: SavedCopies, lock_wait: float, name: str | None
+    settings: Settings, report: Report, store: Database, saved_copies: SavedCopies, lock_wait: float, name: str | None
 ) -> int:
-    UndoRestore(store, place, RestoreJournalFile(place), name).require()
+    UndoRestore(store, saved_copies, RestoreJournalFile(saved_copies), name).require()
     wait(settings, store)
-    preflight.refuse_user(preflight.look(store, place), store)
+    preflight.refuse_user(preflight.look(store, saved_copies), store)
     if store.file is not None and not store.file.parent.is_dir():
         raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")
     with _locked(store, lock_wait):
-        preflight.refuse_user(preflight.look(store, place), store)
-        brought, aside = UndoRestore(store, place, RestoreJournalFile(place), name).run()
+        preflight.refuse_user(preflight.look(store, saved_copies), store)
+        brought, aside = UndoRestore(store, saved_copies, RestoreJournalFile(saved_copies), name).run()
     say(f"brought back {brought}" + (f"; what was there is kept as {aside}" if aside else ""))
-    report.add(outcome="undone", brought_back=brought, kept_aside=aside)
-    _tell_kept(place)
+    report.add(outcome="undone", brought_back=brought, saved_copy=aside)
+    _tell_kept(saved_copies)
     return 0
 
 
@@ -351,21 +351,21 @@ def _kept(
     report: Report,
     options: argparse.Namespace,
     store: Database,
-    place: SavedCopies,
+    saved_copies: SavedCopies,
     lock_wait: float,
 ) -> int:
     """Told, or removed; that alone takes the lock."""
     wait(settings, store)
-    if options.list_kept:
-        return list_saved.tell(store, place, report)
+    if options.list_saved:
+        return list_saved.tell(store, saved_copies, report)
     if options.dry_run:
-        return list_saved.drop(store, place, report, options.drop_kept, dry_run=True)
+        return list_saved.drop(store, saved_copies, report, options.drop_saved, dry_run=True)
     with _locked(store, lock_wait):
-        return list_saved.drop(store, place, report, options.drop_kept, dry_run=False)
+        return list_saved.drop(store, saved_copies, report, options.drop_saved, dry_run=False)
 
 
-def _tell_kept(place: SavedCopies) -> None:
-    for entry in RestoreJournalFile(place).restore_journal.kept:
+def _tell_kept(saved_copies: SavedCopies) -> None:
+    for entry in RestoreJournalFile(saved_copies).restore_journal.kept:
         say(f"kept aside: {entry.name} ({list_saved.what(entry)}), {entry.time}")
 
 

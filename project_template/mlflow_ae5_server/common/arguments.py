@@ -47,9 +47,9 @@ def restore(parser: argparse.ArgumentParser) -> None:
         help="shorten run names, descriptions and values of params and tags that another kind of database cannot keep",
     )
     parser.add_argument("--undo", action="store_true", help="bring back what --replace kept aside")
-    parser.add_argument("--kept", metavar="NAME", help="with --undo: bring back what is kept under that name")
-    parser.add_argument("--list-kept", action="store_true", help="name what is kept aside")
-    parser.add_argument("--drop-kept", metavar="NAME", help="remove for good what is kept under that name")
+    parser.add_argument("--saved", metavar="NAME", help="with --undo: bring back what is kept under that name")
+    parser.add_argument("--list-saved", action="store_true", help="name what is kept aside")
+    parser.add_argument("--drop-saved", metavar="NAME", help="remove for good what is kept under that name")
 
 
 def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -58,14 +58,14 @@ def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     others = others or options.shorten_text
     if options.same_artifacts and not options.replace:
         parser.error("--same-artifacts goes with --replace only")
-    if options.kept is not None and not options.undo:
-        parser.error("--kept goes with --undo only: it names what to bring back")
-    if options.undo and (others or options.drop_kept or options.list_kept):
-        parser.error("--undo goes with --kept and --dry-run only: it brings back what a --replace kept aside")
-    if options.list_kept and (others or options.dry_run or options.drop_kept):
-        parser.error("--list-kept stands alone: it names what is kept aside")
-    if options.drop_kept is not None and others:
-        parser.error("--drop-kept goes with --dry-run only: it removes what was kept aside")
+    if options.saved is not None and not options.undo:
+        parser.error("--saved goes with --undo only: it names what to bring back")
+    if options.undo and (others or options.drop_saved or options.list_saved):
+        parser.error("--undo goes with --saved and --dry-run only: it brings back what a --replace kept aside")
+    if options.list_saved and (others or options.dry_run or options.drop_saved):
+        parser.error("--list-saved stands alone: it names what is kept aside")
+    if options.drop_saved is not None and others:
+        parser.error("--drop-saved goes with --dry-run only: it removes what was kept aside")
 
 
 def drill(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def backup(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--rehash", action="store_true", help="read every artifact again, also where it looks unchanged"
     )
-    create.add_argument("--allow-outside", action="store_true", help="succeed although artifacts lie elsewhere")
+    create.add_argument("--allow-external", action="store_true", help="succeed although artifacts lie elsewhere")
     create.add_argument(
         "--allow-empty",
         action="store_true",

@@ -65,7 +65,7 @@ def persistence_warning(folder: Path, environ: Mapping[str, str]) -> str | None:
     if not on_ae5 or environ.get("MLFLOW_AE5_SANDBOX"):
         return None
     resolved = real(folder)
-    if any(os.path.ismount(place) for place in (resolved, *resolved.parents) if place != Path("/")):
+    if any(os.path.ismount(parent) for parent in (resolved, *resolved.parents) if parent != Path("/")):
         return None
     return (
         f"{folder} ({resolved}) is not on a mounted volume: everything in it is lost when this deployment restarts. "

@@ -45,7 +45,7 @@ class TableColumns:
 
     @property
     def json(self) -> tuple[int, ...]:
-        return tuple(place for place, column in enumerate(self.columns) if column.kind == "json")
+        return tuple(position for position, column in enumerate(self.columns) if column.kind == "json")
 
 
 def quoted(name: str) -> str:
@@ -99,14 +99,14 @@ def of_postgresql(cursor: Any, tables: Iterable[str]) -> dict[str, TableColumns]
         [list(tables)],
     )
     found: dict[str, list[tuple[Column, int]]] = {}
-    for table, name, declared, must, place in cursor.fetchall():
+    for table, name, declared, must, position in cursor.fetchall():
         column = Column(name, kind_of(declared), _limit(declared), declared in ("integer", "smallint"), not must)
-        found.setdefault(table, []).append((column, place))
+        found.setdefault(table, []).append((column, position))
     return {
         table: TableColumns(
             table,
-            tuple(sorted((column for column, _place in columns), key=lambda column: column.name)),
-            tuple(column.name for column, place in sorted(columns, key=lambda entry: entry[1]) if place >= 0),
+            tuple(sorted((column for column, _position in columns), key=lambda column: column.name)),
+            tuple(column.name for column, position in sorted(columns, key=lambda entry: entry[1]) if position >= 0),
         )
         for table, columns in found.items()
     }

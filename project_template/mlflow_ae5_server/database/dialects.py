@@ -5,7 +5,7 @@
     refused(part, objects, target)   values that another kind of database cannot keep
     digests(target)                  rows and canonical digest per table: equal where the data is
     state(target)                    empty, ours, or foreign
-    keep_aside / bring_back / drop_kept / kept
+    save_copy / bring_back / drop_saved / kept
     complete                         what a move that was cut off still owes
     require_free / settle            whether it can be moved now
     scratch(target)                  an empty database beside the real one, removed afterwards
@@ -36,17 +36,17 @@ __all__ = [
     "bring_back",
     "complete",
     "digests",
-    "drop_kept",
+    "drop_saved",
     "dump",
     "expected",
     "in_use",
-    "keep_aside",
     "kept",
     "load",
     "refusal",
     "refused",
     "require_free",
     "require_sound",
+    "save_copy",
     "scratch",
     "settle",
     "state",
@@ -127,14 +127,14 @@ def state(target: Database) -> DatabaseState:
     raise _unsupported(target)
 
 
-def keep_aside(target: Database, name: str) -> None:
+def save_copy(target: Database, name: str) -> None:
     """Move what `target` holds out of the way, in one step, under `name` (at most 40 letters, digits, - and _).
 
     A SQLite file that is not there is not kept, and cannot be brought back.
 
     Raises NotEmptyError (the name is taken), InUseError, CredentialsError.
     """
-    saved_copy.keep_aside(target, name)
+    saved_copy.save_copy(target, name)
 
 
 def bring_back(target: Database, name: str) -> None:
@@ -143,12 +143,12 @@ def bring_back(target: Database, name: str) -> None:
 
 
 def require_free(target: Database) -> None:
-    """That nobody holds a lock which `keep_aside` would find. Raises InUseError. Changes nothing."""
+    """That nobody holds a lock which `save_copy` would find. Raises InUseError. Changes nothing."""
     saved_copy.require_free(target)
 
 
 def settle(target: Database) -> None:
-    """What `keep_aside` and `bring_back` do first: a SQLite file whose changes are all in it. Raises InUseError."""
+    """What `save_copy` and `bring_back` do first: a SQLite file whose changes are all in it. Raises InUseError."""
     saved_copy.settle(target)
 
 
@@ -157,9 +157,9 @@ def complete(target: Database) -> None:
     saved_copy.complete(target)
 
 
-def drop_kept(target: Database, name: str) -> None:
+def drop_saved(target: Database, name: str) -> None:
     """Remove for good what was kept as `name`. Nothing happens where there is none."""
-    saved_copy.drop_kept(target, name)
+    saved_copy.drop_saved(target, name)
 
 
 def kept(target: Database) -> tuple[str, ...]:

@@ -75,8 +75,8 @@ def digest_of(
 
 def _plain(row: tuple[Any, ...], json: Sequence[int]) -> tuple[Any, ...]:
     changed = list(row)
-    for place in json:
-        changed[place] = plain_json(changed[place])
+    for position in json:
+        changed[position] = plain_json(changed[position])
     return tuple(changed)
 
 

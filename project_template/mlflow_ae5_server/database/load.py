@@ -201,16 +201,16 @@ def _fit(
 
 def _into_sqlite(part: DatabasePart, objects: BlobSource, target: Database) -> None:
     """A file made aside, complete, then moved to its place."""
-    place = sqlite_file.file_of(target)
-    with storage_errors(place.parent):
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with workplace(place.parent) as folder:
+    target_file = sqlite_file.file_of(target)
+    with storage_errors(target_file.parent):
+        target_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with workplace(target_file.parent) as folder:
         new = folder / "new.sqlite"
         if part.dialect == "sqlite":
             sqlite.assemble(part, objects, new)
         else:
             _new_file(part, objects, new)
-        sqlite_file.publish(new, place)
+        sqlite_file.publish(new, target_file)
 
 
 def _new_file(part: DatabasePart, objects: BlobSource, file: Path) -> None:

@@ -129,12 +129,14 @@ def _dump_table(connection: Connection, table: TableColumns, objects: BlobSink) 
 def _rows(connection: Connection, table: TableColumns) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of plain values."""
     plain = [_PLAIN.get("single" if is_single(column) else column.kind) for column in table.columns]
-    places = [(scratch_database, function) for scratch_database, function in enumerate(plain) if function is not None]
+    converted = [
+        (scratch_database, function) for scratch_database, function in enumerate(plain) if function is not None
+    ]
     result = connection.execution_options(stream_results=True).exec_driver_sql(_select(table))
     while block := result.fetchmany(_BLOCK):
         rows = [list(row) for row in block]
         for row in rows:
-            for scratch_database, function in places:
+            for scratch_database, function in converted:
                 row[scratch_database] = None if row[scratch_database] is None else function(row[scratch_database])
         yield [tuple(row) for row in rows]
 

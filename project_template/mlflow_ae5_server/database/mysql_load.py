@@ -79,7 +79,7 @@ def loading(target: Database, revision: str) -> Iterator[MysqlLoad]:
 @contextlib.contextmanager
 def looking(target: Database, revision: str) -> Iterator[MysqlLoad]:
     """The same, and nothing is moved to `target`."""
-    with _prepared(target, revision) as (_place, loading):
+    with _prepared(target, revision) as (_scratch_database, loading):
         yield loading
 
 

@@ -29,7 +29,7 @@ _NOTE = "mlflow_ae5_triggers"  # the table of those that are to be made again
 _PATIENCE = 10  # seconds to wait for who holds on to a table
 
 
-def keep_aside(target: Database, name: str) -> None:
+def save_copy(target: Database, name: str) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     with _altering(target) as connection:
@@ -48,7 +48,7 @@ def keep_aside(target: Database, name: str) -> None:
 
 
 def bring_back(target: Database, name: str) -> None:
-    with _altering(target) as connection, _place(connection) as gone:
+    with _altering(target) as connection, _scratch_database(connection) as gone:
         here, kept = _here(connection), _kept(connection) + name
         tables = _tables(connection, kept)
         if not tables:
@@ -58,7 +58,7 @@ def bring_back(target: Database, name: str) -> None:
         _drop(connection, kept)
 
 
-def drop_kept(target: Database, name: str) -> None:
+def drop_saved(target: Database, name: str) -> None:
     with _altering(target) as connection:
         _drop(connection, _kept(connection) + name)
 
@@ -72,7 +72,7 @@ def kept(target: Database) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def scratch(target: Database) -> Iterator[Database]:
-    with _altering(target) as connection, _place(connection) as name:
+    with _altering(target) as connection, _scratch_database(connection) as name:
         yield _within(target, name)
 
 
@@ -93,12 +93,12 @@ def complete(target: Database) -> None:
 
 def require_right(target: Database) -> None:
     """That the user may make databases. Raises CredentialsError. There is no other way to know than to make one."""
-    with _altering(target) as connection, _place(connection):
+    with _altering(target) as connection, _scratch_database(connection):
         pass
 
 
 @contextlib.contextmanager
-def _place(connection: Connection) -> Iterator[str]:
+def _scratch_database(connection: Connection) -> Iterator[str]:
     """An empty database, removed afterwards; and those of processes that are gone."""
     name = _SCRATCH + secrets.token_hex(8)
     # This connection's lock tells the others that the database is not left over from a killed process.

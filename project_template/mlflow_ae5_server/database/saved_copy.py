@@ -28,12 +28,12 @@ _STOP = "stop whatever works on that database"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
-def keep_aside(target: Database, name: str) -> None:
+def save_copy(target: Database, name: str) -> None:
     _require_name(name)
     if target.dialect == "sqlite":
         _keep_file(sqlite_file.file_of(target), name)
     elif target.dialect == "mysql":
-        mysql_saved_copy.keep_aside(target, name)
+        mysql_saved_copy.save_copy(target, name)
     else:
         with _altering(target) as cursor:
             kept = _schema(name)
@@ -63,14 +63,14 @@ def bring_back(target: Database, name: str) -> None:
             cursor.execute(f"DROP SCHEMA {quoted(kept)}")
 
 
-def drop_kept(target: Database, name: str) -> None:
+def drop_saved(target: Database, name: str) -> None:
     _require_name(name)
     if target.dialect == "sqlite":
         file = _kept_file(sqlite_file.file_of(target), name)
         with storage_errors(file.parent):
             file.unlink(missing_ok=True)
     elif target.dialect == "mysql":
-        mysql_saved_copy.drop_kept(target, name)
+        mysql_saved_copy.drop_saved(target, name)
     else:
         with _altering(target) as cursor:
             kept = _schema(name)
@@ -236,8 +236,8 @@ def scratch(target: Database) -> Iterator[Database]:
             yield replace(target, uri=uri, shown=uri, file=file)
         return
     if target.dialect == "mysql":
-        with mysql_saved_copy.scratch(target) as place:
-            yield place
+        with mysql_saved_copy.scratch(target) as target_file:
+            yield target_file
         return
     _require_postgresql(target)
     name = _SCRATCH + secrets.token_hex(4)

@@ -44,13 +44,13 @@ def _clear(parent: Path) -> None:
 
 
 @contextlib.contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
+def storage_errors(at: Path) -> Iterator[None]:
     """A full or read-only disk, told as such."""
     try:
         yield
     except OSError as error:
         full = error.errno in FULL
         raise StorageError(
-            f"{place} is full" if full else f"{place} cannot be written: {error.strerror or error}",
+            f"{at} is full" if full else f"{at} cannot be written: {error.strerror or error}",
             hint_for(error),
         ) from None

@@ -54,7 +54,7 @@ class InFlight:
 class Manifest:
     """`started` and `finished` are ISO 8601 UTC, and for people: order comes from `sequence` alone.
 
-    `database` is the JSON of a DatabasePart. `outside` are places of artifacts that are not in the snapshot; the
+    `database` is the JSON of a DatabasePart. `external` are places of artifacts that are not in the snapshot; the
     snapshot is `complete` where there are none and nothing was unreadable. `read_from` is the time in seconds since
     1970 before which nothing of the artifacts was looked at. `keys` are check values of MLflow's keys, never a key.
     """
@@ -74,7 +74,7 @@ class Manifest:
     database: dict[str, Any]
     artifacts: ArtifactsPart
     in_flight: InFlight
-    outside: tuple[str, ...]
+    external: tuple[str, ...]
     new_objects: int
     new_bytes: int
     stored_bytes: int
@@ -87,7 +87,7 @@ class Manifest:
 
     @property
     def complete(self) -> bool:
-        return not self.outside and not self.artifacts.unreadable
+        return not self.external and not self.artifacts.unreadable
 
     def to_bytes(self) -> bytes:
         """Its file, to the byte: the digest covers everything else in it."""

@@ -22,9 +22,9 @@ from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.restore.open_saved_copies import beside
 from mlflow_ae5_server.restore.saved_copies import SavedCopies, damaged_journal
 
-ASIDE = ("database-aside", "artifacts-aside")
-RESTORE = (*ASIDE, "artifacts", "database", "upgrade")
-UNDO = ("undo-database-aside", "undo-artifacts-aside", "undo-artifacts", "undo-database")
+SAVING = ("save-database", "save-artifacts")
+RESTORE = (*SAVING, "artifacts", "database", "upgrade")
+UNDO = ("undo-save-database", "undo-save-artifacts", "undo-artifacts", "undo-database")
 _NAME = re.compile(r"(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
 CopyName = str  # as _NAME has it
 Unprinted = str  # any text, also what must not reach a terminal
@@ -100,10 +100,10 @@ class RestoreJournal:
 class RestoreJournalFile:
     """The ledger of one destination. Every change is there for good before the method returns."""
 
-    def __init__(self, place: SavedCopies) -> None:
-        self._place = place
-        data = place.read_journal()
-        self.restore_journal = RestoreJournal() if data is None else RestoreJournal.from_bytes(data, place.shown)
+    def __init__(self, saved_copies: SavedCopies) -> None:
+        self._saved_copies = saved_copies
+        data = saved_copies.read_journal()
+        self.restore_journal = RestoreJournal() if data is None else RestoreJournal.from_bytes(data, saved_copies.shown)
 
     @property
     def running(self) -> RestoreInProgress | None:
@@ -150,7 +150,7 @@ class RestoreJournalFile:
 
     def _write(self, restore_journal: RestoreJournal) -> None:
         empty = restore_journal.running is None and not restore_journal.kept
-        self._place.write_journal(None if empty else restore_journal.to_bytes())
+        self._saved_copies.write_journal(None if empty else restore_journal.to_bytes())
         self.restore_journal = restore_journal
 
 
@@ -169,7 +169,7 @@ def refuse_unfinished(destination: str) -> None:
         raise UnfinishedError(
             f"what is there is not whole: {left}",
             "run the same `restore` again, which finishes it, or `restore --undo`",
-            half_restored=left,
+            interrupted_restore=left,
         )
 
 

@@ -58,8 +58,8 @@ class ObjectStoreSavedCopies:
 
     def contents(self, name: str | None = None) -> SavedSize | None:
         with self._translated("list"):
-            place = self._name if name is None else self._at(name)
-            found = list(islice(self._objects(place), COUNTED + 1))
+            object_prefix = self._name if name is None else self._at(name)
+            found = list(islice(self._objects(object_prefix), COUNTED + 1))
         if not found:
             return None
         counted = found[:COUNTED]

@@ -97,12 +97,12 @@ class TargetState:
         return self.has_database or self.contents is not None
 
 
-def look(store: Database, place: SavedCopies) -> TargetState:
+def look(store: Database, path: SavedCopies) -> TargetState:
     state = dialects.state(store)
     if store.dialect == "sqlite" and state.kind == "empty" and state.others:
         # Somebody else's tables: the file is replaced as a whole, and they would go with it.
         state = DatabaseState("foreign", others=state.others)
-    return TargetState(dialects.in_use(store), state, place.contents())
+    return TargetState(dialects.in_use(store), state, path.contents())
 
 
 def refuse_user(found: TargetState, store: Database) -> None:
@@ -123,14 +123,14 @@ def refuse_foreign(found: TargetState, store: Database) -> None:
         )
 
 
-def refuse_occupied(found: TargetState, store: Database, place: SavedCopies) -> None:
+def refuse_occupied(found: TargetState, store: Database, path: SavedCopies) -> None:
     if not found.occupied:
         return
     held = []
     if found.has_database:
         held.append(f"{store.shown} holds {len(found.state.tables)} tables with {found.state.rows} rows")
     if found.contents is not None:
-        held.append(f"{place.shown} holds {found.contents}")
+        held.append(f"{path.shown} holds {found.contents}")
     raise NotEmptyError(
         " and ".join(held),
         "restore into an empty place, or with --replace, which keeps all of it aside for --undo",
@@ -159,11 +159,11 @@ def _require_create(store: Database, *, replace: bool) -> None:
         "has_schema_privilege(current_schema(), 'CREATE'), has_database_privilege(current_database(), 'CREATE')"
     )
     with connect_engine(store).connect() as connection:
-        user, name, place, tables, schemas = connection.execute(text(query)).one()
+        user, name, path, tables, schemas = connection.execute(text(query)).one()
     if tables is False:  # None: there is no current schema, which is refused elsewhere
         raise CredentialsError(
-            f"{user} cannot make tables in {store.shown} (schema {place})",
-            f"GRANT CREATE, USAGE ON SCHEMA {place} TO {user}",
+            f"{user} cannot make tables in {store.shown} (schema {path})",
+            f"GRANT CREATE, USAGE ON SCHEMA {path} TO {user}",
         )
     if replace and not schemas:
         raise CredentialsError(
@@ -187,12 +187,12 @@ def refuse_tight(
 ) -> None:
     """Raises StorageError where a disk has no room for the files of the snapshot, or for its database alone."""
     desired: dict[int, tuple[Path, int]] = {}
-    for place, size in (
+    for path, size in (
         (local_folder(destination), snapshot.artifacts.bytes if artifacts else 0),
         (store.file.parent if store.file is not None else None, database_size(part)),
     ):
-        if place is not None:
-            existing = _existing(place)
+        if path is not None:
+            existing = _existing(path)
             device = existing.stat().st_dev
             desired[device] = (existing, desired.get(device, (existing, 0))[1] + int(size * _ROOM))
     for existing, size in desired.values():
@@ -213,9 +213,9 @@ def refuse_nesting(store: Database, destination: str, backups: str) -> None:
             raise ConfigurationError(f"the backups {backups} lie within the artifacts", "keep them elsewhere")
         return
     root = os.path.realpath(folder)
-    for place, what in ((store.file, "the database"), (local_folder(backups), "the backups")):
-        if place is not None and f"{os.path.realpath(place)}/".startswith(f"{root}/"):
-            raise ConfigurationError(f"{what} {place} is within the artifacts {folder}", "keep it elsewhere")
+    for path, what in ((store.file, "the database"), (local_folder(backups), "the backups")):
+        if path is not None and f"{os.path.realpath(path)}/".startswith(f"{root}/"):
+            raise ConfigurationError(f"{what} {path} is within the artifacts {folder}", "keep it elsewhere")
 
 
 def database_size(part: DatabasePart) -> int:

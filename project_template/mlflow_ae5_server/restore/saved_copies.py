@@ -211,8 +211,11 @@ def _is_mounted(folder: Path) -> bool:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return False
-    places = (line.split()[4] for line in lines)  # with \040 and the like for what is no visible character
-    return any(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) == str(folder) for place in places)
+    mount_points = (line.split()[4] for line in lines)  # with \040 and the like for what is no visible character
+    return any(
+        re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), mount_point) == str(folder)
+        for mount_point in mount_points
+    )
 
 
 def _is_folder(path: Path) -> bool:

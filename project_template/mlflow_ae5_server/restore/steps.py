@@ -30,7 +30,7 @@ from mlflow_ae5_server.restore import files as recover_files
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.files import RestoreCounts
 from mlflow_ae5_server.restore.journal import (
-    ASIDE,
+    SAVING,
     RestoreInProgress,
     RestoreJournal,
     RestoreJournalFile,
@@ -85,7 +85,7 @@ class RestoreResult:
 
     restored: RestoreCounts
     database_identical: bool | None
-    kept_aside: str | None
+    saved_copy: str | None
     upgraded: dict[str, str] | None
 
 
@@ -96,7 +96,7 @@ class Restore:
     source: RestoreSource
     store: Database
     target: ArtifactTarget
-    place: SavedCopies
+    saved_copies: SavedCopies
     journal_file: RestoreJournalFile
 
     def run(
@@ -130,10 +130,10 @@ class Restore:
         old, snapshot = self.journal_file.running, self.source.snapshot.id
         if old is not None and old.snapshot == snapshot:
             say(f"going on with the restore of {snapshot} that {old.who} began {old.started}, at: {old.phase}")
-            return old.phase not in ASIDE
+            return old.phase not in SAVING
         if not replace:
-            preflight.refuse_occupied(found, self.store, self.place)
-        if old is not None and old.phase in ASIDE:  # half of the old data has gone there: the other half follows
+            preflight.refuse_occupied(found, self.store, self.saved_copies)
+        if old is not None and old.phase in SAVING:  # half of the old data has gone there: the other half follows
             entry = self.journal_file.kept(old.aside)
             if entry is not None and entry.in_place and not in_place:
                 entry = dataclasses.replace(entry, in_place=False, artifacts=found.contents is not None)
@@ -149,7 +149,7 @@ class Restore:
         entry = None
         if aside is not None:
             entry = SavedCopy(aside, snapshot, now(), found.has_database, contents, in_place, self.store.shown)
-        phase = "database-aside" if aside else "artifacts"
+        phase = "save-database" if aside else "artifacts"
         self.journal_file.begin(RestoreInProgress(phase, snapshot, now(), who(), aside, kept, in_place), entry)
         return False
 
@@ -157,15 +157,15 @@ class Restore:
         """`before` is the ledger as it was when this run opened it, None where it was open: what could not be put
         aside is not left written down as kept."""
         aside = self._running().aside
-        if self._running().phase == "database-aside":
-            if aside is not None and preflight.look(self.store, self.place).has_database:
+        if self._running().phase == "save-database":
+            if aside is not None and preflight.look(self.store, self.saved_copies).has_database:
                 say(f"keeping the tables of {self.store.shown} aside as {aside}")
-                self.journal_file.or_unsay(before, lambda: dialects.keep_aside(self.store, aside))
-            self.journal_file.turn("artifacts-aside")
-        if self._running().phase == "artifacts-aside":
-            if aside is not None and not self._running().in_place and self.place.contents() is not None:
-                say(f"keeping the artifacts of {self.place.shown} aside as {aside}")
-                self.place.aside(aside)
+                self.journal_file.or_unsay(before, lambda: dialects.save_copy(self.store, aside))
+            self.journal_file.turn("save-artifacts")
+        if self._running().phase == "save-artifacts":
+            if aside is not None and not self._running().in_place and self.saved_copies.contents() is not None:
+                say(f"keeping the artifacts of {self.saved_copies.shown} aside as {aside}")
+                self.saved_copies.aside(aside)
             self.journal_file.turn("artifacts")
 
     def _artifacts(self, *, again: bool, replace: bool) -> RestoreCounts:
@@ -176,15 +176,15 @@ class Restore:
                 raise
         name = new_name("failed")
         self.journal_file.keep(SavedCopy(name, self.source.snapshot.id, now(), database=False, artifacts=True))
-        say(f"{self.place.shown} holds files that are not the snapshot's: keeping all of them aside as {name}")
-        self.place.aside(name)
+        say(f"{self.saved_copies.shown} holds files that are not the snapshot's: keeping all of them aside as {name}")
+        self.saved_copies.aside(name)
         return self.source.artifacts(self.target, again=False)
 
     def _database(self, *, replace: bool) -> bool | None:
         was = self._running().phase
         if was == "artifacts":
             self.journal_file.turn("database")
-        found = preflight.look(self.store, self.place)
+        found = preflight.look(self.store, self.saved_copies)
         preflight.refuse_user(found, self.store)
         if found.has_database:
             if self._is_the_snapshots():
@@ -218,7 +218,7 @@ class Restore:
                 "run it again with --replace, which keeps them aside",
             )
         name = new_name("failed")
-        dialects.keep_aside(self.store, name)
+        dialects.save_copy(self.store, name)
         self.journal_file.keep(SavedCopy(name, self.source.snapshot.id, now(), database=True, artifacts=False))
         say(f"kept the tables of {self.store.shown} aside as {name}")
 

@@ -162,15 +162,15 @@ class FolderTarget:
         while folder != self._root and folder not in self._made:
             missing.append(folder)
             folder = os.path.dirname(folder)
-        for place in reversed(missing):
+        for directory in reversed(missing):
             try:
-                os.mkdir(place, 0o700)
+                os.mkdir(directory, 0o700)
             except FileExistsError:  # not through a link, which may lead anywhere
-                if not stat.S_ISDIR(os.lstat(place).st_mode):
+                if not stat.S_ISDIR(os.lstat(directory).st_mode):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
             if len(self._made) >= _FOLDERS:
                 self._made.clear()
-            self._made.add(place)
+            self._made.add(directory)
 
     def _at(self, path: str) -> bytes:
         return self._root + b"/" + key(path)
@@ -289,10 +289,10 @@ def _count(folder: bytes, reserved: bytes) -> int:
     """The names below `folder` that are no folders, and do not begin with `reserved` in `folder` itself."""
     found, waiting = 0, [folder]
     while waiting:
-        place = waiting.pop()
-        with os.scandir(place) as entries:
+        directory = waiting.pop()
+        with os.scandir(directory) as entries:
             for entry in entries:
-                if place == folder and entry.name.startswith(reserved):
+                if directory == folder and entry.name.startswith(reserved):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)

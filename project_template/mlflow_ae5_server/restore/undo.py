@@ -13,7 +13,7 @@ from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.journal import (
-    ASIDE,
+    SAVING,
     RestoreInProgress,
     RestoreJournalFile,
     SavedCopy,
@@ -31,7 +31,7 @@ class UndoRestore:
     """Brings back what the last --replace kept aside; what is there now is kept in its stead. Repeatable, as above."""
 
     store: Database
-    place: SavedCopies
+    saved_copies: SavedCopies
     journal_file: RestoreJournalFile
     name: str | None = None  # of what to bring back; None: what the last --replace kept
 
@@ -49,21 +49,21 @@ class UndoRestore:
             raise AssertionError("an undo has something to bring back")
         entry = self.journal_file.kept(kept)
         elsewhere = entry is not None and self._is_elsewhere(entry)
-        if self._phase() == "undo-database-aside":
-            if aside is not None and not elsewhere and preflight.look(self.store, self.place).has_database:
-                self.journal_file.or_unsay(before, lambda: dialects.keep_aside(self.store, aside))
-            self.journal_file.turn("undo-artifacts-aside")
-        if self._phase() == "undo-artifacts-aside":
+        if self._phase() == "undo-save-database":
+            if aside is not None and not elsewhere and preflight.look(self.store, self.saved_copies).has_database:
+                self.journal_file.or_unsay(before, lambda: dialects.save_copy(self.store, aside))
+            self.journal_file.turn("undo-save-artifacts")
+        if self._phase() == "undo-save-artifacts":
             if aside is not None and not running.in_place:
-                self.place.aside(aside)
+                self.saved_copies.aside(aside)
             self.journal_file.turn("undo-artifacts")
         if self._phase() == "undo-artifacts":
-            self.place.back(kept)
+            self.saved_copies.back(kept)
             self.journal_file.turn("undo-database")
         if kept in dialects.kept(self.store):
-            if preflight.look(self.store, self.place).has_database:  # made since this undo was interrupted
+            if preflight.look(self.store, self.saved_copies).has_database:  # made since this undo was interrupted
                 failed = new_name("failed")
-                dialects.keep_aside(self.store, failed)
+                dialects.save_copy(self.store, failed)
                 self.journal_file.keep(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
             dialects.bring_back(self.store, kept)
         dialects.complete(self.store)
@@ -81,9 +81,9 @@ class UndoRestore:
         kept, running = self.require(), self.journal_file.running
         if running is not None and running.is_undo:
             return kept
-        found = preflight.look(self.store, self.place)
+        found = preflight.look(self.store, self.saved_copies)
         preflight.refuse_foreign(found, self.store)
-        if running is None or running.phase not in ASIDE:
+        if running is None or running.phase not in SAVING:
             self._refuse_loss(kept, found)
             self._require(kept)
         else:
@@ -113,7 +113,7 @@ class UndoRestore:
             further = f"; to go back further, name one of {', '.join(others)}" if others else ""
             raise AbsentError(
                 f"the last restore is undone already, and what was there before that is kept as {undone.name}",
-                f"to take the undo back, use --undo --kept {undone.name}{further}",
+                f"to take the undo back, use --undo --saved {undone.name}{further}",
             )
         else:
             kept = self.journal_file.last_kept()
@@ -121,7 +121,7 @@ class UndoRestore:
             names = ", ".join(entry.name for entry in self.journal_file.restore_journal.kept)
             raise AbsentError(
                 f"{f'nothing is kept as {self.name}' if self.name else 'nothing is kept aside'} beside "
-                f"{self.place.shown}: there is nothing to bring back",
+                f"{self.saved_copies.shown}: there is nothing to bring back",
                 f"there are: {names}" if names else "only what `restore --replace` has kept aside can be brought back",
             )
         return kept
@@ -142,20 +142,20 @@ class UndoRestore:
 
     def _begin(self, unfinished: RestoreInProgress | None) -> RestoreInProgress:
         kept = self.require()
-        found = preflight.look(self.store, self.place)
+        found = preflight.look(self.store, self.saved_copies)
         preflight.refuse_foreign(found, self.store)
-        if unfinished is None or unfinished.phase not in ASIDE:
+        if unfinished is None or unfinished.phase not in SAVING:
             self._refuse_loss(kept, found)
             self._require(kept)
         # Of a restore that was cut off while it put things aside, some may be here still: they are of what is kept.
-        if unfinished is not None and unfinished.phase in ASIDE:
+        if unfinished is not None and unfinished.phase in SAVING:
             return self._begin_early(unfinished, kept, found)
         database = found.has_database and not self._is_elsewhere(kept)
         contents = found.contents is not None and not kept.in_place
         aside, entry = (new_name("undone") if database or contents else None), None
         if aside is not None:
             entry = SavedCopy(aside, kept.snapshot, now(), database, contents, kept.in_place, self.store.shown)
-        running = RestoreInProgress("undo-database-aside", kept.snapshot, now(), who(), aside, kept.name, kept.in_place)
+        running = RestoreInProgress("undo-save-database", kept.snapshot, now(), who(), aside, kept.name, kept.in_place)
         self.journal_file.begin(running, entry)
         return running
 
@@ -181,8 +181,8 @@ class UndoRestore:
         missing = []
         if kept.database and kept.name not in dialects.kept(self.store):
             missing.append(f"tables of {self.store.shown}")
-        if kept.artifacts and not self.place.kept(kept.name):
-            missing.append(f"artifacts of {self.place.shown}")
+        if kept.artifacts and not self.saved_copies.kept(kept.name):
+            missing.append(f"artifacts of {self.saved_copies.shown}")
         if missing:
             raise DamagedError(
                 f"the ledger says that {kept.name} keeps the {' and the '.join(missing)}, and it does not",

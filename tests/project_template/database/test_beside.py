@@ -30,7 +30,7 @@ def test_kept_aside_and_brought_back(database: Database, native: dict[str, Datab
     assert dialects.kept(database) == ()
     if database.file is None:
         execute(database, "CREATE TABLE zebra (a int)")
-    dialects.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")
+    dialects.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
     assert dialects.kept(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
     assert dialects.state(database) == dialects.DatabaseState(
         "empty", others=("zebra",) if database.file is None else ()
@@ -40,14 +40,14 @@ def test_kept_aside_and_brought_back(database: Database, native: dict[str, Datab
     assert dialects.state(database).others == (("zebra",) if database.file is None else ())
     execute(database, "DELETE FROM tags")
     with pytest.raises(NotEmptyError):
-        dialects.keep_aside(database, "2024-05-06T07-08-09Z-a1b2c3")
+        dialects.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
     dialects.bring_back(database, "2024-05-06T07-08-09Z-a1b2c3")
     assert dialects.digests(database) == before
     assert dialects.kept(database) == ()
 
-    dialects.keep_aside(database, "again")
-    dialects.drop_kept(database, "again")
-    dialects.drop_kept(database, "again")
+    dialects.save_copy(database, "again")
+    dialects.drop_saved(database, "again")
+    dialects.drop_saved(database, "again")
     assert dialects.kept(database) == ()
     with pytest.raises(ConfigurationError):
         dialects.bring_back(database, "again")
@@ -55,7 +55,7 @@ def test_kept_aside_and_brought_back(database: Database, native: dict[str, Datab
 
 
 def test_numbering_goes_on_after_coming_back(database: Database) -> None:
-    dialects.keep_aside(database, "x")
+    dialects.save_copy(database, "x")
     dialects.bring_back(database, "x")
     execute(database, "INSERT INTO experiments (name, lifecycle_stage, workspace) VALUES ('n', 'active', 'default')")
     with closing(connect_engine(database).connect()) as connection:
@@ -67,7 +67,7 @@ def test_numbering_goes_on_after_coming_back(database: Database) -> None:
 @pytest.mark.parametrize("name", ["", "../x", 'a"b', "a b", "x" * 41, "-x"])
 def test_names_that_could_lead_elsewhere(name: str, native: dict[str, Database]) -> None:
     for database in native.values():
-        for act in (dialects.keep_aside, dialects.bring_back, dialects.drop_kept):
+        for act in (dialects.save_copy, dialects.bring_back, dialects.drop_saved):
             with pytest.raises(UsageError):
                 act(database, name)
 
@@ -80,9 +80,9 @@ def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Databa
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("UPDATE runs SET user_id = user_id")
         with pytest.raises(InUseError):
-            dialects.keep_aside(copied, "x")
+            dialects.save_copy(copied, "x")
     assert dialects.digests(copied) == before
-    dialects.keep_aside(copied, "x")
+    dialects.save_copy(copied, "x")
     dialects.bring_back(copied, "x")
     assert dialects.digests(copied) == before
 

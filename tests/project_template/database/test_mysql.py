@@ -178,9 +178,9 @@ def test_killed_at_any_statement_what_is_kept_aside_comes_back(filled: Callable[
     whole, triggers, done = dialects.state(database), column(database, TRIGGERS), [False]
     while not all(done):
         done = []
-        for act in (dialects.keep_aside, dialects.bring_back):
+        for act in (dialects.save_copy, dialects.bring_back):
             done.append(killed(after, lambda act=act: act(database, "x")))
-            if ("x" in dialects.kept(database)) != (act is dialects.keep_aside):
+            if ("x" in dialects.kept(database)) != (act is dialects.save_copy):
                 act(database, "x")  # as the next run does
         dialects.complete(database)
         assert (dialects.state(database), column(database, TRIGGERS)) == (whole, triggers), after
@@ -205,8 +205,8 @@ def test_killed_at_any_statement_a_load_has_done_all_or_nothing(
     event.listen(Engine, "before_cursor_execute", note)
     dialects.load(part, objects, database)
     event.remove(Engine, "before_cursor_execute", note)
-    dialects.keep_aside(database, "first")
-    dialects.drop_kept(database, "first")
+    dialects.save_copy(database, "first")
+    dialects.drop_saved(database, "first")
     changes = [message for message in statements if not is_look(message)]
     moved = next(number for number, message in enumerate(changes) if message.startswith("RENAME"))
     kinds = set()
@@ -217,8 +217,8 @@ def test_killed_at_any_statement_a_load_has_done_all_or_nothing(
             continue
         dialects.complete(database)
         assert (dialects.digests(database), structure(database)) == (part.digests(), made), after
-        dialects.keep_aside(database, "whole")
-        dialects.drop_kept(database, "whole")
+        dialects.save_copy(database, "whole")
+        dialects.drop_saved(database, "whole")
     assert kinds == {"empty", "ours"}
     dialects.load(part, objects, database)
     assert (dialects.digests(database), structure(database), places(database)) == (part.digests(), made, [])

@@ -165,7 +165,7 @@ def test_a_database_that_is_not_there(native: dict[str, Database], empty: Callab
         lambda: dialects.state(nowhere),
         lambda: dialects.digests(nowhere),
         lambda: dialects.in_use(nowhere),
-        lambda: dialects.keep_aside(nowhere, "x"),
+        lambda: dialects.save_copy(nowhere, "x"),
     ):
         with pytest.raises(UnreachableError) as caught:
             act()

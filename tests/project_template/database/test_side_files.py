@@ -43,7 +43,7 @@ def sides(store: Database) -> list[str]:
 
 
 def moved(store: Database) -> Path:
-    dialects.keep_aside(store, "x")
+    dialects.save_copy(store, "x")
     assert not file_of(store).exists()
     assert sides(store) == []
     (kept,) = file_of(store).parent.glob("*mlflow_ae5_kept_x")
@@ -94,7 +94,7 @@ def test_a_change_that_was_cut_off_is_undone_and_one_at_work_is_left_alone(store
     child = writing(store)
     try:
         assert journal(store).stat().st_size > 0
-        for look in (dialects.require_free, dialects.settle, lambda store: dialects.keep_aside(store, "x")):
+        for look in (dialects.require_free, dialects.settle, lambda store: dialects.save_copy(store, "x")):
             with pytest.raises(InUseError, match="in use"):
                 look(store)
         assert (file_of(store).exists(), journal(store).exists()) == (True, True)

@@ -139,7 +139,7 @@ def test_links_are_named_and_not_followed(server: Server) -> None:
     assert kinds["0/out"] == ("link", str(outside))
     assert kinds["0/pipe"] == ("special", "")
     assert server.contents(manifest) == {"0/file": b"x"}
-    assert [name.partition(" ")[0] for name in manifest.outside] == ["0/out", "0/up"]
+    assert [name.partition(" ")[0] for name in manifest.external] == ["0/out", "0/up"]
     assert not manifest.complete
 
 
@@ -282,7 +282,7 @@ def test_long_and_many_names_are_told_in_part_and_can_be_read_again(server: Serv
     for number in range(70):
         (server.artifacts / f"link{number}").symlink_to("/nowhere/" + "\u200b" * 1300)
     manifest = server.back_up()
-    assert len(manifest.outside) < 70
+    assert len(manifest.external) < 70
     assert server.repository().snapshot("latest") == manifest
 
 

@@ -56,26 +56,26 @@ def test_a_first_backup_without_the_files_of_a_model_is_refused(server: Server, 
 def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server: Server, folder: str) -> None:
     server.use_mlflow()
     server.write("0/r/artifacts/a", b"a")
-    first = server.job("create --allow-outside")[1]
+    first = server.job("create --allow-external")[1]
     server.artifacts.rename(server.folder / "elsewhere")
     if folder != "absent":
         (server.artifacts / ("" if folder == "empty" else "lost+found")).mkdir(parents=True)
 
-    code, report = server.job("create --allow-outside")
+    code, report = server.job("create --allow-external")
     assert (code, report["outcome"]) == (StorageError.exit_code, "failed")
     assert f"no artifact at all in {server.artifacts}" in report["error"]
     assert f"the snapshot {first['snapshot']} has 1 artifact" in report["error"]
     listed = server.job("list")[1]
     assert ([one["snapshot"] for one in listed["snapshots"]], listed["unfinished"]) == ([first["snapshot"]], [])
 
-    meant = server.job("create --allow-outside --allow-empty")
+    meant = server.job("create --allow-external --allow-empty")
     assert (meant[0], meant[1]["artifacts"]) == (0, 0)
-    assert [server.job("create --allow-outside")[0] for _ in range(2)] == [0, 0], "what was meant once is meant"
+    assert [server.job("create --allow-external")[0] for _ in range(2)] == [0, 0], "what was meant once is meant"
 
     back = server.write("0/r/artifacts/a", b"a")
-    assert server.job("create --allow-outside")[1]["artifacts"] == 1
+    assert server.job("create --allow-external")[1]["artifacts"] == 1
     back.unlink()
-    assert server.job("create --allow-outside")[0] == StorageError.exit_code, "until there was something again"
+    assert server.job("create --allow-external")[0] == StorageError.exit_code, "until there was something again"
 
 
 @pytest.mark.parametrize("note", [None, b"", b"[]", b"{"])
@@ -131,12 +131,12 @@ def test_a_backup_reports_how_many_are_gone(server: Server) -> None:
     server.use_mlflow()
     for number in range(30):
         server.write(f"0/{number}", b"%d" % number)
-    assert "gone_artifacts" not in server.job("create --allow-outside")[1]
+    assert "gone_artifacts" not in server.job("create --allow-external")[1]
     for number in range(25):
         (server.artifacts / f"0/{number}").unlink()
-    code, report = server.job("create --allow-outside")
+    code, report = server.job("create --allow-external")
     assert (code, report["gone_artifacts"], report["artifacts_before"]) == (0, 25, 30)
-    assert "gone_artifacts" not in server.job("create --allow-outside")[1]
+    assert "gone_artifacts" not in server.job("create --allow-external")[1]
 
 
 @pytest.mark.parametrize(("before", "left", "told"), [(21, 0, "refused"), (20, 0, ""), (50, 24, "told"), (50, 25, "")])

@@ -24,7 +24,7 @@ from mlflow_ae5_server.repository.open import open_backend
 from tests.project_template.repository.conftest import Server, Wrapped, in_child, new_server
 from tests.project_template.restore.conftest import Home, tree
 
-VERBS = ("list", "show", "verify", "prune --keep-last 1 --yes", "create --allow-outside")
+VERBS = ("list", "show", "verify", "prune --keep-last 1 --yes", "create --allow-external")
 MiB = 1024 * 1024
 SHA = "a" * 64
 
@@ -35,7 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     server = new_server(tmp_path_factory.mktemp("original"))
     server.use_mlflow()
     server.write("1/a", b"a" * 1000)
-    assert server.job("create --allow-outside")[0] == 0
+    assert server.job("create --allow-external")[0] == 0
     assert server.job("verify")[0] == 0
     return server.folder
 
@@ -341,7 +341,7 @@ def test_files_in_what_a_link_called_tmp_leads_to_are_not_deleted(hostile: Hosti
     (hostile.backend / "tmp").mkdir(exist_ok=True)
     (hostile.backend / "tmp/precious").write_text("precious")
     hostile.link("tmp")
-    code, report = hostile.server.job("create --allow-outside")
+    code, report = hostile.server.job("create --allow-external")
     assert (code, "tmp in " in report["error"], "is no folder" in report["error"]) == (25, True, True)
     assert list(tree(hostile.outside / "tmp")) == ["precious"]
 
@@ -386,19 +386,19 @@ def test_no_snapshot_is_made_behind_a_number_that_no_backup_comes_to(
     name = f"{number}-20260101T000000Z-aaaaaa.json"
     make(hostile, name)
     before = made(hostile)
-    code, report = hostile.server.job("create --allow-outside")
+    code, report = hostile.server.job("create --allow-external")
     assert (code, name in report["error"]) == (DamagedError.exit_code, True)
     assert made(hostile) == before
     (found,) = hostile.backend.glob(f"*/{name}")
     found.unlink()
     (hostile.backend / "newest.json").unlink()
-    assert hostile.server.job("create --allow-outside")[0] == 0
+    assert hostile.server.job("create --allow-external")[0] == 0
     assert hostile.server.job("verify")[0] == 0
 
 
 def test_a_lease_that_none_can_follow_is_named(hostile: Hostile) -> None:
     BESIDE["lease: the last one"](hostile)
-    for verb in ("create --allow-outside", "prune --keep-last 1 --yes"):
+    for verb in ("create --allow-external", "prune --keep-last 1 --yes"):
         code, report = hostile.server.job(verb)
         assert (code, f"lease/{'9' * 18}.json" in report["error"]) == (DamagedError.exit_code, True)
 
@@ -479,7 +479,7 @@ def test_a_folder_that_is_swapped_for_a_link_while_a_backup_runs(hostile: Hostil
         hostile.backend.with_name("away").rename(hostile.backend)
     found = [one.id for one in hostile.server.repository().listed()]
     assert found[1:] == ([made.id] if made else [])
-    assert hostile.server.job("create --allow-outside")[0] == 0
+    assert hostile.server.job("create --allow-external")[0] == 0
 
 
 def test_what_is_published_is_read_again(hostile: Hostile) -> None:

@@ -30,14 +30,14 @@ def test_backup_as_a_job(project: Any) -> None:
     assert "planted" not in refused.output.lower()
     project.secret("MLFLOW_TRACKING_BACKUP_DESTINATION", "data/mlflow/standalone/backups")
 
-    first = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="create --allow-outside")
+    first = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="create --allow-external")
     assert (first.code, first.last["outcome"], first.last["artifact_bytes"]) == (0, "done", 5), first.output
     assert first.last["command"] == "Backup"
-    assert (len(first.last["place"]), first.last["of_snapshots"]) == (32, 1)
+    assert (len(first.last["repository"]), first.last["of_snapshots"]) == (32, 1)
     assert first.last["new_objects"] > 0
 
     checked = project.run("MinimumBackup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="verify --all")
-    assert checked.last["place"] == first.last["place"]
+    assert checked.last["repository"] == first.last["repository"]
     assert (checked.code, checked.last["snapshot"], checked.last["damaged"]) == (0, first.last["snapshot"], [])
 
     for ended in (first, checked):

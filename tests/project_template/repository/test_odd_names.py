@@ -102,7 +102,7 @@ def test_a_restore_into_a_bucket_with_markers(pilot: Pilot, bucket: Bucket, tmp_
         return  # moto does not copy for Google's client
     bucket.put("target", {"3/new": b"new", "1/r/": b"", "3/": b""})
     assert home.restore("--replace", "--dry-run")["would_refuse"] == []
-    kept = home.restore("--replace")["kept_aside"]
+    kept = home.restore("--replace")["saved_copy"]
     assert bucket.files("target") == FILES
     assert bucket.files(f"target.{kept}") == {**FILES, "3/new": b"new"}
     bucket.put(f"target.{kept}", markers())
@@ -141,11 +141,11 @@ def test_a_name_that_cannot_be_addressed_is_kept_aside_and_comes_back(
     before = {**FILES, **FULL, **BAD}
     on_s3.put("target", FULL, BAD)
     assert home.restore("--replace", "--dry-run")["would_refuse"] == []
-    kept = home.restore("--replace")["kept_aside"]
+    kept = home.restore("--replace")["saved_copy"]
     assert (on_s3.files("target"), on_s3.files(f"target.{kept}")) == (FILES, before)
     home.restore("--undo")
     assert on_s3.files("target") == before
     home.restore("--replace")
-    (kept, _again) = sorted(entry["name"] for entry in home.restore("--list-kept")["aside"])
-    home.restore("--drop-kept", kept)
+    (kept, _again) = sorted(entry["name"] for entry in home.restore("--list-saved")["saved_copies"])
+    home.restore("--drop-saved", kept)
     assert on_s3.files(f"target.{kept}") == {}

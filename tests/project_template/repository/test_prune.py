@@ -34,7 +34,7 @@ _ONE = Manifest(
     database={},
     artifacts=ArtifactsPart("", 0, 0, ()),
     in_flight=InFlight(),
-    outside=(),
+    external=(),
     new_objects=0,
     new_bytes=0,
     stored_bytes=0,
@@ -273,11 +273,11 @@ def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
     for words in ("--keep-last 1 --yes", "--yes", f"--drop-damaged {new.id} --yes"):
         code, report = server.job(f"prune {words}")
         assert (code, server.objects()) == (UnfinishedError.exit_code, before)
-        assert f"a restore of the snapshot {old.id}" in report["half_restored"]
+        assert f"a restore of the snapshot {old.id}" in report["interrupted_restore"]
     assert ids([one.manifest for one in server.repository().listed() if one.manifest]) == ids([old, other, new])
     code, shown = server.job("prune --keep-last 1")
     assert (code, shown["outcome"]) == (0, "dry-run")
-    assert old.id in shown["half_restored"]
+    assert old.id in shown["interrupted_restore"]
     for manifest in (old, other):  # so that no object could go
         Path(server.backend, "snapshots", manifest.name).write_bytes(b"")
     server.object_file(new.database["file"][0]).write_bytes(right)

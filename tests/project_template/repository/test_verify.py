@@ -188,7 +188,7 @@ def test_a_place_without_backups(server: Server) -> None:
 def test_list_show_and_create_say_what_is_in_a_snapshot(server: Server) -> None:
     server.use_mlflow()
     server.write("a", b"hello")
-    code, created = server.job("create --allow-outside")
+    code, created = server.job("create --allow-external")
     assert (code, created["outcome"]) == (0, "done")
     assert (created["artifacts"], created["artifact_bytes"]) == (1, 5)
     assert created["runs"] > 0
@@ -202,7 +202,7 @@ def test_list_show_and_create_say_what_is_in_a_snapshot(server: Server) -> None:
     assert shown["id"] == created["snapshot"]
     assert shown["database"]["tables"][0]["digest"]
     assert "lists" not in shown["artifacts"]
-    again = server.job("create --allow-outside")[1]
+    again = server.job("create --allow-external")[1]
     assert (again["new_objects"], again["new_bytes"], again["stored_bytes"]) == (0, 0, 0)
 
 
@@ -215,7 +215,7 @@ def test_artifacts_elsewhere_are_told_and_make_it_incomplete(server: Server) -> 
     server.sql("DELETE FROM trace_tags")
     server.write("a", b"a")
     code, report = server.job("create")
-    assert (code, report["outcome"], report["outside"]) == (0, "done", [])
+    assert (code, report["outcome"], report["external"]) == (0, "done", [])
     server.sql(f"UPDATE experiments SET artifact_location = '{server.artifacts}/1' WHERE experiment_id = 0")
     server.sql("UPDATE experiments SET artifact_location = 's3://elsewhere/2' WHERE experiment_id = 1")
     some = "(SELECT min(run_uuid) FROM runs)"
@@ -226,6 +226,6 @@ def test_artifacts_elsewhere_are_told_and_make_it_incomplete(server: Server) -> 
     server.sql(f"UPDATE runs SET artifact_uri = 's3://u:pa55word@there/2/{'b' * 32}/artifacts' WHERE run_uuid={last}")
     code, report = server.job("create")
     assert (code, report["outcome"]) == (23, "incomplete")
-    assert report["outside"] == ["s3://elsewhere/2", f"file://{server.folder}/old", "s3://u:********@there/2"]
-    assert server.job("create --allow-outside")[0] == 0
+    assert report["external"] == ["s3://elsewhere/2", f"file://{server.folder}/old", "s3://u:********@there/2"]
+    assert server.job("create --allow-external")[0] == 0
     assert [line["complete"] for line in server.job("list")[1]["snapshots"]] == [True, False, False]

@@ -173,7 +173,7 @@ def test_the_ledger_remembers(tmp_path: Path) -> None:
     journal_file = RestoreJournalFile(beside(url))
     assert (journal_file.running, journal_file.last_kept(), journal.unfinished(url)) == (None, None, None)
     name = journal.new_name("kept")
-    running = RestoreInProgress("database-aside", "20261123T001122Z-abcdef", journal.now(), "here:1", name, name)
+    running = RestoreInProgress("save-database", "20261123T001122Z-abcdef", journal.now(), "here:1", name, name)
     journal_file.begin(running, SavedCopy(name, running.snapshot, running.started, database=True, artifacts=False))
     journal_file.turn("artifacts")
 

@@ -241,7 +241,7 @@ def test_triggers_that_are_not_mlflows_are_in_no_snapshot(forged: Forged) -> Non
     assert home.store.file is not None
     with contextlib.closing(sqlite3.connect(home.store.file)) as connection:
         connection.execute(TRIGGER)
-    assert code_of(home, "backup", "create", "--allow-outside") == 33
+    assert code_of(home, "backup", "create", "--allow-external") == 33
 
 
 def test_a_check_compares_the_size_of_an_object_with_what_the_list_says(forged: Forged) -> None:

@@ -39,5 +39,5 @@ def test_is_kept_aside_and_the_snapshot_takes_its_place(
         home.restore("--snapshot", "latest")
     done = home.restore("--snapshot", "latest", "--replace")
 
-    assert done["kept_aside"]
+    assert done["saved_copy"]
     assert dialects.digests(home.store) == pilot.digests

@@ -38,9 +38,9 @@ VERBS = (
     "restore --replace",
     "restore --undo",
     "restore --undo --dry-run",
-    "restore --list-kept",
-    f"restore --drop-kept {NAME}",
-    "backup create --allow-outside",
+    "restore --list-saved",
+    f"restore --drop-saved {NAME}",
+    "backup create --allow-external",
     "backup prune --keep-last 1 --yes",
 )
 

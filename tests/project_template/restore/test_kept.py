@@ -39,21 +39,21 @@ FACTS = {"name": NAME, "snapshot": "s-1", "time": "2026-01-02T03:04:05+00:00", "
 
 def test_named_shown_removed(home: Any) -> None:
     before = home.tree()
-    listed = home.restore("--list-kept")
-    shown = home.restore("--drop-kept", NAME, "--dry-run")
-    assert (listed["outcome"], listed["aside"]) == ("done", [FACTS])
+    listed = home.restore("--list-saved")
+    shown = home.restore("--drop-saved", NAME, "--dry-run")
+    assert (listed["outcome"], listed["saved_copies"]) == ("done", [FACTS])
     assert (shown["outcome"], shown["would_drop"]) == ("dry-run", FACTS)
     assert home.tree() == before
 
-    done = home.restore("--drop-kept", NAME)
+    done = home.restore("--drop-saved", NAME)
     assert (done["outcome"], done["dropped"], done["was"]) == ("done", NAME, FACTS)
     assert home.tree() == {}
-    assert home.restore("--list-kept")["aside"] == []
+    assert home.restore("--list-saved")["saved_copies"] == []
     with pytest.raises(AbsentError, match="there is: nothing"):
-        home.restore("--drop-kept", NAME)
+        home.restore("--drop-saved", NAME)
 
 
-@pytest.mark.parametrize("words", [("--drop-kept", NAME), ("--drop-kept", NAME, "--dry-run")])
+@pytest.mark.parametrize("words", [("--drop-saved", NAME), ("--drop-saved", NAME, "--dry-run")])
 def test_not_while_an_undo_may_need_it(home: Any, words: tuple[str, ...]) -> None:
     RestoreJournalFile(beside(home.destination)).begin(
         RestoreInProgress("undo-artifacts", "s-1", "2026-01-03", "x:1", kept=NAME)
@@ -66,10 +66,10 @@ def test_not_while_an_undo_may_need_it(home: Any, words: tuple[str, ...]) -> Non
 
 def test_an_empty_name_is_no_restore(home: Any) -> None:
     with pytest.raises(AbsentError, match="kept aside as ''"):
-        home.restore("--drop-kept", "")
+        home.restore("--drop-saved", "")
 
 
-@pytest.mark.parametrize("words", ["--list-kept --undo", "--list-kept --replace", "--list-kept --drop-kept x"])
+@pytest.mark.parametrize("words", ["--list-saved --undo", "--list-saved --replace", "--list-saved --drop-saved x"])
 def test_words_that_contradict_each_other(words: str) -> None:
     with pytest.raises(UsageError):
         cli.parse(["restore", *words.split()])

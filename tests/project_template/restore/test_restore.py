@@ -46,7 +46,7 @@ def test_into_an_empty_place(pilot: Any, home: Any) -> None:
             "artifact_bytes": sum(file.stat().st_size for file in home.artifacts.rglob("*") if file.is_file()),
             "database_identical": True,
             "artifacts_identical": True,
-            "kept_aside": None,
+            "saved_copy": None,
             "upgraded": None,
         }.items()
     )
@@ -80,7 +80,7 @@ def test_from_and_to_an_object_store(pilot: Any, tmp_path: Path, home_at: Any, t
     assert target.count() == len(pilot.files)
     with pytest.raises(NotEmptyError, match="18 files"):
         home.restore("--snapshot", "latest")
-    kept = home.restore("--replace")["kept_aside"]
+    kept = home.restore("--replace")["saved_copy"]
     assert open_target(f"{url}/artifacts.{kept}").count() == len(pilot.files)
     home.restore("--undo")
     assert target.count() == len(pilot.files)
@@ -290,9 +290,9 @@ def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: A
     take(dataclasses.replace(pilot.home, backups=copied.backups))
     told = copied.restore("--dry-run")
     assert told["snapshot"] == pilot.snapshot.id
-    assert told["half_restored"].startswith(f"a restore of the snapshot {pilot.snapshot.id}, begun ")
+    assert told["interrupted_restore"].startswith(f"a restore of the snapshot {pilot.snapshot.id}, begun ")
     done = copied.restore("--snapshot", "latest")
-    assert (done["snapshot"], done["half_restored"]) == (pilot.snapshot.id, None)
+    assert (done["snapshot"], done["interrupted_restore"]) == (pilot.snapshot.id, None)
 
 
 def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None:

@@ -104,6 +104,6 @@ def test_a_restore_journal_that_is_too_large_is_not_read(home_at: Any, tmp_path:
     url = bucket(f"j{uuid.uuid4().hex}")
     obstore.put(object_store.open_store(url), ".mlflow-ae5-restore.json", bytes(MAX_JOURNAL + 1))
     home = home_at(tmp_path / "home", pilot.home.backups, "", url)
-    for words in (("--dry-run",), ("--undo",), ("--list-kept",)):
+    for words in (("--dry-run",), ("--undo",), ("--list-saved",)):
         with pytest.raises(DamagedError, match="restore journal of"):
             home.restore(*words)

@@ -61,9 +61,9 @@ def test_a_snapshot_goes_there_and_comes_back(
     assert is_identical(copy, pilot)
     assert home.job("backup", "create")["outcome"] == "done"
     worked = work_on(home, pilot)
-    kept = home.restore("--replace", "--snapshot", "latest")["kept_aside"]
+    kept = home.restore("--replace", "--snapshot", "latest")["saved_copy"]
     assert is_identical(home, pilot)
-    assert [entry["database"] for entry in home.restore("--list-kept")["aside"]] == [True]
+    assert [entry["database"] for entry in home.restore("--list-saved")["saved_copies"]] == [True]
     assert home.restore("--undo")["brought_back"] == kept
     assert (dialects.digests(home.store), home.files()) == worked
     assert dialects.digests(neighbour) == others

@@ -19,20 +19,20 @@ def test_replace_and_undo(filled: Any, pilot: Any) -> None:
     done = home.restore("--replace")
     assert done["outcome"] == "done"
     assert is_identical(home, pilot)
-    assert done["kept_aside"] in dialects.kept(home.store)
+    assert done["saved_copy"] in dialects.kept(home.store)
     later = work_on(home, pilot)  # a server has gone on from there
     with serving(home.store):
         assert "a tracking server" in refused(home, InUseError, "--undo")
 
     undone = home.restore("--undo")
-    assert (undone["outcome"], undone["brought_back"]) == ("undone", done["kept_aside"])
+    assert (undone["outcome"], undone["brought_back"]) == ("undone", done["saved_copy"])
     assert (dialects.digests(home.store), home.files()) == before
-    assert undone["kept_aside"] in dialects.kept(home.store)  # what was displaced is not lost either
-    assert home.tree(home.artifacts.with_name(f"artifacts.{undone['kept_aside']}")) == later[1]
+    assert undone["saved_copy"] in dialects.kept(home.store)  # what was displaced is not lost either
+    assert home.tree(home.artifacts.with_name(f"artifacts.{undone['saved_copy']}")) == later[1]
 
     assert "is undone already" in refused(home, AbsentError, "--undo")
-    assert undone["kept_aside"] in refused(home, AbsentError, "--drop-kept", "kept_20200101_000000_000000")
-    assert home.restore("--drop-kept", undone["kept_aside"])["dropped"] == undone["kept_aside"]
+    assert undone["saved_copy"] in refused(home, AbsentError, "--drop-saved", "kept_20200101_000000_000000")
+    assert home.restore("--drop-saved", undone["saved_copy"])["dropped"] == undone["saved_copy"]
     assert "nothing to bring back" in refused(home, AbsentError, "--undo")
     assert dialects.kept(home.store) == ()
     assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
@@ -41,23 +41,23 @@ def test_replace_and_undo(filled: Any, pilot: Any) -> None:
 
 def test_an_undo_can_be_taken_back_and_is_not_made_twice_unasked(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
-    first = here.restore("--replace")["kept_aside"]
+    first = here.restore("--replace")["saved_copy"]
     later = work_on(here, pilot)
-    second = here.restore("--replace")["kept_aside"]
-    undone = here.restore("--undo")["kept_aside"]
+    second = here.restore("--replace")["saved_copy"]
+    undone = here.restore("--undo")["saved_copy"]
     assert (dialects.digests(here.store), here.files()) == later
     told = refused(here, AbsentError, "--undo")
     assert "is undone already" in told
-    assert f"--kept {undone}; to go back further, name one of {first}" in told
+    assert f"--saved {undone}; to go back further, name one of {first}" in told
     assert second not in told
 
-    again = here.restore("--undo", "--kept", undone)
+    again = here.restore("--undo", "--saved", undone)
     assert again["brought_back"] == undone
     assert is_identical(here, pilot)
-    assert here.restore("--undo", "--dry-run", "--kept", first)["would_bring_back"] == first
-    here.restore("--undo", "--kept", again["kept_aside"])
+    assert here.restore("--undo", "--dry-run", "--saved", first)["would_bring_back"] == first
+    here.restore("--undo", "--saved", again["saved_copy"])
     assert (dialects.digests(here.store), here.files()) == later
-    assert "there are: " in refused(here, AbsentError, "--undo", "--kept", "kept_20200101_000000_000000")
+    assert "there are: " in refused(here, AbsentError, "--undo", "--saved", "kept_20200101_000000_000000")
 
 
 def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp
     before = work_on(here, pilot)
     uri = f"sqlite:///{tmp_path}/elsewhere/mydb.sqlite"
     moved = dataclasses.replace(here, uri=uri)
-    kept = moved.restore("--replace")["kept_aside"]
+    kept = moved.restore("--replace")["saved_copy"]
     assert f"was empty: with what was kept as {kept} no database comes back" in refused(moved, NotEmptyError, "--undo")
     assert "no database comes back" in refused(moved, NotEmptyError, "--undo", "--dry-run")
     assert is_identical(moved, pilot)
@@ -86,15 +86,15 @@ def test_artifacts_that_are_there_stay_and_only_the_database_is_replaced(here: A
     done = here.restore("--replace", "--same-artifacts")
     assert (done["outcome"], done["written_files"], done["artifacts"]) == ("done", 0, len(pilot.files))
     assert (dialects.digests(here.store), here.files()) == (pilot.digests, before[1])
-    assert not here.artifacts.with_name(f"artifacts.{done['kept_aside']}").exists()
+    assert not here.artifacts.with_name(f"artifacts.{done['saved_copy']}").exists()
 
     undone = here.restore("--undo")
     assert (dialects.digests(here.store), here.files()) == before
-    here.restore("--undo", "--kept", undone["kept_aside"])
+    here.restore("--undo", "--saved", undone["saved_copy"])
     assert (dialects.digests(here.store), here.files()) == (pilot.digests, before[1])
 
 
-@pytest.mark.parametrize("phase", ["database-aside", "artifacts-aside", "database"])
+@pytest.mark.parametrize("phase", ["save-database", "save-artifacts", "database"])
 def test_cut_off_it_goes_on_with_the_artifacts_in_place(phase: str, here: Any, pilot: Any) -> None:
     work_on(here, pilot)
     shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
@@ -112,7 +112,7 @@ def test_artifacts_that_have_changed_are_restored(here: Any, pilot: Any) -> None
     before = here.files()
     done = here.restore("--replace", "--same-artifacts")
     assert is_identical(here, pilot)
-    assert here.tree(here.artifacts.with_name(f"artifacts.{done['kept_aside']}")) == before
+    assert here.tree(here.artifacts.with_name(f"artifacts.{done['saved_copy']}")) == before
 
 
 def test_nothing_to_undo(here: Any) -> None:
@@ -123,6 +123,6 @@ def test_nothing_to_undo(here: Any) -> None:
 
 def test_undo_when_somebody_has_removed_what_was_kept(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
-    kept = here.restore("--replace")["kept_aside"]
+    kept = here.restore("--replace")["saved_copy"]
     shutil.rmtree(here.artifacts.with_name(f"artifacts.{kept}"))
     assert f"artifacts of {here.destination}" in refused(here, DamagedError, "--undo")

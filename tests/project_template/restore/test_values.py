@@ -183,7 +183,7 @@ def test_a_restore_that_shortens_goes_on_after_it_was_cut_off(
     dialects.load(
         source, repository.reader(), home.store, shorten=True
     )  # as far as a run that is killed right after it comes
-    kept = home.restore("--shorten-text")["kept_aside"]
+    kept = home.restore("--shorten-text")["saved_copy"]
     assert (kept, dialects.kept(home.store)) == (None, ())  # what is there is taken for what it loaded itself
     assert home.unfinished() is None
 

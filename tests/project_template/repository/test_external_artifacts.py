@@ -27,7 +27,7 @@ def test_a_prompt_is_in_the_snapshot_whole(server: Server, empty_file: Path) -> 
 
     code, report = server.job("create --allow-empty")
 
-    assert (code, report["outcome"], report["outside"]) == (0, "done", [])
+    assert (code, report["outcome"], report["external"]) == (0, "done", [])
 
 
 def test_every_placeholder_of_the_installed_mlflow_is_known() -> None:
@@ -62,7 +62,7 @@ def test_what_is_told_of_a_location(server: Server, location: str, told: str | N
         backend = location.replace("FOLDER", str(server.folder))
         connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", [backend])
 
-    code, report = server.job("create --allow-empty --allow-outside")
+    code, report = server.job("create --allow-empty --allow-external")
 
     expected = [told.replace("FOLDER", str(server.folder))] if told else []
-    assert (code, report["outside"]) == (0, expected)
+    assert (code, report["external"]) == (0, expected)

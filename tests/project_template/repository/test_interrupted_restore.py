@@ -29,7 +29,7 @@ def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(ser
     code, report = server.job("create")
     assert (code, report["outcome"]) == (22, "failed")
     assert "has not ended" in report["error"]
-    assert "a restore of the snapshot 20260102T030405Z-abcdef" in report["half_restored"]
+    assert "a restore of the snapshot 20260102T030405Z-abcdef" in report["interrupted_restore"]
     aside.rename(file)
     journal_file.end()
     assert server.back_up().sequence == 2

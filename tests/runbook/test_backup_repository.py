@@ -15,11 +15,11 @@ ONE, TWO = "1" * 32, "2" * 32
 
 
 def created(place, number):
-    return {"action": "create", "outcome": "done", "place": place, "of_snapshots": number}
+    return {"action": "create", "outcome": "done", "repository": place, "of_snapshots": number}
 
 
 def listed(place, number):
-    return {"action": "list", "outcome": "done", "place": place, "snapshots": [{}] * number}
+    return {"action": "list", "outcome": "done", "repository": place, "snapshots": [{}] * number}
 
 
 # what jobs told, one after another, and how many snapshots of the former place are missed then (None: nothing is said)
@@ -33,16 +33,28 @@ SEEN = [
     ("the last count counts", [created(ONE, 12), listed(ONE, 9), created(TWO, 1)], "9 earlier"),
     (
         "after a prune",
-        [created(ONE, 12), {"action": "prune", "outcome": "done", "place": ONE, "kept": ["a", "b"]}, created(TWO, 1)],
+        [
+            created(ONE, 12),
+            {"action": "prune", "outcome": "done", "repository": ONE, "kept": ["a", "b"]},
+            created(TWO, 1),
+        ],
         "2 earlier",
     ),
     (
         "after looking what a prune would do",
-        [created(ONE, 12), {"action": "prune", "outcome": "dry-run", "place": ONE, "kept": ["a"]}, created(TWO, 1)],
+        [
+            created(ONE, 12),
+            {"action": "prune", "outcome": "dry-run", "repository": ONE, "kept": ["a"]},
+            created(TWO, 1),
+        ],
         "12 earlier",
     ),
     ("nothing was there", [created(ONE, 0), created(TWO, 1), created(TWO, 2)], None),
-    ("not counted", [{"action": "verify", "place": ONE}, created(TWO, 1)], ": earlier snapshots known here are not"),
+    (
+        "not counted",
+        [{"action": "verify", "repository": ONE}, created(TWO, 1)],
+        ": earlier snapshots known here are not",
+    ),
     ("the former is back", [created(ONE, 12), created(TWO, 1), listed(ONE, 12)], None),
 ]
 
@@ -56,7 +68,7 @@ def test_a_place_that_began_anew_is_told_until_the_former_is_back(tmp_path, case
     assert (message in found and "is the volume mounted" in found.lower()) if message else found == ""
 
 
-def test_a_new_place_can_be_accepted_and_another_setting_is_one(tmp_path):
+def test_a_new_repository_can_be_accepted_and_another_setting_is_one(tmp_path):
     where = context(tmp_path)
     backup_repository.note(where, created(ONE, 12))
     backup_repository.note(where, listed(TWO, 1), accept=True)

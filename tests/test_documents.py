@@ -365,7 +365,7 @@ def lose_everything(folder: Path) -> None:
     """The installation, its secrets, its data and what this machine remembers of it. Only the snapshots stay."""
     assert main(["uninstall", "--sandbox", "--yes", "--purge-secrets", "--config", "quick.yaml"]) == 0
     (folder / "state" / "sandbox" / "volumes" / "mlflow-service" / "data" / "db").unlink()
-    for memory in (folder / "state").glob("localhost*/memory.json"):
+    for memory in (folder / "state").glob("localhost*/state.json"):
         memory.unlink()
 
 

@@ -177,7 +177,7 @@ def opened(
                 options=run,
                 access=access,
                 cached=PlatformCache(access),
-                memory=State(folder, read_only=run.dry),
+                state=State(folder, read_only=run.dry),
                 journal=Journal(folder, clock, verb=verb, read_only=run.dry),
                 values=values,
                 clock=clock,
@@ -230,7 +230,7 @@ def locked(options: WriteOptions, verb: str, context: Context) -> Iterator[Insta
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
     with InstallationLock(context.folder, context.clock, verb=verb).held(options.lock_wait) as lock:
-        context.memory.refresh()
+        context.state.refresh()
         yield lock
 
 

@@ -107,7 +107,7 @@ class Context:
     options: RunOptions
     access: Sessions
     cached: PlatformCache
-    memory: State
+    state: State
     journal: Journal
     values: SecretResolver
     clock: Clock
@@ -146,7 +146,7 @@ class Context:
         """Write secrets, see them listed, remember their fingerprints, and note it in the journal."""
         platform.put_secrets(values)
         for name, value in values.items():
-            self.memory.remember_secret(account, name, value, self.clock.now())
+            self.state.remember_secret(account, name, value, self.clock.now())
         self.journal.effect("set", "secrets", ", ".join(values), account=account)
         if account == self.account:
             self.cached.saw_secrets(values)

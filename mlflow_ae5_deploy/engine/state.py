@@ -63,10 +63,10 @@ class PendingJobChange:
 
 
 class State:
-    """`memory.json` of one installation. In a read-only run nothing is written, and nothing is created."""
+    """`state.json` of one installation. In a read-only run nothing is written, and nothing is created."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self._path = folder / "memory.json"
+        self._path = folder / "state.json"
         self._read_only = read_only
         self._data = self._load()
 

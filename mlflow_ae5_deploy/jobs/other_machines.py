@@ -78,8 +78,8 @@ def _jobs(context: Context, project: Project) -> list[Job]:
 
 
 def _pending(context: Context) -> bool:
-    memory = context.memory
-    return bool(memory.pending_upgrade() or memory.pending_restart() or memory.recovery())
+    state = context.state
+    return bool(state.pending_upgrade() or state.pending_restart() or state.recovery())
 
 
 def _ours(context: Context, resource: str, name: str) -> bool:

@@ -125,24 +125,24 @@ def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
     return standing
 
 
-# memory -----------------------------------------------------------------------------------------------------------
+# state ------------------------------------------------------------------------------------------------------------
 
 
-def note(memory: State, task: JobRequest, job_result: JobResult, when: datetime, *, good: bool) -> None:
+def note(state: State, task: JobRequest, job_result: JobResult, when: datetime, *, good: bool) -> None:
     """Remember what was learned, also of the newest snapshot that is known here."""
-    known = memory.snapshot() or {}
+    known = state.snapshot() or {}
     newest = str(known.get("id") or "")
     found = learned(task, job_result, when, good=good, newest=newest)
     if found:
-        standing = latest([*remembered(memory), *found])
-        memory.note_outcomes({kind: to_json(outcome) for kind, outcome in standing.items()})
+        standing = latest([*remembered(state), *found])
+        state.note_outcomes({kind: to_json(outcome) for kind, outcome in standing.items()})
     told = newest != "" and job_result.report.get("snapshot") == newest
     if told and good and kind_of(task) == CHECK:
-        memory.remember_snapshot(
+        state.remember_snapshot(
             {**known, **checked(job_result.report, when.isoformat(timespec="seconds"), passed=True)}
         )
     elif (told and job_result.exit_code == DAMAGED) or (good and any(_failed_of(newest, item) for item in found)):
-        memory.remember_snapshot({**known, **checked(job_result.report, "", passed=False)})
+        state.remember_snapshot({**known, **checked(job_result.report, "", passed=False)})
 
 
 def checked(report: Mapping[str, Any], now: str, *, passed: bool) -> dict[str, Any]:
@@ -159,10 +159,10 @@ def _failed_of(snapshot: str, outcome: Outcome) -> bool:
     return not outcome.passed and outcome.snapshot == snapshot
 
 
-def remembered(memory: State) -> list[Outcome]:
+def remembered(state: State) -> list[Outcome]:
     """Without those whose record is damaged."""
     found = []
-    for kind, record in memory.outcomes().items():
+    for kind, record in state.outcomes().items():
         try:
             found.append(Outcome(**{**record, "of": kind, "when": datetime.fromisoformat(record["when"])}))
         except (KeyError, TypeError, ValueError):

@@ -193,7 +193,7 @@ def attempt(
         )
     job_result = judge(ended, log)
     context.journal.write("note", action=task.purpose, outcome=job_result.outcome, what=job_result.message)
-    outcomes.note(context.memory, task, job_result, context.clock.now(), good=succeeded(job_result))
+    outcomes.note(context.state, task, job_result, context.clock.now(), good=succeeded(job_result))
     kept = saved_logs.find(context, job_result.run_id) is not None
     if not succeeded(job_result) and not kept:
         quiet.tell_the_rest()

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.engine.context import Context
 class JobSpec:
     """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
 
-    purpose: what it does, as words for a person; memory keeps a note for each. section: the group of settings that
+    purpose: what it does, as words for a person; the state has a note for each. section: the group of settings that
     its profile stands in.
     alone: every scheduled job with its command does its work; otherwise only one of its name does.
     """

@@ -65,7 +65,7 @@ def _note(context: Context, task: JobRequest, job_result: JobResult) -> None:
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
     if task.words[0] == "create" and (runner.succeeded(job_result) or job_result.exit_code == runner.INCOMPLETE):
-        context.memory.remember_snapshot(made(report, context.clock.now().isoformat(timespec="seconds")))
+        context.state.remember_snapshot(made(report, context.clock.now().isoformat(timespec="seconds")))
         context.journal.effect("back up", "snapshot", snapshot)
 
 

@@ -99,7 +99,7 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
 
 
 def to_record(pending: PendingRestart) -> dict[str, Any]:
-    """For the memory on disk; without what looks like a credential."""
+    """For the state on disk; without what looks like a credential."""
     definition = asdict(pending.definition)
     definition["variables"] = {
         name: value if value is not None and scrub(f"{name}={value}") == f"{name}={value}" else None
@@ -121,7 +121,7 @@ def from_record(record: Mapping[str, Any]) -> PendingRestart:
 
 
 def pending_restart(context: Context) -> PendingRestart | None:
-    record = context.memory.pending_restart()
+    record = context.state.pending_restart()
     return from_record(record) if record else None
 
 
@@ -141,8 +141,8 @@ def restart(context: Context, current: Deployment) -> RestartResult:
         notes.append(f"A newer revision was made since the former start; kept at {definition.revision}.")
     with applying(restarting(current, "asked for"), context.journal):
         pending = PendingRestart(current.id, context.clock.now(), definition)
-        context.memory.note_restart(to_record(pending))
-        context.memory.forget_token()
+        context.state.note_restart(to_record(pending))
+        context.state.forget_token()
         stop(context, current)
         return _bring_up(context, pending, None, tuple(notes))
 

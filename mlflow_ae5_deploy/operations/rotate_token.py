@@ -119,7 +119,7 @@ def _rotation(context: Context, requirement: RotationOptions, restarted: Restart
 
 
 def _unfinished(context: Context, deployment: Deployment) -> InterruptedRotation | None:
-    known = context.memory.unfinished_rotation()
+    known = context.state.unfinished_rotation()
     return known if known is not None and known.deployment_id == deployment.id else None
 
 
@@ -140,7 +140,7 @@ def _running(context: Context) -> Deployment:
 
 
 def _situation(context: Context, deployment: Deployment, unfinished: InterruptedRotation | None) -> RotationState:
-    known = {token.account: token for token in context.memory.stored_tokens()}
+    known = {token.account: token for token in context.state.stored_tokens()}
     own = known.get(context.account)
     return RotationState(
         deployment_id=deployment.id,
@@ -161,7 +161,7 @@ def _invalid_since(
         return restarted.since
     if unfinished is not None:
         return unfinished.invalid_since
-    own = context.memory.stored_token(context.account)
+    own = context.state.stored_token(context.account)
     if own is None or own.deployment_id != deployment.id or own.expires is None:
         return None
     return own.expires if own.expires <= context.clock.now() else None
@@ -177,11 +177,11 @@ def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotatio
         # A token cannot be revoked, so none is issued before somebody can be given it.
         on_step("prove the token")
         _prove(context, rotation.deployment, decision.reason)
-        context.memory.begin_rotation(rotation.deployment.id, decision.accounts, rotation.invalid_since)
+        context.state.begin_rotation(rotation.deployment.id, decision.accounts, rotation.invalid_since)
         _serve(context, rotation, doors, served, on_step)
     gc, broken, rotation = _gc(context, rotation, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
-        context.memory.end_rotation()
+        context.state.end_rotation()
     return result_of(context, rotation, served, gc, broken)
 
 
@@ -261,12 +261,12 @@ def _gc(
             if not issued:
                 _prove(context, rotation.deployment, "the earlier ones are invalid")
             everyone = tuple(recipients(context))
-            context.memory.begin_rotation(rotation.deployment.id, everyone, None)
+            context.state.begin_rotation(rotation.deployment.id, everyone, None)
             _serve(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)
             proof = prove_gc(context, context.outputs.token)
     except DeployError as error:
         context.journal.write("failed", action="prove", kind=error.kind, what=error.what)
         return None, error, rotation
-    context.memory.note_gc_proof(context.clock.now() if proof.state == "proved" else None)
+    context.state.note_gc_proof(context.clock.now() if proof.state == "proved" else None)
     context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", message=proof.message)
     return proof, None, rotation

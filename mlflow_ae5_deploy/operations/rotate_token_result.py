@@ -63,7 +63,7 @@ class RotationContext:
 
 
 def unchanged(context: Context, rotation: RotationContext) -> Rotation:
-    own = context.memory.stored_token(context.account)
+    own = context.state.stored_token(context.account)
     expires = own.expires if own else None
     note = warning(expires, context.clock.now())
     return Rotation(
@@ -86,7 +86,7 @@ def result_of(
     broken: DeployError | None,
 ) -> Rotation:
     accounts = tuple(served.get(name) or RecipientResult(name, "kept") for name in recipients(context))
-    own = context.memory.stored_token(context.account)
+    own = context.state.stored_token(context.account)
     warnings = list(rotation.restarted.notes) if rotation.restarted else []
     if note := warning(expiry(context.outputs.token) if context.outputs.token else None, context.clock.now()):
         warnings.append(note)

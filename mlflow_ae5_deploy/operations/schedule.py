@@ -37,7 +37,7 @@ def converge(context: Context, desired: JobSpec, *, wait: float, to_pause: str =
     diff = scheduled_job.diff(state)
     execute(diff.changes, lambda one: scheduled_job.apply(one, state, context, wait=wait), context.journal)
     if isinstance(diff, NoChange):
-        context.memory.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
+        context.state.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
         return ScheduleResult("unchanged", diff.reason, _current(context, desired), warnings=diff.warnings)
     message, warnings = scheduled_job.confirm(context, desired), diff.warnings
     if state.was_paused and any(isinstance(change, CreateJob) for change in diff.changes):
@@ -55,7 +55,7 @@ def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult
         lambda one: scheduled_job.delete(by_id[one.id], context, wait=wait, purpose=desired.purpose),
         context.journal,
     )
-    context.memory.end_job_change(desired.purpose)
+    context.state.end_job_change(desired.purpose)
     pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({desired.name, *(job.name for job in jobs)}))
     if not jobs and not pruned:
         return ScheduleResult("unchanged", f"there is no scheduled {desired.purpose}")

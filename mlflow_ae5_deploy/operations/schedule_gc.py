@@ -39,7 +39,7 @@ class ScheduleDifference:
 def with_database(desired: JobSpec, context: Context, uri: Secret) -> JobSpec:
     """The job with a database of its own, out of sight; unchanged where it reads that one from the secret anyway."""
     stored = DATABASE in context.cached.secret_names() and DATABASE not in dict(desired.variables)
-    if stored and context.memory.secret_state(context.account, DATABASE, uri) == "same":
+    if stored and context.state.secret_state(context.account, DATABASE, uri) == "same":
         return desired
     variables = tuple(pair for pair in desired.variables if pair[0] != DATABASE)
     return JobSpec(
@@ -74,7 +74,7 @@ def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResu
 def pause(context: Context, desired: JobSpec) -> ScheduleResult:
     """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
     jobs = required_jobs(context, desired)
-    context.memory.end_job_change(desired.purpose)  # from here on the platform tells what was asked for
+    context.state.end_job_change(desired.purpose)  # from here on the platform tells what was asked for
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
         return ScheduleResult("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
@@ -93,7 +93,7 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
             remedy="Run `schedule-gc` first: it leaves one.",
         )
     (job,) = jobs
-    context.memory.end_job_change(desired.purpose)
+    context.state.end_job_change(desired.purpose)
     if not scheduled_job.is_paused(job):
         return ScheduleResult("unchanged", f"job `{job.name}` is not paused", job)
     change = ResumeJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for")

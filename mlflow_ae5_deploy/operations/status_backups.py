@@ -94,9 +94,9 @@ class BackupStatus:
 
 
 def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
-    known = remembered(context.memory.snapshot())
+    known = remembered(context.state.snapshot())
     ids = {"newest": known.id if known else ""}
-    seen = outcomes.remembered(context.memory)
+    seen = outcomes.remembered(context.state)
     repositories: list[backup_repository.ObservedRepository] = []
     for task in _SINGLE:
         found = left(context, project, task)
@@ -199,7 +199,7 @@ def _newest(known: KnownSnapshot | None, made: KnownSnapshot | None) -> KnownSna
 
 
 def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
-    """From memory's record; None for one that is damaged."""
+    """From the state on disk; None for one that is damaged."""
     if not record:
         return None
     try:

@@ -137,14 +137,14 @@ class Observed:
 
 def look_at(context: Context, token: Secret | None) -> Observed:
     """token: what opens the endpoint where the login session does not; may be None."""
-    context.memory.refresh()  # with --watch, another run may have gone on
+    context.state.refresh()  # with --watch, another run may have gone on
     project = context.cached.project(context.settings.project.name)
     chosen = chosen_of(context)
     current = chosen.current
     made, why = made_of(context.cached.archive(project)) if project else (None, "there is no project")
     health, version, version_why = _ask_server(context, current, token)
     sharing = context.settings.sharing
-    upgrade = context.memory.pending_upgrade() or {}
+    upgrade = context.state.pending_upgrade() or {}
     return Observed(
         project=project,
         deployment=current,
@@ -174,7 +174,7 @@ def look_at(context: Context, token: Secret | None) -> Observed:
 
 
 def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
-    holder, pending, rotation = at_work(context.folder), pending_restart(context), context.memory.unfinished_rotation()
+    holder, pending, rotation = at_work(context.folder), pending_restart(context), context.state.unfinished_rotation()
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
     if rotation is None or current is None or rotation.deployment_id != current.id:
         return UnfinishedOperation(since, at_work=holder or "")
@@ -235,8 +235,8 @@ def read_version(status: int, text: str, message: str) -> tuple[str | None, str]
 
 def _token(context: Context) -> TokenStatus:
     desired = recipients(context)
-    stored = {known.account: known for known in context.memory.stored_tokens()}
-    previous = {known.account: known for known in context.memory.previous_tokens() if known.account not in stored}
+    stored = {known.account: known for known in context.state.stored_tokens()}
+    previous = {known.account: known for known in context.state.previous_tokens() if known.account not in stored}
     return TokenStatus(
         TOKEN in context.cached.secret_names(),
         tuple(stored[name] for name in desired if name in stored),
@@ -274,9 +274,9 @@ def _collection(context: Context, project: Project | None) -> GcStatus:
 
 
 def _renewed(context: Context) -> datetime | None:
-    own, current = context.memory.stored_token(context.account), chosen_of(context).current
+    own, current = context.state.stored_token(context.account), chosen_of(context).current
     stored = own.stored if own and current and own.deployment_id == current.id else None
-    return max((when for when in (stored, context.memory.gc_proved()) if when), default=None)
+    return max((when for when in (stored, context.state.gc_proved()) if when), default=None)
 
 
 def _started_here(context: Context, job: Job) -> datetime | None:

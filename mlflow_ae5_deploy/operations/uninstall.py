@@ -141,7 +141,7 @@ def kept(context: Context, there: UninstallPlan, *, purge: bool) -> list[str]:
         f"the database ({database}) and the artifacts ({server.artifacts_destination}); what is below "
         "data/ only where the platform mounts a persistent volume there",
         f"the snapshots ({backup_destination.shown(context)})",
-        f"journal, memory and kept archives on this machine ({context.folder})",
+        f"journal, state and kept archives on this machine ({context.folder})",
     ]
     if there.keys:
         found.append(f"the secrets {', '.join(there.keys)}, of which no copy is on this machine")
@@ -156,7 +156,7 @@ def carry_out(context: Context, there: UninstallPlan, *, purge: bool) -> Uninsta
     result = UninstallResult()
     if there.project is not None:
         result.kept = _keep_archive(context, there.project, result)
-    context.memory.forget_deployment()  # before the first effect: a token of it must not be taken for good any more
+    context.state.forget_deployment()  # before the first effect: a token of it must not be taken for good any more
     remove_left(context)  # of a rehearsed upgrade that was cut off
     execute(diff(there, purge=purge), lambda change: _apply(change, there, result, context), context.journal)
     for consumer in there.consumers:
@@ -240,19 +240,19 @@ def _delete_project(context: Context, project: Project) -> None:
 def _delete_secrets(context: Context, platform: Client, account: str, names: Sequence[str]) -> None:
     for name in names:
         platform.delete_secret(name)
-        context.memory.forget_secret(account, name)
+        context.state.forget_secret(account, name)
     context.journal.effect("delete", "secrets", ", ".join(names), account=account)
 
 
 def _own_names(context: Context) -> set[str]:
     """Of the service account: everything this tool may have written, from here or elsewhere."""
-    return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.memory.secrets_of(context.account)}
+    return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.state.secrets_of(context.account)}
 
 
 def _consumers(context: Context) -> tuple[ConsumerSecrets, ...]:
     """Those that are configured, then those that are remembered and were taken out of the configuration."""
     configured = [consumer.username for consumer in context.settings.consumers]
-    remembered = sorted(context.memory.accounts() - {context.account, *configured})
+    remembered = sorted(context.state.accounts() - {context.account, *configured})
     names = configured + [name for name in remembered if not _gone(context, name)]
     return tuple(_consumer(context, name) for name in names)
 
@@ -264,7 +264,7 @@ def _gone(context: Context, username: str) -> bool:
 
 def _consumer(context: Context, username: str) -> ConsumerSecrets:
     """A consumer may have a server of its own, so only what is remembered to be ours is touched."""
-    if not context.memory.secrets_of(username) & _CONSUMER:
+    if not context.state.secrets_of(username) & _CONSUMER:
         return ConsumerSecrets(username)
     try:
         names = _as_consumer(context, username).secret_names()

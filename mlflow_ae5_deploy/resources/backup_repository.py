@@ -29,17 +29,17 @@ class ObservedRepository:
 def note(context: Context, state: Mapping[str, Any], *, accept: bool = False) -> None:
     """Remember what a job of Backup has seen. The first place stays the one that is known until the setting is another
     one, or a person accepts what is there now."""
-    found, record = state.get(_KEY), context.memory.repository()
+    found, record = state.get(_KEY), context.state.repository()
     if not isinstance(found, str):
         return
-    setting = context.memory.fingerprint(backup_destination.destination(context))
+    setting = context.state.fingerprint(backup_destination.destination(context))
     nothing_lost = record is not None and record.get("snapshots") == 0
     if record is None or accept or nothing_lost or record.get("setting") != setting:
         record = {"setting": setting, "id": found, "snapshots": None}
     number = _number(state)
     if found == record["id"] and number is not None:
         record["snapshots"] = number
-    context.memory.note_repository({**record, "seen": found, "when": context.clock.now().isoformat()})
+    context.state.note_repository({**record, "seen": found, "when": context.clock.now().isoformat()})
 
 
 def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str:
@@ -47,7 +47,7 @@ def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str
 
     later: what runs of the schedule have seen; those before what is remembered do not count.
     """
-    record = context.memory.repository()
+    record = context.state.repository()
     if not record or _setting(context) not in (None, record.get("setting")):
         return ""
     try:
@@ -76,7 +76,7 @@ def _setting(context: Context) -> str | None:
     if isinstance(desired, SecretRef) and desired.kind == "prompt":
         return None
     try:
-        return context.memory.fingerprint(backup_destination.destination(context))
+        return context.state.fingerprint(backup_destination.destination(context))
     except DeployError:
         return None
 

@@ -141,7 +141,7 @@ def start(
     if deployment is None:
         raise clash or AssertionError
     context.journal.effect("start", "deployment", desired.name, id=deployment.id)
-    context.memory.clear_stale_server()
+    context.state.clear_stale_server()
     context.cached.forget("deployments", "endpoints")
     return deployment
 
@@ -165,7 +165,7 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
     context.outputs.deployment = started
     await_health(context, started)
     context.outputs.no_server = ""
-    context.memory.forget_begun_recovery()
+    context.state.forget_begun_recovery()
     interrupted_upgrade.served(context)
     _await_listed(context, started)
     return started

@@ -51,7 +51,7 @@ class InterruptedUpgrade:
 
 
 def interrupted_upgrade(context: Context) -> InterruptedUpgrade | None:
-    known = context.memory.pending_upgrade()
+    known = context.state.pending_upgrade()
     if known is None:
         return None
     touched = bool(known.get("touched")) and not known.get("restored")
@@ -81,14 +81,14 @@ def refuse_meanwhile(context: Context, task: JobRequest) -> None:
 def served(context: Context) -> None:
     """A server is up. Where an upgrade that has not touched the database waits to be finished, what it has saved after
     its stop is not the last any more: it begins again with the stop."""
-    known = context.memory.pending_upgrade()
+    known = context.state.pending_upgrade()
     if known and not known.get("touched") and not known.get("trouble") and known.get("phase") != STARTING:
-        context.memory.note_upgrade({**known, "phase": STOPPING, "snapshot": None})
+        context.state.note_upgrade({**known, "phase": STOPPING, "snapshot": None})
 
 
 def ended_by_restore(context: Context) -> None:
     """Database and artifacts are those of a snapshot that somebody chose: nothing of it is half migrated."""
     half = interrupted_upgrade(context)
     if half is not None:
-        context.memory.note_upgrade(None)
+        context.state.note_upgrade(None)
         context.journal.effect("end", f"the upgrade to {half.desired} that was cut off")

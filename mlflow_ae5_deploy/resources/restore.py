@@ -103,7 +103,7 @@ def refuse_interrupted_restore(half: InterruptedRestore | None, stage: int) -> N
 
 def _begun(context: Context) -> dict[str, Any] | None:
     """Memory's note of a restore whose end was not seen. Into which project does not matter: the data outlives it."""
-    known = context.memory.recovery()
+    known = context.state.recovery()
     return known if known is not None and known.get("state") == "begun" else None
 
 
@@ -118,7 +118,7 @@ def learn(context: Context, project: Project, job_result: JobResult, previous: d
     if message:
         when = context.clock.now().isoformat(timespec="seconds")
         begun = known or {"asked": None, "snapshot": None, "project_id": project.id, "ended": False, "when": when}
-        context.memory.note_recovery({**begun, "state": "begun", "message": scrub(str(message))})
+        context.state.note_recovery({**begun, "state": "begun", "message": scrub(str(message))})
         return
     found = left(context, project, tasks.restore())
     if found is not None and (found.run.is_active or (found.job_result and runner.succeeded(found.job_result))):
@@ -126,7 +126,7 @@ def learn(context: Context, project: Project, job_result: JobResult, previous: d
     if found is not None:
         one_off.clear(context, project, runner.one_off_spec(context, tasks.restore()).name)
     if known is not None:
-        context.memory.note_recovery(previous if previous and previous.get("state") == "done" else None)
+        context.state.note_recovery(previous if previous and previous.get("state") == "done" else None)
 
 
 def refuse_in_use(desired: RestoreRequest, servers: Sequence[Deployment]) -> None:
@@ -214,9 +214,9 @@ def require_repository(context: Context, job_result: JobResult) -> None:
 def conclude(context: Context) -> None:
     """The restore was proved, so it is over. A job's record that a run which was cut off has left is of no use now, and
     must not be taken for the answer to a later request."""
-    known = context.memory.recovery()
+    known = context.state.recovery()
     project = context.cached.project(context.settings.project.name)
     if known is None or project is None:
         return
-    context.memory.note_recovery({**known, "ended": True})
+    context.state.note_recovery({**known, "ended": True})
     one_off.clear(context, project, runner.one_off_spec(context, tasks.restore()).name)

@@ -97,7 +97,7 @@ def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) ->
     jobs = tuple(jobs_for(context.cached.jobs(), project, desired))
     going = project is not None and context.cached.is_going(project)
     before = jobs_for(context.cached.going_jobs(), project, desired) if going else jobs
-    held = keep_paused and is_held(before, context.memory.job_change(desired.purpose))
+    held = keep_paused and is_held(before, context.state.job_change(desired.purpose))
     return ScheduledJobState(project, desired, jobs, context.clock.now(), held, context.options.dry)
 
 
@@ -159,7 +159,7 @@ def apply(change: Change, state: ScheduledJobState, context: Context, *, wait: f
     job = next((job for job in state.jobs if job.id == change.id), None)
     match change:
         case DeleteJob() if job is not None:
-            context.memory.begin_job_change(purpose, paused=change.held, jobs=[job.id])
+            context.state.begin_job_change(purpose, paused=change.held, jobs=[job.id])
             delete(job, context, wait=wait, purpose=purpose)
         case PauseJob() if job is not None:
             pause(job, context, purpose)
@@ -174,7 +174,7 @@ def apply(change: Change, state: ScheduledJobState, context: Context, *, wait: f
 def pause(job: Job, context: Context, purpose: str) -> None:
     context.platform.pause_job(job.id)
     context.journal.effect("pause", "job", job.name, id=job.id)
-    context.memory.end_job_change(purpose)  # the platform tells it from here on; somebody may resume it there
+    context.state.end_job_change(purpose)  # the platform tells it from here on; somebody may resume it there
     context.cached.forget("jobs")
 
 
@@ -209,7 +209,7 @@ def confirm(context: Context, desired: JobSpec) -> str:
             f"{len(wrong)} of them not as wanted; there must be one.",
             stage=STAGE,
         ) from None
-    context.memory.end_job_change(desired.purpose)
+    context.state.end_job_change(desired.purpose)
     return f"job `{desired.name}`: {seen[0].words}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
 
 

@@ -81,7 +81,7 @@ class SecretState:
 def observe_secret(context: Context, name: str, desired: Secret | None) -> SecretState:
     if desired is None:
         return SecretState(name, "unset")
-    remembered = context.memory.secret_state(context.account, name, desired)
+    remembered = context.state.secret_state(context.account, name, desired)
     if name not in context.cached.secret_names():
         return SecretState(name, "missing" if remembered == "same" else "new")
     return SecretState(name, remembered)

@@ -37,10 +37,10 @@ def store(context: Context, state: Sequence[SecretState], *, server_runs: bool) 
     changed = [secret.name for secret in state if secret.is_news_to_the_server]
     if changed and server_runs:
         # Noted before the write: a run that is killed in between must still know that a new start is due.
-        context.memory.note_stale_server(changed)
+        context.state.note_stale_server(changed)
     unsure = [secret.name for secret in state if secret.state == "unknown"]
     if unsure and server_runs:
-        context.memory.note_unsure_server(unsure)
+        context.state.note_unsure_server(unsure)
     made = [secret.name for secret in state if secret.state == MADE]
     values = {**desired(context), **(encryption_keys.make(context, made) if made else {})}
     wrong = {secret.name: values[secret.name] for secret in state if not secret.right}

@@ -50,7 +50,7 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
     platform.put_secret(TOKEN, token)
     now = context.clock.now()
     issued = context.outputs.token_issued or now
-    context.memory.remember_token(account, deployment.id, token, now, own=own, issued=issued, expires=expiry(token))
+    context.state.remember_token(account, deployment.id, token, now, own=own, issued=issued, expires=expiry(token))
     context.journal.effect("set", "secret", TOKEN, account=account, id=deployment.id)
     if own:
         context.cached.saw_secrets([TOKEN])

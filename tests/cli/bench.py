@@ -112,8 +112,8 @@ class Bench:
         return path
 
     @property
-    def memory_folder(self) -> Path:
-        """Where journal, memory, lock and archives of the installation are."""
+    def state_folder(self) -> Path:
+        """Where journal, state, lock and archives of the installation are."""
         return installation_dir(self.folder / "state", self.info.hostname, ACCOUNT, "mlflow.tracking.server")
 
     # the platform's side ----------------------------------------------------------------------------------------

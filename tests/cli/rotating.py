@@ -90,8 +90,8 @@ def stored(bench, account=ACCOUNT) -> str:
     return (bench.folder / "state" / "sandbox" / "secrets" / account / "MLFLOW_TRACKING_TOKEN").read_text()
 
 
-def memory_file(bench) -> Path:
-    (file,) = (bench.folder / "state").glob("localhost*/memory.json")
+def state_file(bench) -> Path:
+    (file,) = (bench.folder / "state").glob("localhost*/state.json")
     return file
 
 

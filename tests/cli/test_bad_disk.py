@@ -64,22 +64,22 @@ def on_small_disk(
 
 
 @pytest.fixture
-def memory_folder(bench) -> Path:
-    """Where journal, memory and archives of the installation are."""
-    return bench.memory_folder
+def state_folder(bench) -> Path:
+    """Where journal, state and archives of the installation are."""
+    return bench.state_folder
 
 
 class TestFullDisk:
     @with_small_disk
     @pytest.mark.parametrize("kilobytes", [4, 8, 12, 16])
     def test_a_disk_that_fills_up_ends_the_run_and_the_next_one_goes_on(self, bench, capsys, kilobytes):
-        """Each size fails at another write: lock, journal, archive, memory. On the platform nothing is made twice."""
+        """Each size fails at another write: lock, journal, archive, state. On the platform nothing is made twice."""
         bench.run(capsys, "sandbox", "reset", "--yes")
         bench.start()
-        memory_folder = bench.memory_folder
-        full = on_small_disk(bench, memory_folder, kilobytes, "install", "--sandbox", "--release", str(bench.release))
+        state_folder = bench.state_folder
+        full = on_small_disk(bench, state_folder, kilobytes, "install", "--sandbox", "--release", str(bench.release))
 
-        assert_tells(full, 3, "No space left on device", str(memory_folder), "MLFLOW_AE5_DEPLOY_STATE")
+        assert_tells(full, 3, "No space left on device", str(state_folder), "MLFLOW_AE5_DEPLOY_STATE")
         done = bench.install(capsys)
         assert done.code == 0, done.err
         everything = bench.everything()
@@ -101,12 +101,12 @@ class TestFullDisk:
 
         assert_tells(full, 3, "No space left on device", "config.yaml")
 
-    def test_a_journal_that_takes_nothing_more(self, bench, capsys, memory_folder):
+    def test_a_journal_that_takes_nothing_more(self, bench, capsys, state_folder):
         """/dev/full answers every write as a full disk does."""
         bench.install(capsys)
         before = bench.everything()
-        journal = memory_folder / "journal.jsonl"
-        kept = journal.rename(memory_folder / "journal.kept")
+        journal = state_folder / "journal.jsonl"
+        kept = journal.rename(state_folder / "journal.kept")
         journal.symlink_to("/dev/full")
         try:
             full = bench.install(capsys)
@@ -142,20 +142,20 @@ class TestNoPermission:
         assert_tells(refused, 3, "Permission denied", str(closed), "write permission", "MLFLOW_AE5_DEPLOY_STATE")
         assert list(closed.iterdir()) == []
 
-    def test_the_folder_of_the_installation(self, bench, capsys, memory_folder):
+    def test_the_folder_of_the_installation(self, bench, capsys, state_folder):
         bench.install(capsys)
         before = bench.everything()
-        memory_folder.chmod(0o500)
-        (memory_folder / "journal.jsonl").chmod(0o400)
+        state_folder.chmod(0o500)
+        (state_folder / "journal.jsonl").chmod(0o400)
         try:
             refused = bench.process(
                 "install", "--sandbox", "--release", str(bench.release), preexec_fn=without_root_powers
             )
         finally:
-            memory_folder.chmod(0o700)
-            (memory_folder / "journal.jsonl").chmod(0o600)
+            state_folder.chmod(0o700)
+            (state_folder / "journal.jsonl").chmod(0o600)
 
-        assert_tells(refused, 3, "permission", str(memory_folder))
+        assert_tells(refused, 3, "permission", str(state_folder))
         assert bench.everything() == before
 
     def test_a_state_folder_that_others_may_write_to(self, bench, tmp_path, capsys, monkeypatch):
@@ -195,16 +195,16 @@ class TestNoPermission:
         assert_tells(refused, 3, "Permission denied", str(path))
 
 
-def test_memory_that_was_damaged_is_not_guessed_at(bench, capsys, memory_folder):
+def test_memory_that_was_damaged_is_not_guessed_at(bench, capsys, state_folder):
     bench.install(capsys)
     before = bench.everything()
-    file = memory_folder / "memory.json"
+    file = state_folder / "state.json"
     good = file.read_text()
     file.write_text(good[: len(good) // 2])
 
     refused = bench.install(capsys)
     file.write_text(good)
 
-    assert_tells(refused, 3, "memory.json", "Move the file away")
+    assert_tells(refused, 3, "state.json", "Move the file away")
     assert bench.everything() == before
     assert_no_accident(refused)

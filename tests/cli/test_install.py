@@ -74,7 +74,7 @@ class TestRepeatedInstall:
         assert again.data["writes"] == 0
 
     def test_needs_no_memory_of_its_own_to_recognise_the_project(self, bench, capsys):
-        for file in (bench.folder / "state").glob("localhost*/memory.json"):
+        for file in (bench.folder / "state").glob("localhost*/state.json"):
             file.unlink()
 
         again = bench.install(capsys)

@@ -81,7 +81,7 @@ def test_it_says_that_no_server_runs_and_names_the_command_that_goes_on(
     error = ended.data["error"]
     assert message in error["what"]
     assert f"do this  {error['remedy']}" in ended.err
-    journal = (site.memory_folder / "journal.jsonl").read_text().splitlines()
+    journal = (site.state_folder / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1])["event"] == "interrupted"
     command = shlex.split(error["remedy"])
     assert command[-len(words) :] == words
@@ -132,6 +132,6 @@ def test_a_terminal_that_hangs_up_does_not_keep_it_from_ending_in_order(site, ca
         process.send_signal(signal.SIGHUP)  # as to the session's leader, which the test cannot easily be
         assert process.wait(60) == 130
     bench.control("DELETE", "/faults")
-    journal = (bench.memory_folder / "journal.jsonl").read_text().splitlines()
+    journal = (bench.state_folder / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1])["event"] == "interrupted"
     assert bench.run(capsys, "rotate-token", "--sandbox").code == 0

@@ -56,7 +56,7 @@ def installed(fresh: Bench, capsys: pytest.CaptureFixture[str]) -> Bench:
 
 
 def key_file(bench: Bench) -> Path:
-    return bench.memory_folder / "keys"
+    return bench.state_folder / "keys"
 
 
 def forget(bench: Bench) -> None:
@@ -68,7 +68,7 @@ def forget(bench: Bench) -> None:
 def test_install_makes_both_once_and_asks_for_a_copy(fresh, capsys):
     plan = fresh.run(capsys, "plan", "--sandbox", "--json", "--release", str(fresh.release))
     assert any(PASSPHRASE in c.get("names", ()) and "key file" in c["reason"] for c in stage8(plan)["changes"])
-    assert not fresh.memory_folder.exists()
+    assert not fresh.state_folder.exists()
 
     first = fresh.run(capsys, "install", "--sandbox", "--release", str(fresh.release))
     path = key_file(fresh)

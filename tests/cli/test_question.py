@@ -17,7 +17,7 @@ class Person(io.StringIO):
 
     def __init__(self, bench, answer, before=lambda: None):
         super().__init__()
-        self.answer, self.before, self.path = answer, before, bench.memory_folder / "lock"
+        self.answer, self.before, self.path = answer, before, bench.state_folder / "lock"
         self.lock_was_free = False
 
     def isatty(self):

@@ -273,7 +273,7 @@ class TestAccount:
         mounted = cluster.folder / "state" / "sandbox" / "secrets" / ACCOUNT
         assert (mounted / "AWS_SECRET_ACCESS_KEY").read_text().strip() == planted["S3_KEY"]
         assert (mounted / "MLFLOW_BACKEND_STORE_URI").read_text().strip() == planted["DB_URI"]
-        kept = [file.read_bytes() for file in cluster.memory_folder.rglob("*") if file.is_file()]
+        kept = [file.read_bytes() for file in cluster.state_folder.rglob("*") if file.is_file()]
         for text in (done.out, done.err, again.out, again.err, printed.out, *map(repr, kept)):
             assert "planted" not in text
 

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from tests.cli.answers import assert_tells
-from tests.cli.rotating import memory_file, volume
+from tests.cli.rotating import state_file, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
 
@@ -71,7 +71,7 @@ class TestAfterADisaster:
         assert [change["change"] for change in recovery["changes"]] == ["set_secrets", "restore_snapshot"]
         assert "identical to the manifest" in recovery["reason"]
         assert calls(site) == ["Restore --snapshot latest"]
-        assert memory_file(site).stat().st_mode & 0o077 == 0
+        assert state_file(site).stat().st_mode & 0o077 == 0
 
     def test_install_can_do_it_and_a_person_can_read_it(self, site, capsys):
         snapshot = sorted(p.name for p in (volume(site) / "backups").iterdir())[0]
@@ -287,9 +287,9 @@ class TestCutOff:
         (volume(site) / "break-Restore").unlink()
         whole = restore(site, capsys, "--dry-run")
         done = site.install(capsys)
-        memory = json.loads(memory_file(site).read_text())
-        memory["recovery"] = {"asked": "S", "project_id": "", "state": "begun", "ended": False, "when": "then"}
-        memory_file(site).write_text(json.dumps(memory))  # ended from another machine, for a server runs
+        state = json.loads(state_file(site).read_text())
+        state["recovery"] = {"asked": "S", "project_id": "", "state": "begun", "ended": False, "when": "then"}
+        state_file(site).write_text(json.dumps(state))  # ended from another machine, for a server runs
         renewed = site.install(capsys, "--replace", "--release", str(other))
 
         for outcome in (planned, refused, replaced):
@@ -308,7 +308,7 @@ class TestCutOff:
         gate.touch()
         with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
             wait_for(lambda: calls(site), "the job to begin")
-            wait_for(lambda: '"begun"' in memory_file(site).read_text(), "the note of it")
+            wait_for(lambda: '"begun"' in state_file(site).read_text(), "the note of it")
             process.kill()
         return gate
 
@@ -344,4 +344,4 @@ class TestCutOff:
 
         assert site.install(capsys).code == 0
         assert data(site) == "schema-1\nbefore\n"
-        assert '"begun"' not in memory_file(site).read_text()
+        assert '"begun"' not in state_file(site).read_text()

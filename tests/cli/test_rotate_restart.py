@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.engine.state import State
 from mlflow_ae5_deploy.operations.rotate_token import rotate
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions
 from tests.cli.bench import ACCOUNT
-from tests.cli.rotating import PLATFORM, memory_file, opens, outcomes, rotation, running, stored, volume
+from tests.cli.rotating import PLATFORM, opens, outcomes, rotation, running, state_file, stored, volume
 from tests.sandbox.support import endpoint_name
 
 KEPT = ("name", "command", "resource_profile", "revision", "variables", "public", "project_name", "url")
@@ -153,7 +153,7 @@ class TestVariablesThatLookLikeCredentials:
         bench = make_special(rotatable, self.VARIABLES)
         fails_to_start(bench, 2)
         failed = rotation(bench, capsys, "--restart")
-        noted = memory_file(bench).read_text()
+        noted = state_file(bench).read_text()
 
         mended = rotation(bench, capsys)
 
@@ -202,7 +202,7 @@ class DyingJournal(Journal):
         super().write(event, **fields)
 
 
-class DyingMemory(State):
+class DyingState(State):
     fuse: Fuse
 
     def _save(self):
@@ -211,15 +211,15 @@ class DyingMemory(State):
 
 
 def killed_after(steps: int, config) -> bool:
-    """Restart until the fuse has burnt down: before the journal has an effect, or the memory. False
+    """Restart until the fuse has burnt down: before the journal has an effect, or the state. False
     when the run came to its end."""
     options = TargetOptions(sandbox=True, config=config, json=True)
     fuse = Fuse(steps)
     try:
         with opened(options, "rotate-token", RunOptions(consent=lambda _: True)) as context:
             context.journal = DyingJournal(context.folder, context.clock, verb="rotate-token")
-            context.memory = DyingMemory(context.folder)
-            context.journal.fuse = context.memory.fuse = fuse
+            context.state = DyingState(context.folder)
+            context.journal.fuse = context.state.fuse = fuse
             rotate(context, RotationOptions(restart=True))
     except Killed:
         return True
@@ -236,6 +236,6 @@ def test_killed_between_an_effect_and_its_record_the_next_run_makes_it_good(spec
         assert again.code == 0, f"point {points}: {again.err}"
         assert opens(special, stored(special)) == 200, f"point {points}"
         assert shape(special) == before, f"point {points}"
-        assert '"restart": null' in memory_file(special).read_text()
+        assert '"restart": null' in state_file(special).read_text()
     assert points >= 9
     assert rotation(special, capsys, "--config", str(config), "--if-needed").data["outcome"] == "unchanged"

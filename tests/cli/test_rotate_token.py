@@ -17,11 +17,11 @@ from tests.cli.rotating import (
     PROBE,
     jobs_made,
     make_rotating_release,
-    memory_file,
     opens,
     outcomes,
     rotation,
     running,
+    state_file,
     stored,
     token_writes,
     tokens_issued,
@@ -106,7 +106,7 @@ class TestRotation:
             assert token.split(".")[1] not in text
 
     def test_a_token_that_fails_its_proof_is_never_stored(self, rotatable, capsys):
-        old, known = stored(rotatable), memory_file(rotatable).read_bytes()
+        old, known = stored(rotatable), state_file(rotatable).read_bytes()
         rotatable.control("POST", "/faults", {"method": "GET", "path": PROBE, "times": None, "status": 500})
 
         impatient = rotatable.configure(f"platform: {{deployment_deadline: 0.5}}\n{CONSUMER}")
@@ -117,7 +117,7 @@ class TestRotation:
         assert "app:" in failed.err  # the end of the server's log
         assert token_writes(rotatable) == []
         assert (stored(rotatable), stored(rotatable, "dev-user")) == (old, old)
-        assert memory_file(rotatable).read_bytes() == known
+        assert state_file(rotatable).read_bytes() == known
 
     @pytest.mark.parametrize("status", [401, 302, 403])
     def test_nor_one_that_is_turned_away(self, rotatable, capsys, status):
@@ -141,7 +141,7 @@ class TestRotation:
             assert "install" in failed.data["error"]["remedy"]
 
     def test_a_second_run_at_the_same_time_is_refused(self, rotatable, capsys):
-        folder = memory_file(rotatable).parent
+        folder = state_file(rotatable).parent
         with InstallationLock(folder, SystemClock(), verb="install").held():
             refused = rotation(rotatable, capsys)
 
@@ -156,7 +156,7 @@ class TestRotation:
 
 class TestIfNeeded:
     def test_does_nothing_when_nothing_is_needed(self, rotatable, capsys):
-        files = sorted(memory_file(rotatable).parent.glob("*"))
+        files = sorted(state_file(rotatable).parent.glob("*"))
         before = {file: file.read_bytes() for file in files if file.is_file() and file.name != "lock"}
 
         done = rotation(rotatable, capsys, "--if-needed")
@@ -179,7 +179,7 @@ class TestIfNeeded:
         assert opens(rotatable, stored(rotatable)) == 200
 
     def test_where_nothing_is_on_record_no_downtime_is_printed(self, rotatable, capsys):
-        memory_file(rotatable).unlink()
+        state_file(rotatable).unlink()
 
         done = rotatable.run(capsys, "rotate-token", "--sandbox", "--if-needed")
 
@@ -195,7 +195,7 @@ class TestIfNeeded:
         assert outcomes(done) == {ACCOUNT: "stored", "dev-user": "kept"}
 
     def test_rotates_when_the_end_is_near_and_warns_before(self, rotatable, capsys):
-        file = memory_file(rotatable)
+        file = state_file(rotatable)
         for days, outcome, warned in ((20, "unchanged", True), (2, "rotated", False), (-1, "rotated", False)):
             data = json.loads(file.read_text())
             end = (datetime.now(UTC) + timedelta(days)).isoformat(timespec="seconds")
@@ -336,7 +336,7 @@ class TestWhatStatusSaysMeanwhile:
         assert self.look(rotatable, capsys).code == 0
 
     def test_who_is_at_work(self, rotatable, capsys):
-        with InstallationLock(memory_file(rotatable).parent, SystemClock(), verb="install").held():
+        with InstallationLock(state_file(rotatable).parent, SystemClock(), verb="install").held():
             seen = self.look(rotatable, capsys)
 
         assert seen.code == 0, seen.out

@@ -111,7 +111,7 @@ def install(bench: Bench, config: str) -> tuple[str, ...]:
 def kept(bench: Bench) -> Iterator[tuple[Path, bytes]]:
     """Every byte the tool keeps but the key file, archives unpacked. The sandbox's own folder is the platform's."""
     for path in (bench.folder / "state").rglob("*"):
-        if path == bench.memory_folder / "keys":
+        if path == bench.state_folder / "keys":
             continue  # which is what that file is for
         if path.is_file() and "sandbox" not in path.relative_to(bench.folder / "state").parts:
             yield path, path.read_bytes()
@@ -292,7 +292,7 @@ class TestWhatIsKept:
     def test_journal_memory_and_archives(self, bench, secrets):
         files = dict(kept(bench))
 
-        assert {"journal.jsonl", "memory.json", "lock"} <= {path.name for path in files}
+        assert {"journal.jsonl", "state.json", "lock"} <= {path.name for path in files}
         assert any(path.name.endswith(".tar.gz") for path in files)
         assert [path for path, content in files.items() if secrets.found_in(content)] == []
         assert [path for path in files if path.stat().st_mode & 0o077] == []

@@ -239,13 +239,13 @@ class TestUninstall:
         owner.post(f"jobs/{job['id']}/runs")  # at work while the uninstall comes
 
         done = here("uninstall", "--yes", "--json")
-        memory = json.loads(next((bench.folder / "state").glob("localhost*/memory.json")).read_text())
+        state = json.loads(next((bench.folder / "state").glob("localhost*/state.json")).read_text())
         bench.forget_calls()
         again = here("uninstall", "--json")
 
         assert (done.code, done.data["outcome"]) == (0, "changed"), done.err
-        assert memory["token"] is None
-        assert "mlflow-service/MLFLOW_BACKEND_STORE_URI" in memory["secrets"]
+        assert state["token"] is None
+        assert "mlflow-service/MLFLOW_BACKEND_STORE_URI" in state["secrets"]
         for kind in ("deployments", "jobs", "runs"):
             assert owner.get(kind) == []
         assert [p for p in owner.get("projects") if p["owner"] == ACCOUNT] == []
@@ -271,8 +271,8 @@ class TestUninstall:
         assert owner.get("credentials/user")["data"] == ["SOMEBODY_ELSES"]
         assert consumer.get("credentials/user")["data"] == ["MINE"]
         assert again.out == "Nothing is left of this installation.\n"
-        memory = json.loads(next((bench.folder / "state").glob("localhost*/memory.json")).read_text())
-        assert (memory["secrets"], memory["token"], memory["shared"]) == ({}, None, [])
+        state = json.loads(next((bench.folder / "state").glob("localhost*/state.json")).read_text())
+        assert (state["secrets"], state["token"], state["shared"]) == ({}, None, [])
 
     def test_a_consumer_that_cannot_be_reached_is_named_and_the_rest_is_done(
         self, bench, with_consumer, here, monkeypatch

@@ -86,13 +86,13 @@ class TestHealthy:
 
     def test_another_machine_knows_less_and_says_so(self, bench, capsys, monkeypatch):
         bench.install(capsys, "--yes")
-        memory = next((bench.folder / "state").glob("localhost*/memory.json"))
-        kept = memory.read_bytes()
-        memory.unlink()
+        state = next((bench.folder / "state").glob("localhost*/state.json"))
+        kept = state.read_bytes()
+        state.unlink()
         try:
             seen = status(bench, capsys)
         finally:
-            memory.write_bytes(kept)
+            state.write_bytes(kept)
 
         assert seen.code == 0, seen.err
         assert seen.data["drift"] == []
@@ -221,7 +221,7 @@ class TestNotHealthy:
         config = bench.configure("project:\n  name: another\n")
         folder = installation_dir(bench.folder / "state", bench.info.hostname, ACCOUNT, "another")
         folder.mkdir(mode=0o700)
-        (folder / "memory.json").write_text('{"schema": 1, "salt": "00", "upgrade": {"desired": "9.9.9"}}')
+        (folder / "state.json").write_text('{"schema": 1, "salt": "00", "upgrade": {"desired": "9.9.9"}}')
         try:
             seen = status(bench, capsys, "--config", str(config))
         finally:
@@ -252,10 +252,10 @@ class TestDrift:
 
     def test_a_token_that_has_ended_is_drift_and_install_issues_a_new_one(self, bench, capsys):
         bench.install(capsys, "--yes")
-        memory = bench.memory_folder / "memory.json"
-        data = json.loads(memory.read_text())
+        state = bench.state_folder / "state.json"
+        data = json.loads(state.read_text())
         data["secrets"]["mlflow-service/MLFLOW_TRACKING_TOKEN"]["expires"] = "2026-01-01T00:00:00+00:00"
-        memory.write_text(json.dumps(data))
+        state.write_text(json.dumps(data))
 
         seen = status(bench, capsys)
         planned = bench.run(capsys, "plan", "--sandbox", "--exit-code", "--release", str(bench.release))

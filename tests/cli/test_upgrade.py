@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.answers import assert_tells
-from tests.cli.rotating import memory_file, opens, running, stored, volume
+from tests.cli.rotating import opens, running, state_file, stored, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
 
@@ -36,7 +36,7 @@ def site(bench, capsys):
             file.unlink()
     if (volume(bench) / "db").exists():
         (volume(bench) / "db").write_text(BEFORE)
-    memory_of_upgrade(bench, None)
+    state_of_upgrade(bench, None)
     found = bench.install(capsys)  # after most tests it is as it was
     if found.code != 0 or found.data["outcome"] != "unchanged":
         assert bench.install(capsys, "--replace").code == 0
@@ -45,8 +45,8 @@ def site(bench, capsys):
     return bench
 
 
-def memory_of_upgrade(bench, value):
-    found = list((bench.folder / "state").glob("localhost*/memory.json"))
+def state_of_upgrade(bench, value):
+    found = list((bench.folder / "state").glob("localhost*/state.json"))
     if found:
         data = json.loads(found[0].read_text())
         found[0].write_text(json.dumps({**data, "upgrade": value}))
@@ -61,7 +61,7 @@ def data(bench) -> str:
 
 
 def pending(bench):
-    return json.loads(memory_file(bench).read_text())["upgrade"]
+    return json.loads(state_file(bench).read_text())["upgrade"]
 
 
 def snapshots(bench) -> list[str]:
@@ -401,9 +401,7 @@ class TestCutOff:
         away.rename(volume(site) / "backups")
         again = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_tells(
-            back, 31, "Going back was not begun: Snapshot", "is not in the backup repository", "backup list"
-        )
+        assert_tells(back, 31, "Going back was not begun: Snapshot", "is not in the backup repository", "backup list")
         assert "as it was before is in snapshot" not in back.err
         assert [path for path in moved if not path.endswith("/jobs")] == []
         assert again.code == 0, again.err
@@ -411,7 +409,7 @@ class TestCutOff:
 
     def test_where_nothing_was_touched_install_may_go_on_and_the_upgrade_begins_again(self, site, capsys):
         record = {"desired": "release second.tar.gz", "phase": "replacing", "snapshot": "s", "touched": False}
-        memory_of_upgrade(site, record)
+        state_of_upgrade(site, record)
         unchanged = site.install(capsys)
         before = pending(site)
         site.owner().call("DELETE", f"deployments/{running(site)['id']}")

@@ -183,8 +183,8 @@ class Cell:
         return {path.name: path.read_text() for path in folder.iterdir()} if folder.exists() else {}
 
     @property
-    def memory_folder(self) -> Path:
-        """Journal, memory and lock of the installation."""
+    def state_folder(self) -> Path:
+        """Journal, state and lock of the installation."""
         assert self.server is not None
         return installation_dir(self.state, self.server.info.hostname, ACCOUNT, PROJECT)
 

@@ -54,7 +54,7 @@ def serves(cell: Cell, *, consumer: bool) -> None:
     cell.until(lambda: all(cell.mounted(user) == found for user, found in kept.items()), "secrets to be mounted")
     own, theirs = cell.mounted(ACCOUNT), cell.mounted(CONSUMER)
     assert set(own) == CLIENT | SERVER | KEYS, sorted(own)
-    lines = (cell.memory_folder / "keys").read_text().splitlines()
+    lines = (cell.state_folder / "keys").read_text().splitlines()
     kept_keys = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
     assert kept_keys == {name: own[name] for name in KEYS}, "the key file is the only copy"
     assert set(theirs) == (CLIENT if consumer else set()), sorted(theirs)
@@ -95,7 +95,7 @@ def uninstalled(cell: Cell) -> None:
     for kind in ("projects", "deployments", "jobs", "runs"):
         assert records[kind] == {}, kind
     assert set(cell.mounted(ACCOUNT)) >= SERVER
-    (kept,) = (cell.memory_folder / "removed").iterdir()
+    (kept,) = (cell.state_folder / "removed").iterdir()
     assert kept.stat().st_size > 0
 
 

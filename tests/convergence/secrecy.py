@@ -34,7 +34,7 @@ def said_and_kept(cell: Cell, outcomes: list[Outcome]) -> Iterator[tuple[str, by
         yield f"stderr {number}", outcome.err.encode()
     for path in cell.state.rglob("*"):
         parts = path.relative_to(cell.state).parts
-        if path.is_file() and parts[0] != "sandbox" and path != cell.memory_folder / "keys":
+        if path.is_file() and parts[0] != "sandbox" and path != cell.state_folder / "keys":
             content = path.read_bytes()
             yield "/".join(parts), content
             if path.name.endswith(".tar.gz"):

@@ -59,7 +59,7 @@ def let_go(cell: Cell, running: Running) -> Outcome:
 @pytest.mark.parametrize("verb", HELD)
 def test_everyone_else_is_told_who_since_when_and_where(cell: Cell, verb: str) -> None:
     first = held(cell, verb)
-    lock = json.loads((cell.memory_folder / "lock").read_text())
+    lock = json.loads((cell.state_folder / "lock").read_text())
     assert lock["verb"] == verb
     cell.control.clear_calls()
 
@@ -93,7 +93,7 @@ def test_a_second_call_that_waits_goes_by_what_the_first_has_done(cell: Cell) ->
     first = cell.spawn(*INSTALL)
     cell.until(lambda: first.ended or cell.control.held() > 0, "stage 6 of the first")
     second = cell.spawn(*INSTALL, "--lock-wait", "60")
-    lock = cell.memory_folder / "lock"
+    lock = cell.state_folder / "lock"
     cell.until(lambda: second.ended or second.holds_open(lock), "the second to wait")
 
     assert not second.ended

@@ -97,5 +97,5 @@ def secret_of(site: Site) -> str:
 def memory_of(site: Site) -> str:
     """What the tool wrote down of the installation."""
     files = [file for file in site.state.glob("localhost*/*") if file.is_file()]
-    assert {"journal.jsonl", "memory.json"} <= {file.name for file in files}
+    assert {"journal.jsonl", "state.json"} <= {file.name for file in files}
     return "".join(file.read_text() for file in files)

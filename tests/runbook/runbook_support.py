@@ -105,7 +105,7 @@ def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = N
         options=RunOptions(),
         access=doors or Doors(),  # type: ignore[arg-type]
         cached=lists or Lists(),  # type: ignore[arg-type]
-        memory=State(folder),
+        state=State(folder),
         journal=Journal(folder, clock, verb="test"),
         values=SecretResolver({}, None),
         clock=clock,

@@ -75,7 +75,7 @@ def test_a_new_repository_can_be_accepted_and_another_setting_is_one(tmp_path):
     assert backup_repository.recreated(where) == ""
 
     other = context(tmp_path, backup={"destination": "data/other"})
-    other.memory = where.memory
+    other.state = where.state
     assert backup_repository.recreated(other) == "", "nothing was seen there yet"
     backup_repository.note(other, created(ONE, 1))
     assert backup_repository.recreated(other) == ""
@@ -106,4 +106,4 @@ def test_a_place_that_only_a_person_knows_is_not_asked_for_and_never_told(tmp_pa
     found = backup_repository.recreated(where)
 
     assert "The backups in the place that prompt says began anew" in found
-    assert "planted" not in (where.folder / "memory.json").read_text() + found
+    assert "planted" not in (where.folder / "state.json").read_text() + found

@@ -35,7 +35,7 @@ class Refused(BaseException):
 
 
 class Refusing:
-    """Stands where sessions, lists, clock, journal and memory stood, once the states are observed."""
+    """Stands where sessions, lists, clock, journal and state stood, once the states are observed."""
 
     def __getattribute__(self, name: str) -> Any:
         raise Refused(name)

@@ -95,11 +95,11 @@ def test_what_one_run_tells(case, task, report, told):
 @pytest.mark.parametrize(("state", "known"), [("completed", False), ("failed", True)])
 def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, state, known):
     seen = runner.judge(Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
-    memory = State(tmp_path)
+    state = State(tmp_path)
 
-    outcomes.note(memory, CREATE, seen, NOW, good=runner.succeeded(seen))
+    outcomes.note(state, CREATE, seen, NOW, good=runner.succeeded(seen))
 
-    (outcome,) = outcomes.remembered(memory)
+    (outcome,) = outcomes.remembered(state)
     assert (outcome.passed, outcome.known) == (False, known)
 
 
@@ -147,12 +147,12 @@ def test_a_prune_that_drops_a_named_one_makes_good_what_failed_before():
 
 
 def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path):
-    memory = State(tmp_path)
-    memory.remember_snapshot({"id": "S2", "finished": NOW.isoformat(), "verified": None, "damaged": False})
+    state = State(tmp_path)
+    state.remember_snapshot({"id": "S2", "finished": NOW.isoformat(), "verified": None, "damaged": False})
 
     def noted(task, report):
         seen = job_result(report)
-        outcomes.note(memory, task, seen, NOW, good=runner.succeeded(seen))
+        outcomes.note(state, task, seen, NOW, good=runner.succeeded(seen))
         known = State(tmp_path).snapshot()
         return {item.of: item for item in outcomes.remembered(State(tmp_path))}, known["verified"], known["damaged"]
 
@@ -163,5 +163,5 @@ def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path
     assert (found[CHECK].passed, verified, damaged) == (True, NOW.isoformat(), False)
     found, verified, damaged = noted(LIST, {**WELL, "snapshots": [{"snapshot": "S2", "damaged": "half of it"}]})
     assert (found[CHECK].message, verified, damaged) == ("half of it", None, True)
-    memory.note_outcomes({CHECK: {"when": "soon"}, DRILL: {}, REPOSITORY: {"when": NOW.isoformat(), "passed": True}})
-    assert outcomes.remembered(memory) == [Outcome(REPOSITORY, NOW, True)]
+    state.note_outcomes({CHECK: {"when": "soon"}, DRILL: {}, REPOSITORY: {"when": NOW.isoformat(), "passed": True}})
+    assert outcomes.remembered(state) == [Outcome(REPOSITORY, NOW, True)]

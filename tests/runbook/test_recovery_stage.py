@@ -82,7 +82,7 @@ def asked(tmp_path, desired, *, runs=False, known=None, **settings):
     lists = Lists(deployments_=[deployment()] if runs else [])
     where = context(tmp_path, lists=lists, **settings)
     where.options = replace(where.options, recovery=desired)
-    where.memory.note_recovery(known)
+    where.state.note_recovery(known)
     return where
 
 
@@ -181,7 +181,7 @@ LEARNT = [  # what was known, what the job says, what is left of an earlier one:
 def test_what_a_job_says_of_the_data_is_remembered(tmp_path, case, known, report, left, state, gone):
     where = with_records(asked(tmp_path, None, known=known), left)
     learn(where, OURS, JobResult("a2-1", "completed", "failed", 24, "", report or {}))
-    now = where.memory.recovery() or {}
+    now = where.state.recovery() or {}
     assert now.get("state") == state
     assert now.get("message") == (TOLD if report is HALF else None)
     assert (left is None) or where.access.platform_.deleted == gone
@@ -189,14 +189,14 @@ def test_what_a_job_says_of_the_data_is_remembered(tmp_path, case, known, report
 
 def test_a_server_that_answers_puts_an_end_to_it(tmp_path):
     for note, after in ((BEGUN, None), (DONE, DONE)):
-        memory = asked(tmp_path, None, known=note).memory
-        memory.forget_begun_recovery()
-        assert memory.recovery() == after
+        state = asked(tmp_path, None, known=note).state
+        state.forget_begun_recovery()
+        assert state.recovery() == after
 
 
 def remembered(where):
     for name, value in server_secrets.desired(where).items():
-        where.memory.remember_secret(ACCOUNT, name, value, where.clock.now())
+        where.state.remember_secret(ACCOUNT, name, value, where.clock.now())
         where.cached.secrets_.add(name)
 
 

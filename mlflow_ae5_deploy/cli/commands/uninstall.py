@@ -87,7 +87,7 @@ def _uninstall(
     trouble = [c for c in observed.consumers if c.trouble]
     document = {"schema": 1, "verb": NAME, "outcome": "unchanged", "changes": [], "kept": stays, "kept_archive": None}
     if not changes and not trouble:
-        context.memory.forget_deployment()
+        context.state.forget_deployment()
         reporter.hanging("", _nothing(observed))
         return document
     if agreed is not None:

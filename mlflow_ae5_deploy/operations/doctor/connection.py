@@ -29,7 +29,7 @@ def machine(context: Context) -> Iterator[Finding]:
 
 
 def _state_folder(context: Context) -> Finding:
-    """Where journal, memory and keys are kept: for all installations, and for this one. Nothing of it stays."""
+    """Where journal, state and keys are kept: for all installations, and for this one. Nothing of it stays."""
     root = context.folder.parent
     try:
         there = check_writable(root)

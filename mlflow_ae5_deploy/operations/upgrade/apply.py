@@ -112,11 +112,11 @@ def go_on(context: Context, record: UpgradeState, crew: UpgradeContext) -> Upgra
     except DeployError as error:
         trouble = error
     else:
-        context.memory.note_upgrade(None)
+        context.state.note_upgrade(None)
         context.journal.effect("upgrade", f"from {record.previous} to {record.desired}")
         seconds = context.clock.monotonic() - began if downtime else None
         return UpgradeResult(str(record.snapshot), migration, proof, record.archive, seconds)
-    latest = context.memory.pending_upgrade()
+    latest = context.state.pending_upgrade()
     if latest is None:  # nothing was begun
         raise trouble
     raise rollback.after(context, trouble, record.definition, crew)

@@ -177,7 +177,7 @@ def _go_back(context: Context, record: UpgradeState, way: RestoreSource, crew: U
             shared_steps.share_as_before(context, record)
             shared_steps.schedule_as_before(context, record, project)
             shared_steps.prove(context, crew)
-        context.memory.note_upgrade(None)
+        context.state.note_upgrade(None)
         context.journal.effect("roll back", "to", record.previous)
         return record
 

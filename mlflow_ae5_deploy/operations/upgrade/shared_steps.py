@@ -42,7 +42,7 @@ def stop_servers(context: Context) -> None:
         other_machines.refuse_meanwhile(context, project)
     for server in (chosen.current, *chosen.duplicates):
         if server is not None:
-            context.memory.forget_token()
+            context.state.forget_token()
             stop(context, server)
     context.outputs.no_server = STOPPED
 

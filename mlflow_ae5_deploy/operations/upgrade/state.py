@@ -80,12 +80,12 @@ class UpgradeState:
 def note(context: Context, record: UpgradeState, **changes: Any) -> UpgradeState:
     """On disk before the step that it is about."""
     changed = replace(record, **changes)
-    context.memory.note_upgrade(to_json(changed))
+    context.state.note_upgrade(to_json(changed))
     return changed
 
 
 def pending(context: Context) -> UpgradeState | None:
-    known = context.memory.pending_upgrade()
+    known = context.state.pending_upgrade()
     if known is None:
         return None
     try:
@@ -93,7 +93,7 @@ def pending(context: Context) -> UpgradeState | None:
     except (KeyError, TypeError, ValueError):
         raise Configuration(
             "An upgrade was cut off, and what was noted of it cannot be read.",
-            where=str(context.folder / "memory.json"),
+            where=str(context.folder / "state.json"),
             remedy="The former project's archive is in the folder `replaced` beside it: `install --release <archive>`.",
         ) from None
 

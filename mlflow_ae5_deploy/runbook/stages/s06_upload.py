@@ -127,7 +127,7 @@ class UploadStage(Stage[ProjectState]):
 
     def _remove(self, project: Project, restore: RestoreRequest | None, context: Context) -> None:
         if restore is None:
-            context.memory.forget_begun_recovery()  # it was looked for, and is not so
+            context.state.forget_begun_recovery()  # it was looked for, and is not so
         context.outputs.taken_down = restore is not None and bool(servers_of(context))
         keep_archive(context, project)
         remove_project(context, project)

@@ -71,7 +71,7 @@ class RecoveryStage(Stage[RestoreState]):
             return RestoreState(None, project, half=None if going else interrupted_restore(context, project))
         destination = backup_destination.observe(context)
         servers = servers_of(context)
-        known = context.memory.recovery()
+        known = context.state.recovery()
         half = interrupted_upgrade(context)
         overtaken = half is not None and half.touched  # an upgrade has changed since what was restored then
         ours = known is not None and project is not None and known.get("project_id") == project.id and not overtaken
@@ -115,7 +115,7 @@ class RecoveryStage(Stage[RestoreState]):
         match change:
             case StopDeployment():
                 other_machines.refuse_meanwhile(context, project)
-                context.memory.forget_token()
+                context.state.forget_token()
                 stop(context, next(server for server in state.servers if server.id == change.id))
             case CheckRestore():
                 look_first(context, project, restore)
@@ -141,13 +141,13 @@ class RecoveryStage(Stage[RestoreState]):
             "ended": False,
             "when": context.clock.now().isoformat(timespec="seconds"),
         }
-        before = context.memory.recovery() or {}
+        before = context.state.recovery() or {}
         begun = before.get("state") == "begun" and all(before.get(key) == note[key] for key in ("asked", "project_id"))
-        context.memory.note_recovery(note)
+        context.state.note_recovery(note)
 
         def done(job_result: JobResult) -> None:
             snapshot = str(job_result.report.get("snapshot") or desired.snapshot)
-            context.memory.note_recovery({**note, "snapshot": snapshot, "state": "done"})
+            context.state.note_recovery({**note, "snapshot": snapshot, "state": "done"})
             target = "what was kept aside" if desired.undo else f"snapshot {snapshot}"
             context.journal.effect("bring back" if desired.undo else "restore", target)
 
@@ -159,7 +159,7 @@ class RecoveryStage(Stage[RestoreState]):
         try:
             require_repository(context, job_result)
         except DeployError:
-            context.memory.note_recovery(note)  # it was not what was asked for
+            context.state.note_recovery(note)  # it was not what was asked for
             raise
         context.outputs.recovered = job_result
         if not desired.undo:

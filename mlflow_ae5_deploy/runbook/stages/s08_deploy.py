@@ -68,12 +68,12 @@ class DeployStage(Stage[DeploymentState]):
             desired=desired,
             project=project,
             secrets=secrets,
-            stale=tuple(context.memory.stale_server()),
+            stale=tuple(context.state.stale_server()),
             current=current,
             duplicates=chosen.duplicates,
             rival=chosen.rival,
             health=health,
-            unsure=tuple(context.memory.unsure_server()),
+            unsure=tuple(context.state.unsure_server()),
             other_database=self._other_database(context, current),
         )
 
@@ -183,7 +183,7 @@ class DeployStage(Stage[DeploymentState]):
             case StartDeployment() | RestartDeployment():
                 check_before_start(context, state.desired, state.project)
                 if isinstance(change, RestartDeployment) and current is not None:
-                    context.memory.forget_token()
+                    context.state.forget_token()
                     stop(context, current)
                 await_serving(context, start(context, state.desired, state.project))
 

@@ -37,7 +37,7 @@ class TokenStage(Stage[TokenState]):
     def observe(self, context: Context) -> TokenState:
         deployment = context.outputs.deployment
         identity = deployment.id if deployment else None
-        stored = identity is not None and context.memory.token_stored_for(context.account) == identity
+        stored = identity is not None and context.state.token_stored_for(context.account) == identity
         unlisted = stored and TOKEN not in context.cached.secret_names()
         return TokenState(
             identity,

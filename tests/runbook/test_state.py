@@ -28,19 +28,19 @@ def test_a_secret_is_same_different_or_unknown(tmp_path):
 def test_the_file_is_private_and_holds_no_value(tmp_path):
     State(tmp_path).remember_token("svc", "a2-1", Secret("the-token-itself"), WHEN, issued=WHEN, own=True)
 
-    file = tmp_path / "memory.json"
+    file = tmp_path / "state.json"
     assert file.stat().st_mode & 0o777 == 0o600
     assert "the-token-itself" not in file.read_text()
 
 
 def test_a_token_belongs_to_one_deployment(tmp_path):
-    memory = State(tmp_path)
-    memory.remember_token("svc", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=True)
-    memory.remember_token("reader", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=False)
+    state = State(tmp_path)
+    state.remember_token("svc", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=True)
+    state.remember_token("reader", "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=False)
 
     assert State(tmp_path).token_deployment() == "a2-1"
     assert State(tmp_path).token_stored_for("reader") == "a2-1"
-    memory.forget_token()
+    state.forget_token()
     assert State(tmp_path).token_deployment() is None
     assert State(tmp_path).token_stored_for("reader") is None
 
@@ -49,12 +49,12 @@ def test_two_installations_have_different_fingerprints_of_the_same_value(tmp_pat
     for name in ("one", "two"):
         State(tmp_path / name).remember_secret("svc", "NAME", Secret("value-one"), WHEN)
 
-    assert (tmp_path / "one" / "memory.json").read_text() != (tmp_path / "two" / "memory.json").read_text()
+    assert (tmp_path / "one" / "state.json").read_text() != (tmp_path / "two" / "state.json").read_text()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99, "salt": "00"}', '{"schema": 1}'])
 def test_a_damaged_memory_is_refused_with_a_way_out(tmp_path, text):
-    (tmp_path / "memory.json").write_text(text)
+    (tmp_path / "state.json").write_text(text)
 
     with pytest.raises(Configuration) as caught:
         State(tmp_path)
@@ -70,26 +70,26 @@ def test_read_only_writes_nothing(tmp_path):
 
 
 def test_a_token_that_is_put_away_is_remembered_as_a_former_one_until_another_is_stored(tmp_path):
-    memory = State(tmp_path)
+    state = State(tmp_path)
     for account in ("svc", "reader", "gone"):
-        memory.remember_token(account, "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=account == "svc")
-    memory.forget_token()
-    memory.remember_token("svc", "a2-2", Secret("another-value"), WHEN, issued=WHEN, own=True)
-    memory.forget_secret("gone", "MLFLOW_TRACKING_TOKEN")
+        state.remember_token(account, "a2-1", Secret("token-value"), WHEN, issued=WHEN, own=account == "svc")
+    state.forget_token()
+    state.remember_token("svc", "a2-2", Secret("another-value"), WHEN, issued=WHEN, own=True)
+    state.forget_secret("gone", "MLFLOW_TRACKING_TOKEN")
 
     (previous,) = State(tmp_path).previous_tokens()
 
     assert (previous.account, previous.deployment_id, previous.stored) == ("reader", "a2-1", WHEN)
-    assert [known.account for known in memory.stored_tokens()] == ["svc"]
+    assert [known.account for known in state.stored_tokens()] == ["svc"]
 
 
 def test_what_is_noted_of_a_job_that_is_made_anew_is_that_jobs_alone(tmp_path):
-    memory = State(tmp_path)
-    memory.begin_job_change("backup", paused=True, jobs=["a2-2"])
-    memory.begin_job_change("backup", paused=True, jobs=["a2-1"])
-    memory.begin_job_change("drill", paused=False, jobs=["a2-3"])
-    memory.end_job_change("drill")
-    memory.end_job_change("garbage collection")
+    state = State(tmp_path)
+    state.begin_job_change("backup", paused=True, jobs=["a2-2"])
+    state.begin_job_change("backup", paused=True, jobs=["a2-1"])
+    state.begin_job_change("drill", paused=False, jobs=["a2-3"])
+    state.end_job_change("drill")
+    state.end_job_change("garbage collection")
 
     again = State(tmp_path)
 
@@ -100,16 +100,16 @@ def test_what_is_noted_of_a_job_that_is_made_anew_is_that_jobs_alone(tmp_path):
 
 
 def test_where_there_is_no_deployment_nothing_is_pending_but_a_recovery_and_the_snapshot_are_known(tmp_path):
-    memory = State(tmp_path)
-    memory.note_restart({"id": "a2-1"})
-    memory.note_upgrade({"desired": "3.18.0"})
-    memory.begin_rotation("a2-1", ["svc"], None)
-    memory.note_stale_server(["A"])
-    memory.note_unsure_server(["B"])
-    memory.note_recovery({"state": "begun"})
-    memory.remember_snapshot({"id": "S1"})
+    state = State(tmp_path)
+    state.note_restart({"id": "a2-1"})
+    state.note_upgrade({"desired": "3.18.0"})
+    state.begin_rotation("a2-1", ["svc"], None)
+    state.note_stale_server(["A"])
+    state.note_unsure_server(["B"])
+    state.note_recovery({"state": "begun"})
+    state.remember_snapshot({"id": "S1"})
 
-    memory.forget_deployment()
+    state.forget_deployment()
 
     again = State(tmp_path)
     assert (again.pending_restart(), again.pending_upgrade(), again.unfinished_rotation()) == (None, None, None)
@@ -127,12 +127,12 @@ class TestTokens:
     END = datetime(2027, 1, 1, tzinfo=UTC)
 
     def remember(self, folder, *accounts, deployment="a2-1", **more):
-        memory = State(folder)
+        state = State(folder)
         for account in accounts:
-            memory.remember_token(
+            state.remember_token(
                 account, deployment, Secret("token-value"), WHEN, issued=WHEN, own=account == "svc", **more
             )
-        return memory
+        return state
 
     def test_age_end_and_consumers_are_kept(self, tmp_path):
         self.remember(tmp_path, "svc", "reader", expires=self.END)
@@ -143,14 +143,14 @@ class TestTokens:
         assert reader.account == "reader"
 
     def test_a_secret_overwritten_by_another_write_is_no_stored_token(self, tmp_path):
-        memory = self.remember(tmp_path, "svc")
-        memory.remember_secret("svc", "MLFLOW_TRACKING_TOKEN", Secret("from elsewhere"), WHEN)
+        state = self.remember(tmp_path, "svc")
+        state.remember_secret("svc", "MLFLOW_TRACKING_TOKEN", Secret("from elsewhere"), WHEN)
 
         assert State(tmp_path).stored_token("svc") is None
 
     def test_a_record_that_does_not_match_the_fingerprint_is_no_stored_token(self, tmp_path):
         self.remember(tmp_path, "svc")
-        file = tmp_path / "memory.json"
+        file = tmp_path / "state.json"
         data = json.loads(file.read_text())
         data["secrets"]["svc/MLFLOW_TRACKING_TOKEN"]["fingerprint"] = "0" * 64
         file.write_text(json.dumps(data))

@@ -221,6 +221,7 @@ def test_only_the_clock_sleeps() -> None:
 
 def test_starting_the_command_line_is_cheap() -> None:
     heavy = ["logging", "pydantic", "requests", "rich", "ruamel", "aiohttp", "mlflow", "yaml", "cronsim", "urllib3"]
+    heavy += [f"{PACKAGE}.cli.commands.{verb}" for verb in ("install", "backup", "sandbox")]
     script = f"import sys, {PACKAGE}.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)

@@ -17,6 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 SESSIONS = ("auto", "ae5-tools", "built-in")
 DATABASES = ("sqlite", "postgresql")
 FORMATS = ("shell", "dotenv", "python", "notebook", "conda", "json")
+COMPLETION_VARIABLE = "_MLFLOW_AE5_DEPLOY_COMPLETE"  # set by the shell, as typer names it
 PARTS = ("app", "events", "proxy")
 
 Offer = Callable[[str], list[str]]
@@ -80,10 +81,9 @@ def for_shell(arguments: Sequence[str], program: str) -> bool:
     # Not declared as public, but the same in every typer that pyproject.toml allows.
     from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
 
-    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
     if option == "--show-completion":
-        typer.echo(get_completion_script(prog_name=program, complete_var=variable, shell=shell))
+        typer.echo(get_completion_script(prog_name=program, complete_var=COMPLETION_VARIABLE, shell=shell))
         return True
-    _, path = install(shell=shell, prog_name=program, complete_var=variable)
+    _, path = install(shell=shell, prog_name=program, complete_var=COMPLETION_VARIABLE)
     typer.echo(f"Installed the completion for {shell} in {path}. Start a new shell to use it.")
     return True

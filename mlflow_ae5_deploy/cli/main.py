@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import itertools
 import os
 import shlex
@@ -18,32 +17,9 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from mlflow_ae5_deploy.cli.commands import (
-    backup,
-    doctor,
-    drill,
-    env,
-    history,
-    init,
-    install,
-    logs,
-    plan,
-    release,
-    restore,
-    rotate_token,
-    runbook,
-    sandbox,
-    schedule_gc,
-    schedule_rotation,
-    share,
-    status,
-    uninstall,
-    upgrade,
-    verify,
-)
-from mlflow_ae5_deploy.cli.commands import open as open_page
-from mlflow_ae5_deploy.cli.completion import for_shell
-from mlflow_ae5_deploy.cli.options import TargetOptions, command
+from mlflow_ae5_deploy.cli.completion import COMPLETION_VARIABLE, for_shell
+from mlflow_ae5_deploy.cli.options import TargetOptions
+from mlflow_ae5_deploy.cli.verbs import GROUPS, PROGRAM, VERBS, command_tree
 from mlflow_ae5_deploy.common.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -57,66 +33,8 @@ from mlflow_ae5_deploy.common.errors import (
 from mlflow_ae5_deploy.common.text import Target, addressed, with_target
 from mlflow_ae5_deploy.common.visible import visible, visible_lines
 
-PROGRAM = "mlflow-ae5-deploy"
 # What the machine, and not this tool, is to blame for, wherever it comes up.
 _NO_ROOM = (*FULL, errno.EFBIG, errno.EROFS)
-
-app = typer.Typer(
-    name=PROGRAM,
-    help="Install and run an MLflow tracking server on Anaconda Enterprise 5 (AE5).",
-    epilog="Every verb takes --help. Try everything first with --sandbox, a local platform.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
-def _version(desired: bool) -> None:
-    if desired:
-        from mlflow_ae5_deploy.release.bundled import bundled_version
-
-        typer.echo(f"{PROGRAM} {bundled_version()}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
-) -> None:
-    """Options of the program itself."""
-
-
-for module in (
-    init,
-    plan,
-    install,
-    status,
-    doctor,
-    verify,
-    rotate_token,
-    schedule_rotation,
-    schedule_gc,
-    share,
-    env,
-    open_page,
-    logs,
-    history,
-    backup,
-    restore,
-    drill,
-    upgrade,
-    uninstall,
-    runbook,
-):
-    app.command(module.NAME, help=module.HELP, short_help=module.HELP)(command(module.command))
-app.add_typer(release.app, name="release", help=release.HELP)
-app.add_typer(sandbox.app, name="sandbox", help=sandbox.HELP)
-
-
-@functools.cache
-def _command() -> Any:
-    """All verbs and their options; building them takes longer than most else before a verb runs."""
-    return typer.main.get_command(app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,7 +81,7 @@ class _CommandLine:
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> _CommandLine:
-        command, words = _command(), list[str]()
+        command, words = _tree_of(arguments), list[str]()
         for argument in arguments:
             inner = getattr(command, "commands", {})
             if argument not in inner:
@@ -172,7 +90,7 @@ class _CommandLine:
             words.append(argument)
         as_json = any(pair in (("--format", "json"), ("-f", "json")) for pair in itertools.pairwise(arguments))
         as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
-        json_mode = "--json" in arguments or (words == [env.NAME] and as_json)
+        json_mode = "--json" in arguments or (words == ["env"] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # a dry run is taken away again
         target = _target_in(command, arguments[len(words) :]) if words else ()
         return cls(" ".join(words), json_mode, "--traceback" in arguments, target, run_now)
@@ -187,12 +105,19 @@ def _target_in(command: Any, arguments: Sequence[str]) -> Target:
     return TargetOptions(sandbox=bool(readable.get("sandbox")), **known).target
 
 
+def _tree_of(arguments: Sequence[str]) -> Any:
+    """The commands, those of the verb that is asked for with its options; for the shell's completion, of every verb."""
+    if COMPLETION_VARIABLE in os.environ:
+        return command_tree()
+    return command_tree(arguments[0] if arguments and arguments[0] in VERBS | GROUPS else "")
+
+
 def _run(arguments: list[str]) -> Any:
     """A reader of stdout that has gone (`| head`) is no trouble: the verb itself has run."""
     if for_shell(arguments, PROGRAM):
         return EXIT_DONE
     try:
-        code = _command()(arguments, prog_name=PROGRAM, standalone_mode=False)
+        code = _tree_of(arguments)(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as end:  # how typer answers a closed pipe that no reporter was between
         _discard_stdout()
         return end.code

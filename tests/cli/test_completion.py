@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 
 from mlflow_ae5_deploy.cli import completion
-from mlflow_ae5_deploy.cli.main import PROGRAM, app
+from mlflow_ae5_deploy.cli.verbs import GROUPS, PROGRAM, VERBS
 from mlflow_ae5_deploy.config.settings import PlatformSettings
 from mlflow_ae5_deploy.operations import logs
 from mlflow_ae5_deploy.render import env as client_environment
@@ -67,7 +67,7 @@ def completed_by_zsh(program: Path, line: str, **more: str) -> set[str]:
 
 
 def verbs() -> set[str]:
-    return {command.name or "" for command in app.registered_commands} | {"release", "sandbox"}
+    return set(VERBS | GROUPS)
 
 
 @pytest.mark.parametrize(

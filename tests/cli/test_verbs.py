@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
-from mlflow_ae5_deploy.cli.main import app
+from mlflow_ae5_deploy.cli.verbs import command_tree
 from tests.cli.answers import assert_no_accident, assert_tells
 
 HAS_AE5_TOOLS = importlib.util.find_spec("ae5_tools") is not None
@@ -26,7 +25,7 @@ NEEDS_A_HOST = "platform.hostname"
 
 def verbs(command: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every verb there is, with the sub-verbs."""
-    command = typer.main.get_command(app) if command is None else command
+    command = command_tree() if command is None else command
     inner = getattr(command, "commands", None)
     if inner is None:
         yield words, command

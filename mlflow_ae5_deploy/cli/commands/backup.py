@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 NAME = "backup"
-HELP = "Make a snapshot of database and artifacts while the server runs; verify, list, show, prune or schedule them."
 
 
 class ActionName(StrEnum):

@@ -11,7 +11,6 @@ from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, StageFailed
 
 NAME = "doctor"
-HELP = "Examine what an installation depends on, with a remedy for what is wrong. Ends with 20 if there is an error."
 
 FAILED = StageFailed.exit_code
 

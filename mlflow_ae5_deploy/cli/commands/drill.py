@@ -9,7 +9,6 @@ from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.jobs import tasks
 
 NAME = "drill"
-HELP = "Prove a snapshot: restore it into a scratch place, serve it, verify it, read models back, remove it all."
 
 
 def command(

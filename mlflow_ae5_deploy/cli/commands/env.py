@@ -13,7 +13,6 @@ from mlflow_ae5_deploy.cli.options import TargetOptions, Yes
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "env"
-HELP = "Print what a client needs, for a shell or another reader; the token only with --show-token."
 
 ShowToken = Annotated[
     bool, typer.Option("--show-token", help="Issue a new token and print it. The output is then a secret.")

@@ -12,7 +12,6 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE
 from mlflow_ae5_deploy.common.text import counted
 
 NAME = "history"
-HELP = "Show what was done to this installation from this machine: who, when, what changed, how it ended."
 
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="How many runs, the newest ones; 0 means all.")]
 

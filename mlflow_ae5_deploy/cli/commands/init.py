@@ -11,7 +11,6 @@ from mlflow_ae5_deploy.cli.options import CommonOptions, Hostname, Username, Yes
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 NAME = "init"
-HELP = "Write an annotated configuration file."
 
 Target = Annotated[Path, typer.Argument(help="File to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]

@@ -10,7 +10,6 @@ from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, Re
 from mlflow_ae5_deploy.cli.stages import run_all
 
 NAME = "install"
-HELP = "Install the tracking server: run the 14 stages, each changing only what is not yet so."
 
 Replace = Annotated[
     bool, typer.Option("--replace", help="Replace a project of the same name that has other content (downtime).")

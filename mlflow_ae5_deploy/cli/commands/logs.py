@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "logs"
-HELP = "Show the log of the server, or of a run of its jobs."
 _LONGEST = 24 * 3600.0  # seconds a run is followed
 
 Run = Annotated[

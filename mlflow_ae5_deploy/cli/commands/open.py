@@ -13,7 +13,6 @@ from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, UnexpectedAnswer
 
 NAME = "open"
-HELP = "Print the address of the server's web pages, and open it in a browser."
 
 Opener = Callable[[str], bool]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address only.")]

@@ -12,7 +12,6 @@ from mlflow_ae5_deploy.cli.stages import finish
 from mlflow_ae5_deploy.common.errors import EXIT_CHANGES_PENDING, EXIT_DONE
 
 NAME = "plan"
-HELP = "Show what install would do, and write nothing."
 
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="End with 30 when install would change something.")]
 

@@ -10,8 +10,6 @@ import typer
 from mlflow_ae5_deploy.cli.options import CommonOptions, Yes, command
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
-HELP = "The bundled release: export it as an archive."
-
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.stage import AnyStage
 
 NAME = "restore"
-HELP = "Bring a snapshot back before the server starts, then run the other stages and verify; --undo takes it back."
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check every object, say what would be written (or, with --undo, come back).")

@@ -11,7 +11,6 @@ from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "rotate-token"
-HELP = "Issue a token, prove it, store it for the service account and every consumer, prove the gc job with it."
 
 Restart = Annotated[
     bool,

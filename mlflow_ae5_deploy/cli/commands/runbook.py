@@ -7,7 +7,6 @@ from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 NAME = "runbook"
-HELP = "Print the 14 steps for this configuration as Markdown, each with its ae5 command."
 
 
 def command(

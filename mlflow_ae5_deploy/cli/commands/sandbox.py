@@ -15,7 +15,6 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
 
-HELP = "The local platform: up, down, status, logs, reset."
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 

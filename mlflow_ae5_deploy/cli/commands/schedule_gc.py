@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.schedule_gc import ScheduleView
 
 NAME = "schedule-gc"
-HELP = "Make, change, pause, resume, run or remove the scheduled garbage collection."
 
 
 def command(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
 
 NAME = "schedule-rotation"
-HELP = "Print the crontab line that rotates the token when needed."
 
 Cron = Annotated[str, typer.Option("--cron", help="When to look, as cron, in the time zone of this machine.")]
 _LOCK_WAIT = 300  # seconds a rotation by cron waits for somebody at work

@@ -11,7 +11,6 @@ from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "share"
-HELP = "Show who may open the server's web pages; share with a user or group, or stop that."
 
 User = Annotated[list[str] | None, typer.Option("--user", help="Name of a user; may be repeated.")]
 Group = Annotated[list[str] | None, typer.Option("--group", help="Name of a group; may be repeated.")]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.status import Status
 
 NAME = "status"
-HELP = "Show how the installation is: server, token, garbage collection, drift. 0 healthy, 20 not, 32 nothing there."
 
 NOT_HEALTHY = StageFailed.exit_code
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "uninstall"
-HELP = "Remove job, runs, deployment and project after listing them; keeps data, account and the project's archive."
 
 PurgeSecrets = Annotated[
     bool, typer.Option("--purge-secrets", help="Delete the secrets too, of the service account and of consumers.")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "upgrade"
-HELP = "Go to another release: rehearse, back up, stop, replace, migrate, start, verify; any failure goes back."
 
 Rehearse = Annotated[
     bool, typer.Option("--rehearse", help="Only migrate a copy of the data on the platform, and tell time and result.")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.verify import Verification
 
 NAME = "verify"
-HELP = "Prove the server from outside: log, upload, register, read back, clean up; strangers get nothing."
 
 
 def command(

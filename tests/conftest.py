@@ -26,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as `nohup` has it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Where files take longest: begun first, so that several workers end at about the same time.
+# The slowest files, started first so that several workers end at about the same time.
 LONGEST = (
     "e2e",
     "project_template/restore/test_characters.py",

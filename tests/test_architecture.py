@@ -108,11 +108,11 @@ def test_imports_point_one_way(importer: str) -> None:
 @pytest.mark.parametrize("top", [ROOT / PACKAGE, ROOT / "project_template" / SERVER], ids=[PACKAGE, SERVER])
 def test_no_modules_import_each_other_in_a_circle(top: Path) -> None:
     """Imports in functions and under TYPE_CHECKING count too."""
-    known = {module for module, _ in modules(top)}
-    imports: dict[str, set[str]] = {module: set() for module in known}
+    listed = {module for module, _ in modules(top)}
+    imports: dict[str, set[str]] = {module: set() for module in listed}
     for source, target in imports_of(top):
-        name = target if target in known else target.rpartition(".")[0]
-        if name in known and name not in (source, top.name):
+        name = target if target in listed else target.rpartition(".")[0]
+        if name in listed and name not in (source, top.name):
             imports[source].add(name)
     while free := [name for name, targets in imports.items() if not targets]:
         for name in free:

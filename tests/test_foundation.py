@@ -65,8 +65,8 @@ def test_exit_codes_that_are_no_errors_are_in_the_docstring() -> None:
 @pytest.mark.parametrize("cls", error_classes().values(), ids=error_classes().keys())
 def test_every_error_says_what_where_and_what_to_do(cls: type[DeployError]) -> None:
     more = {"stage": 3} if cls is errors.StageFailed else {}
-    error = cls("It broke.", where="there", remedy="Mend it.", detail="log", **more)
-    assert (error.what, error.where, error.remedy, error.detail) == ("It broke.", "there", "Mend it.", "log")
+    error = cls("It broke.", where="there", remedy="Fix it.", detail="log", **more)
+    assert (error.what, error.where, error.remedy, error.detail) == ("It broke.", "there", "Fix it.", "log")
     assert str(error) == "It broke."
     assert error.kind == cls.__name__
     assert cls("It broke.", **more).remedy == cls.usual_remedy
@@ -80,13 +80,13 @@ VALUE = "corr3ct-h0rse"
 @pytest.fixture(autouse=True)
 def _forget() -> Any:
     """Each test begins with nothing registered, and leaves to others what they registered."""
-    before, shown = set(redaction._known), set(redaction._shown)
-    redaction._known.clear()
+    before, shown = set(redaction._registered), set(redaction._shown)
+    redaction._registered.clear()
     redaction._shown.clear()
     yield
-    redaction._known.clear()
+    redaction._registered.clear()
     redaction._shown.clear()
-    redaction._known.update(before)
+    redaction._registered.update(before)
     redaction._shown.update(shown)
 
 
@@ -136,13 +136,13 @@ def test_a_secret_shows_a_mask(show: Callable[[Secret], str]) -> None:
         lambda s: setattr(s, "_value", "x"),
     ],
 )
-def test_a_secret_used_as_a_text_fails_without_telling(misuse: Callable[[Secret], Any]) -> None:
+def test_a_secret_used_as_a_text_fails_without_showing_it(misuse: Callable[[Secret], Any]) -> None:
     with pytest.raises((TypeError, AttributeError)) as caught:
         misuse(Secret(VALUE))
     assert VALUE not in str(caught.value)
 
 
-def test_a_secret_is_comparable_and_its_fingerprint_does_not_tell_it() -> None:
+def test_a_secret_is_comparable_and_its_fingerprint_does_not_reveal_it() -> None:
     one, same, other = Secret(VALUE), Secret(VALUE), Secret("another")
     assert one == same
     assert hash(one) == hash(same)
@@ -191,7 +191,7 @@ def test_registered_values_go_in_every_encoding(encode: Callable[[str], str]) ->
     assert written not in scrubbed
 
 
-def test_surrounding_whitespace_and_single_lines_are_known_too() -> None:
+def test_surrounding_whitespace_and_single_lines_are_registered_too() -> None:
     register("first-line-of-key\nsecond-line-of-key\nshort\n")
     assert scrub("it had second-line-of-key in it") == f"it had {MASK} in it"
     register("trailing-newline\n")
@@ -326,7 +326,7 @@ LEAKS = [
     "{'password': ('x', 'y')} password=hunter2",
     '{"password": "hun\\"hunter2"}',
     '{"key": "X", "value": "hunter2"}',
-    '{"password": "hunter2 and then it was cut off',
+    '{"password": "hunter2 and then it was truncated',
     '{"password": "hunter2\\\\", "a": "b"}',
     '"{\\"password\\": \\"hunter2\\"}"',
     "Secret(value='hunter2')",
@@ -345,7 +345,7 @@ LEAKS = [
     'cookie: a="1"; b=hunter2',
     "<RequestsCookieJar[<Cookie AUTH_SESSION=hunter2 for x/>]>",
     "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----",
-    "-----BEGIN PRIVATE KEY-----\nhunter2 (cut off",
+    "-----BEGIN PRIVATE KEY-----\nhunter2 (truncated",
     # what stands beside the tool's own words
     "rotate-token: password=hunter2",
     "rotate-token: token: hunter2",
@@ -504,21 +504,21 @@ def test_poll_until_waits_longer_and_longer(empty_answers: int, naps: list[float
 
 def test_poll_until_has_a_longest_pause_and_reports_progress() -> None:
     clock = ManualClock()
-    told: list[tuple[str, float]] = []
+    waits: list[tuple[str, float]] = []
     poll_until(
         probe_after(20),
         waiting_for="it",
         deadline=Deadline(clock, 600),
         longest=2,
-        on_wait=lambda what, seconds: told.append((what, seconds)),
+        on_wait=lambda what, seconds: waits.append((what, seconds)),
     )
     assert max(clock.naps) == 2
-    assert len(told) == 20
-    assert told[0] == ("it", 0.0)
-    assert told[-1][1] == pytest.approx(clock.elapsed - clock.naps[-1])
+    assert len(waits) == 20
+    assert waits[0] == ("it", 0.0)
+    assert waits[-1][1] == pytest.approx(clock.elapsed - clock.naps[-1])
 
 
-def test_poll_until_ends_at_the_deadline_with_a_last_look() -> None:
+def test_poll_until_ends_at_the_deadline_with_a_last_probe() -> None:
     clock = ManualClock()
     looks: list[float] = []
     with pytest.raises(DeadlineExceeded) as caught:
@@ -552,7 +552,7 @@ def test_deadline_counts_down_and_never_below_zero() -> None:
     assert (deadline.remaining(), deadline.expired()) == (0, True)
 
 
-def test_clocks_tell_time_in_utc() -> None:
+def test_clocks_return_utc() -> None:
     clock = ManualClock()
     clock.sleep(90)
     assert clock.now() == datetime(2026, 1, 1, 0, 1, 30, tzinfo=UTC)

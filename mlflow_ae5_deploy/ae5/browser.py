@@ -82,12 +82,12 @@ class Browser:
             self._http = http
         return self._http
 
-    def _is_ours(self, url: str, asked: str) -> bool:
+    def _is_ours(self, url: str, requested: str) -> bool:
         """Redirects are followed on the platform, its sub-domains, and the host that was asked for."""
         parts = urlsplit(url)
         host, home = (parts.hostname or "").lower(), self._hostname.split(":")[0].lower()
-        known = host in (home, (urlsplit(asked).hostname or "").lower()) or host.endswith("." + home)
-        return parts.scheme == "https" and known
+        allowed = host in (home, (urlsplit(requested).hostname or "").lower()) or host.endswith("." + home)
+        return parts.scheme == "https" and allowed
 
 
 def _answer(response: requests.Response, url: str) -> EndpointAnswer:

@@ -198,7 +198,7 @@ class DeploymentsApi(ResourceApi):
         clash: Conflict | Refused | None = None
         try:
             return self._write_once(
-                lambda: self._post_start(desired), lambda: self._look_for(desired), f"the start of {desired.name}"
+                lambda: self._post_start(desired), lambda: self._find_started(desired), f"the start of {desired.name}"
             )
         except (Conflict, Refused) as error:
             clash = error
@@ -241,7 +241,7 @@ class DeploymentsApi(ResourceApi):
             raise error
         return self._parsed(as_record(answer, "a deployment"))
 
-    def _look_for(self, desired: _StartRequest) -> Deployment | None:
+    def _find_started(self, desired: _StartRequest) -> Deployment | None:
         for item in self.deployments():
             same = item.project_id == desired.project.id and item.name == desired.name
             if same and item.endpoint in (desired.endpoint, None):  # a new record may have no URL yet

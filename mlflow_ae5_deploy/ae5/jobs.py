@@ -56,22 +56,22 @@ class JobsApi(ResourceApi):
                 raise error
             return parse_job(as_record(answer, "a job"))
 
-        def look() -> Job | None:
+        def find() -> Job | None:
             return next((job for job in self.jobs() if job.name == name and job.project_id == project.id), None)
 
         clash: Conflict | Refused | None = None
         try:
-            return self._write_once(send, look, f"the creation of job {name}")
+            return self._write_once(send, find, f"the creation of job {name}")
         except (Conflict, Refused) as error:
             clash = error
         if self._freed_after(clash, name) == 0:
             raise clash
-        return self._write_once(send, look, f"the creation of job {name}")
+        return self._write_once(send, find, f"the creation of job {name}")
 
     def free_job_name(self, name: str) -> int:
         """Delete this account's finished runs of that name whose job is gone; returns how many.
 
-        Raises Conflict if a job has the name, or a run of a deleted job is still at work.
+        Raises Conflict if a job has the name, or a run of a deleted job is still active.
         """
         holder = next((job for job in self.jobs() if job.name == name and job.owner == self._session.username), None)
         if holder is not None:
@@ -118,10 +118,10 @@ class JobsApi(ResourceApi):
                 raise error
             return parse_run(as_record(answer, "a run"), job_id)
 
-        def look() -> Run | None:
+        def find() -> Run | None:
             return next((run for run in self.runs(job_id) if run.id not in before), None)
 
-        return self._write_once(send, look, "the start of a run")
+        return self._write_once(send, find, "the start of a run")
 
     def runs(self, job_id: str | None = None) -> list[Run]:
         """All visible runs, or those of one job. The order is the platform's."""

@@ -128,12 +128,12 @@ def clock_skew(options: ConnectionOptions, clock: Clock) -> float:
     finally:
         http.close()
     try:
-        told = parsedate_to_datetime(answer.headers.get("Date", ""))
+        stated = parsedate_to_datetime(answer.headers.get("Date", ""))
     except ValueError:
-        told = None
-    if told is None:
+        stated = None
+    if stated is None:
         raise UnexpectedAnswer("The platform's answer has no date in it.", where=options.hostname)
-    if told.tzinfo is None:
-        told = told.replace(tzinfo=UTC)
-    # the header has whole seconds, cut off: half of one is added back
-    return told.timestamp() + 0.5 - (before.timestamp() + after.timestamp()) / 2
+    if stated.tzinfo is None:
+        stated = stated.replace(tzinfo=UTC)
+    # the header has whole seconds, truncated: half of one is added back
+    return stated.timestamp() + 0.5 - (before.timestamp() + after.timestamp()) / 2

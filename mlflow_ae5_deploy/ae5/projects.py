@@ -70,11 +70,11 @@ class ProjectsApi(ResourceApi):
                 raise error
             return as_record(answer, "an upload")
 
-        def look() -> dict[str, Any] | None:
+        def find() -> dict[str, Any] | None:
             found = self.project(self.username, name)
             return {"id": found.id} if found else None
 
-        record = self._write_once(send, look, f"the upload of {name}")
+        record = self._write_once(send, find, f"the upload of {name}")
         project_id = str(record.get("project_id") or record.get("id") or "")
         if not project_id:
             raise UnexpectedAnswer("The answer to the upload has no id.", where="upload.id")

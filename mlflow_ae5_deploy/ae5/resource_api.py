@@ -38,7 +38,7 @@ class ResourceApi:
             remedy=remedy,
         )
 
-    def _write_once(self, send: Callable[[], T], look: Callable[[], T | None], what: str) -> T:
+    def _write_once(self, send: Callable[[], T], find: Callable[[], T | None], what: str) -> T:
         """Send a write that must not be done twice.
 
         When its answer is lost, its effect is looked for (for a while: records may show late) before it is sent
@@ -55,16 +55,16 @@ class ResourceApi:
                 clash = error
             if clash is not None and lost is None:
                 raise clash
-            found = self._look(look, what)
+            found = self._search(find, what)
             if found is not None:
                 return found
             if clash is not None:
                 raise clash
         raise lost or AssertionError
 
-    def _look(self, look: Callable[[], T | None], what: str) -> T | None:
+    def _search(self, find: Callable[[], T | None], what: str) -> T | None:
         try:
-            return self._poll(look, f"a sign of {what}, whose answer was lost", self._waits.lost_answer)
+            return self._poll(find, f"a sign of {what}, whose answer was lost", self._waits.lost_answer)
         except DeadlineExceeded:
             return None
 

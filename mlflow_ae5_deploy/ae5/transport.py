@@ -39,7 +39,7 @@ def guarded_session(
 
 
 def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> TransportAdapter:
-    """Put an existing session behind a new adapter, and take away what `requests` adds by itself."""
+    """Mount a new adapter on a session, and remove what `requests` adds by itself."""
     adapter = TransportAdapter(options, clock, read_only=read_only)
     session.mount("https://", adapter)
     session.mount("http://", _NoPlainHttp())
@@ -191,8 +191,8 @@ def _as_error(trouble: MappedError | None, method: str, url: str, *, write: bool
 
 def _pause(attempt: int, response: requests.Response | None) -> float:
     """Seconds before the next attempt: 0.5, 1, 2... or what the platform asks for, within bounds."""
-    asked = response.headers.get("retry-after", "") if response is not None else ""
-    seconds = float(asked) if asked.isascii() and asked.isdigit() else 0.5 * 2.0**attempt
+    requested = response.headers.get("retry-after", "") if response is not None else ""
+    seconds = float(requested) if requested.isascii() and requested.isdigit() else 0.5 * 2.0**attempt
     return min(seconds, _LONGEST_PAUSE)
 
 

@@ -74,7 +74,7 @@ def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = N
     complete = loaded()
     if mounts_secrets or complete.settings.release.source == "bundled":
         return complete
-    return replace(complete, set_aside=(*complete.set_aside, _NO_MOUNT))
+    return replace(complete, ignored_on_sandbox=(*complete.ignored_on_sandbox, _NO_MOUNT))
 
 
 def _sandbox_overrides(options: TargetOptions) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:

@@ -1,38 +1,38 @@
-"""The errors a user can meet, and the exit code of each.
+"""Errors for users, and the exit code of each.
 
     DeployError                     what happened, where, what to do
     |-- Usage                    2  the command line asks for something impossible
     |-- Configuration            3  the configuration (or a file it names) is wrong
     |   `-- ReleaseRefused       3  the release is not a project archive we would upload
-    |-- PlatformError               the platform said no, or said nothing
+    |-- PlatformError               the platform refused, or did not answer
     |   |-- Unreachable         10  no connection, no DNS name, no trusted certificate
     |   |-- LoginFailed         11  wrong password, disabled or missing account
     |   |-- Denied              12  signed in, but not allowed (403)
     |   |-- DeadlineExceeded    13  a wait or a request took longer than it may
-    |   |-- Conflict            14  the name, endpoint or job is taken by something else
-    |   |-- NotFound            15  the platform does not have what was asked for
+    |   |-- Conflict            14  the name, endpoint or job is in use by something else
+    |   |-- NotFound            15  the requested resource does not exist on the platform
     |   |-- Refused             16  any other answer of 400 and above
-    |   |-- UnexpectedAnswer    17  an answer that does not have the promised form
+    |   |-- UnexpectedAnswer    17  an answer of an unexpected form
     |   |-- AnswerLost          18  a write was sent and its outcome is not known
     |   `-- WriteForbidden      19  a write was attempted where only reading is allowed (a plan)
-    |-- StageFailed             20  a stage could not make its promise true
-    |-- VerificationFailed      21  the server was there, and did not do what it should
+    |-- StageFailed             20  a stage of the runbook failed
+    |-- VerificationFailed      21  the server runs, but failed the end-to-end test
     |-- Locked                  22  another run holds the lock of this installation
-    |-- PartlyDone              23  some of it was done and some is left; the message says which
-    |-- JobFailed               24  a job on the platform did not do its work, or left no report of it
-    |   |-- SnapshotDamaged     25  a snapshot is not what its manifest says
-    |   |-- TargetNotEmpty      26  where a snapshot would be restored to, something is kept already
-    |   |-- TargetInUse         27  a server runs on what would be restored
-    |   |-- RepositoryFailed   28  the backup destination is full, gone, foreign or not writable; or artifacts are gone
+    |-- PartlyDone              23  partly done; the message names what is left
+    |-- JobFailed               24  a job on the platform failed, or left no report
+    |   |-- SnapshotDamaged     25  a snapshot does not match its manifest
+    |   |-- TargetNotEmpty      26  the target of a restore is not empty
+    |   |-- TargetInUse         27  a server runs on the target of a restore
+    |   |-- RepositoryFailed   28  the backup destination is full, missing, foreign or read-only; or artifacts are gone
     |   `-- SchemaMismatch      33  the database is of another MLflow version than the release, or lacks tables
-    |-- RolledBack              29  an upgrade failed; everything is as it was before, and verified
-    `-- RollbackFailed          31  an upgrade failed, and rolling back failed as well; the message says how it stands
+    |-- RolledBack              29  an upgrade failed; the previous state was restored and verified
+    `-- RollbackFailed          31  an upgrade failed, and so did its rollback; the message describes the state
 
-Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `status --watch` ends with the code of
-its last look), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
+Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `status --watch` exits with the code of
+its last observation), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 32 nothing is installed (`status`), 130 interrupted (Ctrl-C or SIGTERM or SIGHUP).
 
-`python -m mlflow_ae5_deploy.common.errors` prints the table of them that the documents have.
+`python -m mlflow_ae5_deploy.common.errors` prints this as the table of the documents.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
 class Interrupted(BaseException):
     """Ctrl-C while no server runs. No KeyboardInterrupt itself: typer makes a bare exit code of those.
 
-    what:   how the server was left.
-    resume: verb and options of the command that goes on; empty: the same command again.
+    what:   the state of the server.
+    resume: verb and options of the command that resumes; empty: the same command again.
     """
 
     def __init__(self, what: str, resume: str = "") -> None:
@@ -68,7 +68,7 @@ class DeployError(Exception):
 
     what:   one sentence, no secret in it (callers scrub text that came from outside).
     where:  the host, file, setting or stage concerned; empty when there is none.
-    remedy: what the reader can do now; without one, what usually helps against this class of errors.
+    remedy: what the reader can do now; by default the usual remedy of the class.
     detail: longer text such as the tail of a log; already scrubbed.
     """
 
@@ -90,7 +90,7 @@ class DeployError(Exception):
 
 class Usage(DeployError):
     exit_code = 2
-    usual_remedy = "See the --help of the verb."
+    usual_remedy = "Run the verb with --help."
 
 
 class Configuration(DeployError):
@@ -100,9 +100,7 @@ class Configuration(DeployError):
 
 class ReleaseRefused(Configuration):
     exit_code = 3
-    usual_remedy = (
-        "Have the release mended where it was made, or take another: `--release bundled` comes with this tool."
-    )
+    usual_remedy = "Have the release fixed by its publisher, or use another: `--release bundled` comes with this tool."
 
 
 class PlatformError(DeployError):
@@ -135,28 +133,26 @@ class DeadlineExceeded(PlatformError):
 
 class Conflict(PlatformError):
     exit_code = 14
-    usual_remedy = "Look on the platform what is in the way, then run this again."
+    usual_remedy = "Check on the platform what uses the name, then run this again."
 
 
 class NotFound(PlatformError):
     exit_code = 15
     usual_remedy = (
-        "Somebody may have removed it, such as another administrator who works on this installation: ask, look on the "
-        "platform, then run this again."
+        "It may have been deleted, for example by another administrator of this installation. Check on the platform, "
+        "then run this again."
     )
 
 
 class Refused(PlatformError):
     exit_code = 16
-    usual_remedy = (
-        "Run this again. If the answer stays, the platform's administrator can tell from its logs what it means."
-    )
+    usual_remedy = "Run this again. If the error persists, ask the platform's administrator to check its logs."
 
 
 class UnexpectedAnswer(PlatformError):
     exit_code = 17
     usual_remedy = (
-        "Run this again. If the answer stays, the platform is of another version than this tool knows: report it."
+        "Run this again. If the error persists, this tool does not support the platform's version: report it."
     )
 
 
@@ -166,7 +162,7 @@ class AnswerLost(PlatformError):
 
 class WriteForbidden(PlatformError):
     exit_code = 19
-    usual_remedy = "Run `install` to have it done."
+    usual_remedy = "Run `install` to apply it."
 
 
 class StageFailed(DeployError):
@@ -174,7 +170,7 @@ class StageFailed(DeployError):
 
     exit_code = 20
     usual_remedy = (
-        "Run this again: it continues at this stage. If it stays, look at the platform what the stage is about."
+        "Run this again: it continues at this stage. If the error persists, check the stage's resource on the platform."
     )
 
     def __init__(self, what: str, *, stage: int, where: str = "", remedy: str = "", detail: str = "") -> None:
@@ -192,32 +188,34 @@ class Locked(DeployError):
 
 class PartlyDone(DeployError):
     exit_code = 23
-    usual_remedy = "Mend the cause, then run this again: it does only what is left."
+    usual_remedy = "Fix the cause, then run this again: it does only what is left."
 
 
 class JobFailed(DeployError):
     exit_code = 24
-    usual_remedy = "The end of the job's log says why. Mend the cause, then run this again."
+    usual_remedy = "See the end of the job's log. Fix the cause, then run this again."
 
 
 class SnapshotDamaged(JobFailed):
     exit_code = 25
-    usual_remedy = "Take another snapshot (`backup list` shows them), and find out what happened to this one."
+    usual_remedy = "Use another snapshot (`backup list`), and find out what damaged this one."
 
 
 class TargetNotEmpty(JobFailed):
     exit_code = 26
-    usual_remedy = "Nothing was changed. `--replace` keeps what is there aside; `restore --undo` brings it back."
+    usual_remedy = (
+        "Nothing was changed. `--replace` moves the present data to a saved copy; `restore --undo` brings it back."
+    )
 
 
 class TargetInUse(JobFailed):
     exit_code = 27
-    usual_remedy = "Nothing was changed. Stop the server that is named, then run this again."
+    usual_remedy = "Nothing was changed. Stop the named server, then run this again."
 
 
 class RepositoryFailed(JobFailed):
     exit_code = 28
-    usual_remedy = "Make room or mend the access, or set another backup.destination, then run this again."
+    usual_remedy = "Free space or fix the access, or set another backup.destination. Then run this again."
 
 
 class SchemaMismatch(JobFailed):
@@ -228,13 +226,13 @@ class SchemaMismatch(JobFailed):
 class RolledBack(DeployError):
     exit_code = 29
     usual_remedy = (
-        "The server is as it was. Mend the cause, then run this again; `upgrade --rehearse` tries it on a copy."
+        "The server is as before. Fix the cause, then run this again; `upgrade --rehearse` tries it on a copy."
     )
 
 
 class RollbackFailed(DeployError):
     exit_code = 31
-    usual_remedy = "Mend the cause, then run `upgrade --roll-back`: it goes on going back."
+    usual_remedy = "Fix the cause, then run `upgrade --roll-back`: it resumes the rollback."
 
 
 def exit_code_table() -> str:

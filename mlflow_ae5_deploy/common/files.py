@@ -27,7 +27,7 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step (0600). A full disk leaves the former file as it was."""
+    """Replace `path` by `content` in one step (0600). A full disk leaves the previous file unchanged."""
     _replace(path, io.BytesIO(content))
 
 

@@ -1,6 +1,6 @@
 """One way to walk .tar.gz, .tar.bz2, .tar and .zip, which notices damage that the libraries let pass.
 
-Python's tarfile takes an archive that was cut off between two members for a complete one, and stops silently at a
+Python's tarfile takes an archive that was truncated between two members for a complete one, and stops silently at a
 damaged header; here a missing end marker, or a checksum of the compression that does not fit, is an error.
 """
 

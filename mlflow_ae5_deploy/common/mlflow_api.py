@@ -1,7 +1,7 @@
 """The MLflow server as its clients see it: through the public URL, with a bearer token.
 
-Nothing here trusts a status alone. A private endpoint sends strangers to a login page that answers 200, and
-MLflow's `/health` answers 200 without its database.
+Nothing here trusts a status alone. A private endpoint redirects unauthenticated requests to a login page that
+answers 200, and MLflow's `/health` answers 200 without its database.
 """
 
 from __future__ import annotations

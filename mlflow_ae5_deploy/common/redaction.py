@@ -23,12 +23,12 @@ _LINE = 8  # lines of secrets of several lines (keys) are registered one by one 
 _SHORTEST = 4  # shorter values would blot out ordinary text; they are still never printed by us
 
 _lock = threading.Lock()
-_known: set[str] = set()
+_registered: set[str] = set()
 _shown: set[str] = {"mlflow", "MLflow", "mlflow-ae5-deploy", "mlflow_ae5_deploy"}
 
 # Every quantifier that can start anywhere is bounded, or stands behind a look-behind: a megabyte of base64 in an
 # error text must not take minutes.
-# Quoted, quoted inside of quoted JSON (\"...\"), and quoted but cut off.
+# Quoted, quoted inside of quoted JSON (\"...\"), and quoted but truncated.
 _QUOTED = (
     r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
     r"|(?P<q>\\+[\"'])(?:(?!(?<!\\)(?P=q)).)*(?<!\\)(?P=q)"
@@ -111,7 +111,7 @@ def register(value: str) -> None:
     for part in {value, value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) >= _LINE)}:
         forms |= _encodings(part)
     with _lock:
-        _known.update(form for form in forms if len(form) >= _SHORTEST)
+        _registered.update(form for form in forms if len(form) >= _SHORTEST)
 
 
 def show(text: str) -> None:
@@ -154,17 +154,17 @@ def scrub(text: str) -> str:
     Scrubbing twice is the same as once, and a JSON document stays one (values in quotes keep their quotes).
     """
     with _lock:
-        known, shown = tuple(_known), tuple(_shown)
-    text, put_by = _set_apart(text, known, shown)
+        registered, shown = tuple(_registered), tuple(_shown)
+    text, put_by = _set_apart(text, registered, shown)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text.translate(put_by)
 
 
-def _set_apart(text: str, known: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, dict[int, str]]:
+def _set_apart(text: str, registered: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, dict[int, str]]:
     """Mask every occurrence of `known`; of two that overlap, nothing of either is left. A character that the text does
     not have stands in for every occurrence of `shown`; what for is returned too."""
-    spans = [(*span, False) for value in known for span in _occurrences(text, value)]
+    spans = [(*span, False) for value in registered for span in _occurrences(text, value)]
     spans += [(*span, True) for value in shown if value in text for span in _standing_alone(text, value)]
     if not spans:
         return text, {}

@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, DEFAULT_FILE, read_environment
 from mlflow_ae5_deploy.config.layers import Layer, Merged, SettingPath, merge, nested
 from mlflow_ae5_deploy.config.problems import Problem, dotted, of_validation, refusal
-from mlflow_ae5_deploy.config.sandbox_overrides import without_real_places
+from mlflow_ae5_deploy.config.sandbox_overrides import without_real_systems
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.warnings import advice
@@ -35,8 +35,7 @@ class LoadedSettings:
     """path: the file, or None where there was none. profile: the one asked for.
 
     sources: dotted path of every setting -> default | file | profile NAME | environment NAME | flag.
-    advice: sentences for the reader about what is allowed but deserves a word. set_aside: about what the sandbox leaves
-    out; none elsewhere.
+    advice: warnings about what is allowed but risky. ignored_on_sandbox: about settings that the sandbox ignores.
     """
 
     settings: Settings
@@ -44,11 +43,11 @@ class LoadedSettings:
     profile: str | None
     sources: Mapping[str, str]
     advice: tuple[str, ...]
-    set_aside: tuple[str, ...] = ()
+    ignored_on_sandbox: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return self.advice + self.set_aside
+        return self.advice + self.ignored_on_sandbox
 
 
 def load(
@@ -79,10 +78,10 @@ def load(
     given.append(Layer("flag", nested(overrides), here))
 
     problems += misread + _problems_of_file(base, profiles)
-    aside: list[str] = []
+    ignored: list[str] = []
     layers = [*base, *chosen]
     if sandbox:
-        layers, aside = _for_sandbox(layers)
+        layers, ignored = _for_sandbox(layers)
     layers += given
     merged = merge(layers)
     if not sandbox and not _says_ca_file(merged):
@@ -98,7 +97,7 @@ def load(
             profile=profile,
             sources=_sources(settings, merged),
             advice=tuple(_advice(settings, file)),
-            set_aside=_told(aside),
+            ignored_on_sandbox=_ignored_message(ignored),
         )
     if not isinstance(checked, Settings):
         problems += [merged.located(problem) for problem in checked]
@@ -160,11 +159,11 @@ def _choose(profiles: Mapping[str, Layer], desired: str | None, file: YamlFile |
             f"There is no configuration file, and so no profile '{desired}'.",
             remedy="`mlflow-ae5-deploy init` writes one; --config names one that is elsewhere.",
         )
-    known = ", ".join(sorted(profiles))
+    listed = ", ".join(sorted(profiles))
     raise Configuration(
         f"There is no profile '{desired}' in the configuration.",
         where=str(file.path),
-        remedy=f"The profiles are: {known}." if known else "It has no profiles; leave --profile out.",
+        remedy=f"The profiles are: {listed}." if listed else "It has no profiles; leave --profile out.",
     )
 
 
@@ -181,12 +180,12 @@ def _problems_of_file(base: list[Layer], profiles: Mapping[str, Layer]) -> list[
 
 def _for_sandbox(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
     kept: list[Layer] = []
-    aside: list[str] = []
+    ignored: list[str] = []
     for layer in layers:
-        values, gone = without_real_places(layer.values)
+        values, gone = without_real_systems(layer.values)
         kept.append(replace(layer, values=values))
-        aside += gone
-    return kept, sorted(set(aside))
+        ignored += gone
+    return kept, sorted(set(ignored))
 
 
 def _says_ca_file(merged: Merged) -> bool:
@@ -208,10 +207,10 @@ def _advice(settings: Settings, file: YamlFile | None) -> list[str]:
     return words
 
 
-def _told(aside: list[str]) -> tuple[str, ...]:
-    if not aside:
+def _ignored_message(ignored: list[str]) -> tuple[str, ...]:
+    if not ignored:
         return ()
-    return (f"Not used on the sandbox, because they lead to real places: {', '.join(aside)}.",)
+    return (f"Ignored on the sandbox, because they refer to real systems: {', '.join(ignored)}.",)
 
 
 def _anchored(value: Any, path: SettingPath, merged: Merged) -> Any:

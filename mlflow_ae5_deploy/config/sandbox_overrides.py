@@ -1,4 +1,4 @@
-"""What of a configuration is set aside on the sandbox: everything that leads to a real platform or a real store.
+"""Settings that the sandbox ignores: those of a real platform or a real store.
 
 A rehearsal that takes the production profile must not sign in to the cluster, and above all not run the server and
 its garbage collection on the production database.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Replaced altogether; flags may still set them, which is how the sandbox's own address and accounts come in.
-_ASIDE = (
+_IGNORED = (
     ("platform", "hostname"),
     ("platform", "verify_tls"),
     ("platform", "ca_file"),
@@ -41,27 +41,27 @@ _STORE_VARIABLES = (
 )
 
 
-def without_real_places(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
+def without_real_systems(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
     """A copy without those settings, and the dotted names of the ones that were there."""
     result = copy.deepcopy(dict(values))
-    aside: list[str] = []
-    for section, key in _ASIDE:
+    ignored: list[str] = []
+    for section, key in _IGNORED:
         group = result.get(section)
         if isinstance(group, dict) and group.pop(key, None) not in (None, _DEFAULTS.get((section, key))):
-            aside.append(f"{section}.{key}")
+            ignored.append(f"{section}.{key}")
     for section, key in _STORES:
         group = result.get(section)
         if isinstance(group, dict) and key in group and not _is_in_the_sandbox(group[key]):
             del group[key]
-            aside.append(f"{section}.{key}")
+            ignored.append(f"{section}.{key}")
     for section in ("gc", "slipstream"):
-        aside += _variables_aside(result.get(section), section)
+        ignored += _ignored_variables(result.get(section), section)
     if isinstance(result.get("server"), dict) and result["server"].pop("secrets", None):
-        aside.append("server.secrets")  # keys of real stores, which are set aside themselves
-    return result, aside
+        ignored.append("server.secrets")  # keys of real stores, which are ignored themselves
+    return result, ignored
 
 
-def _variables_aside(group: Any, section: str) -> list[str]:
+def _ignored_variables(group: Any, section: str) -> list[str]:
     variables = group.get("variables") if isinstance(group, dict) else None
     if not isinstance(variables, dict):
         return []

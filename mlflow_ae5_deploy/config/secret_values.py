@@ -26,25 +26,25 @@ class SecretResolver:
         self._added = added
         self._environ = environ
         self._prompt = prompt
-        self._known: dict[tuple[SecretRef | str, str], Secret] = {}
+        self._resolved: dict[tuple[SecretRef | str, str], Secret] = {}
 
     def secret(self, reference: SecretRef, meaning: str) -> Secret:
         """Raises Configuration when the reference leads nowhere. meaning: what it is, in prompts and errors."""
         key = (reference, meaning)
-        if key not in self._known:
-            self._known[key] = reference.resolve(environ=self._environ, prompt=self._prompt, label=meaning)
-        return self._known[key]
+        if key not in self._resolved:
+            self._resolved[key] = reference.resolve(environ=self._environ, prompt=self._prompt, label=meaning)
+        return self._resolved[key]
 
     def store_uri(self, uri: SecretRef | str) -> Secret:
         """The database URI, checked also where it comes from a reference."""
         key = (uri, "database URI")
-        if key not in self._known:
-            self._known[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt, added=self._added)
-        return self._known[key]
+        if key not in self._resolved:
+            self._resolved[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt, added=self._added)
+        return self._resolved[key]
 
     def knows(self, uri: SecretRef | str) -> bool:
         """Whether the database URI is at hand already, so that nobody is asked for it."""
-        return (uri, "database URI") in self._known
+        return (uri, "database URI") in self._resolved
 
     @staticmethod
     def random_password() -> str:

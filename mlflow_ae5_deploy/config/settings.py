@@ -1,4 +1,4 @@
-"""What an administrator may wish for, typed. The descriptions here are the documentation: reference.yaml and the
+"""The settings, typed. The descriptions here are the documentation: reference.yaml and the
 configuration runbook are made from them.
 
 Settings are frozen and strict: nothing is converted silently, and unknown keys are errors. Problems are raised as
@@ -123,8 +123,7 @@ class PlatformSettings(Section):
     )
     session: Literal["auto", "ae5-tools", "built-in"] = Field(
         default="auto",
-        description="Who signs in and carries the calls. auto: ae5-tools, and built-in on the sandbox. built-in is for"
-        " the sandbox only.",
+        description="Session provider. auto: ae5-tools, and built-in on the sandbox. built-in is for the sandbox only.",
     )
     connect_timeout: Seconds = Field(default=10.0, description="Seconds to wait for a connection.")
     read_timeout: Seconds = Field(default=60.0, description="Seconds to wait for an answer.")
@@ -139,7 +138,7 @@ class PlatformSettings(Section):
     )
     lost_answer_deadline: Seconds = Field(
         default=20.0,
-        description="Seconds to look for the effect of a change whose answer was lost, before it is asked for again.",
+        description="Seconds to look for the effect of a change whose answer was lost, before it is sent again.",
     )
 
 
@@ -191,7 +190,7 @@ class ReleaseSettings(Section):
     )
     sha256: Annotated[str, AfterValidator(checks.sha256)] | None = Field(
         default=None,
-        description="Checksum the archive must have. Without it, the first download's is recorded and kept to.",
+        description="Required checksum of the archive. By default that of the first download is recorded.",
     )
     mirror: Location | None = Field(
         default=None,
@@ -257,7 +256,7 @@ class SlipstreamSettings(Section):
 
 
 class DeploymentSettings(Section):
-    """The running server. It is always private: whoever calls it needs a token or must be signed in."""
+    """The running server. It is always private: every request needs a token or a signed-in user."""
 
     name: Name = Field(default="dev.mlflow.tracking.server", description="Name of the deployment.")
     endpoint: Annotated[str, AfterValidator(checks.endpoint)] = Field(
@@ -270,7 +269,7 @@ class DeploymentSettings(Section):
 
 
 class ServerSettings(Section):
-    """What the server is told. These are stored as secrets of the service account before the deployment."""
+    """Settings of the server. These are stored as secrets of the service account before the deployment."""
 
     backend_store_uri: StoreReference = Field(
         default="sqlite:///data/mlflow/standalone/store/mydb.sqlite",
@@ -279,7 +278,7 @@ class ServerSettings(Section):
     )
     artifacts_destination: ArtifactLocation = Field(
         default="data/mlflow/standalone/artifacts",
-        description="Where artifacts are kept (MLFLOW_ARTIFACTS_DESTINATION): a folder, or s3://, gs://, wasbs://.",
+        description="Where artifacts are stored (MLFLOW_ARTIFACTS_DESTINATION): a folder, or s3://, gs://, wasbs://.",
     )
     default_artifact_root: ArtifactLocation = Field(
         default="mlflow-artifacts:/",
@@ -287,8 +286,8 @@ class ServerSettings(Section):
     )
     gc_ttl: Annotated[str, AfterValidator(checks.ttl)] = Field(
         default="30d0h0m0s",
-        description="How long deleted things are kept before garbage collection takes them (MLFLOW_TRACKING_GC_TTL):"
-        " days, hours, minutes and seconds, such as 30d0h0m0s.",
+        description="Age at which garbage collection purges what clients deleted (MLFLOW_TRACKING_GC_TTL): days,"
+        " hours, minutes and seconds, such as 30d0h0m0s.",
     )
     secrets: dict[SecretName, Reference] = Field(
         default={},
@@ -321,13 +320,13 @@ class GcSettings(Section):
 
 
 class BackupSettings(Section):
-    """Snapshots of database and artifacts: where they are kept, when they are taken, how many `backup prune` keeps."""
+    """Snapshots of database and artifacts: destination, schedule, and how many `backup prune` keeps."""
 
     destination: BackupDestination = Field(
         default="data/mlflow/standalone/backups",
-        description="Where snapshots are kept (MLFLOW_TRACKING_BACKUP_DESTINATION): a folder, or s3://, gs://, abfss://"
-        " or az:// with a prefix. Not on the volume of the data: who loses that would lose both. Credentials are no"
-        " part of it: they go into server.secrets. May be a reference: env:NAME, file:PATH or prompt.",
+        description="Where snapshots are stored (MLFLOW_TRACKING_BACKUP_DESTINATION): a folder, or s3://, gs://, abfss://"
+        " or az:// with a prefix. Use another volume than that of the data: losing it would lose both. Credentials go"
+        " into server.secrets. May be a reference: env:NAME, file:PATH or prompt.",
     )
     schedule: Cron | None = Field(
         default=None,
@@ -335,7 +334,7 @@ class BackupSettings(Section):
     )
     drill_schedule: Cron | None = Field(
         default=None,
-        description="When the newest snapshot is restored into a scratch place to prove it, as cron; null never.",
+        description="When the newest snapshot is tested by restoring it to a temporary location, as cron; null never.",
     )
     keep_last: Count | None = Field(
         default=None,
@@ -357,7 +356,7 @@ class BackupSettings(Section):
 
 
 class SharingSettings(Section):
-    """Who may open the server's web pages. (Programs use the token.)"""
+    """Users and groups with access to the server's web pages. (Programs use the token.)"""
 
     groups: Groups = Field(default=["everyone"], description="Groups; everyone is all who are signed in.")
     users: Accounts = Field(default=[], description="Single users.")

@@ -1,4 +1,4 @@
-"""Where this tool keeps what it must remember: journal, lock, fingerprints, old archives. Nobody else may read it."""
+"""The state folder: journal, lock, fingerprints, old archives; private to its owner."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _hosts_of(journal: Path) -> set[str]:
         try:
             entry = json.loads(line)
         except ValueError:
-            continue  # cut off by a full disk or a crash
+            continue  # truncated by a full disk or a crash
         if isinstance(entry, dict) and isinstance(entry.get("host"), str):
             hosts.add(entry["host"].lower())
     return hosts

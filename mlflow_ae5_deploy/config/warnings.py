@@ -1,4 +1,4 @@
-"""What is allowed but deserves a word."""
+"""Warnings about settings that are allowed but risky."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _ttl_advice(settings: Settings) -> list[str]:
     """The time until deletion may be zero, and whoever writes it may have meant `never`."""
     message = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{_TTL}": settings.gc.variables.get(_TTL)}
     return [
-        f"{setting} is {text}: the garbage collection takes away at once, and for good, whatever anybody deletes."
+        f"{setting} is {text}: garbage collection purges deleted experiments and runs at once and permanently."
         for setting, text in message.items()
         if text is not None and _is_zero(text)
     ]

@@ -135,11 +135,11 @@ def _syntax_error(path: Path, error: Exception) -> Configuration:
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = _told(error)
+        problem = _parser_message(error)
     return Configuration(f"The configuration cannot be read: {problem}.", where=f"{path}{line}", remedy=remedy)
 
 
-def _told(error: MarkedYAMLError) -> str:
+def _parser_message(error: MarkedYAMLError) -> str:
     """The parser's words, except where they quote the file."""
     raw = str(error.problem or "it is not valid YAML")
     if isinstance(error, ComposerError):

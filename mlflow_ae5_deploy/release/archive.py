@@ -59,7 +59,7 @@ class ArchiveSummary:
 def read_project_archive(
     path: Path, extract_to: Path | None = None, *, limits: Limits | None = None, called: str | None = None
 ) -> ProjectContents:
-    """Check an archive from end to end; then, if wanted, write its files (without the top folder) to `extract_to`.
+    """Check an archive from end to end; then write its files, without the top folder, to `extract_to` if given.
 
     Raises ReleaseRefused naming the file and the entry, before anything is written; Configuration when the file
     cannot be read. `called`: how messages name the file, if not by its path.
@@ -128,8 +128,8 @@ def safe_parts(name: str, where: str) -> list[str]:
 
 
 def _note(survey: ArchiveSummary, path: str, member: Member, where: str, keep: Mapping[str, int]) -> None:
-    known = survey.kinds.get(path)
-    if known is not None and not known == member.kind == "folder":
+    earlier = survey.kinds.get(path)
+    if earlier is not None and not earlier == member.kind == "folder":
         raise ReleaseRefused(f"Entry {member.name!r} is in the archive twice.", where=where)
     if member.kind == "other":
         raise ReleaseRefused(

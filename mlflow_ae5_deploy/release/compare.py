@@ -76,7 +76,7 @@ def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
         desired = _release_name(built.provenance)
         return Comparison(
             False,
-            f"It holds other content: {release} (content {theirs[:12]}), wanted is {desired} (content {ours[:12]}).",
+            f"It holds other content: {release} (content {theirs[:12]}), desired is {desired} (content {ours[:12]}).",
             release,
         )
     deviations = _deviations(provenance, survey)

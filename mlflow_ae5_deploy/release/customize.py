@@ -159,7 +159,7 @@ def _provenance(release: Release, changes: list[str], files: Mapping[str, FileEn
 
 
 def _read_back(archive: Path, expected: Mapping[str, FileEntry]) -> ProjectContents:
-    """The finished archive as a stranger reads it. Raises when it is not what was meant to be written."""
+    """Read the finished archive and compare it with what was to be written."""
     contents = read_project_archive(archive)
     if contents.top != TOP or dict(contents.files) != dict(expected):
         raise RuntimeError("the archive that was written does not read back as it was meant")

@@ -1,7 +1,7 @@
 """Fetching one file into `<name>.part`, piece by piece and across runs.
 
 What has arrived is kept together with the server's ETag; the rest is asked for with Range and If-Range, so that a
-file which was replaced on the server in the meantime is fetched anew, never glued together.
+file which was replaced on the server in the meantime is fetched again, never glued together.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def _resumable(url: str, part: Path) -> _State | None:
     if not part.is_file() or part.stat().st_size == 0:
         return None
     try:
-        known = json.loads(_state_file(part).read_bytes())
-        state = _State(str(known["url"]), str(known["etag"]), known["total"])
+        recorded = json.loads(_state_file(part).read_bytes())
+        state = _State(str(recorded["url"]), str(recorded["etag"]), recorded["total"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return state if state.url == _hashed(url) else None

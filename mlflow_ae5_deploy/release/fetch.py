@@ -29,7 +29,7 @@ from mlflow_ae5_deploy.release.versions import (
     latest_on_mirror,
     on_github,
     on_mirror,
-    sha256_beside,
+    published_sha256,
     version_of,
 )
 
@@ -122,7 +122,7 @@ class Fetcher:
                 f"The mirror has no release {version}.", where=str(path), remedy=f"Versions in it: {there}."
             )
         actual = _archive_digest(path)
-        expected = Expectation(self.given, sha256_beside(path))
+        expected = Expectation(self.given, published_sha256(path))
         checked = self._store().judge(path.name, actual, expected, str(path))
         return Release("version", version, f"mirror: {path.name}", path.resolve(), actual, checked)
 
@@ -194,8 +194,8 @@ class Fetcher:
         return HttpClient(self.deadline, timeouts, ca_file, self._way_out())
 
     def _way_out(self) -> str:
-        known = self._store().versions()
-        cached = f" In the cache: {', '.join(reversed(known[-5:]))}." if known else ""
+        cached_versions = self._store().versions()
+        cached = f" In the cache: {', '.join(reversed(cached_versions[-5:]))}." if cached_versions else ""
         return (
             "Without a way to the internet, name a mirror in the configuration (release.mirror), a downloaded archive "
             f"(--release PATH), or use the bundled release (--release bundled).{cached}"

@@ -63,17 +63,17 @@ def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = 
 def _heirs(specs: Any, name: str) -> list[Mapping[str, Any]]:
     """The env_spec and what it inherits from, ancestors first, each once."""
     found: dict[str, Mapping[str, Any]] = {}
-    begun: set[str] = set()
+    entered: set[str] = set()
     stack = [name]
     while stack:
         current = stack[-1]
         spec = specs.get(current) if isinstance(specs, dict) else None
-        if not isinstance(spec, dict) or current in begun:
+        if not isinstance(spec, dict) or current in entered:
             stack.pop()
             if isinstance(spec, dict):
                 found.setdefault(current, spec)
             continue
-        begun.add(current)
+        entered.add(current)
         parents = spec.get("inherit_from") or []
         stack += [str(parent) for parent in reversed(parents if isinstance(parents, list) else [parents])]
     return [*found.values()]

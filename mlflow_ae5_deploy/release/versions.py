@@ -128,11 +128,11 @@ def checksum_file(archive: Path) -> Path:
     return archive.with_name(f"{archive.name}.sha256")
 
 
-def sha256_beside(archive: Path) -> str | None:
-    beside = checksum_file(archive)
-    if not beside.is_file():
+def published_sha256(archive: Path) -> str | None:
+    checksum = checksum_file(archive)
+    if not checksum.is_file():
         return None
-    return _as_sha256(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
+    return _as_sha256(checksum.read_text(encoding="utf-8", errors="replace"), str(checksum))
 
 
 def _as_version(text: str, where: str) -> str:

@@ -16,7 +16,7 @@ _RANGE = range(20000, 32000)
 def listen(port: int | None, purpose: str, patience: float = 1.0) -> socket.socket:
     """A listening socket on loopback: on `port`, or on any free one when it is None or 0.
 
-    Raises SandboxError when a wanted port stays taken for `patience` seconds.
+    Raises SandboxError when `port` stays in use for `patience` seconds.
     """
     if not port:
         return _listen_anywhere()

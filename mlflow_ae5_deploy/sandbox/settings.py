@@ -62,7 +62,7 @@ class SandboxSettings:
                 problems.append(f"setting {name!r} cannot be {value!r}")
         problems += [
             f"setting {name!r} must be one of {', '.join(allowed)}"
-            for name, allowed in _CHOICES.items()
+            for name, allowed in _ALLOWED.items()
             if name in good and good[name] not in allowed
         ]
         if problems:
@@ -73,7 +73,7 @@ class SandboxSettings:
         return dataclasses.asdict(self)
 
 
-_CHOICES = {
+_ALLOWED = {
     "addressing": ("auto", "vhost", "ports"),
     "unauthenticated": ("401", "302"),
     "clock": ("running", "still"),

@@ -52,7 +52,7 @@ class Starter:
 
     def own(self) -> list[Deployment]:
         for _ in range(2):
-            self.bench.platform.deployments()  # some are told to show late
+            self.bench.platform.deployments()  # some sandboxes show records late
         return [item for item in self.bench.platform.deployments() if item.project_id == self.project.id]
 
 
@@ -74,25 +74,25 @@ def _endpoint() -> str:
 
 def test_the_life_of_a_deployment(bench: Bench, start: Starter) -> None:
     endpoint = _endpoint()
-    asked = start(endpoint)
-    assert not asked.public
-    running = bench.platform.wait_started(asked)
-    assert (running.id, running.endpoint, running.project_id) == (asked.id, endpoint, start.project.id)
-    assert bench.platform.deployment(asked.id) == running
+    started = start(endpoint)
+    assert not started.public
+    running = bench.platform.wait_started(started)
+    assert (running.id, running.endpoint, running.project_id) == (started.id, endpoint, start.project.id)
+    assert bench.platform.deployment(started.id) == running
     assert StaticEndpoint(endpoint, start.project.id) in bench.platform.static_endpoints()
     assert running.url is not None
     seen = bench.session.browse(f"{running.url.rstrip('/')}/health")
     assert (seen.status, seen.text) == (200, "OK")
-    token = bench.platform.issue_token(asked.id)
+    token = bench.platform.issue_token(started.id)
     assert len(token.reveal()) > 20
-    assert "serving with" in bench.platform.logs(asked.id).app
+    assert "serving with" in bench.platform.logs(started.id).app
     everyone = Collaborator("everyone", "group")
-    assert bench.platform.collaborators(asked.id) == []
-    assert bench.platform.set_collaborators(asked.id, [everyone]) == [everyone]
-    assert bench.platform.collaborators(asked.id) == [everyone]
-    bench.platform.stop_deployment(asked.id)
-    bench.platform.stop_deployment(asked.id)
-    assert bench.platform.deployment(asked.id) is None
+    assert bench.platform.collaborators(started.id) == []
+    assert bench.platform.set_collaborators(started.id, [everyone]) == [everyone]
+    assert bench.platform.collaborators(started.id) == [everyone]
+    bench.platform.stop_deployment(started.id)
+    bench.platform.stop_deployment(started.id)
+    assert bench.platform.deployment(started.id) is None
 
 
 def test_variables_of_its_own_reach_it(bench: Bench, start: Starter) -> None:
@@ -106,7 +106,7 @@ def test_without_a_static_endpoint_there_is_none(bench: Bench, start: Starter) -
     assert bench.platform.wait_started(start(None)).endpoint is None
 
 
-def test_a_failing_command_is_told_in_the_platforms_words(bench: Bench, start: Starter) -> None:
+def test_a_failing_command_is_reported_in_the_platforms_words(bench: Bench, start: Starter) -> None:
     with pytest.raises(Refused, match="App failed to run"):
         bench.platform.wait_started(start(None, command="Crash"))
 
@@ -156,7 +156,7 @@ def test_a_taken_name_is_not_taken_for_a_taken_endpoint(bench: Bench, start: Sta
         start(_endpoint(), name="endpoint")
 
 
-def test_a_deployment_is_changed_in_place(bench: Bench, start: Starter) -> None:
+def test_a_patch_keeps_the_deployments_id(bench: Bench, start: Starter) -> None:
     made = bench.platform.wait_started(start(None))
     changed = bench.platform.patch_deployment(made.id, public=True)
     assert (changed.id, changed.public) == (made.id, True)
@@ -170,7 +170,7 @@ def test_sharing_whose_answer_is_lost_is_done_again(bench: Bench, start: Starter
     assert bench.platform.set_collaborators(made.id, [everyone]) == [everyone]
 
 
-def test_sharing_with_nobody_known_is_refused(bench: Bench, start: Starter) -> None:
+def test_sharing_with_an_unknown_account_is_refused(bench: Bench, start: Starter) -> None:
     with pytest.raises(Refused, match="Unknown group nobody"):
         bench.platform.set_collaborators(start(None).id, [Collaborator("nobody", "group")])
 
@@ -242,7 +242,7 @@ def test_a_possible_endpoint_is_sent(scripted: Client, stub: Stub, endpoint: str
     assert _start(scripted, endpoint).id == "a2-d1"
 
 
-def test_an_error_inside_a_200_answer_is_told(scripted: Client, stub: Stub) -> None:
+def test_an_error_inside_a_200_answer_is_raised(scripted: Client, stub: Stub) -> None:
     """ae5-tools dies of KeyError: 'project_url' and loses the message."""
     stub.on("POST", "projects/a0-aa/deployments", answer({"error": {"message": "No room for this profile"}}))
     with pytest.raises(Refused, match="No room for this profile"):
@@ -355,7 +355,7 @@ def test_what_is_no_token_is_not_taken_for_one(scripted: Client, stub: Stub, rep
     assert leaks(caught.value, TOKEN) == []
 
 
-def test_a_lost_token_is_asked_for_again_and_then_given_up(scripted: Client, stub: Stub) -> None:
+def test_a_lost_token_request_is_repeated_and_then_fails(scripted: Client, stub: Stub) -> None:
     path = "deployments/a2-d1/token"
     stub.on("POST", path, Reply(504), answer({"token": TOKEN}))
     assert scripted.issue_token("a2-d1").reveal() == TOKEN

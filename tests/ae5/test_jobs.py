@@ -223,7 +223,7 @@ def test_what_is_sent_to_create(scripted: Client, stub: Stub) -> None:
     }
 
 
-def test_an_error_inside_a_200_answer_is_told(scripted: Client, stub: Stub) -> None:
+def test_an_error_inside_a_200_answer_is_raised(scripted: Client, stub: Stub) -> None:
     stub.on("POST", "projects/a0-aa/jobs", answer({"error": {"message": "no quota"}}))
     with pytest.raises(Refused, match="no quota"):
         _create(scripted)

@@ -63,7 +63,7 @@ def test_requests_are_counted_as_the_platform_counts_them(opener: Opener, stub: 
         pytest.param(FORM, "without saying why", id="silent"),
     ],
 )
-def test_the_reason_of_a_failed_login_is_told(opener: Opener, stub: Stub, shown: str | None, expected: str) -> None:
+def test_a_failed_login_states_its_reason(opener: Opener, stub: Stub, shown: str | None, expected: str) -> None:
     if shown is not None:
         stub.on("POST", AUTHENTICATE, page(shown.format(origin=stub.origin)))
     with pytest.raises(LoginFailed, match=expected) as caught:
@@ -104,7 +104,7 @@ def test_endless_redirects_at_login_end(opener: Opener, stub: Stub) -> None:
         opener.user()
 
 
-def test_nobody_is_asked_and_nothing_is_printed(
+def test_a_failed_login_prompts_for_nothing_and_prints_nothing(
     opener: Opener, stub: Stub, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
@@ -375,7 +375,7 @@ def test_a_real_platform_is_not_reached_through_the_built_in_provider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "is_sandbox", "chosen"),
+    ("provider", "is_sandbox", "chosen"),
     [
         ("auto", True, "built-in"),
         ("auto", False, "ae5-tools"),
@@ -384,8 +384,8 @@ def test_a_real_platform_is_not_reached_through_the_built_in_provider() -> None:
         ("built-in", True, "built-in"),
     ],
 )
-def test_the_choice_of_provider(asked: Provider, is_sandbox: bool, chosen: str) -> None:
-    assert choose_provider(asked, is_sandbox=is_sandbox) == chosen
+def test_the_choice_of_provider(provider: Provider, is_sandbox: bool, chosen: str) -> None:
+    assert choose_provider(provider, is_sandbox=is_sandbox) == chosen
 
 
 @pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")

@@ -19,7 +19,7 @@ from .stub import Reply, Stub, running
 NOW = datetime.now(UTC)
 
 
-def test_a_trusted_certificate_is_told_with_its_chain(stub: Stub, options: ConnectionOptions) -> None:
+def test_a_handshake_returns_the_certificate_chain(stub: Stub, options: ConnectionOptions) -> None:
     seen = probe.handshake(stub.address, options)
     assert seen.version.startswith("TLSv1.")
     assert "localhost" in seen.chain[0].names
@@ -58,16 +58,18 @@ def test_nobody_listens_and_nobody_knows_the_name(options: ConnectionOptions) ->
     assert "127.0.0.1" in probe.addresses("localhost:1")
 
 
-@pytest.mark.parametrize(("told", "skew"), [("12:00:00", 0.5), ("12:05:00", 300.5), ("11:00:00", -3599.5)])
-def test_the_platforms_clock_beside_ours(stub: Stub, options: ConnectionOptions, told: str, skew: float) -> None:
-    stub.on("GET", "/", Reply(200, headers=(("Date", f"Sun, 01 Mar 2026 {told} GMT"),)))
+@pytest.mark.parametrize(("stated", "skew"), [("12:00:00", 0.5), ("12:05:00", 300.5), ("11:00:00", -3599.5)])
+def test_clock_skew_is_measured_from_the_date_header(
+    stub: Stub, options: ConnectionOptions, stated: str, skew: float
+) -> None:
+    stub.on("GET", "/", Reply(200, headers=(("Date", f"Sun, 01 Mar 2026 {stated} GMT"),)))
     assert probe.clock_skew(options, ManualClock(start=datetime(2026, 3, 1, 12, tzinfo=UTC))) == skew
     (call,) = stub.calls
     assert "cookie" not in call.headers
 
 
 @pytest.mark.parametrize("headers", [(), (("Date", "yesterday"),)])
-def test_a_platform_that_tells_no_time(stub: Stub, options: ConnectionOptions, headers: tuple[()]) -> None:
+def test_an_answer_without_a_date_is_unexpected(stub: Stub, options: ConnectionOptions, headers: tuple[()]) -> None:
     stub.on("GET", "/", Reply(200, headers=headers))
     with pytest.raises(UnexpectedAnswer, match="no date"):
         probe.clock_skew(options, ManualClock())

@@ -121,7 +121,7 @@ def test_names_are_not_patterns_and_owners_count(scripted: Client, stub: Stub) -
     assert {key: item and item.id for key, item in found.items()} == desired
 
 
-def test_a_failed_processing_is_told_and_cleared_away(scripted: Client, stub: Stub, gz: Path) -> None:
+def test_a_failed_upload_is_reported_and_its_project_deleted(scripted: Client, stub: Stub, gz: Path) -> None:
     action = {"id": "act", "done": False, "error": False}
     failed = {"id": "act", "done": True, "error": True, "message": "no anaconda-project.yml"}
     stub.on("POST", "projects/upload", answer(_record(action=action)))

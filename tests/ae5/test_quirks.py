@@ -19,7 +19,7 @@ QUIRKS = {
         "test_the_environment_does_not_replace_the_configured_authority",
         "test_verification_is_off_only_when_switched_off_by_name",
     ],
-    "raw network exceptions from the login": ["test_an_unreachable_platform", "test_causes_are_told_apart"],
+    "raw network exceptions from the login": ["test_an_unreachable_platform", "test_each_cause_has_its_own_message"],
     "writes repeated on 502, 503, 504 and broken connections": [
         "test_a_write_is_sent_once_and_its_outcome_called_unknown"
     ],
@@ -37,7 +37,7 @@ QUIRKS = {
     ],
     "403 turned into RetryError": ["test_403_is_a_refusal_in_the_platforms_words"],
     "a run that is not listed at once": ["test_a_run_started_but_not_listed_at_once_is_no_crash"],
-    "an error inside a 200 answer": ["test_an_error_inside_a_200_answer_is_told"],
+    "an error inside a 200 answer": ["test_an_error_inside_a_200_answer_is_raised"],
     "waits without end": [
         "test_an_upload_that_is_never_processed_ends",
         "test_a_project_that_is_never_listed_ends",
@@ -59,8 +59,8 @@ QUIRKS = {
     "the local path sent as file name": ["test_no_local_path_is_sent"],
     "leftover runs that block a job's name": ["test_leftover_runs_of_a_deleted_job_do_not_block_its_name"],
     "secret names that cannot be deleted again": ["test_names_the_platform_could_not_keep_are_refused_before_sending"],
-    "prompts without a terminal, and printing": ["test_nobody_is_asked_and_nothing_is_printed"],
-    "every failed login called a wrong password": ["test_the_reason_of_a_failed_login_is_told"],
+    "prompts without a terminal, and printing": ["test_a_failed_login_prompts_for_nothing_and_prints_nothing"],
+    "every failed login called a wrong password": ["test_a_failed_login_states_its_reason"],
     "an unknown login page taken for being signed in": ["test_an_unknown_login_page_is_not_taken_for_being_signed_in"],
     "old cookies that hide a failed login": ["test_a_failed_renewal_is_not_hidden_by_old_cookies"],
     "names taken for patterns": ["test_names_are_not_patterns_and_owners_count"],

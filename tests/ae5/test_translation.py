@@ -76,7 +76,7 @@ DIAGNOSES = [
 
 
 @pytest.mark.parametrize(("error", "read", "write", "words"), DIAGNOSES, ids=[row[3] for row in DIAGNOSES])
-def test_causes_are_told_apart(
+def test_each_cause_has_its_own_message(
     error: BaseException, read: type[PlatformError], write: type[PlatformError], words: str
 ) -> None:
     for_read, for_write = (translate(error, host="ae5.example", write=write) for write in (False, True))
@@ -106,7 +106,7 @@ def test_nothing_of_a_foreign_exception_survives() -> None:
 
 
 @pytest.mark.skipif(not HAS_AE5_TOOLS, reason="ae5-tools is not installed here (conda channel ae5-admin)")
-def test_the_exceptions_of_ae5_tools_are_known() -> None:
+def test_exceptions_of_ae5_tools_are_translated() -> None:
     import ae5_tools
 
     error = ae5_tools.AEUnexpectedResponseError("Unable to connect", "post", "https://h", json={"value": "hunter22"})

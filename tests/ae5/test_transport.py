@@ -33,7 +33,7 @@ BUSY = [502, 503, 504]
 
 
 @pytest.mark.parametrize("status", BUSY)
-def test_a_busy_platform_is_asked_again_for_reading(
+def test_a_get_is_repeated_while_the_platform_is_busy(
     session: UserSession, stub: Stub, clock: ManualClock, status: int
 ) -> None:
     stub.on("GET", "jobs", Reply(status), Reply(status), answer(["x"]))
@@ -49,9 +49,7 @@ def test_a_platform_that_stays_busy_is_unreachable(session: UserSession, stub: S
     assert len(stub.sent("GET", "jobs")) == 4
 
 
-def test_a_wish_to_come_back_later_is_heeded_within_bounds(
-    session: UserSession, stub: Stub, clock: ManualClock
-) -> None:
+def test_retry_after_is_respected_within_bounds(session: UserSession, stub: Stub, clock: ManualClock) -> None:
     later = [Reply(503, headers=(("Retry-After", seconds),)) for seconds in ("2", "9" * 5_000, "\u00b2")]
     stub.on("GET", "jobs", *later, answer([]))
     session.call("GET", "jobs")
@@ -59,7 +57,7 @@ def test_a_wish_to_come_back_later_is_heeded_within_bounds(
 
 
 @pytest.mark.parametrize("reply", [Reply(drop=True), Reply(cut_short=True, body=b"[1")], ids=["dropped", "cut short"])
-def test_a_broken_answer_is_asked_for_again_when_reading(session: UserSession, stub: Stub, reply: Reply) -> None:
+def test_a_get_is_repeated_after_a_broken_answer(session: UserSession, stub: Stub, reply: Reply) -> None:
     stub.on("GET", "jobs", reply, answer([1]))
     assert session.call("GET", "jobs") == [1]
 
@@ -186,7 +184,7 @@ NOT_JSON = [Reply(body=b"{oops"), Reply(body=b"\xff\xfe"), Reply(body=b"hi", kin
 
 
 @pytest.mark.parametrize("reply", NOT_JSON + [Reply(body=body) for body in BOMBS.values()], ids=lambda r: r.body[:30])
-def test_what_is_not_json_is_said_to_be_so(session: UserSession, stub: Stub, reply: Reply) -> None:
+def test_an_answer_that_is_not_json_is_unexpected(session: UserSession, stub: Stub, reply: Reply) -> None:
     stub.on("GET", "things", reply)
     with pytest.raises(UnexpectedAnswer) as caught:
         session.call("GET", "things")

@@ -171,7 +171,7 @@ def test_an_unusable_file_is_a_configuration_error(opener: Opener, tmp_path: Pat
         opener.user(**{setting: path})
 
 
-def test_nobody_is_asked_for_the_passphrase_of_a_key(opener: Opener, ca: trustme.CA, tmp_path: Path) -> None:
+def test_an_encrypted_client_key_is_refused_without_a_prompt(opener: Opener, ca: trustme.CA, tmp_path: Path) -> None:
     pem = _pem(tmp_path, ca.issue_cert("client"), passphrase=b"secret")
     with pytest.raises(Configuration, match="encrypted"):
         opener.user(client_cert=pem)

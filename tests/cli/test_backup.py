@@ -332,7 +332,7 @@ class TestPlace:
             told.append(bench.run(capsys, "backup", "--sandbox", "--config", str(path)))
 
         # on the sandbox a reference is set aside: it may lead to a real place
-        assert "Not used on the sandbox" in told[0].err
+        assert "Ignored on the sandbox" in told[0].err
         assert "MLFLOW_TRACKING_BACKUP_DESTINATION" in owner.get("credentials/user")["data"]
         assert "a place given by a secret" in told[1].out
         assert all("planted" not in outcome.out + outcome.err for outcome in told)

@@ -137,7 +137,7 @@ def test_what_the_sandbox_sets_aside_is_not_mailed_at_every_run(rotatable, capsy
     by_hand = rotatable.run(capsys, "share", "--sandbox", "--config", str(config))
 
     assert (by_cron.code, by_cron.err) == (0, "")
-    assert "Not used on the sandbox" in by_hand.err
+    assert "Ignored on the sandbox" in by_hand.err
 
 
 def test_what_a_shell_or_cron_would_take_apart_is_quoted(configured, capsys):

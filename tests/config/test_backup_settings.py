@@ -19,10 +19,11 @@ def loaded(tmp_path: Path, text: str, *, sandbox: bool = False):
 
 
 @pytest.mark.parametrize(
-    "place", ["data/snapshots", "/mnt/backup", "s3://bucket/prefix", "gs://bucket", "abfss://c@account.dfs.core/p"]
+    "destination",
+    ["data/snapshots", "/mnt/backup", "s3://bucket/prefix", "gs://bucket", "abfss://c@account.dfs.core/p"],
 )
-def test_folders_and_object_stores_are_places(tmp_path, place):
-    assert loaded(tmp_path, f"destination: '{place}'").settings.backup.destination == place
+def test_a_destination_is_a_folder_or_an_object_store(tmp_path, destination):
+    assert loaded(tmp_path, f"destination: '{destination}'").settings.backup.destination == destination
 
 
 def test_a_reference_is_kept_as_one(tmp_path):
@@ -45,12 +46,12 @@ def test_a_reference_is_kept_as_one(tmp_path):
         ("keep_daily: soon", "must be a whole number"),
     ],
 )
-def test_what_is_wrong_is_told_without_the_value(tmp_path, text, words):
+def test_a_problem_is_reported_without_the_value(tmp_path, text, words):
     with pytest.raises(Configuration) as refused:
         loaded(tmp_path, text)
-    told = f"{refused.value.what} {refused.value.detail}"
-    assert words in told
-    assert "planted" not in told
+    message = f"{refused.value.what} {refused.value.detail}"
+    assert words in message
+    assert "planted" not in message
 
 
 @pytest.mark.parametrize("key", ["artifacts_destination", "default_artifact_root"])
@@ -60,13 +61,15 @@ def test_artifacts_have_no_login_in_their_address_either(tmp_path, key):
     assert "has a user or a password in it" in f"{refused.value.what} {refused.value.detail}"
 
 
-@pytest.mark.parametrize("place", ["s3://bucket/team@site/x", "s3://arn:aws:s3:eu:1:accesspoint/a"])
-def test_an_at_sign_behind_the_bucket_is_none(tmp_path, place):
-    assert loaded(tmp_path, f"destination: '{place}'").settings.backup.destination == place
+@pytest.mark.parametrize("destination", ["s3://bucket/team@site/x", "s3://arn:aws:s3:eu:1:accesspoint/a"])
+def test_an_at_sign_behind_the_bucket_is_none(tmp_path, destination):
+    assert loaded(tmp_path, f"destination: '{destination}'").settings.backup.destination == destination
 
 
-def test_a_real_place_is_set_aside_on_the_sandbox(tmp_path):
-    real, own = (loaded(tmp_path, f"destination: '{place}'", sandbox=True) for place in ("s3://b/p", "data/b"))
+def test_a_real_destination_is_ignored_on_the_sandbox(tmp_path):
+    real, own = (
+        loaded(tmp_path, f"destination: '{destination}'", sandbox=True) for destination in ("s3://b/p", "data/b")
+    )
 
     assert real.settings.backup.destination == "data/mlflow/standalone/backups"
     assert any("backup.destination" in text for text in real.warnings)

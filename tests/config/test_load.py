@@ -288,8 +288,8 @@ def test_all_problems_at_once_with_path_and_line(loaded: Load) -> None:
     with pytest.raises(Configuration) as caught:
         loaded(ALL_WRONG, environ=environ, flags={"gc.name": "x*", "deployment.endpoint": "fine"})
     error = caught.value
-    places = {line.removeprefix("- ").partition("):")[0] + ")" for line in error.detail.splitlines()}
-    assert places == {
+    listed = {line.removeprefix("- ").partition("):")[0] + ")" for line in error.detail.splitlines()}
+    assert listed == {
         "platform.hostnam (line 2)",
         "platform.verify_tls (line 3)",
         "account.password (line 5)",
@@ -354,7 +354,7 @@ profiles:
         ("file:/data", False),
     ],
 )
-def test_sandbox_sets_aside_what_leads_to_real_places(loaded: Load, artifacts: str, kept: bool) -> None:
+def test_sandbox_ignores_settings_of_real_systems(loaded: Load, artifacts: str, kept: bool) -> None:
     defaults = Settings()
     environ = {
         "AE5_HOSTNAME": "env.example.com",
@@ -382,7 +382,7 @@ def test_sandbox_sets_aside_what_leads_to_real_places(loaded: Load, artifacts: s
     assert ("server.artifacts_destination" in warning) is not kept
 
 
-def test_sandbox_does_not_look_at_variables_for_real_platforms(loaded: Load, tmp_path: Path) -> None:
+def test_sandbox_ignores_environment_variables_of_real_platforms(loaded: Load, tmp_path: Path) -> None:
     environ = {"AE5_HOSTNAME": "h", "REQUESTS_CA_BUNDLE": "ca.pem", "MLFLOW_AE5_DEPLOY_STATE": "state"}
     result = loaded(environ=environ, sandbox=True)
     assert result.settings == Settings(state_dir=tmp_path / "state")
@@ -457,6 +457,6 @@ def test_which_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value[:30]))
 def test_an_odd_value_is_a_value_or_refused(loaded: Load, value: str) -> None:
     groups = "server: {workers: %s, gc_ttl: %s}\nplatform: {read_timeout: %s}\nslipstream: {variables: {A: %s}}"
-    for place in (groups, "%s", "? %s\n: 1", "server: %s", "slipstream: {variables: {? %s : x}}", "consumers: [%s]"):
+    for form in (groups, "%s", "? %s\n: 1", "server: %s", "slipstream: {variables: {? %s : x}}", "consumers: [%s]"):
         with contextlib.suppress(Configuration):
-            loaded(place.replace("%s", value))
+            loaded(form.replace("%s", value))

@@ -124,7 +124,7 @@ class TestInitial:
             shared = load(path, profile=profile, environ={}, overrides={}).settings.platform
             assert shared.hostname == "ae5.example.com:8443"
 
-    def test_without_anything_known(self, tmp_path: Path) -> None:
+    def test_initial_file_without_values_keeps_the_defaults(self, tmp_path: Path) -> None:
         path = write_initial(tmp_path / "my.yaml")
         assert load(path, profile=None, environ={}, overrides={}).settings == Settings()
 

@@ -119,15 +119,15 @@ def test_link_to_a_private_file_is_followed(tmp_path: Path) -> None:
     assert SecretRef.parse(f"file:{link}").resolve(environ={}, prompt=never).reveal() == "abc"
 
 
-def test_prompt_says_what_is_asked_for() -> None:
-    asked: list[str] = []
+def test_prompt_names_the_secret() -> None:
+    questions: list[str] = []
 
     def person(label: str) -> str:
-        asked.append(label)
+        questions.append(label)
         return PLAIN
 
     secret = SecretRef.parse("prompt").resolve(environ={}, prompt=person, label="password of mlflow-service")
-    assert (secret.reveal(), asked) == (PLAIN, ["password of mlflow-service"])
+    assert (secret.reveal(), questions) == (PLAIN, ["password of mlflow-service"])
 
 
 def test_prompt_without_a_terminal_or_an_answer() -> None:

@@ -353,7 +353,7 @@ def test_shipped_drivers_are_those_of_the_bundled_project() -> None:
         ({}, ""),
     ],
 )
-def test_what_is_lost_at_every_restart_is_said(values: dict[str, Any], setting: str) -> None:
+def test_stores_that_are_lost_at_every_restart_are_reported(values: dict[str, Any], setting: str) -> None:
     settings = validate(values)
     assert isinstance(settings, Settings)
     words = advice(settings)

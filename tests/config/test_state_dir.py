@@ -56,7 +56,7 @@ def test_a_folder_others_can_write_to_is_refused_and_left_alone(tmp_path: Path, 
     assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
-def test_unusable_places(tmp_path: Path) -> None:
+def test_unusable_state_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for folder, words in (
         (tmp_path / "file", "a file in the way"),
@@ -95,7 +95,7 @@ def test_no_write_permission_for_real(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_a_look_at_it_finds_what_a_run_would_meet_and_makes_nothing(tmp_path: Path) -> None:
+def test_check_writable_reports_what_a_run_would_meet_and_creates_nothing(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     closed, lock = tmp_path / "closed", tmp_path / "another's" / "lock"
     for folder in (closed, lock.parent):

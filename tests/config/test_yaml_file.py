@@ -12,7 +12,7 @@ from tests.yaml_bombs import BOMBS
 
 
 @pytest.mark.parametrize(
-    ("content", "place", "words"),
+    ("content", "position", "words"),
     [
         (b"a: 1\nb: [1,\nc: 2", ", line 3", "cannot be read"),
         (b"a: 1\nb: [1,\nc: 2", ", line 3", r"expected ',' or '\]', but got '<stream end>'\."),
@@ -37,13 +37,13 @@ from tests.yaml_bombs import BOMBS
         (b"a" * 2_000_000, "", "larger"),
     ],
 )
-def test_unreadable(tmp_path: Path, content: bytes, place: str, words: str) -> None:
+def test_unreadable(tmp_path: Path, content: bytes, position: str, words: str) -> None:
     path = tmp_path / "my.yaml"
     path.write_bytes(content)
     with pytest.raises(Configuration, match=words) as caught:
         read_yaml(path)
     error = caught.value
-    assert error.where.startswith(f"{path}{place}")
+    assert error.where.startswith(f"{path}{position}")
     assert "hunter2" not in f"{error.what} {error.where.removeprefix(str(path))} {error.remedy} {error.detail}"
     assert error.__context__ is None or isinstance(error.__context__, UnicodeDecodeError)
 

@@ -156,12 +156,12 @@ class Server:
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self.replies: dict[str, Reply] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                outer.asked.append((self.path, dict(self.headers)))
+                outer.requests.append((self.path, dict(self.headers)))
                 reply = outer.replies.get(self.path)
                 if reply is None:
                     self._plain(404)
@@ -218,10 +218,10 @@ class Server:
 
     def clear(self) -> None:
         self.replies.clear()
-        self.asked.clear()
+        self.requests.clear()
 
     def paths(self) -> list[str]:
-        return [path for path, _ in self.asked]
+        return [path for path, _ in self.requests]
 
 
 @pytest.fixture(scope="session")

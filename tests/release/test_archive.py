@@ -143,10 +143,10 @@ def test_project_file_is_checked(tmp_path: Path, make: Any, project_file: bytes 
 
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value[:30]))
-@pytest.mark.parametrize("place", ["variables: {A: %s}", "variables: {? %s : 1}", "commands: {? %s : {}}", "x: %s"])
-def test_an_odd_value_is_a_value_or_refused(tmp_path: Path, make: Any, place: str, value: str) -> None:
-    text = "commands: {TrackingServer: {unix: x}}\n" if "commands" not in place else ""
-    file = (text + place % value).encode()
+@pytest.mark.parametrize("form", ["variables: {A: %s}", "variables: {? %s : 1}", "commands: {? %s : {}}", "x: %s"])
+def test_an_odd_value_is_a_value_or_refused(tmp_path: Path, make: Any, form: str, value: str) -> None:
+    text = "commands: {TrackingServer: {unix: x}}\n" if "commands" not in form else ""
+    file = (text + form % value).encode()
     path = make.tar(tmp_path / "a.tar.gz", [make.entry("project/anaconda-project.yml", file)])
     with contextlib.suppress(ReleaseRefused):
         contents = read_project_archive(path)

@@ -25,11 +25,11 @@ def test_wheel_carries_the_template_in_the_package(tmp_path: Path) -> None:
     assert template_dir(package) == inside
 
 
-def test_checkout_has_the_template_beside_the_package(tmp_path: Path) -> None:
+def test_a_checkout_has_the_template_next_to_the_package(tmp_path: Path) -> None:
     package = tmp_path / "checkout" / "mlflow_ae5_deploy"
     package.mkdir(parents=True)
-    beside = make_template(package.parent / "project_template")
-    assert template_dir(package) == beside
+    checkout = make_template(package.parent / "project_template")
+    assert template_dir(package) == checkout
 
 
 def test_missing_template_is_an_incomplete_installation(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Edits of anaconda-project.yml as rows of data: what is asked for, which lines change, what is told."""
+"""Edits of anaconda-project.yml as rows of data: customization, changed lines, reported changes."""
 
 from __future__ import annotations
 
@@ -125,11 +125,13 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("desired", "lines", "told"), CASES)
-def test_only_the_wanted_lines_change(make: Any, desired: dict[str, Any], lines: list[str], told: list[str]) -> None:
+@pytest.mark.parametrize(("desired", "lines", "sentences"), CASES)
+def test_only_the_edited_lines_change(
+    make: Any, desired: dict[str, Any], lines: list[str], sentences: list[str]
+) -> None:
     after, changes = edit(make.project, **desired)
     assert sorted(lines_changed(make.project, after)) == sorted(lines)
-    assert changes == told
+    assert changes == sentences
 
 
 MLFLOWS = ["mlflow==3.17.1", "mlflow-skinny==3.17.1", "mlflow-tracing==3.17.1"]

@@ -108,7 +108,7 @@ def test_second_use_of_a_version_makes_no_request(github: Any, settings: FetchSe
     first = get("1.2.3", settings)
     github.clear()
     second = get("1.2.3", settings)
-    assert github.asked == []
+    assert github.requests == []
     assert second == replace(first, checked="recorded")
     assert get("1.2.3", replace(settings, offline=True)) == second
 
@@ -116,7 +116,7 @@ def test_second_use_of_a_version_makes_no_request(github: Any, settings: FetchSe
 def test_latest_asks_once_and_downloads_once(github: Any, settings: FetchSettings) -> None:
     get("latest", settings)
     assert github.paths() == ["/api/releases/latest", ASSET, "/blob/1?sig=once"]
-    github.asked.clear()
+    github.requests.clear()
     get("latest", settings)
     assert github.paths() == ["/api/releases/latest"]
 
@@ -170,9 +170,9 @@ def test_dropped_download_is_resumed_with_the_rest_only(
     clock = ManualClock()
     release = get("1.2.3", settings, clock)
     assert release.sha256 == sha(archive)
-    ranges = [headers.get("Range") for path, headers in github.asked if path.startswith("/blob")]
+    ranges = [headers.get("Range") for path, headers in github.requests if path.startswith("/blob")]
     assert ranges == [None, "bytes=40000-", "bytes=70000-"]
-    assert {headers.get("If-Range") for path, headers in github.asked if path.startswith("/blob")} == {None, '"one"'}
+    assert {headers.get("If-Range") for path, headers in github.requests if path.startswith("/blob")} == {None, '"one"'}
     assert clock.naps == [1.0, 3.0]
 
 
@@ -182,9 +182,9 @@ def test_three_tries_and_the_next_run_resumes(github: Any, blob: Any, settings: 
     assert "ended too early" in error.what
     assert not (settings.cache_dir / "releases" / NAME).exists()
     assert parts(settings) == [f"{NAME}.part", f"{NAME}.part.json"]
-    github.asked.clear()
+    github.requests.clear()
     assert get("1.2.3", settings).sha256 == sha(archive)
-    assert [h.get("Range") for p, h in github.asked if p.startswith("/blob")] == ["bytes=30000-"]
+    assert [h.get("Range") for p, h in github.requests if p.startswith("/blob")] == ["bytes=30000-"]
     assert parts(settings) == []
 
 
@@ -195,10 +195,10 @@ def test_interrupted_by_the_user_and_resumed(github: Any, settings: FetchSetting
 
     with pytest.raises(KeyboardInterrupt):
         get("1.2.3", settings, on_progress=interrupt)
-    github.asked.clear()
+    github.requests.clear()
     assert get("1.2.3", settings).sha256 == sha(archive)
-    (asked,) = [h["Range"] for p, h in github.asked if p.startswith("/blob")]
-    assert int(asked.removeprefix("bytes=").rstrip("-")) > 50_000
+    (requests,) = [h["Range"] for p, h in github.requests if p.startswith("/blob")]
+    assert int(requests.removeprefix("bytes=").rstrip("-")) > 50_000
 
 
 @pytest.mark.parametrize("honest", [True, False])  # a server may obey Range and ignore If-Range
@@ -213,13 +213,13 @@ def test_file_replaced_in_the_meantime_is_never_glued(
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-def test_without_a_strong_etag_it_starts_anew(
+def test_a_download_without_a_strong_etag_starts_again(
     github: Any, blob: Any, settings: FetchSettings, archive: bytes, etag: str | None
 ) -> None:
     blob.etag = etag
     blob.cuts = [40_000]
     assert get("1.2.3", settings).sha256 == sha(archive)
-    assert not any("Range" in headers for _, headers in github.asked)
+    assert not any("Range" in headers for _, headers in github.requests)
 
 
 def test_part_longer_than_the_file_is_given_up(github: Any, blob: Any, settings: FetchSettings, archive: bytes) -> None:
@@ -273,7 +273,7 @@ def test_given_checksum_fits(github: Any, settings: FetchSettings, archive: byte
     assert release.checked == "given"
     github.clear()
     assert get("1.2.3", replace(settings, sha256=sha(archive))).checked == "given"
-    assert github.asked == []
+    assert github.requests == []
 
 
 def test_given_checksum_does_not_fit(github: Any, settings: FetchSettings, archive: bytes) -> None:
@@ -357,7 +357,7 @@ def test_compression_in_transit_does_not_unpack_the_archive(
 ) -> None:
     blob.headers = {"Content-Encoding": "gzip"}  # what web servers say about .gz files when set up carelessly
     assert get("1.2.3", settings).path.read_bytes() == archive
-    assert {headers["Accept-Encoding"] for _, headers in github.asked} == {"identity"}
+    assert {headers["Accept-Encoding"] for _, headers in github.requests} == {"identity"}
 
 
 # --- the server says no
@@ -382,7 +382,7 @@ def test_statuses(
     https.replies["/x.tar.gz"] = reply(b"x", headers=headers, statuses=[status] * 3)
     error = refusal(kind, f"{https.url}/x.tar.gz", settings)
     assert says in error.what
-    assert len(https.asked) == tries
+    assert len(https.requests) == tries
 
 
 def test_passing_failures_pass(https: Any, settings: FetchSettings, reply: Any, archive: bytes) -> None:
@@ -412,7 +412,7 @@ def test_untrusted_certificate(https: Any, settings: FetchSettings) -> None:
     error = refusal(Unreachable, f"{https.url}/x.tar.gz", replace(settings, ca_file=None))
     assert "is not trusted" in error.what
     assert "ca_file" in error.remedy
-    assert https.asked == []
+    assert https.requests == []
 
 
 @pytest.mark.parametrize("ours_in_the_environment", [True, False])
@@ -442,7 +442,7 @@ def test_trust_is_neither_blind_nor_careless_about_names(
     by_another_name = https.url.replace("127.0.0.1", "localhost")
     error = refusal(Unreachable, f"{by_another_name}/x.tar.gz", settings)
     assert "not valid for 'localhost'" in error.what
-    assert https.asked == []
+    assert https.requests == []
 
 
 def test_files_of_authorities_that_cannot_be_used(
@@ -467,7 +467,7 @@ def test_offline_names_the_ways_out_and_what_is_cached(github: Any, settings: Fe
         assert error.exit_code == 10
         assert "mirror" in error.remedy
         assert "In the cache: 1.2.3." in error.remedy
-    assert github.asked == []
+    assert github.requests == []
 
 
 def test_without_record_the_cache_is_only_read(
@@ -499,7 +499,7 @@ def test_without_record_the_cache_is_only_read(
 # --- URLs
 
 
-def test_url_is_cached_and_its_secrets_are_not_told(
+def test_a_url_is_cached_and_its_secrets_are_not_shown(
     https: Any, settings: FetchSettings, reply: Any, archive: bytes
 ) -> None:
     https.replies["/x.tar.gz?token=0123456789abcdef"] = reply(archive)
@@ -507,7 +507,7 @@ def test_url_is_cached_and_its_secrets_are_not_told(
     release = get(url, settings)
     assert release.source == f"{https.url}/x.tar.gz"
     assert (release.kind, release.version, release.checked) == ("url", None, "first-use")
-    assert https.asked[0][1]["Authorization"].startswith("Basic ")
+    assert https.requests[0][1]["Authorization"].startswith("Basic ")
     assert "hunter2hunter2" not in scrub("it was hunter2hunter2")
     assert "0123456789abcdef" not in scrub("it was 0123456789abcdef")
     for path in (settings.cache_dir / "releases").iterdir():
@@ -515,11 +515,11 @@ def test_url_is_cached_and_its_secrets_are_not_told(
         assert b"hunter2" not in path.read_bytes()
     https.clear()
     assert get(url, settings).checked == "recorded"
-    assert https.asked == []
+    assert https.requests == []
 
 
 @pytest.mark.parametrize("status", [404, 401, 400, 503, 0])
-def test_no_error_tells_a_secret(https: Any, settings: FetchSettings, reply: Any, status: int) -> None:
+def test_no_error_shows_a_secret(https: Any, settings: FetchSettings, reply: Any, status: int) -> None:
     if status:
         https.replies["/x?token=0123456789abcdef"] = reply(statuses=[status] * 3)
         base = https.url
@@ -541,8 +541,8 @@ def test_credentials_do_not_follow_a_redirect(
     https.replies["/x.tar.gz"] = reply(redirect=f"{other}/y.tar.gz")
     http.replies["/y.tar.gz"] = reply(archive)
     get(https.url.replace("://", "://user:hunter2hunter2@") + "/x.tar.gz", settings)
-    assert "Authorization" in https.asked[0][1]
-    assert "Authorization" not in http.asked[0][1]
+    assert "Authorization" in https.requests[0][1]
+    assert "Authorization" not in http.requests[0][1]
 
 
 @pytest.mark.parametrize(
@@ -634,7 +634,7 @@ def test_mirror_in_a_folder(settings: FetchSettings, folder: Path, archive: byte
     assert "0.10.0, 0.10.0rc1, 0.9.0" in error.remedy
 
 
-def test_folder_with_a_wrong_checksum_beside(settings: FetchSettings, folder: Path, archive: bytes) -> None:
+def test_a_folder_with_a_wrong_checksum_file_is_refused(settings: FetchSettings, folder: Path, archive: bytes) -> None:
     (folder / "mlflow.tracking.server.0.9.0.tar.gz.sha256").write_text("0" * 64)
     refusal(ReleaseRefused, "0.9.0", replace(settings, mirror=str(folder)))
 
@@ -707,5 +707,5 @@ def test_another_process_at_work_is_waited_for(github: Any, settings: FetchSetti
         error = refusal(DeadlineExceeded, "1.2.3", replace(settings, deadline=60), clock)
         assert "another process" in error.what
         assert clock.elapsed >= 60
-    assert github.asked == []
+    assert github.requests == []
     assert get("1.2.3", settings).version == "1.2.3"

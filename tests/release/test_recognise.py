@@ -86,7 +86,7 @@ def spoil_provenance(**fields: Any) -> Callable[[dict[str, bytes]], None]:
         (spoil_provenance(content_digest=None), "provenance cannot be read"),
     ],
 )
-def test_other_content_is_told_apart(built: BuiltArchive, change: Any, says: str) -> None:
+def test_other_content_is_recognised_as_different(built: BuiltArchive, change: Any, says: str) -> None:
     data = as_downloaded(built, change)
     recognition = same_content(data, built)
     assert not recognition.same

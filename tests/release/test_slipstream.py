@@ -138,16 +138,16 @@ def test_result_is_a_project_archive(template: Release, tmp_path: Path) -> None:
 
 def test_what_must_not_travel_is_left_out(template: Release, tmp_path: Path) -> None:
     litter = [".git/config", "server/__pycache__/x.pyc", "x.pyc", ".ruff_cache/x", ".mlflow-ae5-deploy/provenance.json"]
-    told = ["envs/default/bin/python", "anaconda-project-local.yml", ".env", "server/.env"]
+    reported = ["envs/default/bin/python", "anaconda-project-local.yml", ".env", "server/.env"]
     kept = ["server/data/x", "data.txt", "environment", "server/envs/x"]
-    for name in [*litter, *told, *kept]:
+    for name in [*litter, *reported, *kept]:
         path = template.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     built = build(template, Customization(), tmp_path / "a.tar.gz")
     inside = set(names(built))
     assert all(f"{TOP}/{name}" in inside for name in kept)
-    assert not any(f"{TOP}/{name}" in inside for name in [*litter[:-1], *told])
+    assert not any(f"{TOP}/{name}" in inside for name in [*litter[:-1], *reported])
     assert [change.split(" ")[0] for change in built.changes] == [
         ".env",
         "anaconda-project-local.yml",

@@ -170,9 +170,9 @@ def credentials(info: SandboxInfo) -> dict[str, Any]:
 
 
 def password_of(info: SandboxInfo, username: str) -> str:
-    """Also the one that is set aside for an account that has to be made."""
-    known = credentials(info)
-    found: str = {**known["reserved"], **known["users"]}[username]
+    """Of an account, or reserved for one that is still to be created."""
+    accounts = credentials(info)
+    found: str = {**accounts["reserved"], **accounts["users"]}[username]
     return found
 
 

@@ -75,7 +75,7 @@ def test_a_fault_waits_for_its_turn(sandbox: SandboxServer, client: Client) -> N
 @pytest.mark.parametrize(
     ("more", "meanwhile", "done"),
     [({}, False, True), ({"drop": "before"}, False, False), ({"after": True}, True, True)],
-    ids=["let go", "dropped", "held after it acted"],
+    ids=["released", "dropped", "held after it acted"],
 )
 def test_a_held_request_waits_until_it_is_released(
     sandbox: SandboxServer, client: Client, more: dict[str, Any], meanwhile: bool, done: bool
@@ -106,18 +106,18 @@ def test_faults_that_make_no_sense(sandbox: SandboxServer, fault: dict[str, Any]
     assert sandbox.control.faults() == []
 
 
-def test_the_call_log_holds_who_asked_what_and_nothing_secret(sandbox: SandboxServer, client: Client) -> None:
+def test_the_call_log_holds_account_and_path_but_no_secret(sandbox: SandboxServer, client: Client) -> None:
     sandbox.control.clear_calls()
     put(client, "SEEN")
     client.call("GET", "projects/actions?q=create_action")
     Client(sandbox.info, "dev-user")
     calls = sandbox.control.calls("platform")
-    told = [(c.method, c.path, c.status, c.account) for c in calls]
-    assert told[:2] == [
+    listed = [(c.method, c.path, c.status, c.account) for c in calls]
+    assert listed[:2] == [
         ("POST", "/api/v2/credentials/user", 200, "dev-user"),
         ("GET", "/api/v2/projects/actions", 200, "dev-user"),
     ]
-    assert ("GET", "/login", 302, "") in told
+    assert ("GET", "/login", 302, "") in listed
     assert [c for c in calls if "code=" in str(c) or "?" in c.path] == []
 
 

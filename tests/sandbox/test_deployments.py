@@ -356,7 +356,7 @@ def test_an_endpoint_is_released_late(sandbox: SandboxServer, client: Client, pr
     assert answer.reason == 'Static endpoint "slow-to-go" is already in use: it is still being released'
 
 
-def test_patching_the_profile_restarts_in_place(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_patching_the_profile_restarts_with_the_same_id(sandbox: SandboxServer, client: Client, project: Any) -> None:
     record = client.deploy(project["id"], name="patched")
     visitor = Visitor(sandbox.info, record["url"], token=client.token(record["id"]))
     first = visitor.ask("about").json()["pid"]

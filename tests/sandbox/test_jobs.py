@@ -82,9 +82,7 @@ def test_a_job_runs_at_its_times(sandbox: SandboxServer, client: Client, project
     assert {log_of(client, r).splitlines()[-1] for r in runs_of(client, job)} == {"collecting older than 30d0h0m0s"}
 
 
-def test_the_clock_runs_by_itself_unless_it_is_told_to_stand(
-    sandbox: SandboxServer, client: Client, project: Any
-) -> None:
+def test_the_clock_runs_unless_it_is_set_to_still(sandbox: SandboxServer, client: Client, project: Any) -> None:
     minute_start(sandbox)
     job = make(client, project, "every minute", schedule="* * * * *")
     stood = sandbox.control.now()
@@ -245,12 +243,12 @@ def test_patching_a_job(client: Client, project: Any) -> None:
 def test_someone_elses_jobs_do_not_exist(sandbox: SandboxServer, client: Client, project: Any) -> None:
     from tests.sandbox.support import Admin
 
-    Admin(sandbox.info).create("stranger", "pw")
-    stranger = Client(sandbox.info, "stranger", "pw")
+    Admin(sandbox.info).create("other-user", "pw")
+    other = Client(sandbox.info, "other-user", "pw")
     job = make(client, project, "mine", schedule="0 0 * * *")
-    assert stranger.get("jobs") == []
-    assert stranger.call("GET", f"jobs/{job['id']}").status_code == 404
-    assert stranger.call("POST", f"jobs/{job['id']}/runs").status_code == 404
+    assert other.get("jobs") == []
+    assert other.call("GET", f"jobs/{job['id']}").status_code == 404
+    assert other.call("POST", f"jobs/{job['id']}/runs").status_code == 404
 
 
 # -- secrets ----------------------------------------------------------------------------------

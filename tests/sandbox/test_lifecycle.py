@@ -146,11 +146,11 @@ def test_what_it_writes_is_private(state_dir: Path, project_archive: Path) -> No
     passwords = json.loads(info.credentials_file.read_text())
     assert set(passwords["users"]) == {user["username"] for user in Admin(info).call("GET", "users").json()}
     assert set(passwords["reserved"]) == {"mlflow-service"}
-    told = lifecycle.logs(state_dir, 1000)
+    log = lifecycle.logs(state_dir, 1000)
     assert [
         p
         for p in (*passwords["users"].values(), *passwords["reserved"].values(), passwords["admin"]["password"])
-        if p in told
+        if p in log
     ] == []
 
 

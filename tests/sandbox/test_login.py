@@ -32,7 +32,7 @@ def test_a_wrong_password_says_so_and_gives_no_session(sandbox: SandboxServer) -
     assert not client.session.cookies
 
 
-def test_a_disabled_account_is_told_so(sandbox: SandboxServer) -> None:
+def test_a_disabled_account_cannot_sign_in(sandbox: SandboxServer) -> None:
     Admin(sandbox.info).create("retired", "pw", enabled=False)
     client = Client(sandbox.info)
     assert "Account is disabled" in client.sign_in("retired", "pw").text
@@ -192,11 +192,11 @@ def test_accounts_that_cannot_be_made(sandbox: SandboxServer, change: dict[str, 
 
 def test_no_password_and_no_token_is_kept_in_clear(sandbox: SandboxServer, client: Client) -> None:
     admin = Admin(sandbox.info)
-    known = credentials(sandbox.info)
+    accounts = credentials(sandbox.info)
     secrets = [
-        known["admin"]["password"],
-        *known["users"].values(),
-        *known["reserved"].values(),
+        accounts["admin"]["password"],
+        *accounts["users"].values(),
+        *accounts["reserved"].values(),
         *admin.tokens.values(),
     ]
     secrets += [c.value for c in client.session.cookies]

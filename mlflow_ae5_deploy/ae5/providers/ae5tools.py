@@ -1,4 +1,4 @@
-"""The ae5-tools provider, for every real cluster. Import this module only where ae5-tools is wanted.
+"""The ae5-tools provider, for every real cluster. Imported only where ae5-tools is used.
 
 ae5-tools brings login form, cookies, XSRF and Cloudflare headers, admin token header and the API calls. What it
 does not bring is put right in subclasses: the guarded adapter goes in before its constructor sends anything, nothing

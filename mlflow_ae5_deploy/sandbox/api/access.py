@@ -67,8 +67,8 @@ async def collaborator_list(request: web.Request, permissions: tuple[str, ...]) 
     found: dict[tuple[str, str], dict[str, str]] = {}
     for item in data:
         entry = _collaborator(item, permissions)
-        known = core.identity.by_name(entry["id"]) if entry["type"] == "user" else entry["id"] in core.state.group_ids
-        if not known:
+        exists = core.identity.by_name(entry["id"]) if entry["type"] == "user" else entry["id"] in core.state.group_ids
+        if not exists:
             raise bad(f"Unknown {entry['type']} {entry['id']}")
         found[entry["type"], entry["id"]] = entry
     return list(found.values())

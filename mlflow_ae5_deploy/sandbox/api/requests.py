@@ -52,16 +52,16 @@ async def json_fields(
     data = await json_value(request)
     if not isinstance(data, dict):
         raise bad("Expected a JSON object")
-    known = {**(required or {}), **(optional or {})}
+    kinds = {**(required or {}), **(optional or {})}
     for name in data:
-        if name not in known:
+        if name not in kinds:
             raise bad(f"Sandbox: unknown field {name}")
     for name in required or {}:
         if name not in data:
             raise bad(f"Missing field {name}")
     for name, value in data.items():
-        if not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is not bool):
-            raise bad(f"Field {name} must be {_KINDS.get(known[name], 'of another type')}")
+        if not isinstance(value, kinds[name]) or (isinstance(value, bool) and kinds[name] is not bool):
+            raise bad(f"Field {name} must be {_KINDS.get(kinds[name], 'of another type')}")
     return data
 
 

@@ -150,8 +150,8 @@ def _own_address(core: SandboxCore, address: str | None) -> str | None:
     parts = urlsplit(address or "")
     if parts.scheme != "https":
         return None
-    known = {core.host} | {core.endpoint_host(d.label) for d in core.state.deployments.values()}
-    return address if parts.netloc in known else None
+    own = {core.host} | {core.endpoint_host(d.label) for d in core.state.deployments.values()}
+    return address if parts.netloc in own else None
 
 
 def _redirect(address: str) -> web.Response:

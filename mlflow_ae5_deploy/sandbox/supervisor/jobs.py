@@ -56,7 +56,7 @@ class JobSupervisor:
         self._since: dict[str, float] = {}
 
     def start(self) -> None:
-        """Runs that a stop of the sandbox cut off are over; times that passed meanwhile are not made up for."""
+        """Mark interrupted runs as failed, and start the schedule; missed times are skipped."""
         for run in self._core.state.runs.values():
             if run.active:
                 run.state, run.status_text = "failed", "The sandbox was stopped during the run"

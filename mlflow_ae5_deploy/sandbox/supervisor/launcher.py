@@ -147,7 +147,7 @@ def _signal_pipe() -> int:
 
 
 def _wait(child: int, wake: int) -> int | None:
-    """The child's exit status, or None when a stop is wanted."""
+    """The child's exit status, or None on a request to stop."""
     while True:
         status = _reap(child)
         if status is not None:

@@ -24,19 +24,19 @@ class ProcessTable:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, float] = {}
+        self._recorded: dict[str, float] = {}
 
     def add(self, pid: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            self._known[str(pid)] = psutil.Process(pid).create_time()
+            self._recorded[str(pid)] = psutil.Process(pid).create_time()
             self._write()
 
     def remove(self, pid: int) -> None:
-        if self._known.pop(str(pid), None) is not None:
+        if self._recorded.pop(str(pid), None) is not None:
             self._write()
 
     def _write(self) -> None:
-        write_private(self._path, json.dumps(self._known))
+        write_private(self._path, json.dumps(self._recorded))
 
 
 def reap_stale(path: Path) -> list[int]:
@@ -97,7 +97,7 @@ class Supervised:
             try:
                 process = await asyncio.shield(starting)
             except asyncio.CancelledError:
-                # Half-way there is no going back: let it start, and end it properly.
+                # A half-started process cannot be cancelled: let it start, then stop it.
                 await cls(await starting, table, grace).stop()
                 raise
         table.add(process.pid)

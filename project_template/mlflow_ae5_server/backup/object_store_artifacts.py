@@ -19,9 +19,9 @@ from mlflow_ae5_server.backup.artifacts import (
     UnreadableError,
     VanishedError,
 )
-from mlflow_ae5_server.repository import object_store, object_store_listing
+from mlflow_ae5_server.common import object_store, object_store_listing
+from mlflow_ae5_server.common.object_store_listing import Listed
 from mlflow_ae5_server.repository.entries import key, text
-from mlflow_ae5_server.repository.object_store_listing import Listed
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
 if TYPE_CHECKING:

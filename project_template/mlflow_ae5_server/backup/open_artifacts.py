@@ -15,7 +15,7 @@ def open_source(location: str, exclude: frozenset[Path] = frozenset()) -> Artifa
     if (folder := local_folder(location)) is not None:
         return FolderArtifacts(folder, exclude)
     from mlflow_ae5_server.backup.object_store_artifacts import ObjectStoreArtifacts
-    from mlflow_ae5_server.repository import object_store
+    from mlflow_ae5_server.common import object_store
 
     if not object_store.known(location):
         raise ConfigurationError(

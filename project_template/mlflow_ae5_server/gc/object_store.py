@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from mlflow_ae5_server.common import object_store_listing
+from mlflow_ae5_server.common.object_store_listing import Listed
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.stores import JOURNAL, FoundFolder, StoredSize, TroubleError
-from mlflow_ae5_server.repository import object_store_listing
-from mlflow_ae5_server.repository.object_store_listing import Listed
 
 _AT_ONCE = 1000  # keys in one request, S3's own limit
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_server.common import object_store, object_store_listing
 from mlflow_ae5_server.common.errors import DamagedError
-from mlflow_ae5_server.repository import object_store, object_store_listing
 from mlflow_ae5_server.repository.backend import INTRUDER, MOST, BackendFile
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ def open_backend(url: str) -> Backend:
         from mlflow_ae5_server.repository.folder_backend import FolderBackend
 
         return FolderBackend(folder)
-    from mlflow_ae5_server.repository import object_store
+    from mlflow_ae5_server.common import object_store
     from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
 
     if not object_store.known(url):

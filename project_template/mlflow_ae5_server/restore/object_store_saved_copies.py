@@ -9,10 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mlflow_ae5_server.common import object_store, object_store_listing
 from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.object_store_listing import Listed
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.repository import object_store, object_store_listing
-from mlflow_ae5_server.repository.object_store_listing import Listed
 from mlflow_ae5_server.restore.saved_copies import COUNTED, JOURNAL, MAX_JOURNAL, RESERVED, SavedSize, damaged_journal
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ def beside(destination: str) -> SavedCopies:
     """Raises ConfigurationError where `destination` is neither a folder nor an object store."""
     if (folder := local_folder(destination)) is not None:
         return FolderSavedCopies(folder)
-    from mlflow_ae5_server.repository import object_store
+    from mlflow_ae5_server.common import object_store
 
     if not object_store.known(destination):
         raise ConfigurationError(

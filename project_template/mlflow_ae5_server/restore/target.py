@@ -67,7 +67,7 @@ class ArtifactTarget(Protocol):
 def open_target(destination: str) -> ArtifactTarget:
     if (folder := local_folder(destination)) is not None:
         return FolderTarget(folder)
-    from mlflow_ae5_server.repository import object_store
+    from mlflow_ae5_server.common import object_store
 
     if not object_store.known(destination):
         raise ConfigurationError(
@@ -212,7 +212,7 @@ class ObjectStoreTarget:
     def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
         import obstore
 
-        from mlflow_ae5_server.repository import object_store
+        from mlflow_ae5_server.common import object_store
 
         with self._translated("write to"):
             if entry.size <= _MULTIPART:
@@ -248,7 +248,7 @@ class ObjectStoreTarget:
         return False
 
     def count(self) -> int:
-        from mlflow_ae5_server.repository import object_store_listing
+        from mlflow_ae5_server.common import object_store_listing
 
         with self._translated("list"):
             return sum(not one.key.startswith(RESERVED) for one in object_store_listing.files(self._store))
@@ -258,8 +258,8 @@ class ObjectStoreTarget:
 
     @contextlib.contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
+        from mlflow_ae5_server.common import object_store
         from mlflow_ae5_server.common.errors import ProjectError
-        from mlflow_ae5_server.repository import object_store
 
         try:
             yield

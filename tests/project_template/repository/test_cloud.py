@@ -14,8 +14,8 @@ import pytest
 from mlflow_ae5_server.backup import artifacts, open_artifacts
 from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.backup.create import BackupOptions
+from mlflow_ae5_server.common import object_store
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
-from mlflow_ae5_server.repository import object_store
 from mlflow_ae5_server.repository.blobs import object_name
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend

@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_ae5_server.repository import object_store
-from mlflow_ae5_server.repository.entries import key
+from mlflow_ae5_server.common import object_store
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -107,7 +106,7 @@ def _of_another(store: ObjectStore, prefix: str) -> Iterator[Listed]:
                 yield Listed(name or folder, "", 1, datetime.fromtimestamp(0, UTC), "")
                 continue
             waiting += [str(inner) for inner in found["common_prefixes"]]
-            later = [meta for meta in found["objects"] if key(str(meta["path"])) > key(last)]
+            later = [meta for meta in found["objects"] if str(meta["path"]).encode() > last.encode()]
             yield from _told(store, threads, later)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlflow_ae5_server.backup.artifacts import ArtifactSource, FolderArtifacts
-from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
 
@@ -17,10 +16,4 @@ def open_source(location: str, exclude: frozenset[Path] = frozenset()) -> Artifa
     from mlflow_ae5_server.backup.object_store_artifacts import ObjectStoreArtifacts
     from mlflow_ae5_server.common import object_store
 
-    if not object_store.known(location):
-        raise ConfigurationError(
-            f"artifacts in {scrub(location)} cannot be part of a snapshot",
-            "snapshots know folders, s3://, gs://, abfss://, wasbs:// and az://",
-        )
-    source: ArtifactSource = ObjectStoreArtifacts(object_store.open_store(location), scrub(location))
-    return source
+    return ObjectStoreArtifacts(object_store.open_store(location), scrub(location))

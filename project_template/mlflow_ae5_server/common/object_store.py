@@ -1,4 +1,7 @@
-"""Object stores through obstore, with the addresses and credentials that MLflow's own clients use."""
+"""Open object stores (S3, Google, Azure) through obstore, with the settings that MLflow's own clients use.
+
+Every job opens its stores here: backups, artifacts, restores and garbage collection.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from mlflow_ae5_server.common.errors import ConfigurationError, CredentialsError, ProjectError, StorageError
 from mlflow_ae5_server.common.redaction import login_in, scrub
@@ -20,129 +23,144 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _STATUS = re.compile(r"status code: (\d{3})")
-_AT_ONCE = 16  # requests
-_OF_S3 = re.compile(r"AWS_|MLFLOW_S3_|MLFLOW_BOTO_")
+_REQUESTS = 16  # at a time
+_S3_VARIABLES = re.compile(r"AWS_|MLFLOW_S3_|MLFLOW_BOTO_")
 _SCHEMES = {"s3": "s3", "gs": "gs", "az": "azure", "abfs": "azure", "abfss": "azure", "wasb": "azure", "wasbs": "azure"}
 
 
-def known(url: str) -> bool:
-    return kind(url) is not None
-
-
 def kind(url: str) -> str | None:
-    """s3, gs or azure; None for no object store."""
+    """s3, gs or azure; None where `url` names no object store."""
     return _SCHEMES.get(urlsplit(url).scheme.lower())
 
 
 def open_store(url: str) -> ObjectStore:
-    """The store with the url's path as prefix. Nothing is sent yet. Raises ConfigurationError."""
+    """Open the store at `url`, whose path is the prefix of all names. Sends nothing. Raises ConfigurationError."""
     if login_in(url):
         raise ConfigurationError(
             "the address of an object store has a user or a password in it",
             "write s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; credentials are secrets of their own, such as "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
-    if importlib.util.find_spec("obstore") is None:
+    parts, scheme = urlsplit(url), kind(url)
+    if scheme is None or not parts.netloc:
         raise ConfigurationError(
-            f"{scrub(url)} needs the package obstore, which is not installed",
-            "use the environment `default` (the commands without `Minimum`)",
+            f"{scrub(url)} is neither a folder nor an object store",
+            "use a folder, or s3://BUCKET/PREFIX, gs://, abfss://, wasbs:// or az://",
         )
-    parts = urlsplit(url)
-    found = kind(url)
-    if found is None or not parts.netloc:
-        raise ConfigurationError(f"{scrub(url)} is not an object store", "write s3://BUCKET/PREFIX, gs:// or abfss://")
-    prefix = unquote(parts.path).strip("/") or None
-    opened = {"s3": _s3, "gs": _gs, "azure": _azure}[found]
+    for package in ("obstore", "boto3") if scheme == "s3" else ("obstore",):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigurationError(
+                f"{scrub(url)} needs the package {package}, which is not installed",
+                "use the environment `default` (the commands without `Minimum`)",
+            )
+    prefix = parts.path.strip("/") or None  # as it is: MLflow does not decode %20 either
     try:
-        return opened(parts.netloc, prefix, dict(os.environ))
+        return {"s3": _s3, "gs": _gs, "azure": _azure}[scheme](parts.netloc, prefix, os.environ)
     except ProjectError:
         raise
-    except Exception as error:  # obstore's and the cloud libraries' own, of many classes
+    except Exception as error:  # obstore and the cloud libraries have many classes of their own
         raise ConfigurationError(
-            f"{scrub(url)} cannot be used: {text(error)}", "check address and credentials of the object store"
+            f"{scrub(url)} cannot be used: {reason(error)}", "check address and credentials of the object store"
         ) from None
 
 
-def _client(endpoint: str | None, ignore_tls: bool = False) -> Any:
-    """A ClientConfig."""
-    options: dict[str, Any] = {"timeout": "120s", "connect_timeout": "10s"}
-    if endpoint and endpoint.startswith("http://"):
-        options["allow_http"] = True
-    if ignore_tls:
-        options["allow_invalid_certificates"] = True
-    return options
-
-
-def _retries() -> Any:
+def _transport(endpoint: str | None, ignore_tls: bool = False) -> dict[str, Any]:
+    """Time limits, retries and TLS, the same for every kind of store."""
     from datetime import timedelta
 
-    return {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
-
-
-def _s3(bucket: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
-    from obstore.store import S3Store
-
-    endpoint = environ.get("MLFLOW_S3_ENDPOINT_URL") or environ.get("AWS_ENDPOINT_URL")
-    ignore_tls = environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in {"true", "1"}
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else None)
-    options: dict[str, Any] = {
-        "virtual_hosted_style_request": environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") == "virtual" or not endpoint
+    client: dict[str, Any] = {"timeout": "120s", "connect_timeout": "10s"}
+    if endpoint and endpoint.startswith("http://"):
+        client["allow_http"] = True
+    if ignore_tls:
+        client["allow_invalid_certificates"] = True
+    return {
+        "client_options": client,
+        "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
     }
-    if endpoint:
-        options["endpoint"] = endpoint
-    if importlib.util.find_spec("boto3") is not None:
-        import boto3
-        from obstore.auth.boto3 import Boto3CredentialProvider
 
-        session = boto3.session.Session()
-        region = region or session.region_name
-        if session.get_credentials() is not None:
-            options["credential_provider"] = Boto3CredentialProvider(session)
-    if region:
-        options["region"] = region
-    return S3Store(
-        bucket, prefix=prefix, client_options=_client(endpoint, ignore_tls), retry_config=_retries(), **options
+
+class _S3Settings(NamedTuple):
+    endpoint: str | None
+    ignore_tls: bool
+    region: str | None
+    virtual: bool  # the bucket is part of the host's name
+    session: Any
+
+
+def _s3_settings(environ: Mapping[str, str]) -> _S3Settings:
+    """What MLflow's own client for S3 would use."""
+    import boto3
+
+    session = boto3.session.Session()
+    endpoint = environ.get("MLFLOW_S3_ENDPOINT_URL") or environ.get("AWS_ENDPOINT_URL")
+    return _S3Settings(
+        endpoint,
+        environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in {"true", "1"},
+        environ.get("AWS_REGION") or session.region_name or ("us-east-1" if endpoint else None),
+        environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") == "virtual" or not endpoint,
+        session,
     )
 
 
+def _s3(bucket: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:
+    from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.store import S3Store
+
+    settings = _s3_settings(environ)
+    options: dict[str, Any] = {"virtual_hosted_style_request": settings.virtual}
+    if settings.endpoint:
+        options["endpoint"] = settings.endpoint
+    if settings.region:
+        options["region"] = settings.region
+    if settings.session.get_credentials() is not None:
+        options["credential_provider"] = Boto3CredentialProvider(settings.session)
+    else:
+        options["skip_signature"] = True
+    return S3Store(bucket, prefix=prefix, **_transport(settings.endpoint, settings.ignore_tls), **options)
+
+
 def s3_client() -> Any:
-    """boto3's client, with the same address and credentials as `open_store`."""
-    return _s3_client(tuple(sorted((name, value) for name, value in os.environ.items() if _OF_S3.match(name))))
+    """A boto3 client with the address and credentials of `open_store`."""
+    return _s3_client(tuple(sorted((name, value) for name, value in os.environ.items() if _S3_VARIABLES.match(name))))
 
 
 @functools.lru_cache(maxsize=4)
 def _s3_client(environ: tuple[tuple[str, str], ...]) -> Any:
-    import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    given = dict(environ)
-    endpoint = given.get("MLFLOW_S3_ENDPOINT_URL") or given.get("AWS_ENDPOINT_URL")
-    ignore_tls = given.get("MLFLOW_S3_IGNORE_TLS", "").lower() in {"true", "1"}
-    session = boto3.session.Session()
-    region = given.get("AWS_REGION") or session.region_name or ("us-east-1" if endpoint else None)
-    style = "virtual" if given.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") == "virtual" or not endpoint else "path"
-    signed = {} if session.get_credentials() is not None else {"signature_version": UNSIGNED}
-    config = Config(s3={"addressing_style": style}, connect_timeout=10, read_timeout=120, **signed)
-    return session.client("s3", endpoint_url=endpoint, region_name=region, verify=not ignore_tls, config=config)
+    settings = _s3_settings(dict(environ))
+    config = Config(
+        s3={"addressing_style": "virtual" if settings.virtual else "path"},
+        connect_timeout=10,
+        read_timeout=120,
+        **({} if settings.session.get_credentials() is not None else {"signature_version": UNSIGNED}),
+    )
+    return settings.session.client(
+        "s3",
+        endpoint_url=settings.endpoint,
+        region_name=settings.region,
+        verify=not settings.ignore_tls,
+        config=config,
+    )
 
 
-def _gs(bucket: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
+def _gs(bucket: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:
     from obstore.store import GCSStore
 
     options: dict[str, Any] = {}
     emulator = environ.get("STORAGE_EMULATOR_HOST")  # as for Google's own client
     if emulator:
-        nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
-        options["service_account_key"] = json.dumps({"gcs_base_url": emulator, "disable_oauth": True, **nobody})
+        no_login = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        options["service_account_key"] = json.dumps({"gcs_base_url": emulator, "disable_oauth": True, **no_login})
     elif not environ.get("GOOGLE_APPLICATION_CREDENTIALS") and importlib.util.find_spec("google.auth") is not None:
         from obstore.auth.google import GoogleCredentialProvider
 
         options["credential_provider"] = GoogleCredentialProvider()
-    return GCSStore(bucket, prefix=prefix, client_options=_client(emulator), retry_config=_retries(), **options)
+    return GCSStore(bucket, prefix=prefix, **_transport(emulator), **options)
 
 
-def _azure(netloc: str, prefix: str | None, environ: dict[str, str]) -> ObjectStore:
+def _azure(netloc: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:
     """`CONTAINER@ACCOUNT.blob.core.windows.net` as MLflow writes it, or `az://CONTAINER` with the account outside.
 
     As for MLflow, a connection string counts for everything but the container.
@@ -169,7 +187,7 @@ def _azure(netloc: str, prefix: str | None, environ: dict[str, str]) -> ObjectSt
         from obstore.auth.azure import AzureCredentialProvider
 
         options["credential_provider"] = AzureCredentialProvider()
-    return AzureStore(container, prefix=prefix, client_options=_client(endpoint), retry_config=_retries(), **options)
+    return AzureStore(container, prefix=prefix, **_transport(endpoint), **options)
 
 
 def _account(connection: dict[str, str]) -> tuple[str, str]:
@@ -183,31 +201,28 @@ def _account(connection: dict[str, str]) -> tuple[str, str]:
 
 
 def _blob_endpoint(host: str) -> str:
-    """Also in another cloud than the public one. What `abfss` calls dfs is there as blobs, too."""
+    """The blob endpoint beside a dfs one, in any Azure cloud; empty for an account without a host."""
     return f"https://{host.replace('.dfs.', '.blob.', 1)}" if "." in host else ""
 
 
 def delete(store: ObjectStore, names: Sequence[str]) -> None:
-    """All of these; what is gone already is no failure, and does not end it, as it would on Google's."""
+    """Delete all of these. A name that does not exist is no error, and does not end the rest, as on Google's."""
     import obstore
+
+    def delete_one(name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            obstore.delete(store, name)
 
     try:
         obstore.delete(store, names)
     except FileNotFoundError:
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            for start in range(0, len(names), _AT_ONCE):
-                list(threads.map(lambda name: _delete_one(store, name), names[start : start + _AT_ONCE]))
+        with ThreadPoolExecutor(_REQUESTS) as threads:
+            for start in range(0, len(names), _REQUESTS):
+                list(threads.map(delete_one, names[start : start + _REQUESTS]))
 
 
-def _delete_one(store: ObjectStore, name: str) -> None:
-    import obstore
-
-    with contextlib.suppress(FileNotFoundError):
-        obstore.delete(store, name)
-
-
-def apart(chunks: Iterator[Any]) -> Iterator[bytes]:
-    """`chunks`, asked for by another thread: whose turn it is to send them may not wait for what obstore reads."""
+def read_ahead(chunks: Iterator[Any]) -> Iterator[bytes]:
+    """Read `chunks` in another thread: where obstore sends, it must not wait for what obstore reads."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, chunks, None)
         while (chunk := coming.result()) is not None:
@@ -215,30 +230,30 @@ def apart(chunks: Iterator[Any]) -> Iterator[bytes]:
             yield bytes(chunk)
 
 
-def translate(error: BaseException, shown: str, what: str) -> ProjectError:
-    """What obstore or a credential library raised, in our words; never with a secret."""
+def translate(error: BaseException, shown: str, verb: str) -> ProjectError:
+    """Map an exception of obstore, boto3 or a credential library to one of ours, without any secret."""
     from obstore import exceptions
 
-    reason = text(error)
-    message = f"cannot {what} {shown}: {reason}"
-    answer = _STATUS.search(str(error))  # a listing's is not told by the class of the error
-    of_boto3: Any = getattr(error, "response", {})
-    status = answer[1] if answer else str(of_boto3.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    why = reason(error)
+    message = f"cannot {verb} {shown}: {why}"
+    in_text = _STATUS.search(str(error))  # the class of a listing's error does not show the status
+    response: Any = getattr(error, "response", {})  # boto3's
+    status = in_text[1] if in_text else str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
     if status in {"401", "403"} or isinstance(
         error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
     ):
         return CredentialsError(message, "check credentials and policy of the object store")
-    if re.search(r"credential|no such profile|DefaultCredentialsError", f"{type(error).__name__} {reason}", re.I):
+    if re.search(r"credential|no such profile|DefaultCredentialsError", f"{type(error).__name__} {why}", re.I):
         return CredentialsError(message, "give this job credentials for the object store")
     if status == "404" or isinstance(error, exceptions.NotFoundError):
         return StorageError(message, "does the bucket or container exist?")
     return StorageError(message, "check address and network of the object store")
 
 
-def text(error: BaseException) -> str:
-    """The first line that says something, and the store's own word; obstore repeats a whole debug tree below it."""
+def reason(error: BaseException) -> str:
+    """The first line with content and the store's error code; below it obstore repeats a whole debug tree."""
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first, _xml, _rest = (lines[0] if lines else type(error).__name__).partition(": <?xml")
-    word = re.search(r"<Code>(\w+)</Code>", text)
-    return scrub(first).rstrip(":")[:280] + (f" ({word[1]})" if word else "")
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    return scrub(first).rstrip(":")[:280] + (f" ({code[1]})" if code else "")

@@ -1,11 +1,11 @@
-"""What is in an object store, by the names that it really has.
+"""List the objects of a store by the names that they really have.
 
-obstore knows names without the slash at their end, and gives up a whole listing for one name that it cannot address
-(`.`, `..` or nothing between two slashes, control characters), which S3 takes and MLflow's own proxy passes on. S3 is
-therefore listed by boto3. Elsewhere the folder with such a name is left out, and named.
+obstore knows no name with a slash at its end, and aborts a whole listing for one name that it cannot address (an empty
+part, `.`, `..`, control characters). S3 accepts such names and MLflow's proxy passes them on, so boto3 lists S3. In
+other stores the folder with such a name is skipped and reported.
 
-An empty object that stands for a folder is a *marker*: consoles make one, and some stores with every upload. It is
-nobody's file: not counted, not copied, not in anybody's way.
+An empty object that stands for a folder is a *marker*: consoles make one, and some stores with every upload. Markers
+are not artifacts: they are neither counted nor copied, and never in the way of a file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_NAME = re.compile(r'Path "(?P<name>(?:[^"\\]|\\.)*)"')
-_NOWHERE = frozenset({"", ".", ".."})
+_UNADDRESSABLE = frozenset({"", ".", ".."})
 _THREADS = 16
-_AT_ONCE = 1000  # keys in one request, S3's own limit
+_REQUEST_KEYS = 1000  # at most in one request to S3
 
 
 class Listed(NamedTuple):
@@ -44,28 +44,25 @@ class Listed(NamedTuple):
 
 
 def files(store: ObjectStore, prefix: str = "") -> Iterator[Listed]:
-    """Every object below the folder `prefix`, markers aside. Raises what obstore and boto3 raise."""
+    """Every object below the folder `prefix` except markers. Raises the exceptions of obstore and boto3."""
     return (listed for listed in everything(store, prefix) if not listed.is_marker)
 
 
 def everything(store: ObjectStore, prefix: str = "") -> Iterator[Listed]:
-    """The same with markers."""
+    """Every object below the folder `prefix`, markers included."""
     from obstore.store import S3Store
 
-    if isinstance(store, S3Store):
-        yield from _of_s3(store, prefix)
-    else:
-        yield from _of_another(store, prefix)
+    return (_list_s3 if isinstance(store, S3Store) else _list_other)(store, prefix)
 
 
 def delete(store: ObjectStore, listed: Iterable[Listed]) -> None:
-    """All of these, also those that obstore cannot address."""
+    """Delete all of these, also those that obstore cannot address."""
     pending = iter(listed)
-    while some := list(islice(pending, _AT_ONCE)):
+    while some := list(islice(pending, _REQUEST_KEYS)):
         if paths := [one.path for one in some if one.path]:
             object_store.delete(store, paths)
         for one in some:
-            if not one.path:  # one by one: many at a time are told in XML, which has no control characters
+            if not one.path:  # one by one: a request for many is XML, which has no control characters
                 object_store.s3_client().delete_object(Bucket=_bucket(store), Key=_full(store, one.key))
 
 
@@ -75,17 +72,17 @@ def copy_unaddressable(store: ObjectStore, key: str, to: str) -> None:
     object_store.s3_client().copy({"Bucket": bucket, "Key": _full(store, key)}, bucket, _full(store, to))
 
 
-def _of_s3(store: ObjectStore, prefix: str) -> Iterator[Listed]:
+def _list_s3(store: ObjectStore, prefix: str) -> Iterator[Listed]:
     pages = object_store.s3_client().get_paginator("list_objects_v2")
     below = _full(store, f"{prefix}/" if prefix else "")
     for page in pages.paginate(Bucket=_bucket(store), Prefix=below):
-        for found in page.get("Contents", ()):
-            name = found["Key"][len(_full(store, "")) :]
-            path = name if _is_addressable(name) else ""
-            yield Listed(name, path, found["Size"], found["LastModified"], found["ETag"])
+        for item in page.get("Contents", ()):
+            name = item["Key"][len(_full(store, "")) :]
+            addressable = not _CONTROL.search(name) and _UNADDRESSABLE.isdisjoint(name.split("/"))
+            yield Listed(name, name if addressable else "", item["Size"], item["LastModified"], item["ETag"])
 
 
-def _of_another(store: ObjectStore, prefix: str) -> Iterator[Listed]:
+def _list_other(store: ObjectStore, prefix: str) -> Iterator[Listed]:
     import obstore
     from obstore.exceptions import InvalidPathError
 
@@ -93,28 +90,30 @@ def _of_another(store: ObjectStore, prefix: str) -> Iterator[Listed]:
     with ThreadPoolExecutor(_THREADS) as threads:
         try:
             for page in obstore.list(store, prefix or None):
-                yield from _told(store, threads, page)
+                yield from _resolve_markers(store, threads, page)
                 last = str(page[-1]["path"]) if page else last
         except InvalidPathError:
             waiting.append(prefix)
         while waiting:
             folder = waiting.pop()
             try:
-                found = obstore.list_with_delimiter(store, folder or None)
+                listing = obstore.list_with_delimiter(store, folder or None)
             except InvalidPathError as error:
-                name = _name_in(error).removeprefix(_full(store, ""))
+                match = _BAD_NAME.search(str(error))
+                name = match["name"].removeprefix(_full(store, "")) if match else ""
                 yield Listed(name or folder, "", 1, datetime.fromtimestamp(0, UTC), "")
                 continue
-            waiting += [str(inner) for inner in found["common_prefixes"]]
-            later = [meta for meta in found["objects"] if str(meta["path"]).encode() > last.encode()]
-            yield from _told(store, threads, later)
+            waiting += [str(inner) for inner in listing["common_prefixes"]]
+            later = [meta for meta in listing["objects"] if str(meta["path"]).encode() > last.encode()]
+            yield from _resolve_markers(store, threads, later)
 
 
-def _told(store: ObjectStore, threads: ThreadPoolExecutor, metas: Sequence[Any]) -> Iterator[Listed]:
+def _resolve_markers(store: ObjectStore, threads: ThreadPoolExecutor, metas: Sequence[Any]) -> Iterator[Listed]:
+    """The objects of one page, with a slash at the end of the names of markers."""
     import obstore
 
     def has_any(path: str) -> bool:
-        """Whether anything lies below that name, were it only the marker `path/` itself."""
+        """Whether anything lies below that name, even if only the marker `path/` itself."""
         return bool(next(iter(obstore.list(store, path or None)), ()))
 
     empty = [str(meta["path"]) for meta in metas if not meta["size"]]
@@ -124,15 +123,6 @@ def _told(store: ObjectStore, threads: ThreadPoolExecutor, metas: Sequence[Any])
         version = str(meta.get("e_tag") or meta.get("version") or "")
         name = f"{path}/" if path in markers else path
         yield Listed(name, path, int(meta["size"]), meta["last_modified"], version)
-
-
-def _name_in(error: Exception) -> str:
-    found = _BAD_NAME.search(str(error))
-    return found["name"] if found else ""
-
-
-def _is_addressable(name: str) -> bool:
-    return not _CONTROL.search(name) and _NOWHERE.isdisjoint(name.split("/"))
 
 
 def _full(store: ObjectStore, name: str) -> str:

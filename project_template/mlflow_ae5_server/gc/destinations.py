@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,7 +47,7 @@ class Destinations:
         if root == LOCAL:
             return FolderStore(Path("/"))
         if root.startswith("s3://"):
-            return ObjectStore.s3(root.removeprefix("s3://"), "")
+            return ObjectStore.open(root)
         return MlflowStore(root)
 
 
@@ -64,8 +63,8 @@ def open_destination(destination: str | None) -> Store:
         if not folder.is_dir():
             raise TroubleError(f"there is no folder {folder}")
         return FolderStore(folder)
-    if match := re.fullmatch(r"s3://([^/?#]+)/?([^?#]*)", destination):
-        return ObjectStore.s3(match[1], match[2].strip("/"))
+    if destination.startswith("s3://"):
+        return ObjectStore.open(destination)
     return MlflowStore(destination.rstrip("/"))
 
 

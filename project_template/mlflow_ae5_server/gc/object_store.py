@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from mlflow_ae5_server.common import object_store_listing
+from mlflow_ae5_server.common import object_store, object_store_listing
+from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.object_store_listing import Listed
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.stores import JOURNAL, FoundFolder, StoredSize, TroubleError
@@ -26,34 +26,12 @@ class ObjectStore:
         self.shown = shown
 
     @classmethod
-    def s3(cls, bucket: str, prefix: str, at_once: int = _AT_ONCE) -> ObjectStore:
-        """With the credentials and the endpoint that MLflow's own client would use."""
+    def open(cls, url: str, at_once: int = _AT_ONCE) -> ObjectStore:
+        """The store at `url`. Raises TroubleError."""
         try:
-            import boto3
-            from obstore.auth.boto3 import Boto3CredentialProvider
-            from obstore.store import S3Store
-        except ImportError as error:
-            raise TroubleError(
-                f"s3://{bucket} needs the package {error.name}, which the environment `default` has"
-            ) from None
-        session = boto3.session.Session()
-        config: dict[str, Any] = {"region": session.region_name or os.environ.get("AWS_REGION") or "us-east-1"}
-        client: Any = {"timeout": "60s", "connect_timeout": "10s"}
-        endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint:
-            config["endpoint"] = endpoint
-            client["allow_http"] = endpoint.startswith("http:")
-        if os.environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in {"true", "1"}:
-            client["allow_invalid_certificates"] = True
-        try:
-            if session.get_credentials() is None:
-                config["skip_signature"] = True
-            else:
-                config["credential_provider"] = Boto3CredentialProvider(session)
-            store = S3Store(bucket, prefix=prefix or None, client_options=client, **config)
-        except Exception as error:  # obstore and boto3 have exceptions of their own
-            raise TroubleError(f"s3://{bucket} cannot be opened: {_line(error)}") from None
-        return cls(store, f"s3://{bucket}/{prefix}", at_once)
+            return cls(object_store.open_store(url), scrub(url), at_once)
+        except ProjectError as error:
+            raise TroubleError(error.message) from None
 
     def look(self, path: str) -> StoredSize | None:
         files = size = 0
@@ -127,8 +105,4 @@ class ObjectStore:
             raise self._trouble("deleted from", error) from None
 
     def _trouble(self, what: str, error: Exception) -> TroubleError:
-        return TroubleError(f"{self.shown} cannot be {what}: {_line(error)}")
-
-
-def _line(error: Exception) -> str:
-    return scrub(" ".join(str(error).split()) or type(error).__name__)[:300]
+        return TroubleError(f"{self.shown} cannot be {what}: {object_store.reason(error)}")

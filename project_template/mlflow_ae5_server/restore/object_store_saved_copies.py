@@ -87,7 +87,7 @@ class ObjectStoreSavedCopies:
             if not one.path:
                 object_store_listing.copy_unaddressable(self._store, one.key, to)
             elif one.size > self._server_copy:
-                obstore.put(self._store, to, object_store.apart(iter(obstore.get(self._store, one.path).stream())))
+                obstore.put(self._store, to, object_store.read_ahead(iter(obstore.get(self._store, one.path).stream())))
             else:
                 obstore.copy(self._store, one.path, to)
             return one

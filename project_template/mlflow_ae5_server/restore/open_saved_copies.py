@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.folders import local_folder
-from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.restore.saved_copies import FolderSavedCopies, SavedCopies
 
 
@@ -12,13 +10,6 @@ def beside(destination: str) -> SavedCopies:
     """Raises ConfigurationError where `destination` is neither a folder nor an object store."""
     if (folder := local_folder(destination)) is not None:
         return FolderSavedCopies(folder)
-    from mlflow_ae5_server.common import object_store
-
-    if not object_store.known(destination):
-        raise ConfigurationError(
-            f"artifacts cannot be restored to {scrub(destination)}",
-            "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
-        )
     from mlflow_ae5_server.restore.object_store_saved_copies import ObjectStoreSavedCopies
 
     return ObjectStoreSavedCopies(destination)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_ae5_server.common.errors import ConfigurationError, StorageError, hint_for
+from mlflow_ae5_server.common.errors import StorageError, hint_for
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
@@ -69,11 +69,6 @@ def open_target(destination: str) -> ArtifactTarget:
         return FolderTarget(folder)
     from mlflow_ae5_server.common import object_store
 
-    if not object_store.known(destination):
-        raise ConfigurationError(
-            f"artifacts cannot be restored to {scrub(destination)}",
-            "MLFLOW_ARTIFACTS_DESTINATION must be a folder, or s3://, gs://, abfss://, wasbs:// or az://",
-        )
     return ObjectStoreTarget(object_store.open_store(destination), scrub(destination))
 
 
@@ -218,7 +213,7 @@ class ObjectStoreTarget:
             if entry.size <= _MULTIPART:
                 obstore.put(self._store, entry.path, b"".join(chunks), use_multipart=False)
             else:
-                parts = object_store.apart(chunks)
+                parts = object_store.read_ahead(chunks)
                 obstore.put(self._store, entry.path, parts, chunk_size=_MULTIPART, max_concurrency=2)
         return self.digest(entry.path)
 

@@ -101,7 +101,7 @@ def test_orphans_in_a_bucket(on_file: Data, bucket: Any) -> None:
 
 
 def test_more_keys_than_one_request_takes(bucket: Any) -> None:
-    store = ObjectStore.s3(bucket.name, "p", at_once=3)
+    store = ObjectStore.open(f"s3://{bucket.name}/p", at_once=3)
     put(bucket, *(f"p/r/artifacts/{number}" for number in range(10)), "p/other", f"p/{JOURNAL}/x")
     assert store.look("r/artifacts") == StoredSize(10, 50)
     assert store.top() == {"r", "other"}
@@ -112,7 +112,7 @@ def test_more_keys_than_one_request_takes(bucket: Any) -> None:
 
 def test_a_bucket_that_is_not_there_is_told_of(on_file: Data, bucket: Any) -> None:
     with pytest.raises(TroubleError, match="cannot be listed"):
-        ObjectStore.s3(f"{bucket.name}-gone", "").look("x")
+        ObjectStore.open(f"s3://{bucket.name}-gone").look("x")
     good = on_file.run()
     bad = on_file.run(uri=f"s3://{bucket.name}-gone/RUN/artifacts")
     fields = on_file.collect()

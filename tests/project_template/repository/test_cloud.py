@@ -218,6 +218,11 @@ def test_azure_addresses_as_mlflow_writes_them(
     assert store.prefix == "a/b"
 
 
+def test_the_prefix_of_a_url_is_taken_literally_as_mlflow_does() -> None:
+    store: Any = object_store.open_store("s3://bucket/a%20b/ünï/")
+    assert store.prefix == "a%20b/ünï"
+
+
 def test_a_name_that_is_gone_does_not_keep_the_others(tmp_path: Path) -> None:
     """A store of files stops at such a name, as Google's does."""
     obstore = pytest.importorskip("obstore.store")

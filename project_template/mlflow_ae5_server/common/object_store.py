@@ -28,9 +28,16 @@ _S3_VARIABLES = re.compile(r"AWS_|MLFLOW_S3_|MLFLOW_BOTO_")
 _SCHEMES = {"s3": "s3", "gs": "gs", "az": "azure", "abfs": "azure", "abfss": "azure", "wasb": "azure", "wasbs": "azure"}
 
 
-def kind(url: str) -> str | None:
-    """s3, gs or azure; None where `url` names no object store."""
-    return _SCHEMES.get(urlsplit(url).scheme.lower())
+def kind(url: str) -> str:
+    """s3, gs or azure. Raises ConfigurationError where `url` names no object store."""
+    parts = urlsplit(url)
+    scheme = _SCHEMES.get(parts.scheme.lower())
+    if scheme is None or not parts.netloc:
+        raise ConfigurationError(
+            f"{scrub(url)} is neither a folder nor an object store",
+            "use a folder, or s3://BUCKET/PREFIX, gs://, abfss://, wasbs:// or az://",
+        )
+    return scheme
 
 
 def open_store(url: str) -> ObjectStore:
@@ -42,11 +49,6 @@ def open_store(url: str) -> ObjectStore:
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     parts, scheme = urlsplit(url), kind(url)
-    if scheme is None or not parts.netloc:
-        raise ConfigurationError(
-            f"{scrub(url)} is neither a folder nor an object store",
-            "use a folder, or s3://BUCKET/PREFIX, gs://, abfss://, wasbs:// or az://",
-        )
     for package in ("obstore", "boto3") if scheme == "s3" else ("obstore",):
         if importlib.util.find_spec(package) is None:
             raise ConfigurationError(

@@ -26,7 +26,7 @@ _THREADS = 16
 
 class ObjectStoreSavedCopies:
     def __init__(self, destination: str, server_copy: int | None = None) -> None:
-        self._server_copy = _SERVER_COPY[object_store.kind(destination) or "s3"] if server_copy is None else server_copy
+        self._server_copy = _SERVER_COPY[object_store.kind(destination)] if server_copy is None else server_copy
         self.shown = scrub(destination)
         parts = urlsplit(destination)
         above, _, self._name = parts.path.strip("/").rpartition("/")

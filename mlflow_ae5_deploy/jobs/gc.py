@@ -48,7 +48,7 @@ def _sentence(job_result: JobResult) -> str:
         return "skipped, because another collection was at work"
     if job_result.outcome == "dry-run":
         told = (
-            ", ".join(counted(item.get("due", 0) - item.get("left", 0), kind) for kind, item in counts)
+            ", ".join(counted(item.get("due", 0) - item.get("remaining", 0), kind) for kind, item in counts)
             or "nothing known"
         )
         return f"would remove {told}{_size(report)}{_skipped(report)}"

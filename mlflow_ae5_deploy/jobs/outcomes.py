@@ -100,7 +100,7 @@ def _asked(task: JobRequest) -> str:
 
 def _newest_damaged(report: Mapping[str, Any], when: datetime) -> list[Outcome]:
     """A list names what is damaged, a prune what turned out to lack something, and both end well all the same."""
-    listed, lacking = report.get("snapshots"), report.get("lacking")
+    listed, lacking = report.get("snapshots"), report.get("incomplete")
     last = listed[-1] if isinstance(listed, list) and listed else None
     if isinstance(last, dict) and last.get("damaged"):
         return [Outcome(CHECK, when, False, scrub(str(last["damaged"])), snapshot=str(last.get("snapshot") or ""))]

@@ -54,7 +54,7 @@ def gone_since(report: Report) -> str:
     """That many runs or artifacts of the snapshot before are missing, where the job says so; else nothing."""
     found = []
     for what in ("runs", "artifacts"):
-        gone, before = report.get(f"gone_{what}"), report.get(f"{what}_before")
+        gone, before = report.get(f"missing_{what}"), report.get(f"previous_{what}")
         if isinstance(gone, int) and isinstance(before, int) and gone:
             found.append(f"{gone:,} of the {before:,} {what}")
     if not found:
@@ -95,7 +95,7 @@ def _show(report: Report) -> str:
 
 def _prune(report: Report) -> str:
     kept = report.get("kept") or []
-    held = f"; {report['held']}" if report.get("held") else ""
+    held = f"; {report['guard']}" if report.get("guard") else ""
     if "would_remove" in report:
         going = report.get("would_remove") or []
         return f"would remove {len(going)} of {len(going) + len(kept)} snapshots{held}"
@@ -108,27 +108,27 @@ def _restore(report: Report) -> str:
     if report.get("action") in ("list-saved", "drop-saved"):
         return _kept(report)
     if report.get("outcome") == "undone":
-        return f"{report.get('brought_back') or 'what was kept aside'} is back in its place{_aside(report)}"
-    if report.get("would_bring_back"):
-        return f"would bring back {report['would_bring_back']}"
+        return f"{report.get('restored_copy') or 'what was kept aside'} is back in its place{_aside(report)}"
+    if report.get("would_restore"):
+        return f"would bring back {report['would_restore']}"
     what = (
         f"snapshot {report.get('snapshot')}: {count(report, 'rows')} in {count(report, 'tables')}, "
         f"{count(report, 'artifacts')} ({size(report.get('artifact_bytes'))})"
     )
     dialects = report.get("dialect")
-    if isinstance(dialects, dict) and dialects.get("from") != dialects.get("to"):
-        what += f", from {dialects.get('from')} to {dialects.get('to')}"
+    if isinstance(dialects, dict) and dialects.get("source") != dialects.get("target"):
+        what += f", from {dialects.get('source')} to {dialects.get('target')}"
     if report.get("outcome") == "dry-run":
         what += _shortened(report)
         message = f"would restore {what}; every object is right, and it would take about "
-        return message + lasting(report.get("estimate_seconds")) + _keys(report)
+        return message + lasting(report.get("estimated_seconds")) + _keys(report)
     proof = [word for word in ("database", "artifacts") if report.get(f"{word}_identical") is True]
     message = f"restored {what}{_shortened(report)}"
     if proof:
         message += f"; {' and '.join(proof)} identical to the manifest"
     upgraded = report.get("upgraded")
     if isinstance(upgraded, dict):
-        message += f"; schema upgraded from {upgraded.get('from')} to {upgraded.get('to')}"
+        message += f"; schema upgraded from {upgraded.get('revision')} to {upgraded.get('new_revision')}"
     return message + _aside(report) + _keys(report)
 
 
@@ -142,8 +142,8 @@ def _kept(report: Report) -> str:
         number = len(report.get("saved_copies") or [])
         return f"{number or 'nothing'} {'are' if number > 1 else 'is'} kept aside"
     if report.get("outcome") == "dry-run":
-        return f"would remove {kept_thing(report.get('would_drop'))}"
-    return f"removed {kept_thing(report.get('was'))}"
+        return f"would remove {kept_thing(report.get('would_delete'))}"
+    return f"removed {kept_thing(report.get('deleted'))}"
 
 
 def kept_thing(item: Any) -> str:
@@ -180,16 +180,17 @@ def _drill(report: Report) -> str:
 def _upgrade(report: Report) -> str:
     outcome = report.get("outcome")
     if outcome == "unchanged":
-        return f"the schema is current ({report.get('now') or report.get('found')})"
+        return f"the schema is current ({report.get('new_revision') or report.get('revision')})"
     if outcome == "rehearsed":
         number = len(report.get("migrations") or [])
         if not number:
-            return f"the schema stays as it is ({report.get('to') or report.get('from')})"
+            return f"the schema stays as it is ({report.get('expected_revision') or report.get('revision')})"
         return (
-            f"the schema would go from {report.get('from')} to {report.get('to')}: {counted(number, 'migrations')} in "
+            f"the schema would go from {report.get('revision')} to {report.get('expected_revision')}: "
+            f"{counted(number, 'migrations')} in "
             f"{lasting(report.get('migration_seconds'))} on a copy"
         )
-    return f"the schema went from {report.get('found')} to {report.get('now')}"
+    return f"the schema went from {report.get('revision')} to {report.get('new_revision')}"
 
 
 _WORDS: Mapping[str, Callable[[Report], str]] = {

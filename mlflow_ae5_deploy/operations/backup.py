@@ -60,8 +60,8 @@ def check(context: Context, snapshot: str, *words: str, seconds: float, project:
 
 def _note(context: Context, task: JobRequest, job_result: JobResult) -> None:
     report, snapshot = job_result.report, job_result.report.get("snapshot")
-    if task.command == "Restore" and runner.succeeded(job_result) and report.get("dropped"):
-        context.journal.effect("remove for good", f"what was kept aside as {report['dropped']}")
+    if task.command == "Restore" and runner.succeeded(job_result) and report.get("deleted"):
+        context.journal.effect("remove for good", f"what was kept aside as {report['deleted'].get('name')}")
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
     if task.words[0] == "create" and (runner.succeeded(job_result) or job_result.exit_code == runner.INCOMPLETE):

@@ -37,14 +37,16 @@ def show(reporter: Reporter, job_result: JobResult) -> None:
     for key, word in (("would_remove", "would go"), ("removed", "gone"), ("kept", "kept")):
         for item in report.get(key) or [] if isinstance(report.get(key), list) else []:
             reporter.line(f"  {_name(item)}  {word}")
-    lacking = report.get("lacking")
+    lacking = report.get("incomplete")
     for item in lacking if isinstance(lacking, list) else []:
         reporter.line(f"! Snapshot {_name(item)} cannot be restored as it is: {item.get('what')}.", style="yellow")
     unsafe = report.get("unsafe_keys")
     for item in unsafe if isinstance(unsafe, list) else []:
         reporter.line(f"! {item}", style="yellow")
-    if report.get("unnoted"):
-        reporter.line(f"! That could not be noted in the place of the backups: {report['unnoted']}.", style="yellow")
+    if report.get("not_recorded"):
+        reporter.line(
+            f"! That could not be noted in the place of the backups: {report['not_recorded']}.", style="yellow"
+        )
     refusals = report.get("would_refuse")
     for item in refusals if isinstance(refusals, list) else []:
         why = item.get("error") if isinstance(item, dict) else item
@@ -56,8 +58,8 @@ def show(reporter: Reporter, job_result: JobResult) -> None:
         reporter.line("  `restore` goes on with it; `restore --undo` brings back what it has put aside.")
     if "would_remove" in report:
         reporter.line("Nothing was removed. The same with --yes removes what would go.")
-    if isinstance(report.get("would_drop"), dict):
-        name = report["would_drop"].get("name")
+    if isinstance(report.get("would_delete"), dict):
+        name = report["would_delete"].get("name")
         reporter.line(f"Nothing was removed. `restore --drop-saved {name} --yes` removes it for good.")
 
 

@@ -83,7 +83,7 @@ def _setting(context: Context) -> str | None:
 
 def _number(state: Mapping[str, Any]) -> int | None:
     """How many snapshots are there, where the job tells."""
-    key = {"list": "snapshots", "prune": "kept"}.get(str(state.get("action")), "of_snapshots")
+    key = {"list": "snapshots", "prune": "kept"}.get(str(state.get("action")), "snapshot_count")
     if state.get("outcome") == "dry-run":
         return None
     found = state.get(key)

@@ -199,7 +199,7 @@ def refuse_what_the_job_would(job_result: JobResult) -> None:
 def require_repository(context: Context, job_result: JobResult) -> None:
     """The job must have worked on the database that is configured, and not on one whose secret it still had."""
     dialects = job_result.report.get("dialect")
-    used = dialects.get("to") if isinstance(dialects, dict) else None
+    used = dialects.get("target") if isinstance(dialects, dict) else None
     desired = parse_store_uri(context.values.store_uri(context.settings.server.backend_store_uri).reveal()).dialect
     if used is not None and used != desired:
         raise StageFailed(

@@ -16,20 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mlflow_ae5_server.common import arguments, redaction, settings
+from mlflow_ae5_server.common.contract import ARGUMENTS, COMMANDS
 from mlflow_ae5_server.common.errors import ProjectError, StoppedError, UsageError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 
 _AE5 = "--anaconda-project-"
-# as in anaconda-project.yml
-_JOBS = {
-    "garbage-collection": "GarbageCollection",
-    "database-upgrade": "DatabaseUpgrade",
-    "check": "Check",
-    "backup": "Backup",
-    "restore": "Restore",
-    "drill": "Drill",
-}
 _OWN_WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "backup": arguments.backup,
     "restore": arguments.restore,
@@ -87,7 +79,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _says_nothing(argv: Sequence[str]) -> bool:
     """Whether `argv` is a command of its own words with none of them, so that its variable has the say."""
-    return len(argv) > 0 and argv[0] in arguments.VARIABLES and not _without_ae5_options(argv[1:])
+    return len(argv) > 0 and argv[0] in ARGUMENTS and not _without_ae5_options(argv[1:])
 
 
 def _without_ae5_options(arguments: Sequence[str]) -> list[str]:
@@ -113,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         silent = _says_nothing(argv)
         options = argparse.Namespace(command=argv[0]) if silent else parse(argv)
         if options.command != "tracking-server":
-            report = Report(_JOBS[options.command])
+            report = Report(COMMANDS[options.command])
             signal.signal(signal.SIGTERM, _terminated)
         if getattr(options, "orphans", None):
             os.environ["MLFLOW_TRACKING_GC_ORPHANS"] = options.orphans
@@ -145,7 +137,7 @@ def _run(options: argparse.Namespace, resolved: Settings, report: Report | None)
     if report is None:
         return _serve(options, resolved)
     name = options.command
-    if name in arguments.VARIABLES:
+    if name in ARGUMENTS:
         module = importlib.import_module(f"mlflow_ae5_server.commands.{name}")
         code: int = module.run(resolved, report, options)
         return code

@@ -30,10 +30,10 @@ if os.environ.get("BREAK") == "report":
     sys.exit(0)
 if os.environ.get("BREAK") == "part":
     skipped = [{"id": "r1", "kind": "run", "why": "a link leads out"}]
-    facts = {"runs": {"due": 2, "removed": 1, "left": 1}, "skipped": skipped, "skipped_total": 1}
+    facts = {"runs": {"due": 2, "removed": 1, "remaining": 1}, "skipped": skipped, "skipped_total": 1}
     print(json.dumps({"outcome": "incomplete", **facts, "exit_code": 23}))
     sys.exit(23)
-found = {"due": 2} if dry else {"due": 2, "removed": 2, "left": 0}
+found = {"due": 2} if dry else {"due": 2, "removed": 2, "remaining": 0}
 print(json.dumps({"outcome": "dry-run" if dry else "done", "runs": found, "exit_code": 0}))
 """
 

@@ -157,22 +157,22 @@ if command == "Restore":
         if name not in [item["name"] for item in held]:
             end(15, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
         if "--dry-run" in words:
-            end(action="drop-saved", outcome="dry-run", dry_run=True, would_drop=held[0])
+            end(action="drop-saved", outcome="dry-run", dry_run=True, would_delete=held[0])
         kept.unlink()
-        end(action="drop-saved", dry_run=False, dropped=name, was=held[0])
+        end(action="drop-saved", dry_run=False, deleted=held[0])
     if "--undo" in words:
         if not kept.exists():
             end(15, outcome="failed", error="nothing is kept aside", hint="")
         if "--dry-run" in words:
-            end(outcome="dry-run", would_bring_back="kept-1", would_refuse=[])
+            end(outcome="dry-run", would_restore="kept-1", would_refuse=[])
         kept.replace(db)
-        end(outcome="undone", brought_back="kept-1", saved_copy=None)
+        end(outcome="undone", restored_copy="kept-1", saved_copy=None)
     facts = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,
-             "dialect": {"from": "sqlite", "to": "sqlite"}}
+             "dialect": {"source": "sqlite", "target": "sqlite"}}
     if "--dry-run" in words:
         occupied = db.exists() and "--replace" not in words
         held = [{"exit_code": 26, "error": "the database holds 12 rows", "hint": ""}] if occupied else []
-        end(outcome="dry-run", estimate_seconds=3.5, would_refuse=held, **facts)
+        end(outcome="dry-run", estimated_seconds=3.5, would_refuse=held, **facts)
     aside = None
     if db.exists() and db.read_text():
         if "--replace" not in words:
@@ -188,16 +188,16 @@ if command == "Drill":
 if command == "DatabaseUpgrade":
     found, *rest = db.read_text().splitlines()
     if os.environ.get("MLFLOW_TRACKING_UPGRADE_REHEARSE") == "true":
-        steps = [] if found == SCHEMA else ["to " + SCHEMA]
-        end(outcome="rehearsed", **{"from": found, "to": SCHEMA}, migrations=steps, migration_seconds=0.2)
+        steps = [] if found == SCHEMA else [{"revision": SCHEMA, "what": "to " + SCHEMA}]
+        end(outcome="rehearsed", revision=found, expected_revision=SCHEMA, migrations=steps, migration_seconds=0.2)
     if found == SCHEMA:
-        end(outcome="unchanged", found=found, now=found)
+        end(outcome="unchanged", revision=found, new_revision=found)
     db.write_text("\n".join([SCHEMA, *rest]) + "\n")
     if (data / "break-after-upgrade").exists():
         end(1, outcome="failed", error="the last migration failed", hint="restore the backup")
-    end(outcome="upgraded", found=found, now=SCHEMA)
+    end(outcome="upgraded", revision=found, new_revision=SCHEMA)
 if command == "GarbageCollection":
-    end(outcome="done", runs={"due": 0, "removed": 0, "left": 0})
+    end(outcome="done", runs={"due": 0, "removed": 0, "remaining": 0})
 """
 
 DEAD = """

@@ -255,9 +255,9 @@ class TestFailures:
         assert any("cannot be read" in text for text in verb("status").data["warnings"])
 
     def test_many_artifacts_that_are_gone_are_told_by_the_backup_and_by_status(self, bench, capsys, verb):
-        report = {"action": "create", "outcome": "done", "error": None, "snapshot": "S9", "gone_artifacts": 1025}
+        report = {"action": "create", "outcome": "done", "error": None, "snapshot": "S9", "missing_artifacts": 1025}
         broken = volume(bench) / "break-Backup"
-        broken.write_text(f"0 {json.dumps({**report, 'artifacts_before': 1030})}")
+        broken.write_text(f"0 {json.dumps({**report, 'previous_artifacts': 1030})}")
 
         made = verb("backup")
         seen = verb("status").data
@@ -344,7 +344,7 @@ class TestPlace:
             report |= (
                 {"action": "list", "snapshots": [{}] * 12} if "list" in words else {"action": "create", "snapshot": "S"}
             )
-            (volume(bench) / "break-Backup").write_text(f"0 {json.dumps({**report, 'of_snapshots': 12})}")
+            (volume(bench) / "break-Backup").write_text(f"0 {json.dumps({**report, 'snapshot_count': 12})}")
             done = verb("backup", *words)
             assert done.code == 0, done.err
             message = [

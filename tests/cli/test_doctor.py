@@ -17,14 +17,19 @@ GOOD = {
     "command": "Check",
     "outcome": "ok",
     "exit_code": 0,
-    "database": {"ok": True, "said": "sqlite answers, its schema is current", "found": "abc", "expected": "abc"},
-    "artifacts": {"ok": True, "said": "data is writable"},
-    "server": {"ok": True, "said": "lets this job in"},
+    "database": {
+        "ok": True,
+        "message": "sqlite answers, its schema is current",
+        "revision": "abc",
+        "expected_revision": "abc",
+    },
+    "artifacts": {"ok": True, "message": "data is writable"},
+    "server": {"ok": True, "message": "lets this job in"},
 }
 BAD = {
     **GOOD,
     "outcome": "failed",
-    "database": {"ok": False, "said": "the database refused the login", "hint": "correct user and password"},
+    "database": {"ok": False, "message": "the database refused the login", "hint": "correct user and password"},
 }
 
 

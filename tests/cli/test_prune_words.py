@@ -45,10 +45,13 @@ def test_an_id_that_is_none_is_refused():
         ({"action": "prune", "would_remove": [], "unfinished": ["u"]}, "u  unfinished: would go"),
         ({"action": "prune", "removed": [], "unfinished": ["u"]}, "u  unfinished: gone"),
         (
-            {"action": "prune", "removed": [], "lacking": [{"snapshot": "s", "what": "1 object missing"}]},
+            {"action": "prune", "removed": [], "incomplete": [{"snapshot": "s", "what": "1 object missing"}]},
             "Snapshot s cannot be restored as it is: 1 object missing.",
         ),
-        ({"action": "verify", "unnoted": "no space left"}, "! That could not be noted in the place of the backups: no"),
+        (
+            {"action": "verify", "not_recorded": "no space left"},
+            "! That could not be noted in the place of the backups: no",
+        ),
     ],
 )
 def test_what_is_told_at_the_end(report, message, capsys):
@@ -61,7 +64,7 @@ def test_what_is_told_at_the_end(report, message, capsys):
 
 def test_why_no_object_goes_is_said():
     message = sentence(
-        {"command": "Backup", "action": "prune", "removed": ["a"], "kept": ["b"], "held": "no object goes"}
+        {"command": "Backup", "action": "prune", "removed": ["a"], "kept": ["b"], "guard": "no object goes"}
     )
 
     assert message.endswith("1 kept; no object goes")

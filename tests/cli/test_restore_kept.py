@@ -58,7 +58,7 @@ def test_it_goes_when_agreed_to_and_the_history_tells(site, capsys):
     told = site.run(capsys, "history", "--sandbox")
 
     assert done.code == 0, done.err
-    assert done.data["run"]["report"]["dropped"] == "kept-1"
+    assert done.data["run"]["report"]["deleted"]["name"] == "kept-1"
     assert done.data["run"]["message"].startswith("removed kept-1: a database and 5 files")
     assert not (volume(site) / "kept").exists()
     assert "remove for good what was kept aside as kept-1" in " ".join(told.out.split())

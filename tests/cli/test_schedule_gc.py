@@ -205,7 +205,7 @@ class TestRuns:
         assert "= removed 2 of 2 runs" in done.out
         assert "A_SETTING" not in done.out
         assert "A_SETTING" in bench.run(capsys, "logs", "--sandbox", "--run", "latest").out
-        assert as_data.data["run"]["report"]["runs"] == {"due": 2, "removed": 2, "left": 0}
+        assert as_data.data["run"]["report"]["runs"] == {"due": 2, "removed": 2, "remaining": 0}
         assert len(owner.get("jobs")) == 1
 
     @pytest.mark.parametrize(

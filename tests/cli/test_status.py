@@ -13,7 +13,8 @@ from tests.cli.bench import ACCOUNT, make_release
 from tests.sandbox.support import PROJECT_FILE, make_project_archive, wait_for
 
 REPORT = (
-    '{"command": "GarbageCollection", "outcome": "%s", "exit_code": %d, "runs": {"due": 3, "removed": 3, "left": 0}}'
+    '{"command": "GarbageCollection", "outcome": "%s", "exit_code": %d, '
+    '"runs": {"due": 3, "removed": 3, "remaining": 0}}'
 )
 
 

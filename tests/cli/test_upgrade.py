@@ -107,7 +107,7 @@ class TestForward:
         assert told["outcome"] == "upgraded"
         assert told["changes"]["mlflow"] == {"from": "3.17.2", "to": "3.18.0"}
         assert told["rehearsal"]["migrations"] == ["to schema-2"]
-        assert (told["migration"]["found"], told["migration"]["now"]) == ("schema-1", "schema-2")
+        assert (told["migration"]["revision"], told["migration"]["new_revision"]) == ("schema-1", "schema-2")
         assert all(check["passed"] for check in told["checks"])
         assert data(site) == AFTER
         assert running(site)["id"] != before
@@ -168,7 +168,7 @@ class TestForward:
 
         assert done.code == 0, done.err
         assert done.data["outcome"] == "rehearsed"
-        assert done.data["rehearsal"]["to"] == "schema-2"
+        assert done.data["rehearsal"]["expected_revision"] == "schema-2"
         assert calls(site) == ["DatabaseUpgrade"]
         assert running(site)["id"] == before
         assert site.owner().get("runs") == []

@@ -244,7 +244,7 @@ def test_everything_is_lost_and_comes_back_with_its_ids(
     assert nothing
     assert done.code == 0, done.err
     report = done.data["recovery"]["report"]
-    assert report["dialect"] == {"from": "sqlite", "to": "postgresql"}
+    assert report["dialect"] == {"source": "sqlite", "target": "postgresql"}
     assert report["database_identical"] is True
     assert report["artifacts_identical"] is True
     assert done.data["verification"]["passed"] is True

@@ -69,7 +69,7 @@ def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, dat
     assert "It cannot serve" in failed.err
     (migrated,) = installed.state.glob("localhost*/runs/*upgrade-of-the-database-schema.json")
     told = last_report(json.loads(migrated.read_text())["log"])
-    assert (told["outcome"], told["found"]) == ("upgraded", REVISION)
+    assert (told["outcome"], told["revision"]) == ("upgraded", REVISION)
     assert "database and artifacts identical to the manifest" in failed.out
     assert (revision(database), asked(database, "SELECT count(*) FROM metrics")) == (REVISION, data)
     assert installed.deployment()["state"] == "started"
@@ -81,8 +81,8 @@ def test_it_is_rehearsed_and_upgraded_with_its_data(installed: Site, database: P
 
     assert done.code == 0, done.err
     assert len(done.data["rehearsal"]["migrations"]) > 5
-    assert done.data["migration"]["found"] == REVISION
-    assert revision(database) == done.data["migration"]["now"] != REVISION
+    assert done.data["migration"]["revision"] == REVISION
+    assert revision(database) == done.data["migration"]["new_revision"] != REVISION
     assert all(check["passed"] for check in done.data["checks"])
     read = installed.read(installed.client_environment(), old_run(database))
     assert read == {"loss": 5e-324, "note": "of before", "stage": "active"}

@@ -270,19 +270,19 @@ def test_every_form_of_the_name_is_asked():
 
 
 def part(ok, message="told", **more):
-    return {"ok": ok, "said": message, **more}
+    return {"ok": ok, "message": message, **more}
 
 
 REPORTS = [
-    ("all well", {"database": part(True, found="abc"), "artifacts": part(True), "server": part(True)},
+    ("all well", {"database": part(True, revision="abc"), "artifacts": part(True), "server": part(True)},
      [OK, OK, OK, SKIPPED]),
     ("one bad", {"database": part(False, hint="do"), "artifacts": part(True), "server": part(None)},
      [ERROR, OK, SKIPPED, SKIPPED]),
     ("not persistent", {"database": part(True, warning="lost"), "artifacts": part(True), "server": part(True)},
      [WARNING, OK, OK, SKIPPED]),
     ("one untold", {"database": part(True), "artifacts": part(True)}, [OK, OK, SKIPPED, SKIPPED]),
-    ("keys", {"keys": part(True, asked=[{"name": "A", "at_hand": "same"}])}, [SKIPPED, SKIPPED, SKIPPED, OK]),
-    ("other keys", {"keys": part(True, asked=[{"name": "A", "at_hand": "other"}, {"name": "B", "at_hand": "same"}])},
+    ("keys", {"keys": part(True, compared=[{"name": "A", "at_hand": "same"}])}, [SKIPPED, SKIPPED, SKIPPED, OK]),
+    ("other keys", {"keys": part(True, compared=[{"name": "A", "at_hand": "other"}, {"name": "B", "at_hand": "same"}])},
      [SKIPPED, SKIPPED, SKIPPED, ERROR]),
     ("crashed", {"database": part(True), "outcome": "failed", "error": "TypeError: x"}, [OK, ERROR, ERROR, ERROR]),
     ("stopped", {"database": part(True), "outcome": "interrupted"}, [OK, ERROR, ERROR, ERROR]),

@@ -40,7 +40,7 @@ def report(**report: Any) -> str:
     return "collecting\n" + json.dumps({"command": "GarbageCollection", **report}) + "\n"
 
 
-RUNS = {"runs": {"due": 3, "removed": 3, "left": 0}}
+RUNS = {"runs": {"due": 3, "removed": 3, "remaining": 0}}
 SKIPPED = {"skipped": [{"id": "r1", "kind": "run", "why": "a link leads out"}], "skipped_total": 4}
 VERDICTS = [
     (
@@ -76,7 +76,7 @@ VERDICTS = [
     (
         "a dry run that cannot remove all",
         "completed",
-        report(outcome="dry-run", exit_code=0, runs={"due": 3, "left": 1}),
+        report(outcome="dry-run", exit_code=0, runs={"due": 3, "remaining": 1}),
         True,
         "would remove 2 runs",
     ),

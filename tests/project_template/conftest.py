@@ -57,8 +57,9 @@ class Ended:
 
     @property
     def last(self) -> dict[str, Any]:
-        decoded: dict[str, Any] = json.loads(self.stdout.strip().splitlines()[-1])
-        return decoded
+        from tests.project_template.contract import checked
+
+        return checked(json.loads(self.stdout.strip().splitlines()[-1]))
 
 
 @dataclass

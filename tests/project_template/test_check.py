@@ -16,8 +16,8 @@ def test_before_anything_exists_it_makes_nothing_and_finds_nothing_wrong(project
 
     assert (ended.code, ended.last["outcome"]) == (0, "ok"), ended.output
     assert (ended.last["database"]["ok"], ended.last["database"]["schema"]) == (True, "absent")
-    assert "is not there yet and can be made" in ended.last["artifacts"]["said"]
-    assert ended.last["server"] == {"ok": None, "said": "MLFLOW_TRACKING_URI is not set"}
+    assert "is not there yet and can be made" in ended.last["artifacts"]["message"]
+    assert ended.last["server"] == {"ok": None, "message": "MLFLOW_TRACKING_URI is not set"}
     assert not (project.folder / "data").exists()
 
 
@@ -30,7 +30,7 @@ def test_beside_a_running_server_it_reads_the_schema_and_proves_an_object_store(
     assert (ended.code, ended.last["outcome"]) == (0, "ok"), ended.output
     found = ended.last["database"]
     assert found["schema"] == "current"
-    assert found["found"] == found["expected"]
+    assert found["revision"] == found["expected_revision"]
     assert (found["dialect"], found["driver"]) == ("sqlite", "pysqlite")
     assert ended.last["artifacts"]["kind"] == "http"
     assert ended.last["server"]["ok"] is True
@@ -46,9 +46,9 @@ def test_one_failure_does_not_hide_another(postgres: Any, project: Any) -> None:
     ended = project.run("Check", MLFLOW_ARTIFACTS_DESTINATION="occupied", MLFLOW_TRACKING_URI="ftp://server")
 
     assert (ended.code, ended.last["outcome"]) == (11, "failed"), ended.output
-    assert "refused the login" in ended.last["database"]["said"]
-    assert "occupied is a file, not a folder" in ended.last["artifacts"]["said"]
-    assert "not an http(s) URL" in ended.last["server"]["said"]
+    assert "refused the login" in ended.last["database"]["message"]
+    assert "occupied is a file, not a folder" in ended.last["artifacts"]["message"]
+    assert "not an http(s) URL" in ended.last["server"]["message"]
     assert all(ended.last[part]["hint"] for part in ("database", "artifacts", "server"))
     assert "wrong-pa55word" not in ended.output
 
@@ -62,6 +62,6 @@ def test_an_unreachable_store_and_an_old_schema_are_told(project: Any) -> None:
     )
 
     assert (ended.code, ended.last["outcome"]) == (33, "failed"), ended.output
-    assert OLDER_REVISION in ended.last["database"]["said"]
+    assert OLDER_REVISION in ended.last["database"]["message"]
     assert "DatabaseUpgrade" in ended.last["database"]["hint"]
-    assert "cannot be written to" in ended.last["artifacts"]["said"]
+    assert "cannot be written to" in ended.last["artifacts"]["message"]

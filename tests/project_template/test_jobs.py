@@ -60,14 +60,14 @@ def test_collection_removes_what_is_due_and_says_so(deployed: Any) -> None:
 
         too_young = deployed.job("GarbageCollection")  # 30 days
         assert too_young.last["outcome"] == "done"
-        assert too_young.last["runs"] == {"due": 0, "removed": 0, "left": 0}
+        assert too_young.last["runs"] == {"due": 0, "removed": 0, "remaining": 0}
         assert len(lifecycle(deployed, kept, first, second, inside)) == 4
 
     ended = deployed.job("GarbageCollection", **AT_ONCE)
     assert ended.code == 0, ended.output
     assert ended.last["outcome"] == "done"
-    assert ended.last["runs"] == {"due": 3, "removed": 3, "left": 0}
-    assert ended.last["experiments"] == {"due": 1, "removed": 1, "left": 0}
+    assert ended.last["runs"] == {"due": 3, "removed": 3, "remaining": 0}
+    assert ended.last["experiments"] == {"due": 1, "removed": 1, "remaining": 0}
     assert lifecycle(deployed, kept, first, second, inside) == {kept: "active"}
     assert [server.artifacts(run) for run in (kept, first, second)] == [1, 0, 0]
     assert server.artifacts(inside, experiment) == 0
@@ -227,13 +227,13 @@ def test_an_upgrade_is_foretold_then_done_then_not_needed(project: Any) -> None:
 
     rehearsal = project.run("DatabaseUpgrade", "--dry-run")
     assert (rehearsal.code, rehearsal.last["outcome"]) == (0, "dry-run"), rehearsal.output
-    assert (rehearsal.last["found"], rehearsal.last["pending"] > 20) == (OLDER_REVISION, True)
+    assert (rehearsal.last["revision"], rehearsal.last["pending"] > 20) == (OLDER_REVISION, True)
     assert rehearsal.stdout.count("would apply") == rehearsal.last["pending"]
 
     done = project.run("DatabaseUpgrade")
     assert (done.code, done.last["outcome"], done.last["touched"]) == (0, "upgraded", True), done.output
-    assert done.last["found"] == OLDER_REVISION  # so the rehearsal changed nothing
-    assert done.last["now"] == done.last["expected"]
+    assert done.last["revision"] == OLDER_REVISION  # so the rehearsal changed nothing
+    assert done.last["new_revision"] == done.last["expected_revision"]
     with checks.connect_engine(checks.check_uri(uri)).connect() as connection:
         assert connection.execute(text("SELECT name FROM experiments WHERE experiment_id = 7")).scalar() == "before"
 
@@ -249,7 +249,7 @@ def test_an_upgrade_on_postgresql(name: str, outcome: str, postgres: Any, projec
     project.secret("MLFLOW_BACKEND_STORE_URI", uri)
     ended = project.run("DatabaseUpgrade")
     assert (ended.code, ended.last["outcome"]) == (0, outcome), ended.output
-    assert ended.last["now"] == ended.last["expected"]
+    assert ended.last["new_revision"] == ended.last["expected_revision"]
     assert "pa55" not in ended.output
 
 

@@ -186,7 +186,10 @@ def test_check_compares_with_what_it_is_asked_and_with_the_newest_snapshot(kept:
     asked[1] = keys.make_check(keys.WEBHOOKS, {keys.WEBHOOKS: OTHER_KEY})
     values = json.dumps([{"name": check.name, "salt": check.salt, "value": check.value} for check in asked])
     found = kept.project.run("Check", MLFLOW_TRACKING_CHECK_VALUES=values).last["keys"]
-    assert {key["name"]: key["at_hand"] for key in found["asked"]} == {keys.PASSPHRASE: "same", keys.WEBHOOKS: "other"}
+    assert {key["name"]: key["at_hand"] for key in found["compared"]} == {
+        keys.PASSPHRASE: "same",
+        keys.WEBHOOKS: "other",
+    }
     assert (found["snapshot"], "warnings" in found) == (kept.snapshot["snapshot"], False)
 
     set_keys(kept.project, PASSPHRASE, OTHER_KEY)

@@ -15,7 +15,7 @@ ONE, TWO = "1" * 32, "2" * 32
 
 
 def created(place, number):
-    return {"action": "create", "outcome": "done", "repository": place, "of_snapshots": number}
+    return {"action": "create", "outcome": "done", "repository": place, "snapshot_count": number}
 
 
 def listed(place, number):

@@ -127,15 +127,16 @@ WORDS = [
     ({"command": "Backup", "action": "prune", "would_remove": [], "kept": [1]}, "would remove 0 of 1 snapshots"),
     (
         {"command": "Restore", "outcome": "done", "snapshot": "S1", "rows": 5, "tables": 2, "artifacts": 3,
-         "artifact_bytes": 10, "dialect": {"from": "sqlite", "to": "postgresql"}, "database_identical": True,
-         "artifacts_identical": True, "saved_copy": "K", "upgraded": {"from": "a", "to": "b"}},
+         "artifact_bytes": 10, "dialect": {"source": "sqlite", "target": "postgresql"}, "database_identical": True,
+         "artifacts_identical": True, "saved_copy": "K", "upgraded": {"revision": "a", "new_revision": "b"}},
         "restored snapshot S1: 5 rows in 2 tables, 3 artifacts (10 bytes), from sqlite to postgresql; database and "
         "artifacts identical to the manifest; schema upgraded from a to b; what was there is kept aside as K",
     ),
-    ({"command": "DatabaseUpgrade", "outcome": "rehearsed", "from": "a", "to": "a", "migrations": []},
-     "the schema stays as it is (a)"),
-    ({"command": "DatabaseUpgrade", "outcome": "unchanged", "now": "a"}, "the schema is current (a)"),
-    ({"command": "DatabaseUpgrade", "outcome": "upgraded", "found": "a", "now": "b"}, "the schema went from a to b"),
+    ({"command": "DatabaseUpgrade", "outcome": "rehearsed", "revision": "a", "expected_revision": "a",
+      "migrations": []}, "the schema stays as it is (a)"),
+    ({"command": "DatabaseUpgrade", "outcome": "unchanged", "new_revision": "a"}, "the schema is current (a)"),
+    ({"command": "DatabaseUpgrade", "outcome": "upgraded", "revision": "a", "new_revision": "b"},
+     "the schema went from a to b"),
     ({"command": "Something", "outcome": "done"}, "done"),
 ]  # fmt: skip
 

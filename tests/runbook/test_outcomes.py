@@ -23,7 +23,7 @@ PRUNED, DROPPED = tasks.backup("prune", "--yes"), tasks.backup("prune", "--drop-
 TRIAL, UNDO = tasks.restore("--snapshot", "latest", "--dry-run"), tasks.restore("--undo")
 DRILLED = tasks.drill("latest")
 WELL = {"outcome": "done", "exit_code": 0}
-LACKING = {**WELL, "kept": ["S1", "S2"], "lacking": [{"snapshot": "S1", "what": "1 object missing"}]}
+LACKING = {**WELL, "kept": ["S1", "S2"], "incomplete": [{"snapshot": "S1", "what": "1 object missing"}]}
 LISTED = {**WELL, "snapshots": [{"snapshot": "S1", "damaged": "half of it"}, {"snapshot": "S2"}]}
 
 

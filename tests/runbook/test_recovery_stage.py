@@ -234,7 +234,7 @@ def test_a_release_without_the_command_is_refused(tmp_path):
 @pytest.mark.parametrize(("used", "wrong"), [("sqlite", False), ("postgresql", True), (None, False)])
 def test_a_job_that_still_had_the_former_secret_is_found_out(tmp_path, used, wrong):
     where = asked(tmp_path, RestoreRequest("S1"))
-    job_result = JobResult("a2-1", "completed", "done", 0, "", {"dialect": {"from": "sqlite", "to": used}})
+    job_result = JobResult("a2-1", "completed", "done", 0, "", {"dialect": {"source": "sqlite", "target": used}})
     if not wrong:
         require_repository(where, job_result)
         return

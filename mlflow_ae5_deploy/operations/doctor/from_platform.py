@@ -75,14 +75,14 @@ def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
 
 
 def _read_part(check: str, part: Any) -> Finding | None:
-    if not isinstance(part, dict) or "said" not in part:
+    if not isinstance(part, dict) or "message" not in part:
         return None
-    message = str(part["said"])
+    message = str(part["message"])
     if part.get("ok") is None:
         return skipped(check, message)
     if not part["ok"]:
         return error(check, message, str(part.get("hint") or _LOOK))
-    asked = part.get("asked")
+    asked = part.get("compared")
     keys = [key for key in asked if isinstance(key, dict)] if isinstance(asked, list) else []
     if other := sorted(str(key.get("name")) for key in keys if key.get("at_hand") != "same"):
         return error(
@@ -96,7 +96,7 @@ def _read_part(check: str, part: Any) -> Finding | None:
         return warning(check, "; ".join(str(item) for item in warnings), "See runbooks/security.md, Keys.")
     if part.get("warning"):
         return warning(check, f"{message}. {part['warning']}", "Ask for persistent storage, or use another store.")
-    return ok(check, f"{message} (revision {part['found']})" if part.get("found") else message)
+    return ok(check, f"{message} (revision {part['revision']})" if part.get("revision") else message)
 
 
 def _all_skipped(why: str, remedy: str) -> list[Finding]:

@@ -127,7 +127,7 @@ def schema(job_result: JobResult | None) -> dict[str, Any] | None:
     if job_result is None:
         return None
     report = job_result.report
-    return {key: report.get(key) for key in ("from", "to", "migrations", "migration_seconds")} | {
+    return {key: report.get(key) for key in ("revision", "expected_revision", "migrations", "migration_seconds")} | {
         "seconds": report.get("seconds")
     }
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_server.common import folders, keys
+from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError, UsageError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
@@ -22,7 +23,7 @@ from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.repository import Repository, make_in, open_repository
 
-INCOMPLETE = 23
+INCOMPLETE = EXIT_CODES["incomplete"]
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
@@ -78,7 +79,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     checks.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_backend(location))
-    report.add(repository=repository.identity, of_snapshots=repository.number())
+    report.add(repository=repository.identity, snapshot_count=repository.number())
     if (folder := folders.local_folder(location)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     encrypted = keys.examine(checks.connect_engine(store), os.environ)
@@ -109,9 +110,9 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     report.add(
         outcome="done" if whole else "incomplete",
         **_fields(manifest),
-        of_snapshots=repository.number(),
-        **{f"gone_{what}": missing for what, (missing, _before) in gone.items()},
-        **{f"{what}_before": before for what, (_missing, before) in gone.items()},
+        snapshot_count=repository.number(),
+        **{f"missing_{what}": missing for what, (missing, _before) in gone.items()},
+        **{f"previous_{what}": before for what, (_missing, before) in gone.items()},
         **_made(manifest),
         external=elsewhere,
         unsafe_keys=unsafe,
@@ -181,7 +182,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
         check.note(repository, manifest, verified)
     except StorageError as error:  # it is full, or read-only: what was read was read all the same
         _say(f"warning: the outcome of this check is told here and not remembered: {error.message}")
-        report.add(unnoted=error.message)
+        report.add(not_recorded=error.message)
     report.add(
         outcome="failed" if verified.found else "done",
         snapshot=manifest.id,
@@ -357,7 +358,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         _say(f"damaged: the snapshot {name}: {message}")
     if plan.unnoted:
         _say(f"warning: that is told here and not remembered: {plan.unnoted}")
-        report.add(unnoted=plan.unnoted)
+        report.add(not_recorded=plan.unnoted)
     if not options.yes and (left := journal.unfinished(artifacts)):
         report.add(interrupted_restore=left)
     report.add(
@@ -366,8 +367,8 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         unfinished=list(plan.unfinished),
         objects=plan.objects,
         freed_bytes=plan.freed_bytes,
-        held=plan.held,
-        lacking=[{"snapshot": name, "what": message} for name, message in plan.lacking],
+        guard=plan.held,
+        incomplete=[{"snapshot": name, "what": message} for name, message in plan.lacking],
         **{"removed" if options.yes else "would_remove": list(plan.removed)},
     )
     return 0

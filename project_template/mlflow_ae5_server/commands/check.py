@@ -29,7 +29,7 @@ _CHECKS = "mlflow-ae5-check"
 
 
 def run(settings: Settings, report: Report, _dry_run: bool) -> int:
-    """Leave a finding per part in `report`: `{"ok": true|false, "said": ...}`. Returns the first failure's exit code.
+    """Leave a finding per part in `report`: `{"ok": true, "message": ...}`. Returns the first failure's exit code.
 
     ok is null where there was nothing to check.
     """
@@ -53,11 +53,11 @@ def _try(name: str, check: Callable[[Settings], dict[str, Any]], settings: Setti
     try:
         found = check(settings)
     except ProjectError as error:
-        report.add(**{name: {"ok": False, "said": scrub(error.message), "hint": scrub(error.hint)}})
+        report.add(**{name: {"ok": False, "message": scrub(error.message), "hint": scrub(error.hint)}})
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     report.add(**{name: found})
-    print(f"{name}: {found['said']}", file=sys.stderr, flush=True)
+    print(f"{name}: {found['message']}", file=sys.stderr, flush=True)
     return 0
 
 
@@ -69,7 +69,7 @@ def _check_database(settings: Settings) -> dict[str, Any]:
         if warning := folders.persistence_warning(store.file.parent, os.environ):
             fields["warning"] = warning
         if not store.file.is_file():
-            return {**fields, "schema": "absent", "said": f"{store.shown} is not there yet; the server makes it"}
+            return {**fields, "schema": "absent", "message": f"{store.shown} is not there yet; the server makes it"}
         if not os.access(store.file, os.W_OK):
             raise ConfigurationError(f"{store.shown} cannot be written to", "give this account write permission there")
     checks.wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
@@ -80,7 +80,13 @@ def _check_database(settings: Settings) -> dict[str, Any]:
         characters.require_tables(store)
     message = f"{store.shown} answers, "
     message += f"tables are missing: {checks.lacking(schema)}" if schema.missing else f"its schema is {schema.state}"
-    return {**fields, "schema": schema.state, "found": schema.found, "expected": schema.expected, "said": message}
+    return {
+        **fields,
+        "schema": schema.state,
+        "revision": schema.found,
+        "expected_revision": schema.expected,
+        "message": message,
+    }
 
 
 def _check_artifacts(settings: Settings) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def _check_artifacts(settings: Settings) -> dict[str, Any]:
     message = (
         f"{folder} is writable" if existing == folder else f"{folder} is not there yet and can be made in {existing}"
     )
-    fields: dict[str, Any] = {"ok": True, "kind": "folder", "said": message}
+    fields: dict[str, Any] = {"ok": True, "kind": "folder", "message": message}
     if warning := folders.persistence_warning(folder, os.environ):
         fields["warning"] = warning
     return fields
@@ -123,7 +129,11 @@ def _check_remote(destination: str) -> dict[str, Any]:
             f"the artifact store {shown} cannot {step}: {reason}",
             "check the name, the network and the credentials (AWS_..., AZURE_..., GOOGLE_... as AE5 secrets)",
         ) from None
-    return {"ok": True, "kind": destination.partition(":")[0].lower(), "said": f"{shown} takes and deletes an object"}
+    return {
+        "ok": True,
+        "kind": destination.partition(":")[0].lower(),
+        "message": f"{shown} takes and deletes an object",
+    }
 
 
 def _require_writable(folder: Path, setting: str) -> Path:
@@ -150,7 +160,7 @@ def _check_keys(settings: Settings) -> dict[str, Any]:
     asked = _asked_checks(settings)
     # As a list: what stands behind the name of a key is masked in logs.
     compared = [{"name": check.name, "at_hand": keys.compare(check, os.environ)} for check in asked]
-    fields: dict[str, Any] = {"ok": True, "asked": compared}
+    fields: dict[str, Any] = {"ok": True, "compared": compared}
     found = _encrypted(settings)
     warnings = keys.warnings(found, os.environ)
     read = [f"{one.rows - len(one.published) - len(one.lost)} of {one.rows} {keys.PROTECTS[one.name]}" for one in found]
@@ -161,7 +171,7 @@ def _check_keys(settings: Settings) -> dict[str, Any]:
         warnings += [f"snapshot {newest.id}: {text}" for text in keys.in_words(fields["keys"])]
     if warnings:
         fields["warnings"] = warnings
-    return {**fields, "said": f"the keys at hand read {' and '.join(read) or 'nothing yet'}"}
+    return {**fields, "message": f"the keys at hand read {' and '.join(read) or 'nothing yet'}"}
 
 
 def _encrypted(settings: Settings) -> list[keys.Encrypted]:
@@ -196,6 +206,6 @@ def _newest(settings: Settings) -> Manifest | None:
 def _check_server(settings: Settings) -> dict[str, Any]:
     uri = settings.value("MLFLOW_TRACKING_URI")
     if not uri:
-        return {"ok": None, "said": "MLFLOW_TRACKING_URI is not set"}
+        return {"ok": None, "message": "MLFLOW_TRACKING_URI is not set"}
     Prober(uri, os.environ).check()
-    return {"ok": True, "said": f"{scrub(uri)} lets this job in and answers from its database"}
+    return {"ok": True, "message": f"{scrub(uri)} lets this job in and answers from its database"}

@@ -22,7 +22,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
     store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():
         if dry_run:
-            report.add(outcome="dry-run", found=None, note="there is no such database; an upgrade would create it")
+            report.add(outcome="dry-run", revision=None, note="there is no such database; an upgrade would create it")
             return 0
         from mlflow_ae5_server.common import folders
 
@@ -33,9 +33,13 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
         return _dry_run(store, report)
     with locks.maintenance(store, _LOCK_WAIT):
         before = _inspect(store)
-        report.add(found=before.found, expected=before.expected, pending=len(checks.pending_revisions(before)))
+        report.add(
+            revision=before.found,
+            expected_revision=before.expected,
+            pending=len(checks.pending_revisions(before)),
+        )
         if before.state == "current":
-            report.add(outcome="unchanged", now=before.found)
+            report.add(outcome="unchanged", new_revision=before.found)
             return 0
         _refuse_unknown(before, store)
         if before.state == "empty":
@@ -46,7 +50,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
         # A migration that breaks off may have changed rows or tables under the revision that it began with.
         report.add(touched=True)
         ended, after = migrate(store)
-        report.add(now=after.found)
+        report.add(new_revision=after.found)
         if ended.exit_code == 0:
             report.add(outcome="initialised" if before.state == "empty" else "upgraded")
             return 0
@@ -74,7 +78,7 @@ def _refuse_unknown(schema: Schema, store: Database) -> None:
 
 def _dry_run(store: Database, report: Report) -> int:
     schema = _inspect(store)
-    report.add(found=schema.found, expected=schema.expected)
+    report.add(revision=schema.found, expected_revision=schema.expected)
     _refuse_unknown(schema, store)
     if schema.state == "empty":
         characters.require_database(store)

@@ -69,7 +69,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         refuse_names(source.repository.files(source.snapshot), FolderTarget(folder / "artifacts"))
         _require_room(parent, source)
         say(f"restoring {source.snapshot.id} to {copy.shown} and {folder}")
-        report.add(dialect={"from": source.part.dialect, "to": copy.dialect})
+        report.add(dialect={"source": source.part.dialect, "target": copy.dialect})
         drill.run(TemporaryServer(folder, copy, folder / "artifacts"), destination)
     drill.add(_nothing_left(folder))
     return _conclude(source, drill.checks, report)

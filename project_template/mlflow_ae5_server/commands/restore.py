@@ -99,7 +99,7 @@ def _act(
         artifact_bytes=done.restored.bytes,
         written_files=done.restored.written,
         links=done.restored.links,
-        left_out=done.restored.left_out[:20],
+        not_restored=done.restored.left_out[:20],
         artifacts_identical=True,  # or an exception would have left `run`
         database_identical=done.database_identical if not shortened else False,
         saved_copy=done.saved_copy,
@@ -163,7 +163,7 @@ def describe(source: RestoreSource, store: Database) -> dict[str, Any]:
     """What every report says of the snapshot."""
     return {
         "snapshot": source.snapshot.id,
-        "dialect": {"from": source.part.dialect, "to": store.dialect},
+        "dialect": {"source": source.part.dialect, "target": store.dialect},
         "rows": source.part.rows,
         "tables": len(source.part.tables),
         "artifacts": source.snapshot.artifacts.files,
@@ -252,7 +252,7 @@ def _dry_run(
         of_objects=checked.verified.of_objects,
         checked_bytes=checked.verified.checked_bytes,
         damaged=checked.verified.damaged[:20],
-        estimate_seconds=preflight.estimate(checked, source.snapshot, source.part),
+        estimated_seconds=preflight.estimate(checked, source.snapshot, source.part),
     )
     checked.require_sound(source.snapshot)
     # Each by itself: a server at work will be stopped, and must not hide what would be refused even then.
@@ -279,8 +279,8 @@ def _dry_run(
     print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {saved_copies.shown}")
     upgrade = None
     if not options.no_upgrade and part.revision != schema.latest():
-        upgrade = {"from": part.revision, "to": schema.latest()}
-        print(f"would upgrade the schema from {upgrade['from']} to {upgrade['to']}")
+        upgrade = {"revision": part.revision, "new_revision": schema.latest()}
+        print(f"would upgrade the schema from {upgrade['revision']} to {upgrade['new_revision']}")
     report.add(outcome="dry-run", would_refuse=refusals, would_upgrade=upgrade, written_files=0)
     return 0
 
@@ -324,7 +324,7 @@ def _undo_dry_run(
         }
     )
     print(f"would bring back {kept.name} ({list_saved.what(kept)}), kept aside {kept.time}")
-    report.add(outcome="dry-run", dry_run=True, would_bring_back=kept.name, would_refuse=refusals)
+    report.add(outcome="dry-run", dry_run=True, would_restore=kept.name, would_refuse=refusals)
     _tell_kept(saved_copies)
     return 0
 
@@ -341,7 +341,7 @@ def _undo(
         preflight.refuse_user(preflight.look(store, saved_copies), store)
         brought, aside = UndoRestore(store, saved_copies, RestoreJournalFile(saved_copies), name).run()
     say(f"brought back {brought}" + (f"; what was there is kept as {aside}" if aside else ""))
-    report.add(outcome="undone", brought_back=brought, saved_copy=aside)
+    report.add(outcome="undone", restored_copy=brought, saved_copy=aside)
     _tell_kept(saved_copies)
     return 0
 

@@ -9,21 +9,17 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from mlflow_ae5_server.common.contract import ARGUMENTS
 from mlflow_ae5_server.common.errors import UsageError
 from mlflow_ae5_server.common.settings import Settings
 
-VARIABLES = {
-    "backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
-    "restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
-    "drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
-}
 # Where the variable says nothing at all; a restore does not begin to write because somebody cleared a variable.
 _NO_MESSAGE = {"backup": ["create"], "restore": ["--dry-run"], "drill": []}
 
 
 def words(command: str, settings: Settings) -> list[str]:
     """The words in the variable of `command`. Raises UsageError where they cannot be told apart."""
-    name = VARIABLES[command]
+    name = ARGUMENTS[command]
     try:
         found = shlex.split(settings.value(name) or "")
     except ValueError as error:

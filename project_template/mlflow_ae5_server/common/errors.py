@@ -15,7 +15,7 @@
       NoRoomError              28   the same, because it is full
       SchemaError              33   the database is of another MLflow version (run DatabaseUpgrade), or lacks tables
 
-The client uses the same numbers for the same things (mlflow_ae5_deploy/common/errors.py).
+The numbers are in contract.json; the client uses the same ones.
 Failures inside MLflow's own commands keep MLflow's exit code (1, or what its command line would return).
 """
 
@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import errno
 from typing import Any
+
+from mlflow_ae5_server.common.contract import EXIT_CODES
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
 
@@ -33,10 +35,10 @@ def hint_for(error: OSError) -> str:
 
 
 class ProjectError(Exception):
-    """`message` says what happened and where, `hint` what to do about it; `facts` are for a job's last line. None of
+    """`message` says what happened and where, `hint` what to do about it; `fields` are for a job's last line. None of
     them holds a secret."""
 
-    exit_code = 1
+    exit_code = EXIT_CODES["failed"]
 
     def __init__(self, message: str, hint: str = "", **fields: Any) -> None:
         super().__init__(message)
@@ -52,43 +54,43 @@ class StoppedError(BaseException):
     """SIGTERM. Not a KeyboardInterrupt: one of those that passes through `exec` (as imports may) makes CPython end the
     process by SIGINT, whatever exit code was asked for; and not an Exception, so that nothing retries over it."""
 
-    exit_code = 130
+    exit_code = EXIT_CODES["interrupted"]
 
 
 class UsageError(ProjectError):
-    exit_code = 2
+    exit_code = EXIT_CODES["usage"]
 
 
 class ConfigurationError(ProjectError):
-    exit_code = 3
+    exit_code = EXIT_CODES["configuration"]
 
 
 class UnreachableError(ProjectError):
-    exit_code = 10
+    exit_code = EXIT_CODES["unreachable"]
 
 
 class CredentialsError(ProjectError):
-    exit_code = 11
+    exit_code = EXIT_CODES["credentials"]
 
 
 class SchemaError(ProjectError):
-    exit_code = 33
+    exit_code = EXIT_CODES["schema_mismatch"]
 
 
 class DamagedError(ProjectError):
-    exit_code = 25
+    exit_code = EXIT_CODES["damaged"]
 
 
 class NotEmptyError(ProjectError):
-    exit_code = 26
+    exit_code = EXIT_CODES["not_empty"]
 
 
 class InUseError(ProjectError):
-    exit_code = 27
+    exit_code = EXIT_CODES["in_use"]
 
 
 class StorageError(ProjectError):
-    exit_code = 28
+    exit_code = EXIT_CODES["repository_failed"]
 
 
 class NoRoomError(StorageError):
@@ -96,7 +98,7 @@ class NoRoomError(StorageError):
 
 
 class AbsentError(ProjectError):
-    exit_code = 15
+    exit_code = EXIT_CODES["absent"]
 
 
 class NoSnapshotError(AbsentError):
@@ -104,7 +106,7 @@ class NoSnapshotError(AbsentError):
 
 
 class BusyError(ProjectError):
-    exit_code = 22
+    exit_code = EXIT_CODES["busy"]
 
 
 class UnfinishedError(BusyError):

@@ -24,7 +24,7 @@ def rehearse(store: Database, report: Report) -> int:
     found = _inspect(store)
     migrations = checks.pending_revisions(found)
     between = [{"revision": revision, "what": checks.describe_revision(revision)} for revision in migrations]
-    report.add(**{"from": found.found, "to": found.expected, "migrations": between, "migration_seconds": 0.0})
+    report.add(revision=found.found, expected_revision=found.expected, migrations=between, migration_seconds=0.0)
     if found.missing or found.state in {"empty", "unknown"}:
         checks.require_current(found, store)
     if not migrations:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.stores import Store
 
@@ -76,7 +77,7 @@ class GcJournal:
         return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()
 
 
-PARTLY = 23  # exit code: something could not be removed, the rest is done
+PARTLY = EXIT_CODES["incomplete"]  # exit code: something could not be removed, the rest is done
 
 
 def journal_folder(file: Path) -> Path:

@@ -75,9 +75,9 @@ def done(plan: GcPlan, tally: RemovalCounts, datasets: int) -> dict[str, Any]:
     for key, items in _items(plan):
         removed = tally.removed[KINDS[key]]
         due = len(items) + plan.stuck(KINDS[key])
-        fields[key] = {"due": due, "removed": removed, "left": due - removed}
+        fields[key] = {"due": due, "removed": removed, "remaining": due - removed}
     traces = tally.removed["trace"]
-    fields["traces"] = {"due": plan.traces, "removed": traces, "left": max(0, plan.traces - traces)}
+    fields["traces"] = {"due": plan.traces, "removed": traces, "remaining": max(0, plan.traces - traces)}
     fields |= {"datasets": {"removed": datasets}, "rows": tally.rows, "bytes": tally.bytes}
     if tally.finished:
         fields["finished"] = tally.finished
@@ -87,7 +87,7 @@ def done(plan: GcPlan, tally: RemovalCounts, datasets: int) -> dict[str, Any]:
 def _due(plan: GcPlan, key: str, items: list[Any]) -> dict[str, int]:
     """left: those of them that cannot go."""
     left = plan.stuck(KINDS[key])
-    return {"due": len(items) + left, **({"left": left} if left else {})}
+    return {"due": len(items) + left, **({"remaining": left} if left else {})}
 
 
 def skipped(items: Iterable[SkippedItem]) -> dict[str, Any]:
@@ -100,13 +100,13 @@ def skipped(items: Iterable[SkippedItem]) -> dict[str, Any]:
 def orphan_fields(mode: str, orphans: Orphans, removed: list[FoundFolder], held: str) -> dict[str, Any]:
     return {
         "mode": mode,
-        "found": len(orphans.old) + len(orphans.young),
-        "young": len(orphans.young),
+        "folders": len(orphans.old) + len(orphans.young),
+        "recent": len(orphans.young),
         "bytes": _sum(orphans.old),
         "removed": len(removed),
         "removed_bytes": _sum(removed),
-        "left": len(orphans.old) - len(removed),
-        **({"held": held} if held else {}),
+        "remaining": len(orphans.old) - len(removed),
+        **({"guard": held} if held else {}),
     }
 
 

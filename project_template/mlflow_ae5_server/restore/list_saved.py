@@ -49,12 +49,12 @@ def drop(store: Database, saved_copies: SavedCopies, report: Report, name: str, 
     fields = _fields(store, saved_copies, entry)
     say(("would remove " if dry_run else "removes ") + _line(fields))
     if dry_run:
-        report.add(outcome="dry-run", would_drop=fields)
+        report.add(outcome="dry-run", would_delete=fields)
         return 0
     dialects.drop_saved(store, name)
     saved_copies.drop(name)
     journal_file.end(forget=name)
-    report.add(outcome="done", dropped=name, **{"was": fields})
+    report.add(outcome="done", deleted=fields)
     return 0
 
 

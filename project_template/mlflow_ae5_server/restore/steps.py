@@ -237,4 +237,4 @@ class Restore:
                     f"{before}: {ended.error}",
                     "run it again with the release that made the snapshot, which knows that schema",
                 )
-        return {"from": before, "to": found.expected}
+        return {"revision": before, "new_revision": found.expected}

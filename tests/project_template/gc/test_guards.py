@@ -298,9 +298,9 @@ def test_the_report_counts_what_was_done(world: World) -> None:
     for key, table in (("runs", "runs"), ("experiments", "experiments"), ("logged_models", "logged_models")):
         number = goes.count(table)
         stuck = 13 if table == "runs" else 0  # due, and cannot go; see troubles
-        assert world.fields[key] == {"due": number + stuck, "removed": number, "left": stuck}
-        assert world.dry[key] == {"due": number + stuck, **({"left": stuck} if stuck else {})}
-    assert world.fields["traces"] == {"due": 1, "removed": 1, "left": 0}
+        assert world.fields[key] == {"due": number + stuck, "removed": number, "remaining": stuck}
+        assert world.dry[key] == {"due": number + stuck, **({"remaining": stuck} if stuck else {})}
+    assert world.fields["traces"] == {"due": 1, "removed": 1, "remaining": 0}
     assert (world.fields["outcome"], world.fields["exit_code"]) == ("incomplete", 23)
     assert (world.dry["outcome"], world.dry["exit_code"]) == ("dry-run", 0)
     assert world.fields["skipped_total"] == sum(outcome == SKIPPED for _, _, outcome in ROWS)

@@ -117,6 +117,6 @@ def test_what_is_kept_inside_the_store_is_no_orphan(on_file: Data) -> None:
 
     fields = on_file.collect(**REMOVE)
 
-    assert (fields["exit_code"], fields["orphans"]["found"], fields["orphans"]["removed"]) == (0, 1, 1)
+    assert (fields["exit_code"], fields["orphans"]["folders"], fields["orphans"]["removed"]) == (0, 1, 1)
     assert all(file.is_file() for file in (*kept, restore_journal))
     assert not orphan.exists()

@@ -94,7 +94,7 @@ def test_orphans_in_a_bucket(on_file: Data, bucket: Any) -> None:
     put(bucket, f"0/{kept}/artifacts/a", f"0/{'e' * 32}/artifacts/a", f"0/models/m-{'d' * 32}/artifacts/a")
     given = {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.name}", "MLFLOW_TRACKING_GC_ORPHANS": "remove-all"}
     young = on_file.collect(**given)
-    assert (young["orphans"]["found"], young["orphans"]["young"]) == (2, 2)
+    assert (young["orphans"]["folders"], young["orphans"]["recent"]) == (2, 2)
     removed = on_file.collect(MLFLOW_TRACKING_GC_TTL="0s", **given)
     assert (removed["orphans"]["removed"], removed["orphans"]["removed_bytes"]) == (2, 10)
     assert keys(bucket) == {f"0/{kept}/artifacts/a"}

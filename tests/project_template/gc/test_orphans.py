@@ -59,8 +59,8 @@ def test_orphans_are_shown_then_removed(data: Data) -> None:
 
     assert "orphans" not in data.collect()
     shown = data.collect(MLFLOW_TRACKING_GC_ORPHANS="show")
-    assert shown["orphans"] == {"mode": "show", "found": 5, "young": 2, "bytes": 15, "removed": 0, "removed_bytes": 0,
-                                "left": 3}  # fmt: skip
+    assert shown["orphans"] == {"mode": "show", "folders": 5, "recent": 2, "bytes": 15, "removed": 0,
+                                "removed_bytes": 0, "remaining": 3}  # fmt: skip
     dry = data.collect(dry_run=True, **REMOVE)
     assert (dry["orphans"]["removed"], dry["outcome"], all(file.is_file() for file in gone)) == (0, "dry-run", True)
     removed = data.collect(**REMOVE)
@@ -80,7 +80,7 @@ def test_what_a_row_could_mean_is_no_orphan(data: Data) -> None:
     below = old(data, f"5/{some()}/artifacts/a")
     data.run(deleted=None, uri="mlflow-artifacts:/5")  # not its own folder, but what is in it may be its
     fields = data.collect(**REMOVE)
-    assert (fields["orphans"]["found"], fields["orphans"]["removed"]) == (0, 0)
+    assert (fields["orphans"]["folders"], fields["orphans"]["removed"]) == (0, 0)
     assert all(file.is_file() for file in (sourced, placed, linked, below))
 
 
@@ -109,16 +109,16 @@ def test_what_looks_like_the_store_of_another_database_is_left_alone(
     message = capsys.readouterr().out
     fields = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS=mode)
 
-    assert (shown["exit_code"], shown["orphans"]["left"]) == (0, 2)
+    assert (shown["exit_code"], shown["orphans"]["remaining"]) == (0, 2)
     assert all(file.parent.parent.name in message for file in files)
     doubted = rows < 2 + young
-    assert ("none would be removed" in message, "held" in shown["orphans"]) == (doubted, doubted)
+    assert ("none would be removed" in message, "guard" in shown["orphans"]) == (doubted, doubted)
     assert fields["orphans"]["removed"] == removed
     assert [file.is_file() for file in files] == [not removed] * 2
     assert (fields["exit_code"], fields["outcome"]) == ((0, "done") if removed else (23, "incomplete"))
     if not removed:
         why = "belongs to this database" if not rows else f"{2 + young} artifact folders without a row, and {rows} with"
-        assert why in fields["orphans"]["held"]
+        assert why in fields["orphans"]["guard"]
 
 
 def test_a_link_is_not_followed(on_file: Data) -> None:
@@ -132,5 +132,5 @@ def test_a_link_is_not_followed(on_file: Data) -> None:
     os.utime(file.parent, (since, since))
     os.utime(file.parent / "link", (since, since), follow_symlinks=False)
     fields = on_file.collect(**REMOVE)
-    assert (fields["exit_code"], fields["orphans"]["left"]) == (23, 1)
+    assert (fields["exit_code"], fields["orphans"]["remaining"]) == (23, 1)
     assert (outside / "a").is_file()

@@ -111,7 +111,7 @@ def test_one_bad_row_is_told_of_and_the_others_go(data: Data) -> None:
     refuse(data, runs[4])
     fields = data.collect()
     assert (fields["exit_code"], fields["outcome"]) == (23, "incomplete")
-    assert fields["runs"] == {"due": 9, "removed": 8, "left": 1}
+    assert fields["runs"] == {"due": 9, "removed": 8, "remaining": 1}
     assert data.column("SELECT run_uuid FROM runs") == [runs[4]]
     assert [item["why"] for item in fields["skipped"] if item["id"] == runs[4]] == ["not this one"]
     assert data.has_files(runs[4])
@@ -123,7 +123,7 @@ def test_one_that_is_restored_meanwhile_stays_whole(data: Data) -> None:
     runs = [data.run() for _ in range(3)]
     restore = "UPDATE runs SET lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = :id"
     fields = data.collect(step=meanwhile("written down", lambda: data.sql(restore, id=runs[1])))
-    assert (fields["exit_code"], fields["runs"]) == (0, {"due": 3, "removed": 2, "left": 1})
+    assert (fields["exit_code"], fields["runs"]) == (0, {"due": 3, "removed": 2, "remaining": 1})
     assert data.column("SELECT run_uuid FROM runs") == [runs[1]]
     assert data.has_files(runs[1])
     assert data.column("SELECT step FROM metrics WHERE run_uuid = :id", id=runs[1]) == [0, 1, 2]

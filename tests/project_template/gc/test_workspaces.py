@@ -65,7 +65,7 @@ def test_what_a_workspace_deleted_goes_with_its_artifacts(team: Team, through_se
     ended = team.job("GarbageCollection", **COLLECT, **destination)
 
     assert ended.code == 0, ended.output
-    assert ended.last["runs"] == {"due": 1, "removed": 1, "left": 0}
+    assert ended.last["runs"] == {"due": 1, "removed": 1, "remaining": 0}
     assert (kept.is_file(), gone.is_file()) == (True, False)
 
 
@@ -112,7 +112,7 @@ def test_a_location_that_the_server_reads_in_another_way_is_due_and_stays(data: 
         data.sql("UPDATE experiments SET workspace = 'default'")
         data.sql("DELETE FROM workspaces WHERE name = 'team'")
 
-    assert dry["runs"] == {"due": 1, "left": 1}
-    assert (fields["exit_code"], fields["runs"]) == (23, {"due": 1, "removed": 0, "left": 1})
+    assert dry["runs"] == {"due": 1, "remaining": 1}
+    assert (fields["exit_code"], fields["runs"]) == (23, {"due": 1, "removed": 0, "remaining": 1})
     assert "workspace team" in fields["skipped"][0]["why"]
     assert data.column("SELECT run_uuid FROM runs") == [run]

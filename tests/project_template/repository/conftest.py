@@ -28,6 +28,8 @@ from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.repository import Repository, make_in
 
+from tests.project_template.contract import checked
+
 
 def dump(database: Database, objects: BlobSink) -> DatabasePart:
     """The database's part as it would be for a database of one small file."""
@@ -125,7 +127,7 @@ class Server:
         except ProjectError as error:
             report.failed(error)
             code = report.exit_code(error)
-        return code, {key: value for key, value in report._fields.items() if json.dumps(value)}
+        return code, checked({key: value for key, value in report._fields.items() if json.dumps(value)})
 
 
 def new_server(folder: Path, *, made: bool = False) -> Server:

@@ -88,7 +88,7 @@ def test_no_object_goes_while_another_manifest_cannot_be_read(taken: tuple[Serve
     before = server.objects()
     code, done = server.job(f"prune --drop-damaged {first.id} --keep-last 1 --yes")
     assert (code, done["removed"], done["objects"]) == (0, [first.id], 0)
-    assert second.name in done["held"]
+    assert second.name in done["guard"]
     assert server.objects() == before
     assert [one.id for one in server.repository().listed()] == [second.id, third.id]
 

@@ -131,12 +131,12 @@ def test_a_backup_reports_how_many_are_gone(server: Server) -> None:
     server.use_mlflow()
     for number in range(30):
         server.write(f"0/{number}", b"%d" % number)
-    assert "gone_artifacts" not in server.job("create --allow-external")[1]
+    assert "missing_artifacts" not in server.job("create --allow-external")[1]
     for number in range(25):
         (server.artifacts / f"0/{number}").unlink()
     code, report = server.job("create --allow-external")
-    assert (code, report["gone_artifacts"], report["artifacts_before"]) == (0, 25, 30)
-    assert "gone_artifacts" not in server.job("create --allow-external")[1]
+    assert (code, report["missing_artifacts"], report["previous_artifacts"]) == (0, 25, 30)
+    assert "missing_artifacts" not in server.job("create --allow-external")[1]
 
 
 @pytest.mark.parametrize(("before", "left", "told"), [(21, 0, "refused"), (20, 0, ""), (50, 24, "told"), (50, 25, "")])

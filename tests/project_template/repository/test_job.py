@@ -33,7 +33,7 @@ def test_backup_as_a_job(project: Any) -> None:
     first = project.run("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="create --allow-external")
     assert (first.code, first.last["outcome"], first.last["artifact_bytes"]) == (0, "done", 5), first.output
     assert first.last["command"] == "Backup"
-    assert (len(first.last["repository"]), first.last["of_snapshots"]) == (32, 1)
+    assert (len(first.last["repository"]), first.last["snapshot_count"]) == (32, 1)
     assert first.last["new_objects"] > 0
 
     checked = project.run("MinimumBackup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="verify --all")

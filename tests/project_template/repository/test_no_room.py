@@ -154,8 +154,8 @@ def test_a_volume_without_a_byte_left_is_checked_and_thinned_out(tmp_path: Path)
     told: list[Any] = json.loads(done.stdout)
     free, (code, verified), (_, listed), (pruned, gone), (_, again), (_, after) = told
     assert (free, code, verified["outcome"]) == (0, 0, "done")
-    assert "no space left" in verified["unnoted"]
+    assert "no space left" in verified["not_recorded"]
     assert [line["verified"] for line in listed["snapshots"]] == [None] * 3
     assert (pruned, len(gone["removed"])) == (0, 2)
-    assert "unnoted" not in again
+    assert "not_recorded" not in again
     assert [bool(line["verified"]) for line in after["snapshots"]] == [True]

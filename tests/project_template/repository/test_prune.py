@@ -201,7 +201,7 @@ def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server,
     assert not damage.noted(server.repository().backend), "it only looked"
     code, done = server.job("prune --keep-last 1 --yes")
     assert (code, done["removed"], done["kept"]) == (0, [oldest.id], ids([whole, newest]))
-    assert done["lacking"] == [{"snapshot": newest.id, "what": "1 object missing"}]
+    assert done["incomplete"] == [{"snapshot": newest.id, "what": "1 object missing"}]
     assert server.damage_of(whole) == []
     listed = server.job("list")[1]["snapshots"]
     assert [line.get("damaged") for line in listed] == [None, "1 object missing or damaged"]

@@ -20,6 +20,7 @@ from mlflow_ae5_server import cli
 from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.backup.open_artifacts import open_source
 from mlflow_ae5_server.common import settings
+from mlflow_ae5_server.common.contract import COMMANDS
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import checks, dialects
@@ -32,6 +33,7 @@ from mlflow_ae5_server.restore.open_saved_copies import beside
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
 
 from tests.project_template.conftest import made_once
+from tests.project_template.contract import checked
 from tests.project_template.mariadb import MariaDB, with_mysql
 from tests.project_template.restore import killing
 from tests.project_template.restore.restoring import work_on
@@ -145,13 +147,12 @@ class Home:
 
     def job(self, *words: str) -> dict[str, Any]:
         """The last line of the job's report. Failures are raised."""
-        report = self.report()
+        report = Report(COMMANDS[words[0]])
         module = importlib.import_module(f"mlflow_ae5_server.commands.{words[0]}")
         code = module.run(self.settings(), report, self.words(*words))
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             report.print(code)
-        fields: dict[str, Any] = json.loads(printed.getvalue())
-        return fields
+        return checked(json.loads(printed.getvalue()))
 
     def restore(self, *words: str) -> dict[str, Any]:
         return self.job("restore", *words)

@@ -98,7 +98,7 @@ def test_a_role_that_cannot_make_a_schema(
     name = f"d{uuid.uuid4().hex[:12]}"
     postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own
     done = damaged(tmp_path, home_at, pilot, postgres.uri(name)).job("drill")
-    assert done["dialect"] == {"from": "sqlite", "to": "sqlite"}
+    assert done["dialect"] == {"source": "sqlite", "target": "sqlite"}
     assert "no scratch place" in capsys.readouterr().err
 
 

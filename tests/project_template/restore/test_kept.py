@@ -42,11 +42,11 @@ def test_named_shown_removed(home: Any) -> None:
     listed = home.restore("--list-saved")
     shown = home.restore("--drop-saved", NAME, "--dry-run")
     assert (listed["outcome"], listed["saved_copies"]) == ("done", [FACTS])
-    assert (shown["outcome"], shown["would_drop"]) == ("dry-run", FACTS)
+    assert (shown["outcome"], shown["would_delete"]) == ("dry-run", FACTS)
     assert home.tree() == before
 
     done = home.restore("--drop-saved", NAME)
-    assert (done["outcome"], done["dropped"], done["was"]) == ("done", NAME, FACTS)
+    assert (done["outcome"], done["deleted"]) == ("done", FACTS)
     assert home.tree() == {}
     assert home.restore("--list-saved")["saved_copies"] == []
     with pytest.raises(AbsentError, match="there is: nothing"):

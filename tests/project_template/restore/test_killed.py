@@ -170,7 +170,7 @@ def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any
     assert Moment(phase="upgrade", later=40).kill(home, "--snapshot", "latest")
     done = home.restore("--snapshot", "latest")
     schema = checks.inspect_schema(checks.connect_engine(home.store))
-    assert (schema.state, done["upgraded"]["to"]) == ("current", schema.expected)
+    assert (schema.state, done["upgraded"]["new_revision"]) == ("current", schema.expected)
     assert done["database_identical"] in {True, None}
     assert not home.unfinished()
 

@@ -46,7 +46,7 @@ def test_restored_into_another_database(
     uri = servers[dialect].create("of_mysql") if dialect in servers else ""
     other = home_at(tmp_path / "home", own.backups, uri)
     done = other.restore("--snapshot", created["snapshot"])
-    assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": dialect})
+    assert (done["outcome"], done["dialect"]) == ("done", {"source": "mysql", "target": dialect})
     assert dialects.digests(other.store) == dialects.digests(own.store)
     assert other.files() == own.files()
 
@@ -54,7 +54,7 @@ def test_restored_into_another_database(
 def test_a_drill_is_made_beside_it(own: Home, created: dict[str, Any]) -> None:
     before = dialects.digests(own.store), own.tree()
     done = own.job("drill")
-    assert (done["outcome"], done["dialect"]) == ("done", {"from": "mysql", "to": "mysql"}), done
+    assert (done["outcome"], done["dialect"]) == ("done", {"source": "mysql", "target": "mysql"}), done
     assert (dialects.digests(own.store), own.tree()) == before
     assert {path.name for path in own.folder.iterdir()} == {"artifacts"}
 
@@ -74,7 +74,7 @@ def test_an_older_schema_is_rehearsed_and_restored_as_it_was_and_upgraded(
     assert dialects.digests(home.store) == before
 
     done = home.restore("--replace")
-    assert done["upgraded"] == {"from": "7f2a7d5fae7d", "to": schema.latest()}
+    assert done["upgraded"] == {"revision": "7f2a7d5fae7d", "new_revision": schema.latest()}
     assert dialects.state(home.store).revision == schema.latest()
     home.restore("--undo")
     assert dialects.digests(home.store) == before

@@ -55,7 +55,11 @@ def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
     schema = checks.inspect_schema(checks.connect_engine(old.store))
     told = rehearse(old)
     assert state(old) == before  # nothing written, nothing left
-    assert (told["outcome"], told["from"], told["to"]) == ("rehearsed", schema.found, schema.expected)
+    assert (told["outcome"], told["revision"], told["expected_revision"]) == (
+        "rehearsed",
+        schema.found,
+        schema.expected,
+    )
     assert [step["revision"] for step in told["migrations"]] == checks.pending_revisions(schema)
     assert "add model registry tables to db" not in {step["what"] for step in told["migrations"]}  # older than 2.6
     assert "add trace tables" in {step["what"] for step in told["migrations"]}

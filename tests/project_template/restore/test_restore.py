@@ -38,7 +38,7 @@ def test_into_an_empty_place(pilot: Any, home: Any) -> None:
         >= {
             "outcome": "done",
             "snapshot": pilot.snapshot.id,
-            "dialect": {"from": "sqlite", "to": home.store.dialect},
+            "dialect": {"source": "sqlite", "target": home.store.dialect},
             "rows": pilot.snapshot.rows,
             "tables": pilot.snapshot.tables,
             "artifacts": 18,
@@ -64,7 +64,7 @@ def test_from_one_database_into_the_other_and_back(
     take(moved)
     back = home_at(tmp_path / "back", moved.backups)
     done = back.restore("--snapshot", "latest")
-    assert done["dialect"] == {"from": "postgresql", "to": "sqlite"}
+    assert done["dialect"] == {"source": "postgresql", "target": "sqlite"}
     assert is_identical(back, pilot)
 
 
@@ -93,7 +93,7 @@ def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytes
     assert everything(here) == before
     assert told.items() >= {"outcome": "dry-run", "would_refuse": [], "damaged": [], "written_files": 0}.items()
     assert told["checked_objects"] == told["of_objects"] > 1
-    assert told["estimate_seconds"] > 0
+    assert told["estimated_seconds"] > 0
     message = capsys.readouterr().out
     assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {here.store.shown}" in message
     assert "would write 18 files" in message
@@ -340,7 +340,7 @@ def test_an_older_schema_is_restored_and_then_upgraded(
     assert done["database_identical"] is True
     schema = checks.inspect_schema(checks.connect_engine(home.store))
     if upgrade:
-        assert done["upgraded"] == {"from": snapshot.revision, "to": schema.expected}
+        assert done["upgraded"] == {"revision": snapshot.revision, "new_revision": schema.expected}
         assert schema.state == "current"
     else:
         assert done["upgraded"] is None

@@ -64,7 +64,7 @@ def test_a_snapshot_goes_there_and_comes_back(
     kept = home.restore("--replace", "--snapshot", "latest")["saved_copy"]
     assert is_identical(home, pilot)
     assert [entry["database"] for entry in home.restore("--list-saved")["saved_copies"]] == [True]
-    assert home.restore("--undo")["brought_back"] == kept
+    assert home.restore("--undo")["restored_copy"] == kept
     assert (dialects.digests(home.store), home.files()) == worked
     assert dialects.digests(neighbour) == others
 
@@ -92,8 +92,8 @@ def test_a_server_and_the_other_jobs_work_there(shared: str, neighbour: Any, pil
         "DatabaseUpgrade": (0, "rehearsed"),
         "Drill": (0, "done"),
     }, "".join(job.output for job in ended.values())
-    assert ended["GarbageCollection"].last["runs"] == {"due": 1, "removed": 1, "left": 0}
-    assert ended["Drill"].last["dialect"]["to"] == "postgresql"
+    assert ended["GarbageCollection"].last["runs"] == {"due": 1, "removed": 1, "remaining": 0}
+    assert ended["Drill"].last["dialect"]["target"] == "postgresql"
     assert dialects.digests(neighbour) == others
 
 

@@ -25,14 +25,14 @@ def test_replace_and_undo(filled: Any, pilot: Any) -> None:
         assert "a tracking server" in refused(home, InUseError, "--undo")
 
     undone = home.restore("--undo")
-    assert (undone["outcome"], undone["brought_back"]) == ("undone", done["saved_copy"])
+    assert (undone["outcome"], undone["restored_copy"]) == ("undone", done["saved_copy"])
     assert (dialects.digests(home.store), home.files()) == before
     assert undone["saved_copy"] in dialects.kept(home.store)  # what was displaced is not lost either
     assert home.tree(home.artifacts.with_name(f"artifacts.{undone['saved_copy']}")) == later[1]
 
     assert "is undone already" in refused(home, AbsentError, "--undo")
     assert undone["saved_copy"] in refused(home, AbsentError, "--drop-saved", "kept_20200101_000000_000000")
-    assert home.restore("--drop-saved", undone["saved_copy"])["dropped"] == undone["saved_copy"]
+    assert home.restore("--drop-saved", undone["saved_copy"])["deleted"]["name"] == undone["saved_copy"]
     assert "nothing to bring back" in refused(home, AbsentError, "--undo")
     assert dialects.kept(home.store) == ()
     assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
@@ -52,9 +52,9 @@ def test_an_undo_can_be_taken_back_and_is_not_made_twice_unasked(here: Any, pilo
     assert second not in told
 
     again = here.restore("--undo", "--saved", undone)
-    assert again["brought_back"] == undone
+    assert again["restored_copy"] == undone
     assert is_identical(here, pilot)
-    assert here.restore("--undo", "--dry-run", "--saved", first)["would_bring_back"] == first
+    assert here.restore("--undo", "--dry-run", "--saved", first)["would_restore"] == first
     here.restore("--undo", "--saved", again["saved_copy"])
     assert (dialects.digests(here.store), here.files()) == later
     assert "there are: " in refused(here, AbsentError, "--undo", "--saved", "kept_20200101_000000_000000")
@@ -70,7 +70,7 @@ def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp
     assert "no database comes back" in refused(moved, NotEmptyError, "--undo", "--dry-run")
     assert is_identical(moved, pilot)
 
-    assert here.restore("--undo")["brought_back"] == kept
+    assert here.restore("--undo")["restored_copy"] == kept
     assert (dialects.digests(here.store), here.files()) == before
     assert dialects.digests(moved.store) == pilot.digests
 

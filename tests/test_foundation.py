@@ -530,7 +530,10 @@ def test_poll_until_ends_at_the_deadline_with_a_last_probe() -> None:
         )
     assert clock.elapsed == pytest.approx(7)
     assert looks[-1] == pytest.approx(7)
-    assert (caught.value.what, caught.value.remedy) == ("Waited 7 s for the server, in vain.", "Look at its log.")
+    assert (caught.value.what, caught.value.remedy) == (
+        "Timed out after 7 s waiting for the server.",
+        "Look at its log.",
+    )
 
 
 @pytest.mark.parametrize("falsy", [0, "", False, [], ()])

@@ -48,11 +48,9 @@ class AdminSession(Session):
         }
         try:
             self.call("POST", "users", json=account, expect="text")
-            taken = False
         except Conflict:
-            taken = True
-        if taken:
-            raise Conflict(f"An account {username}, or one with that e-mail, exists already.", where=self.hostname)
+            what = f"An account {username}, or one with that e-mail, exists already."
+            raise Conflict(what, where=self.hostname) from None
         user = self.find_user(username)
         if user is None:
             raise UnexpectedAnswer(f"The account {username} was created but is not listed.", where=self.hostname)
@@ -67,16 +65,13 @@ class AdminSession(Session):
         jar = self.connection.http.cookies
         try:
             self.call("POST", f"users/{user.id}/impersonation", expect="text")
-            refusal = None
-        except Refused as error:
-            refusal = error
-        if refusal is not None:
+        except Refused as refusal:
             raise LoginFailed(
                 f"The platform does not let {self.username} act as {user.username}: {refusal.what}",
                 where=self.hostname,
                 status=refusal.status,
                 remedy="Check that the account is enabled.",
-            )
+            ) from None
         theirs = RequestsCookieJar()
         for cookie in jar:
             theirs.set_cookie(cookie)
@@ -91,10 +86,10 @@ class AdminSession(Session):
         self.call("POST", f"users/{user.id}/role-mappings/realm", json=body, expect="text")
 
     def _pages(self, path: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
         while True:
-            params = {"first": len(found), "max": _PAGE}
+            params = {"first": len(records), "max": _PAGE}
             page = as_list(self.call("GET", path, params=params), path)
-            found.extend(page)
+            records.extend(page)
             if len(page) < _PAGE:
-                return found
+                return records

@@ -1,12 +1,10 @@
-"""Signing in and out: what both providers do the same way, and how a failed login is explained."""
+"""Sign in and out in both providers, and explain a failed login."""
 
 from __future__ import annotations
 
 import html
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
@@ -19,14 +17,14 @@ from mlflow_ae5_deploy.ae5.error_map import shielded
 from mlflow_ae5_deploy.ae5.responses import LOGIN_FORM
 from mlflow_ae5_deploy.ae5.transport import TransportAdapter
 from mlflow_ae5_deploy.common import json_input
-from mlflow_ae5_deploy.common.errors import LoginFailed, PlatformError, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.common.errors import LoginFailed, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret, register
 
 XSRF_COOKIE = "_xsrf"  # its presence is the platform's only sign of a successful login
 _MOST_LOGOUT_STEPS = 4
 _MOST_LOGIN_STEPS = 15
 
-# words on Keycloak's pages -> what to tell; the first that matches wins
+# text of Keycloak's page -> message and remedy; the first match wins
 _LOGIN_WORDS: tuple[tuple[str, str, str], ...] = (
     (
         r"account is (temporarily )?disabled",
@@ -35,8 +33,8 @@ _LOGIN_WORDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"invalid username or password|invalid user credentials",
-        "The platform does not accept the name or the password of {user}.",
-        "Check account and password. Keycloak says the same of an account that does not exist.",
+        "The platform rejected the name or the password of {user}.",
+        "Check account and password. Keycloak's answer is the same for an account that does not exist.",
     ),
     (
         r"kc-otp-login-form|one-time code|authenticator",
@@ -45,20 +43,15 @@ _LOGIN_WORDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"kc-passwd-update-form|update password|kc-update-profile-form|update account information|verify email",
-        "The platform wants {user} to complete the account (new password, profile or e-mail) first.",
-        "Sign in once in a browser, do what it asks, and try again.",
+        "The platform requires {user} to complete the account (new password, profile or e-mail) first.",
+        "Sign in once in a browser, complete the request, and try again.",
     ),
     (
         r"kc-terms-text|terms and conditions|kc-oauth|grant access",
-        "The platform wants {user} to accept terms or a grant first.",
-        "Sign in once in a browser, do what it asks, and try again.",
+        "The platform requires {user} to accept terms or a grant first.",
+        "Sign in once in a browser, complete the request, and try again.",
     ),
 )
-
-
-@dataclass(frozen=True)
-class LoginForm:
-    action: str  # absolute
 
 
 def login_request(hostname: str) -> tuple[str, dict[str, str]]:
@@ -88,10 +81,11 @@ def start_login(http: requests.Session, hostname: str) -> requests.Response:
     raise requests.exceptions.TooManyRedirects(response=response)
 
 
-def find_login_form(page: str, url: str) -> LoginForm | None:
+def find_login_form(page: str, url: str) -> str | None:
+    """The absolute address that the login form of a page is sent to."""
     finder = _FormFinder()
     finder.feed(page)
-    return LoginForm(urljoin(url, finder.action)) if finder.action is not None else None
+    return urljoin(url, finder.action) if finder.action is not None else None
 
 
 def is_signed_in(cookies: CookieJar) -> bool:
@@ -99,7 +93,7 @@ def is_signed_in(cookies: CookieJar) -> bool:
 
 
 def explain_failed_login(adapter: TransportAdapter, hostname: str, username: str) -> LoginFailed:
-    """Why there is no session, as far as the last page tells. ae5-tools says "Invalid username" for all of it."""
+    """The reason for a failed login, from the last page. ae5-tools reports "Invalid username" for every reason."""
     page = html.unescape(adapter.last_page)
     for pattern, what, remedy in _LOGIN_WORDS:
         if match := re.search(pattern, page, re.I):
@@ -120,11 +114,11 @@ def explain_failed_login(adapter: TransportAdapter, hostname: str, username: str
     )
 
 
-def fetch_admin_token(http: requests.Session, hostname: str, username: str, password: Secret) -> dict[str, Any]:
+def fetch_admin_token(http: requests.Session, hostname: str, username: str, password: Secret | None) -> dict[str, Any]:
     """Keycloak's token answer for an administrator of the master realm."""
     form = {
         "username": username,
-        "password": password.reveal(),
+        "password": password.reveal() if password is not None else "",
         "grant_type": "password",
         "client_id": "admin-cli",
     }
@@ -135,7 +129,7 @@ def fetch_admin_token(http: requests.Session, hostname: str, username: str, pass
         raise LoginFailed(
             f"The administrator account {username} is disabled."
             if disabled
-            else f"The platform does not accept the name or the password of the administrator {username}.",
+            else f"The platform rejected the name or the password of the administrator {username}.",
             where=hostname,
             remedy="Check AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD (an account of the realm `master`).",
             status=response.status_code,
@@ -146,8 +140,11 @@ def fetch_admin_token(http: requests.Session, hostname: str, username: str, pass
             where=hostname,
             status=response.status_code,
         )
-    answer = _json_object(response)
-    if not isinstance(answer.get("access_token"), str):
+    try:
+        answer = json_input.parse(response.content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or not isinstance(answer.get("access_token"), str):
         raise UnexpectedAnswer("The answer to the administrator's login has no field access_token.", where=hostname)
     for name in ("access_token", "refresh_token"):
         register(str(answer.get(name) or ""))
@@ -191,24 +188,8 @@ def cloudflare_headers() -> dict[str, str]:
     return {"CF-Access-Client-Id": client, "CF-Access-Client-Secret": secret}
 
 
-def quietly(action: Callable[[], None]) -> None:
-    """Signing out must not hide the error that ended the work."""
-    try:
-        action()
-    except PlatformError:
-        return
-
-
 def _admin_address(hostname: str, verb: str) -> str:
     return f"https://{hostname}/auth/realms/master/protocol/openid-connect/{verb}"
-
-
-def _json_object(response: requests.Response) -> dict[str, Any]:
-    try:
-        answer = json_input.parse(response.content)
-    except ValueError:
-        answer = None
-    return answer if isinstance(answer, dict) else {}
 
 
 class _FormFinder(HTMLParser):

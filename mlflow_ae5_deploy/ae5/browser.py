@@ -1,4 +1,4 @@
-"""Looking at a deployment's address the way a signed-in person's browser does."""
+"""Requests to a deployment's address, as the browser of a signed-in account sends them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ _MOST_TEXT = 64 * 1024
 
 @dataclass(frozen=True)
 class EndpointAnswer:
-    """What an address answered to a browser-like GET.
-
-    text: the first 64 KiB. url: where the last answer came from, without its query (which may carry login codes).
-    """
+    """The answer of an address to a browser-like GET."""
 
     status: int
     content_type: str
-    text: str
-    url: str
+    text: str  # the first 64 KiB
+    url: str  # of the last answer, without its query, which may carry login codes
 
 
 class Browser:
@@ -68,7 +65,8 @@ class Browser:
             location = response.headers.get("location", "").strip()
             following = urljoin(at, location)
             if not 300 <= response.status_code < 400 or not location or not self._is_ours(following, url):
-                return _answer(response, at)
+                text = response.content[:_MOST_TEXT].decode("utf-8", errors="replace")
+                return EndpointAnswer(response.status_code, response.headers.get("content-type", ""), text, _bare(at))
             at = following
         raise Unreachable("The address redirects without end.", where=_bare(url))
 
@@ -88,12 +86,6 @@ class Browser:
         host, home = (parts.hostname or "").lower(), self._hostname.split(":")[0].lower()
         allowed = host in (home, (urlsplit(requested).hostname or "").lower()) or host.endswith("." + home)
         return parts.scheme == "https" and allowed
-
-
-def _answer(response: requests.Response, url: str) -> EndpointAnswer:
-    kind = response.headers.get("content-type", "")
-    text = response.content[:_MOST_TEXT].decode("utf-8", errors="replace")
-    return EndpointAnswer(status=response.status_code, content_type=kind, text=text, url=_bare(url))
 
 
 def _bare(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The platform as typed verbs over a session. Stages and operations know nothing below this."""
+"""The platform as one client: all resource APIs over one session."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from mlflow_ae5_deploy.ae5.parsing import as_list, parse_resource_profile
 from mlflow_ae5_deploy.ae5.projects import ProjectsApi
 from mlflow_ae5_deploy.ae5.secrets import SecretsApi
 from mlflow_ae5_deploy.ae5.session import UserSession
-from mlflow_ae5_deploy.ae5.timeouts import WaitTimeouts
-
-__all__ = ["Client", "WaitTimeouts"]
 
 
 class Client(ProjectsApi, DeploymentsApi, SecretsApi, JobsApi):
-    """Everything we ask of AE5.
+    """Every AE5 call of this tool.
 
     Records are found by id or by exact owner and name, never by pattern. Every wait has a deadline and a reason.
-    After a write whose answer was lost the verb looks before it repeats. Errors are PlatformError (or Configuration
-    for a name the platform could never accept) and hold no secret.
+    A write whose answer was lost is repeated only if its effect does not show. Errors are PlatformError (or
+    Configuration for a name that AE5 cannot accept) and hold no secret.
     """
 
     @property
@@ -27,7 +24,7 @@ class Client(ProjectsApi, DeploymentsApi, SecretsApi, JobsApi):
         return self._session
 
     def resource_profiles(self) -> list[ResourceProfile]:
-        """What an administrator offers; sizes are in the descriptions, as text."""
+        """Profiles that an administrator offers; sizes are in the descriptions, as text."""
         answer = self._session.call("GET", "projects/actions", params={"q": "create_action"})
         profiles: list[ResourceProfile] = []
         for action in as_list(answer, "resource profiles"):

@@ -1,11 +1,10 @@
-"""Open sessions: which provider, whose credentials, reading only or not."""
+"""Open a session: choose the provider, sign in."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from http.cookiejar import CookieJar
+from functools import partial
 from types import ModuleType
 from typing import Literal
 
@@ -13,7 +12,9 @@ from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.providers import builtin
+from mlflow_ae5_deploy.ae5.providers.provider import AccountLogin, Connection
 from mlflow_ae5_deploy.ae5.session import UserSession
+from mlflow_ae5_deploy.ae5.transport import guard
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
 from mlflow_ae5_deploy.common.parts import (
@@ -29,90 +30,82 @@ Provider = Literal["auto", "ae5-tools", "built-in"]
 
 
 @dataclass(frozen=True)
-class UserCredentials:
-    username: str
-    password: Secret
+class PlatformTarget:
+    """A platform, and how to reach it. read_only: sessions refuse every write before it is sent."""
+
+    options: ConnectionOptions
+    provider: Provider
+    is_sandbox: bool
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
-class AdminCredentials:
+class Credentials:
     username: str
     password: Secret
 
 
 @dataclass(frozen=True)
 class Impersonation:
-    """admin must stay open as long as the session that it impersonates: a lost session is replaced through it."""
+    """Sign in as `user` through `admin`, which must stay open: it replaces a session that expired."""
 
     admin: AdminSession
     user: User
 
 
-def open_session(
-    options: ConnectionOptions,
-    *,
-    provider: Provider,
-    credentials: UserCredentials | Impersonation,
-    clock: Clock,
-    read_only: bool = False,
-    is_sandbox: bool,
-) -> UserSession:
-    """Sign in as the service account, at once. Raises Configuration, LoginFailed and what a call may raise."""
-    chosen = choose_provider(provider, is_sandbox=is_sandbox)
-    options.check()
-    password: Secret | None = None
-    impersonate: Callable[[], CookieJar] | None = None
-    if isinstance(credentials, Impersonation):
+def open_session(target: PlatformTarget, credentials: Credentials | Impersonation, clock: Clock) -> UserSession:
+    """Sign in as an account, at once. Raises Configuration, LoginFailed and what a call may raise."""
+    if isinstance(credentials, Credentials):
+        login = AccountLogin(credentials.username, credentials.password)
+    else:
         admin, user = credentials.admin, credentials.user
-        username = user.username
         if not user.enabled:
             raise LoginFailed(
-                f"The account {username} is disabled.",
-                where=options.hostname,
+                f"The account {user.username} is disabled.",
+                where=target.options.hostname,
                 remedy="Have an administrator enable it.",
             )
-
-        def impersonate() -> CookieJar:
-            return admin.impersonate(user)
-    else:
-        username, password = credentials.username, credentials.password
-    if not username:
+        login = AccountLogin(user.username, None, lambda: admin.impersonate(user))
+    if not login.username:
         raise Configuration("No account is given to sign in as.", where="account.username")
-    make = _ae5tools().Ae5ToolsUserConnection if chosen == "ae5-tools" else builtin.BuiltInUserConnection
-    connection = make(options, clock, username, password=password, impersonate=impersonate, read_only=read_only)
-    session = UserSession(connection, options.hostname, username, read_only=read_only)
+    connection = _connect(target, login, clock, "UserConnection")
+    session = UserSession(connection, target.options.hostname, login.username, read_only=target.read_only)
     session.sign_in()
     return session
 
 
-def open_admin(
-    options: ConnectionOptions,
-    *,
-    provider: Provider,
-    credentials: AdminCredentials,
-    clock: Clock,
-    read_only: bool = False,
-    is_sandbox: bool,
-) -> AdminSession:
+def open_admin(target: PlatformTarget, credentials: Credentials, clock: Clock) -> AdminSession:
     """Sign in as an administrator of the identity provider, at once."""
-    chosen = choose_provider(provider, is_sandbox=is_sandbox)
-    options.check()
-    make = _ae5tools().Ae5ToolsAdminConnection if chosen == "ae5-tools" else builtin.BuiltInAdminConnection
-    connection = make(options, clock, credentials.username, credentials.password, read_only=read_only)
-    admin = AdminSession(connection, options.hostname, credentials.username, read_only=read_only)
+    login = AccountLogin(credentials.username, credentials.password)
+    connection = _connect(target, login, clock, "AdminConnection")
+    admin = AdminSession(connection, target.options.hostname, credentials.username, read_only=target.read_only)
     admin.sign_in()
     return admin
 
 
+def _connect(
+    target: PlatformTarget, login: AccountLogin, clock: Clock, kind: Literal["UserConnection", "AdminConnection"]
+) -> Connection:
+    options = target.options
+    chosen = choose_provider(target.provider, is_sandbox=target.is_sandbox)
+    options.check()
+    mount = partial(guard, options=options, clock=clock, read_only=target.read_only)
+    if chosen == "ae5-tools":
+        connection: Connection = getattr(_ae5tools(), f"Ae5Tools{kind}")(options.hostname, login, mount)
+    else:
+        connection = getattr(builtin, f"BuiltIn{kind}")(options.hostname, login, mount)
+    return connection
+
+
 def choose_provider(provider: Provider, *, is_sandbox: bool) -> Literal["ae5-tools", "built-in"]:
-    """Real platforms are reached through ae5-tools only; the sandbox needs nothing that pip cannot bring."""
+    """Choose ae5-tools for every real platform; the built-in provider works on the sandbox only."""
     if provider == "auto":
         return "built-in" if is_sandbox else "ae5-tools"
     if provider == "built-in" and not is_sandbox:
         raise Configuration(
-            "The built-in session provider is for the sandbox only.",
+            "The built-in session provider works on the sandbox only.",
             where="platform.session",
-            remedy="Leave the provider at `auto`, or set it to `ae5-tools`.",
+            remedy="Set it to `auto` or `ae5-tools`.",
         )
     return provider
 
@@ -140,7 +133,7 @@ def _ae5tools() -> ModuleType:
     except Exception as error:  # its import creates a folder, and fails as it likes
         problem = f"its import failed ({type(error).__name__}); is AE5_TOOLS_CONFIG_DIR or ~/.ae5 writable?"
     raise Configuration(
-        f"A real platform is reached through ae5-tools, but {problem}.",
+        f"ae5-tools, which is required for AE5 clusters, cannot be used: {problem}.",
         where="ae5-tools",
         remedy=install_ae5_tools(),
     )

@@ -17,8 +17,7 @@ from mlflow_ae5_deploy.ae5.parsing import (
     parse_logs,
     parse_static_endpoint,
 )
-from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
-from mlflow_ae5_deploy.ae5.responses import refused_in_words
+from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part, workload
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
@@ -59,11 +58,11 @@ class DeploymentsApi(ResourceApi):
         public: bool = False,
         variables: Mapping[str, str] | None = None,
     ) -> Deployment:
-        """Ask for a deployment and return its first record; it is then starting, not started.
+        """Request a deployment and return its first record: it is starting, not started.
 
         revision_name: `latest`, or the revision's name. An endpoint that the same project still holds is waited for
         (`waits.endpoint_free`); one claimed by another project is a Conflict naming that project. variables: its own
-        environment; sent only if there is any. ae5-tools never sends it; AE5's published schema has the field.
+        environment. ae5-tools never sends that field; AE5's published schema has it.
         """
         if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
             raise Configuration(
@@ -71,19 +70,17 @@ class DeploymentsApi(ResourceApi):
                 where="endpoint",
                 remedy="Use at most 63 lower-case letters, digits and hyphens, no hyphen at either end.",
             )
-        body: dict[str, Any] = {
-            "source": revision.url,
-            "revision": revision_name,
-            "resource_profile": resource_profile,
-            "command": command,
-            "public": public,
-            "target": "deploy",
-            "name": name,
-        }
+        body = workload(
+            revision,
+            revision_name,
+            command=command,
+            name=name,
+            resource_profile=resource_profile,
+            variables=variables,
+            public=public,
+        )
         if endpoint is not None:
             body["static_endpoint"] = endpoint
-        if variables:
-            body["variables"] = dict(variables)
         desired = _StartRequest(project, name, endpoint, body)
         return poll_until(
             lambda: self._try_start(desired),
@@ -96,7 +93,7 @@ class DeploymentsApi(ResourceApi):
         )
 
     def wait_started(self, deployment: Deployment) -> Deployment:
-        """Wait until it runs. Refused with the platform's own words if it fails; NotFound if it disappears."""
+        """Wait until it runs. Raises Refused with the platform's message if it fails, NotFound if it disappears."""
         began = self._clock.monotonic()
 
         def probe() -> Deployment | None:
@@ -116,7 +113,7 @@ class DeploymentsApi(ResourceApi):
             probe,
             f"deployment {deployment.name} to start",
             self._waits.deployment,
-            "Look at the deployment's log; building its environment may take longer than the time allowed.",
+            "Check the deployment's log. Building its environment may take longer than platform.deployment_deadline.",
         )
 
     def patch_deployment(self, deployment_id: str, **fields: Any) -> Deployment:
@@ -124,10 +121,7 @@ class DeploymentsApi(ResourceApi):
         unknown = set(fields) - {"public", "resource_profile", "revision"}
         if unknown or not fields:
             raise ValueError(f"cannot patch {sorted(unknown) or 'nothing'}")
-        path = f"deployments/{part(deployment_id)}"
-        answer = self._call_repeatedly("PATCH", path, json=fields)
-        if error := refused_in_words(path, answer):
-            raise error
+        self._write("PATCH", f"deployments/{part(deployment_id)}", json=fields)
 
         def probe() -> Deployment | None:
             now = self.deployment(deployment_id)
@@ -137,10 +131,8 @@ class DeploymentsApi(ResourceApi):
         return self._poll(probe, "the change of the deployment to show", self._waits.visible)
 
     def stop_deployment(self, deployment_id: str) -> None:
-        """Stop by id and wait until it is no longer listed; one that is gone already is fine."""
-        try:
-            self._call_repeatedly("DELETE", f"deployments/{part(deployment_id)}", expect="text")
-        except NotFound:
+        """Stop by id and wait until it is no longer listed; a missing one is fine."""
+        if self._write("DELETE", f"deployments/{part(deployment_id)}", missing_ok=True, expect="text") is None:
             return
         self._poll(
             lambda: None if any(item.id == deployment_id for item in self.deployments()) else True,
@@ -152,14 +144,12 @@ class DeploymentsApi(ResourceApi):
         return parse_logs(self._session.call("GET", f"deployments/{part(deployment_id)}/logs"))
 
     def issue_token(self, deployment_id: str) -> Secret:
-        """A new access token of this deployment; none can be read back. Whether earlier ones stay good is not known."""
+        """Issue a new access token. Tokens cannot be read back; whether earlier ones stay valid is not documented."""
         path = f"deployments/{part(deployment_id)}/token"
-        answer = self._call_repeatedly("POST", path)
-        if error := refused_in_words(path, answer):
-            raise error
+        answer = self._write("POST", path)
         token = answer.get("token") if isinstance(answer, dict) else None
         if not isinstance(token, str) or not re.fullmatch(r"[^\s<>]{8,}", token):
-            raise UnexpectedAnswer("What the platform answered is not an access token.", where=path)
+            raise UnexpectedAnswer("The platform's answer is not an access token.", where=path)
         return Secret(token)
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:
@@ -170,9 +160,7 @@ class DeploymentsApi(ResourceApi):
         """Replace the whole list; returns what the platform then has. UnexpectedAnswer if one is missing from it."""
         path = f"deployments/{part(deployment_id)}/collaborators"
         body = [{"id": item.id, "type": item.type, "permission": item.permission} for item in collaborators]
-        answer = self._call_repeatedly("PUT", path, json=body)
-        if error := refused_in_words(path, answer):
-            raise error
+        answer = self._write("PUT", path, json=body)
         action = answer.get("action") if isinstance(answer, dict) else None
         if isinstance(action, dict) and action.get("error"):
             message = scrub(str(action.get("message") or action["error"]))
@@ -194,11 +182,11 @@ class DeploymentsApi(ResourceApi):
         return parse_deployment(record, self._session.hostname)
 
     def _try_start(self, desired: _StartRequest) -> Deployment | None:
-        """One attempt. None when the endpoint is still held, though no deployment uses it any more."""
+        """Try once; None while the endpoint is still held although no deployment uses it."""
         clash: Conflict | Refused | None = None
         try:
             return self._write_once(
-                lambda: self._post_start(desired), lambda: self._find_started(desired), f"the start of {desired.name}"
+                lambda: self._post(desired), lambda: self._find_started(desired), f"the start of {desired.name}"
             )
         except (Conflict, Refused) as error:
             clash = error
@@ -211,7 +199,7 @@ class DeploymentsApi(ResourceApi):
         return None
 
     def _raise_if_claimed(self, endpoint: str, project: Project, clash: Conflict | Refused) -> None:
-        """Conflict if another project has the endpoint. A refusal in other words is looked into, but not hidden."""
+        """Raise Conflict if another project has the endpoint. An error of the look-up must not hide a refusal."""
         claims: list[StaticEndpoint] = []
         with contextlib.suppress(*([PlatformError] if isinstance(clash, Refused) else [])):
             claims = self.static_endpoints()
@@ -234,11 +222,8 @@ class DeploymentsApi(ResourceApi):
                 status=clash.status,
             )
 
-    def _post_start(self, desired: _StartRequest) -> Deployment:
-        path = f"projects/{part(desired.project.id)}/deployments"
-        answer = self._session.call("POST", path, json=desired.body)
-        if error := refused_in_words(path, answer):
-            raise error
+    def _post(self, desired: _StartRequest) -> Deployment:
+        answer = self._send("POST", f"projects/{part(desired.project.id)}/deployments", json=desired.body)
         return self._parsed(as_record(answer, "a deployment"))
 
     def _find_started(self, desired: _StartRequest) -> Deployment | None:
@@ -250,6 +235,6 @@ class DeploymentsApi(ResourceApi):
 
 
 def _is_about_the_name(message: str, name: str) -> bool:
-    """Whether a conflict is over the deployment's name and not over its endpoint. The words are not documented."""
+    """Whether a conflict is about the deployment's name, not its endpoint. AE5's messages are not documented."""
     rest = message.replace(name, "")
     return "name" in rest and "endpoint" not in rest.lower()

@@ -1,7 +1,7 @@
-"""Foreign exceptions and what they mean for the person at the terminal.
+"""Foreign exceptions, and the error that each becomes.
 
 `FOREIGN` maps every exception that requests and urllib3 can raise (a test keeps it complete), and those of ssl,
-socket and json that shine through. ae5-tools' own are known by their module, so that it need not be importable.
+socket and json below them. ae5-tools' own are recognised by their module, so that it need not be importable.
 The text of a foreign exception is never quoted: it may hold a request's body.
 """
 
@@ -51,7 +51,7 @@ class MappedError:
             return AnswerLost(
                 f"The answer to a change was lost. {what}",
                 where=where or host,
-                remedy="Run the command again: it looks at what was done before it repeats anything.",
+                remedy="Run the command again: it checks what was done before it repeats anything.",
             )
         return self.error(what, where=where or host, remedy=self.remedy)
 
@@ -61,7 +61,7 @@ _CA_REMEDY = (
     "(platform.verify_tls: false switches the check off; do that only on a network you trust.)"
 )
 _NET_REMEDY = "Check platform.hostname, the network or VPN, and that the platform is up."
-_SLOW_NET = f"{_NET_REMEDY} Where the way there is slow, raise platform.connect_timeout."
+_SLOW_NET = f"{_NET_REMEDY} On a slow network, raise platform.connect_timeout."
 
 NAME_UNKNOWN = MappedError("The name {host} does not resolve.", "Check platform.hostname, DNS and VPN.", weight=8)
 NOBODY_LISTENS = MappedError(
@@ -71,8 +71,7 @@ NO_ROUTE = MappedError("No connection to {host} could be made.", _NET_REMEDY, we
 CONNECT_TIMEOUT = MappedError("No connection to {host} within the time allowed.", _SLOW_NET, weight=7, transient=True)
 READ_TIMEOUT = MappedError(
     "{host} did not answer within the time allowed.",
-    "Try again later. Where the platform is known to be slow, raise platform.read_timeout (platform.upload_timeout "
-    "where something big is sent or fetched).",
+    "Try again later. For a slow platform, raise platform.read_timeout (for uploads: platform.upload_timeout).",
     error=DeadlineExceeded,
     weight=5,
     sent=True,
@@ -167,7 +166,7 @@ FOREIGN: dict[type[BaseException], MappedError] = {
     u3.LocationParseError: BAD_ADDRESS,
     u3.URLSchemeUnknown: BAD_ADDRESS,
     u3.UnrewindableBodyError: NOT_REPEATABLE,
-    # what shines through from below
+    # below urllib3
     socket.gaierror: NAME_UNKNOWN,
     ConnectionRefusedError: NOBODY_LISTENS,
     ConnectionError: BROKEN,
@@ -196,7 +195,7 @@ _CERTIFICATE_TROUBLE: dict[int, MappedError] = {
 
 
 def diagnose(error: BaseException) -> MappedError | None:
-    """The weightiest trouble in the exception's chain; None if nothing there is foreign (a bug of ours)."""
+    """The weightiest entry for an exception's chain; None if nothing in it is foreign (a bug of ours)."""
     found = [trouble for link in _chain(error) if (trouble := _single(link)) is not None]
     return max(found, key=lambda trouble: trouble.weight, default=None)
 
@@ -210,7 +209,7 @@ def translate(error: BaseException, *, host: str, write: bool) -> PlatformError 
 
 
 def shielded(action: Callable[[], T], *, host: str, write: bool = False) -> T:
-    """Run `action`; a foreign exception comes out as ours, with no trace of the foreign one attached to it.
+    """Run `action`; raise ours for a foreign exception, with no trace of the foreign one attached.
 
     Not a context manager: an error raised from one keeps the foreign exception, and the request in it, as context.
     """

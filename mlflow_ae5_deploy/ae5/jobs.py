@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Revision, Run
 from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_job, parse_run
-from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
-from mlflow_ae5_deploy.ae5.responses import refused_in_words
+from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part, workload
 from mlflow_ae5_deploy.common.errors import Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
 
 
@@ -30,31 +28,26 @@ class JobsApi(ResourceApi):
         resource_profile: str,
         run: bool = False,
     ) -> Job:
-        """Create a job; schedule is cron, or None for one that runs when told. run: start a run at once.
+        """Create a job. schedule: cron, or None to run on request only. run: start a run at once.
 
-        Leftover runs of a deleted job block its name, and how a platform says so is not documented: when it refuses,
-        such runs are deleted (see free_job_name) and, if there were any, the job is asked for once more. An existing
-        job of that name is a Conflict.
+        Leftover runs of a deleted job block its name, and AE5's answer to that is not documented: after a refusal such
+        runs are deleted (see free_job_name) and, if there were any, the request is repeated once. An existing job of
+        that name is a Conflict.
         """
-        body: dict[str, Any] = {
-            "source": revision.url,
-            "resource_profile": resource_profile,
-            "command": command,
-            "target": "deploy",
-            "schedule": schedule,
-            "autorun": run,
-            "revision": revision_name,
-            "name": name,
-        }
-        if variables:
-            body["variables"] = dict(variables)
+        path = f"projects/{part(project.id)}/jobs"
+        body = workload(
+            revision,
+            revision_name,
+            command=command,
+            name=name,
+            resource_profile=resource_profile,
+            variables=variables,
+            schedule=schedule,
+            autorun=run,
+        )
 
         def send() -> Job:
-            path = f"projects/{part(project.id)}/jobs"
-            answer = self._session.call("POST", path, json=body)
-            if error := refused_in_words(path, answer):
-                raise error
-            return parse_job(as_record(answer, "a job"))
+            return parse_job(as_record(self._send("POST", path, json=body), "a job"))
 
         def find() -> Job | None:
             return next((job for job in self.jobs() if job.name == name and job.project_id == project.id), None)
@@ -64,7 +57,11 @@ class JobsApi(ResourceApi):
             return self._write_once(send, find, f"the creation of job {name}")
         except (Conflict, Refused) as error:
             clash = error
-        if self._freed_after(clash, name) == 0:
+        freed = 0
+        # A refusal may be about something else: an error while freeing the name must not hide it.
+        with contextlib.suppress(*([PlatformError] if isinstance(clash, Refused) else [])):
+            freed = self.free_job_name(name)
+        if freed == 0:
             raise clash
         return self._write_once(send, find, f"the creation of job {name}")
 
@@ -88,35 +85,23 @@ class JobsApi(ResourceApi):
             self.delete_run(run.id)
         return len(leftover)
 
-    def _freed_after(self, clash: Conflict | Refused, name: str) -> int:
-        """free_job_name, without hiding a refusal that may be about something else."""
-        if isinstance(clash, Conflict):
-            return self.free_job_name(name)
-        with contextlib.suppress(PlatformError):
-            return self.free_job_name(name)
-        return 0
-
     def delete_job(self, job_id: str) -> None:
-        """Delete by id; one that is gone already is fine. The platform refuses while a run is active."""
-        with contextlib.suppress(NotFound):
-            self._call_repeatedly("DELETE", f"jobs/{part(job_id)}", expect="text")
+        """Delete by id; a missing one is fine. The platform refuses while a run is active."""
+        self._write("DELETE", f"jobs/{part(job_id)}", missing_ok=True, expect="text")
 
     def pause_job(self, job_id: str) -> Job:
-        return self._switch(job_id, "pause")
+        return parse_job(as_record(self._write("POST", f"jobs/{part(job_id)}/pause"), "a job"))
 
     def unpause_job(self, job_id: str) -> Job:
-        return self._switch(job_id, "unpause")
+        return parse_job(as_record(self._write("POST", f"jobs/{part(job_id)}/unpause"), "a job"))
 
     def run_job(self, job_id: str) -> Run:
-        """Start a run now. The runs there are listed first, so that a lost answer can be made up for."""
+        """Start a run now. Existing runs are listed first, to recognise the new one after a lost answer."""
         before = {run.id for run in self.runs(job_id)}
         path = f"jobs/{part(job_id)}/runs"
 
         def send() -> Run:
-            answer = self._session.call("POST", path)
-            if error := refused_in_words(path, answer):
-                raise error
-            return parse_run(as_record(answer, "a run"), job_id)
+            return parse_run(as_record(self._send("POST", path), "a run"), job_id)
 
         def find() -> Run | None:
             return next((run for run in self.runs(job_id) if run.id not in before), None)
@@ -136,7 +121,7 @@ class JobsApi(ResourceApi):
         return parse_run(as_record(answer, "a run"))
 
     def wait_run(self, run_id: str) -> Run:
-        """Wait until it has ended, however that is: completed, failed, error or stopped."""
+        """Wait until the run has ended: completed, failed, error or stopped."""
         began = self._clock.monotonic()
 
         def probe() -> Run | None:
@@ -155,18 +140,9 @@ class JobsApi(ResourceApi):
         return text or ""
 
     def stop_run(self, run_id: str) -> None:
-        """Stop by id; one whose record went with its job is fine."""
-        with contextlib.suppress(NotFound):
-            self._call_repeatedly("POST", f"runs/{part(run_id)}/stop", expect="text")
+        """Stop by id; a missing one is fine."""
+        self._write("POST", f"runs/{part(run_id)}/stop", missing_ok=True, expect="text")
 
     def delete_run(self, run_id: str) -> None:
-        """Delete by id; one that is gone already is fine."""
-        with contextlib.suppress(NotFound):
-            self._call_repeatedly("DELETE", f"runs/{part(run_id)}", expect="text")
-
-    def _switch(self, job_id: str, verb: str) -> Job:
-        path = f"jobs/{part(job_id)}/{verb}"
-        answer = self._call_repeatedly("POST", path)
-        if error := refused_in_words(path, answer):
-            raise error
-        return parse_job(as_record(answer, "a job"))
+        """Delete by id; a missing one is fine."""
+        self._write("DELETE", f"runs/{part(run_id)}", missing_ok=True, expect="text")

@@ -1,6 +1,6 @@
-"""Looking at the way to a host before anybody signs in: its name, its certificate, its clock.
+"""Probe a host before signing in: its name, certificate and clock.
 
-Nothing is sent but a TLS handshake and one GET without credentials.
+Sends nothing but a TLS handshake and one GET without credentials.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import requests
 
 from mlflow_ae5_deploy.ae5.error_map import shielded
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.transport import guarded_session
+from mlflow_ae5_deploy.ae5.transport import guard
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
 
@@ -34,7 +34,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Handshake:
-    """chain: the server's certificate first. Only that one where this Python does not tell the others."""
+    """chain: the server's certificate first. Only that one where this Python does not offer the others."""
 
     version: str
     chain: tuple[Certificate, ...]
@@ -47,7 +47,7 @@ def split_host(host: str) -> tuple[str, int]:
 
 
 def proxy_for(host: str) -> str | None:
-    """Host of the proxy that requests to `host` go through, by the environment; None for a direct way."""
+    """Host of the proxy that requests to `host` go through, by the environment; None for a direct connection."""
     proxies = requests.utils.get_environ_proxies(f"https://{host}/")
     proxy = proxies.get("https") or proxies.get("all")
     return urlsplit(proxy).netloc.rpartition("@")[2] or "a proxy" if proxy else None
@@ -119,7 +119,8 @@ def _name(parts: Any) -> str:
 
 def clock_skew(options: ConnectionOptions, clock: Clock) -> float:
     """Seconds by which the platform's clock is ahead of ours, to about a second. Raises PlatformError."""
-    http, _ = guarded_session(options, clock, read_only=True)
+    http = requests.Session()
+    guard(http, options, clock, read_only=True)
     try:
         before = clock.now()
         address = f"https://{options.hostname}/"

@@ -9,11 +9,9 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Project, Revision
 from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_project, parse_revision
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
-from mlflow_ae5_deploy.ae5.responses import refused_in_words
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
     LoginFailed,
-    NotFound,
     PlatformError,
     Refused,
     UnexpectedAnswer,
@@ -31,7 +29,7 @@ class ProjectsApi(ResourceApi):
         return self._session.username
 
     def whoami(self) -> str:
-        """Prove the session with an API call, and name the account. The answer also serves the next projects()."""
+        """Test the session with an API call, and name the account. The next `projects()` reuses the answer."""
         listed = self._list_projects()
         self._fresh_projects = (self._clock.monotonic(), listed)
         if not self._session.username:
@@ -50,7 +48,7 @@ class ProjectsApi(ResourceApi):
         return next((item for item in self.projects() if item.owner == owner and item.name == name), None)
 
     def upload(self, name: str, archive: Path, tag: str | None) -> Project:
-        """Make a project of an archive, wait until it is processed and listed, and return it.
+        """Create a project from an archive; wait until it is processed and listed.
 
         Raises Conflict if the account has a project of that name, Refused if the platform cannot process it (the
         half-made project is removed), DeadlineExceeded after `waits.project`. After a lost answer a project of this
@@ -63,11 +61,9 @@ class ProjectsApi(ResourceApi):
         def send() -> dict[str, Any]:
             with archive.open("rb") as file:
                 fields = {"name": name, "tag": tag} if tag else {"name": name}
-                answer = self._session.call(
+                answer = self._send(
                     "POST", "projects/upload", data=fields, files={"project_file": (archive.name, file)}
                 )
-            if error := refused_in_words("upload", answer):
-                raise error
             return as_record(answer, "an upload")
 
         def find() -> dict[str, Any] | None:
@@ -86,10 +82,9 @@ class ProjectsApi(ResourceApi):
         )
 
     def delete_project(self, project_id: str) -> None:
-        """Delete by id; one that is gone already is fine."""
+        """Delete by id; a missing one is fine."""
         self._fresh_projects = None
-        with contextlib.suppress(NotFound):
-            self._call_repeatedly("DELETE", f"projects/{part(project_id)}", expect="text")
+        self._write("DELETE", f"projects/{part(project_id)}", missing_ok=True, expect="text")
 
     def revisions(self, project_id: str) -> list[Revision]:
         """Newest first. A project that was just made may have none for a moment, which is waited for."""
@@ -121,7 +116,7 @@ class ProjectsApi(ResourceApi):
             with contextlib.suppress(PlatformError):
                 self.delete_project(project_id)  # else it blocks the name
             message = scrub(str(final.get("message") or "no reason given"))
-            raise Refused(f"The platform could not make a project of the archive: {message}", where="upload")
+            raise Refused(f"The platform could not create a project from the archive: {message}", where="upload")
 
     def _follow(self, project_id: str, action_id: str) -> dict[str, Any]:
         def probe() -> dict[str, Any] | None:

@@ -1,15 +1,17 @@
-"""What all groups of verbs share: the session, waiting, and writes whose answer may get lost."""
+"""Shared behaviour of the resource APIs: waiting, and writes whose answer may be lost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from mlflow_ae5_deploy.ae5.models import Revision
+from mlflow_ae5_deploy.ae5.responses import checked
 from mlflow_ae5_deploy.ae5.session import UserSession
-from mlflow_ae5_deploy.ae5.timeouts import WaitTimeouts
 from mlflow_ae5_deploy.common.clock import Clock, Deadline, poll_until
-from mlflow_ae5_deploy.common.errors import AnswerLost, Conflict, DeadlineExceeded
+from mlflow_ae5_deploy.common.errors import AnswerLost, Conflict, DeadlineExceeded, NotFound
 
 T = TypeVar("T")
 
@@ -18,8 +20,23 @@ _MOST_ATTEMPTS = 3
 OnWait = Callable[[str, float], None]
 
 
+@dataclass(frozen=True)
+class WaitTimeouts:
+    """Deadlines in seconds."""
+
+    project: float = 300  # an upload is processed and listed
+    deployment: float = 900  # a deployment starts
+    stop: float = 300  # a stopped deployment is no longer listed
+    endpoint_free: float = 180  # the platform frees an endpoint of ours (1-2 minutes on Kubernetes)
+    secret: float = 300  # a secret is listed
+    run: float = 3600  # a job's run ends
+    visible: float = 60  # a new or changed record shows
+    lost_answer: float = 20  # the effect of a write whose answer was lost shows
+    reuse: float = 30  # age at which the projects listed by `whoami` are listed again
+
+
 class ResourceApi:
-    """session, clock, waits and on_wait(what is awaited, seconds so far) are given by whoever wires things up."""
+    """Base of the resource APIs. on_wait: called with what is awaited and the seconds so far."""
 
     def __init__(
         self, session: UserSession, clock: Clock, waits: WaitTimeouts | None = None, on_wait: OnWait | None = None
@@ -30,19 +47,37 @@ class ResourceApi:
         self._on_wait = on_wait
 
     def _poll(self, probe: Callable[[], T | None], waiting_for: str, seconds: float, remedy: str = "") -> T:
-        return poll_until(
-            probe,
-            waiting_for=waiting_for,
-            deadline=Deadline(self._clock, seconds),
-            on_wait=self._on_wait,
-            remedy=remedy,
-        )
+        deadline = Deadline(self._clock, seconds)
+        return poll_until(probe, waiting_for=waiting_for, deadline=deadline, on_wait=self._on_wait, remedy=remedy)
+
+    def _send(self, method: str, path: str, **request: Any) -> Any:
+        """Send a request once. Raises also for an error inside a 200 answer."""
+        return checked(path, self._session.call(method, path, **request))
+
+    def _write(self, method: str, path: str, *, missing_ok: bool = False, **request: Any) -> Any:
+        """Send a write that may be done twice, such as setting or deleting by id; repeat it when an answer is lost.
+
+        missing_ok: return None for a record that does not exist.
+        """
+        lost: AnswerLost | None = None
+        for _ in range(_MOST_ATTEMPTS):
+            if lost is not None:
+                self._clock.sleep(1.0)
+            try:
+                return checked(path, self._session.call(method, path, **request))
+            except AnswerLost as error:
+                lost = error
+            except NotFound:
+                if missing_ok:
+                    return None
+                raise
+        raise lost or AssertionError
 
     def _write_once(self, send: Callable[[], T], find: Callable[[], T | None], what: str) -> T:
         """Send a write that must not be done twice.
 
-        When its answer is lost, its effect is looked for (for a while: records may show late) before it is sent
-        again. A conflict after a lost answer means that the lost one did its work.
+        When its answer is lost, `find` searches for its effect (for a while: records may show late) before it is sent
+        again. A conflict after a lost answer means that the lost write succeeded.
         """
         lost: AnswerLost | None = None
         for _ in range(_MOST_ATTEMPTS):
@@ -55,30 +90,28 @@ class ResourceApi:
                 clash = error
             if clash is not None and lost is None:
                 raise clash
-            found = self._search(find, what)
-            if found is not None:
-                return found
-            if clash is not None:
-                raise clash
-        raise lost or AssertionError
-
-    def _search(self, find: Callable[[], T | None], what: str) -> T | None:
-        try:
-            return self._poll(find, f"a sign of {what}, whose answer was lost", self._waits.lost_answer)
-        except DeadlineExceeded:
-            return None
-
-    def _call_repeatedly(self, method: str, path: str, **request: Any) -> Any:
-        """Send a write that may be done twice, such as setting or deleting by id. Repeated when an answer is lost."""
-        lost: AnswerLost | None = None
-        for _ in range(_MOST_ATTEMPTS):
-            if lost is not None:
-                self._clock.sleep(1.0)
             try:
-                return self._session.call(method, path, **request)
-            except AnswerLost as error:
-                lost = error
+                return self._poll(find, f"a sign of {what}, whose answer was lost", self._waits.lost_answer)
+            except DeadlineExceeded:
+                if clash is not None:
+                    raise clash from None
         raise lost or AssertionError
+
+
+def workload(
+    revision: Revision,
+    revision_name: str,
+    *,
+    command: str,
+    name: str,
+    resource_profile: str,
+    variables: Mapping[str, str] | None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The body of a request for a deployment or job. variables are sent only if there are any."""
+    body = {"source": revision.url, "revision": revision_name, "command": command, "name": name, "target": "deploy"}
+    body |= {"resource_profile": resource_profile, **more}
+    return body | {"variables": dict(variables)} if variables else body
 
 
 def part(identity: str) -> str:

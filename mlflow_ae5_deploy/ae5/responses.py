@@ -1,7 +1,7 @@
-"""What an HTTP answer means, decided before ae5-tools or `requests` can misread it.
+"""Meaning of HTTP answers, decided before ae5-tools or `requests` can misread them.
 
-A redirect of an API call is not success; a login page is not a result; a 403 is a refusal and not network trouble;
-the platform's own words (AE5 puts them into the reason phrase) are kept, scrubbed.
+A redirect of an API call is not success, a login page is not a result, and a 403 is not a network error. AE5's
+message, which is in the reason phrase, is kept, scrubbed.
 """
 
 from __future__ import annotations
@@ -42,25 +42,21 @@ _LONGEST_QUOTE = 400
 
 
 class SessionExpired(LoginFailed):
-    """The platform does not know the session (any more). Seen outside only when a new login did not help."""
-
-
-def is_signing(path: str) -> bool:
-    """Whether a POST to this path signs in or out, or impersonates: it changes nothing that a plan must not change."""
-    return bool(_SIGNING.search(path))
+    """The platform does not accept the session. Raised to callers only after a new login did not help."""
 
 
 def is_write(method: str, path: str) -> bool:
-    return method.upper() not in SAFE_METHODS and not is_signing(path)
+    """Whether a request may change something; signing in or out and impersonation change nothing."""
+    return method.upper() not in SAFE_METHODS and not _SIGNING.search(path)
 
 
 def is_taken(message: str) -> bool:
-    """Whether the platform's words say that a name or endpoint is in use. The exact words are not documented."""
+    """Whether the platform's message says that a name or endpoint is in use. Its wording is not documented."""
     return bool(_TAKEN.search(message))
 
 
 def judge(method: str, url: str, response: requests.Response) -> PlatformError | None:
-    """The error that an answer of the platform's own host stands for, or None when it is a plain success."""
+    """The error behind an answer of the platform's own host, or None for a success."""
     parts = urlsplit(url)
     where = f"{method.upper()} {parts.netloc}{parts.path}"
     write = is_write(method, parts.path)
@@ -68,30 +64,31 @@ def judge(method: str, url: str, response: requests.Response) -> PlatformError |
     if status in BUSY:
         return _busy(where, write, response)
     if not parts.path.startswith(_API):
-        return None  # pages of the login; whoever signs in reads them
+        return None  # pages of the login, which the provider reads
     if 300 <= status < 400:
         return _redirect(where, response)
-    if status == 401 or _is_login_page(response):
+    is_html = response.headers.get("content-type", "").startswith("text/html")
+    if status == 401 or (is_html and LOGIN_FORM.search(response.text)):
         return SessionExpired("The platform does not accept the session.", where=where, status=status)
     if status >= 400:
         return _refusal(where, status, message_of(parts.path, response))
     return None
 
 
-def refused_in_words(where: str, answer: Any) -> PlatformError | None:
-    """The error inside a 200 answer: `{"error": {"message": ...}}`. ae5-tools trips over these before reading them."""
+def checked(where: str, answer: Any) -> Any:
+    """The answer, unless it is an error with status 200: `{"error": {"message": ...}}`."""
     error = answer.get("error") if isinstance(answer, dict) else None
     if not error:
-        return None
+        return answer
     message = scrub(str(error.get("message", error) if isinstance(error, dict) else error))[:_LONGEST_QUOTE]
     kind = Conflict if is_taken(message) else Refused
-    return kind(f"The platform refused: {message}", where=where, status=200)
+    raise kind(f"The platform refused: {message}", where=where, status=200)
 
 
 def message_of(path: str, response: requests.Response) -> str:
-    """The platform's own words: reason phrase, then a message from the body. Scrubbed and bounded.
+    """The platform's message: reason phrase, then a message from the body. Scrubbed and bounded.
 
-    Where the request carried a secret nothing is quoted: the answer may echo it, and a short one is not recognised.
+    Nothing is quoted where the request carried a secret: the answer may echo it, and a short one is not recognised.
     """
     standard = _standard_phrase(response.status_code)
     if _SECRET_BEARING.search(path):
@@ -138,7 +135,7 @@ def _busy(where: str, write: bool, response: requests.Response) -> PlatformError
             f"{words} Whether the change was made is not known.",
             where=where,
             status=status,
-            remedy="Run the command again: it looks at what was done before it repeats anything.",
+            remedy="Run the command again: it checks what was done before it repeats anything.",
         )
     return Unreachable(words, where=where, status=status, remedy="The platform is overloaded or starting; try later.")
 
@@ -154,12 +151,6 @@ def _redirect(where: str, response: requests.Response) -> PlatformError:
         status=status,
         remedy="Set platform.hostname to the name that the platform itself uses.",
     )
-
-
-def _is_login_page(response: requests.Response) -> bool:
-    if not response.headers.get("content-type", "").startswith("text/html"):
-        return False
-    return bool(LOGIN_FORM.search(response.text))
 
 
 def _refusal(where: str, status: int, words: str) -> PlatformError:

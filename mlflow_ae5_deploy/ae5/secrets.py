@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
-from mlflow_ae5_deploy.common.errors import Configuration, NotFound, UnexpectedAnswer
+from mlflow_ae5_deploy.common.errors import Configuration, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -31,7 +30,7 @@ class SecretsApi(ResourceApi):
         for name in secrets:
             _check_name(name)
         for name, value in secrets.items():
-            self._put(name, value)
+            self._write("POST", _PATH, json={"key": name, "value": value.reveal()}, expect="text")
         if secrets:
             self._poll(
                 lambda: True if self.secret_names() >= set(secrets) else None,
@@ -40,14 +39,9 @@ class SecretsApi(ResourceApi):
             )
 
     def delete_secret(self, name: str) -> None:
-        """Delete by name; one that is gone already is fine. The API cannot delete names with other characters."""
+        """Delete by name; a missing one is fine. The API cannot delete names with other characters."""
         _check_name(name)
-        with contextlib.suppress(NotFound):
-            self._call_repeatedly("DELETE", f"{_PATH}/{part(name)}", expect="text")
-
-    def _put(self, name: str, value: Secret) -> None:
-        body = {"key": name, "value": value.reveal()}
-        self._call_repeatedly("POST", _PATH, json=body, expect="text")
+        self._write("DELETE", f"{_PATH}/{part(name)}", missing_ok=True, expect="text")
 
 
 def _check_name(name: str) -> None:

@@ -1,7 +1,8 @@
-"""A signed-in account: refuse what a plan may not do, sign in once more when needed, read the answer strictly."""
+"""Sessions of a signed-in account: refuse writes of a plan, sign in again when needed, read answers strictly."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Literal
@@ -9,13 +10,12 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from mlflow_ae5_deploy.ae5 import auth
 from mlflow_ae5_deploy.ae5.browser import Browser, EndpointAnswer
 from mlflow_ae5_deploy.ae5.error_map import shielded, translate
 from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.ae5.responses import SessionExpired, is_write
 from mlflow_ae5_deploy.common import json_input
-from mlflow_ae5_deploy.common.errors import DeployError, UnexpectedAnswer, WriteForbidden
+from mlflow_ae5_deploy.common.errors import DeployError, PlatformError, UnexpectedAnswer, WriteForbidden
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ class Session:
         """Sign out. Never raises; may be called twice."""
         if self._signed_in:
             self._signed_in = False
-            auth.quietly(lambda: shielded(self.connection.sign_out, host=self.hostname))
+            with contextlib.suppress(PlatformError):  # it must not hide the error that ended the work
+                shielded(self.connection.sign_out, host=self.hostname)
 
     def call(
         self,
@@ -71,15 +72,17 @@ class Session:
         """One API call; returns parsed JSON (None for an empty body), bytes or text.
 
         path: relative to the base, or from the host's root when it starts with "/".
-        timeout: seconds of silence to bear, instead of the options' read_timeout.
-        Signs in once more, and repeats the call once, when the platform no longer knows the session.
+        timeout: longest silence in seconds, instead of the options' read_timeout.
+        Signs in again, and repeats the call once, when the session has expired.
         Raises only PlatformError: Unreachable, LoginFailed, Denied, DeadlineExceeded, Conflict, NotFound, Refused,
         UnexpectedAnswer; AnswerLost for a write of unknown outcome; WriteForbidden in a read-only session.
         """
-        full_path = self._full_path(path)
+        if "://" in path or path.startswith("//"):
+            raise ValueError("the path of an API call is not an address")
+        full_path = urlsplit(urljoin(self._base, path)).path
         write = is_write(method, full_path)
         if self._read_only and write:
-            raise WriteForbidden(f"{method} {full_path} was stopped: only reading is allowed now.")
+            raise WriteForbidden(f"{method} {full_path} was stopped: this session is read-only.")
         given = {"json": json, "data": data, "files": files, "params": params, "timeout": timeout}
         request = {name: value for name, value in given.items() if value is not None}
         failure: DeployError | None = None
@@ -96,18 +99,12 @@ class Session:
                     raise
             else:
                 return _read(response, expect, f"{method} {self.hostname}{full_path}")
-            # Whatever the method, the platform has not acted where it did not know who was asking.
+            # Safe for writes too: the platform does not act on a request without a session.
             if last or not isinstance(failure, SessionExpired):
                 break
             self._signed_in = False
-        raise (
-            failure or AssertionError
-        )  # outside of `except`: the foreign exception, and the request in it, is not attached to ours
-
-    def _full_path(self, path: str) -> str:
-        if "://" in path or path.startswith("//"):
-            raise ValueError("the path of an API call is not an address")
-        return urlsplit(urljoin(self._base, path)).path
+        # Outside of `except`: the foreign exception, and the request in it, is not attached to ours.
+        raise failure or AssertionError
 
 
 class UserSession(Session):
@@ -118,10 +115,9 @@ class UserSession(Session):
         self._browser = Browser(connection, hostname, self.sign_in)
 
     def browse(self, url: str, *, timeout: float | None = None, host: str | None = None) -> EndpointAnswer:
-        """GET an absolute https URL at a deployment as the signed-in person, following redirects.
+        """GET an absolute https URL of a deployment as the signed-in account, following redirects.
 
-        For looking at a private endpoint as its owner. host: what to state as Host instead of the URL's own.
-        Raises Unreachable and nothing else.
+        host: the Host header, instead of the URL's own. Raises Unreachable and nothing else.
         """
         return self._browser.browse(url, timeout, host)
 
@@ -131,14 +127,14 @@ def _read(response: requests.Response, expect: Expect, where: str) -> Any:
     if not response.content:
         return {"json": None, "bytes": b"", "text": ""}[expect]
     if kind.startswith("text/html") and expect != "json":
-        raise UnexpectedAnswer("A web page came where none was due.", where=where, status=response.status_code)
+        raise UnexpectedAnswer("The platform answered with a web page.", where=where, status=response.status_code)
     if expect == "bytes":
         return response.content
     if expect == "text":
         return response.text
     if "json" not in kind:
         raise UnexpectedAnswer(
-            f"An answer of type {kind.split(';')[0] or 'unknown'} came where JSON was due.",
+            f"The platform answered with {kind.split(';')[0] or 'unknown content'} instead of JSON.",
             where=where,
             status=response.status_code,
             remedy="Check that platform.hostname is the address of an AE5 platform.",
@@ -146,7 +142,5 @@ def _read(response: requests.Response, expect: Expect, where: str) -> Any:
     try:
         return json_input.parse(response.content)
     except ValueError:
-        answer_is_broken = True
-    if answer_is_broken:
-        raise UnexpectedAnswer("An answer that is not valid JSON came.", where=where, status=response.status_code)
-    return None
+        pass  # raised below: the parser's exception quotes the answer
+    raise UnexpectedAnswer("The platform answered with invalid JSON.", where=where, status=response.status_code)

@@ -1,22 +1,12 @@
-"""Signing in, each session once and only when it is first needed."""
+"""Open platform sessions lazily, at most one per account."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from mlflow_ae5_deploy.ae5.accounts import AdminSession
-from mlflow_ae5_deploy.ae5.client import Client, WaitTimeouts
-from mlflow_ae5_deploy.ae5.connect import (
-    AdminCredentials,
-    Impersonation,
-    Provider,
-    UserCredentials,
-    open_admin,
-    open_session,
-)
+from mlflow_ae5_deploy.ae5.client import Client
+from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
 from mlflow_ae5_deploy.ae5.models import User
-from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.resource_api import OnWait, WaitTimeouts
 from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
@@ -24,18 +14,6 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
-
-OnWait = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class PlatformTarget:
-    """Which platform, and how: read_only sessions refuse every write before it is sent."""
-
-    options: ConnectionOptions
-    provider: Provider
-    is_sandbox: bool
-    read_only: bool
 
 
 class Sessions:
@@ -50,7 +28,7 @@ class Sessions:
         on_wait: OnWait | None = None,
     ) -> None:
         self._settings = settings
-        self._target = target
+        self.target = target
         self._values = values
         self._clock = clock
         self._on_wait = on_wait
@@ -60,10 +38,6 @@ class Sessions:
         self._sessions: list[UserSession | AdminSession] = []
         self.missing = False
         """True when a look-up with admin rights has shown that the account does not exist (yet)."""
-
-    @property
-    def target(self) -> PlatformTarget:
-        return self._target
 
     @property
     def account(self) -> str:
@@ -92,14 +66,14 @@ class Sessions:
         return "with the account's own password"
 
     def require_credentials(self) -> None:
-        """Raise Configuration where what the service account is signed in with is not configured. Nothing is sent."""
+        """Raise Configuration if the credentials for the service account are incomplete. Sends nothing."""
         if self.has_admin:
             self._admin_reference()
         if not self.impersonates:
             self._account_reference()
 
     def require_consumer(self, username: str, password: object) -> None:
-        """Raise LoginFailed where nothing is configured to act as this consumer with. Nothing is sent."""
+        """Raise LoginFailed if neither a password nor an administrator is configured for it. Sends nothing."""
         if password is None and not self.has_admin:
             raise LoginFailed(
                 f"Cannot act as the consumer `{username}`: no password and no administrator is configured.",
@@ -110,26 +84,20 @@ class Sessions:
     def admin(self) -> AdminSession:
         if self._admin is None:
             username, reference = self._admin_reference()
-            self._admin = open_admin(
-                self._target.options,
-                provider=self._target.provider,
-                credentials=AdminCredentials(username, self._values.secret(reference, "administrator's password")),
-                clock=self._clock,
-                read_only=self._target.read_only,
-                is_sandbox=self._target.is_sandbox,
-            )
+            credentials = Credentials(username, self._values.secret(reference, "administrator's password"))
+            self._admin = open_admin(self.target, credentials, self._clock)
             self._sessions.append(self._admin)
         return self._admin
 
     def find_account(self) -> User | None:
-        """The service account as an administrator sees it; remembered, because impersonation needs its id."""
+        """The service account, looked up once by an administrator; impersonation needs its id."""
         if self._user is None:
             self._user = self.admin().find_user(self.account)
             self.missing = self._user is None
         return self._user
 
     def create_account(self) -> User:
-        """Create the account. Without a configured password it gets a random one that nobody keeps."""
+        """Create the account; without a configured password, with a random one that is not stored."""
         account = self._settings.account
         password = (
             self._values.secret(account.password, f"password for the new account {self.account}")
@@ -138,7 +106,7 @@ class Sessions:
         )
         self._user = self.admin().create_user(
             username=self.account,
-            email=account.email or f"{self.account}@{self._target.options.hostname.split(':')[0]}",
+            email=account.email or f"{self.account}@{self.target.options.hostname.split(':')[0]}",
             first_name=account.first_name,
             last_name=account.last_name,
             password=password,
@@ -153,18 +121,18 @@ class Sessions:
         return self._platform
 
     def consumer(self, username: str, password: Secret | None) -> Client:
-        """The platform as a consumer account: by its own password, or impersonated by the administrator."""
-        credentials: UserCredentials | Impersonation
+        """The platform as a consumer: with its own password, or impersonated by the administrator."""
+        credentials: Credentials | Impersonation
         self.require_consumer(username, password)
         if password is not None:
-            credentials = UserCredentials(username, password)
+            credentials = Credentials(username, password)
         else:
             user = self.admin().find_user(username)
             if user is None:
                 raise LoginFailed(
                     f"Cannot act as the consumer `{username}`: no such account.",
                     where=f"consumers: {username}",
-                    remedy="Correct the name, or have the account made.",
+                    remedy="Correct the name, or have the account created.",
                 )
             credentials = Impersonation(self.admin(), user)
         return self._wrap(self._open(credentials))
@@ -174,7 +142,7 @@ class Sessions:
         return sum(s.requests_made for s in self._sessions), sum(s.writes_made for s in self._sessions)
 
     def close(self) -> None:
-        """Log out of everything, the last session first. A failing logout is not worth losing a result for."""
+        """Sign out of all sessions, the last one first."""
         for session in reversed(self._sessions):
             session.close()
 
@@ -184,19 +152,19 @@ class Sessions:
             if user is None:
                 raise LoginFailed(
                     f"The account `{self.account}` does not exist.",
-                    where=self._target.options.hostname,
-                    remedy="`mlflow-ae5-deploy install` makes it, on a cluster with --create-account.",
+                    where=self.target.options.hostname,
+                    remedy="`mlflow-ae5-deploy install` creates it; on a cluster, add --create-account.",
                 )
             return self._open(Impersonation(self.admin(), user))
         reference = self._account_reference()
-        credentials = UserCredentials(self.account, self._values.secret(reference, f"password of {self.account}"))
+        credentials = Credentials(self.account, self._values.secret(reference, f"password of {self.account}"))
         try:
             return self._open(credentials)
         except LoginFailed as error:
             if self.has_admin and self._user is not None and self._user.enabled:
                 raise LoginFailed(
                     f"The password of `{self.account}` is wrong: the account exists and is enabled.",
-                    where=self._target.options.hostname,
+                    where=self.target.options.hostname,
                     remedy="Correct the password, or let the administrator impersonate the account "
                     "(account.impersonate: true).",
                     status=error.status,
@@ -207,7 +175,7 @@ class Sessions:
         reference = self._settings.account.password
         if reference is None:
             raise Configuration(
-                f"No password for `{self.account}`, and no administrator who could impersonate it.",
+                f"No password for `{self.account}`, and no administrator to impersonate it.",
                 where="account.password",
                 remedy="Set AE5_PASSWORD or a reference in the configuration, or give admin credentials.",
             )
@@ -217,21 +185,14 @@ class Sessions:
         admin = self._settings.admin
         if admin.username is None or admin.password is None:
             raise Configuration(
-                "Admin credentials are needed here and are not complete.",
+                "Admin credentials are required here, and are incomplete.",
                 where="admin.username, admin.password",
                 remedy="Set both, for instance with AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD.",
             )
         return admin.username, admin.password
 
-    def _open(self, credentials: UserCredentials | Impersonation) -> UserSession:
-        session = open_session(
-            self._target.options,
-            provider=self._target.provider,
-            credentials=credentials,
-            clock=self._clock,
-            read_only=self._target.read_only,
-            is_sandbox=self._target.is_sandbox,
-        )
+    def _open(self, credentials: Credentials | Impersonation) -> UserSession:
+        session = open_session(self.target, credentials, self._clock)
         self._sessions.append(session)
         return session
 

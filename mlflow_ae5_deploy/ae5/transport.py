@@ -1,8 +1,8 @@
-"""The one place through which every byte to the platform goes, whichever provider sends it.
+"""The transport of every request to the platform, whichever provider sends it.
 
-Mounted on the `requests` session of ae5-tools as well as on our own. It makes sure that nothing is sent unverified,
-without a time limit, to the wrong host or against the will of a plan; that only GET and HEAD are repeated; and that
-neither ae5-tools nor `requests` gets to see an answer they would misread.
+An adapter, mounted on the `requests` session of ae5-tools as well as on our own. It sends nothing unverified, without
+a time limit or to another host, and no write in a plan; it repeats only GET and HEAD; and it raises on answers that
+ae5-tools or `requests` would misread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.ae5.error_map import READ_TIMEOUT, MappedError, diagnose
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.responses import BUSY, SAFE_METHODS, is_write, judge
 from mlflow_ae5_deploy.common.clock import Clock
-from mlflow_ae5_deploy.common.errors import DeadlineExceeded, PlatformError, UnexpectedAnswer, WriteForbidden
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, UnexpectedAnswer, WriteForbidden
 from mlflow_ae5_deploy.common.http import log_exchange
 
 _log = logging.getLogger(__name__)
@@ -31,13 +31,6 @@ _PRIVATE_HEADERS = ("x-xsrftoken", "Authorization")
 _CLOUDFLARE_HEADERS = ("CF-Access-Client-Id", "CF-Access-Client-Secret")
 
 
-def guarded_session(
-    options: ConnectionOptions, clock: Clock, *, read_only: bool
-) -> tuple[requests.Session, TransportAdapter]:
-    session = requests.Session()
-    return session, guard(session, options, clock, read_only=read_only)
-
-
 def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> TransportAdapter:
     """Mount a new adapter on a session, and remove what `requests` adds by itself."""
     adapter = TransportAdapter(options, clock, read_only=read_only)
@@ -45,16 +38,16 @@ def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *
     session.mount("http://", _NoPlainHttp())
     session.verify = True  # for readers of the object; the adapter decides
     session.cert = None
-    session.auth = _leave_alone  # else a ~/.netrc entry replaces the Authorization header
+    session.auth = lambda request: request  # else a ~/.netrc entry replaces the Authorization header
     session.max_redirects = 10
     if not options.verify_tls:
-        disable_warnings(InsecureRequestWarning)  # said once by the environment stage, not on every request
+        disable_warnings(InsecureRequestWarning)  # warned of once by the environment stage, not on every request
     session.hooks["response"] = []  # ae5-tools' API_DEBUG prints addresses, which carry login codes
     return adapter
 
 
 class TransportAdapter(HTTPAdapter):
-    """requests_made, writes_made: see Session. last_page: text of the latest HTML answer, for explaining a login."""
+    """requests_made, writes_made: see Session. last_page: text of the latest HTML answer, to explain a failed login."""
 
     def __init__(self, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> None:
         super().__init__(max_retries=0)
@@ -64,7 +57,6 @@ class TransportAdapter(HTTPAdapter):
         self.requests_made = 0
         self.writes_made = 0
         self.last_page = ""
-        self.last_page_url = ""
 
     def send(
         self,
@@ -75,9 +67,9 @@ class TransportAdapter(HTTPAdapter):
         cert: Any = None,  # noqa: ARG002
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """One answer that is safe to read. Raises PlatformError, never a foreign exception about the network."""
+        """One checked answer. Raises PlatformError, never a foreign exception about the network."""
         method, url = (request.method or "GET").upper(), request.url or ""
-        at_home = self._at_home(url)
+        at_home = _address(url) == _address(f"https://{self._options.hostname}")
         self._check(request, method, url, at_home)
         retries = self._options.retries if at_home and method in SAFE_METHODS else 0
         for attempt in range(retries + 1):
@@ -91,19 +83,20 @@ class TransportAdapter(HTTPAdapter):
             _log.info("retry %d of %d in %.1f s", attempt + 1, retries, pause)
             self._clock.sleep(pause)
         if response is None:
-            raise _as_error(trouble, method, url, write=at_home and is_write(method, urlsplit(url).path))
+            parts = urlsplit(url)  # without the query, which may carry login codes
+            write = at_home and is_write(method, parts.path)
+            where = f"{method} {parts.netloc}{parts.path}"
+            raise (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where)
         if at_home:
-            self._remember_page(response, url)
+            if response.headers.get("content-type", "").startswith("text/html"):
+                self.last_page = response.text
             if error := judge(method, url, response):
                 raise error
         return response
 
-    def _at_home(self, url: str) -> bool:
-        return _address(url) == _address(f"https://{self._options.hostname}")
-
     def _check(self, request: requests.PreparedRequest, method: str, url: str, at_home: bool) -> None:
         if self._read_only and is_write(method, urlsplit(url).path):
-            raise WriteForbidden(f"{method} {urlsplit(url).path} was stopped: only reading is allowed now.")
+            raise WriteForbidden(f"{method} {urlsplit(url).path} was stopped: this session is read-only.")
         if request.headers.get("Authorization", "").startswith("Basic "):
             del request.headers["Authorization"]  # from ~/.netrc; requests looks there again at every redirect
         if at_home:
@@ -111,7 +104,7 @@ class TransportAdapter(HTTPAdapter):
         host = urlsplit(url).hostname or ""
         if method not in SAFE_METHODS:
             raise UnexpectedAnswer(
-                f"The platform wants data sent to another host, {host}; nothing was sent.",
+                f"The platform redirects a write to another host, {host}; nothing was sent.",
                 where=self._options.hostname,
                 remedy="If that host is the platform's proper name, set platform.hostname to it.",
             )
@@ -124,8 +117,10 @@ class TransportAdapter(HTTPAdapter):
     def _attempt(
         self, request: requests.PreparedRequest, timeout: Any, proxies: Mapping[str, str] | None, at_home: bool
     ) -> tuple[requests.Response | None, MappedError | None]:
-        """One request on the wire. Gives the answer or what went wrong; foreign exceptions end here."""
-        self._count(request, at_home)
+        """One request on the wire: the answer, or the error behind a foreign exception."""
+        if at_home:
+            self.requests_made += 1
+            self.writes_made += is_write(request.method or "GET", urlsplit(request.url or "").path)
         options = self._options
         silence = timeout if isinstance(timeout, int | float) else options.read_timeout
         try:
@@ -159,20 +154,11 @@ class TransportAdapter(HTTPAdapter):
                 raise DeadlineExceeded("The answer did not end.")
         response._content = b"".join(chunks)
 
-    def _count(self, request: requests.PreparedRequest, at_home: bool) -> None:
-        if at_home:
-            self.requests_made += 1
-            self.writes_made += is_write(request.method or "GET", urlsplit(request.url or "").path)
-
-    def _remember_page(self, response: requests.Response, url: str) -> None:
-        if response.headers.get("content-type", "").startswith("text/html"):
-            self.last_page, self.last_page_url = response.text, url
-
 
 class _NoPlainHttp(BaseAdapter):
     def send(self, request: requests.PreparedRequest, *_args: Any, **_options: Any) -> requests.Response:
         host = urlsplit(request.url or "").netloc
-        raise UnexpectedAnswer(f"The platform leads to plain http at {host}; nothing was sent there.", where=host)
+        raise UnexpectedAnswer(f"The platform redirects to plain http at {host}; nothing was sent there.", where=host)
 
     def close(self) -> None:
         pass
@@ -183,18 +169,8 @@ def _address(url: str) -> tuple[str, int]:
     return (parts.hostname or "").lower(), parts.port or 443
 
 
-def _as_error(trouble: MappedError | None, method: str, url: str, *, write: bool) -> PlatformError:
-    parts = urlsplit(url)  # without the query, which may carry login codes
-    where = f"{method} {parts.netloc}{parts.path}"
-    return (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where)
-
-
 def _pause(attempt: int, response: requests.Response | None) -> float:
     """Seconds before the next attempt: 0.5, 1, 2... or what the platform asks for, within bounds."""
     requested = response.headers.get("retry-after", "") if response is not None else ""
     seconds = float(requested) if requested.isascii() and requested.isdigit() else 0.5 * 2.0**attempt
     return min(seconds, _LONGEST_PAUSE)
-
-
-def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

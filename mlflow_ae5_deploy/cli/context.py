@@ -143,7 +143,8 @@ def opened(
     settings: see load_settings. for_cron: what the sandbox sets aside is not told, because cron mails it at every run.
     """
     from mlflow_ae5_deploy.ae5.cache import PlatformCache
-    from mlflow_ae5_deploy.ae5.sessions import PlatformTarget, Sessions
+    from mlflow_ae5_deploy.ae5.connect import PlatformTarget
+    from mlflow_ae5_deploy.ae5.sessions import Sessions
     from mlflow_ae5_deploy.common import redaction
     from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.common.scratch import scratch_folder

@@ -94,7 +94,7 @@ def poll_until(
             return found
         if deadline.expired():
             raise DeadlineExceeded(
-                f"Waited {deadline.seconds:.0f} s for {waiting_for}, in vain.", where=waiting_for, remedy=remedy
+                f"Timed out after {deadline.seconds:.0f} s waiting for {waiting_for}.", where=waiting_for, remedy=remedy
             )
         if on_wait is not None:
             on_wait(waiting_for, clock.monotonic() - began)

@@ -14,9 +14,10 @@ import pytest
 import trustme
 
 from mlflow_ae5_deploy.ae5.accounts import AdminSession
-from mlflow_ae5_deploy.ae5.client import Client, WaitTimeouts
-from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
+from mlflow_ae5_deploy.ae5.client import Client
+from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.resource_api import WaitTimeouts
 from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock, ManualClock, SystemClock
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -94,16 +95,8 @@ class Opener:
         clock: Clock | None = None,
         **options: Any,
     ) -> UserSession:
-        return self._keep(
-            open_session(
-                replace(self.options, **options),
-                provider=self.provider,
-                credentials=UserCredentials(username, Secret(password)),
-                clock=clock or self.clock,
-                read_only=read_only,
-                is_sandbox=True,
-            )
-        )
+        credentials = Credentials(username, Secret(password))
+        return self._keep(open_session(self._target(read_only, **options), credentials, clock or self.clock))
 
     def admin(
         self,
@@ -113,30 +106,16 @@ class Opener:
         read_only: bool = False,
         **options: Any,
     ) -> AdminSession:
-        return self._keep(
-            open_admin(
-                replace(self.options, **options),
-                provider=self.provider,
-                credentials=AdminCredentials(username, Secret(password)),
-                clock=self.clock,
-                read_only=read_only,
-                is_sandbox=True,
-            )
-        )
+        credentials = Credentials(username, Secret(password))
+        return self._keep(open_admin(self._target(read_only, **options), credentials, self.clock))
 
     def impersonated(self, admin: AdminSession, username: str = "svc", *, read_only: bool = False) -> UserSession:
         user = admin.find_user(username)
         assert user is not None
-        return self._keep(
-            open_session(
-                self.options,
-                provider=self.provider,
-                credentials=Impersonation(admin, user),
-                clock=self.clock,
-                read_only=read_only,
-                is_sandbox=True,
-            )
-        )
+        return self._keep(open_session(self._target(read_only), Impersonation(admin, user), self.clock))
+
+    def _target(self, read_only: bool, **options: Any) -> PlatformTarget:
+        return PlatformTarget(replace(self.options, **options), self.provider, is_sandbox=True, read_only=read_only)
 
     def _keep(self, opened: Any) -> Any:
         self._opened.append(opened)
@@ -182,7 +161,7 @@ def leaks(error: BaseException, *secrets: str) -> list[str]:
 
 
 class HastyClock(SystemClock):
-    """Real time, for real processes, but without long pauses between looks."""
+    """Real time, for real processes, but without long pauses between probes."""
 
     def sleep(self, seconds: float) -> None:
         super().sleep(min(seconds, 0.05))
@@ -204,7 +183,7 @@ class Bench:
     waits: list[str]
 
     def count(self, method: str, path: str) -> int:
-        """How often the sandbox was asked; path is a regular expression for the whole path below /api/v2/."""
+        """Number of requests to the sandbox; path is a regular expression for the whole path below /api/v2/."""
         calls = self.control.calls("platform")
         return sum(call.method == method and bool(re.fullmatch(f"/api/v2/{path}", call.path)) for call in calls)
 
@@ -217,13 +196,8 @@ def bench(sandbox: Any, provider: str, project_archive: Path) -> Iterator[Bench]
     password = json.loads(info.credentials_file.read_text())["users"]["dev-user"]
     clock = HastyClock()
     waits: list[str] = []
-    session = open_session(
-        ConnectionOptions(info.hostname, ca_file=info.ca_file),
-        provider=provider,
-        credentials=UserCredentials("dev-user", Secret(password)),
-        clock=clock,
-        is_sandbox=True,
-    )
+    target = PlatformTarget(ConnectionOptions(info.hostname, ca_file=info.ca_file), provider, is_sandbox=True)
+    session = open_session(target, Credentials("dev-user", Secret(password)), clock)
     platform = Client(session, clock, SHORT, lambda what, _: waits.append(what))
     yield Bench(platform, session, control, project_archive, waits)
     control.clear()

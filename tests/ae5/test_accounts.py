@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.connect import AdminCredentials, Impersonation, UserCredentials, open_admin, open_session
+from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import SystemClock
@@ -25,34 +26,33 @@ Open = Callable[..., UserSession]
 
 
 @pytest.fixture
-def wiring(sandbox: Any, provider: str) -> Iterator[tuple[dict[str, Any], ExitStack]]:
-    options = ConnectionOptions(sandbox.info.hostname, ca_file=sandbox.info.ca_file)
+def target(sandbox: Any, provider: str) -> PlatformTarget:
     sandbox.control.clear()
+    options = ConnectionOptions(sandbox.info.hostname, ca_file=sandbox.info.ca_file)
+    return PlatformTarget(options, provider, is_sandbox=True)
+
+
+@pytest.fixture
+def admin(sandbox: Any, target: PlatformTarget) -> Iterator[AdminSession]:
+    account = json.loads(sandbox.info.credentials_file.read_text())["admin"]
+    made = open_admin(target, Credentials(account["username"], Secret(account["password"])), SystemClock())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sign_in(target: PlatformTarget, admin: AdminSession) -> Iterator[Open]:
     with ExitStack() as stack:
-        yield {"options": options, "provider": provider, "clock": SystemClock(), "is_sandbox": True}, stack
+
+        def act(credentials: Credentials | Impersonation, **more: Any) -> UserSession:
+            made = open_session(replace(target, **more), credentials, SystemClock())
+            stack.callback(made.close)
+            return made
+
+        yield act
 
 
-@pytest.fixture
-def admin(sandbox: Any, wiring: tuple[dict[str, Any], ExitStack]) -> AdminSession:
-    common, stack = wiring
-    word = json.loads(sandbox.info.credentials_file.read_text())["admin"]
-    made = open_admin(credentials=AdminCredentials(word["username"], Secret(word["password"])), **common)
-    stack.callback(made.close)
-    return made
-
-
-@pytest.fixture
-def sign_in(wiring: tuple[dict[str, Any], ExitStack]) -> Open:
-    def act(credentials: UserCredentials | Impersonation, **more: Any) -> UserSession:
-        common, stack = wiring
-        made = open_session(credentials=credentials, **common, **more)
-        stack.callback(made.close)
-        return made
-
-    return act
-
-
-def test_an_administrator_looks_at_everything_within_fifteen_requests(
+def test_an_administrator_reads_everything_within_fifteen_requests(
     sandbox: Any, admin: AdminSession, sign_in: Open
 ) -> None:
     user = admin.find_user("dev-user")
@@ -76,7 +76,7 @@ def test_an_account_made_by_the_administrator_can_sign_in_and_exists_once(admin:
     name = f"svc-{uuid4().hex[:8]}"
     made = admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
     assert admin.find_user(name) == made
-    assert Client(sign_in(UserCredentials(name, Secret(PASSWORD))), SystemClock()).whoami() == name
+    assert Client(sign_in(Credentials(name, Secret(PASSWORD))), SystemClock()).whoami() == name
     with pytest.raises(Conflict, match=name):
         admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
 
@@ -88,11 +88,11 @@ def test_wrong_missing_and_disabled_accounts(sandbox: Any, admin: AdminSession, 
     name = f"off-{uuid4().hex[:8]}"
     Admin(sandbox.info).create(name, PASSWORD, enabled=False)
     with pytest.raises(LoginFailed, match="name or the password"):
-        sign_in(UserCredentials("dev-user", Secret("not the password")))
+        sign_in(Credentials("dev-user", Secret("not the password")))
     with pytest.raises(LoginFailed, match="name or the password"):
-        sign_in(UserCredentials("no-such-account", Secret("not the password")))
+        sign_in(Credentials("no-such-account", Secret("not the password")))
     with pytest.raises(LoginFailed, match=f"{name} is disabled"):
-        sign_in(UserCredentials(name, Secret(PASSWORD)))
+        sign_in(Credentials(name, Secret(PASSWORD)))
     user = admin.find_user(name)
     assert user is not None
     assert not user.enabled

@@ -6,12 +6,13 @@ import io
 import sys
 
 import pytest
+import requests
 
-from mlflow_ae5_deploy.ae5.connect import Provider, UserCredentials, choose_provider, open_session
+from mlflow_ae5_deploy.ae5.connect import Credentials, PlatformTarget, Provider, choose_provider, open_session
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.session import UserSession
-from mlflow_ae5_deploy.ae5.transport import guarded_session
+from mlflow_ae5_deploy.ae5.transport import guard
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
@@ -54,7 +55,7 @@ def test_requests_are_counted_as_the_platform_counts_them(opener: Opener, stub: 
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        pytest.param(None, "does not accept the name or the password", id="wrong password"),
+        pytest.param(None, "rejected the name or the password", id="wrong password"),
         pytest.param(FORM + "Account is disabled, contact your administrator.", "svc is disabled", id="disabled"),
         pytest.param(FORM + "Account is temporarily disabled; try later.", "for a while", id="locked for a while"),
         pytest.param('<form id="kc-otp-login-form">', "one-time code", id="one-time code"),
@@ -360,7 +361,8 @@ def test_a_refused_write_does_not_even_sign_in(opener: Opener, stub: Stub) -> No
 
 
 def test_a_plan_cannot_write_around_the_session_either(options: ConnectionOptions, stub: Stub) -> None:
-    http, _ = guarded_session(options, ManualClock(), read_only=True)
+    http = requests.Session()
+    guard(http, options, ManualClock(), read_only=True)
     with pytest.raises(WriteForbidden):
         http.post(f"{stub.origin}/api/v2/credentials/user", json={})
     assert stub.calls == []
@@ -392,14 +394,9 @@ def test_the_choice_of_provider(provider: Provider, is_sandbox: bool, chosen: st
 def test_without_ae5_tools_a_real_platform_is_an_error_that_says_how_to_get_it(
     options: ConnectionOptions, stub: Stub
 ) -> None:
+    target = PlatformTarget(options, "auto", is_sandbox=False)
     with pytest.raises(Configuration) as caught:
-        open_session(
-            options,
-            provider="auto",
-            credentials=UserCredentials("svc", Secret("right-password")),
-            clock=ManualClock(),
-            is_sandbox=False,
-        )
+        open_session(target, Credentials("svc", Secret("right-password")), ManualClock())
     assert "conda create --name mlflow-ae5-deploy" in caught.value.remedy
     assert "ae5-admin" in caught.value.remedy
     assert stub.calls == []

@@ -162,7 +162,7 @@ class TestAccount:
 
         refused = cluster.run(capsys, "install")
 
-        assert_tells(refused, 11, "does not accept the name or the password", ACCOUNT)
+        assert_tells(refused, 11, "rejected the name or the password", ACCOUNT)
 
     def test_it_is_created_when_asked_for_and_everything_is_installed(self, cluster, capsys):
         install = ("install", "--json", "--create-account", "--release", str(cluster.release))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlflow_ae5_deploy.ae5.connect import PlatformTarget
 from mlflow_ae5_deploy.ae5.models import (
     Collaborator,
     Command,
@@ -18,7 +19,6 @@ from mlflow_ae5_deploy.ae5.models import (
     StaticEndpoint,
 )
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.sessions import PlatformTarget
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings

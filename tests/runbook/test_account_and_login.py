@@ -10,8 +10,9 @@ import pytest
 from runbook_support import context
 
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
+from mlflow_ae5_deploy.ae5.connect import PlatformTarget
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.sessions import PlatformTarget, Sessions
+from mlflow_ae5_deploy.ae5.sessions import Sessions
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -89,8 +90,8 @@ def test_with_admin_rights_three_troubles_are_three_messages(enter, accounts, ca
 @pytest.mark.parametrize(
     ("name", "password", "what"),
     [
-        ("svc-missing", RIGHT, "does not accept the name or the password of svc-missing"),
-        ("svc-good", "wrong-password", "does not accept the name or the password of svc-good"),
+        ("svc-missing", RIGHT, "rejected the name or the password of svc-missing"),
+        ("svc-good", "wrong-password", "rejected the name or the password of svc-good"),
         ("svc-disabled", RIGHT, "svc-disabled is disabled"),
     ],
 )

@@ -1,21 +1,38 @@
-"""What a provider has to offer: one signed-in connection that can send a request. See builtin.py and ae5tools.py."""
+"""The contract of a provider: one signed-in connection that can send a request. See builtin.py and ae5tools.py."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.cookiejar import CookieJar
 from typing import Any, Protocol
 
 import requests
 
 from mlflow_ae5_deploy.ae5.transport import TransportAdapter
+from mlflow_ae5_deploy.common.redaction import Secret
+
+Guard = Callable[[requests.Session], TransportAdapter]
+"""Mounts the transport on a session; see `transport.guard`."""
+
+
+@dataclass(frozen=True)
+class AccountLogin:
+    """How a connection signs in: with the account's own password, or with cookies made by impersonation."""
+
+    username: str
+    password: Secret | None
+    impersonate: Callable[[], CookieJar] | None = None
 
 
 class Connection(Protocol):
-    """adapter: what every request goes through. http: where its cookies and headers are."""
+    @property
+    def adapter(self) -> TransportAdapter:
+        """The transport of every request."""
 
     @property
-    def adapter(self) -> TransportAdapter: ...
-    @property
-    def http(self) -> requests.Session: ...
+    def http(self) -> requests.Session:
+        """The holder of cookies and headers."""
 
     def sign_in(self) -> None:
         """Start a new session, forgetting the old one. Raises PlatformError."""

@@ -1,4 +1,4 @@
-"""What every verb does around its work: load settings, open the platform and the state, lock, ask."""
+"""What every verb does around its work: load settings, open platform and state, lock, ask for consent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.cli.options import CommonOptions, TargetOptions, WriteOptions
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.load import LoadedSettings
-    from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.config.settings import PlatformSettings
     from mlflow_ae5_deploy.engine.change import Change
     from mlflow_ae5_deploy.engine.context import Context, RunOptions
@@ -58,57 +57,35 @@ def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = N
         return load(options.config, profile=options.profile, environ=os.environ, overrides=overrides)
     if options.hostname is not None:
         raise Usage("--hostname and --sandbox exclude each other.", remedy="Leave one of them out.")
+    return _sandbox_settings(options, overrides)
+
+
+def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> LoadedSettings:
+    """Settings of an installation on the sandbox, which is started if need be."""
+    from mlflow_ae5_deploy.cli.sandbox_up import sandbox_overrides
+    from mlflow_ae5_deploy.config.load import load
+
     # Variables meant for a real cluster must not reach the rehearsal.
     environ = {k: v for k, v in os.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
     environ.pop("REQUESTS_CA_BUNDLE", None)
-    found, passwords, mounts_secrets = _sandbox_overrides(options)
-    overrides.update(found)
+    sandbox = sandbox_overrides(database=options.database)
+    overrides = {**overrides, **sandbox.settings}
 
     def loaded() -> LoadedSettings:
         return load(options.config, profile=options.profile, environ=environ, overrides=overrides, sandbox=True)
 
     account = loaded().settings.account.username or SANDBOX_ACCOUNT
     overrides["account.username"] = account
-    if account in passwords:
-        overrides["account.password"] = passwords[account]
+    if account in sandbox.passwords:
+        overrides["account.password"] = sandbox.passwords[account]
     complete = loaded()
-    if mounts_secrets or complete.settings.release.source == "bundled":
+    if sandbox.mounts_secrets or complete.settings.release.source == "bundled":
         return complete
     return replace(complete, ignored_on_sandbox=(*complete.ignored_on_sandbox, _NO_MOUNT))
 
 
-def _sandbox_overrides(options: TargetOptions) -> tuple[dict[str, Any], dict[str, SecretRef], bool]:
-    """Start the sandbox if need be; its address, trust and administrator as settings, its accounts' passwords, and
-    whether its commands find secrets where AE5 has them.
-    """
-    from mlflow_ae5_deploy.cli.sandbox_up import bring_up, credentials
-    from mlflow_ae5_deploy.common.redaction import Secret
-    from mlflow_ae5_deploy.config.secret_refs import SecretRef
-
-    info, database_uri = bring_up(database=options.database)
-    accounts = credentials(info)
-    found: dict[str, Any] = {
-        "platform.hostname": info.hostname,
-        "platform.ca_file": info.ca_file,
-        "platform.verify_tls": True,
-        "platform.client_cert": None,
-        "account.impersonate": True,
-        "account.create": True,
-        "admin.username": accounts["admin"]["username"],
-        "admin.password": SecretRef.holding(Secret(accounts["admin"]["password"])),
-    }
-    if database_uri is not None:
-        found["server.backend_store_uri"] = SecretRef.holding(Secret(database_uri))
-    passwords = {**accounts.get("reserved", {}), **accounts["users"]}
-    return (
-        found,
-        {name: SecretRef.holding(Secret(password)) for name, password in passwords.items()},
-        info.mounts_secrets,
-    )
-
-
 def prompt() -> Callable[[str], str] | None:
-    """A way to ask for a secret without echo; None where nobody could answer."""
+    """Ask for a secret without echo; None where nobody can answer."""
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     return lambda question: getpass.getpass(f"{question}: ", stream=sys.stderr)
@@ -136,68 +113,73 @@ def opened(
     settings: Mapping[str, Any] | None = None,
     for_cron: bool = False,
 ) -> Iterator[Context]:
-    """The context of one run; signs out and removes its scratch folder at the end, however it ends. Raises Interrupted
-    where Ctrl-C leaves no server.
+    """Open platform, state and journal for one run; sign out at the end, however it ends.
 
-    create_account: whether --create-account was given; None: the account is never created, whatever is configured.
-    settings: see load_settings. for_cron: what the sandbox sets aside is not told, because cron mails it at every run.
+    Raises Interrupted where Ctrl-C leaves no server. create_account: whether --create-account was given; None: the
+    account is never created, whatever is configured. settings: see load_settings. for_cron: print no warning about what
+    the sandbox ignores, because cron mails it at every run.
     """
+    from mlflow_ae5_deploy.common.scratch import scratch_folder
+
+    loaded = load_settings(options, settings)
+    for warning in loaded.advice if for_cron else loaded.warnings:
+        options.reporter.note(f"warning: {warning}", style="yellow")
+    if create_account is not None:
+        run = replace(run, create_account=create_account or loaded.settings.account.create)
+    context: Context | None = None
+    try:
+        with contextlib.ExitStack() as stack:
+            context = _context(options, verb, run, loaded, stack.enter_context(scratch_folder()))
+            stack.enter_context(contextlib.closing(context.access))
+            yield context
+    except KeyboardInterrupt:
+        if context is None or not context.outputs.no_server:
+            raise
+        raise Interrupted(context.outputs.no_server, _command_to_resume(context, options)) from None
+
+
+def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedSettings, scratch: Path) -> Context:
+    """Nothing is sent yet: sessions are opened when they are first used."""
     from mlflow_ae5_deploy.ae5.cache import PlatformCache
     from mlflow_ae5_deploy.ae5.connect import PlatformTarget
     from mlflow_ae5_deploy.ae5.sessions import Sessions
     from mlflow_ae5_deploy.common import redaction
     from mlflow_ae5_deploy.common.clock import SystemClock
-    from mlflow_ae5_deploy.common.scratch import scratch_folder
     from mlflow_ae5_deploy.config.secret_values import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.journal import Journal
     from mlflow_ae5_deploy.engine.state import State
 
-    reporter, clock = options.reporter, SystemClock()
-    loaded = load_settings(options, settings)
-    for warning in loaded.advice if for_cron else loaded.warnings:
-        reporter.note(f"warning: {warning}", style="yellow")
-    found = loaded.settings
-    if create_account is not None:
-        run = replace(run, create_account=create_account or found.account.create)
-    hostname = _required(found.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME")
+    settings, reporter, clock = loaded.settings, options.reporter, SystemClock()
     folder = installation_folder(loaded)
     for path in (folder, folder.parent, loaded.path, Path.cwd(), sys.executable, sys.argv[0]):
         redaction.show(str(path or ""))
     if not run.dry:
-        state_dir(found, os.environ)  # found unwritable now, not after the first effect
-    values = SecretResolver(os.environ, prompt(), added=found.added_packages)
-    target = PlatformTarget(_connection(found.platform, hostname), found.platform.session, options.sandbox, run.dry)
-    access = Sessions(found, target, values, clock, reporter.waiting)
-    context: Context | None = None
-    try:
-        with contextlib.closing(access), scratch_folder() as scratch:
-            context = Context(
-                settings=found,
-                options=run,
-                access=access,
-                cached=PlatformCache(access),
-                state=State(folder, read_only=run.dry),
-                journal=Journal(folder, clock, verb=verb, read_only=run.dry),
-                values=values,
-                clock=clock,
-                folder=folder,
-                scratch=scratch,
-                cache_dir=found.release.cache_dir or state_root(found, os.environ),
-                on_wait=reporter.waiting,
-                on_progress=reporter.progress,
-            )
-            yield context
-    except KeyboardInterrupt:
-        if context is None or not context.outputs.no_server:
-            raise
-        raise Interrupted(context.outputs.no_server, _resuming(context, options)) from None
+        state_dir(settings, os.environ)  # fail now if it cannot be written, not after the first effect
+    values = SecretResolver(os.environ, prompt(), added=settings.added_packages)
+    target = PlatformTarget(_connection(settings.platform), settings.platform.session, options.sandbox, run.dry)
+    access = Sessions(settings, target, values, clock, reporter.waiting)
+    return Context(
+        settings=settings,
+        options=run,
+        access=access,
+        cached=PlatformCache(access),
+        state=State(folder, read_only=run.dry),
+        journal=Journal(folder, clock, verb=verb, read_only=run.dry),
+        values=values,
+        clock=clock,
+        folder=folder,
+        scratch=scratch,
+        cache_dir=settings.release.cache_dir or state_root(settings, os.environ),
+        on_wait=reporter.waiting,
+        on_progress=reporter.progress,
+    )
 
 
 @contextlib.contextmanager
 def reading(options: TargetOptions, verb: str, *, create_account: bool | None = None) -> Iterator[Context]:
-    """The context of a verb that only reads: its session refuses every write."""
+    """Open for reading only: the session refuses every write."""
     from mlflow_ae5_deploy.engine.context import RunOptions
 
     with opened(options, verb, RunOptions(dry=True), create_account=create_account) as context:
@@ -212,7 +194,7 @@ def writing(
     create_account: bool | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Context]:
-    """The context of a verb that writes: the installation's lock is held, and the journal has its begin and end."""
+    """Open for changes: with the installation's lock, and begin and end of the run in the journal."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
 
@@ -227,7 +209,7 @@ def writing(
 
 @contextlib.contextmanager
 def locked(options: WriteOptions, verb: str, context: Context) -> Iterator[InstallationLock]:
-    """Hold the installation's lock. What another run has written while this one waited is read again."""
+    """Hold the installation's lock. The state is read again, because another run may have written it meanwhile."""
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
     with InstallationLock(context.folder, context.clock, verb=verb).held(options.lock_wait) as lock:
@@ -236,7 +218,7 @@ def locked(options: WriteOptions, verb: str, context: Context) -> Iterator[Insta
 
 
 def given_token(options: TargetOptions) -> Secret | None:
-    """The token in the environment; not on the sandbox, because it is another platform's."""
+    """The token in the environment; none with --sandbox, because it belongs to another platform."""
     from mlflow_ae5_deploy.common.redaction import Secret
 
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
@@ -248,17 +230,17 @@ def can_ask(options: CommonOptions) -> bool:
 
 
 def confirmed(options: CommonOptions, question: str) -> bool:
-    """Ask; no where nobody could answer."""
+    """Ask. No, where nobody can answer."""
     if not can_ask(options):
         return False
     try:
         return typer.confirm(question, default=False, err=True)
-    except typer.Abort:  # which the journal would not know for an interruption
+    except typer.Abort:  # the journal records only this as an interruption
         raise KeyboardInterrupt from None
 
 
 def consent(options: WriteOptions, agreed_to: Collection[type[Change]] = ()) -> Callable[[Sequence[Change]], bool]:
-    """Show what the changes mean, then ask. agreed_to: those that an option of their own has agreed to."""
+    """Show the consequences of changes, then ask. agreed_to: those that an option of their own confirms."""
 
     def ask(changes: Sequence[Change]) -> bool:
         options.reporter.meaning(changes)
@@ -269,8 +251,8 @@ def consent(options: WriteOptions, agreed_to: Collection[type[Change]] = ()) -> 
     return ask
 
 
-def _resuming(context: Context, options: TargetOptions) -> str:
-    """What goes on where the same command would not."""
+def _command_to_resume(context: Context, options: TargetOptions) -> str:
+    """The command that resumes an interrupted rollback; empty: the same command again."""
     from mlflow_ae5_deploy.common.text import with_target
     from mlflow_ae5_deploy.resources.interrupted_upgrade import interrupted_upgrade
 
@@ -278,11 +260,11 @@ def _resuming(context: Context, options: TargetOptions) -> str:
     return with_target("upgrade --roll-back", options.target) if half is not None and half.rolling_back else ""
 
 
-def _connection(platform: PlatformSettings, hostname: str) -> ConnectionOptions:
+def _connection(platform: PlatformSettings) -> ConnectionOptions:
     from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 
     return ConnectionOptions(
-        hostname=hostname,
+        hostname=_required(platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME"),
         verify_tls=platform.verify_tls,
         ca_file=platform.ca_file,
         client_cert=platform.client_cert,

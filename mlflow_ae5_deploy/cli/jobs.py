@@ -54,13 +54,13 @@ def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float,
 def _warnings(context: Context, action: str, job_result: JobResult) -> list[str]:
     """Of what a snapshot that was just made lacks, of where it is, and of backups that are not where they were."""
     from mlflow_ae5_deploy.jobs.text import gone_since
-    from mlflow_ae5_deploy.operations.doctor import backups
+    from mlflow_ae5_deploy.operations.doctor import storage
     from mlflow_ae5_deploy.operations.doctor.findings import WARNING
     from mlflow_ae5_deploy.operations.status_backups import WHOLE
     from mlflow_ae5_deploy.resources import backup_repository
 
     gone = gone_since(job_result.report)
-    found = backups.backups(context) if action == "create" else ()
+    found = storage.backups(context) if action == "create" else ()
     recreated = backup_repository.recreated(context) if job_result.report.get("repository") else ""
     return [
         *([recreated] if recreated else []),

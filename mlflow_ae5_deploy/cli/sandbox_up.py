@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,46 @@ from mlflow_ae5_deploy.cli.completion import DATABASES
 from mlflow_ae5_deploy.common.errors import Configuration, Unreachable, Usage
 
 if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
 
 _SEE_LOGS = "See `mlflow-ae5-deploy sandbox logs`."
+
+
+@dataclass(frozen=True)
+class SandboxOverrides:
+    """What a verb with --sandbox uses in place of its own configuration."""
+
+    settings: dict[str, Any]
+    """Dotted setting -> value: address, trust, administrator, database."""
+    passwords: dict[str, SecretRef]
+    """Of the sandbox's accounts."""
+    mounts_secrets: bool
+    """Whether its commands find secrets where AE5 has them."""
+
+
+def sandbox_overrides(*, database: str | None) -> SandboxOverrides:
+    """Start the sandbox if it is not up. database: see bring_up."""
+    from mlflow_ae5_deploy.common.redaction import Secret
+    from mlflow_ae5_deploy.config.secret_refs import SecretRef
+
+    info, database_uri = bring_up(database=database)
+    accounts: dict[str, Any] = json.loads(info.credentials_file.read_text())
+    settings: dict[str, Any] = {
+        "platform.hostname": info.hostname,
+        "platform.ca_file": info.ca_file,
+        "platform.verify_tls": True,
+        "platform.client_cert": None,
+        "account.impersonate": True,
+        "account.create": True,
+        "admin.username": accounts["admin"]["username"],
+        "admin.password": SecretRef.holding(Secret(accounts["admin"]["password"])),
+    }
+    if database_uri is not None:
+        settings["server.backend_store_uri"] = SecretRef.holding(Secret(database_uri))
+    passwords = {**accounts.get("reserved", {}), **accounts["users"]}
+    references = {name: SecretRef.holding(Secret(password)) for name, password in passwords.items()}
+    return SandboxOverrides(settings, references, info.mounts_secrets)
 
 
 def sandbox_folder() -> Path:
@@ -24,40 +63,35 @@ def sandbox_folder() -> Path:
 
 
 def bring_up(*, database: str | None) -> tuple[SandboxInfo, str | None]:
-    """Start the sandbox if it is not up; with the URI of its PostgreSQL when that was asked for."""
+    """Start the sandbox if it is not up; return its address, and the URI of its PostgreSQL if it uses that.
+
+    database: sqlite or postgresql; None: what it has, so that a second install does not move the data.
+    """
     from mlflow_ae5_deploy.config.state_dir import private_dir
 
     if database is not None and database not in DATABASES:
         raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.", where="--database")
     lifecycle = sandbox_lifecycle()
     folder = sandbox_folder()
-    private_dir(folder.parent)  # said here in the words of the configuration when it is not possible
-    try:
-        # Without a wish the sandbox stays with what it has, so that a second install does not move the data.
-        has_postgresql = lifecycle.database_uri(folder) is not None
-        if database == "sqlite" and has_postgresql:
-            raise Usage(
-                "This sandbox runs on PostgreSQL already, and its data would stay behind there.",
-                where="--database",
-                remedy="Leave --database out, or start anew with `mlflow-ae5-deploy sandbox reset`.",
-            )
-        if database is None and has_postgresql:
-            database = "postgresql"
-        info = lifecycle.up(folder, database=database or "sqlite")
-        uri = lifecycle.database_uri(folder) if database == "postgresql" else None
-    except lifecycle.SandboxError as error:
-        raise unreachable(error, folder) from None
-    if database == "postgresql" and uri is None:
-        raise Unreachable("The sandbox is up, but gives no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
+    private_dir(folder.parent)  # raises the error of a configuration if that is not possible
+    has_postgresql = called(lifecycle.database_uri, folder) is not None
+    if database == "sqlite" and has_postgresql:
+        raise Usage(
+            "This sandbox uses PostgreSQL, and its data would stay there.",
+            where="--database",
+            remedy="Leave --database out, or start a new sandbox with `mlflow-ae5-deploy sandbox reset`.",
+        )
+    if not has_postgresql and database != "postgresql":
+        return called(lifecycle.up, folder, database="sqlite"), None
+    info = called(lifecycle.up, folder, database="postgresql")
+    uri = called(lifecycle.database_uri, folder)
+    if uri is None:
+        raise Unreachable("The sandbox is up, but has no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
     return info, uri
 
 
-def credentials(info: SandboxInfo) -> dict[str, Any]:
-    accounts: dict[str, Any] = json.loads(info.credentials_file.read_text())
-    return accounts
-
-
 def sandbox_lifecycle() -> Any:
+    """Import the module that starts and stops the sandbox. Raises Configuration where its packages are missing."""
     from mlflow_ae5_deploy.common.parts import install_sandbox, missing_for_sandbox
 
     if missing := missing_for_sandbox():
@@ -71,7 +105,19 @@ def sandbox_lifecycle() -> Any:
     return lifecycle
 
 
-def unreachable(error: Exception, folder: Path) -> Unreachable:
-    """Its first line says what; what follows is the end of the sandbox's log."""
-    what, _, log = str(error).partition("\n")
-    return Unreachable(what.removesuffix(" The end of its log:"), where=str(folder), remedy=_SEE_LOGS, detail=log)
+def called(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function of the sandbox's lifecycle and log it. Raises Unreachable for a SandboxError."""
+    import logging
+
+    from mlflow_ae5_deploy.sandbox.lifecycle import SandboxError
+
+    log = logging.getLogger(__name__)
+    log.info("%s: begin, %s", function.__name__, sandbox_folder())
+    try:
+        result = function(*arguments, **options)
+    except SandboxError as error:
+        what, _, end_of_log = str(error).partition("\n")
+        what = what.removesuffix(" The end of its log:")
+        raise Unreachable(what, where=str(sandbox_folder()), remedy=_SEE_LOGS, detail=end_of_log) from None
+    log.info("%s: end", function.__name__)
+    return result

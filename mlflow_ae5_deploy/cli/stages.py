@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.cli.context import consent, locked, opened
@@ -115,19 +114,14 @@ def finish(
 
 
 def recovery_data(context: Context, verification: Verification | None) -> dict[str, Any]:
-    """recovery: the job's own report; null where nothing had to be restored any more."""
+    """recovery: the job's report; null where nothing was left to restore."""
+    from mlflow_ae5_deploy.render.verify import checks_data
+
     job_result = context.outputs.recovered
     return {
         "recovery": {"message": job_result.message, "report": dict(job_result.report)} if job_result else None,
-        "verification": proof_data(verification),
+        "verification": {"passed": verification.passed} | checks_data(verification) if verification else None,
     }
-
-
-def proof_data(verification: Verification | None) -> dict[str, Any] | None:
-    if verification is None:
-        return None
-    checks = [asdict(check) for check in verification.checks]
-    return {"passed": verification.passed, "url": verification.url, "checks": checks}
 
 
 def failure_of(verification: Verification | None) -> DeployError | None:

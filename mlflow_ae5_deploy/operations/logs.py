@@ -1,32 +1,89 @@
-"""Which deployment or run a person means when asking for a log."""
+"""The log of the server or of a job's run: find it, read it, follow it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Deployment, DeploymentLogs, Project, Run
 from mlflow_ae5_deploy.common.errors import NotFound
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs import saved_logs
+from mlflow_ae5_deploy.jobs import gc, saved_logs
+from mlflow_ae5_deploy.jobs.logs import OnLine, follow_deployment, follow_run, read_log
 from mlflow_ae5_deploy.jobs.saved_logs import SavedRun
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 PARTS = ("app", "events", "proxy")
 LATEST = "latest"
+_FOLLOWED = 24 * 3600.0  # seconds a run is followed
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class LogSource:
+    """What a log is of. part: of a deployment, one of PARTS. saved: of a run that only this machine has a log of."""
+
+    item: Deployment | Run
+    part: str = ""
+    saved: str | None = None
+
+    @property
+    def title(self) -> str:
+        item = self.item
+        if isinstance(item, Deployment):
+            return f"deployment {item.name} ({item.id}), {item.state}, {self.part}"
+        return f"run {item.id} of {item.name}, {item.state}" + (
+            "; its log was saved on this machine" if self.saved is not None else ""
+        )
+
+    def data(self) -> dict[str, Any]:
+        item, kind = self.item, "deployment" if isinstance(self.item, Deployment) else "run"
+        fields = {"kind": kind, "id": item.id, "name": item.name, "state": item.state}
+        return fields | ({"part": self.part} if self.part else {})
+
+
+def source_of(context: Context, run: str | None, part: str) -> LogSource:
+    """run: an id or LATEST; None: the server."""
+    if run is None:
+        return LogSource(deployment_of(context), part)
+    found = run_of(context, run)
+    return LogSource(found.run, saved=found.log) if isinstance(found, SavedRun) else LogSource(found)
+
+
+def read(context: Context, source: LogSource) -> tuple[LogSource, str]:
+    """(source, text). A server that has printed nothing yet: the platform's events instead."""
+    if source.saved is not None:
+        return source, source.saved
+    if isinstance(source.item, Run):
+        return source, read_log(context, source.item)
+    logs = context.platform.logs(source.item.id)
+    if source.part == "app" and not logs.app.strip() and logs.events.strip():
+        return replace(source, part="events"), logs.events
+    return source, part_of(logs, source.part)
+
+
+def follow(context: Context, source: LogSource, show: OnLine, *, last: int) -> str:
+    """Show a log while it grows; return the result of a run when it ends. last: lines of it to begin with."""
+    item = source.item
+    if isinstance(item, Run):
+        ended, text = follow_run(context, item.id, show, seconds=_FOLLOWED, last=last)
+        return f"run {item.id}: {gc.judge(ended, text).message}"
+    follow_deployment(context, item.id, lambda: part_of(context.platform.logs(item.id), source.part), show, last=last)
+    return ""
 
 
 def deployment_of(context: Context) -> Deployment:
     """The server's deployment, running or not."""
-    found = chosen_of(context).current
-    if found is None:
+    current = chosen_of(context).current
+    if current is None:
         raise NotFound(
             f"`{context.account}` has no deployment `{context.settings.deployment.name}`.",
             where=context.access.target.options.hostname,
             remedy="Run `mlflow-ae5-deploy install` first.",
         )
-    return found
+    return current
 
 
 def part_of(logs: DeploymentLogs, part: str) -> str:
@@ -34,20 +91,20 @@ def part_of(logs: DeploymentLogs, part: str) -> str:
 
 
 def run_of(context: Context, desired: str) -> Run | SavedRun:
-    """A run by its id, or the `latest` one of the project's jobs, be it on record at the platform or only kept here."""
+    """A run by its id, or the `latest` one of the project's jobs; on the platform, or saved on this machine."""
     if desired != LATEST:
-        found = context.platform.run(desired) or saved_logs.find(context, desired)
-        if found is None:
-            raise NotFound(f"There is no run {desired}.", where=desired, remedy="`logs --run latest` takes the newest.")
-        return found
+        run = context.platform.run(desired) or saved_logs.find(context, desired)
+        if run is None:
+            raise NotFound(f"There is no run {desired}.", where=desired, remedy="`logs --run latest` shows the newest.")
+        return run
     project = context.cached.project(context.settings.project.name)
     latest = newest(context.platform.runs(), project, context.settings.gc.name)
-    ours = max(saved_logs.kept(context), key=lambda item: item.run.created or _NEVER, default=None)
-    if ours is not None and (latest is None or (ours.run.created or _NEVER) > (latest.created or _NEVER)):
-        return ours
+    saved = max(saved_logs.kept(context), key=lambda item: item.run.created or _NEVER, default=None)
+    if saved is not None and (latest is None or (saved.run.created or _NEVER) > (latest.created or _NEVER)):
+        return saved
     if latest is None:
         raise NotFound(
-            "No job of this project has a run on record, and none was asked for from this machine.",
+            "No job of this project has a run on record, and none was started from this machine.",
             where=context.settings.project.name,
             remedy="Wait for the next time of its schedule, or start one: `schedule-gc --run-now`.",
         )
@@ -55,10 +112,11 @@ def run_of(context: Context, desired: str) -> Run | SavedRun:
 
 
 def newest(runs: Sequence[Run], project: Project | None, job: str) -> Run | None:
-    """Pure. Runs whose record names no project are told by the name of their job."""
-    ours = [run for run in runs if (project is not None and run.project_id == project.id) or _nameless(run, job)]
-    return max(ours, key=lambda run: run.created or _NEVER, default=None)
+    """Pure. A run whose record names no project is recognised by the name of its job."""
 
+    def ours(run: Run) -> bool:
+        if not run.project_id:
+            return run.name == job
+        return project is not None and run.project_id == project.id
 
-def _nameless(run: Run, job: str) -> bool:
-    return not run.project_id and run.name == job
+    return max((run for run in runs if ours(run)), key=lambda run: run.created or _NEVER, default=None)

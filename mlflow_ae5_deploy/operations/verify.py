@@ -1,29 +1,33 @@
-"""Prove the server from outside: what a client does every day, and what a stranger must not be able to do.
+"""Test the server end to end: what a client does every day, and that unauthenticated requests are rejected.
 
-Everything is created under names of its own and taken away again, also when a step fails.
+Test data has names of its own and is deleted again, also when a step fails.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import VerificationFailed
 from mlflow_ae5_deploy.common.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, judge
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.resources import served_database
 from mlflow_ae5_deploy.resources.served_database import Observation
 
 API = "api/2.0/mlflow"
 ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"
+CONFIGURED_DATABASE = "configured database in use"
 _SIZE = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried. message: what was seen."""
+    """One test and its result. message: what was observed."""
 
     name: str
     passed: bool
@@ -45,71 +49,70 @@ class _Failed(Exception):
     pass
 
 
-class Verifier:
-    """token_api opens the server with the good token; bare_api without any; wrong_api with a wrong one.
+Step = Callable[[], str]
+OnCheck = Callable[[Check], None]
 
-    database: what the server's log shows of it; None where it shows nothing, and then nothing is said of it.
+
+def verify(
+    context: Context, url: str, token: Secret, on_check: OnCheck, *, deployment_id: str | None = None
+) -> Verification:
+    """Run every check against the server at `url`; a failed one skips those that build on it, never the clean-up.
+
+    deployment_id: also check that this deployment uses the configured database, where its log shows which it uses.
     """
+    database = served_database.observe(context, deployment_id) if deployment_id else None
+    verifier = _Verifier(context, url, token, database)
+    outcome = Verification(url)
+    for name, step in verifier.steps():
+        began = context.clock.monotonic()
+        message, passed = verifier.run(step)
+        check = Check(name, passed, message, context.clock.monotonic() - began)
+        outcome.checks.append(check)
+        on_check(check)
+    return outcome
 
-    def __init__(
-        self,
-        token_api: ServerApi,
-        bare_api: ServerApi,
-        wrong_api: ServerApi,
-        clock: Clock,
-        database: Observation | None = None,
-    ) -> None:
+
+class _Verifier:
+    def __init__(self, context: Context, url: str, token: Secret, database: Observation | None) -> None:
         self._database = database
-        self._api = token_api
-        self._unauthenticated = (("no token gets nothing", bare_api), ("a wrong token gets nothing", wrong_api))
-        self._clock = clock
+        self._api = context.server(url, token)
+        wrong = context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}"))
+        self._unauthenticated = {"without a token": context.server(url, None), "with a wrong token": wrong}
+        self._clock = context.clock
         self._tag = f"mlflow-ae5-deploy-verify-{secrets.token_hex(6)}"
         self._experiment = self._run = self._model = self._artifact = ""
         self._artifact_path = ""
         self._payload = secrets.token_bytes(_SIZE)
+        self._failed = False
 
-    def verify(self, on_check: Callable[[Check], None] | None = None) -> Verification:
-        """Run every check; a failed one skips those that build on it, never the clean-up."""
-        outcome = Verification(self._api.url)
-        steps: list[tuple[str, Callable[[], str]]] = [
-            ("the API answers from its database", self._reaches_database),
-            ("an experiment and a run are created", self._create),
-            ("a parameter, a metric and a tag are logged and read back", self._log),
-            ("an artifact is uploaded through the server", self._upload),
-            ("the artifact comes back the same", self._download),
-            ("a model version is registered", self._register),
+    def steps(self) -> Iterator[tuple[str, Step]]:
+        as_client: list[tuple[str, Step]] = [
+            ("MLflow API healthy", self._reaches_database),
+            ("experiment and run created", self._create),
+            ("parameter, metric and tag logged and read back", self._log),
+            ("artifact uploaded through the server", self._upload),
+            ("artifact downloaded", self._download),
+            ("model version registered", self._register),
         ]
         if self._database is not None:
-            steps.insert(1, ("it works on the configured database", self._on_the_configured_database))
-        stopped = False
-        for name, step in steps:
-            if stopped:
-                continue
-            check = self._try(name, step)
-            outcome.checks.append(check)
-            if on_check:
-                on_check(check)
-            stopped = not check.passed
-        for name, api in self._unauthenticated:
-            check = self._try(name, lambda api=api: self._refused(api))  # type: ignore[misc]
-            outcome.checks.append(check)
-            if on_check:
-                on_check(check)
-        check = self._try("what was created is taken away again", self._clean)
-        outcome.checks.append(check)
-        if on_check:
-            on_check(check)
-        return outcome
+            as_client.insert(1, (CONFIGURED_DATABASE, self._on_the_configured_database))
+        for step in as_client:
+            if not self._failed:
+                yield step
+        for how, api in self._unauthenticated.items():
+            yield f"request {how} is rejected", functools.partial(self._refused, api)
+        yield "test data deleted", self._clean
 
-    def _try(self, name: str, step: Callable[[], str]) -> Check:
-        began = self._clock.monotonic()
+    def run(self, step: Step) -> tuple[str, bool]:
+        """(what was observed, passed)."""
         try:
-            message, passed = step(), True
+            return step(), True
         except _Failed as failure:
-            message, passed = str(failure), False
-        except (KeyError, TypeError) as error:  # JSON, but not what MLflow would say
-            message, passed = f"the answer does not have the promised form ({type(error).__name__}: {error})", False
-        return Check(name, passed, message, self._clock.monotonic() - began)
+            message = str(failure)
+        except (KeyError, TypeError) as error:  # JSON, but not of the form that MLflow documents
+            message = f"unexpected form of the answer ({type(error).__name__}: {error})"
+        self._failed = True
+        return message, False
 
     # the steps --------------------------------------------------------------------------------------------------
 
@@ -121,7 +124,7 @@ class Verifier:
 
     def _on_the_configured_database(self) -> str:
         if self._database is None or not self._database.same:
-            raise _Failed(self._database.difference if self._database else "nothing is known of it")
+            raise _Failed(self._database.difference if self._database else "its log does not show one")
         return f"{self._database.served}, by its log"
 
     def _create(self) -> str:
@@ -143,8 +146,8 @@ class Verifier:
         metric = {m["key"]: m["value"] for m in data.get("metrics", [])}.get("verify")
         tag = {t["key"]: t["value"] for t in data.get("tags", [])}.get("verify")
         if (param, metric, tag) != (self._tag, 0.25, self._tag):
-            raise _Failed("what was read back differs from what was logged")
-        return "the same values came back"
+            raise _Failed("the values read differ from those logged")
+        return "same values"
 
     def _upload(self) -> str:
         scheme, _, rest = self._artifact.partition(":")
@@ -168,8 +171,8 @@ class Verifier:
             raise _Failed(answer.message)
         sent, got = (hashlib.sha256(data).hexdigest() for data in (self._payload, answer.body))
         if sent != got:
-            raise _Failed(f"{len(answer.body)} bytes came back and differ from the {len(self._payload)} sent")
-        return f"{len(answer.body)} bytes, the same SHA-256"
+            raise _Failed(f"the {len(answer.body)} bytes received differ from the {len(self._payload)} sent")
+        return f"{len(answer.body)} bytes, same SHA-256"
 
     def _register(self) -> str:
         self._model = self._tag
@@ -190,29 +193,26 @@ class Verifier:
         if status == "healthy" or (answer.json() is not None and answer.status == 200):
             raise _Failed("the API answered")
         if status != "unauthorised":
-            raise _Failed(f"neither let in nor turned away: {answer.message}")
-        return f"turned away ({answer.status})"
+            raise _Failed(f"neither accepted nor rejected: {answer.message}")
+        return str(answer.status)
 
     def _clean(self) -> str:
         problems = []
-        for desired, method, path, body in (
+        ended = {"run_id": self._run, "status": "FINISHED", "end_time": self._now_ms()}
+        for identifier, method, path, body in (
             (self._model, "DELETE", f"{API}/registered-models/delete", {"name": self._model}),
             (self._artifact_path, "DELETE", f"{ARTIFACTS}/{self._artifact_path}", None),
-            (self._run, "POST", f"{API}/runs/update", self._ended()),
+            (self._run, "POST", f"{API}/runs/update", ended),  # a deleted run keeps its status
             (self._run, "POST", f"{API}/runs/delete", {"run_id": self._run}),
             (self._experiment, "POST", f"{API}/experiments/delete", {"experiment_id": self._experiment}),
         ):
-            if desired:
+            if identifier:
                 answer = self._api.call(method, path, body=body)
                 if answer.status not in (200, 204, 404):
                     problems.append(f"{path}: {answer.message}")
         if problems:
             raise _Failed("; ".join(problems))
-        return "model and artifact are gone, experiment and run are deleted and left to garbage collection"
-
-    def _ended(self) -> dict[str, Any]:
-        """A run that is deleted keeps its status, and would count as going on for ever."""
-        return {"run_id": self._run, "status": "FINISHED", "end_time": self._now_ms()}
+        return "the next GC purges experiment and run"
 
     # helpers ----------------------------------------------------------------------------------------------------
 
@@ -236,6 +236,6 @@ def require(outcome: Verification) -> None:
         raise VerificationFailed(
             f"{len(failed)} of {len(outcome.checks)} checks failed: {', '.join(check.name for check in failed)}.",
             where=outcome.url,
-            remedy="Look at the deployment's log on the platform; `install` mends what differs from the configuration.",
+            remedy="Look at the server's log (`logs`). `install` fixes differences from the configuration.",
             detail="\n".join(f"{check.name}: {check.message}" for check in failed),
         )

@@ -1,4 +1,4 @@
-"""What `doctor` found, for people and as JSON."""
+"""The findings of `doctor`, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    known = counts(findings)
-    told = [
-        f"{known[OK]} in order",
-        f"{known[INFO]} to know",
-        counted(known[WARNING], "warnings"),
-        counted(known[ERROR], "errors"),
+    count = counts(findings)
+    parts = [
+        f"{count[OK]} ok",
+        f"{count[INFO]} info",
+        counted(count[WARNING], "warnings"),
+        counted(count[ERROR], "errors"),
     ]
-    return f"{', '.join(told)}, {known[SKIPPED]} skipped"
+    return f"{', '.join(parts)}, {count[SKIPPED]} skipped"
 
 
 def findings_data(findings: Sequence[Finding]) -> dict[str, Any]:
-    known = counts(findings)
+    count = counts(findings)
     return {
         "schema": SCHEMA,
         "verb": "doctor",
-        "outcome": "failed" if known[ERROR] else "passed",
-        "counts": known,
+        "outcome": "failed" if count[ERROR] else "passed",
+        "counts": count,
         "findings": [asdict(finding) for finding in findings],
     }

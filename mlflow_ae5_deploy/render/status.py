@@ -2,144 +2,146 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.operations import status_backups
-from mlflow_ae5_deploy.operations.status import Status
-from mlflow_ae5_deploy.operations.status_report import NO_SCHEMA, LastRun, Observed
+from mlflow_ae5_deploy.operations.status.run import Status
+from mlflow_ae5_deploy.operations.status.state import InstallationState, LastRun
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
+
+# MLflow does not start on a schema of another version, so that a healthy server has the right one.
+_NO_SCHEMA = "no endpoint shows it; `doctor --from-platform` reads it"
+_DEPLOYMENT = [
+    "id",
+    "name",
+    "state",
+    "status_text",
+    "url",
+    "endpoint",
+    "command",
+    "revision",
+    "resource_profile",
+    "public",
+]
 
 
 def show(reporter: Reporter, status: Status) -> None:
     style = "bold green" if status.healthy else "bold red"
     reporter.hanging("", f"{_headline(status)}: project {status.project} of {status.account} on {status.host}", style)
     reporter.line()
-    if status.installed:
-        _details(reporter, status)
+    if status.state.installed:
+        for title, text in rows(status):
+            reporter.hanging(f"  {title:<11} ", text)
+        for stage in status.drift:
+            for change in stage.changes:
+                would = f"stage {stage.number} ({stage.name}) would {change.phrase}, because {change.reason}"
+                reporter.hanging("    differs   ", would, "yellow")
+        if status.problems or status.warnings:
+            reporter.line()
     for text in status.problems:
         reporter.hanging("  ! ", text, "red")
     for text in status.warnings:
         reporter.hanging("  warning: ", text, "yellow")
 
 
-def _details(reporter: Reporter, status: Status) -> None:
-    for title, text in rows(status):
-        reporter.hanging(f"  {title:<11} ", text)
-    for stage in status.drift:
-        for change in stage.changes:
-            would = f"stage {stage.number} ({stage.name}) would {change.phrase}, because {change.reason}"
-            reporter.hanging("    differs   ", would, "yellow")
-    if status.problems or status.warnings:
-        reporter.line()
-
-
 def _headline(status: Status) -> str:
-    if not status.installed:
+    if not status.state.installed:
         return "not installed"
     return "healthy" if status.healthy else "not healthy"
 
 
 def rows(status: Status) -> list[tuple[str, str]]:
     """(title, text) of every line that is always there."""
-    seen, now = status.seen, status.observed
-    current = seen.deployment
+    state, now = status.state, status.observed
+    current, count, missing = state.deployment, len(state.desired_secrets), state.missing_secrets
+    secrets = f"{count - len(missing)} of {count} present, missing: {', '.join(missing)}"
     return [
-        ("Deployment", _deployment(seen, now)),
+        ("Deployment", _deployment(state, now)),
         ("URL", (current.url if current else None) or "none"),
-        ("API", seen.health.message if seen.health else "not asked: no server runs"),
-        ("Release", _release(seen)),
-        ("MLflow", f"{seen.version or f'version unknown: {seen.version_unknown}'}"),
-        ("Schema", NO_SCHEMA),
-        ("Token", _token(seen, now)),
-        ("Collection", _collection(seen, now)),
-        ("Backup", status_backups.words(seen.backups, now)),
-        ("Secrets", _secrets(seen)),
-        ("Sharing", ", ".join(f"{kind} {name}" for kind, name in seen.shared) or "with nobody"),
+        ("API", state.health.message if state.health else "not checked: no server runs"),
+        ("Release", _release(state)),
+        ("MLflow", state.version or f"version unknown: {state.version_unknown}"),
+        ("Schema", f"unknown: {_NO_SCHEMA}"),
+        ("Token", _token(state, now)),
+        ("Collection", _collection(state, now)),
+        ("Backup", status_backups.words(state.backups, now)),
+        ("Secrets", secrets if missing else f"all {count} present"),
+        ("Sharing", ", ".join(f"{kind} {name}" for kind, name in state.shared) or "with nobody"),
         ("Drift", _drift(status)),
-        ("Cost", f"{status.requests} requests, {status.seconds:.1f} s"),
+        ("Took", f"{status.seconds:.1f} s ({counted(status.requests, 'requests')})"),
     ]
 
 
-def _deployment(seen: Observed, now: datetime) -> str:
-    current = seen.deployment
+def _deployment(state: InstallationState, now: datetime) -> str:
+    current = state.deployment
     if current is None:
         return "none"
     since = f" since {_when(current.created, now)}" if current.created else ""
-    visible = "public" if current.public else "private"
+    visibility = "public" if current.public else "private"
     return (
         f"{current.state}{since}, {current.name} ({current.id}), command {current.command}, "
-        f"profile {current.resource_profile}, {visible}"
+        f"profile {current.resource_profile}, {visibility}"
     )
 
 
-def _release(seen: Observed) -> str:
-    if seen.made is None:
-        return f"unknown: {seen.release_unknown}"
-    changes = counted(len(seen.made.changes), "changes")
-    words = f"{seen.made.release.removeprefix('release ')}, {changes}, content {seen.made.content_digest[:12]}"
-    if seen.made.edited:
-        words += ", edited since"
-    if seen.deployment is None:
-        return f"{words}; revision {seen.newest}"
-    runs = seen.deployment.revision
-    return f"{words}; revision {runs}" + (f" ({seen.newest} is the newest)" if runs != seen.newest else "")
+def _release(state: InstallationState) -> str:
+    build = state.build
+    if build is None:
+        return f"unknown: {state.build_unknown}"
+    changes = counted(len(build.changes), "customizations") if build.changes else "no customizations"
+    text = f"{build.release.removeprefix('release ')}, {changes}, content {build.content_digest[:12]}"
+    if build.edited:
+        text += ", edited since"
+    running = state.deployment.revision if state.deployment else state.newest_revision
+    return f"{text}; revision {running}" + (
+        f" ({state.newest_revision} is the newest)" if running != state.newest_revision else ""
+    )
 
 
-def _token(seen: Observed, now: datetime) -> str:
-    if not seen.token.listed and not seen.token.stored:
+def _token(state: InstallationState, now: datetime) -> str:
+    if not state.token.listed and not state.token.stored:
         return "none stored"
-    if not seen.token.stored and not seen.token.previous:
-        return "stored from elsewhere; its age and deployment are not known here"
-    told = []
-    for known in seen.token.stored:
-        end = f", ends {_when(known.expires, now)}" if known.expires else ""
-        told.append(f"{known.account}: {_age(known.issued, now)} old, {_whose(seen, known.deployment_id)}{end}")
-    for known in seen.token.previous:
-        told.append(
-            f"{known.account}: stored from here {_age(known.stored, now)} ago, for deployment {known.deployment_id}, "
-            "before that was to be changed or taken down"
+    if not state.token.stored and not state.token.previous:
+        return "stored from another machine; its age and deployment are not known here"
+    accounts = []
+    for token in state.token.stored:
+        if state.deployment is None:
+            deployment = "of a deployment that does not run"
+        elif token.deployment_id == state.deployment.id:
+            deployment = "of this deployment"
+        else:
+            deployment = "of an EARLIER deployment, by this machine's records"
+        end = f", expires {_when(token.expires, now)}" if token.expires else ""
+        age = duration(max(now - token.issued, now - now))
+        accounts.append(f"{token.account}: {age} old, {deployment}{end}")
+    for token in state.token.previous:
+        age = duration(max(now - token.stored, now - now))
+        accounts.append(
+            f"{token.account}: stored {age} ago, before a change to deployment {token.deployment_id} was started"
         )
-    return "; ".join(told)
+    return "; ".join(accounts)
 
 
-def _whose(seen: Observed, deployment_id: str) -> str:
-    if seen.deployment is None:
-        return "of a deployment that does not run"
-    return "of this deployment" if deployment_id == seen.deployment.id else "on record, of an EARLIER deployment"
-
-
-def _collection(seen: Observed, now: datetime) -> str:
-    found = seen.collection
-    if found.jobs == 0:
+def _collection(state: InstallationState, now: datetime) -> str:
+    collection = state.collection
+    if collection.jobs == 0:
         return "no job"
-    last = f"last {_run(found.last, now)}" if found.last else _no_run(found.started_here, now)
-    running = f"; running since {_when(found.running.began, now)}" if found.running and found.running.began else ""
-    following = "PAUSED" if found.paused else f"next {_when(found.next, now)}" if found.next else "next unknown"
-    return f"{found.words} ({found.schedule} UTC); {last}{running}; {following}"
-
-
-def _no_run(started_here: datetime | None, now: datetime) -> str:
-    """Records are deleted, with the job and by hand, so that none is no proof that it never ran."""
-    return "no run on record" + (f"; this machine started one {_when(started_here, now)}" if started_here else "")
-
-
-def _run(run: LastRun, now: datetime) -> str:
-    began = f"{_when(run.began, now)} " if run.began else ""
-    return f"{began}{run.state}" + (f": {run.message}" if run.message else "")
-
-
-def _secrets(seen: Observed) -> str:
-    missing = [name for name in seen.desired_secrets if name not in seen.secrets]
-    count = len(seen.desired_secrets)
-    return (
-        f"{count - len(missing)} of {count} present, missing: {', '.join(missing)}"
-        if missing
-        else f"all {count} present"
-    )
+    if last := collection.last:
+        began = f"{_when(last.began, now)} " if last.began else ""
+        run = f"last {began}{last.state}" + (f": {last.message}" if last.message else "")
+    else:  # records are deleted by hand and with the job: that there is none does not show that it never ran
+        started = collection.started_here
+        run = "no run on record" + (f"; this machine started one {_when(started, now)}" if started else "")
+    running = collection.running
+    if running is not None and running.began:
+        run += f"; running since {_when(running.began, now)}"
+    following = f"next {_when(collection.next, now)}" if collection.next else "next unknown"
+    return f"{collection.words} ({collection.schedule} UTC); {run}; {'PAUSED' if collection.paused else following}"
 
 
 def _drift(status: Status) -> str:
@@ -158,17 +160,12 @@ def _when(moment: datetime | None, now: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC ({near})"
 
 
-def _age(moment: datetime, now: datetime) -> str:
-    return duration(max(now - moment, now - now))
-
-
 # JSON -------------------------------------------------------------------------------------------------------------
 
 
 def status_data(status: Status) -> dict[str, Any]:
-    """Times are ISO 8601; null is what was not there or not told."""
-    seen = status.seen
-    current = seen.deployment
+    """Times are ISO 8601; null is what does not exist or was not observed."""
+    state, current = status.state, status.state.deployment
     return {
         "schema": SCHEMA,
         "verb": "status",
@@ -176,43 +173,26 @@ def status_data(status: Status) -> dict[str, Any]:
         "observed": _iso(status.observed),
         "host": status.host,
         "account": status.account,
-        "project": {"name": status.project, "id": seen.project.id if seen.project else None},
+        "project": {"name": status.project, "id": state.project.id if state.project else None},
         "deployment": current
-        and {
-            "id": current.id,
-            "name": current.name,
-            "state": current.state,
-            "status_text": current.status_text,
-            "since": _iso(current.created),
-            "url": current.url,
-            "endpoint": current.endpoint,
-            "command": current.command,
-            "revision": current.revision,
-            "newest_revision": seen.newest,
-            "resource_profile": current.resource_profile,
-            "public": current.public,
-        },
+        and {name: getattr(current, name) for name in _DEPLOYMENT}
+        | {"public": current.public, "since": _iso(current.created), "newest_revision": state.newest_revision},
         "api": {
-            "status": seen.health.status if seen.health else "not asked",
-            "message": seen.health.message if seen.health else "",
+            "status": state.health.status if state.health else "not checked",
+            "message": state.health.message if state.health else "",
         },
-        "release": _release_data(seen),
-        "mlflow": {"version": seen.version, "unknown_because": seen.version_unknown or None},
-        "database_schema": {"revision": None, "unknown_because": NO_SCHEMA.removeprefix("unknown: ")},
+        "release": _release_data(state),
+        "mlflow": {"version": state.version, "unknown_because": state.version_unknown or None},
+        "database_schema": {"revision": None, "unknown_because": _NO_SCHEMA},
         "token": _token_data(status),
-        "unfinished": {
-            "restart_since": _iso(seen.unfinished.restart),
-            "left": list(seen.unfinished.left),
-            "gc_unproved": seen.unfinished.unproved,
-            "at_work": seen.unfinished.at_work or None,
-        },
-        "collection": _collection_data(seen),
-        "backup": status_backups.data(seen.backups),
+        "unfinished": asdict(state.unfinished) | {"restart_since": _iso(state.unfinished.restart_since)},
+        "collection": _collection_data(state),
+        "backup": status_backups.data(state.backups),
         "secrets": {
-            "present": [name for name in seen.desired_secrets if name in seen.secrets],
-            "missing": [name for name in seen.desired_secrets if name not in seen.secrets],
+            "present": [name for name in state.desired_secrets if name in state.secrets],
+            "missing": state.missing_secrets,
         },
-        "sharing": [{"type": kind, "id": name} for kind, name in seen.shared],
+        "sharing": [{"type": kind, "id": name} for kind, name in state.shared],
         "drift": [
             {"stage": stage.number, "name": stage.name, "changes": [change.data() for change in stage.changes]}
             for stage in status.drift
@@ -225,71 +205,56 @@ def status_data(status: Status) -> dict[str, Any]:
     }
 
 
-def _release_data(seen: Observed) -> dict[str, Any]:
-    made = seen.made
-    if made is None:
-        return {"name": None, "unknown_because": seen.release_unknown}
-    return {
-        "name": made.release,
-        "tool": made.tool,
-        "content_digest": made.content_digest,
-        "changes": list(made.changes),
-        "edited": list(made.edited),
-    }
+def _release_data(state: InstallationState) -> dict[str, Any]:
+    if state.build is None:
+        return {"name": None, "unknown_because": state.build_unknown}
+    fields = asdict(state.build)
+    return {"name": fields.pop("release"), **fields}
 
 
 def _token_data(status: Status) -> dict[str, Any]:
-    current = status.seen.deployment
+    current, token = status.state.deployment, status.state.token
     return {
-        "listed": status.seen.token.listed,
+        "listed": token.listed,
         "stored": [
             {
-                "account": known.account,
-                "stored": _iso(known.stored),
-                "issued": _iso(known.issued),
-                "age_seconds": round((status.observed - known.issued).total_seconds()),
-                "expires": _iso(known.expires),
-                "deployment_id": known.deployment_id,
-                "of_this_deployment": current is not None and known.deployment_id == current.id,
+                "account": stored.account,
+                "stored": _iso(stored.stored),
+                "issued": _iso(stored.issued),
+                "age_seconds": round((status.observed - stored.issued).total_seconds()),
+                "expires": _iso(stored.expires),
+                "deployment_id": stored.deployment_id,
+                "of_this_deployment": current is not None and stored.deployment_id == current.id,
             }
-            for known in status.seen.token.stored
+            for stored in token.stored
         ],
         "previous": [
-            {"account": known.account, "stored": _iso(known.stored), "deployment_id": known.deployment_id}
-            for known in status.seen.token.previous
+            {"account": stored.account, "stored": _iso(stored.stored), "deployment_id": stored.deployment_id}
+            for stored in token.previous
         ],
     }
 
 
-def _collection_data(seen: Observed) -> dict[str, Any]:
-    found = seen.collection
+def _collection_data(state: InstallationState) -> dict[str, Any]:
+    collection = state.collection
     return {
-        "jobs": found.jobs,
-        "name": found.name or None,
-        "schedule": found.schedule or None,
-        "words": found.words or None,
-        "paused": found.paused,
-        "next": _iso(found.next),
-        "last": _run_data(found.last),
-        "started_here": _iso(found.started_here),
-        "running": _run_data(found.running),
-        "overdue_since": _iso(found.missed.due if found.missed else None),
-        "missed_again": found.missed is not None and found.missed.again,
-        "outdated": found.outdated,
+        "jobs": collection.jobs,
+        "name": collection.name or None,
+        "schedule": collection.schedule or None,
+        "words": collection.words or None,
+        "paused": collection.paused,
+        "next": _iso(collection.next),
+        "last": _run_data(collection.last),
+        "started_here": _iso(collection.started_here),
+        "running": _run_data(collection.running),
+        "overdue_since": _iso(collection.missed.due if collection.missed else None),
+        "missed_again": collection.missed is not None and collection.missed.again,
+        "outdated": collection.outdated,
     }
 
 
 def _run_data(run: LastRun | None) -> dict[str, Any] | None:
-    if run is None:
-        return None
-    return {
-        "id": run.id,
-        "state": run.state,
-        "began": _iso(run.began),
-        "outcome": run.outcome or None,
-        "passed": run.passed,
-        "message": run.message,
-    }
+    return asdict(run) | {"began": _iso(run.began), "outcome": run.outcome or None} if run else None
 
 
 def _iso(moment: datetime | None) -> str | None:

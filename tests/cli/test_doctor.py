@@ -167,9 +167,8 @@ class TestInstalled:
         for check in ("tls", "login", "rights", "resource-profiles", "endpoint-name", "server", "allowed-hosts",
                       "token", "gc-job"):  # fmt: skip
             assert found[check]["severity"] == "ok", found[check]
-        for check in ("database-from-platform", "artifacts-from-platform"):
-            assert found[check]["severity"] == "skipped"
-            assert "--from-platform" in found[check]["remedy"]
+        assert found["from-platform"]["severity"] == "skipped"
+        assert "--from-platform" in found["from-platform"]["remedy"]
 
     def test_a_person_reads_a_line_for_each_and_a_remedy(self, bench, capsys):
         bench.install(capsys)
@@ -180,8 +179,8 @@ class TestInstalled:
         assert seen.code == 20
         assert "! resource-profiles" in seen.out
         assert "huge (`deployment.resource_profile`)" in seen.out
-        assert "do this: Take one of: default, large." in seen.out
-        assert seen.out.splitlines()[-1].endswith("1 error, 4 skipped")
+        assert "do this: Use one of: default, large." in seen.out
+        assert seen.out.splitlines()[-1].endswith("1 error, 1 skipped")
 
     def test_a_stopped_server_and_a_void_token_are_errors_with_remedies(self, bench, capsys):
         bench.install(capsys)

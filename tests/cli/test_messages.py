@@ -70,7 +70,7 @@ def test_the_way_back_after_an_uninstall_is_a_whole_command(bench, capsys):
 
     done = bench.run(capsys, "uninstall", *options, "--yes")
 
-    (line,) = [line for line in done.out.splitlines() if "brings it back" in line]
+    (line,) = [line for line in done.out.splitlines() if "To install it again" in line]
     words = shlex.split(line.split("`")[1])
     assert bench.run(capsys, *words[words.index("install") :]).code == 0
     again = bench.run(capsys, "uninstall", *options, "--yes")

@@ -100,7 +100,7 @@ def test_what_came_up_during_the_question_does_not_go(bench, capsys, asked):
 
     refused = asked("y", somebody)
 
-    assert_tells(refused, 14, "more to remove than was agreed to", "job ")
+    assert_tells(refused, 14, "more to delete than you confirmed", "job ")
     assert len(bench.owner().get("deployments")) == 1
     assert [j["name"] for j in bench.owner().get("jobs")] == [job["name"]]
 

@@ -304,7 +304,7 @@ class TestWhatStatusSaysMeanwhile:
 
         left, gone = self.look(rotatable, capsys, *config), self.look(rotatable, capsys)
 
-        assert (left.code, left.data["unfinished"]["left"]) == (20, ["nobody-here"])
+        assert (left.code, left.data["unfinished"]["accounts_left"]) == (20, ["nobody-here"])
         assert "`rotate-token --sandbox --config " in left.data["problems"][0]
         assert (gone.code, gone.data["problems"]) == (0, [])  # it is no consumer any more
 
@@ -316,7 +316,7 @@ class TestWhatStatusSaysMeanwhile:
         seen = self.look(rotatable, capsys)
         rotation(rotatable, capsys)
 
-        assert (seen.code, seen.data["unfinished"]["gc_unproved"]) == (20, True)
+        assert (seen.code, seen.data["unfinished"]["gc_untested"]) == (20, True)
         assert self.look(rotatable, capsys).code == 0
 
     def test_a_restart_that_was_cut_off_and_where_the_token_is_from(self, rotatable, capsys):
@@ -329,9 +329,9 @@ class TestWhatStatusSaysMeanwhile:
         rotation(rotatable, capsys)
 
         assert seen.code == 20
-        assert any("restart that was begun at" in text for text in seen.data["problems"])
+        assert any("restart that was started at" in text for text in seen.data["problems"])
         assert {item["deployment_id"] for item in seen.data["token"]["previous"]} == {previous}
-        assert "stored from here" in told.out
+        assert "before a change to deployment" in told.out
         assert "stored elsewhere" not in told.out
         assert self.look(rotatable, capsys).code == 0
 
@@ -340,9 +340,9 @@ class TestWhatStatusSaysMeanwhile:
             seen = self.look(rotatable, capsys)
 
         assert seen.code == 0, seen.out
-        assert "`install`" in seen.data["unfinished"]["at_work"]
-        assert any("is being worked on" in text for text in seen.data["warnings"])
-        assert self.look(rotatable, capsys).data["unfinished"]["at_work"] is None
+        assert "`install`" in seen.data["unfinished"]["running"]
+        assert any("Another run is in progress" in text for text in seen.data["warnings"])
+        assert self.look(rotatable, capsys).data["unfinished"]["running"] == ""
 
     def test_a_collection_that_failed_before_the_rotation_is_no_present_trouble(self, rotatable, capsys):
         owner = rotatable.owner()
@@ -358,7 +358,7 @@ class TestWhatStatusSaysMeanwhile:
 
         assert before.code == 20
         assert (after.code, after.data["collection"]["outdated"]) == (0, True), after.out
-        assert any("began before the token was renewed" in text for text in after.data["warnings"])
+        assert any("before the token was renewed" in text for text in after.data["warnings"])
         (finding,) = [item for item in examined.data["findings"] if item["check"] == "gc-job"]
         assert (finding["severity"], "--run-now" in finding["remedy"]) == ("warning", True)
 

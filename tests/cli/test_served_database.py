@@ -9,7 +9,7 @@ from tests.cli.answers import assert_tells
 from tests.sandbox.support import PROJECT_FILE, make_project_archive
 
 FOLDER = "/var/run/secrets/user_credentials"
-CHECK = "it works on the configured database"
+CHECK = "configured database in use"
 
 
 @pytest.fixture

@@ -252,7 +252,7 @@ class TestUninstall:
         assert owner.get("credentials/user")["data"] == secrets
         assert (again.code, again.data["outcome"]) == (0, "unchanged")
         assert bench.writes() == []
-        back = bench.install(capsys, "--release", done.data["kept_archive"])
+        back = bench.install(capsys, "--release", done.data["archive"])
         assert back.code == 0, back.err
         assert bench.install(capsys).data["stages"][5]["outcome"] == "unchanged"
 
@@ -270,7 +270,7 @@ class TestUninstall:
         assert purged.data["outcome"] == "changed", purged.err
         assert owner.get("credentials/user")["data"] == ["SOMEBODY_ELSES"]
         assert consumer.get("credentials/user")["data"] == ["MINE"]
-        assert again.out == "Nothing is left of this installation.\n"
+        assert again.out == "Unchanged: nothing is installed.\n"
         state = json.loads(next((bench.folder / "state").glob("localhost*/state.json")).read_text())
         assert (state["secrets"], state["token"], state["shared"]) == ({}, None, [])
 
@@ -309,7 +309,7 @@ class TestUninstall:
         done = here("uninstall", "--yes", "--purge-secrets")
 
         assert_tells(partly, 23, "dev-user")
-        assert "Nothing is left" not in partly.out
+        assert "Unchanged" not in partly.out
         assert done.code == 0, done.err
         assert "MLFLOW_TRACKING_TOKEN" not in Client(bench.info, "dev-user").get("credentials/user")["data"]
 
@@ -340,4 +340,4 @@ class TestUninstall:
     def test_an_account_that_does_not_exist_has_nothing_left(self, bench, capsys):
         nothing = bench.run(capsys, "uninstall", "--sandbox", "--username", "never-was")
 
-        assert (nothing.code, nothing.out) == (0, "Nothing is left of this installation.\n")
+        assert (nothing.code, nothing.out) == (0, "Unchanged: nothing is installed.\n")

@@ -82,7 +82,7 @@ class TestHealthy:
         assert seen.code == 0, seen.err
         assert seen.out.startswith("healthy: project mlflow.tracking.server of mlflow-service on localhost")
         assert len(seen.out.splitlines()) <= 26
-        for words in ("started since", "MLflow      3.17.2", "unknown: no endpoint tells it", "Drift       none"):
+        for words in ("started since", "MLflow      3.17.2", "unknown: no endpoint shows it", "Drift       none"):
             assert words in seen.out
 
     def test_another_machine_knows_less_and_says_so(self, bench, capsys, monkeypatch):
@@ -179,7 +179,7 @@ class TestNotHealthy:
         mended = bench.install(capsys, "--yes")
 
         assert [text for text in seen.data["problems"] if "token" in text] == []
-        assert any("what is stored now is not known" in text for text in seen.data["warnings"])
+        assert any("whether it was replaced since is not known here" in text for text in seen.data["warnings"])
         assert "VOID" not in told.out
         (finding,) = [item for item in examined.data["findings"] if item["check"] == "token"]
         assert finding["severity"] == "warning"
@@ -195,7 +195,7 @@ class TestNotHealthy:
             bench.control("DELETE", "/faults")
 
         assert seen.code == 20
-        assert "does not answer from its database" in seen.data["problems"][0]
+        assert "The MLflow API is not healthy: " in seen.data["problems"][0]
         assert seen.data["deployment"]["state"] == "started"
 
     def test_nothing_installed(self, bench, capsys):
@@ -217,7 +217,7 @@ class TestNotHealthy:
         assert seen.data["problems"][0].startswith("No server runs")
         assert bench.install(capsys).code == 0
 
-    def test_an_upgrade_that_was_cut_off_is_not_nothing(self, bench, capsys):
+    def test_an_interrupted_upgrade_without_a_project_is_not_healthy(self, bench, capsys):
         bench.install(capsys)
         config = bench.configure("project:\n  name: another\n")
         folder = installation_dir(bench.folder / "state", bench.info.hostname, ACCOUNT, "another")
@@ -229,7 +229,7 @@ class TestNotHealthy:
             shutil.rmtree(folder)
 
         assert (seen.code, seen.data["outcome"]) == (20, "unhealthy"), seen.out
-        assert "An upgrade to 9.9.9 was cut off" in seen.data["problems"][0]
+        assert "An upgrade to 9.9.9 was interrupted" in seen.data["problems"][0]
 
 
 class TestDrift:

@@ -117,7 +117,7 @@ def test_a_verb_leaves_nothing_but_its_text(bench, columns):
     assert any(sign in written for sign in SPINNER)  # there was a progress line
     assert not any(sign in text for sign in SPINNER), text
     assert process.returncode == 0, text
-    assert re.search(r"^\d+ in order, ", text, re.M)
+    assert re.search(r"^\d+ ok, ", text, re.M)
 
 
 def read_all(terminal: int) -> str:

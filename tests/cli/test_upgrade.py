@@ -295,7 +295,7 @@ class TestBack:
 
         assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --roll-back")
         assert_tells(failed, 31, f"The data as it was before is in snapshot {snapshots(site)[-1]}")
-        assert_tells(forward, 14, "going back from it has not ended", "upgrade --roll-back")
+        assert_tells(forward, 14, "its rollback has not finished", "upgrade --roll-back")
         assert any("upgrade --roll-back" in text for text in status.data["problems"])
         assert (back.code, back.data["outcome"]) == (0, "back"), back.err
         assert_is_first(site, capsys)

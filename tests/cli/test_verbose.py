@@ -26,6 +26,15 @@ def test_requests_are_logged_to_stderr_and_json_is_the_same(bench, capsys, optio
     assert not any(words in verbose.err for words in not_logged)
 
 
+def test_a_verb_of_the_sandbox_logs_too(bench, capsys):
+    plain = bench.run(capsys, "sandbox", "status", "--json")
+    verbose = bench.run(capsys, "sandbox", "status", "--json", "-v")
+
+    assert (verbose.code, verbose.out) == (0, plain.out)
+    assert "cli.sandbox_up: status: begin, " in verbose.err
+    assert plain.err == ""
+
+
 def test_stages_lock_journal_state_and_retries_are_logged(bench, capsys):
     fault = {"method": "GET", "path": "/api/v2/projects$", "times": 1, "status": 503}
     bench.control("POST", "/faults", fault)

@@ -94,9 +94,9 @@ def test_the_server_is_proved_from_outside(installed: Site) -> None:
     assert proved.code == 0, proved.out
     assert proved.data["outcome"] == "passed"
     names = [check["name"] for check in proved.data["checks"]]
-    assert "no token gets nothing" in names
-    assert "a wrong token gets nothing" in names
-    assert "it works on the configured database" in names
+    assert "request without a token is rejected" in names
+    assert "request with a wrong token is rejected" in names
+    assert "configured database in use" in names
     assert len(names) == 10
     file = installed.data() / "mlflow" / "standalone" / "store" / "mydb.sqlite"
     with contextlib.closing(sqlite3.connect(file)) as database:

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.ae5.probe import Certificate, Handshake
 from mlflow_ae5_deploy.common.mlflow_api import Health, judge
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, parse_store_uri
-from mlflow_ae5_deploy.operations.doctor import backups, connection, versions
+from mlflow_ae5_deploy.operations.doctor import connection, release, storage
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPED, WARNING
 from mlflow_ae5_deploy.operations.doctor.from_platform import CHECKS, read_report
 from mlflow_ae5_deploy.operations.doctor.server import judge_hosts, variants
@@ -54,7 +54,7 @@ TOOLS = [
 
 @pytest.mark.parametrize(("version", "needed", "severity", "message"), TOOLS)
 def test_ae5_tools(version, needed, severity, message):
-    assert_told(versions.ae5_tools(version, needed=needed), severity, message)
+    assert_told(connection.ae5_tools(version, needed=needed), severity, message)
 
 
 PINS = [
@@ -63,7 +63,7 @@ PINS = [
     ("=3.17.2=py311_0", True, OK, "mlflow 3.17.2"),
     ("==3.4.0", True, OK, "3.4.0"),
     ("==3.5.0", True, ERROR, "30 GB of memory"),
-    ("==3.8.1", False, WARNING, "yours do not go that way"),
+    ("==3.8.1", False, WARNING, "yours do not go through the server"),
     ("==3.11.9", True, ERROR, "30 GB of memory"),
     ("==3.12.0", True, OK, "3.12.0"),
     ("==3.18.0", True, WARNING, "mlflow-skinny"),
@@ -77,11 +77,11 @@ PINS = [
 
 @pytest.mark.parametrize(("spec", "proxied", "severity", "message"), PINS)
 def test_mlflow_pin(spec, proxied, severity, message):
-    assert_told(versions.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, message)
+    assert_told(release.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, message)
 
 
 def test_a_release_without_mlflow_in_its_packages_is_not_judged():
-    assert_told(versions.mlflow_pin(env(python="=3.11"), proxied=True), INFO, "not known")
+    assert_told(release.mlflow_pin(env(python="=3.11"), proxied=True), INFO, "is unknown")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_release_without_mlflow_in_its_packages_is_not_judged():
     ],
 )
 def test_mlflow_running(version, pinned, severity, message):
-    assert_told(versions.mlflow_running(version, pinned, proxied=True), severity, message)
+    assert_told(release.mlflow_running(version, pinned, proxied=True), severity, message)
 
 
 PG, SA20, SA21 = {"psycopg": ">=3"}, {"sqlalchemy": ">=2.0,<2.1"}, {"sqlalchemy": ">=2.1,<2.2"}
@@ -119,19 +119,19 @@ DATABASES = [
     # the server this tool brings names the driver itself
     ("postgresql://h/d", env(ours=True, **PG2, **SA21), OK, "through psycopg2"),
     ("postgresql://h/d", env(ours=True, **SA21), ERROR, "needs psycopg or psycopg2"),
-    ("postgresql+pg8000://h/d", env(ours=True, pg8000=""), ERROR, "does not take the driver pg8000"),
+    ("postgresql+pg8000://h/d", env(ours=True, pg8000=""), ERROR, "does not support the driver pg8000"),
     ("postgresql+psycopg://h/d", env(), SKIPPED, "lists no packages"),
 ]
 
 
 @pytest.mark.parametrize(("uri", "environment", "severity", "message"), DATABASES)
 def test_database_driver(uri, environment, severity, message):
-    assert_told(versions.database_driver(parse_store_uri(uri), environment), severity, message)
+    assert_told(storage.database_driver(parse_store_uri(uri), environment), severity, message)
 
 
 def test_the_tables_know_every_driver_there_is():
     known = {driver for drivers in DRIVERS.values() for driver in drivers} - {"pysqlite"}
-    assert known == set(versions.DRIVER_PACKAGES)
+    assert known == set(storage.DRIVER_PACKAGES)
 
 
 def test_our_drivers_are_those_the_server_takes():
@@ -141,7 +141,7 @@ def test_our_drivers_are_those_the_server_takes():
         for node in ast.parse(source).body
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "DRIVERS"
     ]
-    assert {kind: tuple(row[0] for row in rows) for kind, rows in table.items()} == versions.OUR_DRIVERS
+    assert {kind: tuple(row[0] for row in rows) for kind, rows in table.items()} == storage.OUR_DRIVERS
 
 
 # the environment of a command -------------------------------------------------------------------------------------
@@ -217,10 +217,10 @@ def handshake(*days):
 @pytest.mark.parametrize(
     ("seen", "severity", "message"),
     [
-        (handshake(90, 3650), OK, "a chain of 2 that ends 2026-05-30"),
-        (handshake(90, 10), WARNING, "the certificate c10 ends in 10 days"),
+        (handshake(90, 3650), OK, "chain of 2, expires 2026-05-30"),
+        (handshake(90, 10), WARNING, "the certificate c10 expires in 10 days"),
         (handshake(29), WARNING, "in 29 days"),
-        (handshake(), INFO, "does not tell"),
+        (handshake(), INFO, "does not show"),
     ],
 )
 def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, message):
@@ -230,7 +230,7 @@ def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, messag
 @pytest.mark.parametrize(
     ("skew", "severity", "message"),
     [
-        (0.4, OK, "the same"),
+        (0.4, OK, "in step"),
         (-12.0, OK, "12 s behind"),
         (45.0, WARNING, "45 s ahead"),
         (-400.0, ERROR, "400 s behind"),
@@ -325,7 +325,7 @@ PLACES = [
     ("destination", "database", "artifacts", "message"), PLACES, ids=[str(row[:3]) for row in PLACES]
 )
 def test_snapshots_beside_the_data_are_warned_of(destination, database, artifacts, message):
-    found = backups.judge(destination, database, artifacts)
+    found = storage.judge(destination, database, artifacts)
 
     assert found.severity == ("warning" if message else "ok")
-    assert (message or "away from the data") in found.message
+    assert (message or "apart from the data") in found.message

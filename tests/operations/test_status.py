@@ -1,4 +1,4 @@
-"""What makes an installation unhealthy, what is only drift, and what is only not known: rows of data."""
+"""Status decisions as rows of data: problems, warnings, drift."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.plan import Changes, NoChange
 from mlflow_ae5_deploy.engine.state import StoredToken
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, Outcome
-from mlflow_ae5_deploy.operations.drift import DIFFERS, SAME, UNKNOWN, StageView, forecast, reasoned, view
 from mlflow_ae5_deploy.operations.missed import Missed, missed
-from mlflow_ae5_deploy.operations.status import problems, warnings
-from mlflow_ae5_deploy.operations.status_backups import BackupStatus, KnownSnapshot, look_at_backups, remembered
-from mlflow_ae5_deploy.operations.status_report import (
+from mlflow_ae5_deploy.operations.status.drift import (
+    DIFFERS,
+    SAME,
+    UNKNOWN,
+    StageDrift,
+    compare_stages,
+    drift_of,
+    with_reason,
+)
+from mlflow_ae5_deploy.operations.status.observe import in_order, read_version
+from mlflow_ae5_deploy.operations.status.problems import problems, warnings
+from mlflow_ae5_deploy.operations.status.state import (
     GcStatus,
+    InstallationState,
     LastRun,
-    Observed,
     TokenStatus,
     UnfinishedOperation,
-    in_order,
-    read_version,
 )
+from mlflow_ae5_deploy.operations.status_backups import BackupStatus, KnownSnapshot, look_at_backups, remembered
 from mlflow_ae5_deploy.release.compare import BuildRecord
 from mlflow_ae5_deploy.resources.deployment import StartDeployment
 from mlflow_ae5_deploy.resources.project import CompareProject
@@ -42,19 +49,19 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
 BROKEN = replace(RAN, passed=False, message="no token")
-UNTOLD = replace(RAN, passed=None, message="no report")
+UNREPORTED = replace(RAN, passed=None, message="no report")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)
 LATE = Missed("garbage collection", NOW - 3 * HOUR, False)
-COLLECTION = GcStatus(1, "gc", "*/10 * * * *", "every 10 minutes", False, NOW, RAN, None, None)
-WELL = Observed(
+COLLECTION = GcStatus(1, "gc", "*/10 * * * *", "every 10 minutes", next=NOW, last=RAN)
+WELL = InstallationState(
     project=OURS,
     deployment=deployment(),
     duplicates=(),
     rival=None,
     health=Health("healthy", "it answers"),
-    newest="0.0.1",
-    made=BuildRecord("bundled release 0.1.0", "tool", "d" * 64, (), ()),
-    release_unknown="",
+    newest_revision="0.0.1",
+    build=BuildRecord("bundled release 0.1.0", "tool", "d" * 64, (), ()),
+    build_unknown="",
     version="3.17.2",
     version_unknown="",
     token=TokenStatus(True, (STORED,)),
@@ -86,20 +93,20 @@ def failed(kind, message, hint="", snapshot="", *, ran=True, known=True):
 
 PROBLEMS = [
     ("nothing", {"project": None, "deployment": None}, "the account has no such project"),
-    ("no account", {"project": None, "deployment": None, "account": False}, "the account does not exist"),
+    ("no account", {"project": None, "deployment": None, "account_exists": False}, "the account does not exist"),
     ("no server", {"deployment": None, "health": None}, "No server runs"),
     ("failed", {"deployment": deployment(state="failed", status_text="App failed"), "health": None}, "(App failed)"),
     ("starting", {"deployment": deployment(state="starting", status_text=""), "health": None}, "starting, not started"),
-    ("no url", {"deployment": deployment(url=None), "health": None}, "tells no URL"),
+    ("no url", {"deployment": deployment(url=None), "health": None}, "reports no URL"),
     ("public", {"deployment": deployment(public=True)}, "anyone can read and delete"),
     ("a second server", {"duplicates": (deployment(id="a2-2", name="two"),)}, "same data: deployment two"),
     ("a rival", {"rival": deployment(name="theirs", owner="jdoe")}, "theirs of another project (jdoe)"),
-    ("database gone", {"health": Health("unhealthy", "503 no database")}, "from its database: 503 no database"),
-    ("turned away", {"health": Health("unauthorised", "302")}, "was not seen: the endpoint turned"),
+    ("database gone", {"health": Health("unhealthy", "503 no database")}, "API is not healthy: 503 no database"),
+    ("login rejected", {"health": Health("unauthorised", "302")}, "API was not checked: the endpoint rejected"),
     ("a secret gone", {"secrets": frozenset({"A"})}, "Not set as secrets of the account: B."),
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
-    ("no gc", {"collection": GcStatus(0, "", "", "", False, None, None, None, None)}, "no garbage collection job"),
+    ("no gc", {"collection": GcStatus(jobs=0)}, "no garbage collection job"),
     ("no run for long", collected(missed=replace(LATE, again=True)), "nor when the next was"),
     (
         "no drill for long",
@@ -108,13 +115,17 @@ PROBLEMS = [
     ),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     (
-        "restart cut off",
-        {"unfinished": UnfinishedOperation(restart=NOW - HOUR)},
-        "begun at 2026-03-01 11:00 UTC has not ended",
+        "restart interrupted",
+        {"unfinished": UnfinishedOperation(restart_since=NOW - HOUR)},
+        "started at 2026-03-01 11:00 UTC has not finished",
     ),
-    ("upgrade cut off", {"interrupted_upgrade": "3.18.0"}, "An upgrade to 3.18.0 was interrupted: run `upgrade` again"),
     (
-        "half restored",
+        "upgrade interrupted",
+        {"interrupted_upgrade": "3.18.0"},
+        "An upgrade to 3.18.0 was interrupted: run `upgrade` again",
+    ),
+    (
+        "restore interrupted",
         {"interrupted_restore": InterruptedRestore("It is not whole.")},
         "It is not whole. Run the same `restore`",
     ),
@@ -151,29 +162,33 @@ PROBLEMS = [
         "in X began anew.",
     ),
     (
-        "not back",
+        "rollback failed",
         {"interrupted_upgrade": "3.18.0", "rollback_failed": "no room."},
-        "run `upgrade --roll-back`. Why it failed: no room.",
+        "run `upgrade --roll-back`. Why the upgrade failed: no room.",
     ),
     (
         "upgrading now",
-        {"interrupted_upgrade": "3.18.0", "unfinished": UnfinishedOperation(at_work="bob has been running")},
+        {"interrupted_upgrade": "3.18.0", "unfinished": UnfinishedOperation(running="bob has been running")},
         "3.18.0 has not ended: bob has been running.",
     ),
-    ("one left", {"unfinished": UnfinishedOperation(left=("ann",), unproved=True)}, "ann has not got the new token"),
-    ("gc unproved", {"unfinished": UnfinishedOperation(unproved=True)}, "the gc job was not proved"),
+    (
+        "one left",
+        {"unfinished": UnfinishedOperation(accounts_left=("ann",), gc_untested=True)},
+        "ann has not got the new token",
+    ),
+    ("gc untested", {"unfinished": UnfinishedOperation(gc_untested=True)}, "the gc job was not tested"),
     ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
     ("gc failed", collected(last=replace(RAN, passed=False, message="no token")), "collection failed: no token."),
     (
-        "gc left something",
+        "gc incomplete",
         collected(last=replace(RAN, passed=False, outcome="incomplete", message="removed 1 of 2 runs")),
-        "collection left some of its work: removed 1 of 2 runs.",
+        "collection is incomplete: removed 1 of 2 runs.",
     ),
 ]
 
 
 @pytest.mark.parametrize(("case", "changes", "message"), PROBLEMS, ids=[row[0] for row in PROBLEMS])
-def test_one_problem_makes_it_unhealthy_and_is_told_alone(case, changes, message):
+def test_each_problem_alone_makes_it_unhealthy(case, changes, message):
     (problem,) = problems(replace(WELL, **changes), NOW)
     assert message in problem
 
@@ -186,12 +201,15 @@ HEALTHY = [
     ("paused", collected(paused=True, next=None)),
     ("shared with more", {"shared": (("group", "everyone"), ("user", "jdoe"))}),
     ("token that ends", stored(expires=NOW + HOUR)),
-    ("version not told", {"version": None}),
+    ("version unknown", {"version": None}),
     ("restarted by somebody else", stored(deployment_id="a2-old")),
     ("not on record any more", {"token": TokenStatus(True, (), (STORED,))}),
-    ("a rotation at work", {"unfinished": UnfinishedOperation(left=("ann",), at_work="bob has been running")}),
+    (
+        "a rotation in progress",
+        {"unfinished": UnfinishedOperation(accounts_left=("ann",), running="bob has been running")},
+    ),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
-    ("gc left no report", collected(last=UNTOLD)),  # a warning
+    ("gc left no report", collected(last=UNREPORTED)),  # a warning
 ]
 
 
@@ -206,7 +224,7 @@ WARNINGS = [
     ("no token at all", {"token": TokenStatus(False, ())}, None),
     ("token ends soon", stored(expires=NOW + 3 * HOUR), "in 3 hours (mlflow-service)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
-    ("token has ended", stored(expires=NOW - HOUR), None),  # a problem, told once
+    ("token has expired", stored(expires=NOW - HOUR), None),  # a problem, reported once
     ("no run for long", collected(missed=LATE), "since one was due at 2026-03-01 09:00 UTC."),
     (
         "no backup for long",
@@ -225,20 +243,24 @@ WARNINGS = [
         "How the last scheduled drill ended is not",
     ),
     ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
-    ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; what is stored now is"),
-    ("before a change of ours", {"token": TokenStatus(True, (), (STORED,))}, "stored from here for mlflow-service"),
+    ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; whether it was replaced"),
     (
-        "somebody at work",
-        {"unfinished": UnfinishedOperation(at_work="bob has been running")},
-        "worked on: bob has been running.",
+        "before a change of ours",
+        {"token": TokenStatus(True, (), (STORED,))},
+        "this machine stored for mlflow-service is older than a change",
     ),
-    ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "began before the token was renewed"),
+    (
+        "another run in progress",
+        {"unfinished": UnfinishedOperation(running="bob has been running")},
+        "in progress: bob has been running.",
+    ),
+    ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "before the token was renewed"),
     (
         "gc left no report",
-        collected(last=UNTOLD),
+        collected(last=UNREPORTED),
         "The last garbage collection has finished, result unknown: no report.",
     ),
-    ("edited", {"made": replace(WELL.made, edited=("app.py was edited",))}, "app.py was edited"),
+    ("edited", {"build": replace(WELL.build, edited=("app.py was edited",))}, "app.py was edited"),
 ]
 
 
@@ -253,8 +275,8 @@ def test_a_damaged_record_of_a_snapshot_is_none(record):
     assert remembered(record) is None
 
 
-def test_warnings_of_the_stages_are_told_once():
-    stages = [StageView(n, "x", SAME, "", (), ("look out",)) for n in (1, 2)]
+def test_equal_warnings_of_stages_are_reported_once():
+    stages = [StageDrift(n, "x", SAME, "", (), ("look out",)) for n in (1, 2)]
     assert warnings(WELL, stages, NOW) == ["look out"]
 
 
@@ -282,7 +304,7 @@ DRIFT = [
 @pytest.mark.parametrize(("case", "changes", "state"), DRIFT, ids=[row[0] for row in DRIFT])
 def test_only_what_is_seen_to_differ_is_drift(case, changes, state):
     diff = Changes(tuple(changes)) if changes else NoChange("fine")
-    assert view(8, "stage", diff).state == state
+    assert drift_of(8, "stage", diff).state == state
 
 
 @pytest.mark.parametrize("why", ["possible once the deployment runs", "not set", "the stored one is of another"])
@@ -293,16 +315,16 @@ def test_only_what_is_seen_to_differ_is_drift(case, changes, state):
 )
 def test_what_an_install_would_do_about_secrets_is_not_masked(change, why):
     """`issue a token: possible` would look like a credential to the scrubber."""
-    told = reasoned(replace(change, reason=why))
-    assert scrub(told) == told
+    text = with_reason(replace(change, reason=why))
+    assert scrub(text) == text
 
 
 @pytest.mark.parametrize("state", ["new", "missing", "different", "unknown", "unset"])
 def test_why_a_secret_is_set_is_not_masked(state):
     report = [SecretState("MLFLOW_TRACKING_URI", "new"), SecretState("MLFLOW_TRACKING_TOKEN", state)]
     (change,) = setting(report)
-    for told in (change.reason, reasoned(change)):
-        assert scrub(told) == told
+    for text in (change.reason, with_reason(change)):
+        assert scrub(text) == text
 
 
 class Failing:
@@ -317,8 +339,8 @@ class Failing:
 
 def test_without_signing_in_nothing_is_known_later_one_stage_is_not(tmp_path):
     with pytest.raises(Denied):
-        forecast([Failing(3)], context(tmp_path))
-    (seen,) = forecast([Failing(13)], context(tmp_path))
+        compare_stages([Failing(3)], context(tmp_path))
+    (seen,) = compare_stages([Failing(13)], context(tmp_path))
     assert (seen.state, seen.message) == (UNKNOWN, "not allowed")
 
 
@@ -344,7 +366,7 @@ def run(minutes_ago, **changes):
                   "created": created, **changes})  # fmt: skip
 
 
-def test_runs_are_put_in_order_only_if_all_tell_their_time():
+def test_runs_are_sorted_only_if_all_have_a_time():
     assert [r.id for r in in_order([run(1), run(3), run(2)])] == ["r3", "r2", "r1"]
     assert [r.id for r in in_order([run(1), run(None), run(3)])] == ["r1", "rNone", "r3"]
 
@@ -356,7 +378,7 @@ MISSED = [
     ("one is late", "0 9 * * *", [run(25 * 60)], 6000, (NOW - 180 * MINUTE, False)),
     ("two are late", "*/10 * * * *", [run(125)], 600, (NOW - 120 * MINUTE, True)),
     ("one of two is late", "*/10 * * * *", [run(80)], 600, (NOW - 70 * MINUTE, False)),
-    ("one is at work", "*/10 * * * *", [run(125, state="running")], 600, None),
+    ("one is running", "*/10 * * * *", [run(125, state="running")], 600, None),
     ("never ran, and made long ago", "0 * * * *", [], 600, (NOW - 540 * MINUTE, True)),
     ("never ran, and made just now", "0 * * * *", [], 10, None),
     ("daily, ran yesterday", "0 11 * * *", [run(25 * 60)], 6000, None),
@@ -388,7 +410,7 @@ class Runs:
         raise Denied("no log", where="x")
 
 
-def test_every_scheduled_job_of_the_project_is_looked_at(tmp_path):
+def test_every_scheduled_job_of_the_project_is_observed(tmp_path):
     made, now = NOW - timedelta(days=90), ManualClock().now()
     daily = {"schedule": "0 2 * * *", "created": made}
     jobs = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.operations.uninstall import ConsumerSecrets, UninstallPlan, diff
+from mlflow_ae5_deploy.operations.uninstall_plan import ConsumerSecrets, UninstallState, diff
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
@@ -38,20 +38,20 @@ JOB = Job(
     revision="latest",
 )
 ENDED = Run(id="a2-" + "e" * 32, name="gc", owner="service", project_id=PROJECT.id, state="completed", job_id=JOB.id)
-AT_WORK = Run(id="a2-" + "f" * 32, name="gc", owner="service", project_id=PROJECT.id, state="running", job_id=JOB.id)
-ALL = UninstallPlan(
+ACTIVE = Run(id="a2-" + "f" * 32, name="gc", owner="service", project_id=PROJECT.id, state="running", job_id=JOB.id)
+ALL = UninstallState(
     PROJECT, (DEPLOYMENT,), (JOB,), (ENDED,), ("A", "B"), (ConsumerSecrets("dev", ("C",)), ConsumerSecrets("other"))
 )
 
 GOES = [(DeleteJob, JOB.id), (DeleteRuns, ""), (StopDeployment, DEPLOYMENT.id), (DeleteProject, PROJECT.id)]
 OWN, OF_CONSUMER = (DeleteSecrets, ("", ("A", "B"))), (DeleteSecrets, ("dev", ("C",)))
 ROWS = [
-    ("nothing", UninstallPlan(), True, []),
+    ("nothing", UninstallState(), True, []),
     ("everything, in the order in which it can go", ALL, False, GOES),
     ("with secrets", ALL, True, [*GOES, OWN, OF_CONSUMER]),
-    ("what a cut-off call has left", UninstallPlan(runs=(ENDED, AT_WORK)), False, [(DeleteRuns, "")]),
-    ("secrets alone stay", UninstallPlan(secrets=("A", "B")), False, []),
-    ("secrets alone, asked for", UninstallPlan(secrets=("A", "B")), True, [OWN]),
+    ("what an interrupted call has left", UninstallState(runs=(ENDED, ACTIVE)), False, [(DeleteRuns, "")]),
+    ("secrets alone stay", UninstallState(secrets=("A", "B")), False, []),
+    ("secrets alone, asked for", UninstallState(secrets=("A", "B")), True, [OWN]),
 ]
 
 
@@ -59,22 +59,22 @@ def subject(change):
     return (change.name, change.names) if isinstance(change, DeleteSecrets) else change.id
 
 
-@pytest.mark.parametrize(("case", "there", "purge", "expected"), ROWS, ids=[row[0] for row in ROWS])
-def test_changes_that_follow_from_what_is_there(case, there, purge, expected):
-    changes = diff(there, purge=purge)
+@pytest.mark.parametrize(("case", "state", "purge", "expected"), ROWS, ids=[row[0] for row in ROWS])
+def test_changes_that_follow_from_what_is_there(case, state, purge, expected):
+    changes = diff(state, purge=purge)
 
     assert [(type(change), subject(change)) for change in changes] == expected
     assert all(change.needs_consent for change in changes)
 
 
-def test_a_run_at_work_is_said_to_be_stopped():
-    (job, _runs) = diff(UninstallPlan(jobs=(JOB,), runs=(AT_WORK,)), purge=False)
+def test_an_active_run_is_named_as_stopped():
+    (job, _runs) = diff(UninstallState(jobs=(JOB,), runs=(ACTIVE,)), purge=False)
 
-    assert [item.text for item in job.consequences] == ["its run at work is stopped"]
+    assert [item.text for item in job.consequences] == ["its active run is stopped"]
 
 
 def test_more_or_fewer_records_of_runs_are_the_same_change():
-    one, two = (diff(UninstallPlan(runs=runs), purge=False)[0] for runs in ((ENDED,), (ENDED, AT_WORK)))
+    one, two = (diff(UninstallState(runs=runs), purge=False)[0] for runs in ((ENDED,), (ENDED, ACTIVE)))
 
     assert one != two
     assert one.identity == two.identity

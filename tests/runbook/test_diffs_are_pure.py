@@ -19,9 +19,9 @@ from mlflow_ae5_deploy.ae5.models import Collaborator, User
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import RestoreRequest, RunOptions
 from mlflow_ae5_deploy.engine.plan import NoChange
-from mlflow_ae5_deploy.operations import uninstall
+from mlflow_ae5_deploy.operations import uninstall_plan
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions, RotationState, decide
-from mlflow_ae5_deploy.operations.uninstall import UninstallPlan
+from mlflow_ae5_deploy.operations.uninstall_plan import UninstallState
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.gc_job import desired_job
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
@@ -135,11 +135,11 @@ def test_the_diff_of_every_stage_sends_nothing(tmp_path, world):
 def test_other_diffs_send_nothing(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(schedule="0 * * * *")]))
     state = scheduled_job.observe(where, desired_job(where.settings))
-    there = UninstallPlan(OURS, (deployment(),), (job(),), (), ("A",))
+    there = UninstallState(OURS, (deployment(),), (job(),), (), ("A",))
 
     with untouched():
         assert scheduled_job.diff(state).changes
-        assert len(uninstall.diff(there, purge=True)) == 4
+        assert len(uninstall_plan.diff(there, purge=True)) == 4
         assert decide(RotationOptions(), RotationState("a2-1", (ACCOUNT,))).accounts == (ACCOUNT,)
 
 
@@ -153,7 +153,7 @@ def test_a_diff_is_given_the_state_alone():
     for stage in STAGES:
         assert list(inspect.signature(stage.diff).parameters) == ["state"]
     assert list(inspect.signature(scheduled_job.diff).parameters) == ["state"]
-    assert list(inspect.signature(uninstall.diff).parameters) == ["there", "purge"]
+    assert list(inspect.signature(uninstall_plan.diff).parameters) == ["state", "purge"]
     assert list(inspect.signature(decide).parameters) == ["requirement", "now"]
 
 

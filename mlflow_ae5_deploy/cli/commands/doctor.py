@@ -1,4 +1,4 @@
-"""doctor: look at everything an installation depends on, and change nothing."""
+"""doctor: check everything an installation depends on, and change nothing."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, StageFailed
 
 NAME = "doctor"
-
 FAILED = StageFailed.exit_code
 
 FromPlatform = Annotated[
     bool,
     typer.Option(
         "--from-platform",
-        help="Also run a job on the platform, which is taken away again: are database and artifact store reachable?",
+        help="Also check database, artifact store and endpoint from inside the platform, with a temporary job.",
     ),
 ]
 
@@ -27,23 +26,22 @@ def command(
     options: ReleaseWriteOptions,
     from_platform: FromPlatform = False,
 ) -> int:
-    """Changes nothing; with --from-platform, nothing that stays."""
+    """Exits 20 if a check fails. Changes nothing; with --from-platform, nothing that stays."""
+    from mlflow_ae5_deploy.operations.doctor.checks import run_checks
     from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding
-    from mlflow_ae5_deploy.operations.doctor.run import examine
     from mlflow_ae5_deploy.render.doctor import findings_data, show, summary
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
     advice = load_settings(options).warnings
     reporter = options.reporter
-    opened = writing if from_platform else reading
 
     def show_finding(finding: Finding) -> None:
         show(reporter, finding)
-        reporter.doing("doctor")
+        reporter.doing(NAME)
 
-    with opened(options, NAME, create_account=False) as context:
-        reporter.doing("doctor")
-        findings = examine(
+    with (writing if from_platform else reading)(options, NAME, create_account=False) as context:
+        reporter.doing(NAME)
+        findings = run_checks(
             context,
             STAGES,
             advice=advice,

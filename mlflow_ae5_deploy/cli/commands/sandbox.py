@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlflow_ae5_deploy.cli.context import confirmed
 from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, command
-from mlflow_ae5_deploy.cli.sandbox_up import bring_up, sandbox_folder, sandbox_lifecycle, unreachable
+from mlflow_ae5_deploy.cli.sandbox_up import bring_up, called, sandbox_folder, sandbox_lifecycle
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 @app.command()
 @command
 def up(options: CommonOptions, database: Database = None, yes: Yes = False) -> int:
-    """Start it, or say that it is up."""
+    """Start it, if it is not up."""
     info, _ = bring_up(database=database)
     return _show(info, "sandbox up", options)
 
@@ -30,9 +30,8 @@ def up(options: CommonOptions, database: Database = None, yes: Yes = False) -> i
 @app.command()
 @command
 def down(options: CommonOptions, yes: Yes = False) -> int:
-    """Stop it and every process it started; its state is kept."""
-    lifecycle = sandbox_lifecycle()
-    was_up = _mapped(lifecycle, lambda: lifecycle.down(sandbox_folder()))
+    """Stop it and every process it started. Keeps its state."""
+    was_up = called(sandbox_lifecycle().down, sandbox_folder())
     reporter = options.reporter
     if options.json:
         reporter.data({"schema": 1, "verb": "sandbox down", "outcome": "done", "was_up": was_up})
@@ -43,9 +42,8 @@ def down(options: CommonOptions, yes: Yes = False) -> int:
 @app.command()
 @command
 def status(options: CommonOptions) -> int:
-    """Where it runs, and how to sign in."""
-    lifecycle = sandbox_lifecycle()
-    info = _mapped(lifecycle, lambda: lifecycle.status(sandbox_folder()))
+    """Show where it runs, and how to sign in."""
+    info = called(sandbox_lifecycle().status, sandbox_folder())
     if info is not None:
         return _show(info, "sandbox status", options)
     reporter = options.reporter
@@ -61,11 +59,10 @@ def logs(
     options: CommonOptions,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")] = 100,
 ) -> int:
-    """The end of the sandbox's own log."""
+    """Show the end of its own log."""
     from mlflow_ae5_deploy.jobs.logs import lines_of
 
-    lifecycle = sandbox_lifecycle()
-    text = _mapped(lifecycle, lambda: lifecycle.logs(sandbox_folder(), lines))
+    text = called(sandbox_lifecycle().logs, sandbox_folder(), lines)
     reporter = options.reporter
     if options.json:
         reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": lines_of(text)})
@@ -80,21 +77,22 @@ def reset(
     options: CommonOptions,
     yes: Yes = False,
 ) -> int:
-    """Stop it and delete all its state: projects, deployments, experiments and artifacts in it, and what was
-    remembered of the installations on it (journals, old archives)."""
+    """Stop it and delete all its state.
+
+    That is projects, deployments, experiments and artifacts in it, and this machine's state of the installations on it
+    (journals, old archives).
+    """
     import shutil
 
     from mlflow_ae5_deploy.config.state_dir import installations_on, state_root, storage_error
 
     question = "Delete everything in the sandbox, experiments and artifacts included?"
     if not yes and not confirmed(options, question):
-        raise Usage(
-            "The sandbox was not reset: that was not agreed to.", remedy="Add --yes to do it without a question."
-        )
+        raise Usage("Not confirmed: the sandbox was not reset.", remedy="Re-run with --yes to reset it.")
     lifecycle = sandbox_lifecycle()
     folder = sandbox_folder()
-    hostname = _mapped(lifecycle, lambda: lifecycle.hostname(folder))
-    _mapped(lifecycle, lambda: lifecycle.reset(folder))
+    hostname = called(lifecycle.hostname, folder)
+    called(lifecycle.reset, folder)
     installations = installations_on(state_root(None, os.environ), hostname) if hostname else []
     for installation in installations:
         try:
@@ -106,13 +104,12 @@ def reset(
         removed = [str(installation) for installation in installations]
         reporter.data({"schema": 1, "verb": "sandbox reset", "outcome": "done", "removed": removed})
     for installation in installations:
-        reporter.line(f"Removed what was remembered of an installation on {hostname}: {installation}")
-    reporter.line("The sandbox is gone; the next --sandbox starts a new one.")
+        reporter.line(f"Deleted the state of an installation on {hostname}: {installation}")
+    reporter.line("The sandbox is deleted. The next verb with --sandbox starts a new one.")
     return EXIT_DONE
 
 
 def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
-
     reporter = options.reporter
     if options.json:
         reporter.data(
@@ -134,10 +131,3 @@ def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
     reporter.line(f"  State                  {info.state_dir}")
     reporter.line("  It runs commands in the Python environment it was started from; it solves no conda environment.")
     return EXIT_DONE
-
-
-def _mapped(lifecycle: Any, act: Any) -> Any:
-    try:
-        return act()
-    except lifecycle.SandboxError as error:
-        raise unreachable(error, sandbox_folder()) from None

@@ -1,4 +1,4 @@
-"""status: how the installation is, on one screen."""
+"""status: the health of the installation, on one screen."""
 
 from __future__ import annotations
 
@@ -13,70 +13,68 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE, EXIT_NOT_INSTALLED, Platf
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.operations.status import Status
+    from mlflow_ae5_deploy.operations.status.run import Status
 
 NAME = "status"
-
 NOT_HEALTHY = StageFailed.exit_code
 
-Watch = Annotated[
-    float | None, typer.Option("--watch", min=0.5, help="Look again every so many seconds, until Ctrl-C.")
-]
+Watch = Annotated[float | None, typer.Option("--watch", min=0.5, help="Repeat every so many seconds, until Ctrl-C.")]
 
 
 def command(
     options: ReleaseOptions,
     watch: Watch = None,
 ) -> int:
-    """Reads only. With --watch the exit code is that of the last look."""
+    """Exits 0 if healthy, 20 if not, 32 if nothing is installed; with --watch, as the last observation says."""
+    from mlflow_ae5_deploy.render.status import show, status_data
+
     with reading(options, NAME, create_account=False) as context:
-        if watch is None:
-            return _show(options, _observe(options, context))
-        return _watch(options, context, watch)
+        if watch is not None:
+            return _watch(options, context, watch)
+        status = _status(options, context)
+        if options.json:
+            options.reporter.data(status_data(status))
+        show(options.reporter, status)
+        return _exit_code(status)
 
 
-def _observe(options: ReleaseOptions, context: Context) -> Status:
+def _status(options: ReleaseOptions, context: Context) -> Status:
     from mlflow_ae5_deploy.engine.context import StageOutputs
-    from mlflow_ae5_deploy.operations.status import status
+    from mlflow_ae5_deploy.operations.status.run import status
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
     context.outputs = StageOutputs()
     return status(context, STAGES, given_token(options))
 
 
-def _show(options: ReleaseOptions, state: Status, *, compact: bool = False) -> int:
-    from mlflow_ae5_deploy.render.status import show, status_data
-
-    if options.json:
-        options.reporter.data(status_data(state), compact=compact)
-    show(options.reporter, state)
-    return _code(state)
-
-
-def _code(state: Status) -> int:
-    if not state.installed:
+def _exit_code(status: Status) -> int:
+    if not status.state.installed:
         return EXIT_NOT_INSTALLED
-    return EXIT_DONE if state.healthy else NOT_HEALTHY
+    return EXIT_DONE if status.healthy else NOT_HEALTHY
 
 
 def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
-    """One screen after another; where nobody watches, one block (or one line of JSON) after another.
+    """Show one screen after another; where stdout is no terminal, one block (or one line of JSON) after another.
 
-    A platform that cannot be asked for a while ends nothing.
+    An unreachable platform does not end it.
     """
+    from mlflow_ae5_deploy.render.status import show, status_data
+
     code, reporter = EXIT_DONE, options.reporter
     try:
         while True:
             try:
-                state = _observe(options, context)
+                status = _status(options, context)
             except PlatformError as error:
                 code = error.exit_code
                 reporter.error(error)
             else:
                 if sys.stdout.isatty() and not options.json:
                     reporter.out.clear()
-                code = _code(state)  # before it is told: whoever reads it may interrupt at once
-                _show(options, state, compact=True)
+                code = _exit_code(status)  # before it is shown: its reader may interrupt at once
+                if options.json:
+                    reporter.data(status_data(status), compact=True)
+                show(reporter, status)
                 reporter.line()
             context.clock.sleep(seconds)
     except KeyboardInterrupt:

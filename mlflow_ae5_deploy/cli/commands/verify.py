@@ -1,14 +1,12 @@
-"""verify: prove the server from outside."""
+"""verify: test the server end to end."""
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli.context import given_token, opened
 from mlflow_ae5_deploy.cli.options import TargetOptions, Yes
-from mlflow_ae5_deploy.common.errors import EXIT_DONE
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, VerificationFailed
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
@@ -22,55 +20,37 @@ def command(
     yes: Yes = False,
 ) -> int:
     """Uses MLFLOW_TRACKING_TOKEN of the environment if set, else a token issued for this purpose."""
-    from mlflow_ae5_deploy.common.errors import VerificationFailed
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.journal_frame import recorded
     from mlflow_ae5_deploy.operations.verify import require
-    from mlflow_ae5_deploy.render.install import SCHEMA
+    from mlflow_ae5_deploy.render.verify import verification_data
 
     reporter = options.reporter
     with opened(options, NAME, RunOptions()) as context:
-        reporter.doing("verify")
+        reporter.doing(NAME)
         try:
             with recorded(context):
-                outcome = verify_server(options, context)
+                verification = verify_server(options, context)
                 if options.json:
-                    reporter.data(
-                        {
-                            "schema": SCHEMA,
-                            "verb": NAME,
-                            "outcome": "passed" if outcome.passed else "failed",
-                            "url": outcome.url,
-                            "checks": [asdict(check) for check in outcome.checks],
-                        }
-                    )
-                require(outcome)
+                    reporter.data(verification_data(verification))
+                require(verification)
         except VerificationFailed as error:
             if not options.json:
                 raise
-            return error.exit_code  # the document has told what failed
+            return error.exit_code  # the document shows the failed checks
     return EXIT_DONE
 
 
 def verify_server(options: TargetOptions, context: Context) -> Verification:
-    """Every check, each told when it is made."""
-    from mlflow_ae5_deploy.common.redaction import Secret
-    from mlflow_ae5_deploy.operations.verify import Verifier
-    from mlflow_ae5_deploy.resources import served_database
+    """Run every check and show each as it is done."""
+    from mlflow_ae5_deploy.operations.verify import verify
     from mlflow_ae5_deploy.resources.deployment import required_running
 
     reporter = options.reporter
     deployment_id, url = required_running(context)
     token = given_token(options) or context.token_for(deployment_id)
-    verifier = Verifier(
-        context.server(url, token),
-        context.server(url, None),
-        context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}")),
-        context.clock,
-        served_database.observe(context, deployment_id),
-    )
-    reporter.line(f"Verifying {url} from outside")
-    outcome = verifier.verify(on_check=reporter.check)
-    if outcome.passed:
-        reporter.line(f"All {len(outcome.checks)} checks passed.", style="bold")
-    return outcome
+    reporter.line(f"Verifying {url}")
+    verification = verify(context, url, token, reporter.check, deployment_id=deployment_id)
+    if verification.passed:
+        reporter.line(f"All {len(verification.checks)} checks passed.", style="bold")
+    return verification

@@ -1,4 +1,4 @@
-"""The service account and what the platform shows it: login, rights, profiles, the endpoint's name."""
+"""The service account: login, rights, resource profiles, endpoint name, keys."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ CREDENTIALS = "credentials"
 
 
 def references(context: Context) -> Iterator[Finding]:
-    """Whether what signs in is configured, and every secret that the configuration refers to is there. Values stay
-    unseen, and nobody is asked."""
+    """Whether credentials are configured, and every referenced secret exists. Shows no value, prompts for none."""
     yield from _configured(context)
     settings = context.settings
     signing_in: list[tuple[str, SecretRef | None]] = [
@@ -34,29 +33,27 @@ def references(context: Context) -> Iterator[Finding]:
         *((f"server.secrets.{name}", ref) for name, ref in settings.server.secrets.items()),
         *((f"consumers: {consumer.username}", consumer.password) for consumer in settings.consumers),
     ]
-    asked, found, dead = [], 0, False
+    prompts, resolved, failed = [], 0, False
     for setting, ref in (*signing_in, *others):
         if not isinstance(ref, SecretRef):
             continue
         if ref.kind == "prompt":
-            asked.append(setting)
+            prompts.append(setting)
             continue
         try:
             if setting == "server.backend_store_uri":
                 context.values.store_uri(ref)
             else:
                 context.values.secret(ref, setting)
-            found += 1
+            resolved += 1
         except DeployError as trouble:
-            dead = True
+            failed = True
             yield of_error(CREDENTIALS if (setting, ref) in signing_in else "secret-references", trouble)
-    if asked:
-        yield info(
-            "secret-references",
-            f"{found} found; {', '.join(asked)} would be asked for, which a scheduled run cannot answer",
-        )
-    elif not dead:
-        yield ok("secret-references", f"all {found} found" if found else "none is configured")
+    if prompts:
+        message = f"{resolved} found; {', '.join(prompts)} would be prompted for, which a scheduled run cannot answer"
+        yield info("secret-references", message)
+    elif not failed:
+        yield ok("secret-references", f"all {resolved} found" if resolved else "none is configured")
 
 
 def _configured(context: Context) -> Iterator[Finding]:
@@ -90,7 +87,7 @@ def login(context: Context, first_stage: AnyStage) -> Iterator[Finding]:
     yield ok("login", f"signed in as `{name}`, {context.access.how}")
     reason = diff.reason if isinstance(diff, NoChange) else "it will be created"
     if diff.warnings:
-        yield warning("service-account", " ".join(diff.warnings), "Use an account that is used for nothing else.")
+        yield warning("service-account", " ".join(diff.warnings), "Use an account that has no other purpose.")
     else:
         yield ok("service-account", f"{reason}; it owns no other project")
     yield _rights(context)
@@ -122,10 +119,10 @@ def _rights(context: Context) -> Finding:
     if denied:
         return error(
             "rights",
-            f"the account may not see: {', '.join(denied)}",
+            f"the account cannot read: {', '.join(denied)}",
             "Have an administrator give it the role of an ordinary user of the platform.",
         )
-    return ok("rights", f"it sees {seen}; what it may change shows only when something is changed")
+    return ok("rights", f"it can read {seen}; write access is not checked")
 
 
 def _profiles(context: Context) -> Finding:
@@ -140,7 +137,7 @@ def _profiles(context: Context) -> Finding:
         return error(
             "resource-profiles",
             f"not offered to the account: {', '.join(absent)}",
-            f"Take one of: {', '.join(offered) or 'none is offered; ask an administrator'}.",
+            f"Use one of: {', '.join(offered) or 'none is offered; ask an administrator'}.",
         )
     return ok("resource-profiles", ", ".join(sorted(set(desired.values()))))
 
@@ -148,7 +145,7 @@ def _profiles(context: Context) -> Finding:
 def _keys(context: Context) -> Finding:
     """Of MLflow: whether they are set, and whether a copy of them is here."""
     if encryption_keys.are_asked_for(context):
-        return skipped("keys", "a key is asked for when it is needed", "Refer to it with env: or file:.")
+        return skipped("keys", "a key is prompted for when it is needed", "Refer to it with env: or file:.")
     try:
         report = encryption_keys.observe(context)
     except DeployError as trouble:
@@ -179,6 +176,6 @@ def _endpoint_name(context: Context) -> Finding:
         return error(
             "endpoint-name",
             f"`{name}` is claimed by another project ({project_name(context, claim.project_id)})",
-            "Choose another deployment.endpoint, or have that project deleted: it keeps the claim until then.",
+            "Choose another deployment.endpoint, or have that project deleted: it holds the claim until then.",
         )
-    return ok("endpoint-name", f"`{name}` is {'ours' if claim else 'claimed by nobody'}")
+    return ok("endpoint-name", f"`{name}` is {'claimed by this project' if claim else 'free'}")

@@ -1,4 +1,4 @@
-"""The way to the platform: this machine's software, names, certificates, clocks."""
+"""This machine and its connection to the platform: software, DNS, certificates, clocks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from mlflow_ae5_deploy.ae5 import probe
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.probe import Handshake
 from mlflow_ae5_deploy.common.errors import Configuration, DeployError, PlatformError, UnexpectedAnswer
-from mlflow_ae5_deploy.common.parts import ae5_tools_version
+from mlflow_ae5_deploy.common.parts import (
+    OLDEST_AE5_TOOLS,
+    ae5_tools_version,
+    install_ae5_tools,
+    too_old,
+    update_ae5_tools,
+)
 from mlflow_ae5_deploy.config.state_dir import check_writable
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.operations.doctor import versions
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, error, info, of_error, ok, skipped, warning
 
 _SOON = 30  # days before a certificate's end
@@ -25,7 +30,26 @@ def machine(context: Context) -> Iterator[Finding]:
     yield ok("python", platform.python_version())
     target = context.access.target
     yield _state_folder(context)
-    yield versions.ae5_tools(ae5_tools_version(), needed=not target.is_sandbox or target.provider == "ae5-tools")
+    yield ae5_tools(ae5_tools_version(), needed=not target.is_sandbox or target.provider == "ae5-tools")
+
+
+def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
+    """needed: whether the platform is reached through it."""
+    check = "ae5-tools"
+    if installed is None:
+        if not needed:
+            return info(check, "not installed, and not needed for the sandbox")
+        return error(
+            check,
+            "not installed; it is required for AE5 clusters",
+            install_ae5_tools(),
+        )
+    if too_old(installed):
+        problem = f"{installed} is older than {OLDEST_AE5_TOOLS}"
+        if not needed:
+            return info(check, f"{problem}; not needed for the sandbox")
+        return error(check, f"{problem}, and is not used", update_ae5_tools())
+    return ok(check, installed)
 
 
 def _state_folder(context: Context) -> Finding:
@@ -36,7 +60,7 @@ def _state_folder(context: Context) -> Finding:
         check_writable(context.folder)
     except Configuration as trouble:
         return of_error("state-folder", trouble)
-    return ok("state-folder", f"{root} can be written to" if there == root else f"{root} can be made")
+    return ok("state-folder", f"{root} is writable" if there == root else f"{root} can be created")
 
 
 def network(context: Context) -> Iterator[Finding]:
@@ -54,17 +78,17 @@ def network(context: Context) -> Iterator[Finding]:
     try:
         yield clock(probe.clock_skew(options, context.clock))
     except UnexpectedAnswer as trouble:
-        yield info("clock", f"not known: {trouble.what}")
+        yield info("clock", f"unknown: {trouble.what}")
     except PlatformError as trouble:
         yield of_error("clock", trouble)
 
 
 def endpoint(context: Context, url: str | None) -> Iterator[Finding]:
-    """url: the deployment's, or None while there is none; then the name that it will have is looked at."""
+    """url: the deployment's; None while there is none: then the name it will have is checked."""
     host = urlsplit(url).netloc if url else expected_host(context)
     if host is None:
         for check in ("endpoint-dns", "endpoint-tls"):
-            yield skipped(check, "the sandbox tells the endpoint's address once something is deployed")
+            yield skipped(check, "the sandbox assigns the endpoint's address with the first deployment")
         return
     yield _dns("endpoint-dns", host)
     yield _tls("endpoint-tls", host, context)
@@ -98,19 +122,19 @@ def _dns(check: str, host: str) -> Finding:
 def _reachable(options: ConnectionOptions) -> Finding:
     proxy = probe.proxy_for(options.hostname)
     if proxy is not None:
-        return skipped("reachable", f"the way leads through the proxy {proxy}")
+        return skipped("reachable", f"connections use the proxy {proxy}")
     try:
         probe.connect(options.hostname, options)
     except PlatformError as trouble:
         return of_error("reachable", trouble)
-    return ok("reachable", f"{options.hostname} takes connections")
+    return ok("reachable", f"{options.hostname} accepts connections")
 
 
 def _tls(check: str, host: str, context: Context) -> Finding:
     options = context.access.target.options
     proxy = probe.proxy_for(host)
     if proxy is not None:
-        return skipped(check, f"the way to {host} leads through the proxy {proxy}")
+        return skipped(check, f"connections to {host} use the proxy {proxy}")
     try:
         seen = probe.handshake(host, options)
     except DeployError as trouble:
@@ -125,27 +149,27 @@ def _tls(check: str, host: str, context: Context) -> Finding:
 
 
 def _refused(check: str, host: str, context: Context, trouble: DeployError) -> Finding:
-    """With what the certificate itself says, where one is shown at all."""
+    """With the certificate's own text, where one is presented."""
     try:
         shown = f" It says: {_in_words(probe.handshake(host, context.access.target.options, verify=False))}."
     except DeployError:
         shown = ""
     if shown and not context.access.target.options.verify_tls:
-        return warning(check, f"{trouble.what}{shown} platform.verify_tls is off, so it is taken.", trouble.remedy)
+        return warning(check, f"{trouble.what}{shown} platform.verify_tls is off, so it is accepted.", trouble.remedy)
     return error(check, f"{trouble.what}{shown}", trouble.remedy)
 
 
 def certificate(check: str, seen: Handshake, now: datetime) -> Finding:
     """Pure: how long the chain lasts. The first of it to end counts."""
     if not seen.chain:
-        return info(check, f"{seen.version}, trusted; this Python does not tell the certificate's end")
+        return info(check, f"{seen.version}, trusted; this Python does not show when the certificate expires")
     first = min(seen.chain, key=lambda item: item.not_after)
     left = (first.not_after - now).days
     if left < _SOON:
         return warning(
             check,
-            f"the certificate {first.subject} ends in {left} days, {first.not_after:%Y-%m-%d}",
-            "Have it renewed in time: after that, nothing and nobody gets in.",
+            f"the certificate {first.subject} expires in {left} days, on {first.not_after:%Y-%m-%d}",
+            "Have it renewed in time: connections fail once it has expired.",
         )
     return ok(check, f"{seen.version}, trusted: {_in_words(seen)}")
 
@@ -156,13 +180,13 @@ def _in_words(seen: Handshake) -> str:
     leaf = seen.chain[0]
     end = min(item.not_after for item in seen.chain)
     names = ", ".join(leaf.names[:4]) or leaf.subject
-    return f"for {names}, signed by {leaf.issuer}, a chain of {len(seen.chain)} that ends {end:%Y-%m-%d}"
+    return f"for {names}, signed by {leaf.issuer}, chain of {len(seen.chain)}, expires {end:%Y-%m-%d}"
 
 
 def clock(skew: float) -> Finding:
     """skew: seconds by which the platform is ahead."""
     message = f"the platform's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
     if abs(skew) < _SLOW_CLOCK:
-        return ok("clock", message if abs(skew) >= 2 else "the same as the platform's, to a second or two")
-    remedy = "Set this machine's clock (NTP), or have the platform's set: logins and tokens go by it."
+        return ok("clock", message if abs(skew) >= 2 else "in step with the platform's, within 2 s")
+    remedy = "Set this machine's clock (NTP), or have the platform's set: logins and tokens depend on it."
     return (error if abs(skew) >= _WRONG_CLOCK else warning)("clock", message, remedy)

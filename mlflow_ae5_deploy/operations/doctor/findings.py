@@ -1,4 +1,4 @@
-"""What an examination finds."""
+"""A finding: the result of one check."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mlflow_ae5_deploy.common.errors import DeployError
 
 OK, INFO, WARNING, ERROR, SKIPPED = "ok", "info", "warning", "error", "skipped"
 SEVERITIES = (OK, INFO, WARNING, ERROR, SKIPPED)
-_ASK = "Look at what stands under `said`; the runbook troubleshooting.md lists what usually helps."
+_ASK = "See runbooks/troubleshooting.md."
 
 
 @dataclass(frozen=True)
 class Finding:
-    """check: what was looked at. message: what was seen, or, for skipped, why nothing was. remedy: empty unless bad."""
+    """message: what was observed, or, if skipped, why nothing was. remedy: empty unless something is wrong."""
 
     check: str
     severity: str

@@ -1,6 +1,6 @@
-"""What only a job on the platform can tell: are database, artifact store and endpoint reachable from there?
+"""Checks from inside the platform: database, artifact store, endpoint and keys.
 
-The job runs the project's command `Check` once, with the secrets that are stored, and is taken away again.
+A temporary job runs the project's command `Check` once, with the stored secrets, and is deleted.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ CHECKS = {
     "endpoint-from-platform": "server",
     "keys-from-platform": "keys",
 }
-_ASK = "Add --from-platform: it runs a job on the platform for this and takes it away again."
 _LOOK = "Look at the deployment's log (`logs`), and at what the platform's administrator knows of its network."
 
 
 def not_asked() -> list[Finding]:
-    return _all_skipped("it takes a job on the platform, which was not asked for", _ASK)
+    why = "database, artifacts, endpoint and keys were not checked from inside the platform"
+    return [skipped("from-platform", why, "Run `doctor --from-platform`: it runs a temporary job there.")]
 
 
 def from_platform(context: Context, show: Callable[[str], None]) -> list[Finding]:
-    """show is given the job's log, line by line."""
+    """show: called with each line of the job's log."""
     try:
         return _run(context, show)
     except DeployError as trouble:
@@ -47,21 +47,21 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
         return _all_skipped("the job runs in the installed project, and nothing is installed", "Run `install` first.")
     command = "MinimumCheck" if settings.deployment.command.startswith("Minimum") else "Check"
     revision = context.cached.revisions(project)[0]
-    if command not in {known.id for known in revision.commands}:
+    if command not in {item.id for item in revision.commands}:
         return _all_skipped(
             f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
         )
-    known = [] if encryption_keys.are_asked_for(context) else encryption_keys.check_values(context)
-    checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(known)),) if known else ()
+    values = [] if encryption_keys.are_asked_for(context) else encryption_keys.check_values(context)
+    checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(values)),) if values else ()
     desired = JobSpec(JOB, command, "", checks, settings.deployment.resource_profile)
     run, log = one_off.run_once(context, project, desired, show, seconds=settings.platform.deployment_deadline)
     return read_report(run.state, job_result.last_report(log))
 
 
 def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
-    """Pure: findings from the job's last line. state: how the platform says that the run ended."""
-    found = [_read_part(check, report.get(part)) for check, part in CHECKS.items()]
-    if all(finding is None for finding in found):
+    """Pure: findings from the job's last line. state: of the run, by the platform."""
+    findings = [_read_part(check, report.get(part)) for check, part in CHECKS.items()]
+    if all(finding is None for finding in findings):
         why = str(report.get("error") or f"the run is {state}, and its log has no report")
         return [error(check, why, str(report.get("hint") or _LOOK)) for check in CHECKS]
     broke_off = report.get("error") or ("interrupted" if report.get("outcome") == "interrupted" else None)
@@ -71,7 +71,7 @@ def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
             return skipped(check, "the job did not report it")
         return error(check, f"the job ended before this check: {broke_off}", str(report.get("hint") or _LOOK))
 
-    return [finding or missing(check) for check, finding in zip(CHECKS, found, strict=True)]
+    return [finding or missing(check) for check, finding in zip(CHECKS, findings, strict=True)]
 
 
 def _read_part(check: str, part: Any) -> Finding | None:

@@ -1,22 +1,26 @@
-"""What would be installed: its MLflow, and whether its environment fits the database."""
+"""The release to install, and the MLflow versions with known problems.
+
+Measured, or from MLflow's issues: 3.5 to 3.11 took over 5 minutes and 30 GB of memory for an upload of 1 GB through the
+server (mlflow#22665).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 
 from mlflow_ae5_deploy.common.errors import DeployError
-from mlflow_ae5_deploy.config.database_uri import parse_store_uri
-from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.warnings import store_advice
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage, compare
-from mlflow_ae5_deploy.operations.doctor import versions
-from mlflow_ae5_deploy.operations.doctor.findings import Finding, of_error, ok, skipped, warning
-from mlflow_ae5_deploy.release.packages import PackageEnvironment, environment_of
+from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.release.packages import PackageEnvironment, Version, environment_of, exact_version
+
+BAD_UPLOADS = ((3, 5), (3, 11))  # first and last series
+INCOMPLETE: dict[Version, str] = {(3, 18, 0): "its mlflow-skinny could not be installed when this tool was made"}
 
 
-def release(context: Context, stages: Sequence[AnyStage]) -> tuple[list[Finding], PackageEnvironment | None]:
-    """stages: the runbook's, that bring the release to hand and build the archive. Nothing is downloaded."""
+def check_release(context: Context, stages: Sequence[AnyStage]) -> tuple[list[Finding], PackageEnvironment | None]:
+    """stages: those of release and archive, compared only: nothing is downloaded."""
     try:
         for stage in stages:
             compare(stage, context)
@@ -29,11 +33,11 @@ def release(context: Context, stages: Sequence[AnyStage]) -> tuple[list[Finding]
         environment = environment_of(built.path.read_bytes(), context.settings.deployment.command)
     except DeployError as trouble:
         return [of_error("release", trouble)], None
-    known = context.outputs.release
-    name = f"{known.kind} {known.version or known.source}" if known else "the release"
+    release = context.outputs.release
+    name = f"{release.kind} {release.version or release.source}" if release else "the release"
     return [
         ok("release", f"{name}, commands {', '.join(built.commands)}"),
-        versions.mlflow_pin(environment, proxied=proxied(context)),
+        mlflow_pin(environment, proxied=proxied(context)),
     ], environment
 
 
@@ -41,26 +45,49 @@ def proxied(context: Context) -> bool:
     return context.settings.server.default_artifact_root.startswith("mlflow-artifacts:")
 
 
-def database(context: Context, environment: PackageEnvironment | None) -> Iterator[Finding]:
-    """The URI's form, and whether the environment has what it needs. The database itself is not asked."""
-    uri = context.settings.server.backend_store_uri
-    if isinstance(uri, SecretRef) and uri.kind == "prompt":
-        for check in ("database-uri", "database-driver"):
-            yield skipped(check, "the database URI is asked for when it is needed", "Refer to it with env: or file:.")
-        return
-    try:
-        value = context.values.store_uri(uri).reveal()
-        store = parse_store_uri(value)
-    except DeployError as trouble:
-        yield of_error("database-uri", trouble)
-        yield skipped("database-driver", "the database URI is not usable")
-        return
-    words = store_advice(value)
-    if words and (environment is None or not environment.ours):
-        yield warning("database-uri", " ".join(words), "State dialect and driver in server.backend_store_uri.")
-    else:
-        yield ok("database-uri", f"{store.dialect}{'' if store.driver_is_implied else '+' + store.driver}")
-    if environment is None:
-        yield skipped("database-driver", "what the release brings is not known")
-    else:
-        yield versions.database_driver(store, environment)
+def mlflow_pin(environment: PackageEnvironment, *, proxied: bool) -> Finding:
+    """proxied: clients upload through the server (the artifact root is mlflow-artifacts:)."""
+    check, spec = "mlflow-version", environment.packages.get("mlflow")
+    environment_name = f"environment {environment.name} of {environment.command}"
+    if spec is None:
+        return info(check, f"the {environment_name} has no package mlflow, so its version is unknown")
+    version = exact_version(spec)
+    if version is None or len(version) < 3:
+        return warning(
+            check,
+            f"the {environment_name} requires mlflow{spec or ' of any version'}: the next start may install another, "
+            "and every version has a database schema of its own",
+            "Pin it exactly: slipstream.dependencies: {mlflow: '==3.17.2'}.",
+        )
+    return _judge_mlflow(check, version, f"mlflow {'.'.join(map(str, version))} in the {environment_name}", proxied)
+
+
+def mlflow_running(version: str, pinned: Version | None, *, proxied: bool) -> Finding:
+    """The version that the running server states, beside what the release to install asks for."""
+    check = "mlflow-running"
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if pinned is not None and numbers[: len(pinned)] != pinned:
+        desired = ".".join(map(str, pinned))
+        return warning(
+            check,
+            f"the running server is {version}, the configured release asks for {desired}",
+            "Back up the database before you install the other one: it changes the schema, and it cannot be undone.",
+        )
+    return _judge_mlflow(check, numbers, f"the running server is {version}", proxied)
+
+
+def _judge_mlflow(check: str, version: Version, message: str, proxied: bool) -> Finding:
+    first, last = BAD_UPLOADS
+    if first <= version[:2] <= last:
+        text = f"{message}: from 3.5 to 3.11 an upload of 1 GB through the server takes minutes and 30 GB of memory"
+        remedy = "Use 3.12 or later: `--release bundled` has 3.17.2."
+        return (
+            error(check, text, remedy)
+            if proxied
+            else warning(check, f"{text}; yours do not go through the server", remedy)
+        )
+    if version in INCOMPLETE:
+        return warning(check, f"{message}: {INCOMPLETE[version]}", "Use 3.17.2.")
+    if version < (3,):
+        return info(check, f"{message}, which is old: it has neither host checks nor a configurable frame policy")
+    return ok(check, message)

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.jobs.spec import check_profile
-from mlflow_ae5_deploy.operations.status_report import health_of
+from mlflow_ae5_deploy.operations.status.observe import health_of
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.compare import made_of, same_content
 from mlflow_ae5_deploy.release.customize import BuiltArchive

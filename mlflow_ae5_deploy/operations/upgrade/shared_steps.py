@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
-from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import RunResult
 from mlflow_ae5_deploy.engine.stage import AnyStage
@@ -17,7 +15,7 @@ from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.upgrade.state import UpgradeState
-from mlflow_ae5_deploy.operations.verify import Check, Verification, Verifier, require
+from mlflow_ae5_deploy.operations.verify import Check, Verification, require, verify
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
@@ -88,14 +86,8 @@ def prove(context: Context, crew: UpgradeContext) -> Verification:
     deployment = context.outputs.deployment
     if deployment is None or not deployment.url:
         raise StageFailed("There is no server to verify.", stage=8)
-    url, token = deployment.url.rstrip("/"), context.token_for(deployment.id)
-    verifier = Verifier(
-        context.server(url, token),
-        context.server(url, None),
-        context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}")),
-        context.clock,
-    )
-    outcome = verifier.verify(on_check=crew.on_check)
+    token = context.token_for(deployment.id)
+    outcome = verify(context, deployment.url.rstrip("/"), token, crew.on_check)
     require(outcome)
     return outcome
 

@@ -1,0 +1,76 @@
+"""All checks of `doctor`, in the order of its report: this machine, network, release, account, server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from mlflow_ae5_deploy.common.errors import PlatformError
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.stage import AnyStage
+from mlflow_ae5_deploy.operations.doctor import account, connection, from_platform, release, server, storage
+from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, skipped, warning
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+
+OnFinding = Callable[[Finding], None]
+# checks, and why those that need the platform are skipped when one of them fails
+_BLOCKING = (
+    ({"dns", "reachable", "tls"}, "the platform cannot be reached"),
+    ({account.CREDENTIALS}, "there are no credentials to sign in with"),
+    ({"login"}, "nobody is signed in"),
+)
+
+
+def run_checks(
+    context: Context,
+    stages: Sequence[AnyStage],
+    *,
+    advice: Sequence[str] = (),
+    token: Secret | None = None,
+    job: bool = False,
+    on_finding: OnFinding = lambda _finding: None,
+    on_log: Callable[[str], None] = lambda _line: None,
+) -> list[Finding]:
+    """Every finding; on_finding is called with each as soon as it is made.
+
+    advice: warnings of the configuration. token: tried at the endpoint, if given. job: run a job on the platform for
+    the checks from there; on_log is called with each line of its log.
+    """
+    findings: list[Finding] = []
+
+    def add(more: Iterable[Finding]) -> None:
+        for finding in more:
+            findings.append(finding)
+            on_finding(finding)
+
+    see_init = "The file that `mlflow-ae5-deploy init` writes explains every setting."
+    add(connection.machine(context))
+    add(warning("configuration", text, see_init) for text in advice)
+    add(account.references(context))
+    add(connection.network(context))
+    of_release, environment = release.check_release(context, [stage for stage in stages if stage.number in (4, 5)])
+    add(of_release)
+    add(storage.database(context, environment))
+    add(storage.backups(context))
+    if blocked := _blocked(findings):
+        add(skipped(check, blocked) for check in account.CHECKS)
+    else:
+        add(account.login(context, next(stage for stage in stages if stage.number == 1)))
+        blocked = _blocked(findings) or ("the account does not exist yet" if context.access.missing else "")
+    if blocked:
+        add(connection.endpoint(context, None))
+        add(skipped(check, blocked) for check in (*server.CHECKS, *from_platform.CHECKS))
+        return findings
+    try:
+        current = chosen_of(context).current
+        add(connection.endpoint(context, current.url if current else None))
+        add(server.server(context, environment, token))
+    except PlatformError as error:
+        add(server.not_checked(error))
+    add(from_platform.from_platform(context, on_log) if job else from_platform.not_asked())
+    return findings
+
+
+def _blocked(findings: Iterable[Finding]) -> str:
+    failed = {finding.check for finding in findings if finding.severity == ERROR}
+    return next((why for checks, why in _BLOCKING if checks & failed), "")

@@ -1,0 +1,218 @@
+"""Observe an installation for `status` and `doctor`.
+
+One request after another over one session: it must not be shared by threads, because a lost login is renewed in the
+middle of a call. On the sandbox all of it takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
+from mlflow_ae5_deploy.common.cron import parse_cron
+from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
+from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.engine import job_result
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.lock import at_work
+from mlflow_ae5_deploy.jobs import gc
+from mlflow_ae5_deploy.operations import history
+from mlflow_ae5_deploy.operations.missed import missed
+from mlflow_ae5_deploy.operations.restart import pending_restart
+from mlflow_ae5_deploy.operations.status.state import (
+    GcStatus,
+    InstallationState,
+    LastRun,
+    TokenStatus,
+    UnfinishedOperation,
+)
+from mlflow_ae5_deploy.operations.status_backups import look_at_backups
+from mlflow_ae5_deploy.release.compare import made_of
+from mlflow_ae5_deploy.resources import gc_job, scheduled_job
+from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.restore import interrupted_restore
+
+_VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
+
+
+def observe(context: Context, token: Secret | None) -> InstallationState:
+    """token: opens the endpoint where the login session does not; may be None."""
+    context.state.refresh()  # with --watch, another run may have written it
+    project = context.cached.project(context.settings.project.name)
+    chosen = chosen_of(context)
+    current = chosen.current
+    build, build_unknown = made_of(context.cached.archive(project)) if project else (None, "there is no project")
+    health, version, version_unknown = _ask_server(context, current, token)
+    sharing = context.settings.sharing
+    upgrade = context.state.pending_upgrade() or {}
+    return InstallationState(
+        project=project,
+        deployment=current,
+        duplicates=chosen.duplicates,
+        rival=chosen.rival,
+        health=health,
+        newest_revision=context.cached.revisions(project)[0].name if project else "",
+        build=build,
+        build_unknown=build_unknown,
+        version=version,
+        version_unknown=version_unknown,
+        token=_token(context),
+        collection=_collection(context, project),
+        secrets=frozenset(context.cached.secret_names()),
+        desired_secrets=_desired_secrets(context),
+        shared=tuple(sorted((c.type, c.id) for c in context.cached.collaborators(current.id))) if current else (),
+        desired_shared=tuple(
+            sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
+        ),
+        backups=look_at_backups(context, project),
+        interrupted_upgrade=str(upgrade.get("desired") or ""),
+        rollback_failed=str(upgrade.get("trouble") or ""),
+        interrupted_restore=interrupted_restore(context, project),
+        unfinished=_unfinished(context, current),
+        account_exists=not context.access.missing,
+    )
+
+
+def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
+    running = at_work(context.folder) or ""
+    pending, rotation = pending_restart(context), context.state.unfinished_rotation()
+    since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
+    if rotation is None or current is None or rotation.deployment_id != current.id:
+        return UnfinishedOperation(since, running=running)
+    left = tuple(name for name in recipients(context) if name in rotation.left)
+    return UnfinishedOperation(since, left, not rotation.proved, running)
+
+
+def _desired_secrets(context: Context) -> tuple[str, ...]:
+    return (
+        "MLFLOW_BACKEND_STORE_URI",
+        "MLFLOW_ARTIFACTS_DESTINATION",
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+        "MLFLOW_TRACKING_GC_TTL",
+        *sorted(context.settings.server.secrets),
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        TOKEN,
+    )
+
+
+def _token(context: Context) -> TokenStatus:
+    accounts = recipients(context)
+    stored = {token.account: token for token in context.state.stored_tokens()}
+    previous = {token.account: token for token in context.state.previous_tokens() if token.account not in stored}
+    return TokenStatus(
+        TOKEN in context.cached.secret_names(),
+        tuple(stored[name] for name in accounts if name in stored),
+        tuple(previous[name] for name in accounts if name in previous),
+    )
+
+
+# the server -------------------------------------------------------------------------------------------------------
+
+
+def _ask_server(
+    context: Context, current: Deployment | None, token: Secret | None
+) -> tuple[Health | None, str | None, str]:
+    """(health, version, why the version is not known), as the signed-in owner, because that needs no token."""
+    if current is None or not current.is_started or not current.url:
+        return None, None, "no server runs"
+    health = health_of(context, current)
+    if health.status == "unauthorised" and token is not None:
+        server = context.server(current.url, token)
+        try:
+            health, answer = server.health(), server.call("GET", "version")
+        finally:
+            server.close()
+        return health, *read_version(answer.status, answer.body.decode("utf-8", "replace"), answer.message)
+    try:
+        page = context.platform.session.browse(f"{current.url.rstrip('/')}/version")
+    except PlatformError as error:
+        return health, None, error.what
+    return health, *read_version(page.status, page.text, f"{page.status} at {page.url}")
+
+
+def health_of(context: Context, current: Deployment) -> Health:
+    """Ask a deployment's MLflow API, as the signed-in owner."""
+    return health_at(context, current.url or "")
+
+
+def health_at(context: Context, url: str, *, host: str | None = None) -> Health:
+    """host: the name to send, where it is not that of the URL."""
+    try:
+        answer = context.platform.session.browse(f"{url.rstrip('/')}/{PROBE}", host=host)
+    except PlatformError as error:
+        return Health("unhealthy", error.what)
+    return judge(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
+
+
+def read_version(status: int, text: str, message: str) -> tuple[str | None, str]:
+    """(version, why it is not known). A login page also answers 200."""
+    match = _VERSION.match(text) if status == 200 else None
+    return (match[1], "") if match else (None, f"/version did not answer with a version: {message}")
+
+
+# garbage collection -----------------------------------------------------------------------------------------------
+
+
+def _collection(context: Context, project: Project | None) -> GcStatus:
+    desired = gc_job.desired_job(context.settings)
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
+    if not jobs:
+        return GcStatus(jobs=0)
+    job = min(jobs, key=lambda j: (j.name != desired.name, j.id))
+    runs = in_order(context.platform.runs(job.id))
+    ended, active = [run for run in runs if not run.is_active], [run for run in runs if run.is_active]
+    paused, now = scheduled_job.is_paused(job), context.clock.now()
+    words, following = _in_words(job, now)
+
+    def last_in_journal(action: str) -> datetime | None:
+        return history.last_effect(context.journal.path, action, "job", job.name)
+
+    return GcStatus(
+        jobs=len(jobs),
+        name=job.name,
+        schedule=job.schedule or "",
+        words=words,
+        paused=paused,
+        next=None if paused else following,
+        last=_last_run(context, ended[-1]) if ended else None,
+        running=LastRun(active[-1].id, active[-1].state, active[-1].created, "", None, "") if active else None,
+        # What was due while the job was paused was not missed.
+        missed=missed("garbage collection", job, runs, now, done=[last_in_journal("resume")]),
+        started_here=None if runs else last_in_journal("run"),
+        renewed=_renewed(context),
+    )
+
+
+def _renewed(context: Context) -> datetime | None:
+    own, current = context.state.stored_token(context.account), chosen_of(context).current
+    stored = own.stored if own and current and own.deployment_id == current.id else None
+    return max((when for when in (stored, context.state.gc_proved()) if when), default=None)
+
+
+def in_order(runs: list[Run]) -> list[Run]:
+    """Oldest first. The platform's order is not documented; it is kept where times are missing."""
+    if all(run.created is not None for run in runs):
+        return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0)
+    return runs
+
+
+def _in_words(job: Job, now: datetime) -> tuple[str, datetime | None]:
+    """(the schedule in words, when the next run is due)."""
+    try:
+        schedule = parse_cron(job.schedule or "")
+    except Configuration:
+        return "a schedule this tool does not understand", None
+    return schedule.words[:1].lower() + schedule.words[1:], schedule.next_times(now, 1)[0]
+
+
+def _last_run(context: Context, run: Run) -> LastRun:
+    try:
+        ended = gc.judge(run, context.platform.run_log(run.id))
+    except PlatformError as error:
+        passed = None if run.state == "completed" else False
+        return LastRun(run.id, run.state, run.created, job_result.UNKNOWN, passed, f"its log: {error.what}")
+    return LastRun(run.id, run.state, run.created, ended.outcome, ended.judged, ended.message)

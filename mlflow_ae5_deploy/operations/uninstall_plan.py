@@ -1,0 +1,165 @@
+"""What an uninstall deletes, and what it keeps: state of the installation, and the changes that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.ae5.client import Client
+from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
+from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import other_machines
+from mlflow_ae5_deploy.resources import backup_destination
+from mlflow_ae5_deploy.resources import encryption_keys as keys
+from mlflow_ae5_deploy.resources.deployment import StopDeployment
+from mlflow_ae5_deploy.resources.project import DeleteProject
+from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
+from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
+
+_GONE = 120.0  # seconds until a deleted project must be off the list
+_STOPPED_FOR_GOOD = (
+    Consequence(Impact.DOWNTIME, "clients lose the server at once"),
+    Consequence(Impact.TOKENS, "every token of it is invalidated"),
+)
+_CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
+
+
+@dataclass(frozen=True)
+class ConsumerSecrets:
+    """A consumer account and those of its secrets that this tool wrote."""
+
+    username: str
+    secrets: tuple[str, ...] = ()
+    trouble: str = ""
+    """Why they cannot be listed."""
+
+
+@dataclass(frozen=True)
+class UninstallState:
+    """What exists of the installation."""
+
+    project: Project | None = None
+    deployments: tuple[Deployment, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    runs: tuple[Run, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """Of the service account, written by this tool."""
+    consumers: tuple[ConsumerSecrets, ...] = ()
+    keys: tuple[str, ...] = ()
+    """Secrets of the account that are never deleted, because there is no other copy."""
+
+
+def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallState:
+    """Observe what exists; consumers only with `purge`.
+
+    Raises Locked where an operation of another machine seems unfinished, except with `force`.
+    """
+    if context.access.has_admin and context.access.find_account() is None:
+        return UninstallState(consumers=_consumers(context) if purge else ())
+    project = context.cached.project(context.settings.project.name)
+    projects = {item.id for item in context.cached.projects()}
+    names = {context.settings.gc.name, f"{context.settings.gc.name} dry run"}
+
+    def ours(item: Job | Run) -> bool:
+        if item.owner not in ("", context.account):
+            return False
+        if project is not None and item.project_id == project.id:
+            return True
+        return item.name in names and item.project_id not in projects  # left by an interrupted uninstall
+
+    only = context.cached.secret_names() & keys.only_on_the_platform(context)
+    deployments = tuple(d for d in context.cached.deployments() if project and d.project_id == project.id)
+    if project is not None and not force:
+        other_machines.refuse_unfinished(context, project, deployments)
+    return UninstallState(
+        project=project,
+        deployments=deployments,
+        jobs=tuple(job for job in context.cached.jobs() if ours(job)),
+        runs=tuple(run for run in context.platform.runs() if ours(run)),
+        secrets=tuple(sorted((context.cached.secret_names() & _own_names(context)) - only)),
+        keys=tuple(sorted(only)),
+        consumers=_consumers(context) if purge else (),
+    )
+
+
+def diff(state: UninstallState, *, purge: bool) -> list[Change]:
+    """Pure: the deletions, in their order. Killed between any two, the next call observes the rest and goes on."""
+    changes: list[Change] = []
+    for job in state.jobs:
+        active = any(run.is_active and run.job_id == job.id for run in state.runs)
+        meaning = Consequence(Impact.JOBS, "its active run is stopped" if active else "nothing is collected any more")
+        why = "it belongs to the installation"
+        changes.append(DeleteJob(name=job.name, id=job.id, purpose="", reason=why, consequences=(meaning,)))
+    if state.runs:
+        changes.append(DeleteRuns(count=len(state.runs), reason="they belong to its jobs"))
+    for item in state.deployments:
+        change = StopDeployment(name=item.name, id=item.id, reason="it is the server", consequences=_STOPPED_FOR_GOOD)
+        changes.append(change)
+    if state.project is not None:
+        name, identity = state.project.name, state.project.id
+        changes.append(DeleteProject(name=name, id=identity, reason="it is what the server was made of"))
+    if purge:
+        of_consumers = ((consumer.username, consumer.secrets) for consumer in state.consumers)
+        changes += [
+            DeleteSecrets(name=account, names=names, reason="--purge-secrets was given")
+            for account, names in (("", state.secrets), *of_consumers)
+            if names
+        ]
+    return changes
+
+
+def kept(context: Context, state: UninstallState, *, purge: bool) -> list[str]:
+    """What is kept, as phrases."""
+    server = context.settings.server
+    uri = server.backend_store_uri
+    database = "the one given by this tool" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri)
+    phrases = [
+        f"the account {context.account}",
+        f"the database ({database}) and the artifacts ({server.artifacts_destination}); paths below data/ only if the "
+        "platform mounts a persistent volume there",
+        f"the snapshots ({backup_destination.shown(context)})",
+        f"journal, state and archives on this machine ({context.folder})",
+    ]
+    if state.keys:
+        phrases.append(f"the secrets {', '.join(state.keys)}, because this machine has no copy of them")
+    if keys.path(context).exists():
+        phrases.append(f"the key file {keys.path(context)}")
+    if state.secrets and not purge:
+        phrases.append(f"the secrets {', '.join(state.secrets)} (--purge-secrets deletes them)")
+    return phrases
+
+
+def _own_names(context: Context) -> set[str]:
+    """Secrets of the service account that this tool may have written, from any machine."""
+    return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.state.secrets_of(context.account)}
+
+
+def _consumers(context: Context) -> tuple[ConsumerSecrets, ...]:
+    """The configured ones, then those that have left the configuration but still exist."""
+    configured = [consumer.username for consumer in context.settings.consumers]
+    earlier = sorted(context.state.accounts() - {context.account, *configured})
+    if context.access.has_admin:
+        earlier = [name for name in earlier if context.access.admin().find_user(name) is not None]
+    return tuple(_consumer(context, name) for name in configured + earlier)
+
+
+def _consumer(context: Context, username: str) -> ConsumerSecrets:
+    """Only what this machine has stored: the consumer may have a server of its own."""
+    if not context.state.secrets_of(username) & _CONSUMER:
+        return ConsumerSecrets(username)
+    try:
+        names = as_consumer(context, username).secret_names()
+    except DeployError as error:
+        return ConsumerSecrets(username, trouble=error.what)
+    return ConsumerSecrets(username, tuple(sorted(names & _CONSUMER)))
+
+
+def as_consumer(context: Context, username: str) -> Client:
+    """Act as a consumer: by its own password where one is configured, else through the administrator."""
+    consumer = next((c for c in context.settings.consumers if c.username == username), None)
+    reference = consumer.password if consumer else None
+    password = context.values.secret(reference, f"password of {username}") if reference else None
+    return context.access.consumer(username, password)

@@ -111,7 +111,7 @@ def one(step: str, folder: Path, source: str, target: str) -> None:
     """In a process of its own: one of our steps. Prints its seconds, without the start of Python and MLflow."""
     import mlflow.store.db.utils  # noqa: F401 - as a restore has it; a backup does without
     from mlflow_ae5_server.database import dialects
-    from mlflow_ae5_server.database.checks import check_uri
+    from mlflow_ae5_server.database.connection import check_uri
 
     objects, part_file = Folder(folder / "objects"), folder / "part.json"
     begun = time.perf_counter()

@@ -27,7 +27,8 @@ def back_up(folder: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow_ae5_server.backup import create as capture
     from mlflow_ae5_server.backup.open_artifacts import open_source
-    from mlflow_ae5_server.database import checks, dialects
+    from mlflow_ae5_server.database import dialects
+    from mlflow_ae5_server.database.connection import check_uri
     from mlflow_ae5_server.repository.open import open_backend
     from mlflow_ae5_server.repository.repository import make_in
 
@@ -35,7 +36,7 @@ def back_up(folder: Path, artifacts: Path) -> None:
     SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
     repository = make_in(open_backend(str(folder / "backups")))
     source = open_source(str(artifacts))
-    capture.create(repository, checks.check_uri(uri), source, str(artifacts), dialects.dump)
+    capture.create(repository, check_uri(uri), source, str(artifacts), dialects.dump)
 
 
 def restore(backups: str, destination: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import importlib.util
 import json
 import sqlite3
 import threading
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common import locks
 from mlflow_ae5_server.common.errors import (
     BusyError,
     ConfigurationError,
@@ -21,7 +21,9 @@ from mlflow_ae5_server.common.errors import (
     SchemaError,
     UnreachableError,
 )
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database import connection, locks
+from mlflow_ae5_server.database.connection import DRIVERS, _installed_driver, check_uri, wait_until_ready
+from mlflow_ae5_server.database.schema import SchemaState, require_current, schema_of
 from mlflow_ae5_server.server.probe import Experiment, Prober
 
 
@@ -54,29 +56,29 @@ class Time:
 )
 def test_uris_that_cannot_work(uri: str | None, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        checks.check_uri(uri)
+        check_uri(uri)
     assert words in str(caught.value)
     assert "p4ss" not in str(caught.value)
 
 
 def test_a_missing_driver_is_named() -> None:
-    if checks._is_installed("pymssql"):
+    if importlib.util.find_spec("pymssql"):
         pytest.skip("the driver is installed here")
     with pytest.raises(ConfigurationError, match="pymssql"):
-        checks.check_uri("mssql+pymssql://u:p@h/d")
+        check_uri("mssql+pymssql://u:p@h/d")
 
 
 def test_the_driver_is_written_into_the_uri_and_nothing_else_is_touched() -> None:
-    checked = checks.check_uri("postgresql://u:p%40%2F@/d?host=/tmp/x&sslmode=disable")
+    checked = check_uri("postgresql://u:p%40%2F@/d?host=/tmp/x&sslmode=disable")
     assert checked.uri == "postgresql+psycopg://u:p%40%2F@/d?host=/tmp/x&sslmode=disable"
     assert "p%40" not in repr(checked)
 
 
 def test_waiting_ends_at_the_deadline_with_the_drivers_reason() -> None:
     time, message = Time(), []
-    store = checks.check_uri("postgresql://u:p4ssword@127.0.0.1:1/d")
+    store = check_uri("postgresql://u:p4ssword@127.0.0.1:1/d")
     with pytest.raises(UnreachableError, match=r"within 30 s.*refused") as caught:
-        checks.wait_until_ready(store, 30, clock=time.clock, sleep=time.sleep, say=message.append)
+        wait_until_ready(store, 30, clock=time.clock, sleep=time.sleep, say=message.append)
     assert 20 < time.now <= 30
     assert len(message) == 1
     assert "p4ssword" not in str(caught.value) + message[0]
@@ -87,7 +89,7 @@ def test_a_file_that_is_no_database_is_not_waited_for(tmp_path: Path) -> None:
     time = Time()
     for uri in (f"sqlite:///{tmp_path}/text", f"sqlite:///{tmp_path}/absent/folder/x.sqlite"):
         with pytest.raises(ConfigurationError, match="cannot be used"):
-            checks.wait_until_ready(checks.check_uri(uri), 30, clock=time.clock, sleep=time.sleep)
+            wait_until_ready(check_uri(uri), 30, clock=time.clock, sleep=time.sleep)
     assert time.now == 0
 
 
@@ -100,30 +102,30 @@ def test_a_file_that_is_no_database_is_not_waited_for(tmp_path: Path) -> None:
     ],
 )
 def test_schemas_that_do_not_fit(state: str, error: type[ProjectError], words: str) -> None:
-    store = checks.check_uri("sqlite:///x.sqlite")
+    store = check_uri("sqlite:///x.sqlite")
     with pytest.raises(error, match=words):
-        checks.require_current(checks.Schema(state, "abc", "def"), store)
+        require_current(SchemaState(state, "abc", "def"), store)
 
 
 def test_tables_that_are_missing_are_named_and_not_called_another_revision(tmp_path: Path) -> None:
     packed = Path(__file__).parent / "fixtures/mlflow-2.22.0.sqlite.gz"
     file = tmp_path / "x.sqlite"
     file.write_bytes(gzip.decompress(packed.read_bytes()))
-    store = checks.check_uri(f"sqlite:///{file}")
-    expected = checks.schema_of(store).expected
+    store = check_uri(f"sqlite:///{file}")
+    expected = schema_of(store).expected
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (expected,))
         connection.execute("DROP TABLE metrics")
-    schema = checks.schema_of(store)
+    schema = schema_of(store)
     assert (schema.state, schema.found, "metrics" in schema.missing) == ("outdated", expected, True)
     with pytest.raises(SchemaError, match=r"tables are missing in .*x.sqlite: .* and \d+ more") as failed:
-        checks.require_current(schema, store)
+        require_current(schema, store)
     assert "restore a snapshot" in failed.value.hint
     assert "DatabaseUpgrade" not in str(failed.value)
 
 
 def test_the_lock_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
-    store, time = checks.check_uri(f"sqlite:///{tmp_path}/x.sqlite"), Time()
+    store, time = check_uri(f"sqlite:///{tmp_path}/x.sqlite"), Time()
     second = locks.maintenance(store, 60, clock=time.clock, sleep=time.sleep)
     with locks.maintenance(store), pytest.raises(BusyError), second:
         raise AssertionError("two at once")
@@ -258,16 +260,16 @@ def test_a_private_authority_is_trusted_when_named(tmp_path: Path) -> None:
 def test_the_drivers_called_shipped_are_those_of_the_environment_default() -> None:
     import yaml
 
-    project = yaml.safe_load((Path(checks.__file__).parents[2] / "anaconda-project.yml").read_text())
+    project = yaml.safe_load((Path(connection.__file__).parents[2] / "anaconda-project.yml").read_text())
     packages = str(project["env_specs"]["default"]["packages"]).lower()
-    for dialect, driver in checks._IN_DEFAULT.items():
-        package = next(entry[2] for entry in checks.DRIVERS[dialect] if entry[0] == driver)
+    for dialect, driver in connection._IN_DEFAULT.items():
+        package = next(entry[2] for entry in DRIVERS[dialect] if entry[0] == driver)
         assert f"'{package}==" in packages
 
 
 def test_a_driver_that_no_environment_has_is_not_looked_for_in_default() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        checks._installed_driver("mssql", "pymssql", "X")
+        _installed_driver("mssql", "pymssql", "X")
     assert "write mssql+pyodbc://" in caught.value.hint
     assert "add pymssql" in caught.value.hint
     assert "use the environment" not in caught.value.hint

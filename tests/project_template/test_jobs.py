@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
-from mlflow_ae5_server.common import locks
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database import locks
+from mlflow_ae5_server.database.connection import check_uri, connect_engine
 
 from tests.project_template.restore.conftest import Home, take_snapshot
 
@@ -30,7 +30,7 @@ def lifecycle(deployed: Any, *ids: str) -> dict[str, str]:
     """Lifecycle stage by id, of the runs that still exist."""
     from sqlalchemy import text
 
-    with closing(checks.connect_engine(checks.check_uri(deployed.database)).connect()) as connection:
+    with closing(connect_engine(check_uri(deployed.database)).connect()) as connection:
         rows = connection.execute(text("SELECT run_uuid, lifecycle_stage FROM runs")).all()
     return {run: stage for run, stage in rows if run in ids}
 
@@ -76,7 +76,7 @@ def test_collection_removes_what_is_due_and_says_so(deployed: Any) -> None:
 
 def test_a_second_run_steps_aside(deployed: Any) -> None:
     run = delete(deployed, deployed.server.new_run())
-    with locks.maintenance(checks.check_uri(deployed.database)):
+    with locks.maintenance(check_uri(deployed.database)):
         ended = deployed.job("GarbageCollection", **AT_ONCE)
     assert (ended.code, ended.last["outcome"]) == (0, "skipped")
     assert "another maintenance run" in ended.stderr
@@ -207,7 +207,7 @@ def old_database(uri: str) -> None:
     from mlflow.store.tracking.dbmodels.initial_models import Base
     from sqlalchemy import text
 
-    engine = checks.connect_engine(checks.check_uri(uri))
+    engine = connect_engine(check_uri(uri))
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         config = utils._get_alembic_config("")
@@ -234,7 +234,7 @@ def test_an_upgrade_is_foretold_then_done_then_not_needed(project: Any) -> None:
     assert (done.code, done.last["outcome"], done.last["touched"]) == (0, "upgraded", True), done.output
     assert done.last["revision"] == OLDER_REVISION  # so the rehearsal changed nothing
     assert done.last["new_revision"] == done.last["expected_revision"]
-    with checks.connect_engine(checks.check_uri(uri)).connect() as connection:
+    with connect_engine(check_uri(uri)).connect() as connection:
         assert connection.execute(text("SELECT name FROM experiments WHERE experiment_id = 7")).scalar() == "before"
 
     again = project.run("DatabaseUpgrade")

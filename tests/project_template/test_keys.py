@@ -48,11 +48,11 @@ def set_keys(project: Any, passphrase: str | None = PASSPHRASE, webhooks: str | 
 
 
 def read(project: Any, **environ: str) -> list[keys.Encrypted]:
-    from mlflow_ae5_server.database import checks as database
+    from mlflow_ae5_server.database.connection import check_uri, connect_engine
 
     file = project.folder / "data/mlflow/standalone/store/mydb.sqlite"
-    store = database.check_uri(f"sqlite:///{file}")
-    return keys.examine(database.connect_engine(store), environ)
+    store = check_uri(f"sqlite:///{file}")
+    return keys.examine(connect_engine(store), environ)
 
 
 KEYS = {keys.PASSPHRASE: PASSPHRASE, keys.WEBHOOKS: WEBHOOK_KEY}
@@ -269,10 +269,11 @@ def test_a_manifest_with_something_else_for_check_values_is_damaged(kept: Kept, 
 
 
 def test_the_server_of_a_drill_is_given_the_keys_and_nothing_else_of_mlflow(tmp_path: Path) -> None:
-    from mlflow_ae5_server.database import checks as database
+
+    from mlflow_ae5_server.database.connection import check_uri
     from mlflow_ae5_server.drill.server import TemporaryServer, environment
 
-    scratch = TemporaryServer(tmp_path, database.check_uri(f"sqlite:///{tmp_path}/s.sqlite"), tmp_path / "artifacts")
+    scratch = TemporaryServer(tmp_path, check_uri(f"sqlite:///{tmp_path}/s.sqlite"), tmp_path / "artifacts")
     given = environment(scratch, {**KEYS, keys.VERSION: "2", "MLFLOW_TRACKING_TOKEN": "t"})
     assert {name: given.get(name) for name in (*keys.NAMES, keys.VERSION)} == {**KEYS, keys.VERSION: "2"}
     assert "MLFLOW_TRACKING_TOKEN" not in given

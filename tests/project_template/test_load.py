@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.server import admission, capacity
 
 from tests.project_template import mariadb as mariadbs
@@ -343,7 +343,7 @@ def test_forty_clients_lose_nothing_that_was_acknowledged(deployed: Any) -> None
     with ThreadPoolExecutor(len(runs)) as executor:
         acknowledged = list(executor.map(client, runs))
     assert answers[200] > 0
-    engine = checks.connect_engine(checks.check_uri(deployed.database))
+    engine = connect_engine(check_uri(deployed.database))
     with engine.connect() as connection:
         kept = dict(
             connection.execute(sqlalchemy.text("SELECT run_uuid, count(*) FROM metrics GROUP BY run_uuid")).all()
@@ -353,14 +353,14 @@ def test_forty_clients_lose_nothing_that_was_acknowledged(deployed: Any) -> None
 
 @pytest.mark.slow
 def test_a_server_stays_below_its_share_of_connections(on_postgres: Any, postgres: Any) -> None:
-    allowed = capacity.read_limit(checks.check_uri(on_postgres.database))
+    allowed = capacity.read_limit(check_uri(on_postgres.database))
     assert allowed is not None
     with ThreadPoolExecutor(40) as executor:
         body = {"experiment_id": "0"}
         list(
             executor.map(lambda _: on_postgres.server.call("POST", "/api/2.0/mlflow/runs/create", json=body), range(80))
         )
-    engine = checks.connect_engine(checks.check_uri(on_postgres.database))
+    engine = connect_engine(check_uri(on_postgres.database))
     with engine.connect() as connection:
         query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'mlflow-ae5-server%'"
         query += " AND datname = current_database()"
@@ -369,7 +369,7 @@ def test_a_server_stays_below_its_share_of_connections(on_postgres: Any, postgre
 
 @pytest.mark.slow
 def test_the_limit_of_postgresql_is_the_least_of_its_limits(postgres: Any) -> None:
-    found = checks.check_uri(postgres.create("limits"))
+    found = check_uri(postgres.create("limits"))
     whole = capacity.read_limit(found)
     assert whole is not None
     postgres.sql(f"ALTER ROLE mlflow_test CONNECTION LIMIT {whole - 1}")
@@ -384,14 +384,13 @@ def test_the_limit_of_postgresql_is_the_least_of_its_limits(postgres: Any) -> No
 @mariadbs.needed
 @pytest.mark.slow
 def test_the_limit_of_mysql(mariadb: Any) -> None:
-    limit = capacity.read_limit(checks.check_uri(mariadb.create("limits")))
+    limit = capacity.read_limit(check_uri(mariadb.create("limits")))
     assert limit is not None
     assert limit > 1
 
 
 def test_a_limit_that_is_not_told_is_unknown() -> None:
     assert (
-        capacity.read_limit(checks.Database("postgresql+psycopg://u@127.0.0.1:1/x", "postgresql", "psycopg", "", None))
-        is None
+        capacity.read_limit(Database("postgresql+psycopg://u@127.0.0.1:1/x", "postgresql", "psycopg", "", None)) is None
     )
-    assert capacity.read_limit(checks.Database("sqlite://", "sqlite", "pysqlite", "", None)) is None
+    assert capacity.read_limit(Database("sqlite://", "sqlite", "pysqlite", "", None)) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow_ae5_server.backup import external_artifacts
 from mlflow_ae5_server.commands import drill
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database.connection import check_uri
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 
@@ -23,6 +23,6 @@ def test_reserved_words_are_quoted_where_they_are_reserved(table: str) -> None:
 
 
 def test_a_drill_of_a_database_that_lends_no_scratch_place_takes_a_file(tmp_path: Path) -> None:
-    store = dataclasses.replace(checks.check_uri("sqlite:///x"), dialect="mssql", file=None, shown="mssql://h/d")
+    store = dataclasses.replace(check_uri("sqlite:///x"), dialect="mssql", file=None, shown="mssql://h/d")
     with drill._scratch_database(store, tmp_path) as copy:
         assert (copy.dialect, copy.file) == ("sqlite", tmp_path / "scratch.sqlite")

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 from mlflow_ae5_server.commands import tracking_server as server
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database import locks
+from mlflow_ae5_server.database.connection import check_uri
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.open_saved_copies import beside
-from mlflow_ae5_server.server import presence
 
 from tests.project_template.conftest import open_to_others
 
@@ -111,7 +111,7 @@ def open_files(process: psutil.Process) -> set[str]:
 
 
 def test_a_running_server_is_known_by_its_database(deployed: Any) -> None:
-    assert "tracking server" in str(presence.in_use(checks.check_uri(deployed.database)))
+    assert "tracking server" in str(locks.in_use(check_uri(deployed.database)))
 
 
 def test_no_password_in_any_command_line_or_log(on_postgres: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server import cli
-from mlflow_ae5_server.common import durations, errors, folders, redaction
+from mlflow_ae5_server.common import errors, folders, redaction, settings
 from mlflow_ae5_server.common.errors import ConfigurationError, UsageError, hint_for
 from mlflow_ae5_server.server import asgi, hosts, workers
 from mlflow_ae5_server.server.prefork import Restarts
@@ -23,6 +23,7 @@ from mlflow_ae5_server.server.prefork import Restarts
 from mlflow_ae5_deploy.common import errors as client_errors
 
 MIB = 1024 * 1024
+TTL = "MLFLOW_TRACKING_GC_TTL"
 
 
 # Hosts
@@ -259,13 +260,13 @@ def test_limits_of_a_container(
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert durations.parse(text).total_seconds() == seconds
+    assert settings.resolve({TTL: text}, {}, {}).duration(TTL).total_seconds() == seconds
 
 
-@pytest.mark.parametrize("text", ["30 days", "", "30", "d", "1..5d", "1h1d", "-1d", "30D", "30d ", "99999999999d"])
+@pytest.mark.parametrize("text", ["30 days", "unset", "30", "d", "1..5d", "1h1d", "-1d", "30D", "30d ", "99999999999d"])
 def test_what_is_no_duration_is_refused_and_the_form_shown(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="MLFLOW_TRACKING_GC_TTL") as caught:
-        durations.parse(text)
+    with pytest.raises(ConfigurationError, match=TTL) as caught:
+        settings.resolve({TTL: text}, {TTL: "x"}, {}).duration(TTL)
     assert text == "99999999999d" or "#d#h#m#s" in str(caught.value)
 
 

@@ -26,8 +26,7 @@ from mlflow_ae5_server.backup.artifacts import (
     UnreadableError,
     VanishedError,
 )
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.common.text import amount, shown
 from mlflow_ae5_server.repository.blobs import BlobWriter
 from mlflow_ae5_server.repository.entries import MOST_PARTS, FileEntry, FilePart
 from mlflow_ae5_server.repository.file_list import FileListWriter, MergedFileLists

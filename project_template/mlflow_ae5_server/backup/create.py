@@ -21,13 +21,12 @@ from mlflow_ae5_server import __version__
 from mlflow_ae5_server.backup import expected, external_artifacts
 from mlflow_ae5_server.backup.artifacts import ArtifactSource
 from mlflow_ae5_server.backup.copy import Copier, CopyTotals
-from mlflow_ae5_server.common import locks
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError
 from mlflow_ae5_server.common.keys import KeyCheck
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.common.text import counted, shown
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.common.text import amount, counted, shown
+from mlflow_ae5_server.database import locks
+from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.repository import file_list
 from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
 from mlflow_ae5_server.repository.check import BlobUses

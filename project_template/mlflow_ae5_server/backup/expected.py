@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_ae5_server.backup.external_artifacts import is_inside
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.common.text import counted, shown
-from mlflow_ae5_server.database import checks
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.repository.backend import decoded
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
@@ -73,7 +72,7 @@ def many_gone(gone: int, before: int) -> bool:
 
 def model_in(store: Database, destination: str) -> str:
     """A model version or logged model, for people, whose files are below `destination`; empty where there is none."""
-    engine = checks.connect_engine(store)
+    engine = connect_engine(store)
     with (
         engine.connect() as connection,
         engine.connect() as other,

@@ -11,8 +11,7 @@ from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.folders import local_folder, real
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.database import checks
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database, connect_engine
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -36,7 +35,7 @@ def find(store: Database, destination: str) -> tuple[list[str], int]:
     """Roots of artifacts that are not below `destination`, for people, and the number of running runs."""
     from sqlalchemy import inspect, text
 
-    engine = checks.connect_engine(store)
+    engine = connect_engine(store)
     roots: dict[str, None] = {}
     with engine.connect() as connection:
         inspector = inspect(connection)

@@ -15,9 +15,8 @@ from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError, UsageError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.common.text import counted
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.common.text import amount, counted
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, wait_until_ready
 from mlflow_ae5_server.repository.check import CheckResult
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_backend
@@ -67,7 +66,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.restore import journal
 
     location = destination(settings)
-    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     artifacts = _artifacts(settings)
     journal.refuse_unfinished(artifacts)  # it has put the database aside, perhaps
     if store.file is not None and not store.file.is_file():
@@ -76,13 +75,13 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         )
     capture.refuse_overlap(artifacts, location)
     source = open_source(artifacts, capture.database_files(store))
-    checks.wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
+    wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = make_in(open_backend(location))
     report.add(repository=repository.identity, snapshot_count=repository.number())
     if (folder := folders.local_folder(location)) and (warning := folders.persistence_warning(folder, os.environ)):
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
-    encrypted = keys.examine(checks.connect_engine(store), os.environ)
+    encrypted = keys.examine(connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
     backup_options = capture.BackupOptions(
         rehash=options.rehash,
@@ -148,11 +147,11 @@ def _fields(manifest: Any) -> dict[str, Any]:
     }
 
 
-def _require_tables(store: checks.Database) -> None:
+def _require_tables(store: Database) -> None:
     """Any schema that MLflow ever had can be in a snapshot, but an empty database is a mistake, not a backup."""
     from sqlalchemy import inspect
 
-    if not {"experiments", "runs"} <= set(inspect(checks.connect_engine(store)).get_table_names()):
+    if not {"experiments", "runs"} <= set(inspect(connect_engine(store)).get_table_names()):
         raise ConfigurationError(
             f"{store.shown} holds no MLflow tables", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
         )
@@ -163,7 +162,7 @@ def _other_registry(settings: Settings, store: str) -> str | None:
     uri = settings.value("MLFLOW_REGISTRY_STORE_URI")
     if not uri:
         return None
-    registry = checks.check_uri(uri, "MLFLOW_REGISTRY_STORE_URI")
+    registry = check_uri(uri, "MLFLOW_REGISTRY_STORE_URI")
     return None if registry.uri == store else f"the model registry in {registry.shown}"
 
 
@@ -206,7 +205,7 @@ def _verify_rows(repository: Repository, manifest: Manifest, verified: CheckResu
     from mlflow_ae5_server.database import dialects, schema
 
     part = dialects.DatabasePart.from_json(manifest.database)
-    if not schema.known(part.revision):
+    if not schema.is_supported(part.revision):
         return
     try:
         dialects.require_sound(part, repository.reader())

@@ -19,7 +19,9 @@ from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, Un
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.database import characters, checks
+from mlflow_ae5_server.database import character_sets
+from mlflow_ae5_server.database.connection import check_uri, connect_engine, wait_until_ready
+from mlflow_ae5_server.database.schema import inspect_schema, missing_tables, require_current
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.server.probe import Prober
@@ -62,7 +64,7 @@ def _try(name: str, check: Callable[[Settings], dict[str, Any]], settings: Setti
 
 
 def _check_database(settings: Settings) -> dict[str, Any]:
-    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     fields: dict[str, Any] = {"ok": True, "dialect": store.dialect, "driver": store.driver}
     if store.file is not None:
         _require_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
@@ -72,14 +74,14 @@ def _check_database(settings: Settings) -> dict[str, Any]:
             return {**fields, "schema": "absent", "message": f"{store.shown} is not there yet; the server makes it"}
         if not os.access(store.file, os.W_OK):
             raise ConfigurationError(f"{store.shown} cannot be written to", "give this account write permission there")
-    checks.wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
-    characters.require_database(store)
-    schema = checks.inspect_schema(checks.connect_engine(store))
+    wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
+    character_sets.require_database(store)
+    schema = inspect_schema(connect_engine(store))
     if schema.state != "empty":
-        checks.require_current(schema, store)
-        characters.require_tables(store)
+        require_current(schema, store)
+        character_sets.require_tables(store)
     message = f"{store.shown} answers, "
-    message += f"tables are missing: {checks.lacking(schema)}" if schema.missing else f"its schema is {schema.state}"
+    message += f"tables are missing: {missing_tables(schema)}" if schema.missing else f"its schema is {schema.state}"
     return {
         **fields,
         "schema": schema.state,
@@ -179,10 +181,10 @@ def _encrypted(settings: Settings) -> list[keys.Encrypted]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+        store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
         if store.file is not None and not store.file.is_file():
             return []
-        return keys.examine(checks.connect_engine(store), os.environ)
+        return keys.examine(connect_engine(store), os.environ)
     except (ProjectError, SQLAlchemyError):
         return []
 

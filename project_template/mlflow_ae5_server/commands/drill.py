@@ -29,10 +29,9 @@ from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.database import checks as database
-from mlflow_ae5_server.database import dialects, migrate, schema
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.database import dialects, migration, schema
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.drill import checks as drill_checks
 from mlflow_ae5_server.drill import scratch as scratch_folder
 from mlflow_ae5_server.drill.api import MlflowApi
@@ -51,7 +50,7 @@ _LOADED = frozenset({"artifacts", "database"})  # checks that compare the snapsh
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     """Restore `options.snapshot` into a scratch place, prove it there, remove it. Returns the exit code."""
-    store = database.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = settings.value("MLFLOW_ARTIFACTS_DESTINATION") or ""
     backups = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
     if not backups:
@@ -59,7 +58,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     source = restore.find(backups, options.snapshot)
     report.add(**restore.describe(source, store), recovery_seconds=None, checks=[], models_read=0)
     restore.tell_keys(source, report)
-    schema.require_known(source.part.revision, f"the snapshot {source.snapshot.id}")
+    schema.require_supported(source.part.revision, f"the snapshot {source.snapshot.id}")
     if store.file is None:
         restore.wait(settings, store)
     parent = scratch_parent(destination, backups)
@@ -152,7 +151,7 @@ class _Drill:
         message = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
         if part.revision == schema.latest():
             return message
-        ended, _after = migrate.migrate(store)
+        ended = migration.migrate(store)
         if ended.exit_code:
             raise StorageError(f"its schema {part.revision} cannot be upgraded: {ended.error}")
         return f"{message}; upgraded from {part.revision} to {schema.latest()}"
@@ -170,7 +169,7 @@ class _Drill:
 
 
 def _read_encrypted(store: Database) -> str:
-    found = keys.examine(database.connect_engine(store), os.environ)
+    found = keys.examine(connect_engine(store), os.environ)
     if lost := [one for one in found if one.lost]:
         raise ConfigurationError("; ".join(keys.warnings(lost, os.environ)))
     read = ", ".join(f"{one.rows} {keys.PROTECTS[one.name]}" for one in found)
@@ -193,7 +192,7 @@ def _scratch_database(store: Database, folder: Path) -> Iterator[Database]:
             else:
                 yield copy
                 return
-    yield database.check_uri(f"sqlite:///{folder / 'scratch.sqlite'}")
+    yield check_uri(f"sqlite:///{folder / 'scratch.sqlite'}")
 
 
 def _require_room(parent: Path, source: RestoreSource) -> None:

@@ -12,13 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_server.common import durations, locks
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.database import checks
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database import locks, schema
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, wait_until_ready
 from mlflow_ae5_server.server.probe import Experiment, Prober
 
 if TYPE_CHECKING:
@@ -41,14 +40,14 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
     dry_run = dry_run or settings.flag("MLFLOW_TRACKING_GC_DRY_RUN")
     older_than = settings.value("MLFLOW_TRACKING_GC_TTL") or ""
     report.add(dry_run=dry_run, older_than=older_than)
-    limit = int(time.time() * 1000) - int(durations.parse(older_than).total_seconds() * 1000)
+    limit = int(time.time() * 1000) - int(settings.duration("MLFLOW_TRACKING_GC_TTL").total_seconds() * 1000)
     orphans = (settings.value("MLFLOW_TRACKING_GC_ORPHANS") or "ignore").strip().lower()
     if orphans not in _MODES:
         raise ConfigurationError(
             f"MLFLOW_TRACKING_GC_ORPHANS is {orphans!r}", "set it to ignore, show, remove or remove-all"
         )
     include = settings.flag("MLFLOW_TRACKING_GC_INCLUDE_REGISTERED")
-    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():
         if store.file.parent.is_dir():
             with locks.maintenance(store):  # a restore that is at work now holds it, and will end
@@ -58,15 +57,14 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
         )
     asked = _ask(settings, report)
-    checks.wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
+    wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
     with contextlib.nullcontext() if dry_run else locks.maintenance(store), contextlib.ExitStack() as stack:
-        from mlflow_ae5_server.gc import tables
         from mlflow_ae5_server.gc.collector import Collector
 
         _refuse_unfinished(settings)
-        engine = checks.connect_engine(store, keep=True)
+        engine = connect_engine(store, pooled=True)
         stack.callback(engine.dispose)
-        tables.require_current(engine, store)
+        schema.require_current(schema.inspect_schema(engine), store)
         _require_same_database(engine, asked.first, store)
         pool = stack.enter_context(ThreadPoolExecutor(8, thread_name_prefix="look"))
         collector = Collector(settings, report, store, engine, limit, include, asked.problem, pool, step)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mlflow_ae5_server.common import keys, locks
+from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import (
     ConfigurationError,
     CredentialsError,
@@ -22,9 +22,9 @@ from mlflow_ae5_server.common.errors import (
 )
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.database import characters, checks, dialects, schema
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.database import character_sets, dialects, locks, schema
+from mlflow_ae5_server.database.connection import Database, check_uri, wait_until_ready
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.restore import files as recover_files
 from mlflow_ae5_server.restore import journal, list_saved, preflight
@@ -45,7 +45,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
 
     `lock_wait`: seconds for a garbage collection or a backup at work to end.
     """
-    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
     saved_copies = beside(destination)
     try:
@@ -81,7 +81,7 @@ def _act(
     checked = _check(source)
     checked.require_sound(source.snapshot)
     wait(settings, store)
-    characters.require_database(store)
+    character_sets.require_database(store)
     target = open_target(destination)
     recover_files.refuse_names(source.repository.files(source.snapshot), target)
     preflight.refuse_rights(store, destination, replace=options.replace)
@@ -133,7 +133,7 @@ def _same_artifacts(
 def _refuse_values(source: RestoreSource, store: Database, report: Report) -> int:
     """Tell and report all values that `store` cannot keep. Returns how many of them are shortened; raises
     ConfigurationError for the others."""
-    characters.require_database(store)  # else it cannot be asked which texts it takes for the same
+    character_sets.require_database(store)  # else it cannot be asked which texts it takes for the same
     found = dialects.refused(source.part, source.repository.reader(), store)
     shortened = [item for item in found if source.shorten and item.free]
     refused = [item for item in found if not (source.shorten and item.free)]
@@ -224,7 +224,7 @@ def wait(settings: Settings, store: Database) -> None:
     """For a database that does not answer yet; a SQLite file that is not there is not waited for."""
     if store.file is None or store.file.is_file():
         wait = min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
-        checks.wait_until_ready(store, wait, say=say)
+        wait_until_ready(store, wait, say=say)
 
 
 def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
@@ -262,7 +262,7 @@ def _dry_run(
             "user": lambda: preflight.refuse_user(preflight.look(store, saved_copies), store),
             "foreign": lambda: preflight.refuse_foreign(preflight.look(store, saved_copies), store),
             "held": lambda: dialects.require_free(store),
-            "characters": lambda: characters.require_database(store),
+            "characters": lambda: character_sets.require_database(store),
             "occupied": lambda: None if options.replace else _refuse_occupied(store, saved_copies),
             "names": lambda: recover_files.refuse_names(
                 source.repository.files(source.snapshot), open_target(destination)

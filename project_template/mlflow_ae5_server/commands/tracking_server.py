@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_ae5_server.common import folders, keys, locks
+from mlflow_ae5_server.common import folders, keys
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnfinishedError, UsageError
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import counted
-from mlflow_ae5_server.database import characters, checks
-from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.server import admission, artifact_guard, asgi, capacity, hosts, presence, workers
+from mlflow_ae5_server.database import character_sets, locks
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, is_absent, wait_until_ready
+from mlflow_ae5_server.database.schema import require_current, schema_of
+from mlflow_ae5_server.server import admission, artifact_guard, asgi, capacity, hosts, workers
 from mlflow_ae5_server.server.prefork import Restarts, Supervisor
 
 _GRACE = 20.0  # seconds for open requests after SIGTERM; Kubernetes kills after 30
@@ -47,9 +48,9 @@ def say(text: str) -> None:
 
 def run(options: HttpOptions, settings: Settings) -> int:
     """Serve until told to stop; returns the exit code."""
-    store = checks.check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     registry = settings.value("MLFLOW_REGISTRY_STORE_URI")
-    registry_store = checks.check_uri(registry, "MLFLOW_REGISTRY_STORE_URI") if registry else store
+    registry_store = check_uri(registry, "MLFLOW_REGISTRY_STORE_URI") if registry else store
     policy = hosts.derive(
         options.hosts,
         options.iframe_hosts,
@@ -65,9 +66,9 @@ def run(options: HttpOptions, settings: Settings) -> int:
 
     _prepare_folders(store, destination, artifact_root)
     with bind(options) as listener, contextlib.ExitStack() as marks:
-        if not checks.is_absent(store):  # a server that then refuses to start must not have made it
-            checks.wait_until_ready(store, wait, say=say)
-        marks.enter_context(presence.serving(store))
+        if not is_absent(store):  # a server that then refuses to start must not have made it
+            wait_until_ready(store, wait, say=say)
+        marks.enter_context(locks.serving(store))
         sizes = _sizes(count, store, registry_store)
         sizes.apply(os.environ)
         framed = _set_environment(store.uri, registry_store.uri, artifact_root, destination, prefix, policy, jobs)
@@ -198,25 +199,25 @@ def _load(store: Database, registry_uri: str, artifact_root: str, destination: s
 
     _share_pools()
     artifact_guard.keep_from_clients(destination, artifact_root)
-    schema = checks.schema_of(store)
+    schema = schema_of(store)
     if registry_uri != store.uri:
-        registry = checks.check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI")
-        if checks.schema_of(registry).state == "empty":
-            characters.require_database(registry)
+        registry = check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI")
+        if schema_of(registry).state == "empty":
+            character_sets.require_database(registry)
     if schema.state == "empty":
         with locks.maintenance(store, max(wait, 60.0)):
-            if checks.schema_of(store).state == "empty":
+            if schema_of(store).state == "empty":
                 refuse_unfinished(destination)
-                characters.require_database(store)
+                character_sets.require_database(store)
                 say(f"initialising the empty database {store.shown}")
             initialize_backend_stores(store.uri, registry_uri, artifact_root)
     else:
-        checks.require_current(schema, store)
+        require_current(schema, store)
         _warn_of_characters(store)
         initialize_backend_stores(store.uri, registry_uri, artifact_root)
     validate_sql_trace_rollup_startup(store.uri)
     for uri in dict.fromkeys([store.uri, registry_uri]):
-        _look_at_keys(checks.check_uri(uri))
+        _look_at_keys(check_uri(uri))
     application: asgi.Application = app
     return application
 
@@ -225,7 +226,7 @@ def _look_at_keys(store: Database) -> None:
     """Encrypt anew what anybody could read, and say what the keys at hand do not read."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    engine = checks.connect_engine(store)
+    engine = connect_engine(store)
     try:
         if number := keys.adopt(engine, os.environ):
             say(
@@ -242,8 +243,8 @@ def _look_at_keys(store: Database) -> None:
 def _warn_of_characters(store: Database) -> None:
     """A server whose data is there already is better than none."""
     try:
-        characters.require_database(store)
-        characters.require_tables(store)
+        character_sets.require_database(store)
+        character_sets.require_tables(store)
     except ConfigurationError as error:
         say(f"warning: {error}")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from mlflow_ae5_server.common import redaction, yaml_limits
@@ -55,10 +56,12 @@ DEFAULTS: dict[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _STORE_URIS = frozenset({"MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"})
-_PLACES = frozenset(
+_LOCATIONS = frozenset(
     {"MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_TRACKING_BACKUP_DESTINATION"}
 )
 _SENSITIVE = re.compile(r"TOKEN|PASSWORD|PASSPHRASE|SECRET|KEY|CREDENTIAL|CONNECTION_STRING")
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+_DURATION = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?\Z")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -117,6 +120,24 @@ class Settings(Mapping[str, Setting]):
         if not 0 <= number < float("inf"):
             raise ConfigurationError(f"{name} is {value!r}, which is not a number of seconds", f"set {name} to 60, say")
         return number
+
+    def duration(self, name: str) -> timedelta:
+        """A duration in MLflow's form `#d#h#m#s`. Raises ConfigurationError, which shows that form.
+
+        MLflow accepts an empty text as "no age at all", and reads `1..5d` until it crashes; both are refused here.
+        """
+        value = self.value(name) or ""
+        match = _DURATION.match(value)
+        if not value or not match:
+            raise ConfigurationError(
+                f"{name} is {value!r}, which is not a duration MLflow understands",
+                "write it as #d#h#m#s, numbers may have decimals: 30d0h0m0s, 12h, 1.5d",
+            )
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        try:
+            return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        except OverflowError:
+            raise ConfigurationError(f"{name} is {value!r}, which is too long") from None
 
     def table(self) -> str:
         """One line per setting that says where it came from; values only where nobody minds."""
@@ -225,7 +246,7 @@ def load(environ: MutableMapping[str, str]) -> Settings:
             redaction.show(setting.value, setting.value.removeprefix("sqlite:///"))
         if setting.name in _STORE_URIS:
             redaction.register_uri(setting.value)
-        elif setting.name in _PLACES:
+        elif setting.name in _LOCATIONS:
             redaction.register_login(setting.value)
         elif setting.sensitive:
             redaction.register(setting.value)

@@ -1,6 +1,8 @@
-"""Numbers and odd names in sentences."""
+"""Numbers, sizes and odd names in sentences."""
 
 from __future__ import annotations
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def counted(number: int, things: str) -> str:
@@ -8,6 +10,14 @@ def counted(number: int, things: str) -> str:
     if number != 1:
         return f"{number} {things}"
     return f"1 {things.removesuffix('ies')}y" if things.endswith("ies") else f"1 {things.removesuffix('s')}"
+
+
+def amount(size: float) -> str:
+    """1234567 -> 1.2 MB, in steps of 1,000, as disks and clouds are sold. Reports have plain bytes."""
+    unit = 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
 
 
 def shown(text: str) -> str:

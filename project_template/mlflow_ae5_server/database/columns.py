@@ -1,35 +1,34 @@
-"""What a table looks like in a database at hand: its columns by reflection, never from the models of some version."""
+"""A table's columns, as its database declares them; MLflow's models are those of one version only."""
 
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Kind = Literal["int", "bool", "float", "text", "blob", "json", "date"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """`limit`: characters a text may have, `octets`: bytes. `small`: a number of 32 bits. SQLite keeps to none."""
+    """A column. SQLite enforces none of the limits."""
 
     name: str
     kind: Kind
-    limit: int | None = None
-    small: bool = False
+    limit: int | None = None  # characters that a text may have
+    small: bool = False  # a number of 32 bits
     nullable: bool = True
-    octets: int | None = None
+    octets: int | None = None  # bytes that a text or a binary value may have
 
 
 @dataclass(frozen=True)
 class TableColumns:
-    """A table and its columns in alphabetical order, but for generated ones. `key`: the columns of its primary key."""
+    """A table and its columns in alphabetical order, without generated ones."""
 
     name: str
     columns: tuple[Column, ...]
-    key: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()  # the columns of its primary key
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,6 +44,7 @@ class TableColumns:
 
     @property
     def json(self) -> tuple[int, ...]:
+        """The positions of JSON columns."""
         return tuple(position for position, column in enumerate(self.columns) if column.kind == "json")
 
 
@@ -70,43 +70,7 @@ def kind_of(declared: str) -> Kind:
     return next((kind for pattern, kind in rules if re.search(pattern, declared)), "text")
 
 
-def of_sqlite(connection: sqlite3.Connection, table: str) -> TableColumns:
-    # cid, name, type, notnull, default, pk (place in the key), hidden (2, 3: generated)
-    rows = [row for row in connection.execute(f"PRAGMA table_xinfo({quoted(table)})") if row[6] == 0]
-    columns = [
-        Column(name, kind_of(declared), limit=_limit(declared), small=declared.upper() == "INTEGER", nullable=not must)
-        for _number, name, declared, must, _default, _key, _hidden in rows
-    ]
-    key = tuple(row[1] for row in sorted(rows, key=lambda row: row[5]) if row[5])
-    return TableColumns(table, tuple(sorted(columns, key=lambda column: column.name)), key)
-
-
-def _limit(declared: str) -> int | None:
+def limit_of(declared: str) -> int | None:
+    """How many characters a declared type holds; None where it has no limit."""
     found = re.search(r"char[\w ]*\((\d+)\)", declared, re.I)
     return int(found[1]) if found else None
-
-
-def of_postgresql(cursor: Any, tables: Iterable[str]) -> dict[str, TableColumns]:
-    """The shapes of `tables` in the current schema; `cursor` is psycopg's."""
-    cursor.execute(
-        """SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-                  coalesce(array_position(i.indkey::int[], a.attnum::int), -1)
-           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
-           LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
-           WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname = ANY(%s)
-             AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-           ORDER BY c.relname, a.attname COLLATE "C" """,
-        [list(tables)],
-    )
-    found: dict[str, list[tuple[Column, int]]] = {}
-    for table, name, declared, must, position in cursor.fetchall():
-        column = Column(name, kind_of(declared), _limit(declared), declared in ("integer", "smallint"), not must)
-        found.setdefault(table, []).append((column, position))
-    return {
-        table: TableColumns(
-            table,
-            tuple(sorted((column for column, _position in columns), key=lambda column: column.name)),
-            tuple(column.name for column, position in sorted(columns, key=lambda entry: entry[1]) if position >= 0),
-        )
-        for table, columns in found.items()
-    }

@@ -1,17 +1,18 @@
-"""Rows as PostgreSQL's COPY text: a line each, columns by tabs, \\N for NULL. So dumps every dialect but SQLite.
+"""PostgreSQL's COPY text: a line per row, tabs between columns, \\N for NULL. Dumps of all but SQLite have this form.
 
 Values: booleans t/f or 1/0, floats in their shortest exact form, binary as \\x and hexadecimal digits.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mlflow_ae5_server.common.errors import DamagedError
-from mlflow_ae5_server.database.columns import Kind
+from mlflow_ae5_server.database.columns import Kind, TableColumns
+from mlflow_ae5_server.database.contents import TablePart
+from mlflow_ae5_server.repository.interfaces import BlobSource
 
 _BATCH = 2000  # rows
 _LONGEST = 2**30  # bytes of a row: no database keeps a longer value
@@ -21,10 +22,23 @@ _TO_ESCAPE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _BOOLEANS = {"t": 1, "f": 0, "1": 1, "0": 0}
 
 
+def read_table(table: TablePart, target: TableColumns, objects: BlobSource) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Blocks of rows of a snapshot's table. Raises DamagedError where its columns are not the target's."""
+    kinds = {column.name: column.kind for column in target.columns}
+    if not table.objects:
+        return iter(())
+    if strange := set(table.columns) ^ set(kinds):
+        raise DamagedError(
+            f"the snapshot's table {table.name} differs from its schema in {', '.join(sorted(strange))}",
+            "use another snapshot",
+        )
+    return parse(map(objects.get, table.objects), [kinds[column] for column in table.columns])
+
+
 def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of rows of plain values: booleans as 0 and 1, dates and JSON as text. Raises DamagedError."""
     readers = [_READERS[kind] for kind in kinds]
-    for lines in itertools.chain.from_iterable(_batches(lines) for lines in _lines(chunks)):
+    for lines in _lines(chunks):
         rows = [line.split("\t") for line in lines]
         if any(len(row) != len(readers) for row in rows):
             raise DamagedError("the stream of a table has a row of another width", "use another snapshot")
@@ -37,19 +51,17 @@ def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple
         yield list(zip(*columns, strict=True))
 
 
-def _batches(lines: list[str]) -> Iterator[list[str]]:
-    return (lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH))
-
-
 def _lines(chunks: Iterable[bytes]) -> Iterator[list[str]]:
+    """Whole lines, in batches."""
     rest = b""
     for chunk in chunks:
         whole, newline, rest = (rest + chunk).rpartition(b"\n")
         if newline:
             try:
-                yield whole.decode().split("\n")
+                lines = whole.decode().split("\n")
             except UnicodeDecodeError:
                 raise DamagedError("the stream of a table is no text", "use another snapshot") from None
+            yield from (lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH))
         if len(rest) > _LONGEST:
             break
     if rest:

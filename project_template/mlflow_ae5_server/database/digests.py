@@ -12,25 +12,35 @@ A row is a tuple of its values, the columns in alphabetical order, each value of
 
 The row's canonical form is `form()` of that tuple: type and length before each value, so no two rows share one. The
 SHA-256 of the rows are added up modulo 2**256; count, columns and sum make the table's digest. So nothing has to be
-sorted, and nothing kept in memory. It is a proof against loss and change by accident; what guards against forgery
-are the SHA-256 of the objects themselves.
+sorted, and nothing kept in memory. A digest shows loss and change by accident;
+against forgery there are the SHA-256 of the blobs.
 
-Imports the standard library only: a child process runs it without loading anything else (see digest_workers.py).
+Child processes compute digests on the other core, while the parent moves the data. They run this file by its path, so
+it imports the standard library only (and psycopg where needed). Their task comes as JSON on stdin: a database's address
+holds a password, which must not be in the list of processes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import itertools
+import json
 import marshal
+import os
 import re
+import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
-_BATCH = 2000  # rows
-_sha256 = hashlib.sha256
+_BATCH = 2000  # rows at a time
+_LONG_ROWS = 20  # at a time, where a text can be of any length
 _number: Callable[[bytes, str], int] = int.from_bytes  # type: ignore[assignment]
 
 
@@ -53,8 +63,8 @@ def _form_of_value(value: Any) -> bytes:
     return (b"u" if isinstance(value, str) else b"s") + struct.pack("<i", len(data)) + data
 
 
-# Python's marshal writes exactly this in its version 2, 20 times as fast, and has for twenty years. It does not promise
-# to go on; so it is asked.
+# Python's marshal writes exactly this in its version 2, 20 times as fast, and has for twenty years. That it always will
+# is not documented, so it is tested here.
 _SAMPLE = (None, 0, -1, 2**31, -(2**63), 0.1, "", "a\u00e9\ud800\U0001f600", b"", b"\xff")
 _quick = marshal.dumps if marshal.dumps(_SAMPLE, 2) == form(_SAMPLE) else form
 
@@ -62,18 +72,17 @@ _quick = marshal.dumps if marshal.dumps(_SAMPLE, 2) == form(_SAMPLE) else form
 def digest_of(
     table: str, columns: Sequence[str], json: Sequence[int], rows: Iterable[tuple[Any, ...]]
 ) -> tuple[int, str]:
-    """Number of rows, and digest. The values are of the plain types above already, but for the rule of JSON: `json`
-    are the places of such columns in a row."""
-    rows = iter(rows) if not json else (_plain(row, json) for row in rows)
+    """Number of rows, and digest. The values are of the plain types above; `json` are the positions of JSON columns."""
+    rows = iter(rows) if not json else (_with_plain_json(row, json) for row in rows)
     count = total = 0
-    while hashes := [_sha256(_quick(row, 2)).digest() for row in itertools.islice(rows, _BATCH)]:
+    while hashes := [hashlib.sha256(_quick(row, 2)).digest() for row in itertools.islice(rows, _BATCH)]:
         total += sum(map(_number, hashes, itertools.repeat("little")))
         count += len(hashes)
     head = ascii((table, tuple(columns), count)).encode()
     return count, hashlib.sha256(head + (total % 2**256).to_bytes(32, "little")).hexdigest()
 
 
-def _plain(row: tuple[Any, ...], json: Sequence[int]) -> tuple[Any, ...]:
+def _with_plain_json(row: tuple[Any, ...], json: Sequence[int]) -> tuple[Any, ...]:
     changed = list(row)
     for position in json:
         changed[position] = plain_json(changed[position])
@@ -92,3 +101,105 @@ def plain_json(value: object) -> object:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**51:
         return int(value)
     return value
+
+
+# child processes ----------------------------------------------------------------------------------------------------
+
+
+def shares(sized: Sequence[tuple[int, Any]], worth: int) -> list[list[Any]]:
+    """Split tables, given with their sizes, in two shares of about the same work; one where there is little."""
+    parts: list[list[Any]] = [[] for _core in range(min(2, len(os.sched_getaffinity(0))))]
+    weights = [0] * len(parts)
+    for size, table in sorted(sized, key=lambda entry: -entry[0]):
+        lightest = weights.index(min(weights))
+        parts[lightest].append(table)
+        weights[lightest] += size + 1
+    return parts if min(weights) > worth else [[table for _size, table in sized]]
+
+
+def task_of(table: Any, query: str) -> dict[str, Any]:
+    """A worker's task for one table (TableColumns); `query` selects its columns in their order, in canonical form."""
+    block = _BATCH if table.bounded else _LONG_ROWS
+    return {"name": table.name, "columns": table.names, "json": table.json, "query": query, "block": block}
+
+
+class DigestWorker:
+    """A child process for some tables. `result()` waits; leaving the context ends it."""
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", __file__] if task["dialect"] == "sqlite" else [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        stdin = self._process.stdin
+        if stdin is None:
+            raise AssertionError("a pipe was requested")
+        with contextlib.suppress(BrokenPipeError):  # then stderr says why
+            stdin.write(json.dumps(task).encode())
+            stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
+        self._process.stdin = None
+
+    def result(self) -> dict[str, tuple[int, str]]:
+        """Rows and digest per table. Raises RuntimeError with the last line of the child's stderr."""
+        out, err = self._process.communicate()
+        if self._process.returncode != 0:
+            lines = err.decode(errors="replace").strip().splitlines()
+            raise RuntimeError(lines[-1] if lines else f"ended with {self._process.returncode}")
+        return {name: (rows, digest) for name, rows, digest in json.loads(out)}
+
+    def __enter__(self) -> DigestWorker:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+        self._process.wait()
+
+
+def _postgresql_rows(connection: Any, query: str, size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
+    with connection.cursor(name="digest", binary=True) as cursor:
+        cursor.execute(query)
+        while block := cursor.fetchmany(size):
+            yield block
+
+
+def _connect(task: dict[str, Any], stack: contextlib.ExitStack) -> Any:
+    if task["dialect"] == "sqlite":
+        path = Path(task["file"]).absolute().as_uri()
+        file = stack.enter_context(contextlib.closing(sqlite3.connect(f"{path}?mode=ro", uri=True)))
+        # Bytes that are no UTF-8 are kept apart from every real character.
+        if task.get("broken_text"):
+            file.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        return file
+    import psycopg
+
+    connection = stack.enter_context(psycopg.connect(**task["connect"]))
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    connection.execute(f"SET TRANSACTION SNAPSHOT '{task['snapshot']}'")
+    return connection
+
+
+def _work(task: dict[str, Any]) -> list[tuple[str, int, str]]:
+    done = []
+    with contextlib.ExitStack() as stack:
+        connection = _connect(task, stack)
+        for table in task["tables"]:
+            if task["dialect"] == "sqlite":
+                rows = connection.execute(table["query"])
+            else:
+                rows = itertools.chain.from_iterable(_postgresql_rows(connection, table["query"], table["block"]))
+            done.append((table["name"], *digest_of(table["name"], table["columns"], table["json"], rows)))
+    return done
+
+
+if __name__ == "__main__":
+    gc.set_threshold(100_000)  # rows hold no cycles, and to look for some every 700 takes as long as to hash them
+    sys.stdout.write(json.dumps(_work(json.load(sys.stdin))))

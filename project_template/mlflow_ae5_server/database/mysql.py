@@ -1,7 +1,7 @@
-"""MySQL, through SQLAlchemy. Its tests run on MariaDB, on machines that have one; MySQL itself was never tried.
+"""MySQL databases: dump, digests and state, through SQLAlchemy. Tested on MariaDB only.
 
-A dump is one consistent snapshot, which only InnoDB gives. MySQL keeps JSON in a form of its own (MariaDB does not),
-and that form is what a snapshot of it has.
+A dump is one consistent snapshot, which only InnoDB gives. MySQL stores JSON in a form of its own (MariaDB does not),
+and a snapshot has that form.
 """
 
 from __future__ import annotations
@@ -17,18 +17,14 @@ from mlflow_ae5_server.common.errors import (
     ConfigurationError,
     CredentialsError,
     InUseError,
-    SchemaError,
     StorageError,
     UnreachableError,
 )
-from mlflow_ae5_server.database import checks as databases
-from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import copy_text, schema
-from mlflow_ae5_server.database import digests as canonical
-from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.database.columns import Column, TableColumns
-from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, TablePart
-from mlflow_ae5_server.database.sqlite import judge
+from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of
+from mlflow_ae5_server.database.connection import Database, connect_engine, reason_of, refusal_of
+from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests, TablePart, state_of
+from mlflow_ae5_server.database.digests import digest_of
 from mlflow_ae5_server.repository.interfaces import BlobSink
 
 if TYPE_CHECKING:
@@ -41,25 +37,25 @@ _BLOCK = 200  # rows
 DENIED = {1044, 1045, 1142, 1143, 1227}  # access, or this command
 _FULL = {1021, 1114}
 _OCTETS = {"TINYTEXT": 2**8 - 1, "TEXT": 2**16 - 1, "MEDIUMTEXT": 2**24 - 1, "BLOB": 2**16 - 1}
-_HELD = 1205  # somebody held on to a table for too long
+_LOCK_TIMEOUT = 1205
 
 
 @contextlib.contextmanager
 def connected(database: Database) -> Iterator[Connection]:
-    """A connection whose errors are ours."""
+    """A connection. Its errors become ours."""
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     try:
-        with databases.connect_engine(lossless(database)).connect() as connection:
-            # While an object is uploaded nobody takes rows, and after a minute the server would hang up.
+        with connect_engine(lossless(database)).connect() as connection:
+            # While a blob is uploaded no rows are read, and after a minute the server would close the connection.
             connection.exec_driver_sql("SET SESSION net_write_timeout = 3600")
             yield connection
     except SQLAlchemyError as error:
-        reason = databases.reason(error)
+        reason = reason_of(error)
         number = getattr(getattr(error, "orig", None), "args", (0,))[0]
-        if (final := databases._final(reason, database)) is not None:
-            raise final from None
-        if number == _HELD:
+        if (refusal := refusal_of(reason, database)) is not None:
+            raise refusal from None
+        if number == _LOCK_TIMEOUT:
             raise InUseError(f"{database.shown} is in use: {reason}", "stop whatever works on that database") from None
         if number in _FULL:
             raise StorageError(f"the disk of {database.shown} is full: {reason}", "make room there") from None
@@ -71,7 +67,7 @@ def connected(database: Database) -> Iterator[Connection]:
 
 
 def lossless(database: Database) -> Database:
-    """Through any other character set the server would send `?` for what that does not have."""
+    """`database` with a character set that has every character; for others the server would send `?`."""
     from sqlalchemy.engine import make_url
 
     url = make_url(database.uri).update_query_dict({"charset": "utf8mb4"})
@@ -82,29 +78,43 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _select(table: TableColumns) -> str:
-    # Asked for as it is, a FLOAT comes with six digits.
-    columns = (f"{quoted(c.name)} + 0e0" if is_single(c) else quoted(c.name) for c in table.columns)
-    return f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"  # noqa: S608
-
-
 def is_single(column: Column) -> bool:
+    """Whether it is a FLOAT, which has 32 bits."""
     return column.kind == "float" and column.small
 
 
-def _snapshot(connection: Connection) -> None:
-    connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+def shortest(single: float) -> float:
+    """The shortest number with the same 32 bits: for 0.10000000149011612 it is 0.1, which was written."""
+    tries = (float(f"{single:.{digits}g}") for digits in (6, 7, 8))
+    return next((short for short in tries if struct.pack("f", short) == struct.pack("f", single)), single)
+
+
+def fits_single(value: float) -> bool:
+    """Whether a FLOAT returns this number as it was written."""
+    try:
+        return value == shortest(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return False
+
+
+@contextlib.contextmanager
+def _snapshot(database: Database) -> Iterator[tuple[Connection, str, list[TableColumns], tuple[str, ...]]]:
+    """A transaction that reads one state of the database; with schema revision, MLflow's tables, and other names."""
+    with connected(database) as connection:
+        tables, others = _names(connection)
+        revision = _revision(connection) if schema.VERSION_TABLE in tables else None
+        own = schema.require_tables(revision, tables, database.shown)
+        shapes = columns_of(connection, sorted(own), database.shown)
+        connection.rollback()
+        connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        yield connection, str(revision), shapes, tuple(sorted((tables | others) - own))
 
 
 def dump(database: Database, objects: BlobSink) -> DatabasePart:
-    with connected(database) as connection:
-        revision, tables, others = _contents(connection, database.shown)
-        shapes = shapes_of(connection, tables, database.shown)
-        server = str(connection.exec_driver_sql("SELECT VERSION()").scalar())
-        connection.rollback()
-        _snapshot(connection)
+    with _snapshot(database) as (connection, revision, shapes, others):
         parts = tuple(_dump_table(connection, table, objects) for table in shapes)
+        server = str(connection.exec_driver_sql("SELECT VERSION()").scalar())
     return DatabasePart("mysql", server, revision, parts, (), others)
 
 
@@ -112,99 +122,85 @@ def _dump_table(connection: Connection, table: TableColumns, objects: BlobSink) 
     chunks: list[str] = []
     waiting = bytearray()
 
-    def kept() -> Iterator[tuple[Any, ...]]:
-        for block in _rows(connection, table):
-            waiting.extend(copy_text.write(block))
-            while len(waiting) >= CHUNK:
-                chunks.append(objects.put(bytes(waiting[:CHUNK])).sha256)
-                del waiting[:CHUNK]
-            yield from map(_canonical, block)
+    def store(block: list[tuple[Any, ...]]) -> None:
+        waiting.extend(copy_text.write(block))
+        while len(waiting) >= CHUNK:
+            chunks.append(objects.put(bytes(waiting[:CHUNK])).sha256)
+            del waiting[:CHUNK]
 
-    rows, digest = canonical.digest_of(table.name, table.names, table.json, kept())
+    rows, digest = _digest(connection, table, store)
     if waiting:
         chunks.append(objects.put(bytes(waiting)).sha256)
     return TablePart(table.name, rows, digest, tuple(chunks), table.names)
 
 
+def digests(database: Database) -> Digests:
+    with _snapshot(database) as (connection, _revision, shapes, _others):
+        return {table.name: _digest(connection, table, lambda _block: None) for table in shapes}
+
+
+def _digest(
+    connection: Connection, table: TableColumns, store: Callable[[list[tuple[Any, ...]]], None]
+) -> tuple[int, str]:
+    def canonical() -> Iterator[tuple[Any, ...]]:
+        for block in _rows(connection, table):
+            store(block)
+            for row in block:
+                yield tuple(value + 0.0 if isinstance(value, float) else value for value in row)
+
+    return digest_of(table.name, table.names, table.json, canonical())
+
+
 def _rows(connection: Connection, table: TableColumns) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of plain values."""
-    plain = [_PLAIN.get("single" if is_single(column) else column.kind) for column in table.columns]
-    converted = [
-        (scratch_database, function) for scratch_database, function in enumerate(plain) if function is not None
-    ]
-    result = connection.execution_options(stream_results=True).exec_driver_sql(_select(table))
+    plain = [shortest if is_single(column) else str if column.kind == "date" else None for column in table.columns]
+    converted: list[tuple[int, Callable[[Any], Any]]] = [(n, function) for n, function in enumerate(plain) if function]
+    # Selected as it is, a FLOAT comes with six digits.
+    columns = (f"{quoted(c.name)} + 0e0" if is_single(c) else quoted(c.name) for c in table.columns)
+    query = f"SELECT {', '.join(columns)} FROM {quoted(table.name)}"  # noqa: S608
+    result = connection.execution_options(stream_results=True).exec_driver_sql(query)
     while block := result.fetchmany(_BLOCK):
         rows = [list(row) for row in block]
         for row in rows:
-            for scratch_database, function in converted:
-                row[scratch_database] = None if row[scratch_database] is None else function(row[scratch_database])
+            for position, function in converted:
+                row[position] = None if row[position] is None else function(row[position])
         yield [tuple(row) for row in rows]
 
 
-def shortest(single: float) -> float:
-    """What was written, as far as 32 bits can tell: of 0.1, whose value there is 0.10000000149011612."""
-    tries = (float(f"{single:.{digits}g}") for digits in (6, 7, 8))
-    return next((short for short in tries if struct.pack("f", short) == struct.pack("f", single)), single)
-
-
-_PLAIN: dict[str, Callable[[Any], Any]] = {"date": str, "single": shortest}
-
-
-def _canonical(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value + 0.0 if isinstance(value, float) else value for value in row)
-
-
-def digests(database: Database) -> dict[str, tuple[int, str]]:
-    with connected(database) as connection:
-        _revision, tables, _others = _contents(connection, database.shown)
-        shapes = shapes_of(connection, tables, database.shown)
-        connection.rollback()
-        _snapshot(connection)
-        return {
-            table.name: canonical.digest_of(
-                table.name,
-                table.names,
-                table.json,
-                (_canonical(r) for block in _rows(connection, table) for r in block),
-            )
-            for table in shapes
-        }
-
-
-def _contents(connection: Connection, shown: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def _names(connection: Connection) -> tuple[set[str], set[str]]:
+    """Tables and views."""
     from sqlalchemy import inspect
 
     inspector = inspect(connection)
-    tables, views = set(inspector.get_table_names()), set(inspector.get_view_names())
-    revision = _revision(connection) if schema.VERSION_TABLE in tables else None
-    if revision is None:
-        raise SchemaError(f"{shown} has no MLflow schema", "check MLFLOW_BACKEND_STORE_URI")
-    schema.require_known(revision, shown)
-    own = schema.own_tables(revision)
-    if missing := own - tables:
-        raise SchemaError(
-            f"{shown} is at schema revision {revision}, but lacks its tables {', '.join(sorted(missing))}",
-            "restore a snapshot of it",
-        )
-    return revision, tuple(sorted(own)), tuple(sorted((tables | views) - own))
+    return set(inspector.get_table_names()), set(inspector.get_view_names())
 
 
 def _revision(connection: Connection) -> str | None:
-    found = connection.exec_driver_sql(f"SELECT version_num FROM {schema.VERSION_TABLE}").scalar()  # noqa: S608
-    return None if found is None else str(found)
+    value = connection.exec_driver_sql(f"SELECT version_num FROM {schema.VERSION_TABLE}").scalar()  # noqa: S608
+    return None if value is None else str(value)
 
 
-def shapes_of(connection: Connection, tables: Iterable[str], shown: str) -> list[TableColumns]:
+def state(database: Database) -> DatabaseState:
+    with connected(database) as connection:
+        tables, views = _names(connection)
+        own = schema.all_tables() & tables
+        revision = _revision(connection) if schema.VERSION_TABLE in own else None
+        counts = [f"SELECT count(*) FROM {quoted(table)}" for table in own - {schema.VERSION_TABLE}]  # noqa: S608
+        rows = sum(connection.exec_driver_sql(query).scalar() or 0 for query in counts)
+    return state_of(own, (tables | views) - own, revision, rows)
+
+
+def columns_of(connection: Connection, tables: Iterable[str], shown: str) -> list[TableColumns]:
     from sqlalchemy import inspect
 
     query = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND engine <> 'InnoDB'"
     if others := {str(row[0]) for row in connection.exec_driver_sql(query)} & set(tables):
         raise ConfigurationError(
-            f"{shown} keeps {', '.join(sorted(others))} in another engine than InnoDB, so no snapshot is of one moment",
+            f"{shown} has {', '.join(sorted(others))} in another engine than InnoDB, without consistent snapshots",
             "stop the server, and ALTER TABLE ... ENGINE=InnoDB for each of them",
         )
     inspector, json = inspect(connection), _json_of_mariadb(connection)
-    return [_shape(inspector, table, json) for table in tables]
+    return [_columns_of_table(inspector, table, json) for table in tables]
 
 
 def _json_of_mariadb(connection: Connection) -> set[tuple[str, str]]:
@@ -212,33 +208,19 @@ def _json_of_mariadb(connection: Connection) -> set[tuple[str, str]]:
     if not getattr(connection.dialect, "is_mariadb", False):
         return set()
     query = "SELECT table_name, check_clause FROM information_schema.check_constraints WHERE constraint_schema = "
-    found = connection.exec_driver_sql(query + "DATABASE()").all()
-    return {(table, name) for table, text in found for name in re.findall(r"json_valid\(`(\w+)`\)", text, re.I)}
+    checks = connection.exec_driver_sql(query + "DATABASE()").all()
+    return {(table, name) for table, text in checks for name in re.findall(r"json_valid\(`(\w+)`\)", text, re.I)}
 
 
-def _shape(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> TableColumns:
+def _columns_of_table(inspector: Inspector, table: str, json: set[tuple[str, str]]) -> TableColumns:
     columns = []
     for found in inspector.get_columns(table):
         if not found.get("computed"):
             name, declared = found["name"], str(found["type"])
-            kind = "json" if (table, name) in json else shape.kind_of(declared)
+            kind = "json" if (table, name) in json else kind_of(declared)
             if getattr(found["type"], "display_width", None) == 1:
                 kind = "bool"  # a TINYINT(1)
             limit = getattr(found["type"], "length", None) if kind == "text" else None
             octets = _OCTETS.get(declared.partition(" ")[0])
             columns.append(Column(name, kind, limit, declared == "FLOAT", bool(found["nullable"]), octets))
     return TableColumns(table, tuple(sorted(columns, key=lambda column: column.name)))
-
-
-def state(database: Database) -> DatabaseState:
-    from sqlalchemy import inspect
-
-    with connected(database) as connection:
-        inspector = inspect(connection)
-        tables, views = set(inspector.get_table_names()), set(inspector.get_view_names())
-        own = schema.all_tables() & tables
-        revision = _revision(connection) if schema.VERSION_TABLE in own else None
-        rows = 0
-        for table in own - {schema.VERSION_TABLE}:
-            rows += connection.exec_driver_sql(f"SELECT count(*) FROM {quoted(table)}").scalar() or 0  # noqa: S608
-    return judge(own, (tables | views) - own, revision, rows)

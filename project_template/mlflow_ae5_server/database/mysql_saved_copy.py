@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import ConfigurationError, CredentialsError, NotEmptyError
-from mlflow_ae5_server.common.locks import STAY
 from mlflow_ae5_server.database import schema
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.locks import STAY
 from mlflow_ae5_server.database.mysql import DENIED, connected, quoted
 
 if TYPE_CHECKING:

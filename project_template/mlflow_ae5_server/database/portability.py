@@ -1,6 +1,6 @@
-"""Values that another kind of database refuses. SQLite keeps any value in any column; the others do not.
+"""Values that another kind of database refuses. SQLite accepts any value in any column; the others do not.
 
-All of them are found, by table, column and row, before anything is moved. Free text may be shortened; an identity
+All of them are listed, by table, column and row, before anything is moved. Free text may be shortened; an identity
 (a name, a key, a location, an id) never is, because other rows and clients refer to it.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
-import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.database.columns import Column, TableColumns, listed, quoted
-from mlflow_ae5_server.database.mysql import shortest
+from mlflow_ae5_server.database.mysql import fits_single
 
 _SMALL = 2**31
 _SHOWN = 80  # characters of a key in a message
@@ -57,32 +56,32 @@ _VALUES = {
 _FREE_KEYS = {"mlflow.note.content", "mlflow.runName"}
 
 Same = Callable[[str, str, Sequence[str]], Mapping[str, int]]
-"""Of a column's distinct texts, those that are equal to others in the target: text -> number of the group."""
+"""Of table, column and its distinct texts: those equal to others in the target, as text -> number of the group."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a kind of database refuses, and its columns. `same` where it takes different texts for the same."""
+    """What a kind of database accepts."""
 
-    shapes: Mapping[str, TableColumns]
-    nul: bool = False
-    infinity: bool = True
-    references: bool = True
-    same: Same | None = None
+    shapes: Mapping[str, TableColumns]  # its columns
+    nul: bool = False  # the character NUL in texts
+    infinity: bool = True  # infinite numbers
+    references: bool = True  # it refuses references to rows that are not there
+    same: Same | None = None  # where it takes different texts for the same
 
 
 @dataclass(frozen=True)
 class Refused:
-    """One value. `row`: its key. `length` and `limit` are in `unit` (characters or bytes). `free`: may be shortened."""
+    """A value that the target refuses."""
 
     table: str
     column: str
-    row: Mapping[str, Any]
+    row: Mapping[str, Any]  # its key
     what: str
     length: int | None = None
     limit: int | None = None
-    unit: str = "characters"
-    free: bool = False
+    unit: str = "characters"  # or bytes
+    free: bool = False  # free text, which may be shortened
     rowid: int = 0
 
     def __str__(self) -> str:
@@ -93,9 +92,7 @@ class Refused:
         return {
             "table": self.table,
             "column": self.column,
-            "row": {
-                name: _shown(value) if isinstance(value, str | bytes) else value for name, value in self.row.items()
-            },
+            "row": {name: _shown(value) for name, value in self.row.items()},
             "what": self.what,
             "length": self.length,
             "limit": self.limit,
@@ -123,22 +120,21 @@ def shorten(connection: sqlite3.Connection, found: Iterable[Refused], target: Ta
             table, column = quoted(item.table), quoted(item.column)
             query = f"SELECT {column} FROM {table} WHERE rowid = ?"  # noqa: S608
             (value,) = connection.execute(query, (item.rowid,)).fetchone()
-            kept = value if target.nul else value.replace("\0", "")
             limits = target.shapes[item.table].column(item.column)
-            kept = kept[: limits.limit]
+            short = (value if target.nul else value.replace("\0", ""))[: limits.limit]
             if limits.octets is not None:
-                kept = kept.encode()[: limits.octets].decode(errors="ignore")
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (kept, item.rowid))  # noqa: S608
+                short = short.encode()[: limits.octets].decode(errors="ignore")
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (short, item.rowid))  # noqa: S608
 
 
 def refusal(found: Sequence[Refused], shown: str) -> ConfigurationError:
-    """What a restore is refused with."""
+    """The error that a restore is refused with."""
     named = "; ".join(str(item) for item in found[:_NAMED])
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     free = sum(item.free for item in found)
     short = f"; --shorten-text shortens the {free} of them that are free text" if free else ""
     return ConfigurationError(
-        f"{shown} cannot keep {len(found)} value{'s' if len(found) > 1 else ''} of the snapshot: {named}{more}",
+        f"{shown} cannot store {len(found)} value{'s' if len(found) > 1 else ''} of the snapshot: {named}{more}",
         f"`restore --dry-run` lists all; change or delete them in the original and take a new snapshot{short}; "
         "or restore into SQLite",
     )
@@ -191,7 +187,7 @@ def _rules(column: Column, target: Target) -> list[tuple[str, str]]:
 
 
 def _texts(connection: sqlite3.Connection, table: TableColumns, column: Column, target: Target) -> Iterator[Refused]:
-    """What is not UTF-8, holds NUL or is too long. SQLite counts up to the first NUL only, so bytes are asked for."""
+    """Texts that are not UTF-8, hold NUL or are too long. SQLite counts up to the first NUL only, hence the bytes."""
     if column.kind not in ("text", "json", "date", "blob"):
         return
     name = quoted(column.name)
@@ -223,7 +219,7 @@ def _texts(connection: sqlite3.Connection, table: TableColumns, column: Column, 
 def _undecoded(
     connection: sqlite3.Connection, table: TableColumns, column: str
 ) -> Iterator[tuple[dict[str, Any], int, Any]]:
-    """Rows whose text is not UTF-8; most tables have none, which SQLite's own decoding finds out fastest."""
+    """Rows whose text is not UTF-8. Most tables have none, and SQLite's own decoding shows that fastest."""
     connection.text_factory = str
     query = f"SELECT {quoted(column)} FROM {quoted(table.name)} WHERE typeof({quoted(column)}) = 'text'"  # noqa: S608
     try:
@@ -263,22 +259,15 @@ def _is_value(table: str, column: str, row: Mapping[str, Any]) -> bool:
 
 
 def _singles(connection: sqlite3.Connection, table: TableColumns, column: str) -> Iterator[Refused]:
-    """Numbers that need more than the 32 bits of a FLOAT of MySQL: they would come back as others."""
+    """Numbers that need more than the 32 bits of a FLOAT of MySQL, which would return others."""
     for row, rowid, value in _rows(connection, table, column, f"typeof({quoted(column)}) IN ('real', 'integer')"):
-        if not _is_single(float(value)):
-            what = f"has the number {value!r}, of which MySQL keeps the first digits only"
+        if not fits_single(float(value)):
+            what = f"has the number {value!r}, of which MySQL stores the first digits only"
             yield Refused(table.name, column, row, what, rowid=rowid)
 
 
-def _is_single(value: float) -> bool:
-    try:
-        return value == shortest(struct.unpack("f", struct.pack("f", value))[0])
-    except OverflowError:
-        return False
-
-
 def _dangling(connection: sqlite3.Connection) -> list[Refused]:
-    """References to rows that are not there. SQLite lets them be where nobody asked it to enforce them."""
+    """References to rows that are not there. SQLite checks them only where the application asked for it."""
     found = []
     for table, rowid, parent, number in connection.execute("PRAGMA foreign_key_check").fetchall():
         keys = connection.execute(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
@@ -291,7 +280,7 @@ def _dangling(connection: sqlite3.Connection) -> list[Refused]:
 
 
 def _collisions(connection: sqlite3.Connection, table: TableColumns, same: Same) -> Iterator[Refused]:
-    """Rows whose keys are different here and the same in the target, as where it does not tell capitals apart."""
+    """Rows whose keys are different here and equal in the target, which may ignore case or accents."""
     texts = {column.name for column in table.columns if column.kind == "text"}
     keys = _unique_keys(connection, table)
     groups = {}

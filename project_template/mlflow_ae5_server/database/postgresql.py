@@ -1,9 +1,9 @@
-"""PostgreSQL: one snapshot of the server's own, COPY out of it, digests beside it."""
+"""PostgreSQL databases: dump, digests and state. Rows come by COPY, from one snapshot that the server exports."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server.common.errors import (
@@ -12,17 +12,15 @@ from mlflow_ae5_server.common.errors import (
     DamagedError,
     InUseError,
     ProjectError,
-    SchemaError,
     StorageError,
     UnreachableError,
 )
-from mlflow_ae5_server.database import checks as databases
-from mlflow_ae5_server.database import columns as shape
-from mlflow_ae5_server.database import digest_workers, schema
-from mlflow_ae5_server.database.checks import Database
-from mlflow_ae5_server.database.columns import Column, TableColumns, listed, quoted
-from mlflow_ae5_server.database.records import DatabasePart, DatabaseState, TablePart
-from mlflow_ae5_server.database.sqlite import judge
+from mlflow_ae5_server.database import schema
+from mlflow_ae5_server.database.character_sets import no_schema
+from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of, limit_of, listed, quoted
+from mlflow_ae5_server.database.connection import Database, reason_of, refusal_of
+from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests, TablePart, state_of
+from mlflow_ae5_server.database.digests import DigestWorker, shares, task_of
 from mlflow_ae5_server.repository.interfaces import BlobSink
 
 if TYPE_CHECKING:
@@ -30,12 +28,12 @@ if TYPE_CHECKING:
 
 CHUNK = 4 * 1024 * 1024  # bytes
 APPLICATION = "mlflow-ae5-maintenance"
-# However the server, the database or the role is configured: text forms that are exact and mean the same everywhere.
+# Text forms that are exact and mean the same everywhere, whatever the server, the database or the role is set to.
 EXACT = "SET datestyle = 'ISO'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET timezone = 'UTC'"
 
 
 def connect_arguments(database: Database) -> dict[str, Any]:
-    """What psycopg (3) needs, from the URI as SQLAlchemy reads it. Holds the password."""
+    """The arguments of psycopg (3) for this URI, the password among them."""
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
     from sqlalchemy.engine import make_url
 
@@ -47,7 +45,7 @@ def connect_arguments(database: Database) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def connected(database: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A psycopg connection, closed at the end; its errors are ours."""
+    """A psycopg connection, closed at the end. Its errors become ours."""
     try:
         import psycopg
     except ImportError:
@@ -66,15 +64,15 @@ def connected(database: Database) -> Iterator[psycopg.Connection[Any]]:
 def stay_in_schema(cursor: Any, database: Database) -> None:
     """Make the current schema the whole search path: tables of other schemas are another application's."""
     cursor.execute("SELECT current_setting('search_path'), current_schema()")
-    path, here = cursor.fetchone()
-    if here is None:
-        raise databases.no_schema(database, path)
+    path, current = cursor.fetchone()
+    if current is None:
+        raise no_schema(database, path)
     cursor.execute("SELECT set_config('search_path', quote_ident(current_schema()), false)")
 
 
 @contextlib.contextmanager
 def translated(database: Database) -> Iterator[None]:
-    """Errors of psycopg, also those wrapped by SQLAlchemy, as ours."""
+    """Turn errors of psycopg, also those wrapped by SQLAlchemy, into ours."""
     import psycopg
     from sqlalchemy.exc import DBAPIError
 
@@ -89,11 +87,11 @@ def translated(database: Database) -> Iterator[None]:
 
 
 def _meaning(error: Any, database: Database) -> ProjectError:
-    """By SQLSTATE class: 08, 57P connection; 42501 rights; 53 resources; 22, 23 the data; else the words."""
+    """By SQLSTATE class: 08, 57P connection; 42501 rights; 53 resources; 22, 23 the data; else by the message."""
     state: str = error.sqlstate or ""
-    reason = databases.reason(error)
+    reason = reason_of(error)
     where = (getattr(error.diag, "context", None) or "").splitlines()
-    told = f"{reason} ({where[0]})" if where else reason
+    detail = f"{reason} ({where[0]})" if where else reason
     if state == "42501":
         return CredentialsError(
             f"the user of {database.shown} lacks a right: {reason}",
@@ -104,53 +102,71 @@ def _meaning(error: Any, database: Database) -> ProjectError:
     if state == "53100":
         return StorageError(f"the disk of {database.shown} is full: {reason}", "make room there")
     if state.startswith(("22", "23", "54")):
-        return ConfigurationError(f"{database.shown} cannot hold a row of the snapshot: {told}", "report this row")
-    if (final := databases._final(reason, database)) is not None:
-        return final
+        return ConfigurationError(f"{database.shown} cannot hold a row of the snapshot: {detail}", "report this row")
+    if (refusal := refusal_of(reason, database)) is not None:
+        return refusal
     if not state or state.startswith(("08", "57", "53", "25", "58")):
         return UnreachableError(f"the database {database.shown} was lost: {reason}", "check it and its network")
-    return ConfigurationError(f"{database.shown} refused a statement: {told}", "see the log of the database")
+    return ConfigurationError(f"{database.shown} refused a statement: {detail}", "see the log of the database")
 
 
-def dump(database: Database, objects: BlobSink) -> DatabasePart:
+@contextlib.contextmanager
+def _snapshot(database: Database) -> Iterator[Any]:
+    """The cursor of a transaction that reads one state of the database."""
     import psycopg
 
     with connected(database) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction(), connection.cursor() as cursor:
-            revision, tables, others = contents(cursor, database.shown)
-            shapes = shape.of_postgresql(cursor, tables)
-            with contextlib.ExitStack() as stack:
-                children = [stack.enter_context(child) for child in _children(cursor, database, list(shapes.values()))]
-                streams = {table: _copy_out(cursor, shapes[table], objects) for table in tables}
-                found = _results(children, database)
-            server = str(connection.info.parameter_status("server_version"))
+            yield cursor
+
+
+def dump(database: Database, objects: BlobSink) -> DatabasePart:
+    with _snapshot(database) as cursor, contextlib.ExitStack() as stack:
+        revision, tables, others = _mlflow_tables(cursor, database.shown)
+        shapes = columns_of(cursor, tables)
+        workers = [stack.enter_context(worker) for worker in _workers(cursor, database, list(shapes.values()))]
+        streams = {table: _copy_out(cursor, shapes[table], objects) for table in tables}
+        results = _results(workers, database)
+        server = str(cursor.connection.info.parameter_status("server_version"))
     for table, (rows, _objects) in streams.items():
-        if rows != found[table][0]:
-            raise DamagedError(f"{table} was read twice and had {rows} rows, then {found[table][0]}", "try again")
-    parts = (TablePart(t, *found[t], objects=streams[t][1], columns=shapes[t].names) for t in tables)
+        if rows != results[table][0]:
+            raise DamagedError(f"{table} was read twice and had {rows} rows, then {results[table][0]}", "try again")
+    parts = (TablePart(t, *results[t], objects=streams[t][1], columns=shapes[t].names) for t in tables)
     return DatabasePart("postgresql", server, revision, tuple(parts), (), others)
 
 
-def contents(cursor: Any, shown: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def digests(database: Database) -> Digests:
+    with _snapshot(database) as cursor, contextlib.ExitStack() as stack:
+        _revision, tables, _others = _mlflow_tables(cursor, database.shown)
+        shapes = list(columns_of(cursor, tables).values())
+        return _results([stack.enter_context(worker) for worker in _workers(cursor, database, shapes)], database)
+
+
+def state(database: Database) -> DatabaseState:
+    with connected(database) as connection, connection.cursor() as cursor:
+        present = _relations(cursor)
+        own = schema.all_tables() & set(present)
+        tables = {name for name in own if present[name] in "rp"}
+        revision = _revision_of(cursor) if schema.VERSION_TABLE in tables else None
+        rows = 0
+        for table in sorted(tables - {schema.VERSION_TABLE}):
+            cursor.execute(f"SELECT count(*) FROM {quoted(table)}")  # noqa: S608
+            rows += (cursor.fetchone() or (0,))[0]
+    return state_of(own, set(present) - own, revision, rows)
+
+
+def _mlflow_tables(cursor: Any, subject: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Schema revision, MLflow's tables and others, in the current schema. Raises SchemaError."""
-    found = relations(cursor)
-    present = {name for name, kind in found.items() if kind in "rp"}
-    revision = revision_of(cursor) if schema.VERSION_TABLE in present else None
-    if revision is None:
-        raise SchemaError(f"{shown} has no MLflow schema", "check MLFLOW_BACKEND_STORE_URI and its search_path")
-    schema.require_known(revision, shown)
-    own = schema.own_tables(revision)
-    if missing := own - present:
-        raise SchemaError(
-            f"{shown} is at schema revision {revision}, but lacks its tables {', '.join(sorted(missing))}",
-            "restore a snapshot of it",
-        )
-    return revision, tuple(sorted(own)), tuple(sorted(set(found) - own))
+    present = _relations(cursor)
+    tables = {name for name, kind in present.items() if kind in "rp"}
+    revision = _revision_of(cursor) if schema.VERSION_TABLE in tables else None
+    own = schema.require_tables(revision, tables, subject)
+    return str(revision), tuple(sorted(own)), tuple(sorted(set(present) - own))
 
 
-def relations(cursor: Any) -> dict[str, str]:
+def _relations(cursor: Any) -> dict[str, str]:
     """Tables (r, p), views (v, m) and foreign tables (f) of the current schema: name -> kind."""
     cursor.execute(
         """SELECT c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -159,15 +175,39 @@ def relations(cursor: Any) -> dict[str, str]:
     return dict(cursor.fetchall())
 
 
-def revision_of(cursor: Any) -> str | None:
+def _revision_of(cursor: Any) -> str | None:
     cursor.execute(f"SELECT version_num FROM {schema.VERSION_TABLE}")  # noqa: S608 - constant
     row = cursor.fetchone()
     return str(row[0]) if row else None
 
 
-def _children(
-    cursor: Any, database: Database, shapes: Sequence[TableColumns]
-) -> Iterator[digest_workers.DigestWorkers]:
+def columns_of(cursor: Any, tables: Iterable[str]) -> dict[str, TableColumns]:
+    """The columns of `tables` in the current schema; `cursor` is psycopg's."""
+    cursor.execute(
+        """SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                  coalesce(array_position(i.indkey::int[], a.attnum::int), -1)
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+           LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+           WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname = ANY(%s)
+             AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+           ORDER BY c.relname, a.attname COLLATE "C" """,
+        [list(tables)],
+    )
+    found: dict[str, list[tuple[Column, int]]] = {}
+    for table, name, declared, must, position in cursor.fetchall():
+        column = Column(name, kind_of(declared), limit_of(declared), declared in ("integer", "smallint"), not must)
+        found.setdefault(table, []).append((column, position))
+    return {
+        table: TableColumns(
+            table,
+            tuple(sorted((column for column, _position in columns), key=lambda column: column.name)),
+            tuple(column.name for column, position in sorted(columns, key=lambda entry: entry[1]) if position >= 0),
+        )
+        for table, columns in found.items()
+    }
+
+
+def _workers(cursor: Any, database: Database, shapes: Sequence[TableColumns]) -> Iterator[DigestWorker]:
     """Child processes that see exactly what the transaction of `cursor` sees."""
     cursor.execute("SELECT pg_export_snapshot()")
     snapshot = cursor.fetchone()[0]
@@ -177,16 +217,13 @@ def _children(
             "WHERE n.nspname = current_schema() AND c.relkind = 'r'"
         ).fetchall()
     )
-    for share in digest_workers.shares([(sizes.get(table.name, 0), table) for table in shapes], worth=2_000_000):
-        tables = [digest_workers.task_of(table, _canonical_query(table)) for table in share]
-        connect = connect_arguments(database)
-        yield digest_workers.DigestWorkers(
-            {"dialect": "postgresql", "connect": connect, "snapshot": snapshot, "tables": tables}
-        )
-
-
-def _canonical_query(table: TableColumns) -> str:
-    return f"SELECT {', '.join(map(_canonical, table.columns))} FROM {quoted(table.name)}"  # noqa: S608
+    connect = connect_arguments(database)
+    for share in shares([(sizes.get(table.name, 0), table) for table in shapes], worth=2_000_000):
+        tables = []
+        for table in share:
+            values = ", ".join(map(_canonical, table.columns))
+            tables.append(task_of(table, f"SELECT {values} FROM {quoted(table.name)}"))  # noqa: S608
+        yield DigestWorker({"dialect": "postgresql", "connect": connect, "snapshot": snapshot, "tables": tables})
 
 
 def _canonical(column: Column) -> str:
@@ -201,22 +238,22 @@ def _canonical(column: Column) -> str:
     }.get(column.kind, name)
 
 
-def _results(children: Sequence[digest_workers.DigestWorkers], database: Database) -> dict[str, tuple[int, str]]:
-    found: dict[str, tuple[int, str]] = {}
-    for child in children:
-        try:
-            found |= child.result()
-        except RuntimeError as error:
-            reason = databases.reason(error)
-            final = databases._final(reason, database)
-            raise final or UnreachableError(
-                f"{database.shown} could not be read through: {reason}", "try again"
-            ) from None
-    return found
+def _results(workers: Sequence[DigestWorker], database: Database) -> Digests:
+    results: Digests = {}
+    try:
+        for worker in workers:
+            results |= worker.result()
+    except RuntimeError as error:
+        reason = reason_of(error)
+        refusal = refusal_of(reason, database)
+        raise refusal or UnreachableError(
+            f"{database.shown} could not be read through: {reason}", "try again"
+        ) from None
+    return results
 
 
 def _copy_out(cursor: Any, table: TableColumns, objects: BlobSink) -> tuple[int, tuple[str, ...]]:
-    """Number of rows, and the objects of their stream."""
+    """Store a table's rows. Returns their number, and the blobs."""
     rows, chunks, waiting, size = 0, [], [], 0
     for row in _copied_rows(cursor.connection, f"COPY {quoted(table.name)} ({listed(table.names)}) TO STDOUT"):
         waiting.append(row)
@@ -234,14 +271,14 @@ def _put(rows: Sequence[bytes], objects: BlobSink) -> list[str]:
 
 
 def _copied_rows(connection: psycopg.Connection[Any], command: str) -> Iterator[bytes]:
-    """A row at a time as libpq hands it out: psycopg's own iterator takes four times as long."""
+    """The rows of a COPY command, from libpq itself: psycopg's own iterator takes four times as long."""
     from psycopg import errors
     from psycopg.pq import ExecStatus
 
     libpq, encoding = connection.pgconn, connection.info.encoding
-    begun = libpq.exec_(command.encode(encoding))
-    if begun.status != ExecStatus.COPY_OUT:
-        raise errors.error_from_result(begun, encoding)
+    started = libpq.exec_(command.encode(encoding))
+    if started.status != ExecStatus.COPY_OUT:
+        raise errors.error_from_result(started, encoding)
     length, data = libpq.get_copy_data(0)
     while length > 0:
         yield bytes(data)
@@ -251,29 +288,3 @@ def _copied_rows(connection: psycopg.Connection[Any], command: str) -> Iterator[
             raise errors.error_from_result(result, encoding)
     if length != -1:
         raise errors.ConnectionFailure("the connection was lost in the middle of a table")
-
-
-def digests(database: Database) -> dict[str, tuple[int, str]]:
-    import psycopg
-
-    with connected(database) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        with connection.transaction(), connection.cursor() as cursor, contextlib.ExitStack() as stack:
-            _revision, tables, _others = contents(cursor, database.shown)
-            shapes = shape.of_postgresql(cursor, tables)
-            children = [stack.enter_context(child) for child in _children(cursor, database, list(shapes.values()))]
-            return _results(children, database)
-
-
-def state(database: Database) -> DatabaseState:
-    with connected(database) as connection, connection.cursor() as cursor:
-        found = relations(cursor)
-        own = schema.all_tables() & set(found)
-        real = {name for name in own if found[name] in "rp"}
-        revision = revision_of(cursor) if schema.VERSION_TABLE in real else None
-        rows = 0
-        for table in sorted(real - {schema.VERSION_TABLE}):
-            cursor.execute(f"SELECT count(*) FROM {quoted(table)}")  # noqa: S608
-            rows += (cursor.fetchone() or (0,))[0]
-    return judge(own, set(found) - own, revision, rows)

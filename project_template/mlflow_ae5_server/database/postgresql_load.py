@@ -1,4 +1,4 @@
-"""Into PostgreSQL: MLflow's schema, the rows by COPY, then keys and indexes of large tables, in one transaction."""
+"""Load rows into PostgreSQL, in one transaction: MLflow's schema, rows by COPY, then keys and indexes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mlflow_ae5_server.database import columns as shape
 from mlflow_ae5_server.database import schema
-from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.database.columns import listed, quoted
-from mlflow_ae5_server.database.postgresql import APPLICATION, EXACT, connected, stay_in_schema, translated
+from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.postgresql import (
+    APPLICATION,
+    EXACT,
+    columns_of,
+    connected,
+    stay_in_schema,
+    translated,
+)
 
 _MANY = 1000  # rows for which an index is made faster after them than along with them
 
 
 class PostgresqlLoad:
-    """The one transaction of a load: MLflow's schema, rows, and after these the indexes and keys they would slow down.
+    """The transaction of a load: MLflow's schema, rows, and then the indexes and keys that would slow these down.
 
-    `expected` are the rows to come, by table.
+    expected: the number of rows to come, by table.
     """
 
     def __init__(self, database: Database, connection: Any, revision: str, expected: Mapping[str, int]) -> None:
@@ -29,7 +35,7 @@ class PostgresqlLoad:
         schema.create(connection, revision)
         self._cursor.execute(EXACT)
         self._own = sorted(schema.own_tables(revision))
-        self.shapes = shape.of_postgresql(self._cursor, self._own)
+        self.shapes = columns_of(self._cursor, self._own)
         filled = [table for table in self._own if expected.get(table, 0)]
         self._rebuild = _strip(self._cursor, filled, [table for table in filled if expected[table] > _MANY])
         # Migrations write rows too. And a table emptied here needs no second look at its rows by VACUUM (FREEZE).
@@ -60,11 +66,11 @@ class PostgresqlLoad:
 
 @contextlib.contextmanager
 def loading(database: Database, revision: str, expected: Mapping[str, int]) -> Iterator[PostgresqlLoad]:
-    """All, or nothing: whatever is raised inside undoes everything. `finish()` makes it so."""
+    """All or nothing: `finish()` commits, and an exception inside rolls everything back."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    with connected(database):  # the errors of a first look, in plain words
+    with connected(database):  # raises our errors for a login that fails
         pass
     uri = database.uri.replace("+psycopg2://", "+psycopg://", 1)
     arguments = {"connect_timeout": 10, "application_name": APPLICATION}
@@ -74,8 +80,9 @@ def loading(database: Database, revision: str, expected: Mapping[str, int]) -> I
 
 
 def _strip(cursor: Any, filled: Sequence[str], large: Sequence[str]) -> list[str]:
-    """Drop what is in the way: foreign keys from `filled` tables, as rows come in any order, and whatever is to be
-    dropped for the keys and indexes of the `large` ones among them. Returns the statements that make all of it again.
+    """Drop the foreign keys of `filled` tables, as rows come in any order, and keys and indexes of the `large` ones.
+
+    Returns the statements that recreate all of it.
     """
     cursor.execute(
         """SELECT c.conrelid::regclass::text, quote_ident(c.conname), c.contype = 'f', pg_get_constraintdef(c.oid)

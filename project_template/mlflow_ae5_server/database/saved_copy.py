@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 from mlflow_ae5_server.common.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
 from mlflow_ae5_server.database import mysql_saved_copy, postgresql, schema, sqlite, sqlite_file
-from mlflow_ae5_server.database.checks import Database
 from mlflow_ae5_server.database.columns import listed, quoted
-from mlflow_ae5_server.database.work_folder import storage_errors, workplace
+from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.work_folder import storage_errors, work_folder
 
 _KEPT = "mlflow_ae5_kept_"  # the schema, and the end of a file's name
 _SCRATCH = "mlflow_ae5_scratch_"
@@ -230,7 +230,7 @@ def _tables(cursor: Any, where: str | None) -> list[str]:
 def scratch(target: Database) -> Iterator[Database]:
     if target.dialect == "sqlite":
         beside = sqlite_file.file_of(target).parent
-        with workplace(beside if beside.is_dir() else None) as folder:
+        with work_folder(beside if beside.is_dir() else None) as folder:
             file = folder / "scratch.sqlite"
             uri = sqlite.uri_for(file)
             yield replace(target, uri=uri, shown=uri, file=file)

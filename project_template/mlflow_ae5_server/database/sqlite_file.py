@@ -1,4 +1,4 @@
-"""A SQLite file: opened without changing it, copied under a writer, put in its place."""
+"""SQLite files: opened without changing them, copied under a writer, moved in one step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mlflow_ae5_server.common.errors import (
     StorageError,
     UnreachableError,
 )
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.work_folder import storage_errors
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _WAIT = 30.0  # seconds for a writer to finish
 _PAGES = 16384  # in one step of the backup; between two steps a writer gets its turn
-_RESTARTS = 3  # a writer makes the backup begin anew; after so many times it is kept out for the length of one copy
+_RESTARTS = 3  # by writers, of a backup; after so many they are locked out for the length of one copy
 
 
 def file_of(database: Database) -> Path:
@@ -37,11 +37,11 @@ def file_of(database: Database) -> Path:
 
 @contextlib.contextmanager
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot change anything. Raises what the file's state means."""
+    """A connection that cannot change anything. Raises the error that the file's state means."""
     if not file.is_file():
         raise UnreachableError(f"there is no database file {file}", "check MLFLOW_BACKEND_STORE_URI, and the volume")
     with translated(file):
-        # With the right to write, SQLite first undoes what a writer that was killed has left half done.
+        # With the right to write, SQLite first rolls back what a killed writer has left.
         uri = f"{file.absolute().as_uri()}?mode={'rw' if os.access(file, os.W_OK) else 'ro'}"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_WAIT, isolation_level=None)) as connection:
             connection.execute("PRAGMA query_only = ON")
@@ -76,7 +76,7 @@ def _meaning(error: sqlite3.Error, file: Path) -> ProjectError:
 
 
 def backup(source: Path, copy: Path) -> None:
-    """A consistent copy of a database others may be writing to. Raises as `reading` does, and StorageError.
+    """Make a consistent copy of a database that others may be writing to. Raises as `reading` does, and StorageError.
 
     While somebody reads, SQLite lets nobody write into the file itself (but in WAL mode, where changes lie beside it).
     So the file can be copied as a whole, which keeps writers out for a tenth of the time that SQLite's own backup
@@ -95,7 +95,7 @@ def backup(source: Path, copy: Path) -> None:
 
 
 def page_by_page(source: Path, copy: Path) -> None:
-    """The same by SQLite's backup API. A writer makes it begin anew; after some times it is kept out for one copy."""
+    """The same by SQLite's backup API. A writer makes it start again; after some times writers are locked out."""
     left: list[int] = []
 
     def restarts(_status: int, remaining: int, _total: int) -> None:
@@ -120,18 +120,15 @@ class _TooBusyError(Exception):
 
 
 def publish(file: Path, target: Path) -> None:
-    """Put a finished file where MLflow looks for it, in one step that a power cut cannot halve."""
+    """Move a finished file to `target` in one step, also across a power cut."""
     with storage_errors(target.parent):
         file.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush(target.parent)
 
 
-def flush(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Have a file, or the names in a folder, written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

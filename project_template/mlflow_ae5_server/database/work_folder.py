@@ -1,4 +1,4 @@
-"""A folder for one piece of work, gone with it; what a killed process left is cleared by the next one."""
+"""Private folders for temporary files. Those that a killed process left are removed by the next one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LOCK = "lock"
 
 
 @contextlib.contextmanager
-def workplace(beside: Path | None = None) -> Iterator[Path]:
-    """A private folder in `beside` (else among the temporary files). Raises StorageError."""
-    parent = beside if beside is not None else Path(tempfile.gettempdir())
+def work_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A private folder in `parent` (else among the temporary files), removed at the end. Raises StorageError."""
+    parent = parent or Path(tempfile.gettempdir())
     with storage_errors(parent):
-        _clear(parent)
+        _remove_abandoned(parent)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -32,7 +32,7 @@ def workplace(beside: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
-def _clear(parent: Path) -> None:
+def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
@@ -45,7 +45,7 @@ def _clear(parent: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(at: Path) -> Iterator[None]:
-    """A full or read-only disk, told as such."""
+    """Raise StorageError for a full or read-only disk."""
     try:
         yield
     except OSError as error:

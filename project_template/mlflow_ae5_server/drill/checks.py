@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError, UnreachableError
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.common.text import counted, shown
+from mlflow_ae5_server.common.text import amount, counted, shown
 from mlflow_ae5_server.database.dialects import DatabasePart
 from mlflow_ae5_server.drill.api import DEFAULT, MlflowApi
 from mlflow_ae5_server.gc.locations import WORKSPACES, workspace_of

@@ -19,7 +19,7 @@ from pathlib import Path
 from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import UnreachableError
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.drill.api import MlflowApi
 
 START = 180.0  # seconds; a cold start on a small container takes about 15

@@ -15,7 +15,7 @@ from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.gc import cascade, orphans, plan, summary
 from mlflow_ae5_server.gc.destinations import Destinations, server_of, settle, unusable
 from mlflow_ae5_server.gc.journal import PARTLY, GcJournal, journal_folder

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from mlflow_ae5_server.common.errors import UnreachableError
-from mlflow_ae5_server.database.checks import reason
+from mlflow_ae5_server.database.connection import reason_of
 from mlflow_ae5_server.gc.plan import deleted_experiments, deleted_runs
 from mlflow_ae5_server.gc.tables import EXPERIMENTS, MODELS, RUNS, TRACES
 
@@ -56,5 +56,5 @@ def require_alive(error: SQLAlchemyError) -> None:
     # SQLite says this when its file stays locked, its disk is full, or the file is gone.
     if whole or (isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError)):
         raise UnreachableError(
-            f"the database cannot be worked on: {reason(error)}", "the next run finishes what this one has begun"
+            f"the database cannot be worked on: {reason_of(error)}", "the next run finishes what this one has begun"
         ) from None

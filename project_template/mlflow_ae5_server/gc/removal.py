@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.database.checks import reason
+from mlflow_ae5_server.database.connection import reason_of
 from mlflow_ae5_server.gc.cascade import Cascade
 from mlflow_ae5_server.gc.destinations import Destinations
 from mlflow_ae5_server.gc.journal import Entry, GcJournal, JournalPage
@@ -165,7 +165,7 @@ class Removal:
             if len(ids) > 1:
                 middle = len(ids) // 2
                 return self._group(kind, ids[:middle]) | self._group(kind, ids[middle:])
-            self._skip(kind, ids[0], reason(error))
+            self._skip(kind, ids[0], reason_of(error))
             return set()
         self.tally.rows += rows
         self.tally.removed[kind] += len(due)
@@ -266,7 +266,7 @@ class Removal:
                 self._step("rows about to go")
         except SQLAlchemyError as error:
             require_alive(error)
-            self._skip("experiment", item.id, reason(error))
+            self._skip("experiment", item.id, reason_of(error))
             return
         self.tally.rows += rows
         self.tally.removed["experiment"] += 1

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.common.text import counted
+from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.gc.orphans import Orphans
 from mlflow_ae5_server.gc.plan import EXPLAINED, GcPlan, SkippedItem
 from mlflow_ae5_server.gc.removal import RemovalCounts

@@ -13,8 +13,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from mlflow_ae5_server.database import checks
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database, connect_engine
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -61,7 +60,7 @@ class DeletingConnection:
         self.budget = _FIRST if self._sqlite else _LARGE
         self._version, self._alone_from = 0, 0.0
         self.reader = reader
-        self._engine = _sqlite_engine(store) if self._sqlite else checks.connect_engine(store)
+        self._engine = _sqlite_engine(store) if self._sqlite else connect_engine(store)
         if store.dialect == "mysql":  # else what it looks at is as old as its first look, and it locks more
             self._engine = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._stack = contextlib.ExitStack()

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from mlflow_ae5_server.common import json_input, keys
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.database.records import DatabasePart
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository.interfaces import is_digest
 
 FORMAT = 1

@@ -6,9 +6,9 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import AbsentError, BusyError
 from mlflow_ae5_server.common.report import Report
-from mlflow_ae5_server.common.sizes import amount
+from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.restore.journal import RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
 from mlflow_ae5_server.restore.steps import say

@@ -20,9 +20,9 @@ from mlflow_ae5_server.common.errors import (
     StorageError,
 )
 from mlflow_ae5_server.common.folders import local_folder
-from mlflow_ae5_server.common.sizes import amount
+from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects, mysql_saved_copy, schema
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.dialects import DatabasePart, DatabaseState
 from mlflow_ae5_server.repository.check import CheckResult, note, verify
 from mlflow_ae5_server.repository.manifest import Manifest
@@ -55,7 +55,7 @@ class Preflight:
 
 def refuse_kind(snapshot: Manifest, part: DatabasePart, store: Database) -> None:
     """Raises SchemaError for a newer schema, ConfigurationError for a database that snapshots cannot go to."""
-    schema.require_known(part.revision, f"the snapshot {snapshot.id}")
+    schema.require_supported(part.revision, f"the snapshot {snapshot.id}")
     if store.dialect not in DIALECTS:
         raise ConfigurationError(
             f"a snapshot cannot be restored into {store.shown}: it is {store.dialect}",
@@ -152,7 +152,7 @@ def refuse_rights(store: Database, destination: str, *, replace: bool) -> None:
 def _require_create(store: Database, *, replace: bool) -> None:
     from sqlalchemy import text
 
-    from mlflow_ae5_server.database.checks import connect_engine
+    from mlflow_ae5_server.database.connection import connect_engine
 
     query = (
         "SELECT quote_ident(current_user), quote_ident(current_database()), quote_ident(current_schema()), "

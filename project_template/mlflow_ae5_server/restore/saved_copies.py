@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlflow_ae5_server.common.errors import DamagedError, StorageError, hint_for
-from mlflow_ae5_server.common.sizes import amount
+from mlflow_ae5_server.common.text import amount
 
 RESERVED = ".mlflow-ae5-"  # the top of the destination: names that begin so are ours, not artifacts
 JOURNAL = "restore.json"

@@ -19,11 +19,11 @@ import sys
 from dataclasses import dataclass
 
 from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, ProjectError, SchemaError
-from mlflow_ae5_server.common.sizes import amount
-from mlflow_ae5_server.database import checks as database
-from mlflow_ae5_server.database import dialects, migrate, schema
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.database import dialects, migration, schema
+from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.dialects import DatabasePart
+from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
 from mlflow_ae5_server.restore import files as recover_files
@@ -224,13 +224,13 @@ class Restore:
 
     def _upgrade(self) -> dict[str, str] | None:
         before = self.source.part.revision
-        found = database.inspect_schema(database.connect_engine(self.store))
+        found = inspect_schema(connect_engine(self.store))
         if before == found.expected:
             return None
         self.journal_file.turn("upgrade")
         if found.state != "current":
             say(f"the snapshot's schema is at {before}: upgrading it to {found.expected}")
-            ended, _after = migrate.migrate(self.store)
+            ended = migration.migrate(self.store)
             if ended.exit_code:
                 raise SchemaError(
                     f"the snapshot {self.source.snapshot.id} is restored, and its schema could not be upgraded from "

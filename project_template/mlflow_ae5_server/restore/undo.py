@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mlflow_ae5_server.common.errors import AbsentError, ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.database import dialects
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.journal import (
     SAVING,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
-from mlflow_ae5_server.database.checks import Database, connect_engine
+from mlflow_ae5_server.database.connection import Database, connect_engine
 
 DEPTH = 4  # `log_batch` with the tag of the run's name (MLflow 3.17.2); nothing else holds more than two
 MOST = 8  # requests at once in one worker: more of them only take the interpreter from each other

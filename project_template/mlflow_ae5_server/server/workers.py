@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.common.sizes import amount
+from mlflow_ae5_server.common.text import amount
 
 MOST = 4  # what plain `mlflow server` starts
 _MIB = 1024 * 1024

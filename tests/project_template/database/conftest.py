@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.database.checks import Database, check_uri
+from mlflow_ae5_server.database.connection import Database, check_uri
 
 from tests.project_template import mariadb
 from tests.project_template.conftest import made_once

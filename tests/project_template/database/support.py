@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mlflow_ae5_server.common.errors import DamagedError
-from mlflow_ae5_server.database.checks import Database, check_uri
+from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
 from tests.project_template import mariadb

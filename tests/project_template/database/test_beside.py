@@ -9,9 +9,8 @@ from contextlib import closing
 
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
-from mlflow_ae5_server.database import dialects
-from mlflow_ae5_server.database.checks import Database, connect_engine
-from mlflow_ae5_server.server import presence
+from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database.connection import Database, connect_engine
 
 from tests.project_template.database.support import Objects, execute
 from tests.project_template.mariadb import with_mysql
@@ -108,13 +107,13 @@ def test_a_scratch_place_is_apart_and_goes_away(database: Database) -> None:
 def test_a_server_is_known_by_its_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGAPPNAME", "")  # put back afterwards
     assert dialects.in_use(database) is None
-    with presence.serving(database):
+    with locks.serving(database):
         told = dialects.in_use(database)
         assert told is not None
         assert "tracking server" in told
         with dialects.scratch(database) as place:
             assert dialects.in_use(place) is None
-            with presence.serving(place):
+            with locks.serving(place):
                 assert dialects.in_use(place) is not None
     assert dialects.in_use(database) is None
     assert database.dialect != "postgresql" or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")

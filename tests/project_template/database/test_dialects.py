@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.database import dialects, pinned_schema
-from mlflow_ae5_server.database.checks import Database, connect_engine, inspect_schema
+from mlflow_ae5_server.database.connection import Database, connect_engine
+from mlflow_ae5_server.database.schema import inspect_schema
 
 from tests.project_template.database.support import OLD, Objects, execute, old_database
 from tests.project_template.mariadb import needed, with_mysql

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 from mlflow_ae5_server.backup import expected
-from mlflow_ae5_server.database import checks
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database.connection import Database, connect_engine
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
 def test_models_that_have_files_are_found_in_each_database(native: dict[str, Database], dialect: str) -> None:
     if dialect not in native:
         pytest.skip("there is no MariaDB here")
-    engine = checks.connect_engine(native[dialect])
+    engine = connect_engine(native[dialect])
     with engine.connect() as connection, engine.connect() as other:
         found = dict(expected.models(connection, other))
     names = [name for name in found if "registered" in name or "logged" in name]

@@ -10,11 +10,9 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from mlflow_ae5_server.common import locks
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, UnreachableError
-from mlflow_ae5_server.database import dialects
-from mlflow_ae5_server.database.checks import Database, connect_engine
-from mlflow_ae5_server.server import presence
+from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database.connection import Database, connect_engine
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
@@ -229,7 +227,7 @@ def test_an_engine_without_snapshots_is_refused(filled: Callable[[str], Database
     execute(database, "CREATE TABLE zebra (a int) ENGINE=MyISAM")
     assert dialects.dump(database, Objects()).others == ("zebra",)
     execute(database, "ALTER TABLE alembic_version ENGINE=MyISAM")
-    with pytest.raises(ConfigurationError, match=r"keeps alembic_version in another engine than InnoDB"):
+    with pytest.raises(ConfigurationError, match=r"has alembic_version in another engine than InnoDB"):
         dialects.dump(database, Objects())
 
 
@@ -252,7 +250,7 @@ def test_who_is_at_work_on_it_is_known_however_long_he_says_nothing(
     assert dialects.in_use(database) is None
     execute(database, "SET GLOBAL wait_timeout = 1")
     request.addfinalizer(lambda: execute(database, "SET GLOBAL wait_timeout = 28800"))
-    with presence.serving(database), locks.maintenance(database):
+    with locks.serving(database), locks.maintenance(database):
         assert hangs_up(database)
         assert "tracking server" in str(dialects.in_use(database))
         with pytest.raises(BusyError), locks.maintenance(database):

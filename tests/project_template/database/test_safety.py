@@ -21,7 +21,7 @@ from mlflow_ae5_server.common.errors import (
     UnreachableError,
 )
 from mlflow_ae5_server.database import dialects, sqlite_file
-from mlflow_ae5_server.database.checks import Database, check_uri
+from mlflow_ae5_server.database.connection import Database, check_uri
 
 from tests.project_template.database.support import Objects, execute, sqlite_database
 from tests.project_template.mariadb import needed, with_mysql

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow_ae5_server.common.errors import InUseError
 from mlflow_ae5_server.database import dialects, sqlite_file
-from mlflow_ae5_server.database.checks import Database, check_uri
+from mlflow_ae5_server.database.connection import Database, check_uri
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.commands import database_upgrade
-from mlflow_ae5_server.common import locks, settings
+from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.errors import UnfinishedError
 from mlflow_ae5_server.common.report import Report
-from mlflow_ae5_server.database.checks import check_uri
+from mlflow_ae5_server.database import locks
+from mlflow_ae5_server.database.connection import check_uri
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.open_saved_copies import beside
 

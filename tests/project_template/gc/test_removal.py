@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from mlflow_ae5_server.common import locks
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database import locks
+from mlflow_ae5_server.database.connection import check_uri
 from mlflow_ae5_server.gc.cascade import Cascade
 from mlflow_ae5_server.gc.transactions import DeletingConnection
 
@@ -88,7 +88,7 @@ def refuse(data: Data, run: str) -> None:
 
 @pytest.mark.parametrize("data", with_mysql("postgresql"), indirect=True)  # on SQLite nobody else writes meanwhile
 def test_before_it_removes_it_sees_what_others_have_done_meanwhile(data: Data) -> None:
-    with DeletingConnection(checks.check_uri(data.uri), data.engine) as writer, writer.transaction() as connection:
+    with DeletingConnection(check_uri(data.uri), data.engine) as writer, writer.transaction() as connection:
         seen = []
         for _ in range(2):
             seen.append(len(connection.execute(sqlalchemy.text("SELECT run_uuid FROM runs")).all()))
@@ -182,7 +182,7 @@ def test_artifacts_that_stay_after_all_are_told_of_and_removed_the_next_time(on_
 
 def test_one_maintenance_run_at_a_time(on_file: Data) -> None:
     run = on_file.run()
-    with locks.maintenance(checks.check_uri(on_file.uri)):
+    with locks.maintenance(check_uri(on_file.uri)):
         assert on_file.collect()["outcome"] == "skipped"
         assert on_file.collect(dry_run=True)["runs"] == {"due": 1}
     assert on_file.has_files(run)

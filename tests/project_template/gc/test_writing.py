@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mlflow_ae5_server.database import checks
+from mlflow_ae5_server.database.connection import check_uri, connect_engine
 from mlflow_ae5_server.gc.transactions import DeletingConnection
 from sqlalchemy import text
 
@@ -24,7 +24,7 @@ class Clock:
 def other(tmp_path):
     """Somebody else's engine on the same file."""
     uri = f"sqlite:///{tmp_path / 'mydb.sqlite'}"
-    engine = checks.connect_engine(checks.check_uri(uri))
+    engine = connect_engine(check_uri(uri))
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE runs (id INTEGER)"))
     return engine
@@ -43,7 +43,7 @@ CASES = [  # seconds that the transaction took, seconds of other work after it, 
 @pytest.mark.parametrize(("case", "took", "other_work", "company", "pause"), CASES, ids=[row[0] for row in CASES])
 def test_others_have_their_turn_between_two_transactions(other, case, took, other_work, company, pause):
     clock = Clock()
-    store = checks.check_uri(other.url.render_as_string(hide_password=False))
+    store = check_uri(other.url.render_as_string(hide_password=False))
     with DeletingConnection(store, other, clock=clock, sleep=clock.sleep) as writer:
         with writer.transaction() as connection:
             connection.execute(text("INSERT INTO runs VALUES (1)"))

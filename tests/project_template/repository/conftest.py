@@ -17,7 +17,7 @@ import pytest
 from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.backup.create import BackupOptions
 from mlflow_ae5_server.backup.open_artifacts import open_source
-from mlflow_ae5_server.database.checks import Database, check_uri
+from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
 from mlflow_ae5_server.repository import check

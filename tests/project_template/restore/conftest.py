@@ -23,8 +23,8 @@ from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.contract import COMMANDS
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.database import checks, dialects
-from mlflow_ae5_server.database.checks import Database
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.repository import make_in, open_repository
@@ -122,7 +122,7 @@ class Home:
 
     @property
     def store(self) -> Database:
-        return checks.check_uri(self.uri)
+        return check_uri(self.uri)
 
     @property
     def artifacts(self) -> Path:
@@ -266,7 +266,7 @@ def copies(server: Any, pilot: Pilot) -> Callable[[], str]:
     """Only the first one is loaded, the others are copies of it."""
     name = f"pilot_{uuid.uuid4().hex[:12]}"
     part = dialects.DatabasePart.from_json(pilot.snapshot.database)
-    dialects.load(part, open_repository(pilot.home.backups).reader(), checks.check_uri(server.create(name)))
+    dialects.load(part, open_repository(pilot.home.backups).reader(), check_uri(server.create(name)))
 
     def make() -> str:
         uri: str = server.create(f"copy_{uuid.uuid4().hex[:12]}", template=name)

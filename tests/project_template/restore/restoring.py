@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import ProjectError
-from mlflow_ae5_server.database import checks, dialects
-from mlflow_ae5_server.server import presence
+from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database.connection import Database, connect_engine
 
 
 def is_identical(home: Any, pilot: Any) -> bool:
@@ -20,10 +20,10 @@ def is_identical(home: Any, pilot: Any) -> bool:
 
 
 @contextlib.contextmanager
-def serving(store: checks.Database) -> Iterator[None]:
+def serving(store: Database) -> Iterator[None]:
     """The mark of a server, without what it does to the connections that this process makes later."""
     named = os.environ.get("PGAPPNAME")
-    with presence.serving(store):
+    with locks.serving(store):
         os.environ.pop("PGAPPNAME", None)
         yield
     if named is not None:
@@ -53,7 +53,7 @@ def work_on(home: Any, pilot: Any) -> tuple[object, object]:
     if dialects.state(home.store).kind == "empty":
         shutil.copy(pilot.home.store.file, home.store.file)
     word = uuid.uuid4().hex
-    with checks.connect_engine(home.store).begin() as connection:
+    with connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = :word"), {"word": word})
     (home.artifacts / "1" / word).mkdir(parents=True)
     (home.artifacts / "1" / word / "a").write_text(word)

@@ -6,7 +6,9 @@ import contextlib
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import check_uri, connect_engine
 
 from tests.project_template.conftest import free_port, make_tables
 from tests.project_template.mariadb import MariaDB, needed
@@ -54,7 +56,7 @@ def require_refused(name: str, uri: str, words: str, remedy: str, project: Any, 
     for output in (*message.values(), f"{refusal['error']} {refusal['hint']}"):
         assert words in output
         assert remedy.format(name) in output
-    with pytest.raises(checks.ConfigurationError, match=words):
+    with pytest.raises(ConfigurationError, match=words):
         home.restore("--snapshot", "latest")
 
 
@@ -68,7 +70,7 @@ def test_an_empty_mysql_database(
         cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET {charset}")
     uri = mariadb.uri(name.replace(" ", "%20")) + options
     require_refused(name, uri, words, remedy, project, Home.at(tmp_path / "home", pilot.home.backups, uri))
-    assert dialects.state(checks.check_uri(uri)).kind == "empty"
+    assert dialects.state(check_uri(uri)).kind == "empty"
 
 
 @pytest.mark.parametrize(("encoding", "options", "words", "remedy"), POSTGRESQL)
@@ -105,6 +107,6 @@ def test_tables_of_another_character_set_are_made_again_by_a_restore(
     home.restore("--replace", "--snapshot", "latest")
     assert dialects.digests(home.store) == before
     assert project.run("Check").code == 0
-    with contextlib.closing(checks.connect_engine(home.store).connect()) as connection:
+    with contextlib.closing(connect_engine(home.store).connect()) as connection:
         connection.exec_driver_sql("UPDATE experiments SET name = %s", (ALL,))
         assert connection.exec_driver_sql("SELECT name FROM experiments").scalar() == ALL

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common.errors import DamagedError, StoppedError
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import connect_engine
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.slow
 def schemas(home: Any) -> list[str]:
     from sqlalchemy import text
 
-    with checks.connect_engine(home.store).connect() as connection:
+    with connect_engine(home.store).connect() as connection:
         found = connection.execute(text("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_%'"))
         return sorted(row[0] for row in found)
 

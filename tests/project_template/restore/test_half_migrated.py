@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import NotEmptyError
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import connect_engine
 from sqlalchemy import text
 
 from tests.project_template.mariadb import with_mysql
 
 
 def break_off(home: Any) -> None:
-    engine = checks.connect_engine(home.store)
+    engine = connect_engine(home.store)
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM metrics"))
         connection.execute(text("DROP TABLE trace_tags"))

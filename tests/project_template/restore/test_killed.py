@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import StorageError
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import connect_engine
+from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.restore import journal
 
 from tests.project_template.restore import killing
@@ -110,7 +112,7 @@ def fill(home: Any, pilot: Any) -> None:
     home.store_folder()
     if home.store.dialect == "sqlite":
         shutil.copy(pilot.home.store.file, home.store.file)
-    with checks.connect_engine(home.store).begin() as connection:
+    with connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = 'before'"))
     for number in range(3):
         (home.artifacts / str(number)).mkdir(parents=True)
@@ -169,7 +171,7 @@ def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any
     home = home_at(tmp_path / "home", source.backups)
     assert Moment(phase="upgrade", later=40).kill(home, "--snapshot", "latest")
     done = home.restore("--snapshot", "latest")
-    schema = checks.inspect_schema(checks.connect_engine(home.store))
+    schema = inspect_schema(connect_engine(home.store))
     assert (schema.state, done["upgraded"]["new_revision"]) == ("current", schema.expected)
     assert done["database_identical"] in {True, None}
     assert not home.unfinished()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.database import dialects, rehearsal, schema
+from mlflow_ae5_server.database import dialects, migration, schema
 
 from tests.project_template.mariadb import MariaDB, needed
 from tests.project_template.restore.conftest import Home, fill
@@ -70,7 +70,7 @@ def test_an_older_schema_is_rehearsed_and_restored_as_it_was_and_upgraded(
     assert before == dialects.DatabasePart.from_json(snapshot.database).digests()
 
     report = home.report()
-    assert rehearsal.rehearse(home.store, report) == 0
+    assert migration.rehearse(home.store, report) == 0
     assert dialects.digests(home.store) == before
 
     done = home.restore("--replace")

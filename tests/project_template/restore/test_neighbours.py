@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.database import checks, dialects
-from mlflow_ae5_server.server import presence
+from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 
 
 @contextlib.contextmanager
-def serving(store: checks.Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def serving(store: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A server's mark, on connections that are open; those of this process made later have none."""
     monkeypatch.setenv("PGAPPNAME", "")
-    with presence.serving(store), contextlib.ExitStack() as stack:
+    with locks.serving(store), contextlib.ExitStack() as stack:
         if store.file is None:
-            stack.enter_context(checks.connect_engine(store).connect())
+            stack.enter_context(connect_engine(store).connect())
         monkeypatch.setenv("PGAPPNAME", "")
         assert dialects.in_use(store) is not None
         yield
@@ -37,11 +37,11 @@ def test_another_project_of_the_same_database_server_may_go_on(
     with contextlib.closing(sqlite3.connect(neighbour)) as connection:
         connection.execute("CREATE TABLE runs (a)")
         connection.commit()
-    other = checks.check_uri(f"sqlite:///{neighbour}")
+    other = check_uri(f"sqlite:///{neighbour}")
     if dialect == "postgresql":
         postgres = request.getfixturevalue("postgres")
         uris = [postgres.create(f"r{uuid.uuid4().hex[:12]}") for _ in range(2)]
-        home, other = home_at(tmp_path / "home", pilot.home.backups, uris[0]), checks.check_uri(uris[1])
+        home, other = home_at(tmp_path / "home", pilot.home.backups, uris[0]), check_uri(uris[1])
 
     with serving(other, monkeypatch):
         assert home.restore("--dry-run")["would_refuse"] == []

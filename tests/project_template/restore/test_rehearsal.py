@@ -12,7 +12,9 @@ from mlflow_ae5_server.commands import database_upgrade
 from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
 from mlflow_ae5_server.common.report import Report
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import connect_engine
+from mlflow_ae5_server.database.schema import inspect_schema, pending_revisions
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def state(home: Any) -> tuple[object, ...]:
 def schemas(home: Any) -> set[str]:
     from sqlalchemy import text
 
-    with checks.connect_engine(home.store).connect() as connection:
+    with connect_engine(home.store).connect() as connection:
         return {row[0] for row in connection.execute(text("SELECT nspname FROM pg_namespace"))}
 
 
@@ -52,7 +54,7 @@ def rehearse(home: Any) -> dict[str, Any]:
 
 def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
     before = state(old)
-    schema = checks.inspect_schema(checks.connect_engine(old.store))
+    schema = inspect_schema(connect_engine(old.store))
     told = rehearse(old)
     assert state(old) == before  # nothing written, nothing left
     assert (told["outcome"], told["revision"], told["expected_revision"]) == (
@@ -60,7 +62,7 @@ def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
         schema.found,
         schema.expected,
     )
-    assert [step["revision"] for step in told["migrations"]] == checks.pending_revisions(schema)
+    assert [step["revision"] for step in told["migrations"]] == pending_revisions(schema)
     assert "add model registry tables to db" not in {step["what"] for step in told["migrations"]}  # older than 2.6
     assert "add trace tables" in {step["what"] for step in told["migrations"]}
     assert len(told["migrations"]) > 10

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.commands import restore, tracking_server
-from mlflow_ae5_server.common import locks
 from mlflow_ae5_server.common.errors import (
     BusyError,
     ConfigurationError,
@@ -22,7 +21,9 @@ from mlflow_ae5_server.common.errors import (
     NotEmptyError,
     SchemaError,
 )
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database.connection import connect_engine
+from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.restore import journal, preflight
 from mlflow_ae5_server.restore.target import open_target
@@ -338,7 +339,7 @@ def test_an_older_schema_is_restored_and_then_upgraded(
     home = home_at(tmp_path / "home", source.backups)
     done = home.restore("--snapshot", "latest", *([] if upgrade else ["--no-upgrade"]))
     assert done["database_identical"] is True
-    schema = checks.inspect_schema(checks.connect_engine(home.store))
+    schema = inspect_schema(connect_engine(home.store))
     if upgrade:
         assert done["upgraded"] == {"revision": snapshot.revision, "new_revision": schema.expected}
         assert schema.state == "current"

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.repository.repository import open_repository
 from sqlalchemy import text
 
@@ -25,7 +26,7 @@ def within(uri: str, schema: str) -> str:
     return f"{uri}?options={quote('-csearch_path=' + escaped, safe='')}"
 
 
-def load(pilot: Any, store: checks.Database) -> None:
+def load(pilot: Any, store: Database) -> None:
     part = dialects.DatabasePart.from_json(pilot.snapshot.database)
     dialects.load(part, open_repository(pilot.home.backups).reader(), store)
 
@@ -34,18 +35,18 @@ def load(pilot: Any, store: checks.Database) -> None:
 def shared(postgres: Any) -> str:
     """A database with a schema of each name."""
     uri: str = postgres.create(f"schemas_{uuid.uuid4().hex[:12]}")
-    with checks.connect_engine(checks.check_uri(uri)).begin() as connection:
+    with connect_engine(check_uri(uri)).begin() as connection:
         for name in (NEIGHBOUR, FRESH, *NAMES):
             connection.exec_driver_sql('CREATE SCHEMA "' + name.replace('"', '""').replace("%", "%%") + '"')
     return uri
 
 
 @pytest.fixture(scope="module")
-def neighbour(shared: str, pilot: Any) -> checks.Database:
+def neighbour(shared: str, pilot: Any) -> Database:
     """Another MLflow, in the schema that a folded name would lead to."""
-    store = checks.check_uri(within(shared, NEIGHBOUR))
+    store = check_uri(within(shared, NEIGHBOUR))
     load(pilot, store)
-    with checks.connect_engine(store).begin() as connection:
+    with connect_engine(store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = 'the neighbour''s'"))
     return store
 
@@ -101,7 +102,7 @@ def test_what_another_schema_of_the_search_path_holds_is_not_touched(
     postgres: Any, neighbour: Any, pilot: Any, home_at: Any, tmp_path: Any
 ) -> None:
     """A table that is named without its schema may be found in any of them."""
-    with checks.connect_engine(neighbour).begin() as connection:
+    with connect_engine(neighbour).begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA first")
     path = quote("-csearch_path=first,mlflow", safe="")
     home = home_at(tmp_path / "home", pilot.home.backups, neighbour.uri.partition("?")[0] + f"?options={path}")

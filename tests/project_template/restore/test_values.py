@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError
-from mlflow_ae5_server.database import checks, dialects
+from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.repository.repository import open_repository
 
 from tests.project_template.mariadb import needed, with_mysql
@@ -159,7 +160,7 @@ def test_free_text_is_shortened_where_that_is_asked_for_and_identities_never_are
     done = home.restore("--shorten-text")
     assert (done["outcome"], done["database_identical"]) == ("done", False)
     assert done["shortened_total"] == message["shortened_total"]
-    with contextlib.closing(checks.connect_engine(home.store).connect()) as connection:
+    with contextlib.closing(connect_engine(home.store).connect()) as connection:
         (name,) = set(connection.exec_driver_sql("SELECT name FROM runs").scalars())
         (note,) = {value.strip("\0") for value in connection.exec_driver_sql(
             "SELECT value FROM tags WHERE value LIKE '%%xxxx'").scalars()}  # fmt: skip
@@ -201,7 +202,7 @@ def test_what_mysql_and_postgresql_keep_and_the_other_does_not(
         origin = home_at(tmp_path / source, str(tmp_path / f"of-{source}"), filled[source]())
         shutil.copytree(pilot.home.artifacts, origin.artifacts)
         statement, column = changes[source]
-        with checks.connect_engine(origin.store).begin() as connection:
+        with connect_engine(origin.store).begin() as connection:
             connection.exec_driver_sql(statement)
         take(origin)
         empty = server_of(target, request).create(f"v{uuid.uuid4().hex[:12]}")

@@ -1,7 +1,8 @@
-"""The database behind MLFLOW_BACKEND_STORE_URI: is the URI usable, does it answer, is its schema ours?"""
+"""Connect to the database behind MLFLOW_BACKEND_STORE_URI: parse the URI, open an engine, wait until it answers."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -15,7 +16,6 @@ from mlflow_ae5_server.common.errors import (
     ConfigurationError,
     CredentialsError,
     ProjectError,
-    SchemaError,
     UnreachableError,
 )
 from mlflow_ae5_server.common.folders import sqlite_file
@@ -39,7 +39,6 @@ DRIVERS: dict[str, tuple[tuple[str, str, str], ...]] = {
 # dialect -> the driver whose package the environment `default` of anaconda-project.yml has
 _IN_DEFAULT = {"postgresql": "psycopg", "mysql": "pymysql", "mssql": "pyodbc"}
 _CONNECT_TIMEOUT = 5  # seconds for one attempt
-_NAMED = 5  # tables in a message
 _TIMEOUT_ARGUMENT = {
     "psycopg": "connect_timeout",
     "psycopg2": "connect_timeout",
@@ -60,33 +59,20 @@ _NOT_A_DATABASE = re.compile(r"unable to open database file|file is not a databa
 
 @dataclass(frozen=True)
 class Database:
-    """A usable URI. `uri` holds the password; `shown` does not."""
+    """A usable database URI."""
 
-    uri: str
+    uri: str  # with its driver, and with its password
     dialect: str
     driver: str
-    shown: str
-    file: Path | None
+    shown: str  # the URI without its password, for messages
+    file: Path | None  # of SQLite, but for a database in memory
 
     def __repr__(self) -> str:
         return f"Database({self.shown})"
 
 
-@dataclass(frozen=True)
-class Schema:
-    """`state` is "empty", "current", "outdated" or "unknown" (a revision this MLflow has never heard of).
-
-    `missing`: tables that its revision says are there. No migration makes them again.
-    """
-
-    state: str
-    found: str | None
-    expected: str
-    missing: tuple[str, ...] = ()
-
-
 def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Database:
-    """Parse `uri` and make sure its driver is installed; names the driver in the URI, so that nothing has to guess.
+    """Parse `uri`, check that its driver is installed, and write that driver into the URI.
 
     Raises ConfigurationError, which never repeats the URI's secrets.
     """
@@ -102,8 +88,9 @@ def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Dat
         raise ConfigurationError(f"{setting} is not a database URI", f"write it as {example}") from None
     dialect, _, driver = url.drivername.partition("+")
     if dialect not in DRIVERS:
-        known = ", ".join(DRIVERS)
-        hint = "write postgresql:// for postgres://" if dialect == "postgres" else f"MLflow stores its data in {known}"
+        hint = f"MLflow supports {', '.join(DRIVERS)}"
+        if dialect == "postgres":
+            hint = "write postgresql:// for postgres://"
         raise ConfigurationError(f"{setting} names the database kind {dialect!r}, which MLflow does not know", hint)
     driver = _installed_driver(dialect, driver.lower(), setting)
     if dialect == "sqlite" and not url.database:
@@ -121,8 +108,9 @@ def _installed_driver(dialect: str, desired: str, setting: str) -> str:
             f"write {dialect}+{DRIVERS[dialect][0][0]}://",
         )
     for driver, module, _package in candidates:
-        if _is_installed(module):
-            return driver
+        with contextlib.suppress(ModuleNotFoundError):  # of its parent package
+            if importlib.util.find_spec(module) is not None:
+                return driver
     _driver, _module, package = candidates[0]
     hint = f"add {package} to the project's environment"
     if (shipped := _IN_DEFAULT.get(dialect)) in {entry[0] for entry in candidates}:
@@ -132,23 +120,16 @@ def _installed_driver(dialect: str, desired: str, setting: str) -> str:
     raise ConfigurationError(f"{setting} needs the package {package} for {dialect}, which is not installed", hint)
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
 def is_absent(database: Database) -> bool:
-    """Whether it is a SQLite file that is not there: connecting would make it, empty."""
+    """Whether it is a SQLite file that does not exist. Connecting would create it."""
     return database.file is not None and not database.file.exists()
 
 
-def connect_engine(database: Database, *, keep: bool = False) -> Engine:
-    """An engine without a pool, for this process's own look at the database: nothing of it survives a fork.
+def connect_engine(database: Database, *, pooled: bool = False) -> Engine:
+    """Return an engine without a pool, so that no connection survives a fork.
 
-    keep: connections to a server are kept for the next look, each looked at first, until `dispose`; opening one costs
-    as much as many small queries. A SQLite file is opened anew each time.
+    pooled: reuse connections to a database server until `dispose`, each tested first; opening one costs as much as many
+    small queries. A SQLite file is opened again each time.
     """
     from sqlalchemy import create_engine
     from sqlalchemy.engine import make_url
@@ -161,7 +142,7 @@ def connect_engine(database: Database, *, keep: bool = False) -> Engine:
     if database.driver == "psycopg" and not chosen:
         # From a database in SQL_ASCII psycopg gives bytes, of which SQLAlchemy cannot even read the server's version.
         arguments["client_encoding"] = "utf8"
-    if keep and database.dialect != "sqlite":
+    if pooled and database.dialect != "sqlite":
         return create_engine(database.uri, pool_pre_ping=True, connect_args=arguments)
     return create_engine(database.uri, poolclass=NullPool, connect_args=arguments)
 
@@ -174,14 +155,15 @@ def wait_until_ready(
     sleep: Callable[[float], None] = time.sleep,
     say: Callable[[str], None] = lambda _text: None,
 ) -> None:
-    """Return when the database answers a query. What waiting cannot cure (wrong password, no such database) fails now.
+    """Return when the database answers a query.
 
-    Raises CredentialsError, ConfigurationError, or UnreachableError after `seconds`.
+    Raises CredentialsError or ConfigurationError at once where waiting cannot help (wrong password, no such database),
+    UnreachableError after `seconds`.
     """
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
-    deadline, pause, told = clock() + seconds, 0.25, False
+    deadline, pause, reported = clock() + seconds, 0.25, False
     # SQLite opens a file without looking into it until a table is asked for.
     query = text("SELECT count(*) FROM sqlite_master" if database.dialect == "sqlite" else "SELECT 1")
     engine = connect_engine(database)
@@ -191,32 +173,33 @@ def wait_until_ready(
                 connection.execute(query)
                 return
         except (SQLAlchemyError, OSError, ValueError) as error:
-            message = reason(error)
-            if (final := _final(message, database)) is not None:
-                raise final from None
+            message = reason_of(error)
+            if (refusal := refusal_of(message, database)) is not None:
+                raise refusal from None
         if clock() + pause > deadline:
             raise UnreachableError(
                 f"the database {database.shown} did not answer within {seconds:g} s: {message}",
                 "check host, port and network; MLFLOW_TRACKING_DATABASE_WAIT sets how long to wait, in seconds",
             )
-        if not told:
+        if not reported:
             say(f"waiting up to {seconds:g} s for the database {database.shown}: {message}")
-            told = True
+            reported = True
         sleep(pause)
         pause = min(pause * 2, 5.0)
 
 
-def reason(error: BaseException) -> str:
-    """The driver's own words: one line, without SQLAlchemy's wrapping and without secrets."""
+def reason_of(error: BaseException) -> str:
+    """The driver's own message: one line, without SQLAlchemy's wrapping and without secrets."""
     text = str(getattr(error, "orig", None) or error)
     match getattr(getattr(error, "orig", None), "args", ()):
-        case (int(), str(words)):  # as drivers of MySQL have it
-            text = words
+        case (int(), str(message)):  # as drivers of MySQL have it
+            text = message
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return scrub(lines[0] if lines else type(error).__name__)[:300]
 
 
-def _final(reason: str, database: Database) -> ProjectError | None:
+def refusal_of(reason: str, database: Database) -> ProjectError | None:
+    """The error where the driver's message says that the login or the database is wrong: waiting cannot help."""
     if _REFUSED.search(reason):
         return CredentialsError(
             f"the database {database.shown} refused the login: {reason}",
@@ -231,116 +214,3 @@ def _final(reason: str, database: Database) -> ProjectError | None:
             f"{database.shown} cannot be used: {reason}", "check the path in MLFLOW_BACKEND_STORE_URI and permissions"
         )
     return None
-
-
-def no_schema(database: Database, search_path: str) -> ConfigurationError:
-    """Where PostgreSQL finds no schema to look into."""
-    return ConfigurationError(
-        f"{database.shown} has no schema of its search_path: {search_path}",
-        "create the schema, or correct search_path; write a name with capitals or spaces in double quotes",
-    )
-
-
-def wrong_encoding(database: Database, encoding: str) -> ConfigurationError:
-    """Where PostgreSQL keeps texts in another encoding than UTF8."""
-    from sqlalchemy.engine import make_url
-
-    name = str(make_url(database.uri).database).replace('"', '""')
-    return ConfigurationError(
-        f"the database {database.shown} has the encoding {encoding}, in which MLflow cannot keep every character",
-        "make another one, as an encoding cannot be changed, and start or restore there: "
-        f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'",
-    )
-
-
-def inspect_schema(engine: Engine) -> Schema:
-    """Compare the database's schema revision with the one of the installed MLflow. Reads only."""
-    from sqlalchemy import inspect
-
-    utils = _mlflow_database_utils()
-    expected = utils._get_latest_schema_revision()
-    found = utils._get_schema_version(engine)
-    tables = set(inspect(engine).get_table_names())
-    if found is None:
-        return Schema("outdated" if {"experiments", "runs"} & tables else "empty", None, expected)
-    if found == expected:
-        missing = () if utils._all_tables_exist(engine) else tuple(sorted(set(utils.Base.metadata.tables) - tables))
-        return Schema("outdated" if missing else "current", found, expected, missing)
-    return Schema("outdated" if knows_revision(found) else "unknown", found, expected)
-
-
-def schema_of(database: Database) -> Schema:
-    """As inspect_schema, and an absent database counts as empty and stays absent."""
-    if is_absent(database):
-        return Schema("empty", None, _mlflow_database_utils()._get_latest_schema_revision())
-    return inspect_schema(connect_engine(database))
-
-
-def pending_revisions(schema: Schema) -> list[str]:
-    """The migrations an upgrade would run, oldest first."""
-    if schema.state in {"current", "unknown"}:
-        return []
-    steps = _script_directory().iterate_revisions(schema.expected, schema.found or "base")
-    return [step.revision for step in steps][::-1]
-
-
-def describe_revision(revision: str) -> str:
-    """What a migration does, in the words of its author."""
-    return str(_script_directory().get_revision(revision).doc)
-
-
-def knows_revision(revision: str) -> bool:
-    """Whether the installed MLflow has this revision among its migrations; if not, it is of a newer MLflow."""
-    from alembic.util import CommandError
-
-    try:
-        return _script_directory().get_revision(revision) is not None
-    except CommandError:
-        return False
-
-
-def _script_directory() -> Any:
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory.from_config(_mlflow_database_utils()._get_alembic_config(db_url=""))
-
-
-def _mlflow_database_utils() -> Any:
-    """MLflow's own schema functions: not public, but the very ones its server refuses to start with (3.17.2)."""
-    from mlflow.store.db import utils
-
-    return utils
-
-
-def lacking(schema: Schema) -> str:
-    """Its missing tables, the first of them by name."""
-    more = len(schema.missing) - _NAMED
-    return ", ".join(schema.missing[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def require_current(schema: Schema, database: Database) -> None:
-    """SchemaError unless the schema is exactly that of the installed MLflow."""
-    from mlflow.version import VERSION
-
-    if schema.missing:
-        raise SchemaError(
-            f"tables are missing in {database.shown}: {lacking(schema)}",
-            "something has removed them, or a migration or restore was cut off: restore a snapshot",
-        )
-    if schema.state == "outdated":
-        raise SchemaError(
-            f"the schema of {database.shown} is at revision {schema.found}, MLflow {VERSION} needs {schema.expected}",
-            "`upgrade` does it all; by hand: stop the server, back up the database, run the command DatabaseUpgrade, "
-            "then start again",
-        )
-    if schema.state == "unknown":
-        raise SchemaError(
-            f"the schema of {database.shown} is at revision {schema.found}, which MLflow {VERSION} does not know: "
-            "it was made by a newer MLflow, or by another application",
-            "use the release of this project that made it; no upgrade goes back",
-        )
-    if schema.state == "empty":
-        raise ConfigurationError(
-            f"{database.shown} holds no MLflow tables",
-            "give this job the MLFLOW_BACKEND_STORE_URI of the server, or start the server first",
-        )

@@ -1,14 +1,20 @@
-"""What is known of a dumped database, and of a database a dump could go to."""
+"""What a snapshot holds of a database, and what a database holds that a snapshot could go to."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.database import schema
+
+Digests = dict[str, tuple[int, str]]
+"""Rows and canonical digest (see digests.py) of each table."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{1,40}")  # as alembic makes them up
@@ -18,71 +24,46 @@ DIALECTS = ("sqlite", "postgresql", "mysql")
 
 @dataclass(frozen=True)
 class TablePart:
-    """One table. `digest` is canonical (see digests.py): the same on every dialect for the same rows.
-
-    `objects` are the chunks of the table's stream (COPY text, the columns in the order of `columns`), in order.
-    Empty for SQLite, whose whole file is kept, and for a table without rows.
-    """
+    """One table."""
 
     name: str
     rows: int
-    digest: str
-    objects: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "rows": self.rows,
-            "digest": self.digest,
-            "objects": list(self.objects),
-            "columns": list(self.columns),
-        }
+    digest: str  # canonical (see digests.py): the same on every dialect for the same rows
+    objects: tuple[str, ...] = ()  # blobs of its rows as COPY text, in order; none for SQLite: its file is stored
+    columns: tuple[str, ...] = ()  # in the order of that text
 
 
 @dataclass(frozen=True)
 class DatabasePart:
-    """The database of a snapshot. `server` is the version of the database itself, `revision` that of MLflow's schema.
-
-    `file` are the chunks of the whole SQLite file, in order; () for other dialects. `others` are tables, views and
-    foreign tables found beside MLflow's own. They are nobody's business here: not digested, not in the snapshot, but
-    that a SQLite file is kept, and comes back as SQLite, whole.
-    """
+    """The database of a snapshot."""
 
     dialect: str
-    server: str
-    revision: str
+    server: str  # the version of the database itself
+    revision: str  # of MLflow's schema
     tables: tuple[TablePart, ...]
-    file: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    file: tuple[str, ...] = ()  # blobs of the whole SQLite file, in order; none for other dialects
+    others: tuple[str, ...] = ()  # other tables and views: not in the snapshot, except within a whole SQLite file
 
     @property
     def rows(self) -> int:
         return sum(table.rows for table in self.tables)
 
     def objects(self) -> Iterator[str]:
-        """The SHA-256 of every object this part needs; one may come twice."""
+        """The SHA-256 of every blob of this part; one may come twice."""
         yield from self.file
         for table in self.tables:
             yield from table.objects
 
-    def digests(self) -> dict[str, tuple[int, str]]:
-        """As `digests()` of a database: rows and canonical digest per table."""
+    def digests(self) -> Digests:
         return {table.name: (table.rows, table.digest) for table in self.tables}
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "dialect": self.dialect,
-            "server": self.server,
-            "revision": self.revision,
-            "tables": [table.to_json() for table in self.tables],
-            "file": list(self.file),
-            "others": [shown(name)[:300] for name in self.others],
-        }
+        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {**data, "others": [shown(name)[:300] for name in self.others]}
 
     @classmethod
     def from_json(cls, data: object) -> DatabasePart:
-        """Strict: whatever is not exactly what `to_json` writes is a DamagedError."""
+        """Raise DamagedError for anything that `to_json` does not write."""
         fields = _fields(data, {"dialect", "server", "revision", "tables", "file", "others"}, "the database part")
         tables = fields["tables"]
         if not isinstance(tables, list):
@@ -99,27 +80,31 @@ class DatabasePart:
         if part.dialect not in DIALECTS or len(set(names)) != len(names):
             raise _damaged("its dialect is unknown, or a table is named twice")
         if (part.dialect == "sqlite") != bool(part.file) or (part.file and any(t.objects for t in part.tables)):
-            raise _damaged("a whole file is kept for SQLite, and only for SQLite")
+            raise _damaged("a whole file is stored for SQLite, and only for SQLite")
         return part
 
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """What a target holds. `kind`:
-
-    "empty"    no table of MLflow's (there may be others)
-    "ours"     MLflow's tables, at a schema revision the installed MLflow knows; some may be missing
-    "foreign"  tables named as MLflow's that are not, or are of an MLflow newer than the installed one, or a file
-               that is no database
-
-    `tables` are those named as MLflow's, `others` everything beside them.
-    """
+    """What a target holds."""
 
     kind: Literal["empty", "ours", "foreign"]
-    tables: tuple[str, ...] = ()
+    """empty: no table of MLflow's. ours: its tables, at a schema revision that the installed MLflow has; some may be
+    missing. foreign: tables only named as MLflow's, or those of a newer MLflow, or a file that is no database."""
+    tables: tuple[str, ...] = ()  # those named as MLflow's
     rows: int = 0
     revision: str | None = None
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()  # every other table and view
+
+
+def state_of(own: Iterable[str], others: Iterable[str], revision: str | None, rows: int) -> DatabaseState:
+    """The state of a database with these tables."""
+    tables, rest = tuple(sorted(own)), tuple(sorted(others))
+    if not tables or (tables == (schema.VERSION_TABLE,) and revision is None):
+        return DatabaseState("empty", tables, 0, None, rest)
+    # complete or not: a migration may have been interrupted
+    ours = revision is not None and schema.is_supported(revision)
+    return DatabaseState("ours" if ours else "foreign", tables, rows, revision, rest)
 
 
 def _table(data: object) -> TablePart:
@@ -155,11 +140,10 @@ def _texts(value: object, what: str) -> tuple[str, ...]:
 
 
 def _digests(value: object, what: str) -> tuple[str, ...]:
-    found = _texts(value, what)
-    for entry in found:
-        if not _DIGEST.fullmatch(entry):
-            raise _damaged(f"{what} is not a SHA-256")
-    return found
+    digests = _texts(value, what)
+    if not all(map(_DIGEST.fullmatch, digests)):
+        raise _damaged(f"{what} is not a SHA-256")
+    return digests
 
 
 def _damaged(what: str) -> DamagedError:

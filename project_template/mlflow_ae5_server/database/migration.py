@@ -1,0 +1,138 @@
+"""Migrate a database's schema to the installed MLflow, or rehearse that on a copy.
+
+A rehearsal copies the database in one transaction while the server runs. The copy lies beside the real database, which
+is not written to.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_ae5_server.common.errors import SchemaError, StorageError
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.database import dialects, schema
+from mlflow_ae5_server.database.connection import Database, connect_engine
+from mlflow_ae5_server.database.schema import SchemaState
+from mlflow_ae5_server.repository.spool import TemporaryBlobs
+
+
+@dataclass(frozen=True)
+class MigrationResult:
+    """How MLflow's migrations ended."""
+
+    exit_code: int  # 0: the schema is what MLflow needs
+    error: str  # one line, empty where all went well
+    after: SchemaState
+
+
+def migrate(store: Database) -> MigrationResult:
+    """Run MLflow's own migrations on `store`.
+
+    The caller holds the maintenance lock, or has a database of its own.
+    """
+    code, error = _upgrade(store)
+    after = schema.schema_of(store)
+    if code == 0 and after.state != "current":
+        code = SchemaError.exit_code
+        error = f"the schema is at revision {after.found} after the migrations, and MLflow needs {after.expected}"
+        if after.missing:
+            error = f"tables are missing after the migrations: {schema.missing_tables(after)}"
+    return MigrationResult(code, error, after)
+
+
+def _upgrade(store: Database) -> tuple[int, str]:
+    """Run `mlflow db upgrade` in this process, so that the URI is in no list of processes.
+
+    Only KeyboardInterrupt and StoppedError leave here as exceptions.
+    """
+    import click
+    from mlflow.db import commands
+
+    try:
+        commands.main(["upgrade", store.uri], prog_name="mlflow db", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code, _line(error)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        return code, f"mlflow db ended with {code}" if code else ""
+    except Exception as error:
+        traceback.print_exc()
+        return 1, _line(error)
+    return 0, ""
+
+
+def _line(error: Exception) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return scrub(f"{type(error).__name__}: {text}")[:300]
+
+
+def rehearse(store: Database, report: Report) -> int:
+    """Migrate a copy of `store`, and report the migrations, their time and their result. Returns the exit code."""
+    before = schema.inspect_schema(connect_engine(store))
+    migrations = [
+        {"revision": revision, "what": schema.describe_revision(revision)}
+        for revision in schema.pending_revisions(before)
+    ]
+    report.add(revision=before.found, expected_revision=before.expected, migrations=migrations, migration_seconds=0.0)
+    if before.missing or before.state in {"empty", "unknown"}:
+        schema.require_current(before, store)
+    if not migrations:
+        _say(f"{store.shown} is at revision {before.found}, which the installed MLflow needs: nothing to migrate")
+        report.add(outcome="rehearsed")
+        return 0
+    for step in migrations:
+        _say(f"  will apply {step['revision']}: {step['what']}")
+    _require_room(store)
+    # Beside a SQLite file there is surely room for a file of its kind; else among the temporary files.
+    parent = store.file.parent if store.file is not None else None
+    with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=parent) as folder:
+        spool = TemporaryBlobs(Path(folder))
+        part = dialects.dump(store, spool)
+        _say(f"copied {part.rows} rows in {len(part.tables)} tables; migrating the copy")
+        report.add(rows=part.rows, tables=len(part.tables))
+        with dialects.scratch(store) as copy:
+            dialects.load(part, spool, copy)
+            return _migrate_copy(copy, report)
+
+
+def _migrate_copy(copy: Database, report: Report) -> int:
+    started = time.monotonic()
+    result = migrate(copy)
+    seconds = round(time.monotonic() - started, 2)
+    report.add(migration_seconds=seconds)
+    if result.exit_code:
+        report.add(
+            error=result.error,
+            hint="do not upgrade; the real database was not changed, and its present release still works with it",
+        )
+        return result.exit_code
+    rows = sum(count for count, _digest in dialects.digests(copy).values())
+    _say(f"the copy is at revision {result.after.found} after {seconds:g} s, with {rows} rows")
+    report.add(outcome="rehearsed", rows_after=rows)
+    return 0
+
+
+def _require_room(store: Database) -> None:
+    if store.file is None:
+        return
+    size, free = store.file.stat().st_size, shutil.disk_usage(store.file.parent).free
+    if free < 3 * size:  # the packed copy, the copy itself, and what SQLite rewrites while it changes tables
+        raise StorageError(
+            f"a rehearsal needs about {amount(3 * size)} beside {store.shown}, and {amount(free)} are free",
+            "make room there",
+        )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Opening what people upload, without trusting it, and keeping it the way AE5 hands it out again."""
+"""Unpack uploaded archives safely, and pack them as AE5 serves them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, Member, TooMuch, damage_reported, leads_to, walk
-from mlflow_ae5_deploy.sandbox.errors import ApiError, bad
+from mlflow_ae5_deploy.sandbox.errors import bad
 
 PROJECT_FILE = "anaconda-project.yml"
 
@@ -82,14 +82,6 @@ def pack(folder: Path, target: Path, top: str) -> None:
     with tarfile.open(temporary, "w:gz") as tar:
         tar.add(folder, arcname=top, filter=_anonymous)
     temporary.replace(target)
-
-
-def unpack_own(archive: Path, target: Path) -> None:
-    """Unpack an archive that `pack` wrote. Blocking."""
-    try:
-        unpack(archive, target)
-    except ApiError as error:
-        raise RuntimeError(f"the stored archive {archive.name} is damaged: {error.reason}") from error
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

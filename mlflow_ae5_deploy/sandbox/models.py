@@ -1,10 +1,10 @@
-"""The sandbox's own records, as they are kept on disk. What the API shows of them is made in `api/views.py`."""
+"""The sandbox's records, as stored on disk. `api/views.py` renders them for the API."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -51,6 +51,9 @@ class SandboxRevision:
     created: str
     updated: str
 
+    def has_command(self, name: str) -> bool:
+        return any(command["id"] == name for command in self.commands)
+
 
 @dataclass
 class SandboxProject:
@@ -76,9 +79,18 @@ class SandboxProject:
             return self.revisions[-1]
         return next((r for r in self.revisions if r.name == name), None)
 
+    def note(self, kind: str, owner: str, message: str, description: str) -> None:
+        """Add a finished action to the activity."""
+        now = now_text()
+        action = {"id": new_hex(), "type": kind, "status": "created", "done": True, "error": False, "owner": owner}
+        texts = {"message": message, "description": description, "created": now, "updated": now}
+        self.activity.append(action | texts)
 
-@dataclass
-class SandboxDeployment:
+
+@dataclass(kw_only=True)
+class SandboxWorkload:
+    """Common fields of a deployment, a job and a run: a command of a project."""
+
     id: str
     name: str
     owner: str
@@ -87,77 +99,54 @@ class SandboxDeployment:
     project_owner: str
     command: str
     revision: str
-    """what was asked for: a name or `latest`"""
-    resolved_revision: str
+    """as requested: a name or `latest`"""
     resource_profile: str
-    public: bool
-    label: str
-    """first host label: the static endpoint, or the id's 32 hex digits"""
-    static_endpoint: str | None
     created: str
     updated: str
-    state: str = "initial"
-    status_text: str = "Pending"
-    came_up: bool = False
-    """it has answered at least once: from then on a crash means restart, not failure"""
     variables: dict[str, str] = field(default_factory=dict)
-    collaborators: list[dict[str, str]] = field(default_factory=list)
-    tokens: dict[str, float] = field(default_factory=dict)
-    """SHA-256 of the token -> expiry, epoch seconds"""
 
     @property
     def hex(self) -> str:
         return self.id[3:]
+
+    def shared(self) -> dict[str, Any]:
+        """The values of these fields, for another record."""
+        return {f.name: getattr(self, f.name) for f in fields(SandboxWorkload)}
+
+
+@dataclass(kw_only=True)
+class SandboxProcess(SandboxWorkload):
+    resolved_revision: str
+    state: str = "initial"
+    status_text: str = "Pending"
+
+
+@dataclass(kw_only=True)
+class SandboxDeployment(SandboxProcess):
+    public: bool
+    label: str
+    """first host label: the static endpoint, or the id's 32 hex digits"""
+    static_endpoint: str | None
+    came_up: bool = False
+    """it has answered at least once: from then on a crash means restart, not failure"""
+    collaborators: list[dict[str, str]] = field(default_factory=list)
+    tokens: dict[str, float] = field(default_factory=dict)
+    """SHA-256 of the token -> expiry, epoch seconds"""
 
     @property
     def pod(self) -> str:
         return f"anaconda-app-{self.hex}-sandbox"
 
 
-@dataclass
-class SandboxJob:
-    id: str
-    name: str
-    owner: str
-    project_id: str
-    project_name: str
-    project_owner: str
-    command: str
-    revision: str
-    resource_profile: str
+@dataclass(kw_only=True)
+class SandboxJob(SandboxWorkload):
     schedule: str | None
-    created: str
-    updated: str
     paused: bool = False
-    variables: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def hex(self) -> str:
-        return self.id[3:]
 
 
-@dataclass
-class SandboxRun:
-    id: str
+@dataclass(kw_only=True)
+class SandboxRun(SandboxProcess):
     job_id: str
-    name: str
-    owner: str
-    project_id: str
-    project_name: str
-    project_owner: str
-    command: str
-    revision: str
-    resolved_revision: str
-    resource_profile: str
-    created: str
-    updated: str
-    state: str = "initial"
-    status_text: str = "Pending"
-    variables: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def hex(self) -> str:
-        return self.id[3:]
 
     @property
     def active(self) -> bool:

@@ -1,11 +1,15 @@
-"""Loopback ports that stay the same across restarts."""
+"""Loopback ports of the sandbox, stable across restarts."""
 
 from __future__ import annotations
 
 import random
 import socket
+import ssl
 import time
 
+from aiohttp import web
+
+from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.info import SandboxError
 
 LOOPBACK = "127.0.0.1"
@@ -69,3 +73,41 @@ def wildcard_names_resolve() -> bool:
     except OSError:
         return False
     return all(entry[4][0] == LOOPBACK for entry in found)
+
+
+class Endpoints:
+    """Opens and closes the endpoints' own ports. With sub-domains on the platform's port there is nothing to do."""
+
+    def __init__(self, core: SandboxCore, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
+        self._core = core
+        self._runner = runner
+        self._tls = tls
+        self._sites: dict[str, web.SockSite] = {}
+
+    async def start(self) -> None:
+        if not self._core.vhosts:
+            for label in self._used():
+                await self.open(label)
+
+    async def open(self, label: str) -> None:
+        """A port once given to a label stays with it, so that its address is stable."""
+        if self._core.vhosts or label in self._sites:
+            return
+        ports = self._core.state.endpoint_ports
+        listener = listen(ports.get(label), f"endpoint {label}")
+        ports[label] = listener.getsockname()[1]
+        site = web.SockSite(self._runner, listener, ssl_context=self._tls)
+        await site.start()
+        self._sites[label] = site
+
+    async def close_unclaimed(self) -> None:
+        """Addresses without a static endpoint go with their deployment."""
+        used = self._used()
+        for label in [x for x in self._sites if x not in used]:
+            await self._sites.pop(label).stop()
+
+    def _used(self) -> set[str]:
+        return {d.label for d in self._core.state.deployments.values()} | set(self._core.state.claims)
+
+    def label_of_port(self, port: int) -> str | None:
+        return next((label for label, p in self._core.state.endpoint_ports.items() if p == port), None)

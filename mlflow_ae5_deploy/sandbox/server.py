@@ -26,9 +26,8 @@ from mlflow_ae5_deploy.sandbox.auth.accounts import DEFAULT_ROLE, EVERYONE, hash
 from mlflow_ae5_deploy.sandbox.control_plane.api import control_app
 from mlflow_ae5_deploy.sandbox.control_plane.control import Control
 from mlflow_ae5_deploy.sandbox.core import HTTP_LOG, LOG, SandboxCore
-from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
 from mlflow_ae5_deploy.sandbox.info import SandboxError, SandboxInfo
-from mlflow_ae5_deploy.sandbox.ports import listen, wildcard_names_resolve
+from mlflow_ae5_deploy.sandbox.ports import Endpoints, listen, wildcard_names_resolve
 from mlflow_ae5_deploy.sandbox.postgres import Postgres
 from mlflow_ae5_deploy.sandbox.secret_files import SecretFiles
 from mlflow_ae5_deploy.sandbox.settings import SandboxSettings

@@ -1,4 +1,4 @@
-"""Finding records for the account that asks, with the right to do what it asks for."""
+"""Look up records with the caller's permission, and check requests for workloads."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ from typing import Any
 
 from aiohttp import web
 
-from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, json_value
+from mlflow_ae5_deploy.sandbox.api import views
+from mlflow_ae5_deploy.sandbox.api.profiles import check_profile
+from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, json_value, variables_of
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad, denied, not_found
-from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxDeployment, SandboxJob, SandboxProject, SandboxRun
+from mlflow_ae5_deploy.sandbox.models import (
+    SandboxAccount,
+    SandboxDeployment,
+    SandboxJob,
+    SandboxProject,
+    SandboxRun,
+    new_hex,
+    now_text,
+)
+from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
 
 
 def project_of(request: web.Request, need: str = "r") -> SandboxProject:
-    """need: `r`, `rw` or `owner`. What one may not see does not exist (404); what one may not change is 403."""
+    """Raise 404 for a project that is not visible, 403 without the permission `need` (r, rw or owner)."""
     core = core_of(request)
     project = core.state.projects.get(request.match_info["id"])
     permission = core.project_permission(account_of(request), project) if project else None
@@ -54,24 +65,60 @@ def visible_deployments(core: SandboxCore, account: SandboxAccount) -> list[Sand
     return [d for d in core.state.deployments.values() if core.may_open(account, d) and core.timing.in_list(d.id)]
 
 
+def visible_jobs(core: SandboxCore, account: SandboxAccount) -> list[SandboxJob]:
+    return [j for j in core.state.jobs.values() if j.owner == account.username and core.timing.in_list(j.id)]
+
+
 def visible_runs(core: SandboxCore, account: SandboxAccount) -> list[SandboxRun]:
     return [r for r in core.state.runs.values() if r.owner == account.username and core.timing.in_list(r.id)]
 
 
-async def collaborator_list(request: web.Request, permissions: tuple[str, ...]) -> list[dict[str, str]]:
-    """The body of a PUT, checked. Extra fields that a client echoes from our own answers are dropped."""
+def check_source(project: SandboxProject, fields: dict[str, Any]) -> str:
+    """The concrete revision of a request for a workload. Raises ApiError 400."""
+    revision = project.revision(fields["revision"])
+    if revision is None:
+        raise bad(f"Unknown revision {fields['revision']}")
+    prefix = f"{STORAGE_URL}/{project.hex}/archive/"
+    if fields["source"] not in {prefix + name for name in ("latest", fields["revision"], revision.name)}:
+        raise bad(f"Source does not belong to revision {fields['revision']} of the project")
+    if not revision.has_command(fields["command"]):
+        raise bad(f"Unknown command {fields['command']}")
+    check_profile(fields["resource_profile"])
+    if fields["target"] != "deploy":
+        raise bad(f"Unknown target {fields['target']}")
+    return revision.name
+
+
+def workload_fields(project: SandboxProject, owner: str, fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """The common fields of a new deployment or job, from a checked request."""
+    now = now_text()
+    return {
+        **{"id": f"a2-{new_hex()}", "name": name, "owner": owner, "created": now, "updated": now},
+        **{"project_id": project.id, "project_name": project.name, "project_owner": project.owner},
+        **{key: fields[key] for key in ("command", "revision", "resource_profile")},
+        "variables": variables_of(fields.get("variables", {})),
+    }
+
+
+async def put_collaborators(
+    request: web.Request, record: SandboxProject | SandboxDeployment, permissions: tuple[str, ...]
+) -> web.Response:
+    """Replace the collaborators. Extra fields that a client echoes from our own answers are dropped."""
     core = core_of(request)
     data = await json_value(request)
     if not isinstance(data, list):
         raise bad("Expected a list of collaborators")
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    entries: dict[tuple[str, str], dict[str, str]] = {}
     for item in data:
         entry = _collaborator(item, permissions)
         exists = core.identity.by_name(entry["id"]) if entry["type"] == "user" else entry["id"] in core.state.group_ids
         if not exists:
             raise bad(f"Unknown {entry['type']} {entry['id']}")
-        found[entry["type"], entry["id"]] = entry
-    return list(found.values())
+        entries[entry["type"], entry["id"]] = entry
+    record.collaborators = list(entries.values())
+    core.save()
+    shown = views.collaborators(core, record.collaborators)
+    return web.json_response({"collaborators": shown, "action": {"error": False, "done": True}})
 
 
 def _collaborator(item: Any, permissions: tuple[str, ...]) -> dict[str, str]:

@@ -16,8 +16,8 @@ from mlflow_ae5_deploy.sandbox.auth.accounts import digest
 from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url
 from mlflow_ae5_deploy.sandbox.control_plane.control import Control, Fault
 from mlflow_ae5_deploy.sandbox.core import VHOST, SandboxCore
-from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
 from mlflow_ae5_deploy.sandbox.errors import ApiError
+from mlflow_ae5_deploy.sandbox.ports import Endpoints
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SAFE = ("GET", "HEAD", "OPTIONS")

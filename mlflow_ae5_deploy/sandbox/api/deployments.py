@@ -9,28 +9,33 @@ import json
 import re
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from mlflow_ae5_deploy.sandbox.api import views
-from mlflow_ae5_deploy.sandbox.api.access import collaborator_list, deployment_of, project_of, visible_deployments
-from mlflow_ae5_deploy.sandbox.api.profiles import PROFILES
-from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, variables_of
+from mlflow_ae5_deploy.sandbox.api.access import (
+    check_source,
+    deployment_of,
+    project_of,
+    put_collaborators,
+    visible_deployments,
+    workload_fields,
+)
+from mlflow_ae5_deploy.sandbox.api.profiles import check_profile
+from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body
 from mlflow_ae5_deploy.sandbox.auth.accounts import digest
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
-from mlflow_ae5_deploy.sandbox.endpoints import Endpoints
-from mlflow_ae5_deploy.sandbox.errors import ApiError, bad
-from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxDeployment, SandboxProject, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.errors import bad
+from mlflow_ae5_deploy.sandbox.models import SandboxDeployment, SandboxProject, now_text
+from mlflow_ae5_deploy.sandbox.ports import Endpoints
 from mlflow_ae5_deploy.sandbox.supervisor.deployments import DeploymentSupervisor
-from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
+from mlflow_ae5_deploy.sandbox.supervisor.processes import read_log
 
 API = "/api/v2"
 DEPLOYMENTS = web.AppKey("deployments", DeploymentSupervisor)
 ENDPOINTS = web.AppKey("endpoints", Endpoints)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_LOG_BYTES = 1 << 20
 
 
 def routes() -> list[web.RouteDef]:
@@ -42,7 +47,7 @@ def routes() -> list[web.RouteDef]:
         web.patch(one, patch),
         web.delete(one, stop),
         web.get(f"{one}/collaborators", list_collaborators),
-        web.put(f"{one}/collaborators", put_collaborators),
+        web.put(f"{one}/collaborators", share),
         web.get(f"{one}/logs", logs),
         web.post(f"{one}/token", token),
         web.get("/deployments/detail/{id}/view", framed_page),
@@ -64,52 +69,24 @@ async def start(request: web.Request) -> web.Response:
     ):
         raise bad(f"Deployment name is not unique: {name}")
     endpoint = _claimable(core, project, fields.get("static_endpoint"))
-    now, hexa = now_text(), new_hex()
+    shared = workload_fields(project, account.username, fields, name)
     deployment = SandboxDeployment(
-        id=f"a2-{hexa}",
-        name=name,
-        owner=account.username,
-        project_id=project.id,
-        project_name=project.name,
-        project_owner=project.owner,
-        command=fields["command"],
-        revision=fields["revision"],
+        **shared,
         resolved_revision=resolved,
-        resource_profile=fields["resource_profile"],
         public=fields["public"],
-        label=endpoint or hexa,
+        label=endpoint or shared["id"][3:],
         static_endpoint=endpoint,
-        created=now,
-        updated=now,
-        variables=variables_of(fields.get("variables", {})),
     )
     if endpoint:
         core.state.claims[endpoint] = project.id
     core.state.deployments[deployment.id] = deployment
-    _note(project, account, deployment)
+    project.note("deploy_action", account.username, "Deployment created", f"Deployment {name} created")
     await request.app[ENDPOINTS].open(deployment.label)
     core.timing.born(deployment.id, core.settings)
     core.save()
     record = views.deployment(core, deployment)
     request.app[DEPLOYMENTS].launch(deployment)
     return web.json_response(record | {"action": project.activity[-1]})
-
-
-def check_source(project: SandboxProject, fields: dict[str, Any]) -> str:
-    """The concrete revision that source, revision, command, profile and target stand for. Raises ApiError 400."""
-    revision = project.revision(fields["revision"])
-    if revision is None:
-        raise bad(f"Unknown revision {fields['revision']}")
-    prefix = f"{STORAGE_URL}/{project.hex}/archive/"
-    if fields["source"] not in {prefix + name for name in ("latest", fields["revision"], revision.name)}:
-        raise bad(f"Source does not belong to revision {fields['revision']} of the project")
-    if fields["command"] not in {c["id"] for c in revision.commands}:
-        raise bad(f"Unknown command {fields['command']}")
-    if fields["resource_profile"] not in PROFILES:
-        raise bad(f"Unknown resource profile {fields['resource_profile']}")
-    if fields["target"] != "deploy":
-        raise bad(f"Unknown target {fields['target']}")
-    return revision.name
 
 
 def _claimable(core: SandboxCore, project: SandboxProject, desired: str | None) -> str | None:
@@ -134,24 +111,6 @@ def _claimable(core: SandboxCore, project: SandboxProject, desired: str | None) 
     return label
 
 
-def _note(project: SandboxProject, account: SandboxAccount, deployment: SandboxDeployment) -> None:
-    now = now_text()
-    project.activity.append(
-        {
-            "id": new_hex(),
-            "type": "deploy_action",
-            "status": "created",
-            "message": "Deployment created",
-            "done": True,
-            "error": False,
-            "owner": account.username,
-            "description": f"Deployment {deployment.name} created",
-            "created": now,
-            "updated": now,
-        }
-    )
-
-
 async def list_deployments(request: web.Request) -> web.Response:
     core = core_of(request)
     found = visible_deployments(core, account_of(request))
@@ -167,16 +126,15 @@ async def get_deployment(request: web.Request) -> web.Response:
 
 
 async def patch(request: web.Request) -> web.Response:
-    """In place: the id and, for all that is known, the tokens stay. Another revision or profile restarts it."""
+    """Change in place: id and tokens stay. Another revision or profile restarts the command."""
     core, deployment = core_of(request), deployment_of(request, owner=True)
     fields = await json_fields(request, None, {"public": bool, "resource_profile": str, "revision": str})
     project = core.state.projects[deployment.project_id]
     revision = project.revision(fields.get("revision", deployment.revision))
-    if revision is None or not any(c["id"] == deployment.command for c in revision.commands):
+    if revision is None or not revision.has_command(deployment.command):
         raise bad(f"Unknown revision {fields.get('revision')}")
     profile = fields.get("resource_profile", deployment.resource_profile)
-    if profile not in PROFILES:
-        raise bad(f"Unknown resource profile {profile}")
+    check_profile(profile)
     before = (deployment.resolved_revision, deployment.resource_profile)
     deployment.public = fields.get("public", deployment.public)
     deployment.resource_profile = profile
@@ -190,7 +148,7 @@ async def patch(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.Response:
-    """The record and its tokens are gone at once; the answer waits for the processes to end."""
+    """Delete the record and its tokens at once, and answer when the processes have ended."""
     core, deployment = core_of(request), deployment_of(request, owner=True)
     await no_body(request)
     del core.state.deployments[deployment.id]
@@ -207,23 +165,19 @@ async def list_collaborators(request: web.Request) -> web.Response:
     return web.json_response(views.collaborators(core_of(request), deployment_of(request).collaborators))
 
 
-async def put_collaborators(request: web.Request) -> web.Response:
-    core, deployment = core_of(request), deployment_of(request, owner=True)
-    deployment.collaborators = await collaborator_list(request, ("r",))
-    core.save()
-    shown = views.collaborators(core, deployment.collaborators)
-    return web.json_response({"collaborators": shown, "action": {"error": False, "done": True}})
+async def share(request: web.Request) -> web.Response:
+    return await put_collaborators(request, deployment_of(request, owner=True), ("r",))
 
 
 async def logs(request: web.Request) -> web.Response:
     deployment = deployment_of(request)
     folder = request.app[DEPLOYMENTS].log_folder(deployment)
-    texts = {name: tail_text(folder / f"{name}.log") for name in ("app", "events", "proxy")}
+    texts = {name: read_log(folder / f"{name}.log") for name in ("app", "events", "proxy")}
     return web.json_response(texts | {"name": deployment.pod})
 
 
 async def token(request: web.Request) -> web.Response:
-    """A new token each time. JWT-shaped, as Keycloak's are; what counts is that its digest is on record."""
+    """Issue a new token. Shaped like Keycloak's JWT; only its digest is checked."""
     core, deployment = core_of(request), deployment_of(request, owner=True)
     await no_body(request)
     now = time.time()
@@ -245,7 +199,7 @@ def _signed(core: SandboxCore, payload: dict[str, Any]) -> str:
 
 
 async def framed_page(request: web.Request) -> web.Response:
-    """The platform's page for a deployment: the application in a frame from another host."""
+    """The platform's page of a deployment: the application in a frame."""
     core, deployment = core_of(request), deployment_of(request)
     text = (
         f"<!DOCTYPE html>\n<html><head><title>{deployment.id}</title></head><body>"
@@ -253,20 +207,3 @@ async def framed_page(request: web.Request) -> web.Response:
         "</iframe></body></html>\n"
     )
     return web.Response(text=text, content_type="text/html")
-
-
-def tail_text(path: Path) -> str:
-    """The file, or its first lines and its last MiB."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        if size <= _LOG_BYTES:
-            return file.read().decode("utf-8", "replace")
-        head = b"".join(file.readlines(4096))
-        file.seek(max(len(head), size - _LOG_BYTES))
-        return (head + b"[...]\n" + file.read()).decode("utf-8", "replace")
-
-
-def missing_endpoint() -> ApiError:
-    return ApiError(404, "Not Found")

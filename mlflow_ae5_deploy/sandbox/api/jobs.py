@@ -7,13 +7,21 @@ from types import NoneType
 from aiohttp import web
 
 from mlflow_ae5_deploy.sandbox.api import views
-from mlflow_ae5_deploy.sandbox.api.access import job_of, project_of, run_of, visible_runs
-from mlflow_ae5_deploy.sandbox.api.deployments import check_source, tail_text
-from mlflow_ae5_deploy.sandbox.api.profiles import PROFILES
+from mlflow_ae5_deploy.sandbox.api.access import (
+    check_source,
+    job_of,
+    project_of,
+    run_of,
+    visible_jobs,
+    visible_runs,
+    workload_fields,
+)
+from mlflow_ae5_deploy.sandbox.api.profiles import check_profile
 from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, variables_of
 from mlflow_ae5_deploy.sandbox.errors import bad
-from mlflow_ae5_deploy.sandbox.models import SandboxJob, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.models import SandboxJob, now_text
 from mlflow_ae5_deploy.sandbox.supervisor.jobs import JobSupervisor, check_schedule
+from mlflow_ae5_deploy.sandbox.supervisor.processes import read_log
 
 API = "/api/v2"
 JOBS = web.AppKey("jobs", JobSupervisor)
@@ -54,22 +62,8 @@ async def create(request: web.Request) -> web.Response:
     if fields["schedule"] is not None:
         check_schedule(fields["schedule"])
     _check_name(request, fields["name"])
-    now = now_text()
-    job = SandboxJob(
-        id=f"a2-{new_hex()}",
-        name=fields["name"],
-        owner=account.username,
-        project_id=project.id,
-        project_name=project.name,
-        project_owner=project.owner,
-        command=fields["command"],
-        revision=fields["revision"],
-        resource_profile=fields["resource_profile"],
-        schedule=fields["schedule"],
-        created=now,
-        updated=now,
-        variables=variables_of(fields.get("variables", {})),
-    )
+    shared = workload_fields(project, account.username, fields, fields["name"])
+    job = SandboxJob(**shared, schedule=fields["schedule"])
     core.state.jobs[job.id] = job
     core.timing.born(job.id, core.settings)
     core.save()
@@ -80,7 +74,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 def _check_name(request: web.Request, name: str) -> None:
-    """Runs keep their job's name, so those of a deleted job block it."""
+    """Raise ApiError 400 for a name in use. Runs keep their job's name, also after it is deleted."""
     state, owner = core_of(request).state, account_of(request).username
     if not name.strip():
         raise bad("Job name is not valid")
@@ -91,9 +85,8 @@ def _check_name(request: web.Request, name: str) -> None:
 
 
 async def list_jobs(request: web.Request) -> web.Response:
-    core, account = core_of(request), account_of(request)
-    found = [j for j in core.state.jobs.values() if j.owner == account.username and core.timing.in_list(j.id)]
-    return web.json_response([views.job(core, j) for j in found])
+    core = core_of(request)
+    return web.json_response([views.job(core, j) for j in visible_jobs(core, account_of(request))])
 
 
 async def get_job(request: web.Request) -> web.Response:
@@ -108,10 +101,9 @@ async def patch(request: web.Request) -> web.Response:
         {"name": str, "command": str, "schedule": str, "resource_profile": str, "variables": dict},
     )
     revision = core.state.projects[job.project_id].revision(job.revision)
-    if "command" in fields and (revision is None or fields["command"] not in {c["id"] for c in revision.commands}):
+    if "command" in fields and not (revision and revision.has_command(fields["command"])):
         raise bad(f"Unknown command {fields['command']}")
-    if "resource_profile" in fields and fields["resource_profile"] not in PROFILES:
-        raise bad(f"Unknown resource profile {fields['resource_profile']}")
+    check_profile(fields.get("resource_profile", job.resource_profile))
     if "schedule" in fields:
         check_schedule(fields["schedule"])
     if fields.get("name", job.name) != job.name:
@@ -193,7 +185,7 @@ async def get_run(request: web.Request) -> web.Response:
 
 
 async def run_logs(request: web.Request) -> web.Response:
-    return web.json_response({"job": tail_text(request.app[JOBS].log_file(run_of(request)))})
+    return web.json_response({"job": read_log(request.app[JOBS].log_file(run_of(request)))})
 
 
 async def stop_run(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Resource profiles and editors, secrets, and the lists that are always empty here."""
+"""Resource profiles, editors, secrets, static endpoints, and lists that are empty here."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ EDITORS: list[dict[str, Any]] = [
     {"id": "notebook", "name": "Jupyter Notebook", "is_default": False},
     {"id": "vscode", "name": "Visual Studio Code", "is_default": False},
 ]
+
+
+def check_profile(name: str) -> None:
+    if name not in PROFILES:
+        raise bad(f"Unknown resource profile {name}")
 
 
 def routes() -> list[web.RouteDef]:

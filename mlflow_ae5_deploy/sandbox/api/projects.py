@@ -6,13 +6,18 @@ import asyncio
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from aiohttp import BodyPartReader, web
 
 from mlflow_ae5_deploy.sandbox.api import views
-from mlflow_ae5_deploy.sandbox.api.access import collaborator_list, project_of, visible_deployments, visible_runs
-from mlflow_ae5_deploy.sandbox.api.profiles import EDITORS, PROFILES
+from mlflow_ae5_deploy.sandbox.api.access import (
+    project_of,
+    put_collaborators,
+    visible_deployments,
+    visible_jobs,
+    visible_runs,
+)
+from mlflow_ae5_deploy.sandbox.api.profiles import EDITORS, check_profile
 from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, queries
 from mlflow_ae5_deploy.sandbox.archives import PROJECT_FILE, pack, unpack
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
@@ -35,7 +40,7 @@ def routes() -> list[web.RouteDef]:
         web.delete(one, delete),
         web.get(f"{one}/activity", activity),
         web.get(f"{one}/collaborators", list_collaborators),
-        web.put(f"{one}/collaborators", put_collaborators),
+        web.put(f"{one}/collaborators", share),
         web.get(f"{one}/revisions", list_revisions),
         web.get(f"{one}/revisions/{{revision}}/archive", archive),
         web.get(f"{one}/deployments", list_deployments),
@@ -72,7 +77,10 @@ async def upload(request: web.Request) -> web.Response:
         commands = (await asyncio.to_thread(read_project_file, folder / "project" / PROJECT_FILE)).commands
         # Another upload may have taken the name while this one was unpacked.
         _check_name(core, account, name)
-        project = _new_project(account, name, SandboxRevision(tag, list(commands), now_text(), now_text()))
+        now = now_text()
+        revision = SandboxRevision(tag, list(commands), now, now)
+        project = SandboxProject(f"a0-{new_hex()}", name, account.username, now, now, revisions=[revision])
+        project.note("create_action", account.username, "Project created", f"Project {name} uploaded")
         await asyncio.to_thread(pack, folder / "project", core.archive(project, tag), f"{project.owner}-{project.hex}")
         core.state.projects[project.id] = project
         core.timing.born(project.id, core.settings)
@@ -120,26 +128,6 @@ def _check_name(core: SandboxCore, account: SandboxAccount, name: str) -> None:
         raise bad("Project name is not unique")
 
 
-def _new_project(account: SandboxAccount, name: str, revision: SandboxRevision) -> SandboxProject:
-    now = now_text()
-    project = SandboxProject(f"a0-{new_hex()}", name, account.username, now, now, revisions=[revision])
-    project.activity.append(
-        {
-            "id": new_hex(),
-            "type": "create_action",
-            "status": "created",
-            "message": "Project created",
-            "done": True,
-            "error": False,
-            "owner": account.username,
-            "description": f"Project {name} uploaded",
-            "created": now,
-            "updated": now,
-        }
-    )
-    return project
-
-
 # -- one project ----------------------------------------------------------------------------
 
 
@@ -149,8 +137,7 @@ async def patch(request: web.Request) -> web.Response:
     fields = await json_fields(request, None, {"name": str, "editor": str, "resource_profile": str})
     if "editor" in fields and fields["editor"] not in {e["id"] for e in EDITORS}:
         raise bad(f"Unknown editor {fields['editor']}")
-    if "resource_profile" in fields and fields["resource_profile"] not in PROFILES:
-        raise bad(f"Unknown resource profile {fields['resource_profile']}")
+    check_profile(fields.get("resource_profile", project.resource_profile))
     if fields.get("name", project.name) != project.name:
         _check_name(core, account, fields["name"])
         project.name = fields["name"]
@@ -162,7 +149,7 @@ async def patch(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Refused while something of the project runs; its jobs, idle, go with it, and its endpoints become free."""
+    """Delete a project with its idle jobs, and free its endpoints; refused while something of it runs."""
     core = core_of(request)
     project = project_of(request, "owner")
     await no_body(request)
@@ -200,13 +187,8 @@ async def list_collaborators(request: web.Request) -> web.Response:
     return web.json_response(views.collaborators(core_of(request), project_of(request).collaborators))
 
 
-async def put_collaborators(request: web.Request) -> web.Response:
-    core = core_of(request)
-    project = project_of(request, "owner")
-    project.collaborators = await collaborator_list(request, ("r", "rw"))
-    core.save()
-    shown = views.collaborators(core, project.collaborators)
-    return web.json_response({"collaborators": shown, "action": {"error": False, "done": True}})
+async def share(request: web.Request) -> web.Response:
+    return await put_collaborators(request, project_of(request, "owner"), ("r", "rw"))
 
 
 async def list_revisions(request: web.Request) -> web.Response:
@@ -233,14 +215,14 @@ async def list_deployments(request: web.Request) -> web.Response:
 
 
 async def list_jobs(request: web.Request) -> web.Response:
-    core, account, project = core_of(request), account_of(request), project_of(request)
-    found = [j for j in core.state.jobs.values() if j.project_id == project.id and j.owner == account.username]
-    return web.json_response([views.job(core, j) for j in found if core.timing.in_list(j.id)])
+    core, project = core_of(request), project_of(request)
+    found = [j for j in visible_jobs(core, account_of(request)) if j.project_id == project.id]
+    return web.json_response([views.job(core, j) for j in found])
 
 
 async def list_runs(request: web.Request) -> web.Response:
     core, project = core_of(request), project_of(request)
-    found: list[Any] = [r for r in visible_runs(core, account_of(request)) if r.project_id == project.id]
+    found = [r for r in visible_runs(core, account_of(request)) if r.project_id == project.id]
     return web.json_response([views.run(core, r) for r in found])
 
 

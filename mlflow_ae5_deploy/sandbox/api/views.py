@@ -1,4 +1,4 @@
-"""Records as the API shows them. The fields are those of records seen from a real AE5."""
+"""Records as the API returns them, with the fields of a real AE5's records."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.sandbox.models import (
     SandboxProject,
     SandboxRevision,
     SandboxRun,
+    SandboxWorkload,
 )
 from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
 
@@ -76,7 +77,7 @@ def revision(item: SandboxProject, entry: SandboxRevision) -> dict[str, Any]:
     }
 
 
-def _common(item: SandboxDeployment | SandboxJob | SandboxRun) -> dict[str, Any]:
+def _common(item: SandboxWorkload) -> dict[str, Any]:
     return {
         "id": item.id,
         "name": item.name,

@@ -1,15 +1,13 @@
-"""Running jobs: at their cron times (UTC), at once when asked, each run a process with a log of its own.
+"""Run jobs: at their cron times (UTC) and on request, each run a process with its own log.
 
-A run that is due starts whether or not the previous one has ended: what AE5 does there is not documented,
-and the harder case is the better rehearsal.
+A run starts at its time whether or not the previous one has ended: AE5's behaviour is not documented, and the harder
+case is the better rehearsal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,14 +16,15 @@ from cronsim import CronSim, CronSimError
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad
 from mlflow_ae5_deploy.sandbox.models import SandboxJob, SandboxRun, new_hex, now_text
-from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised, append_line
-from mlflow_ae5_deploy.sandbox.supervisor.workload import WorkloadError, discard, prepare
+from mlflow_ae5_deploy.sandbox.supervisor.processes import append_line
+from mlflow_ae5_deploy.sandbox.supervisor.supervisor import Supervisor
+from mlflow_ae5_deploy.sandbox.supervisor.workload import WorkloadError, discard
 
 _DIVIDED = {0: ("minute", 60), 1: ("hour", 24), 3: ("month", 12)}
 
 
 def check_schedule(schedule: str) -> None:
-    """Raises ApiError 400 for what AE5 refuses: five fields, known values, steps that divide their field."""
+    """Raise ApiError 400 for a schedule that AE5 rejects: five fields, steps that divide their field."""
     fields = schedule.split()
     if len(fields) != 5:
         raise bad(f"Invalid schedule: {schedule}")
@@ -40,16 +39,9 @@ def check_schedule(schedule: str) -> None:
                 raise bad(f"Invalid schedule: step {step} does not divide the {total} of {name}")
 
 
-@dataclass
-class JobWorker:
-    task: asyncio.Task[None]
-    process: Supervised | None = None
-
-
-class JobSupervisor:
+class JobSupervisor(Supervisor):
     def __init__(self, core: SandboxCore) -> None:
-        self._core = core
-        self._workers: dict[str, JobWorker] = {}
+        super().__init__(core)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._checked = core.control.now()
@@ -72,15 +64,15 @@ class JobSupervisor:
         await asyncio.gather(*(self.stop_run(i, "failed") for i in list(self._workers)))
 
     def scheduled(self, job: SandboxJob) -> None:
-        """The job was made, changed or unpaused: only times from now on count."""
+        """Note that the job was created, changed or unpaused: only later times count."""
         self._since[job.id] = self._core.control.now()
 
     def wake(self) -> None:
-        """The clock or a schedule has changed. On the server's loop only."""
+        """Check the schedule now, after a change of the clock. On the server's loop only."""
         self._wake.set()
 
     def log_file(self, run: SandboxRun) -> Path:
-        return self._core.folder("logs", run.hex) / "job.log"
+        return self.log_folder(run) / "job.log"
 
     # -- the schedule ---------------------------------------------------------------------
 
@@ -90,7 +82,7 @@ class JobSupervisor:
             try:
                 self._fire(self._checked, now)
             except Exception:
-                self._core.log.exception("the scheduler broke; it goes on")
+                self._core.log.exception("the scheduler broke; it continues")
             self._checked = now
             self._wake.clear()
             pause = min(60 - now % 60 + 0.01, 60)
@@ -113,86 +105,46 @@ class JobSupervisor:
     # -- runs -----------------------------------------------------------------------------
 
     def launch(self, job: SandboxJob) -> SandboxRun:
-        project = self._core.state.projects[job.project_id]
-        revision = project.revision(job.revision)
+        revision = self._core.state.projects[job.project_id].revision(job.revision)
         now = now_text()
         run = SandboxRun(
-            id=f"a2-{new_hex()}",
+            **job.shared() | {"id": f"a2-{new_hex()}", "created": now, "updated": now},
             job_id=job.id,
-            name=job.name,
-            owner=job.owner,
-            project_id=job.project_id,
-            project_name=job.project_name,
-            project_owner=job.project_owner,
-            command=job.command,
-            revision=job.revision,
             resolved_revision=revision.name if revision else job.revision,
-            resource_profile=job.resource_profile,
-            created=now,
-            updated=now,
-            variables=dict(job.variables),
         )
         self._core.state.runs[run.id] = run
         self._core.timing.born(run.id, self._core.settings)
         self._core.save()
-        self._workers[run.id] = JobWorker(asyncio.get_running_loop().create_task(self._run(run)))
+        self._begin(run, self._run(run))
         return run
 
     async def _run(self, run: SandboxRun) -> None:
+        code = 1
         try:
-            code = await self._execute(run)
-        except (WorkloadError, RuntimeError) as error:
+            process = await self._run_command(run, None, self.log_file(run))
+            self._set_state(run, "running", "Running")
+            code = await process.wait()
+        except WorkloadError as error:
             append_line(self.log_file(run), str(error))
-            code = 1
         except Exception:
             self._core.log.exception("run %s broke", run.id)
-            code = 1
         if code == 0:
-            self._set(run, "completed", "Completed")
+            self._set_state(run, "completed", "Completed")
         else:
-            self._set(run, "failed", f"The command ended with exit code {code}")
+            self._set_state(run, "failed", f"The command ended with exit code {code}")
         self._workers.pop(run.id, None)
         await asyncio.to_thread(discard, self._core, run)
 
-    async def _execute(self, run: SandboxRun) -> int:
-        log = self.log_file(run)
-        workload = await asyncio.to_thread(prepare, self._core, run, None)
-        for notice in workload.notices:
-            append_line(log, notice)
-        process = await Supervised.start(
-            ["/bin/sh", "-c", workload.line],
-            table=self._core.table,
-            log=log,
-            cwd=workload.cwd,
-            env=workload.env,
-            grace=self._core.settings.stop_grace_seconds,
-            options=self._core.launch_options(run.owner),
-        )
-        self._workers[run.id].process = process
-        self._set(run, "running", "Running")
-        return await process.wait()
-
     async def stop_run(self, run_id: str, state: str = "stopped") -> None:
-        worker = self._workers.pop(run_id, None)
-        if worker is None:
+        if not await self._end(run_id):
             return
-        worker.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await worker.task
-        if worker.process is not None:
-            await worker.process.stop()
         run = self._core.state.runs.get(run_id)
         if run is not None:
-            self._set(run, state, "Stopped")
+            self._set_state(run, state, "Stopped")
             await asyncio.to_thread(discard, self._core, run)
 
     async def remove_run(self, run: SandboxRun) -> None:
         await self.stop_run(run.id)
         self._core.state.runs.pop(run.id, None)
         self._core.save()
-        await asyncio.to_thread(shutil.rmtree, self._core.state_dir / "logs" / run.hex, ignore_errors=True)
-
-    def _set(self, run: SandboxRun, state: str, status_text: str) -> None:
-        run.state, run.status_text = state, status_text
-        run.updated = now_text()
-        self._core.save()
+        await self._delete_files(run)

@@ -1,4 +1,4 @@
-"""Starting commands under the launcher, and finding again what a killed sandbox left behind."""
+"""Start commands under the launcher, and end those that a killed sandbox left."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlflow_ae5_deploy.sandbox.store import write_private
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 _SLACK_SECONDS = 3.0
+_LOG_BYTES = 1 << 20
 
 
 class ProcessTable:
@@ -144,6 +145,19 @@ async def can_mount_secrets(scratch: Path) -> bool:
 def open_log(path: Path) -> BinaryIO:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
+
+
+def read_log(path: Path) -> str:
+    """The file, or its first lines and its last MiB."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if size <= _LOG_BYTES:
+            return file.read().decode("utf-8", "replace")
+        head = b"".join(file.readlines(4096))
+        file.seek(max(len(head), size - _LOG_BYTES))
+        return (head + b"[...]\n" + file.read()).decode("utf-8", "replace")
 
 
 def append_line(path: Path, line: str) -> None:

@@ -1,4 +1,4 @@
-"""Making a project ready to run: its files, its environment, its command line."""
+"""Prepare a project for running: its files, environment and command line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_ae5_deploy.sandbox.archives import PROJECT_FILE, unpack_own
+from mlflow_ae5_deploy.sandbox.archives import PROJECT_FILE, unpack
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import ApiError
-from mlflow_ae5_deploy.sandbox.models import SandboxDeployment, SandboxRun
+from mlflow_ae5_deploy.sandbox.models import SandboxProcess
 from mlflow_ae5_deploy.sandbox.project_file import (
     SandboxHttpOptions,
     SandboxProjectFile,
@@ -43,7 +43,7 @@ class Workload:
     notices: tuple[str, ...]
 
 
-def prepare(core: SandboxCore, item: SandboxDeployment | SandboxRun, options: SandboxHttpOptions | None) -> Workload:
+def prepare(core: SandboxCore, item: SandboxProcess, options: SandboxHttpOptions | None) -> Workload:
     """Unpack the revision and build everything the command needs. Blocking. Raises WorkloadError."""
     project = core.state.projects.get(item.project_id)
     if project is None:
@@ -51,8 +51,8 @@ def prepare(core: SandboxCore, item: SandboxDeployment | SandboxRun, options: Sa
     home = core.folder("work", item.hex)
     folder = home / "project"
     shutil.rmtree(folder, ignore_errors=True)
-    unpack_own(core.archive(project, item.resolved_revision), folder)
     try:
+        unpack(core.archive(project, item.resolved_revision), folder)
         project_file = read_project_file(folder / PROJECT_FILE)
     except ApiError as error:
         raise WorkloadError(error.reason) from error
@@ -72,7 +72,7 @@ def prepare(core: SandboxCore, item: SandboxDeployment | SandboxRun, options: Sa
     return Workload(shell_line(command, options, env), folder, env, (*notices, READY))
 
 
-def _link_data(core: SandboxCore, item: SandboxDeployment | SandboxRun, folder: Path) -> list[str]:
+def _link_data(core: SandboxCore, item: SandboxProcess, folder: Path) -> list[str]:
     """`data` leads to the account's volume, unless the project brings a folder of that name with something in it."""
     link = folder / "data"
     if link.is_dir() and not link.is_symlink() and any(link.iterdir()):
@@ -85,7 +85,7 @@ def _link_data(core: SandboxCore, item: SandboxDeployment | SandboxRun, folder: 
 
 
 def _environment(
-    core: SandboxCore, item: SandboxDeployment | SandboxRun, folder: Path, project_file: SandboxProjectFile
+    core: SandboxCore, item: SandboxProcess, folder: Path, project_file: SandboxProjectFile
 ) -> dict[str, str]:
     bundle = str(core.state_dir / "ca-bundle.pem")
     env = {name: os.environ[name] for name in _INHERITED + _PROXIES if name in os.environ}
@@ -108,6 +108,6 @@ def _environment(
     return env | {"PROJECT_DIR": str(folder)}
 
 
-def discard(core: SandboxCore, item: SandboxDeployment | SandboxRun) -> None:
+def discard(core: SandboxCore, item: SandboxProcess) -> None:
     """Remove the unpacked files. Blocking."""
     shutil.rmtree(core.state_dir / "work" / item.hex, ignore_errors=True)

@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from mlflow_ae5_deploy.common.scratch import scratch_folder
+from mlflow_ae5_deploy.common.files import scratch_folder
 
 KILLED = f"""
 import os, sys
 from pathlib import Path
-from mlflow_ae5_deploy.common.scratch import scratch_folder
+from mlflow_ae5_deploy.common.files import scratch_folder
 with scratch_folder(Path(sys.argv[1])) as folder:
     (folder / "project.tar.gz").write_bytes(b"x")
     os.kill(os.getpid(), {signal.SIGKILL:d})

@@ -119,7 +119,7 @@ def opened(
     account is never created, whatever is configured. settings: see load_settings. for_cron: print no warning about what
     the sandbox ignores, because cron mails it at every run.
     """
-    from mlflow_ae5_deploy.common.scratch import scratch_folder
+    from mlflow_ae5_deploy.common.files import scratch_folder
 
     loaded = load_settings(options, settings)
     for warning in loaded.advice if for_cron else loaded.warnings:

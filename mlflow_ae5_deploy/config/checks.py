@@ -172,11 +172,16 @@ def _variable(key: str, value: str) -> str:
         return str(error)
     if "\0" in value:
         return "must not have a NUL character in it"
-    if holds_password(value) or (value and _CONFIDENTIAL.search(key.upper())):
+    if is_confidential(key, value):
         return "would put a secret where others can read it; give it in server.secrets as a reference"
     if re.match(r"env:[A-Za-z_]\w*\Z", value):
         return "is not resolved here: variables are plain text; give secrets in server.secrets"
     return ""
+
+
+def is_confidential(key: str, value: str) -> bool:
+    """Whether a variable may hold a secret, by its name or its value."""
+    return holds_password(value) or bool(value and _CONFIDENTIAL.search(key.upper()))
 
 
 def _dependency(key: str, value: str) -> str:

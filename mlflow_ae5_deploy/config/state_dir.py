@@ -13,23 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_deploy.common.errors import FULL, Configuration
+from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.files import STATE_ELSEWHERE, storage_error
 from mlflow_ae5_deploy.config.environment import STATE_VARIABLE
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings
 
-_ELSEWHERE = f"or name another folder with state_dir or {STATE_VARIABLE}."
 _APPENDED = ("journal.jsonl", "lock")  # of an installation; the others are replaced
-_REMEDIES: Mapping[int, str] = {
-    **dict.fromkeys(FULL, f"The disk is full, or your quota of it: free some space, {_ELSEWHERE}"),
-    errno.EROFS: f"The disk is mounted read-only: have that changed, {_ELSEWHERE}",
-    errno.EACCES: f"Ask its owner for write permission, {_ELSEWHERE}",
-    errno.EPERM: f"Ask its owner for write permission, {_ELSEWHERE}",
-    errno.ENOTDIR: f"There is a file in the way: move it away, {_ELSEWHERE}",
-    errno.EEXIST: f"There is a file in the way: move it away, {_ELSEWHERE}",
-    errno.ENAMETOOLONG: f"The path is too long: shorten it, {_ELSEWHERE}",
-}
 
 
 def state_root(settings: Settings | None, environ: Mapping[str, str]) -> Path:
@@ -109,7 +100,7 @@ def check_writable(folder: Path) -> Path:
     Raises Configuration where no file can be made there or changed, and where others could make one in `folder`.
     """
     try:
-        there = _nearest(folder)
+        there = next(path for path in (folder, *folder.parents) if _exists(path))
         mode = there.stat().st_mode
         if there == folder and mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise _open_to_others(folder, mode)
@@ -122,19 +113,20 @@ def check_writable(folder: Path) -> Path:
     return there
 
 
-def _nearest(folder: Path) -> Path:
+def _exists(folder: Path) -> bool:
+    """Whether it exists. Raises OSError where that cannot be seen, unlike Path.exists."""
     try:
         folder.stat()
     except FileNotFoundError:
-        return _nearest(folder.parent)
-    return folder
+        return False
+    return True
 
 
 def _open_to_others(folder: Path, mode: int) -> Configuration:
     return Configuration(
         f"The folder for the state is open to other accounts (mode {stat.S_IMODE(mode):04o}).",
         where=str(folder),
-        remedy=f"chmod 700 '{folder}', {_ELSEWHERE}",
+        remedy=f"chmod 700 '{folder}', or {STATE_ELSEWHERE}.",
     )
 
 
@@ -157,16 +149,6 @@ def private_dir(folder: Path, *, probe: Callable[[Path], None] | None = None) ->
             raise _open_to_others(folder, mode)
         return folder
     raise storage_error(problem, folder)
-
-
-def storage_error(error: OSError, folder: Path) -> Configuration:
-    """What a failed write to the state means for the person at the keyboard."""
-    reason = error.strerror or type(error).__name__
-    return Configuration(
-        f"The state cannot be kept: {reason}.",
-        where=str(folder),
-        remedy=_REMEDIES.get(error.errno or 0, f"See that the folder can be written to, {_ELSEWHERE}"),
-    )
 
 
 def _write_something(folder: Path) -> None:

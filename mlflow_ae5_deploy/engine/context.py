@@ -23,8 +23,7 @@ from mlflow_ae5_deploy.engine.state import State
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.job_result import JobResult
-    from mlflow_ae5_deploy.release.customize import BuiltArchive
-    from mlflow_ae5_deploy.release.models import Release
+    from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 
 OnProgress = Callable[[str, float, float | None], None]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.common.clock import Clock
-from mlflow_ae5_deploy.common.files import _not_writable, private_folder
+from mlflow_ae5_deploy.common.files import cannot_write, private_folder
 from mlflow_ae5_deploy.common.redaction import scrub
 
 _log = logging.getLogger(__name__)
@@ -64,4 +64,4 @@ class Journal:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise _not_writable(self.path, error.strerror or str(error)) from None
+            raise cannot_write(error, self.path) from None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Locked
-from mlflow_ae5_deploy.common.files import _not_writable, private_folder
+from mlflow_ae5_deploy.common.files import cannot_write, private_folder
 from mlflow_ae5_deploy.engine.journal import operator
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class InstallationLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _not_writable(self._path, error.strerror or str(error)) from None
+            raise cannot_write(error, self._path) from None
         end = self._clock.monotonic() + wait_seconds
         while True:
             try:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import Configuration
-from mlflow_ae5_deploy.common.files import write_private_json
+from mlflow_ae5_deploy.common.files import storage_error, write_private_json
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.config.state_dir import storage_error
 
 _log = logging.getLogger(__name__)
 

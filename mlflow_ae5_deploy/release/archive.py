@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
+from mlflow_ae5_deploy.common.files import storage_errors
 from mlflow_ae5_deploy.common.members import BrokenArchive, Kind, Limits, Member, damage_reported, leads_to, walk
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
-from mlflow_ae5_deploy.release.files import open_regular, storage_errors
+from mlflow_ae5_deploy.release.files import open_regular
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 
 _CHUNK = 1 << 16

@@ -18,7 +18,8 @@ from typing import Literal
 
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
-from mlflow_ae5_deploy.release.files import private_folder, sha256_of, storage_errors, write_whole
+from mlflow_ae5_deploy.common.files import private_folder, storage_errors, write_private
+from mlflow_ae5_deploy.release.files import sha256_of
 from mlflow_ae5_deploy.release.versions import in_folder
 
 _RECORD = re.compile(r"([0-9a-f]{64})  ")
@@ -39,7 +40,9 @@ class ReleaseCache:
         self.read_only = read_only
         self.folder = cache_dir / "releases"
         if not read_only:
-            private_folder(self.folder, tighten=True)
+            private_folder(self.folder)
+            with storage_errors("restrict the cache to its owner", self.folder):
+                self.folder.chmod(0o700)
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -123,10 +126,8 @@ class ReleaseCache:
         return self.folder / f"{name}.sha256"
 
     def _write_record(self, name: str, digest: str) -> None:
-        if self.read_only:
-            return
-        with storage_errors("write to the cache", self.folder):
-            write_whole(self._record(name), f"{digest}  {name}\n".encode())
+        if not self.read_only:
+            write_private(self._record(name), f"{digest}  {name}\n".encode())
 
 
 def _try_lock(descriptor: int) -> bool | None:

@@ -18,8 +18,9 @@ from typing import IO
 import requests
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
+from mlflow_ae5_deploy.common.files import storage_errors, write_private
 from mlflow_ae5_deploy.release.addresses import public_form
-from mlflow_ae5_deploy.release.files import refuse_large, storage_errors, write_whole
+from mlflow_ae5_deploy.release.files import refuse_large
 from mlflow_ae5_deploy.release.http import HttpClient, TransientError
 
 Progress = Callable[[int, int | None], None]
@@ -120,7 +121,7 @@ def _save_state(url: str, response: requests.Response, part: Path, total: int | 
         _state_file(part).unlink(missing_ok=True)
         return
     state = {"url": _hashed(url), "etag": etag, "total": total}
-    write_whole(_state_file(part), json.dumps(state).encode())
+    write_private(_state_file(part), json.dumps(state).encode())
 
 
 def _resumable(url: str, part: Path) -> _State | None:

@@ -1,4 +1,4 @@
-"""Changing `anaconda-project.yml` in place: its comments, order and quoting survive (ruamel.yaml's round trip)."""
+"""Edit `anaconda-project.yml` in place; comments, order and quoting survive."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.yaml_limits import ODD_VALUES
+from mlflow_ae5_deploy.config.settings import CommandSettings, SlipstreamSettings
 from mlflow_ae5_deploy.release.comments import append, rearrange, replace
-from mlflow_ae5_deploy.release.customization import Customization
 from mlflow_ae5_deploy.release.pins import pin
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, variable_default
 
@@ -22,17 +22,17 @@ _FIRST_CHILD = re.compile(r"^\S[^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*( +)[^\s#
 _FIRST_ITEM = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*( *)- ", re.MULTILINE)
 
 
-def edit_project_file(data: bytes, desired: Customization, where: str) -> tuple[bytes, list[str]]:
-    """The edited file and what was changed, in sentences. Raises ReleaseRefused or Configuration."""
+def edit_project_file(data: bytes, desired: SlipstreamSettings, where: str) -> tuple[bytes, list[str]]:
+    """The edited file, and sentences on the changes. Raises ReleaseRefused or Configuration."""
     from ruamel.yaml.error import YAMLError
 
     try:
         return _edited(data, desired, where)
-    except (YAMLError, *ODD_VALUES):  # what can be read cannot always be changed: values with tags
+    except (YAMLError, *ODD_VALUES):  # values with tags can be read, but not always changed
         raise ReleaseRefused(f"{PROJECT_FILE} has values with tags, and cannot be edited.", where=where) from None
 
 
-def _edited(data: bytes, desired: Customization, where: str) -> tuple[bytes, list[str]]:
+def _edited(data: bytes, desired: SlipstreamSettings, where: str) -> tuple[bytes, list[str]]:
     text = data.decode("utf-8-sig")
     yaml = _round_trip(text)
     document = yaml.load(text)
@@ -112,7 +112,7 @@ def _variables_section(document: Any) -> Any:
     return section
 
 
-def _prefer(document: Any, channels: tuple[str, ...]) -> Iterator[str]:
+def _prefer(document: Any, channels: list[str]) -> Iterator[str]:
     from ruamel.yaml.comments import CommentedSeq
 
     if not channels:
@@ -124,33 +124,34 @@ def _prefer(document: Any, channels: tuple[str, ...]) -> Iterator[str]:
             document["channels"] = section
         else:
             append(document, "channels", section)
-    desired = list(dict.fromkeys(channels))
-    order = [*desired, *(channel for channel in section if channel not in desired)]
+    order = [*channels, *(channel for channel in section if channel not in channels)]
     if order == list(section):
         return
     rearrange(section, order)
-    yield f"Channels {', '.join(desired)} come first."
+    yield f"Channels {', '.join(channels)} come first."
 
 
-def _add_commands(document: Any, commands: Mapping[str, Mapping[str, Any]], where: str) -> Iterator[str]:
+def _add_commands(document: Any, commands: Mapping[str, CommandSettings], where: str) -> Iterator[str]:
     from ruamel.yaml.comments import CommentedMap
 
     specs = document.get("env_specs") or {}
     section = document.get("commands")
     for name, command in sorted(commands.items()):
-        command = _completed(command, section.get(name))
-        env_spec = command["env_spec"]
-        if specs and env_spec not in specs:
+        present = section.get(name)
+        inherited = {k: v for k, v in present.items() if v is not None} if isinstance(present, Mapping) else {}
+        desired = {"env_spec": "default", "supports_http_options": False} | inherited
+        desired |= command.model_dump(exclude_none=True)
+        if specs and desired["env_spec"] not in specs:
             raise Configuration(
-                f"Command {name} wants env_spec {env_spec!r}, which the release does not have.",
+                f"Command {name} needs env_spec {desired['env_spec']!r}, which the release does not have.",
                 where=where,
                 remedy=f"It has: {', '.join(map(str, specs))}.",
             )
-        entry = CommentedMap(unix=_text(command["unix"].strip()), env_spec=env_spec)
-        entry["supports_http_options"] = command["supports_http_options"]
+        entry = CommentedMap(unix=_text(command.unix.strip()), env_spec=desired["env_spec"])
+        entry["supports_http_options"] = desired["supports_http_options"]
         _check_one_line(name, entry)
-        if command.get("description"):
-            entry["description"] = _text(command["description"])
+        if desired.get("description"):
+            entry["description"] = _text(desired["description"])
         if name in section:
             if dict(section[name]) == dict(entry):
                 continue
@@ -161,22 +162,11 @@ def _add_commands(document: Any, commands: Mapping[str, Mapping[str, Any]], wher
             yield f"Command {name} was added."
 
 
-def _completed(command: Mapping[str, Any], present: Any) -> dict[str, Any]:
-    """A command with what it leaves out: as in the release's command of the same name, if there is one."""
-    inherited = {
-        key: present[key]
-        for key in ("env_spec", "supports_http_options", "description")
-        if isinstance(present, Mapping) and present.get(key) is not None
-    }
-    message = {key: value for key, value in command.items() if value is not None}
-    return {"env_spec": "default", "supports_http_options": False} | inherited | message
-
-
 def _check_one_line(name: str, entry: Mapping[str, Any]) -> None:
-    """That the release's command takes options may have been inherited, and so not been known to `check`."""
+    """Refuse several lines also where `supports_http_options` is inherited; the settings check the rest."""
     if entry["supports_http_options"] and "\n" in entry["unix"]:
         raise Configuration(
             "AE5 appends its options to the end of the 'unix' line, so it must be one line.",
             where=f"command {name}",
-            remedy="Write one line, or say `supports_http_options: false`.",
+            remedy="Write one line, or set `supports_http_options: false`.",
         )

@@ -8,10 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.files import storage_errors
+from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
-from mlflow_ae5_deploy.release.customize import Customization, build
-from mlflow_ae5_deploy.release.files import sha256_of, storage_errors
+from mlflow_ae5_deploy.release.customize import build
+from mlflow_ae5_deploy.release.files import sha256_of
 from mlflow_ae5_deploy.release.models import Release
 from mlflow_ae5_deploy.release.versions import asset_name, checksum_file
 
@@ -38,7 +40,7 @@ def export(folder: Path) -> Exported:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".export-") as work:
             release = Release("bundled", version, "bundled", source, None, "none")
-            built = build(release, Customization(), Path(work, archive.name))
+            built = build(release, SlipstreamSettings(), Path(work, archive.name))
             unchanged = os.path.lexists(archive)
             if unchanged and not _same_content(archive, built.path):
                 raise Configuration(

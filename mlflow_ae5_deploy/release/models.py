@@ -1,52 +1,53 @@
-"""A release, and how to fetch one."""
+"""A release, how to fetch one, and the archive built from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 GITHUB_API = "https://api.github.com/repos/anaconda/mlflow-tracking-server"
 
 ReleaseKind = Literal["bundled", "version", "path", "url"]
 Checked = Literal["given", "recorded", "first-use", "announced", "none"]
+"""What the checksum of a release was compared with: one given by the user, recorded on an earlier use, recorded now
+(first-use), announced by its source and not recorded, or nothing."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A release at hand.
-
-    source: where it is from, without userinfo and query of a URL, without folders of a path.
-    path: a folder for the bundled template, an archive file otherwise. sha256: of that file; None for a folder.
-    checked: what the checksum was compared with: `given` by the user, `recorded` on an earlier use, `first-use`
-    (recorded now, compared from now on), `announced` (by the place it is from, and not recorded), or `none` (nothing
-    to compare with, and not recorded).
-    """
-
     kind: ReleaseKind
     version: str | None
-    source: str
-    path: Path
-    sha256: str | None
+    source: str  # without userinfo and query of a URL, without folders of a path
+    path: Path  # a folder for the bundled template, else an archive
+    sha256: str | None  # of the archive
     checked: Checked
 
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """mirror: base URL, or local folder, that replaces GitHub (see `catalogue`). sha256: what the archive must have.
-
-    ca_file: PEM file of the authorities to trust. Times in seconds; deadline: of one `obtain` altogether.
-    offline: no request is made. record: whether the cache may be written; without it no checksum is recorded, no
-    folder or lock made, nothing damaged removed, and an archive that would have to be downloaded is Unreachable.
-    """
+    """How to fetch a release. Times are in seconds."""
 
     cache_dir: Path
-    mirror: str | None = None
-    sha256: str | None = None
-    ca_file: Path | None = None
+    mirror: str | None = None  # base URL or local folder instead of GitHub; see `versions`
+    sha256: str | None = None  # required checksum of the archive
+    ca_file: Path | None = None  # PEM file of further trusted authorities
     connect_timeout: float = 10
     read_timeout: float = 60
-    deadline: float = 1800
-    offline: bool = False
-    record: bool = True
+    deadline: float = 1800  # of one `obtain`
+    offline: bool = False  # send no request
+    record: bool = True  # False: the cache is read-only, and a release that is not in it is Unreachable
     github_api: str = GITHUB_API
+
+
+@dataclass(frozen=True)
+class BuiltArchive:
+    path: Path
+    sha256: str  # of the archive's bytes
+    content_digest: str  # of its files; see `provenance`
+    size: int
+    provenance: Mapping[str, Any]
+    commands: tuple[str, ...]
+    env_specs: tuple[str, ...]
+    changes: tuple[str, ...]  # sentences

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.files import storage_errors
 from mlflow_ae5_deploy.common.members import Limits
 from mlflow_ae5_deploy.common.text import size
-from mlflow_ae5_deploy.release.files import storage_errors
 
 PROVENANCE_FOLDER = ".mlflow-ae5-deploy"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.files import storage_error
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.state_dir import (
     check_writable,
@@ -20,7 +21,6 @@ from mlflow_ae5_deploy.config.state_dir import (
     installations_on,
     private_dir,
     state_dir,
-    storage_error,
 )
 
 
@@ -118,12 +118,12 @@ def test_check_writable_reports_what_a_run_would_meet_and_creates_nothing(tmp_pa
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "disk is full"),
-        (errno.EDQUOT, "disk is full, or your quota"),
+        (errno.ENOSPC, "quota is full"),
+        (errno.EDQUOT, "quota is full"),
         (errno.EROFS, "read-only"),
         (errno.EACCES, "write permission"),
         (errno.EPERM, "write permission"),
-        (errno.EIO, "See that the folder"),
+        (errno.EIO, "Check that the folder"),
     ],
 )
 def test_a_write_that_fails_is_explained(tmp_path: Path, number: int, remedy: str) -> None:
@@ -134,7 +134,7 @@ def test_a_write_that_fails_is_explained(tmp_path: Path, number: int, remedy: st
         private_dir(tmp_path / "state", probe=failing)
     error = caught.value
     assert (remedy in error.remedy, error.where) == (True, str(tmp_path / "state"))
-    assert storage_error(OSError("odd"), tmp_path).what == "The state cannot be kept: OSError."
+    assert storage_error(OSError("odd"), tmp_path).what == "The state cannot be stored: OSError."
 
 
 def test_a_device_that_is_full(tmp_path: Path) -> None:

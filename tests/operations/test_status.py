@@ -35,7 +35,7 @@ from mlflow_ae5_deploy.operations.status.state import (
     UnfinishedOperation,
 )
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus, KnownSnapshot, look_at_backups, remembered
-from mlflow_ae5_deploy.release.compare import BuildRecord
+from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.resources.deployment import StartDeployment
 from mlflow_ae5_deploy.resources.project import CompareProject
 from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease

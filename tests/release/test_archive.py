@@ -14,8 +14,8 @@ import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.members import Limits
+from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from mlflow_ae5_deploy.release.customization import Customization
 from mlflow_ae5_deploy.release.edit import edit_project_file
 from tests.yaml_bombs import BOMBS, ODD_VALUES
 
@@ -151,7 +151,7 @@ def test_an_odd_value_is_a_value_or_refused(tmp_path: Path, make: Any, form: str
     with contextlib.suppress(ReleaseRefused):
         contents = read_project_archive(path)
         assert all(value is None or isinstance(value, str) for value in contents.variables.values())
-        edited, _ = edit_project_file(file, Customization(variables={"B": "1"}), str(path))
+        edited, _ = edit_project_file(file, SlipstreamSettings(variables={"B": "1"}), str(path))
         assert b"B: " in edited
 
 

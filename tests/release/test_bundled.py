@@ -6,8 +6,9 @@ import pytest
 
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
-from mlflow_ae5_deploy.release.customize import Customization, build
+from mlflow_ae5_deploy.release.customize import build
 from mlflow_ae5_deploy.release.models import FetchSettings
 from mlflow_ae5_deploy.release.source import obtain
 
@@ -60,7 +61,7 @@ def test_version_is_read_as_text(tmp_path: Path, source: str | None, version: st
 def test_the_real_template_is_obtained_and_builds(tmp_path: Path) -> None:
     release = obtain("bundled", FetchSettings(cache_dir=tmp_path / "cache"), clock=ManualClock())
     assert (release.kind, release.source, release.sha256, release.checked) == ("bundled", "bundled", None, "none")
-    built = build(release, Customization(variables={"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}), tmp_path / "a.tar.gz")
+    built = build(release, SlipstreamSettings(variables={"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}), tmp_path / "a.tar.gz")
     assert {"TrackingServer", "GarbageCollection", "DatabaseUpgrade"} <= set(built.commands)
     assert not (tmp_path / "cache").exists()
 

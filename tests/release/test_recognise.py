@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.release.compare import content_digest_of, same_content
-from mlflow_ae5_deploy.release.customize import BuiltArchive, Customization, build
-from mlflow_ae5_deploy.release.models import Release
+from mlflow_ae5_deploy.config.settings import SlipstreamSettings
+from mlflow_ae5_deploy.release.customize import build
+from mlflow_ae5_deploy.release.models import BuiltArchive, Release
+from mlflow_ae5_deploy.release.provenance import content_digest_of, same_content
 
 PROVENANCE = ".mlflow-ae5-deploy/provenance.json"
 
@@ -19,7 +20,7 @@ PROVENANCE = ".mlflow-ae5-deploy/provenance.json"
 @pytest.fixture
 def built(template: Release, tmp_path: Path) -> BuiltArchive:
     (template.path / ".gitignore").write_text("*.pyc\n")
-    return build(template, Customization(), tmp_path / "a.tar.gz")
+    return build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
 
 
 def as_downloaded(built: BuiltArchive, change: Callable[[dict[str, bytes]], object] = lambda files: None) -> bytes:
@@ -96,7 +97,7 @@ def test_other_content_is_recognised_as_different(built: BuiltArchive, change: A
 
 def test_another_version_of_ours_is_named(built: BuiltArchive, template: Release, tmp_path: Path) -> None:
     (template.path / "run.sh").write_text("newer")
-    desired = build(template, Customization(), tmp_path / "b.tar.gz")
+    desired = build(template, SlipstreamSettings(), tmp_path / "b.tar.gz")
     recognition = same_content(as_downloaded(built), desired)
     assert not recognition.same
     assert recognition.release == "bundled release 0.1.0"

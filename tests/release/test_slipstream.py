@@ -5,23 +5,23 @@ import io
 import json
 import os
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
+from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from mlflow_ae5_deploy.release.compare import same_content
-from mlflow_ae5_deploy.release.customize import BuiltArchive, Customization, build
-from mlflow_ae5_deploy.release.models import Release
+from mlflow_ae5_deploy.release.customize import build
+from mlflow_ae5_deploy.release.models import BuiltArchive, Release
+from mlflow_ae5_deploy.release.provenance import same_content
 
 TOP = "mlflow.tracking.server"
-EVERYTHING = Customization(
+EVERYTHING = SlipstreamSettings(
     variables={"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s", "NEW": "no"},
     dependencies={"mlflow": "==3.17.1", "cowsay": "=2.9"},
-    channels=("https://mirror.example/conda",),
+    channels=["https://mirror.example/conda"],
     commands={"Hello": {"unix": "echo hello"}},
 )
 
@@ -44,7 +44,7 @@ def test_same_input_same_bytes(template: Release, tmp_path: Path, make: Any) -> 
         os.utime(path, (1, 1))
         if path.is_file():
             path.chmod(0o600 | (path.stat().st_mode & 0o100))
-    shuffled = replace(EVERYTHING, variables=dict(reversed(EVERYTHING.variables.items())))
+    shuffled = EVERYTHING.model_copy(update={"variables": dict(reversed(EVERYTHING.variables.items()))})
     umask = os.umask(0o077)
     try:
         second = build(template, shuffled, tmp_path / "two" / "other-name.tar.gz")
@@ -58,8 +58,8 @@ def test_same_input_same_bytes(template: Release, tmp_path: Path, make: Any) -> 
 def test_same_content_from_elsewhere_has_the_same_digest(template: Release, tmp_path: Path, make: Any) -> None:
     archive = make.tar(tmp_path / "a.tar.gz", make.good())
     from_archive = Release("path", None, "a.tar.gz", archive, "0" * 64, "none")
-    one = build(template, Customization(), tmp_path / "one.tar.gz")
-    two = build(from_archive, Customization(), tmp_path / "two.tar.gz")
+    one = build(template, SlipstreamSettings(), tmp_path / "one.tar.gz")
+    two = build(from_archive, SlipstreamSettings(), tmp_path / "two.tar.gz")
     assert one.content_digest == two.content_digest
     assert one.sha256 != two.sha256  # their provenance differs
 
@@ -73,23 +73,23 @@ def test_same_content_from_elsewhere_has_the_same_digest(template: Release, tmp_
     ],
 )
 def test_any_difference_changes_the_digest(template: Release, tmp_path: Path, change: Any) -> None:
-    before = build(template, Customization(), tmp_path / "a.tar.gz").content_digest
+    before = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz").content_digest
     change(template.path)
-    assert build(template, Customization(), tmp_path / "a.tar.gz").content_digest != before
+    assert build(template, SlipstreamSettings(), tmp_path / "a.tar.gz").content_digest != before
 
 
 def test_modes_which_the_platform_does_not_give_back_are_no_part_of_the_content(
     template: Release, tmp_path: Path
 ) -> None:
-    before = build(template, Customization(), tmp_path / "a.tar.gz")
+    before = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     (template.path / "run.sh").chmod(0o644)
-    after = build(template, Customization(), tmp_path / "b.tar.gz")
+    after = build(template, SlipstreamSettings(), tmp_path / "b.tar.gz")
     assert before.path.read_bytes() != after.path.read_bytes()
     assert same_content(before.path.read_bytes(), after).same
 
 
 def test_archive_is_normalised(template: Release, tmp_path: Path) -> None:
-    built = build(template, Customization(), tmp_path / "a.tar.gz")
+    built = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     data = built.path.read_bytes()
     assert data[3] == 0  # no file name in the gzip header
     assert data[4:8] == b"\0\0\0\0"  # no time either
@@ -118,10 +118,10 @@ def test_provenance_is_inside(template: Release, tmp_path: Path) -> None:
 
 
 def test_untouched_project_file_stays_as_it_is(template: Release, tmp_path: Path, make: Any) -> None:
-    built = build(template, Customization(), tmp_path / "a.tar.gz")
+    built = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     assert read(built, "anaconda-project.yml") == make.project
     assert built.changes == ()
-    same = Customization(variables={"MLFLOW_TRACKING_GC_TTL": "30d0h0m0s"}, dependencies={"python": "=3.11"})
+    same = SlipstreamSettings(variables={"MLFLOW_TRACKING_GC_TTL": "30d0h0m0s"}, dependencies={"python": "=3.11"})
     again = build(template, same, tmp_path / "b.tar.gz")
     assert again.content_digest == built.content_digest
     assert again.changes == ()
@@ -144,7 +144,7 @@ def test_what_must_not_travel_is_left_out(template: Release, tmp_path: Path) -> 
         path = template.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    built = build(template, Customization(), tmp_path / "a.tar.gz")
+    built = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     inside = set(names(built))
     assert all(f"{TOP}/{name}" in inside for name in kept)
     assert not any(f"{TOP}/{name}" in inside for name in [*litter[:-1], *reported])
@@ -159,10 +159,10 @@ def test_what_must_not_travel_is_left_out(template: Release, tmp_path: Path) -> 
 
 def test_data_folder_is_dropped_and_loudly_when_it_holds_files(template: Release, tmp_path: Path) -> None:
     (template.path / "data" / "mlflow").mkdir(parents=True)
-    quiet = build(template, Customization(), tmp_path / "a.tar.gz")
+    quiet = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     assert quiet.changes == ("data of the release was left out: AE5 puts a link to the shared volume there.",)
     (template.path / "data" / "mlflow" / "mydb.sqlite").write_text("precious")
-    loud = build(template, Customization(), tmp_path / "a.tar.gz")
+    loud = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     assert loud.changes[0].startswith("WARNING: data of the release was left out with 1 file(s) in it (data/mlflow/my")
     assert not any(name.startswith(f"{TOP}/data") for name in names(loud))
     assert quiet.content_digest == loud.content_digest
@@ -171,7 +171,7 @@ def test_data_folder_is_dropped_and_loudly_when_it_holds_files(template: Release
 def test_data_in_an_archive_is_dropped_too(tmp_path: Path, make: Any) -> None:
     entries = [*make.good(), make.entry("project/data/", kind=tarfile.DIRTYPE, mode=0o755)]
     release = Release("path", None, "a", make.tar(tmp_path / "a.tar.gz", entries), "", "none")
-    built = build(release, Customization(), tmp_path / "b.tar.gz")
+    built = build(release, SlipstreamSettings(), tmp_path / "b.tar.gz")
     assert "data of the release was left out" in built.changes[0]
 
 
@@ -185,7 +185,7 @@ def test_overlay_replaces_and_adds(template: Release, tmp_path: Path) -> None:
     (overlay / "server" / "link.py").symlink_to("extra.py")
     (overlay / "data").mkdir()
     (overlay / "data" / "x").write_text("x")
-    built = build(template, Customization(overlay=overlay), tmp_path / "a.tar.gz")
+    built = build(template, SlipstreamSettings(overlay=overlay), tmp_path / "a.tar.gz")
     assert read(built, "server/__init__.py") == b"new"
     assert read(built, "server/link.py") == b"extra"
     assert built.changes[0].startswith("WARNING: data of the overlay was left out with 1 file(s)")
@@ -200,7 +200,7 @@ def test_overlay_may_bring_the_project_file_and_is_then_edited(template: Release
     overlay = tmp_path / "overlay"
     overlay.mkdir()
     (overlay / "anaconda-project.yml").write_bytes(make.project.replace(b"30d0h0m0s", b"1d0h0m0s"))
-    custom = Customization(overlay=overlay, variables={"QUOTED": "61"})
+    custom = SlipstreamSettings(overlay=overlay, variables={"QUOTED": "61"})
     text = read(build(template, custom, tmp_path / "a.tar.gz"), "anaconda-project.yml").decode()
     assert "1d0h0m0s" in text
     assert 'QUOTED: "61"' in text
@@ -227,21 +227,21 @@ def test_bad_overlays(template: Release, tmp_path: Path, spoil: Any, says: str) 
     overlay.mkdir()
     spoil(overlay)
     with pytest.raises(Configuration) as caught:
-        build(template, Customization(overlay=overlay), tmp_path / "out" / "a.tar.gz")
+        build(template, SlipstreamSettings(overlay=overlay), tmp_path / "out" / "a.tar.gz")
     assert says in caught.value.what
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_missing_overlay(template: Release, tmp_path: Path) -> None:
     with pytest.raises(Configuration, match="not a folder"):
-        build(template, Customization(overlay=tmp_path / "gone"), tmp_path / "a.tar.gz")
+        build(template, SlipstreamSettings(overlay=tmp_path / "gone"), tmp_path / "a.tar.gz")
 
 
 def test_lock_file_goes_when_dependencies_change(template: Release, tmp_path: Path) -> None:
     (template.path / "anaconda-project-lock.yml").write_text("locked: true")
-    kept = build(template, Customization(variables={"NEW": "1"}), tmp_path / "a.tar.gz")
+    kept = build(template, SlipstreamSettings(variables={"NEW": "1"}), tmp_path / "a.tar.gz")
     assert f"{TOP}/anaconda-project-lock.yml" in names(kept)
-    gone = build(template, Customization(dependencies={"mlflow": "==3.17.1"}), tmp_path / "a.tar.gz")
+    gone = build(template, SlipstreamSettings(dependencies={"mlflow": "==3.17.1"}), tmp_path / "a.tar.gz")
     assert f"{TOP}/anaconda-project-lock.yml" not in names(gone)
     assert "anaconda-project-lock.yml was left out" in gone.changes[-1]
 
@@ -250,29 +250,29 @@ def test_releases_own_password_is_refused(template: Release, tmp_path: Path) -> 
     path = template.path / "anaconda-project.yml"
     path.write_text(path.read_text().replace("sqlite:///data/mydb.sqlite", "postgresql://u:hunter2@db/x"))
     with pytest.raises(Configuration) as caught:
-        build(template, Customization(), tmp_path / "a.tar.gz")
+        build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     assert "hunter2" not in str(vars(caught.value))
 
 
 def test_bad_release_leaves_nothing_behind(tmp_path: Path, make: Any) -> None:
     path = make.tar(tmp_path / "a.tar.gz", [*make.good(), make.entry("project/../x", b"")])
     with pytest.raises(ReleaseRefused, match=r"'\.\.' in its path"):
-        build(Release("path", None, "a", path, "", "none"), Customization(), tmp_path / "out" / "b.tar.gz")
+        build(Release("path", None, "a", path, "", "none"), SlipstreamSettings(), tmp_path / "out" / "b.tar.gz")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_full_disk_says_so(template: Release) -> None:
     with pytest.raises(Configuration, match="Cannot"):
-        build(template, Customization(), Path("/dev/full/a.tar.gz"))
-    with pytest.raises(Configuration, match="Cannot make the folder"):
-        build(template, Customization(), template.path / "run.sh" / "a.tar.gz")
+        build(template, SlipstreamSettings(), Path("/dev/full/a.tar.gz"))
+    with pytest.raises(Configuration, match="Cannot write"):
+        build(template, SlipstreamSettings(), template.path / "run.sh" / "a.tar.gz")
 
 
 def test_long_and_foreign_names_survive(template: Release, tmp_path: Path) -> None:
     name = "é" * 60 + "/" + "x" * 120 + "/ü.py"
     (template.path / name).parent.mkdir(parents=True)
     (template.path / name).write_text("x")
-    built = build(template, Customization(), tmp_path / "a.tar.gz")
+    built = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     assert read(built, name) == b"x"
     raw = gzip.decompress(built.path.read_bytes())
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:

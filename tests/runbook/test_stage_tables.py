@@ -10,7 +10,7 @@ from runbook_support import ACCOUNT, OURS, deployment
 
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.engine.context import RestoreRequest
-from mlflow_ae5_deploy.release.compare import Comparison
+from mlflow_ae5_deploy.release.provenance import Comparison
 from mlflow_ae5_deploy.resources.account import CreateAccount, SignIn
 from mlflow_ae5_deploy.resources.endpoint import ReadUrl
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject, UploadProject

@@ -84,7 +84,8 @@ def reset(
     """
     import shutil
 
-    from mlflow_ae5_deploy.config.state_dir import installations_on, state_root, storage_error
+    from mlflow_ae5_deploy.common.files import storage_error
+    from mlflow_ae5_deploy.config.state_dir import installations_on, state_root
 
     question = "Delete everything in the sandbox, experiments and artifacts included?"
     if not yes and not confirmed(options, question):

@@ -29,7 +29,7 @@ from mlflow_ae5_deploy.operations.status.state import (
     UnfinishedOperation,
 )
 from mlflow_ae5_deploy.operations.status_backups import look_at_backups
-from mlflow_ae5_deploy.release.compare import made_of
+from mlflow_ae5_deploy.release.provenance import made_of
 from mlflow_ae5_deploy.resources import gc_job, scheduled_job
 from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.engine.state import StoredToken
 from mlflow_ae5_deploy.operations.missed import Missed
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus
-from mlflow_ae5_deploy.release.compare import BuildRecord
+from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.resources.restore import InterruptedRestore
 
 

@@ -23,7 +23,7 @@ from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
 from mlflow_ae5_deploy.operations.upgrade.staging_project import beside
 from mlflow_ae5_deploy.operations.upgrade.state import MIGRATING, REPLACING, SAVING, UpgradeProject, UpgradeState, note
 from mlflow_ae5_deploy.operations.verify import Verification
-from mlflow_ae5_deploy.release.compare import same_content
+from mlflow_ae5_deploy.release.provenance import same_content
 from mlflow_ae5_deploy.resources.deployment import STOPPED
 from mlflow_ae5_deploy.resources.interrupted_upgrade import STARTING, STOPPING
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project

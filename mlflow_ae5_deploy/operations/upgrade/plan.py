@@ -14,9 +14,9 @@ from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.status.observe import health_of
 from mlflow_ae5_deploy.release.archive import read_project_archive
-from mlflow_ae5_deploy.release.compare import made_of, same_content
-from mlflow_ae5_deploy.release.customize import BuiltArchive
+from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
+from mlflow_ae5_deploy.release.provenance import made_of, same_content
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, desired_deployment
 from mlflow_ae5_deploy.resources.deployment import check_before_start
 

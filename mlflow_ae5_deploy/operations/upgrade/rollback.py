@@ -28,7 +28,7 @@ from mlflow_ae5_deploy.operations.upgrade.plan import release_words
 from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
 from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
 from mlflow_ae5_deploy.operations.upgrade.state import RollBackUpgrade, UpgradeState, note, pending
-from mlflow_ae5_deploy.release.compare import content_digest_of
+from mlflow_ae5_deploy.release.provenance import content_digest_of
 from mlflow_ae5_deploy.resources.deployment import await_serving, start
 from mlflow_ae5_deploy.resources.project import remove_project, upload_project
 

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.jobs.other_machines import REHEARSAL
 from mlflow_ae5_deploy.operations.upgrade.plan import built_of
-from mlflow_ae5_deploy.release.compare import same_content
+from mlflow_ae5_deploy.release.provenance import same_content
 from mlflow_ae5_deploy.resources.project import UploadProject, await_gone, delete_project, upload_project
 
 

@@ -12,7 +12,8 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.stage import Stage
-from mlflow_ae5_deploy.release.customize import BuiltArchive, Customization, build
+from mlflow_ae5_deploy.release.customize import build
+from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.resources.release import BuildArchive
 
 _NAMED = 3  # changes told in words
@@ -34,18 +35,7 @@ class SlipStreamStage(Stage[CustomizationState]):
     def observe(self, context: Context) -> CustomizationState:
         if context.outputs.release is None:
             return CustomizationState(None, False)
-        desired = context.settings.slipstream
-        built = build(
-            context.outputs.release,
-            Customization(
-                variables=desired.variables,
-                dependencies=desired.dependencies,
-                channels=tuple(desired.channels),
-                commands={name: command.model_dump(exclude_none=True) for name, command in desired.commands.items()},
-                overlay=desired.overlay,
-            ),
-            context.scratch / "project.tar.gz",
-        )
+        built = build(context.outputs.release, context.settings.slipstream, context.scratch / "project.tar.gz")
         needed = {context.settings.deployment.command, context.settings.gc.command}
         if absent := sorted(needed - set(built.commands)):
             raise ReleaseRefused(

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.release.compare import Comparison, same_content
+from mlflow_ae5_deploy.release.provenance import Comparison, same_content
 from mlflow_ae5_deploy.resources.interrupted_upgrade import InterruptedUpgrade, interrupted_upgrade, refuse_to_serve
 from mlflow_ae5_deploy.resources.project import (
     CompareProject,

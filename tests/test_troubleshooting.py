@@ -19,7 +19,7 @@ PAGE = ROOT / "runbooks" / "troubleshooting.md"
 # Errors that are passed on under another exit code: by a stage, with the deployment's log; by `upgrade --roll-back`.
 WRAPPED = {
     "The deployment did not start: … (state …).": errors.StageFailed.exit_code,
-    "Snapshot …, which was to bring the data back, is not in the backup repository.": errors.RollbackFailed.exit_code,
+    "Snapshot …, which the rollback needs, is not in the backup repository.": errors.RollbackFailed.exit_code,
 }
 SHORTEST = 6  # characters of a part between two … that must be found
 

@@ -149,7 +149,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.journal import Journal
-    from mlflow_ae5_deploy.engine.state import State
+    from mlflow_ae5_deploy.engine.state import SavedState
 
     settings, reporter, clock = loaded.settings, options.reporter, SystemClock()
     folder = installation_folder(loaded)
@@ -165,7 +165,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
         options=run,
         access=access,
         cached=PlatformCache(access),
-        state=State(folder, read_only=run.dry),
+        state=SavedState.load(folder, read_only=run.dry),
         journal=Journal(folder, clock, verb=verb, read_only=run.dry),
         values=values,
         clock=clock,
@@ -213,7 +213,7 @@ def locked(options: WriteOptions, verb: str, context: Context) -> Iterator[Insta
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
     with InstallationLock(context.folder, context.clock, verb=verb).held(options.lock_wait) as lock:
-        context.state.refresh()
+        context.state.reload()
         yield lock
 
 
@@ -254,9 +254,9 @@ def consent(options: WriteOptions, agreed_to: Collection[type[Change]] = ()) -> 
 def _command_to_resume(context: Context, options: TargetOptions) -> str:
     """The command that resumes an interrupted rollback; empty: the same command again."""
     from mlflow_ae5_deploy.common.text import with_target
-    from mlflow_ae5_deploy.resources.interrupted_upgrade import interrupted_upgrade
+    from mlflow_ae5_deploy.resources.interrupted import interrupted_upgrade
 
-    half = interrupted_upgrade(context)
+    half = interrupted_upgrade(context.state)
     return with_target("upgrade --roll-back", options.target) if half is not None and half.rolling_back else ""
 
 

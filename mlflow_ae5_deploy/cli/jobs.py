@@ -22,14 +22,14 @@ def run_task(verb: str, task: JobRequest, options: WriteOptions, *, wait: float,
     from mlflow_ae5_deploy.jobs import runner
     from mlflow_ae5_deploy.operations import backup as snapshots
     from mlflow_ae5_deploy.render.backup import run_data, show
-    from mlflow_ae5_deploy.resources import interrupted_upgrade
+    from mlflow_ae5_deploy.resources.interrupted import refuse_backup_during_upgrade
 
     reporter = options.reporter
     job_result: JobResult | None = None
     action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
         with writing(options, verb) as context:
-            interrupted_upgrade.refuse_meanwhile(context, task)
+            refuse_backup_during_upgrade(context, task)
             reporter.doing(task.purpose)
             if action not in _REPORTS_ONLY:
                 follow(context, reporter)

@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.state import State
+from mlflow_ae5_deploy.engine.state import SavedState
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.job_result import JobResult
@@ -30,32 +30,27 @@ OnProgress = Callable[[str, float, float | None], None]
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What stage 7 is to bring back. snapshot: an id or `latest`. replace: keep what is there aside.
+    """What stage 7 is to restore."""
 
-    undo: bring back what the last restore kept aside, instead, or what is kept under the name `kept`. stop_server: a
-    server on the data may be stopped. wait: seconds the job may take. shorten_text: shorten free text that another kind
-    of database cannot keep.
-    """
-
-    snapshot: str = "latest"
-    replace: bool = False
-    undo: bool = False
-    stop_server: bool = False
-    wait: float = 14400.0
-    kept: str | None = None
-    shorten_text: bool = False
+    snapshot: str = "latest"  # an id, or `latest`
+    replace: bool = False  # move data that is there to a saved copy
+    undo: bool = False  # bring back a saved copy instead
+    stop_server: bool = False  # a server on the data may be stopped
+    wait: float = 14400.0  # seconds the job may take
+    saved_copy: str | None = None  # which one to bring back; None for that of the last restore
+    shorten_text: bool = False  # shorten free text that another kind of database cannot hold
 
     @property
-    def asked(self) -> str:
+    def requested(self) -> str:
         return " ".join(self.job_words) if self.undo else self.snapshot
 
     @property
     def job_words(self) -> tuple[str, ...]:
         """The options of the job that does this."""
         if self.undo:
-            return ("--undo", "--saved", self.kept) if self.kept is not None else ("--undo",)
+            return ("--undo", "--saved", self.saved_copy) if self.saved_copy is not None else ("--undo",)
         chosen = {"--replace": self.replace, "--shorten-text": self.shorten_text}
-        return ("--snapshot", self.snapshot, *(word for word, message in chosen.items() if message))
+        return ("--snapshot", self.snapshot, *(word for word, given in chosen.items() if given))
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ class Context:
     options: RunOptions
     access: Sessions
     cached: PlatformCache
-    state: State
+    state: SavedState
     journal: Journal
     values: SecretResolver
     clock: Clock
@@ -144,8 +139,7 @@ class Context:
     def store_secrets(self, platform: Client, account: str, values: Mapping[str, Secret]) -> None:
         """Write secrets, see them listed, remember their fingerprints, and note it in the journal."""
         platform.put_secrets(values)
-        for name, value in values.items():
-            self.state.remember_secret(account, name, value, self.clock.now())
+        self.state.record_secrets(account, values, self.clock.now())
         self.journal.effect("set", "secrets", ", ".join(values), account=account)
         if account == self.account:
             self.cached.saw_secrets(values)

@@ -79,7 +79,7 @@ def _jobs(context: Context, project: Project) -> list[Job]:
 
 def _pending(context: Context) -> bool:
     state = context.state
-    return bool(state.pending_upgrade() or state.pending_restart() or state.recovery())
+    return bool(state.upgrade or state.restart or state.restore)
 
 
 def _ours(context: Context, resource: str, name: str) -> bool:

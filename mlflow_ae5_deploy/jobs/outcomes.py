@@ -6,42 +6,23 @@ Only what was seen is noted, and it stands until a later one of the same kind wa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.common.errors import NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.engine.records import Outcome, Sample, SnapshotRecord
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.job_result import JobResult
-    from mlflow_ae5_deploy.engine.state import State
+    from mlflow_ae5_deploy.engine.state import SavedState
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 BACKUP, CHECK, DRILL, PRUNE, REPOSITORY = "backup", "check", "drill", "prune", "repository"
 DAMAGED, NO_REPOSITORY = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
 NO_SNAPSHOT, INCOMPLETE = NotFound.exit_code, PartlyDone.exit_code
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """of: BACKUP, CHECK, DRILL, PRUNE, or REPOSITORY: whether the backups are to be found where they should be.
-
-    message, hint: the job's own words, where it failed. snapshot: the one it was about, empty where that was not told.
-    newest: that one is the newest, as far as is known here. ran: it came to a verdict; a check that did not says
-    nothing of the snapshot. known: False for a run that has finished without a report.
-    """
-
-    of: str
-    when: datetime
-    passed: bool
-    message: str = ""
-    hint: str = ""
-    snapshot: str = ""
-    newest: bool = True
-    ran: bool = True
-    known: bool = True
 
 
 def kind_of(task: JobRequest) -> str | None:
@@ -128,48 +109,30 @@ def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
 # state ------------------------------------------------------------------------------------------------------------
 
 
-def note(state: State, task: JobRequest, job_result: JobResult, when: datetime, *, good: bool) -> None:
-    """Remember what was learned, also of the newest snapshot that is known here."""
-    known = state.snapshot() or {}
-    newest = str(known.get("id") or "")
+def note(state: SavedState, task: JobRequest, job_result: JobResult, when: datetime, *, good: bool) -> None:
+    """Record what was learned, also of the newest snapshot that is known here."""
+    known = state.snapshot
+    newest = known.id if known else ""
     found = learned(task, job_result, when, good=good, newest=newest)
     if found:
-        standing = latest([*remembered(state), *found])
-        state.note_outcomes({kind: to_json(outcome) for kind, outcome in standing.items()})
-    told = newest != "" and job_result.report.get("snapshot") == newest
-    if told and good and kind_of(task) == CHECK:
-        state.remember_snapshot(
-            {**known, **checked(job_result.report, when.isoformat(timespec="seconds"), passed=True)}
-        )
-    elif (told and job_result.exit_code == DAMAGED) or (good and any(_failed_of(newest, item) for item in found)):
-        state.remember_snapshot({**known, **checked(job_result.report, "", passed=False)})
+        state.outcomes = latest([*state.outcomes.values(), *found])
+    about_newest = newest != "" and job_result.report.get("snapshot") == newest
+    if known is not None and about_newest and good and kind_of(task) == CHECK:
+        state.snapshot = checked(known, job_result.report, when)
+    elif known is not None and (
+        (about_newest and job_result.exit_code == DAMAGED) or (good and any(_failed_of(newest, item) for item in found))
+    ):
+        state.snapshot = replace(known, verified=None, sampled=None, damaged=True)
+    state.save()
 
 
-def checked(report: Mapping[str, Any], now: str, *, passed: bool) -> dict[str, Any]:
-    """What a check has made known. Where it read a share only, that everything was read once and right stays known."""
+def checked(known: SnapshotRecord, report: Mapping[str, Any], now: datetime) -> SnapshotRecord:
+    """What a successful check shows. After one that read a part only, an earlier complete one still counts."""
     read, of = report.get("checked_objects"), report.get("of_objects")
-    if not passed:
-        return {"verified": None, "sampled": None, "damaged": True}
     if read == of:
-        return {"verified": now, "sampled": None, "damaged": False}
-    return {"sampled": {"at": now, "checked": read, "of": of}, "damaged": False}
+        return replace(known, verified=now, sampled=None, damaged=False)
+    return replace(known, sampled=Sample(now, read, of), damaged=False)
 
 
 def _failed_of(snapshot: str, outcome: Outcome) -> bool:
     return not outcome.passed and outcome.snapshot == snapshot
-
-
-def remembered(state: State) -> list[Outcome]:
-    """Without those whose record is damaged."""
-    found = []
-    for kind, record in state.outcomes().items():
-        try:
-            found.append(Outcome(**{**record, "of": kind, "when": datetime.fromisoformat(record["when"])}))
-        except (KeyError, TypeError, ValueError):
-            continue
-    return found
-
-
-def to_json(outcome: Outcome) -> dict[str, Any]:
-    plain = {key: value for key, value in vars(outcome).items() if key != "of"}
-    return {**plain, "when": outcome.when.isoformat()}

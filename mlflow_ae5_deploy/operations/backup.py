@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.engine.records import SnapshotRecord
 from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import gone_since, is_whole
@@ -65,24 +63,11 @@ def _note(context: Context, task: JobRequest, job_result: JobResult) -> None:
     if task.command != "Backup" or not isinstance(snapshot, str):
         return
     if task.words[0] == "create" and (runner.succeeded(job_result) or job_result.exit_code == runner.INCOMPLETE):
-        context.state.remember_snapshot(made(report, context.clock.now().isoformat(timespec="seconds")))
+        context.state.snapshot = SnapshotRecord(
+            snapshot, context.clock.now(), complete=is_whole(report), gone=gone_since(report)
+        )
+        context.state.save()
         context.journal.effect("back up", "snapshot", snapshot)
-
-
-def made(report: Mapping[str, Any], finished: str) -> dict[str, Any]:
-    """What is remembered of a snapshot, from its job's last line."""
-    return {
-        "id": report.get("snapshot"),
-        "finished": finished,
-        "verified": None,
-        "sampled": None,
-        "damaged": False,
-        "complete": is_whole(report),
-        "gone": gone_since(report),
-        "runs": report.get("runs"),
-        "artifacts": report.get("artifacts"),
-        "bytes": report.get("artifact_bytes"),
-    }
 
 
 # schedules --------------------------------------------------------------------------------------------------------

@@ -7,16 +7,15 @@ is cut off in between can be made up for by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, NotFound, StageFailed
-from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
+from mlflow_ae5_deploy.engine.records import DeploymentDefinition, PendingRestart
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import (
@@ -31,31 +30,6 @@ from mlflow_ae5_deploy.resources.deployment import (
     stop,
 )
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec
-
-
-@dataclass(frozen=True)
-class DeploymentDefinition:
-    """What it takes to start a deployment again. shared: (type, id, permission) of each collaborator.
-
-    variables: None stands for a value that was not kept on disk because it looks like a credential.
-    """
-
-    name: str
-    endpoint: str
-    command: str
-    resource_profile: str
-    revision: str
-    variables: Mapping[str, str | None]
-    shared: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True)
-class PendingRestart:
-    """A restart that has begun. deployment_id: the one that goes. since: when its token became void."""
-
-    deployment_id: str
-    since: datetime
-    definition: DeploymentDefinition
 
 
 @dataclass(frozen=True)
@@ -98,33 +72,6 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
     return older[0].name
 
 
-def to_record(pending: PendingRestart) -> dict[str, Any]:
-    """For the state on disk; without what looks like a credential."""
-    definition = asdict(pending.definition)
-    definition["variables"] = {
-        name: value if value is not None and scrub(f"{name}={value}") == f"{name}={value}" else None
-        for name, value in pending.definition.variables.items()
-    }
-    return {
-        "deployment_id": pending.deployment_id,
-        "since": pending.since.isoformat(),
-        "definition": {**definition, "shared": [list(item) for item in pending.definition.shared]},
-    }
-
-
-def from_record(record: Mapping[str, Any]) -> PendingRestart:
-    definition = dict(record["definition"])
-    definition["shared"] = tuple((kind, name, permission) for kind, name, permission in definition["shared"])
-    return PendingRestart(
-        record["deployment_id"], datetime.fromisoformat(record["since"]), DeploymentDefinition(**definition)
-    )
-
-
-def pending_restart(context: Context) -> PendingRestart | None:
-    record = context.state.pending_restart()
-    return from_record(record) if record else None
-
-
 def restart(context: Context, current: Deployment) -> RestartResult:
     """Stop `current` and start it again as it was. StageFailed when neither that nor rolling back comes up."""
     project = context.cached.project(context.settings.project.name)
@@ -141,8 +88,8 @@ def restart(context: Context, current: Deployment) -> RestartResult:
         notes.append(f"A newer revision was made since the former start; kept at {definition.revision}.")
     with applying(restarting(current, "asked for"), context.journal):
         pending = PendingRestart(current.id, context.clock.now(), definition)
-        context.state.note_restart(to_record(pending))
-        context.state.forget_token()
+        context.state.restart = pending
+        context.state.invalidate_tokens()
         stop(context, current)
         return _bring_up(context, pending, None, tuple(notes))
 

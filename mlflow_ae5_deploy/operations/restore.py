@@ -53,7 +53,7 @@ def _project(context: Context) -> Project | None:
 
 def refuse_empty_undo(context: Context, desired: RestoreRequest) -> None:
     """Raise NotFound for an undo without a project, and without any restore noted: nothing is uploaded to find out."""
-    if desired.undo and context.state.recovery() is None and _project(context) is None:
+    if desired.undo and context.state.restore is None and _project(context) is None:
         raise NotFound(
             f"There is no restore to undo: `{context.account}` has no project `{context.settings.project.name}`, and "
             "this machine has no record of a restore into it.",

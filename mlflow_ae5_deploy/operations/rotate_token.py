@@ -18,12 +18,11 @@ from mlflow_ae5_deploy.common.errors import DeployError, StageFailed, Verificati
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying, require_consent
 from mlflow_ae5_deploy.engine.journal_frame import recorded
-from mlflow_ae5_deploy.engine.state import InterruptedRotation
+from mlflow_ae5_deploy.engine.records import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck, prove_gc
 from mlflow_ae5_deploy.operations.restart import (
     RestartResult,
     nothing_runs,
-    pending_restart,
     restart,
     restarting,
     resume,
@@ -74,7 +73,7 @@ def rotate(context: Context, requirement: RotationOptions, on_step: OnStep = lam
 
 def _unneeded(context: Context, requirement: RotationOptions) -> Rotation | None:
     current = chosen_of(context).current
-    if not requirement.if_needed or current is None or not current.is_started or pending_restart(context) is not None:
+    if not requirement.if_needed or current is None or not current.is_started or context.state.restart is not None:
         return None
     rotation = _rotation(context, requirement, None)
     return unchanged(context, rotation) if rotation.decision.nothing else None
@@ -82,7 +81,7 @@ def _unneeded(context: Context, requirement: RotationOptions) -> Rotation | None
 
 def _restarted(context: Context, requirement: RotationOptions, on_step: OnStep) -> RestartResult | None:
     """Restart if that was asked for; finish one that was cut off in any case."""
-    current, pending = chosen_of(context).current, pending_restart(context)
+    current, pending = chosen_of(context).current, context.state.restart
     if pending is not None and (current is None or current.id != pending.deployment_id):
         on_step("finish the restart")
         return resume(context, pending, current)
@@ -119,7 +118,7 @@ def _rotation(context: Context, requirement: RotationOptions, restarted: Restart
 
 
 def _unfinished(context: Context, deployment: Deployment) -> InterruptedRotation | None:
-    known = context.state.unfinished_rotation()
+    known = context.state.rotation
     return known if known is not None and known.deployment_id == deployment.id else None
 
 
@@ -140,16 +139,16 @@ def _running(context: Context) -> Deployment:
 
 
 def _situation(context: Context, deployment: Deployment, unfinished: InterruptedRotation | None) -> RotationState:
-    known = {token.account: token for token in context.state.stored_tokens()}
-    own = known.get(context.account)
+    tokens = context.state.tokens
+    own = tokens.get(context.account)
     return RotationState(
         deployment_id=deployment.id,
         recipients=tuple(recipients(context)),
-        stored={name: token.deployment_id for name, token in known.items()},
+        stored={name: token.deployment_id for name, token in tokens.items()},
         listed=TOKEN in context.cached.secret_names(),
         due=own is not None and is_due(own.issued, own.expires, context.clock.now()),
-        left=unfinished.left if unfinished else None,
-        proved=unfinished.proved if unfinished else False,
+        left=unfinished.remaining if unfinished else None,
+        proved=unfinished.gc_tested if unfinished else False,
     )
 
 
@@ -161,7 +160,7 @@ def _invalid_since(
         return restarted.since
     if unfinished is not None:
         return unfinished.invalid_since
-    own = context.state.stored_token(context.account)
+    own = context.state.tokens.get(context.account)
     if own is None or own.deployment_id != deployment.id or own.expires is None:
         return None
     return own.expires if own.expires <= context.clock.now() else None
@@ -177,12 +176,18 @@ def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotatio
         # A token cannot be revoked, so none is issued before somebody can be given it.
         on_step("prove the token")
         _prove(context, rotation.deployment, decision.reason)
-        context.state.begin_rotation(rotation.deployment.id, decision.accounts, rotation.invalid_since)
+        _start_rotation(context, rotation, decision.accounts)
         _serve(context, rotation, doors, served, on_step)
     gc, broken, rotation = _gc(context, rotation, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
-        context.state.end_rotation()
+        context.state.rotation = None
+        context.state.save()
     return result_of(context, rotation, served, gc, broken)
+
+
+def _start_rotation(context: Context, rotation: RotationContext, accounts: tuple[str, ...]) -> None:
+    context.state.rotation = InterruptedRotation(rotation.deployment.id, accounts, rotation.invalid_since)
+    context.state.save()
 
 
 def _prove(context: Context, deployment: Deployment, reason: str) -> None:
@@ -250,7 +255,7 @@ def _gc(
     if own is not None and own.outcome == "failed":
         return None, None, rotation
     issued = any(item.outcome == "stored" for item in served.values())
-    if rotation.decision.accounts and not issued and (rotation.unfinished is None or rotation.unfinished.proved):
+    if rotation.decision.accounts and not issued and (rotation.unfinished is None or rotation.unfinished.gc_tested):
         return None, None, rotation  # nothing has changed since the job was last proved
     on_step("prove the gc job")
     try:
@@ -261,12 +266,16 @@ def _gc(
             if not issued:
                 _prove(context, rotation.deployment, "the earlier ones are invalid")
             everyone = tuple(recipients(context))
-            context.state.begin_rotation(rotation.deployment.id, everyone, None)
+            _start_rotation(context, rotation, everyone)
             _serve(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)
             proof = prove_gc(context, context.outputs.token)
     except DeployError as error:
         context.journal.write("failed", action="prove", kind=error.kind, what=error.what)
         return None, error, rotation
-    context.state.note_gc_proof(context.clock.now() if proof.state == "proved" else None)
+    if context.state.rotation is not None:
+        context.state.rotation = replace(context.state.rotation, gc_tested=True)
+    if proof.state == "proved":
+        context.state.gc_tested = context.clock.now()
+    context.state.save()
     context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", message=proof.message)
     return proof, None, rotation

@@ -9,7 +9,7 @@ from datetime import datetime
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import DeployError, PartlyDone, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.state import InterruptedRotation
+from mlflow_ae5_deploy.engine.records import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck
 from mlflow_ae5_deploy.operations.restart import RestartResult
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationPlan
@@ -63,7 +63,7 @@ class RotationContext:
 
 
 def unchanged(context: Context, rotation: RotationContext) -> Rotation:
-    own = context.state.stored_token(context.account)
+    own = context.state.tokens.get(context.account)
     expires = own.expires if own else None
     note = warning(expires, context.clock.now())
     return Rotation(
@@ -86,7 +86,7 @@ def result_of(
     broken: DeployError | None,
 ) -> Rotation:
     accounts = tuple(served.get(name) or RecipientResult(name, "kept") for name in recipients(context))
-    own = context.state.stored_token(context.account)
+    own = context.state.tokens.get(context.account)
     warnings = list(rotation.restarted.notes) if rotation.restarted else []
     if note := warning(expiry(context.outputs.token) if context.outputs.token else None, context.clock.now()):
         warnings.append(note)

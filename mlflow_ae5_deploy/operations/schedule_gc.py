@@ -39,7 +39,7 @@ class ScheduleDifference:
 def with_database(desired: JobSpec, context: Context, uri: Secret) -> JobSpec:
     """The job with a database of its own, out of sight; unchanged where it reads that one from the secret anyway."""
     stored = DATABASE in context.cached.secret_names() and DATABASE not in dict(desired.variables)
-    if stored and context.state.secret_state(context.account, DATABASE, uri) == "same":
+    if stored and context.state.compare_secret(context.account, DATABASE, uri) == "same":
         return desired
     variables = tuple(pair for pair in desired.variables if pair[0] != DATABASE)
     return JobSpec(

@@ -58,7 +58,8 @@ def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
     if missing:
         _write(context, deployment.id, changes, [*current, *(collaborator(pair) for pair in missing)])
         # Only what the configuration names too is remembered as ours: install takes the rest for somebody's own.
-        context.state.remember_shared(context.state.shared() | (set(missing) & desired_pairs(context)))
+        context.state.shared = tuple(sorted({*context.state.shared, *(set(missing) & desired_pairs(context))}))
+        context.state.save()
     return _outcome(context, deployment.id, changes, kept_by_install(sorted(set(desired)), desired_pairs(context)))
 
 
@@ -69,7 +70,8 @@ def remove(context: Context, desired: Sequence[Pair]) -> ShareChange:
     changes = tuple(StopSharing.of(pair, deployment.id, "asked for") for pair in surplus)
     if surplus:
         _write(context, deployment.id, changes, [c for c in current if (c.type, c.id) not in set(surplus)])
-    context.state.remember_shared(context.state.shared() - set(desired))
+    context.state.shared = tuple(pair for pair in context.state.shared if pair not in desired)
+    context.state.save()
     return _outcome(context, deployment.id, changes, undone_by_install(sorted(set(desired)), desired_pairs(context)))
 
 

@@ -4,8 +4,8 @@ those that were asked for from this machine."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,9 +14,10 @@ from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import ended, job_result_of, left
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, Outcome
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import external, gone_since, unreadable
 from mlflow_ae5_deploy.operations.missed import Missed, missed
@@ -64,27 +65,12 @@ _TROUBLE = {
 
 
 @dataclass(frozen=True)
-class KnownSnapshot:
-    """The newest snapshot known. verified: when all of it was read back; None if that is not known here. sampled: the
-    last check, where that read a part: {at, checked, of}. gone: what is said where many artifacts of the one before are
-    not in it."""
-
-    id: str
-    finished: datetime
-    verified: datetime | None = None
-    damaged: bool = False
-    complete: bool = True
-    sampled: Mapping[str, Any] | None = None
-    gone: str = ""
-
-
-@dataclass(frozen=True)
 class BackupStatus:
     """schedule: cron of the job, empty where there is none. failed: of each kind the last that is known, if it failed.
     unreadable: scheduled jobs of whose last run nothing is known but that it ended. anew: what is said where the place
     of the backups is another one than before. missed: scheduled runs that did not begin."""
 
-    newest: KnownSnapshot | None = None
+    newest: SnapshotRecord | None = None
     schedule: str = ""
     paused: bool = False
     failed: tuple[Outcome, ...] = ()
@@ -94,9 +80,9 @@ class BackupStatus:
 
 
 def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
-    known = remembered(context.state.snapshot())
+    known = context.state.snapshot
     ids = {"newest": known.id if known else ""}
-    seen = outcomes.remembered(context.state)
+    seen = [*context.state.outcomes.values()]
     repositories: list[backup_repository.ObservedRepository] = []
     for task in _SINGLE:
         found = left(context, project, task)
@@ -131,7 +117,7 @@ def look_at_backups(context: Context, project: Project | None) -> BackupStatus:
     )
 
 
-def _as_done(snapshot: KnownSnapshot | None) -> list[Outcome]:
+def _as_done(snapshot: SnapshotRecord | None) -> list[Outcome]:
     return [Outcome(BACKUP, snapshot.finished, True)] if snapshot else []
 
 
@@ -177,7 +163,7 @@ def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
     return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0, reverse=True)
 
 
-def _made(context: Context, newest_first: list[Run], last: JobResult | None) -> KnownSnapshot | None:
+def _made(context: Context, newest_first: list[Run], last: JobResult | None) -> SnapshotRecord | None:
     """The newest snapshot that these runs made. last: what the first of them came to."""
     for number, run in enumerate(newest_first[:_LOOKED_AT]):
         job_result = job_result_of(context, run) if number else last
@@ -187,34 +173,15 @@ def _made(context: Context, newest_first: list[Run], last: JobResult | None) -> 
         if job_result.report.get("snapshot") and finished is not None:
             report = job_result.report
             complete, gone = not external(report) and not unreadable(report), gone_since(report)
-            return KnownSnapshot(str(report["snapshot"]), finished, complete=complete, gone=gone)
+            return SnapshotRecord(str(report["snapshot"]), finished, complete=complete, gone=gone)
     return None
 
 
-def _newest(known: KnownSnapshot | None, made: KnownSnapshot | None) -> KnownSnapshot | None:
+def _newest(known: SnapshotRecord | None, made: SnapshotRecord | None) -> SnapshotRecord | None:
     """What is remembered also knows whether it was verified."""
     if known is None or made is None or known.id == made.id:
         return known or made
     return max(known, made, key=lambda item: item.finished)
-
-
-def remembered(record: Mapping[str, Any] | None) -> KnownSnapshot | None:
-    """From the state on disk; None for one that is damaged."""
-    if not record:
-        return None
-    try:
-        verified, sampled = record.get("verified"), record.get("sampled")
-        return KnownSnapshot(
-            str(record["id"]),
-            datetime.fromisoformat(record["finished"]),
-            datetime.fromisoformat(verified) if verified else None,
-            bool(record.get("damaged")),
-            bool(record.get("complete", True)),
-            sampled if isinstance(sampled, dict) else None,
-            str(record.get("gone") or ""),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def problems(backups: BackupStatus) -> list[str]:
@@ -271,13 +238,13 @@ def words(backups: BackupStatus, now: datetime) -> str:
     return f"{newest.id}, {age} old, {_proof(newest, now)}{schedule}"
 
 
-def _proof(newest: KnownSnapshot, now: datetime) -> str:
+def _proof(newest: SnapshotRecord, now: datetime) -> str:
     if newest.damaged:
         return "DAMAGED"
     if newest.verified is not None:
         return f"verified {duration(max(now - newest.verified, timedelta()))} ago"
     if newest.sampled is not None:
-        return f"sampled, {newest.sampled.get('checked')} of {newest.sampled.get('of')} read, not verified"
+        return f"sampled, {newest.sampled.checked} of {newest.sampled.of} read, not verified"
     return "not verified"
 
 
@@ -287,7 +254,9 @@ def data(backups: BackupStatus) -> dict[str, Any]:
         "snapshot": newest.id if newest else None,
         "finished": newest.finished.isoformat(timespec="seconds") if newest else None,
         "verified": newest.verified.isoformat(timespec="seconds") if newest and newest.verified else None,
-        "sampled": dict(newest.sampled) if newest and newest.sampled else None,
+        "sampled": {**asdict(newest.sampled), "at": newest.sampled.at.isoformat(timespec="seconds")}
+        if newest and newest.sampled
+        else None,
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
         "gone": newest.gone or None if newest else None,

@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.jobs import one_off
 from mlflow_ae5_deploy.operations.uninstall_plan import UninstallState, as_consumer, diff, kept, observe
-from mlflow_ae5_deploy.operations.upgrade.staging_project import remove_left
+from mlflow_ae5_deploy.operations.upgrade.staging_project import delete_staging_project
 from mlflow_ae5_deploy.resources.deployment import StopDeployment, stop
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
@@ -76,7 +76,7 @@ def uninstall(
     if state.project is not None:
         result.archive = _keep_archive(context, state.project, result)
     context.state.forget_deployment()  # before the first effect: its token is not to be used again
-    remove_left(context)  # of an interrupted rehearsal of an upgrade
+    delete_staging_project(context)  # of an interrupted rehearsal of an upgrade
     execute(changes, lambda change: _apply(change, state, result, context), context.journal)
     for consumer in troubles:
         _record_failure(context, consumer.username, consumer.trouble, result)

@@ -134,13 +134,13 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[str]:
 
 def _own_names(context: Context) -> set[str]:
     """Secrets of the service account that this tool may have written, from any machine."""
-    return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.state.secrets_of(context.account)}
+    return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.state.secrets.get(context.account, {})}
 
 
 def _consumers(context: Context) -> tuple[ConsumerSecrets, ...]:
     """The configured ones, then those that have left the configuration but still exist."""
     configured = [consumer.username for consumer in context.settings.consumers]
-    earlier = sorted(context.state.accounts() - {context.account, *configured})
+    earlier = sorted(context.state.secrets.keys() - {context.account, *configured})
     if context.access.has_admin:
         earlier = [name for name in earlier if context.access.admin().find_user(name) is not None]
     return tuple(_consumer(context, name) for name in configured + earlier)
@@ -148,7 +148,7 @@ def _consumers(context: Context) -> tuple[ConsumerSecrets, ...]:
 
 def _consumer(context: Context, username: str) -> ConsumerSecrets:
     """Only what this machine has stored: the consumer may have a server of its own."""
-    if not context.state.secrets_of(username) & _CONSUMER:
+    if not context.state.secrets.get(username, {}).keys() & _CONSUMER:
         return ConsumerSecrets(username)
     try:
         names = as_consumer(context, username).secret_names()

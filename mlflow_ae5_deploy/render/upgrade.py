@@ -1,4 +1,4 @@
-"""What `upgrade` has to say, for people and as JSON."""
+"""The output of `upgrade`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
 
 
-def show_changes(reporter: Reporter, found: UpgradePlan) -> None:
-    for title, (now, then) in (("Release", found.release), ("MLflow", found.mlflow)):
-        reporter.line(f"  {title:<9} {now}" + (f" -> {then}" if now != then else ", as before"))
+def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
+    for title, (now, then) in (("Release", planned.release), ("MLflow", planned.mlflow)):
+        reporter.line(f"  {title:<9} {now}" + (f" → {then}" if now != then else ", unchanged"))
 
 
 def show_rehearsal(reporter: Reporter, job_result: JobResult) -> None:
@@ -24,33 +24,32 @@ def show_rehearsal(reporter: Reporter, job_result: JobResult) -> None:
         reporter.hanging("            ", str(words))
 
 
-def show_upgraded(reporter: Reporter, done: UpgradeResult, found: str) -> None:
-    reporter.line(f"The server runs {found}, and was verified from outside.", style="bold")
+def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str) -> None:
+    reporter.line(f"Upgraded to {release}, and verified.", style="bold")
     if done.downtime is not None:
-        reporter.line(f"  Down for    {done.downtime:.0f} s, the proof included")
+        reporter.line(f"  Downtime    {done.downtime:.0f} s, including verification")
     reporter.line(f"  Snapshot    {done.snapshot}, made after the stop")
-    reporter.line(f"  Kept        {done.kept_archive}, the former release")
-    reporter.line("  Both are needed to bring the former state back:")
+    reporter.line(f"  Archive     {done.kept_archive}, the previous release")
+    reporter.line("  To return to the previous release and data, from these two:")
     words = ["restore", "--snapshot", done.snapshot, "--release", done.kept_archive, "--replace", "--stop-server"]
     reporter.line(f"    mlflow-ae5-deploy {reporter.command(shlex.join(words))}")
-    reporter.line("Tell the people who use it: tokens of the former deployment are void.")
+    reporter.line("Tell your users: tokens of the previous deployment are invalid.")
 
 
 def upgrade_data(
-    outcome: str, found: UpgradePlan | None, rehearsed: JobResult | None, done: UpgradeResult | None
+    outcome: str, planned: UpgradePlan | None, rehearsed: JobResult | None, done: UpgradeResult | None
 ) -> dict[str, Any]:
-    """outcome: upgraded, unchanged, rehearsed, back or failed."""
+    """outcome: upgraded, unchanged, rehearsed, rolled back or failed."""
+    checks = done.verification.checks if done and done.verification else ()
     return {
         "schema": SCHEMA,
         "verb": "upgrade",
         "outcome": outcome,
-        "changes": found.data() if found else None,
+        "changes": planned.data() if planned else None,
         "rehearsal": schema(rehearsed),
         "snapshot": done.snapshot if done else None,
-        "migration": dict(done.migration.report) if done else None,
+        "migration": dict(done.migration.report) if done and done.migration else None,
         "kept_archive": done.kept_archive if done else None,
         "downtime_seconds": round(done.downtime, 1) if done and done.downtime is not None else None,
-        "checks": [{"name": c.name, "passed": c.passed, "message": c.message} for c in done.proof.checks]
-        if done
-        else [],
+        "checks": [{"name": c.name, "passed": c.passed, "message": c.message} for c in checks],
     }

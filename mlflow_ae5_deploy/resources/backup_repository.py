@@ -5,7 +5,7 @@ everything looks as it should but for that id."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.records import RepositoryRecord
 from mlflow_ae5_deploy.resources import backup_destination
 
 _KEY = "repository"  # in a job's last line
@@ -29,17 +30,17 @@ class ObservedRepository:
 def note(context: Context, state: Mapping[str, Any], *, accept: bool = False) -> None:
     """Remember what a job of Backup has seen. The first place stays the one that is known until the setting is another
     one, or a person accepts what is there now."""
-    found, record = state.get(_KEY), context.state.repository()
+    found, record, now = state.get(_KEY), context.state.repository, context.clock.now()
     if not isinstance(found, str):
         return
     setting = context.state.fingerprint(backup_destination.destination(context))
-    nothing_lost = record is not None and record.get("snapshots") == 0
-    if record is None or accept or nothing_lost or record.get("setting") != setting:
-        record = {"setting": setting, "id": found, "snapshots": None}
-    number = _number(state)
-    if found == record["id"] and number is not None:
-        record["snapshots"] = number
-    context.state.note_repository({**record, "seen": found, "when": context.clock.now().isoformat()})
+    if record is None or accept or record.snapshots == 0 or record.setting != setting:
+        record = RepositoryRecord(setting, found, None, found, now)
+    number = _number(state) if found == record.id else None
+    context.state.repository = replace(
+        record, seen=found, when=now, snapshots=record.snapshots if number is None else number
+    )
+    context.state.save()
 
 
 def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str:
@@ -47,17 +48,13 @@ def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str
 
     later: what runs of the schedule have seen; those before what is remembered do not count.
     """
-    record = context.state.repository()
-    if not record or _setting(context) not in (None, record.get("setting")):
+    record = context.state.repository
+    if record is None or _setting(context) not in (None, record.setting):
         return ""
-    try:
-        last = ObservedRepository(str(record["seen"]), datetime.fromisoformat(record["when"]))
-        known, number = str(record["id"]), record.get("snapshots")
-    except (KeyError, TypeError, ValueError):
+    last, number = ObservedRepository(record.seen, record.when), record.snapshots
+    if max([last, *later], key=lambda item: item.when).id == record.id:
         return ""
-    if max([last, *later], key=lambda item: item.when).id == known:
-        return ""
-    earlier = counted(number, "earlier snapshots") if isinstance(number, int) else "earlier snapshots"
+    earlier = "earlier snapshots" if number is None else counted(number, "earlier snapshots")
     return (
         f"The backups in {backup_destination.shown(context)} began anew: {earlier} known here "
         f"{'is' if number == 1 else 'are'} not there. Is the volume mounted? "

@@ -19,7 +19,7 @@ def ended(context: Context, deployment_id: str | None) -> dict[str, datetime]:
     now, desired = context.clock.now(), recipients(context)
     return {
         known.account: known.expires
-        for known in context.state.stored_tokens()
+        for known in context.state.tokens.values()
         if known.account in desired
         and known.deployment_id == deployment_id
         and known.expires is not None
@@ -32,9 +32,8 @@ def lacking(context: Context, deployment_id: str | None) -> tuple[str, ...]:
     if deployment_id is None:
         return tuple(recipients(context))
     over = ended(context, deployment_id)
-    found = [
-        name for name in recipients(context) if name in over or context.state.token_stored_for(name) != deployment_id
-    ]
+    stored = {token.account for token in context.state.tokens.values() if token.deployment_id == deployment_id}
+    found = [name for name in recipients(context) if name in over or name not in stored]
     if context.account not in found and TOKEN not in context.cached.secret_names():
         found.insert(0, context.account)
     return tuple(found)
@@ -42,4 +41,4 @@ def lacking(context: Context, deployment_id: str | None) -> tuple[str, ...]:
 
 def token_is_on_record(context: Context) -> bool:
     """Whether this machine knows whose token is stored, if any is: it may have been stored from another one."""
-    return bool(context.state.stored_tokens()) or TOKEN not in context.cached.secret_names()
+    return bool(context.state.tokens) or TOKEN not in context.cached.secret_names()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
@@ -17,7 +18,7 @@ from mlflow_ae5_deploy.common.errors import (
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs.spec import check_profile
-from mlflow_ae5_deploy.resources import interrupted_upgrade
+from mlflow_ae5_deploy.resources import interrupted
 from mlflow_ae5_deploy.resources.current_deployment import project_name
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, Drift, drift
 from mlflow_ae5_deploy.resources.health import await_health, failure
@@ -141,7 +142,8 @@ def start(
     if deployment is None:
         raise clash or AssertionError
     context.journal.effect("start", "deployment", desired.name, id=deployment.id)
-    context.state.clear_stale_server()
+    context.state.stale_secrets = context.state.uncertain_secrets = ()
+    context.state.save()
     context.cached.forget("deployments", "endpoints")
     return deployment
 
@@ -165,10 +167,22 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
     context.outputs.deployment = started
     await_health(context, started)
     context.outputs.no_server = ""
-    context.state.forget_begun_recovery()
-    interrupted_upgrade.served(context)
+    _note_running(context)
     _await_listed(context, started)
     return started
+
+
+def _note_running(context: Context) -> None:
+    """A running server ends a started restore.
+
+    An interrupted upgrade that has not touched the schema must stop the server again: its snapshot is no longer the
+    last state of the data.
+    """
+    interrupted.end_started_restore(context.state)
+    upgrade = context.state.upgrade
+    if upgrade is not None and not upgrade.schema_touched and not upgrade.failure and upgrade.phase != "starting":
+        context.state.upgrade = replace(upgrade, phase="stopping", snapshot=None)
+        context.state.save()
 
 
 def _await_listed(context: Context, deployment: Deployment) -> None:

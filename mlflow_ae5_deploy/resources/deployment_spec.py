@@ -42,7 +42,7 @@ class Drift:
 class DeploymentState:
     """stale: names of secrets whose new value the running server has not seen. health: None if not started.
 
-    unsure: names of secrets that were stored over values this machine does not know, since the server started.
+    uncertain: names of secrets that were stored over values this machine does not know, since the server started.
     other_database: how the database that the server works on differs from the configured one, where that is seen.
     """
 
@@ -54,7 +54,7 @@ class DeploymentState:
     duplicates: tuple[Deployment, ...]
     rival: Deployment | None
     health: Health | None
-    unsure: tuple[str, ...] = ()
+    uncertain: tuple[str, ...] = ()
     other_database: str = ""
 
 

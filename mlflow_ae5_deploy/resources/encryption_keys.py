@@ -69,7 +69,7 @@ def observe(context: Context) -> tuple[SecretState, ...]:
 def _observe(context: Context, name: str, value: Secret | None) -> SecretState:
     account, replace = context.account, context.options.replace_keys
     is_set = name in context.cached.secret_names()
-    stored = context.state.has_secret(account, name)
+    stored = name in context.state.secrets.get(account, {})
     if value is None:
         if is_set and not replace:
             return SecretState(name, KEPT)
@@ -80,7 +80,7 @@ def _observe(context: Context, name: str, value: Secret | None) -> SecretState:
                 remedy=f"Put the saved key file there. {_LOSS} If no copy is left: `install --replace-keys`.",
             )
         return SecretState(name, MADE)
-    state = context.state.secret_state(account, name, value)
+    state = context.state.compare_secret(account, name, value)
     if state == "same":
         return SecretState(name, "same" if is_set else "missing")
     if state == "different" and not replace:

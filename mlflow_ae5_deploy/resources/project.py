@@ -83,7 +83,7 @@ def remove_project(context: Context, project: Project) -> None:
     for deployment in [d for d in context.cached.deployments() if d.project_id == project.id]:
         stop(context, deployment)
     context.outputs.no_server = STOPPED
-    context.state.forget_token()
+    context.state.invalidate_tokens()
     delete_project(context, project)
 
 
@@ -92,7 +92,7 @@ def _remember_paused(context: Context) -> None:
     for desired in scheduled_jobs(context.settings):
         state = scheduled_job.observe(context, desired, keep_paused=True)
         if state.held and state.jobs:
-            context.state.begin_job_change(desired.purpose, paused=True, jobs=[job.id for job in state.jobs])
+            context.state.record_job_change(desired.purpose, paused=True, jobs=[job.id for job in state.jobs])
 
 
 def delete_project(context: Context, project: Project) -> None:

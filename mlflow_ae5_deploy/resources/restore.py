@@ -4,8 +4,7 @@ one that was begun and has not ended."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import SchemaMismatch, StageFailed, TargetInUse, TargetNotEmpty
@@ -14,15 +13,15 @@ from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.jobs import one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import left
 from mlflow_ae5_deploy.resources import backup_destination
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.interrupted import started_restore
 from mlflow_ae5_deploy.resources.secrets import SecretState
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _TOO = " Unless database and artifacts are empty, add --replace, too: it keeps aside what they hold."
-_AT_WORK = "Wait for its end, or run the same `restore` again, which follows it."
 
 
 class CheckRestore(Change):
@@ -51,82 +50,28 @@ class UndoRestore(Change):
         return f"what is kept aside as {self.name}" if self.name else "what the last restore kept aside"
 
 
-def servers_of(context: Context) -> tuple[Deployment, ...]:
-    """Deployments of the project, in whatever state: the platform may start a failed one again."""
-    chosen = chosen_of(context)
-    return tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
+def learn(context: Context, project: Project, job_result: JobResult, previous: RestoreRecord | None = None) -> None:
+    """Record what a job of the command Restore reports of the data. previous: the record of the restore before.
 
-
-@dataclass(frozen=True)
-class InterruptedRestore:
-    """Database and artifacts are, or may be, half restored."""
-
-    message: str
-    remedy: str = (
-        "Run the same `restore` again, which goes on with it, or `restore --undo`, which brings back what it has put "
-        "aside; `restore --dry-run` looks how it stands."
-    )
-
-
-def interrupted_restore(context: Context, project: Project | None) -> InterruptedRestore | None:
-    """What memory and the platform's records tell of a restore that was begun and has not ended.
-
-    A server that runs disproves it: none starts on such data.
-    """
-    if project is None or any(server.is_started for server in servers_of(context)):
-        return None
-    known = _begun(context)
-    when = f" at {str(known['when'])[:16].replace('T', ' ')} UTC" if known and known.get("when") else ""
-    found = left(context, project, tasks.restore())
-    if found is not None and found.run.is_active:
-        return InterruptedRestore(f"A restore that was begun{when} is at work on the platform.", _AT_WORK)
-    if found is not None and found.job_result is not None:
-        if "interrupted_restore" in found.job_result.report or runner.succeeded(found.job_result):
-            return _told(found.job_result.report.get("interrupted_restore"))
-        return InterruptedRestore(f"A restore was begun{when} and broke off: {found.job_result.message}.")
-    if known is None and found is None:
-        return None
-    message = known.get("message") if known else None
-    return _told(message) or InterruptedRestore(f"A restore was begun{when}, and its end is not known.")
-
-
-def _told(left_undone: Any) -> InterruptedRestore | None:
-    if not left_undone:
-        return None
-    return InterruptedRestore(f"Database and artifacts are not whole: {scrub(str(left_undone))}.")
-
-
-def refuse_interrupted_restore(half: InterruptedRestore | None, stage: int) -> None:
-    if half is not None:
-        raise StageFailed(half.message, stage=stage, remedy=f"Nothing was changed. {half.remedy}")
-
-
-def _begun(context: Context) -> dict[str, Any] | None:
-    """Memory's note of a restore whose end was not seen. Into which project does not matter: the data outlives it."""
-    known = context.state.recovery()
-    return known if known is not None and known.get("state") == "begun" else None
-
-
-def learn(context: Context, project: Project, job_result: JobResult, previous: dict[str, Any] | None = None) -> None:
-    """Remember what a job of the command Restore says of the data. previous: memory's note of before it.
-
-    Where it does not say, as one that was killed, what was begun stays begun.
+    Where the job has left no report, such as a killed one, the started restore stays unfinished.
     """
     if "interrupted_restore" not in job_result.report:
         return
-    message, known = job_result.report.get("interrupted_restore"), _begun(context)
+    message, state = job_result.report.get("interrupted_restore"), context.state
+    started = started_restore(state)
     if message:
-        when = context.clock.now().isoformat(timespec="seconds")
-        begun = known or {"asked": None, "snapshot": None, "project_id": project.id, "ended": False, "when": when}
-        context.state.note_recovery({**begun, "state": "begun", "message": scrub(str(message))})
+        started = started or RestoreRecord(None, project.id, context.clock.now())
+        state.restore = replace(started, message=scrub(str(message)))
+        state.save()
         return
-    found = left(context, project, tasks.restore())
-    if found is not None and (found.run.is_active or (found.job_result and runner.succeeded(found.job_result))):
-        return  # it may begin yet, or the next restore takes its end for its own
-    if found is not None:
+    run = left(context, project, tasks.restore())
+    if run is not None and (run.run.is_active or (run.job_result and runner.succeeded(run.job_result))):
+        return  # it may still start, or the next restore takes its result for its own
+    if run is not None:
         one_off.clear(context, project, runner.one_off_spec(context, tasks.restore()).name)
-    if known is not None:
-        context.state.note_recovery(previous if previous and previous.get("state") == "done" else None)
+    if started is not None:
+        state.restore = previous if previous is not None and previous.status == "done" else None
+        state.save()
 
 
 def refuse_in_use(desired: RestoreRequest, servers: Sequence[Deployment]) -> None:
@@ -160,7 +105,7 @@ def checking(desired: RestoreRequest) -> CheckRestore:
 
 def restoring(desired: RestoreRequest) -> RestoreSnapshot | UndoRestore:
     if desired.undo:
-        return UndoRestore(name=desired.kept or "", reason="--undo was given")
+        return UndoRestore(name=desired.saved_copy or "", reason="--undo was given")
     if not desired.replace:
         return RestoreSnapshot(name=desired.snapshot, reason="it was asked for")
     moved = "database and artifacts that are there are kept aside; `restore --undo` brings them back"
@@ -214,9 +159,9 @@ def require_repository(context: Context, job_result: JobResult) -> None:
 def conclude(context: Context) -> None:
     """The restore was proved, so it is over. A job's record that a run which was cut off has left is of no use now, and
     must not be taken for the answer to a later request."""
-    known = context.state.recovery()
-    project = context.cached.project(context.settings.project.name)
-    if known is None or project is None:
+    state, project = context.state, context.cached.project(context.settings.project.name)
+    if state.restore is None or project is None:
         return
-    context.state.note_recovery({**known, "ended": True})
+    state.restore = replace(state.restore, verified=True)
+    state.save()
     one_off.clear(context, project, runner.one_off_spec(context, tasks.restore()).name)

@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.state import PendingJobChange
+from mlflow_ae5_deploy.engine.records import PendingJobChange
 from mlflow_ae5_deploy.jobs.one_off import shows_up
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.resources.deployment import revision_for
@@ -97,7 +97,7 @@ def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) ->
     jobs = tuple(jobs_for(context.cached.jobs(), project, desired))
     going = project is not None and context.cached.is_going(project)
     before = jobs_for(context.cached.going_jobs(), project, desired) if going else jobs
-    held = keep_paused and is_held(before, context.state.job_change(desired.purpose))
+    held = keep_paused and is_held(before, context.state.job_changes.get(desired.purpose))
     return ScheduledJobState(project, desired, jobs, context.clock.now(), held, context.options.dry)
 
 
@@ -159,7 +159,7 @@ def apply(change: Change, state: ScheduledJobState, context: Context, *, wait: f
     job = next((job for job in state.jobs if job.id == change.id), None)
     match change:
         case DeleteJob() if job is not None:
-            context.state.begin_job_change(purpose, paused=change.held, jobs=[job.id])
+            context.state.record_job_change(purpose, paused=change.held, jobs=[job.id])
             delete(job, context, wait=wait, purpose=purpose)
         case PauseJob() if job is not None:
             pause(job, context, purpose)

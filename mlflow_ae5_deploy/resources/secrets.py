@@ -81,10 +81,10 @@ class SecretState:
 def observe_secret(context: Context, name: str, desired: Secret | None) -> SecretState:
     if desired is None:
         return SecretState(name, "unset")
-    remembered = context.state.secret_state(context.account, name, desired)
+    recorded = context.state.compare_secret(context.account, name, desired)
     if name not in context.cached.secret_names():
-        return SecretState(name, "missing" if remembered == "same" else "new")
-    return SecretState(name, remembered)
+        return SecretState(name, "missing" if recorded == "same" else "new")
+    return SecretState(name, recorded)
 
 
 def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:

@@ -37,10 +37,11 @@ def store(context: Context, state: Sequence[SecretState], *, server_runs: bool) 
     changed = [secret.name for secret in state if secret.is_news_to_the_server]
     if changed and server_runs:
         # Noted before the write: a run that is killed in between must still know that a new start is due.
-        context.state.note_stale_server(changed)
-    unsure = [secret.name for secret in state if secret.state == "unknown"]
-    if unsure and server_runs:
-        context.state.note_unsure_server(unsure)
+        context.state.stale_secrets = tuple(sorted({*context.state.stale_secrets, *changed}))
+    uncertain = [secret.name for secret in state if secret.state == "unknown"]
+    if uncertain and server_runs:
+        context.state.uncertain_secrets = tuple(sorted({*context.state.uncertain_secrets, *uncertain}))
+    context.state.save()
     made = [secret.name for secret in state if secret.state == MADE]
     values = {**desired(context), **(encryption_keys.make(context, made) if made else {})}
     wrong = {secret.name: values[secret.name] for secret in state if not secret.right}

@@ -8,6 +8,7 @@ from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.resources.consumers import TOKEN
 from mlflow_ae5_deploy.resources.token_expiry import expiry
 
@@ -50,7 +51,7 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
     platform.put_secret(TOKEN, token)
     now = context.clock.now()
     issued = context.outputs.token_issued or now
-    context.state.remember_token(account, deployment.id, token, now, own=own, issued=issued, expires=expiry(token))
+    context.state.record_token(StoredToken(account, deployment.id, now, expiry(token), issued), own=own)
     context.journal.effect("set", "secret", TOKEN, account=account, id=deployment.id)
     if own:
         context.cached.saw_secrets([TOKEN])

@@ -265,7 +265,7 @@ class TestCutOff:
         assert failed.code == 16, failed.err
         assert failed.data["stages"][6]["outcome"] == "changed"
         assert again.code == 0, again.err
-        assert "by the run that was cut off; going on" in again.data["stages"][6]["reason"]
+        assert "by the interrupted run; resuming" in again.data["stages"][6]["reason"]
         assert again.data["verification"]["passed"] is True
         assert len(calls(site)) == 1
 
@@ -288,18 +288,18 @@ class TestCutOff:
         whole = restore(site, capsys, "--dry-run")
         done = site.install(capsys)
         state = json.loads(state_file(site).read_text())
-        state["recovery"] = {"asked": "S", "project_id": "", "state": "begun", "ended": False, "when": "then"}
+        state["restore"] = {"requested": "S", "project_id": "", "status": "started", "when": "2026-01-01T00:00:00Z"}
         state_file(site).write_text(json.dumps(state))  # ended from another machine, for a server runs
         renewed = site.install(capsys, "--replace", "--release", str(other))
 
         for outcome in (planned, refused, replaced):
             assert outcome.code == 20
-            assert "A restore was begun at" in outcome.err
-            assert "its end is not known" in outcome.err
+            assert "A restore started at" in outcome.err
+            assert "its result is unknown" in outcome.err
             assert "Run the same `restore" in outcome.err
-        assert "its end is not known" in unhealthy.data["problems"][0]
+        assert "its result is unknown" in unhealthy.data["problems"][0]
         assert "! As things are now: a restore of the snapshot S has not ended" in looked.out
-        assert_tells(known, 20, "are not whole: a restore of the snapshot S has not ended")
+        assert_tells(known, 20, "are incomplete: a restore of the snapshot S has not ended")
         assert (whole.code, done.code, renewed.code) == (0, 0, 0), done.err + renewed.err
 
     def kill_while_the_job_runs(self, site):
@@ -308,7 +308,7 @@ class TestCutOff:
         gate.touch()
         with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
             wait_for(lambda: calls(site), "the job to begin")
-            wait_for(lambda: '"begun"' in state_file(site).read_text(), "the note of it")
+            wait_for(lambda: '"status": "started"' in state_file(site).read_text(), "the record of it")
             process.kill()
         return gate
 
@@ -324,7 +324,7 @@ class TestCutOff:
             self.let_the_job_end(site, gate)
             again = restore(site, capsys)
         else:
-            assert_tells(site.install(capsys), 20, "is at work on the platform", "which follows it")
+            assert_tells(site.install(capsys), 20, "is still running on the platform", "to follow it")
             site.forget_calls()
             with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
                 wait_for(lambda: [c for c in site.calls() if c["path"].endswith("/logs")][1:], "the run to be seen")
@@ -344,4 +344,4 @@ class TestCutOff:
 
         assert site.install(capsys).code == 0
         assert data(site) == "schema-1\nbefore\n"
-        assert '"begun"' not in state_file(site).read_text()
+        assert '"status": "started"' not in state_file(site).read_text()

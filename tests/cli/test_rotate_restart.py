@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from pydantic import PrivateAttr
 
 from mlflow_ae5_deploy.cli.context import opened
 from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.engine.context import RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.state import State
+from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.operations.rotate_token import rotate
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions
 from tests.cli.bench import ACCOUNT
@@ -202,12 +203,12 @@ class DyingJournal(Journal):
         super().write(event, **fields)
 
 
-class DyingState(State):
-    fuse: Fuse
+class DyingState(SavedState):
+    _fuse: Fuse = PrivateAttr()
 
-    def _save(self):
-        self.fuse.burn()
-        super()._save()
+    def save(self):
+        self._fuse.burn()
+        super().save()
 
 
 def killed_after(steps: int, config) -> bool:
@@ -218,8 +219,8 @@ def killed_after(steps: int, config) -> bool:
     try:
         with opened(options, "rotate-token", RunOptions(consent=lambda _: True)) as context:
             context.journal = DyingJournal(context.folder, context.clock, verb="rotate-token")
-            context.state = DyingState(context.folder)
-            context.journal.fuse = context.state.fuse = fuse
+            context.state = DyingState.load(context.folder)
+            context.journal.fuse = context.state._fuse = fuse
             rotate(context, RotationOptions(restart=True))
     except Killed:
         return True

@@ -199,7 +199,7 @@ class TestIfNeeded:
         for days, outcome, warned in ((20, "unchanged", True), (2, "rotated", False), (-1, "rotated", False)):
             data = json.loads(file.read_text())
             end = (datetime.now(UTC) + timedelta(days)).isoformat(timespec="seconds")
-            data["secrets"][f"{ACCOUNT}/MLFLOW_TRACKING_TOKEN"] |= {
+            data["tokens"][ACCOUNT] |= {
                 "expires": end,
                 "issued": "2020-01-01T00:00:00+00:00",
             }

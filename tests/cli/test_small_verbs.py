@@ -244,8 +244,8 @@ class TestUninstall:
         again = here("uninstall", "--json")
 
         assert (done.code, done.data["outcome"]) == (0, "changed"), done.err
-        assert state["token"] is None
-        assert "mlflow-service/MLFLOW_BACKEND_STORE_URI" in state["secrets"]
+        assert state["tokens"] == {}
+        assert "MLFLOW_BACKEND_STORE_URI" in state["secrets"]["mlflow-service"]
         for kind in ("deployments", "jobs", "runs"):
             assert owner.get(kind) == []
         assert [p for p in owner.get("projects") if p["owner"] == ACCOUNT] == []
@@ -272,7 +272,7 @@ class TestUninstall:
         assert consumer.get("credentials/user")["data"] == ["MINE"]
         assert again.out == "Unchanged: nothing is installed.\n"
         state = json.loads(next((bench.folder / "state").glob("localhost*/state.json")).read_text())
-        assert (state["secrets"], state["token"], state["shared"]) == ({}, None, [])
+        assert (state["secrets"], state["tokens"], state["shared"]) == ({}, {}, [])
 
     def test_a_consumer_that_cannot_be_reached_is_named_and_the_rest_is_done(
         self, bench, with_consumer, here, monkeypatch

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from datetime import UTC, datetime
 
 import pytest
 
 from mlflow_ae5_deploy.config.state_dir import installation_dir
+from mlflow_ae5_deploy.engine.records import UpgradeRecord
+from mlflow_ae5_deploy.engine.state import SavedState
 from tests.cli.bench import ACCOUNT, make_release
 from tests.sandbox.support import PROJECT_FILE, make_project_archive, wait_for
 
@@ -222,7 +225,10 @@ class TestNotHealthy:
         config = bench.configure("project:\n  name: another\n")
         folder = installation_dir(bench.folder / "state", bench.info.hostname, ACCOUNT, "another")
         folder.mkdir(mode=0o700)
-        (folder / "state.json").write_text('{"schema": 1, "salt": "00", "upgrade": {"desired": "9.9.9"}}')
+        state = SavedState.load(folder)
+        when = datetime(2026, 1, 1, tzinfo=UTC)
+        state.upgrade = UpgradeRecord("d", "9.9.9", "1.0.0", "a0-1", "/kept", "saving", when)
+        state.save()
         try:
             seen = status(bench, capsys, "--config", str(config))
         finally:
@@ -255,7 +261,7 @@ class TestDrift:
         bench.install(capsys, "--yes")
         state = bench.state_folder / "state.json"
         data = json.loads(state.read_text())
-        data["secrets"]["mlflow-service/MLFLOW_TRACKING_TOKEN"]["expires"] = "2026-01-01T00:00:00+00:00"
+        data["tokens"]["mlflow-service"]["expires"] = "2026-01-01T00:00:00+00:00"
         state.write_text(json.dumps(data))
 
         seen = status(bench, capsys)

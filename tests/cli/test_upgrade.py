@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
+from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from tests.cli.answers import assert_tells
 from tests.cli.rotating import opens, running, state_file, stored, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
 
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 BEFORE = "schema-1\nbefore\n"
 AFTER = "schema-2\nbefore\n"
 GC, BACKUP = "GarbageCollection", "Backup"
@@ -135,7 +139,7 @@ class TestForward:
 
         back = upgrade(site, capsys, "--yes")
 
-        assert_tells(back, 29, "Everything is as it was before: release first.tar.gz, its data", "verified")
+        assert_tells(back, 29, "Rolled back to release first.tar.gz: its data", "verified")
         assert "the server cannot start" in back.err
         assert "continues" not in back.err
         assert data(site) == BEFORE
@@ -155,7 +159,7 @@ class TestForward:
         told = site.run(capsys, "upgrade", "--sandbox", "--release", str(site.second))
 
         assert_tells(told, 14, "was not agreed to", "--yes")
-        assert "MLflow    3.17.2 -> 3.18.0" in told.out
+        assert "MLflow    3.17.2 → 3.18.0" in told.out
         assert "the schema would go from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in told.out
         assert "every token issued so far is invalidated" in told.err
         assert running(site)["id"] == before
@@ -174,13 +178,13 @@ class TestForward:
         assert site.owner().get("runs") == []
         assert_is_first(site, capsys)
 
-    def test_a_release_that_would_migrate_in_earnest_is_not_asked_to_rehearse(self, site, capsys):
+    def test_a_release_that_would_migrate_the_real_database_is_not_asked_to_rehearse(self, site, capsys):
         blunt = make_snapshotting_release(site.folder / "blunt.tar.gz", schema="schema-2", rehearses=False)
 
         for options in (["--rehearse"], ["--yes"]):
             refused = upgrade(site, capsys, *options, release=blunt)
 
-            assert_tells(refused, 14, "would migrate in earnest", "--no-rehearsal")
+            assert_tells(refused, 14, "would migrate the real database", "--no-rehearsal")
         assert calls(site) == []
         assert upgrade(site, capsys, "--no-rehearsal", "--yes", release=blunt).code == 0
         assert data(site) == AFTER
@@ -224,7 +228,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 29, "Everything is as it was before", "verified", "the last migration failed")
+        assert_tells(failed, 29, "are as before", "verified", "the last migration failed")
         (run,) = re.findall(r"`logs --run (\S+) --lines 0 --sandbox`", failed.err)
         assert "Restore the backup" not in failed.err
         log = site.run(capsys, "logs", "--run", run, "--lines", "0", "--sandbox")
@@ -238,7 +242,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 29, "Everything is as it was before", "verified", "the last migration failed")
+        assert_tells(failed, 29, "are as before", "verified", "the last migration failed")
         restores = [line.partition("--replace")[2] for line in calls(site) if line.startswith("Restore --snapshot")]
         assert restores == [" --no-upgrade --same-artifacts", " --no-upgrade"]
         assert_is_first(site, capsys)
@@ -250,7 +254,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 29, "Everything is as it was before")
+        assert_tells(failed, 29, "are as before")
         assert not any(line.startswith("Restore") for line in calls(site))
         assert_is_first(site, capsys)
 
@@ -268,7 +272,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes", "--no-rehearsal")
 
-        assert_tells(failed, 29, "Everything is as it was before")
+        assert_tells(failed, 29, "are as before")
         assert any(line.startswith("Restore --snapshot") for line in calls(site)) == restores
         assert_is_first(site, capsys)
 
@@ -294,12 +298,12 @@ class TestBack:
         nothing = upgrade(site, capsys, "--roll-back", "--yes")
 
         assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --roll-back")
-        assert_tells(failed, 31, f"The data as it was before is in snapshot {snapshots(site)[-1]}")
+        assert_tells(failed, 31, f"The previous data is in snapshot {snapshots(site)[-1]}")
         assert_tells(forward, 14, "its rollback has not finished", "upgrade --roll-back")
         assert any("upgrade --roll-back" in text for text in status.data["problems"])
-        assert (back.code, back.data["outcome"]) == (0, "back"), back.err
+        assert (back.code, back.data["outcome"]) == (0, "rolled back"), back.err
         assert_is_first(site, capsys)
-        assert_tells(nothing, 15, "No upgrade was begun")
+        assert_tells(nothing, 15, "No upgrade was started")
 
     def test_where_no_job_of_the_new_release_runs_the_former_one_brings_the_data_back(self, site, capsys):
         dead = make_snapshotting_release(site.folder / "dead.tar.gz", schema="schema-2", jobs_run=False)
@@ -316,17 +320,15 @@ class TestBack:
         away.rename(archive)
         back = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_tells(
-            nothing, 31, "was not begun: There is no project whose jobs run", "is not on this machine any more"
-        )
-        assert_tells(failed, 29, "its log has no report", "Everything is as it was before", "restore --list-saved")
+        assert_tells(nothing, 31, "was not started: No project has jobs that run", "is not on this machine any more")
+        assert_tells(failed, 29, "its log has no report", "are as before", "restore --list-saved")
         assert_tells(stuck, 31, "something broke in Restore", "upgrade --roll-back", "backup list")
-        assert "as it was before is in snapshot" not in stuck.err
+        assert "data is in snapshot" not in stuck.err
         assert back.code == 0, back.err
         assert_is_first(site, capsys)
 
 
-class TestCutOff:
+class TestInterrupted:
     def kill(self, site, *, at: str, options: tuple[str, ...] = ("--yes", "--no-rehearsal")):
         gate = volume(site) / f"gate-{at}"
         gate.touch()
@@ -342,7 +344,7 @@ class TestCutOff:
         elsewhere = upgrade(site, capsys, "--yes", release=other)
         done = upgrade(site, capsys, "--yes")
 
-        assert_tells(elsewhere, 14, "was cut off (migrating)", "upgrade --roll-back")
+        assert_tells(elsewhere, 14, "was interrupted (migrating)", "upgrade --roll-back")
         assert (done.code, done.data["outcome"]) == (0, "upgraded"), done.err
         assert data(site) == AFTER
         assert_serves(site)
@@ -358,12 +360,12 @@ class TestCutOff:
             14,
             "Roll back to release first.tar.gz was not agreed to",
             "--yes",
-            "is kept aside",
+            "moved to a saved copy",
             "restore --list-saved",
         )
         assert back.code == 0, back.err
         assert "This will roll back to release first.tar.gz" in back.err
-        assert "is kept aside as kept-1: `restore --list-saved --sandbox` names it" in back.out
+        assert "is saved as kept-1: `restore --list-saved --sandbox` names it" in back.out
         assert_is_first(site, capsys)
         assert pending(site) is None
 
@@ -381,10 +383,12 @@ class TestCutOff:
         looked = [site.run(capsys, "backup", action, "--sandbox").code for action in ("list", "show", "verify")]
 
         for outcome in refused:
-            assert_tells(outcome, 22, "release second.tar.gz was cut off", "upgrade --release", "upgrade --roll-back")
+            assert_tells(
+                outcome, 22, "release second.tar.gz was interrupted", "upgrade --release", "upgrade --roll-back"
+            )
         for outcome in (*installs, planned):
             assert outcome.code == 20
-            assert "the database is, or may be, half migrated, so no server is started on it" in outcome.err
+            assert "the database may be partly migrated, so no server is started on it" in outcome.err
             assert "upgrade --roll-back" in outcome.err
         assert written == []
         assert looked == [0, 0, 0]
@@ -401,15 +405,18 @@ class TestCutOff:
         away.rename(volume(site) / "backups")
         again = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_tells(back, 31, "Going back was not begun: Snapshot", "is not in the backup repository", "backup list")
-        assert "as it was before is in snapshot" not in back.err
+        assert_tells(
+            back, 31, "The rollback was not started: Snapshot", "is not in the backup repository", "backup list"
+        )
+        assert "data is in snapshot" not in back.err
         assert [path for path in moved if not path.endswith("/jobs")] == []
         assert again.code == 0, again.err
         assert_is_first(site, capsys)
 
     def test_where_nothing_was_touched_install_may_go_on_and_the_upgrade_begins_again(self, site, capsys):
-        record = {"desired": "release second.tar.gz", "phase": "replacing", "snapshot": "s", "touched": False}
-        state_of_upgrade(site, record)
+        record = UpgradeRecord("d", "release second.tar.gz", "1.0.0", "a0-1", "/kept", "replacing", WHEN, snapshot="s")
+        state_of_upgrade(site, TypeAdapter(UpgradeRecord).dump_python(record, mode="json"))
+        record = pending(site)
         unchanged = site.install(capsys)
         before = pending(site)
         site.owner().call("DELETE", f"deployments/{running(site)['id']}")
@@ -418,7 +425,7 @@ class TestCutOff:
         assert (unchanged.code, started.code) == (0, 0), unchanged.err + started.err
         assert before == record
         (warning,) = unchanged.data["stages"][5]["warnings"]
-        assert "was cut off and has not ended; it has left the database as it was." in warning
+        assert "was interrupted; it has left the database unchanged." in warning
         assert pending(site) == {**record, "phase": "stopping", "snapshot": None}
 
     def test_a_restore_takes_its_place(self, site, capsys):

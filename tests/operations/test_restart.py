@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.operations.restart import PendingRestart, define, from_record, kept_revision, to_record
+from mlflow_ae5_deploy.engine.records import PendingRestart
+from mlflow_ae5_deploy.engine.state import SavedState
+from mlflow_ae5_deploy.operations.restart import define, kept_revision
 
 STARTED = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -65,14 +66,7 @@ def test_the_definition_is_what_ran_and_not_what_is_configured():
     assert definition.shared == (("group", "everyone", "r"),)
 
 
-def test_a_note_on_disk_leads_back_to_the_same():
-    definition = define(deployment(), [Collaborator("everyone", "group")], [SECOND], "another")
-    pending = PendingRestart("a2-1", STARTED, definition)
-
-    assert from_record(json.loads(json.dumps(to_record(pending)))) == pending
-
-
-def test_a_variable_that_looks_like_a_credential_is_not_written_down():
+def test_a_variable_that_looks_like_a_credential_is_not_written_to_disk(tmp_path):
     known = Secret("a-value-known-to-be-secret")
     variables = {
         "MLFLOW_WORKERS": "2",
@@ -80,12 +74,14 @@ def test_a_variable_that_looks_like_a_credential_is_not_written_down():
         "AWS_SECRET_ACCESS_KEY": "abcdefgh",
         "GREETING": known.reveal(),
     }
-    pending = PendingRestart("a2-1", STARTED, define(deployment(variables=variables), [], [SECOND], "another"))
+    state = SavedState.load(tmp_path)
+    state.restart = PendingRestart("a2-1", STARTED, define(deployment(variables=variables), [], [SECOND], "another"))
+    state.save()
 
-    text = json.dumps(to_record(pending))
+    text = (tmp_path / "state.json").read_text()
+    restart = SavedState.load(tmp_path).restart
 
     assert "hunter2" not in text
     assert "abcdefgh" not in text
     assert known.reveal() not in text
-    kept = from_record(json.loads(text)).definition.variables
-    assert kept == {**dict.fromkeys(variables), "MLFLOW_WORKERS": "2"}
+    assert restart.definition.variables == {**dict.fromkeys(variables), "MLFLOW_WORKERS": "2"}

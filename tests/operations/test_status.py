@@ -13,8 +13,8 @@ from mlflow_ae5_deploy.common.errors import Denied
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.plan import Changes, NoChange
-from mlflow_ae5_deploy.engine.state import StoredToken
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, Outcome
+from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord, StoredToken
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status.drift import (
     DIFFERS,
@@ -34,12 +34,12 @@ from mlflow_ae5_deploy.operations.status.state import (
     TokenStatus,
     UnfinishedOperation,
 )
-from mlflow_ae5_deploy.operations.status_backups import BackupStatus, KnownSnapshot, look_at_backups, remembered
+from mlflow_ae5_deploy.operations.status_backups import BackupStatus, look_at_backups
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.resources.deployment import StartDeployment
+from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
 from mlflow_ae5_deploy.resources.project import CompareProject
 from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease
-from mlflow_ae5_deploy.resources.restore import InterruptedRestore
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 from mlflow_ae5_deploy.resources.sharing import ShareWith
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
@@ -70,7 +70,7 @@ WELL = InstallationState(
     desired_secrets=("A", "B"),
     shared=(("group", "everyone"),),
     desired_shared=(("group", "everyone"),),
-    backups=BackupStatus(KnownSnapshot("S1", NOW - HOUR), "0 2 * * *"),
+    backups=BackupStatus(SnapshotRecord("S1", NOW - HOUR), "0 2 * * *"),
 )
 
 
@@ -233,8 +233,8 @@ WARNINGS = [
     ),
     ("no backup", {"backups": BackupStatus()}, "No backup is known here"),
     ("old, and not due", backed_up(finished=NOW - timedelta(days=25)), None),  # as it may be on a monthly schedule
-    ("old, no schedule", {"backups": BackupStatus(KnownSnapshot("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
-    ("young, no schedule", {"backups": BackupStatus(KnownSnapshot("S1", NOW - timedelta(days=7)))}, None),
+    ("old, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
+    ("young, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=7)))}, None),
     ("incomplete backup", backed_up(complete=False), "kept outside"),
     ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: are the database"),
     (
@@ -268,11 +268,6 @@ WARNINGS = [
 def test_warnings(case, changes, message):
     found = warnings(replace(WELL, **changes), [], NOW)
     assert [message in text for text in found] == ([True] if message else [])
-
-
-@pytest.mark.parametrize("record", [None, {}, {"id": "S1"}, {"id": "S1", "finished": "soon"}])
-def test_a_damaged_record_of_a_snapshot_is_none(record):
-    assert remembered(record) is None
 
 
 def test_equal_warnings_of_stages_are_reported_once():

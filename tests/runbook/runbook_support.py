@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context, RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.state import State
+from mlflow_ae5_deploy.engine.state import SavedState
 
 ACCOUNT = "mlflow-service"
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner=ACCOUNT, resource_profile="default")
@@ -105,7 +105,7 @@ def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = N
         options=RunOptions(),
         access=doors or Doors(),  # type: ignore[arg-type]
         cached=lists or Lists(),  # type: ignore[arg-type]
-        state=State(folder),
+        state=SavedState.load(folder),
         journal=Journal(folder, clock, verb="test"),
         values=SecretResolver({}, None),
         clock=clock,

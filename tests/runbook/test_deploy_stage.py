@@ -106,7 +106,7 @@ def test_what_was_not_observed_is_said_not_assumed():
 
 def test_a_server_that_may_run_on_other_values_is_warned_of():
     """What is not remembered is not known; it is not said to be another value."""
-    for state in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, unsure=("MLFLOW_BACKEND_STORE_URI",))):
+    for state in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, uncertain=("MLFLOW_BACKEND_STORE_URI",))):
         (warning,) = DeployStage().diff(state).warnings
 
         assert "configured values of MLFLOW_BACKEND_STORE_URI is not known" in warning

@@ -6,7 +6,7 @@ import pytest
 from runbook_support import OTHER, Lists, context, job
 
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.engine.state import PendingJobChange
+from mlflow_ae5_deploy.engine.records import PendingJobChange
 from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob, PauseJob, is_held
 from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcScheduleStage
 
@@ -88,7 +88,7 @@ def test_whether_somebody_paused_the_collection(case, jobs, change, held):
 
 def test_what_a_cut_off_run_made_anew_is_paused_by_the_next(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(id=SECOND)]))
-    where.state.begin_job_change("garbage collection", paused=True, jobs=[job().id])
+    where.state.record_job_change("garbage collection", paused=True, jobs=[job().id])
 
     diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 
@@ -122,7 +122,7 @@ def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path
 def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_path, purpose):
     jobs = [job(), backup_job("Backup", BACKUPS["schedule"]), backup_job("Drill", BACKUPS["drill_schedule"])]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
-    where.state.begin_job_change(purpose, paused=True, jobs=["a2-former"])
+    where.state.record_job_change(purpose, paused=True, jobs=["a2-former"])
 
     diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 

@@ -49,7 +49,7 @@ def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, repl
     where.values = SecretResolver({"KEK": configured or ""}, None)
     where.options = replace(where.options, replace_keys=replaces)
     if stored:
-        where.state.remember_secret(ACCOUNT, NAME, Secret(stored), where.clock.now())
+        where.state.record_secrets(ACCOUNT, {NAME: Secret(stored)}, where.clock.now())
     if in_file:
         encryption_keys.path(where).write_text(f"# by hand\n{NAME}={in_file}\n")
         encryption_keys.path(where).chmod(0o600)

@@ -10,9 +10,10 @@ import pytest
 from runbook_support import OURS
 
 from mlflow_ae5_deploy.ae5.models import Run
-from mlflow_ae5_deploy.engine.state import State
+from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
+from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, Outcome, latest, learned
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, latest, learned
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CREATE, VERIFY = tasks.backup("create"), tasks.backup("verify", "--snapshot", "latest")
@@ -95,11 +96,11 @@ def test_what_one_run_tells(case, task, report, told):
 @pytest.mark.parametrize(("state", "known"), [("completed", False), ("failed", True)])
 def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, state, known):
     seen = runner.judge(Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
-    state = State(tmp_path)
+    state = SavedState.load(tmp_path)
 
     outcomes.note(state, CREATE, seen, NOW, good=runner.succeeded(seen))
 
-    (outcome,) = outcomes.remembered(state)
+    (outcome,) = state.outcomes.values()
     assert (outcome.passed, outcome.known) == (False, known)
 
 
@@ -147,21 +148,19 @@ def test_a_prune_that_drops_a_named_one_makes_good_what_failed_before():
 
 
 def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path):
-    state = State(tmp_path)
-    state.remember_snapshot({"id": "S2", "finished": NOW.isoformat(), "verified": None, "damaged": False})
+    state = SavedState.load(tmp_path)
+    state.snapshot = SnapshotRecord("S2", NOW)
 
     def noted(task, report):
         seen = job_result(report)
         outcomes.note(state, task, seen, NOW, good=runner.succeeded(seen))
-        known = State(tmp_path).snapshot()
-        return {item.of: item for item in outcomes.remembered(State(tmp_path))}, known["verified"], known["damaged"]
+        saved = SavedState.load(tmp_path)
+        return saved.outcomes, saved.snapshot.verified, saved.snapshot.damaged
 
     found, verified, damaged = noted(SHOW, broken(25, snapshot="S2", hint="take another"))
     assert found == {CHECK: Outcome(CHECK, NOW, False, "it broke", "take another", "S2")}
     assert (verified, damaged) == (None, True)
     found, verified, damaged = noted(VERIFY, {**WELL, "snapshot": "S2"})
-    assert (found[CHECK].passed, verified, damaged) == (True, NOW.isoformat(), False)
+    assert (found[CHECK].passed, verified, damaged) == (True, NOW, False)
     found, verified, damaged = noted(LIST, {**WELL, "snapshots": [{"snapshot": "S2", "damaged": "half of it"}]})
     assert (found[CHECK].message, verified, damaged) == ("half of it", None, True)
-    state.note_outcomes({CHECK: {"when": "soon"}, DRILL: {}, REPOSITORY: {"when": NOW.isoformat(), "passed": True}})
-    assert outcomes.remembered(state) == [Outcome(REPOSITORY, NOW, True)]

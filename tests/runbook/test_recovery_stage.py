@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from runbook_support import ACCOUNT, OTHER, OURS, Lists, context, deployment, job
@@ -15,56 +16,60 @@ from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
 from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.stage import compare
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
+from mlflow_ae5_deploy.resources.interrupted import end_started_restore
 from mlflow_ae5_deploy.resources.restore import CheckRestore, RestoreSnapshot, UndoRestore, learn, require_repository
 from mlflow_ae5_deploy.resources.secrets import SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 
-DONE = {"asked": "S1", "snapshot": "S1", "project_id": OURS.id, "state": "done", "ended": False, "when": "then"}
+NOON = datetime(2026, 3, 1, 11, tzinfo=UTC)
+DONE = RestoreRecord("S1", OURS.id, NOON, "done", "S1")
+VERIFIED = replace(DONE, verified=True)
 STOPS = RestoreRequest("S1", stop_server=True)
 REPLACES = replace(STOPS, replace=True)
 UNDOES = RestoreRequest(undo=True, stop_server=True)
 RUNS = True
 RESTORES, STOPS_FIRST = [SetSecrets, RestoreSnapshot], [CheckRestore, StopDeployment]
 ROWS = [
-    ("nothing asked", None, False, None, "no restore was asked for"),
+    ("nothing asked", None, False, None, "no restore requested"),
     ("empty place", RestoreRequest("S1"), False, None, RESTORES),
-    ("done by a run that was cut off", RestoreRequest("S1"), False, DONE, "going on"),
-    ("the same, by another word", RestoreRequest("latest"), False, DONE, "going on"),
-    ("the same, and stage 8 was reached", RestoreRequest("S1"), RUNS, DONE, "going on"),
-    ("begun, not done", RestoreRequest("S1"), False, {**DONE, "state": "begun"}, RESTORES),
+    ("done by a run that was cut off", RestoreRequest("S1"), False, DONE, "resuming"),
+    ("the same, by another word", RestoreRequest("latest"), False, DONE, "resuming"),
+    ("the same, and stage 8 was reached", RestoreRequest("S1"), RUNS, DONE, "resuming"),
+    ("begun, not done", RestoreRequest("S1"), False, replace(DONE, status="started"), RESTORES),
     ("another snapshot was restored", RestoreRequest("S2"), False, DONE, RESTORES),
     (
         "into a project that is gone",
         RestoreRequest("S1"),
         False,
-        {**DONE, "project_id": OTHER.id},
+        replace(DONE, project_id=OTHER.id),
         RESTORES,
     ),
-    ("over and done", RestoreRequest("S1"), RUNS, {**DONE, "ended": True}, "a server has run on it since"),
+    ("over and done", RestoreRequest("S1"), RUNS, VERIFIED, "a server has run since"),
     (
         "over, and the server is gone",
         RestoreRequest("S1"),
         False,
-        {**DONE, "ended": True},
+        VERIFIED,
         RESTORES,
     ),
     (
         "over, and wanted again",
         REPLACES,
         RUNS,
-        {**DONE, "ended": True},
+        VERIFIED,
         [*STOPS_FIRST, *RESTORES],
     ),
-    ("undo", UNDOES, RUNS, {**DONE, "ended": True}, [*STOPS_FIRST, SetSecrets, UndoRestore]),
-    ("undone by a run that was cut off", UNDOES, False, {**DONE, "asked": "--undo"}, "going on"),
+    ("undo", UNDOES, RUNS, VERIFIED, [*STOPS_FIRST, SetSecrets, UndoRestore]),
+    ("undone by a run that was cut off", UNDOES, False, replace(DONE, requested="--undo"), "resuming"),
     (
         "an undo is no restore of that snapshot",
         RestoreRequest("S1"),
         False,
-        {**DONE, "asked": "--undo"},
+        replace(DONE, requested="--undo"),
         RESTORES,
     ),
     ("a server runs", RestoreRequest("S1"), RUNS, None, TargetInUse),
@@ -82,7 +87,7 @@ def asked(tmp_path, desired, *, runs=False, known=None, **settings):
     lists = Lists(deployments_=[deployment()] if runs else [])
     where = context(tmp_path, lists=lists, **settings)
     where.options = replace(where.options, recovery=desired)
-    where.state.note_recovery(known)
+    where.state.restore = known
     return where
 
 
@@ -104,24 +109,36 @@ def test_what_follows(tmp_path, case, desired, runs, known, follows):
 
 # One that was begun, and is not asked for now -------------------------------------------------------------------------
 
-BEGUN = {**DONE, "state": "begun", "when": "2026-03-01T11:00:00+00:00"}
-TOLD = "a restore of the snapshot S1 has not ended"
-HALF = {"outcome": "failed", "exit_code": 24, "interrupted_restore": TOLD}
+STARTED = replace(DONE, status="started")
+REPORTED = "a restore of the snapshot S1 has not ended"
+HALF = {"outcome": "failed", "exit_code": 24, "interrupted_restore": REPORTED}
 REFUSED = {**HALF, "interrupted_restore": None}
 RESTORED = {"outcome": "done", "exit_code": 0, "interrupted_restore": None}
 UNASKED = [
     ("nothing known", None, None, False, None),
-    ("restored once", {**DONE, "ended": True}, None, False, None),
-    ("begun", BEGUN, None, False, "begun at 2026-03-01 11:00 UTC, and its end is not known"),
-    ("begun into a project that was replaced since", {**BEGUN, "project_id": OTHER.id}, None, False, "is not known"),
-    ("begun, and a server runs", BEGUN, None, RUNS, None),
-    ("a job has told of it", {**BEGUN, "message": TOLD}, None, False, f"are not whole: {TOLD}."),
-    ("at work", BEGUN, ("running", None), False, "at work on the platform"),
-    ("at work for another machine", None, ("running", None), False, "A restore that was begun is at work"),
-    ("killed", BEGUN, ("failed", None), False, "broke off: the run is failed, and its log has no report"),
-    ("broke off half way", BEGUN, ("completed", HALF), False, f"are not whole: {TOLD}."),
-    ("refused", BEGUN, ("completed", REFUSED), False, None),
-    ("restored while nobody watched", BEGUN, ("completed", RESTORED), False, None),
+    ("restored once", VERIFIED, None, False, None),
+    (
+        "begun",
+        STARTED,
+        None,
+        False,
+        "started at 2026-03-01 11:00 UTC was interrupted; its result",
+    ),
+    (
+        "begun into a project that was replaced since",
+        replace(STARTED, project_id=OTHER.id),
+        None,
+        False,
+        "its result is unknown",
+    ),
+    ("begun, and a server runs", STARTED, None, RUNS, None),
+    ("a job has told of it", replace(STARTED, message=REPORTED), None, False, f"are incomplete: {REPORTED}."),
+    ("at work", STARTED, ("running", None), False, "is still running on the platform"),
+    ("at work for another machine", None, ("running", None), False, "A restore is still running"),
+    ("killed", STARTED, ("failed", None), False, "was interrupted: the run is failed, and its log has no report"),
+    ("broke off half way", STARTED, ("completed", HALF), False, f"are incomplete: {REPORTED}."),
+    ("refused", STARTED, ("completed", REFUSED), False, None),
+    ("restored while nobody watched", STARTED, ("completed", RESTORED), False, None),
 ]
 
 
@@ -159,7 +176,7 @@ def with_records(where, left):
 def test_no_server_is_started_on_what_is_known_as_interrupted_restore(tmp_path, case, known, left, runs, message):
     where, stage = with_records(asked(tmp_path, None, runs=runs, known=known), left), RecoveryStage()
     if message is None:
-        assert "no restore was asked for" in compare(stage, where)[1].reason
+        assert "no restore requested" in compare(stage, where)[1].reason
         return
     with pytest.raises(StageFailed, match=re.escape(message)) as refused:
         compare(stage, where)
@@ -167,13 +184,13 @@ def test_no_server_is_started_on_what_is_known_as_interrupted_restore(tmp_path, 
 
 
 LEARNT = [  # what was known, what the job says, what is left of an earlier one: what is known then, what is taken away
-    ("not half done", BEGUN, REFUSED, None, None, []),
-    ("half done, begun elsewhere", None, HALF, None, "begun", []),
-    ("half done, begun here", BEGUN, HALF, None, "begun", []),
-    ("killed", BEGUN, None, None, "begun", []),
-    ("not half done, and the one before was killed", BEGUN, REFUSED, ("failed", None), None, ["a2-j", "a2-r"]),
-    ("not half done yet", BEGUN, REFUSED, ("running", None), "begun", []),
-    ("not half done, for it has ended", BEGUN, REFUSED, ("completed", RESTORED), "begun", []),
+    ("not half done", STARTED, REFUSED, None, None, []),
+    ("half done, begun elsewhere", None, HALF, None, "started", []),
+    ("half done, begun here", STARTED, HALF, None, "started", []),
+    ("killed", STARTED, None, None, "started", []),
+    ("not half done, and the one before was killed", STARTED, REFUSED, ("failed", None), None, ["a2-j", "a2-r"]),
+    ("not half done yet", STARTED, REFUSED, ("running", None), "started", []),
+    ("not half done, for it has ended", STARTED, REFUSED, ("completed", RESTORED), "started", []),
 ]
 
 
@@ -181,23 +198,23 @@ LEARNT = [  # what was known, what the job says, what is left of an earlier one:
 def test_what_a_job_says_of_the_data_is_remembered(tmp_path, case, known, report, left, state, gone):
     where = with_records(asked(tmp_path, None, known=known), left)
     learn(where, OURS, JobResult("a2-1", "completed", "failed", 24, "", report or {}))
-    now = where.state.recovery() or {}
-    assert now.get("state") == state
-    assert now.get("message") == (TOLD if report is HALF else None)
+    now = where.state.restore
+    assert (now and now.status) == state
+    assert ((now and now.message) or None) == (REPORTED if report is HALF else None)
     assert (left is None) or where.access.platform_.deleted == gone
 
 
 def test_a_server_that_answers_puts_an_end_to_it(tmp_path):
-    for note, after in ((BEGUN, None), (DONE, DONE)):
+    for note, after in ((STARTED, None), (DONE, DONE)):
         state = asked(tmp_path, None, known=note).state
-        state.forget_begun_recovery()
-        assert state.recovery() == after
+        end_started_restore(state)
+        assert state.restore == after
 
 
 def remembered(where):
-    for name, value in server_secrets.desired(where).items():
-        where.state.remember_secret(ACCOUNT, name, value, where.clock.now())
-        where.cached.secrets_.add(name)
+    secrets = server_secrets.desired(where)
+    where.state.record_secrets(ACCOUNT, secrets, where.clock.now())
+    where.cached.secrets_ |= set(secrets)
 
 
 def test_a_database_that_is_served_is_known_to_hold_something_before_the_server_is_stopped(tmp_path):

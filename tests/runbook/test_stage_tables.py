@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.release.provenance import Comparison
 from mlflow_ae5_deploy.resources.account import CreateAccount, SignIn
+from mlflow_ae5_deploy.resources.before_replacing import DataState
 from mlflow_ae5_deploy.resources.endpoint import ReadUrl
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject, UploadProject
 from mlflow_ae5_deploy.resources.restore import CheckRestore
@@ -25,7 +26,9 @@ from mlflow_ae5_deploy.runbook.stages.s12_store_token import StoredTokenState, S
 
 USER = User(id="1", username=ACCOUNT, enabled=True)
 DIFFERS = ProjectState(ACCOUNT, OURS.name, OURS, Comparison(False, "It holds another release.", None))
-RESTORES = replace(DIFFERS, restore=RestoreRequest("S1", stop_server=True), servers=(deployment(),), checkable=True)
+DATA = DataState(RestoreRequest("S1", stop_server=True), servers=(deployment(),), checkable=True)
+RESTORES = replace(DIFFERS, data=DATA)
+UNCHECKABLE = replace(DIFFERS, data=replace(DATA, checkable=False))
 ID, MOMENT = "a2-1", datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = [
     (ServiceAccountStage(), "there", AccountState(ACCOUNT, True, USER, ()), []),
@@ -38,8 +41,13 @@ ROWS = [
     (UploadStage(), "same", replace(DIFFERS, comparison=Comparison(True, "It is the same.", None)), []),
     (UploadStage(), "differs", DIFFERS, [(ReplaceProject, OURS.name)]),
     (UploadStage(), "over a server", RESTORES, [(CheckRestore, "S1"), (ReplaceProject, OURS.name)]),
-    (UploadStage(), "no job can tell", replace(RESTORES, checkable=False), [(ReplaceProject, OURS.name)]),
-    (UploadStage(), "nothing in use", replace(RESTORES, servers=()), [(ReplaceProject, OURS.name)]),
+    (
+        UploadStage(),
+        "no job can tell",
+        replace(DIFFERS, data=replace(DATA, checkable=False)),
+        [(ReplaceProject, OURS.name)],
+    ),
+    (UploadStage(), "nothing in use", replace(DIFFERS, data=replace(DATA, servers=())), [(ReplaceProject, OURS.name)]),
     (EndpointUrlStage(), "known", EndpointState("https://x"), []),
     (EndpointUrlStage(), "not yet", EndpointState(None), [(ReadUrl, "")]),
     (TokenStage(), "stored", TokenState(ID, (), False), []),

@@ -113,5 +113,5 @@ def test_the_age_of_a_token_counts_from_its_issue(tmp_path):
     run.token_for(deployment().id)
     store_token(run, ACCOUNT, deployment())
 
-    known = run.state.stored_token(ACCOUNT)
+    known = run.state.tokens[ACCOUNT]
     assert (known.issued, known.stored) == (asked, asked + timedelta(seconds=3660))

@@ -1,4 +1,4 @@
-"""upgrade: from one release to the next, and back by itself when anything fails."""
+"""upgrade: to another release, with automatic rollback."""
 
 from __future__ import annotations
 
@@ -14,22 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.engine.plan import RunResult
     from mlflow_ae5_deploy.engine.stage import AnyStage
-    from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
-    from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
+    from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "upgrade"
 
 Rehearse = Annotated[
-    bool, typer.Option("--rehearse", help="Only migrate a copy of the data on the platform, and tell time and result.")
+    bool, typer.Option("--rehearse", help="Only migrate a copy of the data, and report time and result.")
 ]
 NoRehearsal = Annotated[bool, typer.Option("--no-rehearsal", help="Do not rehearse first.")]
-Back = Annotated[
-    bool,
-    typer.Option("--roll-back", help="Go back from an upgrade that was cut off, or failed to go back; asks first."),
+RollBack = Annotated[
+    bool, typer.Option("--roll-back", help="Roll back an interrupted upgrade, or retry a failed rollback; asks first.")
 ]
 
 
@@ -37,90 +34,77 @@ def command(
     options: ReleaseWriteOptions,
     rehearse: Rehearse = False,
     no_rehearsal: NoRehearsal = False,
-    back: Back = False,
+    roll_back: RollBack = False,
     wait: Wait = 14400.0,
 ) -> int:
-    """Interrupted, run it again: it goes on; or go back with --roll-back."""
-    chosen = [
-        name
-        for name, given in (("--rehearse", rehearse), ("--no-rehearsal", no_rehearsal), ("--roll-back", back))
-        if given
-    ]
-    if len(chosen) > 1:
-        raise Usage(f"{' and '.join(chosen)} exclude each other.", remedy="Leave one out.")
+    """Rehearse, back up, stop, replace, migrate, start, verify. Causes downtime. Safe to re-run: it resumes."""
+    modes = {"--rehearse": rehearse, "--no-rehearsal": no_rehearsal, "--roll-back": roll_back}
+    given = [name for name, chosen in modes.items() if chosen]
+    if len(given) > 1:
+        raise Usage(f"{' and '.join(given)} exclude each other.", remedy="Leave one out.")
     with writing(options, NAME) as context:
-        document = _upgrade(context, options.reporter, wait, chosen[0] if chosen else "")
+        run = _upgrade_run(context, options.reporter, wait)
+        document = _roll_back(run, options.reporter) if roll_back else _upgrade(run, options.reporter, given)
     if options.json:
         options.reporter.data(document)
     return EXIT_DONE
 
 
-def _upgrade(context: Context, reporter: Reporter, wait: float, how: str) -> dict[str, Any]:
-    from mlflow_ae5_deploy.operations.upgrade import apply, plan, state
-    from mlflow_ae5_deploy.operations.upgrade import rollback as back
-    from mlflow_ae5_deploy.render.upgrade import show_changes, show_upgraded, upgrade_data
+def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
+    from mlflow_ae5_deploy.operations.upgrade import rollback
+    from mlflow_ae5_deploy.render.upgrade import upgrade_data
 
-    shared = _upgrade_context(context, reporter, wait)
-    if how == "--roll-back":
-        rolled_back = back.on_request(context, shared)
-        reporter.line(back.back_words(rolled_back), style="bold")
-        if kept := back.kept_words(rolled_back):
-            reporter.line(kept)
-        return upgrade_data("back", None, None, None) | {"saved_copy": rolled_back.saved_copy or None}
-    interrupted = state.pending(context)
-    if interrupted is not None:
-        state.require_forward(context, interrupted)
-    result = shared.run([stage for stage in shared.stages if stage.number < 6])
-    if result.error is not None:
-        raise result.error
-    if interrupted is not None:  # there may be no project just now
-        plan.require_target(context, interrupted.target, interrupted.desired, interrupted.phase)
-        reporter.line(f"An upgrade to {interrupted.desired} was cut off ({interrupted.phase}); going on with it.")
-        done = apply.go_on(context, interrupted, shared)
-        show_upgraded(reporter, done, interrupted.desired)
-        return upgrade_data("upgraded", None, None, done)
-    found = plan.look(context)
-    show_changes(reporter, found)
-    if found.settled and how != "--rehearse":
-        reporter.line("This release is installed already.", style="bold")
-        return upgrade_data("unchanged", found, None, None)
-    rehearsed = _rehearse(context, reporter, shared, found, how)
-    if how == "--rehearse":
-        return upgrade_data("rehearsed", found, rehearsed, None)
-    apply.agree(context, found, rehearsed)
-    done = apply.upgrade(context, found, shared)
-    show_upgraded(reporter, done, found.release[1])
-    return upgrade_data("upgraded", found, rehearsed, done)
+    record = rollback.on_request(run)
+    reporter.line(rollback.result_words(record), style="bold")
+    if saved := rollback.saved_copy_words(record):
+        reporter.line(saved)
+    return upgrade_data("rolled back", None, None, None) | {"saved_copy": record.saved_copy or None}
 
 
-def _rehearse(
-    context: Context, reporter: Reporter, shared: UpgradeContext, found: UpgradePlan, how: str
-) -> JobResult | None:
-    """Raises what would keep the upgrade from starting at all."""
+def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[str, Any]:
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
-    from mlflow_ae5_deploy.render.upgrade import show_rehearsal
+    from mlflow_ae5_deploy.render.upgrade import show_changes, show_rehearsal, show_upgraded, upgrade_data
 
-    if how != "--rehearse":
-        plan.check(context, found)
-    if how == "--no-rehearsal":
-        return None
-    job_result = apply.rehearse(context, found, shared)
-    show_rehearsal(reporter, job_result)
-    return job_result
+    context, interrupted = run.context, run.context.state.upgrade
+    if interrupted is not None:
+        plan.require_resumable(context, interrupted)
+    run.from_stage(1, 5)
+    if interrupted is not None:  # there may be no project just now
+        plan.require_same_release(context, interrupted)
+        reporter.line(f"Resuming the interrupted upgrade to {interrupted.release} ({interrupted.phase}).")
+        done = apply.resume(run)
+        show_upgraded(reporter, done, interrupted.release)
+        return upgrade_data("upgraded", None, None, done)
+    planned, rehearsed = plan.observe(context), None
+    show_changes(reporter, planned)
+    if planned.settled and "--rehearse" not in given:
+        reporter.line("This release is installed already.", style="bold")
+        return upgrade_data("unchanged", planned, None, None)
+    if "--rehearse" not in given:
+        plan.check(context, planned)
+    if "--no-rehearsal" not in given:
+        rehearsed = apply.rehearse(run, planned)
+        show_rehearsal(reporter, rehearsed)
+    if "--rehearse" in given:
+        return upgrade_data("rehearsed", planned, rehearsed, None)
+    apply.agree(context, planned, rehearsed)
+    done = apply.upgrade(run, planned)
+    show_upgraded(reporter, done, planned.release[1])
+    return upgrade_data("upgraded", planned, rehearsed, done)
 
 
-def _upgrade_context(context: Context, reporter: Reporter, wait: float) -> UpgradeContext:
+def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRun:
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.engine.executor import run
-    from mlflow_ae5_deploy.operations.upgrade.shared_steps import UpgradeContext
+    from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
     def run_stages(stages: Sequence[AnyStage]) -> RunResult:
         return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends, framed=False)
 
-    def show(text: str) -> None:
+    def report(text: str) -> None:
         reporter.doing(text)
         reporter.line(f"> {text[:1].upper()}{text[1:]}")
 
     follow(context, reporter)
-    return UpgradeContext(STAGES, run_stages, show, reporter.check, wait)
+    return UpgradeRun(context, STAGES, run_stages, report, reporter.check, wait)

@@ -20,7 +20,6 @@ from mlflow_ae5_deploy.engine.lock import at_work
 from mlflow_ae5_deploy.jobs import gc
 from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.missed import missed
-from mlflow_ae5_deploy.operations.restart import pending_restart
 from mlflow_ae5_deploy.operations.status.state import (
     GcStatus,
     InstallationState,
@@ -33,21 +32,21 @@ from mlflow_ae5_deploy.release.provenance import made_of
 from mlflow_ae5_deploy.resources import gc_job, scheduled_job
 from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.restore import interrupted_restore
+from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 
 
 def observe(context: Context, token: Secret | None) -> InstallationState:
     """token: opens the endpoint where the login session does not; may be None."""
-    context.state.refresh()  # with --watch, another run may have written it
+    context.state.reload()  # with --watch, another run may have written it
     project = context.cached.project(context.settings.project.name)
     chosen = chosen_of(context)
     current = chosen.current
     build, build_unknown = made_of(context.cached.archive(project)) if project else (None, "there is no project")
     health, version, version_unknown = _ask_server(context, current, token)
     sharing = context.settings.sharing
-    upgrade = context.state.pending_upgrade() or {}
+    upgrade = context.state.upgrade
     return InstallationState(
         project=project,
         deployment=current,
@@ -68,8 +67,8 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
         ),
         backups=look_at_backups(context, project),
-        interrupted_upgrade=str(upgrade.get("desired") or ""),
-        rollback_failed=str(upgrade.get("trouble") or ""),
+        interrupted_upgrade=upgrade.release if upgrade else "",
+        rollback_failed=upgrade.failure if upgrade else "",
         interrupted_restore=interrupted_restore(context, project),
         unfinished=_unfinished(context, current),
         account_exists=not context.access.missing,
@@ -78,12 +77,12 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
 
 def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
     running = at_work(context.folder) or ""
-    pending, rotation = pending_restart(context), context.state.unfinished_rotation()
+    pending, rotation = context.state.restart, context.state.rotation
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
     if rotation is None or current is None or rotation.deployment_id != current.id:
         return UnfinishedOperation(since, running=running)
-    left = tuple(name for name in recipients(context) if name in rotation.left)
-    return UnfinishedOperation(since, left, not rotation.proved, running)
+    left = tuple(name for name in recipients(context) if name in rotation.remaining)
+    return UnfinishedOperation(since, left, not rotation.gc_tested, running)
 
 
 def _desired_secrets(context: Context) -> tuple[str, ...]:
@@ -101,12 +100,11 @@ def _desired_secrets(context: Context) -> tuple[str, ...]:
 
 def _token(context: Context) -> TokenStatus:
     accounts = recipients(context)
-    stored = {token.account: token for token in context.state.stored_tokens()}
-    previous = {token.account: token for token in context.state.previous_tokens() if token.account not in stored}
+    stored, previous = context.state.tokens, context.state.previous_tokens
     return TokenStatus(
         TOKEN in context.cached.secret_names(),
         tuple(stored[name] for name in accounts if name in stored),
-        tuple(previous[name] for name in accounts if name in previous),
+        tuple(previous[name] for name in accounts if name in previous and name not in stored),
     )
 
 
@@ -188,9 +186,9 @@ def _collection(context: Context, project: Project | None) -> GcStatus:
 
 
 def _renewed(context: Context) -> datetime | None:
-    own, current = context.state.stored_token(context.account), chosen_of(context).current
+    own, current = context.state.tokens.get(context.account), chosen_of(context).current
     stored = own.stored if own and current and own.deployment_id == current.id else None
-    return max((when for when in (stored, context.state.gc_proved()) if when), default=None)
+    return max((when for when in (stored, context.state.gc_tested) if when), default=None)
 
 
 def in_order(runs: list[Run]) -> list[Run]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from mlflow_ae5_deploy.engine.state import StoredToken
+from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.jobs.gc import INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.status.drift import StageDrift

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.mlflow_api import Health
-from mlflow_ae5_deploy.engine.state import StoredToken
+from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.operations.missed import Missed
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus
 from mlflow_ae5_deploy.release.provenance import BuildRecord
-from mlflow_ae5_deploy.resources.restore import InterruptedRestore
+from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""From one release to the next, and back by itself when anything fails on the way."""
+"""Upgrade to another release, with automatic rollback on failure."""

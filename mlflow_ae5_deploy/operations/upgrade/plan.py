@@ -1,4 +1,4 @@
-"""What an upgrade would change, and whether it can be begun at all. Reads only."""
+"""What an upgrade would change, and whether it can start. Reads only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeployError, ReleaseRefuse
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.jobs import runner, tasks
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.status.observe import health_of
@@ -26,22 +27,16 @@ RESTORABLE = ("sqlite", "postgresql", "mysql")
 
 @dataclass(frozen=True)
 class UpgradePlan:
-    """release, mlflow: (now, then), in words. same: the project holds the wanted content already.
-
-    rehearsable: the new release knows how to upgrade a copy. backs_up: the installed one knows how to back up.
-    """
-
     project: Project
     server: Deployment | None
-    release: tuple[str, str]
-    mlflow: tuple[str, str]
-    same: bool
-    rehearsable: bool
-    backs_up: bool
+    release: tuple[str, str]  # (now, then), in words
+    mlflow: tuple[str, str]  # (now, then), in words
+    same: bool  # the project has the desired content
+    rehearsable: bool  # the new release can migrate a copy
 
     @property
     def settled(self) -> bool:
-        """Nothing to do: a server that has started is on the schema that its release wants."""
+        """Nothing to do: a server only starts on the schema of its release."""
         return self.same and self.server is not None and self.server.is_started
 
     def data(self) -> dict[str, Any]:
@@ -51,7 +46,7 @@ class UpgradePlan:
         }
 
 
-def look(context: Context) -> UpgradePlan:
+def observe(context: Context) -> UpgradePlan:
     """After stage 5 has built the new archive."""
     project, built = runner.required_project(context), built_of(context)
     stored, desired = context.cached.archive(project), built.path.read_bytes()
@@ -62,7 +57,6 @@ def look(context: Context) -> UpgradePlan:
         mlflow=(_mlflow(context, stored), _mlflow(context, desired)),
         same=same_content(stored, built).same,
         rehearsable=tasks.REHEARSE in read_project_archive(built.path).variables,
-        backs_up=runner.knows(context, project, "Backup"),
     )
 
 
@@ -72,37 +66,37 @@ def built_of(context: Context) -> BuiltArchive:
     return context.outputs.built
 
 
-def check(context: Context, changes: UpgradePlan) -> None:
-    """Everything that would make it fail, as far as it can be told before anything is done."""
+def check(context: Context, planned: UpgradePlan) -> None:
+    """Raise what would make the upgrade fail, as far as that shows before it starts."""
     built = built_of(context)
     needed = {runner.command_of(context.settings, name) for name in ("Backup", "Restore", "DatabaseUpgrade")}
     if absent := sorted(needed - set(built.commands)):
         raise ReleaseRefused(
-            f"The new release has no command {', '.join(f'`{name}`' for name in absent)}, without which there is no "
-            "upgrade that could be taken back.",
-            where=changes.release[1],
-            remedy="`install --replace` changes the release all the same, without a way back.",
+            f"The new release has no command {', '.join(f'`{name}`' for name in absent)}: the upgrade could not be "
+            "rolled back.",
+            where=planned.release[1],
+            remedy="`install --replace` changes the release without a rollback.",
         )
     store = context.values.store_uri(context.settings.server.backend_store_uri).reveal()
-    require_way_back(parse_store_uri(store).dialect)
+    require_restorable(parse_store_uri(store).dialect)
     check_before_start(context, desired_deployment(context), None)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
-    server = changes.server
+    server = planned.server
     if server is not None and server.is_started and server.url:
         health = health_of(context, server)
         if health.status == "unhealthy":
             raise Conflict(
-                f"The server is not well now ({health.message}), so nobody could tell what an upgrade did to it.",
+                f"The server is unhealthy now ({health.message}): whether an upgrade works could not be seen.",
                 where=f"deployment {server.name}",
-                remedy="Mend it first: `status` and `doctor` say what is wrong.",
+                remedy="Fix that first: `status` and `doctor` show the cause.",
             )
 
 
-def require_way_back(dialect: str) -> None:
-    """Raises Conflict for a database into which the project's `Restore` brings nothing back."""
+def require_restorable(dialect: str) -> None:
+    """Raise Conflict for a database that the project's `Restore` cannot write."""
     if dialect not in RESTORABLE:
         raise Conflict(
-            f"The database is {dialect}, into which no snapshot can be restored: an upgrade that fails could not go "
+            f"The database is {dialect}, which no snapshot can be restored to: a failed upgrade could not be rolled "
             "back.",
             where="server.backend_store_uri",
             remedy="Move to PostgreSQL first (`backup`, then `restore` with the new server.backend_store_uri), or back "
@@ -110,12 +104,22 @@ def require_way_back(dialect: str) -> None:
         )
 
 
-def require_target(context: Context, target: str, desired: str, phase: str) -> None:
-    """Raises Conflict unless the release at hand is the one that an upgrade which was cut off was on the way to."""
-    built = built_of(context)
-    if target != built.content_digest:
+def require_resumable(context: Context, record: UpgradeRecord) -> None:
+    """Raise Conflict for an upgrade that is being rolled back: partly migrated data must not be migrated further."""
+    if record.failure:
         raise Conflict(
-            f"An upgrade to {desired} was cut off ({phase}), and this would be one to "
+            f"An upgrade to {record.release} failed, and its rollback has not finished: {record.failure}",
+            where=str(context.folder),
+            remedy="Run `upgrade --roll-back` to finish it; then upgrade again.",
+        )
+
+
+def require_same_release(context: Context, record: UpgradeRecord) -> None:
+    """Raise Conflict unless the release at hand is that of the interrupted upgrade."""
+    built = built_of(context)
+    if record.digest != built.content_digest:
+        raise Conflict(
+            f"An upgrade to {record.release} was interrupted ({record.phase}), and this would be one to "
             f"{_name(built.path.read_bytes())}.",
             where=f"project {context.settings.project.name}",
             remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --roll-back`.",
@@ -123,7 +127,7 @@ def require_target(context: Context, target: str, desired: str, phase: str) -> N
 
 
 def schema(job_result: JobResult | None) -> dict[str, Any] | None:
-    """What the rehearsal said of the schema."""
+    """What the rehearsal reported of the schema."""
     if job_result is None:
         return None
     report = job_result.report

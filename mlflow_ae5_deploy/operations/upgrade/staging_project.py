@@ -1,6 +1,6 @@
-"""A project beside the installed one, with the new release: its jobs see the same secrets and the same volume.
+"""A temporary project with the new release: its jobs see the same secrets and volumes as those of the installed one.
 
-AE5 mounts its volumes into the jobs of every project, and hands an account's secrets to all of them.
+AE5 mounts its volumes into the jobs of every project, and gives an account's secrets to all of them.
 """
 
 from __future__ import annotations
@@ -20,31 +20,30 @@ from mlflow_ae5_deploy.resources.project import UploadProject, await_gone, delet
 
 
 @contextlib.contextmanager
-def beside(context: Context) -> Iterator[Project]:
-    """The project is gone afterwards. One that an earlier call has left is taken away first."""
-    if left := context.cached.project(side_name(context)):
+def staging_project(context: Context) -> Iterator[Project]:
+    """The project is deleted afterwards. One that an interrupted run has left is deleted first."""
+    name, built = staging_name(context), built_of(context)
+    if left := context.cached.project(name):
         other_machines.refuse_meanwhile(context, left)
-    remove_left(context)
-    built = built_of(context)
-    name = side_name(context)
+    delete_staging_project(context)
     try:
-        uploading = UploadProject(name=name, reason="its jobs are those of the new release")
-        with applying(uploading, context.journal):
+        with applying(UploadProject(name=name, reason="its jobs are those of the new release"), context.journal):
             project = upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
         yield project
     except BaseException:
-        with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next call cleans up
-            remove_left(context)
+        with contextlib.suppress(PlatformError):  # the first failure is the one to report; the next run cleans up
+            delete_staging_project(context)
         raise
-    remove_left(context)
+    delete_staging_project(context)
 
 
-def side_name(context: Context) -> str:
+def staging_name(context: Context) -> str:
     return context.settings.project.name + REHEARSAL
 
 
-def remove_left(context: Context) -> None:
-    project = context.cached.project(side_name(context))
+def delete_staging_project(context: Context) -> None:
+    """Nothing happens where there is none."""
+    project = context.cached.project(staging_name(context))
     if project is None:
         return
     jobs = [job for job in context.platform.jobs() if job.project_id == project.id]

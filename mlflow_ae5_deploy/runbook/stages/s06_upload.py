@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mlflow_ae5_deploy.ae5.models import Deployment, Project
+from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.engine.change import Change
-from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.stage import Stage
-from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.release.provenance import Comparison, same_content
-from mlflow_ae5_deploy.resources.interrupted_upgrade import InterruptedUpgrade, interrupted_upgrade, refuse_to_serve
+from mlflow_ae5_deploy.resources import before_replacing
+from mlflow_ae5_deploy.resources.before_replacing import DataState
 from mlflow_ae5_deploy.resources.project import (
     CompareProject,
     ReplaceProject,
@@ -22,81 +22,36 @@ from mlflow_ae5_deploy.resources.project import (
     remove_project,
     upload_project,
 )
-from mlflow_ae5_deploy.resources.restore import (
-    CheckRestore,
-    InterruptedRestore,
-    checking,
-    interrupted_restore,
-    look_first,
-    refuse_in_use,
-    refuse_interrupted_restore,
-    servers_of,
-)
 
 
 @dataclass(frozen=True)
 class ProjectState:
-    """comparison: None until there is both a project and an archive. restore: that was asked for. servers: that serve
-    its data. checkable: a job of the project can tell whether it would restore."""
-
     account: str
     name: str
     project: Project | None
-    comparison: Comparison | None
-    restore: RestoreRequest | None = None
-    servers: tuple[Deployment, ...] = ()
-    checkable: bool = False
-    interrupted_restore: InterruptedRestore | None = None
-    interrupted_upgrade: InterruptedUpgrade | None = None
-
-    @property
-    def differs(self) -> bool:
-        return self.comparison is not None and not self.comparison.same
-
-    @property
-    def restores_into_use(self) -> bool:
-        return self.restore is not None and (bool(self.servers) or self.restore.undo)
+    comparison: Comparison | None  # None until there is both a project and an archive
+    data: DataState = field(default_factory=DataState)
 
 
 class UploadStage(Stage[ProjectState]):
     number = 6
     name = "upload"
-    promise = "a project with the wanted content exists under the service account"
+    promise = "a project with the desired content exists under the service account"
 
     def observe(self, context: Context) -> ProjectState:
-        name, restore = context.settings.project.name, context.options.recovery
-        project, built, upgraded = context.cached.project(name), context.outputs.built, interrupted_upgrade(context)
-        if project is None or built is None:
-            return ProjectState(context.account, name, project, None, restore, interrupted_upgrade=upgraded)
-        comparison = same_content(context.cached.archive(project), built)
-        if comparison.same:
-            return ProjectState(context.account, name, project, comparison, restore, interrupted_upgrade=upgraded)
-        servers = servers_of(context) if restore is not None else ()
-        in_use = restore is not None and (bool(servers) or restore.undo)
-        return ProjectState(
-            context.account,
-            name,
-            project,
-            comparison,
-            restore,
-            servers,
-            in_use and runner.knows(context, project, "Restore"),
-            interrupted_restore(context, project) if restore is None else None,
-            upgraded,
-        )
+        name, built = context.settings.project.name, context.outputs.built
+        project, comparison = context.cached.project(name), None
+        if project is not None and built is not None:
+            comparison = same_content(context.cached.archive(project), built)
+        differs = comparison is not None and not comparison.same
+        data = before_replacing.observe(context, project if differs else None)
+        return ProjectState(context.account, name, project, comparison, data)
 
     def check(self, state: ProjectState, context: Context) -> None:
-        refuse_to_serve(state.interrupted_upgrade, state.restore, self.number)
-        if state.differs:
-            refuse_interrupted_restore(
-                state.interrupted_restore, self.number
-            )  # a running restore is a job of this project
-            if state.restore is not None and state.restores_into_use:
-                refuse_in_use(state.restore, state.servers)
+        before_replacing.check(state.data, self.number)
 
     def diff(self, state: ProjectState) -> Diff:
-        name, upgraded = state.name, state.interrupted_upgrade
-        warnings = (upgraded.warning,) if upgraded is not None and state.restore is None else ()
+        name, warnings = state.name, state.data.warnings
         if state.project is None:
             reason = f"`{state.account}` has no project of this name"
             return Changes((UploadProject(name=name, reason=reason),), warnings)
@@ -106,9 +61,7 @@ class UploadStage(Stage[ProjectState]):
         if state.comparison.same:
             return NoChange(f"project {name} is up to date: {reason}", warnings)
         replace = ReplaceProject(name=name, id=state.project.id, reason=reason)
-        if state.restore is not None and state.restores_into_use and state.checkable:
-            return Changes((checking(state.restore), replace), warnings)
-        return Changes((replace,), warnings)
+        return Changes((*state.data.checks, replace), warnings)
 
     def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
         """What hangs on a project that is replaced goes with it."""
@@ -116,21 +69,17 @@ class UploadStage(Stage[ProjectState]):
             context.cached.expect_gone(state.project.id)
 
     def apply(self, change: Change, state: ProjectState, context: Context) -> None:
+        project = state.project
         match change:
-            case CheckRestore() if state.project is not None and state.restore is not None:
-                look_first(context, state.project, state.restore, replaced=True)
-            case ReplaceProject() if state.project is not None:
-                self._remove(state.project, state.restore, context)
+            case UploadProject() | CompareProject():
                 self._upload(context)
-            case _:
+            case ReplaceProject() if project is not None:
+                before_replacing.note_removal(context, state.data)
+                keep_archive(context, project)
+                remove_project(context, project)
                 self._upload(context)
-
-    def _remove(self, project: Project, restore: RestoreRequest | None, context: Context) -> None:
-        if restore is None:
-            context.state.forget_begun_recovery()  # it was looked for, and is not so
-        context.outputs.taken_down = restore is not None and bool(servers_of(context))
-        keep_archive(context, project)
-        remove_project(context, project)
+            case _ if project is not None:
+                before_replacing.check_restore(context, project, state.data)
 
     def _upload(self, context: Context) -> None:
         built = context.outputs.built

@@ -1,14 +1,12 @@
-"""Stage 7: data is restored before the server first starts, when that is asked for.
+"""Stage 7: data is restored before the server first starts, if requested.
 
-The secrets that say where the data is are set first, because the job that restores reads them. What was restored is
-remembered with the project's id, so that a run that was cut off later does not restore again, and one on a platform
-that was built anew does.
+The secrets that locate the data are set first, because the job that restores reads them. A restore is recorded with
+the project's id: a run that was interrupted later does not restore again, one on a rebuilt platform does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
@@ -16,85 +14,84 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
+from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.stage import Stage
 from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import STOPPED, StopDeployment, restart_consequences, stop
-from mlflow_ae5_deploy.resources.interrupted_upgrade import ended_by_restore, interrupted_upgrade
+from mlflow_ae5_deploy.resources.interrupted import (
+    InterruptedRestore,
+    end_upgrade_by_restore,
+    interrupted_restore,
+    interrupted_upgrade,
+    refuse_interrupted_restore,
+    servers_of,
+)
 from mlflow_ae5_deploy.resources.restore import (
     CheckRestore,
-    InterruptedRestore,
     RestoreSnapshot,
     UndoRestore,
     checking,
-    interrupted_restore,
     learn,
     look_first,
     refuse_in_use,
-    refuse_interrupted_restore,
     refuse_occupied,
     require_repository,
     restoring,
-    servers_of,
 )
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, SetSecrets, setting
 
 _WHILE_DOWN = (
-    "The server was stopped for this. Run the same restore again, which goes on; where none is half done, `install` "
-    "starts the server on the data that is there."
+    "The server was stopped for this. Run the same restore again to resume it. If no restore is interrupted, `install` "
+    "starts the server on the present data."
 )
 
 
 @dataclass(frozen=True)
 class RestoreState:
-    """restore: that was asked for. servers: deployments of the project, which serve the data. done: what memory says of
-    a restore into this very project, see Memory.note_recovery. half: of one that is not asked for now, and has not
-    ended."""
-
-    restore: RestoreRequest | None
+    restore: RestoreRequest | None  # that was requested
     project: Project | None = None
     secrets: tuple[SecretState, ...] = ()
-    servers: tuple[Deployment, ...] = ()
-    done: dict[str, Any] | None = None
-    half: InterruptedRestore | None = None
+    servers: tuple[Deployment, ...] = ()  # of the project, which serve the data
+    done: RestoreRecord | None = None  # the last restore into this very project
+    interrupted: InterruptedRestore | None = None  # one that is not requested now, and has not ended
 
 
 class RecoveryStage(Stage[RestoreState]):
     number = 7
     name = "recovery"
-    promise = "database and artifacts are restored before the server first starts, if asked for"
+    promise = "database and artifacts are restored before the server first starts, if requested"
 
     def observe(self, context: Context) -> RestoreState:
         restore, project = context.options.recovery, context.cached.project(context.settings.project.name)
         if restore is None:
-            going = project is not None and context.cached.is_going(project)  # then stage 6 has looked already
-            return RestoreState(None, project, half=None if going else interrupted_restore(context, project))
+            going = project is not None and context.cached.is_going(project)  # then stage 6 has checked already
+            return RestoreState(None, project, interrupted=None if going else interrupted_restore(context, project))
         destination = backup_destination.observe(context)
         servers = servers_of(context)
-        known = context.state.recovery()
-        half = interrupted_upgrade(context)
-        overtaken = half is not None and half.touched  # an upgrade has changed since what was restored then
-        ours = known is not None and project is not None and known.get("project_id") == project.id and not overtaken
+        record, upgrade = context.state.restore, interrupted_upgrade(context.state)
+        outdated = upgrade is not None and upgrade.schema_touched  # it has changed what was restored then
+        ours = record is not None and project is not None and record.project_id == project.id and not outdated
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
         secrets = tuple(secret for secret in server_secrets.observe(context) if secret.state != MADE)
         secrets = (*secrets, *((destination,) if destination is not None else ()))
-        return RestoreState(restore, project, secrets, servers, known if ours else None)
+        return RestoreState(restore, project, secrets, servers, record if ours else None)
 
     def check(self, state: RestoreState, context: Context) -> None:
         if state.restore is None:
-            refuse_interrupted_restore(state.half, self.number)
+            refuse_interrupted_restore(state.interrupted, self.number)
             return
         if state.project is not None:
             runner.require_command(context, state.project, "Restore")
-        if _already(state.restore, state) is None:
+        if _already_done(state.restore, state) is None:
             refuse_in_use(state.restore, state.servers)
             refuse_occupied(state.restore, state.servers, state.secrets)
 
     def diff(self, state: RestoreState) -> Diff:
         restore = state.restore
         if restore is None:
-            return NoChange("no restore was asked for")
-        if (already := _already(restore, state)) is not None:
+            return NoChange("no restore requested")
+        if (already := _already_done(restore, state)) is not None:
             return already
         stops = [
             StopDeployment(
@@ -115,7 +112,7 @@ class RecoveryStage(Stage[RestoreState]):
         match change:
             case StopDeployment():
                 other_machines.refuse_meanwhile(context, project)
-                context.state.forget_token()
+                context.state.invalidate_tokens()
                 stop(context, next(server for server in state.servers if server.id == change.id))
             case CheckRestore():
                 look_first(context, project, restore)
@@ -133,64 +130,62 @@ class RecoveryStage(Stage[RestoreState]):
                     raise
 
     def _restore(self, desired: RestoreRequest, project: Project, context: Context) -> None:
-        note = {
-            "asked": desired.asked,
-            "snapshot": None,
-            "project_id": project.id,
-            "state": "begun",
-            "ended": False,
-            "when": context.clock.now().isoformat(timespec="seconds"),
-        }
-        before = context.state.recovery() or {}
-        begun = before.get("state") == "begun" and all(before.get(key) == note[key] for key in ("asked", "project_id"))
-        context.state.note_recovery(note)
+        state, before = context.state, context.state.restore
+        started = RestoreRecord(desired.requested, project.id, context.clock.now())
+        resumed = before is not None and replace(before, when=started.when, message="") == started
+        state.restore = started
+        state.save()
 
         def done(job_result: JobResult) -> None:
             snapshot = str(job_result.report.get("snapshot") or desired.snapshot)
-            context.state.note_recovery({**note, "snapshot": snapshot, "state": "done"})
-            target = "what was kept aside" if desired.undo else f"snapshot {snapshot}"
-            context.journal.effect("bring back" if desired.undo else "restore", target)
+            state.restore = replace(started, status="done", snapshot=snapshot)
+            state.save()
+            if desired.undo:
+                context.journal.effect("bring back", "saved copy")
+            else:
+                context.journal.effect("restore", "snapshot", snapshot)
 
         task = tasks.restore(*desired.job_words)
-        job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, take_ended=begun)
+        job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, take_ended=resumed)
         if not runner.succeeded(job_result):
             learn(context, project, job_result, before)
         runner.require(task, job_result)
         try:
             require_repository(context, job_result)
         except DeployError:
-            context.state.note_recovery(note)  # it was not what was asked for
+            state.restore = started  # it was not the requested one
+            state.save()
             raise
         context.outputs.recovered = job_result
         if not desired.undo:
-            ended_by_restore(context)
+            end_upgrade_by_restore(context)
 
     def verify(self, context: Context) -> str | None:
         return context.outputs.recovered.message if context.outputs.recovered else None
 
 
-def _already(restore: RestoreRequest, state: RestoreState) -> NoChange | None:
-    """Why there is nothing to restore any more, if so."""
+def _already_done(restore: RestoreRequest, state: RestoreState) -> NoChange | None:
+    """Why nothing is left to restore, if so."""
     done = state.done
-    if done is None or done.get("state") != "done" or not _same(restore, done):
+    if done is None or done.status != "done" or not _same(restore, done):
         return None
-    if not done.get("ended"):
-        return NoChange(f"{_told(done)} by the run that was cut off; going on")
+    if not done.verified:
+        return NoChange(f"{_in_words(done)} by the interrupted run; resuming")
     if state.servers and not restore.replace and not restore.undo:
-        return NoChange(f"{_told(done)}, and a server has run on it since; `--replace --stop-server` goes back to it")
+        return NoChange(f"{_in_words(done)}, and a server has run since; `--replace --stop-server` restores it again")
     return None
 
 
-def _same(desired: RestoreRequest, done: dict[str, Any]) -> bool:
+def _same(desired: RestoreRequest, done: RestoreRecord) -> bool:
     if desired.undo or _was_undo(done):
-        return desired.asked == done.get("asked")
-    return desired.snapshot in ("latest", done.get("snapshot")) or desired.asked == done.get("asked")
+        return desired.requested == done.requested
+    return desired.snapshot in ("latest", done.snapshot) or desired.requested == done.requested
 
 
-def _was_undo(done: dict[str, Any]) -> bool:
-    return str(done.get("asked")).startswith("--undo")
+def _was_undo(done: RestoreRecord) -> bool:
+    return (done.requested or "").startswith("--undo")
 
 
-def _told(done: dict[str, Any]) -> str:
-    what = "what was kept aside was brought back" if _was_undo(done) else None
-    return f"{what or 'snapshot ' + str(done.get('snapshot')) + ' was restored'} at {done.get('when')}"
+def _in_words(done: RestoreRecord) -> str:
+    what = "the saved copy was brought back" if _was_undo(done) else f"snapshot {done.snapshot} was restored"
+    return f"{what} at {done.when:%Y-%m-%d %H:%M} UTC"

@@ -68,12 +68,12 @@ class DeployStage(Stage[DeploymentState]):
             desired=desired,
             project=project,
             secrets=secrets,
-            stale=tuple(context.state.stale_server()),
+            stale=context.state.stale_secrets,
             current=current,
             duplicates=chosen.duplicates,
             rival=chosen.rival,
             health=health,
-            unsure=tuple(context.state.unsure_server()),
+            uncertain=context.state.uncertain_secrets,
             other_database=self._other_database(context, current),
         )
 
@@ -124,7 +124,7 @@ class DeployStage(Stage[DeploymentState]):
         ]
         server = self._diff_server(state)
         warnings = [*server.warnings, *(secret.note for secret in state.secrets if secret.note)]
-        unknown = sorted({*state.unsure, *(secret.name for secret in state.secrets if secret.state == "unknown")})
+        unknown = sorted({*state.uncertain, *(secret.name for secret in state.secrets if secret.state == "unknown")})
         if unknown and state.current is not None and not _starts(server.changes):
             warnings.append(
                 f"Whether the running server was started with the configured values of {', '.join(unknown)} is not "
@@ -183,7 +183,7 @@ class DeployStage(Stage[DeploymentState]):
             case StartDeployment() | RestartDeployment():
                 check_before_start(context, state.desired, state.project)
                 if isinstance(change, RestartDeployment) and current is not None:
-                    context.state.forget_token()
+                    context.state.invalidate_tokens()
                     stop(context, current)
                 await_serving(context, start(context, state.desired, state.project))
 

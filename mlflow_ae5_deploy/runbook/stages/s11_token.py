@@ -37,7 +37,8 @@ class TokenStage(Stage[TokenState]):
     def observe(self, context: Context) -> TokenState:
         deployment = context.outputs.deployment
         identity = deployment.id if deployment else None
-        stored = identity is not None and context.state.token_stored_for(context.account) == identity
+        own = context.state.tokens.get(context.account)
+        stored = own is not None and own.deployment_id == identity
         unlisted = stored and TOKEN not in context.cached.secret_names()
         return TokenState(
             identity,

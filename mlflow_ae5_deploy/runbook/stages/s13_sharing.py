@@ -46,7 +46,7 @@ class SharingStage(Stage[SharingState]):
             deployment.id if deployment else None,
             frozenset(present),
             frozenset(desired_pairs(context)),
-            frozenset(context.state.shared()),
+            frozenset(context.state.shared),
         )
 
     def diff(self, state: SharingState) -> Diff:
@@ -82,7 +82,8 @@ class SharingStage(Stage[SharingState]):
                 remedy="Check that the platform has every group and user named there.",
                 status=error.status,
             ) from None
-        context.state.remember_shared(set((state.ours | set(state.missing)) - set(state.surplus)))
+        context.state.shared = tuple(sorted((state.ours | set(state.missing)) - set(state.surplus)))
+        context.state.save()
         context.journal.effect("share", "deployment", id=state.deployment_id, added=state.missing)
         context.cached.forget("collaborators")
 

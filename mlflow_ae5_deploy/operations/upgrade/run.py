@@ -1,0 +1,125 @@
+"""One run of an upgrade or of its rollback: what its steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
+from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.engine.plan import RunResult
+from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
+from mlflow_ae5_deploy.engine.stage import AnyStage
+from mlflow_ae5_deploy.jobs import other_machines
+from mlflow_ae5_deploy.jobs.runner import command_of
+from mlflow_ae5_deploy.jobs.spec import JobSpec
+from mlflow_ae5_deploy.operations import restart
+from mlflow_ae5_deploy.operations.verify import Check, Verification, require
+from mlflow_ae5_deploy.operations.verify import verify as verify_server
+from mlflow_ae5_deploy.resources import scheduled_job
+from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
+from mlflow_ae5_deploy.resources.interrupted import servers_of
+
+
+@dataclass
+class UpgradeRun:
+    context: Context
+    stages: Sequence[AnyStage]
+    run_stages: Callable[[Sequence[AnyStage]], RunResult]  # and show them
+    report: Callable[[str], None]  # one line about the present step
+    on_check: Callable[[Check], None]
+    wait: float  # seconds a job may take
+
+    # what earlier steps have left for later ones
+    project: Project | None = None  # that is installed by now
+    migration: JobResult | None = None
+    verification: Verification | None = None
+
+    @property
+    def record(self) -> UpgradeRecord:
+        """The record on disk. Raises NotFound where no upgrade is under way."""
+        record = self.context.state.upgrade
+        if record is None:
+            raise NotFound(
+                "No upgrade was started from this machine that could be rolled back.",
+                where=str(self.context.folder),
+                remedy="A finished upgrade is not undone: `restore` brings an earlier snapshot back, and "
+                "`install --release` an earlier release.",
+            )
+        return record
+
+    def note(self, **changes: Any) -> None:
+        """On disk before the step that it is about."""
+        self.context.state.upgrade = replace(self.record, **changes)
+        self.context.state.save()
+
+    def end(self) -> None:
+        self.context.state.upgrade = None
+        self.context.state.save()
+
+    def required_project(self) -> Project:
+        if self.project is None:
+            raise StageFailed("There is no project.", stage=6)
+        return self.project
+
+    def from_stage(self, first: int, last: int = 14) -> None:
+        result = self.run_stages([stage for stage in self.stages if first <= stage.number <= last])
+        if result.error is not None:
+            raise result.error
+
+
+def stop_servers(context: Context) -> None:
+    """Stop every deployment of the project: none may run on data that is changed."""
+    context.cached.forget("deployments", "endpoints")
+    if project := context.cached.project(context.settings.project.name):
+        other_machines.refuse_meanwhile(context, project)
+    for server in servers_of(context):
+        context.state.invalidate_tokens()
+        stop(context, server)
+    context.outputs.no_server = STOPPED
+
+
+def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobRecord, ...]:
+    """The scheduled backup and drill. They have no variables, so there is nothing else to record of them."""
+    names = {command_of(context.settings, command) for command in ("Backup", "Drill")}
+    return tuple(
+        ScheduledJobRecord(job.name, job.command, job.schedule, scheduled_job.is_paused(job))
+        for job in context.cached.jobs()
+        if job.project_id == project.id and job.schedule and job.command in names and not job.variables
+    )
+
+
+def share_as_before(run: UpgradeRun) -> None:
+    deployment, definition = run.context.outputs.deployment, run.record.definition
+    if deployment is not None and definition is not None:
+        restart.share_again(run.context, deployment, definition)
+
+
+def schedule_as_before(run: UpgradeRun) -> None:
+    context, project = run.context, run.required_project()
+    commands = {command.id for command in context.cached.revisions(project)[0].commands}
+    profile = context.settings.backup.resource_profile
+    for job in run.record.jobs:
+        purpose = "drill" if "Drill" in job.command else "backup"
+        desired = JobSpec(
+            job.name, job.command, job.schedule, (), profile, purpose=purpose, section="backup", alone=False
+        )
+        present = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
+        if not present and job.command in commands:
+            present = [scheduled_job.create(project, desired, context)]
+        for item in present:
+            if job.paused and not scheduled_job.is_paused(item):
+                scheduled_job.pause(item, context, purpose)
+
+
+def verify(run: UpgradeRun) -> None:
+    """Test the server end to end, with a token of this run. Raises VerificationFailed."""
+    context, deployment = run.context, run.context.outputs.deployment
+    if deployment is None or not deployment.url:
+        raise StageFailed("There is no server to verify.", stage=8)
+    token = context.token_for(deployment.id)
+    run.verification = verify_server(context, deployment.url.rstrip("/"), token, run.on_check)
+    require(run.verification)

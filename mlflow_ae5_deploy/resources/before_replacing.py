@@ -1,0 +1,78 @@
+"""What must hold before a project is replaced: its data is complete, and a requested restore would work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
+from mlflow_ae5_deploy.engine.change import Change
+from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.resources.interrupted import (
+    InterruptedRestore,
+    InterruptedUpgrade,
+    end_started_restore,
+    interrupted_restore,
+    interrupted_upgrade,
+    refuse_interrupted_restore,
+    refuse_partly_migrated,
+    servers_of,
+)
+from mlflow_ae5_deploy.resources.restore import checking, look_first, refuse_in_use
+
+
+@dataclass(frozen=True)
+class DataState:
+    """The data that the project's server and jobs work on."""
+
+    restore: RestoreRequest | None = None  # that was requested
+    interrupted_upgrade: InterruptedUpgrade | None = None
+    interrupted_restore: InterruptedRestore | None = None
+    servers: tuple[Deployment, ...] = ()  # that run on the data which would be restored
+    checkable: bool = False  # a job of the present project can report whether it would restore
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        upgrade = self.interrupted_upgrade
+        return (upgrade.warning,) if upgrade is not None and self.restore is None else ()
+
+    @property
+    def checks(self) -> tuple[Change, ...]:
+        """Changes that come before the project's replacement."""
+        restore = self.restore
+        in_use = restore is not None and (bool(self.servers) or restore.undo)
+        return (checking(restore),) if restore is not None and in_use and self.checkable else ()
+
+
+def observe(context: Context, project: Project | None) -> DataState:
+    """project: that is to be replaced; None where none is."""
+    restore, upgrade = context.options.recovery, interrupted_upgrade(context.state)
+    if project is None:
+        return DataState(restore, upgrade)
+    if restore is None:
+        # a running restore is a job of this project
+        return DataState(None, upgrade, interrupted_restore(context, project))
+    servers = servers_of(context)
+    in_use = bool(servers) or restore.undo
+    return DataState(restore, upgrade, None, servers, in_use and runner.knows(context, project, "Restore"))
+
+
+def check(state: DataState, stage: int) -> None:
+    """Raise StageFailed or TargetInUse where the project must not be replaced, or no server be started on its data."""
+    refuse_partly_migrated(state.interrupted_upgrade, state.restore, stage)
+    refuse_interrupted_restore(state.interrupted_restore, stage)
+    if state.restore is not None:
+        refuse_in_use(state.restore, state.servers)
+
+
+def check_restore(context: Context, project: Project, state: DataState) -> None:
+    """Have a job of the present project report whether the requested restore would work."""
+    if state.restore is not None:
+        look_first(context, project, state.restore, replaced=True)
+
+
+def note_removal(context: Context, state: DataState) -> None:
+    """Just before the project is deleted."""
+    if state.restore is None:
+        end_started_restore(context.state)  # `check` has seen that none is interrupted
+    context.outputs.taken_down = state.restore is not None and bool(servers_of(context))

@@ -1,0 +1,157 @@
+"""A restore or an upgrade that was started and has not ended: how that shows, and what must wait for its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
+from mlflow_ae5_deploy.common.errors import Locked, StageFailed
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.engine.records import RestoreRecord
+from mlflow_ae5_deploy.engine.state import SavedState
+from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs.interrupted import left
+from mlflow_ae5_deploy.jobs.tasks import JobRequest
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+
+_MUST_WAIT = {
+    "create": "a new snapshot could contain partly migrated data",
+    "prune": "the snapshot for its rollback must stay",
+}
+
+
+# upgrade ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InterruptedUpgrade:
+    release: str  # the new one
+    schema_touched: bool  # the database is, or may be, partly migrated
+    rolling_back: bool  # so it cannot be resumed any more
+
+    @property
+    def message(self) -> str:
+        if self.rolling_back:
+            return f"An upgrade to {self.release} failed, and its rollback has not finished"
+        return f"An upgrade to {self.release} was interrupted"
+
+    @property
+    def remedy(self) -> str:
+        return f"Nothing was changed. {self._ways_out}"
+
+    @property
+    def warning(self) -> str:
+        """For a run that may start a server meanwhile."""
+        return f"{self.message}; it has left the database unchanged. {self._ways_out}"
+
+    @property
+    def _ways_out(self) -> str:
+        if self.rolling_back:
+            return "Run `upgrade --roll-back`."
+        return "Run the same `upgrade --release ...` again to finish it, or `upgrade --roll-back`."
+
+
+def interrupted_upgrade(state: SavedState) -> InterruptedUpgrade | None:
+    record = state.upgrade
+    if record is None:
+        return None
+    touched = record.schema_touched and not record.restored
+    return InterruptedUpgrade(record.release, touched, bool(record.failure))
+
+
+def refuse_partly_migrated(upgrade: InterruptedUpgrade | None, restore: RestoreRequest | None, stage: int) -> None:
+    """Raise StageFailed where a server would be started on a partly migrated database.
+
+    A snapshot that is restored replaces that database; an undo may bring back the very same one.
+    """
+    if upgrade is None or not upgrade.schema_touched or (restore is not None and not restore.undo):
+        return
+    raise StageFailed(
+        f"{upgrade.message}: the database may be partly migrated, so no server is started on it.",
+        stage=stage,
+        remedy=upgrade.remedy,
+    )
+
+
+def refuse_backup_during_upgrade(context: Context, task: JobRequest) -> None:
+    """Raise Locked for a new snapshot and for a pruning, also as a dry run, while an upgrade is interrupted."""
+    upgrade = interrupted_upgrade(context.state)
+    reason = _MUST_WAIT.get(task.words[0]) if task.command == "Backup" and task.words else None
+    if upgrade is not None and reason is not None:
+        where = f"project {context.settings.project.name}"
+        raise Locked(f"{upgrade.message}: {reason}.", where=where, remedy=upgrade.remedy)
+
+
+def end_upgrade_by_restore(context: Context) -> None:
+    """Database and artifacts are those of a snapshot that somebody has chosen: no part of them is partly migrated."""
+    record = context.state.upgrade
+    if record is not None:
+        context.state.upgrade = None
+        context.state.save()
+        context.journal.effect("end", f"the interrupted upgrade to {record.release}")
+
+
+# restore ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InterruptedRestore:
+    """Database and artifacts are, or may be, partly restored."""
+
+    message: str
+    remedy: str = (
+        "Run the same `restore` again to resume it, or `restore --undo` to bring back the saved copy. "
+        "`restore --dry-run` shows the present state."
+    )
+
+
+def servers_of(context: Context) -> tuple[Deployment, ...]:
+    """Deployments of the project, in whatever state: the platform may start a failed one again."""
+    chosen = chosen_of(context)
+    return tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
+
+
+def started_restore(state: SavedState) -> RestoreRecord | None:
+    """A restore whose end was not seen. Into which project does not matter: the data outlives it."""
+    return state.restore if state.restore is not None and state.restore.status == "started" else None
+
+
+def interrupted_restore(context: Context, project: Project | None) -> InterruptedRestore | None:
+    """What the state and the platform's run records show of a restore that has not ended.
+
+    A running server disproves it: none starts on such data.
+    """
+    if project is None or any(server.is_started for server in servers_of(context)):
+        return None
+    record = started_restore(context.state)
+    when = f" started at {record.when:%Y-%m-%d %H:%M} UTC" if record is not None else ""
+    run = left(context, project, tasks.restore())
+    if run is not None and run.run.is_active:
+        remedy = "Wait until it ends, or run the same `restore` again to follow it."
+        return InterruptedRestore(f"A restore{when} is still running on the platform.", remedy)
+    if run is not None and run.job_result is not None:
+        if "interrupted_restore" in run.job_result.report or runner.succeeded(run.job_result):
+            return _reported(run.job_result.report.get("interrupted_restore"))
+        return InterruptedRestore(f"A restore{when} was interrupted: {run.job_result.message}.")
+    if record is None and run is None:
+        return None
+    message = record.message if record is not None else ""
+    return _reported(message) or InterruptedRestore(f"A restore{when} was interrupted; its result is unknown.")
+
+
+def _reported(by_job: Any) -> InterruptedRestore | None:
+    return InterruptedRestore(f"Database and artifacts are incomplete: {scrub(str(by_job))}.") if by_job else None
+
+
+def refuse_interrupted_restore(restore: InterruptedRestore | None, stage: int) -> None:
+    if restore is not None:
+        raise StageFailed(restore.message, stage=stage, remedy=f"Nothing was changed. {restore.remedy}")
+
+
+def end_started_restore(state: SavedState) -> None:
+    """It has ended, however: a server runs on the data, or nothing of it is interrupted."""
+    if started_restore(state) is not None:
+        state.restore = None
+        state.save()

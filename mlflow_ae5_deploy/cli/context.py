@@ -196,7 +196,7 @@ def writing(
 ) -> Iterator[Context]:
     """Open for changes: with the installation's lock, and begin and end of the run in the journal."""
     from mlflow_ae5_deploy.engine.context import RunOptions
-    from mlflow_ae5_deploy.engine.journal_frame import recorded
+    from mlflow_ae5_deploy.engine.executor import recorded
 
     run = RunOptions(consent=consent(options))
     with (

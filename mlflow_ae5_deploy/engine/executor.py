@@ -15,9 +15,8 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.journal_frame import recorded
 from mlflow_ae5_deploy.engine.plan import Diff, NoChange, RunResult, StageResult
-from mlflow_ae5_deploy.engine.stage import AnyStage, compare
+from mlflow_ae5_deploy.engine.stage import AnyStage
 
 _log = logging.getLogger(__name__)
 
@@ -27,17 +26,38 @@ C = TypeVar("C", bound=Change)
 
 
 @contextlib.contextmanager
-def applying(change: Change, journal: Journal, **where: Any) -> Iterator[None]:
-    """Note the change in the journal before it is begun, and after it has ended. where: further fields."""
+def recorded(context: Context) -> Iterator[None]:
+    """Frame a run in the journal: `begin`, then `end` with its outcome (done, or an error's kind), or `interrupted`."""
+    journal, started = context.journal, context.clock.monotonic()
+
+    def end(outcome: str, what: str) -> None:
+        seconds = round(context.clock.monotonic() - started, 1)
+        journal.write("end", outcome=outcome, what=what, writes=context.access.costs()[1], seconds=seconds)
+
+    journal.write("begin", account=context.account, host=context.access.target.options.hostname)
+    try:
+        yield
+    except DeployError as error:
+        end(error.kind, error.what)
+        raise
+    except KeyboardInterrupt:
+        journal.write("interrupted")
+        raise
+    end("done", "")
+
+
+@contextlib.contextmanager
+def applying(change: Change, journal: Journal, **more: Any) -> Iterator[None]:
+    """Note the change in the journal before it starts, and after it has ended. more: further fields of the entry."""
     _log.info("change: %s, because %s", change.phrase, change.reason)
-    journal.write("intent", **where, **change.record())
+    journal.write("intent", **more, **change.record())
     yield
-    journal.write("done", **where, **change.record())
+    journal.write("done", **more, **change.record())
 
 
-def execute(changes: Iterable[C], apply: Callable[[C], object], journal: Journal, **where: Any) -> None:
+def execute(changes: Iterable[C], apply: Callable[[C], object], journal: Journal) -> None:
     for change in changes:
-        with applying(change, journal, **where):
+        with applying(change, journal):
             apply(change)
 
 
@@ -77,7 +97,7 @@ def run(
 
     framed: begin and end are written to the journal; not where the stages are part of something that does so itself.
     """
-    began = context.clock.monotonic()
+    started = context.clock.monotonic()
     results: list[StageResult] = []
     failure: DeployError | None = None
     try:
@@ -98,7 +118,7 @@ def run(
         if error is not failure:  # the journal could not be written
             raise
     requests, writes = context.access.costs()
-    return RunResult(tuple(results), failure, context.clock.monotonic() - began, requests, writes)
+    return RunResult(tuple(results), failure, context.clock.monotonic() - started, requests, writes)
 
 
 def _fit(stage: AnyStage, context: Context) -> bool:
@@ -110,26 +130,32 @@ def _fit(stage: AnyStage, context: Context) -> bool:
 
 
 def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployError | None]:
-    began = context.clock.monotonic()
+    started = context.clock.monotonic()
     diff: Diff = NoChange("")
 
     def result(outcome: str, reason: str) -> StageResult:
-        seconds = context.clock.monotonic() - began
+        seconds = context.clock.monotonic() - started
         return StageResult(stage.number, stage.name, outcome, reason, diff.changes, diff.warnings, seconds)
 
     try:
         stage.preflight(context)
-        state, diff = compare(stage, context)
+        # spelled out, not called: everything that a stage does is on top of this frame
+        state = stage.observe(context)
+        stage.check(state, context)
+        diff = stage.diff(state)
         if isinstance(diff, NoChange):
             return result("unchanged", diff.reason), None
         if context.options.dry:
+            stage.assume(diff.changes, state, context)
             return result("planned", f"{len(diff.changes)} to do"), None
         where = f"stage {stage.number} ({stage.name})"
         try:
             require_consent(context, diff.changes, where=where, remedy="Nothing was changed at this stage.")
         except Conflict as declined:
             return result("declined", declined.what), declined
-        execute(diff.changes, lambda change: stage.apply(change, state, context), context.journal, stage=stage.number)
+        for change in diff.changes:
+            with applying(change, context.journal, stage=stage.number):
+                stage.apply(change, state, context)
         return result("changed", stage.verify(context) or "done"), None
     except DeployError as error:
         context.journal.write("failed", stage=stage.number, kind=error.kind, what=error.what)

@@ -1,4 +1,4 @@
-"""The journal: one line of JSON per effect, on disk before the next effect is begun."""
+"""The journal: one line of JSON per effect, on disk before the next effect starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,57 @@ from mlflow_ae5_deploy.common.files import cannot_write, private_folder
 from mlflow_ae5_deploy.common.redaction import scrub
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """One line. None for what an event does not have."""
+
+    time: datetime | None  # None where the line has no readable time
+    who: str = "?"
+    verb: str = "?"
+    event: str  # begin | intent | effect | done | failed | note | end | interrupted
+    # the resource, of an effect and of a change before (intent) and after it (done)
+    action: str | None = None
+    resource: str | None = None
+    name: str | None = None
+    id: str | None = None
+    account: str | None = None  # whose secret; at the beginning the service account
+    added: Sequence[Any] | None = None  # collaborators
+    # a change
+    change: str | None = None  # its kind
+    phrase: str | None = None
+    reason: str | None = None
+    stage: int | None = None
+    # a run
+    host: str | None = None
+    outcome: str | None = None  # done, or the kind of an error
+    kind: str | None = None  # of an error
+    what: str | None = None  # of an error, or a job's message
+    writes: int | None = None
+    seconds: float | None = None
+
+    def line(self) -> str:
+        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        if self.time is not None:
+            given["time"] = self.time.isoformat(timespec="milliseconds")
+        return json.dumps(given)
+
+    @classmethod
+    def parse(cls, line: str) -> JournalEntry | None:
+        """None for what is no line of a journal, such as one that a full disk has cut short."""
+        try:
+            data = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(data, dict) or not isinstance(data.get("event"), str):
+            return None
+        known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        try:
+            time = datetime.fromisoformat(data["time"])
+        except (KeyError, TypeError, ValueError):
+            time = None
+        return cls(**{**known, "time": time})
 
 
 def operator() -> str:
@@ -35,31 +89,26 @@ class Journal:
         self._verb = verb
         self._read_only = read_only
 
-    def effect(self, action: str, resource: str, name: str = "", **fields: Any) -> None:
-        """Note what a request has just changed. name: of the resource; `id` and `account` are further fields."""
-        self.write("effect", action=action, resource=resource, name=name, **fields)
+    def effect(self, action: str, resource: str, name: str = "", **more: Any) -> None:
+        """Note what a request has just changed. more: further fields of the entry, such as id and account."""
+        self.write("effect", action=action, resource=resource, name=name, **more)
 
-    def write(self, event: str, **fields: Any) -> None:
-        """Append one line and wait until it is on disk. Text fields are scrubbed of secrets."""
+    def write(self, event: str, **more: Any) -> None:
+        """Append an entry and wait until it is on disk. Texts are scrubbed of secrets."""
         if self._read_only:
             return
-        line = {
-            "time": self._clock.now().isoformat(timespec="milliseconds"),
-            "who": operator(),
-            "verb": self._verb,
-            "event": event,
-            **{key: scrub(value) if isinstance(value, str) else value for key, value in fields.items()},
+        scrubbed: dict[str, Any] = {
+            key: scrub(value) if isinstance(value, str) else value for key, value in more.items()
         }
-        _log.info(
-            "%s %s", event, " ".join(f"{key}={value}" for key, value in fields.items() if value not in ("", None))
-        )
+        entry = JournalEntry(time=self._clock.now(), who=operator(), verb=self._verb, event=event, **scrubbed)
+        _log.info("%s %s", event, " ".join(f"{key}={value}" for key, value in more.items() if value not in ("", None)))
         private_folder(self.path.parent)
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
                 torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # what a full disk has left of a line
-                os.write(descriptor, (("\n" if torn else "") + json.dumps(line) + "\n").encode())
+                os.write(descriptor, (("\n" if torn else "") + entry.line() + "\n").encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

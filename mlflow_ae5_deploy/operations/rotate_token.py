@@ -16,8 +16,7 @@ from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed, VerificationFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.executor import applying, require_consent
-from mlflow_ae5_deploy.engine.journal_frame import recorded
+from mlflow_ae5_deploy.engine.executor import applying, recorded, require_consent
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck, prove_gc
 from mlflow_ae5_deploy.operations.restart import (
@@ -277,5 +276,5 @@ def _gc(
     if proof.state == "proved":
         context.state.gc_tested = context.clock.now()
     context.state.save()
-    context.journal.write("proved" if proof.state == "proved" else "unproved", target="gc job", message=proof.message)
+    context.journal.write("note", action="test gc job", outcome=proof.state, what=proof.message)
     return proof, None, rotation

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
@@ -58,7 +58,8 @@ def at_hand(context: Context) -> dict[str, Secret]:
 def observe(context: Context) -> tuple[SecretState, ...]:
     """What is to be done about each key. Raises Conflict where a stored key would be replaced unasked."""
     known = at_hand(context)
-    states = [_observe(context, name, known.get(name)) for name in _IN_FILE if name in known or name in NAMES]
+    listed = context.cached.secret_names()
+    states = [_observe(context, name, known.get(name), listed) for name in _IN_FILE if name in known or name in NAMES]
     unseen = [secret.name for secret in states if secret.state == KEPT]
     if not unseen:
         return tuple(states)
@@ -66,9 +67,9 @@ def observe(context: Context) -> tuple[SecretState, ...]:
     return tuple(SecretState(f.name, f.state, note if f.name == unseen[0] else "") for f in states)
 
 
-def _observe(context: Context, name: str, value: Secret | None) -> SecretState:
+def _observe(context: Context, name: str, value: Secret | None, listed: Collection[str]) -> SecretState:
     account, replace = context.account, context.options.replace_keys
-    is_set = name in context.cached.secret_names()
+    is_set = name in listed
     stored = name in context.state.secrets.get(account, {})
     if value is None:
         if is_set and not replace:

@@ -37,7 +37,7 @@ def command(
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, program
     from mlflow_ae5_deploy.engine.context import RunOptions
-    from mlflow_ae5_deploy.engine.journal_frame import recorded
+    from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
     from mlflow_ae5_deploy.resources.deployment import required_running
 

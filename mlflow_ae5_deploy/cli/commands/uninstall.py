@@ -29,7 +29,7 @@ def command(
 ) -> int:
     """Ask, then delete. Safe to re-run."""
     from mlflow_ae5_deploy.engine.context import RunOptions
-    from mlflow_ae5_deploy.engine.journal_frame import recorded
+    from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations import uninstall
     from mlflow_ae5_deploy.render.uninstall import show_kept, show_uninstalled, uninstall_data
 

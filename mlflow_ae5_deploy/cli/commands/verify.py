@@ -21,7 +21,7 @@ def command(
 ) -> int:
     """Uses MLFLOW_TRACKING_TOKEN of the environment if set, else a token issued for this purpose."""
     from mlflow_ae5_deploy.engine.context import RunOptions
-    from mlflow_ae5_deploy.engine.journal_frame import recorded
+    from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations.verify import require
     from mlflow_ae5_deploy.render.verify import verification_data
 

@@ -35,6 +35,8 @@ class ServiceAccountStage(Stage[AccountState]):
     def observe(self, context: Context) -> AccountState:
         user = context.access.find_account() if context.access.has_admin else None
         readable = not context.access.has_admin or (user is not None and user.enabled)
+        if readable:
+            context.access.platform()  # sign in; a wrong password is an error of this stage
         projects = context.cached.projects() if readable else []
         own = context.settings.project.name
         others = sorted(item.name for item in projects if item.owner == context.account and item.name != own)
@@ -74,5 +76,6 @@ class ServiceAccountStage(Stage[AccountState]):
         context.cached.forget()
 
     def verify(self, context: Context) -> str | None:
+        context.access.platform()
         context.cached.projects()
         return f"`{context.account}` was created and can sign in"

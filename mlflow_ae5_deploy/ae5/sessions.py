@@ -117,7 +117,20 @@ class Sessions:
     def platform(self) -> Client:
         """The platform as the service account."""
         if self._platform is None:
-            self._platform = self._wrap(self._open_account())
+            credentials = self._account_credentials()
+            try:
+                session = self._open(credentials)
+            except LoginFailed as error:
+                if self.impersonates or not self.has_admin or self._user is None or not self._user.enabled:
+                    raise
+                raise LoginFailed(
+                    f"The password of `{self.account}` is wrong: the account exists and is enabled.",
+                    where=self.target.options.hostname,
+                    remedy="Correct the password, or let the administrator impersonate the account "
+                    "(account.impersonate: true).",
+                    status=error.status,
+                ) from None
+            self._platform = self._wrap(session)
         return self._platform
 
     def consumer(self, username: str, password: Secret | None) -> Client:
@@ -146,7 +159,7 @@ class Sessions:
         for session in reversed(self._sessions):
             session.close()
 
-    def _open_account(self) -> UserSession:
+    def _account_credentials(self) -> Credentials | Impersonation:
         if self.impersonates:
             user = self.find_account()
             if user is None:
@@ -155,21 +168,9 @@ class Sessions:
                     where=self.target.options.hostname,
                     remedy="`mlflow-ae5-deploy install` creates it; on a cluster, add --create-account.",
                 )
-            return self._open(Impersonation(self.admin(), user))
+            return Impersonation(self.admin(), user)
         reference = self._account_reference()
-        credentials = Credentials(self.account, self._values.secret(reference, f"password of {self.account}"))
-        try:
-            return self._open(credentials)
-        except LoginFailed as error:
-            if self.has_admin and self._user is not None and self._user.enabled:
-                raise LoginFailed(
-                    f"The password of `{self.account}` is wrong: the account exists and is enabled.",
-                    where=self.target.options.hostname,
-                    remedy="Correct the password, or let the administrator impersonate the account "
-                    "(account.impersonate: true).",
-                    status=error.status,
-                ) from None
-            raise
+        return Credentials(self.account, self._values.secret(reference, f"password of {self.account}"))
 
     def _account_reference(self) -> SecretRef:
         reference = self._settings.account.password

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision
@@ -86,12 +86,11 @@ def check_before_start(context: Context, desired: DeploymentSpec, project: Proje
             "(AE5 keeps the claim until the project is deleted).",
         )
     if project is not None:
-        revision_for(context, project, desired.revision, desired.command)
+        revision_for(project, context.cached.revisions(project), desired.revision, desired.command)
 
 
-def revision_for(context: Context, project: Project, name: str, command: str) -> Revision:
-    """The revision of that name (or `latest`), proved to have the command. Raises NotFound or Configuration."""
-    revisions = context.cached.revisions(project)
+def revision_for(project: Project, revisions: Sequence[Revision], name: str, command: str) -> Revision:
+    """The revision of that name (or `latest`), which has the command. Raises NotFound or Configuration."""
     by_name = {revision.name: revision for revision in revisions}
     revision = revisions[0] if name == "latest" else by_name.get(name)
     if revision is None:
@@ -119,7 +118,7 @@ def start(
     """
     if project is None:
         raise StageFailed("There is no project to deploy.", stage=STAGE)
-    revision = revision_for(context, project, desired.revision, desired.command)
+    revision = revision_for(project, context.cached.revisions(project), desired.revision, desired.command)
     context.outputs.no_server = STARTING
     clash: Conflict | None = None
     deployment: Deployment | None = None

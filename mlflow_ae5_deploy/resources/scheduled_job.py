@@ -150,7 +150,7 @@ def check(state: ScheduledJobState, context: Context) -> None:
         return
     check_profile(context, state.desired.resource_profile, f"{state.desired.section}.resource_profile")
     if state.project is not None and not context.cached.is_going(state.project):
-        revision_for(context, state.project, "latest", state.desired.command)
+        revision_for(state.project, context.cached.revisions(state.project), "latest", state.desired.command)
 
 
 def apply(change: Change, state: ScheduledJobState, context: Context, *, wait: float = RUN_DEADLINE) -> None:

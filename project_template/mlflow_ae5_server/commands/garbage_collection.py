@@ -9,15 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
-from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import locks, schema
-from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, wait_until_ready
+from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, reason_of, wait_until_ready
 from mlflow_ae5_server.server.probe import Experiment, Prober
 
 if TYPE_CHECKING:
@@ -27,16 +25,8 @@ _DATABASE_WAIT = 20.0  # seconds at most: the next run of the schedule is a bett
 _MODES = ("ignore", "show", "remove", "remove-all")
 
 
-@dataclass(frozen=True)
-class GcOptions:
-    """What the server said: `first` is its first experiment; `problem` is why it cannot be used."""
-
-    first: Experiment | None
-    problem: ProjectError | None
-
-
 def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[str], None] = lambda _name: None) -> int:
-    """Collect, or with `dry_run` list, and leave the facts in `report`. Returns 0, or 23 where something is left."""
+    """Collect, or with `dry_run` list, and fill `report`. Returns 0, or 23 where something could not be removed."""
     dry_run = dry_run or settings.flag("MLFLOW_TRACKING_GC_DRY_RUN")
     older_than = settings.value("MLFLOW_TRACKING_GC_TTL") or ""
     report.add(dry_run=dry_run, older_than=older_than)
@@ -50,13 +40,13 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():
         if store.file.parent.is_dir():
-            with locks.maintenance(store):  # a restore that is at work now holds it, and will end
+            with locks.maintenance(store):  # a restore that is running now holds it, and will end
                 _refuse_unfinished(settings)
         # Connecting would create it, and an empty database has nothing to collect: a job that succeeds for ever.
         raise ConfigurationError(
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
         )
-    asked = _ask(settings, report)
+    first, problem = _probe_server(settings, report)
     wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
     with contextlib.nullcontext() if dry_run else locks.maintenance(store), contextlib.ExitStack() as stack:
         from mlflow_ae5_server.gc.collector import Collector
@@ -65,54 +55,53 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
         engine = connect_engine(store, pooled=True)
         stack.callback(engine.dispose)
         schema.require_current(schema.inspect_schema(engine), store)
-        _require_same_database(engine, asked.first, store)
-        pool = stack.enter_context(ThreadPoolExecutor(8, thread_name_prefix="look"))
-        collector = Collector(settings, report, store, engine, limit, include, asked.problem, pool, step)
-        return _guarded(store, lambda: collector.collect(older_than, orphans, dry_run))
+        _require_same_database(engine, first, store)
+        pool = stack.enter_context(ThreadPoolExecutor(8, thread_name_prefix="measure"))
+        collector = Collector(settings, report, store, engine, limit, include, problem, pool, step)
+        return _with_our_errors(store, lambda: collector.collect(older_than, orphans, dry_run))
 
 
-def _guarded(store: Database, work: Callable[[], int]) -> int:
-    """`work`, with a database that goes away under it called by its name."""
+def _with_our_errors(store: Database, work: Callable[[], int]) -> int:
+    """`work`, with UnreachableError where the database fails meanwhile."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     try:
         return work()
     except (OperationalError, InterfaceError) as error:
-        reason = (str(error.orig or error).splitlines() or [""])[0]
         raise UnreachableError(
-            f"the database {store.shown} cannot be worked on: {scrub(reason)[:300]}",
-            "see whether it runs and has room; the next run finishes what this one has begun",
+            f"the database {store.shown} cannot be worked on: {reason_of(error)}",
+            "check that it runs and has room; the next run finishes what this one has started",
         ) from None
 
 
 def _refuse_unfinished(settings: Settings) -> None:
-    """UnfinishedError where a restore was cut off: what has no row now may be about to get it back."""
+    """Raise UnfinishedError where a restore was interrupted: what has no row now may be about to get it back."""
     from mlflow_ae5_server.restore import journal
 
     try:
         journal.refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
     except (ConfigurationError, StorageError) as error:
-        # No place to which jobs could have restored anything; artifacts there are reached through the server.
-        print(f"note: whether a restore is under way cannot be told: {error.message}", file=sys.stderr, flush=True)
+        # Jobs could not have restored anything there; its artifacts are reached through the server.
+        print(f"note: cannot tell whether a restore is running: {error.message}", file=sys.stderr, flush=True)
 
 
-def _ask(settings: Settings, report: Report) -> GcOptions:
-    """Whether the server lets this job in. Most of the work does not need it; what does is held back then."""
+def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None, ProjectError | None]:
+    """The server's first experiment, and why the server cannot be used. Most of the work does not need the server."""
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         # Enough to see which token this run was given, where a new one may take minutes to arrive; of no other use.
         report.add(token_sha256=hashlib.sha256(token.encode()).hexdigest()[:12])
     try:
-        found = Prober(settings.value("MLFLOW_TRACKING_URI"), os.environ).check()
+        first = Prober(settings.value("MLFLOW_TRACKING_URI"), os.environ).check()
     except ProjectError as error:
         print(f"warning: the server cannot be used: {error}", file=sys.stderr, flush=True)
         report.add(server=error.message)
-        return GcOptions(None, error)
+        return None, error
     report.add(server="ok")
-    return GcOptions(found, None)
+    return first, None
 
 
 def _require_same_database(engine: Engine, first: Experiment | None, store: Database) -> None:
-    """The server and this job must mean the same database, or artifacts would be deleted for rows of another."""
+    """Raise ConfigurationError unless server and job use the same database: rows and artifacts must belong together."""
     from sqlalchemy import text
 
     if first is None:

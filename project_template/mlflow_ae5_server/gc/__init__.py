@@ -1,14 +1,18 @@
-"""GarbageCollection: removes for good what users deleted longer ago than the time to live, rows and artifacts.
+"""GarbageCollection: deletes for good what users deleted longer ago than the time to live, rows and artifacts.
 
-job        from settings to report; may the server be used, is the schema ours, is it the same database
-plan       what is due, by MLflow's meaning of age, and what stays by the guards
-registry   what a registered model version needs
-locations  what a location in the database means; refuses what could lead elsewhere
-places     which store that is; proof that this job sees the artifacts of the server
-stores, objects, remote   a folder, S3, the server or MLflow's own code for the rest
-journal    what is being removed now, so that the next run can finish it
-removal    pages of owners: written down, rows removed in short transactions, artifacts removed
-cascade, tables, writing  what belongs to an owner; which tables there are; the connection that deletes
-orphans    artifact folders without a row
-telling    what is printed and reported
+In order:
+collector      one collection, from plan to report
+plan           what has expired, by MLflow's meaning of age, and what stays by the guards
+removal        pages of owners: journal, rows in short transactions, artifacts; what a killed run has left
+summary        what is printed and reported
+orphans        artifact folders without a row
+
+What they use:
+registry       runs and models that a registered model version needs
+locations      what an artifact location means; refuses those that could lead elsewhere
+destinations   which store a location is in; checks that this job sees the artifacts of the server
+stores         a folder, and what every store can do; object_store: S3; remote: the server, and MLflow's own code
+journal        what is being removed, so that the next run can finish it
+row_removal    rows of owners and of all that belongs to them; checks again, in the transaction, that they have expired
+cascade        what belongs to an owner   transactions: the connection that deletes   tables: MLflow's tables
 """

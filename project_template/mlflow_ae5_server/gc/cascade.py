@@ -1,8 +1,8 @@
-"""What else goes with a run, a logged model, a trace or an experiment: read from the database's own foreign keys.
+"""The rows that belong to a run, a logged model, a trace or an experiment, by the database's own foreign keys.
 
-A table is emptied of what refers to the owner where the key says ON DELETE CASCADE, or where it is one of MLflow's own
-parts of the owner, whose keys of old say nothing. Whatever else refers to the owner stays, and the database then
-refuses to remove the owner: better a row too many than a reference into nothing.
+Rows that refer to the owner are deleted with it where the key has ON DELETE CASCADE, or where their table is a part of
+the owner in MLflow's schema, whose older keys have no such clause. All other references stay, and the database then
+refuses to delete the owner: better a row too many than a dangling reference.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PARTS = frozenset(
         "online_scoring_configs",
     }
 )
-# They name an experiment without a foreign key, and SQLite uses ids of experiments again.
+# They name an experiment without a foreign key, and SQLite reuses ids of experiments.
 _BY_EXPERIMENT = (
     "sql_trace_rollup_rebuild_queue",
     "sql_trace_metric_daily_rollups",
@@ -67,11 +67,11 @@ _LIMITED = {
 
 @dataclass(frozen=True)
 class Key:
-    """One foreign key. `pairs` are (its column, the column it refers to)."""
+    """One foreign key."""
 
     table: str
     parent: str
-    pairs: tuple[tuple[str, str], ...]
+    pairs: tuple[tuple[str, str], ...]  # its column, the column that it refers to
     on_delete: str
 
     @property
@@ -91,8 +91,8 @@ class Cascade:
         self._dialect = engine.dialect.name
         self._tables = set(inspector.get_table_names())
         self._keys: dict[str, list[Key]] = {}
-        for (_schema, name), found in inspector.get_multi_foreign_keys().items():
-            for item in found:
+        for (_schema, name), keys in inspector.get_multi_foreign_keys().items():
+            for item in keys:
                 pairs = tuple(zip(item["constrained_columns"], item["referred_columns"], strict=True))
                 on_delete = str((item.get("options") or {}).get("ondelete", "")).upper()
                 self._keys.setdefault(item["referred_table"], []).append(
@@ -101,10 +101,10 @@ class Cascade:
         self._filled: set[str] = set()
         self._deletes = {owner: self._statements(owner) for owner in KEYS}
 
-    def look(self, connection: Connection) -> None:
-        """See which tables are empty: nothing is asked of them until the next look.
+    def find_filled(self, connection: Connection) -> None:
+        """Note which tables have rows; `delete` skips the others.
 
-        What is deleted long ago gets no new rows, so none can be missed; and the foreign keys would tell.
+        Expired owners get no new rows, so none can be missed; and the foreign keys would refuse.
         """
         names = {str(item.table.name) for deletes in self._deletes.values() for item in deletes}
         self._filled = {
@@ -112,13 +112,13 @@ class Cascade:
         }
 
     def delete(self, connection: Connection, owner: str, ids: list[Any]) -> int:
-        """Remove everything that belongs to these owners, then the owners. Returns the number of rows."""
+        """Delete everything that belongs to these owners, then the owners. Returns the number of rows."""
         values = {"ids": ids, "texts": [str(item) for item in ids]}
         chosen = [item for item in self._deletes[owner] if str(item.table.name) in self._filled]
         return sum(max(0, connection.execute(item, values).rowcount) for item in chosen)
 
     def weights(self, connection: Connection, ids: list[str]) -> dict[str, int]:
-        """Rows that belong to each of these runs, the run itself included (but for what no index tells)."""
+        """Rows that belong to each of these runs, the run itself included (except those that no index leads to)."""
         counts: list[Any] = [
             select(column(key).label("run"), func.count().label("rows")).select_from(table(name)).where(_ids(key))
             .group_by(column(key))
@@ -139,8 +139,8 @@ class Cascade:
             if key.owned and key.table != "logged_model_metrics"
         ]
 
-    def nibble(self, connection: Connection, name: str, key: str, run: str, rows: int) -> int:
-        """Remove at most `rows` of one run's rows in one table."""
+    def delete_part(self, connection: Connection, name: str, key: str, run: str, rows: int) -> int:
+        """Delete at most `rows` of one run's rows in one table."""
         statement = _LIMITED[self._dialect].format(t=name, c=key, n=rows)
         return connection.execute(text(statement), {"id": run}).rowcount
 
@@ -155,18 +155,18 @@ class Cascade:
         return [*found, delete(table(owner)).where(_ids(key))]
 
     def _below(
-        self, parent: str, clause: ColumnElement[bool], known: str, path: tuple[str, ...]
+        self, parent: str, clause: ColumnElement[bool], id_column: str, path: tuple[str, ...]
     ) -> Iterator[tuple[TableClause, ColumnElement[bool]]]:
         """(table, which of its rows) for all that depends on the rows `clause` of `parent`, the deepest first.
 
-        known: the column of `parent` that the ids can be compared with directly, if any.
+        id_column: the column of `parent` that has the owners' ids, if any.
         """
         for key in self._keys.get(parent, []):
             if not key.owned or key.table in path or key.table in KEYS:
                 continue
             child = table(key.table, *(column(name) for name, _ in key.pairs))
             above = table(parent, *(column(name) for _, name in key.pairs))
-            direct = next((name for name, referred in key.pairs if referred == known), "")
+            direct = next((name for name, referred in key.pairs if referred == id_column), "")
             if direct:
                 rows: ColumnElement[bool] = _ids(direct)
             elif len(key.pairs) == 1:
@@ -178,7 +178,7 @@ class Cascade:
             yield child, rows
 
     def _links(self, owner: str) -> list[Any]:
-        """What names runs and models without foreign keys: inputs, their tags, associations."""
+        """Rows that name the owners without foreign keys: inputs, their tags, associations."""
         found: list[Any] = []
         ids: Any = bindparam("ids", expanding=True)
         sides = {
@@ -201,7 +201,7 @@ class Cascade:
 
 
 def unused_inputs() -> tuple[Any, Any]:
-    """DELETE statements for inputs of runs that are gone, and their tags: what earlier collections left behind."""
+    """DELETE statements for inputs of runs that are gone, and their tags: `mlflow gc` leaves them behind."""
     runs = tables.RUNS
     orphaned = or_(
         and_(INPUTS.c.destination_type == "RUN", ~exists().where(runs.c.run_uuid == INPUTS.c.destination_id)),

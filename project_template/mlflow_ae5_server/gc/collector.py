@@ -1,4 +1,4 @@
-"""One collection on one database: plan, guards that need the artifacts, removal, leftovers, orphans."""
+"""One collection on one database: plan, sizes, removal, unused datasets, orphans, report."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.gc import cascade, orphans, plan, summary
-from mlflow_ae5_server.gc.destinations import Destinations, server_of, settle, unusable
+from mlflow_ae5_server.gc import cascade, summary
+from mlflow_ae5_server.gc.destinations import Destinations, choose_destination, server_of
 from mlflow_ae5_server.gc.journal import PARTLY, GcJournal, journal_folder
-from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, canonical, own_folder
-from mlflow_ae5_server.gc.plan import GcItem, GcPlan, SkippedItem
+from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, artifact_folder, canonical_by
+from mlflow_ae5_server.gc.orphans import Orphans, find_orphans
+from mlflow_ae5_server.gc.plan import GcItem, GcPlan, SkippedItem, make_plan
 from mlflow_ae5_server.gc.registry import Registry
 from mlflow_ae5_server.gc.removal import Removal
-from mlflow_ae5_server.gc.stores import FolderStore, Store, TroubleError, spread
+from mlflow_ae5_server.gc.stores import ArtifactFolder, FolderStore, Store, StoreError, map_adaptively
 from mlflow_ae5_server.gc.tables import MODELS, RUNS
 from mlflow_ae5_server.gc.transactions import DeletingConnection
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-_HANDS_NEAR, _HANDS_FAR = 2, 8  # folders removed at a time
-_KNOWN = 100  # runs and models that are looked for where the server does not answer
+_LOCAL_THREADS, _REMOTE_THREADS = 2, 8  # folders removed at a time
+_SAMPLE = 100  # runs and models that are searched in the destination where the server does not answer
 
 
 class Collector:
-    """`problem` is why the server cannot be used, None if it can."""
+    """One collection. server_problem: why the server cannot be used; None if it can."""
 
     def __init__(
         self,
@@ -45,77 +46,76 @@ class Collector:
         engine: Engine,
         limit: int,
         include_registered: bool,
-        problem: ProjectError | None,
+        server_problem: ProjectError | None,
         pool: ThreadPoolExecutor,
         step: Callable[[str], None],
     ) -> None:
         self._settings, self._report, self._store, self._engine = settings, report, store, engine
-        self._limit, self._problem, self._pool, self._step = limit, problem, pool, step
+        self._limit, self._server_problem, self._pool, self._step = limit, server_problem, pool, step
         self._registry = Registry(include_registered)
-        self._near = False
+        self._is_local = False
 
     def collect(self, older_than: str, orphan_mode: str, dry_run: bool) -> int:
         """Returns the exit code."""
         with self._engine.connect() as connection:
             self._registry.refresh(connection)
-            same = canonical(self._settings.value("MLFLOW_ARTIFACTS_DESTINATION"))
-            todo = plan.make(connection, self._limit, self._registry, same)
-        destinations = self._destinations(todo)
-        self._measure(todo, destinations)
-        summary.show(todo, older_than, dry_run)
+            canonical = canonical_by(self._settings.value("MLFLOW_ARTIFACTS_DESTINATION"))
+            plan = make_plan(connection, self._limit, self._registry, canonical)
+        destinations = self._destinations(plan)
+        self._measure(plan, destinations)
+        summary.show_plan(plan, older_than, dry_run)
         if dry_run:
-            self._report.add(outcome="dry-run", **summary.planned(todo))
-            self._orphans(destinations, orphan_mode, dry_run)
+            self._report.add(outcome="dry-run", **summary.planned_fields(plan))
+            self._handle_orphans(destinations, orphan_mode, dry_run)
             return 0
-        troubles = self._remove(todo, destinations)
-        troubles += self._orphans(destinations, orphan_mode, dry_run)
-        self._report.add(outcome="incomplete" if troubles else "done")
-        return PARTLY if troubles else 0
+        failures = self._remove(plan, destinations)
+        failures += self._handle_orphans(destinations, orphan_mode, dry_run)
+        self._report.add(outcome="incomplete" if failures else "done")
+        return PARTLY if failures else 0
 
     # where artifacts are ---------------------------------------------------------------------------------------------
 
-    def _destinations(self, todo: GcPlan) -> Destinations:
-        uri = self._settings.value("MLFLOW_TRACKING_URI")
-        server = server_of(uri, os.environ) if self._problem is None else None
-        due = [i.location.path for i in todo.owners() if i.location is not None and i.location.root == SERVER]
-        destination, reason = settle(self._settings.value("MLFLOW_ARTIFACTS_DESTINATION"), server, due, self._known)
+    def _destinations(self, plan: GcPlan) -> Destinations:
+        uri, problem = self._settings.value("MLFLOW_TRACKING_URI"), self._server_problem
+        server = server_of(uri, os.environ) if problem is None else None
+        expired = [i.location.path for i in plan.owners() if i.location is not None and i.location.root == SERVER]
+        setting = self._settings.value("MLFLOW_ARTIFACTS_DESTINATION")
+        destination, reason = choose_destination(setting, server, expired, self._sample)
         if destination is not None and destination.through_server and reason:
             print(f"works through the server: {scrub(reason)}", file=sys.stderr, flush=True)
-        problem = unusable(self._problem, reason)
-        destinations = Destinations(destination, uri, problem)
-        if destination is None and self._problem is not None and due and len(due) == sum(1 for _ in todo.owners()):
-            raise self._problem  # nothing could be done without the server: nothing is
-        return destinations
+        if destination is None and problem is not None and expired and len(expired) == sum(1 for _ in plan.owners()):
+            raise problem  # nothing could be removed without the server
+        reasons = [reason, problem.message if problem else ""]
+        return Destinations(destination, uri, scrub("; ".join(filter(None, reasons))))
 
-    def _known(self) -> list[str]:
-        """Where a few runs and models have their artifacts, as paths below the server's root."""
+    def _sample(self) -> list[str]:
+        """Artifact paths of some runs and models, below the server's root."""
         paths = []
         with self._engine.connect() as connection:
             for key, uri in ((RUNS.c.run_uuid, RUNS.c.artifact_uri), (MODELS.c.model_id, MODELS.c.artifact_location)):
-                for owner, text in connection.execute(select(key, uri).limit(_KNOWN)):
+                for owner, text in connection.execute(select(key, uri).limit(_SAMPLE)):
                     try:
-                        location = own_folder(text, owner)
+                        location = artifact_folder(text, owner)
                     except BadLocationError:
                         continue
                     if location.root == SERVER:
                         paths.append(location.path)
         return paths
 
-    def _measure(self, todo: GcPlan, destinations: Destinations) -> None:
-        """Sizes of all that goes; what cannot be looked at, or leads elsewhere, is left out."""
+    def _measure(self, plan: GcPlan, destinations: Destinations) -> None:
+        """Set the sizes of all items; skip those whose artifacts cannot be read, or lead elsewhere."""
 
-        def look(item: GcItem) -> SkippedItem | None:
+        def measure(item: GcItem) -> SkippedItem | None:
             if item.location is None:
                 return None
             try:
-                item.size = destinations.of(item.location).look(item.location.path)
-            except TroubleError as error:
+                item.size = destinations.size(item.location)
+            except StoreError as error:
                 return SkippedItem(item.kind, item.id, scrub(str(error)), True)
             return None
 
-        skips, self._near = spread(self._pool, look, list(todo.owners()))
-        if troubles := [skip for skip in skips if skip is not None]:
-            todo.drop(troubles)
+        skips, self._is_local = map_adaptively(self._pool, measure, list(plan.owners()))
+        plan.skip([skip for skip in skips if skip is not None])
 
     def _journal(self, destinations: Destinations) -> GcJournal | None:
         destination: Store | None = destinations.destination
@@ -123,10 +123,10 @@ class Collector:
             destination = FolderStore(Path("/"), journal_folder(self._store.file))
         return GcJournal(destination, self._store.uri) if destination is not None else None
 
-    # doing it --------------------------------------------------------------------------------------------------------
+    # removing --------------------------------------------------------------------------------------------------------
 
-    def _remove(self, todo: GcPlan, destinations: Destinations) -> int:
-        """Returns the number of troubles."""
+    def _remove(self, plan: GcPlan, destinations: Destinations) -> int:
+        """Returns how many items failed."""
         datasets = 0
         with DeletingConnection(self._store, self._engine) as writer:
             removal = Removal(
@@ -135,64 +135,68 @@ class Collector:
                 self._registry,
                 destinations,
                 self._journal(destinations),
-                hands=_HANDS_NEAR if self._near else _HANDS_FAR,
+                self._limit,
+                threads=_LOCAL_THREADS if self._is_local else _REMOTE_THREADS,
                 step=self._step,
             )
             try:
-                removal.finish_earlier()
-                removal.carry_out(todo)
-                datasets = self._sweep(writer, removal)
+                removal.resume()
+                removal.remove(plan)
+                datasets = self._remove_unused_datasets(writer, removal)
             finally:
                 removal.close()
-                # also when stopped: what was done is done
-                self._report.add(**summary.done(todo, removal.tally, datasets))
-        summary.show_skipped(removal.tally.skipped)
-        return sum(skip.trouble for skip in (*todo.skipped, *removal.tally.skipped))
+                self._report.add(**summary.removal_fields(plan, removal.counts, datasets))  # also when stopped
+        summary.show_skipped(removal.counts.skipped)
+        return sum(skip.failed for skip in (*plan.skipped, *removal.counts.skipped))
 
-    def _sweep(self, writer: DeletingConnection, removal: Removal) -> int:
-        """Inputs of runs that are gone, and the datasets that nothing refers to any more."""
-        count, remove = cascade.unused_datasets()
+    def _remove_unused_datasets(self, writer: DeletingConnection, removal: Removal) -> int:
+        """Delete inputs of runs that are gone, and the datasets that nothing refers to any more."""
+        count, delete = cascade.unused_datasets()
         with self._engine.connect() as connection:
             unused = connection.execute(count).scalar_one()
-        if not unused and not removal.tally.removed:
+        if not unused and not removal.counts.removed:
             return 0
         with writer.transaction() as connection:
             for statement in cascade.unused_inputs():
-                removal.tally.rows += max(0, connection.execute(statement).rowcount)
-            datasets = max(0, connection.execute(remove).rowcount)
-        removal.tally.rows += datasets
+                removal.counts.rows += max(0, connection.execute(statement).rowcount)
+            datasets = max(0, connection.execute(delete).rowcount)
+        removal.counts.rows += datasets
         return datasets
 
-    def _orphans(self, destinations: Destinations, mode: str, dry_run: bool) -> int:
+    # orphans ---------------------------------------------------------------------------------------------------------
+
+    def _handle_orphans(self, destinations: Destinations, mode: str, dry_run: bool) -> int:
+        """Show or remove orphans, and report them. Returns the number of problems."""
         if mode == "ignore":
             return 0
-        removed = []
-        troubles: list[str] = []
-        if destinations.destination is None:
-            print("orphans: the server's artifacts cannot be reached")
-            self._report.add(orphans={"mode": mode, "error": "the server's artifacts cannot be reached"})
-            return 1
+        problems: list[str] = []
         try:
+            destination = destinations.server()
             with self._engine.connect() as connection:
-                found = orphans.find(connection, destinations.destination, self._registry, self._limit)
-            held = found.held(mode)
-            removing = mode.startswith("remove") and not dry_run and not held
-            summary.show_orphans(found, removing)
-            if held and mode.startswith("remove") and not dry_run:
-                troubles.append(f"none is removed: {held}")
-            elif held:
-                print(f"orphans: none would be removed: {held}")
-            for item in found.old if removing else ():
-                try:
-                    if destinations.destination.look(item.path) is not None:
-                        destinations.destination.remove(item.path)
-                    removed.append(item)
-                except TroubleError as error:
-                    troubles.append(f"{item.path}: {scrub(str(error))}")
-            self._report.add(orphans=summary.orphan_fields(mode, found, removed, held))
-        except TroubleError as error:
-            troubles.append(scrub(str(error)))
-            self._report.add(orphans={"mode": mode, "error": troubles[-1]})
-        for trouble in troubles[:20]:
-            print(f"orphans: {trouble}")
-        return len(troubles)
+                orphans = find_orphans(connection, destination, self._registry, self._limit)
+            guard, may_remove = orphans.guard(mode), mode.startswith("remove") and not dry_run
+            summary.show_orphans(orphans, may_remove and not guard)
+            if guard and may_remove:
+                problems.append(f"none is removed: {guard}")
+            elif guard:
+                print(f"orphans: none would be removed: {guard}")
+            removed = _remove_orphans(destination, orphans, problems) if may_remove and not guard else []
+            self._report.add(orphans=summary.orphan_fields(mode, orphans, removed, guard))
+        except StoreError as error:
+            problems.append(scrub(str(error)))
+            self._report.add(orphans={"mode": mode, "error": problems[-1]})
+        for problem in problems[:20]:
+            print(f"orphans: {problem}")
+        return len(problems)
+
+
+def _remove_orphans(destination: Store, orphans: Orphans, problems: list[str]) -> list[ArtifactFolder]:
+    removed = []
+    for folder in orphans.old:
+        try:
+            if destination.size(folder.path) is not None:
+                destination.remove(folder.path)
+            removed.append(folder)
+        except StoreError as error:
+            problems.append(f"{folder.path}: {scrub(str(error))}")
+    return removed

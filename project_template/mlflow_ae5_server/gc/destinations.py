@@ -1,26 +1,29 @@
-"""Which store a location is in, and proof that what this job takes for the server's artifacts is just that."""
+"""The store of each artifact location, and the check that this job sees the same artifacts as the server."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow_ae5_server.common import folders
-from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError
+from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, Location
 from mlflow_ae5_server.gc.object_store import ObjectStore
 from mlflow_ae5_server.gc.remote import MlflowStore, ServerStore
-from mlflow_ae5_server.gc.stores import FolderStore, Store, TroubleError
+from mlflow_ae5_server.gc.stores import FolderStore, Store, StoredSize, StoreError
 
-_LISTINGS = 3  # times that two listings may differ, because the server is at work
+_LISTINGS = 3  # times that two listings may differ, because users write meanwhile
 _SAMPLES = 3
 
 
 class Destinations:
-    """All stores of one collection. `destination` is where the server's artifacts are; None where nobody knows."""
+    """All stores of one collection.
+
+    destination: the store of the server's artifacts; None where it cannot be reached, because of `problem`.
+    """
 
     def __init__(self, destination: Store | None, tracking_uri: str | None, problem: str) -> None:
         self.destination = destination
@@ -28,115 +31,105 @@ class Destinations:
         self._problem = problem
         self._stores: dict[str, Store] = {}
 
-    def of(self, location: Location) -> Store:
-        """Raises TroubleError where the store cannot be used."""
+    def size(self, location: Location) -> StoredSize | None:
+        return self._store(location).size(location.path)
+
+    def remove(self, location: Location) -> None:
+        self._store(location).remove(location.path)
+
+    def remove_empty(self, location: Location) -> None:
+        self._store(location).remove_empty(location.path)
+
+    def server(self) -> Store:
+        """The store of the server's artifacts. Raises StoreError."""
+        if self.destination is None:
+            raise StoreError(f"the server's artifacts cannot be reached: {self._problem}")
+        return self.destination
+
+    def _store(self, location: Location) -> Store:
         root = location.root
         if root.startswith(SERVER):
             host = root.removeprefix(SERVER).strip("/")
             if host and host not in self._own_hosts:
-                raise TroubleError(f"its artifacts are behind another server, {host}")
-            if self.destination is None:
-                raise TroubleError(self._problem)
-            return self.destination
+                raise StoreError(f"its artifacts are behind another server, {host}")
+            return self.server()
         if root not in self._stores:
-            self._stores[root] = self._open(root)
+            self._stores[root] = FolderStore(Path("/")) if root == LOCAL else _open_url(root)
         return self._stores[root]
 
-    @staticmethod
-    def _open(root: str) -> Store:
-        if root == LOCAL:
-            return FolderStore(Path("/"))
-        if root.startswith("s3://"):
-            return ObjectStore.open(root)
-        return MlflowStore(root)
+
+def _open_url(url: str) -> Store:
+    return ObjectStore.open(url) if url.startswith("s3://") else MlflowStore(url.rstrip("/"))
 
 
 def open_destination(destination: str | None) -> Store:
-    """The store that MLFLOW_ARTIFACTS_DESTINATION names. Raises TroubleError where it cannot be used from here."""
+    """The store of MLFLOW_ARTIFACTS_DESTINATION. Raises StoreError where this machine cannot use it."""
     if not destination:
-        raise TroubleError("MLFLOW_ARTIFACTS_DESTINATION is not set")
+        raise StoreError("MLFLOW_ARTIFACTS_DESTINATION is not set")
     try:
         folder = folders.local_folder(destination)
     except ConfigurationError as error:
-        raise TroubleError(error.message) from None
-    if folder is not None:
-        if not folder.is_dir():
-            raise TroubleError(f"there is no folder {folder}")
-        return FolderStore(folder)
-    if destination.startswith("s3://"):
-        return ObjectStore.open(destination)
-    return MlflowStore(destination.rstrip("/"))
+        raise StoreError(error.message) from None
+    if folder is None:
+        return _open_url(destination)
+    if not folder.is_dir():
+        raise StoreError(f"there is no folder {folder}")
+    return FolderStore(folder)
 
 
-def settle(
-    destination: str | None,
-    server: ServerStore | None,
-    due: list[str],
-    known: Callable[[], list[str]],
+def choose_destination(
+    destination: str | None, server: ServerStore | None, expired: Sequence[str], sample: Callable[[], Sequence[str]]
 ) -> tuple[Store | None, str]:
-    """The store to use for what the server keeps, and why, if not directly.
+    """The store to use for the server's artifacts, and the reason where it is not the destination itself.
 
-    Working directly on a folder that is not the server's would remove rows and leave their artifacts for ever. So the
-    server, where it answers, must list what is there; where it does not, artifacts of known runs must be there. `due`
-    and `known` are paths below the server's root.
+    A folder that is not the server's would let rows go and leave their artifacts for ever. So the destination must list
+    what the server lists; without a server, artifacts of a run in the database must be there. expired, sample: paths
+    below the server's root of what will be removed, and of some runs.
     """
     direct: Store | None = None
     reason = ""
     try:
         direct = open_destination(destination)
-    except TroubleError as error:
+        if server is not None:
+            if _lists_the_same(direct, server, expired):
+                return direct, ""
+            reason = f"{direct.shown} is not where the server keeps its artifacts"
+    except StoreError as error:
         reason = str(error)
-    if server is not None:
-        if direct is not None:
-            try:
-                if _agree(direct, server, due):
-                    return direct, ""
-                reason = f"{direct.shown} is not where the server keeps its artifacts"
-            except TroubleError as error:
-                reason = str(error)
+    if server is not None or direct is None:
         return server, reason
-    if direct is None:
-        return None, reason
-    if not due or any(_files(direct, path) for path in [*due[:200], *known()]):
+    if not expired or any(_has_files(direct, path) for path in [*expired[:200], *sample()]):
         return direct, ""
-    return None, f"no artifact of a known run is in {direct.shown}, so it may not be the server's"
+    return None, f"no artifact of a run in the database is in {direct.shown}, so it may not be the server's"
 
 
-def _agree(direct: Store, server: ServerStore, due: list[str]) -> bool:
-    for _ in range(_LISTINGS):
-        if direct.top() == server.top():
-            break
-    else:
+def _lists_the_same(direct: Store, server: ServerStore, expired: Sequence[str]) -> bool:
+    if not any(direct.top() == server.top() for _ in range(_LISTINGS)):
         return False
-    for path in due[:: max(1, len(due) // _SAMPLES)][:_SAMPLES]:
+    for path in expired[:: max(1, len(expired) // _SAMPLES)][:_SAMPLES]:
         try:
-            ours = direct.look(path)
-        except TroubleError as error:  # one that will be skipped
+            ours = direct.size(path)
+        except StoreError as error:  # one that will be skipped
             print(f"warning: {scrub(str(error))}", file=sys.stderr, flush=True)
             continue
-        theirs = server.look(path)
+        theirs = server.size(path)
         if (ours.files if ours else 0) != (theirs.files if theirs else 0):
             return False
     return True
 
 
-def _files(store: Store, path: str) -> int:
+def _has_files(store: Store, path: str) -> bool:
     try:
-        size = store.look(path)
-    except TroubleError:
-        return 0
-    return size.files if size else 0
+        size = store.size(path)
+    except StoreError:
+        return False
+    return size is not None and size.files > 0
 
 
 def server_of(uri: str | None, environ: Mapping[str, str]) -> ServerStore:
-    """The tracking server as this job is told to reach it; check before with Prober."""
+    """The tracking server, with this job's token and trust settings; Prober has checked it before."""
     token = environ.get("MLFLOW_TRACKING_TOKEN")
     verify: bool | str = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or environ.get("REQUESTS_CA_BUNDLE") or True
     if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"true", "1"}:
         verify = False
     return ServerStore(uri or "", {"Authorization": f"Bearer {token}"} if token else {}, verify)
-
-
-def unusable(problem: ProjectError | None, reason: str) -> str:
-    """Why nobody can get at the server's artifacts: neither directly nor through the server."""
-    return scrub("; ".join(part for part in (reason, problem.message if problem else "") if part))

@@ -1,4 +1,4 @@
-"""Where artifacts are, read from what the database says; anything that could lead elsewhere is refused.
+"""Artifact locations as the database has them; those that could lead elsewhere are refused.
 
 MLflow puts the artifacts of a run at `<experiment's location>/<run id>/artifacts`, those of a logged model at
 `.../models/<model id>/artifacts`, those of a trace at `.../traces/<trace id>/artifacts`. A location that does
@@ -15,13 +15,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 SERVER = "mlflow-artifacts:"  # below the server's own artifact root
-WORKSPACES = "workspaces"  # folder in that root; what belongs to a workspace is in a folder of its name there
+WORKSPACES = "workspaces"  # folder in that root, with a folder for each workspace
 LOCAL = "file:"  # below the root of this machine's file system
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):")
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
-# What a restore keeps aside, in the artifact store or beside it; see restore/saved_copies.py.
-_KEPT = re.compile(r"\.mlflow-ae5-|.+\.(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}\Z")
+# Saved copies of a restore, in the artifact store or beside it; see restore/saved_copies.py.
+_SAVED = re.compile(r"\.mlflow-ae5-|.+\.(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}\Z")
 
 
 class BadLocationError(Exception):
@@ -30,10 +30,10 @@ class BadLocationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """`root` is SERVER, LOCAL or `scheme://host`; `parts` are the names of the folders below it, as they are stored."""
+    """A folder in a store."""
 
-    root: str
-    parts: tuple[str, ...]
+    root: str  # SERVER, LOCAL or `scheme://host`
+    parts: tuple[str, ...]  # the names of the folders below it, as they are stored
 
     @property
     def path(self) -> str:
@@ -45,7 +45,7 @@ class Location:
 
 
 def parse(uri: str | None) -> Location:
-    """The place `uri` means. Raises BadLocationError for whatever could be read in two ways."""
+    """The folder that `uri` means. Raises BadLocationError where it could be read in two ways."""
     if not uri:
         raise BadLocationError("it has no artifact location")
     match = _SCHEME.match(uri)
@@ -63,8 +63,8 @@ def parse(uri: str | None) -> Location:
     if scheme == "mlflow-artifacts":
         return Location(f"{SERVER}//{host.lower()}" if host else SERVER, _parts(rest, ambiguous="%"))
     if scheme in {"http", "https"}:
-        _, found, rest = rest.partition(_PROXY)
-        if not found:
+        _, proxy, rest = rest.partition(_PROXY)
+        if not proxy:
             raise BadLocationError("its artifact location is not one of an MLflow server")
         return Location(f"{SERVER}//{host.lower()}", _parts(rest, ambiguous="%"))
     if not host:
@@ -91,8 +91,8 @@ def _parts(path: str, ambiguous: str = "") -> tuple[str, ...]:
             raise BadLocationError("its artifact location could lead out of its own folder")
         if not plain:
             raise BadLocationError("its artifact location has an empty name in it")
-        if _KEPT.match(plain):
-            raise BadLocationError("its artifact location is in what a restore keeps aside")
+        if _SAVED.match(plain):
+            raise BadLocationError("its artifact location is in a saved copy of a restore")
     return tuple(parts)
 
 
@@ -102,19 +102,19 @@ def workspace_of(path: str) -> str:
     return rest.partition("/")[0] if top == WORKSPACES else ""
 
 
-def canonical(destination: str | None) -> Callable[[Location], Location]:
-    """Makes two locations equal if they are the same place, as far as `destination`, the server's root, can tell."""
+def canonical_by(destination: str | None) -> Callable[[Location], Location]:
+    """A function that makes two locations of the same folder equal; `destination` is the server's root."""
     try:
         base = _real(parse(destination)) if destination else None
     except BadLocationError:
         base = None
 
-    def same(location: Location) -> Location:
+    def canonical(location: Location) -> Location:
         if location.root == SERVER and base is not None:
             return Location(base.root, base.parts + location.parts)
         return _real(location)
 
-    return same
+    return canonical
 
 
 def _real(location: Location) -> Location:
@@ -123,7 +123,7 @@ def _real(location: Location) -> Location:
     return Location(LOCAL, Path(os.path.realpath(f"/{location.path}")).parts[1:])
 
 
-def own_folder(uri: str | None, owner: str) -> Location:
+def artifact_folder(uri: str | None, owner: str) -> Location:
     """The folder `<owner>/artifacts` that `uri` means. Raises BadLocationError where it is not the owner's own."""
     location = parse(uri)
     if location.parts[-2:] != (owner, "artifacts"):

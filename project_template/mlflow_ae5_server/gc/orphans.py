@@ -1,11 +1,12 @@
-"""Artifact folders of runs, logged models and traces that have no row: what earlier collections left behind.
+"""Orphans: artifact folders of runs, logged models and traces that have no row.
 
-Only folders with MLflow's own names are looked at, below the server's artifact destination:
+Only folders with MLflow's own names count, below the server's artifact destination:
 `EXPERIMENT/RUN`, `EXPERIMENT/models/MODEL` and `EXPERIMENT/traces/TRACE`, each also below `workspaces/WORKSPACE`.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from sqlalchemy import select
 
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, WORKSPACES, BadLocationError, parse
-from mlflow_ae5_server.gc.plan import claims
+from mlflow_ae5_server.gc.plan import unusual_locations
 from mlflow_ae5_server.gc.registry import Registry
-from mlflow_ae5_server.gc.stores import FoundFolder, Store
+from mlflow_ae5_server.gc.stores import ArtifactFolder, Store
 from mlflow_ae5_server.gc.tables import MODELS, RUNS, TRACES
 
 if TYPE_CHECKING:
@@ -27,108 +28,98 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{32}")
 _BELOW = {"models": re.compile(r"m-[0-9a-f]{32}\Z"), "traces": re.compile(r"tr-[0-9a-f]{32}\Z")}
 _KEYS: dict[str, Any] = {"run": RUNS.c.run_uuid, "logged model": MODELS.c.model_id, "trace": TRACES.c.request_id}
-_PART = 500
+_BATCH = 500  # folders in one query
 
 
 @dataclass
 class Orphans:
-    """`old` may be removed; `young` were written to after the limit, and stay. `known` folders have a row."""
+    """Artifact folders without a row."""
 
-    old: list[FoundFolder] = field(default_factory=list)
-    young: list[FoundFolder] = field(default_factory=list)
-    known: int = 0
+    old: list[ArtifactFolder] = field(default_factory=list)  # these may be removed
+    recent: list[ArtifactFolder] = field(default_factory=list)  # changed after the limit; these stay
+    with_row: int = 0  # folders that have one
 
-    def held(self, mode: str) -> str:
-        """Why none is removed, where that is so: most likely this is the store of another database. `remove` takes
-        more folders without a row than with one for that, `remove-all` only a store without any that has one."""
-        without = len(self.old) + len(self.young)
-        if without and not self.known:
+    def guard(self, mode: str) -> str:
+        """Why none is removed: most likely this is the store of another database. Empty where they may go.
+
+        `remove` requires at least as many folders with a row as without, `remove-all` at least one.
+        """
+        without = len(self.old) + len(self.recent)
+        if without and not self.with_row:
             return "nothing there belongs to this database"
-        if without > self.known and mode != "remove-all":
+        if without > self.with_row and mode != "remove-all":
             return (
-                f"{counted(without, 'artifact folders')} without a row, and {self.known} with one: is that the store "
-                "of this database? If it is, MLFLOW_TRACKING_GC_ORPHANS=remove-all removes them"
+                f"{counted(without, 'artifact folders')} without a row, and {self.with_row} with one: is that the "
+                "store of this database? If it is, MLFLOW_TRACKING_GC_ORPHANS=remove-all removes them"
             )
         return ""
 
 
-def find(connection: Connection, destination: Store, registry: Registry, limit: int) -> Orphans:
-    """Folders without a row. limit: milliseconds. Raises TroubleError where no answer can be had."""
+def find_orphans(connection: Connection, destination: Store, registry: Registry, limit: int) -> Orphans:
+    """Folders without a row. limit: milliseconds. Raises StoreError where the store cannot be listed."""
     registry.refresh(connection)
-    mentioned, above = _mentioned(connection, destination)
-    found = Orphans()
-    for part in _parts(_folders(destination)):
+    mentioned, unusual = _mentioned(connection, destination)
+    orphans = Orphans()
+    folders = _owner_folders(destination)
+    while batch := list(itertools.islice(folders, _BATCH)):
         rows: set[str] = set()
         for kind, key in _KEYS.items():
-            if ids := [owner for k, owner, _ in part if k == kind]:
+            if ids := [owner for k, owner, _ in batch if k == kind]:
                 rows.update(connection.execute(select(key).where(key.in_(ids))).scalars())
-        found.known += len(rows)
-        for _kind, owner, path in part:
-            plain = owner.rpartition("-")[2]
-            if owner in rows or plain in mentioned or registry.protects(owner):
+        orphans.with_row += len(rows)
+        for _kind, owner, path in batch:
+            if owner in rows or owner.rpartition("-")[2] in mentioned or registry.protects(owner):
                 continue
-            if any(
-                path == destination or path.startswith(f"{destination}/" if destination else "")
-                for destination in above
-            ):
+            if any(path == top or path.startswith(f"{top}/" if top else "") for top in unusual):
                 continue
-            fields = destination.age(path)
-            (found.old if fields.newest * 1000 <= limit else found.young).append(fields)
-    return found
+            folder = destination.folder(path)
+            (orphans.old if folder.newest * 1000 <= limit else orphans.recent).append(folder)
+    return orphans
 
 
-def _folders(destination: Store) -> Iterator[tuple[str, str, str]]:
+def _owner_folders(destination: Store) -> Iterator[tuple[str, str, str]]:
     """(kind, id, path)"""
-    for experiment in _experiments(destination):
-        for name in destination.names(experiment):
+    for experiment in _experiment_folders(destination):
+        for name in destination.folders(experiment):
             if _ID.fullmatch(name):
                 yield "run", name, f"{experiment}/{name}"
             elif (form := _BELOW.get(name)) is not None:
                 kind = "logged model" if name == "models" else "trace"
-                for owner in destination.names(f"{experiment}/{name}"):
+                for owner in destination.folders(f"{experiment}/{name}"):
                     if form.match(owner):
                         yield kind, owner, f"{experiment}/{name}/{owner}"
 
 
-def _experiments(destination: Store) -> Iterator[str]:
-    for top in destination.names(""):
+def _experiment_folders(destination: Store) -> Iterator[str]:
+    for top in destination.folders(""):
         if top.isdigit():
             yield top
         elif top == WORKSPACES:
-            for workspace in destination.names(top):
+            for workspace in destination.folders(top):
                 inside = f"{top}/{workspace}"
-                yield from (f"{inside}/{name}" for name in destination.names(inside) if name.isdigit())
+                yield from (f"{inside}/{name}" for name in destination.folders(inside) if name.isdigit())
 
 
 def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], set[str]]:
-    """Ids in the unusual locations of other rows, and the unusual locations themselves, as paths in the store."""
+    """Ids in the unusual locations of other rows, and those locations themselves, as paths in the store."""
     ids: set[str] = set()
-    destinations: set[str] = set()
-    for owner, uri in claims(connection):
+    paths: set[str] = set()
+    shown = destination.shown.rstrip("/") + "/"
+    for owner, uri in unusual_locations(connection):
         ids.update(_ID.findall(uri))
         if owner.startswith("experiment "):
-            continue  # an experiment's folder holds those of its runs; that is the rule
+            continue  # an experiment's folder holds those of its runs
         try:
             location = parse(uri)
         except BadLocationError:
             continue
+        url = f"{location.root}/{location.path}"
         if location.root == SERVER:
-            destinations.add(location.path)
-        elif location.root == LOCAL and destination.shown.find("://") < 0:
+            paths.add(location.path)
+        elif location.root == LOCAL and "://" not in destination.shown:
             inside = os.path.relpath(os.path.realpath("/" + location.path), os.path.realpath(destination.shown))
             if not inside.startswith(".."):
-                destinations.add("" if inside == "." else inside)
-        elif f"{location.root}/{location.path}/".startswith(destination.shown.rstrip("/") + "/"):
-            destinations.add(f"{location.root}/{location.path}".removeprefix(destination.shown.rstrip("/")).strip("/"))
-    return ids, destinations
-
-
-def _parts(folders: Iterator[tuple[str, str, str]]) -> Iterator[list[tuple[str, str, str]]]:
-    part: list[tuple[str, str, str]] = []
-    for item in folders:
-        part.append(item)
-        if len(part) == _PART:
-            yield part
-            part = []
-    if part:
-        yield part
+                paths.add("" if inside == "." else inside)
+        elif f"{url}/".startswith(shown):
+            paths.add(url.removeprefix(shown.rstrip("/")).strip("/"))
+    return ids, paths

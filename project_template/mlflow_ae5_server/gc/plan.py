@@ -1,4 +1,4 @@
-"""What goes, what stays although it was deleted, and why. Reads only."""
+"""The plan: what has expired and goes, what has expired and stays, and why. Reads only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, Location, own_folder, parse, workspace_of
+from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, Location, artifact_folder, parse, workspace_of
 from mlflow_ae5_server.gc.registry import Registry
 from mlflow_ae5_server.gc.stores import StoredSize
 from mlflow_ae5_server.gc.tables import EXPERIMENTS, MODELS, RUNS, TRACE_TAGS, TRACES, VERSIONS
@@ -19,67 +19,66 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 ARTIFACT_TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")
-_PART = 500  # ids in one query
-EXPLAINED = 20  # of each kind
+_BATCH = 500  # ids in one query
+EXPLAINED = 20  # items of each kind that are printed with a reason
 
 
 @dataclass(slots=True)
 class GcItem:
-    """Something that goes. `size` is None where there are no artifacts."""
+    """Something that goes."""
 
     kind: str
     id: str
     experiment: int
     uri: str | None
     location: Location | None = None
-    size: StoredSize | None = None
+    size: StoredSize | None = None  # None where there are no artifacts
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedItem:
-    """Something that was deleted long enough ago and stays. `trouble`: not on purpose, somebody should look."""
+    """Something that has expired and stays."""
 
     kind: str
     id: str
     why: str
-    trouble: bool
+    failed: bool  # not on purpose: an administrator should see to it
 
 
 @dataclass
 class GcPlan:
-    """`limit`: what was deleted at this time or before is due (milliseconds). `reasons`: why something goes, of the
-    first of each kind, by (kind, id)."""
+    """What a collection removes, and what it skips."""
 
-    limit: int
+    limit: int  # milliseconds: what was deleted at this time or before has expired
     runs: list[GcItem] = field(default_factory=list)
     logged_models: list[GcItem] = field(default_factory=list)
     experiments: list[GcItem] = field(default_factory=list)
     traces: int = 0
-    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)  # by (kind, id), for those that are printed
     skipped: list[SkippedItem] = field(default_factory=list)
 
     def owners(self) -> Iterator[GcItem]:
         yield from self.runs
         yield from self.logged_models
 
-    def stuck(self, kind: str) -> int:
-        """How many of this kind are due and cannot go. What stays on purpose is not due."""
-        return sum(skip.trouble for skip in self.skipped if skip.kind == kind)
+    def failed(self, kind: str) -> int:
+        """How many of this kind have expired and cannot go. Those that stay on purpose do not count."""
+        return sum(skip.failed for skip in self.skipped if skip.kind == kind)
 
-    def drop(self, skips: list[SkippedItem]) -> None:
-        """Leave these runs and models out, and the experiments that would go with them."""
-        gone = {(skip.kind, skip.id): skip for skip in skips}
-        held: dict[int, SkippedItem] = {}
+    def skip(self, skips: list[SkippedItem]) -> None:
+        """Leave these runs and models out, and the experiments that they are in."""
+        by_item = {(skip.kind, skip.id): skip for skip in skips}
+        experiments: dict[int, SkippedItem] = {}
         for item in self.owners():
-            if skip := gone.get((item.kind, item.id)):
-                held.setdefault(item.experiment, skip)
-        self.runs = [item for item in self.runs if ("run", item.id) not in gone]
-        self.logged_models = [item for item in self.logged_models if ("logged model", item.id) not in gone]
+            if skip := by_item.get((item.kind, item.id)):
+                experiments.setdefault(item.experiment, skip)
+        self.runs = [item for item in self.runs if ("run", item.id) not in by_item]
+        self.logged_models = [item for item in self.logged_models if ("logged model", item.id) not in by_item]
         self.skipped += skips
-        self.hold({number: (f"its {skip.kind} {skip.id} stays", skip.trouble) for number, skip in held.items()})
+        self.skip_experiments({n: (f"its {skip.kind} {skip.id} stays", skip.failed) for n, skip in experiments.items()})
 
-    def hold(self, reasons: dict[int, tuple[str, bool]]) -> None:
-        """Keep these experiments, as (why, whether that is trouble)."""
+    def skip_experiments(self, reasons: dict[int, tuple[str, bool]]) -> None:
+        """Leave these experiments out: number -> (why, failed)."""
         for item in self.experiments:
             if (reason := reasons.get(item.experiment)) is not None:
                 self.skipped.append(SkippedItem("experiment", item.id, *reason))
@@ -94,29 +93,30 @@ def deleted_experiments(limit: int) -> ColumnElement[bool]:
     return and_(EXPERIMENTS.c.lifecycle_stage == "deleted", EXPERIMENTS.c.last_update_time < limit)
 
 
-def make(connection: Connection, limit: int, registry: Registry, same: Callable[[Location], Location]) -> GcPlan:
-    """The same meaning of age as `mlflow gc --older-than` (3.17.2), under stricter guards. same: of canonical()."""
+def make_plan(
+    connection: Connection, limit: int, registry: Registry, canonical: Callable[[Location], Location]
+) -> GcPlan:
+    """Age has the same meaning as in `mlflow gc --older-than` (3.17.2); the guards are stricter."""
     plan = GcPlan(limit)
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.artifact_location).where(deleted_experiments(limit))
     plan.experiments = [GcItem("experiment", str(i), int(i), uri) for i, uri in connection.execute(query)]
-    plan.hold({number: (why, False) for number, why in _too_young(connection, plan, limit)})
+    plan.skip_experiments({number: (why, False) for number, why in _with_younger_batches(connection, plan, limit)})
     runs = select(RUNS.c.run_uuid, RUNS.c.experiment_id, RUNS.c.artifact_uri).where(deleted_runs(limit))
     plan.runs = [GcItem("run", i, int(e or 0), uri) for i, e, uri in connection.execute(runs)]
     # Neighbours in the indexes of all tables go together, so that fewer pages of the database are written.
     plan.runs.sort(key=lambda item: item.id)
-    plan.logged_models = _due_models(connection, plan, limit)
-    if kept := [
+    plan.logged_models = _expired_models(connection, plan, limit)
+    if protected := [
         SkippedItem(item.kind, item.id, f"a registered model version needs it: {registry.version(item.id)}", False)
         for item in plan.owners()
         if registry.protects(item.id)
     ]:
-        plan.drop(kept)
-        # Models that were not deleted themselves were due with their experiments only.
-        plan.logged_models = _still_due(connection, plan, limit)
+        plan.skip(protected)
+        _drop_models_of_skipped_experiments(connection, plan, limit)
     _locate(connection, plan)
-    _nested(connection, plan, same)
-    plan.logged_models = _still_due(connection, plan, limit)
-    for part in _parts([item.experiment for item in plan.experiments]):
+    _skip_with_nested_artifacts(connection, plan, canonical)
+    _drop_models_of_skipped_experiments(connection, plan, limit)
+    for part in _batches([item.experiment for item in plan.experiments]):
         count = select(func.count()).select_from(TRACES).where(TRACES.c.experiment_id.in_(part))
         plan.traces += connection.execute(count).scalar_one()
     _explain(connection, plan)
@@ -124,7 +124,7 @@ def make(connection: Connection, limit: int, registry: Registry, same: Callable[
 
 
 def _explain(connection: Connection, plan: GcPlan) -> None:
-    """Since when it is deleted, what it is called, and where it belongs. Only of those that a person is shown."""
+    """Add reasons (name, experiment, time of deletion) for the items that are printed."""
     ids = [item.id for item in plan.runs[:EXPLAINED]]
     runs = select(RUNS.c.run_uuid, RUNS.c.name, RUNS.c.experiment_id, RUNS.c.deleted_time)
     for run, name, experiment, deleted in connection.execute(runs.where(RUNS.c.run_uuid.in_(ids))):
@@ -145,13 +145,13 @@ def _named(name: str | None) -> str:
 
 def _time(milliseconds: int | None) -> str:
     if milliseconds is None:
-        return "at a time that is not known"
+        return "at an unknown time"
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _too_young(connection: Connection, plan: GcPlan, limit: int) -> Iterator[tuple[int, str]]:
-    """Experiments deleted long enough ago that hold something that was not."""
-    questions: tuple[tuple[Any, Any, ColumnElement[bool], str], ...] = (
+def _with_younger_batches(connection: Connection, plan: GcPlan, limit: int) -> Iterator[tuple[int, str]]:
+    """Expired experiments that hold something that has not expired."""
+    guards: tuple[tuple[Any, Any, ColumnElement[bool], str], ...] = (
         (RUNS, RUNS.c.experiment_id, RUNS.c.lifecycle_stage != "deleted", "it holds a run that is not deleted"),
         (
             RUNS,
@@ -165,30 +165,32 @@ def _too_young(connection: Connection, plan: GcPlan, limit: int) -> Iterator[tup
             MODELS.c.last_updated_timestamp_ms > limit,
             "it holds a logged model that changed later",
         ),
-        (TRACES, TRACES.c.experiment_id, TRACES.c.timestamp_ms > limit, "it holds a trace of later"),
+        (TRACES, TRACES.c.experiment_id, TRACES.c.timestamp_ms > limit, "it holds a later trace"),
     )
-    for part in _parts([item.experiment for item in plan.experiments]):
-        for source, key, young, why in questions:
+    for part in _batches([item.experiment for item in plan.experiments]):
+        for source, key, young, why in guards:
             for (number,) in connection.execute(select(key).select_from(source).where(key.in_(part), young).distinct()):
                 yield int(number), why
 
 
-def _due_models(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
-    """Those deleted long enough ago, and those of experiments that go: MLflow does not mark them, and drops them."""
+def _expired_models(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
+    """Expired models, and all models of experiments that go: MLflow does not mark these as deleted, and drops them."""
     columns = (MODELS.c.model_id, MODELS.c.experiment_id, MODELS.c.artifact_location)
     deleted = and_(MODELS.c.lifecycle_stage == "deleted", MODELS.c.last_updated_timestamp_ms <= limit)
-    found = {row[0]: row for row in connection.execute(select(*columns).where(deleted))}
-    for part in _parts([item.experiment for item in plan.experiments]):
-        found |= {row[0]: row for row in connection.execute(select(*columns).where(MODELS.c.experiment_id.in_(part)))}
-    return [GcItem("logged model", i, int(e), uri) for i, e, uri in found.values()]
+    rows = {row[0]: row for row in connection.execute(select(*columns).where(deleted))}
+    for part in _batches([item.experiment for item in plan.experiments]):
+        rows |= {row[0]: row for row in connection.execute(select(*columns).where(MODELS.c.experiment_id.in_(part)))}
+    return [GcItem("logged model", i, int(e), uri) for i, e, uri in rows.values()]
 
 
-def _still_due(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
-    due = {item.id for item in _due_models(connection, plan, limit)}
-    return [item for item in plan.logged_models if item.id in due]
+def _drop_models_of_skipped_experiments(connection: Connection, plan: GcPlan, limit: int) -> None:
+    """Models that were not deleted themselves go with their experiments only."""
+    expired = {item.id for item in _expired_models(connection, plan, limit)}
+    plan.logged_models = [item for item in plan.logged_models if item.id in expired]
 
 
 def _locate(connection: Connection, plan: GcPlan) -> None:
+    """Set the locations of all items; skip those with a location that is not their own folder."""
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.workspace).where(EXPERIMENTS.c.workspace != "default")
     workspaces = {int(number): workspace for number, workspace in connection.execute(query)}
     bad = []
@@ -196,60 +198,58 @@ def _locate(connection: Connection, plan: GcPlan) -> None:
         if not item.uri:
             continue  # it never had artifacts
         try:
-            item.location = own_folder(item.uri, item.id)
+            item.location = artifact_folder(item.uri, item.id)
         except BadLocationError as error:
             bad.append(SkippedItem(item.kind, item.id, str(error), True))
             continue
         workspace = workspaces.get(item.experiment)
         if workspace and item.location.root == SERVER and workspace_of(item.location.path) != workspace:
-            why = f"the server keeps what belongs to workspace {workspace} elsewhere than its artifact location says"
+            why = f"its artifact location is not in workspace {workspace}, where the server keeps its artifacts"
             bad.append(SkippedItem(item.kind, item.id, why, True))
-    if bad:
-        plan.drop(bad)
+    plan.skip(bad)
 
 
-def _nested(connection: Connection, plan: GcPlan, same: Callable[[Location], Location]) -> None:
-    """Leave out what has the artifacts of something else in its folder."""
-    folders = {same(item.location): item for item in plan.owners() if item.location is not None}
+def _skip_with_nested_artifacts(
+    connection: Connection, plan: GcPlan, canonical: Callable[[Location], Location]
+) -> None:
+    """Skip items whose folder holds the artifacts of something else."""
+    folders = {canonical(item.location): item for item in plan.owners() if item.location is not None}
     if not folders:
         return
     bad: dict[str, SkippedItem] = {}
-    for owner, uri in claims(connection):
+    for owner, uri in unusual_locations(connection):
         try:
-            location = same(parse(uri))
+            location = canonical(parse(uri))
         except BadLocationError:
             continue
         for above in location.ancestors():
             item = folders.get(above)
             if item is not None and item.id != owner:
                 bad[item.id] = SkippedItem(item.kind, item.id, f"artifacts of {owner} are in its folder", True)
-    if bad:
-        plan.drop(list(bad.values()))
+    plan.skip(list(bad.values()))
 
 
-def claims(connection: Connection) -> Iterator[tuple[str, str]]:
-    """(who, location) of every row that says where artifacts are, but for those at the place MLflow gave them.
+def unusual_locations(connection: Connection) -> Iterator[tuple[str, str]]:
+    """(owner, location) of every row with an artifact location, except those that MLflow chose itself.
 
     A run at `<location of its experiment>/<its id>/artifacts` is inside another run's folder only if its experiment is.
     """
-    destination = EXPERIMENTS.c.artifact_location
-    for number, uri in connection.execute(
-        select(EXPERIMENTS.c.experiment_id, destination).where(destination.is_not(None))
-    ):
+    top = EXPERIMENTS.c.artifact_location
+    for number, uri in connection.execute(select(EXPERIMENTS.c.experiment_id, top).where(top.is_not(None))):
         yield f"experiment {number}", uri
     owned: tuple[tuple[Any, Any, Any, Any, str], ...] = (
         (RUNS, RUNS.c.run_uuid, RUNS.c.artifact_uri, RUNS.c.experiment_id, "/"),
         (MODELS, MODELS.c.model_id, MODELS.c.artifact_location, MODELS.c.experiment_id, "/models/"),
     )
     for source, key, uri, experiment, between in owned:
-        usual = destination.concat(literal(between)).concat(key).concat(literal("/artifacts"))
+        usual = top.concat(literal(between)).concat(key).concat(literal("/artifacts"))
         query = (
             select(key, uri)
             .select_from(source.outerjoin(EXPERIMENTS, experiment == EXPERIMENTS.c.experiment_id))
-            .where(uri.is_not(None), or_(destination.is_(None), uri != usual))
+            .where(uri.is_not(None), or_(top.is_(None), uri != usual))
         )
         yield from ((str(row[0]), str(row[1])) for row in connection.execute(query))
-    usual = destination.concat(literal("/traces/")).concat(TRACES.c.request_id).concat(literal("/artifacts"))
+    usual = top.concat(literal("/traces/")).concat(TRACES.c.request_id).concat(literal("/artifacts"))
     query = (
         select(TRACES.c.request_id, TRACE_TAGS.c.value)
         .select_from(
@@ -260,7 +260,7 @@ def claims(connection: Connection) -> Iterator[tuple[str, str]]:
         .where(
             TRACE_TAGS.c.key.in_(ARTIFACT_TAGS),
             TRACE_TAGS.c.value.is_not(None),
-            or_(destination.is_(None), TRACE_TAGS.c.value != usual),
+            or_(top.is_(None), TRACE_TAGS.c.value != usual),
         )
     )
     yield from ((str(row[0]), str(row[1])) for row in connection.execute(query))
@@ -268,6 +268,6 @@ def claims(connection: Connection) -> Iterator[tuple[str, str]]:
         yield from (("a model version", uri) for uri in {source, storage} if uri)
 
 
-def _parts(ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), _PART):
-        yield ids[start : start + _PART]
+def _batches(ids: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(ids), _BATCH):
+        yield ids[start : start + _BATCH]

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _DELETED = "Deleted_Internal"  # the stage MLflow gives to versions that were deleted
-_PART = 500
+_BATCH = 500  # ids in a query
 
 
 class Registry:
-    """Read once, and again whenever a version was added or changed since.
+    """The needed ids; read again whenever a version was added or changed.
 
     A version names its artifacts in several ways: run_id, `runs:/ID/...`, `models:/ID`, or a location with the ID among
-    its folders. So whatever is a part of its source counts, and a run or model with that very id is needed by it.
+    its folders. So every part of its source counts, and it needs the run or model with that id.
     """
 
     def __init__(self, include_registered: bool) -> None:
@@ -29,7 +29,7 @@ class Registry:
         self._needed: dict[str, str] = {}
 
     def refresh(self, connection: Connection) -> bool:
-        """Whether anything is different from before."""
+        """Read the versions if one has changed. Returns whether it has."""
         if self._include:
             return False
         query = select(func.count(), func.max(VERSIONS.c.creation_time), func.max(VERSIONS.c.last_updated_time))
@@ -49,12 +49,9 @@ class Registry:
 
 
 def _needed(connection: Connection) -> dict[str, str]:
-    from sqlalchemy import column, table
-
-    named = table("model_versions", column("name"), column("run_id"), column("source"), column("storage_location"),
-                  column("current_stage"))  # fmt: skip
-    query = select(named.c.name, named.c.run_id, named.c.source, named.c.storage_location).where(
-        or_(named.c.current_stage.is_(None), named.c.current_stage != _DELETED)
+    """Id -> the name of a model that needs it."""
+    query = select(VERSIONS.c.name, VERSIONS.c.run_id, VERSIONS.c.source, VERSIONS.c.storage_location).where(
+        or_(VERSIONS.c.current_stage.is_(None), VERSIONS.c.current_stage != _DELETED)
     )
     needed: dict[str, str] = {}
     for name, run, source, storage in connection.execute(query):
@@ -63,8 +60,8 @@ def _needed(connection: Connection) -> dict[str, str]:
                 if len(part) >= 8:  # an id; names of folders do no harm
                     needed.setdefault(part, name)
     models = [part for part in needed if part.startswith("m-")]
-    for start in range(0, len(models), _PART):
-        chosen = MODELS.c.model_id.in_(models[start : start + _PART])
+    for start in range(0, len(models), _BATCH):
+        chosen = MODELS.c.model_id.in_(models[start : start + _BATCH])
         for model, run in connection.execute(select(MODELS.c.model_id, MODELS.c.source_run_id).where(chosen)):
             if run:
                 needed.setdefault(run, needed[model])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -13,57 +14,57 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 JOURNAL = ".mlflow-ae5-gc"  # below a store's root; no experiment and no run can have this name
-_SOME = 20  # items that one hand takes at a time
-_NEAR = 0.001  # seconds at most to look at one folder on a disk of this machine; a network takes longer
+_BATCH = 20  # items that a thread takes at a time
+_LOCAL = 0.001  # seconds at most for one folder on a disk of this machine; a network takes longer
 _ELSEWHERE = "a link on the way to its artifact folder leads elsewhere"
 _NO_FOLDER = "its artifact folder is not a folder"
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-class TroubleError(Exception):
-    """Why the artifacts of one owner cannot be looked at or removed. What concerns one owner must not stop the rest."""
+class StoreError(Exception):
+    """Why the artifacts of one owner cannot be measured or removed. It must not stop the rest of a collection."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSize:
-    """What is at a place: number of files, and their bytes."""
+    """Number of files at a path, and their bytes."""
 
     files: int = 0
     bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFolder:
-    """A folder below a store's root: its path, its size, and when the newest thing in it was written (seconds)."""
+class ArtifactFolder:
+    """A folder in a store."""
 
-    path: str
+    path: str  # below the store's root
     size: StoredSize
-    newest: float
+    newest: float  # when something in it was last written, in seconds
 
 
 class Store(Protocol):
-    """Paths are relative to the store's root, names joined by "/". All methods raise TroubleError."""
+    """Paths are relative to the store's root, names joined by "/". All methods raise StoreError."""
 
     shown: str
     through_server: bool
 
-    def look(self, path: str) -> StoredSize | None:
-        """What is there; None if there is nothing. Raises TroubleError where removing it would be wrong or fail."""
+    def size(self, path: str) -> StoredSize | None:
+        """The size of `path`; None if nothing is there. Raises StoreError where removing it would be wrong or fail."""
 
     def remove(self, path: str) -> None:
         """Remove all of it, and the folder above if that is empty then. No error if nothing is there."""
 
-    def tidy(self, path: str) -> None:
+    def remove_empty(self, path: str) -> None:
         """Remove empty folders at and right below `path`."""
 
     def top(self) -> set[str]:
         """The names right below the root, without the journal's."""
 
-    def names(self, path: str) -> list[str]:
+    def folders(self, path: str) -> list[str]:
         """The folders right below `path`."""
 
-    def age(self, path: str) -> FoundFolder:
+    def folder(self, path: str) -> ArtifactFolder:
         """Size and age of a folder."""
 
     def journal_write(self, name: str, content: bytes) -> None: ...
@@ -73,37 +74,37 @@ class Store(Protocol):
     def journal_drop(self, name: str) -> None: ...
 
 
-def begin(
-    hands: ThreadPoolExecutor, work: Callable[[In], Out], items: Sequence[In]
+def submit(
+    threads: ThreadPoolExecutor, work: Callable[[In], Out], items: Sequence[In]
 ) -> list[tuple[int, Future[list[Out]]]]:
-    """`work` for every item, several at a time. Returns in order what will be the results of so many items each."""
+    """Start `work` for every item. Returns batches in order, each with its number of items and its results to come."""
 
-    def some(part: Sequence[In]) -> list[Out]:
-        return [work(item) for item in part]
+    def work_batch(batch: Sequence[In]) -> list[Out]:
+        return [work(item) for item in batch]
 
-    parts = [items[start : start + _SOME] for start in range(0, len(items), _SOME)]
-    return [(len(part), hands.submit(some, part)) for part in parts]
+    batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+    return [(len(batch), threads.submit(work_batch, batch)) for batch in batches]
 
 
-def spread(
-    hands: ThreadPoolExecutor,
+def map_adaptively(
+    threads: ThreadPoolExecutor,
     work: Callable[[In], Out],
     items: Sequence[In],
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[list[Out], bool]:
-    """`work` for every item, results in order, and whether the items were near.
+    """`work` for every item, results in order, and whether the items were local.
 
-    Far ones, over a network, are worked on several at a time. Near ones take so little each that threads would only
+    Remote ones, over a network, are worked on several at a time. Local ones take so little each that threads would only
     wait for each other in Python.
     """
     started = clock()
-    first = [work(item) for item in items[:_SOME]]
-    near = clock() - started < _NEAR * len(first)
-    rest = items[_SOME:]
-    if near:
-        return first + [work(item) for item in rest], near
-    return first + [result for _number, results in begin(hands, work, rest) for result in results.result()], near
+    first = [work(item) for item in items[:_BATCH]]
+    local = clock() - started < _LOCAL * len(first)
+    rest = items[_BATCH:]
+    if local:
+        return first + [work(item) for item in rest], local
+    return first + [result for _number, results in submit(threads, work, rest) for result in results.result()], local
 
 
 class FolderStore:
@@ -116,27 +117,25 @@ class FolderStore:
         self._journal = journal or self._root / JOURNAL
         self.shown = str(root)
 
-    def look(self, path: str) -> StoredSize | None:
-        folder = self._folder(path)
-        if folder is None:
+    def size(self, path: str) -> StoredSize | None:
+        top = self._folder(path)
+        if top is None:
             return None
         files = size = 0
-        waiting = [str(folder)]
-        try:
+        waiting = [str(top)]
+        with _os_errors("read", top):
             while waiting:
-                destination = waiting.pop()
-                if not os.access(destination, os.W_OK | os.X_OK):
-                    raise TroubleError(f"this account cannot remove anything in {destination}")
-                with os.scandir(destination) as entries:
+                folder = waiting.pop()
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise StoreError(f"this account cannot remove anything in {folder}")
+                with os.scandir(folder) as entries:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(entry.path)
                             continue
-                        if entry.is_symlink():
-                            self._require_inside(entry.path, folder)
+                        if entry.is_symlink() and top not in Path(os.path.realpath(entry.path)).parents:
+                            raise StoreError("a link in its artifact folder leads out of it")
                         files, size = files + 1, size + entry.stat(follow_symlinks=False).st_size
-        except OSError as error:
-            raise TroubleError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
         return StoredSize(files, size)
 
     def _folder(self, path: str) -> Path | None:
@@ -144,52 +143,42 @@ class FolderStore:
         folder = self._root / path
         # From "/" links are the normal way to a volume; below a destination of ours there are none.
         if len(self._root.parts) > 1:
-            return folder if self._straight(path) else None
+            return folder if self._is_folder_without_links(path) else None
         real = Path(os.path.realpath(folder))
         if not os.path.lexists(folder):
             return None
         if real.parts[-2:] != folder.parts[-2:]:
-            raise TroubleError(_ELSEWHERE)
+            raise StoreError(_ELSEWHERE)
         if folder.is_symlink() or not real.is_dir():
-            raise TroubleError(_NO_FOLDER)
+            raise StoreError(_NO_FOLDER)
         return real
 
-    def _straight(self, path: str) -> bool:
+    def _is_folder_without_links(self, path: str) -> bool:
         """Whether there is a folder at the end, and only folders on the way to it."""
-        destination, names = str(self._root), path.split("/")
+        current, names = str(self._root), path.split("/")
         for number, name in enumerate(names, 1):
-            destination = f"{destination}/{name}"
-            try:
-                mode = os.lstat(destination).st_mode
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            except OSError as error:
-                raise TroubleError(f"{destination} cannot be read: {error.strerror}") from None
+            current = f"{current}/{name}"
+            with _os_errors("read", current):
+                try:
+                    mode = os.lstat(current).st_mode
+                except (FileNotFoundError, NotADirectoryError):
+                    return False
             if name in {"", ".", ".."} or (number < len(names) and stat.S_ISLNK(mode)):
-                raise TroubleError(_ELSEWHERE)
+                raise StoreError(_ELSEWHERE)
         if not stat.S_ISDIR(mode):
-            raise TroubleError(_NO_FOLDER)
+            raise StoreError(_NO_FOLDER)
         return True
-
-    @staticmethod
-    def _require_inside(link: str, folder: Path) -> None:
-        if folder not in Path(os.path.realpath(link)).parents:
-            raise TroubleError("a link in its artifact folder leads out of it")
 
     def remove(self, path: str) -> None:
         folder = self._folder(path)
         if folder is None:
             return
-        try:
+        with _os_errors("removed", folder), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)  # never follows a link
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise TroubleError(f"{error.filename or folder} cannot be removed: {error.strerror}") from None
         if len(Path(path).parts) > 1:
             _rmdir(folder.parent)
 
-    def tidy(self, path: str) -> None:
+    def remove_empty(self, path: str) -> None:
         folder = self._root / path
         if not path or folder.is_symlink() or not folder.is_dir():
             return
@@ -198,34 +187,28 @@ class FolderStore:
         _rmdir(folder)
 
     def top(self) -> set[str]:
-        try:
+        with _os_errors("read", self.shown), contextlib.suppress(FileNotFoundError):
             return {item.name for item in self._root.iterdir() if not item.name.startswith(JOURNAL)}
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise TroubleError(f"{self.shown} cannot be read: {error.strerror}") from None
+        return set()
 
-    def names(self, path: str) -> list[str]:
-        try:
-            with os.scandir(self._root / path) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        except OSError as error:
-            raise TroubleError(f"{self._root / path} cannot be read: {error.strerror}") from None
+    def folders(self, path: str) -> list[str]:
+        with _os_errors("read", self._root / path), os.scandir(self._root / path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
-    def age(self, path: str) -> FoundFolder:
+    def folder(self, path: str) -> ArtifactFolder:
         files = size = 0
         newest = (self._root / path).lstat().st_mtime
         for item in (self._root / path).rglob("*"):
-            fields = item.lstat()
-            newest = max(newest, fields.st_mtime)
+            status = item.lstat()
+            newest = max(newest, status.st_mtime)
             if not item.is_dir() or item.is_symlink():
-                files, size = files + 1, size + fields.st_size
-        return FoundFolder(path, StoredSize(files, size), newest)
+                files, size = files + 1, size + status.st_size
+        return ArtifactFolder(path, StoredSize(files, size), newest)
 
     # journal ---------------------------------------------------------------------------------------------------------
 
     def journal_write(self, name: str, content: bytes) -> None:
-        try:
+        with _os_errors("written to", self._journal):
             self._journal.mkdir(mode=0o700, exist_ok=True)
             temporary = self._journal / f"{name}.new"
             with temporary.open("wb") as file:
@@ -233,15 +216,17 @@ class FolderStore:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(self._journal / name)
-            _sync(self._journal)
-        except OSError as error:
-            raise TroubleError(f"nothing can be written to {self._journal}: {error.strerror}") from None
+            descriptor = os.open(self._journal, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def journal_read(self) -> Iterator[tuple[str, bytes]]:
         if self._journal.is_dir():
             for file in sorted(self._journal.glob("*.json")):
                 yield file.name, file.read_bytes()
-            for file in self._journal.glob("*.json.new"):  # cut off while it was written: nothing was begun for it
+            for file in self._journal.glob("*.json.new"):  # its writing was interrupted, so nothing was removed for it
                 file.unlink(missing_ok=True)
 
     def journal_drop(self, name: str) -> None:
@@ -249,16 +234,15 @@ class FolderStore:
         _rmdir(self._journal)
 
 
+@contextlib.contextmanager
+def _os_errors(action: str, path: Path | str) -> Iterator[None]:
+    """Turn OSError into StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.filename or path} cannot be {action}: {error.strerror}") from None
+
+
 def _rmdir(folder: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # not empty, or not a folder, or not there
         folder.rmdir()
-    except OSError:  # not empty, or not a folder, or gone
-        return
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

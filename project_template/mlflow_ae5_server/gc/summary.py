@@ -1,34 +1,35 @@
-"""What a collection says: the plan for people, the facts for the last line."""
+"""What a collection prints, and the fields of its report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.gc.orphans import Orphans
-from mlflow_ae5_server.gc.plan import EXPLAINED, GcPlan, SkippedItem
-from mlflow_ae5_server.gc.removal import RemovalCounts
-from mlflow_ae5_server.gc.stores import FoundFolder
+from mlflow_ae5_server.gc.plan import EXPLAINED, GcItem, GcPlan, SkippedItem
+from mlflow_ae5_server.gc.row_removal import RemovalCounts
+from mlflow_ae5_server.gc.stores import ArtifactFolder
 
-_TOLD = 50  # skipped ones in the last line
-KINDS = {"runs": "run", "experiments": "experiment", "logged_models": "logged model"}
+_REPORTED = 50  # skipped items in the report
+_KINDS = {"runs": "run", "experiments": "experiment", "logged_models": "logged model"}
 
 
-def show(plan: GcPlan, older_than: str, dry_run: bool) -> None:
-    """What goes and why, what stays and why."""
+def show_plan(plan: GcPlan, older_than: str, dry_run: bool) -> None:
+    """Print what goes and why, what stays and why."""
     verb = "would remove" if dry_run else "will remove"
     since = datetime.fromtimestamp(plan.limit / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    print(f"due is what was deleted before {since} (MLFLOW_TRACKING_GC_TTL {older_than})")
-    for name, items in (("runs", plan.runs), ("experiments", plan.experiments), ("logged models", plan.logged_models)):
+    print(f"expired: deleted before {since} (MLFLOW_TRACKING_GC_TTL {older_than})")
+    for key, items in _items(plan).items():
         sizes = [item.size.bytes for item in items if item.size is not None]
-        print(f"{verb} {counted(len(items), name)}" + (f", {amount(sum(sizes))} of artifacts" if sizes else ""))
+        total = f", {amount(sum(sizes))} of artifacts" if sizes else ""
+        print(f"{verb} {counted(len(items), key.replace('_', ' '))}{total}")
         for item in items[:EXPLAINED]:
             size = f"  {amount(item.size.bytes)}" if item.size is not None else ""
             why = plan.reasons.get((item.kind, item.id))
             print(f"  {item.id}{size}" + (f"  {why}" if why else ""))
-        _more(len(items))
+        _show_more(items)
     if plan.traces:
         print(f"{verb} {counted(plan.traces, 'traces')} of these experiments")
     show_skipped(plan.skipped)
@@ -36,82 +37,74 @@ def show(plan: GcPlan, older_than: str, dry_run: bool) -> None:
 
 def show_skipped(skipped: list[SkippedItem]) -> None:
     for skip in skipped[:EXPLAINED]:
-        if skip.trouble:
-            print(f"cannot remove {skip.kind} {skip.id}: {skip.why}")
-        else:
-            print(f"keeps {skip.kind} {skip.id}: {skip.why}")
-    _more(len(skipped))
+        print(f"{'cannot remove' if skip.failed else 'keeps'} {skip.kind} {skip.id}: {skip.why}")
+    _show_more(skipped)
 
 
 def show_orphans(orphans: Orphans, removing: bool) -> None:
     verb = "removes" if removing else "found"
-    print(f"{verb} {counted(len(orphans.old), 'artifact folders')} without a row, {amount(_sum(orphans.old))}")
-    for found in orphans.old[:EXPLAINED]:
-        print(f"  {found.path}  {amount(found.size.bytes)}")
-    _more(len(orphans.old))
-    if orphans.young:
-        print(f"keeps {len(orphans.young)} more, which were written to lately")
+    print(f"{verb} {counted(len(orphans.old), 'artifact folders')} without a row, {amount(_bytes(orphans.old))}")
+    for folder in orphans.old[:EXPLAINED]:
+        print(f"  {folder.path}  {amount(folder.size.bytes)}")
+    _show_more(orphans.old)
+    if orphans.recent:
+        print(f"keeps {len(orphans.recent)} more, which changed recently")
 
 
-def _more(number: int) -> None:
-    if number > EXPLAINED:
-        print(f"  and {number - EXPLAINED} more")
+def _show_more(items: Sequence[Any]) -> None:
+    if len(items) > EXPLAINED:
+        print(f"  and {len(items) - EXPLAINED} more")
 
 
-def planned(plan: GcPlan) -> dict[str, Any]:
-    """Facts of a dry run."""
-    return {
-        **{key: _due(plan, key, items) for key, items in _items(plan)},
-        "traces": {"due": plan.traces},
-        "bytes": sum(item.size.bytes for item in plan.owners() if item.size is not None),
-        **skipped(plan.skipped),
-    }
-
-
-def done(plan: GcPlan, tally: RemovalCounts, datasets: int) -> dict[str, Any]:
-    """Facts of a collection, or of what was done of it."""
+def planned_fields(plan: GcPlan) -> dict[str, Any]:
+    """The report of a dry run."""
     fields: dict[str, Any] = {}
-    for key, items in _items(plan):
-        removed = tally.removed[KINDS[key]]
-        due = len(items) + plan.stuck(KINDS[key])
-        fields[key] = {"due": due, "removed": removed, "remaining": due - removed}
-    traces = tally.removed["trace"]
+    for key, items in _items(plan).items():
+        failed = plan.failed(_KINDS[key])
+        fields[key] = {"due": len(items) + failed, **({"remaining": failed} if failed else {})}
+    fields["traces"] = {"due": plan.traces}
+    fields["bytes"] = sum(item.size.bytes for item in plan.owners() if item.size is not None)
+    return fields | _skipped_fields(plan.skipped)
+
+
+def removal_fields(plan: GcPlan, counts: RemovalCounts, datasets: int) -> dict[str, Any]:
+    """The report of a collection, also of one that was stopped."""
+    fields: dict[str, Any] = {}
+    for key, items in _items(plan).items():
+        removed = counts.removed[_KINDS[key]]
+        expired = len(items) + plan.failed(_KINDS[key])
+        fields[key] = {"due": expired, "removed": removed, "remaining": expired - removed}
+    traces = counts.removed["trace"]
     fields["traces"] = {"due": plan.traces, "removed": traces, "remaining": max(0, plan.traces - traces)}
-    fields |= {"datasets": {"removed": datasets}, "rows": tally.rows, "bytes": tally.bytes}
-    if tally.finished:
-        fields["finished"] = tally.finished
-    return fields | skipped([*plan.skipped, *tally.skipped])
+    fields |= {"datasets": {"removed": datasets}, "rows": counts.rows, "bytes": counts.bytes}
+    if counts.finished:
+        fields["finished"] = counts.finished
+    return fields | _skipped_fields([*plan.skipped, *counts.skipped])
 
 
-def _due(plan: GcPlan, key: str, items: list[Any]) -> dict[str, int]:
-    """left: those of them that cannot go."""
-    left = plan.stuck(KINDS[key])
-    return {"due": len(items) + left, **({"remaining": left} if left else {})}
+def _skipped_fields(items: Iterable[SkippedItem]) -> dict[str, Any]:
+    """Skipped items, those that failed first."""
+    skips = sorted(items, key=lambda skip: not skip.failed)
+    reported = [{"id": skip.id, "kind": skip.kind, "why": skip.why} for skip in skips[:_REPORTED]]
+    return {"skipped": reported, "skipped_total": len(skips), "troubles": sum(skip.failed for skip in skips)}
 
 
-def skipped(items: Iterable[SkippedItem]) -> dict[str, Any]:
-    """What stays, troubles first."""
-    found = sorted(items, key=lambda skip: not skip.trouble)
-    told = [{"id": skip.id, "kind": skip.kind, "why": skip.why} for skip in found[:_TOLD]]
-    return {"skipped": told, "skipped_total": len(found), "troubles": sum(skip.trouble for skip in found)}
-
-
-def orphan_fields(mode: str, orphans: Orphans, removed: list[FoundFolder], held: str) -> dict[str, Any]:
+def orphan_fields(mode: str, orphans: Orphans, removed: list[ArtifactFolder], guard: str) -> dict[str, Any]:
     return {
         "mode": mode,
-        "folders": len(orphans.old) + len(orphans.young),
-        "recent": len(orphans.young),
-        "bytes": _sum(orphans.old),
+        "folders": len(orphans.old) + len(orphans.recent),
+        "recent": len(orphans.recent),
+        "bytes": _bytes(orphans.old),
         "removed": len(removed),
-        "removed_bytes": _sum(removed),
+        "removed_bytes": _bytes(removed),
         "remaining": len(orphans.old) - len(removed),
-        **({"guard": held} if held else {}),
+        **({"guard": guard} if guard else {}),
     }
 
 
-def _sum(found: Iterable[FoundFolder]) -> int:
-    return sum(item.size.bytes for item in found)
+def _bytes(folders: Iterable[ArtifactFolder]) -> int:
+    return sum(folder.size.bytes for folder in folders)
 
 
-def _items(plan: GcPlan) -> tuple[tuple[str, list[Any]], ...]:
-    return (("runs", plan.runs), ("experiments", plan.experiments), ("logged_models", plan.logged_models))
+def _items(plan: GcPlan) -> dict[str, list[GcItem]]:
+    return {"runs": plan.runs, "experiments": plan.experiments, "logged_models": plan.logged_models}

@@ -19,32 +19,27 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 _LARGE = 60_000  # rows; elsewhere than on SQLite only the rows themselves are locked
-_FIRST = 3_000  # rows on SQLite, before anything is known
-_PATIENCE = 20_000  # milliseconds to wait for a lock on SQLite, as MLflow does
+_FIRST = 3_000  # rows on SQLite, in the first transaction
+_LOCK_WAIT = 20_000  # milliseconds on SQLite, as MLflow has it
 
 
 @dataclass(frozen=True)
 class Pacing:
-    """How to share a SQLite database. While a transaction lasts nobody else writes; while it ends nobody reads.
+    """How to share a SQLite database: others cannot write during a transaction, nor read while it ends."""
 
-    short: seconds that a transaction should take, roughly. fewest: rows to remove in it at least. pause: seconds from
-    one to the next, at least, for those who wait; SQLite has them look again after at most 25 ms, at first. breath:
-    the same, in parts of what the transaction took.
-    """
-
-    short: float
-    fewest: int
-    pause: float
-    breath: float
+    seconds: float  # that a transaction should take, roughly
+    least_rows: int  # to delete in a transaction
+    pause: float  # seconds to the next one, at least; others retry after at most 25 ms, at first
+    pause_factor: float  # the same, in parts of the time that the transaction took
 
 
 _ALONE = Pacing(0.17, 3_000, 0.01, 0.0)
-_IN_COMPANY = Pacing(0.012, 100, 0.03, 5.0)
-_COMPANY = 5.0  # seconds since somebody else has written, at most
+_SHARED = Pacing(0.012, 100, 0.03, 5.0)
+_SHARED_FOR = 5.0  # seconds after somebody else has written
 
 
 class DeletingConnection:
-    """`budget`: how many rows the next transaction may remove. `reader` is for looking, and locks nothing."""
+    """`budget`: how many rows the next transaction may delete. `reader` is for queries, and locks nothing."""
 
     def __init__(
         self,
@@ -61,7 +56,7 @@ class DeletingConnection:
         self._version, self._alone_from = 0, 0.0
         self.reader = reader
         self._engine = _sqlite_engine(store) if self._sqlite else connect_engine(store)
-        if store.dialect == "mysql":  # else what it looks at is as old as its first look, and it locks more
+        if store.dialect == "mysql":  # else its reads are as old as its first one, and it locks more
             self._engine = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._stack = contextlib.ExitStack()
         self._connection: Connection | None = None
@@ -80,7 +75,7 @@ class DeletingConnection:
         self._engine.dispose()
 
     def _leave_no_journal(self) -> None:
-        """Take away the empty journal of the mode TRUNCATE, which others might take for a change half done."""
+        """Remove the empty journal of the mode TRUNCATE, which others might take for an unfinished change."""
         with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
             if self._connection is not None and not self._connection.closed:
                 raw: Any = self._connection.connection.dbapi_connection
@@ -89,7 +84,7 @@ class DeletingConnection:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction; on SQLite others have had their turn before, and the budget is adapted afterwards."""
+        """One transaction; on SQLite others get their turn before it, and the budget is adapted afterwards."""
         if self._connection is None or self._connection.closed:
             self._connection = self._stack.enter_context(self._engine.connect())
         if (early := self._not_before - self._clock()) > 0:
@@ -112,12 +107,12 @@ class DeletingConnection:
         (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
         now = self._clock()
         if self._version not in {0, version}:
-            self._alone_from = now + _COMPANY
+            self._alone_from = now + _SHARED_FOR
         self._version = version
-        manners = _ALONE if now >= self._alone_from else _IN_COMPANY
-        self.budget = int(self.budget * min(2.5, max(0.25, manners.short / max(took, 0.001))))
-        self.budget = min(_LARGE, max(manners.fewest, self.budget))
-        self._not_before = now + max(manners.pause, took * manners.breath)
+        pacing = _ALONE if now >= self._alone_from else _SHARED
+        self.budget = int(self.budget * min(2.5, max(0.25, pacing.seconds / max(took, 0.001))))
+        self.budget = min(_LARGE, max(pacing.least_rows, self.budget))
+        self._not_before = now + max(pacing.pause, took * pacing.pause_factor)
 
 
 def _sqlite_engine(store: Database) -> Engine:
@@ -128,7 +123,7 @@ def _sqlite_engine(store: Database) -> Engine:
         connection.isolation_level = None  # transactions begin when we say so
         for pragma in (
             "foreign_keys = ON",
-            f"busy_timeout = {_PATIENCE}",
+            f"busy_timeout = {_LOCK_WAIT}",
             "cache_size = -32768",  # KiB: pages written before the end of a transaction lock readers out
             "cache_spill = OFF",
         ):

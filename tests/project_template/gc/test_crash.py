@@ -1,4 +1,4 @@
-"""Killed at every step, on both databases: nothing healthy loses anything, and the next run finishes what was begun."""
+"""Kills at every step, on each database: nothing healthy loses anything, and the next run finishes the removal."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ print(f"ended with {code} after {number} steps")
 
 
 LARGE = 16_000  # metric rows of a run that goes in several transactions on SQLite, even if it is not the first
-STEPS = {"written down", "rows about to go", "rows gone", "some rows gone", "some artifacts gone", "artifacts gone",
-         "page closed"}  # fmt: skip
+STEPS = {"page written", "before commit", "rows deleted", "part of a run deleted", "folder removed",
+         "artifacts removed", "page closed"}  # fmt: skip
 
 
 def consistent(data: Data) -> None:
     """Whatever still has its row has all that is its own."""
     name = dict.fromkeys(data.column("SELECT run_uuid FROM runs WHERE name LIKE 'being removed%'"))
     for run in data.column("SELECT run_uuid FROM runs"):
-        place = data.column("SELECT artifact_uri FROM runs WHERE run_uuid = :id", id=run)[0]
-        file = data.artifacts / place.removeprefix("mlflow-artifacts:/") / "a.txt"
+        location = data.column("SELECT artifact_uri FROM runs WHERE run_uuid = :id", id=run)[0]
+        file = data.artifacts / location.removeprefix("mlflow-artifacts:/") / "a.txt"
         assert file.is_file(), f"run {run} has lost its artifacts"
         rows = len(data.column("SELECT step FROM metrics WHERE run_uuid = :id", id=run))
         assert rows in (3, LARGE) or run in name, f"run {run} has lost metrics, and nobody can see it"
@@ -133,15 +133,15 @@ def test_killed_at_every_step(data: Data, tmp_path: Path) -> None:
 def test_a_page_that_is_not_ours_is_ignored(data: Data, capsys: Any) -> None:
     """Whoever may upload artifacts may upload this; it must not make the job delete what it names."""
     run = data.run(deleted=None)
-    place = data.artifacts / ".mlflow-ae5-gc"
+    location = data.artifacts / ".mlflow-ae5-gc"
     victim = data.artifacts / "0" / ("e" * 32) / "artifacts"
     victim.mkdir(parents=True)
     (victim / "a").write_text("x")
-    place.mkdir()
+    location.mkdir()
     entries = f'[[\\"run\\", \\"{"e" * 32}\\", \\"{victim}\\"]]'
-    (place / "1.json").write_text(f'{{"sealed": "00", "entries": "{entries}"}}')
-    (place / "2.json").write_text("[1")
-    (place / "3.json").write_text("[" * 100_000)
+    (location / "1.json").write_text(f'{{"sealed": "00", "entries": "{entries}"}}')
+    (location / "2.json").write_text("[1")
+    (location / "3.json").write_text("[" * 100_000)
     assert data.collect()["exit_code"] == 0
     assert (victim / "a").is_file()
     assert data.has_files(run)
@@ -149,8 +149,8 @@ def test_a_page_that_is_not_ours_is_ignored(data: Data, capsys: Any) -> None:
         assert capsys.readouterr().err.count("not a page of our journal") == 3
 
 
-@pytest.mark.parametrize("where", ["written down", "rows about to go", "rows gone", "some artifacts gone"])
-def test_stopped_it_tells_what_was_done_and_goes_on_the_next_time(on_file: Data, where: str) -> None:
+@pytest.mark.parametrize("where", ["page written", "before commit", "rows deleted", "folder removed"])
+def test_a_stopped_run_reports_what_was_removed_and_the_next_one_resumes(on_file: Data, where: str) -> None:
     from mlflow_ae5_server.common.errors import StoppedError
 
     runs = [on_file.run() for _ in range(3)]

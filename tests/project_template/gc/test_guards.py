@@ -278,12 +278,12 @@ def test_what_goes_and_what_stays(world: World, case: str, label: str, outcome: 
     row = world.data.column(f"SELECT 1 FROM {table} WHERE {KEYS[table]} = :id", id=owner)  # noqa: S608
     had = {file for file in world.before if f"{owner}/" in file}
     has = {file for file in world.data.files() if f"{owner}/" in file}
-    told = {item["id"] for item in world.fields["skipped"]}
+    reported = {item["id"] for item in world.fields["skipped"]}
 
     assert bool(row) is (outcome != GOES)
     if table != "experiments":
         assert has == (set() if outcome == GOES else had)
-    assert (str(owner) in told) is (outcome == SKIPPED)
+    assert (str(owner) in reported) is (outcome == SKIPPED)
     if table == "runs" and outcome != GOES:
         assert len(world.data.column("SELECT step FROM metrics WHERE run_uuid = :id", id=owner)) == 3
 
@@ -320,7 +320,7 @@ def test_nothing_refers_into_nothing(world: World) -> None:
         assert data.column("PRAGMA foreign_key_check") == []
 
 
-def test_registered_ones_go_when_told_to(on_file: Data) -> None:
+def test_registered_ones_go_with_the_setting(on_file: Data) -> None:
     owners = [registered(run="RUN")(on_file), registered_model(on_file)]
     fields = on_file.collect(MLFLOW_TRACKING_GC_INCLUDE_REGISTERED="true")
     assert (fields["exit_code"], fields["runs"]["removed"], fields["logged_models"]["removed"]) == (0, 2, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mlflow_ae5_server.gc.locations import LOCAL, SERVER, BadLocationError, own_folder, parse
+from mlflow_ae5_server.gc.locations import LOCAL, SERVER, BadLocationError, artifact_folder, parse
 
 RUN = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32
@@ -23,8 +23,8 @@ OWN = [
 
 
 @pytest.mark.parametrize(("uri", "root", "path"), OWN)
-def test_the_own_folder_of_a_run(uri: str, root: str, path: str) -> None:
-    location = own_folder(uri, RUN)
+def test_the_artifact_folder_of_a_run(uri: str, root: str, path: str) -> None:
+    location = artifact_folder(uri, RUN)
     assert (location.root, location.path) == (root, path)
 
 
@@ -63,7 +63,7 @@ REFUSED = [
 @pytest.mark.parametrize("uri", REFUSED)
 def test_what_could_lead_elsewhere_is_refused(uri: str | None) -> None:
     with pytest.raises(BadLocationError):
-        own_folder(uri, RUN)
+        artifact_folder(uri, RUN)
 
 
 def test_the_folders_above_a_location() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.gc.object_store import ObjectStore
-from mlflow_ae5_server.gc.stores import JOURNAL, StoredSize, TroubleError
+from mlflow_ae5_server.gc.stores import JOURNAL, StoredSize, StoreError
 
 from tests.project_template.gc.conftest import LONG_AGO, Data
 
@@ -51,7 +51,7 @@ def keys(bucket: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("data", ["postgresql"], indirect=True)  # whose journal is in the bucket as well
-def test_runs_behind_the_server_and_beside_it(data: Data, bucket: Any) -> None:
+def test_runs_of_the_server_and_of_the_bucket_itself(data: Data, bucket: Any) -> None:
     proxied = [data.run(file=False) for _ in range(3)]
     direct = data.run(uri=f"s3://{bucket.name}/own/RUN/artifacts")
     kept = data.run(deleted=None, file=False)
@@ -74,7 +74,7 @@ def test_what_a_crash_has_left_in_the_bucket_is_removed_the_next_time(data: Data
         pass
 
     def kill(name: str) -> None:
-        if name == "rows gone":
+        if name == "rows deleted":
             raise KilledError
 
     run, kept = data.run(file=False), data.run(deleted=None, file=False)
@@ -103,16 +103,16 @@ def test_orphans_in_a_bucket(on_file: Data, bucket: Any) -> None:
 def test_more_keys_than_one_request_takes(bucket: Any) -> None:
     store = ObjectStore.open(f"s3://{bucket.name}/p", at_once=3)
     put(bucket, *(f"p/r/artifacts/{number}" for number in range(10)), "p/other", f"p/{JOURNAL}/x")
-    assert store.look("r/artifacts") == StoredSize(10, 50)
+    assert store.size("r/artifacts") == StoredSize(10, 50)
     assert store.top() == {"r", "other"}
     store.remove("r/artifacts")
-    assert store.look("r/artifacts") is None
+    assert store.size("r/artifacts") is None
     assert keys(bucket) == {"p/other", f"p/{JOURNAL}/x"}
 
 
-def test_a_bucket_that_is_not_there_is_told_of(on_file: Data, bucket: Any) -> None:
-    with pytest.raises(TroubleError, match="cannot be listed"):
-        ObjectStore.open(f"s3://{bucket.name}-gone").look("x")
+def test_a_missing_bucket_is_reported(on_file: Data, bucket: Any) -> None:
+    with pytest.raises(StoreError, match="cannot be listed"):
+        ObjectStore.open(f"s3://{bucket.name}-gone").size("x")
     good = on_file.run()
     bad = on_file.run(uri=f"s3://{bucket.name}-gone/RUN/artifacts")
     fields = on_file.collect()

@@ -29,7 +29,7 @@ def some() -> str:
     return uuid.uuid4().hex
 
 
-def known(data: Data, number: int) -> None:
+def with_rows(data: Data, number: int) -> None:
     """So many more folders with a row."""
     for _ in range(number):
         data.run(deleted=None)
@@ -37,10 +37,10 @@ def known(data: Data, number: int) -> None:
 
 def test_orphans_are_shown_then_removed(data: Data) -> None:
     kept, model = data.run(deleted=None), data.model(deleted=None)
-    known(data, 3)
+    with_rows(data, 3)
     gone = [
-        old(data, f"{place}/artifacts/a")
-        for place in (f"0/{some()}", f"workspaces/team/7/models/m-{some()}", f"7/traces/tr-{some()}")
+        old(data, f"{location}/artifacts/a")
+        for location in (f"0/{some()}", f"workspaces/team/7/models/m-{some()}", f"7/traces/tr-{some()}")
     ]
     young = old(data, f"0/{some()}/artifacts/a", days=3)
     new_inside = old(data, f"0/{some()}/artifacts/a")
@@ -100,7 +100,7 @@ def test_what_a_row_could_mean_is_no_orphan(data: Data) -> None:
 def test_what_looks_like_the_store_of_another_database_is_left_alone(
     on_file: Data, capsys: Any, rows: int, mode: str, young: int, removed: int
 ) -> None:
-    known(on_file, rows)
+    with_rows(on_file, rows)
     files = [old(on_file, f"0/{some()}/artifacts/a") for _ in range(2)]
     for _ in range(young):
         old(on_file, f"0/{some()}/artifacts/a", days=1)

@@ -72,7 +72,7 @@ def test_everything_of_an_experiment_goes_with_it(data: Data) -> None:
 
 
 def refuse(data: Data, run: str) -> None:
-    """The database will not let go of this run."""
+    """Have the database refuse to delete this run."""
     if data.uri.startswith("sqlite"):
         data.sql(f"CREATE TRIGGER no BEFORE DELETE ON runs WHEN OLD.run_uuid = '{run}' "
                  "BEGIN SELECT RAISE(ABORT, 'not this one'); END")  # fmt: skip
@@ -100,12 +100,12 @@ def test_a_part_of_one_runs_rows_goes_and_none_of_another(data: Data) -> None:
     """How a run goes that is too large for one transaction."""
     runs = [data.run(metrics=5), data.run(metrics=5)]
     with data.engine.begin() as connection:
-        assert Cascade(data.engine).nibble(connection, "metrics", "run_uuid", runs[0], 3) == 3
+        assert Cascade(data.engine).delete_part(connection, "metrics", "run_uuid", runs[0], 3) == 3
     left = [len(data.column("SELECT step FROM metrics WHERE run_uuid = :id", id=run)) for run in runs]
     assert left == [2, 5]
 
 
-def test_one_bad_row_is_told_of_and_the_others_go(data: Data) -> None:
+def test_one_bad_row_is_reported_and_the_others_go(data: Data) -> None:
     number = data.experiment(deleted=LONG_AGO)
     runs = [data.run(number) for _ in range(9)]
     refuse(data, runs[4])
@@ -122,7 +122,7 @@ def test_one_bad_row_is_told_of_and_the_others_go(data: Data) -> None:
 def test_one_that_is_restored_meanwhile_stays_whole(data: Data) -> None:
     runs = [data.run() for _ in range(3)]
     restore = "UPDATE runs SET lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = :id"
-    fields = data.collect(step=meanwhile("written down", lambda: data.sql(restore, id=runs[1])))
+    fields = data.collect(step=meanwhile("page written", lambda: data.sql(restore, id=runs[1])))
     assert (fields["exit_code"], fields["runs"]) == (0, {"due": 3, "removed": 2, "remaining": 1})
     assert data.column("SELECT run_uuid FROM runs") == [runs[1]]
     assert data.has_files(runs[1])
@@ -131,7 +131,7 @@ def test_one_that_is_restored_meanwhile_stays_whole(data: Data) -> None:
 
 def test_one_that_is_registered_meanwhile_stays_whole(data: Data) -> None:
     runs = [data.run() for _ in range(3)]
-    fields = data.collect(step=meanwhile("written down", lambda: data.version(source=f"runs:/{runs[2]}/model")))
+    fields = data.collect(step=meanwhile("page written", lambda: data.version(source=f"runs:/{runs[2]}/model")))
     assert fields["runs"]["removed"] == 2
     assert data.column("SELECT run_uuid FROM runs") == [runs[2]]
     assert data.has_files(runs[2])
@@ -141,7 +141,7 @@ def test_an_experiment_restored_meanwhile_stays(data: Data) -> None:
     number = data.experiment(deleted=LONG_AGO)
     model = data.model(number, deleted=None)
     restore = "UPDATE experiments SET lifecycle_stage = 'active' WHERE experiment_id = :id"
-    data.collect(step=meanwhile("written down", lambda: data.sql(restore, id=number)))
+    data.collect(step=meanwhile("page written", lambda: data.sql(restore, id=number)))
     assert data.column("SELECT experiment_id FROM experiments WHERE experiment_id = :id", id=number) == [number]
     assert data.column("SELECT model_id FROM logged_models") == [model]
     assert data.has_files(model)
@@ -160,21 +160,21 @@ def test_artifacts_that_cannot_be_removed_keep_their_run(on_file: Data) -> None:
     assert not on_file.has_files(good)
 
 
-def test_artifacts_that_stay_after_all_are_told_of_and_removed_the_next_time(on_file: Data) -> None:
+def test_artifacts_that_could_not_be_removed_are_reported_and_removed_the_next_time(on_file: Data) -> None:
     """Their folder turns into something else between the look and the removal."""
     bad, good = on_file.run(), on_file.run()
     folder = on_file.artifacts / f"0/{bad}/artifacts"
 
     def spoil() -> None:
-        folder.rename(folder.with_name("aside"))
-        folder.symlink_to("aside")
+        folder.rename(folder.with_name("moved"))
+        folder.symlink_to("moved")
 
-    fields = on_file.collect(step=meanwhile("rows gone", spoil))
+    fields = on_file.collect(step=meanwhile("rows deleted", spoil))
     assert (fields["exit_code"], fields["runs"]["removed"]) == (23, 2)
     assert [item["kind"] for item in fields["skipped"]] == ["artifacts"]
     assert (len(on_file.pages()), on_file.has_files(good)) == (1, False)
     folder.unlink()
-    folder.with_name("aside").rename(folder)
+    folder.with_name("moved").rename(folder)
     again = on_file.collect()
     assert (again["exit_code"], again["finished"], again["bytes"]) == (0, 1, 5)
     assert (on_file.files(), on_file.pages()) == (set(), [])
@@ -237,7 +237,7 @@ def test_stopped_while_artifacts_and_the_rows_of_the_next_page_go(on_file: Data)
     pages = iter(("first", "second"))
 
     def stop(name: str) -> None:
-        if name == "rows about to go" and next(pages, None) == "second":
+        if name == "before commit" and next(pages, None) == "second":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -253,7 +253,7 @@ def test_stopped_while_artifacts_and_the_rows_of_the_next_page_go(on_file: Data)
     assert (on_file.files(), on_file.pages(), on_file.column("SELECT run_uuid FROM runs")) == (set(), [], [])
 
 
-def test_nothing_of_its_own_but_the_lock_stays_beside_the_database(on_file: Data) -> None:
+def test_only_the_lock_file_stays_next_to_the_database(on_file: Data) -> None:
     file = Path(on_file.uri.removeprefix("sqlite:///"))
     on_file.run()
     before = set(file.parent.iterdir())

@@ -12,7 +12,7 @@ from tests.project_template.gc.conftest import LONG_AGO, ROOT, Data
 
 
 @pytest.mark.parametrize(
-    "place",
+    "location",
     [
         f"{ROOT}EXPERIMENT/../precious/TRACE/artifacts",
         f"{ROOT}EXPERIMENT/%2e%2e/precious/TRACE/artifacts",
@@ -20,13 +20,13 @@ from tests.project_template.gc.conftest import LONG_AGO, ROOT, Data
         "FOLDER/../precious/TRACE/artifacts",
     ],
 )
-def test_a_trace_whose_tag_leads_elsewhere_goes_and_what_it_names_stays(on_file: Data, place: str) -> None:
+def test_a_trace_whose_tag_leads_elsewhere_goes_and_what_it_names_stays(on_file: Data, location: str) -> None:
     number = on_file.experiment(deleted=LONG_AGO)
     trace = on_file.trace(number)
     precious = [on_file.file(f"{folder}/{trace}/artifacts/a") for folder in ("precious", "../precious")]
     own = on_file.artifacts / str(number) / "traces" / trace / "artifacts" / "attachment"
     location = (
-        place.replace("EXPERIMENT", str(number)).replace("TRACE", trace).replace("FOLDER", str(on_file.artifacts))
+        location.replace("EXPERIMENT", str(number)).replace("TRACE", trace).replace("FOLDER", str(on_file.artifacts))
     )
     on_file.sql("UPDATE trace_tags SET value = :value WHERE request_id = :trace", value=location, trace=trace)
 
@@ -46,7 +46,7 @@ def test_a_database_that_goes_away_half_way_is_named_and_the_next_run_finishes(
     name = data.uri.rpartition("/")[2].partition("?")[0]
 
     def cut(step: str) -> None:
-        if step == "rows about to go":
+        if step == "before commit":
             postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
 
     ended = data.collect(step=cut)

@@ -1,4 +1,4 @@
-"""What a restore keeps aside is no garbage, and while a restore is cut off nothing is collected."""
+"""Saved copies of a restore are not collected, and nothing is while a restore is interrupted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.project_template.gc.test_orphans import REMOVE, old, some
 KEPT = "kept_20260102_030405_abcdef"
 
 
-def cut_off(data: Data, phase: str = "artifacts") -> RestoreJournalFile:
-    """A restore to this place has begun, and was killed."""
+def interrupted_restore(data: Data, phase: str = "artifacts") -> RestoreJournalFile:
+    """The journal of a restore to this destination that was killed."""
     journal_file = RestoreJournalFile(beside(str(data.artifacts)))
     snapshot, started = "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00"
     journal_file.begin(RestoreInProgress(phase, snapshot, started, "elsewhere:1", kept=KEPT))
@@ -34,10 +34,10 @@ def left_alone(data: Data, fields: dict[str, Any], run: str) -> bool:
 
 
 @pytest.mark.parametrize("phase", ["artifacts", "undo-artifacts"])
-def test_nothing_is_collected_while_a_restore_is_cut_off(on_file: Data, phase: str) -> None:
+def test_nothing_is_collected_while_a_restore_is_interrupted(on_file: Data, phase: str) -> None:
     run = on_file.run()
     orphan = old(on_file, f"0/{some()}/artifacts/a")
-    journal_file = cut_off(on_file, phase)
+    journal_file = interrupted_restore(on_file, phase)
 
     fields = on_file.collect(**REMOVE)
 
@@ -57,16 +57,16 @@ def test_the_job_counts_as_failed_and_not_as_one_that_came_too_late() -> None:
     assert (report.exit_code(error), report._fields["outcome"]) == (22, "failed")
 
 
-def test_it_says_so_where_the_database_is_not_back_yet(on_file: Data) -> None:
+def test_an_interrupted_restore_is_reported_where_the_database_is_not_back_yet(on_file: Data) -> None:
     Path(on_file.uri.removeprefix("sqlite:///")).unlink()
     assert "there is no database" in on_file.collect()["error"]
-    cut_off(on_file)
+    interrupted_restore(on_file)
     assert on_file.collect()["exit_code"] == 22
-    with locks.maintenance(check_uri(on_file.uri)):  # a restore at work: it will end, and the schedule comes again
+    with locks.maintenance(check_uri(on_file.uri)):  # a restore is running: it will end, and the schedule comes again
         assert on_file.collect()["outcome"] == "skipped"
 
 
-def test_a_damaged_ledger_stops_it_too(on_file: Data) -> None:
+def test_a_damaged_restore_journal_stops_it_too(on_file: Data) -> None:
     run = on_file.run()
     on_file.artifacts.with_name("artifacts.restore.json").write_text("{")
     fields = on_file.collect()
@@ -76,7 +76,7 @@ def test_a_damaged_ledger_stops_it_too(on_file: Data) -> None:
 
 def test_no_tables_are_made_where_a_restore_will_put_its_own(tmp_path: Path) -> None:
     data = Data(f"sqlite:///{tmp_path}/new.sqlite", tmp_path)
-    cut_off(data)
+    interrupted_restore(data)
     variables = {"MLFLOW_BACKEND_STORE_URI": data.uri, "MLFLOW_ARTIFACTS_DESTINATION": str(data.artifacts)}
     with pytest.raises(UnfinishedError, match="has not ended"):
         database_upgrade.run(settings.resolve(variables, {}, {}), Report("DatabaseUpgrade"), False)
@@ -92,11 +92,11 @@ def test_no_tables_are_made_where_a_restore_will_put_its_own(tmp_path: Path) -> 
         f"{ROOT}0/.mlflow-ae5-gc/RUN/artifacts",
     ],
 )
-def test_a_run_that_is_said_to_be_among_what_is_kept_is_not_removed(on_file: Data, location: str) -> None:
+def test_a_run_located_in_a_saved_copy_is_not_removed(on_file: Data, location: str) -> None:
     run = on_file.run(uri=location.replace("ARTIFACTS", str(on_file.artifacts)))
     inside = [
-        on_file.file(f"{place}/{run}/artifacts/a")
-        for place in (f".mlflow-ae5-{KEPT}/0", f"../artifacts.{KEPT}/0", "0/.mlflow-ae5-gc")
+        on_file.file(f"{folder}/{run}/artifacts/a")
+        for folder in (f".mlflow-ae5-{KEPT}/0", f"../artifacts.{KEPT}/0", "0/.mlflow-ae5-gc")
     ]
 
     fields = on_file.collect()
@@ -106,7 +106,7 @@ def test_a_run_that_is_said_to_be_among_what_is_kept_is_not_removed(on_file: Dat
     assert all(file.is_file() for file in inside)
 
 
-def test_what_is_kept_inside_the_store_is_no_orphan(on_file: Data) -> None:
+def test_a_saved_copy_inside_the_store_is_no_orphan(on_file: Data) -> None:
     """It is kept inside where nothing can be put beside it, such as on a mounted volume."""
     on_file.run(deleted=None)
     kept = [old(on_file, f".mlflow-ae5-{KEPT}/{path}/artifacts/a") for path in (f"0/{some()}", f"7/models/m-{some()}")]

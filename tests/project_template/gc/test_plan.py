@@ -9,7 +9,7 @@ import pytest
 from tests.project_template.gc.conftest import LONG_AGO, Data
 
 
-def test_what_goes_is_told_with_its_name_its_size_and_why(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_goes_is_printed_with_its_name_size_and_reason(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
     whole = data.experiment(deleted=LONG_AGO)
     with_it = data.model(experiment=whole, deleted=None)
     run = data.run()
@@ -18,7 +18,7 @@ def test_what_goes_is_told_with_its_name_its_size_and_why(data: Data, capsys: py
     data.sql("UPDATE runs SET name = NULL WHERE run_uuid = :run", run=unnamed)
 
     fields = data.collect(dry_run=True)
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
 
     since = r"deleted \d{4}-\d\d-\d\d \d\d:\d\d UTC"
     assert fields["outcome"] == "dry-run"
@@ -30,4 +30,4 @@ def test_what_goes_is_told_with_its_name_its_size_and_why(data: Data, capsys: py
         r"would remove 2 runs, 10 bytes of artifacts\n",
         r"would remove 1 experiment\n",
     ):
-        assert re.search(words, told), f"{words} is not in\n{told}"
+        assert re.search(words, reported), f"{words} is not in\n{reported}"

@@ -59,22 +59,21 @@ def back_up(artifacts: str, place: str) -> None:
     """The artifacts' part of a backup, from opening the place to the snapshot's last object on disk."""
     sys.path.insert(0, str(TEMPLATE))
     from mlflow_ae5_server.backup.copy import Copier
-    from mlflow_ae5_server.backup.open_artifacts import open_source
+    from mlflow_ae5_server.backup.open_artifacts import open_artifacts
     from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
     from mlflow_ae5_server.repository.file_list import FileListWriter, read
     from mlflow_ae5_server.repository.index import BlobIndex
-    from mlflow_ae5_server.repository.open import open_backend
-    from mlflow_ae5_server.repository.repository import make_in
+    from mlflow_ae5_server.repository.repository import create_repository, open_backend
 
-    repository = make_in(open_backend(place))
+    repository = create_repository(open_backend(place))
     known = BlobIndex()
-    known.add(sha256 for sha256, _size in repository.objects())
+    known.add(sha256 for sha256, _size in repository.blob_sizes())
     noted = Path(place + ".lists")
     before = noted.read_text().split() if noted.exists() else []
-    with repository.lease("backup"):
+    with repository.lock("backup"):
         writer = BlobWriter(repository.backend, known)
         lists = FileListWriter(writer)
-        copier = Copier(open_source(artifacts), writer, known, lists, store_threads=repository.backend.threads)
+        copier = Copier(open_artifacts(artifacts), writer, known, lists, store_threads=repository.backend.threads)
         totals = copier.run(read(BlobReader(repository.backend), before), time.time() + 10)
         repository.backend.sync()
     noted.write_text("\n".join(lists.lists))

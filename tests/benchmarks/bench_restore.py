@@ -25,18 +25,17 @@ sys.path.insert(0, str(TEMPLATE))
 
 def back_up(folder: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow_ae5_server.backup import create as capture
-    from mlflow_ae5_server.backup.open_artifacts import open_source
+    from mlflow_ae5_server.backup import create
+    from mlflow_ae5_server.backup.open_artifacts import open_artifacts
     from mlflow_ae5_server.database import dialects
     from mlflow_ae5_server.database.connection import check_uri
-    from mlflow_ae5_server.repository.open import open_backend
-    from mlflow_ae5_server.repository.repository import make_in
+    from mlflow_ae5_server.repository.repository import create_repository, open_backend
 
     uri = f"sqlite:///{folder}/db.sqlite"
     SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
-    repository = make_in(open_backend(str(folder / "backups")))
-    source = open_source(str(artifacts))
-    capture.create(repository, check_uri(uri), source, str(artifacts), dialects.dump)
+    repository = create_repository(open_backend(str(folder / "backups")))
+    source = open_artifacts(str(artifacts))
+    create.create_snapshot(repository, check_uri(uri), source, str(artifacts), dialects.dump)
 
 
 def restore(backups: str, destination: str) -> None:

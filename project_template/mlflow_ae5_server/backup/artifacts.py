@@ -1,5 +1,5 @@
-"""The artifact store as the source of a snapshot: what is in it, in order, and its contents."""
-# A file's name is bytes, which need not be text.
+"""The artifact store as the source of a snapshot: its files in order, and their contents."""
+# The name of a file is bytes, and need not be text.
 # ruff: noqa: PTH112, PTH115
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.repository.entries import key, text
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
-CHUNK = 2 * 1024 * 1024  # bytes: of longer files this much is one object
-SMALL = 256 * 1024  # bytes: shorter files share objects
-ZEROS = bytes(CHUNK)  # what a hole reads as
+CHUNK = 2 * 1024 * 1024  # bytes of a longer file that are one blob
+SMALL = 256 * 1024  # bytes: files up to that share packs
+ZEROS = bytes(CHUNK)  # the content of a hole
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_TRIES = 3  # readings of a file that changes meanwhile
+_ATTEMPTS = 3  # at a file that changes while it is read
 
 
-class FoundArtifact(NamedTuple):
-    """A name in the store; see FileEntry. `kind` is also "unreadable" (`target` says why)."""
+class Artifact(NamedTuple):
+    """A name in the store, with the fields of FileEntry. `kind` may be "unreadable", for the reason in `target`."""
 
     path: str
     kind: str
@@ -35,7 +35,7 @@ class FoundArtifact(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A whole file, in memory."""
+    """A whole file in memory."""
 
     data: bytes
     sha256: str
@@ -45,7 +45,7 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Streamed:
-    """A file that was given away in pieces."""
+    """A file that was read in chunks."""
 
     size: int
     sha256: str
@@ -54,32 +54,32 @@ class Streamed:
 
 
 class VanishedError(Exception):
-    """The name was there when the store was listed, and is not any more."""
+    """The name existed when the store was listed, and does not any more."""
 
 
 class UnreadableError(Exception):
-    """The store has it and does not give it."""
+    """The store lists the name, and its content cannot be read."""
 
 
 class ArtifactSource(Protocol):
     shown: str
     threads: int
 
-    def scan(self) -> Iterator[FoundArtifact]:
+    def scan(self) -> Iterator[Artifact]:
         """Everything, sorted by the bytes of the path."""
 
-    def whole(self, found: FoundArtifact) -> Content | None:
-        """A small file; None where it has grown and is not small any more. Raises VanishedError, UnreadableError."""
+    def whole(self, artifact: Artifact) -> Content | None:
+        """Read a small file; None where it is not small any more. Raises VanishedError, UnreadableError."""
 
-    def stream(self, found: FoundArtifact, take: Callable[[bytes], None]) -> Streamed:
-        """A large file, given to `take` in pieces of CHUNK bytes, the last one shorter. Raises the same.
+    def stream(self, artifact: Artifact, take: Callable[[bytes], None]) -> Streamed:
+        """Read a large file and call `take` with CHUNK bytes at a time. Raises VanishedError, UnreadableError.
 
-        Where it changed in the meantime, `mark` is "".
+        Where the file changed in the meantime, the `mark` of the result is "".
         """
 
 
 class FolderArtifacts:
-    """See Source. Symbolic links are named and not followed; devices, pipes and sockets are never opened."""
+    """An ArtifactSource. Symbolic links are recorded and not followed; devices, pipes and sockets are never opened."""
 
     def __init__(self, folder: Path, exclude: frozenset[Path] = frozenset()) -> None:
         self.shown = str(folder)
@@ -88,10 +88,10 @@ class FolderArtifacts:
         self._reserved = self._root + b"/" + RESERVED.encode()
         self._exclude = frozenset(os.fsencode(path) for path in exclude)
 
-    def scan(self) -> Iterator[FoundArtifact]:
-        """As `find` would, with each folder's names sorted as if folders ended in `/`: that is the order of paths."""
+    def scan(self) -> Iterator[Artifact]:
+        """List as `find` does, each folder's names sorted as if folders ended in `/`: that is the order of paths."""
         if not os.path.lexists(self._root):
-            return  # a server that was never given an artifact
+            return  # a server that has never stored an artifact
         if not os.path.isdir(self._root) or not os.access(self._root, os.R_OK | os.X_OK):
             raise ConfigurationError(
                 f"the folder of the artifacts {self.shown} cannot be read", "check MLFLOW_ARTIFACTS_DESTINATION"
@@ -104,18 +104,18 @@ class FolderArtifacts:
                     open_folders.append(_names(path))
                     break
                 if path not in self._exclude and not path.startswith(self._reserved):
-                    yield _look(path, skip)
+                    yield _artifact(path, skip)
             else:
                 open_folders.pop()
 
-    def whole(self, found: FoundArtifact) -> Content | None:
-        """Most files are still as they were when they were listed: that needs one reading, and one look after it."""
-        descriptor = self._descriptor(found)
+    def whole(self, artifact: Artifact) -> Content | None:
+        """Most files are still as they were when they were listed: that takes one read and one stat."""
+        descriptor = self._descriptor(artifact)
         try:
-            data = os.read(descriptor, found.size + 1)
+            data = os.read(descriptor, artifact.size + 1)
             after = os.fstat(descriptor)
-            mark = found.mark
-            if len(data) != found.size or _mark(after) != mark:
+            mark = artifact.mark
+            if len(data) != artifact.size or _mark(after) != mark:
                 again = _steady(descriptor)
                 if again is None:
                     return None
@@ -126,12 +126,12 @@ class FolderArtifacts:
             os.close(descriptor)
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns, mark)
 
-    def stream(self, found: FoundArtifact, take: Callable[[bytes], None]) -> Streamed:
-        descriptor = self._descriptor(found)
+    def stream(self, artifact: Artifact, take: Callable[[bytes], None]) -> Streamed:
+        descriptor = self._descriptor(artifact)
         digest, size = hashlib.sha256(), 0
         try:
             before = _regular(descriptor)
-            # No further than it was long: a log that grows is taken up to here, and ends.
+            # No further than its size at the start: the reading of a growing log ends.
             while size < before.st_size and (chunk := _next_chunk(descriptor, size, before.st_size)):
                 digest.update(chunk)
                 size += len(chunk)
@@ -144,9 +144,9 @@ class FolderArtifacts:
         steady = _state(before) == _state(after) and size == after.st_size
         return Streamed(size, digest.hexdigest(), after.st_mtime_ns, _mark(after) if steady else "")
 
-    def _descriptor(self, found: FoundArtifact) -> int:
+    def _descriptor(self, artifact: Artifact) -> int:
         try:
-            return os.open(self._root + b"/" + key(found.path), _READ)
+            return os.open(self._root + b"/" + key(artifact.path), _READ)
         except (FileNotFoundError, NotADirectoryError):
             raise VanishedError from None
         except OSError as error:
@@ -156,14 +156,14 @@ class FolderArtifacts:
 def _regular(descriptor: int) -> os.stat_result:
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
-        raise VanishedError  # something else has taken its place
+        raise VanishedError  # the name belongs to something else by now
     return state
 
 
 def _steady(descriptor: int) -> tuple[bytes, os.stat_result, str] | None:
-    """Content, state and mark of a file that is being changed, or has been since it was listed; None where it has
-    grown large. The mark is "" if it does not keep still."""
-    for _ in range(_TRIES):
+    """Content, state and mark of a file that changed since it was listed; None where it has grown large. The mark is ""
+    where it keeps changing."""
+    for _ in range(_ATTEMPTS):
         before = _regular(descriptor)
         os.lseek(descriptor, 0, os.SEEK_SET)
         data = _read(descriptor, SMALL + 1)
@@ -177,10 +177,10 @@ def _steady(descriptor: int) -> tuple[bytes, os.stat_result, str] | None:
 
 def _names(folder: bytes) -> Iterator[tuple[bytes, bool]]:
     try:
-        with os.scandir(folder) as found:
-            names = [entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in found]
+        with os.scandir(folder) as entries:
+            names = [entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
     except OSError:
-        # As a file: whoever looks at it then finds out whether it vanished or cannot be read.
+        # As a file: its stat shows whether it vanished or cannot be read.
         yield folder, False
         return
     names.sort()
@@ -189,12 +189,12 @@ def _names(folder: bytes) -> Iterator[tuple[bytes, bool]]:
 
 
 def _next_chunk(descriptor: int, offset: int, size: int) -> bytes:
-    """Up to CHUNK bytes; where the file has a hole, zeros that need not be read."""
+    """Up to CHUNK bytes; zeros without reading where the file has a hole."""
     if size - offset >= CHUNK:
         try:
             if os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + CHUNK:
                 return ZEROS
-        except OSError:  # ENXIO: nothing but a hole to the end; or a file system that cannot tell
+        except OSError:  # ENXIO: a hole to the end; or a file system without support for holes
             if _hole_to_end(descriptor, offset):
                 return ZEROS
     os.lseek(descriptor, offset, os.SEEK_SET)
@@ -220,21 +220,21 @@ def _read(descriptor: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _look(path: bytes, skip: int) -> FoundArtifact:
+def _artifact(path: bytes, skip: int) -> Artifact:
     name = text(path[skip:])
     try:
         state = os.lstat(path)
         if stat.S_ISREG(state.st_mode):
-            return FoundArtifact(name, "file", state.st_size, state.st_mtime_ns, _mark(state))
+            return Artifact(name, "file", state.st_size, state.st_mtime_ns, _mark(state))
         if stat.S_ISLNK(state.st_mode):
-            return FoundArtifact(name, "link", 0, 0, "", text(os.readlink(path)))
+            return Artifact(name, "link", 0, 0, "", text(os.readlink(path)))
         if stat.S_ISDIR(state.st_mode):
-            return FoundArtifact(name, "unreadable", 0, 0, "", "the folder cannot be listed")
+            return Artifact(name, "unreadable", 0, 0, "", "the folder cannot be listed")
     except FileNotFoundError:
-        return FoundArtifact(name, "file", 0, 0, "")  # the attempt to read it tells that it has vanished
+        return Artifact(name, "file", 0, 0, "")  # reading it raises VanishedError
     except OSError as error:
-        return FoundArtifact(name, "unreadable", 0, 0, "", error.strerror or type(error).__name__)
-    return FoundArtifact(name, "special", 0, 0, "")
+        return Artifact(name, "unreadable", 0, 0, "", error.strerror or type(error).__name__)
+    return Artifact(name, "special", 0, 0, "")
 
 
 def _state(state: os.stat_result) -> tuple[int, int, int]:

@@ -1,8 +1,8 @@
-"""From an artifact store into objects: several files at a time, the list in order, memory bounded.
+"""Copy an artifact store into blobs: several files at a time, the file list in order, memory bounded.
 
-Files wait in a window. Those that are known by their marks only pass through; the others are read and hashed by
-threads (which run side by side: reading, SHA-256 and zstd release the interpreter), small ones in batches. Small
-contents are put one after another into shared objects, so that 5,000 of them are not 5,000 files, or requests.
+Files pass through a window. Those whose marks show them unchanged are not read; the others are read and hashed by
+threads (reading, SHA-256 and zstd release the interpreter), small ones in batches. Small contents are joined in packs,
+so that 5,000 of them are not 5,000 files, or requests.
 """
 
 from __future__ import annotations
@@ -19,60 +19,58 @@ from typing import TypeVar
 from mlflow_ae5_server.backup.artifacts import (
     SMALL,
     ZEROS,
+    Artifact,
     ArtifactSource,
     Content,
-    FoundArtifact,
     Streamed,
     UnreadableError,
     VanishedError,
 )
 from mlflow_ae5_server.common.text import amount, shown
 from mlflow_ae5_server.repository.blobs import BlobWriter
-from mlflow_ae5_server.repository.entries import MOST_PARTS, FileEntry, FilePart
-from mlflow_ae5_server.repository.file_list import FileListWriter, MergedFileLists
+from mlflow_ae5_server.repository.entries import MAX_PARTS, FileEntry, FilePart
+from mlflow_ae5_server.repository.file_list import FileListCursor, FileListWriter
 from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.repository.interfaces import LIMIT
 from mlflow_ae5_server.repository.packs import PackWriter
 
 _T = TypeVar("_T")
 _MARK = re.compile(r"[0-9]+:[0-9]+:([0-9]{1,20}):[0-9]+")  # of a file in a folder
-_NAMES = 50  # of changed, vanished, unreadable files, of links out of the store: at most so many are told
+_MAX_NAMES = 50  # reported, of each of: changed or vanished files, unreadable files, links out of the store
 _BATCH_FILES, _BATCH_BYTES, _BATCH_ITEMS = 64, 2 * 1024 * 1024, 2048
-_LARGE = 4  # long files that are read at a time: each has some of its content in memory
-_GRANULE = 2.0  # seconds within which a file may change twice and have one time
+_LARGE = 4  # large files that are read at a time: each has some of its content in memory
+_TIME_RESOLUTION = 2.0  # seconds within which a file may change twice and show one time
 
 
 @dataclass
 class CopyTotals:
-    """`external` are links that lead out of the store; `unreadable` is what the store has and does not give. `known` of
-    the files were in the previous list, whatever has become of their contents."""
-
     files: int = 0
     bytes: int = 0
-    known: int = 0
+    listed_before: int = 0  # files that were in the previous list, changed or not
     links: int = 0
     special: int = 0
     read_files: int = 0
     changed: int = 0
     vanished: int = 0
-    names: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    external: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of changed and vanished files
+    unreadable: list[str] = field(default_factory=list)  # names that the store lists without content
+    external: list[str] = field(default_factory=list)  # links that lead out of the store
 
 
 @dataclass(frozen=True, slots=True)
 class _QueuedFile:
-    """A file to be read. `old` is what the previous snapshot has under its path."""
+    """A file to be read."""
 
-    found: FoundArtifact
+    artifact: Artifact
     old: FileEntry | None
+    """The entry of the previous snapshot under that path."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ReadFile:
-    """What became of it: the content, or the parts in which it was stored, or why there is nothing."""
+    """The content, or the parts in which it was stored, or why there is nothing."""
 
-    desired: _QueuedFile
+    queued: _QueuedFile
     content: Content | None = None
     streamed: Streamed | None = None
     parts: tuple[FilePart, ...] = ()
@@ -81,13 +79,13 @@ class _ReadFile:
 
 
 class Copier:
-    """One run. `load_slices` fills `known` with what lies in shared objects; it is called when that is first asked."""
+    """One run. `load_slices` fills `index` with the contents inside packs; it is called when first needed."""
 
     def __init__(
         self,
         source: ArtifactSource,
         writer: BlobWriter,
-        known: BlobIndex,
+        index: BlobIndex,
         lists: FileListWriter,
         *,
         store_threads: int,
@@ -104,16 +102,16 @@ class Copier:
         self._stopped = threading.Event()
         self._failure: BaseException | None = None  # the first one in a thread that stores
         self._window: deque[Future[list[FileEntry | _ReadFile]]] = deque()
-        self._packer = PackWriter(known, writer, lists, self._store, load_slices)
+        self._packer = PackWriter(index, writer, lists, self._store, load_slices)
         self._lists = lists
-        self._zeros: Future[FilePart] | None = None  # where a hole is kept
+        self._zeros: Future[FilePart] | None = None  # of the blob of zeros, for holes
 
     def run(self, previous: Iterable[FileEntry], trusted_before: float, *, rehash: bool = False) -> CopyTotals:
-        """Copy everything. A file is taken for unchanged by its mark in `previous`, if it last changed before
-        `trusted_before` (seconds since 1970), when the previous run had not begun to look: one that changed while it
-        was looked at may have changed again within the same tick of the clock."""
+        """Copy everything. A file with the mark that it has in `previous` counts as unchanged, if it last changed
+        before `trusted_before` (seconds since 1970), the start of the previous run: a file that changed while it was
+        read may have changed again within the same tick of the clock."""
         try:
-            self._scan(MergedFileLists(previous), (trusted_before - _GRANULE) * 1e9, rehash)
+            self._scan(FileListCursor(previous), (trusted_before - _TIME_RESOLUTION) * 1e9, rehash)
             while self._window:
                 self._receive(self._window.popleft().result())
             self._packer.close()
@@ -128,50 +126,49 @@ class Copier:
         return self.totals
 
     def drain(self) -> None:
-        """Return when everything that was given to be stored is stored."""
+        """Wait until everything passed to the storing threads is stored."""
         while self._storing:
             self._storing.popleft().result()
 
-    def _scan(self, previous: MergedFileLists, trusted_before_ns: float, rehash: bool) -> None:
+    def _scan(self, previous: FileListCursor, trusted_before_ns: float, rehash: bool) -> None:
         batch: list[FileEntry | _QueuedFile] = []
         files = size = 0
-        for found in self._source.scan():
-            item = self._judge(found, previous.at(found.path), trusted_before_ns, rehash)
+        for artifact in self._source.scan():
+            item = self._classify(artifact, previous.at(artifact.path), trusted_before_ns, rehash)
             if item is None:
                 continue
             batch.append(item)
             if isinstance(item, _QueuedFile):
-                files, size = files + 1, size + found.size
+                files, size = files + 1, size + artifact.size
             if files >= _BATCH_FILES or size >= _BATCH_BYTES or len(batch) >= _BATCH_ITEMS:
                 self._send(batch, files)
                 batch, files, size = [], 0, 0
         self._send(batch, files)
 
-    def _judge(
-        self, found: FoundArtifact, old: FileEntry | None, before_ns: float, rehash: bool
+    def _classify(
+        self, artifact: Artifact, old: FileEntry | None, before_ns: float, rehash: bool
     ) -> FileEntry | _QueuedFile | None:
-        """The entry, where nothing has to be read; what to read; None for what is only counted."""
-        if found.kind == "file":
-            if found.size > MOST_PARTS * LIMIT:
-                self._unreadable(
-                    found, f"it has {amount(found.size)}, and a snapshot takes {amount(MOST_PARTS * LIMIT)}"
-                )
+        """The entry, where nothing has to be read; the file to read; None for names that are only counted."""
+        if artifact.kind == "file":
+            if artifact.size > MAX_PARTS * LIMIT:
+                limit = amount(MAX_PARTS * LIMIT)
+                self._add_unreadable(artifact, f"it has {amount(artifact.size)}, and a snapshot takes {limit}")
                 return None
             if old is None or old.kind != "file":
-                return _QueuedFile(found, None)
-            self.totals.known += 1
-            if rehash or not found.mark or old.mark != found.mark or _changed_at(found.mark) >= before_ns:
-                return _QueuedFile(found, old)
-            return old if self._writer.keeps(old.parts) else _QueuedFile(found, None)
-        if found.kind == "link":
+                return _QueuedFile(artifact, None)
+            self.totals.listed_before += 1
+            if rehash or not artifact.mark or old.mark != artifact.mark or _changed_at(artifact.mark) >= before_ns:
+                return _QueuedFile(artifact, old)
+            return old if self._writer.has_all(old.parts) else _QueuedFile(artifact, None)
+        if artifact.kind == "link":
             self.totals.links += 1
-            if _leads_out(found) and len(self.totals.external) < _NAMES:
-                self.totals.external.append(f"{shown(found.path)} -> {shown(found.target)}")
-            return FileEntry(found.path, "link", 0, "", 0, "", (), found.target)
-        if found.kind == "special":
+            if _leads_out(artifact) and len(self.totals.external) < _MAX_NAMES:
+                self.totals.external.append(f"{shown(artifact.path)} -> {shown(artifact.target)}")
+            return FileEntry(artifact.path, "link", 0, "", 0, "", (), artifact.target)
+        if artifact.kind == "special":
             self.totals.special += 1
-            return FileEntry(found.path, "special", 0, "", 0, "", ())
-        self._unreadable(found, found.target)
+            return FileEntry(artifact.path, "special", 0, "", 0, "", ())
+        self._add_unreadable(artifact, artifact.target)
         return None
 
     def _send(self, batch: list[FileEntry | _QueuedFile], files: int) -> None:
@@ -182,44 +179,41 @@ class Copier:
         while self._window and (len(self._window) > self._source.threads + 4 or self._window[0].done()):
             self._receive(self._window.popleft().result())
 
-    # in the threads
+    # In threads
 
     def _read_batch(self, batch: list[FileEntry | _QueuedFile]) -> list[FileEntry | _ReadFile]:
         return [
             self._read(item) if isinstance(item, _QueuedFile) else item for item in batch if not self._stopped.is_set()
         ]
 
-    def _read(self, desired: _QueuedFile) -> _ReadFile:
+    def _read(self, queued: _QueuedFile) -> _ReadFile:
         try:
-            if desired.found.size <= SMALL and (content := self._source.whole(desired.found)) is not None:
-                return _ReadFile(desired, content=content)
+            if queued.artifact.size <= SMALL and (content := self._source.whole(queued.artifact)) is not None:
+                return _ReadFile(queued, content=content)
             parts: list[Future[FilePart]] = []
             with self._large:
-                streamed = self._source.stream(desired.found, lambda chunk: parts.append(self._store_part(chunk)))
-            return _ReadFile(desired, streamed=streamed, parts=tuple(part.result() for part in parts))
+                streamed = self._source.stream(queued.artifact, lambda chunk: parts.append(self._store_part(chunk)))
+            return _ReadFile(queued, streamed=streamed, parts=tuple(part.result() for part in parts))
         except VanishedError:
-            return _ReadFile(desired, vanished=True)
+            return _ReadFile(queued, vanished=True)
         except UnreadableError as error:
-            return _ReadFile(desired, problem=str(error) or "it cannot be read")
+            return _ReadFile(queued, problem=str(error) or "it cannot be read")
 
     def _store_part(self, chunk: bytes) -> Future[FilePart]:
         if chunk is ZEROS and self._zeros is not None:
             return self._zeros
-        stored = self._store_chunk(chunk)
+        stored = self._submit(lambda: FilePart(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk)))
         if chunk is ZEROS:
             self._zeros = stored
         return stored
 
-    def _store_chunk(self, chunk: bytes) -> Future[FilePart]:
-        return self._submit(lambda: FilePart(self._writer.put(chunk).sha256, 0, len(chunk), len(chunk)))
-
     def _store(self, sha256: str, data: bytes) -> None:
         while self._storing and self._storing[0].done():
             self._storing.popleft().result()
-        self._storing.append(self._submit(lambda: self._writer.keep(sha256, data)))
+        self._storing.append(self._submit(lambda: self._writer.store(sha256, data)))
 
     def _submit(self, work: Callable[[], _T]) -> Future[_T]:
-        """Have it done by another thread, when there is room. After a failure nothing is begun any more."""
+        """Have `work` done by a storing thread, when one is free. After a failure nothing more is started."""
 
         def done() -> _T:
             try:
@@ -237,7 +231,7 @@ class Copier:
             raise UnreadableError("stopped")
         return self._stores.submit(done)
 
-    # in order again
+    # In order again
 
     def _receive(self, done: list[FileEntry | _ReadFile]) -> None:
         if self._failure is not None:
@@ -252,47 +246,47 @@ class Copier:
             self._packer.add(entry)
 
     def _entry(self, read: _ReadFile) -> FileEntry | None:
-        found = read.desired.found
+        artifact = read.queued.artifact
         if read.vanished:
             self.totals.vanished += 1
-            self._name(found)
+            self._add_name(artifact)
         elif read.problem:
-            self._unreadable(found, read.problem)
+            self._add_unreadable(artifact, read.problem)
         elif read.content is not None:
             data, sha256, mtime_ns, mark = read.content
-            parts = self._packer.store(data, sha256, read.desired.old)
-            return self._file(found, FileEntry(found.path, "file", len(data), sha256, mtime_ns, mark, parts))
+            parts = self._packer.store(data, sha256, read.queued.old)
+            return self._file(artifact, FileEntry(artifact.path, "file", len(data), sha256, mtime_ns, mark, parts))
         elif read.streamed is not None:
             done = read.streamed
-            entry = FileEntry(found.path, "file", done.size, done.sha256, done.mtime_ns, done.mark, read.parts)
-            return self._file(found, entry)
+            entry = FileEntry(artifact.path, "file", done.size, done.sha256, done.mtime_ns, done.mark, read.parts)
+            return self._file(artifact, entry)
         return None
 
-    def _file(self, found: FoundArtifact, entry: FileEntry) -> FileEntry:
+    def _file(self, artifact: Artifact, entry: FileEntry) -> FileEntry:
         self.totals.read_files += 1
         if not entry.mark:
             self.totals.changed += 1
-            self._name(found)
+            self._add_name(artifact)
         return entry
 
-    def _name(self, found: FoundArtifact) -> None:
-        if len(self.totals.names) < _NAMES:
-            self.totals.names.append(shown(found.path))
+    def _add_name(self, artifact: Artifact) -> None:
+        if len(self.totals.names) < _MAX_NAMES:
+            self.totals.names.append(shown(artifact.path))
 
-    def _unreadable(self, found: FoundArtifact, why: str) -> None:
-        if len(self.totals.unreadable) < _NAMES:
-            self.totals.unreadable.append(f"{shown(found.path)}: {why}")
+    def _add_unreadable(self, artifact: Artifact, why: str) -> None:
+        if len(self.totals.unreadable) < _MAX_NAMES:
+            self.totals.unreadable.append(f"{shown(artifact.path)}: {why}")
 
 
 def _changed_at(mark: str) -> int:
-    """When the file last changed, nanoseconds since 1970; 0 for a store's own mark, which changes with the content."""
-    found = _MARK.fullmatch(mark)
-    return int(found[1]) if found else 0
+    """When the file last changed, nanoseconds since 1970; 0 for an etag, which changes with the content."""
+    match = _MARK.fullmatch(mark)
+    return int(match[1]) if match else 0
 
 
-def _leads_out(found: FoundArtifact) -> bool:
-    """Whether a link's target is outside the store, by its words alone: nothing is looked up."""
-    if found.target.startswith("/"):
+def _leads_out(artifact: Artifact) -> bool:
+    """Whether the target of a link is outside the store, by its text alone: no link is followed."""
+    if artifact.target.startswith("/"):
         return True
-    target = posixpath.normpath(posixpath.join(posixpath.dirname(found.path), found.target))
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(artifact.path), artifact.target))
     return target == ".." or target.startswith("../")

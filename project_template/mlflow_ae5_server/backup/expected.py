@@ -1,5 +1,7 @@
-"""What must be in the artifact store of this server, whatever is found there: where its volume is not mounted, an empty
-folder looks like a server that was never given an artifact."""
+"""Refuse to back up an artifact store or database that has lost its content.
+
+Where the volume is not mounted, an empty folder looks like a server that has never stored an artifact.
+"""
 
 from __future__ import annotations
 
@@ -20,29 +22,27 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 MEANT = "meant-empty.json"
-_READY = 2  # a logged model whose files were uploaded, in the table's own numbers
-_FEW = 20  # runs or artifacts that may be gone without a word
+_READY = 2  # the status, in the database, of a logged model whose files were uploaded
+_FEW = 20  # runs or artifacts that may be gone without a warning
 
 
 def refuse_empty(store: Database, destination: str, source: str, previous: Manifest | None) -> None:
-    """For a store in which nothing was found. Raises StorageError where there should have been something.
-
-    `previous` is the newest snapshot; one whose manifest is damaged tells nothing.
-    """
+    """For an empty store: raises StorageError where the previous snapshot or the database shows that it had files."""
     expected = []
     if previous is not None and previous.artifacts.files:
         expected.append(f"the snapshot {previous.id} has {counted(previous.artifacts.files, 'artifacts')}")
     if model := model_in(store, destination):
         expected.append(f"the database says that files of {model} are there")
-    if found := " and ".join(expected):
-        seen = f"there is no artifact at all in {source}, but {found}; no snapshot was made"
-        hint = "is its volume mounted? If all of them were removed on purpose, use `backup create --allow-empty`"
-        raise StorageError(seen, hint)
+    if expected:
+        raise StorageError(
+            f"there is no artifact at all in {source}, but {' and '.join(expected)}; no snapshot was made",
+            "is its volume mounted? If all of them were removed on purpose, use `backup create --allow-empty`",
+        )
 
 
 def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
-    """For a database without any run, deleted ones included. Raises StorageError where the newest snapshot has more
-    than a few: those of a first try are soon collected."""
+    """For a database without any run, deleted ones included: raises StorageError where the previous snapshot has more
+    than a few. A few may be of first tries, and collected since."""
     if previous is not None and many_gone(previous.runs, previous.runs):
         raise StorageError(
             f"there is no run at all in {shown_store}, but the snapshot {previous.id} has "
@@ -53,12 +53,12 @@ def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
 
 
 def note_meant(repository: Repository, snapshot: Manifest) -> None:
-    """Remember that somebody means this snapshot to be without artifacts: the next one may be, too."""
+    """Record that this snapshot is meant to have no artifacts: the next one may have none, too."""
     repository.backend.write(MEANT, json.dumps({"snapshot": snapshot.id}).encode())
 
 
 def was_meant(repository: Repository, previous: Manifest | None) -> bool:
-    """Whether the newest snapshot is one of which that is remembered."""
+    """Whether that is recorded of the previous snapshot."""
     if previous is None or previous.artifacts.files:
         return False
     noted = decoded(repository.backend.read(MEANT)) or {}
@@ -66,25 +66,25 @@ def was_meant(repository: Repository, previous: Manifest | None) -> bool:
 
 
 def many_gone(gone: int, before: int) -> bool:
-    """Whether so many of what the snapshot before had, `before` in all, are missing that somebody should look."""
+    """Whether `gone` of the `before` in the previous snapshot are so many that an administrator should look."""
     return gone > _FEW and 2 * gone > before
 
 
 def model_in(store: Database, destination: str) -> str:
-    """A model version or logged model, for people, whose files are below `destination`; empty where there is none."""
+    """A model version or logged model with files below `destination`, for messages; empty where there is none."""
     engine = connect_engine(store)
     with (
         engine.connect() as connection,
         engine.connect() as other,
-        contextlib.closing(models(connection, other)) as found,
+        contextlib.closing(models(connection, other)) as each,
     ):
-        return shown(next((who for who, location in found if location and is_inside(location, destination)), ""))
+        return shown(next((name for name, location in each if location and is_inside(location, destination)), ""))
 
 
 def models(connection: Connection, other: Connection) -> Generator[tuple[str, str], None, None]:
-    """Of each model version and logged model that is not deleted: what to call it, and where its files are.
+    """Name and location of the files of each model version and logged model that is not deleted.
 
-    `other` is for what is asked while an answer still comes in: not every database can do both on one connection.
+    `other` is for queries while rows still arrive: not every database can do both on one connection.
     """
     import sqlalchemy as sa
 
@@ -92,7 +92,7 @@ def models(connection: Connection, other: Connection) -> Generator[tuple[str, st
     present = set(inspector.get_table_names())
 
     def columns(table: str) -> set[str]:
-        return {found["name"] for found in inspector.get_columns(table)} if table in present else set()
+        return {column["name"] for column in inspector.get_columns(table)} if table in present else set()
 
     def rows(table: str, names: list[str], *where: sa.ColumnElement[bool]) -> Iterator[Any]:
         query: Any = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(table)).where(*where)
@@ -103,20 +103,19 @@ def models(connection: Connection, other: Connection) -> Generator[tuple[str, st
         alive = (sa.column("status") == _READY, sa.column("lifecycle_stage") == "active")
         for model, location in rows("logged_models", ["model_id", "artifact_location"], *alive):
             yield f"the logged model {model}", str(location)
-    if not (known := columns("model_versions")):
+    if not (present_columns := columns("model_versions")):
         return
-    location_column = "storage_location" if "storage_location" in known else "source"
+    location_column = "storage_location" if "storage_location" in present_columns else "source"
     stage: sa.ColumnClause[str] = sa.column("current_stage", sa.String)
-    standing = sa.or_(stage.is_(None), stage != "Deleted_Internal")
-    for name, version, location, source in rows(
-        "model_versions", ["name", "version", location_column, "source"], standing
-    ):
-        yield f"version {version} of the model {name!r}", _followed(other, str(location or source or ""))
+    alive_versions = sa.or_(stage.is_(None), stage != "Deleted_Internal")
+    names = ["name", "version", location_column, "source"]
+    for name, version, location, source in rows("model_versions", names, alive_versions):
+        yield f"version {version} of the model {name!r}", _resolved(other, str(location or source or ""))
 
 
-def _followed(connection: Connection, source: str) -> str:
-    """Where a source that names a run keeps its files; empty where that leads nowhere. A source that names a model is
-    as good as that model, which is looked at by itself."""
+def _resolved(connection: Connection, source: str) -> str:
+    """The location of the files of a source: of the run that it names; empty for a run that does not exist, and for a
+    model, which is examined by itself."""
     import sqlalchemy as sa
 
     scheme, _, rest = source.partition(":/")

@@ -1,10 +1,9 @@
-"""Which artifacts that the database speaks of are not in the store of this server, and so in no snapshot of it."""
+"""Find the artifacts that the database refers to outside the store of this server: no snapshot has them."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import ConfigurationError
@@ -15,9 +14,8 @@ from mlflow_ae5_server.database.connection import Database, connect_engine
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
-    from sqlalchemy.engine import Connection
 
-# Tables and the column with a location. Tables and columns that an older schema does not have are left out.
+# Tables and the column with a location; some do not exist in older schemas.
 _LOCATIONS: tuple[tuple[str, str], ...] = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -25,14 +23,14 @@ _LOCATIONS: tuple[tuple[str, str], ...] = (
     ("model_versions", "storage_location"),
     ("trace_tags", "value"),
 )
-_TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")  # of traces: these have locations
-_INSIDE = ("mlflow-artifacts:", "runs:", "models:")  # through this server, or by way of something that is looked at
-PLACEHOLDERS = ("dummy-source", "prompt-template")  # in place of the source of a prompt, which has no files
-_LIMIT = 50  # roots that are told
+_TAGS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")  # of traces: tags with locations
+_INSIDE = ("mlflow-artifacts:", "runs:", "models:")  # through this server, or references to what is examined itself
+PLACEHOLDERS = ("dummy-source", "prompt-template")  # instead of the source of a prompt, which has no files
+_MAX_ROOTS = 50  # reported
 
 
 def find(store: Database, destination: str) -> tuple[list[str], int]:
-    """Roots of artifacts that are not below `destination`, for people, and the number of running runs."""
+    """Roots of artifacts that are not below `destination`, for messages, and the number of running runs."""
     from sqlalchemy import inspect, text
 
     engine = connect_engine(store)
@@ -42,24 +40,20 @@ def find(store: Database, destination: str) -> tuple[list[str], int]:
         present = set(inspector.get_table_names())
         for table, column in _LOCATIONS:
             if table in present and column in {found["name"] for found in inspector.get_columns(table)}:
-                for location in _foreign(connection, table, column):
-                    if len(roots) < _LIMIT and not is_inside(location, destination):
+                rows = connection.execution_options(stream_results=True).execute(foreign(table, column))
+                for location in (str(row[0]) for row in rows):
+                    if len(roots) < _MAX_ROOTS and not is_inside(location, destination):
                         roots.setdefault(_root(location))
-        going_on = "SELECT count(*) FROM runs WHERE status = 'RUNNING'"
+        query = "SELECT count(*) FROM runs WHERE status = 'RUNNING'"
         if "lifecycle_stage" in {found["name"] for found in inspector.get_columns("runs")}:
-            going_on += " AND lifecycle_stage = 'active'"  # a deleted run keeps its status
-        running = connection.execute(text(going_on)).scalar()
+            query += " AND lifecycle_stage = 'active'"  # a deleted run keeps its status
+        running = connection.execute(text(query)).scalar()
     return [shown(scrub(root)) for root in roots], int(running or 0)
 
 
-def _foreign(connection: Connection, table: str, column: str) -> Iterator[str]:
-    for (location,) in connection.execution_options(stream_results=True).execute(foreign(table, column)):
-        yield str(location)
-
-
 def foreign(table: str, column: str) -> Select[str]:
-    """Distinct locations but those that the commonest prefix shows to be ours, which may be millions."""
-    import sqlalchemy as sa  # whose `select` quotes names that some database reserves, such as `key`
+    """Distinct locations, without those with the prefix of this server's own, which may be millions."""
+    import sqlalchemy as sa  # `select` quotes names that some databases reserve, such as `key`
 
     location_column: sa.ColumnClause[str] = sa.column(column, sa.String)
     query = (
@@ -79,7 +73,7 @@ def foreign(table: str, column: str) -> Select[str]:
 
 
 def is_inside(location: str, destination: str) -> bool:
-    """Whether `location` is at or below `destination`, or goes through the server itself."""
+    """Whether `location` is at or below `destination`, or leads through the server itself."""
     if location.lower().startswith(_INSIDE):
         return True
     try:
@@ -90,16 +84,11 @@ def is_inside(location: str, destination: str) -> bool:
         return False
     if folder is not None or store is not None:
         return False
-    inner, outer = _plain(location), _plain(destination)
+    inner, outer = (posixpath.normpath(url).rstrip("/") for url in (location, destination))
     return inner == outer or inner.startswith(outer + "/")
 
 
-def _plain(url: str) -> str:
-    return posixpath.normpath(url).rstrip("/")
-
-
 def _root(location: str) -> str:
-    """Without what belongs to one run, model or trace: `s3://bucket/1/<run id>/artifacts` is `s3://bucket/1`."""
-    return (
-        re.sub(r"/(?:traces/[^/]+|models/[^/]+|[0-9a-f]{32})(?:/artifacts)?(?:/.*)?\Z", "", location.rstrip("/")) or "/"
-    )
+    """Remove the part for one run, model or trace: `s3://bucket/1/<run id>/artifacts` becomes `s3://bucket/1`."""
+    own_part = r"/(?:traces/[^/]+|models/[^/]+|[0-9a-f]{32})(?:/artifacts)?(?:/.*)?\Z"
+    return re.sub(own_part, "", location.rstrip("/")) or "/"

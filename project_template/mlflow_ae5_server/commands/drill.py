@@ -1,7 +1,7 @@
-"""Drill: a snapshot is restored into a scratch place, a server is started on it, used, and everything is removed.
+"""Drill: restore a snapshot to a temporary location, start a server on it, check it, clean up.
 
-Nothing of it can reach the real data: the scratch database is a file or schema of its own, the artifacts lie in a
-folder of its own, and the server is told of nothing else.
+It cannot reach the real data: the temporary database is a file or schema of its own, the artifacts are restored to a
+folder of their own, and the server receives no other address.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects, migration, schema
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.drill import checks as drill_checks
-from mlflow_ae5_server.drill import scratch as scratch_folder
 from mlflow_ae5_server.drill.api import MlflowApi
 from mlflow_ae5_server.drill.checks import Check
 from mlflow_ae5_server.drill.server import TemporaryServer, serving
-from mlflow_ae5_server.repository import check as verify
+from mlflow_ae5_server.drill.temporary_folder import temporary_folder
+from mlflow_ae5_server.repository.check import report_fields
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.files import refuse_names
 from mlflow_ae5_server.restore.steps import RestoreSource
 from mlflow_ae5_server.restore.target import FolderTarget
 
 FAILED = 1  # exit code of a drill whose checks did not all pass
-_ROOM = 1.1
-_LOADED = frozenset({"artifacts", "database"})  # checks that compare the snapshot with itself, before any server runs
+_ROOM = 1.1  # of what the snapshot needs
+_LOADED = frozenset({"artifacts", "database"})  # checks of the snapshot itself, before any server runs
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
-    """Restore `options.snapshot` into a scratch place, prove it there, remove it. Returns the exit code."""
+    """Restore `options.snapshot` to a temporary location, check it there, remove it. Returns the exit code."""
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = settings.value("MLFLOW_ARTIFACTS_DESTINATION") or ""
     backups = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
@@ -61,38 +61,40 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     schema.require_supported(source.part.revision, f"the snapshot {source.snapshot.id}")
     if store.file is None:
         restore.wait(settings, store)
-    parent = scratch_parent(destination, backups)
+    parent = temporary_parent(destination, backups)
     drill = _Drill(source, report)
-    with scratch_folder.scratch_folder(parent) as folder, _scratch_database(store, folder) as copy:
-        # Also that the list is no longer than the manifest says, from which the room is reckoned.
+    with temporary_folder(parent) as folder, _temporary_database(store, folder) as copy:
+        # This also checks that the list is no longer than the manifest says, on which the required space is based.
         refuse_names(source.repository.files(source.snapshot), FolderTarget(folder / "artifacts"))
         _require_room(parent, source)
         say(f"restoring {source.snapshot.id} to {copy.shown} and {folder}")
         report.add(dialect={"source": source.part.dialect, "target": copy.dialect})
         drill.run(TemporaryServer(folder, copy, folder / "artifacts"), destination)
-    drill.add(_nothing_left(folder))
+    removed = not folder.exists()
+    drill.add(Check("removed", removed, "all temporary data removed" if removed else f"{folder} could not be removed"))
     return _conclude(source, drill.checks, report)
 
 
 def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int:
-    """The exit code. Where the snapshot seems to be damaged it is read as a whole, so that all of the damage is named,
-    and noted for the next backup to store anew."""
+    """The exit code. A snapshot that seems to be damaged is read as a whole, to report all of the damage, and to record
+    it so that the next backup stores it again."""
     failed = [check for check in checks if not check.passed]
     report.add(outcome="failed" if failed else "done")
     if not failed:
         return 0
     report.add(error="; ".join(f"{check.name}: {check.detail}" for check in failed))
     if any(check.damage for check in failed):
-        found = preflight.check(source.repository, source.snapshot).verified
-        if found.found:
-            report.add(**verify.fields(source.snapshot, found))
-        if found.found or any(check.damage and check.name in _LOADED for check in failed):
+        result = preflight.check(source.repository, source.snapshot).verified
+        if result.found:
+            report.add(**report_fields(source.snapshot, result))
+        if result.found or any(check.damage and check.name in _LOADED for check in failed):
             return DamagedError.exit_code
     return FAILED
 
 
-def scratch_parent(destination: str, backups: str) -> Path:
-    """Where a snapshot's artifacts have room: beside the real ones, beside the backups, else a temporary folder."""
+def temporary_parent(destination: str, backups: str) -> Path:
+    """A folder with room for the artifacts: next to the real ones, next to the backups, else the default for
+    temporary files."""
     for location in (destination, backups):
         folder = local_folder(location) if location else None
         if folder is not None and folder.is_dir() and os.access(folder.resolve().parent, os.W_OK):
@@ -101,7 +103,7 @@ def scratch_parent(destination: str, backups: str) -> Path:
 
 
 class _Drill:
-    """The steps; `checks` has one entry for each that was made, and nothing is made after one that failed."""
+    """The steps of a drill. Without artifacts or database there is nothing to check further."""
 
     def __init__(self, source: RestoreSource, report: Report) -> None:
         self.checks: list[Check] = []
@@ -109,21 +111,21 @@ class _Drill:
         self._report = report
         self._started = time.monotonic()
 
-    def run(self, scratch: TemporaryServer, destination: str) -> None:
-        if not self._try("artifacts", lambda: self._artifacts(scratch)):
+    def run(self, temporary: TemporaryServer, destination: str) -> None:
+        if not self._try("artifacts", lambda: self._artifacts(temporary)):
             return
-        if not self._try("database", lambda: self._database(scratch.store)):
+        if not self._try("database", lambda: self._database(temporary.store)):
             return
-        self._try("keys", lambda: _read_encrypted(scratch.store))
+        self._try("keys", lambda: _read_encrypted(temporary.store))
         try:
-            with serving(scratch) as api:
+            with serving(temporary) as api:
                 seconds = round(time.monotonic() - self._started, 1)
                 self._report.add(recovery_seconds=seconds)
-                self.add(Check("server", True, f"answered from the restored database after {seconds:g} s"))
+                self.add(Check("server", True, f"ready on the restored database after {seconds:g} s"))
                 self._try("experiments", lambda: drill_checks.count(api, self._source.part))
                 for check in drill_checks.use(api):
                     self.add(check)
-                self._models(api, destination)
+                self._try("models read back", lambda: self._models(api, destination))
         except ProjectError as error:
             self.add(Check("server", False, error.message))
 
@@ -137,8 +139,8 @@ class _Drill:
         self.add(check)
         return check.passed
 
-    def _artifacts(self, scratch: TemporaryServer) -> str:
-        done = self._source.artifacts(FolderTarget(scratch.artifacts), again=False)
+    def _artifacts(self, temporary: TemporaryServer) -> str:
+        done = self._source.artifacts(FolderTarget(temporary.artifacts), again=False)
         return f"{done.files} files ({amount(done.bytes)}), each read back and identical"
 
     def _database(self, store: Database) -> str:
@@ -146,7 +148,9 @@ class _Drill:
         try:
             self._source.database(store)
         except ConfigurationError:
-            dialects.refused(part, self._source.repository.reader(), store)  # DamagedError where it is the snapshot's
+            dialects.refused(
+                part, self._source.repository.reader(), store
+            )  # raises DamagedError if the snapshot is the cause
             raise
         message = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
         if part.revision == schema.latest():
@@ -156,59 +160,47 @@ class _Drill:
             raise StorageError(f"its schema {part.revision} cannot be upgraded: {ended.error}")
         return f"{message}; upgraded from {part.revision} to {schema.latest()}"
 
-    def _models(self, api: MlflowApi, destination: str) -> None:
-        def read() -> str:
-            origin = self._source.snapshot.artifacts.source
-            found = drill_checks.read_models(
-                api, (destination, origin), self._source.repository.files(self._source.snapshot)
-            )
-            self._report.add(models_read=found.models)
-            return found.message()
-
-        self._try("models read back", read)
+    def _models(self, api: MlflowApi, destination: str) -> str:
+        snapshot = self._source.snapshot
+        destinations = (destination, snapshot.artifacts.source)
+        result = drill_checks.read_models(api, destinations, self._source.repository.files(snapshot))
+        self._report.add(models_read=result.models)
+        return result.message()
 
 
 def _read_encrypted(store: Database) -> str:
-    found = keys.examine(connect_engine(store), os.environ)
-    if lost := [one for one in found if one.lost]:
+    encrypted = keys.examine(connect_engine(store), os.environ)
+    if lost := [one for one in encrypted if one.lost]:
         raise ConfigurationError("; ".join(keys.warnings(lost, os.environ)))
-    read = ", ".join(f"{one.rows} {keys.PROTECTS[one.name]}" for one in found)
-    return f"the keys at hand read what is encrypted: {read}"
+    rows = ", ".join(f"{one.rows} {keys.PROTECTS[one.name]}" for one in encrypted)
+    return f"the current keys decrypt everything: {rows}"
 
 
 @contextlib.contextmanager
-def _scratch_database(store: Database, folder: Path) -> Iterator[Database]:
-    """Of the kind of the real one: a file in `folder`, a schema of its own in the same PostgreSQL database, or a
-    database of its own beside that of MySQL.
-
-    Where the user may not make that, or the database is of another kind, a file has to do.
+def _temporary_database(store: Database, folder: Path) -> Iterator[Database]:
+    """A database of the same kind: an SQLite file in `folder`, a schema in the same PostgreSQL database, or a database
+    on the same MySQL server; an SQLite file where the account may not create that, or for another kind.
     """
     if store.dialect in {"postgresql", "mysql"}:
         with contextlib.ExitStack() as stack:
             try:
                 copy = stack.enter_context(dialects.scratch(store))
             except CredentialsError as error:
-                say(f"note: no scratch place in {store.shown}, so a SQLite file is used: {error.message}")
+                say(f"note: using an SQLite file instead of {store.shown}: {error.message}")
             else:
                 yield copy
                 return
-    yield check_uri(f"sqlite:///{folder / 'scratch.sqlite'}")
+    yield check_uri(f"sqlite:///{folder / 'drill.sqlite'}")
 
 
 def _require_room(parent: Path, source: RestoreSource) -> None:
-    desired = int((source.snapshot.artifacts.bytes + preflight.database_size(source.part)) * _ROOM)
+    needed = int((source.snapshot.artifacts.bytes + preflight.database_size(source.part)) * _ROOM)
     free = shutil.disk_usage(parent).free
-    if free < desired:
+    if free < needed:
         raise StorageError(
-            f"a drill needs {amount(desired)} in {parent}, and {amount(free)} are free",
+            f"a drill needs {amount(needed)} in {parent}, and {amount(free)} are free",
             "make room there; nothing was restored",
         )
-
-
-def _nothing_left(folder: Path) -> Check:
-    if folder.exists():
-        return Check("removed", False, f"{folder} could not be removed")
-    return Check("removed", True, "the scratch place is gone")
 
 
 def say(text: str) -> None:

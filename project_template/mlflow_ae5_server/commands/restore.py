@@ -156,7 +156,7 @@ def find(backups: str, which: str) -> RestoreSource:
     """The snapshot `which` ("latest" or an id). Raises ConfigurationError, StorageError, DamagedError."""
     repository = open_repository(backups)
     snapshot = repository.snapshot(which)
-    return RestoreSource(repository, snapshot, dialects.DatabasePart.from_json(repository.database(snapshot)))
+    return RestoreSource(repository, snapshot, dialects.DatabasePart.from_json(snapshot.database))
 
 
 def describe(source: RestoreSource, store: Database) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The few calls of MLflow's REST API that a drill makes. Every failure is an UnreachableError that says which call."""
+"""The few calls of MLflow's REST API that a drill makes. Every failure is an UnreachableError that names the call."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mlflow_ae5_server.common.errors import UnreachableError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.locations import workspace_of
 
-_SECONDS = 60.0  # for one answer to begin
+_TIMEOUT = (5, 60.0)  # seconds: connect, first byte of the answer
 _PIECE = 1024 * 1024
 _WORKSPACE = "X-MLFLOW-WORKSPACE"
 DEFAULT = "default"  # the workspace of a call that names none
 
 
 class MlflowApi:
-    """One server, whose address never leaves this machine: no proxy and no credentials of the environment are used."""
+    """A client of one server on this machine: no proxy and no credentials of the environment are used."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._session = requests.Session()
         self._session.trust_env = False
         self.workspace = ""
-        """The workspace that calls are about; empty for the default one, and where the server has none."""
+        """The workspace of all calls; empty for the default one, and for a server without workspaces."""
         self._enabled: bool | None = None
 
     def __enter__(self) -> MlflowApi:
@@ -38,8 +38,8 @@ class MlflowApi:
     ) -> None:
         self._session.close()
 
-    def answers(self) -> bool:
-        """Whether it answers from its database; `/health` would say so without one."""
+    def is_ready(self) -> bool:
+        """Whether it reaches its database; `/health` answers without one."""
         try:
             self.post("experiments/search", max_results=1)
         except UnreachableError:
@@ -47,7 +47,7 @@ class MlflowApi:
         return True
 
     def workspaces(self) -> list[str]:
-        """The names of the server's workspaces; one that is empty where it has none."""
+        """The names of the server's workspaces; one empty name for a server without workspaces."""
         if not self._has_workspaces():
             return [""]
         return [entry["name"] for entry in self._json("GET", "workspaces", version="3.0")["workspaces"]]
@@ -68,7 +68,7 @@ class MlflowApi:
         self._call("DELETE", _artifact(path), self._workspace_of(path))
 
     def digest(self, path: str) -> tuple[int, str]:
-        """Size and SHA-256 of an artifact as a client gets it."""
+        """Download an artifact; its size and SHA-256."""
         size, digest = 0, hashlib.sha256()
         with self._call("GET", _artifact(path), self._workspace_of(path), stream=True) as answer:
             try:
@@ -85,7 +85,7 @@ class MlflowApi:
         return self._enabled
 
     def _workspace_of(self, path: str) -> str:
-        """A server with workspaces wants the name of the one that an artifact belongs to; one without refuses it."""
+        """The workspace of an artifact, which a server with workspaces requires and one without refuses."""
         name = workspace_of(path)
         return name if name and self._has_workspaces() else ""
 
@@ -104,7 +104,7 @@ class MlflowApi:
                 method,
                 self._uri + path,
                 headers=headers,
-                timeout=(5, _SECONDS),
+                timeout=_TIMEOUT,
                 allow_redirects=False,
                 **arguments,
             )

@@ -1,4 +1,4 @@
-"""What a restored server must be able to do before a drill calls it recovered: everything a user does, once."""
+"""Check a restored server: do everything once that users do, and read registered models back."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mlflow_ae5_server.repository.entries import FileEntry
 
 _PROXIED = "mlflow-artifacts:"
 _PAGE = 100
-Step = Callable[[], str]  # says what was found; raises ProjectError
-MOST_BYTES = 4 * 1024**3  # of models read back: a drill proves that reading works, `backup verify` reads everything
+MAX_BYTES = 4 * 1024**3  # of models read back; `backup verify` reads everything
+Step = Callable[[], str]  # returns the detail of its check; raises ProjectError
 
 
 @dataclass
 class Check:
-    """One line of a drill's result. `detail` says what was found, or was wrong. `damage`: of the snapshot, it seems."""
+    """One line of a drill's result."""
 
     name: str
     passed: bool
     detail: str
-    damage: bool = False
+    damage: bool = False  # the snapshot seems to be damaged
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "passed": self.passed, "detail": self.detail}
@@ -38,10 +38,10 @@ class Check:
 
 @dataclass
 class ServerUse:
-    """A small piece of work on the server, as a user would do it; the steps build on each other."""
+    """Work on the server as a user would; the steps build on each other."""
 
     api: MlflowApi
-    word: str = field(default_factory=lambda: f"mlflow-ae5-drill-{secrets.token_hex(6)}")
+    name: str = field(default_factory=lambda: f"mlflow-ae5-drill-{secrets.token_hex(6)}")
     experiment: str = ""
     run: str = ""
     root: str = ""  # the run's artifacts, relative to the artifact destination
@@ -56,24 +56,24 @@ class ServerUse:
         ]
 
     def _create(self) -> str:
-        self.experiment = self.api.post("experiments/create", name=self.word)["experiment_id"]
-        info = self.api.post("runs/create", experiment_id=self.experiment, run_name=self.word)["run"]["info"]
+        self.experiment = self.api.post("experiments/create", name=self.name)["experiment_id"]
+        info = self.api.post("runs/create", experiment_id=self.experiment, run_name=self.name)["run"]["info"]
         self.run = info["run_id"]
         root = relative(info["artifact_uri"])
         if root is None:
-            raise UnreachableError(f"a new run keeps its artifacts at {info['artifact_uri']}, not behind the server")
+            raise UnreachableError(f"a new run stores its artifacts at {info['artifact_uri']}, not behind the server")
         self.root = root
-        return f"made experiment {self.experiment} and run {self.run}"
+        return f"created experiment {self.experiment} and run {self.run}"
 
     def _log(self) -> str:
         now = int(time.time() * 1000)
         self.api.post("runs/log-metric", run_id=self.run, key="drill", value=0.25, timestamp=now, step=3)
-        self.api.post("runs/log-parameter", run_id=self.run, key="word", value=self.word)
+        self.api.post("runs/log-parameter", run_id=self.run, key="name", value=self.name)
         self.api.post("runs/update", run_id=self.run, status="FINISHED", end_time=now)
-        found = self.api.get("runs/get", run_id=self.run)["run"]["data"]
-        metrics = {entry["key"]: (entry["value"], int(entry["step"])) for entry in found.get("metrics", [])}
-        parameters = {entry["key"]: entry["value"] for entry in found.get("params", [])}
-        if metrics != {"drill": (0.25, 3)} or parameters != {"word": self.word}:
+        data = self.api.get("runs/get", run_id=self.run)["run"]["data"]
+        metrics = {entry["key"]: (entry["value"], int(entry["step"])) for entry in data.get("metrics", [])}
+        parameters = {entry["key"]: entry["value"] for entry in data.get("params", [])}
+        if metrics != {"drill": (0.25, 3)} or parameters != {"name": self.name}:
             raise UnreachableError(f"logged one metric and one parameter, and read {metrics} and {parameters}")
         return "logged and read back"
 
@@ -86,25 +86,25 @@ class ServerUse:
         return f"uploaded and downloaded {len(data)} bytes, the same"
 
     def _register(self) -> str:
-        self.api.post("registered-models/create", name=self.word)
+        self.api.post("registered-models/create", name=self.name)
         source = f"{_PROXIED}/{self.root}/model"
-        made = self.api.post("model-versions/create", name=self.word, source=source, run_id=self.run)
-        version = made["model_version"]["version"]
-        found = self.api.get("model-versions/get-download-uri", name=self.word, version=version)["artifact_uri"]
-        if relative(found) != f"{self.root}/model":
-            raise UnreachableError(f"registered a version of {source}, and its address is {found}")
+        created = self.api.post("model-versions/create", name=self.name, source=source, run_id=self.run)
+        version = created["model_version"]["version"]
+        uri = self.api.get("model-versions/get-download-uri", name=self.name, version=version)["artifact_uri"]
+        if relative(uri) != f"{self.root}/model":
+            raise UnreachableError(f"registered a version of {source}, and its address is {uri}")
         return f"registered version {version}"
 
     def _clean_up(self) -> str:
-        self.api.delete("registered-models/delete", name=self.word)
+        self.api.delete("registered-models/delete", name=self.name)
         self.api.remove(f"{self.root}/model/drill.bin")
         self.api.post("runs/delete", run_id=self.run)
         self.api.post("experiments/delete", experiment_id=self.experiment)
-        return "deleted what this drill made"
+        return "deleted everything that this drill created"
 
 
 def use(api: MlflowApi) -> list[Check]:
-    """Work on the server; after a step that fails the following ones have nothing to stand on, and are left out."""
+    """Work on the server; the first failed step is the last."""
     checks = []
     for name, step in ServerUse(api).steps():
         check = attempt(name, step)
@@ -119,8 +119,8 @@ def attempt(name: str, step: Step) -> Check:
         return Check(name, True, step())
     except ProjectError as error:
         return Check(name, False, error.message, isinstance(error, DamagedError))
-    except (KeyError, TypeError, ValueError) as error:  # an answer of another shape
-        return Check(name, False, f"an answer was not understood: {type(error).__name__}: {error}")
+    except (KeyError, TypeError, ValueError) as error:  # of an answer with another structure
+        return Check(name, False, f"unexpected answer: {type(error).__name__}: {error}")
 
 
 # Models
@@ -128,55 +128,55 @@ def attempt(name: str, step: Step) -> Check:
 
 @dataclass(frozen=True)
 class DrillVersion:
-    """The newest version of a registered model. `root` is None where its files are not behind this server."""
+    """The newest version of a registered model."""
 
     name: str
     version: str
-    root: str | None
+    root: str | None  # None where its files are not behind this server
 
 
 @dataclass
 class ReadBack:
-    """What came of reading registered models through the server. `wrong` holds one line per file, a few at most."""
+    """The result of reading registered models through the server."""
 
     models: int = 0
     files: int = 0
     bytes: int = 0
-    outside: int = 0
-    without_files: int = 0
-    left_out: int = 0
-    wrong: list[str] = field(default_factory=list)
+    outside: int = 0  # models with files that are not behind this server
+    without_files: int = 0  # models without files in the snapshot
+    left_out: int = 0  # models that would exceed `max_bytes`
+    wrong: list[str] = field(default_factory=list)  # a message for each wrong file
 
     def message(self) -> str:
-        """For people. Raises DamagedError where a file is not the snapshot's, StorageError where there are models and
-        it has no file of any."""
+        """The detail of the check. Raises DamagedError where a file is not the snapshot's, StorageError where there are
+        models and the snapshot has no file of any."""
         text = f"{counted(self.files, 'files')} ({amount(self.bytes)}) of {counted(self.models, 'models')}"
         for count, what in (
             (self.outside, "with files outside this server"),
             (self.without_files, "without files in the snapshot"),
-            (self.left_out, "left out to end in time"),
+            (self.left_out, "left out to save time"),
         ):
             text += f"; {count} {what}" if count else ""
         if self.wrong:
             raise DamagedError(f"{text}; {len(self.wrong)} wrong: {'; '.join(self.wrong[:5])}")
         if self.without_files and not self.models and not self.left_out:
-            raise StorageError(f"{text}: the artifact store was not there, it seems, when the snapshot was taken")
+            raise StorageError(f"{text}: the artifact store was probably not mounted when the snapshot was taken")
         return text
 
 
 def count(api: MlflowApi, part: DatabasePart) -> str:
-    """Runs and experiments as the server counts them are those of the snapshot. Raises DamagedError."""
+    """Check that the server has as many experiments as the snapshot. Raises DamagedError."""
     experiments = set[str]()
     for _workspace in each_workspace(api):
         experiments.update(_experiments(api))
-    desired = next((table.rows for table in part.tables if table.name == "experiments"), 0)
-    if len(experiments) != desired:
-        raise DamagedError(f"the server has {len(experiments)} experiments, the snapshot {desired}")
-    return f"the server has the {desired} experiments of the snapshot"
+    expected = next((table.rows for table in part.tables if table.name == "experiments"), 0)
+    if len(experiments) != expected:
+        raise DamagedError(f"the server has {len(experiments)} experiments, the snapshot {expected}")
+    return f"the server has the {expected} experiments of the snapshot"
 
 
 def each_workspace(api: MlflowApi) -> Iterator[str]:
-    """Each in turn, and the calls in between are about it."""
+    """Yield each workspace, with the calls in between directed to it."""
     names = api.workspaces()
     with contextlib.ExitStack() as stack:
         stack.callback(setattr, api, "workspace", api.workspace)
@@ -196,16 +196,16 @@ def _experiments(api: MlflowApi) -> Iterator[str]:
 
 
 def read_models(
-    api: MlflowApi, destinations: tuple[str, ...], files: Iterable[FileEntry], most_bytes: int = MOST_BYTES
+    api: MlflowApi, destinations: tuple[str, ...], files: Iterable[FileEntry], max_bytes: int = MAX_BYTES
 ) -> ReadBack:
     """Download the newest version of every registered model and compare each file with the snapshot's digest.
 
-    `destinations` are the artifact destinations that the snapshot may have been taken from: a path below one of them
-    is behind this server as well. `files` are passed over once.
+    `destinations` are the artifact destinations of the snapshot's server: a path below one of them is behind this
+    server as well. `files` is iterated once.
     """
     result = ReadBack()
     by_root: dict[str, list[DrillVersion]] = {}
-    for version in versions(api, destinations):
+    for version in newest_versions(api, destinations):
         if version.root is None:
             result.outside += 1
         else:
@@ -219,35 +219,35 @@ def read_models(
         if root is None:
             continue
         seen.add(root)
-        if result.bytes + file.size > most_bytes:
+        if result.bytes + file.size > max_bytes:
             skipped.add(root)
             continue
         _compare(api, file, result)
     result.models = sum(len(by_root[root]) for root in seen - skipped)
     result.left_out = sum(len(by_root[root]) for root in skipped)
-    result.without_files = sum(len(found) for root, found in by_root.items() if root not in seen)
+    result.without_files = sum(len(versions) for root, versions in by_root.items() if root not in seen)
     return result
 
 
 def _compare(api: MlflowApi, file: FileEntry, result: ReadBack) -> None:
     try:
-        found = api.digest(file.path)
+        size, sha256 = api.digest(file.path)
     except UnreachableError as error:
         result.wrong.append(error.message)
         return
     result.files += 1
-    result.bytes += found[0]
-    if found != (file.size, file.sha256):
-        result.wrong.append(f"{shown(file.path)} has {found[0]} bytes that are not those of the snapshot")
+    result.bytes += size
+    if (size, sha256) != (file.size, file.sha256):
+        result.wrong.append(f"{shown(file.path)} has {size} bytes that are not those of the snapshot")
 
 
-def versions(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[DrillVersion]:
+def newest_versions(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[DrillVersion]:
     """The newest version of every registered model that has any, in every workspace."""
     for workspace in each_workspace(api):
         for version in _versions(api, destinations):
             root = version.root
             if root is not None and workspace not in ("", DEFAULT) and workspace_of(root) != workspace:
-                root = f"{WORKSPACES}/{workspace}/{root}"  # where the server puts it, whatever its address says
+                root = f"{WORKSPACES}/{workspace}/{root}"  # the server prepends it
             yield replace(version, root=root)
 
 
@@ -268,7 +268,7 @@ def _versions(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[DrillVe
 
 
 def _resolved(api: MlflowApi, uri: str) -> str:
-    """Where a source that names a run or a logged model of this server keeps its files; others as they are."""
+    """The address of the files of a source that names a run or logged model; other addresses as they are."""
     scheme, _, rest = uri.partition(":/")
     owner, _, below = rest.strip("/").partition("/")
     try:
@@ -278,13 +278,13 @@ def _resolved(api: MlflowApi, uri: str) -> str:
             base = api.get(f"logged-models/{owner}")["model"]["info"]["artifact_uri"]
         else:
             return uri
-    except UnreachableError:  # it is not there any more
+    except UnreachableError:  # it does not exist any more
         return uri
     return f"{base.rstrip('/')}/{below}".rstrip("/")
 
 
 def relative(uri: str, destinations: tuple[str, ...] = ()) -> str | None:
-    """The path below the artifact destination that `uri` means; None where it lies elsewhere."""
+    """The path below the artifact destination that `uri` names; None for another location."""
     if uri.startswith(_PROXIED):
         rest = uri.removeprefix(_PROXIED)
         if rest.startswith("//"):

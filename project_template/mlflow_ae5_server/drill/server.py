@@ -1,7 +1,7 @@
-"""This project's own TrackingServer on a scratch database and folder, for as long as a `with` lasts.
+"""Run this project's TrackingServer on a temporary database and folder, for the duration of a `with`.
 
-It listens on a free port of loopback, knows nothing of the real place (no variable, no secret, no project file of it
-reaches it), and the kernel ends it when the drill ends, however that happens.
+It listens on a free port of loopback, receives no variable, secret or project file of the real server, and the kernel
+ends it when the drill ends, however that happens.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.drill.api import MlflowApi
 
 START = 180.0  # seconds; a cold start on a small container takes about 15
-_WORKSPACES = "MLFLOW_ENABLE_WORKSPACES"  # a server without it does not start on a database with workspaces
+_WORKSPACES = "MLFLOW_ENABLE_WORKSPACES"  # a database with workspaces needs it
 _STOP = 30.0  # seconds until it is killed
-# The port is the kernel's choice, and the server says which one.
+# The kernel chooses the port, and the server logs it.
 _LISTENS = re.compile(rb"^serving on \S+:(?P<port>\d+) ", re.M)
 # The child asks the kernel to end it with its parent before it does anything else.
 _PROGRAM = (
@@ -37,22 +37,22 @@ _ARGUMENTS = ("tracking-server", "--anaconda-project-address", "127.0.0.1", "--a
 
 @dataclass(frozen=True)
 class TemporaryServer:
-    """Where the server of a drill works: `folder` is its working folder and home."""
+    """What the server of a drill runs on."""
 
-    folder: Path
+    folder: Path  # its working folder and home
     store: Database
     artifacts: Path
 
 
 @contextlib.contextmanager
-def serving(scratch: TemporaryServer, seconds: float = START) -> Iterator[MlflowApi]:
-    """A server that answers from its database. Raises UnreachableError with the end of its log."""
-    log = scratch.folder / "server.log"
+def serving(temporary: TemporaryServer, seconds: float = START) -> Iterator[MlflowApi]:
+    """Start a server and wait until it reaches its database. Raises UnreachableError with the end of its log."""
+    log = temporary.folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, str(os.getpid()), *_ARGUMENTS],
-            cwd=scratch.folder,
-            env=environment(scratch, os.environ),
+            cwd=temporary.folder,
+            env=environment(temporary, os.environ),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -64,29 +64,29 @@ def serving(scratch: TemporaryServer, seconds: float = START) -> Iterator[Mlflow
         _end(process)
 
 
-def environment(scratch: TemporaryServer, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the server of a drill is told: nothing that could lead it to the real data."""
+def environment(temporary: TemporaryServer, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the server of a drill: nothing in it leads to the real data."""
     ours = {
         name: value
         for name, value in environ.items()
         if not name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "ANACONDA_"))
         and name not in {"PROJECT_DIR", "APP_SOURCE"}
     }
-    secrets = scratch.folder / "no-secrets"
+    secrets = temporary.folder / "no-secrets"
     secrets.mkdir(mode=0o700, exist_ok=True)
-    temporary = scratch.folder / "tmp"
-    temporary.mkdir(mode=0o700, exist_ok=True)
+    tmp = temporary.folder / "tmp"
+    tmp.mkdir(mode=0o700, exist_ok=True)
     package = str(Path(__file__).resolve().parents[2])
     return {
         **ours,
-        "HOME": str(scratch.folder),
-        "TMPDIR": str(temporary),
+        "HOME": str(temporary.folder),
+        "TMPDIR": str(tmp),
         "PYTHONPATH": os.pathsep.join(part for part in (package, ours.get("PYTHONPATH", "")) if part),
         **{name: environ[name] for name in (*keys.NAMES, keys.VERSION, _WORKSPACES) if environ.get(name)},
         "MLFLOW_AE5_SECRETS_DIR": str(secrets),
-        "MLFLOW_BACKEND_STORE_URI": scratch.store.uri,
-        "MLFLOW_REGISTRY_STORE_URI": scratch.store.uri,
-        "MLFLOW_ARTIFACTS_DESTINATION": str(scratch.artifacts),
+        "MLFLOW_BACKEND_STORE_URI": temporary.store.uri,
+        "MLFLOW_REGISTRY_STORE_URI": temporary.store.uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(temporary.artifacts),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow-artifacts:/",
         "MLFLOW_WORKERS": "1",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -95,7 +95,7 @@ def environment(scratch: TemporaryServer, environ: Mapping[str, str]) -> dict[st
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
-    """The server's address, once it answers a question that takes its database."""
+    """The server's address, once it reaches its database."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -103,7 +103,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
         if found := _LISTENS.search(log.read_bytes()):
             uri = f"http://127.0.0.1:{int(found['port'])}"
             with MlflowApi(uri) as api:
-                if api.answers():
+                if api.is_ready():
                     return uri
         time.sleep(0.1)
     raise UnreachableError(f"the server of the drill did not answer within {seconds:g} s: {_tail(log)}")

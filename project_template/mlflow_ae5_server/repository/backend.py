@@ -1,7 +1,7 @@
-"""Where snapshots are kept: a folder, or a prefix in an object store. The same few verbs for both.
+"""The storage of a repository: a folder, or a prefix in an object store, behind one small interface.
 
-Names are relative, of ASCII letters, digits, `.`, `-` and `/`. Every write is atomic: a reader sees all
-of it or nothing.
+Names are relative, of ASCII letters, digits, `.`, `-` and `/`. Every write is atomic: a reader sees all of it or
+nothing.
 """
 
 from __future__ import annotations
@@ -13,54 +13,53 @@ from typing import Any, Protocol
 from mlflow_ae5_server.common import json_input
 
 INTRUDER = "no backup makes that: who else can write there? Remove it, and take that permission away"
-MOST = 16 * 1024 * 1024  # bytes: no file of a backup is larger; see objects.LIMIT and manifest.py
+MAX_FILE = 16 * 1024 * 1024  # bytes: larger than every blob and manifest
 
 
 @dataclass(frozen=True, slots=True)
 class BackendFile:
-    """`modified` is seconds by the clock of the storage, comparable only with other times of the same storage."""
-
     name: str
     size: int
     modified: float
+    """Seconds by the clock of the storage, comparable only with other times of the same storage."""
 
 
 class Backend(Protocol):
-    """Raises StorageError for everything that goes wrong, except where something is simply not there; NoRoomError where
-    the place is full; DamagedError for what no backup makes: a link, anything else than a file, a file over MOST."""
+    """Raises StorageError for every failure, except where a file does not exist; NoRoomError where the storage is full;
+    DamagedError for what no backup makes: a link, anything but a regular file, a file over MAX_FILE."""
 
     shown: str
-    threads: int  # how many requests at a time are worth while
+    threads: int  # requests at a time that are worthwhile
 
     def read(self, name: str) -> bytes | None:
-        """The content, None where there is nothing of that name."""
+        """The content; None where the file does not exist."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Put `data` there, over what may be there."""
+        """Write a file, replacing an existing one."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Put `data` there for good (it survives a power failure); False, and nothing done, where something is."""
+        """Write a new file that survives a power failure; False, with nothing done, where one exists."""
 
     def items(self, prefix: str) -> Iterator[BackendFile]:
-        """Everything below the folder `prefix` ("" for all), in any order."""
+        """All files below the folder `prefix` ("" for all), in any order."""
 
     def delete(self, names: Iterable[str]) -> None:
-        """Take names away; those that are gone already are no error."""
+        """Delete files; it is no error if some do not exist."""
 
     def sync(self) -> None:
-        """Return when everything written so far survives a power failure, and can be found at the address still."""
+        """Return when all writes so far survive a power failure, and the address still leads to them."""
 
     def prepare(self) -> None:
-        """Make the place, where it can be made."""
+        """Create the folder, where that is possible."""
 
     def clean(self) -> None:
-        """Remove what writers that were killed have left. Only for whoever holds the lease."""
+        """Remove temporary files of killed writers. Only for the holder of the lock."""
 
-    def set_room_aside(self) -> None:
-        """Where the place can be full: keep a little for whoever is to free more, and could not so much as begin."""
+    def reserve_space(self) -> None:
+        """Where storage can be full, occupy a little, so that a prune can start there."""
 
-    def give_room(self) -> None:
-        """Let go of what was set aside."""
+    def release_space(self) -> None:
+        """Free the space of `reserve_space`."""
 
 
 def decoded(data: bytes | None) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
-"""Objects: contents kept once, under their SHA-256, compressed where that makes them smaller.
+"""Write and read blobs: contents stored once, named by their SHA-256, compressed where that makes them smaller.
 
-In the place an object is `objects/ab/abcdef…`: one byte that says how it is kept (`z` a zstd frame, `r` as it is), then
-that. The name is the digest of the plain bytes, so whoever reads it can tell whether it is right.
+The file of a blob is `objects/ab/abcdef…`: one byte for the encoding (`z` a zstd frame, `r` raw), then the data. The
+name is the digest of the plain content, so every reader can check it.
 """
 
 from __future__ import annotations
@@ -20,121 +20,120 @@ from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
 FOLDER = "objects"
-_PLAIN, _ZSTD = b"r", b"z"
-_LEVEL = 1  # artifacts are mostly packed already, and the time of a backup counts
-_SAMPLE, _SAMPLED = 32 * 1024, 1024 * 1024  # bytes: pieces that are tried first, of contents longer than that
+_RAW, _ZSTD = b"r", b"z"
+_LEVEL = 1  # artifacts are mostly compressed already, and the time of a backup counts
+_SAMPLE, _SAMPLED = 32 * 1024, 1024 * 1024  # bytes: of longer contents, samples are compressed first
+_MISMATCH = "its content does not match its digest"
+
+
+def _ignore(_sha256: str, _what: str) -> None:
+    """The default `on_damage`."""
 
 
 class BlobWriter:
-    """Keeps contents. Safe for several threads; what another thread is just writing counts as kept.
+    """Stores contents. Safe for several threads; a blob that another thread is writing counts as stored.
 
-    `known` are the objects that are there already. One of them is used for content that is at hand only after it was
-    read and is right: else it is written again. `on_damage` is told of those that are not.
+    A blob of `index` that a content at hand would reuse is read first: where it is damaged, it is stored again.
+    `on_damage` is called with the digest of each damaged one, and what is wrong.
     """
 
-    def __init__(
-        self, backend: Backend, known: BlobIndex, on_damage: Callable[[str, str], None] = lambda _sha256, _what: None
-    ) -> None:
+    def __init__(self, backend: Backend, index: BlobIndex, on_damage: Callable[[str, str], None] = _ignore) -> None:
         self.new_objects = 0
         self.new_bytes = 0  # plain
-        self.stored_bytes = 0  # in the place
+        self.stored_bytes = 0  # as stored
         self._backend = backend
-        self._known = known
+        self._index = index
         self._on_damage = on_damage
         self._lock = threading.Lock()
         self._abandoned: frozenset[str] = frozenset()
-        self._proven: set[str] = set()
+        self._verified: set[str] = set()
 
-    def abandon(self, shared: frozenset[str]) -> None:
-        """Do not refer to these shared objects any more: what is still needed of them is kept anew."""
-        self._abandoned = shared
+    def abandon(self, packs: frozenset[str]) -> None:
+        """Do not refer to these packs any more: contents in them that are still needed are stored again."""
+        self._abandoned = packs
 
     def put(self, data: bytes | memoryview) -> StoredBlob:
         stored = StoredBlob(hashlib.sha256(data).hexdigest(), len(data))
-        self.keep(stored.sha256, data)
+        self.store(stored.sha256, data)
         return stored
 
-    def keep(self, sha256: str, data: bytes | memoryview) -> None:
-        """`put` for content whose digest is known."""
+    def store(self, sha256: str, data: bytes | memoryview) -> None:
+        """`put` for content with a known digest."""
         if len(data) > LIMIT:
-            raise ValueError("an object is larger than the limit")
-        if not self._known.claim(sha256):
+            raise ValueError("a blob is larger than the limit")
+        if not self._index.claim(sha256):
             return
-        if self._known.has(sha256):
-            if is_right(self._backend, sha256):
+        if self._index.has(sha256):
+            if is_intact(self._backend, sha256):
                 return
-            self._on_damage(sha256, "it is not its content")
-        packed = pack(data)
-        self._backend.write(object_name(sha256), packed)
+            self._on_damage(sha256, _MISMATCH)
+        encoded = encode(data)
+        self._backend.write(blob_name(sha256), encoded)
         with self._lock:
             self.new_objects += 1
             self.new_bytes += len(data)
-            self.stored_bytes += len(packed)
+            self.stored_bytes += len(encoded)
 
-    def keeps(self, parts: tuple[FilePart, ...]) -> bool:
-        """Whether all of them are kept already, as far as is known."""
-        return all(self._known.present(part.sha256) and part.sha256 not in self._abandoned for part in parts)
+    def has_all(self, parts: tuple[FilePart, ...]) -> bool:
+        """Whether all of them are stored already, according to the index."""
+        return all(self._index.present(part.sha256) and part.sha256 not in self._abandoned for part in parts)
 
-    def proves(self, parts: tuple[FilePart, ...]) -> bool:
-        """The same, and each is read, once in this run. For one thread."""
-        return self.keeps(parts) and all(self._prove(part.sha256) for part in parts)
+    def verify_all(self, parts: tuple[FilePart, ...]) -> bool:
+        """The same, and each was read once in this run. For one thread."""
+        return self.has_all(parts) and all(self._verify(part.sha256) for part in parts)
 
-    def _prove(self, sha256: str) -> bool:
-        if sha256 in self._proven or not self._known.has(sha256):  # what this run has stored needs no proof
+    def _verify(self, sha256: str) -> bool:
+        if sha256 in self._verified or not self._index.has(sha256):  # or this run has stored it
             return True
-        if not is_right(self._backend, sha256):
-            self._known.discard(sha256)
-            self._on_damage(sha256, "it is not its content")
-            return self._known.present(sha256)  # being stored again by another thread
-        self._proven.add(sha256)
+        if not is_intact(self._backend, sha256):
+            self._index.discard(sha256)
+            self._on_damage(sha256, _MISMATCH)
+            return self._index.present(sha256)  # another thread is storing it again
+        self._verified.add(sha256)
         return True
 
 
 class BlobReader:
-    """Reads contents and checks them. Safe for several threads; remembers the last few, which small files share.
+    """Reads and checks contents. Safe for several threads; caches the last few, which small files share.
 
-    `on_damage` is told of every object that is there and is not its content.
+    `on_damage` is called for every blob that exists and does not match its digest.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        remembered: int = 6,
-        on_damage: Callable[[str, str], None] = lambda _sha256, _what: None,
-    ) -> None:
+    def __init__(self, backend: Backend, cached: int = 6, on_damage: Callable[[str, str], None] = _ignore) -> None:
         self._backend = backend
         self._on_damage = on_damage
-        self._remembered: OrderedDict[str, bytes] = OrderedDict()
-        self._limit = remembered
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._limit = cached
         self._lock = threading.Lock()
 
     def get(self, sha256: str) -> bytes:
         with self._lock:
-            if (data := self._remembered.get(sha256)) is not None:
-                self._remembered.move_to_end(sha256)
+            if (data := self._cache.get(sha256)) is not None:
+                self._cache.move_to_end(sha256)
                 return data
         try:
-            kept = self._backend.read(object_name(sha256))
+            stored = self._backend.read(blob_name(sha256))
         except DamagedError as error:
             self._on_damage(sha256, error.message)
             raise
-        if kept is None:
+        if stored is None:
             raise DamagedError(f"the object {sha256} is missing in {self._backend.shown}", "verify the snapshots there")
-        plain = unpack(kept, sha256)
+        plain = decode(stored, sha256)
         if plain is None:
-            self._on_damage(sha256, "it is not its content")
+            self._on_damage(sha256, _MISMATCH)
             raise DamagedError(
-                f"the object {sha256} in {self._backend.shown} is damaged: its {len(kept)} bytes are not its content",
+                f"the object {sha256} in {self._backend.shown} is damaged: its {len(stored)} bytes do not match its "
+                "digest",
                 "verify the snapshots there",
             )
         with self._lock:
-            self._remembered[sha256] = plain
-            while len(self._remembered) > self._limit:
-                self._remembered.popitem(last=False)
+            self._cache[sha256] = plain
+            while len(self._cache) > self._limit:
+                self._cache.popitem(last=False)
         return plain
 
     def chunks(self, entry: FileEntry) -> Iterator[memoryview]:
-        """The content of a file, at most LIMIT bytes at a time. Objects are checked, the whole is for the caller."""
+        """The content of a file, at most LIMIT bytes at a time. The caller checks the digest of the whole."""
         for part in entry.parts:
             data = self.get(part.sha256)
             if len(data) != part.total:
@@ -142,46 +141,46 @@ class BlobReader:
             yield memoryview(data)[part.offset : part.offset + part.length]
 
 
-def object_name(sha256: str) -> str:
+def blob_name(sha256: str) -> str:
     return f"{FOLDER}/{sha256[:2]}/{sha256}"
 
 
-def is_right(backend: Backend, sha256: str) -> bool:
-    """Whether the object is there and is its content: it is read."""
+def is_intact(backend: Backend, sha256: str) -> bool:
+    """Read a blob: does it exist, and match its digest?"""
     try:
-        kept = backend.read(object_name(sha256))
+        stored = backend.read(blob_name(sha256))
     except DamagedError:
         return False
-    return kept is not None and unpack(kept, sha256) is not None
+    return stored is not None and decode(stored, sha256) is not None
 
 
-def pack(data: bytes | memoryview) -> bytes:
-    """As it is kept."""
+def encode(data: bytes | memoryview) -> bytes:
+    """The stored form of a content."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
     size = len(data)
     if size > _SAMPLED and not any(len(compressor.compress(sample)) < 0.97 * _SAMPLE for sample in _samples(data)):
-        return _PLAIN + data
-    packed = compressor.compress(data)
-    return _ZSTD + packed if len(packed) < size else _PLAIN + data
+        return _RAW + data
+    compressed = compressor.compress(data)
+    return _ZSTD + compressed if len(compressed) < size else _RAW + data
 
 
 def _samples(data: bytes | memoryview) -> Iterator[memoryview]:
-    """Some of a long content, from places that have nothing to do with any format's."""
+    """A few pieces of a long content, at positions that fit no format's structure."""
     view = memoryview(data)
-    for backend in (0.0, 0.191, 0.382, 0.618, 0.809):
-        start = int(backend * (len(view) - _SAMPLE))
+    for position in (0.0, 0.191, 0.382, 0.618, 0.809):
+        start = int(position * (len(view) - _SAMPLE))
         yield view[start : start + _SAMPLE]
 
 
-def unpack(kept: bytes, sha256: str) -> bytes | None:
-    """The plain content; None where `kept` is not the content of that digest."""
-    how, body = kept[:1], memoryview(kept)[1:]
+def decode(stored: bytes, sha256: str) -> bytes | None:
+    """The plain content; None where it does not have that digest."""
+    encoding, body = stored[:1], memoryview(stored)[1:]
     try:
-        if how == _ZSTD:
+        if encoding == _ZSTD:
             if zstandard.frame_content_size(body) > LIMIT:
                 return None
             plain = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
-        elif how == _PLAIN:
+        elif encoding == _RAW:
             plain = bytes(body)
         else:
             return None

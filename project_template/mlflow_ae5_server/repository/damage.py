@@ -1,14 +1,14 @@
-"""Objects that were found damaged or missing: one small file each, `damaged/<sha256>`, in the place of the snapshots.
+"""Blobs found damaged or missing: one small file each, `damaged/<sha256>`, in the repository.
 
-A file each, so that two who find something at a time do not overwrite each other's word. A name goes when somebody has
-seen that very object right again, or has stored it anew.
+With a file for each, two processes that find damage at the same time do not overwrite each other. A record is removed
+when that very blob was read and is right, or was stored again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,81 +16,78 @@ from datetime import UTC, datetime
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository import file_list
 from mlflow_ae5_server.repository.backend import Backend
-from mlflow_ae5_server.repository.blobs import BlobReader, is_right
+from mlflow_ae5_server.repository.blobs import BlobReader, is_intact
 from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.manifest import Manifest
 
 FOLDER = "damaged"
-_MORE = "more"  # in place of names: so many were found that each object has to be looked at
-_NAMED = 10_000
-_AT_A_TIME = 256
+MISSING = "missing"  # what is wrong with a blob that does not exist
+_OVERFLOW = "more"  # in place of names: there were too many, so every blob has to be read
+_MAX_RECORDS = 10_000
+_BATCH = 256
 
 
 @dataclass(frozen=True)
-class DamagedBlob:
-    """`everything`: more was found than is known by name."""
-
-    objects: frozenset[str] = frozenset()
-    everything: bool = False
+class DamagedBlobs:
+    digests: frozenset[str] = frozenset()
+    overflow: bool = False
+    """More blobs are damaged than are recorded by name."""
 
     def __bool__(self) -> bool:
-        return bool(self.objects) or self.everything
+        return bool(self.digests) or self.overflow
 
 
-def noted(backend: Backend) -> DamagedBlob:
+def recorded(backend: Backend) -> DamagedBlobs:
     names = {item.name.rpartition("/")[2] for item in backend.items(FOLDER)}
-    return DamagedBlob(frozenset(filter(is_digest, names)), _MORE in names)
+    return DamagedBlobs(frozenset(filter(is_digest, names)), _OVERFLOW in names)
 
 
-def note(backend: Backend, found: Iterable[tuple[str, str]]) -> None:
-    """Remember (digest, what is wrong). Raises StorageError."""
+def record(backend: Backend, damaged: Iterable[tuple[str, str]]) -> None:
+    """Record (digest, what is wrong). Raises StorageError."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    for number, (sha256, what) in enumerate(found):
-        if number == _NAMED:
-            backend.write(f"{FOLDER}/{_MORE}", b"{}")
+    for number, (sha256, what) in enumerate(damaged):
+        if number == _MAX_RECORDS:
+            backend.write(f"{FOLDER}/{_OVERFLOW}", b"{}")
             return
         backend.write(f"{FOLDER}/{sha256}", json.dumps({"at": at, "what": what}).encode())
 
 
-def forget(backend: Backend, objects: Iterable[str]) -> None:
-    """They were seen right again, or stored anew."""
-    backend.delete([f"{FOLDER}/{sha256}" for sha256 in objects])
+def clear(backend: Backend, digests: Iterable[str]) -> None:
+    """Remove the records of blobs that were read and are right, or were stored again."""
+    backend.delete([f"{FOLDER}/{sha256}" for sha256 in digests])
 
 
-def forget_everything(backend: Backend) -> None:
-    """Each object was looked at, and what is damaged is noted by name."""
-    backend.delete([f"{FOLDER}/{_MORE}"])
+def clear_overflow(backend: Backend) -> None:
+    """Remove the note of more damage, after every blob was read."""
+    clear(backend, [_OVERFLOW])
 
 
-def proven(backend: Backend, objects: list[str]) -> Iterator[tuple[str, bool]]:
-    """Each of `objects` with whether what is kept is its content. All of them are read."""
-    with ThreadPoolExecutor(backend.threads, "prove") as pool:
-        for start in range(0, len(objects), _AT_A_TIME):
-            some = objects[start : start + _AT_A_TIME]
-            yield from zip(some, pool.map(lambda sha256: is_right(backend, sha256), some), strict=True)
+def read_all(backend: Backend, digests: list[str]) -> Iterator[tuple[str, bool]]:
+    """Read each blob; yield its digest, and whether it is intact."""
+    with ThreadPoolExecutor(backend.threads, "check") as pool:
+        for start in range(0, len(digests), _BATCH):
+            batch = digests[start : start + _BATCH]
+            yield from zip(batch, pool.map(lambda sha256: is_intact(backend, sha256), batch), strict=True)
 
 
-def affected(
-    backend: Backend, manifests: Sequence[Manifest], objects_of: Callable[[Manifest], list[str]]
-) -> dict[str, frozenset[str]]:
-    """Of which snapshots, by name, which objects are noted as damaged. Reads the lists only where something is."""
-    damaged = noted(backend).objects
+def of_snapshots(backend: Backend, manifests: Sequence[Manifest]) -> dict[str, frozenset[str]]:
+    """By file name of the affected snapshots, their damaged blobs. Reads file lists only where any blob is damaged."""
+    damaged = recorded(backend).digests
     if not damaged:
         return {}
-    reader, seen = BlobReader(backend, remembered=0), dict[str, frozenset[str]]()
-    found = {}
+    reader, in_lists, affected = BlobReader(backend, cached=0), dict[str, frozenset[str]](), {}
     for manifest in manifests:
-        hit = damaged & {*objects_of(manifest), *manifest.artifacts.lists}
+        found = damaged.intersection(manifest.own_blobs)
         for sha256 in manifest.artifacts.lists:
-            if sha256 not in seen:
-                seen[sha256] = _in_list(reader, sha256) & damaged
-            hit |= seen[sha256]
-        if hit:
-            found[manifest.name] = hit
-    return found
+            if sha256 not in in_lists:
+                in_lists[sha256] = _used_in_list(reader, sha256) & damaged
+            found |= in_lists[sha256]
+        if found:
+            affected[manifest.name] = found
+    return affected
 
 
-def _in_list(reader: BlobReader, sha256: str) -> frozenset[str]:
+def _used_in_list(reader: BlobReader, sha256: str) -> frozenset[str]:
     with contextlib.suppress(DamagedError):
-        return frozenset(part.sha256 for entry in file_list.lines(reader, sha256) for part in entry.parts)
+        return frozenset(part.sha256 for entry in file_list.entries_in(reader, sha256) for part in entry.parts)
     return frozenset()

@@ -1,4 +1,4 @@
-"""The list of artifacts of a snapshot: one line of JSON per name, sorted by the bytes of the path."""
+"""Entries of the file list of a snapshot: one line of JSON per name, sorted by the bytes of the path."""
 
 from __future__ import annotations
 
@@ -10,42 +10,39 @@ from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository.interfaces import LIMIT, is_digest
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
-_NOWHERE = frozenset({"", ".", ".."})
-_SHORT = 64 * 1024  # bytes: what stands in so few needs no other bound
-MOST_PARTS = 250_000  # of a file, of LIMIT bytes each: 2 TB
-_LONGEST = 4095  # bytes of a path, or of where a link points: no file system takes more
+MAX_PARTS = 250_000  # of a file, of LIMIT bytes each: 2 TB
+_NO_NAMES = frozenset({"", ".", ".."})
+_SHORT = 64 * 1024  # bytes: so short a line needs no further limits
+_MAX_PATH = 4095  # bytes of a path, or of the target of a link: no file system takes more
 
 
 class FilePart(NamedTuple):
-    """`length` bytes at `offset` of the object `sha256`. `total` is the plain size of an object that files share."""
+    """`length` bytes at `offset` of a blob."""
 
     sha256: str
     offset: int
     length: int
-    total: int
+    total: int  # plain size of the blob; of a pack, more than `length`
 
 
 class FileEntry(NamedTuple):
-    """What was found under `path`, relative to the root of the artifacts, `/` between its parts.
-
-    A path that is not UTF-8 carries its other bytes as surrogate escapes (PEP 383). `kind` is "file", "link" (a
-    symbolic link: `target` is where it points) or "special" (a device, socket or pipe: recorded, never opened).
-    `sha256` is of the whole content, which is the parts one after another. `mark` is what an unchanged file is
-    recognised by: size, mtime_ns, ctime_ns and inode, or the store's own etag; "" where it changed while it was read.
-    """
-
     path: str
+    """Relative to the root of the artifacts; bytes that are not UTF-8 as surrogate escapes (PEP 383)."""
     kind: str
+    """"file", "link" (symbolic) or "special" (a device, socket or pipe: recorded, never opened)."""
     size: int
     sha256: str
+    """Of the whole content, which is the parts one after another."""
     mtime_ns: int
     mark: str
+    """Identifies an unchanged file: size, mtime_ns, ctime_ns and inode, or the etag; "" if it changed meanwhile."""
     parts: tuple[FilePart, ...]
     target: str = ""
+    """Of a link."""
 
 
 def key(path: str) -> bytes:
-    """What the list is sorted by."""
+    """The sort key of the file list."""
     return path.encode("utf-8", "surrogateescape")
 
 
@@ -54,33 +51,28 @@ def text(name: bytes) -> str:
 
 
 def line(entry: FileEntry) -> bytes:
-    """`entry` as one line. The same entry always gives the same bytes."""
+    """Serialize `entry` as one line. The same entry always gives the same bytes."""
     path = json.dumps(entry.path)
     if entry.kind == "link":
         return f'{{"p":{path},"l":{json.dumps(entry.target)}}}\n'.encode("ascii")
     if entry.kind == "special":
         return f'{{"p":{path},"x":1}}\n'.encode("ascii")
     mark = f',"k":{json.dumps(entry.mark)}' if entry.mark else ""
-    parts = "" if _is_whole(entry) else f',"o":[{",".join(map(_part, entry.parts))}]'
+    # One blob that is the file and nothing else, or none for no bytes, goes without saying.
+    is_whole = not entry.parts or (len(entry.parts) == 1 and entry.parts[0].sha256 == entry.sha256)
+    parts = "" if is_whole else f',"o":[{",".join(map(_part, entry.parts))}]'
     data = f'{{"p":{path},"s":{entry.size},"d":"{entry.sha256}","m":{entry.mtime_ns}{mark}{parts}}}\n'
     return data.encode("ascii")
 
 
 def _part(part: FilePart) -> str:
-    whole = part.offset == 0 and part.total == part.length
-    return (
-        f'["{part.sha256}",{part.length}]' if whole else f'["{part.sha256}",{part.offset},{part.length},{part.total}]'
-    )
-
-
-def _is_whole(entry: FileEntry) -> bool:
-    """One object that is the file and nothing else, or no object for no bytes."""
-    parts = entry.parts
-    return not parts or (len(parts) == 1 and parts[0].sha256 == entry.sha256)
+    if part.offset == 0 and part.total == part.length:
+        return f'["{part.sha256}",{part.length}]'
+    return f'["{part.sha256}",{part.offset},{part.length},{part.total}]'
 
 
 def parse(data: bytes) -> FileEntry:
-    """The entry in one line. Raises DamagedError for anything a careful writer would not have written."""
+    """The entry in one line. Raises DamagedError for anything that `line` would not write."""
     try:
         found = (json.loads if len(data) < _SHORT else json_input.parse)(data.decode("ascii"))
         path = found["p"]
@@ -99,8 +91,8 @@ def parse(data: bytes) -> FileEntry:
 
 
 def _safe(entry: FileEntry) -> FileEntry:
-    """`entry`, whose path is relative and no way out of the folder it will be written to; else ValueError."""
-    if not _is_path(entry.path) or not _NOWHERE.isdisjoint(entry.path.split("/")) or entry.path.startswith(RESERVED):
+    """`entry`, if its path stays within the folder that it is written to; else ValueError."""
+    if not _is_path(entry.path) or not _NO_NAMES.isdisjoint(entry.path.split("/")) or entry.path.startswith(RESERVED):
         raise ValueError("path")
     if entry.kind == "link" and not _is_path(entry.target):
         raise ValueError("target")
@@ -110,7 +102,7 @@ def _safe(entry: FileEntry) -> FileEntry:
 
 
 def _is_path(text: object) -> bool:
-    return isinstance(text, str) and "\0" not in text and 0 < len(key(text)) <= _LONGEST
+    return isinstance(text, str) and "\0" not in text and 0 < len(key(text)) <= _MAX_PATH
 
 
 def _is_consistent(entry: FileEntry) -> bool:

@@ -1,7 +1,7 @@
-"""The list of artifacts as objects: written while files are copied, read as a stream, never whole in memory.
+"""The file list of a snapshot as blobs: written while files are copied, read as a stream, never whole in memory.
 
-The list is cut after a path whose checksum says so, not after so many lines. What is the same in two snapshots is then
-the same objects in both, and an unchanged server adds none.
+The list is cut at paths whose checksum says so, not after so many lines. Equal stretches of two snapshots are then
+equal blobs, and an unchanged server adds none.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import ArtifactsPart
 
 _CUT = 0x3FF  # one path in 1024
-_LONGEST = 24 * 1024 * 1024  # bytes of a line: of a file of more than MOST_PARTS
+_MAX_LINE = 24 * 1024 * 1024  # bytes: of a file of more than MAX_PARTS
 _ANOTHER = "use another snapshot"
-_PIECE = 4 * 1024 * 1024  # bytes: no object of the list is larger
+_PIECE = 4 * 1024 * 1024  # bytes: no blob of the list is larger
 
 
 @dataclass
 class FileListWriter:
-    """Takes entries in order and keeps them as objects; `lists` are those so far."""
+    """Takes entries in order and stores them as blobs."""
 
     writer: BlobSink
     on_piece: Callable[[], None] = lambda: None
     lists: list[str] = field(default_factory=list)
+    """The blobs so far."""
     on_entry: Callable[[FileEntry], None] = lambda _entry: None
     _buffer: bytearray = field(default_factory=bytearray)
 
@@ -38,14 +39,14 @@ class FileListWriter:
         self.on_entry(entry)
         self._buffer += line(entry)
         if zlib.crc32(key(entry.path)) & _CUT == 0:
-            self._keep(len(self._buffer))
+            self._store(len(self._buffer))
         while len(self._buffer) >= _PIECE:
-            self._keep(_PIECE)
+            self._store(_PIECE)
 
     def close(self) -> None:
-        self._keep(len(self._buffer))
+        self._store(len(self._buffer))
 
-    def _keep(self, size: int) -> None:
+    def _store(self, size: int) -> None:
         if size:
             self.lists.append(self.writer.put(bytes(self._buffer[:size])).sha256)
             del self._buffer[:size]
@@ -55,74 +56,74 @@ class FileListWriter:
 def read(reader: BlobReader, lists: Iterable[str]) -> Iterator[FileEntry]:
     """The entries in order. Raises DamagedError."""
     last, parents = b"", ParentFiles()
-    for found in _lines(reader, lists):
-        entry = parse(found)
+    for data in _lines(reader, lists):
+        entry = parse(data)
         if (path := key(entry.path)) <= last:
             raise DamagedError("the list of artifacts is not in order", _ANOTHER)
         parent = parents.of(entry)
-        if parent is not None and (parent.kind, entry.kind) != ("file", "file"):  # two files are fine in a bucket
+        if parent is not None and (parent.kind, entry.kind) != ("file", "file"):  # a bucket can have two files
             raise DamagedError("the list of artifacts has a name within a link, or a link within a file", _ANOTHER)
         last = path
         yield entry
 
 
 class ParentFiles:
-    """Of entries in the order of the list: which of them has a name that is a folder for another one."""
+    """Finds, of entries in the order of the list, those whose path continues the path of another one."""
 
     def __init__(self) -> None:
-        self._open: list[tuple[bytes, FileEntry]] = []  # each one's path begins with that of the one before
+        self._open: list[tuple[bytes, FileEntry]] = []  # each path continues the one before
 
     def of(self, entry: FileEntry) -> FileEntry | None:
-        """The entry above this one; None as it should be."""
+        """The entry of which this one's path names a child; None as it should be."""
         path = key(entry.path)
         while self._open and not path.startswith(self._open[-1][0]):
             self._open.pop()
-        found = next((above for name, above in self._open if path[len(name) : len(name) + 1] == b"/"), None)
+        parent = next((above for name, above in self._open if path[len(name) : len(name) + 1] == b"/"), None)
         self._open.append((path, entry))
-        return found
+        return parent
 
 
 def counted(entries: Iterable[FileEntry], part: ArtifactsPart) -> Iterator[FileEntry]:
-    """`entries`, and after the last one a DamagedError where they are not as many as `part` says."""
-    found, size = Counter[str](), 0
+    """Pass `entries` through; raise DamagedError after the last one where they are not as many as `part` says."""
+    kinds, size = Counter[str](), 0
     for entry in entries:
-        found[entry.kind] += 1
+        kinds[entry.kind] += 1
         size += entry.size
         yield entry
-    if (found["file"], size, found["link"], found["special"]) != (part.files, part.bytes, part.links, part.special):
+    if (kinds["file"], size, kinds["link"], kinds["special"]) != (part.files, part.bytes, part.links, part.special):
         raise DamagedError(
-            f"the list of artifacts has {found['file']} files of {size} bytes and {found['link']} links, "
+            f"the list of artifacts has {kinds['file']} files of {size} bytes and {kinds['link']} links, "
             f"the manifest {part.files} of {part.bytes} and {part.links}",
             _ANOTHER,
         )
 
 
 def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
-    begun: list[bytes] = []  # of a line that goes on in the next object
+    started: list[bytes] = []  # of a line that continues in the next blob
     size = 0
     for sha256 in lists:
         first, *others = reader.get(sha256).split(b"\n")
-        begun.append(first)
+        started.append(first)
         size += len(first)
-        if size > _LONGEST:
+        if size > _MAX_LINE:
             raise DamagedError("the list of artifacts has a line without an end", _ANOTHER)
         if others:
-            yield b"".join(begun)
+            yield b"".join(started)
             yield from others[:-1]
-            begun, size = others[-1:], len(others[-1])
+            started, size = others[-1:], len(others[-1])
     if size:
-        yield b"".join(begun)
+        yield b"".join(started)
 
 
-def lines(reader: BlobReader, sha256: str) -> Iterator[FileEntry]:
-    """The entries that are whole in one object of the list. Raises DamagedError where the object is."""
-    for found in reader.get(sha256).split(b"\n"):
+def entries_in(reader: BlobReader, sha256: str) -> Iterator[FileEntry]:
+    """The entries that are whole in one blob of a list. Raises DamagedError where the blob is damaged."""
+    for data in reader.get(sha256).split(b"\n"):
         with contextlib.suppress(DamagedError):  # half a line, of a file of very many parts
-            yield parse(found)
+            yield parse(data)
 
 
-def wasteful_blobs(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
-    """Shared objects of which less than half is still used, where more than `waste` bytes of such are unused."""
+def wasteful_packs(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
+    """Packs of which less than half is still used, if more than `waste` bytes of these are unused."""
     used: dict[str, int] = {}
     total: dict[str, int] = {}
     for entry in entries:
@@ -130,26 +131,26 @@ def wasteful_blobs(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
             if part.length != part.total:
                 used[part.sha256] = used.get(part.sha256, 0) + part.length
                 total[part.sha256] = part.total
-    found = frozenset(sha256 for sha256, size in total.items() if 2 * used[sha256] < size)
-    return found if sum(total[sha256] - used[sha256] for sha256 in found) > waste else frozenset()
+    packs = frozenset(sha256 for sha256, size in total.items() if 2 * used[sha256] < size)
+    return packs if sum(total[sha256] - used[sha256] for sha256 in packs) > waste else frozenset()
 
 
-class MergedFileLists:
-    """A sorted list to walk along another one: `at(path)` for ascending paths."""
+class FileListCursor:
+    """Walks a sorted list along another one: `at(path)` for ascending paths."""
 
     def __init__(self, entries: Iterable[FileEntry]) -> None:
         self._entries = iter(entries)
         self._next = next(self._entries, None)
 
     def at(self, path: str) -> FileEntry | None:
-        desired = key(path)
-        while self._next is not None and key(self._next.path) < desired:
+        sought = key(path)
+        while self._next is not None and key(self._next.path) < sought:
             self._next = next(self._entries, None)
         return self._next if self._next is not None and self._next.path == path else None
 
 
 def continued(first: Iterable[FileEntry], second: Iterable[FileEntry]) -> Iterator[FileEntry]:
-    """`first`, and then what of `second` lies behind it."""
+    """`first`, and then the entries of `second` behind its last path."""
     last = b""
     for entry in first:
         last = key(entry.path)

@@ -1,5 +1,5 @@
-"""A folder as the place of snapshots: folders 0700, files 0600, every file made under another name and renamed."""
-# ruff: noqa: PTH120, PTH208 - names in folders that are open, which pathlib does not know
+"""A folder as the storage of a repository: folders 0700, files 0600, each written under another name and renamed."""
+# ruff: noqa: PTH120, PTH208 - names in open folders, which pathlib cannot express
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from typing import NoReturn
 
 from mlflow_ae5_server.common import folders, text
 from mlflow_ae5_server.common.errors import FULL, DamagedError, NoRoomError, StorageError
-from mlflow_ae5_server.repository.backend import INTRUDER, MOST, BackendFile
+from mlflow_ae5_server.repository.backend import INTRUDER, MAX_FILE, BackendFile
 
 _TEMPORARY = "tmp"
-_OURS = re.compile(r"tmp/[0-9a-f]{8}-[0-9]+")  # being made, or left by a writer that was killed
-_NOBODYS = frozenset({"lost+found", ".snapshot"})  # of file systems
+_OURS = re.compile(r"tmp/[0-9a-f]{8}-[0-9]+")  # being written, or left by a killed writer
+_OF_FILE_SYSTEMS = frozenset({"lost+found", ".snapshot"})
 _SPARE, _SPARE_SIZE = "spare", 64 * 1024
-_NOWHERE = frozenset({"", ".", ".."})
+_NO_NAMES = frozenset({"", ".", ".."})
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-# A link (or a loop of them), a socket or a device, a folder where a file should be.
-_STRANGE = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
+# A link, a loop of links, a socket, a device, a folder instead of a file or the reverse.
+_UNEXPECTED = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _HINTS = {
     **dict.fromkeys(FULL, "make room there, or prune old snapshots; what was copied is used by the next backup"),
@@ -42,17 +42,17 @@ _HINTS = {
 
 
 class FolderBackend:
-    """See Backend. `link` makes hard links, where the file system has them.
+    """A Backend. `link` makes hard links, where the file system has them.
 
-    The folder is opened once and held: whatever its path leads to later, everything is done in that folder.
+    The folder is opened once: wherever its path leads later, everything is done in the folder that was opened.
     """
 
     def __init__(self, folder: Path, link: Callable[..., None] = os.link) -> None:
         self.folder = folders.real(folder)
         self.shown = str(folder)
         self.threads = min(8, (os.cpu_count() or 1) + 2)
-        self._held: int | None = None
-        self._made: set[str] = set()
+        self._descriptor: int | None = None
+        self._created: set[str] = set()
         self._own = secrets.token_hex(4)
         self._count = itertools.count()
         self._link = link
@@ -67,9 +67,9 @@ class FolderBackend:
             try:
                 state = os.fstat(descriptor)
                 if not stat.S_ISREG(state.st_mode):
-                    raise self._strange(name, "is no regular file")
-                if state.st_size > MOST:
-                    raise self._strange(name, f"has {state.st_size} bytes, more than any file of a backup")
+                    raise self._intruder(name, "is no regular file")
+                if state.st_size > MAX_FILE:
+                    raise self._intruder(name, f"has {state.st_size} bytes, more than any file of a backup")
                 return os.read(descriptor, state.st_size + 1)
             finally:
                 os.close(descriptor)
@@ -95,7 +95,7 @@ class FolderBackend:
             except OSError as error:
                 if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
                     raise
-                # No hard links here: the name is taken first, empty, and then replaced as a whole.
+                # No hard links here: create the name with no content, then replace it as a whole.
                 try:
                     os.close(os.open(last, _NEW, 0o600, dir_fd=folder))
                 except FileExistsError:
@@ -105,7 +105,7 @@ class FolderBackend:
         return True
 
     def items(self, prefix: str) -> Iterator[BackendFile]:
-        """What is no regular file has no content, wherever it may lead; nothing lies deeper than an object."""
+        """Anything but a regular file has size 0, links are not followed, and nothing lies deeper than a blob."""
         with self._translated("list", prefix):
             try:
                 with self._folder(f"{prefix}/x" if prefix else "x") as (folder, _last):
@@ -119,7 +119,7 @@ class FolderBackend:
                 name = above + entry.name
                 try:
                     state = entry.stat(follow_symlinks=False)
-                    if name in _NOBODYS or (_OURS.fullmatch(name) and stat.S_ISREG(state.st_mode)):
+                    if name in _OF_FILE_SYSTEMS or (_OURS.fullmatch(name) and stat.S_ISREG(state.st_mode)):
                         continue
                     if not stat.S_ISDIR(state.st_mode) or name.count("/") >= (2 if name.startswith("objects/") else 1):
                         yield BackendFile(name, state.st_size if stat.S_ISREG(state.st_mode) else 0, state.st_mtime)
@@ -144,9 +144,9 @@ class FolderBackend:
                 os.unlink(last, dir_fd=folder)
 
     def sync(self) -> None:
-        """One request for the file system: cheaper than one per file, and it reports what could not be written.
+        """Sync the file system in one call: cheaper than one per file, and it reports failed writes.
 
-        Also that what was written can be found again: the path still leads to the folder that is held.
+        Then check that the path still leads to the folder that was opened.
         """
         library = ctypes.CDLL(None, use_errno=True)
         try:
@@ -154,14 +154,14 @@ class FolderBackend:
                 os.sync()
             elif library.syncfs(self._root()) != 0:
                 self._fail(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())), "write to")
-            held, now = os.fstat(self._root()), os.lstat(self.folder)
+            opened, now = os.fstat(self._root()), os.lstat(self.folder)
         except OSError as error:
             self._fail(error, "write to")
         if stat.S_ISLNK(now.st_mode):
-            raise self._link_now()
-        if not os.path.samestat(now, held):
+            raise self._became_link()
+        if not os.path.samestat(now, opened):
             raise StorageError(
-                f"{self.shown} is not the folder any more that it was when this began", "is the volume still mounted?"
+                f"{self.shown} is not the folder any more that it was when this started", "is the volume still mounted?"
             )
 
     def prepare(self) -> None:
@@ -182,35 +182,35 @@ class FolderBackend:
                 if _OURS.fullmatch(f"{_TEMPORARY}/{name}") and not name.startswith(self._own):
                     self.delete([f"{_TEMPORARY}/{name}"])
 
-    def set_room_aside(self) -> None:
+    def reserve_space(self) -> None:
         with contextlib.suppress(OSError):
             state = os.stat(_SPARE, dir_fd=self._root(), follow_symlinks=False)
             if stat.S_ISREG(state.st_mode) and state.st_size == _SPARE_SIZE:
                 return
-        self.write(_SPARE, os.urandom(_SPARE_SIZE))  # a file system that compresses gains nothing
+        self.write(_SPARE, os.urandom(_SPARE_SIZE))  # random: some file systems compress
 
-    def give_room(self) -> None:
+    def release_space(self) -> None:
         self.delete([_SPARE])
 
     def _root(self) -> int:
-        if self._held is None:
+        if self._descriptor is None:
             try:
-                self._held = os.open(self.folder, _FOLDER)
+                self._descriptor = os.open(self.folder, _FOLDER)
             except FileNotFoundError:
                 raise
             except OSError as error:
                 if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
                     self._fail(error, "open")
-                raise (self._link_now() if self.folder.is_symlink() else self._no_folder()) from None
-            weakref.finalize(self, os.close, self._held)
-        return self._held
+                raise (self._became_link() if self.folder.is_symlink() else self._no_folder()) from None
+            weakref.finalize(self, os.close, self._descriptor)
+        return self._descriptor
 
     @contextlib.contextmanager
     def _folder(self, name: str) -> Iterator[tuple[int, str]]:
-        """The folder that `name` is in, and its last part. No link is followed: others may be able to make some."""
+        """Open the folder of `name`; yield it with the last part. No link is followed: others may create some."""
         *folders, last = name.split("/")
-        if not _NOWHERE.isdisjoint((*folders, last)) or "\0" in name:
-            raise self._strange(name, "is no name of a backup's file")
+        if not _NO_NAMES.isdisjoint((*folders, last)) or "\0" in name:
+            raise self._intruder(name, "is no name that a backup uses")
         descriptor = os.open(".", _FOLDER, dir_fd=self._root())
         try:
             for number, part in enumerate(folders, 1):
@@ -218,7 +218,7 @@ class FolderBackend:
                     inner = os.open(part, _FOLDER, dir_fd=descriptor)
                 except OSError as error:
                     if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-                        raise self._strange("/".join(folders[:number]), "is no folder") from None
+                        raise self._intruder("/".join(folders[:number]), "is no folder") from None
                     raise
                 os.close(descriptor)
                 descriptor = inner
@@ -248,13 +248,13 @@ class FolderBackend:
                     os.unlink(temporary, dir_fd=folder)
 
     def _make(self, folder: str) -> None:
-        """Folders below the root only: where the root has gone, it is not made anew on whatever lies beneath."""
-        if not folder or folder in self._made:
+        """Create folders below the root only: an unmounted root is not created again in what lies beneath."""
+        if not folder or folder in self._created:
             return
         self._make(os.path.dirname(folder))
         with contextlib.suppress(FileExistsError), self._folder(folder) as (above, last):
             os.mkdir(last, 0o700, dir_fd=above)
-        self._made.add(folder)
+        self._created.add(folder)
 
     @contextlib.contextmanager
     def _translated(self, verb: str, name: str) -> Iterator[None]:
@@ -264,8 +264,8 @@ class FolderBackend:
             self._translate(error, verb, name)
 
     def _translate(self, error: OSError, verb: str, name: str) -> NoReturn:
-        if error.errno in _STRANGE:
-            raise self._strange(name, "is no regular file") from None
+        if error.errno in _UNEXPECTED:
+            raise self._intruder(name, "is no regular file") from None
         if error.errno in _FORBIDDEN and verb in {"read", "list"}:
             raise DamagedError(
                 f"{text.shown(name)} in {self.shown} cannot be read: permission denied",
@@ -273,18 +273,18 @@ class FolderBackend:
             ) from None
         self._fail(error, verb, name if error.errno in _FORBIDDEN else "")
 
-    def _link_now(self) -> DamagedError:
+    def _became_link(self) -> DamagedError:
         return DamagedError(f"{self.shown} has become a link while this runs", INTRUDER)
 
     def _no_folder(self) -> StorageError:
-        return StorageError(f"{self.shown} is a file, not a folder", "name a folder for the backups")
+        return StorageError(f"{self.shown} is a file, not a folder", "use a folder for the backups")
 
-    def _strange(self, name: str, what: str) -> DamagedError:
+    def _intruder(self, name: str, what: str) -> DamagedError:
         return DamagedError(f"{text.shown(name)} in {self.shown} {what}", INTRUDER)
 
     def _fail(self, error: OSError, verb: str, name: str = "") -> NoReturn:
         reason = (error.strerror or type(error).__name__).lower()
         hint = _HINTS.get(error.errno or 0, "check the volume and its permissions")
         kind = NoRoomError if error.errno in FULL else StorageError
-        where = f"{text.shown(name)} in {self.shown}" if name else f"the place of the backups {self.shown}"
+        where = f"{text.shown(name)} in {self.shown}" if name else f"the backup destination {self.shown}"
         raise kind(f"cannot {verb} {where}: {reason}", hint) from None

@@ -1,9 +1,9 @@
-"""One writer at a time in a place of snapshots, with nothing but files that can be created once.
+"""One writer at a time in a repository, with nothing but files that can be created once.
 
-The writer is whoever made the file with the highest number in `lease/`, as long as that file is kept fresh. Taking
-over means to make the next number, which only one can; whoever finds a higher number than its own has lost the lease.
-Ages are told by the clock of the storage alone, so that the clocks of two containers need not agree. A holder on this
-very machine that is no longer running is recognised at once.
+The writer is the process that created the file with the highest number in `lock/`, as long as it keeps that file fresh.
+To take over is to create the next number, which only one process can; a holder that finds a higher number than its own
+has lost the lock. Ages are measured by the clock of the storage alone, so the clocks of two containers need not agree.
+A holder on this machine whose process has ended is recognised at once.
 """
 
 from __future__ import annotations
@@ -26,35 +26,36 @@ from mlflow_ae5_server.common.errors import BusyError, DamagedError, NoRoomError
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.backend import INTRUDER, Backend, BackendFile, decoded
 
-_FOLDER = "lease"
-_PROBE = "lease/probe-"
-_NUMBERED = re.compile(r"lease/([0-9]{1,18})\.json")
+_FOLDER = "lock"
+_PROBE = "lock/probe-"
+_NUMBERED = re.compile(r"lock/([0-9]{1,18})\.json")
+_PROBES = re.compile(_PROBE + "[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
 class LockTiming:
-    """Seconds: between two signs of life, until a silent holder counts as gone, and for a first look at it."""
+    """Seconds."""
 
-    beat: float = 10.0
-    stale: float = 90.0
-    look: float = 25.0
+    heartbeat: float = 10.0
+    stale: float = 90.0  # until a silent holder counts as gone
+    watch: float = 25.0  # for a sign of life from a holder whose file is dated in the future
 
 
 class RepositoryLock:
-    """Held. `check()` before anything that others must not see from a writer that has been taken over."""
+    """Held. Call `check()` before anything that others must not see from a writer that lost the lock."""
 
     def __init__(self, backend: Backend, number: int, content: dict[str, Any], timing: LockTiming) -> None:
         self.number = number
         self._backend = backend
         self._content = content
         self._lost = threading.Event()
-        self._ended = threading.Event()
+        self._released = threading.Event()
         self._timing = timing
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._heartbeat, name="lock", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Raises StorageError where somebody else has taken the lease over, or the place is gone."""
+        """Raises StorageError where another process has taken over, or the repository is gone."""
         if self._lost.is_set() or not self._is_ours():
             raise StorageError(
                 f"another backup or prune has taken over {self._backend.shown}, after this one gave no sign of life",
@@ -62,7 +63,7 @@ class RepositoryLock:
             )
 
     def release(self) -> None:
-        self._ended.set()
+        self._released.set()
         self._thread.join(timeout=60)
         with contextlib.suppress(ProjectError):
             if self._is_ours():
@@ -71,19 +72,19 @@ class RepositoryLock:
                 except ProjectError:  # no room for it
                     self._backend.delete([_name(self.number)])
 
-    def _beat(self) -> None:
-        while not self._ended.wait(self._timing.beat):
-            with contextlib.suppress(ProjectError):  # a passing failure; `check` tells whether it has mattered
+    def _heartbeat(self) -> None:
+        while not self._released.wait(self._timing.heartbeat):
+            with contextlib.suppress(ProjectError):  # it may pass; `check` finds out whether it mattered
                 if not self._is_ours():
                     self._lost.set()
                     return
                 self._write(released=False)
 
     def _is_ours(self) -> bool:
-        found = _newest(self._backend)
-        if found is None or found[0] != self.number:
+        newest = _newest(self._backend)
+        if newest is None or newest[0] != self.number:
             return False
-        content = _read(self._backend, found[1])
+        content = decoded(self._backend.read(newest[1].name))
         return content is not None and content.get("token") == self._content["token"]
 
     def _write(self, *, released: bool) -> None:
@@ -97,20 +98,21 @@ def hold(
     purpose: str,
     timing: LockTiming | None = None,
     *,
-    frees: bool = False,
+    use_spare: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[RepositoryLock]:
-    """Be the only writer in `place`. Raises BusyError where somebody else is.
+    """Be the only writer in `backend`. Raises BusyError where another process is.
 
-    `frees`: to make room there, so that what was set aside for that may be used.
+    `use_spare`: on a full volume, use the reserved space.
     """
     timing = timing or LockTiming()
-    found = _newest(backend)
-    number = (found[0] if found else 0) + 1
-    if found is not None and not _NUMBERED.fullmatch(_name(number)):
-        raise DamagedError(f"no number can follow that of {found[1].name} in {backend.shown}", INTRUDER)
-    if found is not None and not _is_free(backend, found[1], timing, sleep):
-        raise _busy(backend, _read(backend, found[1]))
+    newest = _newest(backend)
+    number = (newest[0] if newest else 0) + 1
+    if newest is not None:
+        if not _NUMBERED.fullmatch(_name(number)):
+            raise DamagedError(f"no number can follow that of {newest[1].name} in {backend.shown}", INTRUDER)
+        if not _is_free(backend, newest[1], timing, sleep):
+            raise _busy(backend, newest[1].name)
     content = {
         "token": secrets.token_hex(8),
         "purpose": purpose,
@@ -121,27 +123,28 @@ def hold(
         "started": _process_start(os.getpid()),
         "beats": 0,
     }
-    if not _create(backend, number, _encode({**content, "released": False}), frees=frees):
-        raise _busy(backend, _read_number(backend, number))
-    lease = RepositoryLock(backend, number, content, timing)
+    if not _create(backend, number, _encode({**content, "released": False}), use_spare=use_spare):
+        raise _busy(backend, _name(number))
+    lock = RepositoryLock(backend, number, content, timing)
     try:
-        lease.check()
-        ours = [item.name for item in backend.items(_FOLDER) if _NUMBERED.fullmatch(item.name) or _is_probe(item.name)]
-        backend.delete([name for name in ours if name != _name(number)])
-        yield lease
+        lock.check()
+        names = (item.name for item in backend.items(_FOLDER))
+        old = [name for name in names if _NUMBERED.fullmatch(name) or _PROBES.fullmatch(name)]
+        backend.delete([name for name in old if name != _name(number)])
+        yield lock
     finally:
-        lease.release()
+        lock.release()
 
 
-def _create(backend: Backend, number: int, data: bytes, *, frees: bool) -> bool:
-    """Where there is no room for so little: the number is taken by an empty file, which takes none and keeps nobody
-    out, and then the file before it, of a holder that has ended, makes room for this one."""
+def _create(backend: Backend, number: int, data: bytes, *, use_spare: bool) -> bool:
+    """On a full volume: take the number with an empty file, which needs no space and locks nobody out; then delete the
+    file before it, of a holder that has ended, to make room for the content."""
     try:
         return backend.create(_name(number), data)
     except NoRoomError:
-        if not frees:
+        if not use_spare:
             raise
-    backend.give_room()
+    backend.release_space()
     if not backend.create(_name(number), b""):
         return False
     backend.delete([_name(number - 1)])
@@ -150,9 +153,9 @@ def _create(backend: Backend, number: int, data: bytes, *, frees: bool) -> bool:
 
 
 def _is_free(backend: Backend, item: BackendFile, timing: LockTiming, sleep: Callable[[float], None]) -> bool:
-    content = _read(backend, item)
+    content = decoded(backend.read(item.name))
     if content is None:
-        return True  # made and never filled: its maker was killed
+        return True  # created and never filled: its process was killed
     if content.get("released") or _has_ended(content):
         return True
     age = _now(backend) - item.modified
@@ -160,13 +163,13 @@ def _is_free(backend: Backend, item: BackendFile, timing: LockTiming, sleep: Cal
         return True
     if age >= -5.0:
         return False
-    # Written in the future: the storage's clock went back. Only a look at whether it still beats can tell.
-    sleep(timing.look)
-    return _read(backend, item) == content
+    # Dated in the future: the clock of the storage was set back. Only a second read shows whether the holder lives.
+    sleep(timing.watch)
+    return decoded(backend.read(item.name)) == content
 
 
 def _has_ended(content: dict[str, Any]) -> bool:
-    """A process of this machine and boot that is not there any more, or whose number another one has by now."""
+    """Whether the holder was a process of this machine and boot, and its pid is free or another process's by now."""
     pid = content.get("pid")
     if not _machine() or content.get("machine") != _machine() or not isinstance(pid, int):
         return False
@@ -174,7 +177,7 @@ def _has_ended(content: dict[str, Any]) -> bool:
 
 
 def _machine() -> str:
-    """This boot of this machine, and its process namespace: a number means the same process only inside both."""
+    """This boot of this machine, and its process namespace: a pid means the same process only inside both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -183,7 +186,7 @@ def _machine() -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None where there is none, or only what is left of one."""
+    """When a process started, in the kernel's ticks; None for one that does not run or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -191,14 +194,10 @@ def _process_start(pid: int) -> str | None:
     return None if fields[0] in {"Z", "X"} else fields[19]
 
 
-def _is_probe(name: str) -> bool:
-    return re.fullmatch(_PROBE + "[0-9a-f]{8}", name) is not None
-
-
 def _now(backend: Backend) -> float:
     """The time by the clock of the storage."""
     name = f"{_PROBE}{secrets.token_hex(4)}"
-    backend.write(name, b"")  # which takes no room
+    backend.write(name, b"")  # needs no space
     try:
         return next((item.modified for item in backend.items(_FOLDER) if item.name == name), 0.0)
     finally:
@@ -206,19 +205,9 @@ def _now(backend: Backend) -> float:
 
 
 def _newest(backend: Backend) -> tuple[int, BackendFile] | None:
-    numbers = []
-    for item in backend.items(_FOLDER):
-        if named := _NUMBERED.fullmatch(item.name):
-            numbers.append((int(named[1]), item))
-    return max(numbers, key=lambda pair: pair[0], default=None)
-
-
-def _read(backend: Backend, item: BackendFile) -> dict[str, Any] | None:
-    return decoded(backend.read(item.name))
-
-
-def _read_number(backend: Backend, number: int) -> dict[str, Any] | None:
-    return decoded(backend.read(_name(number)))
+    matches = ((_NUMBERED.fullmatch(item.name), item) for item in backend.items(_FOLDER))
+    numbered = ((int(match[1]), item) for match, item in matches if match)
+    return max(numbered, key=lambda pair: pair[0], default=None)
 
 
 def _encode(content: dict[str, Any]) -> bytes:
@@ -229,12 +218,14 @@ def _name(number: int) -> str:
     return f"{_FOLDER}/{number}.json"
 
 
-def _busy(backend: Backend, content: dict[str, Any] | None) -> BusyError:
-    def noted(field: str, unknown: str) -> str:
-        return shown(str((content or {}).get(field, unknown))[:80])
+def _busy(backend: Backend, name: str) -> BusyError:
+    holder = decoded(backend.read(name)) or {}
+
+    def field(name: str, unknown: str) -> str:
+        return shown(str(holder.get(name, unknown))[:80])
 
     return BusyError(
-        f"another {noted('purpose', 'backup')} is at work on {backend.shown}: on {noted('host', 'another machine')}, "
-        f"process {noted('pid', 'unknown')}, since {noted('since', 'just now')}",
+        f"{backend.shown} is locked by another {field('purpose', 'backup')}: {field('host', 'another machine')}, "
+        f"pid {field('pid', 'unknown')}, since {field('since', 'just now')}",
         "let it finish; nothing was changed by this one",
     )

@@ -1,4 +1,4 @@
-"""What a snapshot is: everything about it but the contents, in one file with a digest of its own."""
+"""The manifest of a snapshot: everything about it but the contents, in one file with a digest of its own."""
 
 from __future__ import annotations
 
@@ -19,51 +19,41 @@ from mlflow_ae5_server.repository.interfaces import is_digest
 FORMAT = 1
 MAX_SEQUENCE = 99_999_999
 MAX_TEXT = 4096  # characters of a name or any other text
-_MAX_DEPTH = 10  # before it is written down again, indented, to be compared
-_MAX_VALUES = 300_000  # more than 16 MiB of digests, see backend.MOST
+_MAX_DEPTH = 10  # checked before it is serialized again, indented, to be compared
+_MAX_VALUES = 300_000  # more than MAX_FILE bytes of digests
 _FILE = re.compile(r"(?P<sequence>\d{8})-(?P<id>\d{8}T\d{6}Z-[0-9a-f]{6})\.json\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ArtifactsPart:
-    """Of the artifact store. `lists` are the objects whose contents, one after another, are the lines of the list.
-
-    `links` and `special` count names that are recorded without content; `unreadable` are paths that could not be read.
-    """
-
     source: str
     files: int
     bytes: int
-    lists: tuple[str, ...]
-    links: int = 0
-    special: int = 0
+    lists: tuple[str, ...]  # blobs whose contents, one after another, are the file list
+    links: int = 0  # recorded without content
+    special: int = 0  # likewise: devices, sockets, pipes
     unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """What moved while the snapshot was taken. The names are the first of them only."""
+    """What changed while the snapshot was taken."""
 
     running_runs: int = 0
     changed_files: int = 0
     vanished_files: int = 0
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the first of these files
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`started` and `finished` are ISO 8601 UTC, and for people: order comes from `sequence` alone.
-
-    `database` is the JSON of a DatabasePart. `external` are places of artifacts that are not in the snapshot; the
-    snapshot is `complete` where there are none and nothing was unreadable. `read_from` is the time in seconds since
-    1970 before which nothing of the artifacts was looked at. `keys` are check values of MLflow's keys, never a key.
-    """
+    """Snapshots are ordered by `sequence` alone: the times are for people."""
 
     id: str
     sequence: int
-    started: str
+    started: str  # ISO 8601, UTC
     finished: str
-    read_from: float
+    read_from: float  # seconds since 1970: no artifact was read before that
     mlflow_version: str
     release: str
     dialect: str
@@ -71,26 +61,31 @@ class Manifest:
     tables: int
     rows: int
     runs: int
-    database: dict[str, Any]
+    database: dict[str, Any]  # the JSON of a DatabasePart
     artifacts: ArtifactsPart
     in_flight: InFlight
-    external: tuple[str, ...]
+    external: tuple[str, ...]  # locations of artifacts that are not in the snapshot
     new_objects: int
     new_bytes: int
     stored_bytes: int
-    keys: tuple[keys.KeyCheck, ...] = ()
+    keys: tuple[keys.KeyCheck, ...] = ()  # check values of MLflow's keys, never a key
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return file_name(self.sequence, self.id)
 
     @property
     def complete(self) -> bool:
         return not self.external and not self.artifacts.unreadable
 
+    @property
+    def own_blobs(self) -> list[str]:
+        """The blobs of the database and of the file list. Those of artifacts are in the file list."""
+        return [*DatabasePart.from_json(self.database).objects(), *self.artifacts.lists]
+
     def to_bytes(self) -> bytes:
-        """Its file, to the byte: the digest covers everything else in it."""
+        """The content of its file. The digest covers everything else in it."""
         data = {"format": FORMAT, **asdict(self)}
         return _canonical({**data, "digest": _digest(data)})
 
@@ -106,17 +101,17 @@ def parse_name(name: str) -> tuple[int, str] | None:
 
 
 def parse(data: bytes, name: str) -> Manifest:
-    """The manifest in the file `name`. Raises DamagedError unless it is, to the byte, what was written."""
+    """The manifest in the file `name`. Raises DamagedError unless it is exactly what was written."""
     try:
         found = json_input.parse(data, _MAX_DEPTH, _MAX_VALUES)
         digest = found.pop("digest")
         written = digest == _digest(found) and data == _canonical({**found, "digest": digest})
-        known = found.pop("format") == FORMAT
-        manifest = _manifest(found) if known and written else None
+        supported = found.pop("format") == FORMAT
+        manifest = _manifest(found) if supported and written else None
     except (ValueError, TypeError, KeyError, AttributeError):
-        written, known, manifest = False, True, None
+        written, supported, manifest = False, True, None
     name = shown(name)
-    if written and not known:
+    if written and not supported:
         raise DamagedError(f"the snapshot {name} is of a format that this release does not know", "use a newer release")
     if manifest is None:
         how = "it is not what was written" if data else "its file is empty"
@@ -130,15 +125,15 @@ def parse(data: bytes, name: str) -> Manifest:
 
 
 def _manifest(data: dict[str, Any]) -> Manifest:
-    """Raises ValueError, KeyError or TypeError for a value that no backup writes: others may have made the file."""
+    """Raises ValueError, KeyError or TypeError for a value that no backup writes: the file may be forged."""
     artifacts = ArtifactsPart(**_fields(ArtifactsPart, data["artifacts"]))
     if not all(map(is_digest, artifacts.lists)):
-        raise ValueError("a list of artifacts is no object")
+        raise ValueError("a part of the file list is no blob")
     in_flight = InFlight(**_fields(InFlight, data["in_flight"]))
     parts = {"artifacts": artifacts, "in_flight": in_flight, "keys": keys.parse(data["keys"])}
     manifest = Manifest(**{**_fields(Manifest, data), **parts})
     if parse_name(manifest.name) is None or not is_moment(manifest.started) or not is_moment(manifest.finished):
-        raise ValueError("a name or a time is none")
+        raise ValueError("a name or a time is malformed")
     try:
         DatabasePart.from_json(manifest.database)
     except DamagedError as error:
@@ -147,9 +142,9 @@ def _manifest(data: dict[str, Any]) -> Manifest:
 
 
 def _fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    desired = {field.name: str(field.type) for field in fields(kind)}
-    if data.keys() != desired.keys():
-        raise ValueError("the fields are others")
+    types = {field.name: str(field.type) for field in fields(kind)}
+    if data.keys() != types.keys():
+        raise ValueError("unexpected fields")
     checks: dict[str, Callable[[Any], bool]] = {
         "str": lambda value: isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable(),
         "int": lambda value: type(value) is int and 0 <= value < 2**63,
@@ -157,18 +152,18 @@ def _fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
         "tuple[str, ...]": lambda value: isinstance(value, list) and all(map(checks["str"], value)),
     }
     for name, value in data.items():
-        if (check := checks.get(desired[name])) is not None and not check(value):
+        if (check := checks.get(types[name])) is not None and not check(value):
             raise ValueError(name)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
 def is_time(value: object) -> TypeGuard[float]:
-    """Seconds since 1970, as a clock may give them."""
+    """Whether `value` can be seconds since 1970."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e11
 
 
 def is_moment(text: object) -> bool:
-    """A time in UTC as it is written here, ISO 8601."""
+    """Whether `text` is a time in UTC, ISO 8601."""
     try:
         return isinstance(text, str) and datetime.fromisoformat(text).utcoffset() == timedelta(0)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Small contents, one after another, in objects that they share; and the list, which must wait for those objects."""
+"""Join small contents in packs, blobs of several contents; hold back the file list until their pack is complete."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ from mlflow_ae5_server.repository.entries import FileEntry, FilePart
 from mlflow_ae5_server.repository.file_list import FileListWriter
 from mlflow_ae5_server.repository.index import BlobIndex
 
-_PACK = 4 * 1024 * 1024  # bytes: a shared object is closed before it gets larger
-_WAITING = 20_000  # entries that may wait for their shared object
-_RECENT = 50_000  # contents of objects just closed that are remembered in memory
-_OPEN = ""  # in place of the digest of the object that is not closed yet
+_MAX_PACK = 4 * 1024 * 1024  # bytes
+_MAX_PENDING = 20_000  # entries that may wait for their pack
+_RECENT = 50_000  # contents of closed packs that are remembered in memory
+_OPEN = ""  # instead of the digest of the pack that is still open
 
 
 class PackWriter:
-    """Used from one thread. `store` is given the digest and content of an object, and may do it later."""
+    """For one thread. `store` gets the digest and content of a pack, and may store it later."""
 
     def __init__(
         self,
-        known: BlobIndex,
+        index: BlobIndex,
         writer: BlobWriter,
         lists: FileListWriter,
         store: Callable[[str, bytes], None],
         load_slices: Callable[[], None],
     ) -> None:
-        self._known = known
+        self._index = index
         self._writer = writer
         self._lists = lists
         self._store = store
         self._load_slices: Callable[[], None] | None = load_slices
         self._pack = bytearray()
-        self._inside: dict[str, FilePart] = {}  # the object that is open
+        self._inside: dict[str, FilePart] = {}  # the open pack
         self._recent: dict[str, FilePart] = {}
-        self._waiting: list[FileEntry] = []
+        self._pending: list[FileEntry] = []
 
     def add(self, entry: FileEntry) -> None:
-        """The next one of the list."""
-        if self._waiting or (entry.parts and entry.parts[0].sha256 == _OPEN):
-            self._waiting.append(entry)
-            if len(self._waiting) >= _WAITING:
+        """Append the next entry of the file list."""
+        if self._pending or (entry.parts and entry.parts[0].sha256 == _OPEN):
+            self._pending.append(entry)
+            if len(self._pending) >= _MAX_PENDING:
                 self.close()
         else:
             self._lists.add(entry)
 
     def store(self, data: bytes, sha256: str, old: FileEntry | None) -> tuple[FilePart, ...]:
-        """Where `data` is, or is going to be. An object that was there before is referred to only if it is right."""
+        """The parts that hold `data`, or will hold it. Blobs from before this run are read before they are reused."""
         size = len(data)
         if not size:
             return ()
-        if old is not None and old.sha256 == sha256 and self._writer.proves(old.parts):
+        if old is not None and old.sha256 == sha256 and self._writer.verify_all(old.parts):
             return old.parts
         if (part := self._inside.get(sha256) or self._recent.get(sha256)) is not None:
             return (part,)
-        if self._writer.proves(whole := (FilePart(sha256, 0, size, size),)):
+        if self._writer.verify_all(whole := (FilePart(sha256, 0, size, size),)):
             return whole
         if self._load_slices is not None:
             self._load_slices()
             self._load_slices = None
-        if (found := self._known.slice(sha256)) is not None and self._writer.proves(parts := (FilePart(*found),)):
+        if (found := self._index.slice(sha256)) is not None and self._writer.verify_all(parts := (FilePart(*found),)):
             return parts
-        if len(self._pack) + size > _PACK:
+        if len(self._pack) + size > _MAX_PACK:
             self.close()
         part = self._inside[sha256] = FilePart(_OPEN, len(self._pack), size, 0)
         self._pack += data
         return (part,)
 
     def close(self) -> None:
-        """End the object that is open, and let go of what waited for it."""
+        """Store the open pack, and append the entries that waited for it."""
         total, sha256 = len(self._pack), ""
         if total:
             data = bytes(self._pack)
@@ -80,10 +80,10 @@ class PackWriter:
                 self._recent[digest] = FilePart(sha256, part.offset, part.length, total)
             self._inside = {}
             if len(self._recent) > _RECENT:
-                self._known.add_slices((digest, *part) for digest, part in self._recent.items())
+                self._index.add_slices((digest, *part) for digest, part in self._recent.items())
                 self._recent = {}
-        waiting, self._waiting = self._waiting, []
-        for entry in waiting:
+        pending, self._pending = self._pending, []
+        for entry in pending:
             if entry.parts and entry.parts[0].sha256 == _OPEN:
                 part = entry.parts[0]
                 entry = entry._replace(parts=(FilePart(sha256, part.offset, part.length, total),))

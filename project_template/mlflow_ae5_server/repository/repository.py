@@ -1,16 +1,16 @@
-"""The snapshots of one place.
+"""The repository of snapshots at one backup destination.
 
-mlflow-ae5-backups.json            what this place is, and an id of its own
-snapshots/<sequence>-<id>.json     manifests; one that is here is whole, and everything it names is on disk
-unfinished/<sequence>-<id>.json    begun and not ended, with how far they came
-verified/<sequence>-<id>.json      when a snapshot was last read back, and what was wrong
-objects/ab/abcdef…                 contents, once each
-damaged/abcdef…                    objects that were found damaged
-newest.json                        names the snapshot that was published last
+mlflow-ae5-backups.json            marks the repository, with an id of its own
+snapshots/<sequence>-<id>.json     manifests; everything that one refers to was synced before it
+unfinished/<sequence>-<id>.json    snapshots in progress or interrupted, with the file list so far
+verified/<sequence>-<id>.json      result of the last check of a snapshot, see check.py
+objects/ab/abcdef…                 blobs and packs, see blobs.py
+damaged/abcdef…                    blobs found damaged, see damage.py
+newest.json                        names the snapshot published last
 meant-empty.json                   the snapshot that is meant to have no artifact, see backup/expected.py
-lease/<number>.json                who may write
-tmp/                               (folders only) files that are being made
-spare                              (folders only) a little room, given up by a prune that finds none
+lock/<number>.json                 who may write, see lock.py
+tmp/                               (folders only) temporary files of writers
+spare                              (folders only) a little space for a prune that finds none
 """
 
 from __future__ import annotations
@@ -21,35 +21,40 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from mlflow_ae5_server.common import object_store
 from mlflow_ae5_server.common.errors import DamagedError, NoRoomError, NoSnapshotError, ProjectError, StorageError
+from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.repository import blobs, file_list, manifest
-from mlflow_ae5_server.repository import lock as lease
-from mlflow_ae5_server.repository.backend import INTRUDER, MOST, Backend, decoded
+from mlflow_ae5_server.repository import blobs, file_list, lock, manifest
+from mlflow_ae5_server.repository.backend import INTRUDER, MAX_FILE, Backend, decoded
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.lock import LockTiming, RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_backend
+from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
 
 MARKER = "mlflow-ae5-backups.json"
 NEWEST = "newest.json"
-_MAX_LEAP = 1_000_000  # between the numbers of two snapshots, of which those between were pruned
-_IDENTITY = re.compile("[0-9a-z]{1,64}")
 SNAPSHOTS, UNFINISHED, VERIFIED = "snapshots", "unfinished", "verified"
+_MAX_GAP = 1_000_000  # between the numbers of two snapshots, of which those between were pruned
+_IDENTITY = re.compile("[0-9a-z]{1,64}")
 
 
 @dataclass(frozen=True)
 class SnapshotEntry:
-    """A snapshot as its file names it. `manifest` is None where the file is damaged; `problem` then says how."""
+    """A published snapshot, named by its file."""
 
     sequence: int
     id: str
     manifest: Manifest | None
+    """None where the file is damaged."""
     problem: str = ""
+    """What is wrong with the file."""
 
     @property
     def name(self) -> str:
@@ -58,49 +63,50 @@ class SnapshotEntry:
 
 @dataclass(frozen=True)
 class UnfinishedSnapshot:
-    """An unfinished snapshot. `lists` are the parts of its list of artifacts that were kept, up to a point."""
-
     sequence: int
     id: str
     started: str
     read_from: float
     lists: tuple[str, ...]
+    """The blobs of its file list that were stored, up to some entry."""
 
     @property
     def name(self) -> str:
         return manifest.file_name(self.sequence, self.id)
 
 
-class BackendBlobs(NamedTuple):
-    """An object as it lies in the place: `size` there, and when it was written by the clock of the storage."""
-
+class BlobFile(NamedTuple):
     sha256: str
     size: int
+    """As stored."""
     modified: float
+    """By the clock of the storage."""
 
 
 class Repository:
-    """Snapshots, by sequence. Reading needs no lease: what is published never changes."""
+    """Reading needs no lock: published snapshots never change."""
 
     def __init__(self, backend: Backend, identity: str) -> None:
         self.backend = backend
         self.identity = identity
         self.shown = backend.shown
 
-    def listed(self) -> list[SnapshotEntry]:
-        """Every published snapshot, oldest first, damaged ones included."""
-        found = [self._listed(name) for name in self._published() if name.endswith(".json")]
-        return sorted(found, key=lambda one: (one.sequence, one.id))
+    # Snapshots
 
-    def number(self) -> int:
-        """Of published snapshots."""
+    def snapshots(self) -> list[SnapshotEntry]:
+        """Every published snapshot, oldest first, damaged ones included."""
+        entries = [self._entry(name) for name in self._published() if name.endswith(".json")]
+        return sorted(entries, key=lambda entry: (entry.sequence, entry.id))
+
+    def count(self) -> int:
+        """The number of published snapshots."""
         return sum(name.endswith(".json") for name in self._published())
 
     def _published(self) -> set[str]:
-        """Raises DamagedError where a snapshot was published and none is there."""
-        names = self._filled()
+        """Raises DamagedError where a snapshot was published and none exists."""
+        names = self._complete_names()
         if not any(name.endswith(".json") for name in names) and (noted := self.backend.read(NEWEST)) is not None:
-            names = self._filled()  # the first one may have been published meanwhile
+            names = self._complete_names()  # the first one may have been published meanwhile
             if not any(name.endswith(".json") for name in names):
                 newest = shown(str((decoded(noted) or {}).get("snapshot"))[: manifest.MAX_TEXT])
                 raise DamagedError(
@@ -109,15 +115,18 @@ class Repository:
                 )
         return names
 
-    def _filled(self) -> set[str]:
-        """Without the names that were taken and not filled yet: these are empty, and the snapshot counts as begun
-        (see FolderPlace, where there are no links). One that is empty for another reason has lost its content."""
+    def _complete_names(self) -> set[str]:
+        """All names but those that were created empty and not filled yet, which FolderBackend does where there are no
+        hard links: their snapshot is unfinished. A file that is empty for another reason has lost its content."""
         items = list(self.backend.items(SNAPSHOTS))
-        begun = self._names(UNFINISHED) if any(not item.size for item in items) else set()
+        unfinished = self._names(UNFINISHED) if any(not item.size for item in items) else set()
         names = ((item.name.removeprefix(f"{SNAPSHOTS}/"), item.size) for item in items)
-        return {name for name, size in names if size or name not in begun}
+        return {name for name, size in names if size or name not in unfinished}
 
-    def _listed(self, name: str) -> SnapshotEntry:
+    def _names(self, folder: str) -> set[str]:
+        return {item.name.removeprefix(f"{folder}/") for item in self.backend.items(folder)}
+
+    def _entry(self, name: str) -> SnapshotEntry:
         sequence, snapshot = manifest.parse_name(name) or (0, shown(name.removesuffix(".json")))
         try:
             data = self.backend.read(f"{SNAPSHOTS}/{name}")
@@ -131,76 +140,35 @@ class Repository:
 
     def snapshot(self, which: str = "latest") -> Manifest:
         """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
-        listed = self.listed()
-        if not listed:
+        entries = self.snapshots()
+        if not entries:
             raise NoSnapshotError(f"there is no snapshot in {self.shown} yet", "make one: `backup`")
-        if which == "latest":
-            return _sound(listed[-1])
-        found = [one for one in listed if one.id == which]
-        if not found:
-            known = ", ".join(one.id for one in listed[-10:])
-            raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {known}")
-        if len(found) > 1:
-            names = ", ".join(one.name for one in found)
+        same = entries[-1:] if which == "latest" else [entry for entry in entries if entry.id == which]
+        if not same:
+            newest = ", ".join(entry.id for entry in entries[-10:])
+            raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {newest}")
+        if len(same) > 1:
+            names = ", ".join(entry.name for entry in same)
             raise DamagedError(f"two manifests are of the snapshot {which}: {names}", "remove the one that is a copy")
-        return _sound(found[0])
+        if same[0].manifest is None:
+            raise DamagedError(same[0].problem, "choose another one by its id: --snapshot ID", snapshot=same[0].id)
+        return same[0].manifest
 
     def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
-        """The list of artifacts, sorted by the bytes of the path. Raises DamagedError where it is not whole, also after
-        the last entry, where they are not those that the manifest counts."""
-        entries = file_list.read(BlobReader(self.backend, remembered=0), snapshot.artifacts.lists)
+        """The file list, sorted by the bytes of the path. Raises DamagedError where it cannot be read; also after the
+        last entry, where the entries are not as many as the manifest says."""
+        entries = file_list.read(BlobReader(self.backend, cached=0), snapshot.artifacts.lists)
         return file_list.counted(entries, snapshot.artifacts)
 
     def reader(self) -> BlobReader:
         return BlobReader(self.backend)
 
-    def database(self, snapshot: Manifest) -> dict[str, Any]:
-        return snapshot.database
-
-    def begun(self) -> list[UnfinishedSnapshot]:
-        """Unfinished snapshots, oldest first. A note that cannot be read counts as one with nothing kept."""
-        published = self._published()
-        found = []
-        for name in self._names(UNFINISHED) - published:
-            if (named := manifest.parse_name(name)) is None:
-                continue
-            note = decoded(self.backend.read(f"{UNFINISHED}/{name}")) or {}
-            lists, read_from = note.get("lists"), note.get("read_from")
-            found.append(
-                UnfinishedSnapshot(
-                    *named,
-                    str(note.get("started", "")),
-                    float(read_from) if manifest.is_time(read_from) else 0.0,
-                    tuple(lists) if isinstance(lists, list) and all(map(is_digest, lists)) else (),
-                )
-            )
-        return sorted(found, key=lambda one: (one.sequence, one.id))
-
-    def tidy(self) -> None:
-        """Remove notes that have lost their purpose. Only for whoever holds the lease."""
-        published = self._published()
-        self.backend.delete([f"{SNAPSHOTS}/{name}" for name in self._names(SNAPSHOTS) - published])
-        self.backend.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
-        self.backend.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
-        self.backend.clean()
-
-    def _names(self, folder: str) -> set[str]:
-        return {item.name.removeprefix(f"{folder}/") for item in self.backend.items(folder)}
-
-    def note(self, begun: UnfinishedSnapshot) -> None:
-        """Say how far an unfinished snapshot has come."""
-        data = {"started": begun.started, "read_from": begun.read_from, "lists": begun.lists}
-        self.backend.write(f"{UNFINISHED}/{begun.name}", json.dumps(data).encode())
-
-    def forget(self, begun: list[UnfinishedSnapshot]) -> None:
-        self.backend.delete([f"{UNFINISHED}/{one.name}" for one in begun])
-
     def publish(self, snapshot: Manifest) -> None:
-        """Make it visible, after everything it names is on disk."""
+        """Make a snapshot visible, after everything that it refers to is synced."""
         path, data = f"{SNAPSHOTS}/{snapshot.name}", snapshot.to_bytes()
-        if len(data) > MOST or manifest.parse(data, snapshot.name) != snapshot:
+        if len(data) > MAX_FILE or manifest.parse(data, snapshot.name) != snapshot:
             raise DamagedError(f"the manifest of the snapshot {snapshot.id} could not be read again", "report this")
-        self.require_ours()
+        self.require_same()
         self.backend.sync()
         if not self.backend.create(path, data):
             raise StorageError(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
@@ -209,74 +177,115 @@ class Repository:
         with contextlib.suppress(NoRoomError):
             self.backend.write(NEWEST, json.dumps({"snapshot": snapshot.name}).encode())
 
-    def require_ours(self) -> None:
-        """That this is still the place that was opened: not another volume, not the empty folder below its mount."""
-        marker = self.backend.read(MARKER)
-        if marker is None or _identity(self.backend, marker) != self.identity:
-            raise StorageError(
-                f"{self.shown} is not the place any more that it was when this began", "is the volume still mounted?"
-            )
-
-    def kept(self) -> Iterator[BackendBlobs]:
-        """Every object in the place. One without any content is none."""
-        for item in self.backend.items(blobs.FOLDER):
-            sha256 = item.name.rpartition("/")[2]
-            if item.size and is_digest(sha256) and item.name == blobs.object_name(sha256):
-                yield BackendBlobs(sha256, item.size, item.modified)
-
-    def objects(self) -> Iterator[tuple[str, int]]:
-        """Digest, and size as kept."""
-        return ((item.sha256, item.size) for item in self.kept())
-
-    def settled(self) -> float:
-        """When, by the clock of the storage, everything written until then was on disk: a manifest is published, and
-        a note of kept parts of a list is written, after that. 0.0 where neither is."""
-        begun = {f"{UNFINISHED}/{one.name}" for one in self.begun() if one.lists}
-        noted = [item.modified for item in self.backend.items(UNFINISHED) if item.name in begun]
-        published = [item.modified for item in self.backend.items(SNAPSHOTS) if item.size]
-        return max(published + noted, default=0.0)
-
-    def verification(self, name: str) -> dict[str, Any]:
-        """What was noted of the snapshot's last check; nothing where that makes no sense."""
-        noted = decoded(self.backend.read(f"{VERIFIED}/{name}")) or {}
-        return noted if _is_verification(noted) else {}
-
-    def note_verification(self, name: str, data: dict[str, Any]) -> None:
-        self.backend.write(f"{VERIFIED}/{name}", json.dumps(data).encode())
-
-    def remove(self, listed: list[SnapshotEntry]) -> None:
-        self.backend.delete([f"{SNAPSHOTS}/{one.name}" for one in listed])
-        self.backend.delete([f"{VERIFIED}/{one.name}" for one in listed])
+    def remove(self, entries: list[SnapshotEntry]) -> None:
+        self.backend.delete([f"{folder}/{entry.name}" for folder in (SNAPSHOTS, VERIFIED) for entry in entries])
 
     def next_sequence(self) -> int:
-        """Raises DamagedError for a number that no backup comes to: snapshots behind it would have none in the end."""
-        named = [(one.sequence, f"{SNAPSHOTS}/{one.name}") for one in self.listed()]
-        named += [(one.sequence, f"{UNFINISHED}/{one.name}") for one in self.begun()]
+        """Raises DamagedError for a number that no backup reaches: in the end no snapshot could follow it."""
+        named = [(entry.sequence, f"{SNAPSHOTS}/{entry.name}") for entry in self.snapshots()]
+        named += [(entry.sequence, f"{UNFINISHED}/{entry.name}") for entry in self.unfinished()]
         last = 0
         for sequence, name in sorted(named):
-            if sequence > last + _MAX_LEAP or sequence >= manifest.MAX_SEQUENCE:
+            if sequence > last + _MAX_GAP or sequence >= manifest.MAX_SEQUENCE:
                 raise DamagedError(f"no snapshot can follow {name} in {self.shown}", INTRUDER)
             last = sequence
         return last + 1
 
+    # Unfinished snapshots
+
+    def unfinished(self) -> list[UnfinishedSnapshot]:
+        """Unfinished snapshots, oldest first. One whose file cannot be read has no file list."""
+        entries = []
+        for name in self._names(UNFINISHED) - self._published():
+            if (named := manifest.parse_name(name)) is None:
+                continue
+            content = decoded(self.backend.read(f"{UNFINISHED}/{name}")) or {}
+            lists, read_from = content.get("lists"), content.get("read_from")
+            entries.append(
+                UnfinishedSnapshot(
+                    *named,
+                    str(content.get("started", "")),
+                    float(read_from) if manifest.is_time(read_from) else 0.0,
+                    tuple(lists) if isinstance(lists, list) and all(map(is_digest, lists)) else (),
+                )
+            )
+        return sorted(entries, key=lambda entry: (entry.sequence, entry.id))
+
+    def write_unfinished(self, snapshot: UnfinishedSnapshot) -> None:
+        data = {"started": snapshot.started, "read_from": snapshot.read_from, "lists": snapshot.lists}
+        self.backend.write(f"{UNFINISHED}/{snapshot.name}", json.dumps(data).encode())
+
+    def remove_unfinished(self, snapshots: list[UnfinishedSnapshot]) -> None:
+        self.backend.delete([f"{UNFINISHED}/{snapshot.name}" for snapshot in snapshots])
+
+    def remove_leftovers(self) -> None:
+        """Remove files that serve no snapshot any more. Only for the holder of the lock."""
+        published = self._published()
+        self.backend.delete([f"{SNAPSHOTS}/{name}" for name in self._names(SNAPSHOTS) - published])
+        self.backend.delete([f"{UNFINISHED}/{name}" for name in self._names(UNFINISHED) & published])
+        self.backend.delete([f"{VERIFIED}/{name}" for name in self._names(VERIFIED) - published])
+        self.backend.clean()
+
+    # Blobs
+
+    def stored_blobs(self) -> Iterator[BlobFile]:
+        """Every blob in the repository; an empty file is none."""
+        for item in self.backend.items(blobs.FOLDER):
+            sha256 = item.name.rpartition("/")[2]
+            if item.size and is_digest(sha256) and item.name == blobs.blob_name(sha256):
+                yield BlobFile(sha256, item.size, item.modified)
+
+    def blob_sizes(self) -> Iterator[tuple[str, int]]:
+        """Digest and stored size of every blob."""
+        return ((blob.sha256, blob.size) for blob in self.stored_blobs())
+
+    def synced_until(self) -> float:
+        """The time, by the clock of the storage, before which all writes were synced: every manifest and every
+        unfinished file list is written after a sync. 0.0 where neither exists."""
+        with_lists = {f"{UNFINISHED}/{entry.name}" for entry in self.unfinished() if entry.lists}
+        times = [item.modified for item in self.backend.items(UNFINISHED) if item.name in with_lists]
+        times += [item.modified for item in self.backend.items(SNAPSHOTS) if item.size]
+        return max(times, default=0.0)
+
+    # Access
+
+    def require_same(self) -> None:
+        """Raises StorageError where the address leads to another repository by now, such as the empty folder below an
+        unmounted volume."""
+        marker = self.backend.read(MARKER)
+        if marker is None or _identity(self.backend, marker) != self.identity:
+            raise StorageError(
+                f"{self.shown} is not the repository any more that it was when this started",
+                "is the volume still mounted?",
+            )
+
     @contextlib.contextmanager
-    def lease(self, purpose: str, timing: LockTiming | None = None, *, frees: bool = False) -> Iterator[RepositoryLock]:
-        """Be the only writer; `frees`: to make room. Raises BusyError."""
-        with lease.hold(self.backend, purpose, timing, frees=frees) as held:
+    def lock(
+        self, purpose: str, timing: LockTiming | None = None, *, use_spare: bool = False
+    ) -> Iterator[RepositoryLock]:
+        """Be the only writer. `use_spare`: on a full volume, use the reserved space. Raises BusyError."""
+        with lock.hold(self.backend, purpose, timing, use_spare=use_spare) as held:
             try:
                 yield held
             finally:
                 with contextlib.suppress(ProjectError):  # no room for it, or another repository by now
-                    self.require_ours()
-                    self.backend.set_room_aside()
+                    self.require_same()
+                    self.backend.reserve_space()
+
+
+def open_backend(url: str) -> Backend:
+    """The backend at `url`. Sends and creates nothing. Raises ConfigurationError."""
+    if (folder := local_folder(url)) is not None:
+        return FolderBackend(folder)
+    return ObjectStoreBackend(object_store.open_store(url), scrub(url))
 
 
 def open_repository(url: str) -> Repository:
-    """The snapshots at `url`, for reading. Raises StorageError where there are none, or something else."""
-    return open_in(open_backend(url))
+    """The repository at `url`. Raises NoSnapshotError where nothing is there, StorageError for anything else."""
+    return _open(open_backend(url))
 
 
-def open_in(backend: Backend) -> Repository:
+def _open(backend: Backend) -> Repository:
     marker = backend.read(MARKER)
     if marker is None:
         if next(iter(backend.items("")), None) is None:
@@ -285,57 +294,38 @@ def open_in(backend: Backend) -> Repository:
                 "make one: `backup`; if there should be some, check MLFLOW_TRACKING_BACKUP_DESTINATION and its volume",
             )
         raise StorageError(
-            f"{backend.shown} is no place of backups: there is no {MARKER} in it",
+            f"{backend.shown} is no backup repository: there is no {MARKER} in it",
             "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",
         )
     return Repository(backend, _identity(backend, marker))
 
 
+def create_repository(backend: Backend) -> Repository:
+    """Open the repository, or create it in an empty backend. Raises StorageError where there are other files."""
+    backend.prepare()
+    if not backend.read(MARKER):
+        for item in backend.items(""):
+            if item.name != MARKER:
+                raise StorageError(
+                    f"{backend.shown} holds something else: {shown(item.name)}", "use an empty or a new destination"
+                )
+        content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
+        data = (json.dumps(content) + "\n").encode()
+        if not backend.create(MARKER, data) and not backend.read(MARKER):
+            backend.write(MARKER, data)  # it was created empty and never filled
+    return _open(backend)
+
+
 def _identity(backend: Backend, marker: bytes) -> str:
-    """Raises DamagedError where the marker is none."""
+    """The id in a marker. Raises DamagedError."""
     content = decoded(marker) or {}
     identity = content.get("repository")
     if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
         raise DamagedError(
-            f"{MARKER} in {backend.shown} is damaged", "bring that file back, or give another destination"
+            f"{MARKER} in {backend.shown} is damaged", "bring that file back, or use another destination"
         )
     if content.get("format") != manifest.FORMAT:
         raise DamagedError(
             f"{MARKER} in {backend.shown} is of a format that this release does not know", "use a newer release"
         )
     return identity
-
-
-def make_in(backend: Backend) -> Repository:
-    """The same, made where there is nothing yet. Raises StorageError where there is something that is not ours."""
-    backend.prepare()
-    if not backend.read(MARKER):
-        for item in backend.items(""):
-            if item.name != MARKER:
-                raise StorageError(
-                    f"{backend.shown} holds something else: {shown(item.name)}", "give an empty or a new place"
-                )
-        content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
-        data = (json.dumps(content) + "\n").encode()
-        if not backend.create(MARKER, data) and not backend.read(MARKER):
-            backend.write(MARKER, data)  # one that was made and never filled
-    return open_in(backend)
-
-
-def _is_verification(noted: dict[str, Any]) -> bool:
-    """As `verify.note` writes it."""
-    counts = (noted.get(name, 0) for name in ("checked_objects", "of_objects", "found"))
-    times = (noted.get("at"), *(noted.get(name) or noted.get("at") for name in ("right", "in_full")))
-    damaged = noted.get("damaged")
-    return (
-        all(type(count) is int and 0 <= count < 2**63 for count in counts)
-        and all(map(manifest.is_moment, times))
-        and isinstance(damaged, list)
-        and all(isinstance(one, dict) and is_digest(one.get("object", "0" * 64)) for one in damaged)
-    )
-
-
-def _sound(listed: SnapshotEntry) -> Manifest:
-    if listed.manifest is None:
-        raise DamagedError(listed.problem, "choose another one by its id: --snapshot ID", snapshot=listed.id)
-    return listed.manifest

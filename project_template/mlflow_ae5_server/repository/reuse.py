@@ -1,9 +1,9 @@
-"""What a new snapshot may refer to without storing it: the objects in the place that there is no reason to doubt.
+"""Decide which stored blobs a new snapshot may refer to without storing them again.
 
-To read every object at each backup would take as long as the first one. So an object is believed by its name, where it
-is not empty, nobody has found it damaged, and its file is older than the newest snapshot, which was published after
-everything in it was on disk. Every other one is read first. Content that is at hand (the database, the list, files
-that were read) proves its object in any case: see contents.Writer.
+To read every blob at each backup would take as long as the first one. So a blob is trusted without reading if it is not
+empty, is not recorded as damaged, and its file is older than the newest manifest, which was published after a sync.
+Every other one is read first. Where the content is at hand (database, file list, files that were read), the blob is
+read in any case: see blobs.BlobWriter.
 """
 
 from __future__ import annotations
@@ -13,81 +13,80 @@ from collections.abc import Callable
 
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.common.text import counted
-from mlflow_ae5_server.repository import damage
-from mlflow_ae5_server.repository.check import BlobUses
+from mlflow_ae5_server.repository import check, damage
 from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.repository.repository import Repository
+from mlflow_ae5_server.repository.used_blobs import UsedBlobs
 
-_TOLD = 50  # damaged objects, by name
+_MAX_WARNINGS = 50  # about damaged blobs
 
 
 class ReusableBlobs:
-    """Of one backup, which holds the lease. Safe for several threads where `known` is."""
+    """Of one backup, which holds the lock. Safe for several threads where `index` is."""
 
-    def __init__(self, repository: Repository, known: BlobIndex, say: Callable[[str], None]) -> None:
+    def __init__(self, repository: Repository, index: BlobIndex, say: Callable[[str], None]) -> None:
         self._repository = repository
-        self._known = known
+        self._index = index
         self._say = say
         self._lock = threading.Lock()
-        self._bad: set[str] = set()
+        self._damaged: set[str] = set()
 
-    def take(self) -> None:
-        """Tell `known` what is there and right. What is damaged is noted, and is stored anew when it is needed."""
+    def load(self) -> None:
+        """Fill the index with the blobs that may be reused. Damaged ones are recorded."""
         repository, backend = self._repository, self._repository.backend
-        noted = damage.noted(backend)
-        suspects = noted.objects | {
-            str(found.get("object"))
-            for listed in repository.listed()
-            for found in repository.verification(listed.name).get("damaged", [])
-        }
-        since, doubted, absent = repository.settled(), list[str](), set(noted.objects)
+        recorded = damage.recorded(backend)
+        suspects = set(recorded.digests)
+        for entry in repository.snapshots():
+            suspects |= check.recorded_damage(repository, entry.name)
+        since, doubted, absent = repository.synced_until(), list[str](), set(recorded.digests)
 
-        def believed(sha256: str, modified: float) -> bool:
+        def is_trusted(sha256: str, modified: float) -> bool:
             absent.discard(sha256)
-            if sha256 in suspects or noted.everything or modified >= since:
+            if sha256 in suspects or recorded.overflow or modified >= since:
                 doubted.append(sha256)
                 return False
             return True
 
-        self._known.add(item.sha256 for item in repository.kept() if believed(item.sha256, item.modified))
-        self._bad |= absent
-        right = []
-        for sha256, is_right in damage.proven(backend, doubted):
-            if is_right:
-                right.append(sha256)
+        self._index.add(blob.sha256 for blob in repository.stored_blobs() if is_trusted(blob.sha256, blob.modified))
+        self._damaged |= absent
+        intact = []
+        for sha256, is_intact in damage.read_all(backend, doubted):
+            if is_intact:
+                intact.append(sha256)
             else:
-                self.damaged(sha256, "it is not its content")
-        self._known.add(right)
-        damage.forget(backend, noted.objects.intersection(right))
-        if noted.everything:
-            damage.forget_everything(backend)
+                self.on_damage(sha256, "its content does not match its digest")
+        self._index.add(intact)
+        damage.clear(backend, recorded.digests.intersection(intact))
+        if recorded.overflow:
+            damage.clear_overflow(backend)
 
-    def damaged(self, sha256: str, what: str) -> None:
-        """Somebody has read it, and it is not what its name says."""
-        self._known.discard(sha256)
+    def on_damage(self, sha256: str, what: str) -> None:
+        """Record a blob that was read and is damaged, so that its content is stored again where it is needed."""
+        self._index.discard(sha256)
         with self._lock:
-            if sha256 in self._bad:
+            if sha256 in self._damaged:
                 return
-            self._bad.add(sha256)
-            number = len(self._bad)
-        damage.note(self._repository.backend, [(sha256, what)])
-        if number <= _TOLD:
+            self._damaged.add(sha256)
+            number = len(self._damaged)
+        damage.record(self._repository.backend, [(sha256, what)])
+        if number <= _MAX_WARNINGS:
             self._say(
                 f"warning: the object {sha256} in {self._repository.shown} is damaged: what the server still has of it "
-                "is stored anew"
+                "is stored again"
             )
 
-    def lost(self, uses: BlobUses) -> int:
-        """How many of the objects in `uses` are damaged. Raises StorageError where some are not there at all."""
-        uses.present(self._repository.objects())
-        if missing := uses.missing():
+    def count_damaged(self, used: UsedBlobs) -> int:
+        """How many of the used blobs are damaged. Raises StorageError where some do not exist at all."""
+        used.mark_stored(self._repository.blob_sizes())
+        if missing := used.missing():
             raise StorageError(
                 f"{counted(len(missing), 'objects')} of the snapshot vanished from {self._repository.shown} while it "
                 "was taken; no snapshot was made",
                 "does somebody else remove files there?",
             )
-        return sum(not self._known.present(sha256) for sha256 in uses.there(1.0))
+        return sum(not self._index.present(sha256) for sha256 in used.stored())
 
-    def settle(self) -> None:
-        """A snapshot is published: what was stored anew for it is not damaged any more."""
-        damage.forget(self._repository.backend, [sha256 for sha256 in self._bad if self._known.claimed(sha256)])
+    def clear_repaired(self) -> None:
+        """After a snapshot was published: the damaged blobs that were stored again for it are right."""
+        repaired = [sha256 for sha256 in self._damaged if self._index.claimed(sha256)]
+        damage.clear(self._repository.backend, repaired)

@@ -1,4 +1,4 @@
-"""Objects of a short life in a folder: a database on its way from one place to another."""
+"""Blobs in a temporary folder: a database on its way from one server to another."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
 
 class TemporaryBlobs:
-    """An ObjectWriter and ObjectReader in `folder`, which is the caller's to make and to remove."""
+    """A BlobSink and BlobSource in `folder`, which the caller creates and removes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._pack = zstandard.ZstdCompressor(level=1)
+        self._compressor = zstandard.ZstdCompressor(level=1)
 
     def put(self, data: bytes | memoryview) -> StoredBlob:
         if len(data) > LIMIT:
-            raise ValueError(f"an object of {len(data)} bytes")
+            raise ValueError(f"a blob of {len(data)} bytes")
         stored = StoredBlob(hashlib.sha256(data).hexdigest(), len(data))
         file = self._folder / stored.sha256
         if not file.exists():
             try:
-                file.write_bytes(self._pack.compress(bytes(data)))
+                file.write_bytes(self._compressor.compress(bytes(data)))
             except OSError as error:
                 raise StorageError(
                     f"{self._folder} cannot hold the copy: {error.strerror}", "make room there, or set TMPDIR elsewhere"
@@ -39,5 +39,5 @@ class TemporaryBlobs:
         except (OSError, zstandard.ZstdError) as error:
             raise DamagedError(f"the object {sha256} cannot be read back: {error}") from None
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise DamagedError(f"the object {sha256} is not what it was when it was written")
+            raise DamagedError(f"the object {sha256} does not match its digest")
         return data

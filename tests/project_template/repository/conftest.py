@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.create import BackupOptions
-from mlflow_ae5_server.backup.open_artifacts import open_source
+from mlflow_ae5_server.backup.artifacts import ArtifactSource
+from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot, database_files
+from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
@@ -25,8 +25,7 @@ from mlflow_ae5_server.repository.backend import Backend, BackendFile
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_backend
-from mlflow_ae5_server.repository.repository import Repository, make_in
+from mlflow_ae5_server.repository.repository import Repository, create_repository, open_backend
 
 from tests.project_template.contract import checked
 
@@ -66,18 +65,21 @@ class Server:
         return file
 
     def repository(self, backend: Backend | None = None) -> Repository:
-        return make_in(backend or open_backend(self.backend))
+        return create_repository(backend or open_backend(self.backend))
 
-    def back_up(self, *, backend: Backend | None = None, **backup_options: Any) -> Manifest:
+    def back_up(
+        self,
+        *,
+        backend: Backend | None = None,
+        source: ArtifactSource | None = None,
+        destination: str = "",
+        **options: Any,
+    ) -> Manifest:
         self.says.clear()
-        return capture.create(
-            self.repository(backend),
-            self.database,
-            open_source(str(self.artifacts), capture.database_files(self.database)),
-            str(self.artifacts),
-            dump,
-            BackupOptions(say=self.says.append, **backup_options),
-        )
+        destination = destination or str(self.artifacts)
+        source = source or open_artifacts(destination, database_files(self.database))
+        backup_options = BackupOptions(say=self.says.append, **options)
+        return create_snapshot(self.repository(backend), self.database, source, destination, dump, backup_options)
 
     def entries(self, manifest: Manifest) -> dict[str, FileEntry]:
         return {entry.path: entry for entry in self.repository().files(manifest)}
@@ -95,10 +97,10 @@ class Server:
         return [found["what"] for found in check.verify(self.repository(), manifest).damaged]
 
     def objects(self) -> set[str]:
-        return {sha256 for sha256, _size in self.repository().objects()}
+        return {sha256 for sha256, _size in self.repository().blob_sizes()}
 
     def object_file(self, sha256: str) -> Path:
-        return Path(self.backend) / contents.object_name(sha256)
+        return Path(self.backend) / contents.blob_name(sha256)
 
     def use_mlflow(self) -> None:
         """Make the database one of MLflow's, with some runs in it."""
@@ -185,11 +187,11 @@ class Wrapped:
     def clean(self) -> None:
         self.inner.clean()
 
-    def set_room_aside(self) -> None:
-        self.inner.set_room_aside()
+    def reserve_space(self) -> None:
+        self.inner.reserve_space()
 
-    def give_room(self) -> None:
-        self.inner.give_room()
+    def release_space(self) -> None:
+        self.inner.release_space()
 
 
 def in_child(work: Callable[[], None]) -> int:

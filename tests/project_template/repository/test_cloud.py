@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.backup import artifacts, open_artifacts
-from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.create import BackupOptions
+from mlflow_ae5_server.backup import artifacts
+from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.common import object_store
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
-from mlflow_ae5_server.repository.blobs import object_name
+from mlflow_ae5_server.repository.blobs import blob_name
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
-from mlflow_ae5_server.repository.open import open_backend
-from mlflow_ae5_server.repository.repository import open_repository
+from mlflow_ae5_server.repository.repository import open_backend, open_repository
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.project_template.repository.conftest import Server, dump, new_server
+from tests.project_template.repository.conftest import Server, new_server
 
 boto3 = pytest.importorskip("boto3")
 
@@ -98,9 +96,7 @@ def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
 
 
 def back_up(server: Server) -> Manifest:
-    source = open_artifacts.open_source(source_of(server))
-    backup_options = BackupOptions(say=server.says.append)
-    return capture.create(server.repository(), server.database, source, source_of(server), dump, backup_options)
+    return server.back_up(source=open_artifacts(source_of(server)), destination=source_of(server))
 
 
 BOTH = pytest.mark.parametrize("on_s3", ["s3", "gs"], indirect=True)
@@ -129,7 +125,7 @@ def test_the_same_verbs_as_in_a_folder(s3: Any, on_s3: Server) -> None:
     assert on_s3.job("verify")[0] == 0
     bucket, _, prefix = on_s3.backend.partition("://")[2].partition("/")
     (part,) = on_s3.entries(second)["local"].parts
-    key = f"{prefix}/{object_name(part.sha256)}"
+    key = f"{prefix}/{blob_name(part.sha256)}"
     s3.put_object(Bucket=bucket, Key=key, Body=b"rsomething else")
     code, report = on_s3.job("verify")
     assert (code, report["damaged"][0]["object"]) == (DamagedError.exit_code, part.sha256)
@@ -146,9 +142,9 @@ def test_the_same_verbs_as_in_a_folder(s3: Any, on_s3: Server) -> None:
 @BOTH
 def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
     repository = on_s3.repository()
-    with repository.lease("backup") as held, pytest.raises(BusyError), on_s3.repository().lease("prune"):
+    with repository.lock("backup") as held, pytest.raises(BusyError), on_s3.repository().lock("prune"):
         pass
-    with repository.lease("prune") as again:
+    with repository.lock("prune") as again:
         again.check()
     assert again.number > held.number
     backend = open_backend(on_s3.backend)
@@ -161,7 +157,7 @@ def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, o
     s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
         on_s3.back_up()
-    with pytest.raises(StorageError, match="no place of backups"):
+    with pytest.raises(StorageError, match="no backup repository"):
         open_repository(on_s3.backend)
     with pytest.raises(NoSnapshotError, match=r"no backup was made in .*/elsewhere yet"):
         open_repository(f"s3://{bucket}/elsewhere")

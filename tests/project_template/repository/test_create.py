@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
-from mlflow_ae5_server.backup import create as capture
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, StorageError
-from mlflow_ae5_server.repository.open import open_backend
+from mlflow_ae5_server.repository.repository import open_backend
 
-from tests.project_template.repository.conftest import Server, Wrapped, dump
+from tests.project_template.repository.conftest import Server, Wrapped
 
 MANY = {
     "0/r1/artifacts/a.txt": b"hello",
@@ -88,23 +87,16 @@ def test_only_what_changed_is_read_again(server: Server) -> None:
     opened: list[str] = []
 
     class Watching(artifacts.FolderArtifacts):
-        def whole(self, found: artifacts.FoundArtifact) -> artifacts.Content | None:
+        def whole(self, found: artifacts.Artifact) -> artifacts.Content | None:
             opened.append(found.path)
             return super().whole(found)
 
     server.write("7", b"seven")
     server.write("new", b"new")
 
-    def back_up(**backup_options: Any) -> None:
+    def back_up(**options: Any) -> None:
         opened.clear()
-        capture.create(
-            server.repository(),
-            server.database,
-            Watching(server.artifacts),
-            str(server.artifacts),
-            dump,
-            capture.BackupOptions(say=server.says.append, now=lambda: time.time() + 3600, **backup_options),
-        )
+        server.back_up(source=Watching(server.artifacts), now=lambda: time.time() + 3600, **options)
 
     back_up()
     assert len(opened) == 21, "files younger than the previous backup are not believed"
@@ -148,7 +140,7 @@ def test_what_changes_and_vanishes_meanwhile_is_told(server: Server) -> None:
         server.write(name, name.encode() * 100_000)
 
     class Busy(artifacts.FolderArtifacts):
-        def stream(self, found: artifacts.FoundArtifact, take: Any) -> artifacts.Streamed:
+        def stream(self, found: artifacts.Artifact, take: Any) -> artifacts.Streamed:
             if found.path == "vanishes":
                 (server.artifacts / found.path).unlink()
 
@@ -160,14 +152,7 @@ def test_what_changes_and_vanishes_meanwhile_is_told(server: Server) -> None:
 
             return super().stream(found, and_change)
 
-    manifest = capture.create(
-        server.repository(),
-        server.database,
-        Busy(server.artifacts),
-        str(server.artifacts),
-        dump,
-        capture.BackupOptions(say=server.says.append),
-    )
+    manifest = server.back_up(source=Busy(server.artifacts))
     assert (manifest.in_flight.changed_files, manifest.in_flight.vanished_files) == (1, 1)
     assert manifest.in_flight.running_runs == 1
     assert set(manifest.in_flight.names) == {"changes", "vanishes"}
@@ -181,13 +166,12 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server
     server.write("open", b"y")
 
     class Closed(artifacts.FolderArtifacts):
-        def whole(self, found: artifacts.FoundArtifact) -> artifacts.Content | None:
+        def whole(self, found: artifacts.Artifact) -> artifacts.Content | None:
             if found.path == "closed":
                 raise artifacts.UnreadableError("Input/output error")
             return super().whole(found)
 
-    source, backup_options = Closed(server.artifacts), capture.BackupOptions(say=server.says.append)
-    manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, backup_options)
+    manifest = server.back_up(source=Closed(server.artifacts))
     assert manifest.artifacts.unreadable == ("closed: Input/output error",)
     assert not manifest.complete
     assert server.contents(manifest) == {"open": b"y"}
@@ -237,7 +221,7 @@ def test_order_comes_from_the_sequence_when_the_clock_goes_back(server: Server) 
     second = server.back_up(now=lambda: 1_000_000_000.0)
     repository = server.repository()
     assert repository.snapshot("latest").id == second.id
-    assert [one.id for one in repository.listed()] == [first.id, second.id]
+    assert [one.id for one in repository.snapshots()] == [first.id, second.id]
     assert first.id > second.id, "by its name it would be the newer one"
 
 
@@ -255,12 +239,12 @@ def test_two_at_once_and_one_of_them_waits_for_another_day(server: Server) -> No
     thread.start()
     try:
         assert inside.wait(20)
-        with pytest.raises(BusyError, match="another backup is at work"), server.repository().lease("prune"):
+        with pytest.raises(BusyError, match="locked by another backup"), server.repository().lock("prune"):
             pass
     finally:
         go_on.set()
         thread.join(20)
-    assert len(server.repository().listed()) == 1
+    assert len(server.repository().snapshots()) == 1
     assert server.back_up().sequence == 2
 
 

@@ -11,7 +11,7 @@ from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.repository import check, damage, prune
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_backend
+from mlflow_ae5_server.repository.repository import open_backend
 
 from tests.project_template.repository.conftest import Server, Wrapped
 
@@ -53,7 +53,7 @@ def rot(file: Path, *, seen: bool) -> None:
 
 
 def noted(server: Server) -> frozenset[str]:
-    return damage.noted(open_backend(server.backend)).objects
+    return damage.recorded(open_backend(server.backend)).digests
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,7 +139,7 @@ def test_an_object_found_damaged_after_the_list_named_it_is_stored_anew(taken: t
     rot(server.object_file(object_of(server, manifest, "shared")), seen=False)
     os.utime(server.artifacts / "small/7", (1, 1))
     again = server.back_up()
-    assert any("once more" in line for line in server.says)
+    assert any("copying again" in line for line in server.says)
     assert server.damage_of(again) == []
     assert server.contents(again)["small/0"] == b"0" * 500
 
@@ -157,7 +157,7 @@ def test_objects_that_vanish_meanwhile_leave_no_snapshot(taken: tuple[Server, Ma
     server.write("new", b"new" * 1000)
     with pytest.raises(StorageError, match="vanished"):
         server.back_up(backend=Wrapped(open_backend(server.backend), before))
-    assert [one.id for one in server.repository().listed()] == [manifest.id]
+    assert [one.id for one in server.repository().snapshots()] == [manifest.id]
     assert server.damage_of(server.back_up()) == []
 
 
@@ -167,7 +167,7 @@ def test_more_damage_than_is_remembered_by_name_makes_everything_be_read(taken: 
     Path(server.backend, damage.FOLDER).mkdir()
     Path(server.backend, damage.FOLDER, "more").write_bytes(b"{}")
     assert server.damage_of(server.back_up()) == []
-    assert not damage.noted(open_backend(server.backend))
+    assert not damage.recorded(open_backend(server.backend))
 
 
 def test_what_no_clock_tells_and_nobody_reads_is_for_verify_to_find(taken: tuple[Server, Manifest]) -> None:
@@ -195,15 +195,15 @@ def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(serve
     found = check.verify(repository, shared[2])
     check.note(repository, shared[2], found)
 
-    known = damage.affected(repository.backend, [whole, *shared], check.database_objects)
+    known = damage.of_snapshots(repository.backend, [whole, *shared])
     assert known == {manifest.name: frozenset({gone}) for manifest in shared}
-    plan = prune.prune(repository, prune.RetentionPolicy(last=1), act=False)
+    plan = prune.prune(repository, prune.RetentionPolicy(last=1), apply=False)
     assert whole.id in plan.kept
 
     file.write_bytes(content)
     with pytest.raises(ConfigurationError, match="nothing is known to be wrong"):
-        prune.prune(repository, prune.RetentionPolicy(), act=True, drop=[shared[2].id])
+        prune.prune(repository, prune.RetentionPolicy(), apply=True, drop=[shared[2].id])
     file.unlink()
     server.back_up(now=later)
     state = check.state(repository, shared[2].name)
-    assert (noted(server), state and state.found) == (frozenset(), 0)
+    assert (noted(server), state and state.damaged) == (frozenset(), 0)

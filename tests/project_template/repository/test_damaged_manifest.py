@@ -63,7 +63,7 @@ def test_a_damaged_snapshot_goes_when_it_is_named(taken: tuple[Server, Manifest,
     before = server.objects()
     code, shown = server.job(f"prune --drop-damaged {first.id}")
     assert (code, shown["would_remove"], shown["kept"]) == (0, [first.id], [second.id])
-    assert (server.objects(), len(server.repository().listed())) == (before, 2)
+    assert (server.objects(), len(server.repository().snapshots())) == (before, 2)
     code, done = server.job(f"prune --drop-damaged {first.id} --yes")
     assert (code, done["removed"], done["freed_bytes"]) == (0, [first.id], shown["freed_bytes"])
     assert shown["objects"] == len(before) - len(server.objects()) > 0
@@ -90,7 +90,7 @@ def test_no_object_goes_while_another_manifest_cannot_be_read(taken: tuple[Serve
     assert (code, done["removed"], done["objects"]) == (0, [first.id], 0)
     assert second.name in done["guard"]
     assert server.objects() == before
-    assert [one.id for one in server.repository().listed()] == [second.id, third.id]
+    assert [one.id for one in server.repository().snapshots()] == [second.id, third.id]
 
 
 def test_what_is_not_known_as_damaged_is_not_dropped(taken: tuple[Server, Manifest, Manifest]) -> None:
@@ -100,7 +100,7 @@ def test_what_is_not_known_as_damaged_is_not_dropped(taken: tuple[Server, Manife
     for manifest in (first, second):
         manifest_file(server, manifest).write_bytes(b"")
     code, _report = server.job(f"prune --drop-damaged {first.id} --drop-damaged {second.id} --yes")
-    assert (code, len(server.repository().listed())) == (ConfigurationError.exit_code, 2), "nothing would be left"
+    assert (code, len(server.repository().snapshots())) == (ConfigurationError.exit_code, 2), "nothing would be left"
 
 
 def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> None:
@@ -121,8 +121,8 @@ def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> No
     server.write("a", b"a")
     assert in_child(lambda: (server.back_up(backend=Wrapped(linkless(), cut)), None)[1]) < 0
     assert len(list(Path(server.backend, "snapshots").iterdir())) == 1
-    assert server.repository().listed() == []
-    (begun,) = server.repository().begun()
+    assert server.repository().snapshots() == []
+    (begun,) = server.repository().unfinished()
     manifest = server.back_up(backend=linkless())
     assert (manifest.id, server.damage_of(manifest)) == (begun.id, [])
 
@@ -136,7 +136,7 @@ def test_list_and_show_tell_what_was_found_and_when(taken: tuple[Server, Manifes
     assert server.job("verify")[0] == DamagedError.exit_code
     one, other = server.job("list")[1]["snapshots"]
     assert other["damaged"].startswith("1 object missing or damaged, found 20")
-    assert "right 20" in other["damaged"]
+    assert "last check without damage was 20" in other["damaged"]
     assert (other["verified"], bool(other["damaged_found"])) == (None, True)
     assert one["damaged"] == "1 object missing or damaged", "it shares that object"
     shown = server.job(f"show --snapshot {second.id}")[1]["manifest"]

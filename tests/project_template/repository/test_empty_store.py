@@ -48,7 +48,7 @@ def test_a_first_backup_without_the_files_of_a_model_is_refused(server: Server, 
         server.back_up()
     assert str(server.artifacts) in refused.value.message
     assert "mounted" in refused.value.hint
-    assert server.repository().listed() == []
+    assert server.repository().snapshots() == []
     assert server.back_up(allow_empty=True).artifacts.files == 0
 
 
@@ -151,8 +151,8 @@ def test_runs_that_are_gone(server: Server, before: int, left: int, told: str) -
     if told == "refused":
         with pytest.raises(StorageError, match=f"no run at all in .*, but the snapshot {first.id} has 21 runs"):
             server.back_up()
-        assert [one.id for one in server.repository().listed()] == [first.id]
-        assert server.repository().begun() == []
+        assert [one.id for one in server.repository().snapshots()] == [first.id]
+        assert server.repository().unfinished() == []
         assert server.back_up(allow_empty=True).runs == 0
         return
     server.back_up(on_gone=lambda *found: seen.append(found))

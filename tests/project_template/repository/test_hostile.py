@@ -19,7 +19,7 @@ import pytest
 import zstandard
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError
 from mlflow_ae5_server.repository.backend import BackendFile
-from mlflow_ae5_server.repository.open import open_backend
+from mlflow_ae5_server.repository.repository import open_backend
 
 from tests.project_template.repository.conftest import Server, Wrapped, in_child, new_server
 from tests.project_template.restore.conftest import Home, tree
@@ -273,16 +273,14 @@ BESIDE: dict[str, Callable[[Hostile], object]] = {
     **{
         f"{file}: {name}": (lambda h, file=file, make=make: h.replace(h.backend / file, make))
         for name, make in KINDS.items()
-        for file in ("lease/99.json", "spare", "meant-empty.json", f"damaged/{SHA}", "damaged/zz", "lease/\u00b2.json")
+        for file in ("lock/99.json", "spare", "meant-empty.json", f"damaged/{SHA}", "damaged/zz", "lock/\u00b2.json")
     },
     **{
         f"{folder}: a link": linked(folder)
-        for folder in ("tmp", "lease", "verified", "unfinished", "damaged", "spare", "meant-empty.json")
+        for folder in ("tmp", "lock", "verified", "unfinished", "damaged", "spare", "meant-empty.json")
     },
-    "lease: the last one": lambda h: h.replace(
-        h.backend / "lease" / f"{'9' * 18}.json", content(b'{"released": true}')
-    ),
-    "lease: more than all": lambda h: h.replace(h.backend / "lease" / f"{'9' * 240}.json", Path.touch),
+    "lease: the last one": lambda h: h.replace(h.backend / "lock" / f"{'9' * 18}.json", content(b'{"released": true}')),
+    "lease: more than all": lambda h: h.replace(h.backend / "lock" / f"{'9' * 240}.json", Path.touch),
     "verified: nonsense": lambda h: h.replace(
         h.backend / "verified" / h.manifest.name,
         lambda path: path.write_text('{"at": "yesterday", "damaged": [5, {"object": "zz"}], "found": {}, "right": []}'),
@@ -400,7 +398,7 @@ def test_a_lease_that_none_can_follow_is_named(hostile: Hostile) -> None:
     BESIDE["lease: the last one"](hostile)
     for verb in ("create --allow-external", "prune --keep-last 1 --yes"):
         code, report = hostile.server.job(verb)
-        assert (code, f"lease/{'9' * 18}.json" in report["error"]) == (DamagedError.exit_code, True)
+        assert (code, f"lock/{'9' * 18}.json" in report["error"]) == (DamagedError.exit_code, True)
 
 
 # The folder itself
@@ -443,9 +441,9 @@ class Toggling(Wrapped):
         self.toggle()
         super().clean()
 
-    def set_room_aside(self) -> None:
+    def reserve_space(self) -> None:
         self.toggle()
-        super().set_room_aside()
+        super().reserve_space()
 
 
 SWAPS: dict[str, Callable[[int], bool]] = {
@@ -460,7 +458,7 @@ SWAPS: dict[str, Callable[[int], bool]] = {
 @pytest.mark.parametrize("how", SWAPS)
 def test_a_folder_that_is_swapped_for_a_link_while_a_backup_runs(hostile: Hostile, how: str) -> None:
     """What is made is made in the folder that was opened, or the backup fails; the other folder stays as it was."""
-    for name in ("tmp", "objects", "snapshots", "lease"):
+    for name in ("tmp", "objects", "snapshots", "lock"):
         (hostile.outside / name).mkdir()
         (hostile.outside / name / "deadbeef-1").write_text("precious")
     shutil.copy(hostile.backend / "mlflow-ae5-backups.json", hostile.outside)
@@ -477,7 +475,7 @@ def test_a_folder_that_is_swapped_for_a_link_while_a_backup_runs(hostile: Hostil
     if backend.steps and hostile.backend.is_symlink():
         hostile.backend.unlink()
         hostile.backend.with_name("away").rename(hostile.backend)
-    found = [one.id for one in hostile.server.repository().listed()]
+    found = [one.id for one in hostile.server.repository().snapshots()]
     assert found[1:] == ([made.id] if made else [])
     assert hostile.server.job("create --allow-external")[0] == 0
 
@@ -514,10 +512,10 @@ def test_only_our_own_files_are_deleted(server: Server) -> None:
     assert list(folder.iterdir()) == []
     for name in ("thesis.tex", "0123abcd-17", "0123abcd-17.tex"):
         (folder / name).write_text("x")
-    (folder.parent / "lease" / "thesis.tex").write_text("x")
+    (folder.parent / "lock" / "thesis.tex").write_text("x")
     server.back_up()
     assert sorted(file.name for file in folder.iterdir()) == ["0123abcd-17.tex", "thesis.tex"]
-    assert (folder.parent / "lease" / "thesis.tex").exists()
+    assert (folder.parent / "lock" / "thesis.tex").exists()
 
 
 def without_powers() -> None:
@@ -533,7 +531,7 @@ FORBIDDEN: dict[str, Callable[[Hostile], Path]] = {
     "objects": lambda h: h.backend / "objects",
     "manifest": lambda h: h.manifest,
     "snapshots": lambda h: h.backend / "snapshots",
-    "lease": lambda h: next((h.backend / "lease").iterdir()),
+    "lock": lambda h: next((h.backend / "lock").iterdir()),
     "verified": lambda h: next((h.backend / "verified").iterdir()),
     "marker": lambda h: h.backend / "mlflow-ae5-backups.json",
 }

@@ -21,8 +21,8 @@ def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(ser
     with pytest.raises(UnfinishedError, match="has not ended"):  # past the job's own look, which comes before the lock
         server.back_up()
 
-    assert [one.id for one in server.repository().listed()] == [whole.id]
-    assert server.repository().begun() == []
+    assert [one.id for one in server.repository().snapshots()] == [whole.id]
+    assert server.repository().unfinished() == []
     file = server.database.file
     assert file is not None
     aside = file.rename(file.with_name("aside"))  # as where it was cut off before the new one was there

@@ -14,18 +14,15 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
-from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.create import BackupOptions
 from mlflow_ae5_server.common.errors import StorageError
 from mlflow_ae5_server.repository import prune
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
-from mlflow_ae5_server.repository.open import open_backend
 from mlflow_ae5_server.repository.prune import RetentionPolicy
+from mlflow_ae5_server.repository.repository import open_backend
 
 from tests.project_template.repository.conftest import (
     Server,
     Wrapped,
-    dump,
     ends_of_kinds,
     in_child,
     kill_at,
@@ -42,7 +39,7 @@ def fill(server: Server, files: dict[str, bytes]) -> None:
 
 def all_is_well(server: Server, known: int) -> None:
     """Every listed snapshot is whole, and there are as many as before, or one more."""
-    listed = server.repository().listed()
+    listed = server.repository().snapshots()
     assert len(listed) in {known, known + 1}
     for one in listed:
         assert one.manifest is not None, one.problem
@@ -61,20 +58,20 @@ def test_a_backup_killed_at_any_kind_of_step_harms_nothing(tmp_path: Path) -> No
     model.back_up()
     fill(model, FILES)
     whole, steps = copy_of(model, "whole"), []
-    whole.back_up(backend=Wrapped(open_backend(whole.backend), lambda *step: steps.append(step)), note_every=0)
+    whole.back_up(backend=Wrapped(open_backend(whole.backend), lambda *step: steps.append(step)), save_every=0)
     assert len(steps) > 9
     for number in ends_of_kinds(steps):
         server = copy_of(model, f"{number}")
 
         def work(server: Server = server, number: int = number) -> None:
-            server.back_up(backend=Wrapped(open_backend(server.backend), kill_at(number)), note_every=0)
+            server.back_up(backend=Wrapped(open_backend(server.backend), kill_at(number)), save_every=0)
 
         assert in_child(work) == -signal.SIGKILL
         all_is_well(server, 1)
         manifest = server.back_up()
         assert server.contents(manifest) == {**FILES, "old": b"old"}
         assert server.damage_of(manifest) == []
-        assert server.repository().begun() == []
+        assert server.repository().unfinished() == []
         assert list(Path(server.backend, "tmp").iterdir()) == []
         shutil.rmtree(server.folder)
 
@@ -118,7 +115,7 @@ def test_an_interrupted_snapshot_is_named_and_then_finished(server: Server) -> N
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(lambda: server.back_up(backend=Wrapped(backend, count)) and None) == -signal.SIGKILL
-    (begun,) = server.repository().begun()
+    (begun,) = server.repository().unfinished()
     code, report = server.job("list")
     assert (code, report["snapshots"], report["unfinished"]) == (0, [], [begun.id])
     there = server.objects()
@@ -142,22 +139,20 @@ def test_a_long_backup_goes_on_where_its_notes_end(server: Server) -> None:
     def work() -> None:
         # as if the files had been there for an hour
         server.back_up(
-            backend=Wrapped(open_backend(server.backend), stop_later), note_every=0, now=lambda: time.time() + 3600
+            backend=Wrapped(open_backend(server.backend), stop_later), save_every=0, now=lambda: time.time() + 3600
         )
 
     assert in_child(work) == -signal.SIGKILL
-    (begun,) = server.repository().begun()
+    (begun,) = server.repository().unfinished()
     assert len(begun.lists) >= 2
     opened: list[str] = []
 
     class Watching(artifacts.FolderArtifacts):
-        def whole(self, found: artifacts.FoundArtifact) -> artifacts.Content | None:
+        def whole(self, found: artifacts.Artifact) -> artifacts.Content | None:
             opened.append(found.path)
             return super().whole(found)
 
-    source = Watching(server.artifacts)
-    backup_options = BackupOptions(say=server.says.append)
-    manifest = capture.create(server.repository(), server.database, source, str(server.artifacts), dump, backup_options)
+    manifest = server.back_up(source=Watching(server.artifacts))
     assert 0 < len(opened) < 4000
     assert server.contents(manifest) == files
 
@@ -249,9 +244,9 @@ def test_another_volume_in_its_place_gets_no_snapshot(server: Server) -> None:
             marker = Path(server.backend, "mlflow-ae5-backups.json")
             marker.write_text(marker.read_text().replace('"repository": "', '"repository": "other'))
 
-    with pytest.raises(StorageError, match="not the place any more"):
+    with pytest.raises(StorageError, match="not the repository any more"):
         server.back_up(backend=Wrapped(open_backend(server.backend), swap))
-    assert server.repository().listed() == []
+    assert server.repository().snapshots() == []
 
 
 def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Path) -> None:
@@ -265,22 +260,22 @@ def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Pat
     assert in_child(lambda: model.back_up(backend=dying) and None) == -signal.SIGKILL
     whole, steps = copy_of(model, "whole"), []
     watched = Wrapped(open_backend(whole.backend), lambda *step: steps.append(step))
-    prune.prune(whole.repository(watched), RetentionPolicy(last=1), act=True)
+    prune.prune(whole.repository(watched), RetentionPolicy(last=1), apply=True)
     assert len(steps) > 6
     for number in ends_of_kinds(steps):
         server = copy_of(model, f"{number}")
 
         def work(server: Server = server, number: int = number) -> None:
             backend = Wrapped(open_backend(server.backend), kill_at(number))
-            prune.prune(server.repository(backend), RetentionPolicy(last=1), act=True)
+            prune.prune(server.repository(backend), RetentionPolicy(last=1), apply=True)
 
         assert in_child(work) == -signal.SIGKILL
-        for one in server.repository().listed():
+        for one in server.repository().snapshots():
             assert one.manifest is not None
             assert server.damage_of(one.manifest) == []
         assert server.damage_of(server.back_up()) == []
-        prune.prune(server.repository(), RetentionPolicy(last=1), act=True)
-        (left,) = server.repository().listed()
+        prune.prune(server.repository(), RetentionPolicy(last=1), apply=True)
+        (left,) = server.repository().snapshots()
         assert left.manifest is not None
         assert server.damage_of(left.manifest) == []
         shutil.rmtree(server.folder)
@@ -295,7 +290,7 @@ def test_a_note_that_makes_no_sense_is_begun_anew(server: Server, note: bytes) -
     backend.write("unfinished/00000007-20200101T000000Z-abcdef.json", note)
     manifest = server.back_up()
     assert server.contents(manifest) == FILES
-    assert server.repository().begun() == []
+    assert server.repository().unfinished() == []
     assert server.job("prune --keep-daily 1 --yes")[0] == 0
 
 
@@ -308,4 +303,4 @@ def test_an_unfinished_snapshot_that_others_have_overtaken_is_not_finished(serve
     newest = server.back_up()
     assert newest.sequence == 3
     assert server.repository().snapshot("latest").id == newest.id
-    assert [one.sequence for one in server.repository().begun()] == [1]
+    assert [one.sequence for one in server.repository().unfinished()] == [1]

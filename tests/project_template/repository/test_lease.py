@@ -19,7 +19,7 @@ from mlflow_ae5_server.repository.lock import LockTiming
 
 from tests.project_template.repository.conftest import in_child
 
-QUIET = LockTiming(beat=1000)
+QUIET = LockTiming(heartbeat=1000)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def hold(backend: FolderBackend, timing: LockTiming = QUIET, **arguments: Any) -
 
 
 def holder(backend: FolderBackend) -> Path:
-    (file,) = (backend.folder / "lease").glob("*.json")
+    (file,) = (backend.folder / "lock").glob("*.json")
     return file
 
 
@@ -46,12 +46,12 @@ def pretend(backend: FolderBackend, *, age: float, **content: Any) -> None:
 def test_one_at_a_time_and_after_it_the_next(backend: FolderBackend) -> None:
     with hold(backend) as first:
         first.check()
-        with pytest.raises(BusyError, match=r"another backup is at work .*process"), hold(backend):
+        with pytest.raises(BusyError, match=r"locked by another backup: .*, pid"), hold(backend):
             pass
         first.check()
     with hold(backend) as second:
         assert second.number > first.number
-    assert len(list((backend.folder / "lease").iterdir())) == 1
+    assert len(list((backend.folder / "lock").iterdir())) == 1
 
 
 def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(backend: FolderBackend) -> None:
@@ -79,10 +79,10 @@ def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(backend: FolderB
         pretend(backend, age=-3600)
         with pytest.raises(BusyError), hold(backend, sleep=beat):
             pass
-        assert slept == [QUIET.look]
+        assert slept == [QUIET.watch]
         with hold(backend, sleep=slept.append):
             pass
-    assert slept == [QUIET.look] * 2
+    assert slept == [QUIET.watch] * 2
 
 
 def test_a_killed_holder_on_this_machine_is_recognised_at_once(backend: FolderBackend) -> None:
@@ -117,7 +117,7 @@ def test_only_one_of_two_takes_over(backend: FolderBackend) -> None:
 
     class Late(FolderBackend):
         def create(self, name: str, data: bytes) -> bool:
-            if name.startswith("lease/"):
+            if name.startswith("lock/"):
                 FolderBackend(self.folder).create(name, b'{"token": "the quicker one"}')
             return super().create(name, data)
 
@@ -125,16 +125,16 @@ def test_only_one_of_two_takes_over(backend: FolderBackend) -> None:
         pretend(backend, age=1000)
         with pytest.raises(BusyError), hold(Late(backend.folder)):
             pass
-        assert json.loads(Path(backend.folder, "lease/2.json").read_text())["token"] == "the quicker one"
+        assert json.loads(Path(backend.folder, "lock/2.json").read_text())["token"] == "the quicker one"
 
 
 def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(backend: FolderBackend) -> None:
-    with hold(backend, LockTiming(beat=0.01)) as first:
+    with hold(backend, LockTiming(heartbeat=0.01)) as first:
         deadline = time.monotonic() + 20
         while json.loads(holder(backend).read_text())["beats"] < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert json.loads(holder(backend).read_text())["beats"] >= 3
-        backend.create("lease/2.json", b'{"token": "another one"}')
+        backend.create("lock/2.json", b'{"token": "another one"}')
         with pytest.raises(StorageError, match="taken over"):
             first.check()
-    assert json.loads(Path(backend.folder, "lease/2.json").read_text()) == {"token": "another one"}
+    assert json.loads(Path(backend.folder, "lock/2.json").read_text()) == {"token": "another one"}

@@ -45,7 +45,7 @@ def spare(server: Server) -> Path:
 
 
 def lease_files(server: Server) -> list[Path]:
-    return list(Path(server.backend, "lease").iterdir())
+    return list(Path(server.backend, "lock").iterdir())
 
 
 def take(server: Server, count: int = 3) -> list[str]:
@@ -72,7 +72,7 @@ def test_a_full_volume_is_thinned_out(server: Server, has: str) -> None:
         os.utime(file, (time.time() - 100,) * 2)
     small = Small(Path(server.backend))
     server.repository().backend.write("unfinished/00000009-20200101T000000Z-abcdef.json", b"")
-    plan = prune.prune(server.repository(small), RetentionPolicy(last=1), act=True)
+    plan = prune.prune(server.repository(small), RetentionPolicy(last=1), apply=True)
     assert (plan.removed, plan.unfinished) == (tuple(taken[:2]), ("20200101T000000Z-abcdef",))
     assert server.damage_of(server.repository().snapshot()) == []
     assert spare(server).stat().st_size == 65536, "there is room for it again"
@@ -86,11 +86,11 @@ def test_where_nothing_can_be_given_up_it_says_what_to_do(server: Server) -> Non
         file.unlink()
     before = server.objects()
     with pytest.raises(NoRoomError, match="no space left") as failed:
-        prune.prune(server.repository(Small(Path(server.backend))), RetentionPolicy(last=1), act=True)
+        prune.prune(server.repository(Small(Path(server.backend))), RetentionPolicy(last=1), apply=True)
     assert "by something else than backups" in failed.value.hint
     assert server.objects() == before
     assert [file.stat().st_size for file in lease_files(server)] == [0], "which keeps nobody out"
-    assert prune.prune(server.repository(), RetentionPolicy(last=1), act=True).removed
+    assert prune.prune(server.repository(), RetentionPolicy(last=1), apply=True).removed
 
 
 def test_a_backup_leaves_the_room_to_the_prune(server: Server) -> None:
@@ -104,13 +104,13 @@ def test_a_backup_leaves_the_room_to_the_prune(server: Server) -> None:
 
 def test_who_holds_the_lease_is_not_pushed_out_for_want_of_room(server: Server) -> None:
     take(server)
-    with server.repository().lease("backup") as held:
+    with server.repository().lock("backup") as held:
         small = Small(Path(server.backend), blocks=0)
         small._temporary = FolderBackend(small.folder)._temporary  # type: ignore[method-assign]
         with pytest.raises(BusyError):
-            prune.prune(server.repository(small), RetentionPolicy(last=1), act=True)
+            prune.prune(server.repository(small), RetentionPolicy(last=1), apply=True)
         held.check()
-    assert len(server.repository().listed()) == 3
+    assert len(server.repository().snapshots()) == 3
 
 
 ON_A_VOLUME = """

@@ -79,7 +79,7 @@ def contents(home: Home) -> dict[str, bytes]:
 def test_markers_are_nobodys_files(pilot: Pilot, bucket: Bucket) -> None:
     home = home_of(pilot, bucket)
     bucket.put("root", FILES, markers())
-    bucket.put("backups", {"": b"", "objects/": b"", "lease/": b"", "snapshots/": b""})
+    bucket.put("backups", {"": b"", "objects/": b"", "lock/": b"", "snapshots/": b""})
     report = back_up(home)
     assert (report["exit_code"], report["artifacts"], report["unreadable"]) == (0, len(FILES), [])
     assert report["in_flight"]["vanished_files"] == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, UnfinishedError, UsageError
-from mlflow_ae5_server.repository import damage, prune
+from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.manifest import ArtifactsPart, InFlight, Manifest
 from mlflow_ae5_server.repository.prune import RetentionPolicy
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile
@@ -74,7 +74,7 @@ def test_what_is_kept(
     keep: RetentionPolicy, hours: tuple[float, ...], proven: tuple[int, ...], left: tuple[int, ...]
 ) -> None:
     manifests = snapshots(*hours)
-    chosen = prune.choose(manifests, keep, [manifests[number] for number in proven])
+    chosen = keep.choose(manifests, [manifests[number] for number in proven])
     assert tuple(manifest.sequence for manifest in chosen) == left
 
 
@@ -88,10 +88,10 @@ def test_prune_shows_first_and_then_frees_what_nothing_needs(server: Server) -> 
     code, shown = server.job("prune --keep-last 1")
     assert (code, len(shown["would_remove"]), len(shown["kept"])) == (0, 2, 1)
     assert 800_000 < shown["freed_bytes"] < 820_000
-    assert (server.objects(), len(server.repository().listed())) == (before, 3)
+    assert (server.objects(), len(server.repository().snapshots())) == (before, 3)
     code, done = server.job("prune --keep-last 1 --yes")
     assert (code, done["removed"], done["freed_bytes"]) == (0, shown["would_remove"], shown["freed_bytes"])
-    (left,) = server.repository().listed()
+    (left,) = server.repository().snapshots()
     assert left.manifest is not None
     assert server.damage_of(left.manifest) == []
     assert len(server.objects()) < len(before)
@@ -125,7 +125,7 @@ def test_a_sample_does_not_unsay_that_all_was_right(server: Server) -> None:
 def test_less_than_none_is_refused(server: Server, words: str) -> None:
     server.back_up()
     assert server.job(f"prune {words}")[0] == UsageError.exit_code
-    assert len(server.repository().listed()) == 1
+    assert len(server.repository().snapshots()) == 1
 
 
 def test_without_words_only_leftovers_go(server: Server) -> None:
@@ -140,7 +140,7 @@ def test_without_words_only_leftovers_go(server: Server) -> None:
     assert (code, len(done["kept"]), done["removed"], done["objects"]) == (0, 3, [], 1)
     assert done["unfinished"] == ["20200101T000000Z-abcdef"]
     assert server.job("list")[1]["unfinished"] == []
-    for one in server.repository().listed():
+    for one in server.repository().snapshots():
         assert one.manifest is not None
         assert server.damage_of(one.manifest) == []
 
@@ -198,7 +198,7 @@ def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server,
         server.object_file(lost).touch()
     code, shown = server.job("prune --keep-last 1")
     assert (code, shown["would_remove"], shown["kept"]) == (0, [oldest.id], ids([whole, newest]))
-    assert not damage.noted(server.repository().backend), "it only looked"
+    assert not damage.recorded(server.repository().backend), "it only looked"
     code, done = server.job("prune --keep-last 1 --yes")
     assert (code, done["removed"], done["kept"]) == (0, [oldest.id], ids([whole, newest]))
     assert done["incomplete"] == [{"snapshot": newest.id, "what": "1 object missing"}]
@@ -207,7 +207,7 @@ def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server,
     assert [line.get("damaged") for line in listed] == [None, "1 object missing or damaged"]
     take(server, 1)
     assert server.job("prune --keep-last 1 --yes")[1]["removed"] == ids([whole, newest])
-    assert not damage.noted(server.repository().backend), "nothing that is left needs it"
+    assert not damage.recorded(server.repository().backend), "nothing that is left needs it"
 
 
 def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied_on(server: Server) -> None:
@@ -230,8 +230,8 @@ def test_nothing_goes_where_no_snapshot_is_whole(server: Server, what: str, word
     assert code == DamagedError.exit_code
     assert all(f"{manifest.id}: 1 object missing" in report["error"] for manifest in taken)
     assert "nothing is removed" in report["error"]
-    assert (server.objects(), len(server.repository().listed())) == (before, 2)
-    assert bool(damage.noted(server.repository().backend)) == ("--yes" in words)
+    assert (server.objects(), len(server.repository().snapshots())) == (before, 2)
+    assert bool(damage.recorded(server.repository().backend)) == ("--yes" in words)
     assert server.job(f"prune {words}")[1]["error"] == report["error"], "though it is known by now"
 
 
@@ -274,7 +274,7 @@ def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
         code, report = server.job(f"prune {words}")
         assert (code, server.objects()) == (UnfinishedError.exit_code, before)
         assert f"a restore of the snapshot {old.id}" in report["interrupted_restore"]
-    assert ids([one.manifest for one in server.repository().listed() if one.manifest]) == ids([old, other, new])
+    assert ids([one.manifest for one in server.repository().snapshots() if one.manifest]) == ids([old, other, new])
     code, shown = server.job("prune --keep-last 1")
     assert (code, shown["outcome"]) == (0, "dry-run")
     assert old.id in shown["interrupted_restore"]

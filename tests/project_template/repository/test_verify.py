@@ -40,7 +40,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "too long": lambda file: file.write_bytes(file.read_bytes() + b"x"),
     "flipped bit": lambda file: file.write_bytes(_flipped(file.read_bytes(), -20)),
     "flipped kind": lambda file: file.write_bytes(_flipped(file.read_bytes(), 0)),
-    "another object": lambda file: file.write_bytes(blobs.pack(b"something else")),
+    "another object": lambda file: file.write_bytes(blobs.encode(b"something else")),
 }
 
 
@@ -133,7 +133,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed(taken: tuple[Server, Manifes
     good = file.read_bytes()
     for at in random.Random(3).sample(range(len(good)), 150):
         file.write_bytes(_flipped(good, at))
-        (one,) = server.repository().listed()
+        (one,) = server.repository().snapshots()
         assert one.manifest is None
     assert manifest.id in one.problem
     with pytest.raises(DamagedError, match=manifest.id):
@@ -154,7 +154,7 @@ def test_two_manifests_of_one_id(taken: tuple[Server, Manifest]) -> None:
     file = manifest_file(server, manifest)
     copy = file.with_name(file.name.replace("00000001-", "00000005-"))
     copy.write_bytes(file.read_bytes())
-    assert [one.manifest is None for one in server.repository().listed()] == [False, True]
+    assert [one.manifest is None for one in server.repository().snapshots()] == [False, True]
     for which in (manifest.id, "latest"):
         with pytest.raises(DamagedError, match=copy.name):
             server.repository().snapshot(which)

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server import cli
-from mlflow_ae5_server.backup import create as capture
-from mlflow_ae5_server.backup.open_artifacts import open_source
+from mlflow_ae5_server.backup import create
+from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.contract import COMMANDS
 from mlflow_ae5_server.common.report import Report
@@ -26,8 +26,7 @@ from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.open import open_backend
-from mlflow_ae5_server.repository.repository import make_in, open_repository
+from mlflow_ae5_server.repository.repository import create_repository, open_backend, open_repository
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.open_saved_copies import beside
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
@@ -195,10 +194,10 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def take_snapshot(home: Home) -> Manifest:
-    repository = make_in(open_backend(home.backups))
-    source = open_source(home.destination, capture.database_files(home.store))
-    return capture.create(
-        repository, home.store, source, home.destination, dialects.dump, capture.BackupOptions(say=lambda _text: None)
+    repository = create_repository(open_backend(home.backups))
+    source = open_artifacts(home.destination, create.database_files(home.store))
+    return create.create_snapshot(
+        repository, home.store, source, home.destination, dialects.dump, create.BackupOptions(say=lambda _text: None)
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, ProjectError
 from mlflow_ae5_server.database import copy_text
 from mlflow_ae5_server.repository.blobs import BlobReader
-from mlflow_ae5_server.repository.open import open_backend
+from mlflow_ae5_server.repository.repository import open_backend
 
 from tests.project_template.repository.conftest import new_server
 from tests.project_template.repository.test_hostile import Hostile, original  # noqa: F401 - a fixture

@@ -100,7 +100,7 @@ def test_a_role_that_cannot_make_a_schema(
     postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own
     done = damaged(tmp_path, home_at, pilot, postgres.uri(name)).job("drill")
     assert done["dialect"] == {"source": "sqlite", "target": "sqlite"}
-    assert "no scratch place" in capsys.readouterr().err
+    assert "using an SQLite file instead of" in capsys.readouterr().err
 
 
 def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:

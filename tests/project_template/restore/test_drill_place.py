@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.common.errors import StorageError
-from mlflow_ae5_server.drill import scratch
+from mlflow_ae5_server.drill import temporary_folder
 
 TEMPLATE = Path(__file__).parents[3] / "project_template"
 HOLD = """
@@ -18,8 +18,8 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from collections.abc import Iterator
 from pathlib import Path
-from mlflow_ae5_server.drill import scratch
-with scratch.scratch_folder(Path(sys.argv[2])) as folder:
+from mlflow_ae5_server.drill import temporary_folder
+with temporary_folder.temporary_folder(Path(sys.argv[2])) as folder:
     (folder / "copy").mkdir()
     (folder / "copy" / "data").write_text("restored")
     print(folder, flush=True)
@@ -42,7 +42,7 @@ def other(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 
 def fail_in(parent: Path) -> None:
-    with scratch.scratch_folder(parent) as folder:
+    with temporary_folder.temporary_folder(parent) as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "file").write_text("x")
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -57,7 +57,7 @@ def test_nothing_is_left(tmp_path: Path) -> None:
 
 def test_a_drill_at_work_is_left_alone(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
     _process, folder = other
-    with scratch.scratch_folder(tmp_path) as own:
+    with temporary_folder.temporary_folder(tmp_path) as own:
         assert own != folder
     assert (folder / "copy" / "data").read_text() == "restored"
 
@@ -67,7 +67,7 @@ def test_what_a_killed_drill_left_is_removed(tmp_path: Path, other: tuple[subpro
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert folder.exists()
-    with scratch.scratch_folder(tmp_path):
+    with temporary_folder.temporary_folder(tmp_path):
         assert not folder.exists()
     assert list(tmp_path.iterdir()) == []
 
@@ -75,11 +75,11 @@ def test_what_a_killed_drill_left_is_removed(tmp_path: Path, other: tuple[subpro
 def test_what_is_not_a_drills_is_left(tmp_path: Path) -> None:
     (tmp_path / "mlflow-ae5-drill-notes").mkdir()  # without a lock file it is nobody's scratch folder
     (tmp_path / "artifacts").mkdir()
-    assert scratch.remove_leftovers(tmp_path) == []
+    assert temporary_folder.remove_leftovers(tmp_path) == []
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError), scratch.scratch_folder(tmp_path / "file"):
+    with pytest.raises(StorageError), temporary_folder.temporary_folder(tmp_path / "file"):
         pass

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.common import object_store
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
-from mlflow_ae5_server.repository.open import open_backend
+from mlflow_ae5_server.repository.repository import open_backend
 from mlflow_ae5_server.restore.object_store_saved_copies import ObjectStoreSavedCopies
 from mlflow_ae5_server.restore.saved_copies import MAX_JOURNAL
 

@@ -132,7 +132,7 @@ def test_names_that_a_store_cannot_hold_are_refused_first(path: str, bucket: Cal
 
 def test_a_damaged_object_is_never_written_as_a_file(tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
-    name = blobs.object_name(hashlib.sha256(b"a").hexdigest())
+    name = blobs.blob_name(hashlib.sha256(b"a").hexdigest())
     (tmp_path / "backups" / name).write_bytes(b"rb")
     with pytest.raises(DamagedError, match=hashlib.sha256(b"a").hexdigest()):
         snapshot.restore(FolderTarget(tmp_path / "artifacts"))

@@ -1,7 +1,7 @@
-"""A scratch folder that leaves nothing behind: not after a failure, and not for long after its process was killed.
+"""A temporary folder that is always removed: by its process, or after that was killed by the next drill.
 
-Every folder has a lock file beside it, `<folder>.lock`, held by its process. The lock goes with the process, however
-that ends; so a folder whose lock can be had is a leftover, and whoever makes the next folder removes it.
+Every folder has a lock file next to it, `<folder>.lock`, locked by its process. The kernel releases the lock when the
+process ends; so a folder with a free lock is a leftover, and is removed before the next folder is created.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def scratch_folder(parent: Path) -> Iterator[Path]:
-    """An empty folder (0700) in `parent`, removed with all its contents at the end. Raises StorageError."""
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder (0700) in `parent`, removed with its contents at the end. Raises StorageError."""
     remove_leftovers(parent)
     folder = parent / f"{_PREFIX}{secrets.token_hex(6)}"
     try:
@@ -31,24 +31,26 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         if lock is None:
             raise StorageError(f"{folder} is not ours", "try again")
     except OSError as error:
-        raise StorageError(f"no scratch folder can be made in {parent}: {error.strerror}", hint_for(error)) from None
+        raise StorageError(
+            f"no temporary folder can be created in {parent}: {error.strerror}", hint_for(error)
+        ) from None
     try:
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
-            raise StorageError(f"{folder} cannot be made: {error.strerror}", hint_for(error)) from None
+            raise StorageError(f"{folder} cannot be created: {error.strerror}", hint_for(error)) from None
         yield folder
     finally:
         _remove(folder, lock)
 
 
 def remove_leftovers(parent: Path) -> list[str]:
-    """Remove the folders of processes that are gone; returns their names."""
+    """Remove the folders of processes that have ended; return their names."""
     removed = []
     for path in sorted(parent.glob(f"{_PREFIX}*{_LOCK}")):
         lock = _locked(path, create=False)
         if lock is None:
-            continue  # its process is at work
+            continue  # its process runs
         folder = path.with_name(path.name.removesuffix(_LOCK))
         _remove(folder, lock)
         removed.append(folder.name)
@@ -60,7 +62,7 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _locked(path: Path, *, create: bool) -> int | None:
-    """A descriptor that holds the lock of the file that is `path` now; None where another process has it."""
+    """A descriptor that holds the lock of the file `path`; None where another process holds it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     except FileNotFoundError:
@@ -76,7 +78,7 @@ def _locked(path: Path, *, create: bool) -> int | None:
 
 
 def _remove(folder: Path, lock: int) -> None:
-    """The folder first: while the lock file is there, somebody will come and finish this."""
+    """Remove the folder first: as long as the lock file exists, the next drill finishes the removal."""
     try:
         for _ in range(3):  # a server that is just ending may still write
             shutil.rmtree(folder, ignore_errors=True)

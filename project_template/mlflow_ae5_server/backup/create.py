@@ -28,7 +28,7 @@ from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import amount, counted, shown
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.database.records import DatabasePart
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository import file_list
 from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
 from mlflow_ae5_server.repository.entries import FileEntry

@@ -30,11 +30,7 @@ class Consequence:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One change to one resource.
-
-    name, id: of the resource; the id where the platform has given it one. consequences: only of a change that needs
-    the administrator's consent. guess: needed as far as this machine knows, and the platform does not tell.
-    """
+    """One change to one resource."""
 
     verb: ClassVar[str]
     resource: ClassVar[str]
@@ -42,10 +38,10 @@ class Change:
     consent_option: ClassVar[str] = "--yes"
 
     reason: str
-    name: str = ""
-    id: str = ""
-    consequences: tuple[Consequence, ...] = ()
-    guess: bool = False
+    name: str = ""  # of the resource
+    id: str = ""  # of the resource, where the platform has given it one
+    consequences: tuple[Consequence, ...] = ()  # only of a change that needs the administrator's consent
+    guess: bool = False  # needed as far as this machine knows; the platform does not show it
 
     @property
     def needs_consent(self) -> bool:

@@ -55,28 +55,18 @@ class RestoreRequest:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line asks for beyond the configuration.
-
-    consent(changes) is asked before anything that takes more away than the configuration plainly asks for (see
-    Change.consequences), such as replacing a project; True means go on. replace_keys: other keys may be stored in place
-    of those that are (see keys.py).
-    """
+    """What the command line requests beyond the configuration."""
 
     create_account: bool = False
-    replace_keys: bool = False
-    consent: Callable[[Sequence[Change]], bool] = field(default=lambda _changes: False)
+    replace_keys: bool = False  # stored keys may be replaced, see encryption_keys.py
+    consent: Callable[[Sequence[Change]], bool] = field(default=lambda _changes: False)  # asks; True means yes
     dry: bool = False
     recovery: RestoreRequest | None = None
 
 
 @dataclass
 class StageOutputs:
-    """What earlier stages found out and did, for later ones.
-
-    taken_down: a server, for a restore. no_server: how this run has left the installation without one, as a sentence
-    for somebody who interrupts it; empty while one serves, and where that is not known. keys_made: in this run, and
-    nobody has a copy yet.
-    """
+    """What earlier stages have observed and done, for later ones."""
 
     release: Release | None = None
     built: BuiltArchive | None = None
@@ -86,16 +76,15 @@ class StageOutputs:
     token_deployment: str | None = None
     kept_archives: list[Path] = field(default_factory=list)
     recovered: JobResult | None = None
-    taken_down: bool = False
-    no_server: str = ""
+    taken_down: bool = False  # a server, for a restore
+    no_server: str = ""  # a sentence for an interrupted run that leaves no server; empty while one may run
     token_issued: datetime | None = None
-    keys_made: bool = False
+    keys_made: bool = False  # in this run, so nobody has a copy yet
 
 
 @dataclass
 class Context:
-    """on_wait(what, seconds) and on_progress(what, done, total) feed a progress display, on_line(line) is given the log
-    of a job that is followed; all may be None."""
+    """What the functions of one run share."""
 
     settings: Settings
     options: RunOptions
@@ -108,9 +97,9 @@ class Context:
     folder: Path
     scratch: Path
     cache_dir: Path
-    on_wait: Callable[[str, float], None] | None = None
-    on_progress: OnProgress | None = None
-    on_line: Callable[[str], None] | None = None
+    on_wait: Callable[[str, float], None] | None = None  # (what, seconds), for the progress display
+    on_progress: OnProgress | None = None  # (what, done, total), for the progress display
+    on_line: Callable[[str], None] | None = None  # a line in the log of a followed job
     outputs: StageOutputs = field(default_factory=StageOutputs)
 
     @property
@@ -122,13 +111,13 @@ class Context:
         return self.access.account
 
     def server(self, url: str, token: Secret | None) -> ServerApi:
-        """The MLflow server at `url`, with the same trust and patience as for the platform."""
+        """The MLflow server at `url`, with the same TLS trust and timeouts as for the platform."""
         options = self.access.target.options
         timeout = (options.connect_timeout, options.read_timeout)
         return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls, timeout=timeout)
 
     def token_for(self, deployment_id: str) -> Secret:
-        """An access token of this deployment: issued at most once in a run, and kept in memory only."""
+        """An access token of this deployment: issued at most once in a run, and never written to disk."""
         if self.outputs.token is None or self.outputs.token_deployment != deployment_id:
             self.outputs.token_issued = self.clock.now()
             self.outputs.token = self.platform.issue_token(deployment_id)
@@ -137,7 +126,7 @@ class Context:
         return self.outputs.token
 
     def store_secrets(self, platform: Client, account: str, values: Mapping[str, Secret]) -> None:
-        """Write secrets, see them listed, remember their fingerprints, and note it in the journal."""
+        """Write secrets, and record their fingerprints and the effect."""
         platform.put_secrets(values)
         self.state.record_secrets(account, values, self.clock.now())
         self.journal.effect("set", "secrets", ", ".join(values), account=account)

@@ -1,4 +1,4 @@
-"""How a job's run ended, as far as the platform and the job itself tell."""
+"""How a job's run ended, by the platform and by the job itself."""
 
 from __future__ import annotations
 
@@ -14,38 +14,30 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came of one run.
-
-    state:   the platform's word for how it ended.
-    outcome: the job's own word, from the last JSON line of its log, such as done, dry-run, skipped, failed or
-             interrupted; unknown where it left none (a release that does not report, or a run that was killed).
-    report:   that line. message: one sentence for a person. tail: the end of its log, where nobody has seen it.
-    kept:    its log is on this machine; `logs --run` shows it.
-    """
+    """What came of one run."""
 
     run_id: str
-    state: str
-    outcome: str
+    state: str  # the platform's word
+    outcome: str  # the job's own word (done, dry-run, skipped, failed, interrupted ...), or UNKNOWN without a report
     exit_code: int | None
-    message: str
-    report: Mapping[str, Any] = field(default_factory=dict)
-    tail: str = ""
-    kept: bool = False
+    message: str  # one sentence for a person
+    report: Mapping[str, Any] = field(default_factory=dict)  # the last JSON line of its log
+    tail: str = ""  # the end of its log, where nobody has seen it
+    kept: bool = False  # its log is on this machine; `logs --run` shows it
 
     @property
     def passed(self) -> bool:
         return self.state == "completed" and self.outcome in GOOD and self.exit_code in (0, None)
 
     @property
-    def known(self) -> bool:
-        """False where the platform calls the run completed and the job left no report: a launcher may lose its exit
-        code."""
+    def reported(self) -> bool:
+        """False for a completed run without a report: a launcher may lose its exit code."""
         return self.state != "completed" or self.outcome != UNKNOWN
 
     @property
     def judged(self) -> bool | None:
-        """`passed`, or None where the result is not known."""
-        return self.passed if self.known else None
+        """`passed`, or None where the result is unknown."""
+        return self.passed if self.reported else None
 
 
 def last_report(log: str) -> dict[str, Any]:

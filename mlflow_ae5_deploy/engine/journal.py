@@ -63,12 +63,12 @@ class JournalEntry:
             return None
         if not isinstance(data, dict) or not isinstance(data.get("event"), str):
             return None
-        known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        given = {field.name: data[field.name] for field in fields(cls) if field.name in data}
         try:
             time = datetime.fromisoformat(data["time"])
         except (KeyError, TypeError, ValueError):
             time = None
-        return cls(**{**known, "time": time})
+        return cls(**{**given, "time": time})
 
 
 def operator() -> str:

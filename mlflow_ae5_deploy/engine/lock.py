@@ -1,7 +1,7 @@
 """One run at a time for each installation, on this machine.
 
-The lock is the kernel's (`flock`), so a killed run never leaves it behind; the file's text only tells the next
-caller who holds it. It does not guard against a run on another machine.
+The lock is the kernel's (`flock`), so a killed run never leaves it behind; the text of the file only names the holder.
+It does not guard against a run on another machine.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mlflow_ae5_deploy.engine.journal import operator
 _log = logging.getLogger(__name__)
 
 
-def at_work(folder: Path) -> str | None:
-    """Who holds the lock of this installation now, in words; None if nobody.
+def holder_of(folder: Path) -> str | None:
+    """Who holds the lock of this installation, in words; None if nobody.
 
-    To try the lock is to hold it for a moment, so it is tried only while the process that is named in it lives.
+    Trying the lock means to hold it for a moment, so it is tried only while the process that it names lives.
     """
     try:
         with (folder / "lock").open("rb") as file:
@@ -45,11 +45,10 @@ def _message(text: bytes) -> str:
     try:
         holder = json.loads(text)
         return (
-            f"{holder['who']} (process {holder['pid']}) has been running `{holder['verb']}` "
-            f"since {holder['since']}, now at stage {holder['stage']}"
+            f"{holder['verb']}, {holder['who']}, pid {holder['pid']}, since {holder['since']}, stage {holder['stage']}"
         )
     except (ValueError, KeyError, TypeError):
-        return "another run holds the lock and has not said who it is"
+        return "another run"
 
 
 class InstallationLock:
@@ -69,7 +68,7 @@ class InstallationLock:
             self._release()
 
     def at_stage(self, name: str) -> None:
-        """Tell a caller who waits where we are."""
+        """Show a run that waits where this one is."""
         self._write(name)
 
     def _acquire(self, wait_seconds: float) -> None:
@@ -111,7 +110,7 @@ class InstallationLock:
 
     def _locked(self, text: bytes) -> Locked:
         return Locked(
-            f"This installation is being worked on: {_message(text)}.",
+            f"Locked by another run: {_message(text)}.",
             where=str(self._path),
-            remedy="Wait for it to end, or use --lock-wait SECONDS to have this run wait.",
+            remedy="Wait for it to end, or add --lock-wait SECONDS.",
         )

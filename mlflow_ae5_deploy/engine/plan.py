@@ -1,4 +1,4 @@
-"""What a diff comes to, and how stages and runs ended: data for whoever shows it."""
+"""Results of a diff, of a stage and of a run, as data to render."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoChange:
-    """The observed state is the desired one, and how that shows."""
+    """The observed state is the desired one."""
 
     reason: str
     warnings: tuple[str, ...] = ()

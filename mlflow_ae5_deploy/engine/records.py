@@ -171,4 +171,4 @@ class Outcome:
     snapshot: str = ""  # the one it was about; empty where that was not reported
     newest: bool = True  # that one is the newest, as far as is known here
     ran: bool = True  # it came to a result; a check that did not says nothing of the snapshot
-    known: bool = True  # False for a run that finished without a report
+    reported: bool = True  # False for a run that finished without a report

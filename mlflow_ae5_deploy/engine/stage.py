@@ -20,10 +20,7 @@ class Stage(Generic[S]):
     promise: ClassVar[str]
 
     def preflight(self, context: Context) -> None:
-        """Raise DeployError where this machine lacks something that earlier stages need as well. Sends nothing.
-
-        Called before the first stage observes anything.
-        """
+        """Raise DeployError if this machine lacks something. Sends nothing; called before any stage observes."""
 
     def observe(self, context: Context) -> S:
         raise NotImplementedError
@@ -35,14 +32,14 @@ class Stage(Generic[S]):
         raise NotImplementedError
 
     def assume(self, changes: Sequence[Change], state: S, context: Context) -> None:
-        """In a preview: tell later stages what will have changed by then."""
+        """In a preview: let later stages see what will have changed by then."""
 
     def apply(self, change: Change, state: S, context: Context) -> None:
-        """Make one change of `diff`, and write an effect to the journal after every request that changes something."""
+        """Make one change of `diff`. Write an effect to the journal after every request that changes something."""
         raise NotImplementedError
 
     def verify(self, context: Context) -> str | None:  # noqa: ARG002 - for stages that need it
-        """Check the promise after a change; a sentence that says what was seen, or None when apply has seen it."""
+        """Check the promise after a change; a sentence of what was seen, or None when apply has seen it."""
         return None
 
 

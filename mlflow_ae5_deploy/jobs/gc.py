@@ -28,7 +28,7 @@ def judge(run: Run, log: str) -> JobResult:
     outcome = str(report.get("outcome") or UNKNOWN)
     code = report.get("exit_code")
     job_result = JobResult(run.id, run.state, outcome, code if isinstance(code, int) else None, "", report)
-    return replace(job_result, message=_sentence(job_result) if job_result.known else unreported(log))
+    return replace(job_result, message=_sentence(job_result) if job_result.reported else unreported(log))
 
 
 def _sentence(job_result: JobResult) -> str:

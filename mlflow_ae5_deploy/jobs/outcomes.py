@@ -52,7 +52,7 @@ def learned(task: JobRequest, job_result: JobResult, when: datetime, *, good: bo
     hint = scrub(str(report.get("hint") or ""))
     ran = failed != CHECK or job_result.exit_code == DAMAGED
     return (
-        [Outcome(failed, when, False, job_result.message, hint, snapshot, is_newest, ran, job_result.known)]
+        [Outcome(failed, when, False, job_result.message, hint, snapshot, is_newest, ran, job_result.reported)]
         if failed
         else []
     )

@@ -207,7 +207,7 @@ def judge(ended: Run, log: str) -> JobResult:
     outcome = str(report.get("outcome") or UNKNOWN)
     number = code if isinstance(code, int) else None
     job_result = JobResult(ended.id, ended.state, outcome, number, "", report)
-    if not job_result.known:
+    if not job_result.reported:
         return replace(job_result, message=unreported(log))
     message = sentence(report) if succeeded(job_result) or number == INCOMPLETE else _trouble(job_result)
     return replace(job_result, message=scrub(message))
@@ -232,7 +232,7 @@ def require(task: JobRequest, job_result: JobResult) -> None:
             remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in left_out),
         )
     detail = [_damage(report), job_result.tail]
-    ended = "did not do its work" if job_result.known else "has finished, result unknown"
+    ended = "did not do its work" if job_result.reported else "has finished, result unknown"
     raise kind(
         f"The {task.purpose} {ended}: {job_result.message}.",
         where=f"run {job_result.run_id}"

@@ -91,7 +91,7 @@ def _told(judgement: Judgement, job_result: JobResult, token: Secret | None) -> 
     if judgement == "stale":
         what = f"After {_MOUNTED:.0f} s the gc job still does not use the token that was stored"
         what += f": {server}." if server not in ("", "ok") else "."
-    elif not job_result.known:
+    elif not job_result.reported:
         what = f"The dry run of the gc job has finished, result unknown: {message}."
     elif report and report.get("dry_run") is not True:
         what = f"The gc job does not say that its run was a dry one: {message}."

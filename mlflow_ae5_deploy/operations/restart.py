@@ -1,8 +1,7 @@
-"""Restarting the server. AE5 has no restart in place: it is a stop and a start, and makes a new deployment.
+"""Restart the server. AE5 has no restart in place: it is a stop and a start, and makes a new deployment.
 
-What runs is taken from the platform, not from the configuration, and started again as it was: name, endpoint,
-command, resource profile, revision, variables and sharing. It is noted on disk before the stop, so that a run that
-is cut off in between can be made up for by the next one.
+The running definition comes from the platform, not from the configuration: name, endpoint, command, resource profile,
+revision, variables and sharing. It is recorded on disk before the stop, so the next run can resume an interrupted one.
 """
 
 from __future__ import annotations
@@ -34,11 +33,9 @@ from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec
 
 @dataclass(frozen=True)
 class RestartResult:
-    """failed: why the first start did not come up, when `deployment` is the one that was rolled back to."""
-
     deployment: Deployment
-    since: datetime
-    failed: DeployError | None = None
+    since: datetime  # when the previous token became invalid
+    failed: DeployError | None = None  # why the first start failed, when `deployment` is the result of a rollback
     notes: tuple[str, ...] = field(default=())
 
 
@@ -58,7 +55,7 @@ def define(
 
 
 def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
-    """`latest` means the newest at the time of the start, so it is pinned if a newer one was made since.
+    """The revision to start again. `latest` is pinned to the newest at the time of the start.
 
     revisions: newest first.
     """
@@ -73,7 +70,7 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
 
 
 def restart(context: Context, current: Deployment) -> RestartResult:
-    """Stop `current` and start it again as it was. StageFailed when neither that nor rolling back comes up."""
+    """Stop `current` and start it again as it was. StageFailed when that and the rollback fail."""
     project = context.cached.project(context.settings.project.name)
     revisions = context.cached.revisions(project) if project else []
     endpoint = context.settings.deployment.endpoint
@@ -83,10 +80,10 @@ def restart(context: Context, current: Deployment) -> RestartResult:
         other_machines.refuse_meanwhile(context, project)
     notes = []
     if current.public:
-        notes.append("The former deployment was public; it is private now, because anyone could delete experiments.")
+        notes.append("The previous deployment was public; it is private now, because anyone could delete experiments.")
     if definition.revision != current.revision:
-        notes.append(f"A newer revision was made since the former start; kept at {definition.revision}.")
-    with applying(restarting(current, "asked for"), context.journal):
+        notes.append(f"The revision stays {definition.revision}; a newer one was made since the previous start.")
+    with applying(restarting(current, "requested"), context.journal):
         pending = PendingRestart(current.id, context.clock.now(), definition)
         context.state.restart = pending
         context.state.invalidate_tokens()
@@ -100,15 +97,15 @@ def restarting(current: Deployment, reason: str) -> RestartDeployment:
 
 
 def resume(context: Context, pending: PendingRestart, current: Deployment | None) -> RestartResult:
-    """Finish a restart that was cut off after the stop. current: what was started meanwhile, if anything.
+    """Resume a restart that was interrupted after the stop. current: what was started since, if anything.
 
-    One that was started and failed is replaced.
+    A failed one is replaced.
     """
     if current is not None:
-        known = {
+        variables = {
             name: current.variables.get(name) if v is None else v for name, v in pending.definition.variables.items()
         }
-        pending = replace(pending, definition=replace(pending.definition, variables=known))
+        pending = replace(pending, definition=replace(pending.definition, variables=variables))
         if not current.is_started and not current.is_starting:
             _refuse_if_lost(pending.definition)
             stop(context, current)
@@ -122,8 +119,8 @@ def resume(context: Context, pending: PendingRestart, current: Deployment | None
 def _refuse_if_lost(definition: DeploymentDefinition) -> None:
     if lost := sorted(name for name, value in definition.variables.items() if value is None):
         raise Conflict(
-            f"A restart was cut off after the stop, and the former values of {', '.join(lost)} were not kept, because "
-            "they look like credentials.",
+            f"A restart was interrupted after the stop, and the previous values of {', '.join(lost)} were not saved, "
+            "because they look like credentials.",
             where=f"deployment {definition.name}",
             remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
         )
@@ -148,7 +145,7 @@ def _bring_up(
 
 
 def _roll_back(context: Context, definition: DeploymentDefinition, failed: DeployError) -> Deployment:
-    """Take away what did not come up, and start the former definition once more."""
+    """Stop the failed deployment, and start the previous definition again."""
     context.journal.write("failed", kind=failed.kind, what=failed.what)
     project = context.cached.project(context.settings.project.name)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
@@ -162,12 +159,12 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
     except DeployError as error:
         again = error
     raise StageFailed(
-        f"The server did not come up after the restart: {failed.what} Rolling back to the former definition was "
-        f"tried and did not come up either: {again.what}",
+        f"The server did not start after the restart: {failed.what} The rollback to the previous definition failed, "
+        f"too: {again.what}",
         stage=STAGE,
         where=again.where or failed.where,
-        remedy="The server is down. Mend the cause, then run this again: it starts the former definition; or run "
-        "`install`, which starts it as configured.",
+        remedy="The server is down. Fix the cause, then run this again to start the previous definition, or run "
+        "`install` to start it as configured.",
         detail="\n".join(
             f"{title}:\n{error.detail}"
             for title, error in (("First start", failed), ("Rolled back", again))

@@ -1,8 +1,8 @@
-"""Rotating the token: issue one, prove it on the endpoint, store it for everybody, prove the gc job with it.
+"""Rotate the token: issue one, test it on the endpoint, store it for everybody, test the gc job with it.
 
-A token's value is never kept. So what an earlier run left undone is done with a token of its own, for those who
-were left, and the others keep theirs. Whether issuing a token voids the earlier ones of a deployment is not documented
-(on the sandbox it does not); if it does, the dry run of the gc job shows it, and everybody gets the new one.
+A token's value is never saved, so the rest of an interrupted rotation gets a token of its own, and the others keep
+theirs. AE5 does not document whether issuing a token invalidates the earlier ones of a deployment (on the sandbox it
+does not); if it does, the dry run of the gc job shows it, and everybody gets the new one.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ from mlflow_ae5_deploy.resources.health import await_health
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken, sign_in, store_token
 from mlflow_ae5_deploy.resources.token_expiry import is_due
 
-_PROOF = 60.0  # seconds until a new token must open the endpoint of a running server
+_TEST = 60.0  # seconds until a new token must open the endpoint of a running server
 
 OnStep = Callable[[str], None]
 
 
-def rotate(context: Context, requirement: RotationOptions, on_step: OnStep = lambda _name: None) -> Rotation:
-    """Raises what ends it before anything was stored; an error after that is part of the result.
+def rotate(context: Context, options: RotationOptions, on_step: OnStep = lambda _name: None) -> Rotation:
+    """Raises the errors before anything was stored; a later one is part of the result.
 
-    Where there is nothing to do, nothing is written, not even to the journal: cron asks often.
+    Where nothing has to be done, nothing is written, not even to the journal: cron runs this often.
     """
-    on_step("look")
-    if nothing_to_do := _unneeded(context, requirement):
+    on_step("observe")
+    if nothing_to_do := _unneeded(context, options):
         return nothing_to_do
     result: Rotation | None = None
     try:
         with recorded(context):
-            restarted = _restarted(context, requirement, on_step)
-            result = _do(context, _rotation(context, requirement, restarted), on_step)
+            restarted = _restarted(context, options, on_step)
+            result = _do(context, _rotation(context, options, restarted), on_step)
             if result.error is not None:
                 raise result.error
     except DeployError:
@@ -67,24 +67,24 @@ def rotate(context: Context, requirement: RotationOptions, on_step: OnStep = lam
     return result
 
 
-# what is there -----------------------------------------------------------------------------------------------------
+# observe ------------------------------------------------------------------------------------------------------------
 
 
-def _unneeded(context: Context, requirement: RotationOptions) -> Rotation | None:
+def _unneeded(context: Context, options: RotationOptions) -> Rotation | None:
     current = chosen_of(context).current
-    if not requirement.if_needed or current is None or not current.is_started or context.state.restart is not None:
+    if not options.if_needed or current is None or not current.is_started or context.state.restart is not None:
         return None
-    rotation = _rotation(context, requirement, None)
+    rotation = _rotation(context, options, None)
     return unchanged(context, rotation) if rotation.decision.nothing else None
 
 
-def _restarted(context: Context, requirement: RotationOptions, on_step: OnStep) -> RestartResult | None:
-    """Restart if that was asked for; finish one that was cut off in any case."""
+def _restarted(context: Context, options: RotationOptions, on_step: OnStep) -> RestartResult | None:
+    """Restart if requested; resume an interrupted restart in any case."""
     current, pending = chosen_of(context).current, context.state.restart
     if pending is not None and (current is None or current.id != pending.deployment_id):
         on_step("finish the restart")
         return resume(context, pending, current)
-    if not requirement.restart:
+    if not options.restart:
         return None
     if current is None:
         raise nothing_runs(context)
@@ -98,14 +98,14 @@ def _agree(context: Context, current: Deployment) -> None:
     require_consent(context, [change], where=f"deployment {current.name}")
 
 
-def _rotation(context: Context, requirement: RotationOptions, restarted: RestartResult | None) -> RotationContext:
+def _rotation(context: Context, options: RotationOptions, restarted: RestartResult | None) -> RotationContext:
     deployment = restarted.deployment if restarted else _running(context)
     url = (deployment.url or "").rstrip("/")
     if urlsplit(url).scheme != "https":
         raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
     context.outputs.deployment, context.outputs.url = deployment, url
     unfinished = _unfinished(context, deployment)
-    decision = decide(replace(requirement, restart=restarted is not None), _situation(context, deployment, unfinished))
+    decision = decide(replace(options, restart=restarted is not None), _situation(context, deployment, unfinished))
     return RotationContext(
         deployment,
         url,
@@ -117,8 +117,8 @@ def _rotation(context: Context, requirement: RotationOptions, restarted: Restart
 
 
 def _unfinished(context: Context, deployment: Deployment) -> InterruptedRotation | None:
-    known = context.state.rotation
-    return known if known is not None and known.deployment_id == deployment.id else None
+    rotation = context.state.rotation
+    return rotation if rotation is not None and rotation.deployment_id == deployment.id else None
 
 
 def _running(context: Context) -> Deployment:
@@ -147,14 +147,14 @@ def _situation(context: Context, deployment: Deployment, unfinished: Interrupted
         listed=TOKEN in context.cached.secret_names(),
         due=own is not None and is_due(own.issued, own.expires, context.clock.now()),
         left=unfinished.remaining if unfinished else None,
-        proved=unfinished.gc_tested if unfinished else False,
+        gc_tested=unfinished.gc_tested if unfinished else False,
     )
 
 
 def _invalid_since(
     context: Context, deployment: Deployment, restarted: RestartResult | None, unfinished: InterruptedRotation | None
 ) -> datetime | None:
-    """None where the previous token works, and where its end was not observed."""
+    """None where the previous token works, or its end was not observed."""
     if restarted is not None:
         return restarted.since
     if unfinished is not None:
@@ -165,18 +165,18 @@ def _invalid_since(
     return own.expires if own.expires <= context.clock.now() else None
 
 
-# the deed -----------------------------------------------------------------------------------------------------------
+# rotate -------------------------------------------------------------------------------------------------------------
 
 
 def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotation:
     decision = rotation.decision
     served: dict[str, RecipientResult] = {}
-    if doors := _sign_in(context, decision.accounts, served, on_step):
-        # A token cannot be revoked, so none is issued before somebody can be given it.
-        on_step("prove the token")
-        _prove(context, rotation.deployment, decision.reason)
+    if clients := _sign_in(context, decision.accounts, served, on_step):
+        # A token cannot be revoked, so none is issued before it can be stored somewhere.
+        on_step("test the token")
+        _test(context, rotation.deployment, decision.reason)
         _start_rotation(context, rotation, decision.accounts)
-        _serve(context, rotation, doors, served, on_step)
+        _store(context, rotation, clients, served, on_step)
     gc, broken, rotation = _gc(context, rotation, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
         context.state.rotation = None
@@ -189,9 +189,9 @@ def _start_rotation(context: Context, rotation: RotationContext, accounts: tuple
     context.state.save()
 
 
-def _prove(context: Context, deployment: Deployment, reason: str) -> None:
-    """A new token opens the endpoint, and the answer comes from the database; else nothing is stored."""
-    seconds = min(_PROOF, context.settings.platform.deployment_deadline)
+def _test(context: Context, deployment: Deployment, reason: str) -> None:
+    """Issue a token and call the endpoint with it, database included; if that fails nothing is stored."""
+    seconds = min(_TEST, context.settings.platform.deployment_deadline)
     problem: StageFailed | None = None
     try:
         with applying(IssueToken(id=deployment.id, reason=reason), context.journal):
@@ -200,10 +200,10 @@ def _prove(context: Context, deployment: Deployment, reason: str) -> None:
         problem = error
     if problem is not None:
         raise VerificationFailed(
-            f"The new token was not proved, so it was not stored: {problem.what}",
+            f"The test of the new token failed, so it was not stored: {problem.what}",
             where=problem.where,
-            remedy="What was stored before is untouched. The end of the server's log is below; mend the cause, then "
-            "run this again. `--restart` starts the server anew.",
+            remedy="The stored tokens are unchanged. The end of the server's log is below; fix the cause, then run "
+            "this again. `--restart` restarts the server.",
             detail=problem.detail,
         )
 
@@ -211,15 +211,15 @@ def _prove(context: Context, deployment: Deployment, reason: str) -> None:
 def _sign_in(
     context: Context, accounts: tuple[str, ...], served: dict[str, RecipientResult], on_step: OnStep
 ) -> dict[str, Client]:
-    """The platform as each of them; who cannot be acted for is noted as failed."""
-    doors: dict[str, Client] = {}
+    """The platform as each account. One that cannot be signed in is recorded as failed."""
+    clients: dict[str, Client] = {}
     for account in accounts:
         on_step(f"sign in as {account}")
         try:
-            doors[account] = sign_in(context, account)
+            clients[account] = sign_in(context, account)
         except DeployError as error:
             _failed(context, account, error, served)
-    return doors
+    return clients
 
 
 def _failed(context: Context, account: str, error: DeployError, served: dict[str, RecipientResult]) -> None:
@@ -227,15 +227,15 @@ def _failed(context: Context, account: str, error: DeployError, served: dict[str
     served[account] = RecipientResult(account, "failed", error=error)
 
 
-def _serve(
+def _store(
     context: Context,
     rotation: RotationContext,
-    doors: Mapping[str, Client],
+    clients: Mapping[str, Client],
     served: dict[str, RecipientResult],
     on_step: OnStep,
 ) -> None:
-    """Store the token for each; one that fails does not keep it from the others."""
-    for account, platform in doors.items():
+    """Store the token for each account. A failure does not keep the others from theirs."""
+    for account, platform in clients.items():
         on_step(f"store for {account}")
         try:
             with applying(StoreToken(name=account, reason=rotation.decision.reason), context.journal):
@@ -249,27 +249,27 @@ def _serve(
 def _gc(
     context: Context, rotation: RotationContext, served: dict[str, RecipientResult], on_step: OnStep
 ) -> tuple[GcCheck | None, DeployError | None, RotationContext]:
-    """Prove the gc job with what is stored for the service account. The rotation, as far as it has learnt more."""
+    """Test the gc job with the stored token of the service account. Returns the rotation, updated."""
     own = served.get(context.account)
     if own is not None and own.outcome == "failed":
         return None, None, rotation
     issued = any(item.outcome == "stored" for item in served.values())
     if rotation.decision.accounts and not issued and (rotation.unfinished is None or rotation.unfinished.gc_tested):
-        return None, None, rotation  # nothing has changed since the job was last proved
-    on_step("prove the gc job")
+        return None, None, rotation  # nothing has changed since the job was last tested
+    on_step("test the gc job")
     try:
         proof = prove_gc(context, context.outputs.token if own else None)
         if proof.state == "refused":
-            # The earlier tokens are void after all: everybody needs the new one.
+            # The earlier tokens are invalid after all: everybody needs the new one.
             rotation = replace(rotation, invalid_since=None)
             if not issued:
-                _prove(context, rotation.deployment, "the earlier ones are invalid")
+                _test(context, rotation.deployment, "the earlier ones are invalid")
             everyone = tuple(recipients(context))
             _start_rotation(context, rotation, everyone)
-            _serve(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)
+            _store(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)
             proof = prove_gc(context, context.outputs.token)
     except DeployError as error:
-        context.journal.write("failed", action="prove", kind=error.kind, what=error.what)
+        context.journal.write("failed", action="test gc job", kind=error.kind, what=error.what)
         return None, error, rotation
     if context.state.rotation is not None:
         context.state.rotation = replace(context.state.rotation, gc_tested=True)

@@ -1,4 +1,4 @@
-"""What came of a rotation: for whom, and the one error of it."""
+"""The result of a rotation: the accounts, and its one error."""
 
 from __future__ import annotations
 
@@ -19,47 +19,39 @@ from mlflow_ae5_deploy.resources.token_expiry import expiry, warning
 
 @dataclass(frozen=True)
 class RecipientResult:
-    """One account. outcome: stored | kept | failed. stored: when, in this run."""
-
     account: str
-    outcome: str
-    stored: datetime | None = None
+    outcome: str  # stored | kept | failed
+    stored: datetime | None = None  # in this run
     error: DeployError | None = None
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """outcome: rotated | finished (an earlier one) | unchanged | incomplete. downtime: measured seconds from the end of
-    the previous token until every account had the new one; None where that was not observed, or is not over.
-
-    gc is None when there was no reason to prove it. error ended the run early, or tells what is left.
-    """
-
-    outcome: str
+    outcome: str  # rotated | finished (an earlier one) | unchanged | incomplete
     reason: str
     deployment: Deployment
     url: str
     accounts: tuple[RecipientResult, ...] = ()
+    # seconds from the end of the previous token until every account had the new one, if that was observed and is over
     downtime: float | None = None
-    gc: GcCheck | None = None
+    gc: GcCheck | None = None  # None without a reason to test it
     issued: datetime | None = None
     expires: datetime | None = None
     restarted: RestartResult | None = None
     warnings: tuple[str, ...] = ()
-    error: DeployError | None = None
+    error: DeployError | None = None  # ended the run early, or names the accounts that are left
 
 
 @dataclass(frozen=True)
 class RotationContext:
-    """What a rotation starts from. invalid_since: when the previous token stopped working, if that was observed.
-    unfinished: an earlier rotation of this deployment."""
+    """What a rotation starts from."""
 
     deployment: Deployment
     url: str
     decision: RotationPlan
-    invalid_since: datetime | None
+    invalid_since: datetime | None  # when the previous token stopped working, if that was observed
     restarted: RestartResult | None
-    unfinished: InterruptedRotation | None = None
+    unfinished: InterruptedRotation | None = None  # of this deployment
 
 
 def unchanged(context: Context, rotation: RotationContext) -> Rotation:
@@ -104,7 +96,7 @@ def result_of(
         expires=own.expires if own else None,
         restarted=rotation.restarted,
         warnings=tuple(warnings),
-        error=_what_is_left(rotation, accounts, broken),
+        error=_error(rotation, accounts, broken),
     )
 
 
@@ -115,30 +107,30 @@ def _downtime(rotation: RotationContext, accounts: tuple[RecipientResult, ...]) 
     return max(0.0, (last - rotation.invalid_since).total_seconds())
 
 
-def _what_is_left(
+def _error(
     rotation: RotationContext, accounts: tuple[RecipientResult, ...], broken: DeployError | None
 ) -> DeployError | None:
-    """The one error of a run: accounts left come first, because somebody waits for them; the others are its detail."""
+    """The one error of a run: accounts without a token come first; the other errors are its detail."""
     left = [item for item in accounts if item.outcome == "failed"]
     rolled_back = rotation.restarted.failed if rotation.restarted else None
     if left:
         names = ", ".join(item.account for item in left)
-        told = [(item.account, item.error) for item in left]
-        told += [("gc job", broken), ("restart, rolled back", rolled_back)]
-        logs = [error.detail for _, error in told if error is not None and error.detail]
+        errors = [(item.account, item.error) for item in left]
+        errors += [("gc job", broken), ("restart, rolled back", rolled_back)]
+        logs = [error.detail for _, error in errors if error is not None and error.detail]
         return PartlyDone(
             f"The token is not stored for {names}; {len(accounts) - len(left)} of {len(accounts)} accounts have one.",
             where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
-            remedy=f"Mend the cause, then run this again: it does {'those' if len(left) > 1 else 'that one'} only.",
+            remedy=f"Fix the cause, then run this again: it does only {'those' if len(left) > 1 else 'that one'}.",
             detail="\n".join(
-                [*(f"{who}: {error.what} {error.remedy}" for who, error in told if error is not None), *logs]
+                [*(f"{who}: {error.what} {error.remedy}" for who, error in errors if error is not None), *logs]
             ),
         )
     if broken is not None:
         return broken
     if rolled_back is not None:
         came = isinstance(rolled_back, StageFailed)  # else the platform refused the start, and there is no log
-        how = "did not come up, and it was rolled back" if came else "was refused, and the second was not"
+        how = "failed, and was rolled back" if came else "was refused, and the second was not"
         log = " The end of the log of the one that failed is below." if came else " Nothing is left to do."
         return StageFailed(
             f"The first start after the restart {how}: {rolled_back.what}",

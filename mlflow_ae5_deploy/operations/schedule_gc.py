@@ -125,7 +125,7 @@ def require(job_result: JobResult) -> None:
             remedy=f"Its log says what was skipped, and why: `logs --run {job_result.run_id}`. Mend that; the next run "
             "takes it up.",
         )
-    if not job_result.known:
+    if not job_result.reported:
         raise JobFailed(
             f"The garbage collection has finished, result unknown: {job_result.message}.",
             where=f"run {job_result.run_id}",

@@ -195,14 +195,14 @@ def problems(backups: BackupStatus) -> list[str]:
 
 def _trouble(outcome: Outcome) -> str:
     told, advice = _TROUBLE[outcome.of] if outcome.ran else _NOT_CHECKED
-    if not outcome.known:
+    if not outcome.reported:
         told = (
             f"The last {_CALLED[outcome.of]} that is known here has finished, result unknown ({{when}}): {{message}}."
         )
     return f"{told} {advice}".format(
         when=f"{outcome.when:%Y-%m-%d %H:%M} UTC",
         message=outcome.message.rstrip("."),
-        hint=as_sentence(outcome.hint or ("mend that" if outcome.known else "read its log")),
+        hint=as_sentence(outcome.hint or ("mend that" if outcome.reported else "read its log")),
         snapshot=f"snapshot {outcome.snapshot}" if outcome.snapshot else "a snapshot",
     )
 

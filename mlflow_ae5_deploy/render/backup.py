@@ -134,7 +134,7 @@ def run_data(
             "id": job_result.run_id,
             "state": job_result.state,
             "outcome": job_result.outcome,
-            "passed": succeeded(job_result) if job_result.known else None,
+            "passed": succeeded(job_result) if job_result.reported else None,
             "message": job_result.message,
             "report": dict(job_result.report),
         },

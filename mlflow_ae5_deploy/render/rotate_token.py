@@ -1,4 +1,4 @@
-"""How a rotation is told: lines for people, a document for machines."""
+"""The output of a rotation, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 _HEADLINES = {
     "rotated": "The token was rotated.",
-    "finished": "The earlier rotation was finished.",
-    "unchanged": "Nothing had to be done.",
-    "incomplete": "The rotation is not complete.",
+    "finished": "The earlier rotation is finished.",
+    "unchanged": "Unchanged.",
+    "incomplete": "The rotation is incomplete.",
 }
 
 
@@ -55,7 +55,7 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
 def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
     reporter.close()  # the progress display, before lines
     rolled_back = result.restarted is not None and result.restarted.failed is not None
-    back = " The server was started a second time, as it was before." if rolled_back else ""
+    back = " The restart was rolled back." if rolled_back else ""
     reporter.line(_HEADLINES[result.outcome] + back, style="bold")
     rows = [
         ("Why", result.reason),
@@ -83,8 +83,8 @@ def _token(result: Rotation, now: datetime) -> str:
         return ""
     words = f"issued {duration(now - result.issued)} ago"
     if result.expires is None:
-        return f"{words}; it states no end"
-    return f"{words}, ends {result.expires:%Y-%m-%d %H:%M} UTC"
+        return f"{words}; no expiry stated"
+    return f"{words}, expires {result.expires:%Y-%m-%d %H:%M} UTC"
 
 
 def _moment(when: datetime | None) -> str | None:

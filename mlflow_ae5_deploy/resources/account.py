@@ -1,4 +1,4 @@
-"""The service account: what can be done about it."""
+"""Changes of the service account."""
 
 from __future__ import annotations
 

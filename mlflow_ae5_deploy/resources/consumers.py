@@ -1,4 +1,4 @@
-"""Who needs the token: the service account and each consumer."""
+"""The accounts that need the token: the service account and each consumer."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ def recipients(context: Context) -> list[str]:
     return [context.account, *(consumer.username for consumer in context.settings.consumers)]
 
 
-def ended(context: Context, deployment_id: str | None) -> dict[str, datetime]:
-    """The recipients whose token of this deployment has stated an end that has passed, and when that was."""
-    now, desired = context.clock.now(), recipients(context)
+def expired(context: Context, deployment_id: str | None) -> dict[str, datetime]:
+    """When the token of a recipient expired, of those whose token of this deployment has."""
+    now, accounts = context.clock.now(), recipients(context)
     return {
-        known.account: known.expires
-        for known in context.state.tokens.values()
-        if known.account in desired
-        and known.deployment_id == deployment_id
-        and known.expires is not None
-        and known.expires <= now
+        token.account: token.expires
+        for token in context.state.tokens.values()
+        if token.account in accounts
+        and token.deployment_id == deployment_id
+        and token.expires is not None
+        and token.expires <= now
     }
 
 
-def lacking(context: Context, deployment_id: str | None) -> tuple[str, ...]:
-    """The recipients for which no stored token of this deployment is on record that has not ended."""
+def without_token(context: Context, deployment_id: str | None) -> tuple[str, ...]:
+    """The recipients without a recorded, valid token of this deployment."""
     if deployment_id is None:
         return tuple(recipients(context))
-    over = ended(context, deployment_id)
+    over = expired(context, deployment_id)
     stored = {token.account for token in context.state.tokens.values() if token.deployment_id == deployment_id}
-    found = [name for name in recipients(context) if name in over or name not in stored]
-    if context.account not in found and TOKEN not in context.cached.secret_names():
-        found.insert(0, context.account)
-    return tuple(found)
+    lacking = [name for name in recipients(context) if name in over or name not in stored]
+    if context.account not in lacking and TOKEN not in context.cached.secret_names():
+        lacking.insert(0, context.account)
+    return tuple(lacking)
 
 
 def token_is_on_record(context: Context) -> bool:
-    """Whether this machine knows whose token is stored, if any is: it may have been stored from another one."""
+    """False where a token is stored, and from another machine."""
     return bool(context.state.tokens) or TOKEN not in context.cached.secret_names()

@@ -1,4 +1,4 @@
-"""The deployment this installation is about: what is wanted, and which one there is."""
+"""The deployment of this installation: its spec, and the one that exists."""
 
 from __future__ import annotations
 

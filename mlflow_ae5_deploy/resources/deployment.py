@@ -1,4 +1,4 @@
-"""Starting and stopping the server's deployment. Failures are those of stage 8, whoever asks for it."""
+"""Start and stop the server's deployment. Failures are those of stage 8, in every operation."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, Drift, d
 from mlflow_ae5_deploy.resources.health import await_health, failure
 
 STAGE = 8
-STOPPING = "No server runs, or not for long: it was being stopped."
+STOPPING = "The server is stopped, or about to stop."
 STOPPED = "No server runs."
-STARTING = "No server runs yet: one was being started."
+STARTING = "No server runs yet: one is starting."
 _VISIBLE = 60.0  # seconds until a list must show what was just started
 DOWN = Consequence(Impact.DOWNTIME, "the server is down until it has started again")
 TOKENS = Consequence(
@@ -41,7 +41,7 @@ class StartDeployment(Change):
 
 
 class RestartDeployment(Change):
-    """Stop the deployment and start one in its stead. id: of the one that is stopped."""
+    """Stop the deployment and start another one. id: of the one that is stopped."""
 
     verb, resource = "restart", "deployment"
 
@@ -70,9 +70,9 @@ def restart_consequences(current: Deployment) -> tuple[Consequence, ...]:
 
 
 def check_before_start(context: Context, desired: DeploymentSpec, project: Project | None) -> None:
-    """Everything that would make the start fail, found out before anything is stopped.
+    """Raise what would make the start fail, before anything is stopped.
 
-    project: None in a forecast, while it is not there yet or is to be replaced.
+    project: None in a plan, while it does not exist yet or is to be replaced.
     """
     check_profile(context, desired.resource_profile, "deployment.resource_profile")
     claim = next((e for e in context.cached.static_endpoints() if e.name == desired.endpoint), None)
@@ -99,7 +99,7 @@ def revision_for(project: Project, revisions: Sequence[Revision], name: str, com
             where="deployment.revision",
             remedy=f"It has: {', '.join(by_name)}. Set deployment.revision to `latest` or to one of them.",
         )
-    commands = [known.id for known in revision.commands]
+    commands = [item.id for item in revision.commands]
     if command not in commands:
         raise Configuration(
             f"Revision {revision.name} of project {project.name} has no command `{command}`.",
@@ -112,9 +112,9 @@ def revision_for(project: Project, revisions: Sequence[Revision], name: str, com
 def start(
     context: Context, desired: DeploymentSpec, project: Project | None, variables: Mapping[str, str] | None = None
 ) -> Deployment:
-    """Ask for a private deployment. It is starting then; see `await_serving`.
+    """Request a private deployment. It is starting then; see `await_serving`.
 
-    One that is as wanted and has the name already, made by a run that was cut off a moment ago, is taken for it.
+    One with this name and definition that exists already is taken for it: an interrupted run has just started it.
     """
     if project is None:
         raise StageFailed("There is no project to deploy.", stage=STAGE)
@@ -158,7 +158,7 @@ def stop(context: Context, deployment: Deployment, *, another_serves: bool = Fal
 
 
 def await_serving(context: Context, deployment: Deployment) -> Deployment:
-    """Wait until it has started and its API answers from the database; its log is in the error if it does not."""
+    """Wait until it has started and is healthy; the error has the end of its log."""
     try:
         started = context.platform.wait_started(deployment)
     except PlatformError as error:
@@ -185,7 +185,7 @@ def _note_running(context: Context) -> None:
 
 
 def _await_listed(context: Context, deployment: Deployment) -> None:
-    """Whoever comes next goes by the list."""
+    """Later steps read the list."""
 
     def probe() -> bool | None:
         context.cached.forget("deployments")
@@ -200,13 +200,13 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
 
 
 def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> Deployment | None:
-    """Wait for the deployment that has the name, if it is not listed yet. None if it is not as wanted."""
+    """Wait for the deployment of this name, if it is not listed yet. None if it has another definition."""
 
     def probe() -> list[Deployment] | None:
         return [item for item in context.platform.deployments() if item.name == desired.name] or None
 
     try:
-        found = poll_until(
+        listed = poll_until(
             probe,
             waiting_for=f"deployment {desired.name} to be listed",
             deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
@@ -214,14 +214,14 @@ def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> De
         )
     except DeadlineExceeded:
         return None
-    ours = (item for item in found if item.project_id == project.id and (item.is_started or item.is_starting))
+    ours = (item for item in listed if item.project_id == project.id and (item.is_started or item.is_starting))
     return next((item for item in ours if drift(item, desired) == Drift((), ())), None)
 
 
 def required_running(context: Context) -> tuple[str, str]:
     """(id, URL) of the running deployment; raises NotFound when there is none.
 
-    One that is starting is awaited, except in a run that writes nothing: whether it answers takes a token to see.
+    One that is starting is awaited, except in a read-only run: probing it takes a token.
     """
     name, project = context.settings.deployment.name, context.cached.project(context.settings.project.name)
     deployment = next(
@@ -234,7 +234,7 @@ def required_running(context: Context) -> tuple[str, str]:
         raise NotFound(
             f"No running deployment `{name}` of `{context.account}`: {state}.",
             where=context.access.target.options.hostname,
-            remedy="Wait until it has started; `mlflow-ae5-deploy status` tells."
+            remedy="Wait until it has started; `mlflow-ae5-deploy status` shows it."
             if deployment and deployment.is_starting
             else "Run `mlflow-ae5-deploy install` first.",
         )

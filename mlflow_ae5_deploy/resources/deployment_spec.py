@@ -1,4 +1,4 @@
-"""Which deployment is ours, and how it differs from what is wanted. Pure functions."""
+"""Which deployment is ours, and how it differs from its spec. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,40 +22,31 @@ class DeploymentSpec:
 
 @dataclass(frozen=True)
 class DeploymentMatch:
-    """current: the one to keep. duplicates: others of our project that would serve the same data.
-    rival: a deployment of another project on our endpoint."""
-
-    current: Deployment | None
-    duplicates: tuple[Deployment, ...]
-    rival: Deployment | None
+    current: Deployment | None  # the one to keep
+    duplicates: tuple[Deployment, ...]  # others of our project, which would serve the same data
+    rival: Deployment | None  # of another project, on our endpoint
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Differences in words; `patch` can be mended in place, `restart` needs a new start."""
+    """Differences in words."""
 
-    patch: tuple[str, ...]
-    restart: tuple[str, ...]
+    patch: tuple[str, ...]  # can be fixed in place
+    restart: tuple[str, ...]  # need a restart
 
 
 @dataclass(frozen=True)
 class DeploymentState:
-    """stale: names of secrets whose new value the running server has not seen. health: None if not started.
-
-    uncertain: names of secrets that were stored over values this machine does not know, since the server started.
-    other_database: how the database that the server works on differs from the configured one, where that is seen.
-    """
-
     desired: DeploymentSpec
     project: Project | None
     secrets: tuple[SecretState, ...]
-    stale: tuple[str, ...]
+    stale: tuple[str, ...]  # names of secrets whose new value the running server has not seen
     current: Deployment | None
     duplicates: tuple[Deployment, ...]
     rival: Deployment | None
-    health: Health | None
-    uncertain: tuple[str, ...] = ()
-    other_database: str = ""
+    health: Health | None  # None if not started
+    uncertain: tuple[str, ...] = ()  # names of secrets stored over unknown values since the server started
+    other_database: str = ""  # how the server's database differs from the configured one, where that is seen
 
 
 def select(deployments: Sequence[Deployment], project: Project | None, desired: DeploymentSpec) -> DeploymentMatch:
@@ -84,7 +75,5 @@ def drift(current: Deployment, desired: DeploymentSpec) -> Drift:
         ("resource profile", current.resource_profile, desired.resource_profile),
         ("revision", current.revision, desired.revision),
     )
-    restart = tuple(
-        f"its {what} is {has}, wanted is {requirement}" for what, has, requirement in rows if has != requirement
-    )
+    restart = tuple(f"{what}: {has} → {becomes}" for what, has, becomes in rows if has != becomes)
     return Drift(patch, restart)

@@ -1,7 +1,7 @@
-"""The keys with which MLflow encrypts what users enter: made once, and the same over restarts, accounts and restores.
+"""The keys with which MLflow encrypts what users enter: made once, and kept over restarts, accounts and restores.
 
-AE5 shows no secret again, so the key file is the only copy besides. It is written before a secret is set, and a key
-that is stored is not replaced unless that is asked for: what it has encrypted could not be read any more.
+AE5 shows no secret again, so the key file is the only other copy. It is written before a secret is set. A stored key is
+only replaced on request: what it has encrypted could not be read any more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
@@ -41,8 +42,8 @@ def path(context: Context) -> Path:
     return context.settings.server.key_file or context.folder / _FILE
 
 
-def at_hand(context: Context) -> dict[str, Secret]:
-    """Those of the key file, and of the configuration, which count more. Raises Configuration."""
+def available(context: Context) -> dict[str, Secret]:
+    """Keys of the configuration, and of the key file where the configuration has none. Raises Configuration."""
     configured = context.settings.server.secrets
     found = {name: value for name, value in _keys_in(_text(path(context)), context).items() if name not in configured}
     found |= {
@@ -56,25 +57,25 @@ def at_hand(context: Context) -> dict[str, Secret]:
 
 
 def observe(context: Context) -> tuple[SecretState, ...]:
-    """What is to be done about each key. Raises Conflict where a stored key would be replaced unasked."""
-    known = at_hand(context)
+    """The state of each key. Raises Conflict where a stored key would be replaced without a request."""
+    keys = available(context)
     listed = context.cached.secret_names()
-    states = [_observe(context, name, known.get(name), listed) for name in _IN_FILE if name in known or name in NAMES]
+    states = [_observe(context, name, keys.get(name), listed) for name in _IN_FILE if name in keys or name in NAMES]
     unseen = [secret.name for secret in states if secret.state == KEPT]
     if not unseen:
         return tuple(states)
-    note = _unsure(context, unseen) if all(name in known for name in unseen) else _no_copy(context, unseen, known)
-    return tuple(SecretState(f.name, f.state, note if f.name == unseen[0] else "") for f in states)
+    note = _unsure(context, unseen) if all(name in keys for name in unseen) else _no_copy(context, unseen, keys)
+    return tuple(replace(state, note=note) if state.name == unseen[0] else state for state in states)
 
 
 def _observe(context: Context, name: str, value: Secret | None, listed: Collection[str]) -> SecretState:
-    account, replace = context.account, context.options.replace_keys
+    account, replaceable = context.account, context.options.replace_keys
     is_set = name in listed
     stored = name in context.state.secrets.get(account, {})
     if value is None:
-        if is_set and not replace:
+        if is_set and not replaceable:
             return SecretState(name, KEPT)
-        if stored and not is_set and not replace:
+        if stored and not is_set and not replaceable:
             raise Conflict(
                 f"{name} was stored for {account} and is not set any more, and there is no key file.",
                 where=str(path(context)),
@@ -84,32 +85,31 @@ def _observe(context: Context, name: str, value: Secret | None, listed: Collecti
     state = context.state.compare_secret(account, name, value)
     if state == "same":
         return SecretState(name, "same" if is_set else "missing")
-    if state == "different" and not replace:
+    if state == "different" and not replaceable:
         raise Conflict(
-            f"The {name} at hand is not the one that was stored for {account}.",
+            f"The {name} on this machine is not the one that was stored for {account}.",
             where=f"server.secrets.{name}" if name in context.settings.server.secrets else str(path(context)),
-            remedy=f"Put the stored key back there. {_LOSS} To store the one at hand all the same: "
-            "`install --replace-keys`.",
+            remedy=f"Put the stored key back there. {_LOSS} To store this one all the same: `install --replace-keys`.",
         )
     if not is_set:
         return SecretState(name, "new")
-    if replace:
+    if replaceable:
         return SecretState(name, "different")
-    # What is set was not set from here, as far as is remembered; but then the file may have been made for it.
+    # This machine has no record of setting it, but its key file may have been made for this installation.
     ours = name not in context.settings.server.secrets and _first_line(context) in _text(path(context)).splitlines()
     return SecretState(name, "same" if ours else KEPT)
 
 
 def _unsure(context: Context, names: Iterable[str]) -> str:
     return (
-        f"{' and '.join(names)}: set for {context.account}, but not from this machine, so whether the key at hand "
-        f"({path(context)} or the configuration) is the same is not known. `doctor --from-platform` compares them; "
-        "`install --replace-keys` stores the one at hand."
+        f"{' and '.join(names)}: set for {context.account} from another machine; whether the key here "
+        f"({path(context)} or the configuration) is the same is unknown. `doctor --from-platform` compares them; "
+        "`install --replace-keys` stores this one."
     )
 
 
-def _no_copy(context: Context, names: Iterable[str], known: Mapping[str, Secret]) -> str:
-    missing = [name for name in names if name not in known]
+def _no_copy(context: Context, names: Iterable[str], keys: Mapping[str, Secret]) -> str:
+    missing = [name for name in names if name not in keys]
     return (
         f"{' and '.join(missing)}: set for {context.account}, and no copy is on this machine. AE5 shows no secret "
         f"again, so backups depend on this account: {_LOSS} Put the saved key file at {path(context)}; where there is "
@@ -118,7 +118,7 @@ def _no_copy(context: Context, names: Iterable[str], known: Mapping[str, Secret]
 
 
 def make(context: Context, names: Iterable[str]) -> dict[str, Secret]:
-    """New keys, in the key file and on the disk before this returns."""
+    """Make new keys, and write them to the key file before this returns."""
     file = path(context)
     made = {name: Secret(_new(name)) for name in names}
     lines = {**_keys_in(_text(file), context), **made}
@@ -130,8 +130,8 @@ def make(context: Context, names: Iterable[str]) -> dict[str, Secret]:
     return made
 
 
-def are_asked_for(context: Context) -> bool:
-    """Whether a person is to be asked for one of them."""
+def are_prompted(context: Context) -> bool:
+    """Whether the configuration prompts for one of them."""
     configured = context.settings.server.secrets.items()
     return any(name in _IN_FILE and ref.kind == "prompt" for name, ref in configured)
 
@@ -142,13 +142,13 @@ def only_on_the_platform(context: Context) -> set[str]:
 
 
 def check_values(context: Context) -> list[dict[str, str]]:
-    """Of the keys at hand, as the project's command `Check` takes them; see keys.py there."""
-    known = at_hand(context)
-    version = known[VERSION].reveal() if VERSION in known else "1"
+    """Digests of the keys, as the project's command `Check` takes them; see keys.py there."""
+    keys = available(context)
+    version = keys[VERSION].reveal() if VERSION in keys else "1"
     found = []
     for name in NAMES:
-        if name in known:
-            salt, key = secrets.token_hex(16), known[name].reveal()
+        if name in keys:
+            salt, key = secrets.token_hex(16), keys[name].reveal()
             found.append(
                 {"name": name, "salt": salt, "value": _digest(f"{version}:{key}" if name == PASSPHRASE else key, salt)}
             )
@@ -166,7 +166,7 @@ def _new(name: str) -> str:
 
 
 def _problem(name: str, value: str) -> str:
-    """What makes MLflow fail over a key, or everybody able to read what it encrypts; empty if nothing does."""
+    """Why MLflow would refuse a key, or anybody could know it; empty if neither."""
     if name == VERSION:
         return "" if re.fullmatch(r"[1-9][0-9]{0,8}", value) else "must be a number from 1 on"
     if name == WEBHOOKS:
@@ -182,7 +182,7 @@ def _is_fernet(value: str) -> bool:
 
 
 def _first_line(context: Context) -> str:
-    """Of a key file that was made for this installation."""
+    """The first line of a key file that was made for this installation."""
     host = context.access.target.options.hostname
     return _OF.format(project=context.settings.project.name, account=context.account, host=host)
 

@@ -1,4 +1,4 @@
-"""Waiting until a started deployment really serves, and the error that shows its log when it does not."""
+"""Wait until a started deployment is healthy, or raise an error with the end of its log."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mlflow_ae5_deploy.engine.context import Context
 
 _TAIL_LINES = 25
 _LONGEST_PROBE = 30.0  # seconds, however long the platform may take
-_LOOK_EVERY = 4  # probes between two looks at the deployment's own state
+_STATE_EVERY = 4  # probes between two requests for the deployment's own state
 
 
 def await_health(context: Context, deployment: Deployment, seconds: float | None = None) -> Health:
-    """Probe the public URL with a token until the API answers from its database.
+    """Probe the public URL with a token until the API is healthy, database included.
 
-    seconds: how long at most, if not as long as a deployment may take to start.
+    seconds: the deadline; None for that of a deployment's start.
     Raises StageFailed with the tail of the deployment's log when it fails meanwhile or the deadline passes.
     """
     if not deployment.url:
@@ -35,10 +35,10 @@ def await_health(context: Context, deployment: Deployment, seconds: float | None
         seen[0] = server.health(timeout=max(1.0, min(patience, deadline.remaining())))
         if seen[0].healthy:
             return seen[0]
-        if probes % _LOOK_EVERY == 0:
+        if probes % _STATE_EVERY == 0:
             now = context.platform.deployment(deployment.id)
             if now is None:
-                raise failure(context, deployment, "The deployment disappeared while it was awaited")
+                raise failure(context, deployment, "The deployment disappeared while starting")
             if not now.is_started and not now.is_starting:
                 raise failure(context, deployment, f"The deployment is {now.state} ({now.status_text})")
         return None
@@ -51,14 +51,14 @@ def await_health(context: Context, deployment: Deployment, seconds: float | None
         raise failure(
             context,
             deployment,
-            f"The server did not become healthy in {deadline.seconds:.0f} s; last seen at its URL: {seen[0].message}",
+            f"Timed out after {deadline.seconds:.0f} s waiting for a healthy server; last answer: {seen[0].message}",
         ) from None
     finally:
         server.close()
 
 
 def failure(context: Context, deployment: Deployment, what: str) -> StageFailed:
-    """StageFailed for stage 8, with what the deployment itself has to say."""
+    """StageFailed for stage 8, with the end of the deployment's log."""
     try:
         logs = context.platform.logs(deployment.id)
         lines = [line for line in (logs.app or logs.events).splitlines() if line.strip()][-_TAIL_LINES:]
@@ -69,6 +69,6 @@ def failure(context: Context, deployment: Deployment, what: str) -> StageFailed:
         f"{what.rstrip('.')}.",
         stage=8,
         where=f"deployment {deployment.name} ({deployment.id})",
-        remedy="The end of its log is below. Mend the cause, then run this again: it continues here.",
+        remedy="The end of its log is below. Fix the cause, then run this again: it continues here.",
         detail=detail,
     )

@@ -1,5 +1,4 @@
-"""Taking a project down and putting another in its place: AE5 cannot change a project's content. Shared by stage 6 and
-the upgrade."""
+"""Delete a project and upload another: AE5 cannot change a project's content. For stage 6 and the upgrade."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ class UploadProject(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaceProject(Change):
-    """AE5 cannot change what a project holds, so it is deleted with all that hangs on it, and uploaded again."""
+    """Delete the project, with its deployments and jobs, and upload another."""
 
     verb, resource = "replace", "project"
     consent_option = "--replace"
@@ -42,14 +41,14 @@ class ReplaceProject(Change):
         TOKENS,
         Consequence(
             Impact.JOBS,
-            "runs of its jobs are stopped; sharing and the scheduled jobs are made again by stages 13 and 14",
+            "runs of its jobs are stopped; stages 13 and 14 recreate sharing and scheduled jobs",
         ),
         Consequence(
             Impact.DATA,
             "AE5 cannot replace a project's content, so the project is deleted and uploaded again; "
-            "its former archive is kept on this machine first",
+            "its previous archive is saved on this machine first",
         ),
-        Consequence(Impact.DATA, "data under data/ is kept only where the platform mounts a persistent volume there"),
+        Consequence(Impact.DATA, "data under data/ stays only where the platform mounts a persistent volume there"),
     )
 
 
@@ -57,13 +56,13 @@ class ReplaceProject(Change):
 class DeleteProject(Change):
     verb, resource = "delete", "project"
     consequences: tuple[Consequence, ...] = (
-        Consequence(Impact.DATA, "its archive is kept on this machine first"),
+        Consequence(Impact.DATA, "its archive is saved on this machine first"),
         Consequence(Impact.ACCESS, "its endpoint becomes free for anybody"),
     )
 
 
 def keep_archive(context: Context, project: Project) -> Path:
-    """A copy of what the project holds, on this machine."""
+    """Save a copy of the project's content on this machine."""
     kept = context.folder / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
     write_private(kept, context.cached.archive(project))
     context.outputs.kept_archives.append(kept)
@@ -72,12 +71,14 @@ def keep_archive(context: Context, project: Project) -> Path:
 
 
 def remove_project(context: Context, project: Project) -> None:
-    """Take down what hangs on the project, then the project. Its archive should be kept before. Raises Locked while
-    another machine has a job at work in it."""
+    """Delete the project's jobs and deployments, then the project. Save its archive first.
+
+    Raises Locked while another machine has a job running in it.
+    """
     other_machines.refuse_meanwhile(context, project)
     _remember_paused(context)
     for job in [j for j in context.cached.jobs() if j.project_id == project.id]:
-        one_off.stop(context, context.platform.runs(job.id))  # the platform deletes no job with a run at work
+        one_off.stop(context, context.platform.runs(job.id))  # the platform deletes no job with an active run
         context.platform.delete_job(job.id)
         context.journal.effect("delete", "job", job.name, id=job.id)
     for deployment in [d for d in context.cached.deployments() if d.project_id == project.id]:
@@ -88,7 +89,7 @@ def remove_project(context: Context, project: Project) -> None:
 
 
 def _remember_paused(context: Context) -> None:
-    """Stage 14 makes the jobs anew, and one that somebody has paused stays so."""
+    """Stage 14 recreates the jobs, and one that somebody has paused stays paused."""
     for desired in scheduled_jobs(context.settings):
         state = scheduled_job.observe(context, desired, keep_paused=True)
         if state.held and state.jobs:
@@ -102,7 +103,7 @@ def delete_project(context: Context, project: Project) -> None:
 
 
 def await_gone(context: Context, project: Project) -> None:
-    """Until then its name is taken."""
+    """Wait until its name is free."""
     poll_until(
         lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
         waiting_for=f"the project {project.name} to be off the list",
@@ -112,12 +113,12 @@ def await_gone(context: Context, project: Project) -> None:
 
 
 def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[bytes], bool]) -> Project:
-    """is_it: whether a downloaded archive holds what is uploaded, for a project of that name that is there already."""
+    """is_it: whether an archive has the content to upload, for a project of that name that exists already."""
     try:
         project = context.platform.upload(name, archive, tag=None)
     except Conflict as error:
         clash = error
-        # A run that was cut off may have uploaded it a moment ago, and the list not have shown it.
+        # An interrupted run may have just uploaded it, and the list not have shown it yet.
         shown = _shows_up(context, name)
         if shown is None or not is_it(context.platform.download_archive(shown.id)):
             raise Conflict(

@@ -1,4 +1,4 @@
-"""The release on this machine: what can be done about it and the archive that is built from it."""
+"""Changes of the release on this machine, and of the archive that is built from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.engine.change import Change
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadRelease(Change):
-    """Until then nobody knows whether the platform has what the release holds."""
+    """Until then, whether the platform has its content is unknown."""
 
     verb, resource = "download", "release"
     local = True

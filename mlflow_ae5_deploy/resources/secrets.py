@@ -1,4 +1,4 @@
-"""Whether a secret of the service account is already right, as far as that can be known."""
+"""Secrets of the service account: whether they are right, as far as this machine can know."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WHY = {
     "new": "not set",
     "missing": "no longer set",
     "different": "changed in the configuration since last stored",
-    "unknown": "set, but not from this machine, and a value cannot be read back",
-    MADE: "not set; a new key is made and kept in the key file",
+    "unknown": "set from another machine, and a value cannot be read back",
+    MADE: "not set; a new key is made and written to the key file",
     "unset": "known only once the deployment runs",
 }
 
@@ -56,13 +56,11 @@ class DeleteSecrets(Change):
 
 @dataclass(frozen=True)
 class SecretState:
-    """state: same | new (not set, and this value never was) | missing (not set any more) | different (set, with
-    another value) | unknown (set from elsewhere) | unset (no value wanted yet); of keys also made (to be made) and kept
-    (set from elsewhere, and not to be replaced). note: a warning."""
-
     name: str
+    # same | new (not set, and this value never was) | missing (not set any more) | different (set, with another value)
+    # unknown (set from elsewhere) | unset (no value yet); of keys also MADE (to be made), KEPT (set from elsewhere)
     state: str
-    note: str = ""
+    note: str = ""  # a warning
 
     @property
     def right(self) -> bool:
@@ -74,7 +72,7 @@ class SecretState:
 
     @property
     def is_news_to_the_server(self) -> bool:
-        """A server that runs now was started without this value, and reads it only at its start."""
+        """A running server was started without this value, and reads it only at its start."""
         return self.state in ("new", "different", MADE) and self.name not in _READ_BY_JOBS_ONLY
 
 
@@ -97,6 +95,6 @@ def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:
         for state, why in _WHY.items()
         if any(secret.state == state for secret in wrong)
     ]
-    reason = ("they are " if len(wrong) > 1 else "it is ") + wrong[0].why if len(reasons) == 1 else "; ".join(reasons)
+    reason = wrong[0].why if len(reasons) == 1 else "; ".join(reasons)
     names = tuple(secret.name for secret in wrong)
     return [SetSecrets(names=names, reason=reason, guess=all(secret.state == "unknown" for secret in wrong))]

@@ -20,23 +20,25 @@ def desired(context: Context) -> Mapping[str, Secret]:
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
         "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
         **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
-        **encryption_keys.at_hand(context),
+        **encryption_keys.available(context),
     }
 
 
 def observe(context: Context) -> tuple[SecretState, ...]:
-    """Raises Conflict where a key would be replaced, see keys.py."""
+    """Raises Conflict where a key would be replaced, see encryption_keys.py."""
     of_keys = {secret.name: secret for secret in encryption_keys.observe(context)}
     others = [observe_secret(context, name, value) for name, value in desired(context).items() if name not in of_keys]
     return (*others, *of_keys.values())
 
 
 def store(context: Context, state: Sequence[SecretState], *, server_runs: bool) -> None:
-    """Write those that are not right, and make keys that are to be made. server_runs: a server was started with the
-    former values."""
+    """Write those that are not right, and make missing keys.
+
+    server_runs: a server was started with the previous values.
+    """
     changed = [secret.name for secret in state if secret.is_news_to_the_server]
     if changed and server_runs:
-        # Noted before the write: a run that is killed in between must still know that a new start is due.
+        # Recorded before the write: after a kill in between, the next run must still know that a restart is due.
         context.state.stale_secrets = tuple(sorted({*context.state.stale_secrets, *changed}))
     uncertain = [secret.name for secret in state if secret.state == "unknown"]
     if uncertain and server_runs:

@@ -1,4 +1,4 @@
-"""Who may open the deployment's web pages: what can be done about it."""
+"""Collaborators: who may open the deployment's web pages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Pair = tuple[str, str]  # (user | group, name)
 
 @dataclass(frozen=True, kw_only=True)
 class SharingChange(Change):
-    """type: user or group. name: of the user or group. id: of the deployment, if there is one."""
+    """name: of the user or group. id: of the deployment, if there is one."""
 
     resource = "sharing"
-    type: str
+    type: str  # user or group
 
     @classmethod
     def of(cls, pair: Pair, deployment_id: str, reason: str) -> Self:

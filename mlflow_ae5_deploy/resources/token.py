@@ -1,4 +1,4 @@
-"""Storing a proved token: for the service account, or for a consumer along with the server's address."""
+"""Store a tested token: for the service account, or for a consumer together with the server's address."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ class StoreToken(Change):
 
 
 def store_token(context: Context, account: str, deployment: Deployment, platform: Client | None = None) -> None:
-    """Store this run's token of `deployment` as `account`'s secret, and remember that it was stored.
+    """Store this run's token of `deployment` as the account's secret, and record that.
 
-    `context.outputs.url` is the server's address. platform: as the account, where it is signed in already. Raises what
-    signing in and writing may raise.
+    `context.outputs.url` is the server's address. platform: as the account, where it is signed in already.
     """
     token = context.outputs.token
     if token is None or context.outputs.token_deployment != deployment.id:
-        raise StageFailed("There is no proven token to store.", stage=12)
+        raise StageFailed("There is no tested token to store.", stage=12)
     own = account == context.account
     platform = platform or sign_in(context, account)
     if not own:

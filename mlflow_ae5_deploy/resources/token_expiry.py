@@ -1,7 +1,7 @@
-"""How long a token lasts, as far as it says so itself.
+"""When a token expires, as far as its claims show.
 
-AE5's tokens come from Keycloak, and how long they last is not documented. Where one is a JSON web token, its claims
-can be read without a key. They are not proof of anything, so only the times are taken.
+AE5's tokens come from Keycloak, and their lifetime is not documented. The claims of a JSON web token can be read
+without a key. They are not verified, so only the times are used.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def expiry(token: Secret) -> datetime | None:
 
 
 def is_due(issued: datetime, expires: datetime | None, now: datetime) -> bool:
-    """Whether a token should be replaced now: less than a week is left, or, of a short life, less than half."""
+    """Whether to replace a token now: less than a week is left, or, of a short lifetime, less than half."""
     if expires is None:
         return False
     return expires - now <= min(_RENEW_BEFORE, (expires - issued) / 2)
 
 
 def warning(expires: datetime | None, now: datetime) -> str | None:
-    """A sentence when the end is near or past."""
+    """A sentence when the expiry is near or past."""
     if expires is None or expires - now > WARN_BEFORE:
         return None
     if expires <= now:

@@ -156,7 +156,7 @@ class TestWaiting:
             bench.control("DELETE", "/faults")
             done = end(first)
 
-        assert_tells(refused, 22, f"process {first.pid}", "now at stage 14 gc-schedule", "--lock-wait")
+        assert_tells(refused, 22, f"pid {first.pid}", "stage 14 gc-schedule", "--lock-wait")
         assert_interrupted(interrupted)
         assert done.code == 0, done.err
 

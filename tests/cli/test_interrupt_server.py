@@ -18,7 +18,7 @@ from tests.sandbox.support import wait_for
 
 # verb and options, the request that hangs, the signal, what is said of the server
 MOMENTS = [
-    ("rotate-token --restart --yes", "DELETE /deployments/", signal.SIGTERM, "No server runs, or not for long"),
+    ("rotate-token --restart --yes", "DELETE /deployments/", signal.SIGTERM, "The server is stopped, or about to stop"),
     ("rotate-token --restart --yes", "POST /deployments$", signal.SIGHUP, "No server runs yet"),
     ("install --replace --release OTHER", "POST /projects/upload$", signal.SIGTERM, "No server runs."),
     ("install --replace --release FIRST", "POST /deployments$", signal.SIGINT, "No server runs yet"),

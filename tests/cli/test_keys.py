@@ -136,7 +136,7 @@ def test_a_file_of_another_installation_is_not_stored_unasked(installed, capsys)
 
     done = installed.install(capsys)
     assert (done.code, stored(installed)) == (0, before)
-    assert any("is not known" in text and "--replace-keys" in text for text in stage8(done)["warnings"])
+    assert any("is unknown" in text and "--replace-keys" in text for text in stage8(done)["warnings"])
     replaced = installed.install(capsys, "--replace-keys", "--yes")
     assert replaced.code == 0, replaced.err
     assert stored(installed) == OWN

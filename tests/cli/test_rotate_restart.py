@@ -137,7 +137,7 @@ class TestRollback:
         failed = rotation(special, capsys, "--restart")
 
         assert failed.code == 20
-        assert "did not come up either" in failed.data["error"]["what"]
+        assert "The rollback to the previous definition failed" in failed.data["error"]["what"]
         assert failed.data["error"]["detail"].count("the database refuses the connection") == 2
 
         mended = rotation(special, capsys, "--if-needed")

@@ -288,7 +288,7 @@ class TestConsumers:
         assert (first.code, first.data["gc"]["state"]) == (23, "proved")
         assert (again.code, again.data["left"], again.data["gc"]) == (23, ["nobody-here"], None)
         assert (issued, made, same) == (0, 0, True)
-        assert (plain.code, plain.data["outcome"], plain.data["reason"]) == (0, "rotated", "a new token was asked for")
+        assert (plain.code, plain.data["outcome"], plain.data["reason"]) == (0, "rotated", "a new token was requested")
         assert after.data["outcome"] == "unchanged"
 
 

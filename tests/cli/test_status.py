@@ -272,9 +272,9 @@ class TestDrift:
 
         assert seen.code == 20
         assert [row["name"] for row in seen.data["drift"]] == ["token", "store-token"]
-        assert "ended on 2026-01-01" in seen.data["drift"][0]["changes"][0]["reason"]
+        assert "expired at 2026-01-01" in seen.data["drift"][0]["changes"][0]["reason"]
         assert planned.code == 30
-        assert "the one it holds has ended" in planned.out
+        assert "its token has expired" in planned.out
         assert [done.data["stages"][n]["outcome"] for n in (10, 11)] == ["changed", "changed"]
         assert bench.writes() == []
         assert len(bench.calls()) <= 16

@@ -110,7 +110,7 @@ class TestForward:
         told = done.data
         assert told["outcome"] == "upgraded"
         assert told["changes"]["mlflow"] == {"from": "3.17.2", "to": "3.18.0"}
-        assert told["rehearsal"]["migrations"] == ["to schema-2"]
+        assert told["rehearsal"]["migrations"] == [{"revision": "schema-2", "what": "to schema-2"}]
         assert (told["migration"]["revision"], told["migration"]["new_revision"]) == ("schema-1", "schema-2")
         assert all(check["passed"] for check in told["checks"])
         assert data(site) == AFTER

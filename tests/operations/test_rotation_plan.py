@@ -25,7 +25,7 @@ BOB_LEFT = replace(RIGHT, left=("bob",))
 GC_LEFT = replace(RIGHT, left=())
 CUT_OFF = replace(RIGHT, stored={}, left=ALL)
 LEFT_HAS_GONE = replace(RIGHT, left=("carl",))
-NOTHING_LEFT = replace(LEFT_HAS_GONE, proved=True)
+NOTHING_LEFT = replace(LEFT_HAS_GONE, gc_tested=True)
 
 ROWS = [
     ("asked for", PLAIN, RIGHT, ALL, True),
@@ -48,14 +48,14 @@ ROWS = [
     ("the one left is no consumer any more", NEEDED, LEFT_HAS_GONE, (), True),
     ("nor is the gc job unproved", NEEDED, NOTHING_LEFT, (), False),
     ("nor is the gc job unproved, asked for", PLAIN, NOTHING_LEFT, ALL, True),
-    ("one was left, and the gc job proved", NEEDED, replace(BOB_LEFT, proved=True), ("bob",), True),
+    ("one was left, and the gc job proved", NEEDED, replace(BOB_LEFT, gc_tested=True), ("bob",), True),
 ]
 
 
-@pytest.mark.parametrize(("case", "requirement", "now", "accounts", "prove"), ROWS, ids=[row[0] for row in ROWS])
-def test_the_decision(case, requirement, now, accounts, prove):
+@pytest.mark.parametrize(("case", "requirement", "now", "accounts", "test_gc"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_decision(case, requirement, now, accounts, test_gc):
     decision = decide(requirement, now)
 
-    assert (decision.accounts, decision.prove) == (accounts, prove)
-    assert decision.nothing == (not accounts and not prove)
+    assert (decision.accounts, decision.test_gc) == (accounts, test_gc)
+    assert decision.nothing == (not accounts and not test_gc)
     assert decision.reason

@@ -86,8 +86,8 @@ def backed_up(**changes):
     return {"backups": replace(WELL.backups, newest=replace(WELL.backups.newest, **changes))}
 
 
-def failed(kind, message, hint="", snapshot="", *, ran=True, known=True):
-    outcome = Outcome(kind, NOW, False, message, hint, snapshot, ran=ran, known=known)
+def failed(kind, message, hint="", snapshot="", *, ran=True, reported=True):
+    outcome = Outcome(kind, NOW, False, message, hint, snapshot, ran=ran, reported=reported)
     return {"backups": replace(WELL.backups, failed=(outcome,))}
 
 
@@ -136,7 +136,7 @@ PROBLEMS = [
     ),
     (
         "backup left no report",
-        failed(BACKUP, "no report", known=False),
+        failed(BACKUP, "no report", reported=False),
         "The last backup that is known here has finished, result unknown (2026-03-01 12:00 UTC): no report. "
         "Read its log. Then run `backup`.",
     ),

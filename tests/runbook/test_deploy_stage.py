@@ -94,22 +94,22 @@ def test_changes_that_follow_from_a_state(case, state, changes):
     assert isinstance(diff, NoChange) == (not changes)
 
 
-def test_what_was_not_observed_is_said_not_assumed():
+def test_unobserved_health_is_a_warning_and_not_assumed():
     state = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
 
     diff = DeployStage().diff(state)
 
     assert isinstance(diff, NoChange)
     assert "healthy" not in diff.reason
-    assert "not observed" in diff.warnings[0]
+    assert "not visible" in diff.warnings[0]
 
 
 def test_a_server_that_may_run_on_other_values_is_warned_of():
-    """What is not remembered is not known; it is not said to be another value."""
+    """A value without a record is unknown; it is not reported as another value."""
     for state in (replace(RIGHT, secrets=UNKNOWN), replace(RIGHT, uncertain=("MLFLOW_BACKEND_STORE_URI",))):
         (warning,) = DeployStage().diff(state).warnings
 
-        assert "configured values of MLFLOW_BACKEND_STORE_URI is not known" in warning
+        assert "may have been started with other values of MLFLOW_BACKEND_STORE_URI" in warning
         assert "`rotate-token --restart`" in warning
         assert "run this again" not in warning
 
@@ -145,7 +145,7 @@ def test_another_command_of_the_project_is_not_a_duplicate():
 def test_drift_names_what_it_is_and_what_it_should_be():
     found = drift(deployment(command="X", public=True), DESIRED)
 
-    assert found.restart == ("its command is X, wanted is TrackingServer",)
+    assert found.restart == ("command: X → TrackingServer",)
     assert "public" in found.patch[0]
 
 

@@ -81,7 +81,7 @@ def test_a_key_that_is_missing_is_added_to_the_file(tmp_path):
     encryption_keys.path(where).chmod(0o600)
     assert [secret.state for secret in encryption_keys.observe(where)] == ["new", "made", "new"]
     encryption_keys.make(where, [encryption_keys.WEBHOOKS])
-    found = encryption_keys.at_hand(where)
+    found = encryption_keys.available(where)
     assert (found[NAME].reveal(), found[encryption_keys.VERSION].reveal(), set(found)) == (
         OURS,
         "2",
@@ -101,7 +101,7 @@ def test_a_configured_key_that_is_none_is_refused_by_name(tmp_path):
 def test_check_values_are_those_of_the_server_project(tmp_path):
     where = context(tmp_path, lists=Lists())
     encryption_keys.make(where, encryption_keys.NAMES)
-    known = {name: value.reveal() for name, value in encryption_keys.at_hand(where).items()}
+    known = {name: value.reveal() for name, value in encryption_keys.available(where).items()}
     for check in encryption_keys.check_values(where):
         text = f"1:{known[NAME]}" if check["name"] == NAME else known[check["name"]]
         salt = check["salt"].encode()

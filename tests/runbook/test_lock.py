@@ -23,7 +23,7 @@ def test_a_second_run_is_refused_and_told_who_holds_the_lock(tmp_path):
         ):
             pass
 
-    assert f"process {os.getpid()}" in caught.value.what
+    assert f"pid {os.getpid()}" in caught.value.what
     assert "8 deploy" in caught.value.what
     assert "2026-01-01T00:00:00+00:00" in caught.value.what
     assert caught.value.exit_code == 22

@@ -68,7 +68,7 @@ def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose
         f"The {purpose} has finished, result unknown: the run is completed, and its log has no report; it ends with "
         "`OperationalError: disk I/O error`."
     )
-    assert job_result.known is False
+    assert job_result.reported is False
     assert job_result.judged is None
 
 

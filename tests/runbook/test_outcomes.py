@@ -101,7 +101,7 @@ def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, st
     outcomes.note(state, CREATE, seen, NOW, good=runner.succeeded(seen))
 
     (outcome,) = state.outcomes.values()
-    assert (outcome.passed, outcome.known) == (False, known)
+    assert (outcome.passed, outcome.reported) == (False, known)
 
 
 def test_where_no_snapshot_was_ever_known_nothing_is_missed():

@@ -16,7 +16,7 @@ def shared(present, desired, ours=()):
 
 ROWS = [
     ("nothing shared yet", shared([], [EVERYONE]), [(ShareWith, *EVERYONE)], 0),
-    ("as wanted", shared([EVERYONE], [EVERYONE]), [], 0),
+    ("as configured", shared([EVERYONE], [EVERYONE]), [], 0),
     ("a user too", shared([EVERYONE], [EVERYONE, ANN]), [(ShareWith, *ANN)], 0),
     (
         "narrowed after we shared it widely",
@@ -25,7 +25,7 @@ ROWS = [
         0,
     ),
     ("somebody else added a person", shared([EVERYONE, ANN], [EVERYONE]), [], 1),
-    ("shared with nobody, as wanted", shared([], []), [], 0),
+    ("shared with nobody, as configured", shared([], []), [], 0),
 ]
 
 

@@ -1,4 +1,4 @@
-"""rotate-token: a new token, proved and stored for everybody."""
+"""rotate-token: issue, test and store a new token."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command(
     if_needed: IfNeeded = False,
     everyone: All = False,
 ) -> int:
-    """The manual wants a new token after every restart of the server. This is it, in one command."""
+    """The manual requires a new token after every restart of the server. This is it, in one command."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.operations.rotate_token import rotate
     from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions

@@ -144,7 +144,7 @@ def _profiles(context: Context) -> Finding:
 
 def _keys(context: Context) -> Finding:
     """Of MLflow: whether they are set, and whether a copy of them is here."""
-    if encryption_keys.are_asked_for(context):
+    if encryption_keys.are_prompted(context):
         return skipped("keys", "a key is prompted for when it is needed", "Refer to it with env: or file:.")
     try:
         report = encryption_keys.observe(context)

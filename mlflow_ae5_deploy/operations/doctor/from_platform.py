@@ -51,7 +51,7 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
         return _all_skipped(
             f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
         )
-    values = [] if encryption_keys.are_asked_for(context) else encryption_keys.check_values(context)
+    values = [] if encryption_keys.are_prompted(context) else encryption_keys.check_values(context)
     checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(values)),) if values else ()
     desired = JobSpec(JOB, command, "", checks, settings.deployment.resource_profile)
     run, log = one_off.run_once(context, project, desired, show, seconds=settings.platform.deployment_deadline)

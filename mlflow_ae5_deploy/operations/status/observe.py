@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine import job_result
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.lock import at_work
+from mlflow_ae5_deploy.engine.lock import holder_of
 from mlflow_ae5_deploy.jobs import gc
 from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.missed import missed
@@ -76,7 +76,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
 
 
 def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
-    running = at_work(context.folder) or ""
+    running = holder_of(context.folder) or ""
     pending, rotation = context.state.restart, context.state.rotation
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
     if rotation is None or current is None or rotation.deployment_id != current.id:

@@ -15,11 +15,9 @@ from mlflow_ae5_deploy.resources.account import CreateAccount
 
 @dataclass(frozen=True)
 class AccountState:
-    """user is None without admin rights, or when the account does not exist."""
-
     account: str
     admin: bool
-    user: User | None
+    user: User | None  # None without admin rights, or when the account does not exist
     other_projects: tuple[str, ...]
 
     @property
@@ -58,16 +56,16 @@ class ServiceAccountStage(Stage[AccountState]):
 
     def diff(self, state: AccountState) -> Diff:
         if state.missing:
-            reason = "it does not exist, and creating it was asked for"
+            reason = "it does not exist, and --create-account was given"
             return Changes((CreateAccount(name=state.account, reason=reason),))
         warnings = []
         if state.other_projects:
             names = ", ".join(state.other_projects)
             warnings.append(
-                f"`{state.account}` also owns other projects ({names}): every secret of the account is visible to "
-                "them. A dedicated account is safer."
+                f"`{state.account}` also owns other projects ({names}), which can read every secret of the account. "
+                "A dedicated account is safer."
             )
-        reason = "exists and is enabled" if state.admin else "proved by signing in (no admin credentials to look it up)"
+        reason = "exists and is enabled" if state.admin else "can sign in (no admin credentials to look it up)"
         return NoChange(f"`{state.account}` {reason}", tuple(warnings))
 
     def apply(self, change: Change, state: AccountState, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Stage 2: Python, ae5-tools, TLS trust and reachability are in order."""
+"""Stage 2: Python, ae5-tools and TLS trust are as required, and the platform is reachable."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from mlflow_ae5_deploy.engine.stage import Stage
 
 @dataclass(frozen=True)
 class EnvironmentState:
-    """ae5_tools is None where that package is not installed. ca_file: None for the system's trust store."""
-
     python: str
-    ae5_tools: str | None
+    ae5_tools: str | None  # None if not installed
     hostname: str
     verify_tls: bool
-    ca_file: Path | None
+    ca_file: Path | None  # None for the system's trust store
 
 
 class EnvironmentStage(Stage[EnvironmentState]):
     number = 2
     name = "environment"
-    promise = "Python, ae5-tools, TLS trust and reachability are in order"
+    promise = "Python, ae5-tools and TLS trust are as required, and the platform is reachable"
 
     def preflight(self, context: Context) -> None:
         target = context.access.target
@@ -47,11 +45,11 @@ class EnvironmentStage(Stage[EnvironmentState]):
             if state.ae5_tools
             else "ae5-tools not installed (not needed for the sandbox)"
         )
-        start = f"Python {state.python}, {tools}; {state.hostname} answers"
+        start = f"Python {state.python}, {tools}; {state.hostname} is reachable"
         if state.verify_tls:
             return NoChange(f"{start}, TLS certificate verified against {state.ca_file or 'the system trust store'}")
         warning = (
-            "TLS verification is switched off: anyone between here and the platform can read the password. "
+            "TLS verification is off: anyone between this machine and the platform can read the password. "
             "Set platform.ca_file instead."
         )
         return NoChange(f"{start}, TLS certificate NOT verified", (warning,))

@@ -13,10 +13,8 @@ from mlflow_ae5_deploy.resources.account import SignIn
 
 @dataclass(frozen=True)
 class LoginState:
-    """username: who is signed in; None while the account does not exist."""
-
     account: str
-    username: str | None
+    username: str | None  # signed in; None while the account does not exist
     how: str
 
 

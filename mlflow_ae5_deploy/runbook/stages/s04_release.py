@@ -1,4 +1,4 @@
-"""Stage 4: the release is at hand, and is what it should be."""
+"""Stage 4: the release is on this machine, its checksum verified."""
 
 from __future__ import annotations
 
@@ -15,25 +15,23 @@ from mlflow_ae5_deploy.resources.release import DownloadRelease
 
 _CHECKED = {
     "given": "SHA-256 as given",
-    "recorded": "SHA-256 as recorded at its first use",
-    "first-use": "SHA-256 recorded, this being its first use",
-    "announced": "SHA-256 as published beside it; recorded when it is installed",
+    "recorded": "SHA-256 as at its first use",
+    "first-use": "SHA-256 recorded at this first use",
+    "announced": "SHA-256 as published with it; recorded when it is installed",
     "none": "no checksum to compare with",
 }
 
 
 @dataclass(frozen=True)
 class ReleaseState:
-    """desired: the configured release, with `latest` made a version. release: None when it must be downloaded first."""
-
-    desired: str
-    release: Release | None
+    desired: str  # the configured release, with `latest` resolved to a version
+    release: Release | None  # None if it must be downloaded first
 
 
 class ReleaseStage(Stage[ReleaseState]):
     number = 4
     name = "release"
-    promise = "the release is at hand, its checksum verified"
+    promise = "the release is on this machine, its checksum verified"
 
     def observe(self, context: Context) -> ReleaseState:
         desired = context.settings.release.source

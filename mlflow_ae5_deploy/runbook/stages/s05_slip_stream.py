@@ -1,4 +1,4 @@
-"""Stage 5: the customised archive is built, the same bytes from the same input."""
+"""Stage 5: the customized archive is built, the same bytes from the same input."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from mlflow_ae5_deploy.release.customize import build
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.resources.release import BuildArchive
 
-_NAMED = 3  # changes told in words
+_NAMED = 3  # changes that are named
 
 
 @dataclass(frozen=True)
 class CustomizationState:
-    """built is None while the release is not at hand. saved: the same bytes were built and saved before."""
-
-    built: BuiltArchive | None
-    saved: bool
+    built: BuiltArchive | None  # None while the release is not on this machine
+    saved: bool  # the same bytes were built and saved before
 
 
 class SlipStreamStage(Stage[CustomizationState]):
     number = 5
     name = "slip-stream"
-    promise = "the customised archive is built and its provenance is inside it"
+    promise = "the customized archive is built, with its provenance inside"
 
     def observe(self, context: Context) -> CustomizationState:
         if context.outputs.release is None:
@@ -49,7 +47,7 @@ class SlipStreamStage(Stage[CustomizationState]):
 
     def diff(self, state: CustomizationState) -> Diff:
         if state.built is None:
-            return Changes((BuildArchive(reason="possible once the release is at hand", guess=True),))
+            return Changes((BuildArchive(reason="possible once the release is on this machine", guess=True),))
         if state.saved:
             return NoChange(f"the archive is already built, {_describe(state.built)}")
         return Changes((BuildArchive(reason=f"not built before: {_describe(state.built)}"),))
@@ -57,7 +55,7 @@ class SlipStreamStage(Stage[CustomizationState]):
     def apply(self, change: Change, state: CustomizationState, context: Context) -> None:
         built = context.outputs.built
         if built is None:
-            raise ReleaseRefused("The release is not at hand, so nothing can be built from it.")
+            raise ReleaseRefused("The release is not on this machine, so nothing can be built from it.")
         saved = _saved_at(context, built)
         copy_private(built.path, saved)
         context.outputs.built = replace(built, path=saved)

@@ -1,7 +1,7 @@
 """Stage 8: the server runs as a private deployment on the static endpoint, and is healthy.
 
-Healthy means that a call which reaches the database answers through the public URL. The secrets the server reads
-at its start are stored first; a running server does not see new values, so a changed one means a new start.
+Healthy: a call that reaches the database succeeds through the public URL. The secrets that the server reads at its
+start are stored first; a running server does not see new values, so a changed one needs a restart.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _DUPLICATE = (
     Consequence(Impact.TOKENS, "its tokens are invalidated"),
 )
 _AFTER_PATCH = (
-    "Whether AE5 keeps a deployment's tokens when it is made private is not documented. If clients are turned away "
-    "afterwards, `rotate-token` gives them a new one."
+    "AE5 does not document whether a deployment keeps its tokens when it becomes private. If clients are rejected "
+    "afterwards, run `rotate-token`."
 )
 
 
@@ -84,7 +84,7 @@ class DeployStage(Stage[DeploymentState]):
         return "" if seen is None or seen.same else seen.difference
 
     def _health(self, context: Context, current: Deployment) -> Health | None:
-        """As the signed-in owner, because that needs no token; None while it is not started."""
+        """Probe as the signed-in owner, which needs no token; None while it is not started."""
         if not current.is_started or not current.url:
             return None
         token = context.outputs.token if context.outputs.token_deployment == current.id else None
@@ -97,7 +97,7 @@ class DeployStage(Stage[DeploymentState]):
         return judge(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
 
     def check(self, state: DeploymentState, context: Context) -> None:
-        """What could not be started later, found out now."""
+        """Find out now what could not be started later."""
         if state.rival is not None:
             raise Conflict(
                 f"The endpoint `{state.desired.endpoint}` is in use by deployment `{state.rival.name}` of another "
@@ -127,9 +127,8 @@ class DeployStage(Stage[DeploymentState]):
         unknown = sorted({*state.uncertain, *(secret.name for secret in state.secrets if secret.state == "unknown")})
         if unknown and state.current is not None and not _starts(server.changes):
             warnings.append(
-                f"Whether the running server was started with the configured values of {', '.join(unknown)} is not "
-                "known: this machine does not remember what was stored before. If in doubt, run `install`, then "
-                "`rotate-token --restart`: it starts the server with what is stored."
+                f"The running server may have been started with other values of {', '.join(unknown)}: this machine "
+                "has no record of the values before. If in doubt, run `install`, then `rotate-token --restart`."
             )
         changes = (*setting(state.secrets), *stops, *server.changes)
         if changes:
@@ -150,18 +149,18 @@ class DeployStage(Stage[DeploymentState]):
             return Changes((AwaitDeployment(name=name, id=current.id, reason="it is starting"),))
         health = state.health
         if health is not None and health.healthy:
-            return NoChange(f"deployment {name} is as wanted and healthy: {health.message}")
+            return NoChange(f"deployment {name} is up to date and healthy: {health.message}")
         if health is not None and health.status == "unauthorised":
             unseen = (
-                f"Its health was not observed: the endpoint did not accept the login session ({health.message}). "
-                "`verify` proves it with a token."
+                f"Health not visible from here: the endpoint did not accept the login session ({health.message}). "
+                "`verify` tests it with a token."
             )
-            return NoChange(f"deployment {name} is as wanted and started", (unseen,))
+            return NoChange(f"deployment {name} is up to date and started", (unseen,))
         why = f"it is started but not healthy: {health.message if health else 'no answer'}"
         return Changes((AwaitDeployment(name=name, id=current.id, reason=why),))
 
     def assume(self, changes: Sequence[Change], state: DeploymentState, context: Context) -> None:
-        """A deployment that is started gets an id of its own; the URL stays where the endpoint does."""
+        """A started deployment gets a new id; the URL stays with the endpoint."""
         if _starts(changes):
             current = state.current
             same = current is not None and current.url and current.endpoint == state.desired.endpoint
@@ -194,7 +193,7 @@ class DeployStage(Stage[DeploymentState]):
         now = context.platform.deployment(current.id)
         if now is None or now.public:
             raise StageFailed(
-                f"Deployment {desired.name} is still public after it was told to be private.",
+                f"Deployment {desired.name} is still public after the request to make it private.",
                 stage=self.number,
                 remedy="Stop it on the platform, then run this again.",
             )
@@ -209,15 +208,15 @@ class DeployStage(Stage[DeploymentState]):
             raise StageFailed("The platform shows no running deployment.", stage=self.number)
         if other := self._other_database(context, deployment):
             raise self._wrong_database(deployment, other)
-        return f"deployment {deployment.name} ({deployment.id}) runs and the MLflow API answers from its database"
+        return f"deployment {deployment.name} ({deployment.id}) runs; MLflow API healthy (database reachable)"
 
     def _wrong_database(self, deployment: Deployment | None, difference: str) -> StageFailed:
         return StageFailed(
-            "The server works on another database than the configured one.",
+            "The server uses another database than the configured one.",
             stage=self.number,
             where=f"deployment {deployment.name} ({deployment.id})" if deployment is not None else "",
             remedy="`rotate-token --restart` starts it with the stored secrets. If that does not help, the release "
-            "does not read them: see in its documentation where it takes its database from.",
+            "does not read them: its documentation says how it chooses its database.",
             detail=difference,
         )
 
@@ -227,7 +226,7 @@ def _starts(changes: Sequence[Change]) -> bool:
 
 
 def _why_restart(current: Deployment, state: DeploymentState) -> str:
-    """Empty where the deployment may go on."""
+    """Empty where no restart is needed."""
     if not current.is_started and not current.is_starting:
         return f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else "")
     unseen = {*state.stale, *(secret.name for secret in state.secrets if secret.is_news_to_the_server)}

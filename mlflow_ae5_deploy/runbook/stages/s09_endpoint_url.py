@@ -15,9 +15,7 @@ from mlflow_ae5_deploy.resources.endpoint import ReadUrl
 
 @dataclass(frozen=True)
 class EndpointState:
-    """url: None while no deployment runs."""
-
-    url: str | None
+    url: str | None  # None while no deployment runs
 
 
 class EndpointUrlStage(Stage[EndpointState]):
@@ -33,7 +31,7 @@ class EndpointUrlStage(Stage[EndpointState]):
 
     def check(self, state: EndpointState, context: Context) -> None:
         if state.url is not None and urlsplit(state.url).scheme != "https":
-            raise StageFailed(f"The platform gives an endpoint URL that is not https: {state.url}", stage=self.number)
+            raise StageFailed(f"The endpoint URL is not https: {state.url}", stage=self.number)
 
     def diff(self, state: EndpointState) -> Diff:
         if state.url is None:
@@ -41,4 +39,4 @@ class EndpointUrlStage(Stage[EndpointState]):
         return NoChange(state.url)
 
     def apply(self, change: Change, state: EndpointState, context: Context) -> None:
-        raise StageFailed("The platform does not tell the deployment's URL.", stage=self.number)
+        raise StageFailed("The platform does not show the deployment's URL.", stage=self.number)

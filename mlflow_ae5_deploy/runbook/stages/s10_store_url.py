@@ -37,7 +37,7 @@ class StoreUrlStage(Stage[UrlSecretsState]):
 
     def apply(self, change: Change, state: UrlSecretsState, context: Context) -> None:
         if state.url is None:
-            raise StageFailed("The endpoint's URL is not known.", stage=self.number)
+            raise StageFailed("The endpoint URL is unknown.", stage=self.number)
         if isinstance(change, SetSecrets):
             url = Secret.public(state.url)
             context.store_secrets(context.platform, context.account, dict.fromkeys(change.names, url))

@@ -1,4 +1,4 @@
-"""Stage 11: an access token for this very deployment exists and works."""
+"""Stage 11: an access token for this deployment exists and works."""
 
 from __future__ import annotations
 
@@ -11,28 +11,24 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.stage import Stage
-from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking, token_is_on_record
+from mlflow_ae5_deploy.resources.consumers import TOKEN, expired, token_is_on_record, without_token
 from mlflow_ae5_deploy.resources.health import await_health
 from mlflow_ae5_deploy.resources.token import IssueToken
 
 
 @dataclass(frozen=True)
 class TokenState:
-    """lacking: accounts for which no token of this deployment is on record that is still good. unlisted: the platform
-    does not list the secret any more, though a token was stored. ended: when the token of some of them ended.
-    on_record: see `token_is_on_record`."""
-
     deployment_id: str | None
-    lacking: tuple[str, ...]
-    unlisted: bool
-    ended: Mapping[str, datetime] = field(default_factory=dict)
-    on_record: bool = True
+    lacking: tuple[str, ...]  # accounts without a recorded, valid token of this deployment
+    unlisted: bool  # a token was stored, and the platform does not list the secret any more
+    expired: Mapping[str, datetime] = field(default_factory=dict)  # and when
+    on_record: bool = True  # see `token_is_on_record`
 
 
 class TokenStage(Stage[TokenState]):
     number = 11
     name = "token"
-    promise = "an access token for this very deployment exists and works"
+    promise = "an access token for this deployment exists and works"
 
     def observe(self, context: Context) -> TokenState:
         deployment = context.outputs.deployment
@@ -42,9 +38,9 @@ class TokenStage(Stage[TokenState]):
         unlisted = stored and TOKEN not in context.cached.secret_names()
         return TokenState(
             identity,
-            lacking(context, identity),
+            without_token(context, identity),
             unlisted,
-            ended(context, identity),
+            expired(context, identity),
             token_is_on_record(context),
         )
 
@@ -56,7 +52,7 @@ class TokenStage(Stage[TokenState]):
         elif state.lacking:
             reason = _why(state)
         else:
-            return NoChange(f"a token of deployment {state.deployment_id} is on record")
+            return NoChange(f"a token of deployment {state.deployment_id} is stored")
         return Changes((IssueToken(id=state.deployment_id or "", reason=reason, guess=not state.on_record),))
 
     def apply(self, change: Change, state: TokenState, context: Context) -> None:
@@ -66,11 +62,11 @@ class TokenStage(Stage[TokenState]):
         await_health(context, deployment)
 
     def verify(self, context: Context) -> str | None:
-        return "a new token opens the endpoint, proved by a call that reaches the database"
+        return "new token issued and tested"
 
 
 def _why(state: TokenState) -> str:
-    reasons = [f"the one stored for {name} ended on {end:%Y-%m-%d %H:%M} UTC" for name, end in state.ended.items()]
-    if without := [name for name in state.lacking if name not in state.ended]:
-        reasons.append(f"none of deployment {state.deployment_id} is on record for {', '.join(without)}")
+    reasons = [f"the token of {name} expired at {end:%Y-%m-%d %H:%M} UTC" for name, end in state.expired.items()]
+    if without := [name for name in state.lacking if name not in state.expired]:
+        reasons.append(f"none stored for deployment {state.deployment_id} and {', '.join(without)}")
     return "; ".join(reasons)

@@ -9,19 +9,16 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.stage import Stage
-from mlflow_ae5_deploy.resources.consumers import TOKEN, ended, lacking, recipients, token_is_on_record
+from mlflow_ae5_deploy.resources.consumers import TOKEN, expired, recipients, token_is_on_record, without_token
 from mlflow_ae5_deploy.resources.token import StoreToken, store_token
 
 
 @dataclass(frozen=True)
 class StoredTokenState:
-    """accounts: that are given the token. expired: those of them whose stored token has ended. on_record: see
-    `token_is_on_record`."""
-
     recipients: tuple[str, ...]
-    accounts: tuple[str, ...]
-    expired: frozenset[str] = frozenset()
-    on_record: bool = True
+    accounts: tuple[str, ...]  # that are given the token
+    expired: frozenset[str] = frozenset()  # those of them whose stored token has expired
+    on_record: bool = True  # see `token_is_on_record`
 
 
 class StoreTokenStage(Stage[StoredTokenState]):
@@ -32,11 +29,11 @@ class StoreTokenStage(Stage[StoredTokenState]):
     def observe(self, context: Context) -> StoredTokenState:
         deployment = context.outputs.deployment
         identity = deployment.id if deployment else None
-        everyone, absent = tuple(recipients(context)), lacking(context, identity)
+        everyone, absent = tuple(recipients(context)), without_token(context, identity)
         # A token issued in this run goes to everybody: whether issuing one invalidates the previous is not documented.
         fresh = identity is not None and context.outputs.token_deployment == identity
         accounts = everyone if absent and fresh else absent
-        return StoredTokenState(everyone, accounts, frozenset(ended(context, identity)), token_is_on_record(context))
+        return StoredTokenState(everyone, accounts, frozenset(expired(context, identity)), token_is_on_record(context))
 
     def diff(self, state: StoredTokenState) -> Diff:
         if not state.accounts:
@@ -45,9 +42,7 @@ class StoreTokenStage(Stage[StoredTokenState]):
             tuple(
                 StoreToken(
                     name=name,
-                    reason="the one it holds has ended"
-                    if name in state.expired
-                    else "it holds no token of this deployment",
+                    reason="its token has expired" if name in state.expired else "it has no token of this deployment",
                     guess=not state.on_record,
                 )
                 for name in state.accounts
@@ -57,7 +52,7 @@ class StoreTokenStage(Stage[StoredTokenState]):
     def apply(self, change: Change, state: StoredTokenState, context: Context) -> None:
         deployment = context.outputs.deployment
         if deployment is None:
-            raise StageFailed("There is no deployment whose token could be stored.", stage=self.number)
+            raise StageFailed("There is no deployment.", stage=self.number)
         store_token(context, change.name, deployment)
 
     def verify(self, context: Context) -> str | None:

@@ -1,4 +1,4 @@
-"""Stage 13: the deployment is shared with everyone, or with the groups and users named."""
+"""Stage 13: the deployment is shared with the configured groups and users."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from mlflow_ae5_deploy.resources.sharing import Pair, ShareWith, StopSharing, co
 
 @dataclass(frozen=True)
 class SharingState:
-    """ours: added by an earlier run of this tool, so this tool may remove them again."""
-
     deployment_id: str | None
     present: frozenset[Pair]
     desired: frozenset[Pair]
-    ours: frozenset[Pair]
+    ours: frozenset[Pair]  # added by this tool, so it may remove them again
 
     @property
     def missing(self) -> list[Pair]:
@@ -37,7 +35,7 @@ class SharingState:
 class SharingStage(Stage[SharingState]):
     number = 13
     name = "sharing"
-    promise = "the deployment is shared with everyone, or with the groups and users named"
+    promise = "the deployment is shared with the configured groups and users"
 
     def observe(self, context: Context) -> SharingState:
         deployment = context.outputs.deployment
@@ -51,13 +49,13 @@ class SharingStage(Stage[SharingState]):
 
     def diff(self, state: SharingState) -> Diff:
         warnings = tuple(
-            f"The deployment is also shared with {kind} {name}, whom the configuration does not name; that is left."
+            f"The deployment is also shared with {kind} {name}, which is not in the configuration; this stays."
             for kind, name in state.others
         )
         identity = state.deployment_id or ""
         changes = (
-            *(ShareWith.of(pair, identity, "it is not shared with them") for pair in state.missing),
-            *(StopSharing.of(pair, identity, "the configuration no longer names them") for pair in state.surplus),
+            *(ShareWith.of(pair, identity, "not shared yet") for pair in state.missing),
+            *(StopSharing.of(pair, identity, "not in the configuration any more") for pair in state.surplus),
         )
         if changes:
             return Changes(changes, warnings)

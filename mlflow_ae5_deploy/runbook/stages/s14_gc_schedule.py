@@ -19,16 +19,14 @@ from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 
 @dataclass(frozen=True)
 class ScheduledJobsState:
-    """destination: the secret that tells a scheduled backup where to; None where none is needed."""
-
     jobs: tuple[ScheduledJobState, ...]
-    destination: SecretState | None = None
+    destination: SecretState | None = None  # the secret with the backup destination; None where none is needed
 
 
 class GcScheduleStage(Stage[ScheduledJobsState]):
     number = scheduled_job.STAGE
     name = "gc-schedule"
-    promise = "exactly one garbage collection job exists, with the wanted cron, command and variables"
+    promise = "exactly one garbage collection job exists, with the configured cron, command and variables"
 
     def observe(self, context: Context) -> ScheduledJobsState:
         jobs = tuple(

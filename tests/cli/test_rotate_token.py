@@ -340,7 +340,7 @@ class TestWhatStatusSaysMeanwhile:
             seen = self.look(rotatable, capsys)
 
         assert seen.code == 0, seen.out
-        assert "`install`" in seen.data["unfinished"]["running"]
+        assert "install" in seen.data["unfinished"]["running"]
         assert any("Another run is in progress" in text for text in seen.data["warnings"])
         assert self.look(rotatable, capsys).data["unfinished"]["running"] == ""
 

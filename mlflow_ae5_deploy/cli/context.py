@@ -147,7 +147,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.config.secret_values import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
-    from mlflow_ae5_deploy.engine.context import Context
+    from mlflow_ae5_deploy.engine.context import Context, Folders
     from mlflow_ae5_deploy.engine.journal import Journal
     from mlflow_ae5_deploy.engine.state import SavedState
 
@@ -169,11 +169,8 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
         journal=Journal(folder, clock, verb=verb, read_only=run.dry),
         values=values,
         clock=clock,
-        folder=folder,
-        scratch=scratch,
-        cache_dir=settings.release.cache_dir or state_root(settings, os.environ),
-        on_wait=reporter.waiting,
-        on_progress=reporter.progress,
+        folders=Folders(folder, scratch, settings.release.cache_dir or state_root(settings, os.environ)),
+        progress=reporter,
     )
 
 
@@ -212,7 +209,7 @@ def locked(options: WriteOptions, verb: str, context: Context) -> Iterator[Insta
     """Hold the installation's lock. The state is read again, because another run may have written it meanwhile."""
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
-    with InstallationLock(context.folder, context.clock, verb=verb).held(options.lock_wait) as lock:
+    with InstallationLock(context.folders.state, context.clock, verb=verb).held(options.lock_wait) as lock:
         context.state.reload()
         yield lock
 

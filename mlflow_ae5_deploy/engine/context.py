@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.client import Client
@@ -24,8 +24,6 @@ from mlflow_ae5_deploy.engine.state import SavedState
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.release.models import BuiltArchive, Release
-
-OnProgress = Callable[[str, float, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,31 @@ class StageOutputs:
     keys_made: bool = False  # in this run, so nobody has a copy yet
 
 
+class Progress(Protocol):
+    """The progress display, which the command line implements."""
+
+    def waiting(self, what: str, seconds: float) -> None: ...
+
+    def progress(self, what: str, done: float, total: float | None) -> None: ...
+
+
+class NoProgress:
+    """Show nothing."""
+
+    def waiting(self, what: str, seconds: float) -> None:
+        pass
+
+    def progress(self, what: str, done: float, total: float | None) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Folders:
+    state: Path  # of the installation: state, journal, lock, archives
+    scratch: Path  # deleted at the end of the run
+    cache: Path  # downloaded releases
+
+
 @dataclass
 class Context:
     """What the functions of one run share."""
@@ -94,12 +117,9 @@ class Context:
     journal: Journal
     values: SecretResolver
     clock: Clock
-    folder: Path
-    scratch: Path
-    cache_dir: Path
-    on_wait: Callable[[str, float], None] | None = None  # (what, seconds), for the progress display
-    on_progress: OnProgress | None = None  # (what, done, total), for the progress display
-    on_line: Callable[[str], None] | None = None  # a line in the log of a followed job
+    folders: Folders
+    progress: Progress = field(default_factory=NoProgress)
+    on_line: Callable[[str], None] | None = None  # gets the log of a job while it runs
     outputs: StageOutputs = field(default_factory=StageOutputs)
 
     @property

@@ -99,7 +99,7 @@ def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str
     """Why this release's job must not be asked for a dry run: one that does not know the variable would collect."""
     if desired.command not in {command.id for command in context.cached.revisions(project)[0].commands}:
         return f"the release has no command `{desired.command}`"
-    archive = context.scratch / "stored-project.tar.gz"
+    archive = context.folders.scratch / "stored-project.tar.gz"
     write_private(archive, context.cached.archive(project))
     try:
         variables = read_project_archive(archive, called=f"project {project.name}").variables

@@ -102,7 +102,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
         waiting_for=f"run {run_id} to end",
         deadline=Deadline(context.clock, seconds),
         longest=3.0,
-        on_wait=context.on_wait,
+        on_wait=context.progress.waiting,
         remedy="It goes on at the platform: `logs --follow --run latest` shows it.",
     )
     _log.info("run %s of %s: %s", ended.id, ended.name, ended.state)

@@ -69,7 +69,7 @@ def run_once(
             lambda: context.platform.runs(known.id) or None,
             waiting_for=f"the run of {name} to be listed",
             deadline=Deadline(context.clock, _VISIBLE),
-            on_wait=context.on_wait,
+            on_wait=context.progress.waiting,
         )
         ended = follow_run(context, runs[0].id, show, seconds=seconds)
     except BaseException as trouble:
@@ -151,7 +151,7 @@ def stop(context: Context, runs: Iterable[Run]) -> None:
             lambda run=run: over(run.id),  # type: ignore[misc]
             waiting_for=f"the run of {run.name} to stop",
             deadline=Deadline(context.clock, _STOPPED),
-            on_wait=context.on_wait,
+            on_wait=context.progress.waiting,
         )
         context.journal.effect("stop", f"run of {run.name}", id=run.id)
 
@@ -169,8 +169,8 @@ def prune(context: Context, name: str, *, keep: int) -> int:
     old = surplus(ours, keep)
     for number, run in enumerate(old, 1):
         context.platform.delete_run(run.id)
-        if context.on_wait is not None and number % 10 == 0:
-            context.on_wait(f"{counted(len(old) - number, 'old run records')} to be deleted", 0.0)
+        if number % 10 == 0:
+            context.progress.waiting(f"{counted(len(old) - number, 'old run records')} to be deleted", 0.0)
     if old:
         context.journal.effect("delete", f"{counted(len(old), 'old run records')} of job {name}")
     return len(old)
@@ -187,7 +187,7 @@ def shows_up(name: str, project: Project, context: Context) -> Job | None:
             probe,
             waiting_for=f"job {name} to be listed",
             deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-            on_wait=context.on_wait,
+            on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:
         return None

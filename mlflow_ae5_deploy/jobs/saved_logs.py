@@ -41,13 +41,13 @@ def keep(context: Context, run: Run, log: str) -> None:
         "log": scrub(log[-_LONGEST:]),
     }
     with contextlib.suppress(Configuration):
-        write_private_json(context.folder / _FOLDER / f"{name}.json", record)
+        write_private_json(context.folders.state / _FOLDER / f"{name}.json", record)
 
 
 def kept(context: Context) -> list[SavedRun]:
     """In no order, without those that cannot be read."""
     found = []
-    for file in (context.folder / _FOLDER).glob("*.json"):
+    for file in (context.folders.state / _FOLDER).glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found.append(_read(json.loads(file.read_text(encoding="utf-8"))))
     return found

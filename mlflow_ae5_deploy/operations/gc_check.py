@@ -74,8 +74,7 @@ def prove_gc(context: Context, token: Secret | None) -> GcCheck:
         judgement = classify(job_result, token)
         if judgement != "stale" or deadline.expired():
             return _told(judgement, job_result, token)
-        if context.on_wait is not None:
-            context.on_wait("the gc job to see the new token", deadline.seconds - deadline.remaining())
+        context.progress.waiting("the gc job to see the new token", deadline.seconds - deadline.remaining())
         context.clock.sleep(min(pause, deadline.remaining()))
         pause = min(pause * 2, _LONGEST)
 

@@ -121,7 +121,7 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
             probe,
             waiting_for="the platform to show the new sharing",
             deadline=Deadline(context.clock, _VISIBLE),
-            on_wait=context.on_wait,
+            on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:
         seen = _present(context, deployment_id)

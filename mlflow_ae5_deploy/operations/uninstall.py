@@ -131,7 +131,7 @@ def _record_failure(context: Context, account: str, trouble: str, result: Uninst
 
 
 def _keep_archive(context: Context, project: Project, result: UninstallResult) -> Path | None:
-    folder = context.folder / "removed"
+    folder = context.folders.state / "removed"
     try:
         content = context.cached.archive(project)
     except NotFound as error:
@@ -173,7 +173,7 @@ def _delete_project(context: Context, project: Project) -> None:
         lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
         waiting_for="the project to be deleted",
         deadline=Deadline(context.clock, _GONE),
-        on_wait=context.on_wait,
+        on_wait=context.progress.waiting,
     )
 
 

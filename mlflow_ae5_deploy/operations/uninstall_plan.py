@@ -121,7 +121,7 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[str]:
         f"the database ({database}) and the artifacts ({server.artifacts_destination}); paths below data/ only if the "
         "platform mounts a persistent volume there",
         f"the snapshots ({backup_destination.shown(context)})",
-        f"journal, state and archives on this machine ({context.folder})",
+        f"journal, state and archives on this machine ({context.folders.state})",
     ]
     if state.keys:
         phrases.append(f"the secrets {', '.join(state.keys)}, because this machine has no copy of them")

@@ -195,7 +195,7 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
         probe,
         waiting_for=f"deployment {deployment.name} to be listed",
         deadline=Deadline(context.clock, _VISIBLE),
-        on_wait=context.on_wait,
+        on_wait=context.progress.waiting,
     )
 
 
@@ -210,7 +210,7 @@ def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> De
             probe,
             waiting_for=f"deployment {desired.name} to be listed",
             deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-            on_wait=context.on_wait,
+            on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:
         return None

@@ -39,7 +39,7 @@ _HEAD = """\
 
 
 def path(context: Context) -> Path:
-    return context.settings.server.key_file or context.folder / _FILE
+    return context.settings.server.key_file or context.folders.state / _FILE
 
 
 def available(context: Context) -> dict[str, Secret]:

@@ -45,7 +45,11 @@ def await_health(context: Context, deployment: Deployment, seconds: float | None
 
     try:
         return poll_until(
-            probe, waiting_for="the MLflow API at the endpoint", deadline=deadline, longest=3.0, on_wait=context.on_wait
+            probe,
+            waiting_for="the MLflow API at the endpoint",
+            deadline=deadline,
+            longest=3.0,
+            on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:
         raise failure(

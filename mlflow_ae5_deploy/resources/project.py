@@ -63,7 +63,7 @@ class DeleteProject(Change):
 
 def keep_archive(context: Context, project: Project) -> Path:
     """Save a copy of the project's content on this machine."""
-    kept = context.folder / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
+    kept = context.folders.state / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
     write_private(kept, context.cached.archive(project))
     context.outputs.kept_archives.append(kept)
     context.journal.effect("keep", "archive", str(kept), id=project.id)
@@ -108,7 +108,7 @@ def await_gone(context: Context, project: Project) -> None:
         lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
         waiting_for=f"the project {project.name} to be off the list",
         deadline=Deadline(context.clock, _GONE),
-        on_wait=context.on_wait,
+        on_wait=context.progress.waiting,
     )
 
 
@@ -140,7 +140,7 @@ def _shows_up(context: Context, name: str) -> Project | None:
             lambda: context.platform.project(context.account, name),
             waiting_for=f"project {name} to be listed",
             deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-            on_wait=context.on_wait,
+            on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:
         return None

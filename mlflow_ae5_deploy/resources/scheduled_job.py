@@ -199,7 +199,7 @@ def confirm(context: Context, desired: JobSpec) -> str:
             probe,
             waiting_for=f"the platform to list exactly one {desired.purpose} job",
             deadline=Deadline(context.clock, _VISIBLE),
-            on_wait=context.on_wait,
+            on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:
         jobs = seen[0].jobs
@@ -311,7 +311,7 @@ def await_idle(runs: RunSource, what: str, context: Context, wait: float, purpos
         idle,
         waiting_for=f"the running {purpose} of {what}",
         deadline=Deadline(context.clock, wait),
-        on_wait=context.on_wait,
+        on_wait=context.progress.waiting,
         remedy="Stop the run on the platform if it hangs, then run this again.",
     )
 

@@ -218,8 +218,8 @@ def killed_after(steps: int, config) -> bool:
     fuse = Fuse(steps)
     try:
         with opened(options, "rotate-token", RunOptions(consent=lambda _: True)) as context:
-            context.journal = DyingJournal(context.folder, context.clock, verb="rotate-token")
-            context.state = DyingState.load(context.folder)
+            context.journal = DyingJournal(context.folders.state, context.clock, verb="rotate-token")
+            context.state = DyingState.load(context.folders.state)
             context.journal.fuse = context.state._fuse = fuse
             rotate(context, RotationOptions(restart=True))
     except Killed:

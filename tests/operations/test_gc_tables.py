@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.context import NoProgress
 from mlflow_ae5_deploy.engine.job_result import last_report
 from mlflow_ae5_deploy.jobs.gc import judge
 from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
@@ -287,7 +288,7 @@ def test_a_run_is_followed_until_its_deadline_and_no_longer(found, seconds):
     clock, lines = ManualClock(), []
 
     class Context:
-        platform, on_wait = Scripted(found), None
+        platform, progress = Scripted(found), NoProgress()
 
     Context.clock = clock
     with pytest.raises(DeadlineExceeded) as caught:

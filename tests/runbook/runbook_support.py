@@ -22,7 +22,7 @@ from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.engine.context import Context, RunOptions
+from mlflow_ae5_deploy.engine.context import Context, Folders, RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.state import SavedState
 
@@ -109,9 +109,7 @@ def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = N
         journal=Journal(folder, clock, verb="test"),
         values=SecretResolver({}, None),
         clock=clock,
-        folder=folder,
-        scratch=folder,
-        cache_dir=folder,
+        folders=Folders(folder, folder, folder),
     )
 
 

@@ -106,4 +106,4 @@ def test_a_place_that_only_a_person_knows_is_not_asked_for_and_never_told(tmp_pa
     found = backup_repository.recreated(where)
 
     assert "The backups in the place that prompt says began anew" in found
-    assert "planted" not in (where.folder / "state.json").read_text() + found
+    assert "planted" not in (where.folders.state / "state.json").read_text() + found

@@ -154,7 +154,7 @@ def test_a_diff_is_given_the_state_alone():
         assert list(inspect.signature(stage.diff).parameters) == ["state"]
     assert list(inspect.signature(scheduled_job.diff).parameters) == ["state"]
     assert list(inspect.signature(uninstall_plan.diff).parameters) == ["state", "purge"]
-    assert list(inspect.signature(decide).parameters) == ["requirement", "now"]
+    assert list(inspect.signature(decide).parameters) == ["options", "now"]
 
 
 @pytest.mark.parametrize("world", WORLDS)

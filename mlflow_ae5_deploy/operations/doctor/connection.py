@@ -54,10 +54,10 @@ def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
 
 def _state_folder(context: Context) -> Finding:
     """Where journal, state and keys are kept: for all installations, and for this one. Nothing of it stays."""
-    root = context.folder.parent
+    root = context.folders.state.parent
     try:
         there = check_writable(root)
-        check_writable(context.folder)
+        check_writable(context.folders.state)
     except Configuration as trouble:
         return of_error("state-folder", trouble)
     return ok("state-folder", f"{root} is writable" if there == root else f"{root} can be created")

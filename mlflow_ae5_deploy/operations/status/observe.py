@@ -76,7 +76,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
 
 
 def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
-    running = holder_of(context.folder) or ""
+    running = holder_of(context.folders.state) or ""
     pending, rotation = context.state.restart, context.state.rotation
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
     if rotation is None or current is None or rotation.deployment_id != current.id:

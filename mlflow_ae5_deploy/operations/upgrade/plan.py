@@ -109,7 +109,7 @@ def require_resumable(context: Context, record: UpgradeRecord) -> None:
     if record.failure:
         raise Conflict(
             f"An upgrade to {record.release} failed, and its rollback has not finished: {record.failure}",
-            where=str(context.folder),
+            where=str(context.folders.state),
             remedy="Run `upgrade --roll-back` to finish it; then upgrade again.",
         )
 

@@ -34,7 +34,7 @@ def observe(run: UpgradeRun) -> RestoreSource:
     if not record.schema_touched or record.restored:
         return RestoreSource()
     if record.snapshot is None:
-        raise StageFailed("The record of the upgrade names no snapshot.", stage=7, where=str(context.folder))
+        raise StageFailed("The record of the upgrade names no snapshot.", stage=7, where=str(context.folders.state))
     project = context.cached.project(context.settings.project.name)
     if project is not None and _sees_snapshot(run, project):
         return RestoreSource(needed=True, seen=True)

@@ -45,7 +45,7 @@ class UpgradeRun:
         if record is None:
             raise NotFound(
                 "No upgrade was started from this machine that could be rolled back.",
-                where=str(self.context.folder),
+                where=str(self.context.folders.state),
                 remedy="A finished upgrade is not undone: `restore` brings an earlier snapshot back, and "
                 "`install --release` an earlier release.",
             )

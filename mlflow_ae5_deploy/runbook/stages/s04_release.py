@@ -50,12 +50,12 @@ class ReleaseStage(Stage[ReleaseState]):
         return NoChange(_describe(state.release))
 
     def apply(self, change: Change, state: ReleaseState, context: Context) -> None:
-        report = context.on_progress
+        report = context.progress.progress
         context.outputs.release = obtain(
             state.desired,
             self._fetch(context, offline=False),
             clock=context.clock,
-            on_progress=None if report is None else (lambda done, total: report(change.phrase, done, total)),
+            on_progress=lambda done, total: report(change.phrase, done, total),
         )
 
     def verify(self, context: Context) -> str | None:
@@ -65,7 +65,7 @@ class ReleaseStage(Stage[ReleaseState]):
         desired = context.settings.release
         platform = context.settings.platform
         return FetchSettings(
-            cache_dir=context.cache_dir,
+            cache_dir=context.folders.cache,
             mirror=desired.mirror,
             sha256=desired.sha256,
             ca_file=platform.ca_file,

@@ -33,7 +33,7 @@ class SlipStreamStage(Stage[CustomizationState]):
     def observe(self, context: Context) -> CustomizationState:
         if context.outputs.release is None:
             return CustomizationState(None, False)
-        built = build(context.outputs.release, context.settings.slipstream, context.scratch / "project.tar.gz")
+        built = build(context.outputs.release, context.settings.slipstream, context.folders.scratch / "project.tar.gz")
         needed = {context.settings.deployment.command, context.settings.gc.command}
         if absent := sorted(needed - set(built.commands)):
             raise ReleaseRefused(
@@ -65,7 +65,7 @@ class SlipStreamStage(Stage[CustomizationState]):
 
 
 def _saved_at(context: Context, built: BuiltArchive) -> Path:
-    return context.folder / "archives" / f"{built.sha256}.tar.gz"
+    return context.folders.state / "archives" / f"{built.sha256}.tar.gz"
 
 
 def _describe(built: BuiltArchive) -> str:

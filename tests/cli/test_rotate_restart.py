@@ -1,5 +1,4 @@
-"""rotate-token --restart: the same server again, with a new id and a new token; and what if it does not come up, or
-the run is cut off."""
+"""rotate-token --restart: the same server with a new id and a new token; failed starts; interrupted restarts."""
 
 from __future__ import annotations
 
@@ -130,7 +129,7 @@ class TestRollback:
         assert rotation(rotatable, capsys, "--if-needed").data["outcome"] == "unchanged"
         assert opens(rotatable, stored(rotatable)) == 200
 
-    def test_when_that_fails_too_the_next_run_starts_the_former_definition(self, special, capsys):
+    def test_when_the_rollback_fails_the_next_run_starts_the_previous_definition(self, special, capsys):
         before = shape(special)
         fails_to_start(special, 2)
 
@@ -140,14 +139,14 @@ class TestRollback:
         assert "The rollback to the previous definition failed" in failed.data["error"]["what"]
         assert failed.data["error"]["detail"].count("the database refuses the connection") == 2
 
-        mended = rotation(special, capsys, "--if-needed")
+        second = rotation(special, capsys, "--if-needed")
 
-        assert (mended.code, mended.data["outcome"]) == (0, "rotated"), mended.err
+        assert (second.code, second.data["outcome"]) == (0, "rotated"), second.err
         assert shape(special) == before
-        assert mended.data["token_downtime_seconds"] > 0
+        assert second.data["token_downtime_seconds"] > 0
 
 
-class TestVariablesThatLookLikeCredentials:
+class TestCredentialsInVariables:
     VARIABLES = {"GREETING": "good day", "DB_PASSWORD": "hunter2-variable"}  # noqa: RUF012
 
     def test_are_kept_but_not_on_disk(self, rotatable, capsys):
@@ -156,13 +155,13 @@ class TestVariablesThatLookLikeCredentials:
         failed = rotation(bench, capsys, "--restart")
         noted = state_file(bench).read_text()
 
-        mended = rotation(bench, capsys)
+        second = rotation(bench, capsys)
 
-        assert (failed.code, mended.code) == (20, 0), mended.err
+        assert (failed.code, second.code) == (20, 0), second.err
         assert running(bench)["variables"] == self.VARIABLES  # the failed deployment had them
-        assert "hunter2-variable" not in noted + failed.out + failed.err + mended.out + mended.err
+        assert "hunter2-variable" not in noted + failed.out + failed.err + second.out + second.err
 
-    def test_are_said_to_be_lost_when_they_are(self, rotatable, capsys):
+    def test_are_reported_as_lost_when_they_are(self, rotatable, capsys):
         bench = make_special(rotatable, self.VARIABLES)
         fails_to_start(bench, 2)
         rotation(bench, capsys, "--restart")

@@ -84,7 +84,7 @@ class TestRotation:
         assert len(seen) > 10
         assert set(seen) == {200}
 
-    def test_people_are_told_the_same(self, rotatable, capsys):
+    def test_the_text_output_has_the_same(self, rotatable, capsys):
         done = rotatable.run(capsys, "rotate-token", "--sandbox")
 
         assert done.code == 0, done.err
@@ -92,13 +92,13 @@ class TestRotation:
             assert words in done.out
         assert done.err == ""
 
-    def test_no_token_is_told_or_kept(self, rotatable, capsys):
+    def test_no_token_is_printed_or_saved(self, rotatable, capsys):
         old = stored(rotatable)
         done = rotation(rotatable, capsys)
-        told = rotatable.run(capsys, "rotate-token", "--sandbox", "--traceback")
+        plain_text = rotatable.run(capsys, "rotate-token", "--sandbox", "--traceback")
 
         kept = [p for p in (rotatable.folder / "state").glob("localhost*/**/*") if p.is_file()]
-        text = done.out + done.err + told.out + told.err + json.dumps(rotatable.calls())
+        text = done.out + done.err + plain_text.out + plain_text.err + json.dumps(rotatable.calls())
         text += "".join(file.read_bytes().decode("utf-8", "replace") for file in kept)
         assert len(kept) >= 3
         for token in (old, stored(rotatable)):
@@ -106,7 +106,7 @@ class TestRotation:
             assert token.split(".")[1] not in text
 
     def test_a_token_that_fails_its_proof_is_never_stored(self, rotatable, capsys):
-        old, known = stored(rotatable), state_file(rotatable).read_bytes()
+        old, state = stored(rotatable), state_file(rotatable).read_bytes()
         rotatable.control("POST", "/faults", {"method": "GET", "path": PROBE, "times": None, "status": 500})
 
         impatient = rotatable.configure(f"platform: {{deployment_deadline: 0.5}}\n{CONSUMER}")
@@ -117,7 +117,7 @@ class TestRotation:
         assert "app:" in failed.err  # the end of the server's log
         assert token_writes(rotatable) == []
         assert (stored(rotatable), stored(rotatable, "dev-user")) == (old, old)
-        assert state_file(rotatable).read_bytes() == known
+        assert state_file(rotatable).read_bytes() == state
 
     @pytest.mark.parametrize("status", [401, 302, 403])
     def test_nor_one_that_is_turned_away(self, rotatable, capsys, status):
@@ -150,7 +150,7 @@ class TestRotation:
         assert tokens_issued(rotatable) == 0
 
     @pytest.mark.parametrize("other", ["--restart", "--all"])
-    def test_contradictory_wishes_are_refused(self, bench, capsys, other):
+    def test_contradictory_options_are_refused(self, bench, capsys, other):
         assert rotation(bench, capsys, "--if-needed", other).code == 2
 
 
@@ -261,11 +261,11 @@ class TestConsumers:
         assert set(outcomes(everybody).values()) == {"stored"}
         assert password not in first.out + first.err + second.out + second.err
 
-    def test_a_platform_that_voids_earlier_tokens_is_noticed_and_everybody_is_served(self, rotatable, capsys):
+    def test_where_the_platform_invalidates_earlier_tokens_everybody_gets_the_new_one(self, rotatable, capsys):
         config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-yet\n"))]
         rotation(rotatable, capsys, *config)
         Admin(rotatable.info).create("nobody-yet", "some-password")
-        rotatable.owner().post("credentials/user", {"key": "MLFLOW_TRACKING_TOKEN", "value": "void-since-the-new-one"})
+        rotatable.owner().post("credentials/user", {"key": "MLFLOW_TRACKING_TOKEN", "value": "invalid-since-then"})
 
         second = rotation(rotatable, capsys, *config)
 
@@ -293,16 +293,16 @@ class TestConsumers:
 
 
 class TestWhatStatusSaysMeanwhile:
-    """A run that was cut off is told, with the verb that ends it."""
+    """`status` reports an interrupted run, with the verb that ends it."""
 
-    def look(self, bench, capsys, *argv):
+    def status_of(self, bench, capsys, *argv):
         return bench.run(capsys, "status", "--sandbox", "--json", "--release", str(bench.release), *argv)
 
     def test_who_is_left(self, rotatable, capsys):
         config = ["--config", str(rotatable.configure(PLATFORM + CONSUMER + "  - username: nobody-here\n"))]
         rotation(rotatable, capsys, *config)
 
-        left, gone = self.look(rotatable, capsys, *config), self.look(rotatable, capsys)
+        left, gone = self.status_of(rotatable, capsys, *config), self.status_of(rotatable, capsys)
 
         assert (left.code, left.data["unfinished"]["accounts_left"]) == (20, ["nobody-here"])
         assert "`rotate-token --sandbox --config " in left.data["problems"][0]
@@ -313,36 +313,36 @@ class TestWhatStatusSaysMeanwhile:
         rotation(rotatable, capsys)
         (volume(rotatable) / "broken-collection").unlink()
 
-        seen = self.look(rotatable, capsys)
+        seen = self.status_of(rotatable, capsys)
         rotation(rotatable, capsys)
 
         assert (seen.code, seen.data["unfinished"]["gc_untested"]) == (20, True)
-        assert self.look(rotatable, capsys).code == 0
+        assert self.status_of(rotatable, capsys).code == 0
 
     def test_a_restart_that_was_cut_off_and_where_the_token_is_from(self, rotatable, capsys):
         previous = running(rotatable)["id"]
         (volume(rotatable) / "failures").write_text("2")
         assert rotation(rotatable, capsys, "--restart").code == 20
 
-        seen = self.look(rotatable, capsys)
-        told = rotatable.run(capsys, "status", "--sandbox", "--release", str(rotatable.release))
+        seen = self.status_of(rotatable, capsys)
+        plain_text = rotatable.run(capsys, "status", "--sandbox", "--release", str(rotatable.release))
         rotation(rotatable, capsys)
 
         assert seen.code == 20
         assert any("restart that was started at" in text for text in seen.data["problems"])
         assert {item["deployment_id"] for item in seen.data["token"]["previous"]} == {previous}
-        assert "before a change to deployment" in told.out
-        assert "stored elsewhere" not in told.out
-        assert self.look(rotatable, capsys).code == 0
+        assert "before a change to deployment" in plain_text.out
+        assert "stored elsewhere" not in plain_text.out
+        assert self.status_of(rotatable, capsys).code == 0
 
     def test_who_is_at_work(self, rotatable, capsys):
         with InstallationLock(state_file(rotatable).parent, SystemClock(), verb="install").held():
-            seen = self.look(rotatable, capsys)
+            seen = self.status_of(rotatable, capsys)
 
         assert seen.code == 0, seen.out
         assert "install" in seen.data["unfinished"]["running"]
         assert any("Another run is in progress" in text for text in seen.data["warnings"])
-        assert self.look(rotatable, capsys).data["unfinished"]["running"] == ""
+        assert self.status_of(rotatable, capsys).data["unfinished"]["running"] == ""
 
     def test_a_collection_that_failed_before_the_rotation_is_no_present_trouble(self, rotatable, capsys):
         owner = rotatable.owner()
@@ -350,10 +350,10 @@ class TestWhatStatusSaysMeanwhile:
         (volume(rotatable) / "broken-collection").touch()
         owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
         (volume(rotatable) / "broken-collection").unlink()
-        before = self.look(rotatable, capsys)
+        before = self.status_of(rotatable, capsys)
         rotation(rotatable, capsys)
 
-        after = self.look(rotatable, capsys)
+        after = self.status_of(rotatable, capsys)
         examined = rotatable.run(capsys, "doctor", "--sandbox", "--json")
 
         assert before.code == 20
@@ -364,7 +364,7 @@ class TestWhatStatusSaysMeanwhile:
 
 
 class TestGarbageCollection:
-    def test_a_job_that_does_not_work_is_told_and_the_next_run_proves_only_the_job(self, rotatable, capsys):
+    def test_a_failing_job_is_reported_and_the_next_run_tests_only_the_job(self, rotatable, capsys):
         (volume(rotatable) / "broken-collection").touch()
 
         first = rotation(rotatable, capsys)

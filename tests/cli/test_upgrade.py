@@ -107,12 +107,12 @@ class TestForward:
         done = upgrade(site, capsys, "--yes")
 
         assert done.code == 0, done.err
-        told = done.data
-        assert told["outcome"] == "upgraded"
-        assert told["changes"]["mlflow"] == {"from": "3.17.2", "to": "3.18.0"}
-        assert told["rehearsal"]["migrations"] == [{"revision": "schema-2", "what": "to schema-2"}]
-        assert (told["migration"]["revision"], told["migration"]["new_revision"]) == ("schema-1", "schema-2")
-        assert all(check["passed"] for check in told["checks"])
+        shown = done.data
+        assert shown["outcome"] == "upgraded"
+        assert shown["changes"]["mlflow"] == {"from": "3.17.2", "to": "3.18.0"}
+        assert shown["rehearsal"]["migrations"] == [{"revision": "schema-2", "what": "to schema-2"}]
+        assert (shown["migration"]["revision"], shown["migration"]["new_revision"]) == ("schema-1", "schema-2")
+        assert all(check["passed"] for check in shown["checks"])
         assert data(site) == AFTER
         assert running(site)["id"] != before
         assert_serves(site)
@@ -153,15 +153,15 @@ class TestForward:
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/unpause")
 
-    def test_a_person_is_told_what_changes_and_asked(self, site, capsys):
+    def test_a_person_sees_the_changes_and_the_question(self, site, capsys):
         before = running(site)["id"]
 
-        told = site.run(capsys, "upgrade", "--sandbox", "--release", str(site.second))
+        shown = site.run(capsys, "upgrade", "--sandbox", "--release", str(site.second))
 
-        assert_tells(told, 14, "was not agreed to", "--yes")
-        assert "MLflow    3.17.2 → 3.18.0" in told.out
-        assert "the schema would go from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in told.out
-        assert "every token issued so far is invalidated" in told.err
+        assert_tells(shown, 14, "was not agreed to", "--yes")
+        assert "MLflow    3.17.2 → 3.18.0" in shown.out
+        assert "the schema would go from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in shown.out
+        assert "every token issued so far is invalidated" in shown.err
         assert running(site)["id"] == before
         assert_is_first(site, capsys)
 
@@ -178,7 +178,7 @@ class TestForward:
         assert site.owner().get("runs") == []
         assert_is_first(site, capsys)
 
-    def test_a_release_that_would_migrate_the_real_database_is_not_asked_to_rehearse(self, site, capsys):
+    def test_a_release_that_cannot_rehearse_is_refused(self, site, capsys):
         blunt = make_snapshotting_release(site.folder / "blunt.tar.gz", schema="schema-2", rehearses=False)
 
         for options in (["--rehearse"], ["--yes"]):
@@ -189,7 +189,7 @@ class TestForward:
         assert upgrade(site, capsys, "--no-rehearsal", "--yes", release=blunt).code == 0
         assert data(site) == AFTER
 
-    def test_an_installed_release_that_cannot_back_up_is_backed_up_from_beside(self, site, capsys):
+    def test_an_installed_release_that_cannot_back_up_is_backed_up_by_the_new_one(self, site, capsys):
         old = make_snapshotting_release(site.folder / "bare.tar.gz", without=("Backup", "Restore", "DatabaseUpgrade"))
         config = site.configure("platform:\n  lost_answer_deadline: 0.5\n")
         assert site.install(capsys, "--config", str(config), "--release", str(old), "--replace").code == 0
@@ -236,7 +236,7 @@ class TestBack:
         assert any(line.startswith("Restore --snapshot") and "--replace --no-upgrade" in line for line in calls(site))
         assert_is_first(site, capsys)
 
-    def test_a_release_that_cannot_leave_artifacts_in_place_restores_them(self, site, capsys):
+    def test_a_release_that_cannot_keep_artifacts_restores_them(self, site, capsys):
         (volume(site) / "break-option").write_text("--same-artifacts")
         (volume(site) / "break-after-upgrade").touch()
 
@@ -286,7 +286,7 @@ class TestBack:
         assert running(site)["id"] == before
         assert_is_first(site, capsys)
 
-    def test_what_does_not_come_back_is_told_apart_and_can_be_brought_back_later(self, site, capsys):
+    def test_a_failed_rollback_has_its_own_code_and_can_be_repeated(self, site, capsys):
         (volume(site) / "break-after-upgrade").touch()
         (volume(site) / "break-Restore").write_text("28")
 
@@ -305,7 +305,7 @@ class TestBack:
         assert_is_first(site, capsys)
         assert_tells(nothing, 15, "No upgrade was started")
 
-    def test_where_no_job_of_the_new_release_runs_the_former_one_brings_the_data_back(self, site, capsys):
+    def test_the_previous_release_restores_where_no_job_of_the_new_one_runs(self, site, capsys):
         dead = make_snapshotting_release(site.folder / "dead.tar.gz", schema="schema-2", jobs_run=False)
 
         failed = upgrade(site, capsys, "--yes", "--no-rehearsal", release=dead)
@@ -352,11 +352,11 @@ class TestInterrupted:
     def test_killed_while_migrating_it_can_be_taken_back(self, site, capsys):
         self.kill(site, at="DatabaseUpgrade")
 
-        asked = upgrade(site, capsys, "--roll-back")
+        declined = upgrade(site, capsys, "--roll-back")
         back = site.run(capsys, "upgrade", "--sandbox", "--roll-back", "--yes")
 
         assert_tells(
-            asked,
+            declined,
             14,
             "Roll back to release first.tar.gz was not agreed to",
             "--yes",
@@ -428,7 +428,7 @@ class TestInterrupted:
         assert "was interrupted; it has left the database unchanged." in warning
         assert pending(site) == {**record, "phase": "stopping", "snapshot": None}
 
-    def test_a_restore_takes_its_place(self, site, capsys):
+    def test_a_restore_ends_an_interrupted_upgrade(self, site, capsys):
         self.kill(site, at="DatabaseUpgrade")
         there = ("--snapshot", snapshots(site)[-1], "--release", str(site.first), "--replace", "--stop-server", "--yes")
 
@@ -439,7 +439,7 @@ class TestInterrupted:
         assert data(site) == BEFORE
 
     @pytest.mark.parametrize("verb", ["upgrade", "uninstall"])
-    def test_what_a_killed_rehearsal_has_left_is_taken_away(self, site, capsys, verb):
+    def test_the_project_of_a_killed_rehearsal_is_deleted(self, site, capsys, verb):
         self.kill(site, at="DatabaseUpgrade", options=("--rehearse",))
         left = projects(site)
 

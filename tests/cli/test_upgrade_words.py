@@ -18,12 +18,12 @@ def shown(*migrations: object) -> str:
     return out.getvalue()
 
 
-def test_migrations_between_are_told_in_their_authors_words():
-    told = shown({"revision": "867495a8f9d4", "what": "add trace tables"}, {"revision": "bf29a5ff90ea"})
+def test_migrations_are_shown_with_their_messages():
+    text = shown({"revision": "867495a8f9d4", "what": "add trace tables"}, {"revision": "bf29a5ff90ea"})
 
-    lines = [line.strip() for line in told.splitlines()]
+    lines = [line.strip() for line in text.splitlines()]
     assert lines[1:] == ["867495a8f9d4  add trace tables", "bf29a5ff90ea"]
 
 
-def test_a_release_that_tells_revisions_only_is_understood():
+def test_a_release_that_reports_revisions_only_is_understood():
     assert shown("867495a8f9d4").splitlines()[1].strip() == "867495a8f9d4"

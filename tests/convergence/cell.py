@@ -52,7 +52,7 @@ _CHILDREN = threading.Lock()
 
 @dataclass
 class Running:
-    """A verb at work, as a process of its own."""
+    """A verb running, as a process of its own."""
 
     process: BaseProcess
     out: Path
@@ -156,7 +156,7 @@ class Cell:
         shutil.copytree(self.folder / name, self.folder / "work", symlinks=True)
         self.start()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Nothing is remembered. While a remembered ground is not in use, another sandbox may take a port of it."""
         self.stop()
         for name in ["work", *self._kept]:

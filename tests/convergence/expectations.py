@@ -61,10 +61,10 @@ def serves(cell: Cell, *, consumer: bool) -> None:
     assert own["MLFLOW_TRACKING_URI"] == own["MLFLOW_REGISTRY_URI"]
     for who, mounted in ((ACCOUNT, own), (CONSUMER, theirs)):
         if mounted:
-            answer = asked(cell, mounted["MLFLOW_TRACKING_URI"], mounted["MLFLOW_TRACKING_TOKEN"])
+            answer = requested(cell, mounted["MLFLOW_TRACKING_URI"], mounted["MLFLOW_TRACKING_TOKEN"])
             assert answer.status_code == 200, f"the token stored for {who}: {answer.status_code}"
             assert answer.json() == {"experiments": []}
-    assert asked(cell, own["MLFLOW_TRACKING_URI"], "not-a-token").status_code == 401
+    assert requested(cell, own["MLFLOW_TRACKING_URI"], "not-a-token").status_code == 401
 
 
 def database(cell: Cell) -> Path:
@@ -99,7 +99,7 @@ def uninstalled(cell: Cell) -> None:
     assert kept.stat().st_size > 0
 
 
-def asked(cell: Cell, url: str, token: str) -> requests.Response:
+def requested(cell: Cell, url: str, token: str) -> requests.Response:
     assert cell.server is not None
     with new_session(cell.server.info) as session:
         return session.get(url + PROBE, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False, timeout=30)

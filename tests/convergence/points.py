@@ -30,25 +30,25 @@ class Mode:
     fault: dict[str, Any]
     kill: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
-    places: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def points(self, row: Row) -> Iterator[int]:
         """All there are and more, or a few."""
         if not row.requests:
             return iter(range(0, MOST_POINTS, row.every))
-        return iter([int(place * row.requests) for place in self.places])
+        return iter([int(share * row.requests) for share in self.shares])
 
 
 # Shares of all requests, of which about a fourth are writes.
-KILLED = Mode("killed before it takes effect", {"hold": True, "drop": "before"}, kill=True, places=(0.1, 0.45, 0.8))
+KILLED = Mode("killed before it takes effect", {"hold": True, "drop": "before"}, kill=True, shares=(0.1, 0.45, 0.8))
 KILLED_AFTER = Mode(
     "killed before the answer",
     {"method": WRITES, "hold": True, "after": True},
     kill=True,
-    places=(0.04, 0.1, 0.18),
+    shares=(0.04, 0.1, 0.18),
 )
-LOST = Mode("takes effect, and the answer is lost", {"drop": "after"}, places=(0.25, 0.65))
-BUSY = Mode("answers 503 once", {"status": 503}, places=(0.5,))
+LOST = Mode("takes effect, and the answer is lost", {"drop": "after"}, shares=(0.25, 0.65))
+BUSY = Mode("answers 503 once", {"status": 503}, shares=(0.5,))
 LOST_TWICE = Mode("this and the next answer are lost", {"drop": "after", "times": 2})
 BUSY_TWICE = Mode("this and the next answer 503", {"status": 503, "times": 2})
 
@@ -113,7 +113,7 @@ class Trial:
         if killed:
             assert first.code == -9, first
         else:
-            assert_well_said(first)
+            assert_clear_error(first)
         if not reached:
             assert first.code == 0, first
             tally.undisturbed.append(first)
@@ -146,7 +146,7 @@ def prepare(cell: Cell, row: Row) -> None:
     try:
         _prepare(cell, row)
     except SandboxError:
-        cell.begin_anew()
+        cell.reset()
         _prepare(cell, row)
 
 
@@ -178,7 +178,7 @@ def converges(cell: Cell, row: Row, before: str = "") -> list[Outcome]:
     return [again, settled]
 
 
-def assert_well_said(outcome: Outcome) -> None:
+def assert_clear_error(outcome: Outcome) -> None:
     """A failure is one that the program knows, in its own words."""
     assert outcome.code != EXIT_BUG, outcome
     assert "Traceback" not in outcome.err, outcome

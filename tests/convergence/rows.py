@@ -14,12 +14,12 @@ INSTALL = ("install", "--sandbox", "--json", "--release", "{release}")
 PLAIN_INSTALL = ("install", "--sandbox", "--json", "--release", "{plain}")
 
 
-def all_stages_unchanged(told: Any) -> bool:
-    return {stage["outcome"] for stage in told["stages"]} == {"unchanged"}
+def all_stages_unchanged(document: Any) -> bool:
+    return {stage["outcome"] for stage in document["stages"]} == {"unchanged"}
 
 
-def outcome_unchanged(told: Any) -> bool:
-    return bool(told["outcome"] == "unchanged")
+def outcome_unchanged(document: Any) -> bool:
+    return bool(document["outcome"] == "unchanged")
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from tests.convergence.expectations import KEYS
 def leaked(cell: Cell, outcomes: list[Outcome]) -> list[str]:
     """Where one of the secrets that the platform knows can be found; empty as it should be."""
     values = {value.encode() for value in secrets(cell)}
-    return [where for where, content in said_and_kept(cell, outcomes) if any(value in content for value in values)]
+    return [where for where, content in printed_and_saved(cell, outcomes) if any(value in content for value in values)]
 
 
 def secrets(cell: Cell) -> set[str]:
     """Passwords, MLflow's keys, and each token that is stored for somebody."""
-    known = json.loads((cell.sandbox / "credentials.json").read_text())
-    passwords = {known["admin"]["password"], *known["users"].values(), *known["reserved"].values()}
+    generated = json.loads((cell.sandbox / "credentials.json").read_text())
+    passwords = {generated["admin"]["password"], *generated["users"].values(), *generated["reserved"].values()}
     tokens = {cell.mounted(user).get("MLFLOW_TRACKING_TOKEN", "") for user in (ACCOUNT, CONSUMER)} - {""}
     keys = {value for name, value in cell.mounted(ACCOUNT).items() if name in KEYS}
     found = passwords | tokens | keys
@@ -28,7 +28,7 @@ def secrets(cell: Cell) -> set[str]:
     return found
 
 
-def said_and_kept(cell: Cell, outcomes: list[Outcome]) -> Iterator[tuple[str, bytes]]:
+def printed_and_saved(cell: Cell, outcomes: list[Outcome]) -> Iterator[tuple[str, bytes]]:
     for number, outcome in enumerate(outcomes):
         yield f"stdout {number}", outcome.out.encode()
         yield f"stderr {number}", outcome.err.encode()

@@ -17,12 +17,12 @@ from mlflow_ae5_deploy.sandbox.store import write_private
 from tests.cli.answers import assert_tells
 from tests.cli.bench import Outcome
 from tests.convergence.cell import ACCOUNT, CONFIGURATION, Cell
-from tests.convergence.expectations import asked
+from tests.convergence.expectations import requested
 from tests.convergence.points import converges, prepare
 from tests.convergence.rows import INSTALL, ROWS
 
 INSTALLED = next(row for row in ROWS if row.name == "schedule-gc")  # its ground is an installation
-INSTALLED_ANEW = next(row for row in ROWS if row.name == "install")
+REINSTALLED = next(row for row in ROWS if row.name == "install")
 PATIENCE = 1.0  # seconds, of the configuration, until silence is not borne any longer
 IMPATIENT = CONFIGURATION.replace(
     "platform:\n",
@@ -86,7 +86,7 @@ def comes_up(cell: Cell) -> None:
     """The deployment was started again with the sandbox. Until it has, silence and starting look the same."""
     own = cell.mounted(ACCOUNT)
     url, token = own["MLFLOW_TRACKING_URI"], own["MLFLOW_TRACKING_TOKEN"]
-    cell.until(lambda: asked(cell, url, token).status_code == 200, "the deployment to start")
+    cell.until(lambda: requested(cell, url, token).status_code == 200, "the deployment to start")
 
 
 def run(cell: Cell, verb: str) -> Outcome:
@@ -198,6 +198,6 @@ class TestInTheMiddle:
             cell.control.clear_faults()
             assert_tells(ended, ended.code, "did not answer within the time allowed", path.strip("/$"))
             assert ended.code in (13, 18), ended
-            converges(cell, INSTALLED_ANEW)
+            converges(cell, REINSTALLED)
 
         each(cells, MOMENTS, check)

@@ -31,7 +31,7 @@ class TestASessionThatEnds:
 
 
 class TestLateRecords:
-    """What was just made is missing from the next answers, also when its making was cut off."""
+    """What was just made is missing from the next answers, also when the request was interrupted."""
 
     @pytest.mark.parametrize(
         ("row", "mode"),

@@ -17,7 +17,7 @@ def assert_converges(cells, row: Row, mode: Mode, record_property) -> None:
     if tally.failures:
         pytest.fail("\n\n".join([f"{len(tally.failures)} points", *tally.failures]), pytrace=False)
     if row.requests:
-        assert tally.reached == len(mode.places), "the row tells of more requests than it has"
+        assert tally.reached == len(mode.shares), "the row tells of more requests than it has"
     else:
         assert tally.undisturbed
         assert tally.reached >= 5

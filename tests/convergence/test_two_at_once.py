@@ -57,7 +57,7 @@ def let_go(cell: Cell, running: Running) -> Outcome:
 
 
 @pytest.mark.parametrize("verb", HELD)
-def test_everyone_else_is_told_who_since_when_and_where(cell: Cell, verb: str) -> None:
+def test_every_other_run_names_the_holder(cell: Cell, verb: str) -> None:
     first = held(cell, verb)
     lock = json.loads((cell.state_folder / "lock").read_text())
     assert lock["verb"] == verb
@@ -116,6 +116,6 @@ def test_waiting_has_an_end(cell: Cell) -> None:
 
 @pytest.mark.parametrize("verb", CHANGING)
 def test_the_help_says_that_it_guards_one_machine(cell: Cell, verb: str) -> None:
-    told = " ".join(re.sub(r"[│|]", " ", cell.run(verb, "--help").out).split())
+    help_text = " ".join(re.sub(r"[│|]", " ", cell.run(verb, "--help").out).split())
 
-    assert "on this machine" in told.partition("--lock-wait")[2][:200], told
+    assert "on this machine" in help_text.partition("--lock-wait")[2][:200], help_text

@@ -38,8 +38,8 @@ def enter(sandbox, tmp_path: Path):
     opened: list[Sessions] = []
 
     def act(account: dict[str, Any], *, admin: bool = True, create: bool = False) -> RunResult:
-        known = credentials(sandbox.info)["admin"]
-        rights = {"username": known["username"], "password": held(known["password"])} if admin else {}
+        admin_login = credentials(sandbox.info)["admin"]
+        rights = {"username": admin_login["username"], "password": held(admin_login["password"])} if admin else {}
         settings = Settings.model_validate({"account": account, "admin": rights})
         options = ConnectionOptions(sandbox.info.hostname, ca_file=sandbox.info.ca_file)
         target = PlatformTarget(options, "built-in", is_sandbox=True, read_only=False)
@@ -119,7 +119,7 @@ def test_ways_to_act_as_the_account(enter, accounts, account, admin, how):
     assert f"signed in as `svc-good`, {how}" in result.stages[2].reason
 
 
-def test_a_missing_account_is_created_when_asked_for_and_entered_with_its_password(enter, accounts):
+def test_a_missing_account_is_created_on_request_and_signed_in_with_its_password(enter, accounts):
     account = {"username": "svc-new", "password": held(RIGHT)}
 
     first = enter(account, create=True)

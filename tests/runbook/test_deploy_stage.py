@@ -57,7 +57,7 @@ ROWS = [
         [SetSecrets, START],
     ),
     ("a secret that the server has not seen", replace(RIGHT, secrets=NEW), [SetSecrets, RESTART]),
-    ("a secret that was taken away and comes back", replace(RIGHT, secrets=MISSING), [SetSecrets]),
+    ("a secret that was deleted and comes back", replace(RIGHT, secrets=MISSING), [SetSecrets]),
     ("a value that only jobs read", replace(RIGHT, secrets=TTL), [SetSecrets]),
     ("failed", replace(RIGHT, current=deployment(state="failed"), health=None), [RESTART]),
     ("starting", replace(RIGHT, current=deployment(state="starting"), health=None), [AwaitDeployment]),
@@ -70,7 +70,7 @@ ROWS = [
     ("public and another command", replace(RIGHT, current=deployment(public=True, command="X")), [RESTART]),
     ("a secret changed", replace(RIGHT, secrets=CHANGED), [SetSecrets, RESTART]),
     (
-        "a secret changed in a run that was cut off",
+        "a secret changed in an interrupted run",
         replace(RIGHT, stale=("MLFLOW_BACKEND_STORE_URI",)),
         [RESTART],
     ),

@@ -42,7 +42,7 @@ def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, changes):
     assert [type(change) for change in diff.changes] == changes
 
 
-def test_the_schedule_is_told_in_words_with_the_next_three_times(tmp_path):
+def test_the_schedule_is_shown_in_words_with_the_next_three_times(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job()]))
 
     reason = GcScheduleStage().diff(GcScheduleStage().observe(where)).reason
@@ -59,7 +59,7 @@ def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):
     assert "paused" in diff.warnings[0]
 
 
-def test_one_that_has_to_be_made_anew_stays_paused_and_that_is_said_before(tmp_path):
+def test_a_recreated_job_stays_paused_and_the_plan_shows_it(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(state="paused", schedule="0 * * * *")]))
 
     diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
@@ -74,10 +74,10 @@ HELD = [
     ("it runs", [RUNS], None, False),
     ("somebody paused it", [PAUSED], None, True),
     ("one of two runs", [RUNS, SECOND_PAUSED], None, False),
-    ("paused by a run of ours that was cut off", [PAUSED], PendingJobChange(False, (PAUSED.id,)), False),
+    ("paused by an interrupted run of ours", [PAUSED], PendingJobChange(False, (PAUSED.id,)), False),
     ("gone, and it was paused", [], PendingJobChange(True, (PAUSED.id,)), True),
-    ("made anew and not paused yet", [job(id=SECOND)], PendingJobChange(True, (PAUSED.id,)), True),
-    ("made anew, then paused by somebody", [SECOND_PAUSED], PendingJobChange(False, (PAUSED.id,)), True),
+    ("recreated and not paused yet", [job(id=SECOND)], PendingJobChange(True, (PAUSED.id,)), True),
+    ("recreated, then paused by somebody", [SECOND_PAUSED], PendingJobChange(False, (PAUSED.id,)), True),
 ]
 
 
@@ -86,7 +86,7 @@ def test_whether_somebody_paused_the_collection(case, jobs, change, held):
     assert is_held(jobs, change) is held
 
 
-def test_what_a_cut_off_run_made_anew_is_paused_by_the_next(tmp_path):
+def test_a_job_recreated_by_an_interrupted_run_is_paused_by_the_next(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(id=SECOND)]))
     where.state.record_job_change("garbage collection", paused=True, jobs=[job().id])
 
@@ -122,7 +122,7 @@ def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path
 def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_path, purpose):
     jobs = [job(), backup_job("Backup", BACKUPS["schedule"]), backup_job("Drill", BACKUPS["drill_schedule"])]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
-    where.state.record_job_change(purpose, paused=True, jobs=["a2-former"])
+    where.state.record_job_change(purpose, paused=True, jobs=["a2-previous"])
 
     diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
 

@@ -67,7 +67,7 @@ def test_what_follows(tmp_path, is_set, stored, in_file, configured, state, repl
     assert (tmp_path / "keys").exists() == bool(in_file)
 
 
-def test_a_file_made_for_this_installation_is_known_without_memory(tmp_path):
+def test_a_key_file_of_this_installation_is_recognized_without_state(tmp_path):
     where = context(tmp_path, lists=Lists(secrets_={*encryption_keys.NAMES}))
     encryption_keys.make(where, encryption_keys.NAMES)
     assert {secret.state for secret in encryption_keys.observe(where)} == {"same"}
@@ -101,11 +101,11 @@ def test_a_configured_key_that_is_none_is_refused_by_name(tmp_path):
 def test_check_values_are_those_of_the_server_project(tmp_path):
     where = context(tmp_path, lists=Lists())
     encryption_keys.make(where, encryption_keys.NAMES)
-    known = {name: value.reveal() for name, value in encryption_keys.available(where).items()}
+    copies = {name: value.reveal() for name, value in encryption_keys.available(where).items()}
     for check in encryption_keys.check_values(where):
-        text = f"1:{known[NAME]}" if check["name"] == NAME else known[check["name"]]
+        text = f"1:{copies[NAME]}" if check["name"] == NAME else copies[check["name"]]
         salt = check["salt"].encode()
         assert (
             check["value"] == hashlib.scrypt(text.encode(), salt=salt, n=2**16, r=8, p=2, maxmem=2**27, dklen=32).hex()
         )
-        assert not [value for value in known.values() if value in str(check)]
+        assert not [value for value in copies.values() if value in str(check)]

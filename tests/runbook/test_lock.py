@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.common.errors import Locked
 from mlflow_ae5_deploy.engine.lock import InstallationLock
 
 
-def test_a_second_run_is_refused_and_told_who_holds_the_lock(tmp_path):
+def test_a_second_run_is_refused_and_names_the_holder(tmp_path):
     with InstallationLock(tmp_path, ManualClock(), verb="install").held() as first:
         first.at_stage("8 deploy")
 

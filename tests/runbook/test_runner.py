@@ -97,12 +97,12 @@ def test_a_dry_run_applies_nothing_and_writes_nothing(tmp_path):
 def test_what_interrupts_needs_consent(tmp_path, agreed):
     stage = Scripted(6, WEIGHTY)
     where = context(tmp_path)
-    asked = []
-    where.options = RunOptions(consent=lambda changes: asked.append(changes) or agreed)
+    questions = []
+    where.options = RunOptions(consent=lambda changes: questions.append(changes) or agreed)
 
     result = run([stage], where)
 
-    assert [a.phrase for a in asked[0]] == ["replace thing a"]
+    assert [a.phrase for a in questions[0]] == ["replace thing a"]
     assert ("replace thing a" in stage.done) is agreed
     if not agreed:
         assert isinstance(result.error, Conflict)

@@ -228,7 +228,7 @@ def test_a_job_change_is_about_that_job_alone(tmp_path):
     assert load(tmp_path).job_changes == {"backup": PendingJobChange(True, ("a2-1", "a2-2"))}
 
 
-def test_without_a_deployment_only_secrets_restore_and_backups_are_known(tmp_path):
+def test_without_a_deployment_only_secrets_restore_and_backups_stay(tmp_path):
     filled(tmp_path).forget_deployment()
 
     state, fresh = load(tmp_path), load(tmp_path / "x")

@@ -58,7 +58,7 @@ LIVES = [
 
 
 @pytest.mark.parametrize(("case", "age", "left", "due"), LIVES, ids=[row[0] for row in LIVES])
-def test_a_token_is_due_in_time_and_not_at_every_look(case, age, left, due):
+def test_a_token_is_due_in_time_and_not_every_time(case, age, left, due):
     stored = NOW - (age or timedelta(0))
     assert is_due(stored, NOW + left if left is not None else None, NOW) is due
 
@@ -85,7 +85,7 @@ def test_a_token_without_an_end_is_not_warned_of():
         (timedelta(0), "0 seconds"),
     ],
 )
-def test_durations_are_told_in_a_readable_unit(span, words):
+def test_durations_have_a_readable_unit(span, words):
     assert duration(span) == words
 
 
@@ -108,10 +108,10 @@ def test_the_age_of_a_token_counts_from_its_issue(tmp_path):
     run = context(tmp_path, doors=doors)
     run.cached.saw_secrets = lambda _names: None
     doors.platform_ = Platform(run.clock)
-    asked = run.clock.now()
+    issued = run.clock.now()
 
     run.token_for(deployment().id)
     store_token(run, ACCOUNT, deployment())
 
-    known = run.state.tokens[ACCOUNT]
-    assert (known.issued, known.stored) == (asked, asked + timedelta(seconds=3660))
+    record = run.state.tokens[ACCOUNT]
+    assert (record.issued, record.stored) == (issued, issued + timedelta(seconds=3660))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.sandbox.support import PROJECT_FILE, make_project_archive
+from tests.sandbox.support import make_project_archive
 
 COLLECTION = r"""
 import json, os, pathlib, sys, time
@@ -41,9 +41,4 @@ print(json.dumps({"outcome": "dry-run" if dry else "done", "runs": found, "exit_
 def make_collecting_release(
     target: Path, *, knows_dry_run: bool = True, files: Mapping[str, str] | None = None
 ) -> Path:
-    before = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
-    assert before in PROJECT_FILE
-    project_file = PROJECT_FILE.replace(before, "exec python -IS collection.py")
-    if knows_dry_run:
-        project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n", 1)
-    return make_project_archive(target, project_file=project_file, files={"collection.py": COLLECTION, **(files or {})})
+    return make_project_archive(target, files=files, collection=COLLECTION, dry_run=knows_dry_run)

@@ -7,7 +7,7 @@ from pathlib import Path
 import requests
 
 from tests.cli.bench import ACCOUNT
-from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
+from tests.sandbox.support import APP, make_project_archive
 
 PROBE = "/api/2.0/mlflow/experiments/search"
 PLATFORM = "platform:\n  lost_answer_deadline: 0.5\n  deployment_deadline: 5\n"
@@ -68,13 +68,7 @@ if left.exists() and int(left.read_text()) > 0:
 
 
 def make_rotating_release(target: Path, *, dry_run: bool = True) -> Path:
-    before = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
-    assert before in PROJECT_FILE
-    project_file = PROJECT_FILE.replace(before, "exec python -IS collection.py")
-    if dry_run:
-        project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n")
-    files = {"collection.py": COLLECTION, "app.py": GATE + APP}
-    return make_project_archive(target, project_file=project_file, files=files)
+    return make_project_archive(target, files={"app.py": GATE + APP}, collection=COLLECTION, dry_run=dry_run)
 
 
 def rotation(bench, capsys, *argv):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
+from tests.sandbox.support import APP, COLLECT, PROJECT_FILE, make_project_archive
 
 SERVER = r"""
 import itertools, pathlib, sys, uuid
@@ -242,9 +242,7 @@ def make_snapshotting_release(
     project_file = project_file.replace("variables:\n", _VARIABLES, 1)
     if not rehearses:
         project_file = project_file.replace("  MLFLOW_TRACKING_UPGRADE_REHEARSE: 'false'\n", "")
-    project_file = project_file.replace(
-        """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'""", "exec python -IS jobs.py GarbageCollection"
-    )
+    project_file = project_file.replace(COLLECT, "exec python -IS jobs.py GarbageCollection")
     project_file = project_file.replace("packages: [python]", f"packages: [python, pip: ['mlflow=={version}']]")
     files = {
         "app.py": app.replace("@SCHEMA@", schema),

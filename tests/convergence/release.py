@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cli.rotating import COLLECTION
-from tests.sandbox.support import PROJECT_FILE, make_project_archive
+from tests.sandbox.support import make_project_archive
 
 # `_socket` and `_thread` are in Python itself: nothing has to be imported.
 APP = r"""
@@ -40,10 +40,5 @@ while True:
 
 
 def make_tiny_release(target: Path, *, rehearses: bool = True) -> Path:
-    """rehearses: its collection can be asked for a dry run, which is what proves the job when a token is rotated."""
-    before = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
-    assert before in PROJECT_FILE
-    project_file = PROJECT_FILE.replace(before, "exec python -IS collection.py")
-    if rehearses:
-        project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n", 1)
-    return make_project_archive(target, project_file=project_file, files={"app.py": APP, "collection.py": COLLECTION})
+    """rehearses: its collection accepts a dry run, which tests the job when a token is rotated."""
+    return make_project_archive(target, files={"app.py": APP}, collection=COLLECTION, dry_run=rehearses)

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -131,16 +131,31 @@ env_specs:
     packages: [python]
 """
 
+COLLECT = """'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'"""
+
 
 def make_project_archive(
     target: Path,
     *,
     top: str = "project",
     project_file: str = PROJECT_FILE,
-    files: dict[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
+    collection: str | None = None,
+    dry_run: bool = False,
 ) -> Path:
-    """Write a project archive to `target` (`.tar.gz`); the same arguments give the same bytes. Returns `target`."""
-    contents = {"anaconda-project.yml": project_file, "app.py": APP, **(files or {})}
+    """Write a fake release to `target` (`.tar.gz`); the same arguments give the same bytes. Returns `target`.
+
+    files: further files, and replacements for app.py, the server. collection: the script of its garbage collection;
+    dry_run: whether that accepts a dry run.
+    """
+    contents = {"app.py": APP, **(files or {})}
+    if collection is not None:
+        assert COLLECT in project_file
+        project_file = project_file.replace(COLLECT, "exec python -IS collection.py")
+        contents["collection.py"] = collection
+    if dry_run:
+        project_file = project_file.replace("variables:\n", "variables:\n  MLFLOW_TRACKING_GC_DRY_RUN: 'false'\n", 1)
+    contents["anaconda-project.yml"] = project_file
     with tarfile.open(target, "w:gz") as tar:
         for name, text in sorted(contents.items()):
             member = tarfile.TarInfo(f"{top}/{name}")

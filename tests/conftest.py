@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler.protocol import Scheduling
 
-    from mlflow_ae5_deploy.sandbox.server import SandboxServer
 
 # Who runs the tests in the background of a shell script has Ctrl-C ignored, and every child inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -86,7 +84,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+def sandbox(tmp_path_factory):
     """A sandbox in this process, fresh for each test module, gone with all its processes afterwards."""
     from mlflow_ae5_deploy.sandbox.server import SandboxServer  # heavy, and not needed by most tests
 
@@ -96,7 +94,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]
 
 
 @pytest.fixture(scope="session")
-def project_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project_archive(tmp_path_factory):
     """A project whose TrackingServer starts at once and needs nothing installed."""
     from tests.sandbox.support import make_project_archive
 

@@ -84,12 +84,12 @@ def client() -> list[tuple[str, str]]:
     return list(imports_of(ROOT / PACKAGE))
 
 
-def test_every_package_has_a_layer() -> None:
+def test_every_package_has_a_layer():
     assert {unit(module) for module, _ in modules(ROOT / PACKAGE)} == {*LAYERS, SANDBOX}
 
 
 @pytest.mark.parametrize("importer", [*LAYERS, SANDBOX])
-def test_imports_point_one_way(importer: str) -> None:
+def test_imports_point_one_way(importer):
     names = {*LAYERS, SANDBOX}
     below = {"common"} if importer == SANDBOX else {*LAYERS[: LAYERS.index(importer)]}
     if importer == "cli":
@@ -106,7 +106,7 @@ def test_imports_point_one_way(importer: str) -> None:
 
 
 @pytest.mark.parametrize("top", [ROOT / PACKAGE, ROOT / "project_template" / SERVER], ids=[PACKAGE, SERVER])
-def test_no_modules_import_each_other_in_a_circle(top: Path) -> None:
+def test_no_modules_import_each_other_in_a_circle(top):
     """Imports in functions and under TYPE_CHECKING count too."""
     listed = {module for module, _ in modules(top)}
     imports: dict[str, set[str]] = {module: set() for module in listed}
@@ -122,7 +122,7 @@ def test_no_modules_import_each_other_in_a_circle(top: Path) -> None:
     assert imports == {}, "in a circle, or importing one"
 
 
-def test_a_stage_never_imports_another_stage() -> None:
+def test_a_stage_never_imports_another_stage():
     stages = f"{PACKAGE}.runbook.stages"
     files = {module for module, _ in modules(ROOT / PACKAGE) if inside(module, stages) and module != stages}
     numbered = {module for module in files if module.rpartition(".")[2].startswith(("s0", "s1"))} or files
@@ -131,7 +131,7 @@ def test_a_stage_never_imports_another_stage() -> None:
     assert wrong == []
 
 
-def test_only_the_command_line_knows_the_sandbox_and_only_its_lifecycle() -> None:
+def test_only_the_command_line_knows_the_sandbox_and_only_its_lifecycle():
     door = f"{PACKAGE}.sandbox.lifecycle"
     wrong = [
         f"{source} imports {target}"
@@ -144,7 +144,7 @@ def test_only_the_command_line_knows_the_sandbox_and_only_its_lifecycle() -> Non
 
 
 @pytest.mark.parametrize("top", [ROOT / PACKAGE, ROOT / "project_template" / SERVER], ids=[PACKAGE, SERVER])
-def test_a_class_name_is_defined_once(top: Path) -> None:
+def test_a_class_name_is_defined_once(top):
     defined = Counter(
         node.name
         for _, path in modules(top)
@@ -154,7 +154,7 @@ def test_a_class_name_is_defined_once(top: Path) -> None:
     assert [name for name, count in defined.items() if count > 1] == []
 
 
-def test_nothing_is_decided_by_the_text_that_is_made_from_a_change() -> None:
+def test_nothing_is_decided_by_the_text_that_is_made_from_a_change():
     """Who needs to know what a change is asks for its class, its id or its name."""
     readers = ("startswith", "endswith", "removeprefix", "removesuffix", "split", "partition")
     wrong = []
@@ -163,12 +163,12 @@ def test_nothing_is_decided_by_the_text_that_is_made_from_a_change() -> None:
             reads = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in readers
             for found in ast.walk(node) if reads or isinstance(node, ast.Compare) else ():
                 made = isinstance(found, ast.Attribute) and found.attr in ("phrase", "target", "reason", "verb")
-                if made and getattr(found.value, "id", "") in ("change", "one", "first"):  # type: ignore[attr-defined]
+                if made and getattr(found.value, "id", "") in ("change", "one", "first"):
                     wrong.append(f"{module}: {ast.unparse(node)}")
     assert wrong == []
 
 
-def test_the_client_does_not_import_mlflow() -> None:
+def test_the_client_does_not_import_mlflow():
     """It needs neither MLflow nor what only the sandbox brings."""
     foreign = ("mlflow", "sqlalchemy", "aiohttp", "trustme", "psutil", "psycopg", SERVER)
     wrong = [
@@ -179,7 +179,7 @@ def test_the_client_does_not_import_mlflow() -> None:
     assert wrong == []
 
 
-def test_the_server_project_stands_alone() -> None:
+def test_the_server_project_stands_alone():
     wrong = [
         f"{source} imports {target}"
         for source, target in imports_of(ROOT / "project_template" / SERVER)
@@ -188,7 +188,7 @@ def test_the_server_project_stands_alone() -> None:
     assert wrong == []
 
 
-def test_nothing_imports_the_vendored_or_absent_click() -> None:
+def test_nothing_imports_the_vendored_or_absent_click():
     assert [f"{s} imports {t}" for s, t in client() if inside(t, "click")] == []
 
 
@@ -210,16 +210,16 @@ def sleepers(top: Path) -> Iterator[str]:
                 and node.module == "time"
                 and any(alias.name in ("sleep", "*") for alias in node.names)
             )
-            if (called and node.value.id in names) or by_name:  # type: ignore[attr-defined]
+            if (called and node.value.id in names) or by_name:
                 yield module
 
 
-def test_only_the_clock_sleeps() -> None:
+def test_only_the_clock_sleeps():
     found = {module for module in sleepers(ROOT / PACKAGE) if not inside(module, f"{PACKAGE}.sandbox")}
     assert found == {f"{PACKAGE}.common.clock"}
 
 
-def test_starting_the_command_line_is_cheap() -> None:
+def test_starting_the_command_line_is_cheap():
     heavy = ["logging", "pydantic", "requests", "rich", "ruamel", "aiohttp", "mlflow", "yaml", "cronsim", "urllib3"]
     heavy += [f"{PACKAGE}.cli.commands.{verb}" for verb in ("install", "backup", "sandbox")]
     script = f"import sys, {PACKAGE}.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
@@ -240,5 +240,5 @@ def test_starting_the_command_line_is_cheap() -> None:
         ("import importlib\nimportlib.import_module('z.y')", {"importlib", "z.y"}),
     ],
 )
-def test_the_reader_sees_every_kind_of_import(source: str, found: set[str]) -> None:
+def test_the_reader_sees_every_kind_of_import(source, found):
     assert set(imported(source, "p.q.m")) == found

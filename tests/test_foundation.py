@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -30,7 +29,7 @@ def error_classes() -> dict[str, type[DeployError]]:
     return {c.__name__: c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, DeployError)}
 
 
-def test_the_table_in_the_docstring_is_the_tree() -> None:
+def test_the_table_in_the_docstring_is_the_tree():
     """Name, parent and exit code of every class, as drawn."""
     drawn: dict[str, tuple[str | None, int | None]] = {}
     above: list[tuple[int, str]] = []
@@ -45,8 +44,7 @@ def test_the_table_in_the_docstring_is_the_tree() -> None:
         drawn[found["name"]] = (parent, int(found["code"]) if found["code"] else None)
         above.append((depth, found["name"]))
     actual = {
-        name: (None if c is DeployError else c.__base__.__name__, c.exit_code)  # type: ignore[union-attr]
-        for name, c in error_classes().items()
+        name: (None if c is DeployError else c.__base__.__name__, c.exit_code) for name, c in error_classes().items()
     }
     assert set(drawn) == set(actual)
     for name, (parent, code) in drawn.items():
@@ -54,7 +52,7 @@ def test_the_table_in_the_docstring_is_the_tree() -> None:
         assert code is None or actual[name][1] == code, name
 
 
-def test_exit_codes_that_are_no_errors_are_in_the_docstring() -> None:
+def test_exit_codes_that_are_no_errors_are_in_the_docstring():
     text = errors.__doc__ or ""
     for name in [name for name in vars(errors) if name.startswith("EXIT_")]:
         assert re.search(rf"\b{getattr(errors, name)}\b", text)
@@ -63,7 +61,7 @@ def test_exit_codes_that_are_no_errors_are_in_the_docstring() -> None:
 
 
 @pytest.mark.parametrize("cls", error_classes().values(), ids=error_classes().keys())
-def test_every_error_says_what_where_and_what_to_do(cls: type[DeployError]) -> None:
+def test_every_error_says_what_where_and_what_to_do(cls):
     more = {"stage": 3} if cls is errors.StageFailed else {}
     error = cls("It broke.", where="there", remedy="Fix it.", detail="log", **more)
     assert (error.what, error.where, error.remedy, error.detail) == ("It broke.", "there", "Fix it.", "log")
@@ -78,7 +76,7 @@ VALUE = "corr3ct-h0rse"
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> Any:
+def _forget():
     """Each test begins with nothing registered, and leaves to others what they registered."""
     before, shown = set(redaction._registered), set(redaction._shown)
     redaction._registered.clear()
@@ -112,7 +110,7 @@ class Holder:
         lambda s: str(ValueError(s)),
     ],
 )
-def test_a_secret_shows_a_mask(show: Callable[[Secret], str]) -> None:
+def test_a_secret_shows_a_mask(show):
     assert VALUE not in show(Secret(VALUE))
 
 
@@ -136,13 +134,13 @@ def test_a_secret_shows_a_mask(show: Callable[[Secret], str]) -> None:
         lambda s: setattr(s, "_value", "x"),
     ],
 )
-def test_a_secret_used_as_a_text_fails_without_showing_it(misuse: Callable[[Secret], Any]) -> None:
+def test_a_secret_used_as_a_text_fails_without_showing_it(misuse):
     with pytest.raises((TypeError, AttributeError)) as caught:
         misuse(Secret(VALUE))
     assert VALUE not in str(caught.value)
 
 
-def test_a_secret_is_comparable_and_its_fingerprint_does_not_reveal_it() -> None:
+def test_a_secret_is_comparable_and_its_fingerprint_does_not_reveal_it():
     one, same, other = Secret(VALUE), Secret(VALUE), Secret("another")
     assert one == same
     assert hash(one) == hash(same)
@@ -182,7 +180,7 @@ NASTY = "p@ss/w:rd&<'\"é\\ 1%+=~"
         lambda v: base64.urlsafe_b64encode(v.encode()).decode(),
     ],
 )
-def test_registered_values_go_in_every_encoding(encode: Callable[[str], str]) -> None:
+def test_registered_values_go_in_every_encoding(encode):
     register(NASTY)
     written = encode(NASTY)
     scrubbed = scrub(f"said <<{written}>> and no more")
@@ -191,21 +189,21 @@ def test_registered_values_go_in_every_encoding(encode: Callable[[str], str]) ->
     assert written not in scrubbed
 
 
-def test_surrounding_whitespace_and_single_lines_are_registered_too() -> None:
+def test_surrounding_whitespace_and_single_lines_are_registered_too():
     register("first-line-of-key\nsecond-line-of-key\nshort\n")
     assert scrub("it had second-line-of-key in it") == f"it had {MASK} in it"
     register("trailing-newline\n")
     assert scrub("x trailing-newline y") == f"x {MASK} y"
 
 
-def test_overlapping_secrets_leave_nothing() -> None:
+def test_overlapping_secrets_leave_nothing():
     register("abcdefgh")
     register("efghijkl")
     register("cdef")
     assert scrub("-abcdefghijkl-abcdefgh-efghijkl-") == f"-{MASK}-{MASK}-{MASK}-"
 
 
-def test_short_values_do_not_blot_out_texts() -> None:
+def test_short_values_do_not_blot_out_texts():
     for short in ("", "a", "abc"):
         register(short)
     assert scrub("abc a b c") == "abc a b c"
@@ -225,7 +223,7 @@ def test_short_values_do_not_blot_out_texts() -> None:
         ("team-analytics/state", "team-analytics/state"),
     ],
 )  # fmt: skip
-def test_a_secret_that_is_a_word_does_not_eat_names_and_paths(text: str, scrubbed: str) -> None:
+def test_a_secret_that_is_a_word_does_not_eat_names_and_paths(text, scrubbed):
     register("analytics")
     register("s3cret-in-team-analytics")
     redaction.show("/srv/t/analytics/state")
@@ -234,7 +232,7 @@ def test_a_secret_that_is_a_word_does_not_eat_names_and_paths(text: str, scrubbe
     assert scrub(scrubbed) == scrubbed
 
 
-def test_no_character_of_a_text_becomes_a_name() -> None:
+def test_no_character_of_a_text_becomes_a_name():
     """Stand-ins for names are characters of private use, which a text may have itself."""
     redaction.show("/srv/t/analytics/state")
     register("analytics")
@@ -254,7 +252,7 @@ def test_no_character_of_a_text_becomes_a_name() -> None:
         (["team-x"], ["team-x"], "team-x=team-x;team-xy", f"team-x=team-x;{MASK}y"),
     ],
 )
-def test_a_secret_that_sticks_out_of_a_name(shown: list[str], secrets: list[str], text: str, scrubbed: str) -> None:
+def test_a_secret_that_sticks_out_of_a_name(shown, secrets, text, scrubbed):
     for name in shown:
         redaction.show(name)
     for secret in secrets:
@@ -363,7 +361,7 @@ LEAKS = [
 
 
 @pytest.mark.parametrize("text", LEAKS)
-def test_what_looks_like_a_credential_goes(text: str) -> None:
+def test_what_looks_like_a_credential_goes(text):
     once = scrub(text)
     assert "hunter2" not in once
     assert "aHVudGVyMg" not in once
@@ -412,7 +410,7 @@ def test_what_looks_like_a_credential_goes(text: str) -> None:
         "admin.password=env:AE5_ADMIN_PASSWORD",
     ],
 )
-def test_ordinary_text_stays(text: str) -> None:
+def test_ordinary_text_stays(text):
     assert scrub(text) == text
 
 
@@ -420,7 +418,7 @@ def test_ordinary_text_stays(text: str) -> None:
 MASKED_IN_OUR_TEXTS = ("://", "#", "by reference: AWS_", "prove: add --show-token ")
 
 
-def test_the_tool_does_not_mask_its_own_words() -> None:
+def test_the_tool_does_not_mask_its_own_words():
     """Every constant text of the program, f-strings with a word in the place of what is filled in."""
     folder = Path(errors.__file__).parents[1]
     files = [f for f in sorted(folder.rglob("*.py")) if f.parts[-2] != "sandbox" and f.name != "redaction.py"]
@@ -454,13 +452,13 @@ def texts_of(file: Path) -> list[str]:
         {"nested": json.dumps({"password": "hunter2", "twice": json.dumps({"token": "hunter2"})})},
     ],
 )
-def test_json_stays_json(document: dict[str, Any]) -> None:
+def test_json_stays_json(document):
     scrubbed = scrub(json.dumps(document))
     assert "hunter2" not in scrubbed
     assert json.loads(scrubbed).keys() == document.keys()
 
 
-def test_no_more_of_an_address_goes_than_must() -> None:
+def test_no_more_of_an_address_goes_than_must():
     assert scrub("see https://u:hunter2@host/p/@x now") == f"see https://u:{MASK}@host/p/@x now"
 
 
@@ -470,12 +468,12 @@ TRAPS += ["token=", 'password="', "password='x\n", '\\"', "-----BEGIN PRIVATE KE
 
 
 @pytest.mark.parametrize("piece", TRAPS)
-def test_long_texts_are_no_trap(piece: str) -> None:
+def test_long_texts_are_no_trap(piece):
     """A pattern that backtracks would run here until the suite's time limit."""
     scrub(piece * (300_000 // len(piece)))
 
 
-def test_tracebacks_are_scrubbed() -> None:
+def test_tracebacks_are_scrubbed():
     register(VALUE)
     with pytest.raises(ValueError, match="cannot connect") as caught:
         int("cannot connect with " + VALUE)
@@ -496,13 +494,13 @@ def probe_after(times: int) -> Callable[[], str | None]:
     ("empty_answers", "naps"),
     [(0, []), (1, [0.2]), (4, [0.2, 0.3, 0.45, 0.675])],
 )
-def test_poll_until_waits_longer_and_longer(empty_answers: int, naps: list[float]) -> None:
+def test_poll_until_waits_longer_and_longer(empty_answers, naps):
     clock = ManualClock()
     assert poll_until(probe_after(empty_answers), waiting_for="it", deadline=Deadline(clock, 60)) == "found"
     assert clock.naps == pytest.approx(naps)
 
 
-def test_poll_until_has_a_longest_pause_and_reports_progress() -> None:
+def test_poll_until_has_a_longest_pause_and_reports_progress():
     clock = ManualClock()
     waits: list[tuple[str, float]] = []
     poll_until(
@@ -518,7 +516,7 @@ def test_poll_until_has_a_longest_pause_and_reports_progress() -> None:
     assert waits[-1][1] == pytest.approx(clock.elapsed - clock.naps[-1])
 
 
-def test_poll_until_ends_at_the_deadline_with_a_last_probe() -> None:
+def test_poll_until_ends_at_the_deadline_with_a_last_probe():
     clock = ManualClock()
     looks: list[float] = []
     with pytest.raises(DeadlineExceeded) as caught:
@@ -537,15 +535,15 @@ def test_poll_until_ends_at_the_deadline_with_a_last_probe() -> None:
 
 
 @pytest.mark.parametrize("falsy", [0, "", False, [], ()])
-def test_poll_until_takes_anything_but_none_for_an_answer(falsy: Any) -> None:
+def test_poll_until_takes_anything_but_none_for_an_answer(falsy):
     assert poll_until(lambda: falsy, waiting_for="it", deadline=Deadline(ManualClock(), 0)) == falsy
 
 
-def test_poll_until_looks_once_even_when_time_is_up() -> None:
+def test_poll_until_looks_once_even_when_time_is_up():
     assert poll_until(lambda: "there", waiting_for="it", deadline=Deadline(ManualClock(), 0)) == "there"
 
 
-def test_deadline_counts_down_and_never_below_zero() -> None:
+def test_deadline_counts_down_and_never_below_zero():
     clock = ManualClock()
     deadline = Deadline(clock, 5)
     assert (deadline.remaining(), deadline.expired()) == (5, False)
@@ -555,7 +553,7 @@ def test_deadline_counts_down_and_never_below_zero() -> None:
     assert (deadline.remaining(), deadline.expired()) == (0, True)
 
 
-def test_clocks_return_utc() -> None:
+def test_clocks_return_utc():
     clock = ManualClock()
     clock.sleep(90)
     assert clock.now() == datetime(2026, 1, 1, 0, 1, 30, tzinfo=UTC)
@@ -568,5 +566,5 @@ def test_clocks_return_utc() -> None:
 
 @pytest.mark.parametrize("text", ["url: /t/{}/main/noarch", "GET /t/{}/main HTTP/1.1", "conda.example.com/t/{}/main"])
 @pytest.mark.parametrize("token", ["tk-1234567890ab", "aa-12345678-1234-abcd"])
-def test_a_channel_token_is_masked_also_where_the_path_stands_alone(text: str, token: str) -> None:
+def test_a_channel_token_is_masked_also_where_the_path_stands_alone(text, token):
     assert scrub(text.format(token)) == text.format(MASK)

@@ -26,7 +26,7 @@ NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
         ("0-30/15 * * * *", "0-30/15 * * * *", None, "2026-01-01T12:15"),
     ],
 )
-def test_good_schedules(text: str, expression: str, words: str | None, first: str) -> None:
+def test_good_schedules(text, expression, words, first):
     schedule = parse_cron(text)
     assert schedule.expression == expression
     assert schedule.words
@@ -72,7 +72,7 @@ def test_good_schedules(text: str, expression: str, words: str | None, first: st
         ("*/" + "9" * 5000 + " * * * *", "too long"),
     ],
 )
-def test_bad_schedules_name_the_field(text: str, named: str) -> None:
+def test_bad_schedules_name_the_field(text, named):
     with pytest.raises(Configuration) as caught:
         parse_cron(text)
     assert named in caught.value.what
@@ -80,7 +80,7 @@ def test_bad_schedules_name_the_field(text: str, named: str) -> None:
     assert caught.value.exit_code == 3
 
 
-def test_refused_step_lists_the_good_ones() -> None:
+def test_refused_step_lists_the_good_ones():
     with pytest.raises(Configuration) as caught:
         parse_cron("*/8 * * * *")
     assert "does not divide 60" in caught.value.what
@@ -90,7 +90,7 @@ def test_refused_step_lists_the_good_ones() -> None:
 @pytest.mark.parametrize(
     ("expression", "example"), [("0 0 */2 * *", "1,11,21"), ("0 0 * * */2", "1,3,5"), ("0 0 * * */5", "1,3,5")]
 )
-def test_a_step_where_none_divides_leads_to_a_list_that_is_valid(expression: str, example: str) -> None:
+def test_a_step_where_none_divides_leads_to_a_list_that_is_valid(expression, example):
     with pytest.raises(Configuration) as caught:
         parse_cron(expression)
     assert f"({example})" in caught.value.remedy
@@ -98,7 +98,7 @@ def test_a_step_where_none_divides_leads_to_a_list_that_is_valid(expression: str
     parse_cron(expression.replace(field, example))
 
 
-def test_times_are_in_utc_and_after_the_given_moment() -> None:
+def test_times_are_in_utc_and_after_the_given_moment():
     tokyo = timezone(timedelta(hours=9))
     times = parse_cron("0 0 * * *").next_times(datetime(2026, 1, 2, 9, 0, tzinfo=tokyo))  # midnight UTC exactly
     assert [t.isoformat() for t in times] == [
@@ -108,12 +108,12 @@ def test_times_are_in_utc_and_after_the_given_moment() -> None:
     ]
 
 
-def test_time_without_zone_is_refused() -> None:
+def test_time_without_zone_is_refused():
     with pytest.raises(ValueError, match="time zone"):
         parse_cron("* * * * *").next_times(datetime(2026, 1, 1))
 
 
-def test_words_do_not_depend_on_the_machines_locale() -> None:
+def test_words_do_not_depend_on_the_machines_locale():
     script = "from mlflow_ae5_deploy.common.cron import parse_cron; print(parse_cron('0 15 * * *').words)"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],

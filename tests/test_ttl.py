@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.common.errors import Configuration
         ("0d0h0m0s", timedelta(0)),
     ],
 )
-def test_accepts_what_mlflow_accepts(text: str, expected: timedelta) -> None:
+def test_accepts_what_mlflow_accepts(text, expected):
     assert parse_ttl(text) == expected
 
 
@@ -46,7 +46,7 @@ def test_accepts_what_mlflow_accepts(text: str, expected: timedelta) -> None:
         "9" * 400 + "d",
     ],
 )
-def test_refuses_the_rest(text: str) -> None:
+def test_refuses_the_rest(text):
     with pytest.raises(Configuration) as caught:
         parse_ttl(text)
     assert "0m0s" in caught.value.remedy
@@ -62,7 +62,7 @@ def test_refuses_the_rest(text: str) -> None:
         ("forever", "30d0h0m0s"),
     ],
 )
-def test_remedy_shows_the_right_form(text: str, right_form: str) -> None:
+def test_remedy_shows_the_right_form(text, right_form):
     with pytest.raises(Configuration) as caught:
         parse_ttl(text, where="gc.ttl")
     assert caught.value.remedy.endswith(right_form)

@@ -68,7 +68,11 @@ def parse_cron(expression: str) -> Schedule:
         _check_field(spec, text, expression)
     normal = " ".join(parts)
     _check_it_ever_comes(normal)
-    return Schedule(expression=normal, words=_in_words(normal))
+    from cron_descriptor import Options, get_description
+
+    # The locale is named, because otherwise the words and a warning on stderr would depend on the machine's.
+    words: str = get_description(normal, Options(locale_code="en_US", use_24hour_time_format=True))
+    return Schedule(expression=normal, words=words)
 
 
 def _check_field(spec: _Field, text: str, expression: str) -> None:
@@ -129,14 +133,6 @@ def _check_it_ever_comes(expression: str) -> None:
             f"The schedule {expression!r} never comes: no such day of month exists in the months it names.",
             expression,
         ) from None
-
-
-def _in_words(expression: str) -> str:
-    from cron_descriptor import Options, get_description
-
-    # The locale is named, because otherwise the words and a warning on stderr would depend on the machine's.
-    words: str = get_description(expression, Options(locale_code="en_US", use_24hour_time_format=True))
-    return words
 
 
 def _refusal(what: str, expression: str, remedy: str = "") -> Configuration:

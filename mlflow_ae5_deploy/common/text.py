@@ -47,6 +47,11 @@ def counted(number: int, things: str) -> str:
     return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
+def package_name(name: str) -> str:
+    """The canonical form of a package's name, as pip compares them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
 

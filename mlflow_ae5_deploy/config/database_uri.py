@@ -9,6 +9,7 @@ from urllib.parse import unquote, unquote_plus
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import Secret, register
+from mlflow_ae5_deploy.common.text import package_name
 from mlflow_ae5_deploy.config.secret_refs import Prompt, SecretRef
 
 # dialect, of those that MLflow has a store for -> synchronous drivers SQLAlchemy 2.1 knows; MLflow cannot use the
@@ -157,12 +158,8 @@ def check_shipped(store: StoreUri, added: Collection[str]) -> None:
     packages = ADDABLE.get(store.driver, ())
     if not packages:
         raise ValueError(f"{problem}take: {instead}")
-    if not {_canonical(package) for package in packages} & {_canonical(package) for package in added}:
+    if not {package_name(package) for package in packages} & {package_name(package) for package in added}:
         raise ValueError(f"{problem}ship: {instead}, or add {packages[0]} to slipstream.dependencies")
-
-
-def _canonical(package: str) -> str:
-    return re.sub(r"[-_.]+", "-", package.lower())
 
 
 def leaves_its_folder(location: str) -> bool:

@@ -23,6 +23,7 @@ from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.warnings import advice
 from mlflow_ae5_deploy.config.yaml_file import YamlFile, read_yaml
 
+_IGNORED = "Ignored on the sandbox, because they refer to real systems:"
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 _MAY_HIDE_A_SECRET = re.compile(r"[?\n]|://.*@")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar", ".zip")
@@ -81,11 +82,17 @@ def load(
     ignored: list[str] = []
     layers = [*base, *chosen]
     if sandbox:
-        layers, ignored = _for_sandbox(layers)
+        cleaned = [without_real_systems(layer.values) for layer in layers]
+        ignored = sorted({name for _, names in cleaned for name in names})
+        layers = [replace(layer, values=values) for layer, (values, _) in zip(layers, cleaned, strict=True)]
     layers += given
     merged = merge(layers)
-    if not sandbox and not _says_ca_file(merged):
-        merged = merge([*layers, _trust_of_environment(environ, here)])
+    platform = merged.values.get("platform")
+    has_ca_file = not isinstance(platform, dict | None) or bool(platform and platform.get("ca_file") is not None)
+    if not sandbox and not has_ca_file and (bundle := environ.get(CA_VARIABLE)):
+        # the last resort: requests' own variable is often set for the whole machine
+        trust = Layer(f"environment {CA_VARIABLE}", {"platform": {"ca_file": bundle}}, here)
+        merged = merge([*layers, trust])
     checked = validate(merged.values)
     if isinstance(checked, Settings) and not problems:
         settings = _anchored(checked, (), merged)
@@ -95,9 +102,12 @@ def load(
             settings=settings,
             path=file.path if file else None,
             profile=profile,
-            sources=_sources(settings, merged),
+            sources={
+                dotted(path): layer.label if (layer := merged.origins.get(path)) else "default"
+                for path in _leaves(settings, ())
+            },
             advice=tuple(_advice(settings, file)),
-            ignored_on_sandbox=_ignored_message(ignored),
+            ignored_on_sandbox=(f"{_IGNORED} {', '.join(ignored)}.",) if ignored else (),
         )
     if not isinstance(checked, Settings):
         problems += [merged.located(problem) for problem in checked]
@@ -178,39 +188,11 @@ def _problems_of_file(base: list[Layer], profiles: Mapping[str, Layer]) -> list[
     return problems
 
 
-def _for_sandbox(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
-    kept: list[Layer] = []
-    ignored: list[str] = []
-    for layer in layers:
-        values, gone = without_real_systems(layer.values)
-        kept.append(replace(layer, values=values))
-        ignored += gone
-    return kept, sorted(set(ignored))
-
-
-def _says_ca_file(merged: Merged) -> bool:
-    platform = merged.values.get("platform")
-    return not isinstance(platform, dict | None) or bool(platform and platform.get("ca_file") is not None)
-
-
-def _trust_of_environment(environ: Mapping[str, str], here: Path) -> Layer:
-    """requests' own variable counts only where nothing else is message: it is often set for the whole machine."""
-    bundle = environ.get(CA_VARIABLE)
-    values = {"platform": {"ca_file": bundle}} if bundle else {}
-    return Layer(f"environment {CA_VARIABLE}", values, here)
-
-
 def _advice(settings: Settings, file: YamlFile | None) -> list[str]:
     words = advice(settings)
     if file and file.writable_by_others:
         words.append(f"Other accounts may change the configuration: chmod go-w '{file.path}'")
     return words
-
-
-def _ignored_message(ignored: list[str]) -> tuple[str, ...]:
-    if not ignored:
-        return ()
-    return (f"Ignored on the sandbox, because they refer to real systems: {', '.join(ignored)}.",)
 
 
 def _anchored(value: Any, path: SettingPath, merged: Merged) -> Any:
@@ -261,13 +243,6 @@ def _show(value: Any) -> None:
         redaction.show(value.name)
     if isinstance(value, str | Path) and not _MAY_HIDE_A_SECRET.search(str(value)):
         redaction.show(str(value))
-
-
-def _sources(settings: Settings, merged: Merged) -> dict[str, str]:
-    return {
-        dotted(path): layer.label if (layer := merged.origins.get(path)) else "default"
-        for path in _leaves(settings, ())
-    }
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:

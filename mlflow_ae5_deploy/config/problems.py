@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, told in the words of the file: path, reason, and what may have been meant."""
+"""Problems of a configuration: path, reason, and a suggestion."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ pydantic's; `load` turns them into one Configuration error that repeats no value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,33 +45,26 @@ def _as_reference(value: Any) -> SecretRef:
     return SecretRef.parse(value)
 
 
-def _as_optional_reference(value: Any) -> SecretRef | None:
-    return None if value is None else _as_reference(value)
+def _reference_or(kinds: str, check: Callable[[str], str]) -> BeforeValidator:
+    """Accept a reference, or a text that `check` accepts."""
+
+    def convert(value: Any) -> SecretRef | str:
+        if isinstance(value, SecretRef):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"must be {kinds}, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
+        if value == "prompt" or value.startswith(("env:", "file:")):
+            return SecretRef.parse(value)
+        return check(value)
+
+    return BeforeValidator(convert)
 
 
-def _as_store_uri(value: Any) -> SecretRef | str:
-    """A reference, or a URI without a password in it."""
-    if isinstance(value, SecretRef):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("must be a database URI, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
-    if value == "prompt" or value.startswith(("env:", "file:")):
-        return SecretRef.parse(value)
+def _store_uri(value: str) -> str:
     parse_store_uri(value)
     if holds_password(value):
         raise ValueError("has a password in it; put the whole URI elsewhere and refer to it: env:NAME, file:PATH")
     return value
-
-
-def _as_backup_destination(value: Any) -> SecretRef | str:
-    """A reference, or a folder or URI without credentials in it."""
-    if isinstance(value, SecretRef):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("must be a folder, a URI, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
-    if value == "prompt" or value.startswith(("env:", "file:")):
-        return SecretRef.parse(value)
-    return checks.check_destination(value)
 
 
 Text = Annotated[str, AfterValidator(checks.text)]
@@ -88,9 +82,9 @@ Dependencies = Annotated[dict[str, str], BeforeValidator(checks.dependencies)]
 SecretName = Annotated[str, AfterValidator(checks.secret_name)]
 FilePath = Annotated[Path, BeforeValidator(_as_path)]
 Reference = Annotated[InstanceOf[SecretRef], BeforeValidator(_as_reference)]
-OptionalReference = Annotated[InstanceOf[SecretRef] | None, BeforeValidator(_as_optional_reference)]
-StoreReference = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_store_uri)]
-BackupDestination = Annotated[InstanceOf[SecretRef] | str, BeforeValidator(_as_backup_destination)]
+OptionalReference = Annotated[InstanceOf[SecretRef], BeforeValidator(_as_reference)] | None
+StoreReference = Annotated[InstanceOf[SecretRef] | str, _reference_or("a database URI", _store_uri)]
+BackupDestination = Annotated[InstanceOf[SecretRef] | str, _reference_or("a folder, a URI", checks.check_destination)]
 Cron = Annotated[str, AfterValidator(checks.cron)]
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

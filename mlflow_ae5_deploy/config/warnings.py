@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from mlflow_ae5_deploy.common.durations import parse_ttl
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
-from mlflow_ae5_deploy.config.persistence import lost_at_restart
 from mlflow_ae5_deploy.config.settings import Settings
 
 _TTL = "MLFLOW_TRACKING_GC_TTL"
+_DATABASE = "MLFLOW_BACKEND_STORE_URI"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def advice(settings: Settings) -> list[str]:
@@ -19,18 +22,13 @@ def advice(settings: Settings) -> list[str]:
     uri = settings.server.backend_store_uri
     if isinstance(uri, str):
         words += store_advice(uri)
-    words += _ttl_advice(settings)
-    return words + lost_at_restart(settings)
-
-
-def _ttl_advice(settings: Settings) -> list[str]:
-    """The time until deletion may be zero, and whoever writes it may have meant `never`."""
-    message = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{_TTL}": settings.gc.variables.get(_TTL)}
-    return [
+    ttls = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{_TTL}": settings.gc.variables.get(_TTL)}
+    words += [
         f"{setting} is {text}: garbage collection purges deleted experiments and runs at once and permanently."
-        for setting, text in message.items()
-        if text is not None and _is_zero(text)
+        for setting, text in ttls.items()
+        if text is not None and _is_zero(text)  # may have been meant as "never"
     ]
+    return words + lost_at_restart(settings)
 
 
 def _is_zero(text: str) -> bool:
@@ -49,3 +47,31 @@ def store_advice(uri: str) -> list[str]:
         f"The database URI states no driver; {store.dialect}:// means {store.driver} on SQLAlchemy 2.1 and meant "
         f"another one before. Write {store.dialect}+{store.driver}:// to be sure."
     ]
+
+
+def lost_at_restart(settings: Settings) -> list[str]:
+    """A sentence for each store whose relative path is not below data/."""
+    return [
+        f"{setting} is a relative path that is not below data/: what is stored there is lost at every restart."
+        for setting, path in _paths(settings).items()
+        if not path.startswith("/") and [part for part in path.split("/") if part not in ("", ".")][:1] != ["data"]
+    ]
+
+
+def _paths(settings: Settings) -> dict[str, str]:
+    """Setting -> path, of the stores that are a file or folder."""
+    server, variables = settings.server, {"slipstream": settings.slipstream.variables, "gc": settings.gc.variables}
+    databases: dict[str, object] = {"server.backend_store_uri": server.backend_store_uri}
+    databases |= {f"{section}.variables.{_DATABASE}": given.get(_DATABASE) for section, given in variables.items()}
+    paths = {}
+    for setting, uri in databases.items():
+        if isinstance(uri, str) and (store := parse_store_uri(uri)).dialect == "sqlite":
+            paths[setting] = store.database.removeprefix("file:")
+    for key in ("artifacts_destination", "default_artifact_root"):
+        location: str = getattr(server, key)
+        if not _SCHEME.match(location):
+            paths[f"server.{key}"] = location
+    backups = settings.backup.destination
+    if isinstance(backups, str) and not _SCHEME.match(backups):
+        paths["backup.destination"] = backups
+    return paths

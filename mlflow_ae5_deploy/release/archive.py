@@ -1,25 +1,27 @@
-"""Reading a project archive, and refusing by name what AE5, or an honest reader, could not unpack safely.
+"""Read a project archive, and refuse one that cannot be unpacked safely.
 
-AE5 wants exactly one top-level folder with an `anaconda-project.yml` in it. Links to files inside that folder are
-read as copies of those files, and count as such; every other link is refused, so that nothing unpacked ever points
-anywhere.
+AE5 requires exactly one top folder with an `anaconda-project.yml`. Links to files inside that folder are read as
+copies of those files, and count as such; every other link is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.files import storage_errors
 from mlflow_ae5_deploy.common.members import BrokenArchive, Kind, Limits, Member, damage_reported, leads_to, walk
+from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
-from mlflow_ae5_deploy.release.files import open_regular
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 
 _CHUNK = 1 << 16
@@ -70,7 +72,10 @@ def read_project_archive(
     with _refusals(where), open_regular(path, "The release") as file:
         survey = survey_members(walk(file, limits), where, keep={PROJECT_FILE: MAX_BYTES + 1})
         sources = follow_links(survey, where)
-        _check_copies(survey, limits)
+        total = 0
+        for entry_path, entry in survey.files.items():  # copies behind links included
+            total += entry.size
+            limits.check(total, entry_path)
         if PROJECT_FILE not in survey.kept:
             raise _no_project_file(survey, where)
         project = read_project_file(survey.kept[PROJECT_FILE], f"{where}: {survey.top}/{PROJECT_FILE}")
@@ -147,17 +152,17 @@ def _note(survey: ArchiveSummary, path: str, member: Member, where: str, keep: M
 
 def _hash(member: Member, keep: int) -> tuple[FileEntry, bytes]:
     digest = hashlib.sha256()
-    size = 0
+    total = 0
     kept = bytearray()
     with damage_reported(), member.read() as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
-            size += len(chunk)
+            total += len(chunk)
             kept += chunk[: keep - len(kept)]
-    if size != member.size:
-        raise BrokenArchive(f"is truncated or damaged ({member.name!r} has {size} of {member.size} bytes)")
+    if total != member.size:
+        raise BrokenArchive(f"is truncated or damaged ({member.name!r} has {total} of {member.size} bytes)")
     mode = 0o755 if member.mode & 0o111 else 0o644
-    return FileEntry(mode, size, digest.hexdigest()), bytes(kept)
+    return FileEntry(mode, total, digest.hexdigest()), bytes(kept)
 
 
 def _check_parents(survey: ArchiveSummary, where: str) -> None:
@@ -190,13 +195,6 @@ def follow_links(survey: ArchiveSummary, where: str) -> dict[str, str]:
     for link in survey.links:
         survey.files[link] = survey.files[sources[link]]
     return sources
-
-
-def _check_copies(survey: ArchiveSummary, limits: Limits) -> None:
-    total = 0
-    for path, entry in survey.files.items():
-        total += entry.size
-        limits.check(total, path)
 
 
 def _link_target(survey: ArchiveSummary, link: str, where: str) -> str:
@@ -249,6 +247,29 @@ def _write(target: Path, stream: IO[bytes], mode: int) -> None:
     with target.open("xb") as out:
         shutil.copyfileobj(stream, out)
     target.chmod(0o700 if mode & 0o111 else 0o600)
+
+
+def open_regular(path: Path, called: str) -> BufferedReader:
+    """Open for reading what must be a regular file, and never wait for a pipe or read a device.
+
+    Raises Configuration for anything else, OSError as `open` does.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise Configuration(f"{called} is not a regular file.", where=str(path))
+
+
+def refuse_large(archive_size: int, where: str) -> None:
+    """Raise ReleaseRefused for an archive of more bytes than AE5 takes."""
+    if archive_size > Limits().total:
+        raise ReleaseRefused(f"The release is larger than {size(Limits().total)}.", where=where)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Literal
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import private_folder, storage_errors, write_private
-from mlflow_ae5_deploy.release.files import sha256_of
+from mlflow_ae5_deploy.release.archive import sha256_of
 from mlflow_ae5_deploy.release.versions import in_folder
 
 _RECORD = re.compile(r"([0-9a-f]{64})  ")

@@ -21,10 +21,9 @@ from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.files import private_folder, storage_errors
 from mlflow_ae5_deploy.config.checks import is_confidential
 from mlflow_ae5_deploy.config.settings import SlipstreamSettings
-from mlflow_ae5_deploy.release.archive import FileEntry, ProjectContents, read_project_archive
+from mlflow_ae5_deploy.release.archive import FileEntry, ProjectContents, read_project_archive, sha256_of
 from mlflow_ae5_deploy.release.bundled import bundled_version
 from mlflow_ae5_deploy.release.edit import edit_project_file
-from mlflow_ae5_deploy.release.files import sha256_of
 from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, SCHEMA, digest_content, to_json

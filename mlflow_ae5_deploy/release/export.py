@@ -10,10 +10,9 @@ from tempfile import TemporaryDirectory
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.files import storage_errors
 from mlflow_ae5_deploy.config.settings import SlipstreamSettings
-from mlflow_ae5_deploy.release.archive import read_project_archive
+from mlflow_ae5_deploy.release.archive import read_project_archive, sha256_of
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
 from mlflow_ae5_deploy.release.customize import build
-from mlflow_ae5_deploy.release.files import sha256_of
 from mlflow_ae5_deploy.release.models import Release
 from mlflow_ae5_deploy.release.versions import asset_name, checksum_file
 

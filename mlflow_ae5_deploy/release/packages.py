@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
+from mlflow_ae5_deploy.common.text import package_name
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
 from mlflow_ae5_deploy.release.archive import survey_members
 from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE
@@ -84,11 +85,7 @@ def _packages(items: Any) -> Iterator[tuple[str, str]]:
         if isinstance(item, dict):
             yield from _packages(item.get("pip"))
         elif isinstance(item, str) and (found := _ITEM.match(item.strip())):
-            yield normal(found["name"]), found["spec"].strip()
-
-
-def normal(package: str) -> str:
-    return re.sub(r"[-_.]+", "-", package).lower()
+            yield package_name(found["name"]), found["spec"].strip()
 
 
 def exact_version(spec: str) -> Version | None:

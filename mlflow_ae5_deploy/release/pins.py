@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlflow_ae5_deploy.common.text import package_name
 from mlflow_ae5_deploy.release.comments import append, append_item
 
 _PARTS_OF_MLFLOW = ("mlflow-skinny", "mlflow-tracing")
@@ -31,8 +32,8 @@ def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
 
 
 def _parts_of_mlflow(document: Any, dependencies: Mapping[str, str]) -> dict[str, str]:
-    """MLflow needs its parts at its own version, so where a release locks them they change with it."""
-    message = {_normal(package): spec for package, spec in dependencies.items()}
+    """MLflow's parts need its own version, so those that a release locks change with it."""
+    message = {package_name(package): spec for package, spec in dependencies.items()}
     parts = [part for part in _PARTS_OF_MLFLOW if "mlflow" in message and part not in message]
     locked = [part for part in parts if any(_find(packages, part) for _, packages in _package_lists(document))]
     return dict.fromkeys(locked, message.get("mlflow", ""))
@@ -78,44 +79,35 @@ def _find(packages: Any, package: str) -> list[tuple[Any, int, bool]]:
     for index, item in enumerate(packages):
         if isinstance(item, dict) and isinstance(item.get("pip"), list):
             pip = item["pip"]
-            found += [(pip, n, True) for n, entry in enumerate(pip) if _name(_PIP_ITEM, entry) == _normal(package)]
-        elif _name(_CONDA_ITEM, item) == _normal(package):
+            found += [(pip, n, True) for n, entry in enumerate(pip) if _name(_PIP_ITEM, entry) == package_name(package)]
+        elif _name(_CONDA_ITEM, item) == package_name(package):
             found.append((packages, index, False))
     return found
 
 
 def _name(pattern: re.Pattern[str], item: Any) -> str | None:
     found = pattern.match(item.strip()) if isinstance(item, str) else None
-    return _normal(found["name"]) if found else None
-
-
-def _normal(package: str) -> str:
-    return re.sub(r"[-_.]+", "-", package).lower()
+    return package_name(found["name"]) if found else None
 
 
 def _pin_in(packages: Any, package: str, spec: str) -> list[tuple[str, str]]:
-    """Write the spec at every place of the package; returns (old, new) where they differ."""
+    """Write the spec into every entry of the package; returns (old, new) where they differ."""
     changed = []
     for holder, index, is_pip in _find(packages, package):
         old = str(holder[index])
-        new = _pip_entry(old.strip(), spec) if is_pip else _conda_entry(old.strip(), spec)
+        new = _entry(old.strip(), spec, is_pip)
         if new != old:
             holder[index] = new
             changed.append((old, new))
     return changed
 
 
-def _conda_entry(old: str, spec: str) -> str:
-    found = _CONDA_ITEM.match(old)
+def _entry(old: str, spec: str, is_pip: bool) -> str:
+    found = (_PIP_ITEM if is_pip else _CONDA_ITEM).match(old)
     assert found is not None  # noqa: S101 - _find matched it
-    return f"{found['channel'] or ''}{found['name']}{spec}"
-
-
-def _pip_entry(old: str, spec: str) -> str:
-    """conda's `=2.9` means "any 2.9"; pip writes that `==2.9.*`."""
-    if re.match(r"=[^=]", spec):
+    if not is_pip:
+        return f"{found['channel'] or ''}{found['name']}{spec}"
+    if re.match(r"=[^=]", spec):  # conda's `=2.9` means "any 2.9"; pip writes that `==2.9.*`
         spec = f"={spec}" if spec.endswith("*") else f"={spec}.*"
-    found = _PIP_ITEM.match(old)
-    assert found is not None  # noqa: S101 - _find matched it
     marker = f" {found['marker']}" if found["marker"] else ""
     return f"{found['name']}{found['extras'] or ''}{spec}{marker}"

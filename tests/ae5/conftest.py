@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock, ManualClock, SystemClock
 from mlflow_ae5_deploy.common.redaction import Secret
 
-from .stub import Stub, running
+from .stub import running
 
 HAS_AE5_TOOLS = importlib.util.find_spec("ae5_tools") is not None
 PROVIDERS = [
@@ -35,12 +34,12 @@ PROVIDERS = [
 
 
 @pytest.fixture(params=PROVIDERS)
-def provider(request: pytest.FixtureRequest) -> str:
+def provider(request):
     return request.param
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _no_home(tmp_path_factory):
     """Importing ae5-tools creates its configuration folder; keep that out of the real home."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AE5_TOOLS_CONFIG_DIR", str(tmp_path_factory.mktemp("ae5")))
@@ -50,30 +49,30 @@ def _no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ca() -> trustme.CA:
+def ca():
     return trustme.CA()
 
 
 @pytest.fixture(scope="session")
-def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ca_file(ca, tmp_path_factory):
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     ca.cert_pem.write_to_path(str(path))
     return path
 
 
 @pytest.fixture(scope="session")
-def certificate(ca: trustme.CA) -> trustme.LeafCert:
+def certificate(ca):
     return ca.issue_cert("localhost", "127.0.0.1")
 
 
 @pytest.fixture
-def stub(certificate: trustme.LeafCert) -> Iterator[Stub]:
+def stub(certificate):
     with running(certificate) as server:
         yield server
 
 
 @pytest.fixture
-def clock() -> ManualClock:
+def clock():
     return ManualClock()
 
 
@@ -127,19 +126,19 @@ class Opener:
 
 
 @pytest.fixture
-def options(stub: Stub, ca_file: Path) -> ConnectionOptions:
+def options(stub, ca_file):
     return ConnectionOptions(stub.address, ca_file=ca_file, connect_timeout=5, read_timeout=5)
 
 
 @pytest.fixture
-def opener(options: ConnectionOptions, provider: str, clock: ManualClock) -> Iterator[Opener]:
+def opener(options, provider, clock):
     made = Opener(options, provider, clock)
     yield made
     made.close()
 
 
 @pytest.fixture
-def session(opener: Opener) -> UserSession:
+def session(opener):
     return opener.user()
 
 
@@ -189,7 +188,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(sandbox: Any, provider: str, project_archive: Path) -> Iterator[Bench]:
+def bench(sandbox, provider, project_archive):
     info = sandbox.info
     control = sandbox.control
     control.clear()
@@ -205,7 +204,7 @@ def bench(sandbox: Any, provider: str, project_archive: Path) -> Iterator[Bench]
 
 
 @pytest.fixture
-def scripted(options: ConnectionOptions, clock: ManualClock) -> Iterator[Client]:
+def scripted(options, clock):
     """A platform over the scripted server, on a clock that needs no time. Which provider makes no difference here."""
     opener = Opener(options, "built-in", clock)
     yield Client(opener.user(), clock)

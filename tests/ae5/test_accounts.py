@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
@@ -26,14 +24,14 @@ Open = Callable[..., UserSession]
 
 
 @pytest.fixture
-def target(sandbox: Any, provider: str) -> PlatformTarget:
+def target(sandbox, provider):
     sandbox.control.clear()
     options = ConnectionOptions(sandbox.info.hostname, ca_file=sandbox.info.ca_file)
     return PlatformTarget(options, provider, is_sandbox=True)
 
 
 @pytest.fixture
-def admin(sandbox: Any, target: PlatformTarget) -> Iterator[AdminSession]:
+def admin(sandbox, target):
     account = json.loads(sandbox.info.credentials_file.read_text())["admin"]
     made = open_admin(target, Credentials(account["username"], Secret(account["password"])), SystemClock())
     yield made
@@ -41,10 +39,10 @@ def admin(sandbox: Any, target: PlatformTarget) -> Iterator[AdminSession]:
 
 
 @pytest.fixture
-def sign_in(target: PlatformTarget, admin: AdminSession) -> Iterator[Open]:
+def sign_in(target, admin):
     with ExitStack() as stack:
 
-        def act(credentials: Credentials | Impersonation, **more: Any) -> UserSession:
+        def act(credentials, **more):
             made = open_session(replace(target, **more), credentials, SystemClock())
             stack.callback(made.close)
             return made
@@ -52,9 +50,7 @@ def sign_in(target: PlatformTarget, admin: AdminSession) -> Iterator[Open]:
         yield act
 
 
-def test_an_administrator_reads_everything_within_fifteen_requests(
-    sandbox: Any, admin: AdminSession, sign_in: Open
-) -> None:
+def test_an_administrator_reads_everything_within_fifteen_requests(sandbox, admin, sign_in):
     user = admin.find_user("dev-user")
     assert user is not None
     session = sign_in(Impersonation(admin, user), read_only=True)
@@ -72,7 +68,7 @@ def test_an_administrator_reads_everything_within_fifteen_requests(
     assert session.writes_made + admin.writes_made == 0
 
 
-def test_an_account_made_by_the_administrator_can_sign_in_and_exists_once(admin: AdminSession, sign_in: Open) -> None:
+def test_an_account_made_by_the_administrator_can_sign_in_and_exists_once(admin, sign_in):
     name = f"svc-{uuid4().hex[:8]}"
     made = admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
     assert admin.find_user(name) == made
@@ -81,7 +77,7 @@ def test_an_account_made_by_the_administrator_can_sign_in_and_exists_once(admin:
         admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
 
 
-def test_wrong_missing_and_disabled_accounts(sandbox: Any, admin: AdminSession, sign_in: Open) -> None:
+def test_wrong_missing_and_disabled_accounts(sandbox, admin, sign_in):
     """Without admin rights the platform itself tells them apart only as far as Keycloak does."""
     from tests.sandbox.support import Admin
 

@@ -9,7 +9,6 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Project, Revision, StaticEndpoint
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     AnswerLost,
     Configuration,
@@ -22,7 +21,7 @@ from mlflow_ae5_deploy.common.errors import (
 )
 
 from .conftest import LOSSES, Bench, leaks, loss
-from .stub import Call, Reply, Stub, answer, page, redirect
+from .stub import Call, Reply, answer, page, redirect
 
 PROJECT = Project("a0-aa", "p", "svc", "default")
 REVISION = Revision("0.0.1", "0.0.1", "http://ap-storage/projects/aa/archive/0.0.1", ())
@@ -46,7 +45,7 @@ class Starter:
             "name": f"dev.{self.project.name}",
             "resource_profile": "default",
         }
-        made = self.bench.platform.start_deployment(**desired | {"endpoint": endpoint} | changes)  # type: ignore[arg-type]
+        made = self.bench.platform.start_deployment(**desired | {"endpoint": endpoint} | changes)
         self.made.append(made.id)
         return made
 
@@ -57,7 +56,7 @@ class Starter:
 
 
 @pytest.fixture
-def start(bench: Bench) -> Any:
+def start(bench):
     starter = Starter(bench)
     yield starter
     bench.control.clear_faults()
@@ -72,7 +71,7 @@ def _endpoint() -> str:
 # over the sandbox
 
 
-def test_the_life_of_a_deployment(bench: Bench, start: Starter) -> None:
+def test_the_life_of_a_deployment(bench, start):
     endpoint = _endpoint()
     started = start(endpoint)
     assert not started.public
@@ -95,25 +94,25 @@ def test_the_life_of_a_deployment(bench: Bench, start: Starter) -> None:
     assert bench.platform.deployment(started.id) is None
 
 
-def test_variables_of_its_own_reach_it(bench: Bench, start: Starter) -> None:
+def test_variables_of_its_own_reach_it(bench, start):
     running = bench.platform.wait_started(start(_endpoint(), variables={"GREETING": "good day"}))
     assert running.variables == {"GREETING": "good day"}
     seen = bench.session.browse(f"{(running.url or '').rstrip('/')}/about")
     assert '"GREETING": "good day"' in seen.text
 
 
-def test_without_a_static_endpoint_there_is_none(bench: Bench, start: Starter) -> None:
+def test_without_a_static_endpoint_there_is_none(bench, start):
     assert bench.platform.wait_started(start(None)).endpoint is None
 
 
-def test_a_failing_command_is_reported_in_the_platforms_words(bench: Bench, start: Starter) -> None:
+def test_a_failing_command_is_reported_in_the_platforms_words(bench, start):
     with pytest.raises(Refused, match="App failed to run"):
         bench.platform.wait_started(start(None, command="Crash"))
 
 
 @pytest.mark.parametrize("how", LOSSES)
 @pytest.mark.parametrize("hidden", [0, 2])
-def test_a_start_whose_answer_is_lost_happens_once(bench: Bench, start: Starter, how: str, hidden: int) -> None:
+def test_a_start_whose_answer_is_lost_happens_once(bench, start, how, hidden):
     bench.control.change_settings(list_visibility_polls=hidden)
     bench.control.add_fault(**loss("POST", "/deployments$", how))
     made = start(_endpoint())
@@ -122,7 +121,7 @@ def test_a_start_whose_answer_is_lost_happens_once(bench: Bench, start: Starter,
     assert bench.count("POST", "projects/[^/]*/deployments") == (2 if how.endswith("before") else 1)
 
 
-def test_an_endpoint_that_is_freed_late_is_waited_for(bench: Bench, start: Starter) -> None:
+def test_an_endpoint_that_is_freed_late_is_waited_for(bench, start):
     endpoint = _endpoint()
     bench.control.change_settings(endpoint_release_seconds=3.0)
     first = start(endpoint)
@@ -133,7 +132,7 @@ def test_an_endpoint_that_is_freed_late_is_waited_for(bench: Bench, start: Start
     assert f"the endpoint {endpoint} to be freed" in bench.waits
 
 
-def test_an_endpoint_of_another_project_is_a_conflict_that_names_it(bench: Bench, start: Starter) -> None:
+def test_an_endpoint_of_another_project_is_a_conflict_that_names_it(bench, start):
     endpoint = _endpoint()
     start(endpoint)
     other = Starter(bench)
@@ -143,40 +142,40 @@ def test_an_endpoint_of_another_project_is_a_conflict_that_names_it(bench: Bench
     assert bench.count("POST", f"projects/{other.project.id}/deployments") == 1
 
 
-def test_an_endpoint_in_use_by_a_deployment_of_ours_is_a_conflict_at_once(bench: Bench, start: Starter) -> None:
+def test_an_endpoint_in_use_by_a_deployment_of_ours_is_a_conflict_at_once(bench, start):
     endpoint = _endpoint()
     first = start(endpoint)
     with pytest.raises(Conflict, match=first.id):
         start(endpoint, name="another")
 
 
-def test_a_taken_name_is_not_taken_for_a_taken_endpoint(bench: Bench, start: Starter) -> None:
+def test_a_taken_name_is_not_taken_for_a_taken_endpoint(bench, start):
     start(None, name="endpoint")
     with pytest.raises(Conflict, match="name is not unique"):
         start(_endpoint(), name="endpoint")
 
 
-def test_a_patch_keeps_the_deployments_id(bench: Bench, start: Starter) -> None:
+def test_a_patch_keeps_the_deployments_id(bench, start):
     made = bench.platform.wait_started(start(None))
     changed = bench.platform.patch_deployment(made.id, public=True)
     assert (changed.id, changed.public) == (made.id, True)
 
 
 @pytest.mark.parametrize("how", LOSSES)
-def test_sharing_whose_answer_is_lost_is_done_again(bench: Bench, start: Starter, how: str) -> None:
+def test_sharing_whose_answer_is_lost_is_done_again(bench, start, how):
     made = start(None)
     bench.control.add_fault(**loss("PUT", "/collaborators$", how))
     everyone = Collaborator("everyone", "group")
     assert bench.platform.set_collaborators(made.id, [everyone]) == [everyone]
 
 
-def test_sharing_with_an_unknown_account_is_refused(bench: Bench, start: Starter) -> None:
+def test_sharing_with_an_unknown_account_is_refused(bench, start):
     with pytest.raises(Refused, match="Unknown group nobody"):
         bench.platform.set_collaborators(start(None).id, [Collaborator("nobody", "group")])
 
 
 @pytest.mark.parametrize("how", LOSSES)
-def test_stopping_whose_answer_is_lost_is_done(bench: Bench, start: Starter, how: str) -> None:
+def test_stopping_whose_answer_is_lost_is_done(bench, start, how):
     made = start(None)
     bench.control.add_fault(**loss("DELETE", "/deployments/", how))
     bench.platform.stop_deployment(made.id)
@@ -212,7 +211,7 @@ def _start(platform: Client, endpoint: str | None = "dev-x") -> Deployment:
     )
 
 
-def test_what_is_sent_to_start(scripted: Client, stub: Stub) -> None:
+def test_what_is_sent_to_start(scripted, stub):
     stub.on("POST", "projects/a0-aa/deployments", answer(_record("initial")))
     _start(scripted)
     (call,) = stub.sent("POST", "projects/a0-aa/deployments")
@@ -229,7 +228,7 @@ def test_what_is_sent_to_start(scripted: Client, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["", "a_b", "a.b", "Dev", "-a", "a-", "a" * 64, "a\n", "ä", "a b", "*"])
-def test_an_impossible_endpoint_is_refused_before_sending(scripted: Client, stub: Stub, endpoint: str) -> None:
+def test_an_impossible_endpoint_is_refused_before_sending(scripted, stub, endpoint):
     """ae5-tools sends `a_b.c`."""
     with pytest.raises(Configuration):
         _start(scripted, endpoint)
@@ -237,26 +236,26 @@ def test_an_impossible_endpoint_is_refused_before_sending(scripted: Client, stub
 
 
 @pytest.mark.parametrize("endpoint", ["a", "0", "dev-mlflow-tracking-server", "a" * 63])
-def test_a_possible_endpoint_is_sent(scripted: Client, stub: Stub, endpoint: str) -> None:
+def test_a_possible_endpoint_is_sent(scripted, stub, endpoint):
     stub.on("POST", "projects/a0-aa/deployments", answer(_record()))
     assert _start(scripted, endpoint).id == "a2-d1"
 
 
-def test_an_error_inside_a_200_answer_is_raised(scripted: Client, stub: Stub) -> None:
+def test_an_error_inside_a_200_answer_is_raised(scripted, stub):
     """ae5-tools dies of KeyError: 'project_url' and loses the message."""
     stub.on("POST", "projects/a0-aa/deployments", answer({"error": {"message": "No room for this profile"}}))
     with pytest.raises(Refused, match="No room for this profile"):
         _start(scripted)
 
 
-def test_another_refusal_is_not_hidden_by_the_search_for_a_claim(scripted: Client, stub: Stub) -> None:
+def test_another_refusal_is_not_hidden_by_the_search_for_a_claim(scripted, stub):
     stub.on("POST", "projects/a0-aa/deployments", Reply(400, "Unknown command"))
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", Reply(403, "No"))
     with pytest.raises(Refused, match="Unknown command"):
         _start(scripted)
 
 
-def test_a_claim_is_found_behind_other_words(scripted: Client, stub: Stub) -> None:
+def test_a_claim_is_found_behind_other_words(scripted, stub):
     stub.on("POST", "projects/a0-aa/deployments", Reply(500, "Internal Server Error"))
     claims = {"data": [{"id": "dev-x", "project_url": "http://s/projects/bb"}]}
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", answer(claims))
@@ -264,7 +263,7 @@ def test_a_claim_is_found_behind_other_words(scripted: Client, stub: Stub) -> No
         _start(scripted)
 
 
-def test_an_endpoint_that_is_never_freed_ends_the_wait(scripted: Client, stub: Stub, clock: ManualClock) -> None:
+def test_an_endpoint_that_is_never_freed_ends_the_wait(scripted, stub, clock):
     stub.on("POST", "projects/a0-aa/deployments", Reply(400, "endpoint is already in use"), always=True)
     claims = {"data": [{"id": "dev-x", "project_url": "http://s/projects/aa"}]}
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", answer(claims), always=True)
@@ -284,14 +283,7 @@ def test_an_endpoint_that_is_never_freed_ends_the_wait(scripted: Client, stub: S
         ([None], NotFound, "has disappeared"),
     ],
 )
-def test_waiting_for_a_start_ends(
-    scripted: Client,
-    stub: Stub,
-    clock: ManualClock,
-    records: list[str | None],
-    kind: type[PlatformError],
-    words: str,
-) -> None:
+def test_waiting_for_a_start_ends(scripted, stub, clock, records, kind, words):
     replies = [answer(_record(s, status_text="App failed to run")) if s else Reply(404) for s in records]
     stub.on("POST", "projects/a0-aa/deployments", answer(_record("initial")))
     stub.on("GET", "deployments/a2-d1", *replies, always=True)
@@ -300,20 +292,20 @@ def test_waiting_for_a_start_ends(
     assert clock.elapsed <= 910
 
 
-def test_a_deployment_may_show_late(scripted: Client, stub: Stub) -> None:
+def test_a_deployment_may_show_late(scripted, stub):
     stub.on("POST", "projects/a0-aa/deployments", answer(_record("initial")))
     stub.on("GET", "deployments/a2-d1", Reply(404), Reply(404), answer(_record()))
     assert scripted.wait_started(_start(scripted)).is_started
 
 
-def test_a_deployment_that_does_not_stop_ends_the_wait(scripted: Client, stub: Stub) -> None:
+def test_a_deployment_that_does_not_stop_ends_the_wait(scripted, stub):
     stub.on("DELETE", "deployments/a2-d1", Reply(200, kind=None))
     stub.on("GET", "deployments", answer([_record()]), always=True)
     with pytest.raises(DeadlineExceeded, match="the deployment to stop"):
         scripted.stop_deployment("a2-d1")
 
 
-def test_waiting_does_not_hide_a_refusal(scripted: Client, stub: Stub) -> None:
+def test_waiting_does_not_hide_a_refusal(scripted, stub):
     """ae5-tools takes every error for "still stopping", for ever."""
     stub.on("DELETE", "deployments/a2-d1", Reply(200, kind=None))
     stub.on("GET", "deployments", Reply(403, "No"), always=True)
@@ -324,7 +316,7 @@ def test_waiting_does_not_hide_a_refusal(scripted: Client, stub: Stub) -> None:
 TOKEN = "tok-1234567890-abcdef"
 
 
-def test_a_token_is_a_secret(scripted: Client, stub: Stub) -> None:
+def test_a_token_is_a_secret(scripted, stub):
     stub.on("POST", "deployments/a2-d1/token", answer({"token": TOKEN}))
     token = scripted.issue_token("a2-d1")
     assert token.reveal() == TOKEN
@@ -346,7 +338,7 @@ def test_a_token_is_a_secret(scripted: Client, stub: Stub) -> None:
         Reply(200, kind=None),
     ],
 )
-def test_what_is_no_token_is_not_taken_for_one(scripted: Client, stub: Stub, reply: Reply) -> None:
+def test_what_is_no_token_is_not_taken_for_one(scripted, stub, reply):
     """ae5-tools hands out the login page as the token."""
     stub.on("POST", "deployments/a2-d1/token", reply, always=True)
     stub.on("GET", "/somewhere", answer({"token": TOKEN}))
@@ -355,7 +347,7 @@ def test_what_is_no_token_is_not_taken_for_one(scripted: Client, stub: Stub, rep
     assert leaks(caught.value, TOKEN) == []
 
 
-def test_a_lost_token_request_is_repeated_and_then_fails(scripted: Client, stub: Stub) -> None:
+def test_a_lost_token_request_is_repeated_and_then_fails(scripted, stub):
     path = "deployments/a2-d1/token"
     stub.on("POST", path, Reply(504), answer({"token": TOKEN}))
     assert scripted.issue_token("a2-d1").reveal() == TOKEN
@@ -373,15 +365,13 @@ def test_a_lost_token_request_is_repeated_and_then_fails(scripted: Client, stub:
         ({"action": {"error": False}}, UnexpectedAnswer),
     ],
 )
-def test_sharing_is_checked_in_the_answer(
-    scripted: Client, stub: Stub, body: object, kind: type[PlatformError]
-) -> None:
+def test_sharing_is_checked_in_the_answer(scripted, stub, body, kind):
     stub.on("PUT", "deployments/a2-d1/collaborators", answer(body))
     with pytest.raises(kind):
         scripted.set_collaborators("a2-d1", [Collaborator("everyone", "group")])
 
 
-def test_a_patch_without_effect_is_noticed(scripted: Client, stub: Stub) -> None:
+def test_a_patch_without_effect_is_noticed(scripted, stub):
     stub.on("PATCH", "deployments/a2-d1", Reply(200, kind=None))
     stub.on("GET", "deployments/a2-d1", answer(_record()), always=True)
     with pytest.raises(DeadlineExceeded, match="the change of the deployment to show"):
@@ -389,15 +379,15 @@ def test_a_patch_without_effect_is_noticed(scripted: Client, stub: Stub) -> None
 
 
 @pytest.mark.parametrize("fields", [{}, {"command": "x"}, {"public": True, "bogus": 1}])
-def test_what_cannot_be_patched_is_a_mistake_of_the_caller(scripted: Client, fields: dict[str, object]) -> None:
+def test_what_cannot_be_patched_is_a_mistake_of_the_caller(scripted, fields):
     with pytest.raises(ValueError, match="cannot patch"):
         scripted.patch_deployment("a2-d1", **fields)
 
 
-def test_ids_cannot_lead_elsewhere(scripted: Client, stub: Stub) -> None:
+def test_ids_cannot_lead_elsewhere(scripted, stub):
     seen: list[Call] = []
 
-    def note(call: Call) -> Reply:
+    def note(call):
         seen.append(call)
         return Reply(404)
 

@@ -45,9 +45,9 @@ class Recorder:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_at_most_four_frames_from_a_resource_api_to_the_provider(name: str) -> None:
+def test_at_most_four_frames_from_a_resource_api_to_the_provider(name):
     connection = Recorder()
-    client = Client(UserSession(connection, "h", "me", read_only=False), ManualClock())  # type: ignore[arg-type]
+    client = Client(UserSession(connection, "h", "me", read_only=False), ManualClock())
     try:
         CALLS[name](client)
     except Exception:

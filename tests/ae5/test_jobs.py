@@ -9,18 +9,16 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Job, Project, Revision
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     Conflict,
     DeadlineExceeded,
     NotFound,
-    PlatformError,
     Refused,
     UnexpectedAnswer,
 )
 
 from .conftest import LOSSES, Bench, loss
-from .stub import Reply, Stub, answer
+from .stub import Reply, answer
 
 PROJECT = Project("a0-aa", "p", "svc", "default")
 REVISION = Revision("0.0.1", "0.0.1", "http://ap-storage/projects/aa/archive/0.0.1", ())
@@ -44,18 +42,18 @@ class Creator:
             "variables": {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"},
             "resource_profile": "default",
         }
-        return self.bench.platform.create_job(**desired | changes)  # type: ignore[arg-type]
+        return self.bench.platform.create_job(**desired | changes)
 
 
 @pytest.fixture
-def create(bench: Bench) -> Creator:
+def create(bench):
     return Creator(bench)
 
 
 # over the sandbox
 
 
-def test_a_scheduled_job(bench: Bench, create: Creator) -> None:
+def test_a_scheduled_job(bench, create):
     made = create()
     assert (made.name, made.schedule, made.project_id) == (create.name, "*/10 * * * *", create.project.id)
     assert made.variables == {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}
@@ -68,7 +66,7 @@ def test_a_scheduled_job(bench: Bench, create: Creator) -> None:
     assert bench.count("GET", "(jobs|runs)") == 2  # none of them by create_job
 
 
-def test_a_run_and_its_log(bench: Bench, create: Creator) -> None:
+def test_a_run_and_its_log(bench, create):
     job = create(schedule=None, variables={"MLFLOW_TRACKING_GC_TTL": "3d0h0m0s"})
     run = bench.platform.run_job(job.id)
     done = bench.platform.wait_run(run.id)
@@ -79,19 +77,19 @@ def test_a_run_and_its_log(bench: Bench, create: Creator) -> None:
     bench.platform.delete_run(run.id)
 
 
-def test_a_failed_run_ends_the_wait(bench: Bench, create: Creator) -> None:
+def test_a_failed_run_ends_the_wait(bench, create):
     run = bench.platform.run_job(create(schedule=None, command="Fail").id)
     assert bench.platform.wait_run(run.id).state in ("failed", "error")
 
 
-def test_a_stopped_run_ends_the_wait(bench: Bench, create: Creator) -> None:
+def test_a_stopped_run_ends_the_wait(bench, create):
     """ae5-tools waits for it for ever."""
     run = bench.platform.run_job(create(schedule=None, command="Sleep").id)
     bench.platform.stop_run(run.id)
     assert bench.platform.wait_run(run.id).state == "stopped"
 
 
-def test_leftover_runs_of_a_deleted_job_do_not_block_its_name(bench: Bench, create: Creator) -> None:
+def test_leftover_runs_of_a_deleted_job_do_not_block_its_name(bench, create):
     first = create(schedule=None)
     for _ in range(2):
         bench.platform.wait_run(bench.platform.run_job(first.id).id)
@@ -101,14 +99,14 @@ def test_leftover_runs_of_a_deleted_job_do_not_block_its_name(bench: Bench, crea
     assert [run for run in bench.platform.runs() if run.name == first.name] == []
 
 
-def test_an_existing_job_of_that_name_is_a_conflict(bench: Bench, create: Creator) -> None:
+def test_an_existing_job_of_that_name_is_a_conflict(bench, create):
     first = create()
     with pytest.raises(Conflict, match=first.id):
         create()
     assert first.id in [job.id for job in bench.platform.jobs()]
 
 
-def test_an_impossible_schedule_is_refused_in_the_platforms_words(bench: Bench, create: Creator) -> None:
+def test_an_impossible_schedule_is_refused_in_the_platforms_words(bench, create):
     with pytest.raises(Refused, match="step 8"):
         create(schedule="*/8 * * * *")
     assert bench.count("POST", "projects/[^/]*/jobs") == 1
@@ -116,7 +114,7 @@ def test_an_impossible_schedule_is_refused_in_the_platforms_words(bench: Bench, 
 
 @pytest.mark.parametrize("how", LOSSES)
 @pytest.mark.parametrize("hidden", [0, 2])
-def test_a_job_whose_answer_is_lost_is_created_once(bench: Bench, create: Creator, how: str, hidden: int) -> None:
+def test_a_job_whose_answer_is_lost_is_created_once(bench, create, how, hidden):
     bench.control.change_settings(list_visibility_polls=hidden)
     bench.control.add_fault(**loss("POST", "projects/.*/jobs$", how))
     made = create()
@@ -128,7 +126,7 @@ def test_a_job_whose_answer_is_lost_is_created_once(bench: Bench, create: Creato
 
 
 @pytest.mark.parametrize("how", LOSSES)
-def test_a_run_whose_answer_is_lost_is_started_once(bench: Bench, create: Creator, how: str) -> None:
+def test_a_run_whose_answer_is_lost_is_started_once(bench, create, how):
     job = create(schedule=None)
     bench.platform.wait_run(bench.platform.run_job(job.id).id)
     bench.control.add_fault(**loss("POST", "jobs/.*/runs$", how))
@@ -138,7 +136,7 @@ def test_a_run_whose_answer_is_lost_is_started_once(bench: Bench, create: Creato
 
 
 @pytest.mark.parametrize("how", LOSSES)
-def test_deleting_whose_answer_is_lost_is_done(bench: Bench, create: Creator, how: str) -> None:
+def test_deleting_whose_answer_is_lost_is_done(bench, create, how):
     made = create()
     bench.control.add_fault(**loss("DELETE", "/jobs/", how))
     bench.platform.delete_job(made.id)
@@ -165,7 +163,7 @@ def _run(identity: str, state: str, owner: str = "svc", name: str = "gc") -> dic
     return {"id": identity, "name": name, "owner": owner, "state": state}
 
 
-def test_only_own_finished_runs_of_exactly_that_name_are_deleted(scripted: Client, stub: Stub) -> None:
+def test_only_own_finished_runs_of_exactly_that_name_are_deleted(scripted, stub):
     runs = [
         _run("a2-1", "completed"),
         _run("a2-2", "stopped"),
@@ -179,7 +177,7 @@ def test_only_own_finished_runs_of_exactly_that_name_are_deleted(scripted: Clien
     assert [call.path[-4:] for call in stub.sent("DELETE", "runs/.*")] == ["a2-1", "a2-2"]
 
 
-def test_an_active_leftover_run_is_a_conflict_and_nothing_is_deleted(scripted: Client, stub: Stub) -> None:
+def test_an_active_leftover_run_is_a_conflict_and_nothing_is_deleted(scripted, stub):
     stub.on("POST", "projects/a0-aa/jobs", Reply(400, "Job name is not unique"))
     stub.on("GET", "jobs", answer([]))
     stub.on("GET", "runs", answer([_run("a2-1", "completed"), _run("a2-2", "running")]))
@@ -189,7 +187,7 @@ def test_an_active_leftover_run_is_a_conflict_and_nothing_is_deleted(scripted: C
 
 
 @pytest.mark.parametrize("jobs", [answer([]), Reply(403), answer([{"id": "a2-9", "name": "gc", "owner": "svc"}])])
-def test_another_refusal_is_not_hidden_by_the_search_for_leftovers(scripted: Client, stub: Stub, jobs: Reply) -> None:
+def test_another_refusal_is_not_hidden_by_the_search_for_leftovers(scripted, stub, jobs):
     stub.on("POST", "projects/a0-aa/jobs", Reply(400, "Unknown command"), always=True)
     stub.on("GET", "jobs", jobs)
     stub.on("GET", "runs", answer([]))
@@ -197,7 +195,7 @@ def test_another_refusal_is_not_hidden_by_the_search_for_leftovers(scripted: Cli
         _create(scripted)
 
 
-def test_leftover_runs_are_found_behind_other_words(scripted: Client, stub: Stub) -> None:
+def test_leftover_runs_are_found_behind_other_words(scripted, stub):
     """How the platform says that a name is blocked is not documented."""
     made = answer({"id": "a2-9", "name": "gc", "owner": "svc"})
     stub.on("POST", "projects/a0-aa/jobs", Reply(500, "Internal Server Error"), made)
@@ -207,7 +205,7 @@ def test_leftover_runs_are_found_behind_other_words(scripted: Client, stub: Stub
     assert _create(scripted).id == "a2-9"
 
 
-def test_what_is_sent_to_create(scripted: Client, stub: Stub) -> None:
+def test_what_is_sent_to_create(scripted, stub):
     stub.on("POST", "projects/a0-aa/jobs", answer({"id": "a2-9", "name": "gc", "owner": "svc"}))
     assert _create(scripted).id == "a2-9"
     (call,) = stub.sent("POST", "projects/a0-aa/jobs")
@@ -223,7 +221,7 @@ def test_what_is_sent_to_create(scripted: Client, stub: Stub) -> None:
     }
 
 
-def test_an_error_inside_a_200_answer_is_raised(scripted: Client, stub: Stub) -> None:
+def test_an_error_inside_a_200_answer_is_raised(scripted, stub):
     stub.on("POST", "projects/a0-aa/jobs", answer({"error": {"message": "no quota"}}))
     with pytest.raises(Refused, match="no quota"):
         _create(scripted)
@@ -237,23 +235,21 @@ def test_an_error_inside_a_200_answer_is_raised(scripted: Client, stub: Stub) ->
         ([answer({"id": "a2-1"})], UnexpectedAnswer),
     ],
 )
-def test_waiting_for_a_run_ends(
-    scripted: Client, stub: Stub, clock: ManualClock, replies: list[Reply], kind: type[PlatformError]
-) -> None:
+def test_waiting_for_a_run_ends(scripted, stub, clock, replies, kind):
     stub.on("GET", "runs/a2-1", *replies, always=True)
     with pytest.raises(kind):
         scripted.wait_run("a2-1")
     assert clock.elapsed < 3610
 
 
-def test_a_run_started_but_not_listed_at_once_is_no_crash(scripted: Client, stub: Stub) -> None:
+def test_a_run_started_but_not_listed_at_once_is_no_crash(scripted, stub):
     """ae5-tools dies of IndexError, after the job was created."""
     stub.on("GET", "jobs/a2-9/runs", answer([]))
     stub.on("POST", "jobs/a2-9/runs", answer(_run("a2-1", "initial")))
     assert scripted.run_job("a2-9").id == "a2-1"
 
 
-def test_jobs_without_a_project_are_listed(scripted: Client, stub: Stub) -> None:
+def test_jobs_without_a_project_are_listed(scripted, stub):
     stub.on("GET", "jobs", answer({"data": [{"id": "a2-9", "name": "system: clean *up*"}]}))
     (job,) = scripted.jobs()
     assert (job.project_id, job.schedule, job.variables) == ("", None, {})

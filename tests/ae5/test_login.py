@@ -8,10 +8,8 @@ import sys
 import pytest
 import requests
 
-from mlflow_ae5_deploy.ae5.connect import Credentials, PlatformTarget, Provider, choose_provider, open_session
+from mlflow_ae5_deploy.ae5.connect import Credentials, PlatformTarget, choose_provider, open_session
 from mlflow_ae5_deploy.ae5.models import User
-from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.ae5.transport import guard
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
@@ -26,8 +24,8 @@ from mlflow_ae5_deploy.common.errors import (
 )
 from mlflow_ae5_deploy.common.redaction import Secret
 
-from .conftest import HAS_AE5_TOOLS, Opener, leaks
-from .stub import FORM, Reply, Stub, answer, page, redirect
+from .conftest import HAS_AE5_TOOLS, leaks
+from .stub import FORM, Reply, answer, page, redirect
 
 AUTH = "/auth/realms/AnacondaPlatform/protocol/openid-connect/auth"
 AUTHENTICATE = "/auth/realms/AnacondaPlatform/login-actions/authenticate"
@@ -35,7 +33,7 @@ TOKEN = "/auth/realms/master/protocol/openid-connect/token"
 ADMIN = "/auth/admin/realms/AnacondaPlatform"
 
 
-def test_a_session_is_signed_in_and_sends_the_xsrf_token(opener: Opener, stub: Stub) -> None:
+def test_a_session_is_signed_in_and_sends_the_xsrf_token(opener, stub):
     session = opener.user()
     assert session.call("GET", "projects") == []
     (call,) = stub.sent("GET", "projects")
@@ -43,7 +41,7 @@ def test_a_session_is_signed_in_and_sends_the_xsrf_token(opener: Opener, stub: S
     assert (session.username, session.hostname) == ("svc", stub.address)
 
 
-def test_requests_are_counted_as_the_platform_counts_them(opener: Opener, stub: Stub) -> None:
+def test_requests_are_counted_as_the_platform_counts_them(opener, stub):
     stub.on("POST", "credentials/user", Reply(200))
     session = opener.user()
     session.call("GET", "projects")
@@ -64,7 +62,7 @@ def test_requests_are_counted_as_the_platform_counts_them(opener: Opener, stub: 
         pytest.param(FORM, "without saying why", id="silent"),
     ],
 )
-def test_a_failed_login_states_its_reason(opener: Opener, stub: Stub, shown: str | None, expected: str) -> None:
+def test_a_failed_login_states_its_reason(opener, stub, shown, expected):
     if shown is not None:
         stub.on("POST", AUTHENTICATE, page(shown.format(origin=stub.origin)))
     with pytest.raises(LoginFailed, match=expected) as caught:
@@ -73,19 +71,19 @@ def test_a_failed_login_states_its_reason(opener: Opener, stub: Stub, shown: str
     assert len(stub.sent("POST", AUTHENTICATE)) == 1  # no second try: accounts get locked
 
 
-def test_an_unknown_login_page_is_not_taken_for_being_signed_in(opener: Opener, stub: Stub) -> None:
+def test_an_unknown_login_page_is_not_taken_for_being_signed_in(opener, stub):
     stub.on("GET", AUTH, page("<html><title>Corporate SSO</title></html>"))
     with pytest.raises(LoginFailed, match=r"not understood.*Corporate SSO"):
         opener.user()
 
 
-def test_a_busy_platform_at_login_is_not_called_a_wrong_password(opener: Opener, stub: Stub) -> None:
+def test_a_busy_platform_at_login_is_not_called_a_wrong_password(opener, stub):
     stub.on("POST", AUTHENTICATE, Reply(503, "Service Unavailable"))
     with pytest.raises(Unreachable):
         opener.user()
 
 
-def test_the_password_goes_to_no_other_host(opener: Opener, stub: Stub) -> None:
+def test_the_password_goes_to_no_other_host(opener, stub):
     elsewhere = FORM.format(origin=f"https://127.0.0.1:{stub.address.split(':')[1]}")
     stub.on("GET", AUTH, page(elsewhere))
     with pytest.raises(UnexpectedAnswer, match="another host"):
@@ -93,21 +91,19 @@ def test_the_password_goes_to_no_other_host(opener: Opener, stub: Stub) -> None:
     assert not any(call.method == "POST" for call in stub.calls)
 
 
-def test_plain_http_is_never_spoken(opener: Opener, stub: Stub) -> None:
+def test_plain_http_is_never_spoken(opener, stub):
     stub.on("GET", AUTH, redirect(f"http://{stub.address}/login"))
     with pytest.raises(UnexpectedAnswer, match="plain http"):
         opener.user()
 
 
-def test_endless_redirects_at_login_end(opener: Opener, stub: Stub) -> None:
+def test_endless_redirects_at_login_end(opener, stub):
     stub.on("GET", AUTH, redirect(f"{stub.origin}{AUTH}"), always=True)
     with pytest.raises(UnexpectedAnswer, match="redirects without end"):
         opener.user()
 
 
-def test_a_failed_login_prompts_for_nothing_and_prints_nothing(
-    opener: Opener, stub: Stub, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_login_prompts_for_nothing_and_prints_nothing(opener, stub, capfd, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setenv("API_DEBUG", "1")
     with pytest.raises(LoginFailed):
@@ -123,20 +119,18 @@ def test_a_failed_login_prompts_for_nothing_and_prints_nothing(
 
 @pytest.mark.parametrize("how", ["401", "302", "page"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_lost_session_is_renewed_once_and_the_call_repeated(
-    opener: Opener, stub: Stub, how: str, method: str
-) -> None:
+def test_a_lost_session_is_renewed_once_and_the_call_repeated(opener, stub, how, method):
     """POST included: a platform that did not know who asks has not acted."""
     session = opener.user()
     stub.unauthenticated = how
     stub.forget_sessions()
     done = []
 
-    def act(call: object) -> Reply:
+    def act(call):
         done.append(call)
         return answer({"ok": True})
 
-    def unless_signed_in(call: object) -> Reply:
+    def unless_signed_in(call):
         stub.on(method, "things", act)
         return stub._not_signed_in()
 
@@ -147,7 +141,7 @@ def test_a_lost_session_is_renewed_once_and_the_call_repeated(
 
 
 @pytest.mark.parametrize("how", ["401", "302", "page"])
-def test_a_session_that_is_refused_again_is_a_failed_login(opener: Opener, stub: Stub, how: str) -> None:
+def test_a_session_that_is_refused_again_is_a_failed_login(opener, stub, how):
     session = opener.user()
     stub.unauthenticated = how
     stub.on("GET", "things", lambda _: stub._not_signed_in(), always=True)
@@ -156,7 +150,7 @@ def test_a_session_that_is_refused_again_is_a_failed_login(opener: Opener, stub:
     assert len(stub.sent("GET", "things")) == 2
 
 
-def test_a_failed_renewal_is_not_hidden_by_old_cookies(opener: Opener, stub: Stub) -> None:
+def test_a_failed_renewal_is_not_hidden_by_old_cookies(opener, stub):
     session = opener.user()
     stub.forget_sessions()
     stub.on("POST", AUTHENTICATE, page('<form id="kc-otp-login-form">'))
@@ -164,7 +158,7 @@ def test_a_failed_renewal_is_not_hidden_by_old_cookies(opener: Opener, stub: Stu
         session.call("GET", "projects")
 
 
-def test_close_signs_out_once(opener: Opener, stub: Stub) -> None:
+def test_close_signs_out_once(opener, stub):
     session = opener.user()
     session.close()
     session.close()
@@ -172,35 +166,29 @@ def test_close_signs_out_once(opener: Opener, stub: Stub) -> None:
     assert not stub.sessions
 
 
-def test_close_does_not_raise(opener: Opener, stub: Stub) -> None:
+def test_close_does_not_raise(opener, stub):
     session = opener.user()
     stub.on("GET", "/logout", Reply(drop=True), always=True)
     session.close()
 
 
-def test_a_netrc_entry_does_not_replace_our_headers(
-    opener: Opener, stub: Stub, tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "netrc").write_text("machine localhost login x password y\n")  # type: ignore[operator]
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # type: ignore[operator]
+def test_a_netrc_entry_does_not_replace_our_headers(opener, stub, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine localhost login x password y\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     admin = opener.admin()
     assert admin.find_user("svc") is not None
     opener.user()
     assert not any(call.headers.get("authorization", "").startswith("Basic") for call in stub.calls)
 
 
-def test_cloudflare_headers_are_sent_to_the_platform(
-    opener: Opener, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cloudflare_headers_are_sent_to_the_platform(opener, stub, monkeypatch):
     monkeypatch.setenv("CF_ACCESS_CLIENT_ID", "cf-id")
     monkeypatch.setenv("CF_ACCESS_CLIENT_SECRET", "cf-secret")
     opener.user().call("GET", "projects")
     assert all(call.headers.get("cf-access-client-secret") == "cf-secret" for call in stub.calls)
 
 
-def test_a_redirect_elsewhere_takes_no_header_of_ours_along(
-    opener: Opener, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redirect_elsewhere_takes_no_header_of_ours_along(opener, stub, monkeypatch):
     monkeypatch.setenv("CF_ACCESS_CLIENT_ID", "cf-id")
     monkeypatch.setenv("CF_ACCESS_CLIENT_SECRET", "cf-secret")
     session = opener.user()
@@ -213,7 +201,7 @@ def test_a_redirect_elsewhere_takes_no_header_of_ours_along(
     assert {"x-xsrftoken", "cf-access-client-id", "cf-access-client-secret", "cookie"} & set(call.headers) == set()
 
 
-def test_a_new_xsrf_token_is_taken_up(session: UserSession, stub: Stub) -> None:
+def test_a_new_xsrf_token_is_taken_up(session, stub):
     stub.on("GET", "things", Reply(body=b"1", headers=(("Set-Cookie", "_xsrf=newer; Path=/"),)))
     session.call("GET", "things")
     session.call("GET", "projects")
@@ -221,7 +209,7 @@ def test_a_new_xsrf_token_is_taken_up(session: UserSession, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("hostname", ["", "https://localhost", "localhost/", "a b", "u@localhost", "localhost:x"])
-def test_what_is_no_host_name_is_a_configuration_error(opener: Opener, hostname: str) -> None:
+def test_what_is_no_host_name_is_a_configuration_error(opener, hostname):
     for act in (opener.user, opener.admin):
         with pytest.raises(Configuration, match="host name"):
             act(hostname=hostname)
@@ -230,7 +218,7 @@ def test_what_is_no_host_name_is_a_configuration_error(opener: Opener, hostname:
 # impersonation and administrators
 
 
-def test_impersonation_goes_by_id_with_one_list_of_users(opener: Opener, stub: Stub) -> None:
+def test_impersonation_goes_by_id_with_one_list_of_users(opener, stub):
     stub.accounts.append({"id": "u-2", "username": "svc*", "enabled": True})
     admin = opener.admin()
     session = opener.impersonated(admin)
@@ -243,7 +231,7 @@ def test_impersonation_goes_by_id_with_one_list_of_users(opener: Opener, stub: S
     assert admin.writes_made + session.writes_made == 0
 
 
-def test_an_impersonated_session_is_renewed_through_the_administrator(opener: Opener, stub: Stub) -> None:
+def test_an_impersonated_session_is_renewed_through_the_administrator(opener, stub):
     session = opener.impersonated(opener.admin())
     stub.forget_sessions()
     stub.on("POST", f"{ADMIN}/users/u-1/impersonation", Reply(401, "Unauthorized"))  # its token lives a minute
@@ -251,26 +239,26 @@ def test_an_impersonated_session_is_renewed_through_the_administrator(opener: Op
     assert len(stub.sent("POST", TOKEN)) == 2
 
 
-def test_impersonation_that_leads_to_a_login_form_sends_no_password(opener: Opener, stub: Stub) -> None:
+def test_impersonation_that_leads_to_a_login_form_sends_no_password(opener, stub):
     stub.on("GET", AUTH, page(FORM.format(origin=stub.origin)))
     with pytest.raises(LoginFailed):
         opener.impersonated(opener.admin())
     assert not stub.sent("POST", AUTHENTICATE)
 
 
-def test_a_disabled_account_is_not_impersonated(opener: Opener, stub: Stub) -> None:
+def test_a_disabled_account_is_not_impersonated(opener, stub):
     stub.accounts[0]["enabled"] = False
     with pytest.raises(LoginFailed, match="svc is disabled"):
         opener.impersonated(opener.admin())
 
 
-def test_refused_impersonation_names_both_accounts(opener: Opener, stub: Stub) -> None:
+def test_refused_impersonation_names_both_accounts(opener, stub):
     stub.on("POST", f"{ADMIN}/users/u-1/impersonation", answer({"errorMessage": "User is disabled"}, 400))
     with pytest.raises(LoginFailed, match=r"root act as svc.*User is disabled"):
         opener.impersonated(opener.admin())
 
 
-def test_an_administrator_without_rights_is_denied(opener: Opener, stub: Stub) -> None:
+def test_an_administrator_without_rights_is_denied(opener, stub):
     stub.on("GET", f"{ADMIN}/users", Reply(403, "Forbidden"), always=True)
     with pytest.raises(Denied):
         opener.admin().users()
@@ -287,21 +275,21 @@ def test_an_administrator_without_rights_is_denied(opener: Opener, stub: Stub) -
         (Reply(503), "503"),
     ],
 )
-def test_an_administrator_who_cannot_sign_in(opener: Opener, stub: Stub, reply: Reply, expected: str) -> None:
+def test_an_administrator_who_cannot_sign_in(opener, stub, reply, expected):
     stub.on("POST", TOKEN, reply, always=True)
     with pytest.raises(PlatformError, match=expected) as caught:
         opener.admin(password="admin-secret-word")
     assert leaks(caught.value, "admin-secret-word") == []
 
 
-def test_users_are_found_by_name_without_patterns(opener: Opener, stub: Stub) -> None:
+def test_users_are_found_by_name_without_patterns(opener, stub):
     admin = opener.admin()
     assert admin.find_user("SVC") == User("u-1", "svc", True, "svc@x")
     assert admin.find_user("sv*") is None
 
 
-def test_an_account_is_created_with_its_role(opener: Opener, stub: Stub) -> None:
-    def create(call: object) -> Reply:
+def test_an_account_is_created_with_its_role(opener, stub):
+    def create(call):
         stub.accounts.append({"id": "u-9", "username": "new", "enabled": True, "email": "n@x"})
         return Reply(201, kind=None)
 
@@ -319,10 +307,8 @@ def test_an_account_is_created_with_its_role(opener: Opener, stub: Stub) -> None
 @pytest.mark.parametrize(
     ("status", "kind"), [(409, Conflict), (400, PlatformError), (403, Denied), (503, PlatformError)]
 )
-def test_a_refused_account_shows_no_password(
-    opener: Opener, stub: Stub, status: int, kind: type[PlatformError]
-) -> None:
-    stub.on("POST", f"{ADMIN}/users", lambda call: Reply(status, "no: pw1", call.body, "text/plain"))  # type: ignore[attr-defined]
+def test_a_refused_account_shows_no_password(opener, stub, status, kind):
+    stub.on("POST", f"{ADMIN}/users", lambda call: Reply(status, "no: pw1", call.body, "text/plain"))
     with pytest.raises(kind) as caught:
         opener.admin().create_user("new", "n@x", "New", "One", Secret("pw1"))
     assert leaks(caught.value, "pw1") == []
@@ -334,7 +320,7 @@ def test_a_refused_account_shows_no_password(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", ["credentials/user", "/platform/deploy/x", "/anything"])
-def test_a_plan_sends_no_write(opener: Opener, stub: Stub, method: str, path: str) -> None:
+def test_a_plan_sends_no_write(opener, stub, method, path):
     session = opener.user(read_only=True)
     before = len(stub.calls)
     with pytest.raises(WriteForbidden):
@@ -343,7 +329,7 @@ def test_a_plan_sends_no_write(opener: Opener, stub: Stub, method: str, path: st
     assert session.writes_made == 0
 
 
-def test_a_plan_reads_and_impersonates(opener: Opener, stub: Stub) -> None:
+def test_a_plan_reads_and_impersonates(opener, stub):
     admin = opener.admin(read_only=True)
     session = opener.impersonated(admin, read_only=True)
     assert session.call("GET", "projects") == []
@@ -351,7 +337,7 @@ def test_a_plan_reads_and_impersonates(opener: Opener, stub: Stub) -> None:
         admin.create_user("a", "b@c", "d", "e", Secret("some-password"))
 
 
-def test_a_refused_write_does_not_even_sign_in(opener: Opener, stub: Stub) -> None:
+def test_a_refused_write_does_not_even_sign_in(opener, stub):
     session = opener.user(read_only=True)
     session.close()
     before = len(stub.calls)
@@ -360,7 +346,7 @@ def test_a_refused_write_does_not_even_sign_in(opener: Opener, stub: Stub) -> No
     assert len(stub.calls) == before
 
 
-def test_a_plan_cannot_write_around_the_session_either(options: ConnectionOptions, stub: Stub) -> None:
+def test_a_plan_cannot_write_around_the_session_either(options, stub):
     http = requests.Session()
     guard(http, options, ManualClock(), read_only=True)
     with pytest.raises(WriteForbidden):
@@ -371,7 +357,7 @@ def test_a_plan_cannot_write_around_the_session_either(options: ConnectionOption
 # which provider
 
 
-def test_a_real_platform_is_not_reached_through_the_built_in_provider() -> None:
+def test_a_real_platform_is_not_reached_through_the_built_in_provider():
     with pytest.raises(Configuration, match="sandbox only"):
         choose_provider("built-in", is_sandbox=False)
 
@@ -386,14 +372,12 @@ def test_a_real_platform_is_not_reached_through_the_built_in_provider() -> None:
         ("built-in", True, "built-in"),
     ],
 )
-def test_the_choice_of_provider(provider: Provider, is_sandbox: bool, chosen: str) -> None:
+def test_the_choice_of_provider(provider, is_sandbox, chosen):
     assert choose_provider(provider, is_sandbox=is_sandbox) == chosen
 
 
 @pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")
-def test_without_ae5_tools_a_real_platform_is_an_error_that_says_how_to_get_it(
-    options: ConnectionOptions, stub: Stub
-) -> None:
+def test_without_ae5_tools_a_real_platform_is_an_error_that_says_how_to_get_it(options, stub):
     target = PlatformTarget(options, "auto", is_sandbox=False)
     with pytest.raises(Configuration) as caught:
         open_session(target, Credentials("svc", Secret("right-password")), ManualClock())

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.ae5 import parsing
-from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
 
-from .stub import Stub, answer
+from .stub import answer
 
 HEX = "0123456789abcdef0123456789abcdef"
 DEPLOYMENT: dict[str, Any] = {
@@ -42,7 +41,7 @@ def _deployment(record: dict[str, Any]) -> object:
 
 
 @pytest.mark.parametrize("url", ["https://a\x1b[2J/", "https://a\nb/", "https://a b/", "https://\u202ea/", "", None])
-def test_what_no_url_is_counts_as_none(url: str | None) -> None:
+def test_what_no_url_is_counts_as_none(url):
     assert parsing.parse_deployment(DEPLOYMENT | {"url": url}, "ae5.example").url is None
 
 
@@ -58,14 +57,14 @@ def test_what_no_url_is_counts_as_none(url: str | None) -> None:
         *((parsing.parse_collaborator, COLLABORATOR, field) for field in ("id", "type")),
     ],
 )
-def test_a_missing_field_is_named(parse: Any, record: dict[str, Any], field: str) -> None:
+def test_a_missing_field_is_named(parse, record, field):
     parse(record)
     for broken in ({k: v for k, v in record.items() if k != field}, {**record, field: None}, {**record, field: 7}):
         with pytest.raises(UnexpectedAnswer, match=field):
             parse(broken)
 
 
-def test_a_full_deployment_record() -> None:
+def test_a_full_deployment_record():
     seen = parsing.parse_deployment(DEPLOYMENT, "ae5.example")
     assert (seen.project_id, seen.endpoint, seen.public) == (f"a0-{HEX}", "dev-x", False)
     assert seen.created is not None
@@ -87,24 +86,24 @@ def test_a_full_deployment_record() -> None:
         ({"url": "https://localhost:9/"}, "localhost:8", None),
     ],
 )
-def test_the_endpoint_of_a_deployment(change: dict[str, Any], hostname: str, endpoint: str | None) -> None:
+def test_the_endpoint_of_a_deployment(change, hostname, endpoint):
     assert parsing.parse_deployment(DEPLOYMENT | change, hostname).endpoint == endpoint
 
 
 @pytest.mark.parametrize("body", [[], {"data": []}])
-def test_lists_come_bare_or_wrapped(scripted: Client, stub: Stub, body: object) -> None:
+def test_lists_come_bare_or_wrapped(scripted, stub, body):
     stub.on("GET", "deployments", answer(body))
     assert scripted.deployments() == []
 
 
 @pytest.mark.parametrize("body", [None, {}, {"data": None}, "x", [1], {"data": {"id": "x"}}])
-def test_what_is_no_list_is_not_an_empty_one(scripted: Client, stub: Stub, body: object) -> None:
+def test_what_is_no_list_is_not_an_empty_one(scripted, stub, body):
     stub.on("GET", "deployments", answer(body))
     with pytest.raises(UnexpectedAnswer):
         scripted.deployments()
 
 
-def test_endpoints_without_a_project_or_deployments_without_a_url_do_no_harm(scripted: Client, stub: Stub) -> None:
+def test_endpoints_without_a_project_or_deployments_without_a_url_do_no_harm(scripted, stub):
     """ae5-tools fails on both."""
     stub.on("GET", "deployments", answer([DEPLOYMENT | {"url": ""}]))
     stub.on("GET", "/platform/deploy/api/v1/apps/static-endpoints", answer({"data": [{"id": "dev-x"}]}))
@@ -112,7 +111,7 @@ def test_endpoints_without_a_project_or_deployments_without_a_url_do_no_harm(scr
     assert scripted.static_endpoints()[0].project_id == ""
 
 
-def test_resource_profiles_need_no_particular_description(scripted: Client, stub: Stub) -> None:
+def test_resource_profiles_need_no_particular_description(scripted, stub):
     """ae5-tools fails on a description without a list in parentheses."""
     profiles = [{"name": "default", "description": "Default (CPU: 1)"}, {"name": "odd"}]
     stub.on("GET", "projects/actions", answer([{"resource_profiles": profiles, "editors": []}]))

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import socket
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import trustme
 
 from mlflow_ae5_deploy.ae5 import probe
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import UnexpectedAnswer, Unreachable
 
-from .stub import Reply, Stub, running
+from .stub import Reply, running
 
 NOW = datetime.now(UTC)
 
 
-def test_a_handshake_returns_the_certificate_chain(stub: Stub, options: ConnectionOptions) -> None:
+def test_a_handshake_returns_the_certificate_chain(stub, options):
     seen = probe.handshake(stub.address, options)
     assert seen.version.startswith("TLSv1.")
     assert "localhost" in seen.chain[0].names
@@ -27,7 +25,7 @@ def test_a_handshake_returns_the_certificate_chain(stub: Stub, options: Connecti
     assert all(item.not_after > NOW for item in seen.chain)
 
 
-def test_an_expired_certificate_is_refused_and_still_says_when_it_ended(ca: trustme.CA, ca_file: Path) -> None:
+def test_an_expired_certificate_is_refused_and_still_says_when_it_ended(ca, ca_file):
     ended = NOW.replace(microsecond=0) - timedelta(days=3)
     with running(ca.issue_cert("localhost", not_before=ended - timedelta(days=9), not_after=ended)) as stub:
         options = ConnectionOptions(stub.address, ca_file=ca_file)
@@ -36,9 +34,7 @@ def test_an_expired_certificate_is_refused_and_still_says_when_it_ended(ca: trus
         assert probe.handshake(stub.address, options, verify=False).chain[0].not_after == ended
 
 
-def test_the_environments_bundle_counts_as_it_does_for_requests(
-    stub: Stub, ca_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environments_bundle_counts_as_it_does_for_requests(stub, ca_file, monkeypatch):
     options = ConnectionOptions(stub.address)
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
@@ -48,7 +44,7 @@ def test_the_environments_bundle_counts_as_it_does_for_requests(
     assert probe.handshake(stub.address, options).chain
 
 
-def test_nobody_listens_and_nobody_knows_the_name(options: ConnectionOptions) -> None:
+def test_nobody_listens_and_nobody_knows_the_name(options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match="nothing listens"):
@@ -59,9 +55,7 @@ def test_nobody_listens_and_nobody_knows_the_name(options: ConnectionOptions) ->
 
 
 @pytest.mark.parametrize(("stated", "skew"), [("12:00:00", 0.5), ("12:05:00", 300.5), ("11:00:00", -3599.5)])
-def test_clock_skew_is_measured_from_the_date_header(
-    stub: Stub, options: ConnectionOptions, stated: str, skew: float
-) -> None:
+def test_clock_skew_is_measured_from_the_date_header(stub, options, stated, skew):
     stub.on("GET", "/", Reply(200, headers=(("Date", f"Sun, 01 Mar 2026 {stated} GMT"),)))
     assert probe.clock_skew(options, ManualClock(start=datetime(2026, 3, 1, 12, tzinfo=UTC))) == skew
     (call,) = stub.calls
@@ -69,7 +63,7 @@ def test_clock_skew_is_measured_from_the_date_header(
 
 
 @pytest.mark.parametrize("headers", [(), (("Date", "yesterday"),)])
-def test_an_answer_without_a_date_is_unexpected(stub: Stub, options: ConnectionOptions, headers: tuple[()]) -> None:
+def test_an_answer_without_a_date_is_unexpected(stub, options, headers):
     stub.on("GET", "/", Reply(200, headers=headers))
     with pytest.raises(UnexpectedAnswer, match="no date"):
         probe.clock_skew(options, ManualClock())
@@ -83,9 +77,7 @@ def test_an_answer_without_a_date_is_unexpected(stub: Stub, options: ConnectionO
         ("http://proxy.example:3128", "inside.example.org:8443", None),
     ],
 )
-def test_a_proxy_on_the_way_is_named_without_its_password(
-    variable: str, host: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_on_the_way_is_named_without_its_password(variable, host, proxy, monkeypatch):
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", variable)
@@ -93,7 +85,7 @@ def test_a_proxy_on_the_way_is_named_without_its_password(
     assert probe.proxy_for(host) == proxy
 
 
-def test_host_and_port() -> None:
+def test_host_and_port():
     assert probe.split_host("ae5.example.com") == ("ae5.example.com", 443)
     assert probe.split_host("ae5.example.com:8443") == ("ae5.example.com", 8443)
     assert probe.split_host("[::1]:8443") == ("::1", 8443)

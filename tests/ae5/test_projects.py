@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import tarfile
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
     Conflict,
@@ -22,8 +19,8 @@ from mlflow_ae5_deploy.common.errors import (
     UnexpectedAnswer,
 )
 
-from .conftest import LOSSES, Bench, loss
-from .stub import Reply, Stub, answer
+from .conftest import LOSSES, loss
+from .stub import Reply, answer
 
 
 def _record(identity: str = "a0-1", name: str = "p", owner: str = "svc", **more: object) -> dict[str, object]:
@@ -31,7 +28,7 @@ def _record(identity: str = "a0-1", name: str = "p", owner: str = "svc", **more:
 
 
 @pytest.fixture
-def gz(tmp_path: Path) -> Path:
+def gz(tmp_path):
     path = tmp_path / "p.tar.gz"
     path.write_bytes(b"\x1f\x8b")
     return path
@@ -40,7 +37,7 @@ def gz(tmp_path: Path) -> Path:
 # over the sandbox
 
 
-def test_an_upload_becomes_a_project(bench: Bench) -> None:
+def test_an_upload_becomes_a_project(bench):
     name = f"p-{uuid4()}"
     made = bench.platform.upload(name, bench.archive, "1.2.3")
     assert (made.name, made.owner) == (name, "dev-user")
@@ -56,7 +53,7 @@ def test_an_upload_becomes_a_project(bench: Bench) -> None:
     assert bench.platform.project("dev-user", name) is None
 
 
-def test_a_second_project_of_that_name_is_a_conflict(bench: Bench) -> None:
+def test_a_second_project_of_that_name_is_a_conflict(bench):
     name = f"p-{uuid4()}"
     bench.platform.upload(name, bench.archive, None)
     with pytest.raises(Conflict, match="Project name is not unique"):
@@ -66,7 +63,7 @@ def test_a_second_project_of_that_name_is_a_conflict(bench: Bench) -> None:
 
 @pytest.mark.parametrize("how", LOSSES)
 @pytest.mark.parametrize("hidden", [0, 2])
-def test_an_upload_whose_answer_is_lost_happens_once(bench: Bench, how: str, hidden: int) -> None:
+def test_an_upload_whose_answer_is_lost_happens_once(bench, how, hidden):
     name = f"p-{uuid4()}"
     bench.control.change_settings(list_visibility_polls=hidden)
     bench.control.add_fault(**loss("POST", "projects/upload", how))
@@ -76,7 +73,7 @@ def test_an_upload_whose_answer_is_lost_happens_once(bench: Bench, how: str, hid
     assert bench.count("POST", "projects/upload") == (2 if how.endswith("before") else 1)
 
 
-def test_an_upload_is_waited_for_until_processed_and_listed(bench: Bench) -> None:
+def test_an_upload_is_waited_for_until_processed_and_listed(bench):
     bench.control.change_settings(state_polls=2, list_visibility_polls=2)
     made = bench.platform.upload(f"p-{uuid4()}", bench.archive, None)
     bench.control.change_settings(state_polls=0, list_visibility_polls=0)
@@ -85,7 +82,7 @@ def test_an_upload_is_waited_for_until_processed_and_listed(bench: Bench) -> Non
     assert any("to be listed" in what for what in bench.waits)
 
 
-def test_proving_the_session_also_lists_the_projects_once(bench: Bench) -> None:
+def test_proving_the_session_also_lists_the_projects_once(bench):
     assert bench.platform.whoami() == "dev-user"
     bench.platform.projects()
     assert bench.count("GET", "projects") == 1
@@ -96,7 +93,7 @@ def test_proving_the_session_also_lists_the_projects_once(bench: Bench) -> None:
 # over the scripted server
 
 
-def test_the_proof_is_not_used_as_a_list_when_it_is_old(scripted: Client, stub: Stub, clock: ManualClock) -> None:
+def test_the_proof_is_not_used_as_a_list_when_it_is_old(scripted, stub, clock):
     scripted.whoami()
     clock.sleep(31)
     scripted.projects()
@@ -104,15 +101,13 @@ def test_the_proof_is_not_used_as_a_list_when_it_is_old(scripted: Client, stub: 
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, LoginFailed), (403, Denied)])
-def test_a_session_that_may_do_nothing_is_noticed(
-    scripted: Client, stub: Stub, status: int, kind: type[PlatformError]
-) -> None:
+def test_a_session_that_may_do_nothing_is_noticed(scripted, stub, status, kind):
     stub.on("GET", "projects", Reply(status), always=True)
     with pytest.raises(kind):
         scripted.whoami()
 
 
-def test_names_are_not_patterns_and_owners_count(scripted: Client, stub: Stub) -> None:
+def test_names_are_not_patterns_and_owners_count(scripted, stub):
     """ae5-tools takes names for patterns over all that is visible, and is confused by a shared project."""
     records = [_record("a0-1", "p", "other"), _record("a0-2", "p", "svc"), _record("a0-3", "p,x*", "svc")]
     stub.on("GET", "projects", answer(records), always=True)
@@ -121,7 +116,7 @@ def test_names_are_not_patterns_and_owners_count(scripted: Client, stub: Stub) -
     assert {key: item and item.id for key, item in found.items()} == desired
 
 
-def test_a_failed_upload_is_reported_and_its_project_deleted(scripted: Client, stub: Stub, gz: Path) -> None:
+def test_a_failed_upload_is_reported_and_its_project_deleted(scripted, stub, gz):
     action = {"id": "act", "done": False, "error": False}
     failed = {"id": "act", "done": True, "error": True, "message": "no anaconda-project.yml"}
     stub.on("POST", "projects/upload", answer(_record(action=action)))
@@ -132,7 +127,7 @@ def test_a_failed_upload_is_reported_and_its_project_deleted(scripted: Client, s
     assert len(stub.sent("DELETE", "projects/a0-1")) == 1
 
 
-def test_an_upload_that_is_never_processed_ends(scripted: Client, stub: Stub, gz: Path, clock: ManualClock) -> None:
+def test_an_upload_that_is_never_processed_ends(scripted, stub, gz, clock):
     stub.on("POST", "projects/upload", answer(_record(action={"id": "act", "done": False, "error": False})))
     stub.on("GET", "projects/a0-1/activity", answer({"data": []}), always=True)
     with pytest.raises(DeadlineExceeded, match="the upload to be processed"):
@@ -140,19 +135,19 @@ def test_an_upload_that_is_never_processed_ends(scripted: Client, stub: Stub, gz
     assert 300 <= clock.elapsed < 310
 
 
-def test_a_project_that_is_never_listed_ends(scripted: Client, stub: Stub, gz: Path) -> None:
+def test_a_project_that_is_never_listed_ends(scripted, stub, gz):
     stub.on("POST", "projects/upload", answer(_record(action={"id": "act", "done": True, "error": False})))
     with pytest.raises(DeadlineExceeded, match="to be listed"):
         scripted.upload("p", gz, None)
 
 
-def test_an_upload_without_an_action_is_accepted_when_listed(scripted: Client, stub: Stub, gz: Path) -> None:
+def test_an_upload_without_an_action_is_accepted_when_listed(scripted, stub, gz):
     stub.on("POST", "projects/upload", answer(_record()))
     stub.on("GET", "projects", answer([_record()]))
     assert scripted.upload("p", gz, None).id == "a0-1"
 
 
-def test_no_local_path_is_sent(scripted: Client, stub: Stub, gz: Path) -> None:
+def test_no_local_path_is_sent(scripted, stub, gz):
     """ae5-tools states the whole path as the file's name."""
     stub.on("POST", "projects/upload", answer(_record()))
     stub.on("GET", "projects", answer([_record()]))
@@ -162,26 +157,26 @@ def test_no_local_path_is_sent(scripted: Client, stub: Stub, gz: Path) -> None:
     assert str(gz.parent).encode() not in call.body
 
 
-def test_an_upload_refused_in_a_200_answer(scripted: Client, stub: Stub, gz: Path) -> None:
+def test_an_upload_refused_in_a_200_answer(scripted, stub, gz):
     stub.on("POST", "projects/upload", answer({"error": {"message": "Quota exceeded"}}))
     with pytest.raises(Refused, match="Quota exceeded"):
         scripted.upload("p", gz, None)
 
 
-def test_an_upload_is_given_up_after_three_losses(scripted: Client, stub: Stub, gz: Path) -> None:
+def test_an_upload_is_given_up_after_three_losses(scripted, stub, gz):
     stub.on("POST", "projects/upload", Reply(503), always=True)
     with pytest.raises(PlatformError, match="503"):
         scripted.upload("p", gz, None)
     assert len(stub.sent("POST", "projects/upload")) == 3
 
 
-def test_a_missing_archive_is_noticed_before_anything_is_sent(scripted: Client, stub: Stub, tmp_path: Path) -> None:
+def test_a_missing_archive_is_noticed_before_anything_is_sent(scripted, stub, tmp_path):
     with pytest.raises(Configuration):
         scripted.upload("p", tmp_path / "missing.tar.gz", None)
     assert not stub.sent("POST", "projects/upload")
 
 
-def test_a_download_that_is_no_archive_is_refused(scripted: Client, stub: Stub) -> None:
+def test_a_download_that_is_no_archive_is_refused(scripted, stub):
     stub.on("GET", "projects/a0-1/revisions/latest/archive", Reply(body=b"PK", kind="application/octet-stream"))
     with pytest.raises(UnexpectedAnswer):
         scripted.download_archive("a0-1")

@@ -73,11 +73,11 @@ QUIRKS = {
 
 
 @pytest.fixture(scope="module")
-def written() -> set[str]:
+def written():
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("test_*.py")]
     return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize("quirk", QUIRKS)
-def test_each_quirk_has_its_tests(quirk: str, written: set[str]) -> None:
+def test_each_quirk_has_its_tests(quirk, written):
     assert set(QUIRKS[quirk]) <= written

@@ -25,7 +25,7 @@ def _raised_by(module: object, package: str) -> list[type[BaseException]]:
 @pytest.mark.parametrize(
     "cls", [*_raised_by(rq, "requests"), *_raised_by(u3, "urllib3")], ids=lambda cls: f"{cls.__module__}.{cls.__name__}"
 )
-def test_every_exception_of_requests_and_urllib3_has_its_own_row(cls: type[BaseException]) -> None:
+def test_every_exception_of_requests_and_urllib3_has_its_own_row(cls):
     assert cls in FOREIGN
 
 
@@ -76,9 +76,7 @@ DIAGNOSES = [
 
 
 @pytest.mark.parametrize(("error", "read", "write", "words"), DIAGNOSES, ids=[row[3] for row in DIAGNOSES])
-def test_each_cause_has_its_own_message(
-    error: BaseException, read: type[PlatformError], write: type[PlatformError], words: str
-) -> None:
+def test_each_cause_has_its_own_message(error, read, write, words):
     for_read, for_write = (translate(error, host="ae5.example", write=write) for write in (False, True))
     assert type(for_read) is read
     assert type(for_write) is write
@@ -88,13 +86,13 @@ def test_each_cause_has_its_own_message(
     assert for_read.remedy
 
 
-def test_our_own_bugs_are_not_called_network_trouble() -> None:
+def test_our_own_bugs_are_not_called_network_trouble():
     with pytest.raises(ZeroDivisionError):
         shielded(lambda: 1 // 0, host="h")
 
 
-def test_nothing_of_a_foreign_exception_survives() -> None:
-    def fail() -> None:
+def test_nothing_of_a_foreign_exception_survives():
+    def fail():
         try:
             raise rq.ConnectionError("password=hunter22 in the body")  # noqa: TRY301
         except rq.ConnectionError as error:
@@ -106,7 +104,7 @@ def test_nothing_of_a_foreign_exception_survives() -> None:
 
 
 @pytest.mark.skipif(not HAS_AE5_TOOLS, reason="ae5-tools is not installed here (conda channel ae5-admin)")
-def test_exceptions_of_ae5_tools_are_translated() -> None:
+def test_exceptions_of_ae5_tools_are_translated():
     import ae5_tools
 
     error = ae5_tools.AEUnexpectedResponseError("Unable to connect", "post", "https://h", json={"value": "hunter22"})

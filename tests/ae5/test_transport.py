@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import trustme
 
-from mlflow_ae5_deploy.ae5.session import UserSession
-from mlflow_ae5_deploy.common.clock import ManualClock, SystemClock
+from mlflow_ae5_deploy.common.clock import SystemClock
 from mlflow_ae5_deploy.common.errors import (
     AnswerLost,
     Conflict,
@@ -22,8 +18,8 @@ from mlflow_ae5_deploy.common.errors import (
 )
 from tests.json_bombs import BOMBS
 
-from .conftest import Opener, leaks
-from .stub import FORM, Call, Reply, Stub, answer, page, redirect, running
+from .conftest import leaks
+from .stub import FORM, Reply, answer, page, redirect, running
 
 WRITES = ["POST", "PUT", "PATCH", "DELETE"]
 BUSY = [502, 503, 504]
@@ -33,15 +29,13 @@ BUSY = [502, 503, 504]
 
 
 @pytest.mark.parametrize("status", BUSY)
-def test_a_get_is_repeated_while_the_platform_is_busy(
-    session: UserSession, stub: Stub, clock: ManualClock, status: int
-) -> None:
+def test_a_get_is_repeated_while_the_platform_is_busy(session, stub, clock, status):
     stub.on("GET", "jobs", Reply(status), Reply(status), answer(["x"]))
     assert session.call("GET", "jobs") == ["x"]
     assert clock.naps == [0.5, 1.0]
 
 
-def test_a_platform_that_stays_busy_is_unreachable(session: UserSession, stub: Stub, clock: ManualClock) -> None:
+def test_a_platform_that_stays_busy_is_unreachable(session, stub, clock):
     stub.on("GET", "jobs", Reply(503), always=True)
     with pytest.raises(Unreachable, match="503 Service Unavailable") as caught:
         session.call("GET", "jobs")
@@ -49,7 +43,7 @@ def test_a_platform_that_stays_busy_is_unreachable(session: UserSession, stub: S
     assert len(stub.sent("GET", "jobs")) == 4
 
 
-def test_retry_after_is_respected_within_bounds(session: UserSession, stub: Stub, clock: ManualClock) -> None:
+def test_retry_after_is_respected_within_bounds(session, stub, clock):
     later = [Reply(503, headers=(("Retry-After", seconds),)) for seconds in ("2", "9" * 5_000, "\u00b2")]
     stub.on("GET", "jobs", *later, answer([]))
     session.call("GET", "jobs")
@@ -57,7 +51,7 @@ def test_retry_after_is_respected_within_bounds(session: UserSession, stub: Stub
 
 
 @pytest.mark.parametrize("reply", [Reply(drop=True), Reply(cut_short=True, body=b"[1")], ids=["dropped", "cut short"])
-def test_a_get_is_repeated_after_a_broken_answer(session: UserSession, stub: Stub, reply: Reply) -> None:
+def test_a_get_is_repeated_after_a_broken_answer(session, stub, reply):
     stub.on("GET", "jobs", reply, answer([1]))
     assert session.call("GET", "jobs") == [1]
 
@@ -68,9 +62,7 @@ def test_a_get_is_repeated_after_a_broken_answer(session: UserSession, stub: Stu
     [*(Reply(status) for status in BUSY), Reply(drop=True), Reply(cut_short=True, body=b"{")],
     ids=["502", "503", "504", "dropped", "cut short"],
 )
-def test_a_write_is_sent_once_and_its_outcome_called_unknown(
-    session: UserSession, stub: Stub, method: str, reply: Reply
-) -> None:
+def test_a_write_is_sent_once_and_its_outcome_called_unknown(session, stub, method, reply):
     """ae5-tools and urllib3 would have sent it four times."""
     stub.on(method, "things", reply, always=True)
     with pytest.raises(AnswerLost) as caught:
@@ -79,7 +71,7 @@ def test_a_write_is_sent_once_and_its_outcome_called_unknown(
     assert leaks(caught.value, "hunter22") == []
 
 
-def test_a_lost_answer_knows_its_status(session: UserSession, stub: Stub) -> None:
+def test_a_lost_answer_knows_its_status(session, stub):
     stub.on("POST", "things", Reply(504))
     with pytest.raises(AnswerLost) as caught:
         session.call("POST", "things")
@@ -90,7 +82,7 @@ def test_a_lost_answer_knows_its_status(session: UserSession, stub: Stub) -> Non
 
 
 @pytest.mark.parametrize("method", ["GET", *WRITES])
-def test_403_is_a_refusal_in_the_platforms_words(session: UserSession, stub: Stub, method: str) -> None:
+def test_403_is_a_refusal_in_the_platforms_words(session, stub, method):
     """ae5-tools repeats it three times and ends in RetryError, without the words."""
     stub.on(method, "things", Reply(403, "You do not own this project"), always=True)
     with pytest.raises(Denied, match="You do not own this project"):
@@ -110,9 +102,7 @@ def test_403_is_a_refusal_in_the_platforms_words(session: UserSession, stub: Stu
         (Reply(418, "Teapot", b"short and stout", "text/plain"), Refused, "short and stout"),
     ],
 )
-def test_refusals_keep_the_platforms_words(
-    session: UserSession, stub: Stub, reply: Reply, kind: type[PlatformError], words: str
-) -> None:
+def test_refusals_keep_the_platforms_words(session, stub, reply, kind, words):
     stub.on("POST", "things", reply)
     with pytest.raises(kind, match=words) as caught:
         session.call("POST", "things")
@@ -123,10 +113,10 @@ def test_refusals_keep_the_platforms_words(
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 500, 503])
 @pytest.mark.parametrize("value", ["postgresql://u:geheim@h/db", "ab"])
-def test_a_secret_value_is_in_no_error(session: UserSession, stub: Stub, status: int, value: str) -> None:
+def test_a_secret_value_is_in_no_error(session, stub, status, value):
     """Neither quoted from our request, nor from an answer that echoes it."""
 
-    def echo(call: Call) -> Reply:
+    def echo(call):
         return Reply(status, f"bad {value}", call.body, "text/plain")
 
     stub.on("POST", "credentials/user", echo)
@@ -141,7 +131,7 @@ def test_a_secret_value_is_in_no_error(session: UserSession, stub: Stub, status:
 
 
 @pytest.mark.parametrize("method", ["GET", *WRITES])
-def test_a_redirect_is_not_success(session: UserSession, stub: Stub, method: str) -> None:
+def test_a_redirect_is_not_success(session, stub, method):
     """ae5-tools follows with GET and returns the page."""
     stub.on(method, "things", redirect("/somewhere"), always=True)
     stub.on("GET", "/somewhere", answer({"looks": "fine"}))
@@ -152,13 +142,13 @@ def test_a_redirect_is_not_success(session: UserSession, stub: Stub, method: str
 
 @pytest.mark.parametrize("method", ["GET", *WRITES])
 @pytest.mark.parametrize("expect", ["json", "bytes", "text"])
-def test_a_page_is_not_a_result(session: UserSession, stub: Stub, method: str, expect: str) -> None:
+def test_a_page_is_not_a_result(session, stub, method, expect):
     stub.on(method, "things", page("<html>Maintenance</html>"))
     with pytest.raises(UnexpectedAnswer):
         session.call(method, "things", expect=expect)
 
 
-def test_a_login_page_of_another_form_is_recognised(session: UserSession, stub: Stub) -> None:
+def test_a_login_page_of_another_form_is_recognised(session, stub):
     stub.on("GET", "things", page("<form class='x' id='kc-form-login' action='/a'>"), answer(1))
     assert session.call("GET", "things") == 1
 
@@ -174,7 +164,7 @@ def test_a_login_page_of_another_form_is_recognised(session: UserSession, stub: 
         (Reply(200, body=b"done", kind="text/plain"), "text", "done"),
     ],
 )
-def test_empty_and_untyped_answers(session: UserSession, stub: Stub, reply: Reply, expect: str, result: object) -> None:
+def test_empty_and_untyped_answers(session, stub, reply, expect, result):
     """ae5-tools fails with KeyError on an answer without Content-Type."""
     stub.on("DELETE", "things", reply)
     assert session.call("DELETE", "things", expect=expect) == result
@@ -184,7 +174,7 @@ NOT_JSON = [Reply(body=b"{oops"), Reply(body=b"\xff\xfe"), Reply(body=b"hi", kin
 
 
 @pytest.mark.parametrize("reply", NOT_JSON + [Reply(body=body) for body in BOMBS.values()], ids=lambda r: r.body[:30])
-def test_an_answer_that_is_not_json_is_unexpected(session: UserSession, stub: Stub, reply: Reply) -> None:
+def test_an_answer_that_is_not_json_is_unexpected(session, stub, reply):
     stub.on("GET", "things", reply)
     with pytest.raises(UnexpectedAnswer) as caught:
         session.call("GET", "things")
@@ -195,23 +185,21 @@ def test_an_answer_that_is_not_json_is_unexpected(session: UserSession, stub: St
 
 
 @pytest.mark.parametrize(("method", "kind"), [("GET", DeadlineExceeded), ("POST", AnswerLost)])
-def test_silence_ends(opener: Opener, stub: Stub, method: str, kind: type[PlatformError]) -> None:
+def test_silence_ends(opener, stub, method, kind):
     stub.on(method, "things", Reply(delay=60))
     with pytest.raises(kind):
         opener.user(read_timeout=0.2).call(method, "things")
     assert len(stub.sent(method, "things")) == 1
 
 
-def test_a_call_may_set_its_own_patience(opener: Opener, stub: Stub) -> None:
+def test_a_call_may_set_its_own_patience(opener, stub):
     stub.on("GET", "things", Reply(delay=60))
     with pytest.raises(DeadlineExceeded):
         opener.user().call("GET", "things", timeout=0.2)
 
 
 @pytest.mark.parametrize(("method", "kind"), [("GET", DeadlineExceeded), ("POST", AnswerLost)])
-def test_an_answer_that_trickles_for_ever_ends(
-    opener: Opener, stub: Stub, method: str, kind: type[PlatformError]
-) -> None:
+def test_an_answer_that_trickles_for_ever_ends(opener, stub, method, kind):
     session = opener.user(clock=SystemClock(), read_timeout=0.3, upload_timeout=0.3)
     stub.on(method, "things", Reply(trickle=True))
     with pytest.raises(kind):
@@ -221,9 +209,7 @@ def test_an_answer_that_trickles_for_ever_ends(
 # uploads and odd paths
 
 
-def test_an_upload_states_only_the_given_file_name_and_is_complete_when_repeated(
-    session: UserSession, stub: Stub, tmp_path: Path
-) -> None:
+def test_an_upload_states_only_the_given_file_name_and_is_complete_when_repeated(session, stub, tmp_path):
     archive = tmp_path / "project.tar.gz"
     archive.write_bytes(b"\x1f\x8b-content")
     stub.on("POST", "projects/upload", Reply(401), answer({}))
@@ -237,7 +223,7 @@ def test_an_upload_states_only_the_given_file_name_and_is_complete_when_repeated
 
 
 @pytest.mark.parametrize("path", ["https://elsewhere.example/x", "//elsewhere.example/x"])
-def test_a_call_cannot_leave_the_platform(session: UserSession, stub: Stub, path: str) -> None:
+def test_a_call_cannot_leave_the_platform(session, stub, path):
     before = len(stub.calls)
     with pytest.raises(ValueError, match="path"):
         session.call("GET", path)
@@ -247,9 +233,7 @@ def test_a_call_cannot_leave_the_platform(session: UserSession, stub: Stub, path
 # browsing an endpoint
 
 
-def test_browsing_follows_the_login_round_and_keeps_the_xsrf_token_home(
-    session: UserSession, stub: Stub, certificate: trustme.LeafCert
-) -> None:
+def test_browsing_follows_the_login_round_and_keeps_the_xsrf_token_home(session, stub, certificate):
     with running(certificate) as endpoint:
         stub.on("GET", "/auth/go", redirect(f"{endpoint.origin}/login/callback?code=c"))
         endpoint.on(
@@ -265,7 +249,7 @@ def test_browsing_follows_the_login_round_and_keeps_the_xsrf_token_home(
     assert stub.sent("GET", "projects")[-1].headers["x-xsrftoken"] == "x1"
 
 
-def test_browsing_reports_what_it_sees(session: UserSession, stub: Stub, certificate: trustme.LeafCert) -> None:
+def test_browsing_reports_what_it_sees(session, stub, certificate):
     with running(certificate) as endpoint:
         endpoint.on("GET", "/big", Reply(503, body=b"x" * 100_000, kind="text/plain"))
         endpoint.on("GET", "/away", redirect("https://elsewhere.example/"))
@@ -275,16 +259,14 @@ def test_browsing_reports_what_it_sees(session: UserSession, stub: Stub, certifi
         assert len(endpoint.calls) == 2
 
 
-def test_browsing_renews_a_lost_session(session: UserSession, stub: Stub, certificate: trustme.LeafCert) -> None:
+def test_browsing_renews_a_lost_session(session, stub, certificate):
     with running(certificate) as endpoint:
         endpoint.on("GET", "/x", page(FORM.format(origin=stub.origin)), Reply(body=b"in", kind="text/plain"))
         assert session.browse(f"{endpoint.origin}/x").text == "in"
 
 
 @pytest.mark.parametrize("reply", [Reply(drop=True), Reply(delay=60), Reply(302, headers=(("Location", "/x"),))])
-def test_browsing_raises_nothing_but_unreachable(
-    session: UserSession, certificate: trustme.LeafCert, reply: Reply
-) -> None:
+def test_browsing_raises_nothing_but_unreachable(session, certificate, reply):
     with running(certificate) as endpoint:
         endpoint.on("GET", "/x", reply, always=True)
         with pytest.raises(Unreachable):
@@ -292,6 +274,6 @@ def test_browsing_raises_nothing_but_unreachable(
 
 
 @pytest.mark.parametrize("url", ["http://localhost/", "ftp://x", "nonsense", "https://"])
-def test_browsing_wants_an_https_address(session: UserSession, url: str) -> None:
+def test_browsing_wants_an_https_address(session, url):
     with pytest.raises(Unreachable):
         session.browse(url)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.session import UserSession
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     AnswerLost,
     Configuration,
@@ -18,12 +16,12 @@ from mlflow_ae5_deploy.common.errors import (
 )
 from mlflow_ae5_deploy.common.redaction import Secret
 
-from .conftest import LOSSES, Bench, leaks, loss
-from .stub import Reply, Stub, answer, page, redirect
+from .conftest import LOSSES, leaks, loss
+from .stub import Reply, answer, page, redirect
 
 
 @pytest.fixture
-def scripted(session: UserSession, clock: ManualClock) -> Client:
+def scripted(session, clock):
     """Through every provider: this is where ae5-tools leaks."""
     return Client(session, clock)
 
@@ -31,7 +29,7 @@ def scripted(session: UserSession, clock: ManualClock) -> Client:
 URI = "postgresql://mlflow:geheim-17@db/mlflow"
 
 
-def test_secrets_are_set_listed_replaced_and_deleted(bench: Bench) -> None:
+def test_secrets_are_set_listed_replaced_and_deleted(bench):
     bench.platform.put_secrets({"A_1": Secret("one-value"), "B_2": Secret("two-value")})
     assert {"A_1", "B_2"} <= bench.platform.secret_names()
     bench.platform.put_secret("A_1", Secret("another-value"))
@@ -41,14 +39,14 @@ def test_secrets_are_set_listed_replaced_and_deleted(bench: Bench) -> None:
     assert bench.count("POST", "credentials/user") == 3
 
 
-def test_one_list_proves_many_secrets(bench: Bench) -> None:
+def test_one_list_proves_many_secrets(bench):
     bench.platform.put_secrets({f"S_{number}": Secret(f"value-{number}") for number in range(5)})
     assert bench.count("POST", "credentials/user") == 5
     assert bench.count("GET", "credentials/user") == 1
 
 
 @pytest.mark.parametrize("how", LOSSES)
-def test_a_secret_whose_answer_is_lost_is_set_again(bench: Bench, how: str) -> None:
+def test_a_secret_whose_answer_is_lost_is_set_again(bench, how):
     bench.control.add_fault(**loss("POST", "credentials/user", how))
     bench.platform.put_secret("LOST", Secret("some-value"))
     assert "LOST" in bench.platform.secret_names()
@@ -58,14 +56,14 @@ def test_a_secret_whose_answer_is_lost_is_set_again(bench: Bench, how: str) -> N
     assert "LOST" not in bench.platform.secret_names()
 
 
-def test_a_secret_that_shows_late_is_waited_for(scripted: Client, stub: Stub) -> None:
+def test_a_secret_that_shows_late_is_waited_for(scripted, stub):
     stub.on("POST", "credentials/user", Reply(200, kind=None))
     stub.on("GET", "credentials/user", answer({"data": []}), answer({"data": []}), answer({"data": ["A", "B"]}))
     scripted.put_secret("A", Secret("some-value"))
     assert len(stub.sent("GET", "credentials/user")) == 3
 
 
-def test_a_secret_that_never_shows_ends_the_wait(scripted: Client, stub: Stub, clock: ManualClock) -> None:
+def test_a_secret_that_never_shows_ends_the_wait(scripted, stub, clock):
     stub.on("POST", "credentials/user", Reply(200, kind=None))
     stub.on("GET", "credentials/user", answer({"data": []}), always=True)
     with pytest.raises(DeadlineExceeded, match="the secrets A to be listed"):
@@ -86,7 +84,7 @@ def test_a_secret_that_never_shows_ends_the_wait(scripted: Client, stub: Stub, c
     ],
     ids=["400", "500", "403", "503", "dropped", "redirect", "page"],
 )
-def test_no_error_shows_the_value(scripted: Client, stub: Stub, reply: Reply, kind: type[PlatformError]) -> None:
+def test_no_error_shows_the_value(scripted, stub, reply, kind):
     """ae5-tools prints the whole request body, value included."""
     stub.on("POST", "credentials/user", reply, always=True)
     with pytest.raises(kind) as caught:
@@ -94,7 +92,7 @@ def test_no_error_shows_the_value(scripted: Client, stub: Stub, reply: Reply, ki
     assert leaks(caught.value, URI, "geheim-17") == []
 
 
-def test_a_write_answered_by_the_login_page_is_not_success(scripted: Client, stub: Stub) -> None:
+def test_a_write_answered_by_the_login_page_is_not_success(scripted, stub):
     """ae5-tools follows the redirect and returns None, as after a success."""
     stub.on("POST", "credentials/user", redirect("/login"), always=True)
     with pytest.raises(PlatformError):
@@ -102,7 +100,7 @@ def test_a_write_answered_by_the_login_page_is_not_success(scripted: Client, stu
 
 
 @pytest.mark.parametrize("name", ["", "A-B", "A B", "A\n", "../x", "Ä"])
-def test_names_the_platform_could_not_keep_are_refused_before_sending(scripted: Client, stub: Stub, name: str) -> None:
+def test_names_the_platform_could_not_keep_are_refused_before_sending(scripted, stub, name):
     for act in (
         lambda: scripted.put_secrets({"GOOD": Secret("x"), name: Secret("y")}),
         lambda: scripted.delete_secret(name),
@@ -113,7 +111,7 @@ def test_names_the_platform_could_not_keep_are_refused_before_sending(scripted: 
 
 
 @pytest.mark.parametrize("body", [None, {"data": None}, {"data": [{"name": "A"}]}, {"names": ["A"]}, "A"])
-def test_an_odd_list_of_names_is_not_taken_for_an_empty_one(scripted: Client, stub: Stub, body: object) -> None:
+def test_an_odd_list_of_names_is_not_taken_for_an_empty_one(scripted, stub, body):
     stub.on("GET", "credentials/user", answer(body))
     with pytest.raises(UnexpectedAnswer):
         scripted.secret_names()

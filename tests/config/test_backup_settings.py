@@ -8,8 +8,8 @@ import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.load import load
-from mlflow_ae5_deploy.config.persistence import lost_at_restart
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.warnings import lost_at_restart
 
 
 def loaded(tmp_path: Path, text: str, *, sandbox: bool = False):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,17 +19,10 @@ Load = Callable[..., LoadedSettings]
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> Load:
+def loaded(tmp_path):
     """Loads a text as the configuration of an otherwise empty folder."""
 
-    def run(
-        text: str | None = None,
-        *,
-        profile: str | None = None,
-        environ: Mapping[str, str] | None = None,
-        flags: Mapping[str, Any] | None = None,
-        sandbox: bool = False,
-    ) -> LoadedSettings:
+    def run(text=None, *, profile=None, environ=None, flags=None, sandbox=False):
         path = None
         if text is not None:
             path = tmp_path / "conf" / "my.yaml"
@@ -68,21 +60,14 @@ profiles:
         (None, {}, {"platform.hostname": None}, "file.example.com", "file"),
     ],
 )
-def test_precedence(
-    loaded: Load,
-    profile: str | None,
-    environ: dict[str, str],
-    flags: dict[str, Any],
-    hostname: str,
-    source: str,
-) -> None:
+def test_precedence(loaded, profile, environ, flags, hostname, source):
     result = loaded(LAYERED, profile=profile, environ=environ, flags=flags)
     assert (result.settings.platform.hostname, result.sources["platform.hostname"]) == (hostname, source)
     assert result.sources["gc.schedule"] == "default"
     assert result.profile == profile
 
 
-def test_nothing_at_all_is_the_defaults(loaded: Load) -> None:
+def test_nothing_at_all_is_the_defaults(loaded):
     result = loaded()
     assert result.settings == Settings()
     assert result.path is None
@@ -100,11 +85,11 @@ def test_nothing_at_all_is_the_defaults(loaded: Load) -> None:
         "profiles: {dev: }",
     ],
 )
-def test_blank_groups_say_nothing(loaded: Load, text: str) -> None:
+def test_blank_groups_say_nothing(loaded, text):
     assert loaded(text).settings == Settings()
 
 
-def test_environment_names_of_ae5_tools(loaded: Load, tmp_path: Path) -> None:
+def test_environment_names_of_ae5_tools(loaded, tmp_path):
     environ = {
         "AE5_HOSTNAME": "ae5.example.com",
         "AE5_USERNAME": "mlflow-service",
@@ -141,7 +126,7 @@ def test_environment_names_of_ae5_tools(loaded: Load, tmp_path: Path) -> None:
         ("AE5_IMPERSONATE", "2", None),
     ],
 )
-def test_environment_flags(loaded: Load, variable: str, text: str, value: bool | None) -> None:
+def test_environment_flags(loaded, variable, text, value):
     if value is None:
         with pytest.raises(Configuration, match=rf"\(environment {variable}\): must be one of true, false"):
             loaded(environ={variable: text})
@@ -154,12 +139,12 @@ def test_environment_flags(loaded: Load, variable: str, text: str, value: bool |
     ("text", "ca_file"),
     [("platform: {ca_file: own.pem}", "conf/own.pem"), ("platform: {ca_file: null}", "env.pem"), ("", "env.pem")],
 )
-def test_ca_bundle_of_the_environment_is_below_the_file(loaded: Load, tmp_path: Path, text: str, ca_file: str) -> None:
+def test_ca_bundle_of_the_environment_is_below_the_file(loaded, tmp_path, text, ca_file):
     result = loaded(text, environ={"REQUESTS_CA_BUNDLE": "env.pem"})
     assert result.settings.platform.ca_file == tmp_path / ca_file
 
 
-def test_profiles_share_the_base(loaded: Load) -> None:
+def test_profiles_share_the_base(loaded):
     text = """
     gc: {variables: {A: base, B: base}}
     sharing: {groups: [g1, g2]}
@@ -200,13 +185,13 @@ def test_profiles_share_the_base(loaded: Load) -> None:
         ("profiles: {dev: {}, test: {}}", "no profile 'prod'", "The profiles are: dev, test."),
     ],
 )
-def test_unknown_profile(loaded: Load, text: str | None, words: str, remedy: str) -> None:
+def test_unknown_profile(loaded, text, words, remedy):
     with pytest.raises(Configuration, match=words) as caught:
         loaded(text, profile="prod")
     assert remedy in caught.value.remedy
 
 
-def test_flags(loaded: Load, tmp_path: Path) -> None:
+def test_flags(loaded, tmp_path):
     result = loaded(
         "gc: {variables: {A: file}}",
         flags={
@@ -238,7 +223,7 @@ def test_flags(loaded: Load, tmp_path: Path) -> None:
         ("/abs/x.zip", "/abs/x.zip"),
     ],
 )
-def test_relative_paths_are_below_the_file(loaded: Load, tmp_path: Path, source: str, kept: str) -> None:
+def test_relative_paths_are_below_the_file(loaded, tmp_path, source, kept):
     folder = tmp_path / "conf"
     text = f"""
     release: {{source: {source}, cache_dir: cache, mirror: mirror}}
@@ -283,7 +268,7 @@ profiles:
 """
 
 
-def test_all_problems_at_once_with_path_and_line(loaded: Load) -> None:
+def test_all_problems_at_once_with_path_and_line(loaded):
     environ = {"AE5_TLS_VERIFY": "maybe", "AE5_HOSTNAME": "http://x"}
     with pytest.raises(Configuration) as caught:
         loaded(ALL_WRONG, environ=environ, flags={"gc.name": "x*", "deployment.endpoint": "fine"})
@@ -309,7 +294,7 @@ def test_all_problems_at_once_with_path_and_line(loaded: Load) -> None:
     assert error.__context__ is None, "the chain must not lead to the values either"
 
 
-def test_a_single_problem_is_the_sentence_itself(loaded: Load) -> None:
+def test_a_single_problem_is_the_sentence_itself(loaded):
     with pytest.raises(Configuration) as caught:
         loaded("deployment: {endpoint: Dev_Mlflow}")
     assert caught.value.what.startswith("deployment.endpoint (line 1): must be one label")
@@ -327,7 +312,7 @@ def test_a_single_problem_is_the_sentence_itself(loaded: Load) -> None:
         ("? [a, b]\n: x", "its name must be text"),
     ],
 )
-def test_misshapen(loaded: Load, text: str, words: str) -> None:
+def test_misshapen(loaded, text, words):
     with pytest.raises(Configuration, match=words):
         loaded(text)
 
@@ -354,7 +339,7 @@ profiles:
         ("file:/data", False),
     ],
 )
-def test_sandbox_ignores_settings_of_real_systems(loaded: Load, artifacts: str, kept: bool) -> None:
+def test_sandbox_ignores_settings_of_real_systems(loaded, artifacts, kept):
     defaults = Settings()
     environ = {
         "AE5_HOSTNAME": "env.example.com",
@@ -382,7 +367,7 @@ def test_sandbox_ignores_settings_of_real_systems(loaded: Load, artifacts: str, 
     assert ("server.artifacts_destination" in warning) is not kept
 
 
-def test_sandbox_ignores_environment_variables_of_real_platforms(loaded: Load, tmp_path: Path) -> None:
+def test_sandbox_ignores_environment_variables_of_real_platforms(loaded, tmp_path):
     environ = {"AE5_HOSTNAME": "h", "REQUESTS_CA_BUNDLE": "ca.pem", "MLFLOW_AE5_DEPLOY_STATE": "state"}
     result = loaded(environ=environ, sandbox=True)
     assert result.settings == Settings(state_dir=tmp_path / "state")
@@ -398,14 +383,14 @@ def test_sandbox_ignores_environment_variables_of_real_platforms(loaded: Load, t
         ("prompt", False),
     ],
 )
-def test_sandbox_database(loaded: Load, uri: str, kept: bool) -> None:
+def test_sandbox_database(loaded, uri, kept):
     result = loaded(f"server: {{backend_store_uri: '{uri}'}}", sandbox=True)
     store = result.settings.server.backend_store_uri
     assert store == (uri if kept else Settings().server.backend_store_uri)
     assert bool(result.warnings) is not kept
 
 
-def test_sandbox_keeps_the_stores_named_by_a_flag(loaded: Load) -> None:
+def test_sandbox_keeps_the_stores_named_by_a_flag(loaded):
     uri = "postgresql+psycopg://postgres:@/postgres?host=/run/pg"
     settings = loaded(sandbox=True, flags={"server.backend_store_uri": uri}).settings
     assert settings.server.backend_store_uri == uri
@@ -420,12 +405,12 @@ def test_sandbox_keeps_the_stores_named_by_a_flag(loaded: Load) -> None:
         ("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0s}}", "gc.variables.MLFLOW_TRACKING_GC_TTL is 0s: .* at once"),
     ],
 )
-def test_warns(loaded: Load, text: str, words: str) -> None:
+def test_warns(loaded, text, words):
     (warning,) = loaded(text).warnings
     assert re.search(words, warning)
 
 
-def test_warns_about_a_file_others_can_change(tmp_path: Path) -> None:
+def test_warns_about_a_file_others_can_change(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("{}")
     for mode, count in ((0o600, 0), (0o644, 0), (0o664, 1), (0o646, 1)):
@@ -434,8 +419,8 @@ def test_warns_about_a_file_others_can_change(tmp_path: Path) -> None:
         assert len(result.warnings) == count, oct(mode)
 
 
-def test_which_file_is_read(tmp_path: Path) -> None:
-    def name_of(path: Path | None, environ: dict[str, str]) -> str:
+def test_which_file_is_read(tmp_path):
+    def name_of(path, environ):
         result = load(path, profile=None, environ=environ, overrides={}, cwd=tmp_path)
         return result.path.name if result.path else ""
 
@@ -455,7 +440,7 @@ def test_which_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value[:30]))
-def test_an_odd_value_is_a_value_or_refused(loaded: Load, value: str) -> None:
+def test_an_odd_value_is_a_value_or_refused(loaded, value):
     groups = "server: {workers: %s, gc_ttl: %s}\nplatform: {read_timeout: %s}\nslipstream: {variables: {A: %s}}"
     for form in (groups, "%s", "? %s\n: 1", "server: %s", "slipstream: {variables: {? %s : x}}", "consumers: [%s]"):
         with contextlib.suppress(Configuration):

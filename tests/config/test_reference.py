@@ -24,23 +24,23 @@ RUNBOOK = Path(__file__).parents[2] / "runbooks" / "configuration.md"
 
 
 @pytest.fixture
-def reference(tmp_path: Path) -> Path:
+def reference(tmp_path):
     path = tmp_path / "reference.yaml"
     path.write_text(files("mlflow_ae5_deploy.config").joinpath("reference.yaml").read_text(encoding="utf-8"))
     return path
 
 
-def test_it_is_what_the_settings_say(reference: Path) -> None:
+def test_it_is_what_the_settings_say(reference):
     assert reference.read_text() == reference_yaml(), (
         "renew it: python -m mlflow_ae5_deploy.config.reference yaml > mlflow_ae5_deploy/config/reference.yaml"
     )
 
 
-def test_loading_it_gives_the_defaults(reference: Path) -> None:
+def test_loading_it_gives_the_defaults(reference):
     assert load(reference, profile=None, environ={}, overrides={}).settings == Settings()
 
 
-def test_it_has_every_setting_and_no_other(reference: Path) -> None:
+def test_it_has_every_setting_and_no_other(reference):
     values = read_yaml(reference).values
     assert set(values) == {*Settings.model_fields, "profiles"}
     for section, field in Settings.model_fields.items():
@@ -50,7 +50,7 @@ def test_it_has_every_setting_and_no_other(reference: Path) -> None:
             assert list(values[section]) == list(model.model_fields)
 
 
-def test_every_setting_has_a_comment_before_it(reference: Path) -> None:
+def test_every_setting_has_a_comment_before_it(reference):
     lines = reference.read_text().splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r"(  )?[a-z0-9_]+:", line)]
     keys = [number for number in keys if number < lines.index("profiles:")]
@@ -63,7 +63,7 @@ def test_every_setting_has_a_comment_before_it(reference: Path) -> None:
 
 
 @pytest.mark.parametrize("start", ["  # commands:", "# consumers:"])
-def test_the_examples_in_it_are_valid(tmp_path: Path, start: str) -> None:
+def test_the_examples_in_it_are_valid(tmp_path, start):
     text = reference_yaml()
     block = re.search(rf"^{start}\n(?: *# .*\n)+", text, re.MULTILINE)
     assert block is not None
@@ -76,7 +76,7 @@ def test_the_examples_in_it_are_valid(tmp_path: Path, start: str) -> None:
     assert settings.slipstream.commands or settings.consumers
 
 
-def test_profiles_of_it(reference: Path) -> None:
+def test_profiles_of_it(reference):
     dev = load(reference, profile="dev", environ={}, overrides={}).settings
     prod = load(reference, profile="prod", environ={}, overrides={}).settings
     assert dev == Settings()
@@ -86,7 +86,7 @@ def test_profiles_of_it(reference: Path) -> None:
     assert prod.platform == dev.platform
 
 
-def test_runbook_is_in_step() -> None:
+def test_runbook_is_in_step():
     text = RUNBOOK.read_text(encoding="utf-8")
     found = re.search(r"<!-- settings -->\n(.*)<!-- end of settings -->", text, re.DOTALL)
     assert found is not None
@@ -97,7 +97,7 @@ def test_runbook_is_in_step() -> None:
         assert f"`{variable}`" in text
 
 
-def test_yaml_in_the_runbook_is_valid(tmp_path: Path) -> None:
+def test_yaml_in_the_runbook_is_valid(tmp_path):
     blocks = re.findall(r"```yaml\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     for number, block in enumerate(blocks):
@@ -107,7 +107,7 @@ def test_yaml_in_the_runbook_is_valid(tmp_path: Path) -> None:
 
 
 class TestInitial:
-    def test_is_filled_in_private_and_loads(self, tmp_path: Path) -> None:
+    def test_is_filled_in_private_and_loads(self, tmp_path):
         path = write_initial(tmp_path / "my.yaml", hostname="AE5.example.com:8443", username="mlflow-service")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert [entry.name for entry in tmp_path.iterdir()] == ["my.yaml"]
@@ -124,11 +124,11 @@ class TestInitial:
             shared = load(path, profile=profile, environ={}, overrides={}).settings.platform
             assert shared.hostname == "ae5.example.com:8443"
 
-    def test_initial_file_without_values_keeps_the_defaults(self, tmp_path: Path) -> None:
+    def test_initial_file_without_values_keeps_the_defaults(self, tmp_path):
         path = write_initial(tmp_path / "my.yaml")
         assert load(path, profile=None, environ={}, overrides={}).settings == Settings()
 
-    def test_does_not_overwrite_unless_forced(self, tmp_path: Path) -> None:
+    def test_does_not_overwrite_unless_forced(self, tmp_path):
         path = tmp_path / "my.yaml"
         path.write_text("mine")
         path.chmod(0o644)
@@ -140,7 +140,7 @@ class TestInitial:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert [entry.name for entry in tmp_path.iterdir()] == ["my.yaml"]
 
-    def test_a_dangling_link_is_not_followed(self, tmp_path: Path) -> None:
+    def test_a_dangling_link_is_not_followed(self, tmp_path):
         (tmp_path / "my.yaml").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(Configuration, match="not overwritten"):
             write_initial(tmp_path / "my.yaml")
@@ -154,11 +154,11 @@ class TestInitial:
             ({"username": "a b"}, "account.username"),
         ],
     )
-    def test_refuses_values_that_would_not_load(self, tmp_path: Path, given: dict[str, str], words: str) -> None:
+    def test_refuses_values_that_would_not_load(self, tmp_path, given, words):
         with pytest.raises(Configuration, match=words):
             write_initial(tmp_path / "my.yaml", **given)
         assert list(tmp_path.iterdir()) == []
 
-    def test_where_nothing_can_be_written(self, tmp_path: Path) -> None:
+    def test_where_nothing_can_be_written(self, tmp_path):
         with pytest.raises(Configuration, match="cannot be written"):
             write_initial(tmp_path / "no" / "my.yaml")

@@ -37,7 +37,7 @@ def private_file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
         ("prompt", "prompt", ""),
     ],
 )
-def test_parses(text: str, kind: str, name: str) -> None:
+def test_parses(text, kind, name):
     reference = SecretRef.parse(text, base=Path("/base"))
     assert (reference.kind, reference.name) == (kind, name)
 
@@ -46,19 +46,19 @@ def test_parses(text: str, kind: str, name: str) -> None:
     "text",
     [PLAIN, "", "env:", "env:9A", "env:A B", f"env:{PLAIN}", "file:", "file: ", "file:a\0b", "Prompt", "held", "ENV:A"],
 )
-def test_refuses_what_is_no_reference_without_repeating_it(text: str) -> None:
+def test_refuses_what_is_no_reference_without_repeating_it(text):
     with pytest.raises(ValueError) as caught:
         SecretRef.parse(text)
     assert PLAIN not in str(caught.value)
 
 
-def test_environment() -> None:
+def test_environment():
     secret = SecretRef.parse("env:PW").resolve(environ={"PW": PLAIN}, prompt=never)
     assert secret.reveal() == PLAIN
 
 
 @pytest.mark.parametrize(("environ", "state"), [({}, "not set"), ({"PW": ""}, "empty")])
-def test_environment_without_the_variable(environ: dict[str, str], state: str) -> None:
+def test_environment_without_the_variable(environ, state):
     with pytest.raises(Configuration, match=f"PW.* {state}"):
         SecretRef.parse("env:PW").resolve(environ=environ, prompt=never, label="password")
 
@@ -75,7 +75,7 @@ def test_environment_without_the_variable(environ: dict[str, str], state: str) -
         ("pä§§".encode(), "pä§§"),
     ],
 )
-def test_file_loses_one_line_break_at_most(tmp_path: Path, content: bytes, value: str) -> None:
+def test_file_loses_one_line_break_at_most(tmp_path, content, value):
     path = private_file(tmp_path, content)
     assert SecretRef.parse(f"file:{path}").resolve(environ={}, prompt=never).reveal() == value
 
@@ -84,7 +84,7 @@ def test_file_loses_one_line_break_at_most(tmp_path: Path, content: bytes, value
     ("mode", "accepted"),
     [(0o600, True), (0o400, True), (0o700, True), (0o640, False), (0o604, False), (0o620, False), (0o644, False)],
 )
-def test_file_must_be_private(tmp_path: Path, mode: int, accepted: bool) -> None:
+def test_file_must_be_private(tmp_path, mode, accepted):
     path = private_file(tmp_path, PLAIN.encode(), mode)
     reference = SecretRef.parse(f"file:{path}")
     if accepted:
@@ -100,12 +100,12 @@ def test_file_must_be_private(tmp_path: Path, mode: int, accepted: bool) -> None
 @pytest.mark.parametrize(
     ("content", "words"), [(b"", "is empty"), (b"\n", "is empty"), (b"\xff\xfe", "UTF-8"), (b"x" * 70_000, "larger")]
 )
-def test_file_with_unfit_content(tmp_path: Path, content: bytes, words: str) -> None:
+def test_file_with_unfit_content(tmp_path, content, words):
     with pytest.raises(Configuration, match=words):
         SecretRef.parse(f"file:{private_file(tmp_path, content)}").resolve(environ={}, prompt=never)
 
 
-def test_not_a_regular_file(tmp_path: Path) -> None:
+def test_not_a_regular_file(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)  # opening it the usual way would wait for ever
     for path, words in ((pipe, "regular file"), (tmp_path, "regular file|directory"), (tmp_path / "no", "No such")):
@@ -113,16 +113,16 @@ def test_not_a_regular_file(tmp_path: Path) -> None:
             SecretRef.parse(f"file:{path}").resolve(environ={}, prompt=never)
 
 
-def test_link_to_a_private_file_is_followed(tmp_path: Path) -> None:
+def test_link_to_a_private_file_is_followed(tmp_path):
     link = tmp_path / "link"
     link.symlink_to(private_file(tmp_path, b"abc\n"))
     assert SecretRef.parse(f"file:{link}").resolve(environ={}, prompt=never).reveal() == "abc"
 
 
-def test_prompt_names_the_secret() -> None:
+def test_prompt_names_the_secret():
     questions: list[str] = []
 
-    def person(label: str) -> str:
+    def person(label):
         questions.append(label)
         return PLAIN
 
@@ -130,8 +130,8 @@ def test_prompt_names_the_secret() -> None:
     assert (secret.reveal(), questions) == (PLAIN, ["password of mlflow-service"])
 
 
-def test_prompt_without_a_terminal_or_an_answer() -> None:
-    def closed(label: str) -> str:
+def test_prompt_without_a_terminal_or_an_answer():
+    def closed(label):
         raise EOFError
 
     for prompt, words in ((None, "no terminal"), (lambda label: "", "No .* was entered"), (closed, "was entered")):
@@ -139,7 +139,7 @@ def test_prompt_without_a_terminal_or_an_answer() -> None:
             SecretRef.parse("prompt").resolve(environ={}, prompt=prompt)
 
 
-def test_held_value_is_given_out_but_not_shown() -> None:
+def test_held_value_is_given_out_but_not_shown():
     reference = SecretRef.holding(Secret(PLAIN))
     assert reference.resolve(environ={}, prompt=None).reveal() == PLAIN
     assert PLAIN not in f"{reference} {reference!r}"

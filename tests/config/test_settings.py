@@ -70,7 +70,7 @@ def value_at(settings: Settings, path: str) -> Any:
         ("sharing.groups", [], []),
     ],
 )
-def test_accepts(path: str, given: Any, kept: Any) -> None:
+def test_accepts(path, given, kept):
     settings = validate(nested({path: given}))
     assert isinstance(settings, Settings), settings
     assert value_at(settings, path) == kept
@@ -231,7 +231,7 @@ def test_accepts(path: str, given: Any, kept: Any) -> None:
         ("state_dir", "", "", "path of a file"),
     ],
 )
-def test_refuses(path: str, value: Any, reported: str, words: str) -> None:
+def test_refuses(path, value, reported, words):
     problems = validate(_with(path, value))
     assert isinstance(problems, list), "accepted"
     assert len(problems) == 1
@@ -244,14 +244,14 @@ def _with(path: str, value: Any) -> Mapping[str, Any]:
     """Like `nested`, but None is a value here."""
     for key in reversed(path.split(".")):
         value = {key: value}
-    return value  # type: ignore[no-any-return]
+    return value
 
 
-def test_settings_cannot_be_changed_or_show_a_secret() -> None:
+def test_settings_cannot_be_changed_or_show_a_secret():
     settings = validate({"account": {"password": "env:PW"}})
     assert isinstance(settings, Settings)
     with pytest.raises(ValueError, match="frozen"):
-        settings.account.username = "x"  # type: ignore[misc]
+        settings.account.username = "x"
     assert Settings().sharing.groups is not Settings().sharing.groups, "defaults are not shared between installations"
 
 
@@ -265,7 +265,7 @@ def test_settings_cannot_be_changed_or_show_a_secret() -> None:
         {"commands": {"Two.lines": {"unix": "a\nb\n", "description": "x"}}},
     ],
 )
-def test_accepted_slipstreams(slipstream: dict[str, Any]) -> None:
+def test_accepted_slipstreams(slipstream):
     assert isinstance(validate({"slipstream": slipstream}), Settings)
 
 
@@ -280,7 +280,7 @@ def test_accepted_slipstreams(slipstream: dict[str, Any]) -> None:
         ("latest", {}, "postgresql+pg8000://h/d", True),  # what another release brings is not known here
     ],
 )
-def test_driver_must_be_in_the_project(release: str, packages: dict[str, str], uri: str, good: bool) -> None:
+def test_driver_must_be_in_the_project(release, packages, uri, good):
     values = {
         "release": {"source": release},
         "slipstream": {"dependencies": packages},
@@ -299,7 +299,7 @@ def test_driver_must_be_in_the_project(release: str, packages: dict[str, str], u
             resolve()
 
 
-def test_shipped_drivers_are_those_of_the_bundled_project() -> None:
+def test_shipped_drivers_are_those_of_the_bundled_project():
     import yaml
 
     packages = str(yaml.safe_load((template_dir() / "anaconda-project.yml").read_text())["env_specs"]["default"])
@@ -329,7 +329,7 @@ def test_shipped_drivers_are_those_of_the_bundled_project() -> None:
         ({}, ""),
     ],
 )
-def test_stores_that_are_lost_at_every_restart_are_reported(values: dict[str, Any], setting: str) -> None:
+def test_stores_that_are_lost_at_every_restart_are_reported(values, setting):
     settings = validate(values)
     assert isinstance(settings, Settings)
     words = advice(settings)

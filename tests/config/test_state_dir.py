@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.config.state_dir import (
 )
 
 
-def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     environ = {"MLFLOW_AE5_DEPLOY_STATE": str(tmp_path / "env")}
@@ -43,7 +43,7 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mode", "accepted"), [(0o700, True), (0o755, True), (0o770, False), (0o777, False), (0o1777, False)]
 )
-def test_a_folder_others_can_write_to_is_refused_and_left_alone(tmp_path: Path, mode: int, accepted: bool) -> None:
+def test_a_folder_others_can_write_to_is_refused_and_left_alone(tmp_path, mode, accepted):
     folder = tmp_path / "state"
     folder.mkdir()
     folder.chmod(mode)
@@ -56,7 +56,7 @@ def test_a_folder_others_can_write_to_is_refused_and_left_alone(tmp_path: Path, 
     assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
-def test_unusable_state_folders_are_refused(tmp_path: Path) -> None:
+def test_unusable_state_folders_are_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     for folder, words in (
         (tmp_path / "file", "a file in the way"),
@@ -83,7 +83,7 @@ def without_privileges() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_no_write_permission_for_real(tmp_path: Path) -> None:
+def test_no_write_permission_for_real(tmp_path):
     tmp_path.chmod(0o500)
     try:
         for folder in (tmp_path, tmp_path / "new"):
@@ -95,7 +95,7 @@ def test_no_write_permission_for_real(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_check_writable_reports_what_a_run_would_meet_and_creates_nothing(tmp_path: Path) -> None:
+def test_check_writable_reports_what_a_run_would_meet_and_creates_nothing(tmp_path):
     tmp_path.chmod(0o755)
     closed, lock = tmp_path / "closed", tmp_path / "another's" / "lock"
     for folder in (closed, lock.parent):
@@ -126,8 +126,8 @@ def test_check_writable_reports_what_a_run_would_meet_and_creates_nothing(tmp_pa
         (errno.EIO, "Check that the folder"),
     ],
 )
-def test_a_write_that_fails_is_explained(tmp_path: Path, number: int, remedy: str) -> None:
-    def failing(folder: Path) -> None:
+def test_a_write_that_fails_is_explained(tmp_path, number, remedy):
+    def failing(folder):
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(Configuration, match=os.strerror(number)) as caught:
@@ -137,8 +137,8 @@ def test_a_write_that_fails_is_explained(tmp_path: Path, number: int, remedy: st
     assert storage_error(OSError("odd"), tmp_path).what == "The state cannot be stored: OSError."
 
 
-def test_a_device_that_is_full(tmp_path: Path) -> None:
-    def fill(folder: Path) -> None:
+def test_a_device_that_is_full(tmp_path):
+    def fill(folder):
         with Path("/dev/full").open("wb", buffering=0) as stream:
             stream.write(b"x")
 
@@ -160,7 +160,7 @@ def test_a_device_that_is_full(tmp_path: Path) -> None:
         (("h" * 300, "u" * 300, "p" * 300), "h" * 40 + "_" + "u" * 40),
     ],
 )
-def test_folder_of_an_installation_has_a_safe_name(parts: tuple[str, str, str], begins: str) -> None:
+def test_folder_of_an_installation_has_a_safe_name(parts, begins):
     folder = installation_dir(Path("/state"), *parts)
     assert folder.parent == Path("/state")
     assert folder.name.startswith(begins)
@@ -168,7 +168,7 @@ def test_folder_of_an_installation_has_a_safe_name(parts: tuple[str, str, str], 
     assert set(folder.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def test_different_installations_have_different_folders() -> None:
+def test_different_installations_have_different_folders():
     names = {
         installation_dir(Path(), *parts).name.lower()
         for parts in [("h", "a", "b"), ("h", "A", "b"), ("h", "a_b", ""), ("h", "a/b", "c"), ("h", "a-b", "c")]
@@ -177,15 +177,15 @@ def test_different_installations_have_different_folders() -> None:
     assert installation_dir(Path(), "H", "a", "b") == installation_dir(Path(), "h", "a", "b")
 
 
-def test_installations_on_a_host_are_found_by_name_and_journal(tmp_path: Path) -> None:
-    def made(host: str, account: str = "svc", *journal: str) -> Path:
+def test_installations_on_a_host_are_found_by_name_and_journal(tmp_path):
+    def made(host, account="svc", *journal):
         folder = installation_dir(tmp_path, host, account, "a project")
         folder.mkdir()
         if journal:
             (folder / "journal.jsonl").write_text("".join(journal))
         return folder
 
-    def line(host: str) -> str:
+    def line(host):
         return json.dumps({"event": "begin", "host": host}) + "\n"
 
     assert installations_on(tmp_path / "gone", "localhost:123") == []

@@ -25,7 +25,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
         ("mssql+pyodbc:///?odbc_connect=DRIVER%3D%7Bx%7D", "mssql", "pyodbc", False),
     ],
 )
-def test_understands(uri: str, dialect: str, driver: str, implied: bool) -> None:
+def test_understands(uri, dialect, driver, implied):
     store = parse_store_uri(uri)
     assert (store.dialect, store.driver, store.driver_is_implied) == (dialect, driver, implied)
 
@@ -55,13 +55,13 @@ def test_understands(uri: str, dialect: str, driver: str, implied: bool) -> None
         ("postgresql+psycopg://u:hunter2@x@h/d", "%40"),
     ],
 )
-def test_refuses(uri: str, words: str) -> None:
+def test_refuses(uri, words):
     with pytest.raises(ValueError, match=words) as caught:
         parse_store_uri(uri)
     assert "hunter2" not in str(caught.value)
 
 
-def test_drivers_are_what_sqlalchemy_says() -> None:
+def test_drivers_are_what_sqlalchemy_says():
     """The table against the library the server uses."""
     url = pytest.importorskip("sqlalchemy.engine").make_url
     for dialect, driver in IMPLIED.items():
@@ -98,11 +98,11 @@ def test_drivers_are_what_sqlalchemy_says() -> None:
         ("design=1&assign=2", False),
     ],
 )
-def test_sees_passwords(text: str, found: bool) -> None:
+def test_sees_passwords(text, found):
     assert holds_password(text) is found
 
 
-def test_resolved_uri_is_checked_and_kept_out_of_texts() -> None:
+def test_resolved_uri_is_checked_and_kept_out_of_texts():
     environ = {"GOOD": "postgresql+psycopg://u:s3cr%40t-word@h/d", "BAD": "mysql://u:hunter2@h/d"}
     good = resolve_store_uri(SecretRef.parse("env:GOOD"), environ=environ, prompt=None)
     assert good.reveal() == environ["GOOD"]

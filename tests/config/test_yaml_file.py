@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
@@ -37,7 +35,7 @@ from tests.yaml_bombs import BOMBS
         (b"a" * 2_000_000, "", "larger"),
     ],
 )
-def test_unreadable(tmp_path: Path, content: bytes, position: str, words: str) -> None:
+def test_unreadable(tmp_path, content, position, words):
     path = tmp_path / "my.yaml"
     path.write_bytes(content)
     with pytest.raises(Configuration, match=words) as caught:
@@ -49,7 +47,7 @@ def test_unreadable(tmp_path: Path, content: bytes, position: str, words: str) -
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bomb_is_refused(tmp_path: Path, name: str) -> None:
+def test_bomb_is_refused(tmp_path, name):
     content, says = BOMBS[name]
     path = tmp_path / "my.yaml"
     path.write_text(content)
@@ -57,7 +55,7 @@ def test_bomb_is_refused(tmp_path: Path, name: str) -> None:
         read_yaml(path)
 
 
-def test_keys_that_are_there_twice_are_named_with_both_lines(tmp_path: Path) -> None:
+def test_keys_that_are_there_twice_are_named_with_both_lines(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("gc:\n  name: a\n  name: b\nl:\n  - {x: 1, x: 2}\ngc: {}\n")
     with pytest.raises(Configuration) as caught:
@@ -69,14 +67,14 @@ def test_keys_that_are_there_twice_are_named_with_both_lines(tmp_path: Path) -> 
     ]
 
 
-def test_not_a_file(tmp_path: Path) -> None:
+def test_not_a_file(tmp_path):
     with pytest.raises(Configuration, match="directory"):
         read_yaml(tmp_path)
     with pytest.raises(Configuration, match="no such"):
         read_yaml(tmp_path / "no.yaml")
 
 
-def test_yaml_1_2_anchors_and_lines(tmp_path: Path) -> None:
+def test_yaml_1_2_anchors_and_lines(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("\ufeffa: &x\n  on: yes\nb:\n  <<: *x\n  n: 010\n", encoding="utf-8")
     file = read_yaml(path)

@@ -7,7 +7,7 @@ import ssl
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,12 +119,12 @@ class Make:
 
 
 @pytest.fixture
-def make() -> Make:
+def make():
     return Make()
 
 
 @pytest.fixture
-def template(tmp_path: Path) -> Release:
+def template(tmp_path):
     folder = tmp_path / "template"
     (folder / "server").mkdir(parents=True)
     (folder / "anaconda-project.yml").write_bytes(PROJECT)
@@ -225,12 +225,12 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def authority() -> trustme.CA:
+def authority():
     return trustme.CA()
 
 
 @pytest.fixture(scope="session")
-def _https(authority: trustme.CA) -> Iterator[Server]:
+def _https(authority):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     server = Server(context)
@@ -239,31 +239,31 @@ def _https(authority: trustme.CA) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def _http() -> Iterator[Server]:
+def _http():
     server = Server(None)
     yield server
     server.stop()
 
 
 @pytest.fixture
-def https(_https: Server) -> Server:
+def https(_https):
     _https.clear()
     return _https
 
 
 @pytest.fixture
-def http(_http: Server) -> Server:
+def http(_http):
     _http.clear()
     return _http
 
 
 @pytest.fixture
-def reply() -> type[Reply]:
+def reply():
     return Reply
 
 
 @pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+def ca_file(authority, tmp_path):
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return path

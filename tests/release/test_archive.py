@@ -7,7 +7,6 @@ import random
 import tarfile
 import tracemalloc
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from tests.yaml_bombs import BOMBS, ODD_VALUES
     ("name", "mode"),
     [("a.tar.gz", "w:gz"), ("a.tar.bz2", "w:bz2"), ("a.tar", "w"), ("a.zip", None), ("noname", "w:gz")],
 )
-def test_reads_every_format_ae5_takes(tmp_path: Path, make: Any, name: str, mode: str | None) -> None:
+def test_reads_every_format_ae5_takes(tmp_path, make, name, mode):
     path = tmp_path / name
     make.tar(path, make.good(), mode) if mode else make.zip(path, make.good())
     contents = read_project_archive(path, tmp_path / "out")
@@ -78,7 +77,7 @@ SYM, LNK, DIR = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
         ([("project/h", b"", LNK, "project/nowhere")], "leads to nothing"),
     ],
 )
-def test_refuses_by_name(tmp_path: Path, make: Any, bad: list[tuple[Any, ...]], says: str) -> None:
+def test_refuses_by_name(tmp_path, make, bad, says):
     entries = make.good() + [make.entry(*fields) for fields in bad]
     path = make.tar(tmp_path / "bad.tar.gz", entries)
     with pytest.raises(ReleaseRefused) as caught:
@@ -97,7 +96,7 @@ def test_refuses_by_name(tmp_path: Path, make: Any, bad: list[tuple[Any, ...]], 
         (("other/x", b""), "two top folders"),
     ],
 )
-def test_zip_is_judged_alike(tmp_path: Path, make: Any, bad: tuple[Any, ...], says: str) -> None:
+def test_zip_is_judged_alike(tmp_path, make, bad, says):
     path = make.zip(tmp_path / "bad.zip", [*make.good(), make.entry(*bad)])
     with pytest.raises(ReleaseRefused, match=says.replace(".", r"\.")):
         read_project_archive(path)
@@ -133,7 +132,7 @@ def test_zip_is_judged_alike(tmp_path: Path, make: Any, bad: tuple[Any, ...], sa
         (b"a: " + b"x" * (1 << 20), "larger than"),
     ],
 )
-def test_project_file_is_checked(tmp_path: Path, make: Any, project_file: bytes | None, says: str) -> None:
+def test_project_file_is_checked(tmp_path, make, project_file, says):
     entries = [make.entry("project/readme", b"x")]
     if project_file is not None:
         entries.append(make.entry("project/anaconda-project.yml", project_file))
@@ -144,7 +143,7 @@ def test_project_file_is_checked(tmp_path: Path, make: Any, project_file: bytes 
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value[:30]))
 @pytest.mark.parametrize("form", ["variables: {A: %s}", "variables: {? %s : 1}", "commands: {? %s : {}}", "x: %s"])
-def test_an_odd_value_is_a_value_or_refused(tmp_path: Path, make: Any, form: str, value: str) -> None:
+def test_an_odd_value_is_a_value_or_refused(tmp_path, make, form, value):
     text = "commands: {TrackingServer: {unix: x}}\n" if "commands" not in form else ""
     file = (text + form % value).encode()
     path = make.tar(tmp_path / "a.tar.gz", [make.entry("project/anaconda-project.yml", file)])
@@ -155,7 +154,7 @@ def test_an_odd_value_is_a_value_or_refused(tmp_path: Path, make: Any, form: str
         assert b"B: " in edited
 
 
-def test_no_more_of_a_project_file_is_kept_than_is_read(tmp_path: Path, make: Any) -> None:
+def test_no_more_of_a_project_file_is_kept_than_is_read(tmp_path, make):
     path = make.tar(tmp_path / "a.tar.gz", [make.entry("project/anaconda-project.yml", b"\0" * (40 << 20))])
     tracemalloc.start()
     with pytest.raises(ReleaseRefused, match=r"anaconda-project.yml is larger than 128"):
@@ -165,7 +164,7 @@ def test_no_more_of_a_project_file_is_kept_than_is_read(tmp_path: Path, make: An
     assert peak < 4 << 20
 
 
-def test_misnamed_or_misplaced_project_file_is_pointed_out(tmp_path: Path, make: Any) -> None:
+def test_misnamed_or_misplaced_project_file_is_pointed_out(tmp_path, make):
     deep = make.tar(tmp_path / "a.tar.gz", [make.entry("top/project/anaconda-project.yml", make.project)])
     with pytest.raises(ReleaseRefused, match=r"there is 'project/anaconda-project.yml'"):
         read_project_archive(deep)
@@ -174,7 +173,7 @@ def test_misnamed_or_misplaced_project_file_is_pointed_out(tmp_path: Path, make:
         read_project_archive(flat)
 
 
-def test_links_to_files_inside_are_read_as_copies(tmp_path: Path, make: Any) -> None:
+def test_links_to_files_inside_are_read_as_copies(tmp_path, make):
     entries = [
         *make.good(),
         make.entry("project/server/to_run", b"", SYM, "../run.sh"),
@@ -192,7 +191,7 @@ def test_links_to_files_inside_are_read_as_copies(tmp_path: Path, make: Any) -> 
     ("limits", "says"),
     [(Limits(total=100), "unpacks to more than 100 bytes"), (Limits(entries=3), "more than 3 entries")],
 )
-def test_limits(tmp_path: Path, make: Any, limits: Limits, says: str) -> None:
+def test_limits(tmp_path, make, limits, says):
     path = make.tar(tmp_path / "a.tar.gz", make.good())
     with pytest.raises(ReleaseRefused, match=says):
         read_project_archive(path, limits=limits)
@@ -205,9 +204,7 @@ def linked(kind: bytes, times: int) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("kind", [SYM, LNK])
 @pytest.mark.parametrize(("times", "refused"), [(8, False), (9, True)])
-def test_copies_count_before_they_are_written(
-    tmp_path: Path, make: Any, kind: bytes, times: int, refused: bool
-) -> None:
+def test_copies_count_before_they_are_written(tmp_path, make, kind, times, refused):
     """10 files of 100,000 bytes, a project file and what stands behind links."""
     entries = make.good() + [make.entry(*fields) for fields in linked(kind, times)]
     limits = Limits(total=900_000 + sum(len(entry.content) for entry in make.good()))
@@ -236,14 +233,14 @@ def sparse_map(numbers: int) -> bytes:
 
 
 @pytest.mark.parametrize("blocks", [sparse(20_000), sparse_map(2_200_000)], ids=["old", "pax"])
-def test_a_map_of_holes_is_not_read_without_end(tmp_path: Path, blocks: bytes) -> None:
+def test_a_map_of_holes_is_not_read_without_end(tmp_path, blocks):
     path = tmp_path / "bomb.tar.gz"
     path.write_bytes(gzip.compress(blocks + b"\0" * 10_240))
     with pytest.raises(ReleaseRefused, match="headers of an impossible size"):
         read_project_archive(path)
 
 
-def test_the_directory_of_a_zip_is_not_read_without_end(tmp_path: Path, make: Any) -> None:
+def test_the_directory_of_a_zip_is_not_read_without_end(tmp_path, make):
     path = make.zip(tmp_path / "a.zip", make.good())
     with zipfile.ZipFile(path, "a") as archive:
         for number in range(270):
@@ -261,13 +258,13 @@ def test_the_directory_of_a_zip_is_not_read_without_end(tmp_path: Path, make: An
         ([f"project/{n}/" + "d/" * 500 + "x" for n in range(21)], "more than 10,000 entries"),
     ],
 )
-def test_folders_count_also_where_they_are_no_entries(tmp_path: Path, make: Any, names: list[str], says: str) -> None:
+def test_folders_count_also_where_they_are_no_entries(tmp_path, make, names, says):
     path = make.tar(tmp_path / "a.tar.gz", [*make.good(), *(make.entry(name) for name in names)])
     with pytest.raises(ReleaseRefused, match=says):
         read_project_archive(path, tmp_path / "out")
 
 
-def test_a_bomb_is_noticed_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_a_bomb_is_noticed_before_it_is_unpacked(tmp_path):
     raw = io.BytesIO()
     info = tarfile.TarInfo("project/bomb")
     info.size = 1 << 40
@@ -278,7 +275,7 @@ def test_a_bomb_is_noticed_before_it_is_unpacked(tmp_path: Path) -> None:
         read_project_archive(path)
 
 
-def test_a_bomb_in_an_extended_header_is_noticed(tmp_path: Path) -> None:
+def test_a_bomb_in_an_extended_header_is_noticed(tmp_path):
     info = tarfile.TarInfo("././@PaxHeader")
     info.type = tarfile.XHDTYPE
     info.size = 1 << 30
@@ -288,7 +285,7 @@ def test_a_bomb_in_an_extended_header_is_noticed(tmp_path: Path) -> None:
         read_project_archive(path)
 
 
-def test_a_bomb_behind_the_end_is_noticed(tmp_path: Path, make: Any) -> None:
+def test_a_bomb_behind_the_end_is_noticed(tmp_path, make):
     plain = make.tar(tmp_path / "a.tar", make.good(), "w").read_bytes()
     path = tmp_path / "bomb.tar.gz"
     path.write_bytes(gzip.compress(plain + b"\0" * (1 << 20)))
@@ -311,7 +308,7 @@ def test_a_bomb_behind_the_end_is_noticed(tmp_path: Path, make: Any) -> None:
         (b"PK\x03\x04" + b"\0" * 40, "truncated or damaged"),
     ],
 )
-def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
+def test_what_is_no_archive_is_refused(tmp_path, data, says):
     path = tmp_path / "release.tar.gz"
     path.write_bytes(data)
     with pytest.raises(ReleaseRefused, match=says) as caught:
@@ -320,7 +317,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes, says: str) -
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "zip"])
-def test_every_truncation_is_noticed(tmp_path: Path, make: Any, mode: str) -> None:
+def test_every_truncation_is_noticed(tmp_path, make, mode):
     path = tmp_path / "a"
     make.zip(path, make.good()) if mode == "zip" else make.tar(path, make.good(), mode)
     whole = path.read_bytes()
@@ -333,7 +330,7 @@ def test_every_truncation_is_noticed(tmp_path: Path, make: Any, mode: str) -> No
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "zip"])
-def test_damage_never_raises_anything_else(tmp_path: Path, make: Any, mode: str) -> None:
+def test_damage_never_raises_anything_else(tmp_path, make, mode):
     path = tmp_path / "a"
     make.zip(path, make.good()) if mode == "zip" else make.tar(path, make.good(), mode)
     whole = path.read_bytes()
@@ -351,7 +348,7 @@ def test_damage_never_raises_anything_else(tmp_path: Path, make: Any, mode: str)
     assert refused > 50
 
 
-def test_unreadable_file_is_a_configuration_error(tmp_path: Path) -> None:
+def test_unreadable_file_is_a_configuration_error(tmp_path):
     with pytest.raises(Configuration, match="not there"):
         read_project_archive(tmp_path / "gone.tar.gz")
     with pytest.raises(Configuration, match="not a regular file"):

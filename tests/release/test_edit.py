@@ -126,9 +126,7 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("desired", "lines", "sentences"), CASES)
-def test_only_the_edited_lines_change(
-    make: Any, desired: dict[str, Any], lines: list[str], sentences: list[str]
-) -> None:
+def test_only_the_edited_lines_change(make, desired, lines, sentences):
     after, changes = edit(make.project, **desired)
     assert sorted(lines_changed(make.project, after)) == sorted(lines)
     assert changes == sentences
@@ -148,7 +146,7 @@ MLFLOWS = ["mlflow==3.17.1", "mlflow-skinny==3.17.1", "mlflow-tracing==3.17.1"]
         ({"openssl": "=3.5.7"}, ["openssl=3.5.7"] * 2),
     ],
 )
-def test_a_dependency_replaces_the_locked_line(desired: dict[str, str], lines: list[str]) -> None:
+def test_a_dependency_replaces_the_locked_line(desired, lines):
     before = (template_dir() / "anaconda-project.yml").read_bytes()
     changed = lines_changed(before, edit(before, dependencies=desired)[0])
     old, new = ([line[1:].split("#")[0].strip(" -") for line in changed if line[0] == sign] for sign in "-+")
@@ -156,7 +154,7 @@ def test_a_dependency_replaces_the_locked_line(desired: dict[str, str], lines: l
     assert [re.split(r"[\[=<>]", line)[0] for line in old] == [re.split(r"[\[=<>]", line)[0] for line in new]
 
 
-def test_every_comment_stays_in_front_of_what_it_explains(make: Any) -> None:
+def test_every_comment_stays_in_front_of_what_it_explains(make):
     after, _ = edit(
         make.project,
         variables={"NEW": "x", "QUOTED": "61"},
@@ -188,7 +186,7 @@ def test_every_comment_stays_in_front_of_what_it_explains(make: Any) -> None:
     ["no", "yes", "on", "true", "null", "~", "", "1", "0.10", "1e3", "0x10", "0o17", "017", "12:30:45", "2026-01-01",
      "a: b", "a #b", "- a", "{x}", "*x", "&x", "!x", "%x", "@x", "`x", "'", '"', "a\nb", " a ", "é☃", "\t", "=", "<<"],
 )  # fmt: skip
-def test_values_are_texts_for_every_yaml(make: Any, value: str) -> None:
+def test_values_are_texts_for_every_yaml(make, value):
     """1.1 (PyYAML) and 1.2 (ruamel.yaml) disagree about what is a number or a bool; ours is a text for both."""
     after, _ = edit(make.project, variables={"NEW": value, "DESCRIBED": value})
     for loaded in (yaml.safe_load(after), YAML(typ="safe", pure=True).load(after)):
@@ -215,7 +213,7 @@ def test_values_are_texts_for_every_yaml(make: Any, value: str) -> None:
         ),
     ],
 )
-def test_other_shapes(data: bytes, desired: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_other_shapes(data, desired, expected):
     assert yaml.safe_load(edit(data, **desired)[0]) == expected
 
 
@@ -226,7 +224,7 @@ def test_other_shapes(data: bytes, desired: dict[str, Any], expected: dict[str, 
         ({"A": {"unix": "x", "env_spec": "gone"}}, "here", "which the release does not have"),
     ],
 )
-def test_commands_that_do_not_fit_the_release_are_refused(make: Any, command: Any, where: str, says: str) -> None:
+def test_commands_that_do_not_fit_the_release_are_refused(make, command, where, says):
     with pytest.raises(Configuration) as caught:
         edit(make.project, commands=command)
     assert caught.value.where == where
@@ -255,7 +253,7 @@ def test_commands_that_do_not_fit_the_release_are_refused(make: Any, command: An
         ("GOOGLE_APPLICATION_CREDENTIALS", "/data/key.json", False),
     ],
 )
-def test_secrets_do_not_go_into_archives(name: str, value: str, secret: bool) -> None:
+def test_secrets_do_not_go_into_archives(name, value, secret):
     if not secret:
         refuse_secret(name, value)
         return

@@ -8,9 +8,7 @@ import os
 import socket
 import stat
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,19 +34,19 @@ ASSET = f"/download/1.2.3/{NAME}"
 
 
 @pytest.fixture
-def archive(tmp_path: Path, make: Any) -> bytes:
+def archive(tmp_path, make):
     """A real project archive of about 100 kB, so that it comes in several pieces."""
     entries = [*make.good(), make.entry("project/noise", os.urandom(100_000))]
-    return make.tar(tmp_path / "upstream.tar.gz", entries).read_bytes()  # type: ignore[no-any-return]
+    return make.tar(tmp_path / "upstream.tar.gz", entries).read_bytes()
 
 
 @pytest.fixture
-def settings(https: Any, ca_file: Path, tmp_path: Path) -> FetchSettings:
+def settings(https, ca_file, tmp_path):
     return FetchSettings(cache_dir=tmp_path / "cache", ca_file=ca_file, github_api=f"{https.url}/api")
 
 
 @pytest.fixture
-def github(https: Any, reply: Any, archive: bytes) -> Any:
+def github(https, reply, archive):
     """GitHub's API in small, and its assets behind a redirect to another address."""
     release = {
         "tag_name": "1.2.3",
@@ -66,7 +64,7 @@ def github(https: Any, reply: Any, archive: bytes) -> Any:
 
 
 @pytest.fixture
-def blob(github: Any) -> Any:
+def blob(github):
     return github.replies["/blob/1?sig=once"]
 
 
@@ -90,7 +88,7 @@ def parts(settings: FetchSettings) -> list[str]:
 
 
 @pytest.mark.parametrize("desired", ["latest", "1.2.3", "v1.2.3"])
-def test_release_from_github(github: Any, settings: FetchSettings, archive: bytes, desired: str) -> None:
+def test_release_from_github(github, settings, archive, desired):
     progress: list[tuple[int, int | None]] = []
     release = get(desired, settings, on_progress=lambda done, total: progress.append((done, total)))
     assert (release.kind, release.version, release.checked) == ("version", "1.2.3", "first-use")
@@ -104,7 +102,7 @@ def test_release_from_github(github: Any, settings: FetchSettings, archive: byte
     assert stat.S_IMODE(release.path.parent.stat().st_mode) == 0o700
 
 
-def test_second_use_of_a_version_makes_no_request(github: Any, settings: FetchSettings) -> None:
+def test_second_use_of_a_version_makes_no_request(github, settings):
     first = get("1.2.3", settings)
     github.clear()
     second = get("1.2.3", settings)
@@ -113,7 +111,7 @@ def test_second_use_of_a_version_makes_no_request(github: Any, settings: FetchSe
     assert get("1.2.3", replace(settings, offline=True)) == second
 
 
-def test_latest_asks_once_and_downloads_once(github: Any, settings: FetchSettings) -> None:
+def test_latest_asks_once_and_downloads_once(github, settings):
     get("latest", settings)
     assert github.paths() == ["/api/releases/latest", ASSET, "/blob/1?sig=once"]
     github.requests.clear()
@@ -121,12 +119,12 @@ def test_latest_asks_once_and_downloads_once(github: Any, settings: FetchSetting
     assert github.paths() == ["/api/releases/latest"]
 
 
-def test_tags_may_be_written_otherwise(github: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_tags_may_be_written_otherwise(github, settings, archive):
     del github.replies["/api/releases/tags/1.2.3"]
     assert get("1.2.3", settings).sha256 == sha(archive)
 
 
-def test_unknown_version_names_those_there_are(github: Any, settings: FetchSettings) -> None:
+def test_unknown_version_names_those_there_are(github, settings):
     error = refusal(Configuration, "9.9.9", settings)
     assert "no release 9.9.9" in error.what
     assert "1.2.3" in error.remedy
@@ -146,12 +144,12 @@ def test_unknown_version_names_those_there_are(github: Any, settings: FetchSetti
         (f'{{"assets": [{{"name": "{NAME}"}}]}}'.encode(), Configuration),
     ],
 )
-def test_strange_answers_of_the_api(github: Any, settings: FetchSettings, body: bytes, kind: Any) -> None:
+def test_strange_answers_of_the_api(github, settings, body, kind):
     github.replies["/api/releases/latest"].body = body
     refusal(kind, "latest", settings)
 
 
-def test_digest_published_by_github_is_compared(github: Any, settings: FetchSettings) -> None:
+def test_digest_published_by_github_is_compared(github, settings):
     latest = github.replies["/api/releases/latest"]
     release = json.loads(latest.body)
     release["assets"][1]["digest"] = "sha256:" + "0" * 64
@@ -163,9 +161,7 @@ def test_digest_published_by_github_is_compared(github: Any, settings: FetchSett
 # --- interrupted downloads
 
 
-def test_dropped_download_is_resumed_with_the_rest_only(
-    github: Any, blob: Any, settings: FetchSettings, archive: bytes
-) -> None:
+def test_dropped_download_is_resumed_with_the_rest_only(github, blob, settings, archive):
     blob.cuts = [40_000, 30_000]
     clock = ManualClock()
     release = get("1.2.3", settings, clock)
@@ -176,7 +172,7 @@ def test_dropped_download_is_resumed_with_the_rest_only(
     assert clock.naps == [1.0, 3.0]
 
 
-def test_three_tries_and_the_next_run_resumes(github: Any, blob: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_three_tries_and_the_next_run_resumes(github, blob, settings, archive):
     blob.cuts = [10_000, 10_000, 10_000]
     error = refusal(Unreachable, "1.2.3", settings)
     assert "ended too early" in error.what
@@ -188,8 +184,8 @@ def test_three_tries_and_the_next_run_resumes(github: Any, blob: Any, settings: 
     assert parts(settings) == []
 
 
-def test_interrupted_by_the_user_and_resumed(github: Any, settings: FetchSettings, archive: bytes) -> None:
-    def interrupt(done: int, _: int | None) -> None:
+def test_interrupted_by_the_user_and_resumed(github, settings, archive):
+    def interrupt(done, _):
         if done > 50_000:
             raise KeyboardInterrupt
 
@@ -202,9 +198,7 @@ def test_interrupted_by_the_user_and_resumed(github: Any, settings: FetchSetting
 
 
 @pytest.mark.parametrize("honest", [True, False])  # a server may obey Range and ignore If-Range
-def test_file_replaced_in_the_meantime_is_never_glued(
-    github: Any, blob: Any, settings: FetchSettings, archive: bytes, make: Any, tmp_path: Path, honest: bool
-) -> None:
+def test_file_replaced_in_the_meantime_is_never_glued(github, blob, settings, archive, make, tmp_path, honest):
     blob.cuts = [40_000, 0, 0]
     refusal(Unreachable, "1.2.3", settings)
     other = make.tar(tmp_path / "o.tar.gz", [*make.good(), make.entry("project/noise", os.urandom(90_000))])
@@ -213,16 +207,14 @@ def test_file_replaced_in_the_meantime_is_never_glued(
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-def test_a_download_without_a_strong_etag_starts_again(
-    github: Any, blob: Any, settings: FetchSettings, archive: bytes, etag: str | None
-) -> None:
+def test_a_download_without_a_strong_etag_starts_again(github, blob, settings, archive, etag):
     blob.etag = etag
     blob.cuts = [40_000]
     assert get("1.2.3", settings).sha256 == sha(archive)
     assert not any("Range" in headers for _, headers in github.requests)
 
 
-def test_part_longer_than_the_file_is_given_up(github: Any, blob: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_part_longer_than_the_file_is_given_up(github, blob, settings, archive):
     blob.cuts = [40_000, 0, 0]
     refusal(Unreachable, "1.2.3", settings)
     part = settings.cache_dir / "releases" / f"{NAME}.part"
@@ -230,9 +222,7 @@ def test_part_longer_than_the_file_is_given_up(github: Any, blob: Any, settings:
     assert get("1.2.3", settings).sha256 == sha(archive)
 
 
-def test_truncation_without_announced_length_is_noticed(
-    github: Any, blob: Any, settings: FetchSettings, archive: bytes
-) -> None:
+def test_truncation_without_announced_length_is_noticed(github, blob, settings, archive):
     blob.announce_length = False
     blob.cuts = [40_000]
     error = refusal(ReleaseRefused, "1.2.3", settings)
@@ -241,16 +231,16 @@ def test_truncation_without_announced_length_is_noticed(
     assert get("1.2.3", settings).checked == "first-use"  # the truncated bytes left no record
 
 
-def test_a_length_that_is_none_is_not_believed(github: Any, blob: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_a_length_that_is_none_is_not_believed(github, blob, settings, archive):
     blob.announce_length = False
     blob.headers = {"Content-Length": "9" * 5_000}
     assert get("1.2.3", settings).sha256 == sha(archive)
 
 
-def test_deadline_is_for_everything(github: Any, settings: FetchSettings) -> None:
+def test_deadline_is_for_everything(github, settings):
     clock = ManualClock()
 
-    def slow(done: int, _: int | None) -> None:
+    def slow(done, _):
         clock.elapsed += 20
 
     error = refusal(DeadlineExceeded, "1.2.3", replace(settings, deadline=30), clock, on_progress=slow)
@@ -258,7 +248,7 @@ def test_deadline_is_for_everything(github: Any, settings: FetchSettings) -> Non
     assert "what has arrived is kept" in error.remedy
 
 
-def test_silence_is_not_waited_for(https: Any, settings: FetchSettings) -> None:
+def test_silence_is_not_waited_for(https, settings):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz"
         error = refusal(Unreachable, url, replace(settings, read_timeout=0.05))
@@ -268,7 +258,7 @@ def test_silence_is_not_waited_for(https: Any, settings: FetchSettings) -> None:
 # --- checksums
 
 
-def test_given_checksum_fits(github: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_given_checksum_fits(github, settings, archive):
     release = get("1.2.3", replace(settings, sha256=f"SHA256:{sha(archive).upper()}"))
     assert release.checked == "given"
     github.clear()
@@ -276,7 +266,7 @@ def test_given_checksum_fits(github: Any, settings: FetchSettings, archive: byte
     assert github.requests == []
 
 
-def test_given_checksum_does_not_fit(github: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_given_checksum_does_not_fit(github, settings, archive):
     wrong = "0" * 64
     error = refusal(ReleaseRefused, "1.2.3", replace(settings, sha256=wrong))
     assert wrong in error.what
@@ -287,9 +277,7 @@ def test_given_checksum_does_not_fit(github: Any, settings: FetchSettings, archi
     assert get("1.2.3", settings).checked == "first-use"
 
 
-def test_replaced_release_is_refused_until_its_checksum_is_given(
-    github: Any, blob: Any, settings: FetchSettings, archive: bytes, make: Any, tmp_path: Path
-) -> None:
+def test_replaced_release_is_refused_until_its_checksum_is_given(github, blob, settings, archive, make, tmp_path):
     get("1.2.3", settings).path.unlink()
     other = make.tar(tmp_path / "o.tar.gz", [*make.good(), make.entry("project/evil", b"x")]).read_bytes()
     blob.body = other
@@ -301,23 +289,21 @@ def test_replaced_release_is_refused_until_its_checksum_is_given(
     assert get("1.2.3", settings).checked == "recorded"
 
 
-def test_mirror_cannot_pass_off_other_content(
-    github: Any, settings: FetchSettings, reply: Any, make: Any, tmp_path: Path
-) -> None:
+def test_mirror_cannot_pass_off_other_content(github, settings, reply, make, tmp_path):
     get("1.2.3", settings).path.unlink()
     other = make.tar(tmp_path / "o.tar.gz", make.good()).read_bytes()
     github.replies[f"/mirror/{NAME}"] = reply(other)
     refusal(ReleaseRefused, "1.2.3", replace(settings, mirror=f"{github.url}/mirror"))
 
 
-def test_damaged_cache_is_fetched_again(github: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_damaged_cache_is_fetched_again(github, settings, archive):
     get("1.2.3", settings).path.write_bytes(archive[:-5] + b"12345")
     release = get("1.2.3", settings)
     assert release.checked == "recorded"
     assert release.path.read_bytes() == archive
 
 
-def test_cached_copy_stays_when_another_checksum_is_given(github: Any, settings: FetchSettings, archive: bytes) -> None:
+def test_cached_copy_stays_when_another_checksum_is_given(github, settings, archive):
     get("1.2.3", settings)
     refusal(ReleaseRefused, "1.2.3", replace(settings, sha256="0" * 64))
     # offline it is only "not at hand": with a network, the right one might be had
@@ -328,7 +314,7 @@ def test_cached_copy_stays_when_another_checksum_is_given(github: Any, settings:
 
 
 @pytest.mark.parametrize("text", ["", "abc", "0" * 63, "g" * 64, "md5:" + "0" * 64])
-def test_what_is_no_checksum(settings: FetchSettings, text: str) -> None:
+def test_what_is_no_checksum(settings, text):
     assert "not a SHA-256" in refusal(Configuration, "1.2.3", replace(settings, sha256=text)).what
 
 
@@ -343,7 +329,7 @@ def test_what_is_no_checksum(settings: FetchSettings, text: str) -> None:
         (b"hello", "not an archive"),
     ],
 )
-def test_what_is_no_archive_is_refused(github: Any, blob: Any, settings: FetchSettings, body: bytes, says: str) -> None:
+def test_what_is_no_archive_is_refused(github, blob, settings, body, says):
     blob.body = body
     error = refusal(ReleaseRefused, "1.2.3", settings)
     assert says in error.what
@@ -352,9 +338,7 @@ def test_what_is_no_archive_is_refused(github: Any, blob: Any, settings: FetchSe
     assert not (settings.cache_dir / "releases" / f"{NAME}.sha256").exists()
 
 
-def test_compression_in_transit_does_not_unpack_the_archive(
-    github: Any, blob: Any, settings: FetchSettings, archive: bytes
-) -> None:
+def test_compression_in_transit_does_not_unpack_the_archive(github, blob, settings, archive):
     blob.headers = {"Content-Encoding": "gzip"}  # what web servers say about .gz files when set up carelessly
     assert get("1.2.3", settings).path.read_bytes() == archive
     assert {headers["Accept-Encoding"] for _, headers in github.requests} == {"identity"}
@@ -376,23 +360,21 @@ def test_compression_in_transit_does_not_unpack_the_archive(
         (416, {}, Unreachable, "another part", 3),
     ],
 )
-def test_statuses(
-    https: Any, settings: FetchSettings, reply: Any, status: int, headers: Any, kind: Any, says: str, tries: int
-) -> None:
+def test_statuses(https, settings, reply, status, headers, kind, says, tries):
     https.replies["/x.tar.gz"] = reply(b"x", headers=headers, statuses=[status] * 3)
     error = refusal(kind, f"{https.url}/x.tar.gz", settings)
     assert says in error.what
     assert len(https.requests) == tries
 
 
-def test_passing_failures_pass(https: Any, settings: FetchSettings, reply: Any, archive: bytes) -> None:
+def test_passing_failures_pass(https, settings, reply, archive):
     https.replies["/x.tar.gz"] = reply(archive, statuses=[503, 502])
     clock = ManualClock()
     assert get(f"{https.url}/x.tar.gz", settings, clock).sha256 == sha(archive)
     assert clock.naps == [1.0, 3.0]
 
 
-def test_nobody_there(settings: FetchSettings) -> None:
+def test_nobody_there(settings):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     clock = ManualClock()
@@ -403,12 +385,12 @@ def test_nobody_there(settings: FetchSettings) -> None:
     assert clock.naps == [1.0, 3.0]
 
 
-def test_unknown_name(settings: FetchSettings) -> None:
+def test_unknown_name(settings):
     error = refusal(Unreachable, "https://nowhere.invalid/x.tar.gz", settings)
     assert "nowhere.invalid cannot be reached" in error.what
 
 
-def test_untrusted_certificate(https: Any, settings: FetchSettings) -> None:
+def test_untrusted_certificate(https, settings):
     error = refusal(Unreachable, f"{https.url}/x.tar.gz", replace(settings, ca_file=None))
     assert "is not trusted" in error.what
     assert "ca_file" in error.remedy
@@ -417,13 +399,8 @@ def test_untrusted_certificate(https: Any, settings: FetchSettings) -> None:
 
 @pytest.mark.parametrize("ours_in_the_environment", [True, False])
 def test_authorities_of_the_file_and_the_usual_ones_are_trusted(
-    github: Any,
-    settings: FetchSettings,
-    ca_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    ours_in_the_environment: bool,
-) -> None:
+    github, settings, ca_file, tmp_path, monkeypatch, ours_in_the_environment
+):
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     in_environment, in_file = (ca_file, other) if ours_in_the_environment else (other, ca_file)
@@ -431,9 +408,7 @@ def test_authorities_of_the_file_and_the_usual_ones_are_trusted(
     assert get("1.2.3", replace(settings, ca_file=in_file)).version == "1.2.3"
 
 
-def test_trust_is_neither_blind_nor_careless_about_names(
-    https: Any, settings: FetchSettings, reply: Any, archive: bytes, tmp_path: Path
-) -> None:
+def test_trust_is_neither_blind_nor_careless_about_names(https, settings, reply, archive, tmp_path):
     https.replies["/x.tar.gz"] = reply(archive)
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
@@ -445,9 +420,7 @@ def test_trust_is_neither_blind_nor_careless_about_names(
     assert https.requests == []
 
 
-def test_files_of_authorities_that_cannot_be_used(
-    https: Any, settings: FetchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_authorities_that_cannot_be_used(https, settings, tmp_path, monkeypatch):
     url = f"{https.url}/x.tar.gz"
     assert "is not there" in refusal(Configuration, url, replace(settings, ca_file=tmp_path / "gone.pem")).what
     (tmp_path / "bad.pem").write_text("nothing of the kind")
@@ -459,7 +432,7 @@ def test_files_of_authorities_that_cannot_be_used(
 # --- offline
 
 
-def test_offline_names_the_ways_out_and_what_is_cached(github: Any, settings: FetchSettings) -> None:
+def test_offline_names_the_ways_out_and_what_is_cached(github, settings):
     get("1.2.3", settings)
     github.clear()
     for desired in ("latest", "4.5.6", "https://example.com/x.tar.gz"):
@@ -470,9 +443,7 @@ def test_offline_names_the_ways_out_and_what_is_cached(github: Any, settings: Fe
     assert github.requests == []
 
 
-def test_without_record_the_cache_is_only_read(
-    github: Any, settings: FetchSettings, archive: bytes, tmp_path: Path
-) -> None:
+def test_without_record_the_cache_is_only_read(github, settings, archive, tmp_path):
     looking = replace(settings, record=False)
     folder = tmp_path / "only"
     folder.mkdir()
@@ -499,9 +470,7 @@ def test_without_record_the_cache_is_only_read(
 # --- URLs
 
 
-def test_a_url_is_cached_and_its_secrets_are_not_shown(
-    https: Any, settings: FetchSettings, reply: Any, archive: bytes
-) -> None:
+def test_a_url_is_cached_and_its_secrets_are_not_shown(https, settings, reply, archive):
     https.replies["/x.tar.gz?token=0123456789abcdef"] = reply(archive)
     url = https.url.replace("://", "://user:hunter2hunter2@") + "/x.tar.gz?token=0123456789abcdef"
     release = get(url, settings)
@@ -519,7 +488,7 @@ def test_a_url_is_cached_and_its_secrets_are_not_shown(
 
 
 @pytest.mark.parametrize("status", [404, 401, 400, 503, 0])
-def test_no_error_shows_a_secret(https: Any, settings: FetchSettings, reply: Any, status: int) -> None:
+def test_no_error_shows_a_secret(https, settings, reply, status):
     if status:
         https.replies["/x?token=0123456789abcdef"] = reply(statuses=[status] * 3)
         base = https.url
@@ -534,9 +503,7 @@ def test_no_error_shows_a_secret(https: Any, settings: FetchSettings, reply: Any
     assert "0123456789abcdef" not in text
 
 
-def test_credentials_do_not_follow_a_redirect(
-    https: Any, http: Any, settings: FetchSettings, reply: Any, archive: bytes
-) -> None:
+def test_credentials_do_not_follow_a_redirect(https, http, settings, reply, archive):
     other = http.url.replace("127.0.0.1", "localhost")
     https.replies["/x.tar.gz"] = reply(redirect=f"{other}/y.tar.gz")
     http.replies["/y.tar.gz"] = reply(archive)
@@ -554,7 +521,7 @@ def test_credentials_do_not_follow_a_redirect(
         ("{}/x.tar.gz", Unreachable, "redirects in circles"),
     ],
 )
-def test_bad_redirects(https: Any, settings: FetchSettings, reply: Any, target: str, kind: Any, says: str) -> None:
+def test_bad_redirects(https, settings, reply, target, kind, says):
     https.replies["/x.tar.gz"] = reply(redirect=target.format(https.url))
     assert says in refusal(kind, f"{https.url}/x.tar.gz", settings).what
 
@@ -572,11 +539,11 @@ def test_bad_redirects(https: Any, settings: FetchSettings, reply: Any, target: 
         ("https://example.com:port/x", "not a URL"),
     ],
 )
-def test_bad_urls(settings: FetchSettings, url: str, says: str) -> None:
+def test_bad_urls(settings, url, says):
     assert says in refusal(Configuration, url, settings).what
 
 
-def test_plain_http_on_this_machine(http: Any, settings: FetchSettings, reply: Any, archive: bytes) -> None:
+def test_plain_http_on_this_machine(http, settings, reply, archive):
     http.replies["/mlflow.tracking.server.2.0.0.tar.gz"] = reply(archive)
     release = get(f"{http.url}/mlflow.tracking.server.2.0.0.tar.gz", settings)
     assert release.version == "2.0.0"
@@ -585,7 +552,7 @@ def test_plain_http_on_this_machine(http: Any, settings: FetchSettings, reply: A
 # --- mirrors
 
 
-def test_mirror_on_the_web(https: Any, settings: FetchSettings, reply: Any, archive: bytes) -> None:
+def test_mirror_on_the_web(https, settings, reply, archive):
     https.replies["/m/latest"] = reply(b"1.2.3\n")
     https.replies[f"/m/{NAME}"] = reply(archive)
     https.replies[f"/m/{NAME}.sha256"] = reply(f"{sha(archive)}  {NAME}\n".encode())
@@ -605,15 +572,13 @@ def test_mirror_on_the_web(https: Any, settings: FetchSettings, reply: Any, arch
         ({f"{NAME}.sha256": b"<html>"}, "1.2.3", ReleaseRefused, "does not hold a SHA-256"),
     ],
 )
-def test_bad_mirrors(
-    https: Any, settings: FetchSettings, reply: Any, replies: dict[str, bytes], desired: str, kind: Any, says: str
-) -> None:
+def test_bad_mirrors(https, settings, reply, replies, desired, kind, says):
     https.replies.update({f"/m/{name}": reply(body) for name, body in replies.items()})
     assert says in refusal(kind, desired, replace(settings, mirror=f"{https.url}/m")).what
 
 
 @pytest.fixture
-def folder(tmp_path: Path, archive: bytes) -> Path:
+def folder(tmp_path, archive):
     folder = tmp_path / "mirror"
     folder.mkdir()
     for version in ("0.9.0", "0.10.0", "0.10.0rc1"):
@@ -621,7 +586,7 @@ def folder(tmp_path: Path, archive: bytes) -> Path:
     return folder
 
 
-def test_mirror_in_a_folder(settings: FetchSettings, folder: Path, archive: bytes) -> None:
+def test_mirror_in_a_folder(settings, folder, archive):
     there = replace(settings, mirror=str(folder), offline=True)
     release = get("latest", there)
     assert (release.version, release.sha256, release.checked) == ("0.10.0", sha(archive), "first-use")
@@ -634,12 +599,12 @@ def test_mirror_in_a_folder(settings: FetchSettings, folder: Path, archive: byte
     assert "0.10.0, 0.10.0rc1, 0.9.0" in error.remedy
 
 
-def test_a_folder_with_a_wrong_checksum_file_is_refused(settings: FetchSettings, folder: Path, archive: bytes) -> None:
+def test_a_folder_with_a_wrong_checksum_file_is_refused(settings, folder, archive):
     (folder / "mlflow.tracking.server.0.9.0.tar.gz.sha256").write_text("0" * 64)
     refusal(ReleaseRefused, "0.9.0", replace(settings, mirror=str(folder)))
 
 
-def test_folder_that_is_not_there_or_empty(settings: FetchSettings, tmp_path: Path) -> None:
+def test_folder_that_is_not_there_or_empty(settings, tmp_path):
     refusal(Configuration, "latest", replace(settings, mirror=str(tmp_path / "gone")))
     (tmp_path / "empty").mkdir()
     refusal(Configuration, "latest", replace(settings, mirror=str(tmp_path / "empty")))
@@ -648,7 +613,7 @@ def test_folder_that_is_not_there_or_empty(settings: FetchSettings, tmp_path: Pa
 # --- paths
 
 
-def test_path(settings: FetchSettings, folder: Path, archive: bytes) -> None:
+def test_path(settings, folder, archive):
     path = folder / "mlflow.tracking.server.0.9.0.tar.gz"
     release = get(str(path), settings)
     assert release == Release("path", "0.9.0", path.name, path, sha(archive), "none")
@@ -664,9 +629,7 @@ def test_path(settings: FetchSettings, folder: Path, archive: bytes) -> None:
         ("page.tar.gz", lambda p: p.write_text("<html>"), ReleaseRefused, "a web page"),
     ],
 )
-def test_bad_paths(
-    settings: FetchSettings, tmp_path: Path, name: str, prepare: Callable[[Path], Any], kind: Any, says: str
-) -> None:
+def test_bad_paths(settings, tmp_path, name, prepare, kind, says):
     prepare(tmp_path / name)
     assert says in refusal(kind, str(tmp_path / name), settings).what
 
@@ -674,7 +637,7 @@ def test_bad_paths(
 # --- the cache folder
 
 
-def test_full_disk(github: Any, settings: FetchSettings) -> None:
+def test_full_disk(github, settings):
     releases = settings.cache_dir / "releases"
     releases.mkdir(parents=True)
     (releases / f"{NAME}.part").symlink_to("/dev/full")  # every write to it says: no space left
@@ -683,20 +646,20 @@ def test_full_disk(github: Any, settings: FetchSettings) -> None:
     assert "free some space" in error.remedy
 
 
-def test_cache_folder_that_cannot_be_made(settings: FetchSettings, tmp_path: Path) -> None:
+def test_cache_folder_that_cannot_be_made(settings, tmp_path):
     (tmp_path / "file").write_text("")
     error = refusal(Configuration, "1.2.3", replace(settings, cache_dir=tmp_path / "file"))
     assert "Cannot write" in error.what
 
 
-def test_cache_of_old_becomes_private(github: Any, settings: FetchSettings) -> None:
+def test_cache_of_old_becomes_private(github, settings):
     (settings.cache_dir / "releases").mkdir(parents=True, mode=0o755)
     get("1.2.3", settings)
     assert stat.S_IMODE((settings.cache_dir / "releases").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in (settings.cache_dir / "releases").iterdir()} == {0o600}
 
 
-def test_another_process_at_work_is_waited_for(github: Any, settings: FetchSettings) -> None:
+def test_another_process_at_work_is_waited_for(github, settings):
     import fcntl
 
     releases = settings.cache_dir / "releases"

@@ -4,21 +4,20 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.customize import build
-from mlflow_ae5_deploy.release.models import BuiltArchive, Release
+from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.provenance import content_digest_of, same_content
 
 PROVENANCE = ".mlflow-ae5-deploy/provenance.json"
 
 
 @pytest.fixture
-def built(template: Release, tmp_path: Path) -> BuiltArchive:
+def built(template, tmp_path):
     (template.path / ".gitignore").write_text("*.pyc\n")
     return build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
 
@@ -26,11 +25,7 @@ def built(template: Release, tmp_path: Path) -> BuiltArchive:
 def as_downloaded(built: BuiltArchive, change: Callable[[dict[str, bytes]], object] = lambda files: None) -> bytes:
     """What AE5 gives back: another top folder, other modes, a link of its own, and `change`d files."""
     with tarfile.open(built.path) as tar:
-        files = {
-            m.name.partition("/")[2]: tar.extractfile(m).read()  # type: ignore[union-attr]
-            for m in tar.getmembers()
-            if m.isfile()
-        }
+        files = {m.name.partition("/")[2]: tar.extractfile(m).read() for m in tar.getmembers() if m.isfile()}
     change(files)
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as tar:
@@ -47,7 +42,7 @@ def as_downloaded(built: BuiltArchive, change: Callable[[dict[str, bytes]], obje
     return raw.getvalue()
 
 
-def test_own_archive_is_recognised(built: BuiltArchive) -> None:
+def test_own_archive_is_recognised(built):
     for data in (built.path.read_bytes(), as_downloaded(built)):
         recognition = same_content(data, built)
         assert recognition.same
@@ -56,8 +51,8 @@ def test_own_archive_is_recognised(built: BuiltArchive) -> None:
         assert content_digest_of(data) == built.content_digest
 
 
-def test_files_of_the_platform_do_not_matter(built: BuiltArchive) -> None:
-    def change(files: dict[str, bytes]) -> None:
+def test_files_of_the_platform_do_not_matter(built):
+    def change(files):
         files[".gitignore"] += b"/data\n!/data/\n"
         files[".projectignore"] = b"x"
 
@@ -87,7 +82,7 @@ def spoil_provenance(**fields: Any) -> Callable[[dict[str, bytes]], None]:
         (spoil_provenance(content_digest=None), "provenance cannot be read"),
     ],
 )
-def test_other_content_is_recognised_as_different(built: BuiltArchive, change: Any, says: str) -> None:
+def test_other_content_is_recognised_as_different(built, change, says):
     data = as_downloaded(built, change)
     recognition = same_content(data, built)
     assert not recognition.same
@@ -95,7 +90,7 @@ def test_other_content_is_recognised_as_different(built: BuiltArchive, change: A
     assert content_digest_of(data) is None
 
 
-def test_another_version_of_ours_is_named(built: BuiltArchive, template: Release, tmp_path: Path) -> None:
+def test_another_version_of_ours_is_named(built, template, tmp_path):
     (template.path / "run.sh").write_text("newer")
     desired = build(template, SlipstreamSettings(), tmp_path / "b.tar.gz")
     recognition = same_content(as_downloaded(built), desired)
@@ -107,10 +102,10 @@ def test_another_version_of_ours_is_named(built: BuiltArchive, template: Release
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\x1f\x8bxxxxxxxxxxxxxxxxxxxx"])
-def test_what_is_no_archive_is_not_ours(built: BuiltArchive, data: bytes) -> None:
+def test_what_is_no_archive_is_not_ours(built, data):
     assert not same_content(data, built).same
     assert content_digest_of(data) is None
 
 
-def test_truncated_archive_is_not_ours(built: BuiltArchive) -> None:
+def test_truncated_archive_is_not_ours(built):
     assert not same_content(built.path.read_bytes()[:-20], built).same

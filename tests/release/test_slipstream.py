@@ -6,7 +6,6 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,7 +37,7 @@ def names(built: BuiltArchive) -> list[str]:
         return tar.getnames()
 
 
-def test_same_input_same_bytes(template: Release, tmp_path: Path, make: Any) -> None:
+def test_same_input_same_bytes(template, tmp_path, make):
     first = build(template, EVERYTHING, tmp_path / "one" / "a.tar.gz")
     for path in template.path.rglob("*"):  # other times, other permissions, other order of making
         os.utime(path, (1, 1))
@@ -55,7 +54,7 @@ def test_same_input_same_bytes(template: Release, tmp_path: Path, make: Any) -> 
     assert first.size == first.path.stat().st_size
 
 
-def test_same_content_from_elsewhere_has_the_same_digest(template: Release, tmp_path: Path, make: Any) -> None:
+def test_same_content_from_elsewhere_has_the_same_digest(template, tmp_path, make):
     archive = make.tar(tmp_path / "a.tar.gz", make.good())
     from_archive = Release("path", None, "a.tar.gz", archive, "0" * 64, "none")
     one = build(template, SlipstreamSettings(), tmp_path / "one.tar.gz")
@@ -72,15 +71,13 @@ def test_same_content_from_elsewhere_has_the_same_digest(template: Release, tmp_
         lambda folder: (folder / "new").write_text(""),
     ],
 )
-def test_any_difference_changes_the_digest(template: Release, tmp_path: Path, change: Any) -> None:
+def test_any_difference_changes_the_digest(template, tmp_path, change):
     before = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz").content_digest
     change(template.path)
     assert build(template, SlipstreamSettings(), tmp_path / "a.tar.gz").content_digest != before
 
 
-def test_modes_which_the_platform_does_not_give_back_are_no_part_of_the_content(
-    template: Release, tmp_path: Path
-) -> None:
+def test_modes_which_the_platform_does_not_give_back_are_no_part_of_the_content(template, tmp_path):
     before = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     (template.path / "run.sh").chmod(0o644)
     after = build(template, SlipstreamSettings(), tmp_path / "b.tar.gz")
@@ -88,7 +85,7 @@ def test_modes_which_the_platform_does_not_give_back_are_no_part_of_the_content(
     assert same_content(before.path.read_bytes(), after).same
 
 
-def test_archive_is_normalised(template: Release, tmp_path: Path) -> None:
+def test_archive_is_normalised(template, tmp_path):
     built = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     data = built.path.read_bytes()
     assert data[3] == 0  # no file name in the gzip header
@@ -104,7 +101,7 @@ def test_archive_is_normalised(template: Release, tmp_path: Path) -> None:
     assert {m.mode for m in members} == {0o644, 0o755}
 
 
-def test_provenance_is_inside(template: Release, tmp_path: Path) -> None:
+def test_provenance_is_inside(template, tmp_path):
     built = build(template, EVERYTHING, tmp_path / "a.tar.gz")
     inside = json.loads(read(built, ".mlflow-ae5-deploy/provenance.json"))
     assert inside == built.provenance
@@ -117,7 +114,7 @@ def test_provenance_is_inside(template: Release, tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(inside)
 
 
-def test_untouched_project_file_stays_as_it_is(template: Release, tmp_path: Path, make: Any) -> None:
+def test_untouched_project_file_stays_as_it_is(template, tmp_path, make):
     built = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     assert read(built, "anaconda-project.yml") == make.project
     assert built.changes == ()
@@ -127,7 +124,7 @@ def test_untouched_project_file_stays_as_it_is(template: Release, tmp_path: Path
     assert again.changes == ()
 
 
-def test_result_is_a_project_archive(template: Release, tmp_path: Path) -> None:
+def test_result_is_a_project_archive(template, tmp_path):
     built = build(template, EVERYTHING, tmp_path / "a.tar.gz")
     contents = read_project_archive(built.path)
     assert contents.top == TOP
@@ -136,7 +133,7 @@ def test_result_is_a_project_archive(template: Release, tmp_path: Path) -> None:
     assert contents.variables["NEW"] == "no"
 
 
-def test_what_must_not_travel_is_left_out(template: Release, tmp_path: Path) -> None:
+def test_what_must_not_travel_is_left_out(template, tmp_path):
     litter = [".git/config", "server/__pycache__/x.pyc", "x.pyc", ".ruff_cache/x", ".mlflow-ae5-deploy/provenance.json"]
     reported = ["envs/default/bin/python", "anaconda-project-local.yml", ".env", "server/.env"]
     kept = ["server/data/x", "data.txt", "environment", "server/envs/x"]
@@ -157,7 +154,7 @@ def test_what_must_not_travel_is_left_out(template: Release, tmp_path: Path) -> 
     assert set(built.provenance["files"]) >= set(kept)
 
 
-def test_data_folder_is_dropped_and_loudly_when_it_holds_files(template: Release, tmp_path: Path) -> None:
+def test_data_folder_is_dropped_and_loudly_when_it_holds_files(template, tmp_path):
     (template.path / "data" / "mlflow").mkdir(parents=True)
     quiet = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     assert quiet.changes == ("data of the release was left out: AE5 puts a link to the shared volume there.",)
@@ -168,14 +165,14 @@ def test_data_folder_is_dropped_and_loudly_when_it_holds_files(template: Release
     assert quiet.content_digest == loud.content_digest
 
 
-def test_data_in_an_archive_is_dropped_too(tmp_path: Path, make: Any) -> None:
+def test_data_in_an_archive_is_dropped_too(tmp_path, make):
     entries = [*make.good(), make.entry("project/data/", kind=tarfile.DIRTYPE, mode=0o755)]
     release = Release("path", None, "a", make.tar(tmp_path / "a.tar.gz", entries), "", "none")
     built = build(release, SlipstreamSettings(), tmp_path / "b.tar.gz")
     assert "data of the release was left out" in built.changes[0]
 
 
-def test_overlay_replaces_and_adds(template: Release, tmp_path: Path) -> None:
+def test_overlay_replaces_and_adds(template, tmp_path):
     overlay = tmp_path / "overlay"
     (overlay / "server").mkdir(parents=True)
     (overlay / "run.sh").write_text("#!/bin/sh\n")  # the same content: no change worth a sentence
@@ -196,7 +193,7 @@ def test_overlay_replaces_and_adds(template: Release, tmp_path: Path) -> None:
     )
 
 
-def test_overlay_may_bring_the_project_file_and_is_then_edited(template: Release, tmp_path: Path, make: Any) -> None:
+def test_overlay_may_bring_the_project_file_and_is_then_edited(template, tmp_path, make):
     overlay = tmp_path / "overlay"
     overlay.mkdir()
     (overlay / "anaconda-project.yml").write_bytes(make.project.replace(b"30d0h0m0s", b"1d0h0m0s"))
@@ -221,7 +218,7 @@ def test_overlay_may_bring_the_project_file_and_is_then_edited(template: Release
         (lambda o: (o / "anaconda-project.yml").write_text("a: 1"), "no command TrackingServer"),
     ],
 )
-def test_bad_overlays(template: Release, tmp_path: Path, spoil: Any, says: str) -> None:
+def test_bad_overlays(template, tmp_path, spoil, says):
     (tmp_path / "outside").write_text("secret")
     overlay = tmp_path / "overlay"
     overlay.mkdir()
@@ -232,12 +229,12 @@ def test_bad_overlays(template: Release, tmp_path: Path, spoil: Any, says: str) 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_missing_overlay(template: Release, tmp_path: Path) -> None:
+def test_missing_overlay(template, tmp_path):
     with pytest.raises(Configuration, match="not a folder"):
         build(template, SlipstreamSettings(overlay=tmp_path / "gone"), tmp_path / "a.tar.gz")
 
 
-def test_lock_file_goes_when_dependencies_change(template: Release, tmp_path: Path) -> None:
+def test_lock_file_goes_when_dependencies_change(template, tmp_path):
     (template.path / "anaconda-project-lock.yml").write_text("locked: true")
     kept = build(template, SlipstreamSettings(variables={"NEW": "1"}), tmp_path / "a.tar.gz")
     assert f"{TOP}/anaconda-project-lock.yml" in names(kept)
@@ -246,7 +243,7 @@ def test_lock_file_goes_when_dependencies_change(template: Release, tmp_path: Pa
     assert "anaconda-project-lock.yml was left out" in gone.changes[-1]
 
 
-def test_releases_own_password_is_refused(template: Release, tmp_path: Path) -> None:
+def test_releases_own_password_is_refused(template, tmp_path):
     path = template.path / "anaconda-project.yml"
     path.write_text(path.read_text().replace("sqlite:///data/mydb.sqlite", "postgresql://u:hunter2@db/x"))
     with pytest.raises(Configuration) as caught:
@@ -254,21 +251,21 @@ def test_releases_own_password_is_refused(template: Release, tmp_path: Path) -> 
     assert "hunter2" not in str(vars(caught.value))
 
 
-def test_bad_release_leaves_nothing_behind(tmp_path: Path, make: Any) -> None:
+def test_bad_release_leaves_nothing_behind(tmp_path, make):
     path = make.tar(tmp_path / "a.tar.gz", [*make.good(), make.entry("project/../x", b"")])
     with pytest.raises(ReleaseRefused, match=r"'\.\.' in its path"):
         build(Release("path", None, "a", path, "", "none"), SlipstreamSettings(), tmp_path / "out" / "b.tar.gz")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_full_disk_says_so(template: Release) -> None:
+def test_full_disk_says_so(template):
     with pytest.raises(Configuration, match="Cannot"):
         build(template, SlipstreamSettings(), Path("/dev/full/a.tar.gz"))
     with pytest.raises(Configuration, match="Cannot write"):
         build(template, SlipstreamSettings(), template.path / "run.sh" / "a.tar.gz")
 
 
-def test_long_and_foreign_names_survive(template: Release, tmp_path: Path) -> None:
+def test_long_and_foreign_names_survive(template, tmp_path):
     name = "é" * 60 + "/" + "x" * 120 + "/ü.py"
     (template.path / name).parent.mkdir(parents=True)
     (template.path / name).write_text("x")

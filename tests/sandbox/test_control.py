@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
 from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 from tests.sandbox.support import Client, new_session, wait_for
 
 
 @pytest.fixture(scope="module")
-def client(sandbox: SandboxServer) -> Client:
+def client(sandbox):
     return Client(sandbox.info, "dev-user")
 
 
 @pytest.fixture(autouse=True)
-def _clean(sandbox: SandboxServer) -> Any:
+def _clean(sandbox):
     sandbox.control.clear()
     yield
     sandbox.control.clear()
@@ -50,7 +47,7 @@ def names(client: Client) -> list[str]:
     ],
     ids=["refused", "acted and failed", "redirected", "dropped before", "dropped after", "slow"],
 )
-def test_faults(sandbox: SandboxServer, client: Client, fault: dict[str, Any], status: int | None, done: bool) -> None:
+def test_faults(sandbox, client, fault, status, done):
     name = f"S{abs(hash(str(fault)))}"
     sandbox.control.add_fault(method="POST", path="credentials/user$", **fault)
     if status is None:
@@ -63,7 +60,7 @@ def test_faults(sandbox: SandboxServer, client: Client, fault: dict[str, Any], s
     assert put(client, name).status_code == 200
 
 
-def test_a_fault_waits_for_its_turn(sandbox: SandboxServer, client: Client) -> None:
+def test_a_fault_waits_for_its_turn(sandbox, client):
     sandbox.control.add_fault(path="/projects$", skip=1, times=2, status=500, reason="Out of order")
     codes = [client.call("GET", "projects").status_code for _ in range(5)]
     assert codes == [200, 500, 500, 200, 200]
@@ -77,13 +74,11 @@ def test_a_fault_waits_for_its_turn(sandbox: SandboxServer, client: Client) -> N
     [({}, False, True), ({"drop": "before"}, False, False), ({"after": True}, True, True)],
     ids=["released", "dropped", "held after it acted"],
 )
-def test_a_held_request_waits_until_it_is_released(
-    sandbox: SandboxServer, client: Client, more: dict[str, Any], meanwhile: bool, done: bool
-) -> None:
+def test_a_held_request_waits_until_it_is_released(sandbox, client, more, meanwhile, done):
     name = f"HELD_{meanwhile}_{done}"
     sandbox.control.add_fault(method="POST", path="credentials/user$", hold=True, **more)
 
-    def ask() -> None:
+    def ask():
         with contextlib.suppress(requests.ConnectionError):
             put(client, name)
 
@@ -100,13 +95,13 @@ def test_a_held_request_waits_until_it_is_released(
 @pytest.mark.parametrize(
     "fault", [{"drop": "sideways"}, {"drop": "before", "status": 500}, {"path": "("}, {"colour": "red"}]
 )
-def test_faults_that_make_no_sense(sandbox: SandboxServer, fault: dict[str, Any]) -> None:
+def test_faults_that_make_no_sense(sandbox, fault):
     with pytest.raises((ValueError, TypeError)):
         sandbox.control.add_fault(**fault)
     assert sandbox.control.faults() == []
 
 
-def test_the_call_log_holds_account_and_path_but_no_secret(sandbox: SandboxServer, client: Client) -> None:
+def test_the_call_log_holds_account_and_path_but_no_secret(sandbox, client):
     sandbox.control.clear_calls()
     put(client, "SEEN")
     client.call("GET", "projects/actions?q=create_action")
@@ -121,7 +116,7 @@ def test_the_call_log_holds_account_and_path_but_no_secret(sandbox: SandboxServe
     assert [c for c in calls if "code=" in str(c) or "?" in c.path] == []
 
 
-def test_a_state_shows_after_polls(sandbox: SandboxServer, client: Client, project_archive: Path) -> None:
+def test_a_state_shows_after_polls(sandbox, client, project_archive):
     project = client.upload(project_archive, "polled").json()
     sandbox.control.change_settings(state_polls=3)
     record = client.deploy(project["id"], wait=False)
@@ -134,7 +129,7 @@ def test_a_state_shows_after_polls(sandbox: SandboxServer, client: Client, proje
     client.call("DELETE", f"deployments/{record['id']}")
 
 
-def test_a_state_shows_after_a_while(sandbox: SandboxServer, client: Client, project_archive: Path) -> None:
+def test_a_state_shows_after_a_while(sandbox, client, project_archive):
     sandbox.control.change_settings(state_seconds=3600)
     project = client.upload(project_archive, "slow").json()
     assert project["action"]["done"] is False
@@ -142,7 +137,7 @@ def test_a_state_shows_after_a_while(sandbox: SandboxServer, client: Client, pro
     assert [(a["id"], a["done"]) for a in activity] == [(project["action"]["id"], False)]
 
 
-def test_a_record_is_listed_late_but_there(sandbox: SandboxServer, client: Client, project_archive: Path) -> None:
+def test_a_record_is_listed_late_but_there(sandbox, client, project_archive):
     sandbox.control.change_settings(list_visibility_polls=2)
     project = client.upload(project_archive, "late").json()
     seen = [project["id"] in {p["id"] for p in client.get("projects")} for _ in range(4)]
@@ -153,7 +148,7 @@ def test_a_record_is_listed_late_but_there(sandbox: SandboxServer, client: Clien
 @pytest.mark.parametrize(
     "change", [{"colour": "red"}, {"state_polls": -1}, {"state_polls": "x"}, {"unauthenticated": "500"}]
 )
-def test_settings_that_make_no_sense(sandbox: SandboxServer, change: dict[str, Any]) -> None:
+def test_settings_that_make_no_sense(sandbox, change):
     before = sandbox.control.settings
     with pytest.raises(ValueError, match="setting"):
         sandbox.control.change_settings(**change)
@@ -163,13 +158,13 @@ def test_settings_that_make_no_sense(sandbox: SandboxServer, change: dict[str, A
 # -- from another process ---------------------------------------------------------------------
 
 
-def test_the_control_port_wants_its_token(sandbox: SandboxServer) -> None:
+def test_the_control_port_wants_its_token(sandbox):
     answer = new_session(sandbox.info).get(sandbox.info.control_url + "/calls")
     assert answer.status_code == 401
     assert sandbox.info.control_token_file.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_same_knobs_over_the_control_port(sandbox: SandboxServer, client: Client) -> None:
+def test_the_same_knobs_over_the_control_port(sandbox, client):
     remote = RemoteControl(sandbox.info)
     remote.add_fault(path="/projects$", status=500)
     assert client.call("GET", "projects").status_code == 500

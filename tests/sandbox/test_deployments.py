@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +11,6 @@ import psutil
 import pytest
 import requests
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from tests.sandbox.support import (
     PROJECT_FILE,
     Admin,
@@ -25,30 +23,30 @@ from tests.sandbox.support import (
 
 
 @pytest.fixture(scope="module")
-def client(sandbox: SandboxServer) -> Client:
+def client(sandbox):
     return Client(sandbox.info, "dev-user")
 
 
 @pytest.fixture(scope="module")
-def colleague(sandbox: SandboxServer) -> Client:
+def colleague(sandbox):
     Admin(sandbox.info).create("colleague", "pw", groups=["everyone"])
     return Client(sandbox.info, "colleague", "pw")
 
 
 @pytest.fixture(scope="module")
-def project(client: Client, project_archive: Path) -> Any:
+def project(client, project_archive):
     client.call("POST", "credentials/user", json={"key": "A_SECRET", "value": "of mine"})
     return client.upload(project_archive, "served").json()
 
 
 @pytest.fixture(scope="module")
-def deployment(client: Client, project: Any) -> Any:
+def deployment(client, project):
     changes = {"variables": {"GREETING": "from the deployment", "EXTRA": "1"}}
     return client.deploy(project["id"], name="main", static_endpoint="main-end", **changes)
 
 
 @pytest.fixture(scope="module")
-def token(client: Client, deployment: Any) -> str:
+def token(client, deployment):
     return client.token(deployment["id"])
 
 
@@ -68,7 +66,7 @@ class Visitor:
 # -- what the command gets --------------------------------------------------------------------
 
 
-def test_what_the_command_is_given(sandbox: SandboxServer, deployment: Any, token: str) -> None:
+def test_what_the_command_is_given(sandbox, deployment, token):
     about = Visitor(sandbox.info, deployment["url"], token=token).ask("about").json()
     host = deployment["url"].split("/")[2]
     assert about["options"] == {
@@ -88,7 +86,7 @@ def test_what_the_command_is_given(sandbox: SandboxServer, deployment: Any, toke
     assert about["secrets"]["A_SECRET"] == "of mine"
 
 
-def test_what_the_application_hears(sandbox: SandboxServer, client: Client, deployment: Any, token: str) -> None:
+def test_what_the_application_hears(sandbox, client, deployment, token):
     visitor = Visitor(sandbox.info, deployment["url"], token=token)
     heard = visitor.ask("about", headers={"X-Mine": "1", "Cookie": "app=1"}).json()["headers"]
     host = deployment["url"].split("/")[2]
@@ -102,7 +100,7 @@ def test_what_the_application_hears(sandbox: SandboxServer, client: Client, depl
     assert "Cookie" not in heard
 
 
-def test_bodies_pass_through_in_both_directions(sandbox: SandboxServer, deployment: Any, token: str) -> None:
+def test_bodies_pass_through_in_both_directions(sandbox, deployment, token):
     visitor = Visitor(sandbox.info, deployment["url"], token=token)
     text = "äöü" * 100_000
     answer = visitor.ask("echo", "POST", data=text.encode(), headers={"Content-Type": "text/strange"})
@@ -139,14 +137,14 @@ web.run_app(app, host="127.0.0.1", port=int(options["--anaconda-project-port"]),
 """
 
 
-def test_web_sockets_pass_through(sandbox: SandboxServer, client: Client, tmp_path: Path) -> None:
+def test_web_sockets_pass_through(sandbox, client, tmp_path):
     with_packages = PROJECT_FILE.replace("python -IS", "python")
     archive = make_project_archive(tmp_path / "ws.tar.gz", project_file=with_packages, files={"app.py": ECHO})
     project = client.upload(archive, "sockets").json()
     record = client.deploy(project["id"], name="sockets")
     headers = {"Authorization": f"Bearer {client.token(record['id'])}"}
 
-    async def talk() -> tuple[Any, Any]:
+    async def talk():
         tls = ssl.create_default_context(cafile=str(sandbox.info.ca_file))
         url = record["url"] + "ws?a=1"
         async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers, ssl=tls) as socket:
@@ -161,9 +159,7 @@ def test_web_sockets_pass_through(sandbox: SandboxServer, client: Client, tmp_pa
 # -- the door ---------------------------------------------------------------------------------
 
 
-def test_the_door_of_a_private_deployment(
-    sandbox: SandboxServer, client: Client, colleague: Client, deployment: Any, token: str
-) -> None:
+def test_the_door_of_a_private_deployment(sandbox, client, colleague, deployment, token):
     info, url = sandbox.info, deployment["url"]
     outside = Visitor(info, url)
     redirected = outside.ask()
@@ -188,7 +184,7 @@ def test_the_door_of_a_private_deployment(
     assert stranger.ask().status_code == 403
 
 
-def test_a_browser_is_led_through_the_login_and_back(sandbox: SandboxServer, deployment: Any) -> None:
+def test_a_browser_is_led_through_the_login_and_back(sandbox, deployment):
     fresh = Client(sandbox.info)
     page = fresh.session.get(deployment["url"] + "health")
     action = page.text.partition('action="')[2].partition('"')[0].replace("&amp;", "&")
@@ -197,7 +193,7 @@ def test_a_browser_is_led_through_the_login_and_back(sandbox: SandboxServer, dep
     assert (arrived.url, arrived.text) == (deployment["url"] + "health", "OK")
 
 
-def test_a_public_deployment_lets_everybody_in(sandbox: SandboxServer, client: Client, deployment: Any) -> None:
+def test_a_public_deployment_lets_everybody_in(sandbox, client, deployment):
     path = f"deployments/{deployment['id']}"
     assert client.call("PATCH", path, json={"public": True}).json()["public"] is True
     visitor = Visitor(sandbox.info, deployment["url"], token="the application's own business")
@@ -207,7 +203,7 @@ def test_a_public_deployment_lets_everybody_in(sandbox: SandboxServer, client: C
     client.call("PATCH", path, json={"public": False})
 
 
-def test_each_token_is_new_and_expires(sandbox: SandboxServer, client: Client, deployment: Any, token: str) -> None:
+def test_each_token_is_new_and_expires(sandbox, client, deployment, token):
     assert client.token(deployment["id"]) != token
     sandbox.control.change_settings(deployment_token_seconds=0)
     expired = client.token(deployment["id"])
@@ -216,7 +212,7 @@ def test_each_token_is_new_and_expires(sandbox: SandboxServer, client: Client, d
     assert Visitor(sandbox.info, deployment["url"], token=token).ask().status_code == 200
 
 
-def test_the_probe_for_a_used_endpoint(sandbox: SandboxServer, deployment: Any, token: str) -> None:
+def test_the_probe_for_a_used_endpoint(sandbox, deployment, token):
     """ae5-tools takes anything below 400 as `in use`."""
     path = "_errors/404.html"
     private = Visitor(sandbox.info, deployment["url"]).ask(path, "HEAD")
@@ -228,7 +224,7 @@ def test_the_probe_for_a_used_endpoint(sandbox: SandboxServer, deployment: Any, 
 # -- endings ----------------------------------------------------------------------------------
 
 
-def test_a_crashed_server_comes_back_with_the_same_token(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_a_crashed_server_comes_back_with_the_same_token(sandbox, client, project):
     record = client.deploy(project["id"], name="crashing")
     visitor = Visitor(sandbox.info, record["url"], token=client.token(record["id"]))
     first = visitor.ask("about").json()["pid"]
@@ -244,7 +240,7 @@ def test_a_crashed_server_comes_back_with_the_same_token(sandbox: SandboxServer,
     client.call("DELETE", f"deployments/{record['id']}")
 
 
-def test_stopping_ends_processes_tokens_and_the_record(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_stopping_ends_processes_tokens_and_the_record(sandbox, client, project):
     record = client.deploy(project["id"], name="ending", static_endpoint="ending")
     visitor = Visitor(sandbox.info, record["url"], token=client.token(record["id"]))
     pid = visitor.ask("about").json()["pid"]
@@ -277,7 +273,7 @@ def test_stopping_ends_processes_tokens_and_the_record(sandbox: SandboxServer, c
     ],
     ids=["exits", "no program", "not for unix", "no env_spec", "unset variable", "empty variable"],
 )
-def test_commands_that_fail_to_run(client: Client, tmp_path: Path, request: Any, project_file: str, log: str) -> None:
+def test_commands_that_fail_to_run(client, tmp_path, request, project_file, log):
     if "NEEDED" in project_file:  # among the variables, not after the env_specs
         line = project_file.splitlines()[-1]
         project_file = PROJECT_FILE.replace("variables:\n", f"variables:\n{line}\n")
@@ -290,9 +286,7 @@ def test_commands_that_fail_to_run(client: Client, tmp_path: Path, request: Any,
     assert client.call("DELETE", f"projects/{project['id']}").status_code == 200
 
 
-def test_a_command_that_never_listens_fails_at_the_deadline(
-    sandbox: SandboxServer, client: Client, project: Any
-) -> None:
+def test_a_command_that_never_listens_fails_at_the_deadline(sandbox, client, project):
     sandbox.control.change_settings(start_deadline_seconds=0.3)
     try:
         record = client.deploy(project["id"], name="deaf", command="Sleep")
@@ -306,10 +300,10 @@ def test_a_command_that_never_listens_fails_at_the_deadline(
 # -- names, endpoints, fields -----------------------------------------------------------------
 
 
-def test_conflicts_name_the_other_side(client: Client, project: Any, deployment: Any, project_archive: Path) -> None:
+def test_conflicts_name_the_other_side(client, project, deployment, project_archive):
     other = client.upload(project_archive, "other project").json()
 
-    def reason(**changes: Any) -> str:
+    def reason(**changes):
         body = client.deployment_body(changes.pop("project", other["id"]), **changes)
         owner = body["source"].split("/")[4]
         answer = client.call("POST", f"projects/a0-{owner}/deployments", json=body)
@@ -338,14 +332,14 @@ def test_conflicts_name_the_other_side(client: Client, project: Any, deployment:
         ({"variables": {"A": 1}}, "Variable A must be a string"),
     ],
 )
-def test_deployments_that_are_refused(client: Client, project: Any, change: dict[str, Any], reason: str) -> None:
+def test_deployments_that_are_refused(client, project, change, reason):
     body = client.deployment_body(project["id"], name="refused") | change
     answer = client.call("POST", f"projects/{project['id']}/deployments", json=body)
     assert answer.status_code == 400
     assert answer.reason.startswith(reason)
 
 
-def test_an_endpoint_is_released_late(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_an_endpoint_is_released_late(sandbox, client, project):
     record = client.deploy(project["id"], name="slow to go", static_endpoint="slow-to-go")
     sandbox.control.change_settings(endpoint_release_seconds=3600)
     client.call("DELETE", f"deployments/{record['id']}")
@@ -356,7 +350,7 @@ def test_an_endpoint_is_released_late(sandbox: SandboxServer, client: Client, pr
     assert answer.reason == 'Static endpoint "slow-to-go" is already in use: it is still being released'
 
 
-def test_patching_the_profile_restarts_with_the_same_id(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_patching_the_profile_restarts_with_the_same_id(sandbox, client, project):
     record = client.deploy(project["id"], name="patched")
     visitor = Visitor(sandbox.info, record["url"], token=client.token(record["id"]))
     first = visitor.ask("about").json()["pid"]
@@ -368,7 +362,7 @@ def test_patching_the_profile_restarts_with_the_same_id(sandbox: SandboxServer, 
     client.call("DELETE", path)
 
 
-def test_the_volume_outlives_the_deployment(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_the_volume_outlives_the_deployment(sandbox, client, project):
     counts = []
     for _ in range(2):
         record = client.deploy(project["id"], name="counting")
@@ -377,6 +371,6 @@ def test_the_volume_outlives_the_deployment(sandbox: SandboxServer, client: Clie
     assert counts == [1, 2]
 
 
-def test_the_platforms_page_frames_the_deployment(client: Client, deployment: Any) -> None:
+def test_the_platforms_page_frames_the_deployment(client, deployment):
     page = client.call("GET", f"/deployments/detail/{deployment['id']}/view")
     assert f'src="{deployment["url"]}"' in page.text

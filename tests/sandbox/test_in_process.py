@@ -6,12 +6,11 @@ import gc
 import socket
 import ssl
 import warnings
-from pathlib import Path
 
 from mlflow_ae5_deploy.sandbox.server import SandboxServer
 
 
-def test_stopping_closes_connections_that_their_other_end_keeps_open(tmp_path: Path) -> None:
+def test_stopping_closes_connections_that_their_other_end_keeps_open(tmp_path):
     trusting = ssl._create_unverified_context()  # noqa: S323 - who is at the other end does not matter here
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

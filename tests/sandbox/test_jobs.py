@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,18 @@ SHOW = """\
 
 
 @pytest.fixture(scope="module")
-def client(sandbox: SandboxServer) -> Client:
+def client(sandbox):
     return Client(sandbox.info, "dev-user")
 
 
 @pytest.fixture(scope="module")
-def project(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def project(client, tmp_path_factory):
     text = PROJECT_FILE.replace("variables:\n", SHOW + "variables:\n")
     return client.upload(make_project_archive(tmp_path_factory.mktemp("p") / "p.tar.gz", project_file=text), "p").json()
 
 
 @pytest.fixture
-def tidy(client: Client) -> Any:
+def tidy(client):
     """Leaves no job and no run behind, for names are blocked by them."""
     yield
     for run in client.get("runs"):
@@ -72,7 +71,7 @@ def settle(sandbox: SandboxServer, client: Client, job: Any, expected: int) -> N
     assert len(runs_of(client, job)) == expected
 
 
-def test_a_job_runs_at_its_times(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_a_job_runs_at_its_times(sandbox, client, project):
     minute_start(sandbox)
     job = make(client, project, "gc", schedule="*/10 * * * *")
     sandbox.control.advance_clock(600)
@@ -82,7 +81,7 @@ def test_a_job_runs_at_its_times(sandbox: SandboxServer, client: Client, project
     assert {log_of(client, r).splitlines()[-1] for r in runs_of(client, job)} == {"collecting older than 30d0h0m0s"}
 
 
-def test_the_clock_runs_unless_it_is_set_to_still(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_the_clock_runs_unless_it_is_set_to_still(sandbox, client, project):
     minute_start(sandbox)
     job = make(client, project, "every minute", schedule="* * * * *")
     stood = sandbox.control.now()
@@ -96,7 +95,7 @@ def test_the_clock_runs_unless_it_is_set_to_still(sandbox: SandboxServer, client
 
 
 @pytest.fixture
-def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def far_east(monkeypatch):
     """This process, and with it the sandbox, somewhere nine hours ahead of UTC."""
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
@@ -106,7 +105,7 @@ def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("far_east")
-def test_times_are_utc(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_times_are_utc(sandbox, client, project):
     minute_start(sandbox)
     soon = time.gmtime(sandbox.control.now() + 120)
     job = make(client, project, "once", schedule=f"{soon.tm_min} {soon.tm_hour} {soon.tm_mday} {soon.tm_mon} *")
@@ -116,9 +115,7 @@ def test_times_are_utc(sandbox: SandboxServer, client: Client, project: Any) -> 
     settle(sandbox, client, job, 1)
 
 
-def test_a_paused_job_does_not_run_by_the_clock_but_by_hand(
-    sandbox: SandboxServer, client: Client, project: Any
-) -> None:
+def test_a_paused_job_does_not_run_by_the_clock_but_by_hand(sandbox, client, project):
     minute_start(sandbox)
     job = make(client, project, "paused", schedule="* * * * *")
     other = make(client, project, "not paused", schedule="* * * * *")
@@ -132,7 +129,7 @@ def test_a_paused_job_does_not_run_by_the_clock_but_by_hand(
     settle(sandbox, client, job, 2)
 
 
-def test_a_slow_run_does_not_hold_up_the_next(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_a_slow_run_does_not_hold_up_the_next(sandbox, client, project):
     minute_start(sandbox)
     job = make(client, project, "slow", schedule="* * * * *", command="Sleep")
     sandbox.control.advance_clock(120)
@@ -142,7 +139,7 @@ def test_a_slow_run_does_not_hold_up_the_next(sandbox: SandboxServer, client: Cl
     assert (refused.status_code, refused.reason) == (400, "Job has an active run")
 
 
-def test_stopping_a_run_ends_all_its_processes(client: Client, project: Any) -> None:
+def test_stopping_a_run_ends_all_its_processes(client, project):
     job = make(client, project, "sleeper", command="Sleep", autorun=True)
     (run,) = runs_of(client, job)
     wait_for(lambda: "sleeping" in client.get(f"runs/{run['id']}/logs")["job"], "the run to begin")
@@ -168,24 +165,24 @@ def _is_at_work(process: psutil.Process) -> bool:
         return False
 
 
-def test_variables_of_the_job_beat_the_projects(client: Client, project: Any) -> None:
+def test_variables_of_the_job_beat_the_projects(client, project):
     job = make(client, project, "vars", autorun=True, variables={"MLFLOW_TRACKING_GC_TTL": "1d0h0m0s"})
     assert "collecting older than 1d0h0m0s" in log_of(client, runs_of(client, job)[0])
 
 
-def test_a_template_is_filled_in(client: Client, project: Any) -> None:
+def test_a_template_is_filled_in(client, project):
     job = make(client, project, "template", autorun=True, command="Template")
     assert "hello from a template" in log_of(client, runs_of(client, job)[0])
 
 
-def test_the_exit_code_decides(client: Client, project: Any) -> None:
+def test_the_exit_code_decides(client, project):
     job = make(client, project, "fails", autorun=True, command="Fail")
     run = client.finished(runs_of(client, job)[0]["id"])
     assert (run["state"], run["status_text"]) == ("failed", "The command ended with exit code 4")
     assert client.get(f"jobs/{job['id']}")["state"] == "failed"
 
 
-def test_names_are_blocked_by_jobs_and_by_leftover_runs(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_names_are_blocked_by_jobs_and_by_leftover_runs(sandbox, client, project):
     body = client.job_body(project["id"], "name")
     path = f"projects/{project['id']}/jobs"
     job = make(client, project, "name", autorun=True)
@@ -223,14 +220,14 @@ def test_names_are_blocked_by_jobs_and_by_leftover_runs(sandbox: SandboxServer, 
         ("", False),
     ],
 )
-def test_schedules(client: Client, project: Any, schedule: str, accepted: bool) -> None:
+def test_schedules(client, project, schedule, accepted):
     body = client.job_body(project["id"], "scheduled", schedule=schedule)
     answer = client.call("POST", f"projects/{project['id']}/jobs", json=body)
     assert answer.status_code == (200 if accepted else 400)
     assert accepted or answer.reason.startswith("Invalid schedule")
 
 
-def test_patching_a_job(client: Client, project: Any) -> None:
+def test_patching_a_job(client, project):
     job = make(client, project, "patched", schedule="0 0 * * *")
     path = f"jobs/{job['id']}"
     changes = {"schedule": "0 1 * * *", "command": "Fail", "variables": {"A": "b"}}
@@ -240,7 +237,7 @@ def test_patching_a_job(client: Client, project: Any) -> None:
         assert client.call("PATCH", path, json=wrong).status_code == 400
 
 
-def test_someone_elses_jobs_do_not_exist(sandbox: SandboxServer, client: Client, project: Any) -> None:
+def test_someone_elses_jobs_do_not_exist(sandbox, client, project):
     from tests.sandbox.support import Admin
 
     Admin(sandbox.info).create("other-user", "pw")
@@ -258,9 +255,7 @@ def put(client: Client, name: str, value: str) -> None:
     assert client.call("POST", "credentials/user", json={"key": name, "value": value}).status_code == 200
 
 
-def test_secrets_are_files_for_the_command_and_names_for_the_api(
-    sandbox: SandboxServer, client: Client, project: Any
-) -> None:
+def test_secrets_are_files_for_the_command_and_names_for_the_api(sandbox, client, project):
     put(client, "ONE", "first")
     put(client, "ONE", "second")
     assert client.get("credentials/user") == {"data": ["ONE"]}
@@ -275,19 +270,19 @@ def test_secrets_are_files_for_the_command_and_names_for_the_api(
     assert client.call("DELETE", "credentials/user/ONE").status_code == 404
 
 
-def test_a_name_with_a_dash_can_be_made_but_not_removed(client: Client) -> None:
+def test_a_name_with_a_dash_can_be_made_but_not_removed(client):
     put(client, "WITH-DASH", "x")
     assert client.call("DELETE", "credentials/user/WITH-DASH").status_code == 404
     assert "WITH-DASH" in client.get("credentials/user")["data"]
 
 
 @pytest.mark.parametrize("name", ["", "../escape", "a/b", ".."])
-def test_secret_names_that_are_no_file_names(client: Client, name: str) -> None:
+def test_secret_names_that_are_no_file_names(client, name):
     answer = client.call("POST", "credentials/user", json={"key": name, "value": "x"})
     assert answer.status_code == 400
 
 
-def test_a_secret_is_mounted_late(sandbox: SandboxServer, client: Client) -> None:
+def test_a_secret_is_mounted_late(sandbox, client):
     folder: Path = sandbox.info.state_dir / "secrets" / "dev-user"
     for name, seconds in (("SOON", 0.05), ("LATE", 3600)):
         sandbox.control.change_settings(secret_mount_seconds=seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -32,10 +31,10 @@ class Launched:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[type[Launched] | object]:
+def launch(tmp_path):
     started: list[Launched] = []
 
-    def start(command: str, *options: str) -> Launched:
+    def start(command, *options):
         started.append(Launched(command, *options, folder=tmp_path))
         return started[-1]
 
@@ -56,11 +55,11 @@ def gone(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize(("command", "status"), [("true", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)])
-def test_the_exit_status_is_the_commands(launch, command: str, status: int) -> None:
+def test_the_exit_status_is_the_commands(launch, command, status):
     assert launch(command).process.wait(20) == status
 
 
-def test_secrets_are_where_ae5_has_them_for_the_command_alone(launch, tmp_path: Path) -> None:
+def test_secrets_are_where_ae5_has_them_for_the_command_alone(launch, tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "NAME").write_text("value")
     before = {path.name for path in Path("/var/run").iterdir()}
@@ -79,14 +78,14 @@ def test_secrets_are_where_ae5_has_them_for_the_command_alone(launch, tmp_path: 
     assert ("secrets" in after) is ("secrets" in before)
 
 
-def test_a_stop_is_a_term_signal_that_the_command_may_answer(launch, tmp_path: Path) -> None:
+def test_a_stop_is_a_term_signal_that_the_command_may_answer(launch, tmp_path):
     launched = launch("trap 'echo bye > bye; exit 5' TERM; echo $$ > pid; while :; do sleep 0.05; done")
     pid_in(tmp_path / "pid")
     assert launched.stop() == 5
     assert (tmp_path / "bye").read_text() == "bye\n"
 
 
-def test_who_ignores_the_signal_is_killed_after_the_grace(launch, tmp_path: Path) -> None:
+def test_who_ignores_the_signal_is_killed_after_the_grace(launch, tmp_path):
     launched = launch("trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done")
     command = pid_in(tmp_path / "pid")
     assert launched.stop() == 137
@@ -95,7 +94,7 @@ def test_who_ignores_the_signal_is_killed_after_the_grace(launch, tmp_path: Path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the process group is ended")
 @pytest.mark.parametrize("ending", ["by itself", "stopped"])
-def test_children_are_ended_also_those_that_left_the_session(launch, tmp_path: Path, ending: str) -> None:
+def test_children_are_ended_also_those_that_left_the_session(launch, tmp_path, ending):
     rest = "" if ending == "by itself" else "sleep 300"
     launched = launch(
         f"setsid sh -c 'echo $$ > away; exec sleep 300' & sh -c 'echo $$ > near; exec sleep 300' &"
@@ -120,7 +119,7 @@ ctypes.CDLL(None).pthread_exit(None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the process group is ended")
-def test_a_process_whose_first_thread_has_ended_is_waited_for(launch, tmp_path: Path) -> None:
+def test_a_process_whose_first_thread_has_ended_is_waited_for(launch, tmp_path):
     (tmp_path / "app.py").write_text(THREADS_THAT_OUTLIVE_THE_FIRST)
     launched = launch(f"setsid {sys.executable} app.py & while [ ! -s pid ]; do sleep 0.02; done")
     process = pid_in(tmp_path / "pid")
@@ -129,14 +128,14 @@ def test_a_process_whose_first_thread_has_ended_is_waited_for(launch, tmp_path: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
-def test_a_killed_launcher_takes_the_command_along(launch, tmp_path: Path) -> None:
+def test_a_killed_launcher_takes_the_command_along(launch, tmp_path):
     launched = launch("echo $$ > pid; exec sleep 300")
     command = pid_in(tmp_path / "pid")
     launched.process.kill()
     wait_for(lambda: gone(command), "the command's end")
 
 
-def test_signals_are_not_ignored_by_inheritance(launch) -> None:
+def test_signals_are_not_ignored_by_inheritance(launch):
     """What the launcher does about signals for itself must not reach the command."""
     assert launch("kill -TERM $$; exit 1").process.wait(20) == 143
     assert launch("kill -INT $$; exit 1").process.wait(20) == 130

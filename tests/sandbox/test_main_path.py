@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from tests.sandbox.support import Admin, Client, credentials, new_session
 
 
-def test_the_main_path(sandbox: SandboxServer, project_archive: Path) -> None:
+def test_the_main_path(sandbox, project_archive):
     info = sandbox.info
     service_id = Admin(info).create("mlflow-service", credentials(info)["reserved"]["mlflow-service"])
     service = Admin(info).impersonate(service_id)

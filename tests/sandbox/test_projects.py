@@ -11,25 +11,24 @@ from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from tests.json_bombs import BOMBS as JSON_BOMBS
 from tests.sandbox.support import PROJECT_FILE, Admin, Client, make_project_archive
 from tests.yaml_bombs import BOMBS, ODD_VALUES
 
 
 @pytest.fixture(scope="module")
-def client(sandbox: SandboxServer) -> Client:
+def client(sandbox):
     return Client(sandbox.info, "dev-user")
 
 
 @pytest.fixture(scope="module")
-def colleague(sandbox: SandboxServer) -> Client:
+def colleague(sandbox):
     Admin(sandbox.info).create("colleague", "pw", groups=["everyone", "data-science"])
     return Client(sandbox.info, "colleague", "pw")
 
 
 @pytest.fixture(scope="module")
-def project(client: Client, project_archive: Path) -> Any:
+def project(client, project_archive):
     return client.upload(project_archive, "a project").json()
 
 
@@ -149,7 +148,7 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_ARCHIVES)
-def test_archives_that_are_refused(client: Client, tmp_path: Path, kind: str) -> None:
+def test_archives_that_are_refused(client, tmp_path, kind):
     write, reason = BAD_ARCHIVES[kind]
     write(tmp_path / "archive")
     answer = client.upload(tmp_path / "archive", f"bad {kind}")
@@ -158,20 +157,20 @@ def test_archives_that_are_refused(client: Client, tmp_path: Path, kind: str) ->
     assert f"bad {kind}" not in {p["name"] for p in client.get("projects")}
 
 
-def test_an_odd_value_is_a_value_or_refused(client: Client, tmp_path: Path) -> None:
+def test_an_odd_value_is_a_value_or_refused(client, tmp_path):
     for number, value in enumerate(ODD_VALUES):
         text = PROJECT_FILE.replace("30d0h0m0s", value).replace("Crash:", f"? {value}\n  :")
         archive = make_project_archive(tmp_path / f"{number}.tar.gz", project_file=text)
         assert client.upload(archive, f"odd {number}").status_code in (200, 400), value[:40]
 
 
-def test_a_truncated_archive_is_refused(client: Client, project_archive: Path, tmp_path: Path) -> None:
+def test_a_truncated_archive_is_refused(client, project_archive, tmp_path):
     whole = project_archive.read_bytes()
     (tmp_path / "half.tar.gz").write_bytes(whole[: len(whole) // 2])
     assert client.upload(tmp_path / "half.tar.gz", "half").reason == "The project archive cannot be read"
 
 
-def test_a_zip_is_taken_too(client: Client, tmp_path: Path) -> None:
+def test_a_zip_is_taken_too(client, tmp_path):
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
         file.writestr("top/anaconda-project.yml", PROJECT_FILE)
     assert client.upload(tmp_path / "p.zip", "zipped").status_code == 200
@@ -181,7 +180,7 @@ def test_a_zip_is_taken_too(client: Client, tmp_path: Path) -> None:
     assert client.upload(tmp_path / "evil.zip", "evil").reason.startswith("Unsafe entry")
 
 
-def test_links_take_no_room(client: Client, tmp_path: Path) -> None:
+def test_links_take_no_room(client, tmp_path):
     links = [*((f"top/hard{n}", "=top/zeros") for n in range(500)), ("top/soft", "zeros")]
     tar_of(tmp_path / "a.tar.gz", YML, ("top/zeros", b"\0" * (20 << 20)), *links)
     project = client.upload(tmp_path / "a.tar.gz", "linked").json()
@@ -191,7 +190,7 @@ def test_links_take_no_room(client: Client, tmp_path: Path) -> None:
         assert sum(member.islnk() for member in tar) == 500
 
 
-def test_links_are_kept_also_where_they_lead_nowhere(client: Client, tmp_path: Path) -> None:
+def test_links_are_kept_also_where_they_lead_nowhere(client, tmp_path):
     links = {"a": "b", "b": "a", "d/up": "../x/y", "gone": "nothing", "self": "."}
     tar_of(tmp_path / "a.tar.gz", YML, *((f"top/{name}", target) for name, target in links.items()))
     project = client.upload(tmp_path / "a.tar.gz", "links").json()
@@ -201,13 +200,13 @@ def test_links_are_kept_also_where_they_lead_nowhere(client: Client, tmp_path: P
     assert kept == links
 
 
-def test_a_name_is_unique_for_its_owner(client: Client, colleague: Client, project: Any, project_archive: Path) -> None:
+def test_a_name_is_unique_for_its_owner(client, colleague, project, project_archive):
     again = client.upload(project_archive, project["name"])
     assert (again.status_code, again.reason) == (400, "Project name is not unique")
     assert colleague.upload(project_archive, project["name"]).status_code == 200
 
 
-def test_an_archive_comes_back_under_the_platforms_folder_name(client: Client, project: Any) -> None:
+def test_an_archive_comes_back_under_the_platforms_folder_name(client, project):
     base = f"projects/{project['id']}/revisions"
     latest = client.call("GET", f"{base}/latest/archive")
     assert latest.headers["Content-Type"] == "application/gzip"
@@ -217,7 +216,7 @@ def test_an_archive_comes_back_under_the_platforms_folder_name(client: Client, p
     assert client.call("GET", f"{base}/9.9/archive").status_code == 404
 
 
-def test_what_is_not_shared_does_not_exist(client: Client, colleague: Client, project: Any) -> None:
+def test_what_is_not_shared_does_not_exist(client, colleague, project):
     one = f"projects/{project['id']}"
     assert colleague.call("GET", f"{one}/revisions").status_code == 404
     put = client.call("PUT", f"{one}/collaborators", json=[{"id": "data-science", "type": "group", "permission": "r"}])
@@ -240,7 +239,7 @@ def test_what_is_not_shared_does_not_exist(client: Client, colleague: Client, pr
         {"id": "everyone", "type": "group", "permission": "r", "extra": 1},
     ],
 )
-def test_collaborators_are_checked(client: Client, project: Any, collaborator: dict[str, Any]) -> None:
+def test_collaborators_are_checked(client, project, collaborator):
     answer = client.call("PUT", f"projects/{project['id']}/collaborators", json=[collaborator])
     assert answer.status_code == 400
 
@@ -273,16 +272,14 @@ STRICT: list[tuple[str, str, dict[str, Any], int]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "request_", "status"), STRICT)
-def test_what_is_not_understood_is_refused_loudly(
-    client: Client, project: Any, method: str, path: str, request_: dict[str, Any], status: int
-) -> None:
+def test_what_is_not_understood_is_refused_loudly(client, project, method, path, request_, status):
     answer = client.call(method, path.format(id=project["id"]), **request_)
     assert answer.status_code == status
     assert answer.reason == answer.json()["message"]
     assert len(answer.reason) > 5
 
 
-def test_a_project_with_a_deployment_is_not_deleted(client: Client, project_archive: Path) -> None:
+def test_a_project_with_a_deployment_is_not_deleted(client, project_archive):
     project = client.upload(project_archive, "in use").json()
     deployment = client.deploy(project["id"], name="keeps it", static_endpoint="keeps-it")
     client.post(f"projects/{project['id']}/jobs", client.job_body(project["id"], "idle", schedule="0 0 1 1 *"))

@@ -6,7 +6,6 @@ import logging
 import shutil
 import socket
 import ssl
-from pathlib import Path
 
 import pytest
 
@@ -48,9 +47,7 @@ def send(sandbox: SandboxServer, request: bytes) -> bytes:
         ),
     ],
 )
-def test_odd_request_is_refused_and_its_token_is_not_logged(
-    sandbox: SandboxServer, caplog: pytest.LogCaptureFixture, request_bytes: bytes, status: int
-) -> None:
+def test_odd_request_is_refused_and_its_token_is_not_logged(sandbox, caplog, request_bytes, status):
     with caplog.at_level(logging.INFO):
         line = send(sandbox, request_bytes)
     assert line.split()[1] == str(status).encode()
@@ -58,16 +55,14 @@ def test_odd_request_is_refused_and_its_token_is_not_logged(
     assert TOKEN not in caplog.text
 
 
-def test_the_log_shows_a_path_as_it_was_sent(sandbox: SandboxServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_shows_a_path_as_it_was_sent(sandbox, caplog):
     with caplog.at_level(logging.INFO):
         send(sandbox, LIST.replace(b"/projects", b"/projects/%1b%00%0a?secret=" + TOKEN.encode()) + b"\r\n")
     assert "/api/v2/projects/%1b%00%0a refused" in caplog.text
     assert TOKEN not in caplog.text
 
 
-def test_a_handler_that_breaks_answers_500_with_a_line_in_the_log(
-    sandbox: SandboxServer, project_archive: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_handler_that_breaks_answers_500_with_a_line_in_the_log(sandbox, project_archive, caplog):
     client = Client(sandbox.info, "dev-user")
     shutil.rmtree(sandbox.info.state_dir / "archives", ignore_errors=True)
     (sandbox.info.state_dir / "archives").write_text("in the way")

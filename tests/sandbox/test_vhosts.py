@@ -6,8 +6,6 @@ Host header; cookies and redirects are the server's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +17,7 @@ from tests.sandbox.support import credentials, endpoint_name, make_project_archi
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+def server(tmp_path_factory):
     settings = {"addressing": "vhost", "stop_grace_seconds": 3}
     with SandboxServer(tmp_path_factory.mktemp("vhosts"), settings) as server:
         yield server
@@ -62,7 +60,7 @@ class Browser:
         return self.ask(action, "POST", data=form)
 
 
-def test_sub_domains(server: SandboxServer, tmp_path: Path) -> None:
+def test_sub_domains(server, tmp_path):
     info = server.info
     assert info.hostname.startswith("ae5.localhost:")
     browser = Browser(info)
@@ -85,7 +83,7 @@ def test_sub_domains(server: SandboxServer, tmp_path: Path) -> None:
     assert endpoint_name(named) == "my-name"
     for record in (plain, named):
         one = f"{api}/deployments/{record['id']}"
-        wait_for(lambda one=one: browser.ask(one).json()["state"] == "started", "the start")  # type: ignore[misc]
+        wait_for(lambda one=one: browser.ask(one).json()["state"] == "started", "the start")
 
     token = browser.ask(f"{api}/deployments/{named['id']}/token", "POST").json()["token"]
     outside = Browser(info)

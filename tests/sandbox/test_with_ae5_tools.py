@@ -12,20 +12,18 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from tests.sandbox.support import PROJECT_FILE, credentials, make_project_archive, new_session, wait_for
 
 pytest.importorskip("ae5_tools", reason="ae5-tools is not installed here (conda channel ae5-admin)")
 
 
 @pytest.fixture(scope="module")
-def ae5(sandbox: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def ae5(sandbox, tmp_path_factory):
     """The module ae5_tools.api, keeping its files below the test's folder and verifying certificates."""
     folder = tmp_path_factory.mktemp("ae5-config")
     with pytest.MonkeyPatch.context() as patch:
@@ -43,19 +41,19 @@ def ae5(sandbox: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def admin(ae5: Any, sandbox: SandboxServer) -> Any:
+def admin(ae5, sandbox):
     login = credentials(sandbox.info)["admin"]
     return ae5.AEAdminSession(sandbox.info.hostname, login["username"], login["password"], persist=False)
 
 
 @pytest.fixture(scope="module")
-def user(ae5: Any, sandbox: SandboxServer) -> Any:
+def user(ae5, sandbox):
     password = credentials(sandbox.info)["users"]["dev-user"]
     return ae5.AEUserSession(sandbox.info.hostname, "dev-user", password, persist=False)
 
 
 @pytest.fixture(scope="module")
-def project(user: Any, project_archive: Path) -> Any:
+def project(user, project_archive):
     return user.project_upload(str(project_archive), "shared.project", "1.2.3")
 
 
@@ -68,21 +66,21 @@ def create_user(admin: Any, name: str, **changes: Any) -> None:
 # -- login ------------------------------------------------------------------------------------
 
 
-def test_a_wrong_password_is_refused(ae5: Any, sandbox: SandboxServer) -> None:
+def test_a_wrong_password_is_refused(ae5, sandbox):
     session = ae5.AEUserSession(sandbox.info.hostname, "dev-user", "wrong", persist=False)
     with pytest.raises(ae5.AEException, match="Invalid username or password"):
         session.project_list()
 
 
 @pytest.mark.parametrize("trouble", [{"enabled": False}, {"password_temporary": True}])
-def test_accounts_that_may_not_sign_in(ae5: Any, admin: Any, sandbox: SandboxServer, trouble: dict[str, bool]) -> None:
+def test_accounts_that_may_not_sign_in(ae5, admin, sandbox, trouble):
     name = f"no-{next(iter(trouble)).replace('_', '-')}"
     create_user(admin, name, **trouble)
     with pytest.raises(ae5.AEException, match="Invalid username or password"):
         ae5.AEUserSession(sandbox.info.hostname, name, "pw-of-the-test", persist=False).project_list()
 
 
-def test_a_saved_session_needs_no_password_and_logout_ends_it(ae5: Any, sandbox: SandboxServer) -> None:
+def test_a_saved_session_needs_no_password_and_logout_ends_it(ae5, sandbox):
     host = sandbox.info.hostname
     first = ae5.AEUserSession(host, "dev-user", credentials(sandbox.info)["users"]["dev-user"], persist=True)
     first.project_list()
@@ -100,7 +98,7 @@ def test_a_saved_session_needs_no_password_and_logout_ends_it(ae5: Any, sandbox:
     assert stolen.get(f"https://{host}/api/v2/projects", allow_redirects=False).status_code == 401
 
 
-def test_admin_login_and_its_saved_token(ae5: Any, sandbox: SandboxServer) -> None:
+def test_admin_login_and_its_saved_token(ae5, sandbox):
     host, login = sandbox.info.hostname, credentials(sandbox.info)["admin"]
     first = ae5.AEAdminSession(host, login["username"], login["password"], persist=True)
     first.user_list(fast=True)
@@ -113,7 +111,7 @@ def test_admin_login_and_its_saved_token(ae5: Any, sandbox: SandboxServer) -> No
         wrong.user_list()
 
 
-def test_an_expired_admin_token_is_replaced(ae5: Any, sandbox: SandboxServer) -> None:
+def test_an_expired_admin_token_is_replaced(ae5, sandbox):
     sandbox.control.change_settings(access_token_seconds=0)
     login = credentials(sandbox.info)["admin"]
     session = ae5.AEAdminSession(sandbox.info.hostname, login["username"], login["password"], persist=False)
@@ -125,7 +123,7 @@ def test_an_expired_admin_token_is_replaced(ae5: Any, sandbox: SandboxServer) ->
 # -- users ------------------------------------------------------------------------------------
 
 
-def test_users_roles_and_impersonation(ae5: Any, admin: Any, sandbox: SandboxServer) -> None:
+def test_users_roles_and_impersonation(ae5, admin, sandbox):
     create_user(admin, "service")
     record = admin.user_info("service")
     assert record["realm_groups"] == ["everyone"]
@@ -154,7 +152,7 @@ def test_users_roles_and_impersonation(ae5: Any, admin: Any, sandbox: SandboxSer
 # -- projects ---------------------------------------------------------------------------------
 
 
-def test_projects(ae5: Any, admin: Any, user: Any, project: Any, project_archive: Path, tmp_path: Path) -> None:
+def test_projects(ae5, admin, user, project, project_archive, tmp_path):
     assert project["id"].startswith("a0-")
     assert project["id"] in {p["id"] for p in user.project_list()}
     assert user.project_info("dev-user/shared.project")["id"] == project["id"]
@@ -185,7 +183,7 @@ def test_projects(ae5: Any, admin: Any, user: Any, project: Any, project_archive
     assert any(n.endswith("/anaconda-project.yml") for n in names)
 
 
-def test_a_slow_upload_is_waited_for(sandbox: SandboxServer, user: Any, project_archive: Path) -> None:
+def test_a_slow_upload_is_waited_for(sandbox, user, project_archive):
     """ae5-tools polls the activity until the action is done, and then the list until the project is in it."""
     sandbox.control.change_settings(state_polls=2, list_visibility_polls=2)
     try:
@@ -196,7 +194,7 @@ def test_a_slow_upload_is_waited_for(sandbox: SandboxServer, user: Any, project_
     user.project_delete(record)
 
 
-def test_uploading_a_folder_and_deleting_it(ae5: Any, user: Any, tmp_path: Path) -> None:
+def test_uploading_a_folder_and_deleting_it(ae5, user, tmp_path):
     folder = tmp_path / "a-folder"
     folder.mkdir()
     (folder / "anaconda-project.yml").write_text(PROJECT_FILE)
@@ -209,7 +207,7 @@ def test_uploading_a_folder_and_deleting_it(ae5: Any, user: Any, tmp_path: Path)
         user.project_info("a-folder")
 
 
-def test_revisions(user: Any, project: Any) -> None:
+def test_revisions(user, project):
     (revision,) = user.revision_list("shared.project")
     assert (revision["id"], revision["name"], revision["latest"]) == ("1.2.3", "1.2.3", True)
     assert revision["project_id"] == project["id"]
@@ -231,7 +229,7 @@ def settled(user: Any, deployment: Any) -> Any:
 # -- deployments ------------------------------------------------------------------------------
 
 
-def test_the_life_of_a_deployment(ae5: Any, user: Any, project: Any, sandbox: SandboxServer) -> None:
+def test_the_life_of_a_deployment(ae5, user, project, sandbox):
     started = user.deployment_start(project, name="life", endpoint="life-of", command="TrackingServer")
     assert started["state"] == "started"
     assert user.deployment_info("life")["id"] == started["id"]
@@ -276,14 +274,14 @@ def test_the_life_of_a_deployment(ae5: Any, user: Any, project: Any, sandbox: Sa
     assert (endpoint["project_name"], endpoint["deployment_id"]) == ("shared.project", "")
 
 
-def test_restarting_a_deployment_without_a_static_endpoint(user: Any, project: Any) -> None:
+def test_restarting_a_deployment_without_a_static_endpoint(user, project):
     first = settled(user, user.deployment_start(project, name="no-endpoint", command="TrackingServer", wait=False))
     second = settled(user, user.deployment_restart(first, wait=False))
     assert (first["state"], second["state"]) == ("started", "started")
     user.deployment_stop(second)
 
 
-def test_a_broken_command_fails_with_the_platforms_text(ae5: Any, user: Any, project: Any) -> None:
+def test_a_broken_command_fails_with_the_platforms_text(ae5, user, project):
     failed = settled(user, user.deployment_start(project, name="broken", command="Crash", wait=False))
     assert failed["state"] == "failed"
     assert "something is broken" in user.deployment_logs(failed, which="app")
@@ -297,7 +295,7 @@ def test_a_broken_command_fails_with_the_platforms_text(ae5: Any, user: Any, pro
 
 
 @pytest.fixture
-def runs_outlive_jobs(sandbox: SandboxServer) -> Iterator[None]:
+def runs_outlive_jobs(sandbox):
     """As on older versions of the platform."""
     sandbox.control.change_settings(job_delete_keeps_runs=True)
     yield
@@ -305,7 +303,7 @@ def runs_outlive_jobs(sandbox: SandboxServer) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("runs_outlive_jobs")
-def test_jobs_and_runs(ae5: Any, user: Any, project: Any, sandbox: SandboxServer) -> None:
+def test_jobs_and_runs(ae5, user, project, sandbox):
     variables = {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}
     job = user.job_create(project, schedule="*/10 * * * *", name="gc", command="GarbageCollection", variables=variables)
     assert (job["schedule"], job["state"], job["variables"]) == ("*/10 * * * *", "scheduled", variables)
@@ -328,7 +326,7 @@ def test_jobs_and_runs(ae5: Any, user: Any, project: Any, sandbox: SandboxServer
     user.job_delete(again)
 
 
-def test_stopping_a_run_and_deleting_its_job(ae5: Any, user: Any, project: Any) -> None:
+def test_stopping_a_run_and_deleting_its_job(ae5, user, project):
     job = user.job_create(project, name="sleeper", command="Sleep", run=True)
     (run,) = user.job_runs(job)
     wait_for(lambda: user.run_info(run["id"])["state"] == "running", "the run to begin")
@@ -340,7 +338,7 @@ def test_stopping_a_run_and_deleting_its_job(ae5: Any, user: Any, project: Any) 
     assert run["id"] not in {r["id"] for r in user.run_list()}
 
 
-def test_a_failing_run(user: Any, project: Any) -> None:
+def test_a_failing_run(user, project):
     job = user.job_create(project, name="failing", command="Fail", run=True, show_run=True)
     wait_for(lambda: user.run_info(job["id"])["state"] == "failed", "the run to fail")
     assert "this run fails" in user.run_log(job["id"])
@@ -351,7 +349,7 @@ def test_a_failing_run(user: Any, project: Any) -> None:
     user.job_delete(user.job_info("failing"))
 
 
-def test_secrets(ae5: Any, user: Any) -> None:
+def test_secrets(ae5, user):
     user.secret_add("DB_URI", "first")
     user.secret_add("DB_URI", "second")
     assert {"secret_name": "DB_URI"} in user.secret_list()
@@ -361,7 +359,7 @@ def test_secrets(ae5: Any, user: Any) -> None:
         user.secret_delete("DB_URI")
 
 
-def test_profiles_editors_samples_sessions(user: Any, project: Any) -> None:
+def test_profiles_editors_samples_sessions(user, project):
     profiles = {p["name"]: p for p in user.resource_profile_list()}
     assert set(profiles) == {"default", "large"}
     assert int(profiles["large"]["cpu"]) >= int(profiles["default"]["cpu"]) >= 1
@@ -416,11 +414,11 @@ class Ae5Command:
 
 
 @pytest.fixture(scope="module")
-def command(sandbox: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> Ae5Command:
+def command(sandbox, tmp_path_factory):
     return Ae5Command(sandbox.info, tmp_path_factory.mktemp("ae5-command"))
 
 
-def test_command_login_logout_users(command: Ae5Command, tmp_path: Path) -> None:
+def test_command_login_logout_users(command, tmp_path):
     elsewhere = {"AE5_TOOLS_CONFIG_DIR": str(tmp_path / "other")}
     assert "Invalid username or password" in command.fails("login", AE5_PASSWORD="wrong", **elsewhere)
     assert command.run("login").returncode == 0
@@ -440,7 +438,7 @@ def test_command_login_logout_users(command: Ae5Command, tmp_path: Path) -> None
     assert command.run("logout").returncode == 0
 
 
-def test_command_project_deployment_job(command: Ae5Command, project_archive: Path, tmp_path: Path) -> None:
+def test_command_project_deployment_job(command, project_archive, tmp_path):
     record = command.json("project", "upload", str(project_archive), "--name", "by-command", "--tag", "2.0")
     assert command.json("project", "info", "by-command")["id"] == record["id"]
     assert [r["name"] for r in command.json("project", "revision", "list", "by-command")] == ["2.0"]
@@ -480,7 +478,7 @@ def test_command_project_deployment_job(command: Ae5Command, project_archive: Pa
     assert command.run("project", "delete", "by-command", "--yes").returncode == 0
 
 
-def test_a_broken_archive_is_refused(ae5: Any, user: Any, tmp_path: Path) -> None:
+def test_a_broken_archive_is_refused(ae5, user, tmp_path):
     archive = make_project_archive(tmp_path / "bad.tar.gz", project_file="commands: [")
     with pytest.raises(ae5.AEException, match=r"400 anaconda-project\.yml is not valid YAML"):
         user.project_upload(str(archive), "bad", None)

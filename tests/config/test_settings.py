@@ -305,7 +305,7 @@ def test_shipped_drivers_are_those_of_the_bundled_project():
     packages = str(yaml.safe_load((template_dir() / "anaconda-project.yml").read_text())["env_specs"]["default"])
     for driver in SHIPPED.values():
         assert driver == "pysqlite" or re.search(rf"'{driver}(\[binary\])?==", packages.lower()), driver
-    server = (template_dir() / "mlflow_ae5_server" / "database" / "checks.py").read_text()
+    server = (template_dir() / "mlflow_ae5_server" / "database" / "connection.py").read_text()
     for driver, (package, *_) in ADDABLE.items():
         assert f'("{driver}", ' in server
         assert f'"{package}")' in server

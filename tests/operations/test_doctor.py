@@ -135,7 +135,7 @@ def test_the_tables_know_every_driver_there_is():
 
 
 def test_our_drivers_are_those_the_server_takes():
-    source = (template_dir() / "mlflow_ae5_server" / "database" / "checks.py").read_text()
+    source = (template_dir() / "mlflow_ae5_server" / "database" / "connection.py").read_text()
     (table,) = [
         ast.literal_eval(node.value)
         for node in ast.parse(source).body

@@ -56,7 +56,7 @@ class ServiceAccountStage(Stage[AccountState]):
 
     def diff(self, state: AccountState) -> Diff:
         if state.missing:
-            reason = "it does not exist, and --create-account was given"
+            reason = "it does not exist, and account creation is enabled"
             return Changes((CreateAccount(name=state.account, reason=reason),))
         warnings = []
         if state.other_projects:

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.render.install import Installed
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.plan import RunResult
+    from mlflow_ae5_deploy.engine.stage import RunResult
 
 PROGRAM = "mlflow-ae5-deploy"
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from mlflow_ae5_deploy.engine.change import Change
     from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
-    from mlflow_ae5_deploy.engine.plan import RunResult
-    from mlflow_ae5_deploy.engine.stage import AnyStage
+    from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
     from mlflow_ae5_deploy.operations.verify import Verification
     from mlflow_ae5_deploy.render.console import Reporter
 

@@ -15,8 +15,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.plan import Diff, NoChange, RunResult, StageResult
-from mlflow_ae5_deploy.engine.stage import AnyStage
+from mlflow_ae5_deploy.engine.stage import AnyStage, Diff, NoChange, RunResult, StageResult
 
 _log = logging.getLogger(__name__)
 

@@ -34,11 +34,10 @@ from mlflow_ae5_deploy.operations.rotate_token_result import (
     result_of,
     unchanged,
 )
-from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import await_serving
 from mlflow_ae5_deploy.resources.health import await_health
-from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken, sign_in, store_token
+from mlflow_ae5_deploy.resources.token import TOKEN, IssueToken, StoreToken, recipients, sign_in, store_token
 from mlflow_ae5_deploy.resources.token_expiry import is_due
 
 _TEST = 60.0  # seconds until a new token must open the endpoint of a running server

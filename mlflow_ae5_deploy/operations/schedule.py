@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.text import gone
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute
-from mlflow_ae5_deploy.engine.plan import NoChange
+from mlflow_ae5_deploy.engine.stage import NoChange
 from mlflow_ae5_deploy.jobs import one_off, runner
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.resources import scheduled_job

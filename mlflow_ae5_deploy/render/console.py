@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from mlflow_ae5_deploy.common.errors import DeployError
     from mlflow_ae5_deploy.engine.change import Change
-    from mlflow_ae5_deploy.engine.plan import RunResult, StageResult
-    from mlflow_ae5_deploy.engine.stage import AnyStage
+    from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult, StageResult
     from mlflow_ae5_deploy.operations.verify import Check
     from mlflow_ae5_deploy.render.install import Installed
 

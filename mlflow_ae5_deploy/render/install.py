@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
-from mlflow_ae5_deploy.engine.plan import RunResult, StageResult
+from mlflow_ae5_deploy.engine.stage import RunResult, StageResult
 from mlflow_ae5_deploy.render.env import CERTIFICATE
 
 SCHEMA = 1

@@ -18,8 +18,8 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, Platform
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.records import PendingJobChange
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange
 from mlflow_ae5_deploy.jobs.one_off import shows_up
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.resources.deployment import revision_for

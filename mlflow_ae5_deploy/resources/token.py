@@ -1,6 +1,8 @@
-"""Store a tested token: for the service account, or for a consumer together with the server's address."""
+"""The token: the accounts that need it (service account and consumers), and how each gets it."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
@@ -9,8 +11,9 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import StoredToken
-from mlflow_ae5_deploy.resources.consumers import TOKEN
 from mlflow_ae5_deploy.resources.token_expiry import expiry
+
+TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a secret, not its value
 
 
 class IssueToken(Change):
@@ -32,6 +35,41 @@ class StoreToken(Change):
     @property
     def target(self) -> str:
         return f"{self.resource} for {self.name}"
+
+
+def recipients(context: Context) -> list[str]:
+    """Account names, the service account first."""
+    return [context.account, *(consumer.username for consumer in context.settings.consumers)]
+
+
+def expired(context: Context, deployment_id: str | None) -> dict[str, datetime]:
+    """When the token of a recipient expired, of those whose token of this deployment has."""
+    now, accounts = context.clock.now(), recipients(context)
+    return {
+        token.account: token.expires
+        for token in context.state.tokens.values()
+        if token.account in accounts
+        and token.deployment_id == deployment_id
+        and token.expires is not None
+        and token.expires <= now
+    }
+
+
+def without_token(context: Context, deployment_id: str | None) -> tuple[str, ...]:
+    """The recipients without a recorded, valid token of this deployment."""
+    if deployment_id is None:
+        return tuple(recipients(context))
+    over = expired(context, deployment_id)
+    stored = {token.account for token in context.state.tokens.values() if token.deployment_id == deployment_id}
+    lacking = [name for name in recipients(context) if name in over or name not in stored]
+    if context.account not in lacking and TOKEN not in context.cached.secret_names():
+        lacking.insert(0, context.account)
+    return tuple(lacking)
+
+
+def token_is_on_record(context: Context) -> bool:
+    """False where a token is stored, and from another machine."""
+    return bool(context.state.tokens) or TOKEN not in context.cached.secret_names()
 
 
 def store_token(context: Context, account: str, deployment: Deployment, platform: Client | None = None) -> None:

@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context, RunOptions
 from mlflow_ae5_deploy.engine.executor import run
-from mlflow_ae5_deploy.engine.plan import RunResult
+from mlflow_ae5_deploy.engine.stage import RunResult
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 from tests.sandbox.support import Admin, credentials
 

@@ -10,7 +10,7 @@ from runbook_support import OTHER, OURS, context, deployment
 from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.engine.change import Impact
-from mlflow_ae5_deploy.engine.plan import NoChange
+from mlflow_ae5_deploy.engine.stage import NoChange
 from mlflow_ae5_deploy.resources.deployment import (
     AwaitDeployment,
     MakePrivate,

@@ -18,7 +18,7 @@ from runbook_support import ACCOUNT, OTHER, OURS, Doors, Lists, context, deploym
 from mlflow_ae5_deploy.ae5.models import Collaborator, User
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import RestoreRequest, RunOptions
-from mlflow_ae5_deploy.engine.plan import NoChange
+from mlflow_ae5_deploy.engine.stage import NoChange
 from mlflow_ae5_deploy.operations import uninstall_plan
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions, RotationState, decide
 from mlflow_ae5_deploy.operations.uninstall_plan import UninstallState

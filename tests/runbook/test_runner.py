@@ -12,8 +12,7 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import RunOptions
 from mlflow_ae5_deploy.engine.executor import run
-from mlflow_ae5_deploy.engine.plan import Changes, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, NoChange, Stage
 
 
 class Scripted(Stage):

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.engine.context import RestoreRequest
-    from mlflow_ae5_deploy.engine.plan import RunResult
-    from mlflow_ae5_deploy.engine.stage import AnyStage
+    from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
 
 NAME = "restore"
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.plan import RunResult
-    from mlflow_ae5_deploy.engine.stage import AnyStage
+    from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
     from mlflow_ae5_deploy.render.console import Reporter
 

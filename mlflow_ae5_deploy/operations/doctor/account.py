@@ -8,8 +8,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.errors import Configuration, Denied, DeployError, LoginFailed, PlatformError
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import NoChange
-from mlflow_ae5_deploy.engine.stage import AnyStage, compare
+from mlflow_ae5_deploy.engine.stage import AnyStage, NoChange, compare
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.resources import encryption_keys
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, project_name

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import AnyStage, compare
+from mlflow_ae5_deploy.engine.stage import AnyStage, Diff, NoChange, compare
 
 SAME, DIFFERS, UNKNOWN = "same", "differs", "unknown"
 SIGN_IN = 3  # up to this stage an error means that nothing can be observed at all

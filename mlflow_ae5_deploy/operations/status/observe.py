@@ -30,9 +30,9 @@ from mlflow_ae5_deploy.operations.status.state import (
 from mlflow_ae5_deploy.operations.status_backups import look_at_backups
 from mlflow_ae5_deploy.release.provenance import made_of
 from mlflow_ae5_deploy.resources import gc_job, scheduled_job
-from mlflow_ae5_deploy.resources.consumers import TOKEN, recipients
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
+from mlflow_ae5_deploy.resources.token import TOKEN, recipients
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 

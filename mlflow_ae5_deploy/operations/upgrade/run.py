@@ -10,9 +10,8 @@ from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import RunResult
 from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
-from mlflow_ae5_deploy.engine.stage import AnyStage
+from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec

@@ -8,8 +8,7 @@ from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.common.errors import LoginFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources.account import CreateAccount
 
 

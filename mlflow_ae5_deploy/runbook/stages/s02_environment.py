@@ -9,8 +9,7 @@ from pathlib import Path
 from mlflow_ae5_deploy.ae5.connect import check_provider
 from mlflow_ae5_deploy.common.parts import ae5_tools_version
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Diff, NoChange, Stage
 
 
 @dataclass(frozen=True)

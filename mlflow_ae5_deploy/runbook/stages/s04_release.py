@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.common.errors import Unreachable
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.models import FetchSettings, Release
 from mlflow_ae5_deploy.release.source import latest_version, obtain
 from mlflow_ae5_deploy.resources.release import DownloadRelease

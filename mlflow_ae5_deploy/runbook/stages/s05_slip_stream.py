@@ -10,8 +10,7 @@ from mlflow_ae5_deploy.common.files import copy_private
 from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.customize import build
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.resources.release import BuildArchive

@@ -9,8 +9,7 @@ from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.provenance import Comparison, same_content
 from mlflow_ae5_deploy.resources import before_replacing
 from mlflow_ae5_deploy.resources.before_replacing import DataState

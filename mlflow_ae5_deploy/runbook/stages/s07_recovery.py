@@ -13,9 +13,8 @@ from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
 from mlflow_ae5_deploy.engine.records import RestoreRecord
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import STOPPED, StopDeployment, restart_consequences, stop

@@ -14,8 +14,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, PlatformError, StageFailed
 from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources import served_database, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, project_name
 from mlflow_ae5_deploy.resources.deployment import (

@@ -8,8 +8,7 @@ from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, observe_secret, setting
 
 NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
-from mlflow_ae5_deploy.resources.consumers import TOKEN, expired, recipients, token_is_on_record, without_token
-from mlflow_ae5_deploy.resources.token import StoreToken, store_token
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
+from mlflow_ae5_deploy.resources.token import (
+    TOKEN,
+    StoreToken,
+    expired,
+    recipients,
+    store_token,
+    token_is_on_record,
+    without_token,
+)
 
 
 @dataclass(frozen=True)

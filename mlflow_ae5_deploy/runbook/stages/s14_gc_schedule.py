@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.plan import Changes, Diff, NoChange
-from mlflow_ae5_deploy.engine.stage import Stage
+from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources import backup_destination, scheduled_job
 from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
 from mlflow_ae5_deploy.resources.scheduled_job import JobChange, ScheduledJobState

@@ -1,1 +1,1 @@
-"""The boundary to AE5: client, models, sessions, providers, and the map of foreign errors."""
+"""The boundary to AE5: client, sessions, providers, and the map of foreign errors."""

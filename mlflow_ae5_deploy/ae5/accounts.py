@@ -1,4 +1,4 @@
-"""The administrator's session: accounts of the identity provider, and impersonation."""
+"""The administrator's session: accounts of the identity provider, impersonation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AdminSession(Session):
         return next((user for user in self.users() if user.username.casefold() == desired), None)
 
     def create_user(self, username: str, email: str, first_name: str, last_name: str, password: Secret) -> User:
-        """Create an enabled account in the group `everyone` with the platform's default role. Conflict if it exists."""
+        """Create an enabled account with the default role. Conflict if it exists."""
         account = {
             "username": username,
             "email": email,
@@ -58,7 +58,7 @@ class AdminSession(Session):
         return user
 
     def impersonate(self, user: User) -> CookieJar:
-        """Cookies of a new session of that account; the administrator's own connection keeps none of them.
+        """Cookies of a new session of that account, removed from the administrator's own.
 
         LoginFailed if the platform refuses.
         """

@@ -55,7 +55,7 @@ _LOGIN_WORDS: tuple[tuple[str, str, str], ...] = (
 
 
 def login_request(hostname: str) -> tuple[str, dict[str, str]]:
-    """Address and parameters that start a browser login; answered by the form, or by a redirect when signed in."""
+    """Address and parameters that start a browser login."""
     return f"https://{hostname}/auth/realms/AnacondaPlatform/protocol/openid-connect/auth", {
         "client_id": "anaconda-platform",
         "scope": "openid",
@@ -93,7 +93,7 @@ def is_signed_in(cookies: CookieJar) -> bool:
 
 
 def explain_failed_login(adapter: TransportAdapter, hostname: str, username: str) -> LoginFailed:
-    """The reason for a failed login, from the last page. ae5-tools reports "Invalid username" for every reason."""
+    """The reason for a failed login, from the last page; ae5-tools has only one."""
     page = html.unescape(adapter.last_page)
     for pattern, what, remedy in _LOGIN_WORDS:
         if match := re.search(pattern, page, re.I):
@@ -159,7 +159,7 @@ def end_admin_session(http: requests.Session, hostname: str, token: dict[str, An
 
 
 def end_user_session(http: requests.Session, hostname: str) -> None:
-    """GET /logout and the redirects that belong to it: to the identity provider, but not back to the front page."""
+    """GET /logout and its redirects, except the one back to the front page."""
     url = f"https://{hostname}/logout"
     for _ in range(_MOST_LOGOUT_STEPS):
         at = url
@@ -180,7 +180,7 @@ def adopt_cookies(http: requests.Session, jar: CookieJar) -> None:
 
 
 def cloudflare_headers() -> dict[str, str]:
-    """Headers for a platform behind Cloudflare Access, from the environment, as ae5-tools has them."""
+    """Headers for Cloudflare Access, from the same variables as ae5-tools."""
     client, secret = os.environ.get("CF_ACCESS_CLIENT_ID"), os.environ.get("CF_ACCESS_CLIENT_SECRET")
     if not client or not secret:
         return {}

@@ -1,4 +1,4 @@
-"""Requests to a deployment's address, as the browser of a signed-in account sends them."""
+"""Requests to a deployment's address, as a signed-in account's browser sends them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EndpointAnswer:
 
 
 class Browser:
-    """Has a cookie jar of its own, started from the login session's: what an endpoint sets stays out of API calls."""
+    """A browser with its own cookie jar, so that endpoints' cookies stay in it."""
 
     def __init__(self, connection: Connection, hostname: str, sign_in: Callable[[], None]) -> None:
         self._connection = connection
@@ -81,7 +81,7 @@ class Browser:
         return self._http
 
     def _is_ours(self, url: str, requested: str) -> bool:
-        """Redirects are followed on the platform, its sub-domains, and the host that was asked for."""
+        """Whether a redirect stays on the platform, its sub-domains or the requested host."""
         parts = urlsplit(url)
         host, home = (parts.hostname or "").lower(), self._hostname.split(":")[0].lower()
         allowed = host in (home, (urlsplit(requested).hostname or "").lower()) or host.endswith("." + home)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class PlatformCache:
-    """Cached lists. While the account does not exist (a forecast before stage 1), everything is empty."""
+    """Cached lists; all empty while the service account does not exist."""
 
     def __init__(self, access: Sessions) -> None:
         self._access = access
@@ -29,13 +29,13 @@ class PlatformCache:
         self._gone: set[str] = set()
 
     def forget(self, *names: str) -> None:
-        """After a write: drop what it made stale (`projects`, `deployments`, ...); without names, everything."""
+        """Drop the lists that a write made stale; without names, all."""
         for name in names or tuple(self._seen):
             for key in [k for k in self._seen if k == name or k.startswith(name + ":")]:
                 del self._seen[key]
 
     def expect_gone(self, project_id: str) -> None:
-        """For a forecast: from now on show no deployment and no job of this project, as if it were replaced."""
+        """In a forecast, hide deployments and jobs of this project from now on."""
         self._gone.add(project_id)
 
     def is_going(self, project: Project) -> bool:

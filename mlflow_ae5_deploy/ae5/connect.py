@@ -31,7 +31,7 @@ Provider = Literal["auto", "ae5-tools", "built-in"]
 
 @dataclass(frozen=True)
 class PlatformTarget:
-    """A platform, and how to reach it. read_only: sessions refuse every write before it is sent."""
+    """A platform, and how to reach it. read_only: refuse every write."""
 
     options: ConnectionOptions
     provider: Provider
@@ -47,14 +47,14 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Impersonation:
-    """Sign in as `user` through `admin`, which must stay open: it replaces a session that expired."""
+    """Sign in as `user` through `admin`, which must stay open for renewals."""
 
     admin: AdminSession
     user: User
 
 
 def open_session(target: PlatformTarget, credentials: Credentials | Impersonation, clock: Clock) -> UserSession:
-    """Sign in as an account, at once. Raises Configuration, LoginFailed and what a call may raise."""
+    """Sign in as an account. Raises Configuration, LoginFailed, and as `Session.call`."""
     if isinstance(credentials, Credentials):
         login = AccountLogin(credentials.username, credentials.password)
     else:
@@ -98,7 +98,7 @@ def _connect(
 
 
 def choose_provider(provider: Provider, *, is_sandbox: bool) -> Literal["ae5-tools", "built-in"]:
-    """Choose ae5-tools for every real platform; the built-in provider works on the sandbox only."""
+    """Choose ae5-tools, or the built-in provider on the sandbox."""
     if provider == "auto":
         return "built-in" if is_sandbox else "ae5-tools"
     if provider == "built-in" and not is_sandbox:
@@ -111,13 +111,13 @@ def choose_provider(provider: Provider, *, is_sandbox: bool) -> Literal["ae5-too
 
 
 def check_provider(provider: Provider, *, is_sandbox: bool) -> None:
-    """Raise Configuration, without a request, if the provider for this platform cannot be used."""
+    """Raise Configuration, without a request, if the provider cannot be used."""
     if choose_provider(provider, is_sandbox=is_sandbox) == "ae5-tools":
         _ae5tools()
 
 
 def _ae5tools() -> ModuleType:
-    """Our ae5-tools provider; Configuration if ae5-tools is missing, too old or does not load."""
+    """Our ae5-tools provider; Configuration if ae5-tools is missing or unusable."""
     installed = ae5_tools_version()
     if installed is not None and too_old(installed):
         raise Configuration(

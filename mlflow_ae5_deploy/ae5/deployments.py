@@ -93,7 +93,7 @@ class DeploymentsApi(ResourceApi):
         )
 
     def wait_started(self, deployment: Deployment) -> Deployment:
-        """Wait until it runs. Raises Refused with the platform's message if it fails, NotFound if it disappears."""
+        """Wait until it runs. Refused with AE5's message if it fails, NotFound if missing."""
         began = self._clock.monotonic()
 
         def probe() -> Deployment | None:
@@ -117,7 +117,7 @@ class DeploymentsApi(ResourceApi):
         )
 
     def patch_deployment(self, deployment_id: str, **fields: Any) -> Deployment:
-        """Change some of public, resource_profile and revision in place, and wait until the record shows it."""
+        """Change public, resource_profile or revision in place, and wait until it shows."""
         unknown = set(fields) - {"public", "resource_profile", "revision"}
         if unknown or not fields:
             raise ValueError(f"cannot patch {sorted(unknown) or 'nothing'}")
@@ -144,7 +144,7 @@ class DeploymentsApi(ResourceApi):
         return parse_logs(self._session.call("GET", f"deployments/{part(deployment_id)}/logs"))
 
     def issue_token(self, deployment_id: str) -> Secret:
-        """Issue a new access token. Tokens cannot be read back; whether earlier ones stay valid is not documented."""
+        """Issue a new access token. Tokens cannot be read back."""
         path = f"deployments/{part(deployment_id)}/token"
         answer = self._write("POST", path)
         token = answer.get("token") if isinstance(answer, dict) else None
@@ -157,7 +157,7 @@ class DeploymentsApi(ResourceApi):
         return [parse_collaborator(record) for record in as_list(answer, "collaborators")]
 
     def set_collaborators(self, deployment_id: str, collaborators: Sequence[Collaborator]) -> list[Collaborator]:
-        """Replace the whole list; returns what the platform then has. UnexpectedAnswer if one is missing from it."""
+        """Replace the whole list, and return AE5's. UnexpectedAnswer if one is missing."""
         path = f"deployments/{part(deployment_id)}/collaborators"
         body = [{"id": item.id, "type": item.type, "permission": item.permission} for item in collaborators]
         answer = self._write("PUT", path, json=body)
@@ -199,7 +199,7 @@ class DeploymentsApi(ResourceApi):
         return None
 
     def _raise_if_claimed(self, endpoint: str, project: Project, clash: Conflict | Refused) -> None:
-        """Raise Conflict if another project has the endpoint. An error of the look-up must not hide a refusal."""
+        """Raise Conflict for an endpoint of another project, without hiding a refusal."""
         claims: list[StaticEndpoint] = []
         with contextlib.suppress(*([PlatformError] if isinstance(clash, Refused) else [])):
             claims = self.static_endpoints()
@@ -235,6 +235,6 @@ class DeploymentsApi(ResourceApi):
 
 
 def _is_about_the_name(message: str, name: str) -> bool:
-    """Whether a conflict is about the deployment's name, not its endpoint. AE5's messages are not documented."""
+    """Whether a conflict is about the name, not the endpoint. AE5 documents neither."""
     rest = message.replace(name, "")
     return "name" in rest and "endpoint" not in rest.lower()

@@ -195,13 +195,13 @@ _CERTIFICATE_TROUBLE: dict[int, MappedError] = {
 
 
 def diagnose(error: BaseException) -> MappedError | None:
-    """The weightiest entry for an exception's chain; None if nothing in it is foreign (a bug of ours)."""
+    """The weightiest entry for an exception's chain; None if none of it is foreign."""
     found = [trouble for link in _chain(error) if (trouble := _single(link)) is not None]
     return max(found, key=lambda trouble: trouble.weight, default=None)
 
 
 def translate(error: BaseException, *, host: str, write: bool) -> PlatformError | None:
-    """Our error for a foreign one; None if it is not foreign. The caller raises it outside of its `except`."""
+    """Our error for a foreign one, or None. To be raised outside of `except`."""
     if isinstance(error, PlatformError):
         return error
     trouble = diagnose(error)
@@ -209,7 +209,7 @@ def translate(error: BaseException, *, host: str, write: bool) -> PlatformError 
 
 
 def shielded(action: Callable[[], T], *, host: str, write: bool = False) -> T:
-    """Run `action`; raise ours for a foreign exception, with no trace of the foreign one attached.
+    """Run `action`; raise our error for a foreign one, without the foreign one.
 
     Not a context manager: an error raised from one keeps the foreign exception, and the request in it, as context.
     """
@@ -238,7 +238,7 @@ def _single(error: BaseException) -> MappedError | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and everything it wraps: by cause, by context, as argument, as urllib3's `reason`."""
+    """The exception and all it wraps: cause, context, arguments, urllib3's `reason`."""
     waiting, seen = [error], set[int]()
     while waiting:
         link = waiting.pop(0)

@@ -28,7 +28,7 @@ class JobsApi(ResourceApi):
         resource_profile: str,
         run: bool = False,
     ) -> Job:
-        """Create a job. schedule: cron, or None to run on request only. run: start a run at once.
+        """Create a job. schedule: cron, or None. run: start a run at once.
 
         Leftover runs of a deleted job block its name, and AE5's answer to that is not documented: after a refusal such
         runs are deleted (see free_job_name) and, if there were any, the request is repeated once. An existing job of
@@ -66,7 +66,7 @@ class JobsApi(ResourceApi):
         return self._write_once(send, find, f"the creation of job {name}")
 
     def free_job_name(self, name: str) -> int:
-        """Delete this account's finished runs of that name whose job is gone; returns how many.
+        """Delete own finished runs of that name without a job; returns how many.
 
         Raises Conflict if a job has the name, or a run of a deleted job is still active.
         """
@@ -96,7 +96,7 @@ class JobsApi(ResourceApi):
         return parse_job(as_record(self._write("POST", f"jobs/{part(job_id)}/unpause"), "a job"))
 
     def run_job(self, job_id: str) -> Run:
-        """Start a run now. Existing runs are listed first, to recognise the new one after a lost answer."""
+        """Start a run now; after a lost answer it is recognised by its new id."""
         before = {run.id for run in self.runs(job_id)}
         path = f"jobs/{part(job_id)}/runs"
 

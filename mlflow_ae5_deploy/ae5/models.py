@@ -1,4 +1,4 @@
-"""What the platform answers, as frozen records. Field meanings follow AE5's REST API v2."""
+"""Frozen records of AE5's answers, with the fields of its REST API v2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class User:
-    """An account of the platform's identity provider (needs admin credentials to be read)."""
+    """An account of the identity provider."""
 
     id: str
     username: str
@@ -19,7 +19,7 @@ class User:
 
 @dataclass(frozen=True)
 class Project:
-    """id is `a0-` and 32 hex digits. owner and name together are unique; name alone is not."""
+    """id: `a0-` and 32 hex digits. Owner and name together are unique."""
 
     id: str
     name: str
@@ -37,7 +37,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Revision:
-    """name is what deployments and jobs refer to; `url` is the archive source they must be given."""
+    """name: for deployments and jobs. url: the archive source they need."""
 
     id: str
     name: str
@@ -48,7 +48,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class Deployment:
-    """id is `a2-` and 32 hex digits, new for every start: there is no restart in place.
+    """id: `a2-` and 32 hex digits, new for every start.
 
     state: initial | starting | started, or anything else, which means failed (see status_text).
     endpoint: first label of the URL's host, or the sandbox's own statement of it; None while there is no URL.
@@ -103,7 +103,7 @@ class StaticEndpoint:
 
 @dataclass(frozen=True)
 class Job:
-    """id is `a2-`... like a deployment's. schedule is a cron expression, or None for run-once jobs."""
+    """id: like a deployment's. schedule: a cron expression, or None."""
 
     id: str
     name: str
@@ -120,7 +120,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a job. state: initial | running | completed | failed | error | stopped."""
+    """One execution of a job."""
 
     id: str
     name: str

@@ -45,7 +45,7 @@ class ConnectionOptions:
         return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
     def check(self) -> None:
-        """Raise Configuration for a host name or a file that cannot be used; later it would be an obscure error."""
+        """Raise Configuration for an unusable host name or file."""
         if not _HOST.fullmatch(self.hostname):
             raise Configuration(
                 f"{self.hostname!r} is not a host name." if self.hostname else "No host name is given.",

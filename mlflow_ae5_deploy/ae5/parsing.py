@@ -1,4 +1,4 @@
-"""JSON of the platform to records: strict about what we act on, indifferent to anything else."""
+"""Parse AE5's JSON: strict about the fields in use, indifferent to others."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def parse_revision(record: Mapping[str, Any]) -> Revision:
 
 
 def parse_deployment(record: Mapping[str, Any], hostname: str) -> Deployment:
-    """hostname: the platform's, with its port if any; needed to tell an endpoint's name from the URL."""
+    """hostname: the platform's, with its port; the URL's first label is the endpoint."""
     url = _url(record)
     identity = _text(record, "id", "deployment")
     return Deployment(
@@ -119,7 +119,7 @@ def parse_collaborator(record: Mapping[str, Any]) -> Collaborator:
 
 
 def parse_static_endpoint(record: Mapping[str, Any]) -> StaticEndpoint:
-    """project_id is empty for a claim without a project, which AE5 has been seen to list."""
+    """project_id is empty for a claim without a project, which AE5 may list."""
     name = record.get("static_endpoint") or _text(record, "id", "static endpoint")
     return StaticEndpoint(name=str(name), project_id=_project_id(record, "static endpoint", needed=False))
 
@@ -180,7 +180,7 @@ def _flag(record: Mapping[str, Any], field: str, what: str) -> bool:
 
 
 def _project_id(record: Mapping[str, Any], what: str, *, needed: bool = True) -> str:
-    """From project_url, whose last part is the project's hex digits; the id itself is not in these records."""
+    """The id from project_url, whose last part is the project's hex digits."""
     url = record.get("project_url")
     if isinstance(url, str) and url.strip("/"):
         return "a0-" + url.rstrip("/").rsplit("/", 1)[-1]

@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
 
 @dataclass(frozen=True)
 class Certificate:
-    """Names as in the certificate; issuer and subject are common names, or organisations where there is none."""
+    """subject, issuer: common names, or organisations where there is none."""
 
     subject: str
     issuer: str
@@ -34,7 +34,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Handshake:
-    """chain: the server's certificate first. Only that one where this Python does not offer the others."""
+    """chain: the server's certificate first, and alone where Python has no others."""
 
     version: str
     chain: tuple[Certificate, ...]
@@ -47,7 +47,7 @@ def split_host(host: str) -> tuple[str, int]:
 
 
 def proxy_for(host: str) -> str | None:
-    """Host of the proxy that requests to `host` go through, by the environment; None for a direct connection."""
+    """Host of the environment's proxy for requests to `host`, or None."""
     proxies = requests.utils.get_environ_proxies(f"https://{host}/")
     proxy = proxies.get("https") or proxies.get("all")
     return urlsplit(proxy).netloc.rpartition("@")[2] or "a proxy" if proxy else None
@@ -66,7 +66,7 @@ def connect(host: str, options: ConnectionOptions) -> None:
 
 
 def handshake(host: str, options: ConnectionOptions, *, verify: bool = True) -> Handshake:
-    """Connect and agree on TLS. With `verify`, with the trust that requests would have. Raises PlatformError."""
+    """Agree on TLS; with `verify`, with the trust of requests. Raises PlatformError."""
     return shielded(lambda: _handshake(host, options, verify), host=host)
 
 
@@ -96,7 +96,7 @@ def _trust(context: ssl.SSLContext, options: ConnectionOptions) -> None:
 
 
 def _chain(secure: ssl.SSLSocket, verified: bool) -> tuple[Certificate, ...]:
-    """The whole chain by way of what Python has had since 3.10 without naming it public; else the leaf."""
+    """The whole chain by Python's private interface; else the leaf."""
     inner: Any = getattr(secure, "_sslobj", None)
     read = getattr(inner, "get_verified_chain" if verified else "get_unverified_chain", None)
     infos = [entry.get_info() for entry in read() or ()] if read is not None else [secure.getpeercert()]
@@ -118,7 +118,7 @@ def _name(parts: Any) -> str:
 
 
 def clock_skew(options: ConnectionOptions, clock: Clock) -> float:
-    """Seconds by which the platform's clock is ahead of ours, to about a second. Raises PlatformError."""
+    """Seconds that the platform's clock is ahead, to about one. Raises PlatformError."""
     http = requests.Session()
     guard(http, options, clock, read_only=True)
     try:

@@ -29,7 +29,7 @@ class ProjectsApi(ResourceApi):
         return self._session.username
 
     def whoami(self) -> str:
-        """Test the session with an API call, and name the account. The next `projects()` reuses the answer."""
+        """Test the session, and name the account; the next `projects()` reuses the answer."""
         listed = self._list_projects()
         self._fresh_projects = (self._clock.monotonic(), listed)
         if not self._session.username:
@@ -87,7 +87,7 @@ class ProjectsApi(ResourceApi):
         self._write("DELETE", f"projects/{part(project_id)}", missing_ok=True, expect="text")
 
     def revisions(self, project_id: str) -> list[Revision]:
-        """Newest first. A project that was just made may have none for a moment, which is waited for."""
+        """Revisions, newest first; waits for the first one of a new project."""
         path = f"projects/{part(project_id)}/revisions"
 
         def probe() -> list[Revision] | None:
@@ -108,7 +108,7 @@ class ProjectsApi(ResourceApi):
         return [parse_project(record) for record in as_list(self._session.call("GET", "projects"), "projects")]
 
     def _await_processing(self, project_id: str, action: Any) -> None:
-        """Wait until the upload's action is done. Without one in the answer (some versions) listing must do."""
+        """Wait until the upload's action is done, if the answer has one."""
         if not isinstance(action, dict):
             return
         final = action if _is_over(action) else self._follow(project_id, str(action.get("id") or ""))

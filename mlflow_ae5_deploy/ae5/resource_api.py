@@ -1,4 +1,4 @@
-"""Shared behaviour of the resource APIs: waiting, and writes whose answer may be lost."""
+"""Shared behaviour of the resource APIs: waits, and writes with a lost answer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WaitTimeouts:
 
 
 class ResourceApi:
-    """Base of the resource APIs. on_wait: called with what is awaited and the seconds so far."""
+    """Base of the resource APIs. on_wait: called with the wait's text and seconds."""
 
     def __init__(
         self, session: UserSession, clock: Clock, waits: WaitTimeouts | None = None, on_wait: OnWait | None = None
@@ -55,7 +55,7 @@ class ResourceApi:
         return checked(path, self._session.call(method, path, **request))
 
     def _write(self, method: str, path: str, *, missing_ok: bool = False, **request: Any) -> Any:
-        """Send a write that may be done twice, such as setting or deleting by id; repeat it when an answer is lost.
+        """Send a repeatable write, such as a deletion; repeat it when an answer is lost.
 
         missing_ok: return None for a record that does not exist.
         """
@@ -108,7 +108,7 @@ def workload(
     variables: Mapping[str, str] | None,
     **more: Any,
 ) -> dict[str, Any]:
-    """The body of a request for a deployment or job. variables are sent only if there are any."""
+    """The body of a request for a deployment or job."""
     body = {"source": revision.url, "revision": revision_name, "command": command, "name": name, "target": "deploy"}
     body |= {"resource_profile": resource_profile, **more}
     return body | {"variables": dict(variables)} if variables else body

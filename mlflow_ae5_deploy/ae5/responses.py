@@ -1,4 +1,4 @@
-"""Meaning of HTTP answers, decided before ae5-tools or `requests` can misread them.
+"""Meaning of HTTP answers, before ae5-tools or `requests` can misread them.
 
 A redirect of an API call is not success, a login page is not a result, and a 403 is not a network error. AE5's
 message, which is in the reason phrase, is kept, scrubbed.
@@ -42,16 +42,16 @@ _LONGEST_QUOTE = 400
 
 
 class SessionExpired(LoginFailed):
-    """The platform does not accept the session. Raised to callers only after a new login did not help."""
+    """The platform does not accept the session; raised if a new login did not help."""
 
 
 def is_write(method: str, path: str) -> bool:
-    """Whether a request may change something; signing in or out and impersonation change nothing."""
+    """Whether a request may change something; logins and impersonation do not."""
     return method.upper() not in SAFE_METHODS and not _SIGNING.search(path)
 
 
 def is_taken(message: str) -> bool:
-    """Whether the platform's message says that a name or endpoint is in use. Its wording is not documented."""
+    """Whether AE5's undocumented message says that a name or endpoint is in use."""
     return bool(_TAKEN.search(message))
 
 
@@ -76,7 +76,7 @@ def judge(method: str, url: str, response: requests.Response) -> PlatformError |
 
 
 def checked(where: str, answer: Any) -> Any:
-    """The answer, unless it is an error with status 200: `{"error": {"message": ...}}`."""
+    """The answer, unless it is an error with status 200: `{"error": {...}}`."""
     error = answer.get("error") if isinstance(answer, dict) else None
     if not error:
         return answer
@@ -86,7 +86,7 @@ def checked(where: str, answer: Any) -> Any:
 
 
 def message_of(path: str, response: requests.Response) -> str:
-    """The platform's message: reason phrase, then a message from the body. Scrubbed and bounded.
+    """The platform's message: reason phrase and body. Scrubbed and bounded.
 
     Nothing is quoted where the request carried a secret: the answer may echo it, and a short one is not recognised.
     """

@@ -1,4 +1,4 @@
-"""The account's secrets. Names can be listed; values can be set and never read back."""
+"""The account's secrets. Values can be set and never read back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SecretsApi(ResourceApi):
             )
 
     def delete_secret(self, name: str) -> None:
-        """Delete by name; a missing one is fine. The API cannot delete names with other characters."""
+        """Delete by name; a missing one is fine."""
         _check_name(name)
         self._write("DELETE", f"{_PATH}/{part(name)}", missing_ok=True, expect="text")
 

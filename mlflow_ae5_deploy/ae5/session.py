@@ -1,4 +1,4 @@
-"""Sessions of a signed-in account: refuse writes of a plan, sign in again when needed, read answers strictly."""
+"""Sessions: refuse writes in a plan, renew the login, read answers strictly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Files = Mapping[str, tuple[str, BinaryIO]]  # part name -> (file name to state, 
 
 
 class Session:
-    """base: the path, from the host's root, below which relative paths lie. The first call signs in where needed."""
+    """A session of an account. base: path from the host's root for relative paths."""
 
     def __init__(self, connection: Connection, hostname: str, username: str, *, base: str, read_only: bool) -> None:
         self.hostname = hostname
@@ -41,7 +41,7 @@ class Session:
 
     @property
     def writes_made(self) -> int:
-        """Those requests that could have changed something; signing in and out and impersonation do not count."""
+        """Requests that could have changed something."""
         return self.connection.adapter.writes_made
 
     def sign_in(self) -> None:
@@ -115,7 +115,7 @@ class UserSession(Session):
         self._browser = Browser(connection, hostname, self.sign_in)
 
     def browse(self, url: str, *, timeout: float | None = None, host: str | None = None) -> EndpointAnswer:
-        """GET an absolute https URL of a deployment as the signed-in account, following redirects.
+        """GET an https URL of a deployment as the signed-in account.
 
         host: the Host header, instead of the URL's own. Raises Unreachable and nothing else.
         """

@@ -66,14 +66,14 @@ class Sessions:
         return "with the account's own password"
 
     def require_credentials(self) -> None:
-        """Raise Configuration if the credentials for the service account are incomplete. Sends nothing."""
+        """Raise Configuration if the service account's credentials are incomplete."""
         if self.has_admin:
             self._admin_reference()
         if not self.impersonates:
             self._account_reference()
 
     def require_consumer(self, username: str, password: object) -> None:
-        """Raise LoginFailed if neither a password nor an administrator is configured for it. Sends nothing."""
+        """Raise LoginFailed without a password and an administrator."""
         if password is None and not self.has_admin:
             raise LoginFailed(
                 f"Cannot act as the consumer `{username}`: no password and no administrator is configured.",
@@ -90,14 +90,14 @@ class Sessions:
         return self._admin
 
     def find_account(self) -> User | None:
-        """The service account, looked up once by an administrator; impersonation needs its id."""
+        """The service account, looked up once by an administrator."""
         if self._user is None:
             self._user = self.admin().find_user(self.account)
             self.missing = self._user is None
         return self._user
 
     def create_account(self) -> User:
-        """Create the account; without a configured password, with a random one that is not stored."""
+        """Create the account, by default with a random password that is not stored."""
         account = self._settings.account
         password = (
             self._values.secret(account.password, f"password for the new account {self.account}")
@@ -134,7 +134,7 @@ class Sessions:
         return self._platform
 
     def consumer(self, username: str, password: Secret | None) -> Client:
-        """The platform as a consumer: with its own password, or impersonated by the administrator."""
+        """The platform as a consumer: by its own password or by impersonation."""
         credentials: Credentials | Impersonation
         self.require_consumer(username, password)
         if password is not None:

@@ -47,7 +47,7 @@ def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *
 
 
 class TransportAdapter(HTTPAdapter):
-    """requests_made, writes_made: see Session. last_page: text of the latest HTML answer, to explain a failed login."""
+    """The guarded adapter. last_page: latest HTML text, to explain a failed login."""
 
     def __init__(self, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> None:
         super().__init__(max_retries=0)
@@ -67,7 +67,7 @@ class TransportAdapter(HTTPAdapter):
         cert: Any = None,  # noqa: ARG002
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """One checked answer. Raises PlatformError, never a foreign exception about the network."""
+        """One checked answer. Raises PlatformError, never a foreign network error."""
         method, url = (request.method or "GET").upper(), request.url or ""
         at_home = _address(url) == _address(f"https://{self._options.hostname}")
         self._check(request, method, url, at_home)
@@ -170,7 +170,7 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _pause(attempt: int, response: requests.Response | None) -> float:
-    """Seconds before the next attempt: 0.5, 1, 2... or what the platform asks for, within bounds."""
+    """Seconds before the next attempt: 0.5, 1, 2... or Retry-After, bounded."""
     requested = response.headers.get("retry-after", "") if response is not None else ""
     seconds = float(requested) if requested.isascii() and requested.isdigit() else 0.5 * 2.0**attempt
     return min(seconds, _LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""Cron expressions of AE5 jobs: checked field by field, told in words, and the next times in UTC.
+"""Cron expressions of AE5 jobs: checks, description, and next times in UTC.
 
 Five fields, as ae5-tools passes them on: minute, hour, day of month, month, day of week. AE5 rejects a step that
 does not divide its field ("*/8" in the minutes), so that is refused here before anything is sent. What not every
@@ -39,13 +39,13 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Schedule:
-    """expression: whitespace normalised, otherwise as it was written. words: the same in English, 24-hour clock."""
+    """expression: with normalised whitespace. words: its description in English."""
 
     expression: str
     words: str
 
     def next_times(self, after: datetime, count: int = 3) -> list[datetime]:
-        """The next `count` times strictly after `after` (timezone-aware), in UTC, which AE5 is taken to use."""
+        """The next `count` times after `after` (timezone-aware), in UTC as AE5 presumably."""
         from cronsim import CronSim
 
         if after.tzinfo is None:
@@ -54,7 +54,7 @@ class Schedule:
 
 
 def parse_cron(expression: str) -> Schedule:
-    """Check a cron expression. Raises Configuration that names the field and says what would be right."""
+    """Check a cron expression. Configuration names the field and suggests a fix."""
     if len(expression) > _LONGEST:
         raise _refusal("The schedule is too long to be a cron expression.", expression[:_LONGEST] + "...")
     parts = expression.split()

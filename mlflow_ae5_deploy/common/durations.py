@@ -1,4 +1,4 @@
-"""MLflow's durations, as `mlflow gc --older-than` reads them: `30d0h0m0s`, each part optional, fractions allowed."""
+"""MLflow's durations, such as `30d0h0m0s`: each part optional, fractions allowed."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
 
 
 class Interrupted(BaseException):
-    """Ctrl-C while no server runs. No KeyboardInterrupt itself: typer makes a bare exit code of those.
+    """Ctrl-C while no server runs; not a KeyboardInterrupt, which typer swallows.
 
     what:   the state of the server.
     resume: verb and options of the command that resumes; empty: the same command again.
@@ -236,7 +236,7 @@ class RollbackFailed(DeployError):
 
 
 def exit_code_table() -> str:
-    """All exit codes as a table in Markdown: codes and names from the classes, meanings from the tree at the top."""
+    """All exit codes as a Markdown table, from the classes and the tree above."""
     tree, _, others = (__doc__ or "").partition("Not errors")
     meanings = dict(re.findall(r"^[ |`-]+-- (\w+) +\d+  (.+)$", tree, re.M))
     rows = [

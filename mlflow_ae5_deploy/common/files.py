@@ -1,4 +1,4 @@
-"""Private files and folders: written whole or not at all, readable by the owner only."""
+"""Private files and folders: written whole or not at all, owner only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _YOUNG = 60.0  # seconds: a folder whose owner may be about to lock it
 def storage_error(
     error: OSError, where: Path, what: str = "The state cannot be stored", elsewhere: str = STATE_ELSEWHERE
 ) -> Configuration:
-    """The error behind a failed access to a file or folder, with a remedy for its reason."""
+    """The error behind a failed access to a file or folder, with a remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "Check that the folder is writable")
     reason = error.strerror or type(error).__name__
     return Configuration(f"{what}: {reason}.", where=str(where), remedy=f"{remedy}, or {elsewhere}.")
@@ -56,7 +56,7 @@ def cannot_write(error: OSError, path: Path) -> Configuration:
 
 
 def private_folder(path: Path) -> Path:
-    """Create `path` (0700) with its parents. Raises Configuration when that is not possible."""
+    """Create `path` (0700) with its parents; Configuration if that is not possible."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
@@ -67,7 +67,7 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step (0600). A full disk leaves the previous file unchanged."""
+    """Replace `path` in one step (0600); a full disk leaves the previous file."""
     _replace(path, io.BytesIO(content))
 
 
@@ -122,7 +122,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def _delete_abandoned(parent: Path) -> None:
-    """Delete this user's scratch folders whose lock is free; a folder without a lock is not ours."""
+    """Delete this user's scratch folders whose lock is free."""
     for folder in parent.glob(f"{_SCRATCH_PREFIX}*"):
         with contextlib.suppress(OSError):
             state = folder.lstat()

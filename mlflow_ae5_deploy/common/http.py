@@ -1,4 +1,4 @@
-"""What is logged of HTTP: never headers, queries, forms, pages or anything else that carries credentials."""
+"""Logging of HTTP, without headers, queries, forms and pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PRIVATE = ("/token", "/impersonation", "/logs")  # ends of paths whose answers 
 
 
 def log_exchange(request: requests.PreparedRequest, response: requests.Response | None, seconds: float) -> None:
-    """One line for the request; on the level DEBUG also the JSON sent and received. response: None, if none came."""
+    """Log one line for a request; on DEBUG also the JSON sent and received."""
     if not _log.isEnabledFor(logging.INFO):
         return
     parts = urlsplit(request.url or "")

@@ -1,4 +1,4 @@
-"""JSON from outside, with limits: a few kilobytes of brackets can stand for gigabytes of objects.
+"""JSON from outside, with limits: few brackets can stand for gigabytes of objects.
 
 Client and server project share this file: the server project has a copy, and a test keeps the two equal.
 """
@@ -18,8 +18,11 @@ _STRUCTURE = ",[{:"
 
 
 def parse(data: str | bytes, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES) -> Any:
-    """Raises ValueError for anything but standard JSON of a sane depth and size, also where Python's reader raises
-    something else or goes beyond the standard: NaN, infinite numbers, integers that cannot be written down again."""
+    """Parse standard JSON of a sane depth and size; ValueError for anything else.
+
+    Also where Python's reader raises something else or goes beyond the standard: NaN, infinite numbers, integers that
+    cannot be written down again.
+    """
     text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
     if _count(text) > max_nodes and _count(_STRING.sub("", text)) > max_nodes:
         raise ValueError("too many values")

@@ -1,4 +1,4 @@
-"""One way to walk .tar.gz, .tar.bz2, .tar and .zip, which notices damage that the libraries let pass.
+"""Walk .tar.gz, .tar.bz2, .tar and .zip, noticing damage that libraries ignore.
 
 Python's tarfile takes an archive that was truncated between two members for a complete one, and stops silently at a
 damaged header; here a missing end marker, or a checksum of the compression that does not fit, is an error.
@@ -39,7 +39,7 @@ _EXTENDED = {
 
 
 class BrokenArchive(Exception):
-    """Not an archive, a damaged one, or one that outgrows the limits; the message completes "<file> ..."."""
+    """Not an archive, or damaged, or too large; the message completes "<file> ..."."""
 
 
 class TooMuch(BrokenArchive):
@@ -48,19 +48,19 @@ class TooMuch(BrokenArchive):
 
 @dataclass(frozen=True)
 class Limits:
-    """total: bytes, unpacked; AE5 takes uploads of up to 1 GB. entries: files, links and folders, named or not."""
+    """total: unpacked bytes; AE5 takes 1 GB. entries: files, links and folders."""
 
     total: int = 1 << 30
     entries: int = 10_000
 
     def check(self, total: int, at: str) -> None:
-        """Raise BrokenArchive if `total` bytes, those of the entry `at` included, are too many to be written."""
+        """Raise TooMuch if `total` bytes, up to and with the entry `at`, are too many."""
         if total > self.total:
             raise TooMuch(f"unpacks to more than {size(self.total)} (at {at!r})")
 
 
 class _Rationed:
-    """A stream from which no more can be read than was allowed: the libraries read headers without a bound."""
+    """A stream with a limit: the libraries read headers without a bound."""
 
     def __init__(self, stream: IO[bytes], allowed: int) -> None:
         self._stream = stream
@@ -80,7 +80,7 @@ class _Rationed:
 
 @dataclass(frozen=True)
 class Member:
-    """name and target as stored, unchecked. mode: permission bits. read(): must be called before the next member."""
+    """name, target: unchecked. mode: permission bits. read(): before the next member."""
 
     name: str
     kind: Kind
@@ -91,7 +91,7 @@ class Member:
 
 
 def recognise(head: bytes) -> Format | None:
-    """The format that the first HEAD bytes of a file announce, None when it is none of ours."""
+    """The format that the first HEAD bytes of a file announce, or None."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
     if head.startswith(b"BZh"):
@@ -125,7 +125,7 @@ def describe_foreign(head: bytes) -> str:
 
 @contextmanager
 def damage_reported() -> Iterator[None]:
-    """Turns what the archive libraries raise on damaged input into BrokenArchive; real I/O errors pass."""
+    """Turn the libraries' errors on damaged input into BrokenArchive."""
     try:
         yield
     except BrokenArchive:
@@ -168,7 +168,7 @@ def walk(file: IO[bytes], limits: Limits) -> Iterator[Member]:
 
 
 def leads_to(link: list[str], kind: Kind, target: str) -> list[str] | None:
-    """The path that a link at `link` names, in the same top folder; None where it could leave that.
+    """The path that a link names in its top folder; None where it could leave that.
 
     Read by the words alone, which is exact while no entry lies below a link: `..` counts in front only, where nothing
     but folders stands.
@@ -237,7 +237,7 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, rationed: _Rationed
 
 
 def _drain(plain: IO[bytes], at_most: int) -> None:
-    """Read what follows the end marker: the compression's checksum stands at the very end."""
+    """Read what follows the end marker, up to the compression's checksum."""
     while chunk := plain.read(_CHUNK):
         at_most -= len(chunk)
         if at_most < 0:

@@ -1,4 +1,4 @@
-"""The MLflow server as its clients see it: through the public URL, with a bearer token.
+"""The MLflow server as its clients use it: public URL and bearer token.
 
 Nothing here trusts a status alone. A private endpoint redirects unauthenticated requests to a login page that
 answers 200, and MLflow's `/health` answers 200 without its database.
@@ -23,7 +23,7 @@ _LONGEST_QUOTE = 300
 
 
 class _Bearer(AuthBase):
-    """Sets the header itself, so that requests does not replace it by an entry of ~/.netrc."""
+    """Set the header here, so that requests does not replace it from ~/.netrc."""
 
     def __init__(self, token: Secret | None) -> None:
         self._token = token
@@ -95,7 +95,7 @@ def judge(status: int, content_type: str, body: bytes, message: str) -> Health:
 
 
 class ServerApi:
-    """Calls to one server. Redirects are not followed: the only one there is leads to the login page."""
+    """Calls to one server. Redirects, which lead to the login page, are not followed."""
 
     def __init__(
         self,

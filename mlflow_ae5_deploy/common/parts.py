@@ -1,4 +1,4 @@
-"""What this tool needs and pip may not have installed: ae5-tools, and the packages of the sandbox."""
+"""Requirements that pip may not have installed: ae5-tools, the sandbox's packages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def missing_for_sandbox() -> list[str]:
 
 
 def install_sandbox() -> str:
-    """The command that adds the extra to this installation, wherever that came from: pip finds it by its name."""
+    """The command that adds the sandbox's packages to this installation."""
     return f"{shlex.quote(sys.executable)} -m pip install '{DISTRIBUTION}[sandbox]'"
 
 

@@ -1,4 +1,4 @@
-"""Secrets that cannot be printed by accident, and a scrubber for text from outside.
+"""Secrets that are not printed by accident, and a scrubber for text from outside.
 
 Two guards, because either alone leaks: a `Secret` never shows its value unless `reveal()` is called, and every
 revealed value is registered, so that `scrub` can take it (also URL-, JSON- and base64-encoded) out of error
@@ -53,7 +53,7 @@ _CHANNEL_TOKEN = re.compile(r"\A(?=[A-Za-z\-]*\d|[A-Za-z]{20})[A-Za-z0-9\-]{6,}"
 
 
 class Secret:
-    """A value that must not be shown. Not a `str`: formatting, joining or serialising it shows a mask or fails."""
+    """A value that is not shown: formatting or serialising it gives a mask or fails."""
 
     __slots__ = ("_value",)
 
@@ -63,7 +63,7 @@ class Secret:
 
     @classmethod
     def public(cls, value: str) -> Secret:
-        """A value that is stored as a secret but is none, such as a URL: `scrub` leaves it alone."""
+        """A value stored as a secret that is none, such as a URL; not scrubbed."""
         secret = cls.__new__(cls)
         secret._value = value
         return secret
@@ -73,7 +73,7 @@ class Secret:
         return self._value
 
     def fingerprint(self, salt: bytes) -> str:
-        """HMAC-SHA256 of the value under `salt`, hex: comparable, not reversible without guessing the value."""
+        """HMAC-SHA256 of the value under `salt`, in hex, for comparisons."""
         return hmac.new(salt, self._value.encode(), hashlib.sha256).hexdigest()
 
     def __bool__(self) -> bool:
@@ -106,7 +106,7 @@ class Secret:
 
 
 def register(value: str) -> None:
-    """Make `scrub` take this value, and its usual encodings, out of any text from now on."""
+    """Make `scrub` remove this value and its usual encodings from now on."""
     forms: set[str] = set()
     for part in {value, value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) >= _LINE)}:
         forms |= _encodings(part)
@@ -115,7 +115,7 @@ def register(value: str) -> None:
 
 
 def show(text: str) -> None:
-    """Let `scrub` leave this path or name as it is, where it stands whole: a person must be able to copy it.
+    """Exempt a path or name from `scrub` where it stands whole.
 
     A secret that is the same, or a part of it, is not hidden there; what it is a part of is.
     """
@@ -125,7 +125,7 @@ def show(text: str) -> None:
 
 
 def _encodings(value: str) -> set[str]:
-    """How other software writes a value down: in URLs, JSON, Python, shell, HTML and base64."""
+    """The forms of a value in URLs, JSON, Python, shell, HTML and base64."""
     if len(value) < _SHORTEST:
         return set()
     raw = value.encode("utf-8", "surrogatepass")
@@ -149,7 +149,7 @@ def _encodings(value: str) -> set[str]:
 
 
 def scrub(text: str) -> str:
-    """`text` without any registered secret and without anything that looks like a credential.
+    """`text` without registered secrets and without anything like a credential.
 
     Scrubbing twice is the same as once, and a JSON document stays one (values in quotes keep their quotes).
     """
@@ -162,8 +162,10 @@ def scrub(text: str) -> str:
 
 
 def _set_apart(text: str, registered: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, dict[int, str]]:
-    """Mask every occurrence of `known`; of two that overlap, nothing of either is left. A character that the text does
-    not have stands in for every occurrence of `shown`; what for is returned too."""
+    """Mask the occurrences of `registered`, and replace those of `shown` by characters.
+
+    Of two that overlap, nothing of either is left. Returns also the characters, with what each stands for.
+    """
     spans = [(*span, False) for value in registered for span in _occurrences(text, value)]
     spans += [(*span, True) for value in shown if value in text for span in _standing_alone(text, value)]
     if not spans:
@@ -201,7 +203,7 @@ def _standing_alone(text: str, value: str) -> Iterator[tuple[int, int]]:
 
 
 def _addresses(found: re.Match[str]) -> str:
-    """Mask passwords and tokens in addresses that stand together without a space or a quote."""
+    """Mask passwords and tokens in addresses."""
     pieces = found[0].split("://")
     last = max((n for n, piece in enumerate(pieces) if "@" in piece), default=0)
     n = 1
@@ -225,8 +227,7 @@ def _addresses(found: re.Match[str]) -> str:
 
 
 def _web_path(path: str) -> str:
-    """Mask `user:password@`, as an object store's library writes the bucket it was asked for, and the token of a conda
-    channel (`t/TOKEN`)."""
+    """Mask `user:password@` in a path, and the token of a conda channel (`t/TOKEN`)."""
     parts = path.split("/")
     for n, part in enumerate(parts):
         user, _, rest = part.partition(":")
@@ -239,7 +240,7 @@ def _web_path(path: str) -> str:
 
 
 def _masked(found: re.Match[str]) -> str:
-    """Mask the value `v` behind `a`; quotes around it and closing brackets behind it stay."""
+    """Mask the value `v` behind `a`, keeping quotes and closing brackets."""
     before, value = found["a"], found["v"]
     quotes = re.match(r"\\*['\"]", value)
     if quotes:

@@ -23,7 +23,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")  # in steps of 1,000
 
 
 def with_target(command: str, target: Target) -> str:
-    """A command of this tool, with those options of `target` that its verb takes and it does not have yet."""
+    """Add the options of `target` that the command's verb takes and does not have yet."""
     verb = command.removeprefix(_PROGRAM).split(" ", 1)[0]
     given = command.split()
     if "--help" in given:
@@ -38,7 +38,7 @@ def with_target(command: str, target: Target) -> str:
 
 
 def addressed(text: str, target: Target) -> str:
-    """`text` with the target added to every command of this tool in it that stands in backquotes."""
+    """Add the target to every command of this tool in backquotes."""
     return _COMMAND.sub(lambda found: f"`{with_target(found[1], target)}`", text) if target else text
 
 

@@ -27,7 +27,7 @@ def is_safe(character: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """One line in which every character that a terminal would act upon, or hide, is written as its escape."""
+    """One line, with the characters escaped that a terminal would interpret or hide."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(character if is_safe(character) else _escaped(character) for character in text)

@@ -1,5 +1,6 @@
-"""Checks of single values. Each returns the value to use, or raises ValueError saying what is wrong and why; for a
-mapping the error carries a list of (key, problem) instead of a text.
+"""Checks of single values.
+
+Each returns the value to use, or raises ValueError with the problem; for a mapping with a list of (key, problem).
 
 Messages never repeat the value: it may be a secret in the wrong place.
 """
@@ -129,7 +130,7 @@ def variable_name(value: str) -> str:
 
 
 def variables(values: Any) -> Any:
-    """Variables that end up readable by others (in the archive, or in a job's record): no secret may be among them.
+    """Variables that others can read, in the archive or a job's record: no secrets.
 
     Checks types as well, so that all problems of all variables come at once.
     """
@@ -213,7 +214,7 @@ def no_password(value: str) -> str:
 
 
 def check_location(value: str) -> str:
-    """Where artifacts are: a folder or a URL, without credentials in it and without a way out of it."""
+    """A location of artifacts: a folder or URL, without credentials and `..`."""
     if value.partition("://")[0].lower() in BACKUP_SCHEMES and login_in(value):
         raise ValueError(
             "has a user or a password in it: write s3://BUCKET/PREFIX; credentials go into server.secrets, such as "
@@ -225,7 +226,7 @@ def check_location(value: str) -> str:
 
 
 def check_destination(value: str) -> str:
-    """Where snapshots are kept: a folder or an object store, without credentials in it and without a way out of it."""
+    """A backup destination: a folder or object store, without credentials and `..`."""
     if not value:
         raise ValueError("must not be empty")
     scheme, separator, _ = check_location(value).partition("://")
@@ -243,7 +244,7 @@ def shell_command(value: str) -> str:
 
 
 def accepts_options(unix: str) -> str:
-    """The platform appends its --anaconda-project-... options to the very end of the string."""
+    """A command that takes the options which AE5 appends to its very end."""
     if "\n" in unix:
         raise ValueError("needs a command of one line, without a line break at its end: write '>-', not '|' or '>'")
     if unix.rstrip().endswith(("|", "&", ";")) or re.search(r"(^|\s)#[^'\"]*\Z", unix):

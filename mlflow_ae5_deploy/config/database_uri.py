@@ -1,4 +1,4 @@
-"""The database URI of the server: does it say which database and which driver, and is a password written in it?"""
+"""Checks of the server's database URI: dialect, driver, and no password in it."""
 
 from __future__ import annotations
 
@@ -70,14 +70,16 @@ class StoreUri:
 
 
 def holds_password(value: str) -> bool:
-    """Whether a password (or signature) is written in this URI, URL, connection string or command."""
+    """Whether a password or signature is in this URI, connection string or command."""
     plain = unquote_plus(value)
     return bool(_CREDENTIALS.search(value) or _PARAMETERS.search(value) or _PARAMETERS.search(plain))
 
 
 def login_in(url: str) -> tuple[str, ...]:
-    """User and password that stand before the bucket of an object store's address, in every way it could be read; none
-    where there is no such thing. Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name."""
+    """User and password before the bucket of an object store's address.
+
+    In every way it could be read. Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name.
+    """
     scheme, separator, rest = url.partition("://")
     bucket = rest.partition("/")[0]
     if not separator or "@" not in rest or bucket.startswith("arn:"):
@@ -89,7 +91,7 @@ def login_in(url: str) -> tuple[str, ...]:
 
 
 def parse_store_uri(uri: str) -> StoreUri:
-    """Raises ValueError with a reason that repeats no part of the URI but its dialect and driver."""
+    """Parse and check a database URI. ValueError repeats only dialect and driver."""
     match = _URI.match(uri)
     if not match:
         raise ValueError(
@@ -149,7 +151,7 @@ def _check_authority(authority: str) -> None:
 
 
 def check_shipped(store: StoreUri, added: Collection[str]) -> None:
-    """Raises ValueError for a driver that is neither in the bundled project nor among the packages added to it."""
+    """Raise ValueError for a driver that neither the project nor an added package has."""
     shipped = SHIPPED[store.dialect]
     if store.driver == shipped:
         return
@@ -163,7 +165,7 @@ def check_shipped(store: StoreUri, added: Collection[str]) -> None:
 
 
 def leaves_its_folder(location: str) -> bool:
-    """Whether a path, or the path of a URL, has a `..` in it: what it leads to cannot be told by reading it."""
+    """Whether a path, or the path of a URL, has a `..` in it."""
     return ".." in re.split(r"[/\\:]", unquote(location))
 
 
@@ -174,7 +176,7 @@ def resolve_store_uri(
     prompt: Prompt | None,
     added: Collection[str] | None = None,
 ) -> Secret:
-    """The database URI itself, checked also where it came from a reference and could not be checked before.
+    """The database URI itself, checked also where it comes from a reference.
 
     added: packages that come on top of the bundled project's; None where another release is used, whose drivers are
     not known. Raises Configuration; its text holds no part of the URI but dialect and driver.

@@ -1,5 +1,4 @@
-"""The environment variables that are settings. Names and meanings are those of ae5-tools, so that what works for its
-`ae5` command works here."""
+"""Environment variables that are settings, with ae5-tools' names and meanings."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ _NO = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True)
 class EnvironmentName:
-    """kind: text, flag (a boolean), or reference (the value is a secret: it stays where it is and is referred to)."""
+    """kind: text, flag (a boolean), or reference (a secret, referred to by its name)."""
 
     variable: str
     path: tuple[str, ...]
@@ -43,7 +42,7 @@ NAMES = (
 def read_environment(
     environ: Mapping[str, str], *, sandbox: bool
 ) -> tuple[list[tuple[EnvironmentName, Any]], list[Problem]]:
-    """Values by name, and what is wrong with them. An empty variable counts as not set, as in ae5-tools.
+    """Values by name, and problems. An empty variable counts as not set.
 
     With `sandbox`, what is meant for a real platform is not looked at.
     """

@@ -1,4 +1,4 @@
-"""Writes a first configuration: the annotated reference with what is known already filled in."""
+"""Write a first configuration: the annotated reference with given values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers of settings, laid over each other: groups are merged key by key, everything else (lists too) is replaced."""
+"""Merge layers of settings: groups key by key; values and lists are replaced."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Merged:
         return None
 
     def located(self, problem: Problem) -> Problem:
-        """The problem with its path as it stands in the file, and its line; or the variable or flag it came from."""
+        """The problem with its path and line in the file, or its variable or flag."""
         layer = self.origin(problem.path)
         if layer is None or problem.origin:
             return problem
@@ -80,7 +80,7 @@ def _lay_over(
 
 
 def _blank_groups(values: Mapping[Any, Any]) -> dict[Any, Any]:
-    """A group whose every line is commented out reads as null in YAML; it says nothing, which is no mistake."""
+    """Read a group whose lines are all commented out, null in YAML, as an empty one."""
     result = dict(values)
     for section, about in Settings.model_fields.items():
         model = model_in(about.annotation)

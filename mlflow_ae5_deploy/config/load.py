@@ -1,4 +1,4 @@
-"""Puts the settings together: file < profile < environment < flags, and remembers where each came from."""
+"""Load the settings: file < profile < environment < flags, each with its source."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _choose(profiles: Mapping[str, Layer], desired: str | None, file: YamlFile |
 
 
 def _problems_of_file(base: list[Layer], profiles: Mapping[str, Layer]) -> list[Problem]:
-    """Whatever is wrong in the file, also in profiles not asked for and in values that are overridden now."""
+    """All problems of the file, also in unused profiles and overridden values."""
     problems: list[Problem] = []
     for layers in [base, *([*base, profile] for profile in profiles.values())]:
         merged = merge(layers)
@@ -196,7 +196,7 @@ def _advice(settings: Settings, file: YamlFile | None) -> list[str]:
 
 
 def _anchored(value: Any, path: SettingPath, merged: Merged) -> Any:
-    """`value` with relative paths made absolute, each below the folder of the layer it came from."""
+    """`value` with relative paths made absolute, below the folder of their layer."""
     if isinstance(value, BaseModel):
         inner = {key: getattr(value, key) for key in type(value).model_fields}
         changed = {key: _anchored(item, (*path, key), merged) for key, item in inner.items()}
@@ -229,8 +229,10 @@ def _below(base: Path, path: str) -> Path:
 
 
 def _show(value: Any) -> None:
-    """No mask hides the names and paths of the configuration, which secrets are not written into. An address may have
-    one in its query all the same, and a variable is free."""
+    """Exempt names and paths of the configuration from scrubbing: it holds no secrets.
+
+    The exceptions are addresses, whose query may hold one, and variables.
+    """
     if isinstance(value, BaseModel):
         inner = [getattr(value, key) for key in type(value).model_fields if key != "variables"]
     elif isinstance(value, list):

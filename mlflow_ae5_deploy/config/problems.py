@@ -31,7 +31,7 @@ _WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """path: where in the settings, without the profile. origin: "line 12", "environment AE5_HOSTNAME" or ""."""
+    """path: without the profile. origin: "line 12", "environment AE5_HOSTNAME" or ""."""
 
     path: Path
     message: str
@@ -72,7 +72,7 @@ def _translate(path: Path, kind: str, context: dict[str, Any], value: Any) -> li
 
 
 def _hint(path: Path) -> str:
-    """What may have been meant: a similar key in the same group, or the same key in another group."""
+    """A suggestion: a similar key in this group, or the same key in another one."""
     group, key = path[:-1], str(path[-1])
     model = _model_at(group)
     near = difflib.get_close_matches(key, model.model_fields, n=1) if model else []
@@ -96,7 +96,7 @@ def _model_at(group: Path) -> type[BaseModel] | None:
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The group of settings an annotation is about: itself, or the members of a list or mapping."""
+    """The group of settings of an annotation, or of a list's or mapping's items."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for found in map(model_in, get_args(annotation)) if found), None)
@@ -112,7 +112,7 @@ def _all_keys() -> list[str]:
 
 
 def refusal(problems: Iterable[Problem], *, where: str, describe: Callable[[Problem], str] = str) -> Configuration:
-    """One error for all of them: a single one as the sentence itself, several as a list below it."""
+    """One error for all problems: a single sentence, or a list."""
     lines = list(dict.fromkeys(describe(problem) for problem in problems))
     remedy = "`mlflow-ae5-deploy init` writes a file with every setting, its default and what it means."
     if len(lines) == 1:

@@ -1,4 +1,4 @@
-"""Renders the settings as documentation: the annotated YAML file and the table in the runbook.
+"""Render the settings as documentation: annotated YAML, and tables in Markdown.
 
 Both are kept in the repository and compared with this by a test. To renew them after a change of the settings:
 
@@ -57,7 +57,7 @@ profiles:
 
 
 def reference_yaml() -> str:
-    """The annotated file with all defaults. Loading it without a profile gives the same as loading no file."""
+    """The annotated file with all defaults; loading it is the same as loading none."""
     parts = [_comment(_HEADER.rstrip(), "", keep_lines=True)]
     for name, field in Settings.model_fields.items():
         model = model_in(field.annotation)

@@ -72,7 +72,7 @@ def _ignored_variables(group: Any, section: str) -> list[str]:
 
 
 def _is_in_the_sandbox(store: Any) -> bool:
-    """Whether a store is a relative file or folder, and so within the sandbox's own data volume."""
+    """Whether a store is a relative path, and so on the sandbox's own volume."""
     if not isinstance(store, str) or store == "prompt" or store.startswith(("env:", "file:", "/", "~")):
         return False
     scheme, separator, rest = store.partition("://")

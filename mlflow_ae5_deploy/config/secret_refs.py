@@ -1,4 +1,4 @@
-"""Where a secret is to be found, and the fetching of it. A configuration holds references, never values."""
+"""References to secrets. A configuration holds references, never values."""
 
 from __future__ import annotations
 
@@ -57,14 +57,16 @@ class SecretRef:
 
     @classmethod
     def holding(cls, secret: Secret) -> SecretRef:
-        """A reference to a value already at hand, such as the sandbox's generated password."""
+        """A reference to a value at hand, such as the sandbox's generated password."""
         return cls("held", "", secret)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind
 
     def resolve(self, *, environ: Mapping[str, str], prompt: Prompt | None, label: str = "secret") -> Secret:
-        """The secret itself. `label` says what it is, in questions and errors; `prompt` is None without a terminal.
+        """The secret itself.
+
+        label: its name in questions and errors. prompt: None without a terminal.
 
         Raises Configuration when there is nothing to be had, or when a file is open to other people.
         """
@@ -108,7 +110,7 @@ class SecretRef:
 
 
 def read_private(path: Path, label: str) -> bytes:
-    """A regular file that only its owner may read. Raises Configuration for another one, and OSError."""
+    """Read a file that only its owner may read. Raises Configuration or OSError."""
     # Not blocking: opening a named pipe would wait for a writer for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:

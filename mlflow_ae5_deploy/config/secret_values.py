@@ -29,7 +29,7 @@ class SecretResolver:
         self._resolved: dict[tuple[SecretRef | str, str], Secret] = {}
 
     def secret(self, reference: SecretRef, meaning: str) -> Secret:
-        """Raises Configuration when the reference leads nowhere. meaning: what it is, in prompts and errors."""
+        """The value of a reference. meaning: its name in prompts and errors."""
         key = (reference, meaning)
         if key not in self._resolved:
             self._resolved[key] = reference.resolve(environ=self._environ, prompt=self._prompt, label=meaning)

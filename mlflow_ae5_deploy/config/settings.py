@@ -1,5 +1,6 @@
-"""The settings, typed. The descriptions here are the documentation: reference.yaml and the
-configuration runbook are made from them.
+"""The settings, typed.
+
+Their descriptions are the documentation: reference.yaml and the configuration runbook are made from them.
 
 Settings are frozen and strict: nothing is converted silently, and unknown keys are errors. Problems are raised as
 pydantic's; `load` turns them into one Configuration error that repeats no value.
@@ -396,7 +397,7 @@ class Settings(Section):
 
     @property
     def added_packages(self) -> list[str] | None:
-        """What comes on top of the bundled project's packages; None where another release is used."""
+        """Packages added to the bundled project's; None where another release is used."""
         return list(self.slipstream.dependencies) if self.release.source == "bundled" else None
 
     @model_validator(mode="after")

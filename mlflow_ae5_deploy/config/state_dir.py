@@ -1,4 +1,4 @@
-"""The state folder: journal, lock, fingerprints, old archives; private to its owner."""
+"""The state folder: journal, lock, fingerprints, old archives; owner only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _APPENDED = ("journal.jsonl", "lock")  # of an installation; the others are repl
 
 
 def state_root(settings: Settings | None, environ: Mapping[str, str]) -> Path:
-    """Where the state of all installations is, whether or not it exists; nothing is made.
+    """The folder of all installations' state, whether or not it exists.
 
     `state_dir` of the settings (which has the environment in it when it came from `load`), else
     MLFLOW_AE5_DEPLOY_STATE, else the platform's usual place.
@@ -39,7 +39,7 @@ def state_root(settings: Settings | None, environ: Mapping[str, str]) -> Path:
 
 
 def state_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
-    """state_root, made if need be (0700) and proved to be writable; Configuration names folder and remedy."""
+    """state_root, created if needed (0700) and tested for writing."""
     return private_dir(state_root(settings, environ))
 
 
@@ -95,7 +95,7 @@ def _hosts_of(journal: Path) -> set[str]:
 
 
 def check_writable(folder: Path) -> Path:
-    """The folder that was tried: `folder`, or, while it is not there, the one it would be made in. Nothing of it stays.
+    """Test that `folder` can be written or created; returns the tested folder.
 
     Raises Configuration where no file can be made there or changed, and where others could make one in `folder`.
     """
@@ -131,7 +131,7 @@ def _open_to_others(folder: Path, mode: int) -> Configuration:
 
 
 def private_dir(folder: Path, *, probe: Callable[[Path], None] | None = None) -> Path:
-    """`folder`, made with mode 0700 if it is not there, and proved to be writable by `probe`.
+    """Create `folder` (0700) if needed, and test with `probe` that it is writable.
 
     Raises Configuration that names the folder and what to do, also where others may write into it.
     """

@@ -1,5 +1,7 @@
-"""Reads a YAML 1.2 file strictly: one document, a mapping, no key twice. Errors give the line, and no text of the
-file, because a secret may stand on that line."""
+"""Read a YAML 1.2 file strictly: one document, a mapping, no key twice.
+
+Errors give the line, and no text of the file, because it may be a secret.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 @dataclass(frozen=True)
 class YamlFile:
-    """values: the mapping in the file. lines: path of a key -> its line, counted from 1."""
+    """values: the mapping in the file. lines: path of a key -> its line, from 1."""
 
     path: Path
     values: dict[Any, Any]
@@ -152,7 +154,7 @@ def _parser_message(error: MarkedYAMLError) -> str:
 
 
 def _masked(quoted: re.Match[str]) -> str:
-    """What the parser expected or found instead is a mark or the name of a token: `','`, `'<scalar>'`."""
+    """Mask a quoted piece, unless it is a mark or a token's name: `','`, `'<scalar>'`."""
     text = quoted.group()
     harmless = len(text) <= _MARK + 2 or text[1:-1].startswith("<")
     return text if harmless else "'...'"

@@ -12,13 +12,13 @@ _LONG_ENOUGH_FOR_A_SECRET = 16  # of a query's values: shorter ones are words su
 
 
 def public_form(url: str) -> str:
-    """The URL without user, password, query and fragment, fit for messages and records."""
+    """The URL for messages and records: without user, password, query and fragment."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, host_of(url), parts.path, "", ""))
 
 
 def check_url(url: str, called: str) -> str:
-    """The URL, if it is https (or http on this very machine). What is secret in it is registered for scrubbing."""
+    """The URL if it is https, or http on loopback. Registers its secrets."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -39,7 +39,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class ProjectContents:
-    """top: name of the one top folder. files: paths below it, with `/`, sorted. variables: defaults by name."""
+    """A checked archive. files: sorted paths below the top folder."""
 
     top: str
     files: Mapping[str, FileEntry]
@@ -50,7 +50,7 @@ class ProjectContents:
 
 @dataclass
 class ArchiveSummary:
-    """What one pass over an archive found: entries by path below the top folder, links not yet followed."""
+    """Result of one pass: entries below the top folder, links not yet followed."""
 
     top: str = ""
     kinds: dict[str, Kind] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class ArchiveSummary:
 def read_project_archive(
     path: Path, extract_to: Path | None = None, *, limits: Limits | None = None, called: str | None = None
 ) -> ProjectContents:
-    """Check an archive from end to end; then write its files, without the top folder, to `extract_to` if given.
+    """Check an archive from end to end, then write its files to `extract_to`, if any.
 
     Raises ReleaseRefused naming the file and the entry, before anything is written; Configuration when the file
     cannot be read. `called`: how messages name the file, if not by its path.
@@ -93,7 +93,10 @@ def read_project_archive(
 
 
 def survey_members(members: Iterator[Member], where: str, *, keep: Mapping[str, int]) -> ArchiveSummary:
-    """One pass: every path checked, every file hashed. keep: files to return, up to so many bytes."""
+    """Check every path and hash every file, in one pass.
+
+    keep: files to return, and their largest size in bytes.
+    """
     survey = ArchiveSummary()
     for member in members:
         parts = safe_parts(member.name, where)
@@ -118,7 +121,7 @@ def survey_members(members: Iterator[Member], where: str, *, keep: Mapping[str, 
 
 
 def safe_parts(name: str, where: str) -> list[str]:
-    """The parts of a stored path, without `.` and empty ones. Raises ReleaseRefused for one that may leave."""
+    """The parts of a stored path. ReleaseRefused for one that may leave its folder."""
     problem = ""
     if not name.isprintable():
         problem = "has a name with control or undecodable characters"
@@ -178,7 +181,10 @@ def _check_parents(survey: ArchiveSummary, where: str) -> None:
 
 
 def follow_links(survey: ArchiveSummary, where: str) -> dict[str, str]:
-    """Give every link the entry of the file it leads to. Returns path -> path of the stored file behind it."""
+    """Resolve every link to the entry of its file.
+
+    Returns path -> path of the stored file behind it.
+    """
     sources = {path: path for path in survey.files}
     for link in survey.links:
         path = link
@@ -250,7 +256,7 @@ def _write(target: Path, stream: IO[bytes], mode: int) -> None:
 
 
 def open_regular(path: Path, called: str) -> BufferedReader:
-    """Open for reading what must be a regular file, and never wait for a pipe or read a device.
+    """Open a regular file for reading, without waiting for a pipe or a device.
 
     Raises Configuration for anything else, OSError as `open` does.
     """

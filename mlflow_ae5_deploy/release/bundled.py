@@ -13,7 +13,7 @@ _VERSION = re.compile(r"""^__version__\s*(?::\s*\w+\s*)?=\s*["']([^"']+)["']""",
 
 
 def template_dir(package: Path | None = None) -> Path:
-    """The template's folder: in the package when it was installed from a wheel, beside it in a checkout.
+    """The template's folder: inside an installed package, next to it in a checkout.
 
     Wheels carry it as `_project_template`; an editable install leaves such forced files out.
     """
@@ -29,7 +29,7 @@ def template_dir(package: Path | None = None) -> Path:
 
 
 def bundled_version(folder: Path | None = None) -> str:
-    """The template's version, which is this tool's too. Read as text: the server package is not importable here."""
+    """The template's version, read as text: its package is not importable here."""
     source = (folder or template_dir()) / SERVER_PACKAGE / "__init__.py"
     try:
         found = _VERSION.search(source.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The cache of releases: archives, and the SHA-256 each name had when it was first used.
+"""The cache of releases: archives, and the SHA-256 of each name's first use.
 
 In the folder stand `NAME`, `NAME.sha256` (as `sha256sum` writes it; it stays when the archive is removed), and while
 a download is under way `NAME.part`, `NAME.part.json`, `NAME.lock`. Versions have one name wherever they come from, so
@@ -27,14 +27,14 @@ _RECORD = re.compile(r"([0-9a-f]{64})  ")
 
 @dataclass(frozen=True)
 class Expectation:
-    """given: by the user. announced: by the place the archive comes from. Both may be None."""
+    """Expected checksums: given by the user, announced by the archive's source."""
 
     given: str | None
     announced: str | None = None
 
 
 class ReleaseCache:
-    """read_only: the folder is left as it is, and is not made; what is not recorded stays so."""
+    """The cache folder; with `read_only` nothing in it is created or changed."""
 
     def __init__(self, cache_dir: Path, *, read_only: bool = False) -> None:
         self.read_only = read_only
@@ -61,7 +61,7 @@ class ReleaseCache:
         return found.group(1) if found else None
 
     def intact(self, name: str) -> str | None:
-        """SHA-256 of the stored archive, if it is there and as recorded; a damaged one is removed."""
+        """SHA-256 of the stored archive if it matches its record; deletes a damaged one."""
         path = self.path(name)
         with storage_errors("read the cache", path):
             recorded = self.recorded(name)
@@ -76,7 +76,7 @@ class ReleaseCache:
     def judge(
         self, name: str, actual: str, expected: Expectation, where: str
     ) -> Literal["given", "recorded", "first-use", "announced", "none"]:
-        """Compare a checksum with all that is known, and record it. Raises ReleaseRefused naming both sides."""
+        """Compare a checksum with all expectations, and record it."""
         recorded = self.recorded(name)
         if expected.given is not None:
             self._must_match(actual, expected.given, "the one that was given", where)
@@ -98,7 +98,7 @@ class ReleaseCache:
 
     @contextmanager
     def locked(self, name: str, deadline: Deadline) -> Iterator[None]:
-        """One process at a time works on `name`; the others wait, at most until the deadline."""
+        """Hold the lock on `name`, waiting until the deadline."""
         if self.read_only:
             yield
             return

@@ -31,7 +31,7 @@ def replace(section: Any, key: str, value: Any) -> None:
 
 
 def rearrange(items: Any, order: list[str]) -> None:
-    """Give a list of distinct texts new content; entries that stay keep the comments on their lines."""
+    """Replace a list's texts; entries that stay keep the comments on their lines."""
     trailing = detach(items)
     notes = {item: items.ca.items[index] for index, item in enumerate(items) if index in items.ca.items}
     items.ca.items.clear()
@@ -42,7 +42,7 @@ def rearrange(items: Any, order: list[str]) -> None:
 
 
 def detach(node: Any) -> Any:
-    """Take the comment lines below the last entry of `node` off; a comment on the entry's own line stays."""
+    """Remove and return the comment lines below the last entry of `node`."""
     holder, last = _last_leaf(node)
     slot = _slot(holder)
     tokens: Any = holder.ca.items.get(last) if last is not None else None
@@ -76,12 +76,12 @@ def attach(node: Any, trailing: Any) -> None:
 
 
 def _slot(holder: Any) -> int:
-    """Where ruamel.yaml keeps what follows an entry, in its list of comments of that entry."""
+    """Index of the comment after an entry, in ruamel.yaml's list of its comments."""
     return 2 if isinstance(holder, dict) else 0
 
 
 def _last_leaf(node: Any) -> tuple[Any, Any]:
-    """The innermost container at the end of `node`, and the key of its last entry; that entry carries the comment."""
+    """The innermost last container and its last key; that entry carries the comment."""
     holder, last = node, None
     while isinstance(node, dict | list) and node:
         holder = node

@@ -1,4 +1,4 @@
-"""Build the archive that is uploaded: a customised release, with its provenance inside.
+"""Build the archive that is uploaded: a customised release with its provenance.
 
 Order: the release's files, the overlay, then the changes to `anaconda-project.yml`. Same input, same bytes: entries
 are sorted, with one fixed time and no owner. The finished archive is read back before it gets its name.
@@ -36,7 +36,10 @@ _TIME = 315_532_800  # 1980-01-01 UTC, the earliest time of zip files
 
 
 def build(release: Release, slipstream: SlipstreamSettings, destination: Path) -> BuiltArchive:
-    """Write the archive to `destination` (0600). Raises ReleaseRefused or Configuration, and then leaves no file."""
+    """Write the archive to `destination` (0600).
+
+    Raises ReleaseRefused or Configuration, and then leaves no file.
+    """
     if slipstream.overlay is not None and not slipstream.overlay.is_dir():
         raise Configuration("The overlay is not a folder, or does not exist.", where=f"overlay {slipstream.overlay}")
     private_folder(destination.parent)
@@ -100,7 +103,7 @@ def _refuse_file_as_folder(tree: Tree, slipstream: SlipstreamSettings) -> None:
 
 
 def _edited(tree: Tree, slipstream: SlipstreamSettings, where: str) -> dict[str, Path | bytes]:
-    """Content by path, with the edited `anaconda-project.yml`. Adds to the tree's changes."""
+    """Content by path, with the edited project file. Adds to the tree's changes."""
     content: dict[str, Path | bytes] = dict(tree.files)
     if PROJECT_FILE not in content:
         raise ReleaseRefused(f"The release holds no {PROJECT_FILE}.", where=where)
@@ -164,7 +167,7 @@ def refuse_secret(name: str, value: str) -> None:
 
 
 def _pack(target: Path, top: str, files: Mapping[str, tuple[FileEntry, Path | bytes]]) -> None:
-    """Write `target` (.tar.gz). `files` maps paths below `top` to their entries and content."""
+    """Write `target` (.tar.gz). files: entries and content by path below `top`."""
     folders = {top}
     for path in files:
         parts = path.split("/")[:-1]

@@ -31,7 +31,7 @@ _RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d+|\*)")
 
 @dataclass(frozen=True)
 class _State:
-    """What is known about the bytes in the .part file. url: a hash of it. etag: a strong one. total: in bytes."""
+    """State of the .part file. url: hashed. etag: a strong one. total: in bytes."""
 
     url: str
     etag: str
@@ -39,8 +39,10 @@ class _State:
 
 
 def download(web: HttpClient, url: str, part: Path, on_progress: Progress | None = None) -> None:
-    """Complete `part`. Raises Absent, Unreachable, DeadlineExceeded, Denied, Refused, Configuration (full disk) or
-    ReleaseRefused (larger than AE5 takes).
+    """Complete `part`.
+
+    Raises NotThere, Unreachable, DeadlineExceeded, Denied, Refused, Configuration (full disk) or ReleaseRefused (too
+    large).
 
     After an error the part stays, if it can be resumed.
     """

@@ -23,7 +23,10 @@ _FIRST_ITEM = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*(
 
 
 def edit_project_file(data: bytes, desired: SlipstreamSettings, where: str) -> tuple[bytes, list[str]]:
-    """The edited file, and sentences on the changes. Raises ReleaseRefused or Configuration."""
+    """The edited file, and sentences on the changes.
+
+    Raises ReleaseRefused or Configuration.
+    """
     from ruamel.yaml.error import YAMLError
 
     try:
@@ -65,7 +68,7 @@ def _round_trip(text: str) -> YAML:
 
 
 def _text(value: Any) -> Any:
-    """A YAML scalar that every YAML version reads back as this text: `0.10`, `no`, `12:30` and the like are quoted."""
+    """A scalar that every YAML version reads as this text: `0.10` and `no` are quoted."""
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
     from yaml import YAMLError, safe_load
 
@@ -163,7 +166,7 @@ def _add_commands(document: Any, commands: Mapping[str, CommandSettings], where:
 
 
 def _check_one_line(name: str, entry: Mapping[str, Any]) -> None:
-    """Refuse several lines also where `supports_http_options` is inherited; the settings check the rest."""
+    """Refuse several lines with inherited options; the settings check the others."""
     if entry["supports_http_options"] and "\n" in entry["unix"]:
         raise Configuration(
             "AE5 appends its options to the end of the 'unix' line, so it must be one line.",

@@ -1,4 +1,4 @@
-"""Writing the bundled release as a mirror holds it: the archive, and beside it its checksum."""
+"""Export the bundled release as a mirror holds it: archive and checksum file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Exported:
 
 
 def export(folder: Path) -> Exported:
-    """Raises Configuration when an archive of this version is there with other content: a mirror is not rewritten."""
+    """Write archive and checksum; Configuration for another archive of this version."""
     source = template_dir()
     version = bundled_version(source)
     archive = folder / asset_name(version)
@@ -65,7 +65,7 @@ def _same_content(archive: Path, other: Path) -> bool:
 
 
 def _publish(data: bytes, target: Path, work: Path) -> None:
-    """All of it or none, with the permissions that this user's files have: a web server may have to read it."""
+    """Write a file in one step, with the user's usual permissions for web servers."""
     unfinished = work / f"{target.name}.unfinished"
     unfinished.write_bytes(data)
     os.replace(unfinished, target)  # noqa: PTH105 - the atomic one, by its usual name

@@ -1,4 +1,4 @@
-"""Fetching releases: from the template, a file, a mirror, GitHub or a URL, through the cache."""
+"""Fetch releases: bundled, from a file, a mirror, GitHub or a URL, with a cache."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ class Fetcher:
         locate: Callable[[HttpClient], tuple[str, str | None]],
         missing: str = "",
     ) -> Release:
-        """locate: gives URL and announced SHA-256; called only when something must be fetched.
+        """Take a release from the cache, or fetch it.
+
+        locate: returns URL and announced SHA-256; called only for a download.
 
         missing: what it means that the file is not at that URL.
         """
@@ -225,7 +227,7 @@ def _checksum(text: str | None) -> str | None:
 
 
 def _archive_digest(path: Path, shown: str | None = None) -> str:
-    """SHA-256 of a file that begins like an archive. Raises ReleaseRefused for one that does not."""
+    """SHA-256 of a file that begins like an archive; else ReleaseRefused."""
     with storage_errors("read the release", path), open_regular(path, "The release") as file:
         head = file.read(HEAD)
         if recognise(head) is None:

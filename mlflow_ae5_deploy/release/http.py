@@ -1,4 +1,4 @@
-"""GET requests for releases: https only, timeouts always, few retries, and errors that name the remedy.
+"""GET requests for releases: https, timeouts, few retries, errors with a remedy.
 
 Not the platform's session: this one talks to GitHub, to a mirror or to a URL that the user named. Proxies and
 `.netrc` of the environment are honoured, as corporate mirrors need them.
@@ -47,7 +47,7 @@ class NotThere(Exception):
 
 
 class TransientError(Exception):
-    """A failure that may pass: worth another try. `error` is what to raise when it does not."""
+    """A failure that may pass. error: raised when the retries are used up."""
 
     def __init__(self, error: DeployError) -> None:
         super().__init__(error.what)
@@ -70,7 +70,7 @@ class _Session(requests.Session):
 
 
 class _TrustingAlso(requests.adapters.HTTPAdapter):
-    """Trusts the authorities of a file besides the usual ones: a company's mirror and GitHub, both can be met."""
+    """Trust the authorities of a file as well as the usual ones."""
 
     def __init__(self, ca_file: Path) -> None:
         self._context = create_urllib3_context()
@@ -136,7 +136,10 @@ class HttpClient:
 
     @contextmanager
     def opened(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        """One request, its body unread. Raises Absent, Passing or a DeployError for anything but 200, 206 and 416."""
+        """Send one request, its body unread.
+
+        Raises NotThere, TransientError or a DeployError for other statuses than 200, 206 and 416.
+        """
         if self.deadline.expired():
             raise self.too_late(url)
         timeouts = (
@@ -158,7 +161,7 @@ class HttpClient:
             yield response
 
     def chunks(self, response: requests.Response, url: str) -> Iterator[bytes]:
-        """The body's bytes as they came. Raises Passing when it ends too early, DeadlineExceeded when time is up."""
+        """The body's bytes as sent. TransientError for a short body, DeadlineExceeded."""
         stream: Iterator[bytes] = response.raw.stream(_CHUNK, decode_content=False)
         while True:
             with self._translated(url):
@@ -233,7 +236,7 @@ class HttpClient:
 
 
 def _innermost(error: BaseException) -> str:
-    """The reason at the bottom of a chain of wrapped errors, in words without addresses."""
+    """The reason at the bottom of a chain of errors, without addresses."""
     seen: list[Any] = []
     todo: list[Any] = [error]
     while todo:

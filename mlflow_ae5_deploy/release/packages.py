@@ -1,4 +1,4 @@
-"""Which packages the environment of a command asks for, read from a project archive's `anaconda-project.yml`."""
+"""Packages of a command's environment, from an archive's `anaconda-project.yml`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PackageEnvironment:
-    """packages: normalised name -> what is asked of its version, as written (`==3.17.2`, `>=2.1,<2.2`, empty).
+    """packages: canonical name -> version constraint as written, such as `>=2.1,<2.2`.
 
     ours: the server in the archive is the one that this tool brings, which names the database driver itself.
     """
@@ -49,7 +49,7 @@ def environment_of(archive: bytes, command: str) -> PackageEnvironment:
 
 
 def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = False) -> PackageEnvironment:
-    """The packages of the project and of the command's env_spec, what that inherits included; the last word wins."""
+    """Packages of the project and the command's env_spec, inherited ones included."""
     commands, specs = document.get("commands") or {}, document.get("env_specs") or {}
     entry = commands.get(command) if isinstance(commands, dict) else None
     desired = entry.get("env_spec") if isinstance(entry, dict) else None
@@ -89,13 +89,13 @@ def _packages(items: Any) -> Iterator[tuple[str, str]]:
 
 
 def exact_version(spec: str) -> Version | None:
-    """(3, 17, 2) of `==3.17.2`, `=3.17.2` or `==3.17.*`; None when no one version (or series) is asked for."""
+    """(3, 17, 2) of `==3.17.2`, `=3.17.2` or `==3.17.*`; None for other constraints."""
     found = _EXACT.match(spec.strip())
     return _numbers(found["version"]) if found else None
 
 
 def bounds(spec: str) -> tuple[Version | None, Version | None]:
-    """(lowest version that will do, lowest above it that will not), each None where it is open."""
+    """(lowest allowed version, lowest forbidden one above it); None where open."""
     if (exact := exact_version(spec)) is not None:
         return exact, _next(exact)
     low, high = _LOWER.search(spec), _UPPER.search(spec)

@@ -1,4 +1,4 @@
-"""Writing dependency specs into the package lists of `anaconda-project.yml`, conda's and pip's."""
+"""Write version constraints into the package lists of `anaconda-project.yml`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
 
 
 def _parts_of_mlflow(document: Any, dependencies: Mapping[str, str]) -> dict[str, str]:
-    """MLflow's parts need its own version, so those that a release locks change with it."""
+    """Constraints for MLflow's parts that a release locks: they need its version."""
     message = {package_name(package): spec for package, spec in dependencies.items()}
     parts = [part for part in _PARTS_OF_MLFLOW if "mlflow" in message and part not in message]
     locked = [part for part in parts if any(_find(packages, part) for _, packages in _package_lists(document))]
@@ -91,7 +91,7 @@ def _name(pattern: re.Pattern[str], item: Any) -> str | None:
 
 
 def _pin_in(packages: Any, package: str, spec: str) -> list[tuple[str, str]]:
-    """Write the spec into every entry of the package; returns (old, new) where they differ."""
+    """Write the constraint into all entries of a package; returns changed (old, new)."""
     changed = []
     for holder, index, is_pip in _find(packages, package):
         old = str(holder[index])

@@ -29,7 +29,7 @@ class ProjectFile:
 
 
 def read_project_file(data: bytes, where: str) -> ProjectFile:
-    """Raises ReleaseRefused for a file that AE5 could not run the tracking server from."""
+    """Read and check the file; ReleaseRefused if AE5 could not run the server from it."""
     document = load_document(data, where)
     commands = _section(document, "commands", where)
     env_specs = _section(document, "env_specs", where)
@@ -50,13 +50,12 @@ def read_project_file(data: bytes, where: str) -> ProjectFile:
 
 
 def variable_default(value: Any) -> Any:
-    """The default of one entry of `variables`, whether it is written as a scalar or as {default, description}."""
+    """The default of an entry of `variables`, a scalar or {default, description}."""
     return value.get("default") if isinstance(value, Mapping) else value
 
 
 def load_document(data: bytes, where: str) -> Mapping[str, Any]:
-    """The mapping in the file, which callers only read. Raises ReleaseRefused for anything else, and for more than the
-    limits of `yaml_limits`."""
+    """The file's mapping, which callers only read. ReleaseRefused for anything else."""
     from ruamel.yaml.error import YAMLError
 
     if len(data) > MAX_BYTES:
@@ -79,7 +78,7 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=4)
 def _load(data: bytes) -> Any:
-    """Kept, because one run looks at the same file several times and the parser is slow. Callers only read it."""
+    """Parse once per run: the parser is slow. Callers only read the result."""
     from ruamel.yaml import YAML
 
     text = data.decode("utf-8-sig")

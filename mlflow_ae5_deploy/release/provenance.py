@@ -1,4 +1,4 @@
-"""The provenance inside an archive, and how a project on the platform is compared by it.
+"""The provenance inside an archive, and the comparison with a project by it.
 
 The file is `<top>/.mlflow-ae5-deploy/provenance.json`:
 `{"schema": 1, "release": {"kind", "version", "source", "sha256"}, "changes": [...], "tool": "mlflow-ae5-deploy X",
@@ -33,8 +33,7 @@ _KEPT = {PROVENANCE_FILE: 16 << 20}  # some hundred bytes for each of the entrie
 
 
 def digest_content(files: Mapping[str, FileEntry]) -> str:
-    """SHA-256 over path and SHA-256 of every file, in the order of their paths. Modes are no part of the content: the
-    platform does not give them back."""
+    """SHA-256 over path and SHA-256 of every file; without modes, which AE5 drops."""
     digest = hashlib.sha256()
     for path, entry in sorted(files.items()):
         digest.update(f"{path}\0{entry.sha256}\n".encode())
@@ -65,7 +64,7 @@ def from_json(data: bytes) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """reason: a sentence, also when it is the same. release: what the project says it was made from, if it does."""
+    """reason: a sentence, also for the same content. release: per the provenance."""
 
     same: bool
     reason: str
@@ -73,7 +72,7 @@ class Comparison:
 
 
 def content_digest_of(archive_bytes: bytes) -> str | None:
-    """The content digest of a downloaded project archive; None when it is not ours, or was changed since."""
+    """The content digest of a downloaded archive; None if it is not ours or edited."""
     provenance, survey, _ = _read(archive_bytes)
     if provenance is None or survey is None or _deviations(provenance, survey):
         return None
@@ -82,7 +81,7 @@ def content_digest_of(archive_bytes: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """What a project on the platform says it was made from. edited: how its files differ from that."""
+    """The provenance of a project on the platform. edited: files changed since."""
 
     release: str
     tool: str
@@ -92,7 +91,7 @@ class BuildRecord:
 
 
 def made_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
-    """(what its provenance says, or why that is not known). Never raises for bad bytes."""
+    """The provenance of a downloaded archive, or why there is none. Never raises."""
     provenance, survey, problem = _read(archive_bytes)
     if provenance is None or survey is None:
         return None, problem
@@ -107,7 +106,7 @@ def made_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
 
 
 def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
-    """Compare a downloaded project archive with the archive that would be uploaded. Never raises for bad bytes."""
+    """Compare a downloaded archive with the one to upload. Never raises."""
     provenance, survey, problem = _read(archive_bytes)
     if provenance is None or survey is None:
         return Comparison(False, problem, None)

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.release.models import FetchSettings, Release
 
 
 def latest_version(settings: FetchSettings, *, clock: Clock) -> str:
-    """The version that `latest` is now: asks GitHub or the mirror, and fetches no release. Raises as obtain does."""
+    """The version of `latest`, without fetching it. Raises as `obtain` does."""
     from mlflow_ae5_deploy.release.fetch import Fetcher
 
     return Fetcher(settings, Deadline(clock, settings.deadline), None).latest_version()

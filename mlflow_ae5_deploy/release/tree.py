@@ -1,4 +1,4 @@
-"""Collecting the files of a folder (an unpacked release, the bundled template, an overlay) for an archive."""
+"""Collect the files of a folder for an archive: a release, or an overlay."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ _LOCAL = {
 
 @dataclass
 class Tree:
-    """files: path with `/` -> the file to read. changes: what was left out, in sentences."""
+    """files: path with `/` -> file. changes: sentences on what was left out."""
 
     files: dict[str, Path] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
 
 
 def collect(folder: Path, called: str) -> Tree:
-    """Every file that belongs into the archive. `called` names the folder in messages ("the release").
+    """Every file of a folder that belongs into the archive.
+
+    called: the folder's name in messages.
 
     Links to files of the same folder are read as copies. Raises Configuration for links that leave the folder or
     lead to folders, and for what is not a file.
@@ -62,7 +64,7 @@ def collect(folder: Path, called: str) -> Tree:
 
 
 def refuse_large_content(total: int, called: str, where: Path) -> None:
-    """Raise Configuration if files of `total` bytes, copies behind links included, are too many for an archive."""
+    """Raise Configuration if `total` bytes, links included, are too many."""
     if total > Limits().total:
         raise Configuration(f"The files of {called} are larger than {size(Limits().total)} in all.", where=str(where))
 
@@ -84,7 +86,7 @@ def _walk(folder: Path, prefix: str, tree: Tree, called: str) -> Iterator[tuple[
 
 
 def _data_folder(root: Path, tree: Tree, called: str) -> None:
-    """AE5 makes `data` a link to the shared volume, unless a real folder of that name is in the way."""
+    """Leave `data` out: AE5 links it to the volume unless a folder is in the way."""
     data = root / "data"
     if not os.path.lexists(data):
         return

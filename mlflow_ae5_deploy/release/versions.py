@@ -1,4 +1,4 @@
-"""Which file a version is, and which version `latest` is: on GitHub, on a mirror, or in a local folder.
+"""Find a version, or the latest one: on GitHub, on a mirror, or in a folder.
 
 A mirror is flat. Of the upstream release X.Y.Z it holds `mlflow.tracking.server.X.Y.Z.tar.gz`, beside it optionally
 `mlflow.tracking.server.X.Y.Z.tar.gz.sha256` (what `sha256sum` prints), and a text file `latest` with a version in it.
@@ -24,7 +24,7 @@ _SHA256 = re.compile(r"\b[0-9a-fA-F]{64}\b")
 
 @dataclass(frozen=True)
 class Location:
-    """sha256: what the place says about its own file; it guards against damage, not against that place."""
+    """sha256: announced by the file's source; guards against damage, not forgery."""
 
     version: str
     url: str
@@ -85,7 +85,7 @@ def latest_on_github(api: str, web: HttpClient) -> Location:
 
 
 def on_github(api: str, version: str, web: HttpClient) -> Location:
-    """By tag `X.Y.Z`; where tags are written otherwise, by the name of the file among the last 100 releases."""
+    """Find a version by its tag, else by file name among the last 100 releases."""
     try:
         found = _assets([_json(web, check_url(f"{api}/releases/tags/{version}", "GitHub's API"))])
     except NotThere:
@@ -157,7 +157,7 @@ def _json(web: HttpClient, url: str) -> Any:
 
 
 def _assets(releases: Any) -> list[Location]:
-    """Release archives among GitHub's release objects ({assets: [{name, browser_download_url, digest}]})."""
+    """Release archives among GitHub's release objects."""
     found = []
     for release in releases if isinstance(releases, list) else []:
         assets = release.get("assets") if isinstance(release, dict) else None

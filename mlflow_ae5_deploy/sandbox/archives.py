@@ -15,7 +15,7 @@ PROJECT_FILE = "anaconda-project.yml"
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack an uploaded archive (tar, tar.gz, tar.bz2, zip) so that `target` is its single top folder.
+    """Unpack an uploaded archive; `target` becomes its single top folder.
 
     Raises ApiError 400 for anything else, and for entries that would leave that folder. Blocking.
     """
@@ -62,7 +62,7 @@ def _write(members: Iterator[Member], target: Path) -> None:
 
 
 def _is_safe(member: Member) -> bool:
-    """A file, a folder, or a link within its top folder; nothing that leaves that by name or by target."""
+    """Whether a member is a file, a folder, or a link within the top folder."""
     parts = list(PurePosixPath(member.name).parts)
     if member.kind == "other" or member.name.startswith("/") or ".." in parts:
         return False

@@ -1,4 +1,4 @@
-"""The sandbox's own certificate authority, kept in its state so that trust in it survives a restart."""
+"""The sandbox's certificate authority, stored in its state folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server_context(ca: trustme.CA, *, expired: bool = False) -> ssl.SSLContext:
 
 
 def write_bundle(state_dir: Path) -> Path:
-    """What commands trust: the public authorities and ours, as a cluster's image trusts its own."""
+    """Write the bundle that commands trust: the public authorities and ours."""
     import certifi
 
     bundle = state_dir / "ca-bundle.pem"

@@ -1,4 +1,4 @@
-"""What every part of the sandbox shares: the state, the settings, the addresses, the folders."""
+"""The shared core of the sandbox: state, settings, addresses, folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HTTP_LOG = logging.getLogger("mlflow_ae5_deploy.sandbox.api")
 
 
 def _without_request(record: logging.LogRecord) -> bool:
-    """aiohttp quotes what it cannot parse, and a token may stand there: only the kind of error is logged."""
+    """Log only the kind of a parse error: aiohttp quotes the request, tokens included."""
     if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
         record.msg, record.args = "request refused: 400 %s", (type(record.exc_info[1]).__name__,)
         record.exc_info = record.exc_text = None
@@ -68,7 +68,7 @@ class SandboxCore:
         return f"localhost:{self.state.endpoint_ports[label]}"
 
     def label_of_alias(self, text: str) -> str | None:
-        """The endpoint that `localhost:EPORT` stands for: what ae5-tools makes of a URL without sub-domain."""
+        """The endpoint of `localhost:EPORT`, which ae5-tools derives from such a URL."""
         port = text.removeprefix("localhost:")
         if port == text or not port.isdigit():
             return None
@@ -89,7 +89,7 @@ class SandboxCore:
         return self.folder("secrets", folder_name(username))
 
     def volume(self, username: str) -> Path:
-        """The account's persistent storage: what `data` leads to in its sessions, deployments and jobs."""
+        """The account's persistent storage, linked as `data` in its projects."""
         return self.folder("volumes", folder_name(username), "data")
 
     def launch_options(self, username: str) -> tuple[str, ...]:

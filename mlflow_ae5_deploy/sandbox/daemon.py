@@ -1,4 +1,4 @@
-"""The sandbox as a process: `python -m mlflow_ae5_deploy.sandbox.daemon --state-dir DIR`.
+"""The sandbox's process: `python -m mlflow_ae5_deploy.sandbox.daemon`.
 
 `lifecycle.up` starts it, detached. It holds a lock on `daemon.lock` for as long as it lives, and writes
 `daemon.json` when it answers.

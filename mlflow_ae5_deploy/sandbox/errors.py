@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ApiError(Exception):
-    """Answered as `status reason`: AE5 puts its message into the HTTP reason phrase (asserted by ae5-tools' tests)."""
+    """Answered as `status reason`: AE5 puts its message into the reason phrase."""
 
     def __init__(self, status: int, reason: str) -> None:
         # A reason phrase is one line of Latin-1.

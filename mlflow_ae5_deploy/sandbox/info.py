@@ -1,4 +1,4 @@
-"""What a running sandbox tells about itself, and the one error its users see."""
+"""Data of a running sandbox, and the error that its users see."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ VHOST = "ae5.localhost"
 
 
 class SandboxError(RuntimeError):
-    """The sandbox could not do what was asked; the message is fit for a user."""
+    """An operation of the sandbox failed; the message is for users."""
 
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """hostname carries the port (`localhost:8443`). credentials_file is JSON, mode 0600:
-    `{"admin": {"username", "password"}, "users": {"<name>": "<password>"}, "reserved": {...}}`. reserved: passwords
-    for accounts that do not exist until somebody makes them. mounts_secrets: whether commands find their secrets where
-    AE5 has them."""
+    """A running sandbox."""
 
-    hostname: str
+    hostname: str  # with the port: `localhost:8443`
     ca_file: Path
     pid: int
     state_dir: Path
     control_url: str
     credentials_file: Path
-    mounts_secrets: bool = True
+    """JSON, mode 0600: `{"admin": {"username", "password"}, "users": {name: password}, "reserved": {name: password}}`;
+    reserved are passwords of accounts that do not exist yet"""
+    mounts_secrets: bool = True  # commands find their secrets where AE5 has them
 
     @property
     def control_token_file(self) -> Path:

@@ -1,4 +1,4 @@
-"""Starting, finding and stopping the sandbox's daemon. Cheap to import: no server code is loaded here."""
+"""Start, find and stop the sandbox's daemon, without loading server code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def up(
     settings: dict[str, Any] | None = None,
     wait_seconds: float = 30,
 ) -> SandboxInfo:
-    """Start the sandbox on `state_dir`, or find it running: then settings and database are applied to it.
+    """Start the sandbox, or apply settings and database to the running one.
 
     Raises SandboxError with the end of its log when it does not come up, and when it runs on another port.
     """
@@ -65,7 +65,7 @@ def status(state_dir: Path) -> SandboxInfo | None:
 
 
 def down(state_dir: Path) -> bool:
-    """Stop the daemon and every process it started; the state stays. False when there was nothing to stop."""
+    """Stop the daemon and its processes; the state stays. False if nothing ran."""
     state_dir = Path(state_dir)
     if not any((state_dir / name).exists() for name in _MARKS):
         return False
@@ -79,7 +79,7 @@ def down(state_dir: Path) -> bool:
 
 
 def reset(state_dir: Path) -> None:
-    """`down`, and then everything is forgotten: accounts, projects, data, logs, certificate authority."""
+    """Stop the sandbox and delete its state, data and certificate authority."""
     state_dir = Path(state_dir)
     if state_dir.is_dir():
         _check_ours(state_dir)
@@ -99,7 +99,7 @@ def logs(state_dir: Path, lines: int = 100) -> str:
 
 
 def hostname(state_dir: Path) -> str | None:
-    """Where the sandbox on `state_dir` answers, or answered when it was up; None if it never was."""
+    """The address of the sandbox, also while it is stopped; None if it never ran."""
     if (running := status(state_dir)) is not None:
         return running.hostname
     try:
@@ -111,7 +111,7 @@ def hostname(state_dir: Path) -> str | None:
 
 
 def database_uri(state_dir: Path) -> str | None:
-    """Where the PostgreSQL of the running sandbox answers, password included; None without one."""
+    """The URI of the running sandbox's PostgreSQL, password included, or None."""
     path = Path(state_dir) / "database-uri"
     if status(state_dir) is None or not path.exists():
         return None
@@ -119,7 +119,9 @@ def database_uri(state_dir: Path) -> str | None:
 
 
 def _answering(state_dir: Path, wait: float) -> SandboxInfo | None:
-    """The running sandbox, having asked it. A killed daemon may hold its lock for a moment longer.
+    """The running sandbox, once it answers.
+
+    A killed daemon may hold its lock for a moment longer.
 
     Raises SandboxError when something holds the lock and does not answer.
     """
@@ -165,7 +167,7 @@ def _start(state_dir: Path, port: int | None, database: str, settings: dict[str,
 
 
 def _env() -> dict[str, str]:
-    """Ours, and able to import what we have imported, also where the package is only on this process's path."""
+    """Our environment, with this package on the import path."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
@@ -201,7 +203,7 @@ def _collect(pid: int) -> None:
 
 
 def _alive(state_dir: Path) -> bool:
-    """The daemon holds this lock as long as it lives, however it ends; unlike a pid, it cannot be mistaken."""
+    """Whether the daemon holds its lock; unlike a pid, a lock cannot be mistaken."""
     path = state_dir / "daemon.lock"
     if not path.exists():
         return False
@@ -238,7 +240,7 @@ def _check_ours(state_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, wait: float) -> Iterator[None]:
-    """One `up` or `down` at a time. Raises SandboxError when another takes longer than `wait` seconds."""
+    """Allow one `up` or `down` at a time. SandboxError after `wait` seconds."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         deadline = time.monotonic() + wait

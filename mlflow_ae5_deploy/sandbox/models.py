@@ -1,4 +1,4 @@
-"""The sandbox's records, as stored on disk. `api/views.py` renders them for the API."""
+"""The sandbox's records as stored on disk; `api/views.py` renders them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SandboxAccount:
 
 @dataclass
 class SandboxGrant:
-    """Something a bearer holds; only its SHA-256 is the key it is stored under. expires: epoch seconds."""
+    """A bearer's right, stored under the SHA-256 of its value. expires: epoch seconds."""
 
     kind: str
     username: str
@@ -155,7 +155,7 @@ class SandboxRun(SandboxProcess):
 
 @dataclass
 class SandboxSecret:
-    """value is kept in clear: it has to be mounted. due: epoch seconds from when it is."""
+    """value: in clear, because it is mounted. due: epoch seconds of the mount."""
 
     value: str
     due: float
@@ -201,7 +201,7 @@ _NESTED: dict[str, type[Any]] = {
 
 
 def state_to_json(state: SandboxState) -> str:
-    """The text of its file. It is written before most answers, and `dataclasses.asdict` would copy all of it first."""
+    """The text of the state file; faster than `dataclasses.asdict`, which copies it."""
     return json.dumps(state, default=vars)
 
 

@@ -18,7 +18,7 @@ _RANGE = range(20000, 32000)
 
 
 def listen(port: int | None, purpose: str, patience: float = 1.0) -> socket.socket:
-    """A listening socket on loopback: on `port`, or on any free one when it is None or 0.
+    """A listening socket on loopback: on `port`, or on a free one for None and 0.
 
     Raises SandboxError when `port` stays in use for `patience` seconds.
     """
@@ -67,7 +67,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def wildcard_names_resolve() -> bool:
-    """Whether `<anything>.ae5.localhost` leads to this machine: with systemd's resolver yes, with glibc's own no."""
+    """Whether `<anything>.ae5.localhost` resolves here: yes with systemd's resolver."""
     try:
         found = socket.getaddrinfo("x.ae5.localhost", None, socket.AF_INET)
     except OSError:
@@ -76,7 +76,7 @@ def wildcard_names_resolve() -> bool:
 
 
 class Endpoints:
-    """Opens and closes the endpoints' own ports. With sub-domains on the platform's port there is nothing to do."""
+    """Open and close the endpoints' own ports; unused with sub-domains."""
 
     def __init__(self, core: SandboxCore, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
         self._core = core

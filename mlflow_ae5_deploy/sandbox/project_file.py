@@ -1,4 +1,4 @@
-"""Reading `anaconda-project.yml` the way anaconda-project does, as far as the sandbox runs it."""
+"""Read `anaconda-project.yml` as anaconda-project does, as far as it is used here."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class SandboxHttpOptions:
 
 
 def shell_line(command: dict[str, Any], options: SandboxHttpOptions | None, env: dict[str, str]) -> str:
-    """The string for `sh -c`: options appended, quoted, when the command takes them, else its template filled in."""
+    """The line for `sh -c`, with options appended or its template filled in."""
     line: str = command["unix"]
     if command["supports_http_options"]:
         arguments = options.as_arguments() if options else []
@@ -118,5 +118,5 @@ def shell_line(command: dict[str, Any], options: SandboxHttpOptions | None, env:
 
 
 def unset_variables(project_file: SandboxProjectFile, env: dict[str, str]) -> list[str]:
-    """Variables that are neither set nor have a default. An empty string counts as unset, default or not."""
+    """Variables without a value and a default; an empty string counts as unset."""
     return [name for name, default in project_file.variables.items() if not (env.get(name) or default)]

@@ -1,4 +1,4 @@
-"""The sandbox as one object: everything wired together, on an event loop in a thread of its own."""
+"""The sandbox as one object, on an event loop in its own thread."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Database = Literal["sqlite", "postgresql"]
 
 
 class SandboxServer:
-    """A sandbox on a state folder. `start()` returns when it answers; `stop()` when nothing of it runs any more.
+    """A sandbox on a state folder; `start` and `stop` return when done.
 
     Only one at a time may use a state folder; `lifecycle` sees to that with a lock, tests with fresh folders.
     """
@@ -140,7 +140,7 @@ class SandboxServer:
         LOG.info("stopped")
 
     async def _assemble(self, stack: contextlib.AsyncExitStack) -> SandboxInfo:
-        """Build all parts. What is pushed on the stack is undone in reverse order, also after a failure."""
+        """Build all parts, and push their clean-up on the stack, also for a failure."""
         for pid in reap_stale(self._state_dir / "processes.json"):
             LOG.warning("killed process group %s, left behind by a sandbox that was killed", pid)
         core = SandboxCore(self._state_dir, SandboxStore(self._state_dir / "state.json"), self.control)
@@ -227,8 +227,11 @@ class SandboxServer:
 
 
 async def _abort_connections(loop: asyncio.AbstractEventLoop) -> None:
-    """End what is still open when everything has been shut down: connections whose other end neither finishes the TLS
-    handshake nor answers the closing one. Only the loop knows them all, and only by a private name."""
+    """Abort the connections that stay open after the shutdown.
+
+    Their other end neither finishes the TLS handshake nor answers the closing one. Only the loop knows them all, by a
+    private name.
+    """
     for transport in list(getattr(loop, "_transports", {}).values()):
         transport.abort()
     for _ in range(3):  # each connection says goodbye in one turn of the loop and closes its socket in the next
@@ -241,7 +244,7 @@ def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
 
 
 def _choose_addresses(core: SandboxCore) -> None:
-    """Once chosen, the way endpoints are addressed stays: URLs are written into secrets."""
+    """Choose the addressing once: URLs are written into secrets."""
     desired = core.settings.addressing
     if core.state.addressing and desired in ("auto", core.state.addressing):
         return
@@ -258,7 +261,7 @@ def _control_token(state_dir: Path) -> str:
 
 
 def _seed(core: SandboxCore) -> None:
-    """On an empty state: an administrator, a person, and a password ready for the service account to be made."""
+    """Create administrator, user and the service account's password in a new state."""
     if core.state.admin:
         return
     passwords = {name: secrets.token_urlsafe(18) for name in (ADMIN, PERSON, SERVICE_ACCOUNT)}

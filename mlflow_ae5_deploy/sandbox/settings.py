@@ -48,7 +48,7 @@ class SandboxSettings:
     groups: tuple[str, ...] = ("everyone", "data-science")
 
     def changed(self, changes: dict[str, Any]) -> SandboxSettings:
-        """A copy with `changes`. Raises ValueError naming every unknown name and wrong type."""
+        """A copy with `changes`. ValueError names every unknown name and wrong type."""
         kinds = {f.name: f for f in dataclasses.fields(self)}
         problems: list[str] = []
         good: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Keeping the state on disk: one JSON file, replaced whole, readable by its owner only."""
+"""The state file: one JSON file, replaced whole, private to its owner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.sandbox.models import SandboxState, state_from_json, stat
 
 
 def write_private(path: Path, text: str, *, scratch: Path | None = None) -> None:
-    """Replace `path` in one step with mode 0600. A reader sees the old or the new content, never half of it.
+    """Replace `path` in one step (0600); readers see the old or the new content.
 
     scratch: the folder for the temporary file, on the same file system; by default that of `path`.
     """
@@ -30,7 +30,7 @@ def make_private_folder(path: Path) -> Path:
 
 
 class SandboxStore:
-    """The state in memory and its file. `save()` comes before every answer that reports a change."""
+    """The state and its file; `save()` comes before every answer on a change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,1 +1,1 @@
-"""Providers send requests over a signed-in connection: ae5-tools for clusters, built-in for the sandbox."""
+"""Providers of signed-in connections: ae5-tools, and built-in for the sandbox."""

@@ -1,4 +1,4 @@
-"""The ae5-tools provider, for every real cluster. Imported only where ae5-tools is used.
+"""The ae5-tools provider, for real clusters; imported only where it is used.
 
 ae5-tools brings login form, cookies, XSRF and Cloudflare headers, admin token header and the API calls. Subclasses
 correct the rest: the guarded adapter is mounted before the constructor sends anything, nothing is prompted for,
@@ -22,14 +22,14 @@ from mlflow_ae5_deploy.common.redaction import Secret
 
 
 class _Corrected:
-    """Mixed in before ae5-tools' classes. Set `guard` before calling their constructor."""
+    """Mixed in before ae5-tools' classes. Set `guard` before their constructor."""
 
     guard: Guard
     adapter: TransportAdapter
     session: requests.Session
 
     def _set_tls_verify(self) -> None:
-        """Called by the constructor before the first request; theirs switches verification off."""
+        """Called before the first request; theirs switches verification off."""
         self.adapter = self.guard(self.session)
 
     def _is_login(self, _response: requests.Response) -> bool:

@@ -1,4 +1,4 @@
-"""The built-in provider: the platform's login form, cookies and admin token over `requests`. For the sandbox only."""
+"""The built-in provider: login form, cookies and admin token over `requests`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a provider: one signed-in connection that can send a request. See builtin.py and ae5tools.py."""
+"""The contract of a provider: one signed-in connection that sends requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Guard = Callable[[requests.Session], TransportAdapter]
 
 @dataclass(frozen=True)
 class AccountLogin:
-    """How a connection signs in: with the account's own password, or with cookies made by impersonation."""
+    """Sign in with the account's password, or with cookies made by impersonation."""
 
     username: str
     password: Secret | None
@@ -38,6 +38,6 @@ class Connection(Protocol):
         """Start a new session, forgetting the old one. Raises PlatformError."""
 
     def send(self, method: str, path: str, **request: Any) -> requests.Response:
-        """One request below the connection's base, or from the host's root for a path with a leading slash."""
+        """Send one request below the base, or from the root for a path with a slash."""
 
     def sign_out(self) -> None: ...

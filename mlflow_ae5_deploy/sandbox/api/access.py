@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
 
 
 def project_of(request: web.Request, need: str = "r") -> SandboxProject:
-    """Raise 404 for a project that is not visible, 403 without the permission `need` (r, rw or owner)."""
+    """The requested project; 404 if not visible, 403 without the permission `need`."""
     core = core_of(request)
     project = core.state.projects.get(request.match_info["id"])
     permission = core.project_permission(account_of(request), project) if project else None
@@ -103,7 +103,10 @@ def workload_fields(project: SandboxProject, owner: str, fields: dict[str, Any],
 async def put_collaborators(
     request: web.Request, record: SandboxProject | SandboxDeployment, permissions: tuple[str, ...]
 ) -> web.Response:
-    """Replace the collaborators. Extra fields that a client echoes from our own answers are dropped."""
+    """Replace the collaborators.
+
+    Extra fields that a client echoes from our own answers are dropped.
+    """
     core = core_of(request)
     data = await json_value(request)
     if not isinstance(data, list):

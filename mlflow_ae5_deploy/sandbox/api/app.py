@@ -1,4 +1,4 @@
-"""Putting the façade together: routes, who is calling, faults, the call log, and how errors look."""
+"""The application of the API: routes, authentication, faults, call log and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOLD_POLL_SECONDS = 0.005
 
 
 def platform_app(core: SandboxCore, proxy: Proxy) -> web.Application:
-    """The one application behind every port: what a request is for is told by its port or its Host header."""
+    """Build the application of every port; a request is routed by port or Host header."""
     app = web.Application(
         middlewares=[_observed, _errors, _to_endpoints(proxy), _authenticated],
         client_max_size=16 << 20,
@@ -118,7 +118,7 @@ def _faulty(fault: Fault) -> web.Response:
 
 @web.middleware
 async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Refusals carry their message as reason phrase and as JSON; what the sandbox does not know is 501, loudly."""
+    """Answer errors with their message as reason phrase and JSON; unknown routes: 501."""
     core = request.app[CORE]
     try:
         return await handler(request)
@@ -140,7 +140,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
 
 
 def _shown(request: web.Request) -> str:
-    """The path as it was sent, still encoded, so that it is one printable line; without the query."""
+    """The path as sent, still encoded and so one printable line, without the query."""
     return request.raw_path.partition("?")[0]
 
 
@@ -151,7 +151,7 @@ def _refusal(status: int, reason: str) -> web.Response:
 
 @web.middleware
 async def _authenticated(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Who is calling: a person by session cookie, the administrator by bearer token, or nobody for the login itself."""
+    """Authenticate a user by session cookie, or the administrator by bearer token."""
     core = request.app[CORE]
     if request.match_info.http_exception is None:
         check_queries(request)

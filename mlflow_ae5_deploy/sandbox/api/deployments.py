@@ -126,7 +126,7 @@ async def get_deployment(request: web.Request) -> web.Response:
 
 
 async def patch(request: web.Request) -> web.Response:
-    """Change in place: id and tokens stay. Another revision or profile restarts the command."""
+    """Change in place, with the same id; another revision or profile restarts it."""
     core, deployment = core_of(request), deployment_of(request, owner=True)
     fields = await json_fields(request, None, {"public": bool, "resource_profile": str, "revision": str})
     project = core.state.projects[deployment.project_id]
@@ -148,7 +148,7 @@ async def patch(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.Response:
-    """Delete the record and its tokens at once, and answer when the processes have ended."""
+    """Delete the record and its tokens at once; answer when the processes have ended."""
     core, deployment = core_of(request), deployment_of(request, owner=True)
     await no_body(request)
     del core.state.deployments[deployment.id]

@@ -74,7 +74,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 def _check_name(request: web.Request, name: str) -> None:
-    """Raise ApiError 400 for a name in use. Runs keep their job's name, also after it is deleted."""
+    """Raise ApiError 400 for a name in use, also by a run of a deleted job."""
     state, owner = core_of(request).state, account_of(request).username
     if not name.strip():
         raise bad("Job name is not valid")

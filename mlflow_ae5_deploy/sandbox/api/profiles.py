@@ -1,4 +1,4 @@
-"""Resource profiles, editors, secrets, static endpoints, and lists that are empty here."""
+"""Resource profiles, editors, secrets, static endpoints, and empty lists."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def delete_secret(request: web.Request) -> web.Response:
 
 
 async def static_endpoints(request: web.Request) -> web.Response:
-    """Names claimed by a project, with or without a running deployment. Everybody's: a conflict needs a name."""
+    """Endpoints claimed by any project, with or without a running deployment."""
     core = core_of(request)
     found = []
     for label, project_id in core.state.claims.items():

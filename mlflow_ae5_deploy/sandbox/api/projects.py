@@ -92,7 +92,10 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def _receive(request: web.Request, target: Path) -> dict[str, str]:
-    """The text fields; the file goes to `target`. Raises ApiError for anything but name, tag?, project_file."""
+    """The text fields of an upload; its file goes to `target`.
+
+    Raises ApiError for anything but name, tag and project_file.
+    """
     fields: dict[str, str] = {}
     reader = await request.multipart()
     while (part := await reader.next()) is not None:
@@ -149,7 +152,7 @@ async def patch(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Delete a project with its idle jobs, and free its endpoints; refused while something of it runs."""
+    """Delete a project with its idle jobs and claims; refused while something runs."""
     core = core_of(request)
     project = project_of(request, "owner")
     await no_body(request)

@@ -1,4 +1,4 @@
-"""The door of a deployment: who may come in, and passing on what they say, byte for byte."""
+"""The proxy of a deployment: authorize a request, and forward it unchanged."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Proxy:
     # -- who ------------------------------------------------------------------------------
 
     def _visitor(self, request: web.Request, deployment: SandboxDeployment) -> tuple[str | None, bool]:
-        """The user to name to the application (None: nobody known) and whether a token opened the door."""
+        """The user name for the application (None: unknown), and whether a token was used."""
         account = self._core.identity.account_of("session", request.cookies.get(SESSION_COOKIE))
         if deployment.public:
             return (account.username if account else ""), False

@@ -48,7 +48,10 @@ async def json_value(request: web.Request) -> Any:
 async def json_fields(
     request: web.Request, required: dict[str, Any] | None = None, optional: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The body as an object with exactly these fields. Kinds: a type, or a tuple of types (NoneType for null)."""
+    """The body as an object with exactly these fields.
+
+    Kinds: a type, or a tuple of types (NoneType for null).
+    """
     data = await json_value(request)
     if not isinstance(data, dict):
         raise bad("Expected a JSON object")
@@ -104,5 +107,5 @@ def core_of(request: web.Request) -> SandboxCore:
 
 
 def done() -> web.Response:
-    """An empty 200. It carries a Content-Type because ae5-tools reads that header of every 200."""
+    """An empty 200, with the Content-Type that ae5-tools reads from every 200."""
     return web.Response(status=200, text="", content_type="application/json")

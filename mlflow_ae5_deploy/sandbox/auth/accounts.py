@@ -1,4 +1,4 @@
-"""Accounts, passwords and everything a bearer can hold: sessions, SSO cookies, admin tokens.
+"""Accounts, passwords, and grants: sessions, SSO cookies, admin tokens.
 
 Of what is handed out only SHA-256 digests are kept; passwords as scrypt hashes.
 """
@@ -37,14 +37,14 @@ def hash_password(password: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def password_matches(password: str, stored: str) -> bool:
-    """Slow on purpose, and asked at each signing in: so the same question is answered once."""
+    """Compare with the stored hash; cached, because the hash is slow on purpose."""
     salt, key = stored.split(":")
     found = hashlib.scrypt(password.encode(), salt=bytes.fromhex(salt), n=2**12, r=8, p=1)
     return hmac.compare_digest(found.hex(), key)
 
 
 class IdentityProvider:
-    """The sandbox's Keycloak: realm AnacondaPlatform for people, realm master for the administrator."""
+    """The sandbox's Keycloak: realm AnacondaPlatform, and realm master for the admin."""
 
     def __init__(self, store: SandboxStore, settings: SandboxSettings) -> None:
         self._store = store
@@ -60,7 +60,7 @@ class IdentityProvider:
     # -- accounts -------------------------------------------------------------------------
 
     def create(self, username: str, password: str, **values: Any) -> SandboxAccount:
-        """Raises ApiError 409 when the name is taken. Names are case-insensitive, as in Keycloak."""
+        """Create an account; ApiError 409 for a name in use, in any case."""
         if self.by_name(username) is not None:
             raise ApiError(409, "User exists with same username")
         account = SandboxAccount(
@@ -140,7 +140,7 @@ class IdentityProvider:
     # -- sharing --------------------------------------------------------------------------
 
     def shared_with(self, account: SandboxAccount, collaborators: list[dict[str, str]]) -> str | None:
-        """The strongest permission (`rw` before `r`) these collaborators give to the account, or None."""
+        """The strongest permission (`rw` before `r`) of the account, or None."""
         found = {
             c["permission"]
             for c in collaborators

@@ -1,4 +1,4 @@
-"""Keycloak's admin side: tokens of the master realm, users, roles, groups, events, impersonation."""
+"""Keycloak's admin API: tokens, users, roles, groups, events, impersonation."""
 
 from __future__ import annotations
 

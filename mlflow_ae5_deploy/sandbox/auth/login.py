@@ -1,4 +1,4 @@
-"""Signing in and out as a person: Keycloak's browser form, the SSO cookie, the platform's own session."""
+"""The browser login: Keycloak's form, the SSO cookie, the platform's session."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def authenticate(request: web.Request) -> web.Response:
 
 @queries("code", "state")
 async def login(request: web.Request) -> web.Response:
-    """Change the code for a session. Where there is a state, it is the endpoint that sent the browser here."""
+    """Exchange the code for a session. `state` is the endpoint to return to."""
     core = core_of(request)
     code = request.query.get("code")
     account = core.identity.account_of("code", code)
@@ -159,7 +159,7 @@ def _redirect(address: str) -> web.Response:
 
 
 def _form(core: SandboxCore, state: str | None, error: str = "") -> web.Response:
-    """`id` comes first and `action` is on the same line: that is how ae5-tools finds it."""
+    """The login form, with `id` first and `action` on the same line for ae5-tools."""
     query = {"session_code": secrets.token_urlsafe(8), "client_id": "anaconda-platform"}
     if state:
         query["state"] = state

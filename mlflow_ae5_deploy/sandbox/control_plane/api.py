@@ -1,4 +1,4 @@
-"""The control plane over HTTPS, on a port of its own, for whoever holds the control token."""
+"""The control plane over HTTPS, on its own port, protected by the control token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control plane of a sandbox that runs in another process, with the methods of `control.Control`."""
+"""Client of the control plane of a sandbox in another process."""
 
 from __future__ import annotations
 

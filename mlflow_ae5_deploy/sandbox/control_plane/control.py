@@ -1,4 +1,4 @@
-"""The control plane: faults, the call log, and the knobs. Off the product's own paths; for tests and rehearsals."""
+"""The control plane of tests and rehearsals: faults, call log, settings, clock."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Control:
         self._on_settings: Callable[[SandboxSettings], None] = lambda _: None
 
     def connect(self, on_clock: Callable[[], None], on_settings: Callable[[SandboxSettings], None]) -> None:
-        """The server's wiring: called, from any thread, after the clock or the settings changed."""
+        """Set the callbacks after a change of clock or settings; called from any thread."""
         self._on_clock, self._on_settings = on_clock, on_settings
 
     @property
@@ -91,7 +91,7 @@ class Control:
         return self._settings
 
     def change_settings(self, **changes: Any) -> SandboxSettings:
-        """Raises ValueError for unknown names and wrong types. Kept across restarts of the sandbox."""
+        """Change and store settings. ValueError for unknown names and wrong types."""
         with self._lock:
             self._settings = self._settings.changed(changes)
         self._on_settings(self._settings)
@@ -179,7 +179,7 @@ class Control:
         return (self._began if self._settings.clock == "still" else time.time()) + self._clock_offset
 
     def advance_clock(self, seconds: float) -> float:
-        """Move the schedule's clock forward: every time passed over fires, at once. Returns the new time."""
+        """Move the schedule's clock forward; the times it passes fire at once."""
         if seconds < 0:
             raise ValueError("the clock only goes forward")
         with self._lock:

@@ -25,7 +25,7 @@ class DeploymentSupervisor(Supervisor):
         self._http = http
 
     def start_all(self) -> None:
-        """Restart the deployments that ran before a restart of the sandbox, with the same ids and tokens."""
+        """Restart the deployments that ran before, with the same ids and tokens."""
         for deployment in self._core.state.deployments.values():
             if deployment.state != "failed":
                 self._set_state(deployment, "starting", "Starting")
@@ -105,7 +105,7 @@ class DeploymentSupervisor(Supervisor):
         return f"the command ended with exit code {code}"
 
     async def _comes_up(self, deployment: SandboxDeployment, process: Supervised, port: int) -> bool:
-        """Whether the application answers HTTP, with any status, before it ends or the deadline passes."""
+        """Whether the application answers HTTP before it ends or the deadline passes."""
         deadline = time.monotonic() + self._core.settings.start_deadline_seconds
         headers = {"Host": self._core.endpoint_host(deployment.label)}
         timeout = aiohttp.ClientTimeout(total=5)

@@ -1,4 +1,4 @@
-"""Run jobs: at their cron times (UTC) and on request, each run a process with its own log.
+"""Run jobs at their cron times (UTC) and on request, each with its own log.
 
 A run starts at its time whether or not the previous one has ended: AE5's behaviour is not documented, and the harder
 case is the better rehearsal.
@@ -24,7 +24,7 @@ _DIVIDED = {0: ("minute", 60), 1: ("hour", 24), 3: ("month", 12)}
 
 
 def check_schedule(schedule: str) -> None:
-    """Raise ApiError 400 for a schedule that AE5 rejects: five fields, steps that divide their field."""
+    """Raise ApiError 400 for a schedule that AE5 rejects."""
     fields = schedule.split()
     if len(fields) != 5:
         raise bad(f"Invalid schedule: {schedule}")
@@ -48,7 +48,7 @@ class JobSupervisor(Supervisor):
         self._since: dict[str, float] = {}
 
     def start(self) -> None:
-        """Mark interrupted runs as failed, and start the schedule; missed times are skipped."""
+        """Mark interrupted runs as failed, and start the schedule without missed times."""
         for run in self._core.state.runs.values():
             if run.active:
                 run.state, run.status_text = "failed", "The sandbox was stopped during the run"

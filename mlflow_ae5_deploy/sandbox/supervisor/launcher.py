@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def _mount_secrets(folder: str) -> None:
-    """Show `folder` at _SECRETS, to this process and those it starts only; nothing is made in the real file system."""
+    """Mount `folder` at _SECRETS, for this process and its children only."""
     here, user, group = os.getcwd(), os.getuid(), os.getgid()  # noqa: PTH109
     try:
         _checked(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS))
@@ -124,7 +124,7 @@ def _checked(result: int, path: str = "") -> None:
 
 
 def _adopt_orphans() -> None:
-    """On Linux, processes whose parent ended become ours instead of init's, so that none gets away."""
+    """On Linux, adopt processes whose parent ended, so that none gets away."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -136,7 +136,10 @@ def _die_with_parent() -> None:
 
 
 def _signal_pipe() -> int:
-    """A descriptor that becomes readable when a child ends. Handlers, unlike SIG_IGN, are not inherited."""
+    """A descriptor that becomes readable on a signal.
+
+    Handlers, unlike SIG_IGN, are not inherited.
+    """
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
@@ -159,7 +162,7 @@ def _wait(child: int, wake: int) -> int | None:
 
 
 def _wait_all(child: int, wake: int, deadline: float) -> int | None:
-    """Wait until the child and everything around it has ended, or the deadline has passed."""
+    """Wait until the child and its processes have ended, or for the deadline."""
     status: int | None = None
     while True:
         found = _reap(child)
@@ -191,7 +194,7 @@ def _reap(child: int) -> int | None:
 
 
 def _others() -> list[int]:
-    """Processes of our group, or adopted by us, that are not yet waited for (Linux; elsewhere unknown: none).
+    """Our group's and adopted processes that still run (Linux; elsewhere none).
 
     Zombies count: a process whose first thread has ended is listed as one while its other threads still run.
     """
@@ -212,7 +215,7 @@ def _others() -> list[int]:
 
 
 def _kill_the_rest(child: int) -> None:
-    """Kill and wait for all that is left, so that not even a zombie remains; give up after some seconds."""
+    """Kill and collect all remaining processes; give up after some seconds."""
     if sys.platform != "linux":
         if _reap(child) is None:
             os.killpg(0, signal.SIGKILL)

@@ -21,7 +21,7 @@ _LOG_BYTES = 1 << 20
 
 
 class ProcessTable:
-    """The launchers now running, mirrored in a file: pid -> start time, so that a reused pid is never hit."""
+    """The running launchers, mirrored in a file as pid -> start time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,7 +41,7 @@ class ProcessTable:
 
 
 def reap_stale(path: Path) -> list[int]:
-    """Kill the process groups that an earlier sandbox recorded in `path` and that still run. Returns their pids."""
+    """Kill the process groups that an earlier sandbox recorded; returns their pids."""
     if not path.exists():
         return []
     try:
@@ -122,7 +122,7 @@ class Supervised:
         return code
 
     async def stop(self) -> None:
-        """Ask the launcher to end the command; if even that does not answer, kill the group."""
+        """Ask the launcher to end the command, and kill the group if it does not answer."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -135,7 +135,7 @@ class Supervised:
 
 
 async def can_mount_secrets(scratch: Path) -> bool:
-    """Whether this machine lets a command have a mount namespace: as root, or with user namespaces."""
+    """Whether commands can have a mount namespace here."""
     command = (sys.executable, "-I", "-S", str(LAUNCHER), "--grace", "0", "--secrets", str(scratch), "--", "true")
     quiet = asyncio.subprocess.DEVNULL
     trial = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)

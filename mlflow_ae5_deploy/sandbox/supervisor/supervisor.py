@@ -1,4 +1,4 @@
-"""Shared supervision of deployments and runs: one task and one process for each record."""
+"""Shared supervision: one task and one process for each deployment or run."""
 
 from __future__ import annotations
 

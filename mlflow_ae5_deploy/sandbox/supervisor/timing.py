@@ -1,4 +1,4 @@
-"""When a change of state shows: at once, after a number of polls, or after a while."""
+"""When a change shows: at once, after a number of polls, or after a while."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 
 
 class Timing:
-    """Counts how often each record was read. Kept in memory only: a restart makes everything visible."""
+    """Reads of each record, in memory only: a restart makes everything visible."""
 
     def __init__(self) -> None:
         self._reads: Counter[str] = Counter()

@@ -44,7 +44,7 @@ class Workload:
 
 
 def prepare(core: SandboxCore, item: SandboxProcess, options: SandboxHttpOptions | None) -> Workload:
-    """Unpack the revision and build everything the command needs. Blocking. Raises WorkloadError."""
+    """Unpack a revision and build its environment. Blocking. Raises WorkloadError."""
     project = core.state.projects.get(item.project_id)
     if project is None:
         raise WorkloadError("the project is gone")
@@ -73,7 +73,7 @@ def prepare(core: SandboxCore, item: SandboxProcess, options: SandboxHttpOptions
 
 
 def _link_data(core: SandboxCore, item: SandboxProcess, folder: Path) -> list[str]:
-    """`data` leads to the account's volume, unless the project brings a folder of that name with something in it."""
+    """Link `data` to the account's volume, unless the project has files there."""
     link = folder / "data"
     if link.is_dir() and not link.is_symlink() and any(link.iterdir()):
         return ["[sandbox] The project brings its own `data` folder: nothing in it will survive a restart."]

@@ -1,4 +1,4 @@
-"""Limits for YAML from outside: with aliases and merge keys, a kilobyte can stand for gigabytes.
+"""Limits for YAML from outside: aliases can make gigabytes of a kilobyte.
 
 Client, sandbox and server project share this file: the server project has a copy, and a test keeps the two equal.
 """
@@ -25,7 +25,7 @@ class UnfitYaml(ValueError):
 
 
 def check_events(events: Iterable[Any]) -> None:
-    """Raise UnfitYaml as soon as a document is too large or too deep once its aliases are expanded.
+    """Raise UnfitYaml for a document that is too large or deep with aliases expanded.
 
     events: from the parser of PyYAML or of ruamel.yaml, whose classes have the same names. They are read one by one,
     so nothing of the document is built. What the parser raises passes.
@@ -69,7 +69,7 @@ def check_events(events: Iterable[Any]) -> None:
 
 
 def load(path: Path) -> Any:
-    """The document in a file, read with PyYAML's safe loader. Raises UnfitYaml or OSError."""
+    """Read a file with PyYAML's safe loader. Raises UnfitYaml or OSError."""
     import yaml
 
     with path.open("rb") as stream:

@@ -33,11 +33,14 @@ ROWS = [
 ]
 
 
+def diff_of(where):
+    stage = GcScheduleStage()
+    return stage.diff(stage.observe(where))
+
+
 @pytest.mark.parametrize(("case", "jobs", "changes"), ROWS, ids=[row[0] for row in ROWS])
 def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, changes):
-    where = context(tmp_path, lists=Lists(jobs_=jobs))
-
-    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
+    diff = diff_of(context(tmp_path, lists=Lists(jobs_=jobs)))
 
     assert [type(change) for change in diff.changes] == changes
 
@@ -45,24 +48,20 @@ def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, changes):
 def test_the_schedule_is_shown_in_words_with_the_next_three_times(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job()]))
 
-    reason = GcScheduleStage().diff(GcScheduleStage().observe(where)).reason
+    reason = diff_of(where).reason
 
     assert "every 10 minutes" in reason.lower()
     assert "2026-01-01 00:10, 2026-01-01 00:20, 2026-01-01 00:30 UTC" in reason
 
 
 def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):
-    where = context(tmp_path, lists=Lists(jobs_=[job(state="paused")]))
-
-    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
+    diff = diff_of(context(tmp_path, lists=Lists(jobs_=[job(state="paused")])))
 
     assert "paused" in diff.warnings[0]
 
 
 def test_a_recreated_job_stays_paused_and_the_plan_shows_it(tmp_path):
-    where = context(tmp_path, lists=Lists(jobs_=[job(state="paused", schedule="0 * * * *")]))
-
-    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
+    diff = diff_of(context(tmp_path, lists=Lists(jobs_=[job(state="paused", schedule="0 * * * *")])))
 
     assert "paused again" in diff.changes[-1].reason
     assert "the garbage collection rests until" in diff.warnings[0]
@@ -90,7 +89,7 @@ def test_a_job_recreated_by_an_interrupted_run_is_paused_by_the_next(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(id=SECOND)]))
     where.state.record_job_change("garbage collection", paused=True, jobs=[job().id])
 
-    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
+    diff = diff_of(where)
 
     assert [type(change) for change in diff.changes] == [PauseJob]
 
@@ -109,7 +108,7 @@ def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path
     jobs = [job(), backup_job(other, crons[other]), backup_job(command, "0 9 * * *", state="paused")]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
 
-    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
+    diff = diff_of(where)
 
     assert [type(change) for change in diff.changes] == [DeleteJob, CreateJob]
     assert diff.changes[-1].name == NAMES[command]
@@ -124,7 +123,7 @@ def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_pat
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
     where.state.record_job_change(purpose, paused=True, jobs=["a2-previous"])
 
-    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
+    diff = diff_of(where)
 
     (change,) = diff.changes
     desired = dict(zip(["garbage collection", "backup", "drill"], jobs, strict=True))[purpose]
@@ -132,8 +131,8 @@ def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_pat
 
 
 def test_values_of_variables_are_not_shown(tmp_path):
-    where = context(tmp_path, lists=Lists(jobs_=[job(variables={"MLFLOW_BACKEND_STORE_URI": "postgresql://u:pw@h/d"})]))
-
-    diff = GcScheduleStage().diff(GcScheduleStage().observe(where))
+    diff = diff_of(
+        context(tmp_path, lists=Lists(jobs_=[job(variables={"MLFLOW_BACKEND_STORE_URI": "postgresql://u:pw@h/d"})]))
+    )
 
     assert "pw" not in repr(diff)

@@ -1,26 +1,34 @@
-"""Stages 1, 3, 6, 9, 11 and 12: every row is an observed state and the changes that follow from it."""
+"""Stages 1 to 6 and 9 to 12: every row is an observed state and the changes that follow from it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from runbook_support import ACCOUNT, OURS, deployment
 
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.engine.context import RestoreRequest
+from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.provenance import Comparison
 from mlflow_ae5_deploy.resources.account import CreateAccount, SignIn
 from mlflow_ae5_deploy.resources.before_replacing import DataState
 from mlflow_ae5_deploy.resources.endpoint import ReadUrl
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject, UploadProject
+from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease
 from mlflow_ae5_deploy.resources.restore import CheckRestore
+from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
 from mlflow_ae5_deploy.runbook.stages.s01_service_account import AccountState, ServiceAccountStage
+from mlflow_ae5_deploy.runbook.stages.s02_environment import EnvironmentStage, EnvironmentState
 from mlflow_ae5_deploy.runbook.stages.s03_login import LoginStage, LoginState
+from mlflow_ae5_deploy.runbook.stages.s04_release import ReleaseStage, ReleaseState
+from mlflow_ae5_deploy.runbook.stages.s05_slip_stream import CustomizationState, SlipStreamStage
 from mlflow_ae5_deploy.runbook.stages.s06_upload import ProjectState, UploadStage
 from mlflow_ae5_deploy.runbook.stages.s09_endpoint_url import EndpointState, EndpointUrlStage
+from mlflow_ae5_deploy.runbook.stages.s10_store_url import StoreUrlStage, UrlSecretsState
 from mlflow_ae5_deploy.runbook.stages.s11_token import TokenStage, TokenState
 from mlflow_ae5_deploy.runbook.stages.s12_store_token import StoredTokenState, StoreTokenStage
 
@@ -29,6 +37,9 @@ DIFFERS = ProjectState(ACCOUNT, OURS.name, OURS, Comparison(False, "It holds ano
 DATA = DataState(RestoreRequest("S1", stop_server=True), servers=(deployment(),), checkable=True)
 RESTORES = replace(DIFFERS, data=DATA)
 UNCHECKABLE = replace(DIFFERS, data=replace(DATA, checkable=False))
+ENVIRONMENT = EnvironmentState("3.11.7", None, "ae5.example.com", True, None)
+RELEASE = Release("bundled", "1.0.0", "bundled", Path("x"), None, "none")
+ARCHIVE = BuiltArchive(Path("x"), "f" * 64, "e" * 64, 1, {}, (), (), ())
 ID, MOMENT = "a2-1", datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = [
     (ServiceAccountStage(), "there", AccountState(ACCOUNT, True, USER, ()), []),
@@ -36,20 +47,24 @@ ROWS = [
     (ServiceAccountStage(), "not looked up", AccountState(ACCOUNT, False, None, ("own",)), []),
     (LoginStage(), "signed in", LoginState(ACCOUNT, ACCOUNT, "by itself"), []),
     (LoginStage(), "no account yet", LoginState(ACCOUNT, None, ""), [(SignIn, ACCOUNT)]),
+    (EnvironmentStage(), "verified", ENVIRONMENT, []),
+    (EnvironmentStage(), "TLS is off", replace(ENVIRONMENT, verify_tls=False), []),
+    (ReleaseStage(), "on this machine", ReleaseState("1.0.0", RELEASE), []),
+    (ReleaseStage(), "not there", ReleaseState("1.0.0", None), [(DownloadRelease, "1.0.0")]),
+    (SlipStreamStage(), "no release yet", CustomizationState(None, False), [(BuildArchive, "")]),
+    (SlipStreamStage(), "built before", CustomizationState(ARCHIVE, True), []),
+    (SlipStreamStage(), "not built before", CustomizationState(ARCHIVE, False), [(BuildArchive, "")]),
     (UploadStage(), "no project", ProjectState(ACCOUNT, "p", None, None), [(UploadProject, "p")]),
     (UploadStage(), "no archive yet", ProjectState(ACCOUNT, "p", OURS, None), [(CompareProject, "p")]),
     (UploadStage(), "same", replace(DIFFERS, comparison=Comparison(True, "It is the same.", None)), []),
     (UploadStage(), "differs", DIFFERS, [(ReplaceProject, OURS.name)]),
     (UploadStage(), "over a server", RESTORES, [(CheckRestore, "S1"), (ReplaceProject, OURS.name)]),
-    (
-        UploadStage(),
-        "no job can tell",
-        replace(DIFFERS, data=replace(DATA, checkable=False)),
-        [(ReplaceProject, OURS.name)],
-    ),
+    (UploadStage(), "no job can tell", UNCHECKABLE, [(ReplaceProject, OURS.name)]),
     (UploadStage(), "nothing in use", replace(DIFFERS, data=replace(DATA, servers=())), [(ReplaceProject, OURS.name)]),
     (EndpointUrlStage(), "known", EndpointState("https://x"), []),
     (EndpointUrlStage(), "not yet", EndpointState(None), [(ReadUrl, "")]),
+    (StoreUrlStage(), "stored", UrlSecretsState("https://x", (SecretState("A", "same"),)), []),
+    (StoreUrlStage(), "one is new", UrlSecretsState("https://x", (SecretState("A", "new"),)), [(SetSecrets, "")]),
     (TokenStage(), "stored", TokenState(ID, (), False), []),
     (TokenStage(), "no deployment", TokenState(None, (ACCOUNT,), False), [(IssueToken, "")]),
     (TokenStage(), "secret deleted", TokenState(ID, (), True), [(IssueToken, "")]),

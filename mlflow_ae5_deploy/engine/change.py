@@ -1,4 +1,4 @@
-"""A change: one thing to do to one resource, as data that can be shown, asked about, noted and applied.
+"""A change of one resource, as data to show, confirm, record and apply.
 
 Each kind is a class of its own beside its resource. What people read is made from a change; nothing is read back.
 """

@@ -131,13 +131,13 @@ class Context:
         return self.access.account
 
     def server(self, url: str, token: Secret | None) -> ServerApi:
-        """The MLflow server at `url`, with the same TLS trust and timeouts as for the platform."""
+        """The MLflow server at `url`, with the platform's TLS trust and timeouts."""
         options = self.access.target.options
         timeout = (options.connect_timeout, options.read_timeout)
         return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls, timeout=timeout)
 
     def token_for(self, deployment_id: str) -> Secret:
-        """An access token of this deployment: issued at most once in a run, and never written to disk."""
+        """A token of this deployment: issued once in a run, never written to disk."""
         if self.outputs.token is None or self.outputs.token_deployment != deployment_id:
             self.outputs.token_issued = self.clock.now()
             self.outputs.token = self.platform.issue_token(deployment_id)

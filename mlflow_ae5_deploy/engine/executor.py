@@ -1,4 +1,4 @@
-"""Make changes: the stages in order, or the changes of one operation. Decides nothing.
+"""Apply changes: of the stages in order, or of one operation. Decides nothing.
 
 A preview assumes the changes of earlier stages; `install` observes each stage again when its turn comes. Both are this
 one loop; what keeps a preview from writing is the session behind it.
@@ -26,7 +26,7 @@ C = TypeVar("C", bound=Change)
 
 @contextlib.contextmanager
 def recorded(context: Context) -> Iterator[None]:
-    """Frame a run in the journal: `begin`, then `end` with its outcome (done, or an error's kind), or `interrupted`."""
+    """Write `begin`, and `end` with the outcome or `interrupted`, to the journal."""
     journal, started = context.journal, context.clock.monotonic()
 
     def end(outcome: str, what: str) -> None:
@@ -47,7 +47,7 @@ def recorded(context: Context) -> Iterator[None]:
 
 @contextlib.contextmanager
 def applying(change: Change, journal: Journal, **more: Any) -> Iterator[None]:
-    """Note the change in the journal before it starts, and after it has ended. more: further fields of the entry."""
+    """Note the change in the journal before and after it. more: further fields."""
     _log.info("change: %s, because %s", change.phrase, change.reason)
     journal.write("intent", **more, **change.record())
     yield
@@ -92,7 +92,7 @@ def run(
     on_result: OnResult | None = None,
     framed: bool = True,
 ) -> RunResult:
-    """Every DeployError ends the run and is part of the result; anything else is a bug and is raised.
+    """Run the stages. A DeployError ends the run and is part of the result.
 
     framed: begin and end are written to the journal; not where the stages are part of something that does so itself.
     """

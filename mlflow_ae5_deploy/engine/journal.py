@@ -56,7 +56,7 @@ class JournalEntry:
 
     @classmethod
     def parse(cls, line: str) -> JournalEntry | None:
-        """None for what is no line of a journal, such as one that a full disk has cut short."""
+        """None for what is no whole line of a journal."""
         try:
             data = json.loads(line)
         except ValueError:
@@ -90,7 +90,7 @@ class Journal:
         self._read_only = read_only
 
     def effect(self, action: str, resource: str, name: str = "", **more: Any) -> None:
-        """Note what a request has just changed. more: further fields of the entry, such as id and account."""
+        """Note what a request has just changed. more: such as id and account."""
         self.write("effect", action=action, resource=resource, name=name, **more)
 
     def write(self, event: str, **more: Any) -> None:

@@ -60,7 +60,7 @@ class InstallationLock:
 
     @contextlib.contextmanager
     def held(self, wait_seconds: float = 0.0) -> Iterator[InstallationLock]:
-        """Hold the lock for the body. Raises Locked, naming the holder, when it stays taken for wait_seconds."""
+        """Hold the lock for the body. Raises Locked after wait_seconds."""
         self._acquire(wait_seconds)
         try:
             yield self

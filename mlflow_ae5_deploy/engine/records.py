@@ -1,4 +1,4 @@
-"""The parts of an installation's state, as frozen records. `state.py` puts them together and writes them."""
+"""The parts of an installation's state, as frozen records; see `state.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PHASES: tuple[Phase, ...] = ("stopping", "saving", "replacing", "migrating", "st
 
 @dataclass(frozen=True)
 class StoredSecret:
-    """A secret that this machine has written. fingerprint: see `SavedState.fingerprint`."""
+    """A secret that this machine has written; see `SavedState.fingerprint`."""
 
     fingerprint: str
     stored: AwareDatetime
@@ -150,7 +150,7 @@ class SnapshotRecord:
 
 @dataclass(frozen=True)
 class RepositoryRecord:
-    """The backup repository that belongs to this installation, and the one that was seen last."""
+    """The backup repository of this installation, and the one seen last."""
 
     setting: str  # fingerprint of its address
     id: str

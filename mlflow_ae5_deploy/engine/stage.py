@@ -1,4 +1,4 @@
-"""One step of the runbook: observe, check, diff, apply, verify; and its results, as data to render."""
+"""A step of the runbook (observe, check, diff, apply, verify), and its results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A whole run: every stage that was reached, the error that ended it early, and what it cost.
+    """A whole run: the stages, the error that ended it, and its cost.
 
     requests and writes are counted at the session: HTTP requests to the platform, login included, and those of
     them that change it.
@@ -70,20 +70,20 @@ class RunResult:
 
 
 class Stage(Generic[S]):
-    """S is the stage's observed state, a frozen class. Only `diff` is pure: it sees nothing but that state."""
+    """S: its observed state, a frozen class. Only `diff` is pure."""
 
     number: ClassVar[int]
     name: ClassVar[str]
     promise: ClassVar[str]
 
     def preflight(self, context: Context) -> None:
-        """Raise DeployError if this machine lacks something. Sends nothing; called before any stage observes."""
+        """Raise DeployError if this machine lacks something. Sends nothing; runs first."""
 
     def observe(self, context: Context) -> S:
         raise NotImplementedError
 
     def check(self, state: S, context: Context) -> None:
-        """Raise DeployError where the changes must not be made or could not succeed. May ask the platform."""
+        """Raise DeployError where changes must not be made or could not succeed."""
 
     def diff(self, state: S) -> Diff:
         raise NotImplementedError
@@ -92,11 +92,11 @@ class Stage(Generic[S]):
         """In a preview: let later stages see what will have changed by then."""
 
     def apply(self, change: Change, state: S, context: Context) -> None:
-        """Make one change of `diff`. Write an effect to the journal after every request that changes something."""
+        """Make one change of `diff`; journal an effect after every changing request."""
         raise NotImplementedError
 
     def verify(self, context: Context) -> str | None:  # noqa: ARG002 - for stages that need it
-        """Check the promise after a change; a sentence of what was seen, or None when apply has seen it."""
+        """Check the promise after a change; a sentence of what was seen, or None."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""What this machine knows of an installation between runs: fingerprints and ids, never a secret's value.
+"""What this machine knows between runs: fingerprints and ids, no secret's value.
 
 AE5 never shows a secret's value again, so the only way to know that a secret is right is to record what was written.
 A fingerprint is HMAC-SHA256 under a random salt of this installation: it can be compared, and reveals nothing without
@@ -59,7 +59,7 @@ def _none_if_damaged(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _undamaged(kind: type) -> BeforeValidator:
-    """Leave out the entries of a mapping that cannot be read: each is an observation that the next run makes again."""
+    """Leave out damaged entries of a mapping: the next run observes them again."""
 
     def entries(value: Any) -> dict[str, Any]:
         adapter: TypeAdapter[Any] = TypeAdapter(kind)
@@ -106,7 +106,7 @@ class SavedState(BaseModel):
 
     @classmethod
     def load(cls, folder: Path, *, read_only: bool = False) -> SavedState:
-        """The state in this folder, or a new one. read_only: `save` writes nothing, and creates nothing."""
+        """The state in this folder, or a new one. read_only: `save` writes nothing."""
         path = folder / FILE
         data = _read(path)
         try:
@@ -117,7 +117,7 @@ class SavedState(BaseModel):
         return state
 
     def reload(self) -> None:
-        """Read it again: a run that waited for the lock must see what the previous holder has written."""
+        """Read the file again, after waiting for another run."""
         fresh = type(self).load(self._path.parent)
         for name in type(self).model_fields:
             setattr(self, name, getattr(fresh, name))
@@ -199,7 +199,7 @@ class SavedState(BaseModel):
     # after an uninstall -----------------------------------------------------------------------------------------
 
     def forget_deployment(self) -> None:
-        """There is none any more: its tokens, its sharing and what was pending for it are gone. Secrets stay."""
+        """Forget tokens, sharing and unfinished operations. Secrets stay."""
         self.restart = self.upgrade = None
         self.job_changes = {}
         self.shared = self.stale_secrets = self.uncertain_secrets = ()

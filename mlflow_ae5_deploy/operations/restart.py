@@ -1,4 +1,4 @@
-"""Restart the server. AE5 has no restart in place: it is a stop and a start, and makes a new deployment.
+"""Restart the server: AE5 has only stop and start, which makes a new deployment.
 
 The running definition comes from the platform, not from the configuration: name, endpoint, command, resource profile,
 revision, variables and sharing. It is recorded on disk before the stop, so the next run can resume an interrupted one.
@@ -55,7 +55,7 @@ def define(
 
 
 def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
-    """The revision to start again. `latest` is pinned to the newest at the time of the start.
+    """The revision to start again, with `latest` pinned to that of the start.
 
     revisions: newest first.
     """
@@ -70,7 +70,7 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
 
 
 def restart(context: Context, current: Deployment) -> RestartResult:
-    """Stop `current` and start it again as it was. StageFailed when that and the rollback fail."""
+    """Stop and start again as it was. StageFailed when the rollback fails, too."""
     project = context.cached.project(context.settings.project.name)
     revisions = context.cached.revisions(project) if project else []
     endpoint = context.settings.deployment.endpoint
@@ -97,7 +97,7 @@ def restarting(current: Deployment, reason: str) -> RestartDeployment:
 
 
 def resume(context: Context, pending: PendingRestart, current: Deployment | None) -> RestartResult:
-    """Resume a restart that was interrupted after the stop. current: what was started since, if anything.
+    """Resume a restart that was interrupted after the stop. current: started since.
 
     A failed one is replaced.
     """

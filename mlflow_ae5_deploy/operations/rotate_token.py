@@ -1,4 +1,4 @@
-"""Rotate the token: issue one, test it on the endpoint, store it for everybody, test the gc job with it.
+"""Rotate the token: issue, test, store it for all accounts, test the gc job.
 
 A token's value is never saved, so the rest of an interrupted rotation gets a token of its own, and the others keep
 theirs. AE5 does not document whether issuing a token invalidates the earlier ones of a deployment (on the sandbox it
@@ -189,7 +189,7 @@ def _start_rotation(context: Context, rotation: RotationContext, accounts: tuple
 
 
 def _test(context: Context, deployment: Deployment, reason: str) -> None:
-    """Issue a token and call the endpoint with it, database included; if that fails nothing is stored."""
+    """Issue a token and call the endpoint with it, database included."""
     seconds = min(_TEST, context.settings.platform.deployment_deadline)
     problem: StageFailed | None = None
     try:
@@ -210,7 +210,7 @@ def _test(context: Context, deployment: Deployment, reason: str) -> None:
 def _sign_in(
     context: Context, accounts: tuple[str, ...], served: dict[str, RecipientResult], on_step: OnStep
 ) -> dict[str, Client]:
-    """The platform as each account. One that cannot be signed in is recorded as failed."""
+    """The platform as each account; record those that cannot be signed in."""
     clients: dict[str, Client] = {}
     for account in accounts:
         on_step(f"sign in as {account}")
@@ -233,7 +233,7 @@ def _store(
     served: dict[str, RecipientResult],
     on_step: OnStep,
 ) -> None:
-    """Store the token for each account. A failure does not keep the others from theirs."""
+    """Store the token for each account, also after a failure."""
     for account, platform in clients.items():
         on_step(f"store for {account}")
         try:
@@ -248,7 +248,7 @@ def _store(
 def _gc(
     context: Context, rotation: RotationContext, served: dict[str, RecipientResult], on_step: OnStep
 ) -> tuple[GcCheck | None, DeployError | None, RotationContext]:
-    """Test the gc job with the stored token of the service account. Returns the rotation, updated."""
+    """Test the gc job with the stored token; returns the rotation, updated."""
     own = served.get(context.account)
     if own is not None and own.outcome == "failed":
         return None, None, rotation

@@ -1,4 +1,4 @@
-"""Which accounts get a new token, and why. Pure: a table of options and observed state."""
+"""Decide which accounts get a new token, and why. Pure."""
 
 from __future__ import annotations
 

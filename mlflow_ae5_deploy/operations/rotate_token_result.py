@@ -110,7 +110,7 @@ def _downtime(rotation: RotationContext, accounts: tuple[RecipientResult, ...]) 
 def _error(
     rotation: RotationContext, accounts: tuple[RecipientResult, ...], broken: DeployError | None
 ) -> DeployError | None:
-    """The one error of a run: accounts without a token come first; the other errors are its detail."""
+    """The one error of a run: missing tokens first, other errors as its detail."""
     left = [item for item in accounts if item.outcome == "failed"]
     rolled_back = rotation.restarted.failed if rotation.restarted else None
     if left:

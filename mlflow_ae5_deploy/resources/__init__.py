@@ -1,1 +1,1 @@
-"""What an installation consists of: project, secrets, deployment, token, sharing, scheduled jobs."""
+"""Project, secrets, deployment, token, sharing and scheduled jobs."""

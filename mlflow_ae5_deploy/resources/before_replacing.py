@@ -1,4 +1,4 @@
-"""What must hold before a project is replaced: its data is complete, and a requested restore would work."""
+"""Preconditions of replacing a project: complete data, a restore that works."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def observe(context: Context, project: Project | None) -> DataState:
 
 
 def check(state: DataState, stage: int) -> None:
-    """Raise StageFailed or TargetInUse where the project must not be replaced, or no server be started on its data."""
+    """Raise StageFailed or TargetInUse where the project must not be replaced."""
     refuse_partly_migrated(state.interrupted_upgrade, state.restore, stage)
     refuse_interrupted_restore(state.interrupted_restore, stage)
     if state.restore is not None:
@@ -66,7 +66,7 @@ def check(state: DataState, stage: int) -> None:
 
 
 def check_restore(context: Context, project: Project, state: DataState) -> None:
-    """Have a job of the present project report whether the requested restore would work."""
+    """Have a job of the project report whether the restore would work."""
     if state.restore is not None:
         look_first(context, project, state.restore, replaced=True)
 

@@ -34,7 +34,7 @@ def project_name(context: Context, project_id: str) -> str:
 
 
 def required_installation(context: Context) -> Project:
-    """The project, where it has a deployment, running or not: a schedule is made for an installed server only."""
+    """The project, if it has a deployment, running or not."""
     project = required_project(context)
     if chosen_of(context).current is None:
         raise NotFound(

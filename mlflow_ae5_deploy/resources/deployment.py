@@ -1,4 +1,4 @@
-"""Start and stop the server's deployment. Failures are those of stage 8, in every operation."""
+"""Start and stop the server. Failures are those of stage 8."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def check_before_start(context: Context, desired: DeploymentSpec, project: Proje
 
 
 def revision_for(project: Project, revisions: Sequence[Revision], name: str, command: str) -> Revision:
-    """The revision of that name (or `latest`), which has the command. Raises NotFound or Configuration."""
+    """The revision of that name (or `latest`), which must have the command."""
     by_name = {revision.name: revision for revision in revisions}
     revision = revisions[0] if name == "latest" else by_name.get(name)
     if revision is None:
@@ -200,7 +200,7 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
 
 
 def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> Deployment | None:
-    """Wait for the deployment of this name, if it is not listed yet. None if it has another definition."""
+    """Wait for this deployment to be listed. None if its definition differs."""
 
     def probe() -> list[Deployment] | None:
         return [item for item in context.platform.deployments() if item.name == desired.name] or None

@@ -1,4 +1,4 @@
-"""The keys with which MLflow encrypts what users enter: made once, and kept over restarts, accounts and restores.
+"""The keys with which MLflow encrypts what users enter.
 
 AE5 shows no secret again, so the key file is the only other copy. It is written before a secret is set. A stored key is
 only replaced on request: what it has encrypted could not be read any more.
@@ -43,7 +43,7 @@ def path(context: Context) -> Path:
 
 
 def available(context: Context) -> dict[str, Secret]:
-    """Keys of the configuration, and of the key file where the configuration has none. Raises Configuration."""
+    """Keys of the configuration, then of the key file. Raises Configuration."""
     configured = context.settings.server.secrets
     found = {name: value for name, value in _keys_in(_text(path(context)), context).items() if name not in configured}
     found |= {
@@ -57,7 +57,7 @@ def available(context: Context) -> dict[str, Secret]:
 
 
 def observe(context: Context) -> tuple[SecretState, ...]:
-    """The state of each key. Raises Conflict where a stored key would be replaced without a request."""
+    """The state of each key. Raises Conflict where a stored one would be replaced."""
     keys = available(context)
     listed = context.cached.secret_names()
     states = [_observe(context, name, keys.get(name), listed) for name in _IN_FILE if name in keys or name in NAMES]
@@ -142,7 +142,7 @@ def only_on_the_platform(context: Context) -> set[str]:
 
 
 def check_values(context: Context) -> list[dict[str, str]]:
-    """Digests of the keys, as the project's command `Check` takes them; see keys.py there."""
+    """Digests of the keys, for the project's command `Check`; see keys.py there."""
     keys = available(context)
     version = keys[VERSION].reveal() if VERSION in keys else "1"
     found = []

@@ -1,4 +1,4 @@
-"""Wait until a started deployment is healthy, or raise an error with the end of its log."""
+"""Wait until a deployment is healthy, or raise an error with its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restore or an upgrade that was started and has not ended: how that shows, and what must wait for its end."""
+"""Interrupted restores and upgrades: how they show, and what must wait."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def refuse_partly_migrated(upgrade: InterruptedUpgrade | None, restore: RestoreR
 
 
 def refuse_backup_during_upgrade(context: Context, task: JobRequest) -> None:
-    """Raise Locked for a new snapshot and for a pruning, also as a dry run, while an upgrade is interrupted."""
+    """Raise Locked for a new snapshot or a pruning while an upgrade is interrupted."""
     upgrade = interrupted_upgrade(context.state)
     reason = _MUST_WAIT.get(task.words[0]) if task.command == "Backup" and task.words else None
     if upgrade is not None and reason is not None:
@@ -85,7 +85,7 @@ def refuse_backup_during_upgrade(context: Context, task: JobRequest) -> None:
 
 
 def end_upgrade_by_restore(context: Context) -> None:
-    """Database and artifacts are those of a snapshot that somebody has chosen: no part of them is partly migrated."""
+    """Forget the upgrade: a restored snapshot is not partly migrated."""
     record = context.state.upgrade
     if record is not None:
         context.state.upgrade = None
@@ -108,18 +108,18 @@ class InterruptedRestore:
 
 
 def servers_of(context: Context) -> tuple[Deployment, ...]:
-    """Deployments of the project, in whatever state: the platform may start a failed one again."""
+    """Deployments of the project. The platform may start a failed one again."""
     chosen = chosen_of(context)
     return tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
 
 
 def started_restore(state: SavedState) -> RestoreRecord | None:
-    """A restore whose end was not seen. Into which project does not matter: the data outlives it."""
+    """A restore whose end was not seen, into whichever project."""
     return state.restore if state.restore is not None and state.restore.status == "started" else None
 
 
 def interrupted_restore(context: Context, project: Project | None) -> InterruptedRestore | None:
-    """What the state and the platform's run records show of a restore that has not ended.
+    """A restore that has not ended, by the state and the platform's run records.
 
     A running server disproves it: none starts on such data.
     """
@@ -151,7 +151,7 @@ def refuse_interrupted_restore(restore: InterruptedRestore | None, stage: int) -
 
 
 def end_started_restore(state: SavedState) -> None:
-    """It has ended, however: a server runs on the data, or nothing of it is interrupted."""
+    """Forget a started restore: a server runs on the data, or nothing is incomplete."""
     if started_restore(state) is not None:
         state.restore = None
         state.save()

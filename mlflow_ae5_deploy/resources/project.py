@@ -1,4 +1,4 @@
-"""Delete a project and upload another: AE5 cannot change a project's content. For stage 6 and the upgrade."""
+"""Delete a project and upload another: AE5 cannot change its content."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def keep_archive(context: Context, project: Project) -> Path:
 
 
 def remove_project(context: Context, project: Project) -> None:
-    """Delete the project's jobs and deployments, then the project. Save its archive first.
+    """Delete the project with its jobs and deployments. Save its archive first.
 
     Raises Locked while another machine has a job running in it.
     """
@@ -113,7 +113,7 @@ def await_gone(context: Context, project: Project) -> None:
 
 
 def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[bytes], bool]) -> Project:
-    """is_it: whether an archive has the content to upload, for a project of that name that exists already."""
+    """is_it: whether the archive of a project that exists already has this content."""
     try:
         project = context.platform.upload(name, archive, tag=None)
     except Conflict as error:

@@ -1,4 +1,4 @@
-"""Changes of the release on this machine, and of the archive that is built from it."""
+"""Changes of the release and of its archive on this machine."""
 
 from __future__ import annotations
 

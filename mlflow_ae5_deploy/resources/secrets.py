@@ -1,4 +1,4 @@
-"""Secrets of the service account: whether they are right, as far as this machine can know."""
+"""Secrets of the service account, as far as this machine can know them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The secrets that the server and its jobs read at their start. Stage 8 sets them, and stage 7 before it restores."""
+"""The secrets that the server and its jobs read at their start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token: the accounts that need it (service account and consumers), and how each gets it."""
+"""The token: the accounts that need it, and how each gets it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def recipients(context: Context) -> list[str]:
 
 
 def expired(context: Context, deployment_id: str | None) -> dict[str, datetime]:
-    """When the token of a recipient expired, of those whose token of this deployment has."""
+    """When the tokens of this deployment expired, by account."""
     now, accounts = context.clock.now(), recipients(context)
     return {
         token.account: token.expires

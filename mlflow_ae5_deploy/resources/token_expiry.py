@@ -37,7 +37,7 @@ def expiry(token: Secret) -> datetime | None:
 
 
 def is_due(issued: datetime, expires: datetime | None, now: datetime) -> bool:
-    """Whether to replace a token now: less than a week is left, or, of a short lifetime, less than half."""
+    """Whether less than a week, or half of a short lifetime, is left."""
     if expires is None:
         return False
     return expires - now <= min(_RENEW_BEFORE, (expires - issued) / 2)

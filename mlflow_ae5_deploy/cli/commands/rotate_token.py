@@ -30,7 +30,7 @@ def command(
     if_needed: IfNeeded = False,
     everyone: All = False,
 ) -> int:
-    """The manual requires a new token after every restart of the server. This is it, in one command."""
+    """Issue, test and store a new token, as the manual requires after every restart."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.operations.rotate_token import rotate
     from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions

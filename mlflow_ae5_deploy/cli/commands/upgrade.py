@@ -36,7 +36,10 @@ def command(
     roll_back: RollBack = False,
     wait: Wait = 14400.0,
 ) -> int:
-    """Rehearse, back up, stop, replace, migrate, start, verify. Causes downtime. Safe to re-run: it resumes."""
+    """Rehearse, back up, stop, replace, migrate, start, verify.
+
+    Causes downtime. Safe to re-run: it resumes.
+    """
     modes = {"--rehearse": rehearse, "--no-rehearsal": no_rehearsal, "--roll-back": roll_back}
     given = [name for name, chosen in modes.items() if chosen]
     if len(given) > 1:

@@ -1,4 +1,4 @@
-"""The steps of an upgrade: rehearse, save, stop, save the rest, replace, migrate, start, verify.
+"""Upgrade: rehearse, save, stop, save the rest, replace, migrate, start, verify.
 
 Each step is recorded before it starts, and finds out for itself whether it is done, so the next run resumes an
 interrupted one. Until the server is stopped nothing of the installation has changed.
@@ -64,7 +64,7 @@ class UpgradeResult:
 
 
 def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult:
-    """Run the new release's migrations on a copy of the data. Nothing of the installation is changed."""
+    """Run the new release's migrations on a copy of the data."""
     if not planned.rehearsable:
         raise Conflict(
             f"The new release does not know {tasks.REHEARSE}: its job would migrate the real database.",
@@ -89,7 +89,7 @@ def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult | None) -
 
 
 def upgrade(run: UpgradeRun, planned: UpgradePlan) -> UpgradeResult:
-    """From the first backup to the verified server. A failure after the stop raises RolledBack or RollbackFailed."""
+    """From the first backup to the verified server. See `resume` for failures."""
     run.report("make a snapshot while the server runs, and read all of it back")
     _make_snapshot(run, "--all")
     context, server = run.context, planned.server
@@ -112,7 +112,7 @@ def upgrade(run: UpgradeRun, planned: UpgradePlan) -> UpgradeResult:
 
 
 def resume(run: UpgradeRun) -> UpgradeResult:
-    """Every step from the recorded phase on. Any failure leads to a rollback."""
+    """Run the steps. Raises RolledBack or RollbackFailed for any failure."""
     context, began = run.context, run.context.clock.monotonic()
     try:
         for step in STEPS:
@@ -191,7 +191,7 @@ STEPS = (_stop, _save, _replace, _migrate, _start, verify)
 
 
 def _make_snapshot(run: UpgradeRun, *extent: str) -> str:
-    """The id of a new snapshot, `extent` of which was read back. No upgrade touches artifacts that it leaves out."""
+    """Make a snapshot and read `extent` of it back; its id."""
     with _project_that_backs_up(run) as project:
         made = backup.create(run.context, "--allow-external", seconds=run.wait, project=project)
         snapshot = str(made.report.get("snapshot"))
@@ -201,7 +201,7 @@ def _make_snapshot(run: UpgradeRun, *extent: str) -> str:
 
 @contextlib.contextmanager
 def _project_that_backs_up(run: UpgradeRun) -> Iterator[Project]:
-    """The installed project; or a staging project with the new release, where the installed one cannot back up."""
+    """The installed project, or a staging project if that cannot back up."""
     project = runner.required_project(run.context)
     if runner.knows(run.context, project, "Backup"):
         yield project

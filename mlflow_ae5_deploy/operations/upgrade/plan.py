@@ -105,7 +105,7 @@ def require_restorable(dialect: str) -> None:
 
 
 def require_resumable(context: Context, record: UpgradeRecord) -> None:
-    """Raise Conflict for an upgrade that is being rolled back: partly migrated data must not be migrated further."""
+    """Raise Conflict for an upgrade that is being rolled back."""
     if record.failure:
         raise Conflict(
             f"An upgrade to {record.release} failed, and its rollback has not finished: {record.failure}",

@@ -1,4 +1,4 @@
-"""Restore the data in a rollback: whether its snapshot is there, which project's job can restore it, the restore."""
+"""Restore the data in a rollback: find the snapshot and a job, and run it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def observe(run: UpgradeRun) -> RestoreSource:
 
 
 def _sees_snapshot(run: UpgradeRun, project: Project) -> bool:
-    """False where no job of this project can tell: it has no such command, or its jobs do not start."""
+    """False if this project has no such command, or its jobs do not start."""
     context, record = run.context, run.record
     if not runner.knows(context, project, "Backup"):
         return False
@@ -81,7 +81,7 @@ def _require_previous(run: UpgradeRun) -> None:
 
 
 def restore(run: UpgradeRun, project: Project) -> None:
-    """Restore the snapshot by a job of `project`. Unchanged artifacts stay; older releases move all of them."""
+    """Restore the snapshot by a job of `project`. Unchanged artifacts stay."""
     context, snapshot = run.context, str(run.record.snapshot)
     run.report(f"restore snapshot {snapshot}")
 

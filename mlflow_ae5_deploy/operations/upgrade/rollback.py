@@ -1,4 +1,4 @@
-"""The steps of a rollback: stop, restore the data, return the project, start, verify. The record on disk is enough."""
+"""Roll back: stop, restore the data, return the project, start, verify."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def after(run: UpgradeRun, failure: DeployError) -> DeployError:
 
 
 def on_request(run: UpgradeRun) -> UpgradeRecord:
-    """`upgrade --roll-back`: finish what an interrupted run, or a failed rollback, has left."""
+    """`upgrade --roll-back`, of an interrupted run or a failed rollback."""
     record = run.record
     source: RestoreSource | None = None
     what = "The rollback was not started"
@@ -99,7 +99,7 @@ def on_request(run: UpgradeRun) -> UpgradeRecord:
 
 
 def _roll_back(run: UpgradeRun, source: RestoreSource) -> UpgradeRecord:
-    """Run the steps, each of which finds out whether it is done; the record as it was at the end."""
+    """Run the steps that are not done yet; the record as it was at the end."""
     with applying(_change(run.record), run.context.journal):
         run.report(f"roll back to {run.record.previous_release}")
         stop_servers(run.context)
@@ -209,7 +209,7 @@ def saved_copy_words(record: UpgradeRecord) -> str:
 
 
 def _remedy(run: UpgradeRun, source: RestoreSource | None, failure: DeployError) -> str:
-    """What to do, and where the previous data is, while it is not back. source: None where it was not found."""
+    """What to do, and where the previous data is. source: None if not found."""
     if source is None and isinstance(failure, NotFound | StageFailed):
         return failure.remedy
     record, usual = run.context.state.upgrade, RollbackFailed.usual_remedy

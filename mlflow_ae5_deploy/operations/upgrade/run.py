@@ -82,7 +82,7 @@ def stop_servers(context: Context) -> None:
 
 
 def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobRecord, ...]:
-    """The scheduled backup and drill. They have no variables, so there is nothing else to record of them."""
+    """The scheduled backup and drill. They have no variables."""
     names = {command_of(context.settings, command) for command in ("Backup", "Drill")}
     return tuple(
         ScheduledJobRecord(job.name, job.command, job.schedule, scheduled_job.is_paused(job))

@@ -1,4 +1,4 @@
-"""A temporary project with the new release: its jobs see the same secrets and volumes as those of the installed one.
+"""A temporary project with the new release, whose jobs see the same data.
 
 AE5 mounts its volumes into the jobs of every project, and gives an account's secrets to all of them.
 """
@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.resources.project import UploadProject, await_gone, delet
 
 @contextlib.contextmanager
 def staging_project(context: Context) -> Iterator[Project]:
-    """The project is deleted afterwards. One that an interrupted run has left is deleted first."""
+    """Upload the project for the body. One of an interrupted run is deleted first."""
     name, built = staging_name(context), built_of(context)
     if left := context.cached.project(name):
         other_machines.refuse_meanwhile(context, left)

@@ -1,4 +1,4 @@
-"""Stage 2: Python, ae5-tools and TLS trust are as required, and the platform is reachable."""
+"""Stage 2: Python, ae5-tools and TLS are as required, the platform reachable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 8: the server runs as a private deployment on the static endpoint, and is healthy.
+"""Stage 8: the server runs privately on the static endpoint, and is healthy.
 
 Healthy: a call that reaches the database succeeds through the public URL. The secrets that the server reads at its
 start are stored first; a running server does not see new values, so a changed one needs a restart.
@@ -83,7 +83,7 @@ class DeployStage(Stage[DeploymentState]):
         return "" if seen is None or seen.same else seen.difference
 
     def _health(self, context: Context, current: Deployment) -> Health | None:
-        """Probe as the signed-in owner, which needs no token; None while it is not started."""
+        """Probe as the owner, which needs no token; None while it is not started."""
         if not current.is_started or not current.url:
             return None
         token = context.outputs.token if context.outputs.token_deployment == current.id else None

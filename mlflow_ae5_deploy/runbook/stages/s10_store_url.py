@@ -1,4 +1,4 @@
-"""Stage 10: MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI are secrets, both the endpoint's URL."""
+"""Stage 10: the URL is stored in MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 12: MLFLOW_TRACKING_TOKEN is a secret, for the service account and each consumer."""
+"""Stage 12: each account has the token in MLFLOW_TRACKING_TOKEN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 14: exactly one garbage collection job exists, with the configured cron, command and variables.
+"""Stage 14: exactly one garbage collection job exists, as configured.
 
 The same goes for the scheduled backup and drill, where the configuration has a schedule for them.
 """
